@@ -17,7 +17,7 @@ from antiphon import extensions, kinds
 from antiphon.comms.backward_requests import constant
 from antiphon.errors import ScenarioError, first_line
 from antiphon.extensions import key_of, made, name_of
-from antiphon.nets.layers import binary_cross_entropy, cross_entropy, squared_error
+from antiphon.nets.layers import IGNORED, binary_cross_entropy, cross_entropy, site_mean, squared_error
 from antiphon.nets.modules import mixed_rows, per_sample
 from antiphon.nets.per_member import PerMember, scaled
 
@@ -78,14 +78,22 @@ class Objective(AnyObjective):
 
     scores_loss: bool = False
     """Whether the metric is the loss itself."""
+    ignore_index: int | None = None
+    """Class of the target that does not count; None: all that are present do."""
 
     @abstractmethod
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the loss per sample, [B], of output [B, size]."""
+    def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
+        """Return the loss per sample, [B], of output [B, size].
+
+        Args:
+            output: The agent's output.
+            target: [B, *S].
+            present: [B, *S] bool: the sites, or components, that the target has; None: all.
+        """
 
     @abstractmethod
-    def score(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the metric per sample, [B]."""
+    def score(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
+        """Return the metric per sample, [B]; see `loss`."""
 
     @abstractmethod
     def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
@@ -106,21 +114,42 @@ class Objective(AnyObjective):
         return None
 
 
+class IgnoreIndex(kinds.Options):
+    """Key of the objectives of classes.
+
+    Attributes:
+        ignore_index: A class of the target that does not count, such as padding, as in `torch.nn.CrossEntropyLoss`. What a mask
+            leaves out, or -100 in data of your own, never counts.
+    """
+
+    ignore_index: int | None = None
+
+
 @extensions.objective("classification")
 class Classification(Objective):
     """Cross-entropy against an integer target [B, *S]; outputs are [*S, classes], and the loss is averaged over sites S."""
 
     metric = "accuracy"
 
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        return cross_entropy(output, target)
+    class Options(IgnoreIndex):
+        """Keys of classification."""
 
-    def score(self, output: Tensor, target: Tensor) -> Tensor:
+    def __init__(self, ignore_index: int | None = None) -> None:
+        self.ignore_index = ignore_index
+
+    @property
+    def key(self) -> Hashable:
+        return type(self), self.ignore_index
+
+    def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
+        return cross_entropy(output, target, present)
+
+    def score(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         if target.dim() == 1:
             return (output.argmax(1) == target).to(output.dtype)
         sites = target.flatten(1)
         chosen = output.view(*sites.shape, -1).argmax(2)
-        return (chosen == sites).to(output.dtype).mean(1)
+        return site_mean((chosen == sites).to(output.dtype), present)
 
     @staticmethod
     def size(shape: tuple[int, ...], classes: int | None) -> int | None:
@@ -134,11 +163,11 @@ class Regression(Objective):
     metric = "error"
     scores_loss = True
 
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        return squared_error(output, target)
+    def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
+        return squared_error(output, target, present)
 
-    def score(self, output: Tensor, target: Tensor) -> Tensor:
-        return squared_error(output, target)
+    def score(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
+        return squared_error(output, target, present)
 
     @staticmethod
     def size(shape: tuple[int, ...], classes: int | None) -> int | None:
@@ -158,14 +187,26 @@ class Coding(Objective):
 
     metric = "bits"
 
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        if target.is_floating_point():
-            return binary_cross_entropy(output, target)
-        return cross_entropy(output, target)
+    class Options(IgnoreIndex):
+        """Keys of code lengths."""
 
-    def score(self, output: Tensor, target: Tensor) -> Tensor:
-        components = output.shape[1] if target.is_floating_point() else 1
-        return self.loss(output, target) / (components * math.log(2))
+    def __init__(self, ignore_index: int | None = None) -> None:
+        self.ignore_index = ignore_index
+
+    @property
+    def key(self) -> Hashable:
+        return type(self), self.ignore_index
+
+    def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
+        if target.is_floating_point():
+            return binary_cross_entropy(output, target, present)
+        return cross_entropy(output, target, present)
+
+    def score(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
+        components: int | Tensor = output.shape[1] if target.is_floating_point() else 1
+        if present is not None and target.is_floating_point():
+            components = present.flatten(1).sum(1).clamp(min=1)
+        return self.loss(output, target, present) / (components * math.log(2))
 
     @staticmethod
     def size(shape: tuple[int, ...], classes: int | None) -> int | None:
@@ -183,10 +224,10 @@ class OwnLoss(Objective):
     scores_loss = True
     of_network = True
 
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         return output.squeeze(1)
 
-    def score(self, output: Tensor, target: Tensor) -> Tensor:
+    def score(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         return self.loss(output, target)
 
     @staticmethod
@@ -204,10 +245,10 @@ class ActionValue(Objective):
     metric = "error"
     scores_loss = True
 
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         return squared_error(output.max(1, keepdim=True).values, target)
 
-    def score(self, output: Tensor, target: Tensor) -> Tensor:
+    def score(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         return self.loss(output, target)
 
     @staticmethod
@@ -247,12 +288,25 @@ class OwnObjective(Objective):
     def key(self) -> Hashable:
         return self._key
 
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
+        target = self._with_gaps(target, present)
         return per_sample(f"{self._name}: its loss", self._on(output)(output, target), len(output))
 
-    def score(self, output: Tensor, target: Tensor) -> Tensor:
+    def _with_gaps(self, target: Tensor, present: Tensor | None) -> Tensor:
+        """Return a target of classes with -100, as in torch, at the sites that are not present."""
+        if present is None:
+            return target
+        if target.is_floating_point():
+            raise ScenarioError(
+                f"{self._name}: components of its target are masked, which only built-in objectives of floats leave out; "
+                "mask whole examples, or use regression"
+            )
+        return target.masked_fill(~present, IGNORED)
+
+    def score(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         if self.scores_loss:
-            return self.loss(output, target)
+            return self.loss(output, target, present)
+        target = self._with_gaps(target, present)
         return per_sample(f"{self._name}: its score", self._on(output).score(output, target), len(output)).to(
             output.dtype
         )
@@ -332,10 +386,10 @@ class Weighted(Objective):
     def metrics(self) -> tuple[str, ...]:
         return tuple(name for names in self._names for name in names)
 
-    def loss(self, output: Tensor, target: Any) -> Tensor:
+    def loss(self, output: Tensor, target: Any, present: Tensor | None = None) -> Tensor:
         return self.combined(self._terms(output, target))[0]
 
-    def score(self, output: Tensor, target: Any) -> Tensor:
+    def score(self, output: Tensor, target: Any, present: Tensor | None = None) -> Tensor:
         return self.combined(self._terms(output, target))[1]
 
     def _terms(self, output: Tensor, target: Mapping[str, Any]) -> list[Term | None]:

@@ -308,7 +308,7 @@ class PolicyObjective(AnyObjective):
 
     metric = "return"
     needs_rewards: ClassVar[bool] = True
-    refuses: ClassVar[frozenset[str]] = frozenset({"target", "read"})
+    refuses: ClassVar[frozenset[str]] = frozenset({"target", "read", "reduction"})
 
     @property
     def has_values(self) -> bool:
@@ -462,7 +462,7 @@ class Reinforce(PolicyObjective):
     """The gradient of log-probabilities, weighted by returns (Williams 1992)."""
 
     needs_value: ClassVar[bool] = False
-    refuses: ClassVar[frozenset[str]] = frozenset({"target", "read", "critic"})
+    refuses: ClassVar[frozenset[str]] = frozenset({"target", "read", "reduction", "critic"})
     Options: ClassVar[type[kinds.Options]] = RewardOptions
 
 

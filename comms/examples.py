@@ -29,13 +29,21 @@ class ContextSpec(NamedTuple):
 
 
 def encode(specs: Sequence[ContextSpec], signals: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor | None:
-    """Return the context as [B, features]: categorical signals one-hot, others flat; None without signals."""
+    """Return the context as [B, features]: categorical signals one-hot, others flat; None without signals.
+
+    Sites that a signal does not have, by its mask `_name` [B, *S] (or [B, 1] of a signal without sites), are zeros.
+    """
     columns = []
     for spec in specs:
-        value = signals[spec.name]
+        value, mask = signals[spec.name], signals.get(f"_{spec.name}")
+        sites = mask if mask is not None and mask.dim() > 1 else None
+        if sites is not None:
+            value = value.where(sites.view(value.shape), 0)
         if spec.classes is not None:
             one_hot = torch.zeros(*value.shape, spec.classes, dtype=dtype, device=value.device)
-            columns.append(one_hot.scatter_(-1, value.unsqueeze(-1), 1.0).flatten(1))
+            ones = 1.0 if sites is None else sites.view(value.shape).unsqueeze(-1).to(dtype)
+            one_hot.scatter_(-1, value.unsqueeze(-1), ones)
+            columns.append(one_hot.flatten(1))
         else:
             columns.append(value.to(dtype).reshape(len(value), -1))
     if not columns:
@@ -82,6 +90,8 @@ class Example:
     """[B] bool, the environments that count; None: all."""
     target: Tensor | None = None
     """[B] or [B, …]: the target of `local` and `sobolev_label`."""
+    sites: Tensor | None = None
+    """[B, …] bool: the sites that the target has; None: all."""
     prediction: Tensor | None = None
     """[B, M], the prediction, if it was made with the predictor's present parameters."""
     loss: Tensor | None = None
@@ -111,6 +121,7 @@ class Example:
             rows(self.delta),
             rows(self.valid),
             rows(self.target),
+            rows(self.sites),
             rows(self.prediction),
             rows(self.loss),
             self.members,

@@ -154,11 +154,11 @@ class LabelGradient(Predictor):
         assert example.target is not None
         read = self.pooled(self.normalised(message)[0])
         context = None if self.own_module else example.context  # a head reads none
-        return self.own_losses(self.forward(read, context, move=move), example.target)
+        return self.own_losses(self.forward(read, context, move=move), example.target, example.sites)
 
-    def own_losses(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the loss per sample, [B], of outputs [B, K] for the target."""
-        return (cross_entropy if self.classes else squared_error)(output, target)
+    def own_losses(self, output: Tensor, target: Tensor, sites: Tensor | None) -> Tensor:
+        """Return the loss per sample, [B], of outputs [B, K] for the sites that the target has (None: all)."""
+        return (cross_entropy if self.classes else squared_error)(output, target, sites)
 
 
 @gradient("local")
@@ -234,7 +234,9 @@ class LensGradient(LocalGradient):
             the buffers of this module.
         sources: By parameter of `network`, the tensor whose values it takes at every use; None: the module's own parameters,
             which remain fixed.
-        losses: Loss per sample [B] from outputs [B, K] and a target; None: cross-entropy, or squared error.
+        losses: Loss per sample [B] from outputs [B, K], a target, and the sites that it has if these are not all; None:
+            cross-entropy, or squared error.
+        mean: Whether losses are divided by the number of sites with a target in the batch, in place of its rows.
         settings: The other arguments of `Predictor`.
 
     Raises:
@@ -266,7 +268,8 @@ class LensGradient(LocalGradient):
         *,
         network: Callable[..., nn.Module] | nn.Module | None = None,
         sources: Mapping[str, Tensor] | None = None,
-        losses: Callable[[Tensor, Tensor], Tensor] | None = None,
+        losses: Callable[..., Tensor] | None = None,
+        mean: bool = False,
         **settings: Any,
     ) -> None:
         self._head: Head
@@ -275,7 +278,7 @@ class LensGradient(LocalGradient):
                 "gradient.network: a lens needs layers from the message to the target's outputs; pass a torch module from "
                 "Python, with `parameters` that name each one's source"
             )
-        self._given_sources, self._loss_of = sources, losses
+        self._given_sources, self._loss_of, self._mean = sources, losses, mean
         self._layers: HeadSource | None = network
         super().__init__(shape, context, **{**settings, "hidden": (), "frozen": True})
         self._layers = None
@@ -312,8 +315,20 @@ class LensGradient(LocalGradient):
     def stackable(self) -> str | None:
         return "its parameters are another agent's"
 
-    def own_losses(self, output: Tensor, target: Tensor) -> Tensor:
-        return super().own_losses(output, target) if self._loss_of is None else self._loss_of(output, target)
+    def _losses(self, example: Example, message: Tensor, *, move: bool) -> Tensor:
+        losses = super()._losses(example, message, move=move)
+        if not self._mean:
+            return losses
+        weights = torch.ones_like(constant(losses))
+        if example.sites is not None:
+            weights = weights * example.sites.flatten(1).sum(1)
+        weights = counted(example, weights)
+        return losses * weights * (len(losses) / weights.sum().clamp(min=1))
+
+    def own_losses(self, output: Tensor, target: Tensor, sites: Tensor | None) -> Tensor:
+        if self._loss_of is None:
+            return super().own_losses(output, target, sites)
+        return self._loss_of(output, target) if sites is None else self._loss_of(output, target, sites)
 
     def gradients(self, examples: Sequence[Example]) -> LossAndGradients:
         """Return the loss summed over messages, and no gradient."""

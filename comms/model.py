@@ -20,7 +20,15 @@ from torch import Tensor, nn
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example, Numbers, over
 from antiphon.comms.sites import Sites
-from antiphon.nets.layers import initial_linear, initial_norm, layer, linear, norm_buffers, product
+from antiphon.nets.layers import (
+    initial_linear,
+    initial_norm,
+    layer,
+    linear,
+    norm_buffers,
+    product,
+    site_mean,
+)
 from antiphon.nets.modules import ModuleFunction
 from antiphon.nets.trained_parameters import TrainedParameters
 
@@ -111,13 +119,25 @@ class LinearMaps:
         if self.label == "classes":
             chosen = example.target.reshape(*outputs.shape[:-1], -1, 1)
             logs = F.log_softmax(outputs.view(*chosen.shape[:-1], -1), -1)
-            losses = -logs.gather(-1, chosen).squeeze(-1).mean(-1)
+            losses = site_mean(-logs.gather(-1, chosen).squeeze(-1), example.sites)
             # torch's one_hot reads the extremes of its argument, which would synchronise host and device
             one_hot = chosen == torch.arange(logs.shape[-1], device=outputs.device)
-            error = (logs.exp() - one_hot.to(outputs.dtype)).flatten(-2)
-            return losses, (error / chosen.shape[-2]).div_(batch)
+            error = logs.exp() - one_hot.to(outputs.dtype)
+            if example.sites is not None:
+                shares = _shares(example.sites.reshape(chosen.shape[:-1]), outputs.dtype)
+                return losses, (error * shares.unsqueeze(-1)).flatten(-2).div_(batch)
+            return losses, (error.flatten(-2) / chosen.shape[-2]).div_(batch)
         error = outputs - example.target.reshape(outputs.shape)
-        return error.square().mean(-1), (error * (2 / outputs.shape[-1])).div_(batch)
+        losses = site_mean(error.square(), example.sites)
+        if example.sites is not None:
+            shares = _shares(example.sites.reshape(outputs.shape), outputs.dtype)
+            return losses, (error * shares).mul_(2 / batch)
+        return losses, (error * (2 / outputs.shape[-1])).div_(batch)
+
+
+def _shares(sites: Tensor, dtype: torch.dtype) -> Tensor:
+    """[..., S]: the share of each site in the mean over those that are present, bool [..., S]."""
+    return sites.to(dtype) / sites.sum(-1, keepdim=True).clamp(min=1)
 
 
 def _inputs(example: Example) -> Tensor:

@@ -122,6 +122,7 @@ class Sites:
             delta=None if delta is None else self.open(delta) * self.count,
             valid=self.repeated(example.valid),
             target=None if target is None else self.target_rows(target),
+            sites=None if example.sites is None else self.target_rows(example.sites),
             prediction=None if prediction is None else self.open(prediction) * self.count,
             loss=self.repeated(example.loss),
         )

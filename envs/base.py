@@ -156,11 +156,13 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         return found
 
     def _divide(self, values: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Split the values of requested signals into observations and training-only signals."""
+        """Split the values of requested signals into observations, and training-only signals and masks (`_name`)."""
         parts: tuple[dict[str, Tensor], dict[str, Tensor]] = {}, {}
         for name in self.requested:
             if name in values:
                 parts[self.signals[name].training_only][name] = values[name]
+            if (mask := f"_{name}") in values:
+                parts[True][mask] = values[mask]
         return parts
 
     def _begin_seed(self, seed: int | None) -> bool:

@@ -80,7 +80,9 @@ def _check_result(env: TorchVectorEnv, result: StepResult) -> None:
             inside = bool(((value >= low) & (value <= high)).all())
             _require(inside, f"'{name}' leaves its range from {low} to {high}")
         if f"_{name}" in info:
-            _require_form(env, f"the mask '_{name}'", info[f"_{name}"], torch.bool)
+            mask = info[f"_{name}"]
+            sites = () if mask.dim() == 1 else signal.shape or (1,)
+            _require_form(env, f"the mask '_{name}'", mask, torch.bool, sites)
     _require_form(env, "reward", reward, env.dtype)
     _require_form(env, "terminated", terminated, torch.bool)
     _require_form(env, "truncated", truncated, torch.bool)
@@ -154,7 +156,8 @@ def _check_split(env: ExampleStream, split: str) -> None:
     """Check that each batch has every signal, and all batches together the split's number of examples."""
     count = 0
     for batch in env.batches(split, 100):
-        _require(set(batch) == set(env.signals), f"batches('{split}') have the signals {sorted(batch)}")
+        signals = {name for name in batch if not name.startswith("_")}
+        _require(signals == set(env.signals), f"batches('{split}') have the signals {sorted(batch)}")
         sizes = {len(value) for value in batch.values()}
         _require(len(sizes) == 1, f"batches('{split}') have signals of unequal length")
         count += sizes.pop()

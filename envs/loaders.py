@@ -91,13 +91,19 @@ class LoaderSource:
         self._names = names or (tuple(first) if isinstance(first, Mapping) else ("image", "label"))
         columns = self._columns(first, "from_loader")
         known = options.classes or {}
-        for name, column in columns.items():
+        for name, column in ((name, column) for name, column in columns.items() if name[0] != "_"):
             seen = f"{name}: whole numbers are classes, up to {int(column.max()) if len(column) else 0} in the first batch"
             fix = f"pass their number, classes={{'{name}': …}}: a loader is not read in advance"
             needed = is_whole(column) and (column.dtype != torch.uint8 or column.dim() < 2)
             require(name in known or not needed, "from_loader", f"{seen}; {fix}")
-        self._labels = [name for name, column in columns.items() if column.dim() == 1 and is_whole(column)]
-        signals, _, self.divisors = signals_of(columns, options, self._labels, "from_loader")
+        labels = [
+            name
+            for name, column in columns.items()
+            if name[0] != "_" and column.dim() == 1 and is_whole(column)
+        ]
+        signals, _, self.divisors = signals_of(columns, options, labels, "from_loader")
+        hidden = tuple(name for name, signal in signals.items() if signal.training_only)
+        self._options = options.model_copy(update={"training_only": hidden})  # of all batches
         counts = {split: rows for split in loaders if (rows := self._count(split)) is not None}
         self.description = options.described(signals, counts, can_be_saved=not once)
 
@@ -156,7 +162,7 @@ class LoaderSource:
             if batch is None:
                 return
             place = f"from_loader: {split}, batch {number}"
-            signals, columns, _ = signals_of(self._columns(batch, place), self._options, self._labels, place)
+            signals, columns, _ = signals_of(self._columns(batch, place), self._options, (), place)
             for name, found in signals.items():
                 wanted = self.description.signals[name]
                 shapes = f"{name} is {list(found.shape)}, but {list(wanted.shape)} in the first batch"
@@ -267,6 +273,8 @@ class LoaderStream(SeededEnv):
             value = rows[name].to(self.device)
             value = value if self.signals[name].classes else value.to(self.dtype)
             found[name] = value / self._source.divisors[name] if name in self._source.divisors else value
+            if (mask := f"_{name}") in rows:
+                found[mask] = rows[mask].to(self.device)
         return found
 
     def _from_here(self) -> Iterator[Columns]:
@@ -278,7 +286,8 @@ class LoaderStream(SeededEnv):
         before = _joined(self._rows, self._rest)
         known = min(last.rows, before.rows)
         ends = [_cut(one, one.rows - known) for one in (last, before)]
-        if self._taken and not (known and all(torch.equal(ends[0][name], ends[1][name]) for name in before)):
+        alike = known and ends[0].keys() == ends[1].keys()
+        if self._taken and not (alike and all(torch.equal(ends[0][name], ends[1][name]) for name in before)):
             warnings.warn(
                 "env: the loader returns other batches than when the state was saved; the run continues with these",
                 stacklevel=2,
@@ -294,13 +303,22 @@ class LoaderStream(SeededEnv):
 
 
 def _joined(first: Columns, second: Columns) -> Columns:
-    if not first.rows:
-        return second
-    return Columns({name: torch.cat([first[name], each]) for name, each in second.items()})
+    """Return two batches as one; a mask that one of them lacks is true in its rows."""
+    if not first.rows or not second.rows:
+        return second if second.rows else first
+    columns = Columns()
+    for name in dict.fromkeys([*first, *second]):
+        parts = [each.get(name) for each in (first, second)]
+        like = next(part for part in parts if part is not None)
+        full = [like.new_ones(each.rows, *like.shape[1:]) for each in (first, second)]
+        columns[name] = torch.cat([f if part is None else part for f, part in zip(full, parts, strict=True)])
+    return columns
 
 
 def _cut(rows: Columns, start: int, stop: int | None = None) -> Columns:
-    return Columns({name: each[start:stop] for name, each in rows.items()})
+    """Return a range of rows, without masks that are true everywhere."""
+    parts = {name: each[start:stop] for name, each in rows.items()}
+    return Columns({name: each for name, each in parts.items() if name[0] != "_" or not bool(each.all())})
 
 
 @contextmanager

@@ -87,7 +87,7 @@ def from_sequences(
         pad_to_multiple: Sequences are padded to a multiple of this number of steps, so that an agent with this period and
             phase -1 ticks at the end of each; a target of a sequence counts there.
         sequences: By signal, a list of tensors or arrays `[steps, …]`, one for each sequence; `_name`, a list of bool
-            `[steps]`, leaves out steps of a target `name`.
+            `[steps]` or of the shape of the values, leaves out steps or sites of a target `name`, as in `from_tensors`.
 
     Returns:
         The `env` of an `antiphon.Scenario`. Shares are taken by a fixed permutation of the sequences.
@@ -149,7 +149,11 @@ def _source(
     """Return the source of the sequences that `reader` packs of the data of each split: train, test and validation."""
     columns, splits, packed = assembled(partial(reader, per_sequence=options.per_sequence), place, data)
     lengths, whole = torch.cat([part.lengths for part in packed]), packed[0].whole
-    masks = {name: columns.pop(name) for name in list(columns) if name.startswith("_")}
+    for name in [name for name in columns if name.startswith("_") and name[1:] in columns]:
+        rows = [f"with a value per {'sequence' if one in whole else 'step'}" for one in (name, name[1:])]
+        require(
+            rows[0] == rows[1], place, f"{name}: a mask {rows[0]} for a signal {rows[1]}; make them alike"
+        )
     signals, columns, divisors = signals_of(columns, options, [n for n in columns if n in whole], place)
     padded = -(-lengths // options.pad_to_multiple) * options.pad_to_multiple
     longest, even = int(padded.max()), bool((padded == padded[0]).all())
@@ -160,7 +164,7 @@ def _source(
         example_counts={name: len(rows) for name, rows in splits.items()},
     )
     table = SequenceTable(
-        columns={**columns, **masks},
+        columns=columns,
         splits=splits,
         divisors=divisors,
         lengths=lengths,
@@ -202,7 +206,8 @@ def _packed(given: Any, place: str, per_sequence: Collection[str]) -> _Packed:
     counts = {len(parts) for parts in each.values()}
     disagree = f"numbers of sequences disagree: {found}; pass the same number of each, at least one"
     require(len(counts) == 1 and all(counts), place, disagree)
-    whole = frozenset(n for n, parts in each.items() if n in per_sequence or all(p.dim() == 0 for p in parts))
+    listed_whole = {*per_sequence, *(f"_{name}" for name in per_sequence)}
+    whole = frozenset(n for n, parts in each.items() if n in listed_whole or all(p.dim() == 0 for p in parts))
     steps = [name for name in each if name not in whole]
     require(
         bool(steps), place, "no signal has a value per step; pass one, such as x=[…] of tensors [steps, …]"
@@ -216,10 +221,6 @@ def _packed(given: Any, place: str, per_sequence: Collection[str]) -> _Packed:
         unequal = f"{name}: some values are {differing[0]} and some {differing[-1]}; make them equal"
         require(len(shapes) == len(kinds) == 1, place, unequal)
         packed[name] = torch.stack(parts) if name in whole else torch.cat(parts)
-        mask = packed[name].dtype == torch.bool and packed[name].dim() == 1 and name[1:] in steps
-        such = f"such as _{steps[0].lstrip('_')}"
-        refusal = f"{name}: a mask is a list of bool [steps] for a signal with a value per step, {such}"
-        require(mask or not name.startswith("_"), place, refusal)
     return packed
 
 
@@ -352,8 +353,9 @@ class SequenceStream(SeededEnv):
             mask = there
             if whole and self.signals[name].training_only:
                 mask = self._padded == self._tick + 1
-            elif f"_{name}" in table.columns:
-                mask = there & table.columns[f"_{name}"][at]
+            if (own := table.columns.get(f"_{name}")) is not None:
+                own = own[self._rows if whole else at]
+                mask = mask.view(-1, *(1 for _ in own.shape[1:])) & own
             masks[f"_{name}"] = mask
         observations, info = self._divide(values)
         return observations, {**info, **masks}

@@ -197,7 +197,9 @@ class ExampleStream(SeededEnv):
 
         Override it for signals that are not columns of the table.
         """
-        return {name: self.column(name, rows) for name in self.requested}
+        columns = {name: self.column(name, rows) for name in self.requested}
+        masks = [mask for name in self.requested if (mask := f"_{name}") in self._table.columns]
+        return columns | {mask: self._table.columns[mask].index_select(0, rows) for mask in masks}
 
     def column(self, name: str, rows: Tensor) -> Tensor:
         """Return some rows of a column, bytes as floats."""
@@ -208,7 +210,9 @@ class ExampleStream(SeededEnv):
         if actions is None or self._answer is None:
             return None
         guess = chosen(torch.as_tensor(actions, device=self.device), int(self.single_action_space.n))  # type: ignore[attr-defined]
-        return (guess == self.answers(self._rows)).to(self.dtype)
+        right = guess == self.answers(self._rows)
+        mask = self._table.columns.get(f"_{self._answer}")
+        return (right if mask is None else right & mask.index_select(0, self._rows).flatten()).to(self.dtype)
 
     def answers(self, rows: Tensor) -> Tensor:
         """Return the correct answers of some rows; override it if the answer is not a column of the table."""

@@ -21,6 +21,7 @@ from antiphon.envs.options import EnvOptions, Episode, HeldOptions, Sampling
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table
 from antiphon.errors import DataError, require, suggest
+from antiphon.nets.layers import IGNORED
 from antiphon.nets.random import generator
 
 __all__ = [
@@ -68,7 +69,7 @@ class ColumnOptions(EnvOptions):
     """Options of your own data."""
 
     training_only: Names | None = None
-    """Names that no agent may observe; none: the classes with a single axis (labels)."""
+    """Names that no agent may observe; none: the classes with a single axis (labels), or with values of -100."""
     classes: Annotated[dict[str, Annotated[int, Field(ge=1)]] | None, BeforeValidator(_plain)] = None
     """Number of classes by name, such as a vocabulary size; none: the largest value plus one."""
 
@@ -125,7 +126,8 @@ def from_tensors(
     """Make an environment from tensors or arrays whose first axis counts the examples.
 
     Floats are unchanged. Bytes with two axes or more are scaled to [0, 1]. Other whole numbers are classes, which are one-hot
-    as network inputs.
+    as network inputs. A target may be missing: its class is -100, or `_name` masks the target `name`. What is missing counts in
+    no loss, metric or gradient; losses and metrics are averaged over the sites that an example has.
 
     Args:
         test: Share of the examples used for testing, or the test examples: tensors under the same names.
@@ -135,7 +137,8 @@ def from_tensors(
         hold: Number of steps for which each example is repeated.
         episode: stream (never ends) or example (each example is an episode).
         sampling: epochs (every example once, then again in another order) or with_replacement.
-        tensors: `[examples, …]` each, under the names of the signals.
+        tensors: `[examples, …]` each, under the names of the signals; `_name`, True where the target `name` counts, is
+            `[examples]` or has the shape of `name`.
 
     Returns:
         The `env` of an `antiphon.Scenario`. Shares are taken by a fixed permutation of the examples.
@@ -395,20 +398,44 @@ def is_whole(column: Tensor) -> bool:
 def signals_of(
     columns: Mapping[str, Tensor], options: ColumnOptions, hidden: Iterable[str], place: str
 ) -> tuple[dict[str, Signal], dict[str, Tensor], dict[str, float]]:
-    """Return the signals of columns, the columns as stored, and the divisors of columns stored as bytes.
+    """Return the signals of columns, the columns as stored with their masks, and the divisors of columns stored as bytes.
 
-    `hidden` names the training-only columns if the options do not.
+    A column `_name` is the mask of the target `name`: bool, `[rows]` or `[rows, *sites]`. A class -100 has no target either. Where
+    it is masked, a training-only column is zero.
+
+    Args:
+        columns: The data.
+        options: Names of training-only columns and numbers of classes.
+        hidden: The training-only columns if the options do not name them, beside those with classes of -100.
+        place: Where errors are.
 
     Raises:
-        DataError: Names without a column, complex numbers, values that are not finite, negative classes, or too many classes.
+        DataError: Names without a column, complex numbers, values that are not finite, negative classes, too many classes, or a
+            mask that does not fit.
     """
-    hidden, counts = hidden if options.training_only is None else options.training_only, options.classes or {}
+    columns, given = dict(columns), {}
+    for name in [name for name in columns if name.startswith("_")]:
+        given[name[1:]] = columns.pop(name)
+    if options.training_only is None:
+        gaps = (
+            name for name, column in columns.items() if is_whole(column) and bool((column == IGNORED).any())
+        )
+        hidden = dict.fromkeys([*hidden, *gaps])
+    else:
+        hidden = options.training_only
+    counts = options.classes or {}
     for name in hidden:
         require(name in columns, place, f"training_only: no tensor '{name}'{suggest(name, columns)}")
     for name in counts:
         whole = name in columns and is_whole(columns[name])
         require(whole, place, f"classes: no tensor of classes '{name}'{suggest(name, columns)}")
     signals, kept, divisors = {}, {}, {}
+    masks = {name: _mask(name, mask, columns, place) for name, mask in given.items()}
+    for name in hidden:
+        if is_whole(columns[name]) and bool((gap := columns[name] == IGNORED).any()):
+            masks[name] = ~gap if name not in masks else ~gap & _expanded(masks[name], gap)
+        if name in masks:
+            columns[name] = columns[name].masked_fill(~_expanded(masks[name], columns[name]), 0)
     for name, column in columns.items():
         kind: dict[str, Any] = {"shape": tuple(column.shape[1:]), "training_only": name in hidden}
         parts = f"{name}: complex numbers; pass real and imaginary parts as two tensors"
@@ -418,7 +445,10 @@ def signals_of(
         elif is_whole(column):
             column = column.long()
             least, most = (int(side) for side in column.aminmax()) if column.numel() else (0, 0)
-            require(least >= 0, place, f"{name}: class {least}; number classes from 0, or pass floats")
+            gap = f"; a target that is missing is {IGNORED}" if name in hidden else ""
+            if least == IGNORED:
+                gap = f"; {IGNORED} has no target: name '{name}' in training_only"
+            require(least >= 0, place, f"{name}: class {least}; number classes from 0, or pass floats{gap}")
             count = counts.get(name, most + 1)
             fix = f"pass classes={{'{name}': {most + 1}}} or more"
             require(most < count, place, f"{name}: class {most} of {count}; {fix}")
@@ -429,4 +459,27 @@ def signals_of(
             require(bad == 0, place, f"{name}: {bad} of its values are not finite; replace or drop them")
             signals[name] = Signal(**kind)
         kept[name] = column
+    for name, mask in masks.items():
+        if name in hidden:  # [rows, 1] without sites: the value is missing, where [rows] only says that it does not count
+            mask = mask[:, None] if columns[name].dim() == 1 else _expanded(mask, columns[name])
+        kept[f"_{name}"] = mask
     return signals, kept, divisors
+
+
+def _mask(name: str, mask: Tensor, columns: Mapping[str, Tensor], place: str) -> Tensor:
+    """Return the mask of a column as bool, [rows] or of the column's shape; DataError if it does not fit."""
+    other = f"_{name}: a name that begins with _ is the mask of a target, and there is no '{name}'{suggest(name, columns)}"
+    require(name in columns, place, other)
+    column = columns[name]
+    truth = mask.dtype == torch.bool or (not mask.is_complex() and bool(((mask == 0) | (mask == 1)).all()))
+    require(truth, place, f"_{name}: a mask has True where '{name}' counts, or 1; pass no other numbers")
+    shape, target = list(mask.shape), list(column.shape)
+    fits = f"_{name}: a mask of '{name}' is bool {target[:1]} or {target}, not {shape}"
+    require(0 < len(shape) <= len(target) and shape == target[: len(shape)], place, fits)
+    mask = mask.bool()
+    return mask if mask.dim() == 1 else _expanded(mask, column)
+
+
+def _expanded(mask: Tensor, column: Tensor) -> Tensor:
+    """Return a mask of a column's first axes as one of its shape."""
+    return mask.view(*mask.shape, *[1] * (column.dim() - mask.dim())).expand(column.shape)

@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 __all__ = [
     "ACTIVATIONS",
     "EPSILON",
+    "IGNORED",
     "MOMENTUM",
     "POOL",
     "Transport",
@@ -35,6 +36,7 @@ __all__ = [
     "normalise",
     "pool",
     "product",
+    "site_mean",
     "squared_error",
     "stacked_product",
     "transported",
@@ -47,6 +49,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "identity": lambda x: x,
 }
+IGNORED = -100
+"""Class of a site that has no target, as in torch."""
 MOMENTUM = 0.1
 """Momentum of batch norm's running statistics, as in torch."""
 POOL = (3, 2, 1)
@@ -415,25 +419,44 @@ class _Feedback(torch.autograd.Function):
         return gradient, back, None, None
 
 
-def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+def site_mean(values: Tensor, present: Tensor | None) -> Tensor:
+    """Return the mean over the last axis of values [..., S] where `present` [..., *S], bool, holds; None: everywhere."""
+    if present is None:
+        return values.mean(-1)
+    present = present.reshape(values.shape)
+    return values.where(present, 0.0).sum(-1) / present.sum(-1).clamp(min=1)
+
+
+def cross_entropy(logits: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
     """Return -log p(target), [B], for logits [B, S * classes], laid out as [S, classes], and an integer target [B, S].
 
-    Means over the sites S, which may have any number of axes; a target [B] has one site. An axis before B is allowed.
+    Means over the sites S that are `present`, bool, of the target's shape (None: all). They may have any number of axes; a
+    target [B] has one site. An axis before B is allowed.
     """
     lead = logits.shape[:-1]
     if target.dim() == len(lead) == 1:
-        return F.cross_entropy(logits, target, reduction="none")
+        losses = F.cross_entropy(logits, target, reduction="none")
+        return losses if present is None else losses.where(present, 0.0)
     sites = target.shape[len(lead) :].numel()
     flat = F.cross_entropy(logits.reshape(target.numel(), -1), target.flatten(), reduction="none")
-    return flat.view(lead) if sites == 1 else flat.view(*lead, sites).mean(-1)
+    if present is None and sites == 1:
+        return flat.view(lead)
+    return site_mean(flat.view(*lead, sites), present)
 
 
-def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Return -log p(target), [B], summed over independent components, for logits [B, size] and a target of 0s and 1s [B, …]."""
+def binary_cross_entropy(logits: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
+    """Return -log p(target), [B], summed over independent components, for logits [B, size] and a target of 0s and 1s [B, …].
+
+    Of `present`, bool, of the target's shape, only these components (None: all).
+    """
     bits = target.reshape(logits.shape).to(logits.dtype)
-    return F.binary_cross_entropy_with_logits(logits, bits, reduction="none").sum(-1)
+    losses = F.binary_cross_entropy_with_logits(logits, bits, reduction="none")
+    return (losses if present is None else losses.where(present.reshape(losses.shape), 0.0)).sum(-1)
 
 
-def squared_error(output: Tensor, target: Tensor) -> Tensor:
-    """Return the squared error averaged over components, [B], for output [B, size] and target [B, …]."""
-    return (output - target.reshape(output.shape)).square().mean(-1)
+def squared_error(output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
+    """Return the squared error averaged over components, [B], for output [B, size] and target [B, …].
+
+    Of `present`, bool, of the target's shape, only these components (None: all).
+    """
+    return site_mean((output - target.reshape(output.shape)).square(), present)

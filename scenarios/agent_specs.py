@@ -138,6 +138,8 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
         read: `each`: the output is scored at each step of an example; `last`: at its last step only. None: `last` if examples
             are episodes, else `each`.
         scale: Factor of the loss.
+        reduction: `batchmean`: the losses of a window are summed over ticks and divided by the batch; `mean`: they are averaged
+            over all that is present in the window: ticks, rows and sites with a target (`torch.nn.CrossEntropyLoss`).
         reward: Policies only: the reward signal, or weights of several by name (`goal.cosine` may be one of them); None:
             `reward.AGENT` if the environment has it, else `reward`.
         critic: `a2c` and `ppo` only: a separate critic; None: a value head on the agent's own network.
@@ -148,6 +150,7 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
     target: Signal | None = None
     read: Literal["each", "last"] | None = None
     scale: Annotated[float, Field(gt=0)] = 1.0
+    reduction: Literal["batchmean", "mean"] = "batchmean"
     reward: Rewards = None
     critic: CriticSpec | None = None
     goal: GoalSpec | None = None
@@ -217,6 +220,9 @@ def _one_or_several(value: object, _: object) -> ObjectiveSpec | tuple[Objective
     for i, one in enumerate(value):
         with problems.gathered((i,)):
             found.append(ObjectiveSpec.model_validate(one))
+            if found[-1].reduction == "mean" and len(value) > 1:
+                message = "mean is of a single objective; of several use batchmean, or an agent for each"
+                raise DocumentError(("reduction",), message)
     problems.raise_any()
     return tuple(found) if len(found) > 1 else found[0] if found else None
 

@@ -408,7 +408,7 @@ class _Builder:
                     f"{2 * every}, …, but the agent ticks at {phase + 1}, {phase + 1 + period}, …; "
                     "change its phase or period",
                 )
-        return Goal(objective, goal.target or "", last, goal.scale)
+        return Goal(objective, goal.target or "", last, goal.scale, mean=goal.reduction == "mean")
 
     def _align(self, name: str, spec: AgentSpec) -> str | None:
         if not spec.align:

@@ -64,8 +64,8 @@ class LocalLoss:
         found = {**options, "target": None if self.target is None else self.signal(self.target)}
         if self.lens:
             losses = self._goal().of_outputs.loss
-            found["sources"] = self._sources()
-            found["losses"] = lambda out, target: scaled(losses(out, target), self._goal().weight)
+            found["sources"], found["mean"] = self._sources(), self._goal().mean
+            found["losses"] = lambda out, *target: scaled(losses(out, *target), self._goal().weight)
         return found
 
     def _error(self, key: str, message: str) -> DocumentError:

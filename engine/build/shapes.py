@@ -18,6 +18,7 @@ from antiphon.engine.heart.agent import AGE
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import name_of
+from antiphon.nets.layers import IGNORED
 from antiphon.nets.recurrent import Cell
 from antiphon.problems import DocumentError, Path, Problems, placed
 from antiphon.scenarios.agent_specs import AgentSpec, ObjectiveSpec
@@ -344,6 +345,12 @@ def _on_target(path: Path, goal: ObjectiveSpec, env: Description) -> tuple[Objec
     if goal.target is None:  # the network returns the loss
         return objective, 1
     signal = env.all_signals[goal.target]
+    ignored = objective.ignore_index
+    if ignored is not None and not (ignored == IGNORED or 0 <= ignored < (signal.classes or 0)):
+        have = "floats" if signal.classes is None else f"{signal.classes} classes from 0"
+        raise DocumentError(
+            (*path, "ignore_index"), f"{ignored}, but '{goal.target}' has {have}; name one, or leave it out"
+        )
     size = objective.size(signal.shape, signal.classes)
     if size is None:
         have = f"{signal.classes} classes" if signal.classes is not None else "floats"

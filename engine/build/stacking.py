@@ -154,7 +154,7 @@ def _goal_kind(goal: Goal) -> Hashable:
         else (tuple(name == COSINE for name in own.names), own.direction, own.life is None)
     )
     parts = tuple(_goal_kind(part) for part in goal.parts)
-    return goal.objective.key, goal.target, goal.last_only, rewards, parts
+    return goal.objective.key, goal.target, goal.last_only, goal.mean, rewards, parts
 
 
 def aligned_kind(system: System, agent: Agent, behind: tuple[str, ...] = ()) -> Hashable | None:

@@ -33,7 +33,7 @@ def direct_feedback(system: System, evaluator: ObjectiveEvaluator, update: Updat
     errors = [
         (tick.step, tick.agent, error)
         for tick in window.ticks()
-        if tick.agent in sources and (error := _error(evaluator, tick)) is not None
+        if tick.agent in sources and (error := _error(evaluator, tick, update)) is not None
     ]
     for channel, message in sent:
         assert channel.feedback.direct is not None
@@ -42,9 +42,12 @@ def direct_feedback(system: System, evaluator: ObjectiveEvaluator, update: Updat
                 yield Injection(window.live[channel.name, message.stamp], error @ channel.feedback.direct.T)
 
 
-def _error(evaluator: ObjectiveEvaluator, tick: Tick) -> Tensor | None:
+def _error(evaluator: ObjectiveEvaluator, tick: Tick, update: Update) -> Tensor | None:
     """[rows, outputs] per sample: the derivative of an objective by the outputs of one tick; None without a target."""
     found = evaluator.loss(tick)
     if found is None or not found.losses.requires_grad:
         return None
-    return torch.autograd.grad(found.losses.sum(), tick.ports[OBJECTIVE], retain_graph=True)[0]
+    losses, factor = found.losses, update.window_loss.factors.get(tick.agent)
+    if factor is not None:
+        losses = losses * found.weights * factor
+    return torch.autograd.grad(losses.sum(), tick.ports[OBJECTIVE], retain_graph=True)[0]

@@ -86,7 +86,8 @@ class HeldMessages:
     def _signals(self, due: Message, available: Tensor) -> StepSignals:
         """The signals of what is held, which may be of another step in every environment; absent where nothing is."""
         signals = {name: value for name, value in self.signals.items() if not name.startswith("_")}
-        present = {f"_{name}": self.signals.get(f"_{name}", available) & available for name in signals}
+        masks = {name: self.signals.get(f"_{name}", available) for name in signals}
+        present = {f"_{name}": mask_fill_zero(available, mask) for name, mask in masks.items()}
         return StepSignals(due.stamp, signals | present)
 
     def _hold(self, ledger: Arriving, message: Message) -> None:

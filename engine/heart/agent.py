@@ -49,6 +49,8 @@ class Goal:
     """Its share of the agent's outputs; None: all."""
     parts: tuple[Goal, ...] = ()
     """The objectives that it is the weighted sum of (`Weighted`); empty: it is one."""
+    mean: bool = False
+    """Whether losses are divided by the number of targets in the window (`reduction: mean`), in place of B."""
 
     @property
     def policy(self) -> PolicyObjective | None:

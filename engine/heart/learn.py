@@ -13,7 +13,7 @@ gradients of parameters wait for the update, those of received messages are book
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -25,7 +25,7 @@ from antiphon.comms.backward_requests import BackwardRequest, Injection, backwar
 from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import LearningGroup, Message, Read, Tick, Window
+from antiphon.engine.heart.message import LearningGroup, Message, Read, StepSignals, Tick, Window
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.rows import RowMask, mask_and, mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
@@ -35,7 +35,7 @@ from antiphon.nets.per_member import nonzero, scaled
 if TYPE_CHECKING:
     from antiphon.engine.policies.trajectories import PolicyEvaluator
 
-__all__ = ["BackwardPass", "ObjectiveEvaluator"]
+__all__ = ["BackwardPass", "ObjectiveEvaluator", "TickLoss"]
 
 
 class TickLoss(NamedTuple):
@@ -47,6 +47,15 @@ class TickLoss(NamedTuple):
     """[rows], zero where its target is absent; [rows, columns] of several objectives."""
     present: Tensor | None
     """Where there is a target; None: everywhere."""
+    sites: Tensor | None = None
+    """[rows] int64: the sites that the targets have; None: as many in each."""
+
+    @property
+    def weights(self) -> Tensor:
+        """[rows]: the targets that a mean over what is present counts for each sample: its sites, 0 without a target."""
+        losses = constant(self.losses)
+        counts = torch.ones_like(losses) if self.sites is None else self.sites.to(losses.dtype)
+        return counts if self.present is None else mask_fill_zero(self.present, counts)
 
 
 class ObjectiveEvaluator:
@@ -65,13 +74,19 @@ class ObjectiveEvaluator:
         """Sum the losses of a window."""
         window_loss = WindowLoss()
         acted: dict[str, list[Tick]] = {}
+        averaged: dict[str, list[TickLoss]] = {}
         for tick in window.ticks():
             agent = self.system.agents[tick.agent]
             if agent.policy is not None and tick.participates is not False:
                 acted.setdefault(tick.agent, []).append(tick)
             elif (tick_loss := self.loss(tick)) is not None:
-                self._add(window_loss, agent, tick_loss)
                 window_loss.evaluated.add((tick.step, tick.agent))
+                if agent.goal is not None and agent.goal.mean:
+                    averaged.setdefault(tick.agent, []).append(tick_loss)
+                else:
+                    self._add(window_loss, agent, tick_loss)
+        for name, losses in averaged.items():
+            self._add_mean(window_loss, self.system.agents[name], losses)
         for name, ticks in acted.items():
             assert self.policies is not None
             self.policies.add(window_loss, self.system.agents[name], ticks, window)
@@ -83,17 +98,30 @@ class ObjectiveEvaluator:
         count = batch if tick.present is None else agent.total(tick.present)
         window_loss.add(agent.name, tick.losses, Losses(total / batch, agent.total(tick.score), count))
 
+    def _add_mean(self, window_loss: WindowLoss, agent: Agent, ticks: Sequence[TickLoss]) -> None:
+        """Add losses divided by the number of their targets in the window, in place of B (rule 1)."""
+        weights = [tick.weights for tick in ticks]
+        counts = [agent.total(each) for each in weights]
+        factor = agent.replicas.rows_of(self.system.batch / torch.stack(counts).sum(0).clamp(min=1))
+        window_loss.factors[agent.name] = factor
+        for tick, weight, count in zip(ticks, weights, counts, strict=True):
+            losses = tick.losses * weight * factor
+            loss = agent.total(constant(losses)) / self.system.batch
+            window_loss.add(agent.name, losses, Losses(loss, agent.total(tick.score * weight), count))
+
     def loss(self, tick: Tick) -> TickLoss | None:
         """An objective at one tick; None if its target is absent everywhere."""
         agent = self.system.agents[tick.agent]
         goal = agent.goal
         if goal is None or tick.participates is False or goal.policy is not None:
             return None
-        terms = [self._loss(tick, agent, one) for one in goal.each]
-        found = terms[0]
-        if isinstance(goal.objective, Weighted):
-            found = TickLoss(*goal.objective.combined(terms)) if any(terms) else None
+        found = _whole(goal, [self._loss(tick, agent, one) for one in goal.each])
         return None if found is None else found._replace(losses=scaled(found.losses, goal.weight))
+
+    def loss_of(self, agent: Agent, signals: StepSignals, output: Tensor) -> TickLoss | None:
+        """An agent's objective of an output at any step, without its weight; None if its target is absent everywhere."""
+        assert agent.goal is not None
+        return _whole(agent.goal, [self.scored(agent, one, signals, output) for one in agent.goal.each])
 
     def _loss(self, tick: Tick, agent: Agent, goal: Goal) -> TickLoss | None:
         """A single objective at one tick, without its weight; a network's own loss may have no target."""
@@ -101,20 +129,48 @@ class ObjectiveEvaluator:
             return None
         if goal.last_only and (tick.step_signals.step + 1) % self.system.hold:
             return None
-        present = tick.step_signals.present(goal.target)
+        return self.scored(agent, goal, tick.step_signals, tick.ports[OBJECTIVE], tick.participates)
+
+    @staticmethod
+    def scored(
+        agent: Agent, goal: Goal, signals: StepSignals, output: Tensor, participates: RowMask = True
+    ) -> TickLoss | None:
+        """A single objective of an agent's output, without its weight; None if its target is absent everywhere."""
+        present, sites, objective = signals.present(goal.target), None, goal.of_outputs
         if present is False:
             return None
-        target = None
-        if goal.target:  # what is absent may be no number at all
-            target = mask_fill_zero(present, tick.step_signals.signals[goal.target])
-        rows = mask_and(agent.replicas.mask_to_rows(present), tick.participates)
-        output = tick.ports[OBJECTIVE] if goal.outputs is None else tick.ports[OBJECTIVE][:, goal.outputs]
-        target = constant(output) if target is None else agent.to_rows(target)
-        objective = goal.of_outputs
-        losses = objective.loss(output, target)
-        score = constant(losses) if objective.scores_loss else objective.score(constant(output), target)
+        output = output if goal.outputs is None else output[:, goal.outputs]
+        target = constant(output)
+        if goal.target:
+            target, sites = signals.signals[goal.target], signals.present_sites(goal.target)
+            if objective.ignore_index is not None:
+                counted = target != objective.ignore_index
+                sites = counted if sites is None else sites & counted
+            if sites is not None and target.dim() == 1:
+                present, sites = mask_and(present, sites.flatten()), None
+            elif sites is not None:
+                present = mask_and(present, sites.flatten(1).any(1))
+                target, sites = target.where(sites, 0), agent.to_rows(sites)
+            target = agent.to_rows(mask_fill_zero(present, target))  # what is absent may be no number at all
+        rows = mask_and(agent.replicas.mask_to_rows(present), participates)
+        losses = objective.loss(output, target) if sites is None else objective.loss(output, target, sites)
+        if objective.scores_loss:
+            score = constant(losses)
+        elif sites is None:
+            score = objective.score(constant(output), target)
+        else:
+            score = objective.score(constant(output), target, sites)
         losses, score = mask_fill_zero(rows, losses), mask_fill_zero(rows, score)
-        return TickLoss(losses, score, rows if isinstance(rows, Tensor) else None)
+        counts = None if sites is None else sites.flatten(1).sum(1)
+        return TickLoss(losses, score, rows if isinstance(rows, Tensor) else None, counts)
+
+
+def _whole(goal: Goal, terms: Sequence[TickLoss | None]) -> TickLoss | None:
+    """An objective of its only term, or of several."""
+    if not isinstance(goal.objective, Weighted):
+        return terms[0]
+    parts = [None if one is None else one[:3] for one in terms]
+    return TickLoss(*goal.objective.combined(parts)) if any(terms) else None
 
 
 class BackwardPass:

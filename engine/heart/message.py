@@ -65,11 +65,17 @@ class StepSignals:
     _encoded: dict[tuple[ContextSpec, ...], Tensor | None] = field(default_factory=dict)
 
     def present(self, name: str) -> RowMask:
-        """Where the environment shows a signal, [B] bool."""
+        """Where the environment shows a signal, [B] bool; of a signal with sites where it shows any."""
         mask, known = self.signals.get(f"_{name}"), self.uniform.get(f"_{name}")
         if mask is None or known is not None:
             return known is not False
+        mask = mask if mask.dim() == 1 else mask.flatten(1).any(1)
         return mask if bool(mask.any()) else False
+
+    def present_sites(self, name: str) -> Tensor | None:
+        """The sites, or components, that a signal has, [B, *S] bool; None: all, in the rows where it is present."""
+        mask = self.signals.get(f"_{name}")
+        return None if mask is None or mask.dim() == 1 else mask
 
     def context(self, specs: Sequence[ContextSpec], dtype: torch.dtype) -> Tensor | None:
         """Features [B, C] of a context, encoded once for all channels that use it."""

@@ -122,6 +122,10 @@ class PredictorTrainer:
         if own.target is not None:
             target, present = signals[own.target], signals.get(f"_{own.target}")
             if present is not None:
+                if present.dim() > 1:
+                    sites = present.view(target.shape)
+                    target, present = target.where(sites, 0), present.flatten(1).any(1)
+                    example.sites = None if target.dim() == 1 else channel.to_rows(sites)
                 target, present = mask_fill_zero(present, target), channel.to_rows(present)
                 example.valid = present if example.valid is None else present & example.valid
             example.target = channel.to_rows(target)

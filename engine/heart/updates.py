@@ -49,6 +49,8 @@ class WindowLoss:
     """Per agent and sample, [rows]: the sum over its ticks, without a graph."""
     losses: dict[str, Losses] = field(default_factory=dict)
     """By agent."""
+    factors: dict[str, Tensor] = field(default_factory=dict)
+    """By agent with `reduction: mean`, [rows]: B divided by its targets in the window."""
     evaluated: set[tuple[int, str]] = field(default_factory=set)
     """Steps and agents of the ticks that there was a target for."""
     policies: dict[str, PolicyWindow] = field(default_factory=dict)

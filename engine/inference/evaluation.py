@@ -221,7 +221,7 @@ Scored = tuple[int, dict[str, dict[str, float]]]
 def _score_stream(system: System, env: TorchVectorEnv, split: str, links: Links, seed: int) -> Scored:
     """Show every example of a split once."""
     goals = with_targets(system)
-    sums = {name: dict.fromkeys(("loss", *goal.objective.metrics), 0.0) for name, goal in goals.items()}
+    scores = {name: Score() for name in goals}
     count = 0
     rows = _ROWS
     if links.kind == "perfect":
@@ -235,12 +235,10 @@ def _score_stream(system: System, env: TorchVectorEnv, split: str, links: Links,
             own = rollout_seed(seed, split, number)
             rollout = ExampleRollout(system, batch, links, seed=own, ends=goals, on_step=bar.advance)
             count += rollout.rows
-            for name, found in rollout.scores().items():
-                for metric, figure in found.items():
-                    sums[name][metric] += figure.sum().item()
-    return count, {
-        name: {metric: total / count for metric, total in own.items()} for name, own in sums.items()
-    }
+            for name, found in rollout.losses().items():
+                if found is not None:
+                    scores[name].add(found, mean=goals[name].mean)
+    return count, {name: _means(score, goals[name]) for name, score in scores.items()}
 
 
 def _score_environment(

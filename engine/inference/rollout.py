@@ -8,6 +8,7 @@ A hook may replace messages before they go out.
 from __future__ import annotations
 
 import copy
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,7 @@ from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel, SyntheticGradient, SyntheticInput
 from antiphon.engine.heart.clock import Call, StepWindows
 from antiphon.engine.heart.forward import ForwardPass
+from antiphon.engine.heart.learn import ObjectiveEvaluator, TickLoss
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import (
     Action,
@@ -219,7 +221,8 @@ class ExampleRollout:
                 while earlier is not None:
                     needed.add((channel.sender, earlier))
                     earlier = sender.latest(earlier - 1)
-        rollout = Rollout(system, self.rows, links, seed, deliver)
+        self._rollout = rollout = Rollout(system, self.rows, links, seed, deliver)
+        self._evaluator = ObjectiveEvaluator(rollout.system)
         if links.kind == "perfect":  # all steps show the same, and nothing is lost
             for agent in rollout.system.agents.values():
                 agent.align = None
@@ -235,14 +238,29 @@ class ExampleRollout:
             on_step()
         rollout.release()
 
+    def losses(self) -> dict[str, TickLoss | None]:
+        """Return the objective of every agent with a target; None where the target is absent in all examples."""
+        agents = self._rollout.system.agents
+        return {
+            name: self._evaluator.loss_of(agents[name], self._signals, self.ports[name][OBJECTIVE])
+            for name in with_targets(self.system)
+        }
+
     def scores(self) -> Scores:
-        """Return loss and metric per example of every agent with a target, [rows] each."""
-        signals, scores = self._signals.signals, Scores()
-        for name, goal in with_targets(self.system).items():
-            objective, output = goal.of_outputs, self.ports[name][OBJECTIVE]
-            target: Any = signals if goal.parts else signals.get(goal.target)  # None: the network's own loss
-            metrics = objective.by_metric(objective.score(output, target))
-            scores[name] = {"loss": objective.loss(output, target), **metrics}
+        """Return loss and metric per example of every agent with a target, [rows] each; NaN without a target."""
+        scores = Scores()
+        for name, found in self.losses().items():
+            objective = self.system.agents[name].goal.of_outputs  # type: ignore[union-attr]
+            if found is None:
+                nothing = self.ports[name][OBJECTIVE].new_full((self.rows,), math.nan)
+                scores[name] = dict.fromkeys(("loss", *objective.metrics), nothing)
+                continue
+            rows = {"loss": found.losses, **objective.by_metric(found.score)}
+            absent = None if found.present is None else ~found.present
+            scores[name] = {
+                metric: value if absent is None else value.masked_fill(absent, math.nan)
+                for metric, value in rows.items()
+            }
         return scores
 
 
@@ -271,6 +289,18 @@ class Score:
     metric: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
     """Sums of what the objective's `score` returns."""
     count: int = 0
+
+    def add(self, found: TickLoss, *, mean: bool) -> None:
+        """Add an objective of one agent at a tick, of every sample or (`mean`) of every site that is present."""
+        losses, score, count = found.losses, found.score, len(found.losses)
+        if mean:
+            weights = found.weights
+            losses, score, count = losses * weights, score * weights, int(weights.sum())
+        elif found.present is not None:
+            count = int(found.present.sum())
+        self.loss += losses.sum().item()
+        self.metric = self.metric + score.sum(0).double().cpu()
+        self.count += count
 
 
 class EnvironmentRollout:
@@ -324,7 +354,9 @@ class EnvironmentRollout:
         counted = [tick for tick in ticks if tick.agent in self.scores and step >= self._filled[tick.agent]]
         for name, found in self._evaluator.window(Window(calls=[counted])).losses.items():
             score = self.scores[name]
-            score.loss += found.loss.item() * self.system.batch
+            goal = self.system.agents[name].goal
+            mean = goal is not None and goal.mean
+            score.loss += found.loss.item() * (int(found.count) if mean else self.system.batch)
             score.metric = score.metric + found.score[0].double().cpu()
             score.count += int(found.count)
         self.system.cut(step, ends)

@@ -225,11 +225,16 @@ class MeanAccumulator:
     def add(self, report: AgentReport) -> None:
         """Add the losses of one step."""
         for agents, losses in report.losses():
-            known = _stacked(self._sums, agents)
+            known, loss = _stacked(self._sums, agents), losses.loss
+            goal = self._system.agents[agents[0]].goal
+            if (
+                goal is not None and goal.mean
+            ):  # a mean of one window, whose targets are all there is to divide by here
+                loss = loss * losses.count / self._system.batch
             if known is None:
-                self._sums[agents] = (losses.loss, losses.score, losses.count)
+                self._sums[agents] = (loss, losses.score, losses.count)
             else:
-                sums = torch._foreach_add(known[:2], [losses.loss, losses.score])
+                sums = torch._foreach_add(known[:2], [loss, losses.score])
                 self._sums[agents] = (sums[0], sums[1], known[2] + losses.count)
         for agents, figures in report.figures():
             self._names[agents] = list(figures)

@@ -158,7 +158,9 @@ class NativeClassification(Classification):
 
     factor: float
 
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
+        if present is not None:
+            return super().loss(output, target, present)
         return losses.with_graph(
             output, *losses.cross_entropy(output, target, self.factor), factor=self.factor
         )
@@ -170,7 +172,9 @@ class NativeRegression(Regression):
 
     factor: float
 
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
+        if present is not None:
+            return super().loss(output, target, present)
         share, target = 1 / output.shape[1], target.to(output.dtype)
         return losses.with_graph(
             output, *losses.squared_error(output, target, share, self.factor), factor=self.factor
@@ -193,7 +197,8 @@ def use_kernel(system: System) -> None:
             continue
         learner.network = NativeNetwork(network)
         agent.inputs.layout = BlockFanIn(layout.kind, layout.members, layout.batch, layout.segments)
-        objective = None if agent.goal is None else _OBJECTIVES.get(type(agent.goal.objective))
+        goal = None if agent.goal is None else agent.goal.objective
+        objective = None if getattr(goal, "ignore_index", None) is not None else _OBJECTIVES.get(type(goal))
         if agent.goal is not None and objective is not None:
             agent.goal = replace(agent.goal, objective=objective(float(agent.goal.weight) / system.batch))
         for channel in agent.outgoing:

@@ -174,16 +174,15 @@ def ablate(
                 after = scores(number, _without(name, kind, means, partner))
                 changes[name].append({a: {m: after[a][m] - v for m, v in before[a].items()} for a in before})
                 progress.advance()
-    quantile = student_t(count - 1) if count > 1 else None
     readouts = simulation.scenario.readouts
     metrics = {goals[readout].objective.metrics for readout in readouts}
     shared = ["loss", *(metrics.pop() if len(metrics) == 1 else ())]
-    found = Ablation(kind, split, links, count, readouts, _map(lambda v: v.mean().item(), _joined(intact)))
+    found = Ablation(kind, split, links, count, readouts, _map(lambda v: v.nanmean().item(), _joined(intact)))
     for name in names:
         pairs = _joined(changes[name])
-        found.channels[name] = _map(lambda pair: Change.of(pair, quantile), pairs)
+        found.channels[name] = _map(_change, pairs)
         found.readouts[name] = {
-            m: Change.of(torch.stack([pairs[a][m] for a in readouts]).mean(0), quantile) for m in shared
+            m: _change(torch.stack([pairs[a][m] for a in readouts]).nanmean(0)) for m in shared
         }
     return found
 
@@ -207,6 +206,12 @@ def check_readouts(simulation: BaseSimulation) -> None:
             raise ScenarioError(
                 f"ablate: the readout '{name}' learns from rewards, and has no loss per example; name a readout with a target"
             )
+
+
+def _change(pairs: Tensor) -> Change:
+    """Return the change over the examples with a target."""
+    pairs = pairs[~pairs.isnan()]
+    return Change.of(pairs, student_t(len(pairs) - 1) if len(pairs) > 1 else None)
 
 
 def _map(function: Callable[[Tensor], T], scores: Scores) -> dict[str, dict[str, T]]:

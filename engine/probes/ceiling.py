@@ -101,7 +101,10 @@ def _example(system: System, name: str, message: Message) -> tuple[Tensor, Tenso
     columns = [example.message] if example.context is None else [example.message, example.context]
     spec = (channel.gradient.model.sites or channel.gradient.model).target
     if spec is not None and example.target is not None:
-        target = encode((spec,), {spec.name: example.target}, system.dtype)
+        known = {spec.name: example.target}
+        if example.sites is not None:
+            known[f"_{spec.name}"] = example.sites
+        target = encode((spec,), known, system.dtype)
         assert target is not None
         columns.append(target)
     return torch.cat(columns, 1), prediction

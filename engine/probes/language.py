@@ -321,7 +321,7 @@ def _add(sample: _Sample, system: System, name: str, tick: Tick, labels: Sequenc
     for label in labels:
         if label in signals:
             known = signals.get(f"_{label}", torch.ones_like(signals[label], dtype=torch.bool))
-            sample.labels.setdefault(label, []).append(signals[label].long().where(known, -1))
+            sample.labels.setdefault(label, []).append(signals[label].long().where(known.flatten(), -1))
 
 
 def _influence(rollout: Rollout, name: str, tick: Tick) -> float | None:

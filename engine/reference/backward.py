@@ -30,9 +30,18 @@ from antiphon.engine.reference.state import State, gradients_of
 
 
 def window_loss(state: State, window: Window) -> WindowLoss:
-    """Sum the losses of a window, divided by B and never by the number of valid rows (rule 1)."""
+    """Sum the losses of a window, divided by B and never by the number of valid rows, unless an objective says so (rule 1)."""
     whole, terms = WindowLoss(), []
     found = [(tick.agent, tick_loss(state, tick)) for tick in window.ticks()]
+    for name in dict.fromkeys(name for name, one in found if one is not None):
+        goal = state.agents[name].goal
+        if goal is not None and goal.mean:
+            count = sum(one[2] for owner, one in found if owner == name and one is not None)
+            whole.factors[name] = state.system.nothing + state.batch / max(count, 1)
+    found = [
+        (name, one and (one[0] * whole.factors[name], *one[1:]) if name in whole.factors else one)
+        for name, one in found
+    ]
     for name in dict.fromkeys(tick.agent for tick in window.ticks()):
         goal, policy = state.agents[name].goal, policy_window(state, state.agents[name], window)
         if goal is not None and policy is not None:
@@ -63,14 +72,19 @@ def tick_loss(state: State, tick: Tick) -> tuple[Tensor, Tensor, int] | None:
         return None
     if not goal.parts:
         found = _target_loss(state, tick, goal, tick.ports[OBJECTIVE])
-        return None if found is None else (found[0] * goal.weight, found[1].sum(), int(found[2].sum()))
+        if found is None:
+            return None
+        losses, scores, present, sites = found
+        if goal.mean:  # over the sites, not over samples
+            losses, scores, present = losses * sites, scores * sites, sites
+        return losses * goal.weight, scores.sum(), int(present.sum())
     losses, anywhere, columns = tick.ports[OBJECTIVE].new_zeros(state.batch), state.nowhere, []
     for part in goal.parts:
         found = _target_loss(state, tick, part, tick.ports[OBJECTIVE][:, part.outputs])
         if found is None:
             columns += [losses.new_zeros(3)]
             continue
-        own, scores, present = found
+        own, scores, present, _ = found
         losses, anywhere = losses + own * part.weight, anywhere | present
         columns += [torch.stack([constant(own).sum(), scores.sum(), present.to(own.dtype).sum()])]
     if not anywhere.any():
@@ -80,21 +94,29 @@ def tick_loss(state: State, tick: Tick) -> tuple[Tensor, Tensor, int] | None:
 
 def _target_loss(
     state: State, tick: Tick, goal: Goal, output: Tensor
-) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Return an objective's losses, its metric and where there is a target, [B] each; None where nothing counts."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+    """Return an objective's losses, its metric, where there is a target and of how many sites, [B] each; None: nothing counts."""
     signals = tick.step_signals.signals
     if goal.target and goal.target not in signals:
         return None
     if goal.last_only and (tick.step_signals.step + 1) % state.system.hold:
         return None  # rule 21: `read: last`
-    present = signals.get(f"_{goal.target}", ~state.nowhere)
+    objective, mask = goal.of_outputs, signals.get(f"_{goal.target}", ~state.nowhere)
+    target = signals[goal.target] if goal.target else constant(output)
+    if objective.ignore_index is not None:
+        mask = mask.reshape(len(mask), *[1] * (target.dim() - mask.dim())) & (
+            target != objective.ignore_index
+        )
+    present = mask.flatten(1).any(1) if mask.dim() > 1 else mask
     if not present.any():
         return None
-    target = mask_fill_zero(present, signals[goal.target]) if goal.target else constant(output)
-    objective = goal.of_outputs
-    losses = objective.loss(output, target)  # rule 19: before the loss too, what is absent may be NaN
-    scores = constant(losses) if objective.scores_loss else objective.score(constant(output), target)
-    return mask_fill_zero(present, losses), mask_fill_zero(present, scores), present
+    # rule 19: before the loss too, what is absent may be NaN
+    sites = mask if mask.shape == target.shape and target.dim() > 1 else None
+    target = mask_fill_zero(present, target if sites is None else target.where(sites, 0))
+    losses = objective.loss(output, target, sites)
+    scores = constant(losses) if objective.scores_loss else objective.score(constant(output), target, sites)
+    count = present if sites is None else mask.flatten(1).sum(1)
+    return *(mask_fill_zero(present, rows) for rows in (losses, scores)), present, count.to(losses.dtype)
 
 
 def window_update(state: State, group: LearningGroup, window: Window, step: int) -> Update | None:
@@ -169,7 +191,8 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
             for tick in window.ticks():
                 loss = tick_loss(state, tick) if tick.agent == channel.feedback.error_of else None
                 if loss is not None and loss[0].requires_grad and tick.step >= message.stamp:
-                    (error,) = gradients_of([loss[0].sum()], [tick.ports[OBJECTIVE]])
+                    factor = update.window_loss.factors.get(tick.agent, 1.0)
+                    (error,) = gradients_of([(loss[0] * factor).sum()], [tick.ports[OBJECTIVE]])
                     found += [] if error is None else [Injection(output, error @ channel.feedback.direct.T)]
     return found
 

@@ -129,7 +129,8 @@ def _read(channel: Channel, due: Message) -> Read:
     available, signals = stamp >= 0, due.step_signals
     if channel.ledger.aligned:  # of another step in every environment; absent where nothing is held
         values = {name: signal for name, signal in held.signals.items() if not name.startswith("_")}
-        masks = {f"_{name}": held.signals.get(f"_{name}", available) & available for name in values}
+        known = {name: held.signals.get(f"_{name}", available) for name in values}
+        masks = {f"_{name}": mask_fill_zero(available, mask) for name, mask in known.items()}
         signals = StepSignals(due.stamp, values | masks)
     value, counted = mask_fill_zero(available, value), stamp == due.stamp
     return Read(channel.name, value, available, due, counted, step_signals=signals)

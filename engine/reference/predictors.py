@@ -49,6 +49,10 @@ def example_of(state: State, channel: Channel, message: Message, *, answered: bo
     if target is not None:
         example.target, present = signals[target], signals.get(f"_{target}")
         if present is not None:
+            if present.dim() > 1:
+                sites = present.view(example.target.shape)
+                example.target, present = example.target.where(sites, 0), present.flatten(1).any(1)
+                example.sites = None if sites.dim() == 1 else sites
             example.target = mask_fill_zero(present, example.target)
             example.valid = present if example.valid is None else present & example.valid
     return example

@@ -78,7 +78,7 @@ REST: tuple[Fault, ...] = (
     Fault(
         "build-a-lens-forgets-the-weight-of-its-objective",
         "engine/build/local_losses.py",
-        "lambda out, target: scaled(losses(out, target), self._goal().weight)",
+        "lambda out, *target: scaled(losses(out, *target), self._goal().weight)",
         "losses",
         "tests/numerics/test_injections.py::test_a_lens_is_the_slope_of_its_readers_loss_through_the_readers_present_layers[cohort]",
     ),

@@ -310,8 +310,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "nets-a-binary-code-is-a-mean",
         "nets/layers.py",
-        'return F.binary_cross_entropy_with_logits(logits, bits, reduction="none").sum(-1)',
-        'return F.binary_cross_entropy_with_logits(logits, bits, reduction="none").mean(-1)',
+        "return (losses if present is None else losses.where(present.reshape(losses.shape), 0.0)).sum(-1)",
+        "return (losses if present is None else losses.where(present.reshape(losses.shape), 0.0)).mean(-1)",
         "tests/nets/test_losses.py::test_binary_cross_entropy_adds_components_up[shape1]",
     ),
     Fault(
@@ -457,8 +457,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "agents-bits-are-nats",
         "agents/objectives.py",
-        "return self.loss(output, target) / (components * math.log(2))",
-        "return self.loss(output, target) / components",
+        "return self.loss(output, target, present) / (components * math.log(2))",
+        "return self.loss(output, target, present) / components",
         "tests/agents/test_objectives.py::test_coding_of_a_symbol",
     ),
     Fault(

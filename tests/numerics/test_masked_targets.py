@@ -1,0 +1,396 @@
+"""Targets of which some are missing, and means over what is present: against loops in plain torch, whatever the data came in."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Discrete
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, mse_loss
+
+from antiphon import Scenario, Simulation, envs, join, split
+from antiphon.envs import registry
+from antiphon.errors import AntiphonError, ScenarioError
+
+ROWS, SITES, CLASSES, BATCH = 48, 5, 4, 8
+RANDOM = torch.Generator().manual_seed(0)
+X = torch.randn(ROWS, SITES, generator=RANDOM)
+LABELS = torch.randint(CLASSES, (ROWS, SITES), generator=RANDOM)
+NUMBERS = torch.randn(ROWS, SITES, generator=RANDOM)
+MASK = torch.rand(ROWS, SITES, generator=RANDOM) > 0.4
+MASK[::7] = False
+IGNORED = LABELS.masked_fill(~MASK, -100)
+TARGETS: dict[str, dict[str, Tensor]] = {
+    "-100 of sites": {"y": IGNORED},
+    "-100 of rows": {"y": IGNORED[:, 0]},
+    "mask of sites": {"y": LABELS, "_y": MASK},
+    "mask of rows": {"y": LABELS[:, 0], "_y": MASK[:, 0]},
+    "mask of rows of sites": {"y": LABELS, "_y": MASK[:, 0]},
+    "mask and -100": {"y": IGNORED, "_y": MASK.roll(1, 1)},
+    "mask of numbers": {"y": NUMBERS, "_y": MASK},
+    "mask of 0 and 1": {"y": LABELS, "_y": MASK.long()},
+}
+
+
+def batches(data: dict[str, Tensor], size: int) -> list[dict[str, Tensor]]:
+    return [{name: column[at : at + size] for name, column in data.items()} for at in range(0, ROWS, size)]
+
+
+def sources(data: dict[str, Tensor], folder: Path) -> dict[str, Callable[[], Any]]:
+    """Every way by which a data set enters."""
+    keys: dict[str, Any] = {"training_only": ["y"]}
+    keys |= {"classes": {"y": CLASSES}} if not data["y"].is_floating_point() else {}
+    no_splits = {"test": 0, "validation": 0}
+    np.savez(folder / "data.npz", **{name: column.numpy() for name, column in data.items()})
+    rows = [{name: column[row] for name, column in data.items()} for row in range(ROWS)]
+    return {
+        "tensors": lambda: envs.from_tensors(**data, **keys, **no_splits),
+        "arrays": lambda: envs.from_tensors(**{n: c.numpy() for n, c in data.items()}, **keys, **no_splits),
+        "dataset": lambda: envs.from_dataset(rows, list(data), **keys, **no_splits),
+        "file": lambda: envs.from_file(folder / "data.npz", **keys, **no_splits),
+        "loader": lambda: envs.from_loader(batches(data, 10), list(data), **keys),
+        "sequences": lambda: envs.from_sequences(
+            **{name: [row[None] for row in column] for name, column in data.items()}, **keys, **no_splits
+        ),
+    }
+
+
+def scenario(
+    env: Any, objective: dict[str, Any], channel: dict[str, Any] | None = None, **training: Any
+) -> Scenario:
+    eye = {"observes": ["x"], "network": {"kind": "mlp", "hidden": [6], "norm": "none"}}
+    agents: dict[str, Any] = {"mind": eye | {"objective": objective}}
+    channels = []
+    if channel is not None:
+        agents = {
+            "eye": eye,
+            "mind": {"objective": objective, "network": {"kind": "mlp", "hidden": [6], "norm": "none"}},
+        }
+        channels = [{"from": "eye", "to": "mind", "size": 4, "norm": "none", **channel}]
+    keys = {"batch": BATCH, "steps": 6, "optimiser": {"kind": "sgd", "lr": 0.5}} | training
+    return Scenario(scenario="s", env=env, agents=agents, channels=channels, training=keys)
+
+
+def by_hand(output: Tensor, target: Tensor, mask: Tensor, reduction: str) -> Tensor:
+    """Return the loss of torch."""
+    mask = mask.view(mask.shape + (1,) * (target.dim() - mask.dim())).expand(target.shape)
+    if target.is_floating_point():
+        errors = (output.view(target.shape) - target).square()
+    else:
+        logits = output.reshape(-1, CLASSES)
+        ignored = target.masked_fill(~mask, -100).flatten()
+        if reduction == "mean":
+            return cross_entropy(logits, ignored)
+        errors = cross_entropy(logits, ignored, reduction="none").view(target.shape)
+    errors, weights = (
+        (errors * mask).flatten(1) if errors.dim() > 1 else (errors * mask)[:, None],
+        mask.double(),
+    )
+    weights = weights.flatten(1) if weights.dim() > 1 else weights[:, None]
+    if reduction == "mean":
+        return errors.sum() / weights.sum()
+    return (errors.sum(1) / weights.sum(1).clamp(min=1)).sum() / BATCH
+
+
+@pytest.mark.parametrize("reduction", ["batchmean", "mean"])
+@pytest.mark.parametrize("kind", TARGETS)
+def test_every_source_gives_the_losses_and_gradients_of_torch(
+    kind: str, reduction: str, tmp_path: Path
+) -> None:
+    data = {"x": X, **TARGETS[kind]}
+    floats = data["y"].is_floating_point()
+    objective = {"kind": "regression" if floats else "classification", "target": "y", "reduction": reduction}
+    for name, source in sources(data, tmp_path).items():
+        with Simulation(scenario(source(), objective), dtype=torch.float64) as run:
+            for _ in range(3):
+                signals = {key: value.clone() for key, value in run.signals.items()}
+                assert not {key for key in signals if key[0] == "_"} - {"_x", "_y"}
+                mask = signals.get("_y", torch.ones(BATCH, dtype=torch.bool))
+                mask = mask.view(signals["y"].shape) if mask.numel() == signals["y"].numel() else mask
+                leaves = [value.clone().requires_grad_() for value in run.agents["mind"].parameters.values()]
+                w, b, v, c = leaves
+                hidden = torch.relu(signals["x"].double() @ w.T + b)
+                right = by_hand(hidden @ v.T + c, signals["y"], mask, reduction)
+                slopes = torch.autograd.grad(right, leaves)
+                loss = float(run.step()["losses"]["mind"])
+                assert loss == pytest.approx(right.item(), rel=1e-12), name
+                after = run.agents["mind"].parameters.values()
+                for leaf, slope, value in zip(leaves, slopes, after, strict=True):
+                    torch.testing.assert_close(value, leaf.data - 0.5 * slope, rtol=0, atol=1e-12, msg=name)
+
+
+def test_a_mean_over_sequences_of_11_and_101_tokens_is_that_of_torch() -> None:
+    lengths = [11, 101]
+    xs, ys = [torch.randn(n, 4) for n in lengths], [torch.randint(3, (n,)) for n in lengths]
+    ys[1][::3] = -100
+    env = envs.from_sequences(x=xs, y=ys, training_only=["y"], test=0, validation=0)
+    network = nn.Linear(4, 3).double()
+    for backend in ("cohort", "reference"):
+        objective = {"kind": "classification", "target": "y", "reduction": "mean"}
+        agents = {
+            "p": {
+                "observes": ["x"],
+                "network": network,
+                "objective": objective,
+                "clock": {"unroll": "episode"},
+            }
+        }
+        training = {"batch": 2, "steps": 101, "optimiser": {"kind": "sgd", "lr": 1.0}}
+        made = Scenario(scenario="s", env=env, agents=agents, training=training)
+        with Simulation(made, dtype=torch.float64, backend=backend) as run:
+            for _ in range(101):
+                run.step()
+            weight = next(v for k, v in run.agents["p"].parameters.items() if k.endswith("weight"))
+            metrics = run.train_means.means()["p"]
+        logits = network(torch.cat(xs).double())
+        right = cross_entropy(logits, torch.cat(ys))
+        (slope,) = torch.autograd.grad(right, network.weight)
+        torch.testing.assert_close(weight, network.weight.data - slope, rtol=0, atol=1e-12)
+        assert metrics["loss"] == pytest.approx(right.item(), rel=1e-12)
+        hits = (logits.argmax(1) == torch.cat(ys)).sum() / (torch.cat(ys) >= 0).sum()
+        assert metrics["accuracy"] == pytest.approx(float(hits), rel=1e-6)
+
+
+CHANNELS: dict[str, dict[str, Any]] = {
+    "locked": {"coupling": "locked"},
+    "linear": {"gradient": {"kind": "linear", "context": ["y"]}},
+    "mlp": {"gradient": {"kind": "mlp", "hidden": [8], "context": ["y", "x"]}},
+    "local": {"gradient": {"kind": "local", "target": "y"}},
+    "local, hidden": {"gradient": {"kind": "local", "target": "y", "hidden": [8]}},
+    "local, sites": {"size": [SITES, 2], "gradient": {"kind": "local", "target": "y", "sites": True}},
+    "sobolev": {"gradient": {"kind": "sobolev_label", "target": "y"}},
+    "critic": {"gradient": {"kind": "critic", "context": ["y"]}},
+    "delayed": {"coupling": "delayed", "link": {"delay": 1}},
+    "lossy": {"gradient": {"kind": "linear", "context": ["y"]}, "link": {"delay": 1, "drop": 0.3}},
+}
+
+
+@pytest.mark.parametrize("reduction", ["batchmean", "mean"])
+@pytest.mark.parametrize("kind", ["-100 of sites", "-100 of rows", "mask of numbers"])
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_every_gradient_is_that_of_the_reference(channel: str, kind: str, reduction: str) -> None:
+    data = TARGETS[kind]
+    objective = {
+        "kind": "regression" if kind == "mask of numbers" else "classification",
+        "target": "y",
+        "reduction": reduction,
+    }
+    env = envs.from_tensors(x=X, **data, training_only=["y"], test=0, validation=0)
+    made = scenario(env, objective, CHANNELS[channel])
+    found = []
+    for backend in ("cohort", "reference"):
+        with Simulation(made, dtype=torch.float64, backend=backend) as run:
+            run.run(progress=False)
+            found.append([v for agent in run.agents.values() for v in agent.parameters.values()])
+    for left, right in zip(*found, strict=True):
+        torch.testing.assert_close(left, right, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("reduction", ["batchmean", "mean"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_stacks_are_their_members(reduction: str, dtype: torch.dtype) -> None:
+    """Also in the kernel."""
+    env = envs.from_tensors(
+        x=X, y=IGNORED, z=LABELS[:, 0].masked_fill(~MASK[:, 0], -100), test=0, validation=0
+    )
+    objective = {"kind": "classification", "reduction": reduction}
+    agents = {
+        f"a{n}": {"observes": ["x"], "objective": objective | {"target": "yz"[n % 2]}} for n in range(6)
+    }
+    training = {"batch": BATCH, "steps": 6}
+    made = Scenario(scenario="s", env=env, agents=agents, training=training)
+    found = []
+    for backend in ("native", "reference"):
+        with Simulation(made, dtype=dtype, backend=backend) as run:
+            run.run(progress=False)
+            found.append([v for agent in run.agents.values() for v in agent.parameters.values()])
+    for left, right in zip(*found, strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-5)
+
+
+def test_a_class_is_ignored_where_an_objective_says_so() -> None:
+    """In training and evaluation, as if the data had -100 there."""
+    results = []
+    for target, keys in ((LABELS, {"ignore_index": 0}), (LABELS.masked_fill(LABELS == 0, -100), {})):
+        env = envs.from_tensors(x=X, y=target, training_only=["y"], test=0.25, validation=0)
+        with Simulation(
+            scenario(env, {"kind": "classification", "target": "y", **keys}), dtype=torch.float64
+        ) as run:
+            run.run(progress=False)
+            results.append(
+                (
+                    *run.agents["mind"].parameters.values(),
+                    torch.tensor(list(run.evaluate().agents["mind"].values())),
+                )
+            )
+    for left, right in zip(*results, strict=True):
+        assert torch.equal(left, right)
+
+
+@pytest.mark.parametrize("ignored", [-1, CLASSES])
+def test_a_class_that_is_none_cannot_be_ignored(ignored: int) -> None:
+    env = envs.from_tensors(x=X, y=LABELS, training_only=["y"])
+    with pytest.raises(
+        ScenarioError, match=rf"agents.mind.objective.ignore_index: {ignored}, but 'y' has 4 classes"
+    ):
+        Simulation(scenario(env, {"kind": "classification", "target": "y", "ignore_index": ignored}))
+
+
+@pytest.mark.parametrize("reduction", ["batchmean", "mean"])
+@pytest.mark.parametrize("kind", ["-100 of sites", "-100 of rows"])
+def test_evaluation_averages_over_what_is_present(kind: str, reduction: str) -> None:
+    y = TARGETS[kind]["y"]
+    env = envs.from_tensors(x=X, y=y, training_only=["y"], test={"x": X, "y": y}, validation=0)
+    objective = {"kind": "classification", "target": "y", "reduction": reduction}
+    with Simulation(scenario(env, objective), dtype=torch.float64) as run:
+        found = run.evaluate("test").agents["mind"]
+        w, b, v, c = run.agents["mind"].parameters.values()
+    logits = (torch.relu(X.double() @ w.T + b) @ v.T + c).view(*y.shape, CLASSES)
+    losses = cross_entropy(logits.reshape(-1, CLASSES), y.flatten(), reduction="none").view(y.shape)
+    hits, present = (logits.argmax(-1) == y).double(), (y >= 0).double()
+    if reduction == "mean" or y.dim() == 1:
+        right = losses.sum() / present.sum(), hits.sum() / present.sum()
+    else:
+        count, rows = present.sum(1).clamp(min=1), (present.sum(1) > 0).sum()
+        right = (losses.sum(1) / count).sum() / rows, (hits.sum(1) / count).sum() / rows
+    assert list(found.values()) == pytest.approx([one.item() for one in right], rel=1e-9)
+
+
+def test_a_world_of_ones_own_masks_its_targets() -> None:
+    class Told(envs.World):
+        randoms = 4
+
+        @staticmethod
+        def describe(options: Any) -> envs.Description:
+            signals = {"x": envs.Signal(shape=(2,)), "y": envs.Signal(shape=(2,), training_only=True)}
+            return envs.Description(signals=signals, action_space=Discrete(2))
+
+        def start(self, uniforms: Tensor) -> dict[str, Tensor]:
+            return {"numbers": uniforms}
+
+        def transition(self, state: Any, actions: Any) -> Any:
+            return {}, state["numbers"][:, 0], state["numbers"][:, 0] > 1
+
+        def observe(self, state: Any) -> dict[str, Tensor]:
+            x, y = state["numbers"].split(2, 1)
+            return {"x": x, "y": torch.where(y > 0.5, y, torch.nan), "_y": y > 0.5}
+
+    envs.register("Told", Told)
+    try:
+        for backend in ("cohort", "reference"):
+            made = scenario({"id": "Told"}, {"kind": "regression", "target": "y", "reduction": "mean"})
+            with Simulation(made, dtype=torch.float64, backend=backend) as run:
+                w, b, v, c = run.agents["mind"].parameters.values()
+                signals = run.signals
+                output = torch.relu(signals["x"] @ w.T + b) @ v.T + c
+                right = mse_loss(output[signals["_y"]], signals["y"][signals["_y"]]).item()
+                assert float(run.step()["losses"]["mind"]) == pytest.approx(right, rel=1e-12)
+    finally:
+        registry._environments.pop("Told")
+
+
+def refused(make: Callable[[], Any]) -> str:
+    with pytest.raises(AntiphonError) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_masks_that_do_not_fit_are_refused() -> None:
+    made = {"x": X, "y": LABELS, "training_only": ["y"]}
+    assert "_z: a name that begins with _ is the mask of a target, and there is no 'z'" in refused(
+        lambda: envs.from_tensors(**made, _z=MASK)
+    )
+    assert "_y: a mask of 'y' is bool [48] or [48, 5], not [48, 4]" in refused(
+        lambda: envs.from_tensors(**made, _y=MASK[:, :4])
+    )
+    assert "_y: a mask has True where 'y' counts" in refused(lambda: envs.from_tensors(**made, _y=NUMBERS))
+    assert "y: class -1; number classes from 0, or pass floats; a target that is missing is -100" in refused(
+        lambda: envs.from_tensors(**made | {"y": LABELS - 1})
+    )
+    assert "-100 has no target: name 'y' in training_only" in refused(
+        lambda: envs.from_tensors(x=X, y=IGNORED, training_only=[])
+    )
+    many = [
+        {"kind": "classification", "target": "y", "reduction": "mean"},
+        {"kind": "classification", "target": "y"},
+    ]
+    agents = {"a": {"observes": ["x"], "objective": many}}
+    assert refused(lambda: Scenario(scenario="s", env=envs.from_tensors(**made), agents=agents)) == (
+        "agents.a.objective[0].reduction: mean is of a single objective; of several use batchmean, or an agent for each"
+    )
+    env = envs.from_tensors(**made | {"y": NUMBERS}, _y=MASK)
+    own = {"kind": lambda output, target: (output - target).square().mean(1), "target": "y"}
+    assert "its target are masked" in refused(
+        lambda: Simulation(scenario(env, own)).run(steps=1, progress=False)
+    )
+
+
+def test_an_objective_of_ones_own_gets_the_classes_of_torch() -> None:
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        return cross_entropy(output.view(-1, SITES, CLASSES).mT, target, reduction="none").sum(1) / SITES
+
+    env = envs.from_tensors(x=X, y=IGNORED, test=0, validation=0)
+    with Simulation(scenario(env, {"kind": loss, "target": "y"}), dtype=torch.float64) as run:
+        w, b, v, c = run.agents["mind"].parameters.values()
+        signals = run.signals
+        logits = torch.relu(signals["x"].double() @ w.T + b) @ v.T + c
+        target = signals["y"].masked_fill(~signals["_y"], -100)
+        right = cross_entropy(logits.view(-1, CLASSES), target.flatten(), reduction="sum") / SITES / BATCH
+        assert float(run.step()["losses"]["mind"]) == pytest.approx(right.item(), rel=1e-12)
+
+
+class Words(nn.Module):
+    """A residual model of words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.first = nn.Embedding(CLASSES, 6), nn.Linear(6, 6)
+        self.second, self.head = nn.Linear(6, 6), nn.Linear(6, CLASSES)
+
+    def forward(self, words: Tensor) -> Tensor:
+        x = self.embed(words)
+        x = x + torch.tanh(self.first(x))
+        return self.head(x + torch.tanh(self.second(x)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "gradient",
+    [None, {"kind": "lens", "at": "head"}, "local"],
+    ids=str,
+)
+def test_a_split_model_of_padded_words_is_the_loop_of_torch(gradient: Any) -> None:
+    """Locked it is equal; with other gradients engine and reference are."""
+    env = envs.from_tensors(words=LABELS, y=IGNORED, classes={"words": CLASSES}, test=0.2, validation=0)
+    torch.manual_seed(0)
+    model, rate = Words().double(), {"kind": "sgd", "lr": 0.3}
+    keys: dict[str, Any] = {"coupling": "locked"} if gradient is None else {"gradient": gradient}
+    objective = {"kind": "classification", "target": "y", "reduction": "mean"}
+    made = split(
+        model, at=["second"], env=env, inputs={"words": "words"}, objective=objective, batch=BATCH, steps=5,
+        optimiser=rate, **keys,
+    )  # fmt: skip
+    joined = []
+    for backend in ("cohort", "reference"):
+        loop = copy.deepcopy(model)
+        optimiser = torch.optim.SGD(loop.parameters(), lr=0.3)
+        with Simulation(made, dtype=torch.float64, backend=backend) as run:
+            for _ in range(5):
+                signals = {name: value.clone() for name, value in run.signals.items()}
+                run.step()
+                labels = signals["y"].masked_fill(~signals["_y"], -100)
+                optimiser.zero_grad()
+                cross_entropy(loop(signals["words"]).flatten(0, 1), labels.flatten()).backward()
+                optimiser.step()
+            joined.append(join(run))
+        if gradient is None:
+            for left, right in zip(joined[-1].parameters(), loop.parameters(), strict=True):
+                torch.testing.assert_close(left, right, rtol=0, atol=1e-12)
+    for left, right in zip(*(model.parameters() for model in joined), strict=True):
+        torch.testing.assert_close(left, right, rtol=0, atol=1e-9)
