@@ -382,10 +382,13 @@ class Conv(_Layered):
         Attributes:
             size: Height and width of the filters, in pixels.
             pool: Pooling after each convolution; one entry per layer, or an empty list.
+            channels: Axis of the channels of observed images with three axes: `first` (torch) or `last` (numpy, Gymnasium);
+                None: as the environment has them. Images with two axes have one channel.
         """
 
         size: Count = 5
         pool: Annotated[tuple[Literal["max", "avg", "none"], ...], IsSequence] = ()
+        channels: Literal["first", "last"] | None = None
 
         @model_validator(mode="after")
         def _fits(self) -> Self:

@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
-__all__ = ["OUTCOMES", "Description", "Signal"]
+__all__ = ["OUTCOMES", "Description", "Signal", "channel_axis"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +32,8 @@ class Signal:
     """Smallest value of a float."""
     high: float = math.inf
     """Largest value of a float."""
+    channels: Literal["first", "last"] | None = "first"
+    """Axis of the channels of an image, which has three axes; None: unknown."""
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -50,6 +52,22 @@ class Signal:
             return Discrete(self.classes)
         return MultiDiscrete(np.full(self.shape, self.classes))
 
+
+def channel_axis(shape: tuple[int, ...]) -> Literal["first", "last"] | None:
+    """Return the axis of the channels of an image `[…, …, …]` by its sizes; None: they leave it open.
+
+    Height and width are usually equal, or there are at most four channels.
+    """
+    first, middle, last = shape
+    if first == middle != last or middle == last != first:
+        return "last" if first == middle else "first"
+    if min(first, last) > _MOST_CHANNELS or first == last:
+        return None
+    return "last" if last < first else "first"
+
+
+_MOST_CHANNELS = 4
+"""Channels of a picture, at most: colours and transparency."""
 
 OUTCOMES = {
     "reward": Signal(training_only=True, known="after_step"),

@@ -18,7 +18,7 @@ from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.envs.datasets.columns import read
 from antiphon.envs.datasets.files import SPLITS, Identity, identity
 from antiphon.envs.options import EnvOptions, Episode, HeldOptions, Sampling
-from antiphon.envs.signal import Description, Signal
+from antiphon.envs.signal import Description, Signal, channel_axis
 from antiphon.envs.stream import ExampleStream, Table
 from antiphon.errors import DataError, require, suggest
 from antiphon.nets.layers import IGNORED
@@ -43,6 +43,10 @@ __all__ = [
     "parts_of",
     "signals_of",
 ]
+
+
+_COLOURS = (1, 3, 4)
+"""Numbers of channels of pictures."""
 
 
 class Indexable(Protocol):
@@ -437,7 +441,15 @@ def signals_of(
         if name in masks:
             columns[name] = columns[name].masked_fill(~_expanded(masks[name], columns[name]), 0)
     for name, column in columns.items():
-        kind: dict[str, Any] = {"shape": tuple(column.shape[1:]), "training_only": name in hidden}
+        shape = tuple(column.shape[1:])
+        kind: dict[str, Any] = {"shape": shape, "training_only": name in hidden}
+        if (
+            len(shape) == 3
+            and shape[2] in _COLOURS
+            and shape[0] not in _COLOURS
+            and channel_axis(shape) == "last"
+        ):
+            kind["channels"] = None  # torch has the channels first, pictures in numpy have them last
         parts = f"{name}: complex numbers; pass real and imaginary parts as two tensors"
         require(not column.is_complex(), place, parts)
         if column.dtype == torch.uint8 and column.dim() > 1 and name not in counts:
@@ -460,7 +472,9 @@ def signals_of(
             signals[name] = Signal(**kind)
         kept[name] = column
     for name, mask in masks.items():
-        if name in hidden:  # [rows, 1] without sites: the value is missing, where [rows] only says that it does not count
+        if (
+            name in hidden
+        ):  # [rows, 1] without sites: the value is missing, where [rows] only says that it does not count
             mask = mask[:, None] if columns[name].dim() == 1 else _expanded(mask, columns[name])
         kept[f"_{name}"] = mask
     return signals, kept, divisors

@@ -5,7 +5,21 @@ A message [D] has no sites; a volume [C, X, Y, Z] has its features first, like a
 
 from __future__ import annotations
 
-__all__ = ["features_first", "site_axes", "site_features"]
+from torch import Tensor
+
+__all__ = ["as_maps", "features_first", "site_axes", "site_features"]
+
+
+def as_maps(images: Tensor, layout: str) -> Tensor:
+    """Return images as maps [rows, channels, height, width].
+
+    Args:
+        images: [rows, …].
+        layout: `first`: the images are maps; `last`: [rows, height, width, channels]; `none`: [rows, height, width].
+    """
+    if layout == "last":
+        return images.movedim(-1, 1)
+    return images.unsqueeze(1) if layout == "none" else images
 
 
 def features_first(shape: tuple[int, ...]) -> bool:

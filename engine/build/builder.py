@@ -228,6 +228,7 @@ class _Builder:
                     FanIn(fan_in),
                     self._categories(name, spec),
                     () if (critic := _critic_of(spec)) is None else critic.observes,
+                    *(self.shapes.layouts.get((name, of), ()) for of in ("network", "critic")),
                 ),
                 self.scenario.training.batch,
                 self._goal(name, spec),
@@ -309,6 +310,7 @@ class _Builder:
         self, network: NetworkSpec, spec: AgentSpec, inputs: tuple[int, ...], heads: tuple[Head, ...]
     ) -> Network:
         options = network.options | {"norm": network.get("norm") or default_norm(spec, self.env)}
+        options.pop("channels", None)  # of what is observed: see `Shapes.layouts`
         made: type[Conv | Mlp] = Conv if network.kind == "conv" else Mlp
         return made(inputs, options.pop("hidden"), heads, **options)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gymnasium import spaces
@@ -15,7 +15,7 @@ from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, VALUE, He
 from antiphon.agents.objectives import ActionValue, AnyObjective, Objective, Weighted, objective_of
 from antiphon.agents.policies import MINIBATCHES, PolicyObjective
 from antiphon.engine.heart.agent import AGE
-from antiphon.envs.signal import Description
+from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import name_of
 from antiphon.nets.layers import IGNORED
@@ -60,6 +60,8 @@ class Shapes:
     """What the critic of each agent takes in that has one of its own, by agent."""
     objectives: dict[str, AnyObjective]
     """Of the agents that have one, by agent."""
+    layouts: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    """By agent and `network` or `critic`: how a conv network reads each observation (see `as_maps`)."""
 
 
 def slots_of(channel: ChannelSpec, scenario: Scenario) -> int:
@@ -140,10 +142,11 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
         elif sender.layers.kind == "pointer":
             messages[channel.name] = candidates_of(sender, env)[:1]
     inputs: dict[str, Shape] = {}
+    layouts = dict(_layouts(scenario, env))
     unknown = Counter(c.receiver for c in scenario.channels if not c.state and c.name not in messages)
     ready = [name for name in scenario.agents if not unknown[name]]
     for name in ready:  # grows as it is read
-        inputs[name] = _input_shape(scenario, name, messages, env)
+        inputs[name] = _input_shape(scenario, name, messages, env, layouts.get((name, "network"), ()))
         network = scenario.agents[name].layers
         if network is None or network.kind != "conv":
             continue
@@ -175,10 +178,53 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
             if agent.objective is not None and agent.objective.critic is not None:
                 critic = agent.objective.critic
                 seen = [env.signals[signal].shape_as(agent.categories) for signal in critic.observes]
+                seen = _maps(seen, layouts.get((name, "critic"), ()))
                 place = ("agents", name, "objective", "critic")
                 critics[name] = _joined_shape(seen, place, maps=critic.network.kind == "conv")
     problems.raise_any()
-    return Shapes(inputs, messages, heads, critics, objectives)
+    return Shapes(inputs, messages, heads, critics, objectives, layouts)
+
+
+def _layouts(scenario: Scenario, env: Description) -> Iterator[tuple[tuple[str, str], tuple[str, ...]]]:
+    """Yield how the conv networks of agents and critics read what they observe; DocumentError where that is open."""
+    for name, agent in scenario.agents.items():
+        critic = None if agent.objective is None else agent.objective.critic
+        networks = [(("agents", name, "network"), "network", agent.layers, agent.observes)]
+        if critic is not None:
+            place = ("agents", name, "objective", "critic", "network")
+            networks.append((place, "critic", critic.network, critic.observes))
+        for path, key, network, observes in networks:
+            if network is not None and network.kind == "conv":
+                given = network.get("channels")
+                images = [
+                    _layout(path, one, env.signals.get(one), agent.categories, given) for one in observes
+                ]
+                if given is not None and given not in images:
+                    message = f"{given}, but no image with three axes is observed; leave it out"
+                    raise DocumentError((*path, "channels"), message)
+                yield (name, key), tuple(images)
+
+
+def _layout(path: Path, name: str, signal: Signal | None, categories: str, given: str | None) -> str:
+    """How a conv network reads a signal."""
+    if signal is None:
+        return "first"
+    if len(signal.shape_as(categories)) == 2:
+        return "none"
+    if len(signal.shape) != 3 or len(signal.shape_as(categories)) != 3:
+        return "first"
+    if given is None and signal.channels is None:
+        message = f"'{name}' is {list(signal.shape)}, which leaves open where its channels are; write `channels: last`"
+        raise DocumentError((*path, "channels"), f"{message} or `channels: first` beside `kind: conv`")
+    return given or str(signal.channels)
+
+
+def _maps(shapes: Sequence[Shape], layouts: Sequence[str]) -> list[Shape]:
+    """Return shapes of observations as a conv network reads them; without layouts unchanged."""
+    if not layouts:
+        return list(shapes)
+    moved = {"first": lambda s: s, "last": lambda s: (s[-1], *s[:-1]), "none": lambda s: (1, *s)}
+    return [moved[layout](shape) for shape, layout in zip(shapes, layouts, strict=True)]
 
 
 def _signals(scenario: Scenario, env: Description) -> Iterator[DocumentError]:
@@ -237,12 +283,15 @@ def _nearest(name: str, env: Description) -> str:
     )
 
 
-def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env: Description) -> Shape:
+def _input_shape(
+    scenario: Scenario, name: str, messages: dict[str, Shape], env: Description, layouts: Sequence[str]
+) -> Shape:
     agent = scenario.agents[name]
     inputs = scenario.inputs_of(name)
     observed = [
         (len(inputs),) if s == AGE else env.signals[s].shape_as(agent.categories) for s in agent.observes
     ]
+    observed = _maps(observed, layouts)
     messages_read = []
     for channel in inputs:
         first, *rest = messages[channel.name]

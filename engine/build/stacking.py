@@ -123,7 +123,7 @@ def agent_kind(system: System, agent: Agent, place: Hashable) -> Hashable:
         learner.frozen,
         _trained(learner),
         _numbers(system, agent),
-        agent.inputs.categories,
+        (agent.inputs.categories, agent.inputs.layouts, agent.inputs.critic_layouts),
         _shapes(system, agent, agent.inputs.observes),
         None
         if learner.critic is None

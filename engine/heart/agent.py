@@ -23,6 +23,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
 from antiphon.engine.heart.rows import Members, Quarantine, Replicas, RowMask, mask_and, mask_not, select_rows
 from antiphon.nets.per_member import PerMember
+from antiphon.nets.site_axes import as_maps
 
 if TYPE_CHECKING:
     from antiphon.engine.features.participation import Participation
@@ -89,6 +90,10 @@ class Inputs:
     """How categorical observations enter the network: `one_hot`, or as their values (`index`)."""
     critic: tuple[str, ...] = ()
     """Names of what the critic of the first member observes; empty: it has no critic of its own, or needs none here."""
+    layouts: tuple[str, ...] = ()
+    """Per observation, how a conv network reads it (see `as_maps`); empty: the network is no conv network."""
+    critic_layouts: tuple[str, ...] = ()
+    """Per observation of the critic, the same."""
     observed: tuple[tuple[str, ...], ...] = ()
     """Per observation, the signal of each member."""
     critics: tuple[tuple[str, ...], ...] = ()
@@ -200,10 +205,11 @@ class Agent(Quarantine):
         """
         flat = len(self.learner.network.input_shape) == 1
         observations = []
-        for names in self.inputs.observed:
+        for place, names in enumerate(self.inputs.observed):
             rows = ages if names[0] == AGE else self.member_rows(names, signal, dtype)
             if rows is not None:
-                observations.append(rows.reshape(len(rows), -1) if flat else rows)
+                shaped = rows.reshape(len(rows), -1) if flat else as_maps(rows, self.inputs.layouts[place])
+                observations.append(shaped)
         return observations
 
     def member_rows(

@@ -393,7 +393,10 @@ class Ticks:
     def _observation(self, agent: Agent, name: str, step: int | None) -> fx.Node:
         signal = self.signal(name, step, agent.inputs.categories)
         if len(agent.learner.network.input_shape) > 1:
-            return signal
+            layout = agent.inputs.layouts[agent.inputs.observes.index(name)]
+            if layout == "last":
+                return self.call("movedim", signal, -1, 1)
+            return self.call("unsqueeze", signal, 1) if layout == "none" else signal
         shaped = self.system.description.signals[name].shape_as(agent.inputs.categories)
         return self.call("flatten" if shaped else "unsqueeze", signal, 1)
 

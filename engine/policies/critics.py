@@ -10,6 +10,7 @@ from torch import Tensor
 from antiphon.agents.network import VALUE, Tensors
 from antiphon.engine.heart.message import Tick
 from antiphon.engine.heart.system import System
+from antiphon.nets.site_axes import as_maps
 
 __all__ = ["Critics"]
 
@@ -39,4 +40,6 @@ class Critics:
         found = [agent.member_rows(names, signal, self.dtype) for names in agent.inputs.critics]
         if len(agent.learner.critic.input_shape) == 1:
             found = [rows.reshape(len(rows), -1) for rows in found]
+        else:
+            found = [as_maps(*pair) for pair in zip(found, agent.inputs.critic_layouts, strict=True)]
         return found[0] if len(found) == 1 else torch.cat(found, 1)

@@ -18,6 +18,7 @@ from antiphon.engine.reference.predictors import context_of
 from antiphon.engine.reference.state import State
 from antiphon.nets.layers import Transport
 from antiphon.nets.random import seed_for
+from antiphon.nets.site_axes import as_maps
 
 
 def tick_agents(state: State, names: tuple[str, ...], signals: StepSignals) -> list[Tick]:
@@ -122,7 +123,8 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
     ports, after = learner.evaluate(buffers, x, seed=seed, transports=transports, state=before)
     if agents[0].inputs.critic:
         flat = len(learner.critic.input_shape) == 1
-        seen = torch.cat([torch.cat(_observed(state, t, agents[0].inputs.critic, flat), 1) for t in ticks])
+        names, layouts = agents[0].inputs.critic, () if flat else agents[0].inputs.critic_layouts
+        seen = torch.cat([torch.cat(_observed(state, tick, names, layouts), 1) for tick in ticks])
         ports[VALUE], updated = learner.values(learner.parameters, buffers, seen, training=training)
         after = after | updated
     for i, (agent, tick) in enumerate(zip(agents, ticks, strict=True)):
@@ -152,18 +154,19 @@ def _network_input(state: State, tick: Tick, window: Window) -> Tensor:
         message, available = combine_reads(channel.ledger.read, side_by_side, channel.slots)
         messages.append(message)
         present.append(available)
-    return join(agent.inputs.fan_in, _observed(state, tick, agent.inputs.observes, flat), messages, present)
+    observed = _observed(state, tick, agent.inputs.observes, () if flat else agent.inputs.layouts)
+    return join(agent.inputs.fan_in, observed, messages, present)
 
 
-def _observed(state: State, tick: Tick, names: tuple[str, ...], flat: bool) -> list[Tensor]:
-    """Observations as they enter a network, [B, …] each."""
+def _observed(state: State, tick: Tick, names: tuple[str, ...], layouts: tuple[str, ...]) -> list[Tensor]:
+    """Observations as they enter a network, [B, …] each; flat without `layouts`, else as maps."""
     system, categories, found = state.system, state.agents[tick.agent].inputs.categories, []
-    for name in names:
+    for place, name in enumerate(names):
         signal = tick.step_signals.signals.get(name)
         value = tick.ages if name == "age" else system.network_input(name, signal, categories)
         if value is not None:
             value = value.to(system.dtype)
-            found.append(value.reshape(len(value), -1) if flat else value)
+            found.append(as_maps(value, layouts[place]) if layouts else value.reshape(len(value), -1))
     return found
 
 

@@ -13,7 +13,7 @@ from gymnasium import Space, spaces
 from torch import Tensor
 
 from antiphon.envs.base import chosen
-from antiphon.envs.signal import OUTCOMES, Signal
+from antiphon.envs.signal import OUTCOMES, Signal, channel_axis
 from antiphon.errors import ScenarioError, require
 
 __all__ = ["Actions", "Conversion", "Observations", "leaves", "mapped", "part_at", "signal_of", "tensor_of"]
@@ -48,25 +48,30 @@ def part_at(value: Any, path: Path) -> Any:
 def signal_of(name: str, space: Space[Any], *, training_only: bool = False) -> Signal:
     """Return the signal of an observation's part: bytes are scaled to [0, 1], choices start at 0; ScenarioError for others.
 
+    The axis of an image's channels is found by `channel_axis`.
+
     A name that begins with an underscore, or that of an outcome, is refused: it has another meaning.
     """
     if name.startswith("_"):
         raise ScenarioError(f"env: the observation '{name}' has the name of a mask; rename it")
     if name in OUTCOMES:
         raise ScenarioError(f"env: the observation '{name}' has the name of an outcome; rename it")
+    kind: dict[str, Any] = {"training_only": training_only}
+    if isinstance(space, spaces.Box | spaces.MultiBinary | spaces.MultiDiscrete) and len(space.shape) == 3:
+        kind["channels"] = channel_axis(space.shape)
     match space:
         case spaces.Box() if space.dtype == np.uint8:
-            return Signal(shape=space.shape, low=0.0, high=1.0, training_only=training_only)
+            return Signal(shape=space.shape, low=0.0, high=1.0, **kind)
         case spaces.Box():
             low = float(space.low.astype(float).min(initial=np.inf))
             high = float(space.high.astype(float).max(initial=-np.inf))
-            return Signal(shape=space.shape, low=low, high=high, training_only=training_only)
+            return Signal(shape=space.shape, low=low, high=high, **kind)
         case spaces.MultiBinary():
-            return Signal(shape=space.shape, low=0.0, high=1.0, training_only=training_only)
+            return Signal(shape=space.shape, low=0.0, high=1.0, **kind)
         case spaces.Discrete():
-            return Signal(classes=int(space.n), training_only=training_only)
+            return Signal(classes=int(space.n), **kind)
         case spaces.MultiDiscrete():
-            return Signal(shape=space.shape, classes=int(space.nvec.max()), training_only=training_only)
+            return Signal(shape=space.shape, classes=int(space.nvec.max()), **kind)
     kinds = "Box, MultiBinary, Discrete, MultiDiscrete, or a Dict or Tuple of these"
     raise ScenarioError(f"env: the observation '{name}' is a {type(space).__name__}; flatten it to {kinds}")
 

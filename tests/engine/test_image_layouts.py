@@ -1,0 +1,169 @@
+"""Images as conv networks read them: height, width and channels of Gymnasium's worlds, of data, with any network beside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torch import Tensor
+from torch.nn.functional import conv2d, cross_entropy
+
+from antiphon import Scenario, Simulation, envs
+from antiphon.envs import registry
+from antiphon.errors import ScenarioError
+
+
+class Pictures(gymnasium.Env[Any, Any]):
+    """Random pictures of a shape."""
+
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any = np.uint8) -> None:
+        self.observation_space = spaces.Box(0, 255, shape, dtype)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        if seed is not None:
+            self.observation_space.seed(seed)
+        self.count = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> Any:
+        self.count += 1
+        return self.observation_space.sample(), 1.0, self.count == 5, False, {}
+
+
+@pytest.fixture(autouse=True)
+def _registered() -> Iterator[None]:
+    envs.register("Pictures", lambda height, *rest: Pictures((height, *rest)))
+    yield
+    registry._environments.pop("Pictures")
+    registry._environments.pop("Shaped", None)
+
+
+NETWORK = {"kind": "conv", "hidden": [3], "size": 3, "norm": "none"}
+
+
+def acting(
+    shape: tuple[int, ...], network: Any = NETWORK, backend: str = "cohort", **objective: Any
+) -> Simulation:
+    registry._environments.pop("Shaped", None)
+    envs.register("Shaped", lambda: Pictures(shape))
+    mind = {"observes": ["observation"], "network": network, "acts": True, "clock": {"unroll": 4}}
+    agents = {"a": mind | {"objective": {"kind": "ppo", "epochs": 1} | objective}}
+    scenario = Scenario(scenario="s", env={"id": "Shaped"}, agents=agents, training={"batch": 4, "steps": 8})
+    return Simulation(scenario, dtype=torch.float64, backend=backend)
+
+
+def filters(run: Simulation) -> Tensor:
+    return next(value for value in run.agents["a"].parameters.values() if value.dim() == 4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels"),
+    [
+        ((12, 10, 3), 3),  # height, width, channels
+        ((8, 8, 3), 3),
+        ((8, 8, 12), 12),  # a board's planes
+        ((4, 9, 9), 4),  # a stack of frames
+        ((3, 12, 10), 3),
+        ((9, 7), 1),  # grey
+    ],
+)
+@pytest.mark.parametrize("backend", ["cohort", "reference"])
+def test_the_channels_of_a_world_are_found(shape: tuple[int, ...], channels: int, backend: str) -> None:
+    with acting(shape, backend=backend) as run:
+        assert filters(run).shape == (3, channels, 3, 3)
+        run.run(progress=False)
+        assert run.agents["a"].parameters  # it learns, and acts
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 3), (20, 30, 25), (3, 20, 3)])
+def test_where_sizes_leave_them_open_one_line_asks(shape: tuple[int, ...]) -> None:
+    ask = rf"agents.a.network.channels: 'observation' is \[{', '.join(map(str, shape))}\], which leaves open"
+    with pytest.raises(ScenarioError, match=ask):
+        acting(shape)
+    for given, place in (("first", 0), ("last", 2)):
+        with acting(shape, NETWORK | {"channels": given}) as run:
+            assert filters(run).shape[1] == shape[place]
+
+
+def test_an_answer_to_nothing_is_refused() -> None:
+    with pytest.raises(ScenarioError, match=r"agents.a.network.channels: last, but no image with three axes"):
+        acting((9, 7), NETWORK | {"channels": "last"})
+
+
+def data(pictures: Tensor, network: Any = NETWORK, backend: str = "cohort") -> Simulation:
+    env = envs.from_tensors(x=pictures, label=torch.arange(len(pictures)) % 2, test=0.2, validation=0)
+    mind = {"observes": ["x"], "network": network, "objective": {"kind": "classification", "target": "label"}}
+    scenario = Scenario(scenario="s", env=env, agents={"a": mind}, training={"batch": 4, "steps": 6})
+    return Simulation(scenario, dtype=torch.float64, backend=backend)
+
+
+def test_data_have_the_channels_first_and_pictures_of_numpy_ask() -> None:
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.rand(40, 3, 8, 8, generator=generator)
+    with pytest.raises(
+        ScenarioError, match=r"agents.a.network.channels: 'x' is \[8, 8, 3\], which leaves open"
+    ):
+        data(pictures.movedim(1, -1))
+    results = []
+    for given, keys in ((pictures, {}), (pictures.movedim(1, -1), {"channels": "last"})):
+        for backend in ("cohort", "reference"):
+            with data(given, NETWORK | keys, backend) as run:
+                assert filters(run).shape == (3, 3, 3, 3)
+                run.run(progress=False)
+                results.append([*run.agents["a"].parameters.values(), torch.tensor(run.evaluate().loss)])
+    for other in results[1:]:
+        for left, right in zip(results[0], other, strict=True):
+            torch.testing.assert_close(left, right, rtol=0, atol=1e-9)
+    with data(torch.rand(40, 16, 8, 8, generator=generator)) as run:  # feature maps
+        assert filters(run).shape[1] == 16
+    with data(torch.rand(40, 8, 8, generator=generator)) as run:  # grey
+        assert filters(run).shape[1] == 1
+
+
+def test_a_picture_is_convolved_over_height_and_width() -> None:
+    pictures = torch.rand(40, 6, 5, 3, generator=torch.Generator().manual_seed(0))
+    with data(pictures, NETWORK | {"channels": "last"}) as run:
+        signals = {name: value.clone() for name, value in run.signals.items()}
+        w, b, v, c = run.agents["a"].parameters.values()
+        hidden = torch.relu(conv2d(signals["x"].permute(0, 3, 1, 2), w, b, padding=1))
+        right = cross_entropy(hidden.flatten(1) @ v.T + c, signals["label"])
+        assert float(run.step()["losses"]["a"]) == pytest.approx(right.item(), rel=1e-9)
+
+
+def test_a_critic_of_pictures_and_stacks_of_agents() -> None:
+    envs.register("Shaped", lambda: Pictures((6, 5, 2)))
+    policy = {"kind": "ppo", "critic": {"observes": ["observation"], "network": NETWORK}}
+    clock = {"unroll": 4}
+    eye = {"observes": ["observation"], "network": NETWORK, "clock": clock}
+    agents = {"eye0": eye, "eye1": eye, "hand": {"acts": True, "objective": policy, "clock": clock}}
+    channels = [{"from": f"eye{n}", "to": "hand", "size": 4} for n in range(2)]
+    training = {"batch": 4, "steps": 8}
+    scenario = Scenario(
+        scenario="s", env={"id": "Shaped"}, agents=agents, channels=channels, training=training
+    )
+    found = []
+    for backend in ("cohort", "reference"):
+        with Simulation(scenario, dtype=torch.float64, backend=backend) as run:
+            run.run(progress=False)
+            found.append([value for agent in run.agents.values() for value in agent.parameters.values()])
+    for left, right in zip(*found, strict=True):
+        torch.testing.assert_close(left, right, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(6, 5, 2), (6, 5)])
+def test_an_exported_policy_reads_the_pictures_of_the_world(shape: tuple[int, ...], tmp_path: Path) -> None:
+    with acting(shape) as run:
+        run.run(progress=False)
+        pictures = np.random.default_rng(0).integers(0, 255, (4, *shape), dtype=np.uint8)
+        acted = run.policy().act(pictures)
+        file = torch.export.load(run.export(tmp_path / "policy.pt2", actions="greedy")).module()
+    np.testing.assert_array_equal(file(observation=torch.as_tensor(pictures)), acted)
