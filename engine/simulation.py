@@ -60,7 +60,7 @@ from antiphon.telemetry.tensorboard import TensorBoardRecorder
 if TYPE_CHECKING:
     from antiphon.engine.ray.ray_parts import RayParts
 
-__all__ = ["Simulation", "given_scenario", "history_of_run", "resumed", "steps_to_take"]
+__all__ = ["Simulation", "check_interval", "given_scenario", "history_of_run", "resumed", "steps_to_take"]
 
 Resumed = TypeVar("Resumed", bound="Simulation")
 
@@ -118,7 +118,7 @@ class Simulation(BaseSimulation):
         parts: int | Mapping[str, Any] | PartsSettings | None = None,
         capture: bool | CapturedLoop | None = None,
     ) -> None:
-        _check_interval(checkpoint_every, logdir)
+        check_interval(checkpoint_every, logdir)
         division, scenario = PartsSettings.of(parts), as_scenario(scenario)
         settings: dict[str, Any] = {"threads": threads, "backend": backend, "stacked": stacked}
         settings |= {"seed": seed, "device": device, "dtype": dtype}
@@ -186,7 +186,7 @@ class Simulation(BaseSimulation):
                 the message names the first difference.
             DivergenceError: The run diverged and would diverge again.
         """
-        _check_interval(checkpoint_every, logdir)
+        check_interval(checkpoint_every, logdir)
         return resumed(cls, RunDirectory.open(logdir), scenario, PartsSettings.of(parts), checkpoint_every)
 
     @classmethod
@@ -424,7 +424,7 @@ class Simulation(BaseSimulation):
 
         `logdir` receives the same files as a run from the command line: ten checkpoints (the newest two are kept), a result
         at the end, and after an exception its reason in run.json. Before the first step, the warnings of `antiphon check`
-        are issued as `ScenarioWarning`, but for unused keys and controls.
+        are issued as `ScenarioWarning`, but for controls.
 
         Args:
             steps: Further environment steps. Without any limit, the run ends at `training.steps` (a resumed simulation: at
@@ -751,7 +751,8 @@ def given_scenario(
     return None if described is None else scenario
 
 
-def _check_interval(steps: int | None, logdir: str | Path | None) -> None:
+def check_interval(steps: int | None, logdir: str | Path | None) -> None:
+    """Refuse an interval of checkpoints that is no number of steps, or that has no folder to write to."""
     if steps is not None and (isinstance(steps, bool) or not hasattr(steps, "__index__") or steps < 1):
         raise ScenarioError(f"checkpoint_every: {steps!r}; must be a whole number of steps, at least 1")
     if steps is not None and logdir is None:

@@ -33,7 +33,6 @@ from antiphon.engine.runs.run_loop import Outcome
 from antiphon.errors import AntiphonError, RunError
 from antiphon.files import finite
 from antiphon.scenarios import Scenario, Template
-from antiphon.scenarios.advice import is_unused_key
 from antiphon.scenarios.population import find_population
 from antiphon.terminal.output import (
     console,
@@ -273,10 +272,9 @@ def _run_seeds(
 
 
 def _warn(lines: Sequence[str]) -> None:
-    """Print the warnings about a scenario, but for unused keys, which `check` lists."""
+    """Print the warnings about a scenario."""
     for line in lines:
-        if not is_unused_key(line):
-            remark(f"warning: {line}", "yellow")
+        remark(f"warning: {line}", "yellow")
 
 
 def _directories(

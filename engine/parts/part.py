@@ -288,6 +288,7 @@ _BY_NAME = {
     "trails": "agents",
     "actions": "agents",
     "outliers": "channels",
+    "feedback": "channels",
 }
 """What of a state is by name, and of what."""
 _DISABLED = ("agents", "gradients", "inputs")

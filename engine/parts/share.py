@@ -65,6 +65,8 @@ class Share:
         for key, end in (("predictors", "sender"), ("inputs", "receiver")):
             own = {name for name, ends in self.ends.items() if end in ends}
             system[key] = {name: state for name, state in system[key].items() if name in own}
+        if "feedback" in system:
+            system["feedback"] = {n: fixed for n, fixed in system["feedback"].items() if n in self.ends}
         system["groups"] = [system["groups"][i] for i in self.groups]
         system["ledgers"] = {name: dict(system["ledgers"][name]) for name in self.ends}
         for name, ends in self.ends.items():

@@ -40,8 +40,12 @@ def advice(scenario: Scenario, variants: Iterable[Scenario] = (), *, saved: bool
     Raises:
         ScenarioError: There is no such environment.
     """
-    env = describe(scenario.env)
-    found = warnings(scenario, variants)
+    return warnings(scenario, variants) + _beside_its_environment(scenario, saved=saved)
+
+
+def _beside_its_environment(scenario: Scenario, *, saved: bool) -> list[str]:
+    """Return the warnings for which the environment's signals, splits and episodes have to be known."""
+    env, found = describe(scenario.env), list[str]()
     if env.is_stream:
         found += _over(scenario) if env.episode_steps == env.hold else _late(scenario, env)
     found += [*_lost_credit(scenario, env), *_mixed(scenario), *_seldom_learning(scenario, env)]
@@ -66,8 +70,8 @@ def advice(scenario: Scenario, variants: Iterable[Scenario] = (), *, saved: bool
 
 
 def advice_on_a_run(scenario: Scenario, *, saved: bool) -> list[str]:
-    """Return the scenario's warnings without unused keys, and without agents that learn from nothing as they would if their
-    channels were not detached: these are controls.
+    """Return the scenario's warnings without agents that learn from nothing as they would if their channels were not
+    detached: these are controls.
 
     Args:
         scenario: The scenario.
@@ -75,7 +79,9 @@ def advice_on_a_run(scenario: Scenario, *, saved: bool) -> list[str]:
     """
     channels = [channel.model_copy(update={"coupling": "locked"}) for channel in scenario.channels]
     locked = scenario.model_copy(update={"channels": channels})
-    return [line for line in advice(scenario, [locked], saved=saved) if not is_unused_key(line)]
+    of_controls = [line for line in warnings(scenario, [locked]) if not is_unused_key(line)]
+    unused = [line for line in warnings(scenario) if is_unused_key(line)]
+    return of_controls + unused + _beside_its_environment(scenario, saved=saved)
 
 
 def _weak_signals(scenario: Scenario, env: Description) -> Iterator[str]:
@@ -108,8 +114,12 @@ def _weak_signals(scenario: Scenario, env: Description) -> Iterator[str]:
 def _wide(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of arrays of classes that are rather quantities: they enter networks one-hot; and the reverse."""
     for name, agent in scenario.agents.items():
-        for observed in agent.observes:
-            signal = env.signals.get(observed)
+        signals = [env.signals.get(observed) for observed in agent.observes]
+        if agent.categories == "index" and all(
+            signal is None or signal.classes is None for signal in signals
+        ):
+            yield f"agent {name}: categories is not used by an agent that observes no classes"
+        for observed, signal in zip(agent.observes, signals, strict=True):
             if signal is None or signal.classes is None:
                 continue
             values = f"{prod(signal.shape):,} values of {signal.classes:,} classes each"

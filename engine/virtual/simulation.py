@@ -36,7 +36,7 @@ from antiphon.engine.parts.placement import (
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.run_writer import open_writer
-from antiphon.engine.simulation import Simulation
+from antiphon.engine.simulation import Simulation, check_interval
 from antiphon.engine.state.checkpoint import Saved, copy_tree
 from antiphon.engine.state.compatibility import check_compatible
 from antiphon.engine.state.state_dict import snapshot
@@ -92,6 +92,7 @@ class VirtualSimulation(Simulation):
         checkpoint_every: int | None = None,
         threads: int = 1,
     ) -> None:
+        check_interval(checkpoint_every, logdir)
         self.profile = profile if isinstance(profile, ClusterProfile) else find_profile(profile)
         self.free = free or FreeSettings()
         self._parts: list[Part] = []

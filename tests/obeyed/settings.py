@@ -1,0 +1,133 @@
+"""Settings of a scenario, one by one: where each stands, and the other values that it may be given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from antiphon.kinds import KindSpec
+from antiphon.scenarios import Scenario
+from antiphon.spec import Spec, written_key
+
+__all__ = ["Place", "Setting", "changed", "settings_of", "settings_of_section", "values_for"]
+
+Place = tuple[str | int, ...]
+"""Keys and numbers that lead from the top of a document to a value."""
+_NOT_SEARCHED = ("scenario", "agents", "channels", "env")
+"""Keys of a scenario that hold other sections, or names."""
+
+
+@dataclass(frozen=True, order=True)
+class Setting:
+    """A key of a section, or of one kind of a section (`gradient mlp.hidden`).
+
+    Attributes:
+        section: The section's name, with the kind if the key is the kind's alone.
+        key: As a document writes it.
+    """
+
+    section: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.section}.{self.key}"
+
+
+def _section_name(spec: type[Spec], field: str) -> str:
+    """Return the section that a field belongs to: that of all kinds, or that of one."""
+    if not issubclass(spec, KindSpec):
+        return spec.__name__.removesuffix("Spec").lower()
+    return f"{spec.point} {spec.kind_name}" if field in spec.own_keys else spec.point
+
+
+def settings_of_section(spec: type[Spec]) -> Iterator[tuple[str, Setting]]:
+    """Yield the fields of a section that a document may name, each with its setting."""
+    for field in spec.model_fields:
+        if field not in spec.refused:
+            yield field, Setting(_section_name(spec, field), written_key(spec, field))
+
+
+def settings_of(scenario: Scenario) -> Iterator[tuple[Setting, Place, type[Spec], Any]]:
+    """Yield every setting of a scenario: its place, the class of its section and its present value.
+
+    Settings that have their default are among them; environments' options are not.
+    """
+    yield from _settings_below(scenario, ())
+
+
+def _settings_below(spec: Spec, place: Place) -> Iterator[tuple[Setting, Place, type[Spec], Any]]:
+    for field, setting in settings_of_section(type(spec)):
+        value, where = getattr(spec, field), (*place, setting.key)
+        if not (isinstance(spec, Scenario) and setting.key in _NOT_SEARCHED):
+            yield setting, where, type(spec), value
+        if setting.key != "env":
+            for below, part in _parts(value):
+                yield from _settings_below(part, (*where, *below))
+
+
+def _parts(value: object) -> Iterator[tuple[Place, Spec]]:
+    if isinstance(value, Spec):
+        yield (), value
+    elif isinstance(value, Mapping):
+        yield from (((key,), part) for key, part in value.items() if isinstance(part, Spec))
+    elif isinstance(value, tuple):
+        yield from (((number,), part) for number, part in enumerate(value) if isinstance(part, Spec))
+
+
+def changed(document: Mapping[str, Any], place: Place, value: object) -> dict[str, Any]:
+    """Return a document with another value at a place; sections on the way there are written out where they are missing."""
+    new = deepcopy(dict(document))
+    section: Any = new
+    for key in place[:-1]:
+        section = section[key] if isinstance(key, int) else section.setdefault(key, {})
+    section[place[-1]] = value
+    return new
+
+
+def values_for(spec: type[Spec], key: str, value: object) -> list[Any]:
+    """Return other values of a setting, from the types and bounds that its section declares for it."""
+    schema = _schema_of(spec)
+    for choices in (schema.get("anyOf"), [schema]):
+        for part in choices or []:
+            if key in part.get("properties", {}):
+                return [one for one in _values(part["properties"][key], schema, value) if one != value]
+    return []
+
+
+@cache
+def _schema_of(spec: type[Spec]) -> dict[str, Any]:
+    return spec.model_json_schema()
+
+
+def _values(schema: Mapping[str, Any], whole: Mapping[str, Any], value: Any) -> Iterator[Any]:
+    if "$ref" in schema:
+        schema = whole["$defs"][schema["$ref"].rpartition("/")[2]]
+    for part in schema.get("anyOf", ()):
+        yield from _values(part, whole, value)
+    yield from schema.get("enum", ())
+    if "const" in schema:
+        yield schema["const"]
+    kind = schema.get("type")
+    if kind == "boolean":
+        yield not value
+    elif kind in ("integer", "number"):
+        yield from _numbers(schema, value, whole=kind == "integer")
+    elif kind == "array" and "prefixItems" not in schema:
+        yield from _sequences(schema, whole, value)
+
+
+def _numbers(schema: Mapping[str, Any], value: Any, *, whole: bool) -> Iterator[float]:
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else 1
+    others = (number + 1, 2 * number + 1, 3, 2, 1) if whole else (number / 2, number * 2, 0.01, 0.5)
+    low, high = schema.get("minimum", -1e9), schema.get("maximum", 1e9)
+    above, below = schema.get("exclusiveMinimum", -1e9), schema.get("exclusiveMaximum", 1e9)
+    yield from (one for one in dict.fromkeys(others) if low <= one <= high and above < one < below)
+
+
+def _sequences(schema: Mapping[str, Any], whole: Mapping[str, Any], value: Any) -> Iterator[list[Any]]:
+    first = value[0] if isinstance(value, tuple) and value else None
+    for item in _values(schema.get("items", {}), whole, first):
+        yield [item] * max(1, len(value) if isinstance(value, tuple) else 1)

@@ -1,0 +1,70 @@
+"""Every setting of a scenario is obeyed or refused, or a run says that it has no effect: it is changed alone and must show."""
+
+from __future__ import annotations
+
+import pytest
+
+from antiphon.kinds import kinds_of, own_keys_of, sections
+from antiphon.spec import Spec
+from tests.obeyed.settings import Setting
+from tests.obeyed.trial import places, tried
+from tests.obeyed.unseen import OBJECTS, SOMETIMES, UNSEEN
+
+pytestmark = pytest.mark.long
+
+SETTINGS = [one for one in places() if str(one) not in OBJECTS]
+
+
+def test_every_setting_stands_in_a_scene() -> None:
+    def all_of(spec: type[Spec]) -> set[type[Spec]]:
+        return {spec} | {below for part in spec.__subclasses__() for below in all_of(part)}
+
+    known = {str(one) for one in places()}
+    missing = set[str]()
+    for section in sections():
+        for kind in kinds_of(section):
+            point = {"fan_in": "aggregation", "recorders": "recorder"}.get(section, section)
+            missing |= {f"{point} {kind}.{key}" for key in own_keys_of(section, kind)} - known
+    assert {name for name in missing if name not in OBJECTS} == set()
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+def test_a_changed_setting_shows_or_is_refused(setting: Setting) -> None:
+    trial = tried(setting)
+    if str(setting) in UNSEEN:
+        assert not trial.obeyed, f"{setting} has an effect now: it is no exception any more"
+        return
+    assert trial.obeyed or trial.refused or trial.said, (
+        f"{setting} was not tried: give it values in tests/obeyed/given.py"
+    )
+    assert str(setting) in SOMETIMES or not trial.ignored, (
+        f"{setting} is accepted and ignored: {trial.ignored}"
+    )
+
+
+_TOGETHER = (
+    "agent",
+    "clock",
+    "channel",
+    "link",
+    "gradient",
+    "input",
+    "training",
+    "optimiser",
+    "schedule",
+    "objective",
+)
+"""Sections that every way of running has to heed; the kinds' own keys are part of networks that are built alike everywhere."""
+_ELSEWHERE = [
+    (way, one)
+    for way in ("seeds", "parts", "virtual")
+    for one in SETTINGS
+    if one.section in _TOGETHER and str(one) not in {*UNSEEN, *SOMETIMES, "training.evaluate"}
+]
+
+
+@pytest.mark.parametrize(("way", "setting"), _ELSEWHERE, ids=lambda value: str(value))
+def test_it_shows_or_is_refused_in_every_way_of_running(way: str, setting: Setting) -> None:
+    trial = tried(setting, way, scenes=1)
+    assert trial.obeyed or trial.refused or trial.said, f"{setting} was not tried {way}"
+    assert not trial.ignored, f"{setting} is accepted and ignored by {way}: {trial.ignored}"
