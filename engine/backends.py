@@ -9,6 +9,7 @@ from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.build.stacking import stack
 from antiphon.engine.features.divergence import RunningStatistics
 from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
+from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
@@ -65,7 +66,7 @@ class Backend(Protocol):
     def cut(self, step: int, ends: EpisodeEnds) -> None:
         """End episodes, before anything learns from the step."""
 
-    def learn(self, step: int, *, watch: bool = False) -> StepReport:
+    def learn(self, step: int, *, watch: Watch = False) -> StepReport:
         """Update every agent and predictor whose time has come, and return what was learned, by stack.
 
         Raises:
@@ -151,7 +152,7 @@ class StackedBackend(Engine):
         self._move_on()
         super().cut(step, ends)
 
-    def learn(self, step: int, *, watch: bool = False) -> StepReport:
+    def learn(self, step: int, *, watch: Watch = False) -> StepReport:
         """Update every agent and predictor whose time has come."""
         self._move_on()
         return super().learn(step, watch=watch)
@@ -234,7 +235,7 @@ class ReferenceBackend(ReferenceEngine):
         self._statistics.note()
         super().tick(step, step_signals)
 
-    def learn(self, step: int, *, watch: bool = False) -> StepReport:
+    def learn(self, step: int, *, watch: Watch = False) -> StepReport:
         """Update every agent and predictor whose time has come."""
         found = super().learn(step, watch=watch)
         if self.quarantine:

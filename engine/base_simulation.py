@@ -20,6 +20,7 @@ from antiphon.engine.environment import (
     signals_read,
     with_own_env,
 )
+from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.evaluation import Evaluation, evaluate
@@ -29,6 +30,7 @@ from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.model_files import write_system
 from antiphon.engine.inference.policy import policy_module
 from antiphon.engine.inference.validation import Validation
+from antiphon.engine.metrics.newest import NewestFigures, Watched
 from antiphon.engine.metrics.report import AgentReport, MeanAccumulator, RowSteps
 from antiphon.engine.replicas import Replica
 from antiphon.engine.state import checkpoint
@@ -66,6 +68,8 @@ class BaseSimulation:
         world: Its environment.
         learned: Losses and updates of the newest step.
         train_means: Means of losses and metrics since the last log entry.
+        newest: The newest metrics since then of what happens at some steps only.
+        watched: Whose metrics of the newest step, if it has no log entry, are kept for the next one.
         recorders: Receive the metrics.
         diverged: The message of its divergence; None: it has not diverged.
         obstacle: Why it cannot take steps (its checkpoint has no state of the environment); None: it can.
@@ -113,6 +117,7 @@ class BaseSimulation:
         self.notify: Callable[..., None] = lambda *_: None
         self._update: Callable[[], object] = lambda: None
         """Brings environment and means up to date where several seeds are stepped together."""
+        self.watched = Watched()
         self._env = make_environment(scenario, self.device, dtype, scenario.training.batch)
         try:
             with uncollected(kept=True), refusals_named():
@@ -131,7 +136,7 @@ class BaseSimulation:
         self.learned = AgentReport.empty(self.backend.stacked)
         self._world = EnvironmentRunner(self._env, signals_read(system), seed)
         system.next_episode(0, self._env.episode_length)
-        self._train_means = MeanAccumulator(system)
+        self._train_means, self.newest = MeanAccumulator(system), NewestFigures(system)
         self.diverged: str | None = None
         self.obstacle: str | None = None
         self.until = self.scenario.training.steps
@@ -183,10 +188,19 @@ class BaseSimulation:
             raise ScenarioError(
                 "step: this simulation is one of several seeds that are trained together; use a fork of it"
             )
-        step, watch = self.now, self.row_steps.due(self.now)
+        step, self.watched = self.now, self.watched_now
+        watch = self.row_steps.due(step) or self.watched.learning
         with refusals_named():
-            ended = self._advance(watch=watch, keep=watch or self._keeps_messages or step + 1 == self.until)
+            ended = self._advance(
+                watch=watch,
+                keep=bool(watch or self.watched) or self._keeps_messages or step + 1 == self.until,
+            )
         return {"step": step, "ended": ended, "losses": self.learned.by_agent()}
+
+    @property
+    def watched_now(self) -> Watched:
+        """The agents and channels whose metrics are kept of the present step for the next log entry."""
+        return self.newest.watched(self.now, self.row_steps) if self.recorders else Watched()
 
     _keeps_messages: bool = True
     """Whether messages and injections of every step are kept until the next one; else `training.sweep` may release them."""
@@ -200,11 +214,11 @@ class BaseSimulation:
         may_end = evaluate.period if evaluate is not None and evaluate.patience else 0
         return RowSteps(self.scenario.telemetry.period, self.until, may_end)
 
-    def _advance(self, *, watch: bool = False, keep: bool = True) -> RowMask:
+    def _advance(self, *, watch: Watch = False, keep: bool = True) -> RowMask:
         """Take one step and return which episodes ended; nothing is recorded.
 
         Args:
-            watch: Whether predictions are kept in `learned`; it changes no number.
+            watch: Whether, or of which channels, predictions are kept in `learned`; it changes no number.
             keep: See `Engine.tick`.
         """
         if self.diverged is not None:
@@ -376,6 +390,7 @@ class BaseSimulation:
             "diverged": self.diverged,
             **self.world.state_dict(),
             "means": self.train_means.state_dict(),
+            **({"newest": newest} if (newest := self.newest.state_dict()) else {}),
             "system": self.backend.state_dict(),
             **self.validation.state_dict(),
             **({"changes": [list(change) for change in self.changes]} if self.changes else {}),
@@ -415,6 +430,7 @@ class BaseSimulation:
             self.backend.load_state_dict(state["system"])
             self.world.load_state_dict(state)
             self.train_means.load_state_dict(state["means"])
+            self.newest.load_state_dict(state.get("newest", {}))
             self.validation.load_state_dict(state)
             self.diverged = state["diverged"]
 
@@ -580,6 +596,8 @@ def _continue_as(
     simulation.backend.load_state_dict(state)
     simulation._train_means = MeanAccumulator(system)
     simulation.train_means.load_state_dict(means)
+    newest, simulation.newest = simulation.newest.state_dict(), NewestFigures(system)
+    simulation.newest.load_state_dict(newest)
 
 
 def _built(simulation: BaseSimulation, scenario: Scenario) -> System:

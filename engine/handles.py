@@ -24,8 +24,11 @@ from antiphon.spellings import either_spelling
 
 __all__ = ["AgentHandle", "ChannelHandle", "Message", "ModelHandle", "Named", "Recording"]
 
-_PREDICTED = ("sg_loss", "cosine", "norm_ratio", "r2", "pooled_cosine", "bias2", "variance")
-"""Metrics of a prediction."""
+_PREDICTED = (
+    *("sg_loss", "cosine", "norm_ratio", "r2", "pooled_cosine", "bias2", "variance"),
+    "sg_learning_rate",
+)
+"""Metrics of a prediction, and the rate that its model learns with."""
 _CHANNEL = ("message", "delta", "prediction")
 T = TypeVar("T")
 Keep = Callable[[str, Sequence[str], int], "Recording"]

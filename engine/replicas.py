@@ -11,6 +11,7 @@ from antiphon.engine.build.join_replicas import Union, bare, named, replica_of
 from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.environment import EnvironmentRunner, JointRunner
 from antiphon.engine.heart.message import EpisodeEnds
+from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Losses, PredictorUpdate, StepReport, Update
 from antiphon.engine.metrics.report import AgentReport, MeanAccumulator
@@ -45,7 +46,7 @@ class ReplicatedEngine:
         """Whether a state or hyperparameters have been loaded into a replica since the last step."""
         self._stale = False
 
-    def step(self, step: int, *, watch: bool = False) -> tuple[EpisodeEnds, AgentReport]:
+    def step(self, step: int, *, watch: Watch = False) -> tuple[EpisodeEnds, AgentReport]:
         """Take a step of all replicas; one that diverges is stopped, and the others continue."""
         if self.loaded:
             self.union.exchange(to_union=True)

@@ -22,10 +22,17 @@ from antiphon.engine.build.builder import chosen_device, without_weights
 from antiphon.engine.capture.loop import CapturedLoop, captured_loop
 from antiphon.engine.environment import steps_of_epochs
 from antiphon.engine.handles import AgentHandle, ChannelHandle, Named, Recording
+from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.inference.policy import Policy
 from antiphon.engine.metrics.description import described
-from antiphon.engine.metrics.figures import channel_figures, live_graph, write_figures, write_validation
+from antiphon.engine.metrics.figures import (
+    channel_figures,
+    keep_figures,
+    live_graph,
+    write_figures,
+    write_validation,
+)
 from antiphon.engine.metrics.progress import hidden
 from antiphon.engine.metrics.report import AgentReport
 from antiphon.engine.parts.automatic_delay import with_chosen_delay
@@ -267,12 +274,17 @@ class Simulation(BaseSimulation):
         """Its division as run.json has it, the `placement` of agents among it; None: it is computed as a whole."""
         return None if self._coordinator is None else self._coordinator.facts
 
-    def _advance(self, *, watch: bool = False, keep: bool = True) -> RowMask:
+    def _advance(self, *, watch: Watch = False, keep: bool = True) -> RowMask:
         """Take one step as its base does; with parts, they take it if nothing observes it, and no episode's end is known."""
         coordinator = self._coordinator
         if coordinator is None and self._captured is not None and self.diverged is None:
             every = self.scenario.telemetry.period
-            alone = lambda step: self.row_steps.due(step) or self._observed(step) or (step + 1) % every == 0
+            alone = lambda step: (
+                self.row_steps.due(step)
+                or self._observed(step)
+                or (step + 1) % every == 0
+                or (bool(self.recorders) and bool(self.newest.watched(step, self.row_steps)))
+            )
             if self._captured.advance(self, alone):  # with the steps of a replayed period
                 return False
         if coordinator is None:
@@ -314,11 +326,14 @@ class Simulation(BaseSimulation):
         return info
 
     def _record(self, step: int, *, watch: bool) -> None:
+        if self.watched and (self._coordinator is None or not self._coordinator.has_taken(self)):
+            keep_figures(self, step, self.watched)
         if watch:
             row = None if self._coordinator is None else self._coordinator.row(self)
             self.train_means.end_row()
             if self.recorders:  # else they are those of another seed
                 write_figures(self, step, row)
+            self.newest.end_row()
             if self._coordinator is not None:
                 self._coordinator.write_statistics(self)
         if self._valued(step):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     from antiphon.engine.features.contexts import Contexts
     from antiphon.engine.features.outliers import ClippedReturns
 
-__all__ = ["PredictorTrainer", "members_of"]
+__all__ = ["PredictorTrainer", "Watch", "members_of"]
+
+Watch = bool | AbstractSet[str]
+"""Whether predictions are kept: of all channels, or of those with these names, members of stacks by their own."""
 
 
 class PredictorTrainer:
@@ -187,13 +191,13 @@ class PredictorTrainer:
             return False
         return not channel.gradient.all_disabled
 
-    def updates(self, ended: EndedWindows, step: int, *, watch: bool) -> dict[str, PredictorUpdate]:
+    def updates(self, ended: EndedWindows, step: int, *, watch: Watch) -> dict[str, PredictorUpdate]:
         """Gather what reached each synthetic gradient at this step, with the gradients of its parameters.
 
         Args:
             ended: The windows that senders learn from.
             step: The step just taken.
-            watch: Whether predictions are kept for telemetry.
+            watch: Whether, or of which channels, predictions are kept for telemetry.
         """
         returns = {} if self.returns is None else self.returns(ended, step)
         known, reached = self.differentiated, self.local_examples(window for _, window in ended)
@@ -210,7 +214,7 @@ class PredictorTrainer:
             predictions = {
                 name: constant(self._predictor(name).predict(newest_returned(some)))
                 for name, some in learning.items()
-                if some
+                if some and (watch is True or any(one in watch for one in self.system.channels[name].names))
             }
         updates = {**known, **self.differentiate(reached)}
         for name, update in updates.items():

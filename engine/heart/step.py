@@ -17,7 +17,7 @@ from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import BackwardPass, ObjectiveEvaluator
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import EpisodeEnds, LearningGroup, StepSignals, Window
-from antiphon.engine.heart.predictors import PredictorTrainer
+from antiphon.engine.heart.predictors import PredictorTrainer, Watch
 from antiphon.engine.heart.rows import Members, members_and
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import EndedWindows, StepReport, Update
@@ -89,7 +89,7 @@ class Engine:
         self.forward_pass.note_final(step, ends.final)
         self.system.cut(step, ends)
 
-    def learn(self, step: int, *, watch: bool = False) -> StepReport:
+    def learn(self, step: int, *, watch: Watch = False) -> StepReport:
         """Update every agent and predictor whose time has come.
 
         Windows that end are taken and differentiated, with the predicted gradients of what they sent, receivers first where
@@ -98,7 +98,7 @@ class Engine:
 
         Args:
             step: The step just taken.
-            watch: Whether predictions are kept for telemetry; it changes no number.
+            watch: Whether, or of which channels, predictions are kept for telemetry; it changes no number.
 
         Raises:
             DivergenceError: A number is not finite, or longer than the bound, and the scenario says stop.

@@ -7,7 +7,7 @@ B environments.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -26,8 +26,10 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, StepReport
 from antiphon.engine.metrics.description import graph_of
+from antiphon.engine.metrics.newest import NewestFigures, Watched
 from antiphon.engine.metrics.report import AgentReport, injecting_members
 from antiphon.nets.memory import uncollected
+from antiphon.nets.trained_parameters import TrainedParameters
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.figures import Figure, HistogramRow, Kind, SampleRow
 
@@ -41,6 +43,7 @@ __all__ = [
     "environment_figures",
     "figures",
     "histograms",
+    "keep_figures",
     "live_graph",
     "log_figures",
     "of_channels",
@@ -64,6 +67,7 @@ class Computed(Protocol):
 
     scenario: Scenario
     learned: AgentReport
+    newest: NewestFigures
 
     @property
     def world(self) -> EnvironmentRunner:
@@ -94,12 +98,29 @@ class Row(NamedTuple):
             sampled: Whether messages are sampled.
         """
         with uncollected():  # the figures of a large graph would have all there is searched for garbage
+            newest = computed.newest
+            drawn = histograms(computed) if computed.scenario.telemetry.histograms else []
             return cls(
-                figures(computed, step),
-                histograms(computed) if computed.scenario.telemetry.histograms else [],
+                newest.completed(figures(computed, step)),
+                newest.completed_histograms(drawn),
                 samples(computed.backend.system, computed.scenario) if sampled else [],
                 computed.world.figures(),
             )
+
+
+def keep_figures(computed: Computed, step: int, watched: Watched) -> None:
+    """Keep the metrics of a step's agents and channels, and their histograms, for the next log entry (`NewestFigures`)."""
+    report, system = computed.learned.stacks, computed.backend.system
+    parts = [system.channels[name].names for name in (*report.predictor_updates, *report.input_updates)]
+    for update in report.updates:
+        parts += [system.agents[name].names for name in update.gradients]
+        parts += [system.channels[name].names for name in update.injected]
+    names = watched.messages | (watched.learning & {name for each in parts for name in each})
+    if not names:
+        return
+    with uncollected():
+        drawn = histograms(computed, names) if computed.scenario.telemetry.histograms else []
+        computed.newest.add(figures(computed, step, names=names), drawn)
 
 
 def write_figures(simulation: BaseSimulation, step: int, row: Row | None = None) -> None:
@@ -162,12 +183,15 @@ def write_validation(simulation: BaseSimulation, step: int) -> None:
 
 @torch.no_grad()
 def figures(
-    computed: Computed, step: int, scores: Mapping[str, Mapping[str, float]] | None = None
+    computed: Computed,
+    step: int,
+    scores: Mapping[str, Mapping[str, float]] | None = None,
+    names: Collection[str] | None = None,
 ) -> list[Figure]:
     """Return the metrics of one step.
 
-    Per agent: `loss` and its objective's metric, as `scores` has them, `updates`, `parameter_norm`,
-    `gradient_norm`. Per channel: `sg_loss`, alignment with what came back (`cosine`, `norm_ratio`, `r2`, …),
+    Per agent: `loss` and its objective's metric, as `scores` has them, `updates`, `learning_rate`, `parameter_norm`,
+    `gradient_norm`. Per channel: `sg_learning_rate`, `si_learning_rate`, `sg_loss`, alignment with what came back (`cosine`, `norm_ratio`, `r2`, …),
     `injection_norm`, `message_mean`, `message_std`, `message_energy` (root of the mean square), of symbols
     `symbol_entropy` (bits, mean over positions, of the newest message's symbols over environments), of states `outliers`
     (gradients clipped so far), `age` (steps since the newest usable message was sent), `traffic` (bits a step and
@@ -178,11 +202,15 @@ def figures(
         computed: Just after `step`.
         step: The step just taken.
         scores: Loss and metric by agent, means since the last log entry.
+        names: The agents and channels that are measured; None: all.
     """
     system, learned = computed.backend.system, computed.learned.stacks
-    agents = _rows("agent", computed.scenario.agents, of_agents(system, learned))
-    names = computed.backend.stacked.base.channels
-    return [*_means(scores or {}), *agents, *_rows("channel", names, of_channels(system, learned, step))]
+    of = None if names is None else frozenset(names)
+    agents = _rows("agent", computed.scenario.agents, of_agents(system, learned, step, of), of)
+    channels = _rows(
+        "channel", computed.backend.stacked.base.channels, of_channels(system, learned, step, of), of
+    )
+    return [*_means(scores or {}), *agents, *channels]
 
 
 class Measured(NamedTuple):
@@ -195,12 +223,14 @@ class Measured(NamedTuple):
     """Which members have it, [n]; None: all."""
 
 
-def _rows(kind: Kind, names: Iterable[str], measured: Iterable[Measured]) -> list[Figure]:
-    """Return the metrics of one agent or channel after the other."""
+def _rows(
+    kind: Kind, names: Iterable[str], measured: Iterable[Measured], of: Collection[str] | None
+) -> list[Figure]:
+    """Return the metrics of one agent or channel after the other; `of`: whose, None: of all."""
     found: dict[str, list[Figure]] = {name: [] for name in names}
     for members, metric, values, present in measured:
         for place, (name, value) in enumerate(zip(members, values, strict=True)):
-            if present is None or present[place]:
+            if (present is None or present[place]) and (of is None or name in of):
                 found[name].append(Figure(kind, name, metric, float(value)))
     return [row for rows in found.values() for row in rows]
 
@@ -224,7 +254,7 @@ def live_graph(simulation: BaseSimulation) -> nx.MultiDiGraph[str]:
     scenario, scores = simulation.scenario, simulation.train_means.row() | simulation.train_means.means()
     graph = graph_of(scenario)
     edges = {channel.name: (channel.sender, channel.receiver, channel.key) for channel in scenario.channels}
-    for row in figures(simulation, max(simulation.now - 1, 0), scores):
+    for row in simulation.newest.latest(figures(simulation, max(simulation.now - 1, 0), scores)):
         if row.kind == "agent":
             graph.nodes[row.name][row.metric] = row.value
         elif row.name in edges:  # a state that a scenario does not mention is no edge of its graph
@@ -235,21 +265,46 @@ def live_graph(simulation: BaseSimulation) -> nx.MultiDiGraph[str]:
 # --- agents ------------------------------------------------------------------------------------------------
 
 
-def of_agents(system: System, learned: StepReport) -> Iterator[Measured]:
-    """Yield `gradient_norm` (of those that learned), `updates`, `silenced` (with quarantine) and `parameter_norm`."""
+def of_agents(
+    system: System, learned: StepReport, step: int, of: Collection[str] | None = None
+) -> Iterator[Measured]:
+    """Yield `gradient_norm` (of those that learned), `updates`, `learning_rate`, `silenced` (with quarantine), `parameter_norm`.
+
+    `of`: of the stacks with any of these members; None: of all.
+    """
     for update in learned.updates:
         for name, gradients in update.gradients.items():
             agent = system.agents[name]
+            if not _any(agent.names, of):
+                continue
             if found := [g for g in gradients if g is not None]:
                 present = _list(update.stepping_members.get(name))
                 yield Measured(agent.names, "gradient_norm", _norms(found, agent), present)
     for agent in system.agents.values():
+        if not _any(agent.names, of):
+            continue
         yield Measured(agent.names, "updates", agent.learner.counts())
+        yield from _rates(agent.names, "learning_rate", agent.learner, step)
         if system.on_divergence.quarantine:
             disabled = torch.zeros(len(agent.names)) if agent.disabled is None else agent.disabled
             yield Measured(agent.names, "silenced", disabled.tolist())
         if parameters := list(agent.learner.parameters.values()):
             yield Measured(agent.names, "parameter_norm", _norms(parameters, agent))
+
+
+def _any(names: Iterable[str], of: Collection[str] | None) -> bool:
+    """Whether any of a stack's members is among those that are measured."""
+    return of is None or any(name in of for name in names)
+
+
+def _rates(
+    names: tuple[str, ...], metric: str, trained: TrainedParameters | None, step: int
+) -> Iterator[Measured]:
+    """Yield the learning rate of a step of what is trained, of each member."""
+    if trained is None or not trained.trainable:
+        return
+    rate = trained.rate(step)
+    yield Measured(names, metric, rate.tolist() if isinstance(rate, Tensor) else [rate] * len(names))
 
 
 def _norms(tensors: Sequence[Tensor], agent: Agent) -> list[float]:
@@ -263,14 +318,20 @@ def _norms(tensors: Sequence[Tensor], agent: Agent) -> list[float]:
 # --- channels ----------------------------------------------------------------------------------------------
 
 
-def of_channels(system: System, learned: StepReport, step: int) -> Iterator[Measured]:
-    """Yield the metrics of channels that `figures` lists; `learned` is of the same stacks as `system`."""
+def of_channels(
+    system: System, learned: StepReport, step: int, of: Collection[str] | None = None
+) -> Iterator[Measured]:
+    """Yield the metrics of channels that `figures` lists; `learned` is of the same stacks as `system`; `of`: see `of_agents`."""
     for name, trained in learned.input_updates.items():
-        losses = trained.loss.reshape(-1).tolist()
-        yield Measured(system.channels[name].names, "si_loss", losses, _list(trained.members))
+        names = system.channels[name].names
+        if _any(names, of):
+            losses = trained.loss.reshape(-1).tolist()
+            yield Measured(names, "si_loss", losses, _list(trained.members))
     injected = {name: (rows, update) for update in learned.updates for name, rows in update.injected.items()}
     for name, channel in system.channels.items():
         names, count = channel.names, len(channel.names)
+        if not _any(names, of):
+            continue
         if name in learned.predictor_updates:
             yield from _trained(names, learned.predictor_updates[name])
         if name in injected:
@@ -296,6 +357,8 @@ def of_channels(system: System, learned: StepReport, step: int) -> Iterator[Meas
         if newest_usable is not None:
             yield Measured(names, "age", [float(step - newest_usable)] * count)
         yield from _on_the_way(system, channel, step)
+        yield from _rates(names, "sg_learning_rate", channel.gradient.model, step)
+        yield from _rates(names, "si_learning_rate", channel.input.model, step)
 
 
 def _trained(names: tuple[str, ...], update: PredictorUpdate) -> Iterator[Measured]:
@@ -355,11 +418,13 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
 # --- arrays ------------------------------------------------------------------------------------------------
 
 
-def histograms(computed: Computed) -> list[HistogramRow]:
-    """Return messages, and true and synthetic gradients of the channels that learned, as arrays."""
+def histograms(computed: Computed, names: Collection[str] | None = None) -> list[HistogramRow]:
+    """Return messages, and true and synthetic gradients of the channels that learned, as arrays; `names`: of these."""
     rows: list[tuple[str, str, Tensor]] = []
     stacked = computed.backend.stacked
     for name in stacked.base.channels:
+        if names is not None and name not in names:
+            continue
         sent = stacked.sent(name)
         if sent is not None:
             rows.append((name, "message", sent))

@@ -200,6 +200,14 @@ class RowSteps(NamedTuple):
         periods = filter(None, (self.period, self.may_end))
         return step == 0 or step + 1 == self.until or any((step + 1) % every == 0 for every in periods)
 
+    def following(self, step: int) -> int:
+        """Return the first step at or after `step` at which metrics are recorded."""
+        if step == 0:
+            return 0
+        periods = filter(None, (self.period, self.may_end))
+        ends = [-(-(step + 1) // every) * every - 1 for every in periods]
+        return min([*ends, *([self.until - 1] if step < self.until else [])])
+
     def sampled(self, step: int) -> bool:
         """Whether messages are sampled at a step too: at the first, at every tenth log entry, and at the last."""
         return step == 0 or (step + 1) % (_ROWS * self.period) == 0 or step + 1 == self.until

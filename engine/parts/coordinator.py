@@ -141,12 +141,16 @@ class Coordinator:
 
     def row(self, simulation: BaseSimulation) -> Row | None:
         """Return what the parts record of the step just taken, and load their sums of losses; None: it was not theirs."""
-        rows = [] if self._parts is None or self._parts_at != simulation.now else self._parts.rows()
+        rows = self._parts.rows() if self._parts is not None and self._parts_at == simulation.now else []
         if not rows:
             return None
         found = merge_rows(rows, simulation.scenario, [*simulation.backend.stacked.base.channels])
         simulation.train_means.load_state_dict(found.sums)
         return found.row
+
+    def has_taken(self, simulation: BaseSimulation) -> bool:
+        """Whether the parts have taken the simulation's newest step: then they record it."""
+        return self._parts_at is not None and self._parts_at >= simulation.now
 
     def observe(self, simulation: BaseSimulation) -> None:
         """Note that the whole simulation has taken a step itself."""

@@ -16,8 +16,10 @@ import torch
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.build.builder import build, chosen_device, without_weights
 from antiphon.engine.environment import EnvironmentRunner, environment_state, make_environment, signals_read
+from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.system import System
-from antiphon.engine.metrics.figures import Row
+from antiphon.engine.metrics.figures import Row, keep_figures
+from antiphon.engine.metrics.newest import NewestFigures, Watched
 from antiphon.engine.metrics.report import AgentReport, MeanAccumulator, RowSteps
 from antiphon.engine.parts.boundary import Boundary, Exchange
 from antiphon.engine.parts.free_boundary import FreeBoundary, FreeSettings
@@ -103,7 +105,7 @@ class Part:
         self.neighbours, self.lookahead = self.boundary.neighbours, self.boundary.lookahead
         self.world = EnvironmentRunner(self._env, signals_read(whole), seed)
         part.next_episode(0, self._env.episode_length)
-        self.train_means = MeanAccumulator(part)
+        self.train_means, self.newest = MeanAccumulator(part), NewestFigures(part)
         self.learned = AgentReport.empty(self.backend.stacked)
         self.row: PartRow | None = None
         self.now = 0
@@ -124,12 +126,12 @@ class Part:
         """The neighbours whose exchanges the coming step needs and has not got."""
         return self.boundary.waits_for(self.now)
 
-    def step(self, rows: RowSteps | None = None, *, watch: bool = False) -> None:
+    def step(self, rows: RowSteps | None = None, *, watch: Watch = False) -> None:
         """Take one environment step (semantics 13).
 
         Args:
             rows: The steps at which metrics are recorded, in `row` where this is one; None: none. They change no number.
-            watch: Whether predictions are kept in `learned`; for metrics they are.
+            watch: Whether, or of which channels, predictions are kept in `learned`; for metrics they are.
 
         Raises:
             DivergenceError: A loss or gradient was not finite. No parameter of this part has been touched by this step.
@@ -137,18 +139,22 @@ class Part:
         """
         step = self.now
         recorded = rows is not None and rows.due(step)
+        watched = Watched() if rows is None else self.newest.watched(step, rows)
         self.learned = AgentReport.empty(self.backend.stacked)  # as large as the parameters
         self.boundary.enter(step, self.world.step_signals)
         self.backend.tick(step, self.world.step_signals)
         ends = self.world.advance()
         self.backend.cut(step, ends)
-        self.learned = AgentReport(self.backend.learn(step, watch=watch or recorded), self.backend.stacked)
+        kept = watch or recorded or watched.learning
+        self.learned = AgentReport(self.backend.learn(step, watch=kept), self.backend.stacked)
         self.boundary.note(step, self.incarnation)
         if ends.ended is True:
             self.backend.system.next_episode(self.world.step_signals.step, self._env.episode_length)
         self.train_means.add(self.learned)
         self.now = step + 1
         self.row = None
+        if watched:
+            keep_figures(self, step, watched)
         if rows is not None and recorded:
             self.backend.synchronize()
             self.row = self._row(step, sampled=rows.sampled(step))
@@ -157,14 +163,23 @@ class Part:
         base, row = self.backend.stacked.base, Row.of(self, step, sampled=sampled)
         own = {name for name, channel in base.channels.items() if channel.sender in base.agents}
         row = Row(
-            [f for f in row.figures if f.kind == "agent" or f.name in own or f.metric == "si_loss"],
+            [figure for figure in row.figures if self._is_own(figure.kind, figure.name, figure.metric)],
             [one for one in row.histograms if one[1] in own],
             [one for one in row.samples if one[0] in own],
             row.env,
         )
         sums = self.train_means.state_dict()
         self.train_means.end_row()
+        self.newest.end_row()
         return PartRow(row, sums)
+
+    def _is_own(self, kind: str, name: str, metric: str) -> bool:
+        """Whether a metric is this part's: of a channel its sender's, but of a synthetic input its receiver's."""
+        base = self.backend.stacked.base
+        if kind == "agent":
+            return name in base.agents
+        channel = base.channels[name]
+        return (channel.receiver if metric.startswith("si_") else channel.sender) in base.agents
 
     def collect(self, neighbour: int) -> Exchange:
         """Return what a neighbour has not been handed yet, up to the newest step."""
@@ -211,6 +226,13 @@ class Part:
             "diverged": None,
             **self.world.state_dict(),
             "means": self.train_means.state_dict(),
+            "newest": {
+                kind: {
+                    name: {metric: value for metric, value in own.items() if self._is_own(kind, name, metric)}
+                    for name, own in each.items()
+                }
+                for kind, each in self.newest.state_dict().items()
+            },
             "system": self.backend.state_dict(),
         }
 
@@ -233,6 +255,7 @@ class Part:
         agents = self.backend.stacked.base.agents
         self.train_means = MeanAccumulator(self.backend.stacked.base)
         self.train_means.load_state_dict({n: own for n, own in state["means"].items() if n in agents})
+        self.newest.load_state_dict(state.get("newest", {}))
 
     def own_state(self) -> Tree:
         """Return all of the state of a part that does not wait, for a restart of it alone, without copying a tensor.
@@ -318,7 +341,12 @@ def merge_states(states: Sequence[Mapping[str, Any]]) -> Tree:
         merged |= _merged_schedule(states, systems) | {"signals": signals}
     tally = _union((state["means"] for state in states), order["agents"])
     kept = {key: value for key, value in first.items() if key != "part"}
-    return {**kept, "means": tally, "system": merged}
+    newest: Tree = {}
+    for state in states:
+        for kind, each in state["newest"].items():
+            for name, own in each.items():
+                newest.setdefault(kind, {}).setdefault(name, {}).update(own)
+    return {**kept, "means": tally, "newest": newest, "system": merged}
 
 
 def _merged_schedule(states: Sequence[Mapping[str, Any]], systems: Sequence[Tree]) -> Tree:

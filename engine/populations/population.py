@@ -9,9 +9,10 @@ from typing import Any
 
 from antiphon.engine.backends import backend_of
 from antiphon.engine.base_simulation import StepInfo
-from antiphon.engine.build.join_replicas import sequential_reason_of
+from antiphon.engine.build.join_replicas import named, sequential_reason_of
 from antiphon.engine.build.stacking import reasons_alone
 from antiphon.engine.environment import make_environment, with_own_env
+from antiphon.engine.metrics.newest import NewestFigures
 from antiphon.engine.metrics.report import MeanAccumulator
 from antiphon.engine.replicas import Replica, ReplicatedEngine
 from antiphon.engine.runs.directory import check_exist, check_free, is_free, numbered
@@ -137,8 +138,12 @@ class Population:
             self._share()
             joint.join([simulation._train_means.state_dict() for simulation in self.simulations])
         watch = any(simulation.row_steps.due(step) for simulation in self.simulations)
+        predicted: set[str] = set()
+        for place, simulation in enumerate(self.simulations):
+            simulation.watched = simulation.watched_now
+            predicted.update(named(name, place) for name in simulation.watched.learning)
         self._shared = False
-        ends, learned = joint.step(step, watch=watch)
+        ends, learned = joint.step(step, watch=watch or predicted)
         for place, what in joint.union.divergence.stopped.items():
             if self.simulations[place] in running:
                 _leave(self.simulations[place], what)
@@ -241,6 +246,7 @@ class Population:
         simulation.now, simulation.diverged = now, None
         simulation.backend.load_state_dict(copy_tree(state))
         simulation._train_means = MeanAccumulator(simulation._system)
+        simulation.newest = NewestFigures(simulation._system)
 
     def close(self) -> None:
         """Close all simulations, and the environments of seeds that have left."""

@@ -33,6 +33,7 @@ from antiphon.engine.backends import StackedBackend
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.heart.channel import Channel, Feedback
 from antiphon.engine.heart.message import Message, StepSignals
+from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.inference.evaluation import first_lines
@@ -442,7 +443,7 @@ class TrueGradient(ZeroGradient):
                 self._before.run(ahead_of(self.bench, self.simulation), ahead + 1)
         super().tick(step, step_signals, keep=keep)
 
-    def learn(self, step: int, *, watch: bool = False) -> StepReport:
+    def learn(self, step: int, *, watch: Watch = False) -> StepReport:
         """Update what is due; the step's true gradients are found first."""
         rollout = self._before
         if rollout is not None:

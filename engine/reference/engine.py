@@ -20,6 +20,7 @@ from torch import Tensor
 from antiphon.agents.distributions import UNBOUNDED
 from antiphon.agents.network import OBJECTIVE
 from antiphon.engine.heart.message import Action, EpisodeEnds, LearningGroup, StepSignals, Window
+from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.updates import EndedWindows, StepReport
 from antiphon.engine.reference import ledger
 from antiphon.engine.reference.backward import depth, fate_of, lambda_returns, window_update
@@ -100,7 +101,7 @@ class ReferenceEngine(State):
             if agent.trail is not None:
                 agent.trail = {stamp: mask_fill_zero(~ended, value) for stamp, value in agent.trail.items()}
 
-    def learn(self, step: int, *, watch: bool = False) -> StepReport:
+    def learn(self, step: int, *, watch: Watch = False) -> StepReport:
         """Let every group whose window ends at `step` learn, then the predictors that something reached (rule 7).
 
         DivergenceError: no parameter has moved (rule 32). `watch`: whether predictions are part of the report.

@@ -11,6 +11,7 @@ from antiphon.comms.model import Model
 from antiphon.comms.synthetic_gradients import newest_returned
 from antiphon.engine.heart.channel import Channel, SyntheticGradient, SyntheticInput
 from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.updates import EndedWindows, PredictorUpdate
 from antiphon.engine.reference import ledger
 from antiphon.engine.reference.ledger import as_mask, mask_fill_zero
@@ -91,7 +92,7 @@ def context_of(
 
 
 def gradient_updates(
-    state: State, closed: EndedWindows, returns: dict[str, list[Message]], step: int, *, watch: bool
+    state: State, closed: EndedWindows, returns: dict[str, list[Message]], step: int, *, watch: Watch
 ) -> dict[str, PredictorUpdate]:
     """Compute the training step of every synthetic gradient that something reached at `step` (rules 6, 7)."""
     updates: dict[str, PredictorUpdate] = {}
@@ -107,7 +108,11 @@ def gradient_updates(
         examples = _examples(state, channel, messages, step)
         learned = _learned(state, channel, predictor, [predictor.loss(one) for one in examples], step)
         if learned is not None:
-            prediction = constant(predictor.predict(newest_returned(examples))) if watch else None
+            prediction = (
+                constant(predictor.predict(newest_returned(examples)))
+                if watch is True or (watch and name in watch)
+                else None
+            )
             updates[name] = PredictorUpdate(examples, *learned, prediction)
     return updates
 

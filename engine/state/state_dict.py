@@ -83,8 +83,9 @@ def restore_parameters(system: System, state: Mapping[str, Any]) -> Tree:
         for name, own in each.items():
             own.load_state_dict(state[key][name])
     for name, fixed in state.get(_FEEDBACK, {}).items():
-        feedback = system.channels[name].feedback
-        feedback.direct, feedback.weights = fixed["direct"], fixed["weights"]
+        if name in system.channels:  # of a part, there are those of others
+            feedback = system.channels[name].feedback
+            feedback.direct, feedback.weights = fixed["direct"], fixed["weights"]
     all_signals = [StepSignals(step, signals) for step, signals in state["signals"]]
     return {**state, "signals": all_signals}
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any, Literal
 
+from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.parts.boundary import Exchange
 from antiphon.engine.parts.free_boundary import packed, unpacked
 from antiphon.engine.parts.part import Part
@@ -126,11 +127,11 @@ class VirtualCluster:
         """Steps of all parts, repeated ones included."""
         return sum(machine.steps_taken for machine in self.machines)
 
-    def advance(self, *, watch: bool = False) -> int | None:
+    def advance(self, *, watch: Watch = False) -> int | None:
         """Take the next event, and return the part whose step has ended with it; None: none has.
 
         Args:
-            watch: Whether the step keeps predictions, which changes no number.
+            watch: Whether, or of which channels, the step keeps predictions, which changes no number.
 
         Raises:
             RunError: Nothing will ever happen: every part waits for another one.
@@ -177,7 +178,7 @@ class VirtualCluster:
             factor *= compute.stragglers.factor if sampled < compute.stragglers.share else 1.0
         self._push(self.seconds + self.step_seconds[number] * factor, _END, number)
 
-    def _end(self, number: int, *, watch: bool) -> None:
+    def _end(self, number: int, *, watch: Watch) -> None:
         part, machine = self.parts[number], self.machines[number]
         part.step(watch=watch)
         machine.steps_taken += 1

@@ -16,6 +16,7 @@ from antiphon.engine.backends import StackedBackend
 from antiphon.engine.base_simulation import StepInfo
 from antiphon.engine.build.builder import build, without_weights
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
@@ -239,7 +240,7 @@ class VirtualSimulation(Simulation):
                 recorder.parts(step + 1, parts)
         return info
 
-    def _advance(self, *, watch: bool = False, keep: bool = True) -> RowMask:
+    def _advance(self, *, watch: Watch = False, keep: bool = True) -> RowMask:
         """Take as many steps of parts as there are parts, in the order of virtual time; nothing is recorded.
 
         Raises:

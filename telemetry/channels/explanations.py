@@ -150,6 +150,10 @@ _CHANNEL: dict[str, Explanation] = {
     ),
     "si_loss": Explanation("SI loss", "The loss of the synthetic input's model before its newest update."),
     "outliers": Explanation("outliers", "Number of returned gradients clipped so far."),
+    "sg_learning_rate": Explanation(
+        "SG learning rate", "Learning rate of the synthetic gradient's optimiser."
+    ),
+    "si_learning_rate": Explanation("SI learning rate", "Learning rate of the synthetic input's optimiser."),
 }
 _AGENT: dict[str, Explanation] = {
     "loss": Explanation("loss", "Its objective's mean loss on training data since the previous log entry."),
@@ -192,6 +196,7 @@ _AGENT: dict[str, Explanation] = {
         "clip fraction", "Share of ticks at which the probability ratio is clipped, beyond `clip`.", "share"
     ),
     "updates": Explanation("updates", "Optimiser steps taken so far."),
+    "learning_rate": Explanation("learning rate", "Learning rate of its optimiser."),
     "gradient_norm": Explanation("gradient norm", "Norm of the gradient of its newest update."),
     "parameter_norm": Explanation("parameter norm", "Norm of all its parameters."),
     "silenced": Explanation("in quarantine", "1 once it is in quarantine: it no longer learns.", "share"),

@@ -505,6 +505,29 @@ REST: tuple[Fault, ...] = (
         "test_an_open_window_begins_with_the_statistics_that_are_loaded[cohort]",
     ),
     Fault(
+        "metrics-of-other-steps-are-lost-in-a-checkpoint",
+        "engine/base_simulation.py",
+        'self.newest.load_state_dict(state.get("newest", {}))',
+        "self.newest.load_state_dict({})",
+        "tests/engine/metrics/test_newest.py::test_a_resumed_run_logs_what_was_taken_before",
+    ),
+    Fault(
+        "metrics-a-return-is-expected-before-its-delay",
+        "engine/metrics/newest.py",
+        "(ledger.windows, ledger.back) if ledger.wants_gradient",
+        "(ledger.windows, 0) if ledger.wants_gradient",
+        "tests/engine/metrics/test_newest.py::"
+        "test_an_entry_has_the_newest_value_since_the_one_before[windows and a delay]",
+    ),
+    Fault(
+        "metrics-of-sampled-windows-are-those-of-the-last-alone",
+        "engine/metrics/newest.py",
+        "(last or (rhythm.by_chance and rhythm not in self._taken))",
+        "last",
+        "tests/engine/metrics/test_newest.py::"
+        "test_an_entry_has_the_newest_value_since_the_one_before[sampled windows]",
+    ),
+    Fault(
         "population-an-episode-without-an-end-never-counts",
         "engine/metrics/episodes.py",
         "longer = self._present[0] > self._newest[0]",

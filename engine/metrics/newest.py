@@ -1,0 +1,218 @@
+"""The newest metrics of what does not happen at every step: updates at the ends of windows, gradients that return, messages.
+
+A log entry has the metrics of its own step. What happens at other steps only would never be in one: its metrics are taken at the
+last step before the entry at which it can happen, which follows from the clocks, and kept until the entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from antiphon.engine.features.episode_windows import EpisodeWindows
+from antiphon.engine.heart.clock import Clock, StepWindows
+from antiphon.telemetry.figures import Figure, HistogramRow, Kind
+
+if TYPE_CHECKING:
+    from antiphon.engine.features.message_rate import Sending
+    from antiphon.engine.heart.channel import Channel
+    from antiphon.engine.heart.clock import Windows
+    from antiphon.engine.heart.system import System
+    from antiphon.engine.metrics.report import RowSteps
+
+__all__ = ["NewestFigures", "Watched"]
+
+Owner = tuple[str, str]
+"""Whose metric it is: `agent` or `channel`, and the name."""
+
+
+class Watched(NamedTuple):
+    """Whose metrics are taken at a step that has no log entry; single names."""
+
+    learning: frozenset[str] = frozenset()
+    """Agents and channels, if they learn at it: the predictions of these are kept."""
+    messages: frozenset[str] = frozenset()
+    """Channels whose message is due."""
+
+    def __bool__(self) -> bool:
+        return bool(self.learning or self.messages)
+
+
+@dataclass(frozen=True)
+class _Rhythm:
+    """When something can happen, by the clocks alone."""
+
+    source: Windows | Clock | Sending
+    """It happens where one of these windows ends, or at a tick."""
+    later: int
+    """Steps after that."""
+    interval: int
+    """Steps from one time to the next, at most."""
+    metric: str
+    """A metric that follows from it; empty: a message is due."""
+    by_chance: bool = False
+    """Whether it may also not happen: where an episode has ended, a message is lost, an agent is not sampled."""
+
+    def at(self, step: int) -> bool:
+        """Whether it can happen at a step."""
+        source, then = self.source, step - self.later
+        if isinstance(source, EpisodeWindows):
+            return source.ending(then) is not None or then == source.start - 1
+        if isinstance(source, StepWindows):
+            return source.ending(then) is not None
+        return source.latest(then) == then
+
+
+class NewestFigures:
+    """The newest metrics since the previous log entry of what happens at some steps only.
+
+    Args:
+        system: Single agents and channels.
+    """
+
+    def __init__(self, system: System) -> None:
+        each: dict[_Rhythm, list[Owner]] = {}
+        for owner, rhythm in _rhythms_of(system):
+            if rhythm.interval > 1 or rhythm.by_chance:  # else an entry's own step has it
+                each.setdefault(rhythm, []).append(owner)
+        self._rhythms = list(each.items())
+        owners = [
+            *(("agent", name) for name in system.agents),
+            *(("channel", name) for name in system.channels),
+        ]
+        self._order: dict[Owner, int] = {owner: place for place, owner in enumerate(owners)}
+        self._taken: set[_Rhythm] = set()
+        """Those whose metrics have been taken of all since the previous entry."""
+        self._found: dict[Owner, dict[str, Figure]] = {}
+        """Since the previous entry."""
+        self._before: dict[Owner, dict[str, Figure]] = {}
+        """Of earlier entries."""
+        self._histograms: dict[tuple[str, str], HistogramRow] = {}
+
+    def watched(self, step: int, rows: RowSteps) -> Watched:
+        """Return the agents and channels whose metrics are taken at a step that has no log entry.
+
+        They are those for which it is the last step before the next entry at which something can happen, and where chance
+        decides whether it does, those of which nothing has been taken yet.
+
+        Args:
+            step: The step.
+            rows: The steps that have one.
+        """
+        if not self._rhythms or not rows.period:
+            return _NOBODY
+        left = rows.following(step) - step
+        if not left:
+            return _NOBODY
+        learning: list[str] = []
+        messages: list[str] = []
+        for rhythm, owners in self._rhythms:
+            last = left < rhythm.interval
+            if not (last or (rhythm.by_chance and rhythm not in self._taken)) or not rhythm.at(step):
+                continue
+            names = [one[1] for one in owners if last or rhythm.metric not in self._found.get(one, ())]
+            if not names:
+                self._taken.add(rhythm)
+            (learning if rhythm.metric else messages).extend(names)
+        return Watched(frozenset(learning), frozenset(messages)) if learning or messages else _NOBODY
+
+    def add(self, figures: Iterable[Figure], histograms: Iterable[HistogramRow] = ()) -> None:
+        """Keep metrics and histograms of a step, in place of older ones."""
+        for one in figures:
+            self._found.setdefault((one.kind, one.name), {})[one.metric] = one
+        self._histograms |= {(name, metric): row for row in histograms for _, name, metric, *_ in (row,)}
+
+    def completed(self, figures: Sequence[Figure]) -> list[Figure]:
+        """Return the metrics of an entry with those that its step does not have."""
+        return self._completed(figures, self._found)
+
+    def _completed(
+        self, figures: Sequence[Figure], known: Mapping[Owner, Mapping[str, Figure]]
+    ) -> list[Figure]:
+        if not known:
+            return list(figures)
+        each: dict[Owner, list[Figure]] = {}
+        for one in figures:
+            each.setdefault((one.kind, one.name), []).append(one)
+        for owner, found in known.items():
+            there = {one.metric for one in each.get(owner, ())}
+            missing = [one for metric, one in found.items() if metric not in there]
+            if missing:  # a synthetic input's loss comes first: parts have it apart from what the sender has
+                each[owner] = sorted(
+                    [*each.get(owner, ()), *missing], key=lambda one: one.metric != "si_loss"
+                )
+        ordered = sorted(each, key=lambda owner: self._order.get(owner, len(self._order)))
+        return [one for owner in ordered for one in each[owner]]
+
+    def completed_histograms(self, rows: Sequence[HistogramRow]) -> list[HistogramRow]:
+        """Return the histograms of an entry with those that its step does not have."""
+        found = self._histograms | {(name, metric): row for row in rows for _, name, metric, *_ in (row,)}
+        return sorted(found.values(), key=lambda row: self._order[row[0], row[1]])
+
+    def latest(self, figures: Sequence[Figure]) -> list[Figure]:
+        """Return the metrics of a step with the newest of those that it does not have, also from before the previous entry."""
+        return self._completed(figures, self._before | self._found)
+
+    def end_row(self) -> None:
+        """Begin anew: an entry has been written."""
+        self._before |= self._found
+        self._found, self._histograms, self._taken = {}, {}, set()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what has been kept since the previous entry: metrics by kind and name. Histograms are left out."""
+        state: dict[str, Any] = {}
+        for (kind, name), found in self._found.items():
+            state.setdefault(kind, {})[name] = {metric: one.value for metric, one in found.items()}
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load a state; what it has of others than the system's agents and channels is left out."""
+        self._histograms, self._taken = {}, set()
+        kinds: tuple[Kind, ...] = ("agent", "channel")
+        self._found = {
+            (kind, name): {metric: Figure(kind, name, metric, value) for metric, value in own.items()}
+            for kind in kinds
+            for name, own in state.get(kind, {}).items()
+            if (kind, name) in self._order
+        }
+
+
+_NOBODY = Watched()
+
+
+def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
+    """Yield when agents learn, and when messages arrive, are injected on, and their gradients return."""
+    env, agents = system.description, system.agents
+    episodic = not (env.endless or env.is_stream)
+
+    def by_chance(*names: str) -> bool:
+        return episodic or any(name in agents and agents[name].participation is not None for name in names)
+
+    for group in system.groups:
+        steps = group.windows.steps()
+        for name in group.members:
+            if agents[name].learner.trainable:
+                yield ("agent", name), _Rhythm(group.windows, 0, steps, "gradient_norm", by_chance(name))
+    for name, channel in system.channels.items():
+        ledger, owner, apart = channel.ledger, ("channel", name), _apart(channel)
+        chance = by_chance(channel.sender, channel.receiver) or ledger.link.loses
+        yield owner, _Rhythm(ledger.sender, ledger.link.delay, apart, "")
+        learns: list[tuple[Windows | Clock, int, str]] = []
+        sent_in = system.group_of[channel.sender].windows if channel.sender in agents else None
+        if channel.gradient.model is not None and sent_in is not None:
+            learns.append((sent_in, 0, "injection_norm"))
+            returned = (ledger.windows, ledger.back) if ledger.wants_gradient else (sent_in, 0)
+            learns.append((*returned, "sg_loss"))
+        if channel.input.model is not None and channel.receiver in agents:
+            learns.append((ledger.receiver, 0, "si_loss"))
+        for source, later, metric in learns:
+            steps = source.period if isinstance(source, Clock) else source.steps()
+            yield owner, _Rhythm(source, later, steps * -(-apart // steps), metric, chance)
+
+
+def _apart(channel: Channel) -> int:
+    """Steps from one message of a channel to the next, at most."""
+    sender = channel.ledger.sender
+    ticks = -(-sender.interval // sender.period)
+    return int(ticks) * sender.period
