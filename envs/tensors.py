@@ -457,10 +457,10 @@ def signals_of(
         elif is_whole(column):
             column = column.long()
             least, most = (int(side) for side in column.aminmax()) if column.numel() else (0, 0)
-            gap = f"; a target that is missing is {IGNORED}" if name in hidden else ""
+            hint = f"; a target that is missing is {IGNORED}" if name in hidden else ""
             if least == IGNORED:
-                gap = f"; {IGNORED} has no target: name '{name}' in training_only"
-            require(least >= 0, place, f"{name}: class {least}; number classes from 0, or pass floats{gap}")
+                hint = f"; {IGNORED} has no target: name '{name}' in training_only"
+            require(least >= 0, place, f"{name}: class {least}; number classes from 0, or pass floats{hint}")
             count = counts.get(name, most + 1)
             fix = f"pass classes={{'{name}': {most + 1}}} or more"
             require(most < count, place, f"{name}: class {most} of {count}; {fix}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from antiphon.extensions import name_of
 from antiphon.nets.layers import IGNORED
 from antiphon.nets.recurrent import Cell
 from antiphon.problems import DocumentError, Path, Problems, placed
-from antiphon.scenarios.agent_specs import AgentSpec, ObjectiveSpec
+from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
 
@@ -189,6 +189,7 @@ def _layouts(scenario: Scenario, env: Description) -> Iterator[tuple[tuple[str, 
     """Yield how the conv networks of agents and critics read what they observe; DocumentError where that is open."""
     for name, agent in scenario.agents.items():
         critic = None if agent.objective is None else agent.objective.critic
+        networks: list[tuple[tuple[str, ...], str, NetworkSpec | None, tuple[str, ...]]]
         networks = [(("agents", name, "network"), "network", agent.layers, agent.observes)]
         if critic is not None:
             place = ("agents", name, "objective", "critic", "network")
@@ -223,6 +224,7 @@ def _maps(shapes: Sequence[Shape], layouts: Sequence[str]) -> list[Shape]:
     """Return shapes of observations as a conv network reads them; without layouts unchanged."""
     if not layouts:
         return list(shapes)
+    moved: dict[str, Callable[[Shape], Shape]]
     moved = {"first": lambda s: s, "last": lambda s: (s[-1], *s[:-1]), "none": lambda s: (1, *s)}
     return [moved[layout](shape) for shape, layout in zip(shapes, layouts, strict=True)]
 

@@ -198,7 +198,11 @@ def use_kernel(system: System) -> None:
         learner.network = NativeNetwork(network)
         agent.inputs.layout = BlockFanIn(layout.kind, layout.members, layout.batch, layout.segments)
         goal = None if agent.goal is None else agent.goal.objective
-        objective = None if getattr(goal, "ignore_index", None) is not None else _OBJECTIVES.get(type(goal))
+        objective = (
+            None
+            if goal is None or getattr(goal, "ignore_index", None) is not None
+            else _OBJECTIVES.get(type(goal))
+        )
         if agent.goal is not None and objective is not None:
             agent.goal = replace(agent.goal, objective=objective(float(agent.goal.weight) / system.batch))
         for channel in agent.outgoing:

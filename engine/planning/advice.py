@@ -227,7 +227,7 @@ def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[str]:
     for (count, window), names in seldom.items():
         fix = "use a shorter unroll, or train for longer"
         ends = all(_of_reinforce(scenario, name) for name in names) and window != "episode"
-        if ends and env.episode_steps and window % env.episode_steps:
+        if ends and env.episode_steps and isinstance(window, int) and window % env.episode_steps:
             yield (
                 f"{listed('agent', names)}: {count} updates in {steps:,} steps: reinforce learns from windows in which an "
                 f"episode ends, a window has {window} steps and an episode {env.episode_steps}; use `unroll: episode`"

@@ -64,8 +64,10 @@ class Actions:
 
     def _units_in(self, space: spaces.Space[Any]) -> BoxUnits | None:
         """The map to a part's numbers, on the device and in the type of the outputs."""
-        units, like = BoxUnits.of(space), {"dtype": self.system.dtype, "device": self.system.device}
-        return None if units is None else BoxUnits(units.centre.to(**like), units.half.to(**like))
+        units, device, dtype = BoxUnits.of(space), self.system.device, self.system.dtype
+        return (
+            None if units is None else BoxUnits(units.centre.to(device, dtype), units.half.to(device, dtype))
+        )
 
     def begin(self, step: int, step_signals: StepSignals) -> None:
         """Begin a step: what does not hold is over; for policies that do not tick at it, it follows their newest tick."""
@@ -156,7 +158,7 @@ class Actions:
         if isinstance(space, spaces.MultiDiscrete):
             shaped = action.reshape(-1, *space.shape)
             return shaped + torch.as_tensor(space.start).to(action) if space.start.any() else shaped
-        return action if space is None else action.reshape(-1, *space.shape)
+        return action if space is None else action.reshape(-1, *(space.shape or ()))
 
 
 def _policy(agent: Agent) -> Any:

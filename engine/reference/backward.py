@@ -116,7 +116,8 @@ def _target_loss(
     losses = objective.loss(output, target, sites)
     scores = constant(losses) if objective.scores_loss else objective.score(constant(output), target, sites)
     count = present if sites is None else mask.flatten(1).sum(1)
-    return *(mask_fill_zero(present, rows) for rows in (losses, scores)), present, count.to(losses.dtype)
+    counted = count.to(losses.dtype)
+    return mask_fill_zero(present, losses), mask_fill_zero(present, scores), present, counted
 
 
 def window_update(state: State, group: LearningGroup, window: Window, step: int) -> Update | None:

@@ -128,9 +128,15 @@ def test_a_sequence_is_asked_for_its_target_where_slow_agents_tick() -> None:
         ({"label": LABEL}, "no signal has a value per step; pass one"),
         ({"x": [*X[1:], torch.zeros(2, 3)]}, "x: some values are (2,) and some (3,); make them equal"),
         ({"x": [*X[1:], X[0].double()]}, "x: some values are torch.float32 and some torch.float64; make"),
-        ({"x": X, "_y": [torch.ones(n).bool() for n in LENGTHS]}, "_y: a name that begins with _ is the mask of a"),
+        (
+            {"x": X, "_y": [torch.ones(n).bool() for n in LENGTHS]},
+            "_y: a name that begins with _ is the mask of a",
+        ),
         ({"x": X, "_x": X}, "_x: a mask has True where 'x' counts, or 1; pass no other numbers"),
-        ({"x": X, "_x": LABEL > 0}, "_x: a mask with a value per sequence for a signal with a value per step"),
+        (
+            {"x": X, "_x": LABEL > 0},
+            "_x: a mask with a value per sequence for a signal with a value per step",
+        ),
         ({"x": X, "test": [1]}, "from_sequences: test: list; pass a share of the sequences, or a mapping"),
     ],
 )
