@@ -30,6 +30,9 @@ USERS: dict[str, Document] = {
     ),
     "features.episode_windows": ring(2, env=EPISODES),
     "features.feedback_alignment": ring(2, channel={"coupling": "locked", "feedback": "fa"}),
+    "features.group_clip": levels(
+        channel={"coupling": "locked"}, optimiser={"kind": "sgd", "lr": 0.1, "clip": 0.05}, count=1
+    ),
     "features.held_messages": ring(2, channel={"link": {"delay": 1, "drop": 0.3}}),
     "features.lambda_returns": ring(2, agent=LSTM, state=TRACED),
     "features.late_windows": ring(2, channel=DELAYED),
