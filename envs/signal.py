@@ -14,6 +14,10 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 __all__ = ["OUTCOMES", "Description", "Signal", "channel_axis"]
 
 
+ADDED = {"added": True}
+"""Metadata of a field that earlier versions lack: where it is empty, digests of an environment leave it out."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Signal:
     """One named tensor `[batch, *shape]` of an environment at every step."""
@@ -32,8 +36,8 @@ class Signal:
     """Smallest value of a float."""
     high: float = math.inf
     """Largest value of a float."""
-    channels: Literal["first", "last"] | None = "first"
-    """Axis of the channels of an image, which has three axes; None: unknown."""
+    channels: Literal["first", "last", "unknown", ""] = field(default="", metadata=ADDED)
+    """Axis of the channels of an image, which has three axes; empty: `first`."""
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -53,8 +57,8 @@ class Signal:
         return MultiDiscrete(np.full(self.shape, self.classes))
 
 
-def channel_axis(shape: tuple[int, ...]) -> Literal["first", "last"] | None:
-    """Return the axis of the channels of an image `[…, …, …]` by its sizes; None: they leave it open.
+def channel_axis(shape: tuple[int, ...]) -> Literal["first", "last", "unknown"]:
+    """Return the axis of the channels of an image `[…, …, …]` by its sizes, or that they leave it open.
 
     Height and width are usually equal, or there are at most four channels.
     """
@@ -62,7 +66,7 @@ def channel_axis(shape: tuple[int, ...]) -> Literal["first", "last"] | None:
     if first == middle != last or middle == last != first:
         return "last" if first == middle else "first"
     if min(first, last) > _MOST_CHANNELS or first == last:
-        return None
+        return "unknown"
     return "last" if last < first else "first"
 
 
@@ -100,7 +104,7 @@ class Description:
     """Sampling in training, for a stream of examples."""
     action_space: gymnasium.Space[Any] | None = None
     """Action space of one environment, if outputs of agents must fit it; None: any output is an action."""
-    unreadable: dict[str, str] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict, metadata=ADDED)
     """Parts of an observation that cannot be signals, such as a Text, by name: why, and the fix."""
     can_be_saved: bool = True
     """False: the environment has no `state_dict`, so that its runs cannot be resumed."""

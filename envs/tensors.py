@@ -449,7 +449,7 @@ def signals_of(
             and shape[0] not in _COLOURS
             and channel_axis(shape) == "last"
         ):
-            kind["channels"] = None  # torch has the channels first, pictures in numpy have them last
+            kind["channels"] = "unknown"  # torch has the channels first, pictures in numpy have them last
         parts = f"{name}: complex numbers; pass real and imaginary parts as two tensors"
         require(not column.is_complex(), place, parts)
         if column.dtype == torch.uint8 and column.dim() > 1 and name not in counts:
@@ -457,10 +457,10 @@ def signals_of(
         elif is_whole(column):
             column = column.long()
             least, most = (int(side) for side in column.aminmax()) if column.numel() else (0, 0)
-            hint = f"; a target that is missing is {IGNORED}" if name in hidden else ""
+            fix = f"; a target that is missing is {IGNORED}" if name in hidden else ""
             if least == IGNORED:
-                hint = f"; {IGNORED} has no target: name '{name}' in training_only"
-            require(least >= 0, place, f"{name}: class {least}; number classes from 0, or pass floats{hint}")
+                fix = f"; {IGNORED} has no target: name '{name}' in training_only"
+            require(least >= 0, place, f"{name}: class {least}; number classes from 0, or pass floats{fix}")
             count = counts.get(name, most + 1)
             fix = f"pass classes={{'{name}': {most + 1}}} or more"
             require(most < count, place, f"{name}: class {most} of {count}; {fix}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -189,7 +189,7 @@ def _layouts(scenario: Scenario, env: Description) -> Iterator[tuple[tuple[str, 
     """Yield how the conv networks of agents and critics read what they observe; DocumentError where that is open."""
     for name, agent in scenario.agents.items():
         critic = None if agent.objective is None else agent.objective.critic
-        networks: list[tuple[tuple[str, ...], str, NetworkSpec | None, tuple[str, ...]]]
+        networks: list[tuple[Path, str, NetworkSpec | None, tuple[str, ...]]]
         networks = [(("agents", name, "network"), "network", agent.layers, agent.observes)]
         if critic is not None:
             place = ("agents", name, "objective", "critic", "network")
@@ -214,19 +214,21 @@ def _layout(path: Path, name: str, signal: Signal | None, categories: str, given
         return "none"
     if len(signal.shape) != 3 or len(signal.shape_as(categories)) != 3:
         return "first"
-    if given is None and signal.channels is None:
+    if given is None and signal.channels == "unknown":
         message = f"'{name}' is {list(signal.shape)}, which leaves open where its channels are; write `channels: last`"
         raise DocumentError((*path, "channels"), f"{message} or `channels: first` beside `kind: conv`")
-    return given or str(signal.channels)
+    return given or signal.channels or "first"
 
 
 def _maps(shapes: Sequence[Shape], layouts: Sequence[str]) -> list[Shape]:
     """Return shapes of observations as a conv network reads them; without layouts unchanged."""
     if not layouts:
         return list(shapes)
-    moved: dict[str, Callable[[Shape], Shape]]
-    moved = {"first": lambda s: s, "last": lambda s: (s[-1], *s[:-1]), "none": lambda s: (1, *s)}
-    return [moved[layout](shape) for shape, layout in zip(shapes, layouts, strict=True)]
+    maps: list[Shape] = []
+    for shape, layout in zip(shapes, layouts, strict=True):
+        moved = (shape[-1], *shape[:-1]) if layout == "last" else shape
+        maps.append((1, *shape) if layout == "none" else moved)
+    return maps
 
 
 def _signals(scenario: Scenario, env: Description) -> Iterator[DocumentError]:

@@ -197,14 +197,10 @@ def use_kernel(system: System) -> None:
             continue
         learner.network = NativeNetwork(network)
         agent.inputs.layout = BlockFanIn(layout.kind, layout.members, layout.batch, layout.segments)
-        goal = None if agent.goal is None else agent.goal.objective
-        objective = (
-            None
-            if goal is None or getattr(goal, "ignore_index", None) is not None
-            else _OBJECTIVES.get(type(goal))
-        )
-        if agent.goal is not None and objective is not None:
-            agent.goal = replace(agent.goal, objective=objective(float(agent.goal.weight) / system.batch))
+        goal = agent.goal
+        if goal is not None and type(goal.objective) in _OBJECTIVES and goal.of_outputs.ignore_index is None:
+            made = _OBJECTIVES[type(goal.objective)]
+            agent.goal = replace(goal, objective=made(float(goal.weight) / system.batch))
         for channel in agent.outgoing:
             predictor = channel.gradient.model
             if predictor is not None and predictor.maps is not None:

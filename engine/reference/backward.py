@@ -116,8 +116,8 @@ def _target_loss(
     losses = objective.loss(output, target, sites)
     scores = constant(losses) if objective.scores_loss else objective.score(constant(output), target, sites)
     count = present if sites is None else mask.flatten(1).sum(1)
-    counted = count.to(losses.dtype)
-    return mask_fill_zero(present, losses), mask_fill_zero(present, scores), present, counted
+    losses, scores = mask_fill_zero(present, losses), mask_fill_zero(present, scores)
+    return losses, scores, present, count.to(losses.dtype)
 
 
 def window_update(state: State, group: LearningGroup, window: Window, step: int) -> Update | None:

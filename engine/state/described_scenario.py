@@ -90,7 +90,13 @@ def _parts_of(value: Any) -> Iterable[Any]:
     if isinstance(value, list | tuple):
         return value
     if is_dataclass(value):
-        return [part for field in fields(value) for part in (field.name, getattr(value, field.name))]
+        named = [(field, getattr(value, field.name)) for field in fields(value)]
+        return [
+            part
+            for field, own in named
+            if own or not field.metadata.get("added")
+            for part in (field.name, own)
+        ]
     if isinstance(value, FunctionType):
         return value.__defaults__, value.__kwdefaults__, inspect.getclosurevars(value).nonlocals
     if hasattr(value, "__qualname__"):
