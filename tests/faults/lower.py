@@ -417,7 +417,7 @@ LOWER: tuple[Fault, ...] = (
         "envs/adaptors/parallel.py",
         "any(cut and not end for end, cut in",
         "any(cut for end, cut in",
-        "tests/engine/heart/test_lives_of_policies.py::test_the_last_agent_is_terminated_where_it_is_truncated_too[both-reward]",
+        "tests/engine/heart/test_lives_of_policies.py::test_the_last_agent_is_terminated_where_it_is_truncated_too[both]",
     ),
     Fault(
         "policies-a-tick-is-no-experience-where-another-agent's-reward-is-absent",

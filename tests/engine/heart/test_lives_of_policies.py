@@ -128,17 +128,25 @@ def test_who_has_left_is_at_the_end_of_its_own_episode(
     assert found.bootstrapped[:, 0].tolist() == [truncated and t == 2 for t in range(STEPS + 1)]
 
 
-@pytest.mark.parametrize("reward", ["reward", "reward.a"])
 @pytest.mark.parametrize("ends", ["terminated", "truncated", "both"])
 def test_the_last_agent_is_terminated_where_it_is_truncated_too(
-    ends: str, reward: str, trajectories: Any, monkeypatch: pytest.MonkeyPatch
+    ends: str, trajectories: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with playing(monkeypatch, "a", reward, ends=ends) as simulation:
+    """And with it the episode of the environment."""
+    with playing(monkeypatch, "a", "reward", ends=ends) as simulation:
+        step, over = simulation.world.env.step, list[tuple[bool, bool]]()
+
+        def noted(actions: Any = None) -> Any:
+            found = step(actions)
+            over.append((bool(found[2].all()), bool(found[3].all())))
+            return found
+
+        monkeypatch.setattr(simulation.world.env, "step", noted)
         simulation.run(STEPS + 1)
-        assert simulation.world.episodes is not None
     ((found, _),) = trajectories
     assert bool(found.terminated[STEPS - 1].all()) is (ends != "truncated")
     assert bool(found.bootstrapped[STEPS - 1].all()) is (ends == "truncated")
+    assert over[STEPS - 1] == (ends != "truncated", ends == "truncated")
 
 
 def test_the_final_observation_of_who_leaves_early_is_the_next_one_it_is_shown(
