@@ -202,13 +202,12 @@ def kept_state(module: nn.Module, inputs: int) -> str | None:
 
     def result(one: nn.Module, batch: Tensor) -> Tensor | None:
         """The output for a batch; None where it fails."""
-        numbers = (
-            {name: t.data for name, t in named} for named in (one.named_parameters(), one.named_buffers())
-        )
+        parameters = {name: p.data for name, p in one.named_parameters()}
+        buffers = dict(one.named_buffers())
         try:
             with torch.random.fork_rng(devices=[]), torch.no_grad():
                 torch.manual_seed(0)
-                return called(one, *numbers, batch)[0]
+                return called(one, parameters, buffers, batch)[0]
         except Exception:  # noqa: BLE001  (anything a user's module may raise)
             return None
 

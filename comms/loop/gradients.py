@@ -53,8 +53,9 @@ class _Written(weakref.ref[Tensor]):
 
     @staticmethod
     def _forget(written: Any) -> None:
-        if _written.get(written.key) is written:
-            del _written[written.key]
+        key = written.key
+        if _written.get(key) is written:
+            del _written[key]
 
     @staticmethod
     def of(gradient: Tensor) -> _Written | None:
