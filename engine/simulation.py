@@ -728,6 +728,7 @@ def steps_to_take(simulation: BaseSimulation, steps: int | None, epochs: float |
         ScenarioError: A limit that cannot be, or epochs of an environment without.
     """
     check_limit("steps", steps)
+    steps = None if steps is None else int(steps)
     if epochs is None:
         return steps
     check_limit("epochs", epochs, whole=False)

@@ -8,7 +8,6 @@ from math import lcm, prod
 
 import networkx as nx
 
-from antiphon.agents.policies import MINIBATCHES
 from antiphon.engine.build.learning_groups import windows_of
 from antiphon.engine.heart.clock import Clock, StepWindows
 from antiphon.envs.registry import describe
@@ -189,6 +188,8 @@ def expected_updates(scenario: Scenario, env: Description) -> dict[str, int | No
 
     None: it learns once an episode, and their lengths vary. Where windows wait for late gradients the last ones are missing.
     """
+    from antiphon.agents.policies import MINIBATCHES  # imports torch
+
     found: dict[str, int | None] = {}
     for group in scenario.learning_groups():
         goals = list(filter(None, (scenario.agents[name].objective for name in group)))

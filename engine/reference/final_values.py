@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import VALUE
-from antiphon.engine.heart.agent import AGE, Agent
+from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Message, Read, StepSignals, Tick, Window
 from antiphon.engine.reference import ledger
 from antiphon.engine.reference.forward import evaluate, poisons, with_stand_in
 from antiphon.engine.reference.state import State
+from antiphon.scenarios.checks import AGE
 
 
 @torch.no_grad()

@@ -169,8 +169,8 @@ def test_a_dead_agent_learns_nothing_and_its_death_is_an_end(
 ) -> None:
     monkeypatch.setitem(sys.modules, "mines_of_a_test", parallel_worlds)
     with (
-        made(Scenario.from_yaml(MINES), "cohort", seed=0) as simulation,
-        made(Scenario.from_yaml(MINES), "reference", seed=0) as other,
+        made(Scenario.from_yaml(MINES), "cohort", seed=1) as simulation,
+        made(Scenario.from_yaml(MINES), "reference", seed=1) as other,
     ):
         steps = followed(simulation, monkeypatch)
         simulation.run(12)

@@ -12,12 +12,13 @@ SHARED = tuple(f"antiphon.engine.heart.{name}" for name in ("clock", "message", 
 DECLARATIONS = {
     "antiphon.engine.heart.agent": {"Agent", "Goal"},
     "antiphon.engine.heart.channel": {"Channel", "SyntheticGradient", "SyntheticInput"},
+    "antiphon.engine.heart.predictors": {"Watch"},
     "antiphon.engine.heart.system": {"System"},
     "antiphon.engine.policies.policy_window": {"PolicyWindow"},
     "antiphon.engine.policies.rewards": {"Rewards"},
 }
 """The types that say what was declared; nothing else of these modules is shared."""
-MOST_LINES = 1375
+MOST_LINES = 1600
 
 
 def imports(path: Path) -> dict[str, list[str]]:
