@@ -26,7 +26,7 @@ from antiphon.comms.backward_requests import (
     gradients_of,
     value_of,
 )
-from antiphon.comms.examples import ContextSpec, Example, encode
+from antiphon.comms.examples import ContextSpec, Example, encode, over
 from antiphon.comms.loop.gradients import ChannelStep, add_gradients
 from antiphon.comms.loop.open_messages import OpenMessages, SentMessage
 from antiphon.comms.loop.settings import (
@@ -36,7 +36,7 @@ from antiphon.comms.loop.settings import (
     context_spec,
     message_shape,
     read_gradient,
-    signal_of,
+    signals_of,
 )
 from antiphon.comms.model import LossAndGradients
 from antiphon.comms.modules import predictor_of
@@ -227,8 +227,13 @@ class Channel:
         example = Example(
             value_of(message), context, None, target=None if self._target is None else signals[self._target]
         )
+        if (present := signals.get(f"_{self._target}")) is not None:
+            example.valid = present.flatten(1).any(1)
+            example.sites = present if example.target is not None and example.target.dim() > 1 else None
         with self._named(f"gradient: {predictor.kind}"):
             prediction, example.learned = predictor.predict_and_learn(example)
+            if example.valid is not None:  # no own loss, no injection
+                prediction = prediction.where(over(example.valid, prediction), 0.0)
             if isinstance(predictor, Critic) and self._discount:
                 self._expected.append(predictor.value(example) * self._discount)
         if message.requires_grad:
@@ -434,10 +439,10 @@ class Channel:
             if name not in context:
                 raise self._error(f"context: '{name}' is missing; pass {name}= to send")
         with self._named("context"):
-            return {
-                name: signal_of(spec, context[name], message, self.dtype)
-                for name, spec in self._specs.items()
-            }
+            each = (
+                signals_of(spec, context[name], message, self.dtype) for name, spec in self._specs.items()
+            )
+            return {name: value for signals in each for name, value in signals.items()}
 
     def _check_process(self) -> None:
         if self._process is not None and self._process != os.getpid():

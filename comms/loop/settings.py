@@ -13,6 +13,7 @@ from torch import Tensor
 from antiphon.comms.examples import ContextSpec
 from antiphon.errors import ScenarioError, suggest
 from antiphon.kinds import Kind, KindSpec
+from antiphon.nets.layers import IGNORED
 from antiphon.spec import Real
 
 __all__ = [
@@ -22,7 +23,7 @@ __all__ = [
     "context_spec",
     "message_shape",
     "read_gradient",
-    "signal_of",
+    "signals_of",
 ]
 
 
@@ -151,8 +152,10 @@ def check_dtype(dtype: object) -> None:
         raise ScenarioError(f"dtype: {dtype!r} is no type of floats; use torch.float32 or torch.float64")
 
 
-def signal_of(spec: ContextSpec, value: object, message: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a signal that is sent with a message as [B, *shape]: integers as int64, floats as a copy of `dtype`.
+def signals_of(spec: ContextSpec, value: object, message: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Return a signal that is sent with a message, and the mask `_name` of classes among which some are missing (-100).
+
+    The signal is [B, *shape]: integers as int64, floats as a copy of `dtype`. The mask has its shape, or is [B, 1].
 
     Raises:
         ScenarioError: It does not fit; the line begins with `context`.
@@ -179,12 +182,18 @@ def signal_of(spec: ContextSpec, value: object, message: Tensor, dtype: torch.dt
         raise ScenarioError(f"{place} is {str(value.dtype).removeprefix('torch.')}; pass {fix}")
     values = value.reshape(len(value), *spec.shape)
     if spec.classes is None:  # a copy: the caller may write to its own memory before the gradient returns
-        return values.detach().to(dtype, copy=True)
-    if value.device.type == "cpu" and value.numel():  # elsewhere the look would make the host wait
+        return {spec.name: values.detach().to(dtype, copy=True)}
+    looks = value.device.type == "cpu" and value.numel()  # elsewhere a look would make the host wait
+    signals = {spec.name: values.long()}
+    if not looks or bool((values == IGNORED).any()):
+        present = values != IGNORED
+        values = signals[spec.name].masked_fill(~present, 0)
+        signals = {spec.name: values, f"_{spec.name}": present if spec.shape else present.unsqueeze(1)}
+    if looks:
         least, most = (int(bound) for bound in values.aminmax())
         if least < 0 or most >= spec.classes:
             outside = least if least < 0 else most
             raise ScenarioError(
                 f"{place} has the value {outside}, but {spec.classes} classes; pass integers from 0 to {spec.classes - 1}"
             )
-    return values.long()
+    return signals
