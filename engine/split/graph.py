@@ -46,6 +46,8 @@ class Fact:
     """File and line of the user's code."""
     ragged: bool = False
     """Whether its sizes depend on the numbers of data, as those of selected rows do."""
+    typed: frozenset[fx.Node] = frozenset()
+    """Inputs of which it reads the sizes and the type alone, as `zeros_like` and rotary tables do."""
 
 
 @dataclass

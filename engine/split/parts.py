@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from antiphon.engine.split.graph import Trace
-from antiphon.engine.split.plan import Message, PartPlan, Plan, Rows, at_path, plain_size
+from antiphon.engine.split.plan import Message, PartPlan, Plan, Rows, at_path, plain_shape, plain_size
 from antiphon.nets.modules import with_frozen_as_buffers
 
 __all__ = ["Part", "Wire", "build_parts"]
@@ -126,7 +126,10 @@ class _Builder:
         shapes += [wire.message.shape for wire in self.reads]
         self._inputs(observed, shapes)
         for node in self.part.nodes:
-            args, kwargs = fx.node.map_arg((node.args, node.kwargs), self._value)
+            typed = self.trace.facts[node].typed
+            args, kwargs = fx.node.map_arg(
+                (node.args, node.kwargs), lambda n, typed=typed: self._value(n, typed=n in typed)
+            )
             self.values[node] = self.graph.create_node(node.op, node.target, args, kwargs, name=node.name)
         self._outputs(axes)
         targets = list(
@@ -178,8 +181,13 @@ class _Builder:
         held = self.graph.call_method("contiguous", (self.graph.call_method("permute", (value, order)),))
         return self.graph.call_method("permute", (held, back))
 
-    def _value(self, node: fx.Node) -> Any:
-        """What stands for a node of the trace in this part."""
+    def _value(self, node: fx.Node, *, typed: bool = False) -> Any:
+        """What stands for a node of the trace in this part; `typed`: where its size and type alone are read."""
+        if node not in self.values and typed:
+            example = self.trace.facts[node].value
+            shape = self._plain(plain_shape(self.trace, node))
+            own = {} if example.dtype is torch.get_default_dtype() else {"dtype": example.dtype}
+            return self.graph.call_method("new_zeros", (self.x, shape), own)
         if node not in self.values:
             return self._plain(plain_size(self.trace, node))
         return self.values[node]

@@ -15,7 +15,18 @@ from antiphon.engine.split.calls import Start, starts_of
 from antiphon.engine.split.graph import Trace, storages, tensors_in
 from antiphon.errors import ScenarioError, suggest
 
-__all__ = ["Message", "PartPlan", "Place", "Plan", "Rows", "at_path", "leaves", "plain_size", "plan_parts"]
+__all__ = [
+    "Message",
+    "PartPlan",
+    "Place",
+    "Plan",
+    "Rows",
+    "at_path",
+    "leaves",
+    "plain_shape",
+    "plain_size",
+    "plan_parts",
+]
 
 Where = tuple[Any, ...]
 """The place of a tensor in a value of nested tuples, lists and dicts: indices and keys."""
@@ -159,6 +170,11 @@ class _Planner:
             )
 
     def _gather(self, number: int) -> PartPlan:
+        found = self._gathered(number, typed=True)
+        return found if found.observes or found.reads else self._gathered(number, typed=False)
+
+    def _gathered(self, number: int, *, typed: bool) -> PartPlan:
+        """What a part computes and reads; `typed`: whether zeros stand for what is read for its size and type alone."""
         found = PartPlan()
         included: set[fx.Node] = set()
         observed: set[fx.Node] = set()
@@ -179,7 +195,8 @@ class _Planner:
                 continue
             elif self._free(node) or self._owned(node, number):
                 included.add(node)
-                waiting.extend(node.all_input_nodes)
+                without = typed_inputs(self.trace, node) if typed else ()
+                waiting.extend(n for n in node.all_input_nodes if n not in without)
                 waiting.extend(self._writers(node, number))
             else:
                 reads.update(self._messages(node, number))
@@ -286,6 +303,19 @@ def plain_size(trace: Trace, node: fx.Node) -> Any:
         `NotImplemented` where it is neither.
     """
     return _plain(trace.facts[node].value, trace.other[node], trace.batches)
+
+
+def typed_inputs(trace: Trace, node: fx.Node) -> set[fx.Node]:
+    """Return the inputs of a node of which it reads the size and type alone, and whose sizes are plain (`plain_shape`)."""
+    return {n for n in trace.facts[node].typed if plain_shape(trace, n) is not NotImplemented}
+
+
+def plain_shape(trace: Trace, node: fx.Node) -> Any:
+    """Return the shape of a tensor of any batch, multiples of the batch size as `Rows`; `NotImplemented` where it is none."""
+    value, other = trace.facts[node].value, trace.other[node]
+    if not isinstance(value, Tensor) or not isinstance(other, Tensor):
+        return NotImplemented
+    return _plain(tuple(value.shape), tuple(other.shape), trace.batches)
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,12 @@ _SELECTIONS = frozenset(
     ]
 )
 """Functions whose results have sizes that depend on numbers: `where` of a condition, `repeat_interleave` by a tensor."""
+_LIKE = frozenset(
+    ["empty_like", "full_like", "ones_like", "rand_like", "randint_like", "randn_like", "zeros_like"]
+)
+"""Functions that read the size and the type of their first argument."""
+_OF_TYPE = frozenset(["to", "type_as", "expand_as", "view_as", "reshape_as"])
+"""Methods that read the size or the type of their second argument, as `x.to(other)` does."""
 _CHECKPOINTING = frozenset(
     ["use_reentrant", "preserve_rng_state", "context_fn", "determinism_check", "debug", "early_stop"]
 )
@@ -255,14 +261,9 @@ class _Tracer(fx.Tracer):
     def _evaluate(self, node: fx.Node) -> None:
         self._check_context(node)
         parts = list(node.all_input_nodes)
-        depends = frozenset[str]().union(*(self.facts[part].depends for part in parts))
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self.facts[n].value)
-        held: list[Tensor] = []
-        if node.op == "call_module":
-            module = self.root.get_submodule(str(node.target))
-            depends |= {"parameter"} if any(True for _ in module.parameters()) else set()
-            held = list(module.buffers())
-            depends |= {"buffer"} if held else set()
+        module = self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
+        held: list[Tensor] = [] if module is None else list(module.buffers())
         versions = [(t, t._version) for t in [*tensors_in((args, kwargs)), *held]]
         with self.plainly():
             state = torch.get_rng_state()
@@ -272,6 +273,13 @@ class _Tracer(fx.Tracer):
                 value = getattr(self._interpreter, node.op)(node.target, args, kwargs)
             sampled = not torch.equal(state, torch.get_rng_state())
         changed = storages([t for t, version in versions if t._version != version])
+        typed = frozenset(part for part in _typed(node) if isinstance(self.facts[part].value, Tensor))
+        if module is not None and not sampled and not changed and not any(True for _ in module.parameters()):
+            typed = frozenset(part for part in parts if self._only_typed(node, module, part, value))
+        depends = frozenset[str]().union(*(self.facts[part].depends for part in parts if part not in typed))
+        if module is not None:
+            depends |= {"parameter"} if any(True for _ in module.parameters()) else set()
+            depends |= {"buffer"} if held else set()
         if node.op in ("placeholder", "get_attr"):
             kind = "parameter" if isinstance(value, nn.Parameter) else "buffer"
             depends = (
@@ -284,10 +292,45 @@ class _Tracer(fx.Tracer):
             depends |= {"random"}
         if changed & storages(held):
             depends |= {"state"}
-        self.facts[node] = Fact(value, depends, changed, _where(), ragged and not depends <= {"buffer"})
+        self.facts[node] = Fact(
+            value, depends, changed, _where(), ragged and not depends <= {"buffer"}, typed
+        )
         for fact in self.facts.values():
             if changed & storages(fact.value):
                 fact.depends |= depends
+
+    def _only_typed(self, node: fx.Node, module: nn.Module, part: fx.Node, value: Any) -> bool:
+        """Whether a module returns the same tensors whatever the numbers of one of its inputs are, NaN among them."""
+        given = self.facts[part].value
+        if not isinstance(given, Tensor) or not given.is_floating_point() or not self.facts[part].depends:
+            return False
+        others = [given.new_zeros(given.shape), torch.full_like(given, torch.nan), given.flip(0) * 3 - 1e3]
+        expected = tensors_in(value)
+        for other in others:
+            args, kwargs = fx.node.map_arg(
+                (node.args, node.kwargs), lambda n, other=other: other if n is part else self.facts[n].value
+            )
+            try:
+                with self.plainly():
+                    found = tensors_in(module(*args, **kwargs))
+            except Exception:  # noqa: BLE001  (anything a user's module may raise)
+                return False
+            if not expected or len(found) != len(expected) or not all(map(torch.equal, found, expected)):
+                return False
+        return True
+
+
+def _typed(node: fx.Node) -> frozenset[fx.Node]:
+    """The inputs of a call of torch's own of which it reads the sizes and the type alone."""
+    first, second = (node.args[i] if len(node.args) > i else None for i in (0, 1))
+    found: Any = None
+    made = str(node.target).startswith("new_") if node.op == "call_method" else False
+    if made or (node.op == "call_function" and getattr(node.target, "__name__", "") in _LIKE):
+        found = first
+    elif node.op == "call_method" and node.target in _OF_TYPE and first is not second:
+        found = second
+    once = isinstance(found, fx.Node) and [*node.args, *node.kwargs.values()].count(found) == 1
+    return frozenset({found}) if once else frozenset()
 
 
 def _as_dict(value: Any) -> Any:
