@@ -127,9 +127,11 @@ class _Builder:
         self._inputs(observed, shapes)
         for node in self.part.nodes:
             typed = self.trace.facts[node].typed
-            args, kwargs = fx.node.map_arg(
-                (node.args, node.kwargs), lambda n, typed=typed: self._value(n, typed=n in typed)
-            )
+
+            def of(n: fx.Node, typed: Any = typed) -> Any:
+                return self._value(n, typed=n in typed)
+
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), of)
             self.values[node] = self.graph.create_node(node.op, node.target, args, kwargs, name=node.name)
         self._outputs(axes)
         targets = list(

@@ -307,9 +307,11 @@ class _Tracer(fx.Tracer):
         others = [given.new_zeros(given.shape), torch.full_like(given, torch.nan), given.flip(0) * 3 - 1e3]
         expected = tensors_in(value)
         for other in others:
-            args, kwargs = fx.node.map_arg(
-                (node.args, node.kwargs), lambda n, other=other: other if n is part else self.facts[n].value
-            )
+
+            def of(n: fx.Node, other: Tensor = other) -> Any:
+                return other if n is part else self.facts[n].value
+
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), of)
             try:
                 with self.plainly():
                     found = tensors_in(module(*args, **kwargs))
