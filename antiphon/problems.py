@@ -207,7 +207,8 @@ def placed(error: ScenarioError, path: Path = ()) -> DocumentError:
     """Convert an error of a lower layer, whose line begins with a place such as `network.size: `, put under `path`."""
     place, _, message = str(error).partition(": ")
     if message and _PLACE.fullmatch(place):
-        return DocumentError((*path, *place.split(".")), message)
+        parts = [int(part) if part.isdecimal() else part for part in place.split(".")]
+        return DocumentError((*path, *parts), message)
     return DocumentError(path, str(error))
 
 

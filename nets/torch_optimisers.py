@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from antiphon.errors import ScenarioError
+from antiphon.errors import AntiphonError, ScenarioError, first_line
 from antiphon.extensions import Catalogue, call_factory, key_of, name_of
 from antiphon.nets.optimisers import Members, Optimiser, Skip, clipped
 
@@ -34,9 +36,12 @@ class TorchOptimiser:
         options: Keyword arguments beside `lr`.
         lr: The initial learning rate.
         clip: The largest joint norm of the gradients; None: no limit.
+        groups: By number of axes, other kinds with their options and learning rates for the parameters that have so many.
+        names: The parameters' names, for errors.
+        owner: Who is optimised, such as `agents.eye`, for errors.
 
     Raises:
-        ScenarioError: The optimiser cannot be made; the line begins with the key.
+        ScenarioError: The optimiser cannot be made, or its step needs more than gradients; the line begins with the key.
     """
 
     clips = True
@@ -49,9 +54,12 @@ class TorchOptimiser:
         options: Mapping[str, Any],
         lr: float,
         clip: float | None = None,
+        groups: Mapping[int, tuple[Any, Mapping[str, Any], float]] = MappingProxyType({}),
+        names: Sequence[str] = (),
+        owner: str = "",
     ) -> None:
-        self.parameters = list(parameters)
-        self.kind, self.options, self.lr, self.clip = kind, options, lr, clip
+        self.parameters, self.names, self.owner = list(parameters), names, owner
+        self.kind, self.options, self.lr, self.clip, self.groups = kind, options, lr, clip, groups
         self.torch = self.make()
         self._shares = rate_shares(self.torch, lr)
         self.members: tuple[TorchOptimiser, ...] = ()
@@ -73,34 +81,60 @@ class TorchOptimiser:
         """Return a new optimiser with these settings, in its initial state; None if it has no parameters."""
         if not self.parameters:
             return None
-        source: Callable[..., Any] = (
-            Catalogue("optimiser")[self.kind] if isinstance(self.kind, str) else self.kind
-        )
-        name = name_of(self.kind)
-        factory = _over(source, self.parameters)
+        rest = [p for p in self.parameters if p.dim() not in self.groups]
+        parts = [self._made("optimiser", rest, self.kind, self.options, self.lr)] if rest else []
+        for place, (axes, settings) in enumerate(self.groups.items()):
+            if some := [p for p in self.parameters if p.dim() == axes]:
+                parts.append(self._made(f"optimiser.groups.{place}", some, *settings))
+        return parts[0] if len(parts) == 1 else _Joined(parts)
+
+    def _made(
+        self, place: str, parameters: list[Tensor], kind: Any, options: Mapping[str, Any], lr: float
+    ) -> torch.optim.Optimizer:
+        """Return an optimiser of some parameters; `place`: its section."""
+        source: Callable[..., Any] = Catalogue("optimiser")[kind] if isinstance(kind, str) else kind
+        name = name_of(kind)
+
+        def call(parameters: list[Tensor], options: Mapping[str, Any]) -> Any:
+            return call_factory(_over(source, parameters), name, lr=lr, **options)
+
+        def takes(parameters: list[Tensor], options: Mapping[str, Any]) -> bool:
+            with suppress(ScenarioError):
+                return call(parameters, options) is not None
+            return False
+
         try:
-            made = call_factory(factory, name, lr=self.lr, **self.options)
+            made = call(parameters, options)
         except ScenarioError as error:
-            place = self._place_of_failure(factory, name)
+            matrices = [p for p in parameters if p.dim() == 2]
+            if len(matrices) < len(parameters) and takes(matrices, options):
+                raise ScenarioError(f"{place}: {self._only_matrices(name, parameters)}") from None
+            for key in options:
+                if takes(parameters, {other: value for other, value in options.items() if other != key}):
+                    place = f"{place}.{key}"
+                    break
             raise ScenarioError(f"{place}: {error}") from None
         if not isinstance(made, torch.optim.Optimizer):
             raise ScenarioError(
-                f"optimiser: {name} returned {type(made).__name__}, not a torch.optim.Optimizer"
+                f"{place}: {name} returned {type(made).__name__}, not a torch.optim.Optimizer"
             )
+        if why := _refused(made):
+            raise ScenarioError(f"{place}: {name} {why}")
         return made
 
-    def _place_of_failure(self, factory: Callable[..., Any], name: str) -> str:
-        """Return the key without which the factory does not fail; where there is none, the section."""
-        for key in self.options:
-            rest = {other: value for other, value in self.options.items() if other != key}
-            with suppress(ScenarioError):
-                call_factory(factory, name, lr=self.lr, **rest)
-                return f"optimiser.{key}"
-        return "optimiser"
+    def _only_matrices(self, name: str, parameters: list[Tensor]) -> str:
+        """Return the line about an optimiser such as Muon, which takes parameters with two axes only."""
+        other = next(p for p in parameters if p.dim() != 2)
+        place = next(place for place, p in enumerate(self.parameters) if p is other)
+        named = f"'{self.names[place]}'" if self.names else "one"
+        fix = f"groups: [{{axes: {other.dim()}, kind: AdamW}}], or pass a factory that makes groups"
+        return f"{name} takes 2D parameters only, and {named} is {list(other.shape)}; add {fix}"
 
     def settings(self) -> Tree:
         """Return the settings of the optimiser."""
-        return {"kind": key_of(self.kind, self.options), "lr": self.lr, "clip": self.clip}
+        groups = {axes: (key_of(kind, options), lr) for axes, (kind, options, lr) in self.groups.items()}
+        kind = (key_of(self.kind, self.options), *groups.items())
+        return {"kind": kind, "lr": self.lr, "clip": self.clip}
 
     @property
     def state(self) -> dict[str, list[Any]]:
@@ -152,9 +186,69 @@ class TorchOptimiser:
             group["lr"] = rate * share
         for p, g in zip(self.parameters, gradients, strict=True):
             p.grad = g
-        self.torch.step()
+        self.take()
         for p in self.parameters:
             p.grad = None
+
+    def take(self) -> None:
+        """Take the step of torch's optimiser along the parameters' `grad`.
+
+        Raises:
+            ScenarioError: It fails; the line names whose it is.
+        """
+        assert self.torch is not None
+        try:
+            self.torch.step()
+        except AntiphonError:
+            raise
+        except Exception as error:  # noqa: BLE001  (anything a user's optimiser may raise)
+            place = f"{self.owner}.optimiser" if self.owner else "optimiser"
+            raise ScenarioError(
+                f"{place}: {name_of(self.kind)} failed in step(): {first_line(error)}"
+            ) from None
+
+
+class _Joined(torch.optim.Optimizer):
+    """Optimisers of different parameters as one: with the groups of all, in order, and one state."""
+
+    def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
+        self.parts = tuple(parts)
+        groups = [group for part in parts for group in part.param_groups]
+        super().__init__(groups, {})
+        self._share()
+
+    def _share(self) -> None:
+        """Give the parts their groups, and the one state."""
+        groups = iter(self.param_groups)
+        for part in self.parts:
+            part.__setstate__(
+                {"state": self.state, "param_groups": [next(groups) for _ in part.param_groups]}
+            )
+
+    def __setstate__(self, state: Tree) -> None:
+        """Take over a loaded state."""
+        super().__setstate__(state)
+        self._share()
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Take a step of each."""
+        for part in self.parts:
+            part.step()
+
+
+def _refused(made: torch.optim.Optimizer) -> str:
+    """Return why an optimiser cannot take a step from dense gradients alone, and the fix; empty if it can."""
+    try:
+        inspect.signature(made.step).bind()
+    except TypeError:
+        return "needs a closure in step() that computes the loss again, which no agent has; use another, such as AdamW"
+    except ValueError:  # of some built-in callables no signature is known
+        pass
+    if isinstance(made, torch.optim.SparseAdam):
+        return "takes sparse gradients only, and all are dense; use another, such as Adam"
+    if any(group.get("differentiable") for group in made.param_groups):
+        return "has differentiable=True, and no step of a run keeps a graph; leave it out"
+    return ""
 
 
 def _over(source: Callable[..., Any], parameters: list[Tensor]) -> Callable[..., Any]:

@@ -23,11 +23,12 @@ AnyOptimiser = Optimiser | TorchOptimiser
 Evaluated = TypeVar("Evaluated")
 
 
-def _optimiser(parameters: Sequence[Tensor], **settings: Any) -> AnyOptimiser:
+def _optimiser(parameters: Mapping[str, Tensor], owner: str, settings: Mapping[str, Any]) -> AnyOptimiser:
     """An optimiser of antiphon's kinds, or where there are `options` one of torch's or a user's."""
+    tensors = list(parameters.values())
     if "options" in settings:
-        return TorchOptimiser(parameters, **settings)
-    return Optimiser(parameters=parameters, **settings)
+        return TorchOptimiser(tensors, names=list(parameters), owner=owner, **settings)
+    return Optimiser(parameters=tensors, **settings)
 
 
 def _placed(tensor: Tensor, device: torch.device | str, dtype: torch.dtype) -> Tensor:
@@ -51,6 +52,7 @@ class TrainedParameters:
         frozen: Whether the parameters are constant; gradients still pass through.
         device: Device of all tensors.
         dtype: Type of parameters and float buffers.
+        owner: Who is trained, such as `agents.eye`, for errors.
 
     Attributes:
         bf16: Whether it is evaluated under autocast to bfloat16; parameters, results and gradients have type `dtype`.
@@ -73,6 +75,7 @@ class TrainedParameters:
         frozen: bool = False,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        owner: str = "",
     ) -> None:
         self.rate = rate
         self.frozen = frozen
@@ -87,7 +90,7 @@ class TrainedParameters:
             for name, b in buffers.items()
         }
         self.trainable = [] if frozen else list(self.parameters.values())
-        self.optimiser = _optimiser(self.trainable, **optimiser)
+        self.optimiser = _optimiser({} if frozen else self.parameters, owner, optimiser)
 
     @classmethod
     def stacked(cls, members: Sequence[Self]) -> Self:

@@ -53,6 +53,30 @@ class ScheduleSpec(KindSpec, sections=("schedule",)):
     written: ClassVar[frozenset[str]] = frozenset({"kind"})
 
 
+class GroupSpec(KindSpec):
+    """A group of an agent's or predictor's parameters with an optimiser of its own.
+
+    Attributes:
+        axes: The number of axes of its parameters: 1 of biases and norms, 2 of matrices, 4 of filters of images.
+        kind: As of the optimiser; with keys of its own.
+        lr: The learning rate, which follows the optimiser's schedule; None: the optimiser's.
+    """
+
+    axes: Annotated[int, Field(ge=0)]
+    kind: Kind
+    lr: Annotated[float, Field(gt=0)] | None = None
+
+    point = "optimiser"
+
+
+def _one_group_each(groups: tuple[GroupSpec, ...]) -> tuple[GroupSpec, ...]:
+    axes = [group.axes for group in groups]
+    for place, number in enumerate(axes):
+        if number in axes[:place]:
+            fail(f"has two groups with axes: {number}; leave one out")
+    return groups
+
+
 class OptimiserSpec(KindSpec, sections=("optimiser", "predictor")):
     """An optimiser of an agent or of a channel's predictor: the keys of every kind.
 
@@ -63,12 +87,14 @@ class OptimiserSpec(KindSpec, sections=("optimiser", "predictor")):
         clip: Maximum joint norm of the gradients of agents that learn together (joined by locked channels), as torch's
             `clip_grad_norm_`; larger ones are clipped. None: no limit.
         schedule: Schedule of `lr` over the training; None: constant.
+        groups: Parameters with another optimiser, by their number of axes: `[{axes: 1, kind: AdamW, weight_decay: 0}]`.
     """
 
     kind: Kind = "adam"
     lr: Annotated[float, Field(gt=0)] = 0.001
     clip: Annotated[float, Field(gt=0)] | None = None
     schedule: ScheduleSpec | None = None
+    groups: Annotated[tuple[GroupSpec, ...], AfterValidator(_one_group_each)] = ()
 
     point = "optimiser"
     written: ClassVar[frozenset[str]] = frozenset({"kind", "lr"})
@@ -77,10 +103,28 @@ class OptimiserSpec(KindSpec, sections=("optimiser", "predictor")):
     def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
         """Return the message about an unknown key; if torch's optimiser of the same name has the key, it names that kind."""
         kind = cls.kind_name or ""
-        own = [one for one in Catalogue(cls.point) if one.lower() == kind and not is_built_in(cls.point, one)]
-        if any(key in accepted_keys(cls.section.spec_of(one)) for one in own):
-            return f"{kind} has no {key}; write kind: {own[0]}, torch's own optimiser, which has it"
+        own = _torch_kind(kind)
+        if own != kind and key in accepted_keys(cls.section.spec_of(own)):
+            return f"{kind} has no {key}; write kind: {own}, torch's own optimiser, which has it"
         return super().unknown_key(key, data)
+
+    def settings(self, lr: float) -> dict[str, Any]:
+        """Return kind and settings as `TrainedParameters` takes them, for an initial learning rate `lr`."""
+        clip = {"clip": self.clip}
+        if self.built_in and not self.groups:
+            return {"kind": self.kind, **clip, **self.options}
+        groups = {
+            group.axes: (_torch_kind(group.kind), group.options, group.lr or lr) for group in self.groups
+        }
+        kind = _torch_kind(self.kind) if self.groups else self.kind
+        return {"kind": kind, **clip, "options": self.options, "lr": lr, "groups": groups}
+
+
+def _torch_kind(kind: Any) -> Any:
+    """Return the class of `torch.optim` of the same name as one of antiphon's own kinds; other kinds as they are."""
+    if not is_built_in("optimiser", kind):
+        return kind
+    return next((name for name in Catalogue("optimiser") if name != kind and name.lower() == kind), kind)
 
 
 class DivergenceSpec(Spec):

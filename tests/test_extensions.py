@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from antiphon import Simulation
 from antiphon.nets.attention import Attention
 from antiphon.scenarios import Scenario
 from tests.commands import Commands
@@ -129,6 +131,7 @@ OPTIMISERS: dict[str, Document] = {
     "nesterov": {"kind": "SGD", "lr": 0.1, "momentum": 0.9, "nesterov": True},
     "a class": {"kind": Lion, "lr": 1e-3, "beta": 0.8},
     "groups": {"kind": slower_first, "lr": 0.1, "clip": 0.5},
+    "groups by axes": {"kind": "Muon", "lr": 0.02, "groups": [{"axes": 1, "kind": "adamw", "lr": 0.01}]},
     "scheduled": SCHEDULED,
 }
 
@@ -373,6 +376,32 @@ def placed(where: str, kind: Any, options: Document) -> Document:
         ("optimiser", "RMSpropp", {}, "optimiser.kind: unknown kind 'RMSpropp'; did you mean 'RMSprop'"),
         ("optimiser", "LBFGS", {}, "training.optimiser.kind: unknown kind 'LBFGS'"),
         ("optimiser", lambda parameters, lr: 3, {}, "<lambda> returned int, not a torch.optim.Opt"),
+        ("optimiser", torch.optim.LBFGS, {}, "agents.n0.optimiser: LBFGS needs a closure in step.. that"),
+        (
+            "optimiser",
+            torch.optim.SparseAdam,
+            {},
+            "agents.n0.optimiser: SparseAdam takes sparse gradients only",
+        ),
+        ("optimiser", "Adam", {"differentiable": True}, "agents.n0.optimiser: Adam has differentiable=True"),
+        (
+            "optimiser",
+            "Muon",
+            {},
+            "agents.n0.optimiser: Muon takes 2D parameters only, and '0.bias' is .4.; add groups: ..axes: 1, kind: AdamW..",
+        ),
+        (
+            "optimiser",
+            "Muon",
+            {"groups": [{"axes": 1, "kind": "AdamW", "betas": 3}]},
+            "agents.n0.optimiser.groups.0..betas: AdamW failed: ",
+        ),
+        (
+            "optimiser",
+            "Muon",
+            {"groups": [{"axes": 1, "kind": "SGD"}, {"axes": 1, "kind": "AdamW"}]},
+            "training.optimiser.groups: has two groups with axes: 1; leave one out",
+        ),
         (
             "optimiser",
             "adam",
@@ -404,6 +433,71 @@ def test_what_does_not_fit_is_refused_in_one_line(
 ) -> None:
     with one_line(line):
         made(placed(where, kind, options), "cohort")
+
+
+class Stuck(torch.optim.SGD):
+    """An optimiser that fails at its first step, with a message of two lines."""
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        raise RuntimeError("no closure was given\n(as a second line says)")
+
+
+@pytest.mark.parametrize("backend", ["reference", "cohort"])
+@pytest.mark.parametrize(
+    ("training", "place"),
+    [("optimiser", "agents.n0"), ("predictor", "channels.n0->n1")],
+    ids=["of an agent", "of a predictor"],
+)
+def test_a_step_that_fails_is_one_line_that_names_whose_it_is(
+    training: str, place: str, backend: str
+) -> None:
+    scene = ring(channel=predicted(two_layers))
+    scene["training"] |= {training: {"kind": Stuck}}
+    if training == "optimiser":
+        scene["training"]["predictor"] = {"kind": "sgd"}
+    with (
+        made(scene, backend) as simulation,
+        one_line(f"{place}.optimiser: Stuck failed in step..: no closure was given$"),
+    ):
+        simulation.run(steps=3)
+
+
+def test_groups_are_optimisers_of_their_own_for_parameters_with_so_many_axes() -> None:
+    keys = {"kind": "Muon", "lr": 0.05, "momentum": 0.8, "schedule": {"kind": inverse_root}}
+    groups = [{"axes": 1, "kind": "AdamW", "lr": 0.01, "weight_decay": 0.1}]
+    scene = ring(count=1, channel={"coupling": "detached"}, optimiser={**keys, "groups": groups})
+    whole = ring(count=1, channel={"coupling": "detached"}, optimiser={"kind": "sgd", "lr": 1.0})
+    with made(scene, "cohort") as simulation, made(whole, "cohort") as plain:
+        own, other = (each.agents["n0"].parameters for each in (simulation, plain))
+        hand = {name: p.detach().clone().requires_grad_() for name, p in own.items()}
+        muon = torch.optim.Muon([p for p in hand.values() if p.dim() == 2], lr=0.05, momentum=0.8)
+        adam = torch.optim.AdamW([p for p in hand.values() if p.dim() == 1], lr=0.01, weight_decay=0.1)
+        for step in range(4):
+            for p, mine in zip(other.values(), own.values(), strict=True):
+                p.data.copy_(mine)
+            before = {name: p.detach().clone() for name, p in other.items()}
+            simulation.step()
+            plain.step()
+            muon.param_groups[0]["lr"] = 0.05 * inverse_root(step)
+            adam.param_groups[0]["lr"] = 0.01 * inverse_root(step)
+            for name, p in hand.items():
+                p.grad = before[name] - other[name].detach()
+            muon.step()
+            adam.step()
+        for name, p in hand.items():
+            torch.testing.assert_close(own[name], p, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["groups", "groups by axes"])
+def test_groups_go_on_to_the_same_bits_from_a_checkpoint(name: str, tmp_path: Path) -> None:
+    with made(SCENES[f"optimiser {name}"], "cohort") as whole:
+        whole.run(steps=3)
+        saved = whole.save(tmp_path / "saved")
+        whole.run(steps=3)
+        with Simulation.load(saved, scenario=scenario(f"optimiser {name}")) as resumed:
+            resumed.run(steps=3)
+            for agent, other in zip(whole.agents.values(), resumed.agents.values(), strict=True):
+                assert all(torch.equal(p, other.parameters[n]) for n, p in agent.parameters.items())
 
 
 @pytest.mark.parametrize(

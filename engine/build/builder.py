@@ -281,6 +281,7 @@ class _Builder:
                 frozen=not spec.learn,
                 device=self.devices.of(name),
                 dtype=self.dtype,
+                owner=f"agents.{name}",
             )
         except ScenarioError as error:  # of its optimiser
             raise placed(error, ("agents", name)) from None

@@ -59,9 +59,7 @@ def rate_of(base: float, schedule: ScheduleSpec | None, scenario: Scenario) -> R
 def optimiser_of(spec: OptimiserSpec | None, scenario: Scenario) -> tuple[dict[str, Any], Rate]:
     """Return the settings of an optimiser, as `TrainedParameters` takes them, and its rate; None: that of `training.optimiser`."""
     spec = spec or scenario.training.optimiser
-    settings: dict[str, Any] = {"kind": spec.kind, "clip": spec.clip}
-    settings |= spec.options if spec.built_in else {"options": spec.options, "lr": spec.lr}
-    return settings, rate_of(spec.lr, spec.schedule, scenario)
+    return spec.settings(spec.lr), rate_of(spec.lr, spec.schedule, scenario)
 
 
 def connect(channel: Channel, agents: Mapping[str, Agent]) -> None:
@@ -308,6 +306,7 @@ class Wiring:
             "frozen": not spec.learn,
             "device": self.devices.of(end),
             "dtype": self.dtype,
+            "owner": f"channels.{channel.name}",
         }
 
     def _input(self, spec: ChannelSpec, channel: Channel) -> InputModel:

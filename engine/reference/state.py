@@ -59,7 +59,10 @@ class Optimizer:
                 moments["step"] = saved["steps"][0].clone()
             if moments:
                 self.torch.state[p] = moments
-        self.torch.step()
+        if isinstance(self.built, TorchOptimiser):
+            self.built.take()
+        else:
+            self.torch.step()
         for steps in saved.get("steps", []):
             steps += 1
         self.torch.zero_grad()

@@ -343,6 +343,20 @@ LOWER: tuple[Fault, ...] = (
         "tests/agents/test_learner.py::test_a_round_trip_through_its_state_continues_to_the_bit[optimiser2]",
     ),
     Fault(
+        "nets-groups-keep-the-state-from-before-a-load",
+        "nets/torch_optimisers.py",
+        "        super().__setstate__(state)\n        self._share()",
+        "        super().__setstate__(state)",
+        "tests/test_extensions.py::test_groups_go_on_to_the_same_bits_from_a_checkpoint[groups by axes]",
+    ),
+    Fault(
+        "nets-an-optimiser-with-a-closure-is-made",
+        "nets/torch_optimisers.py",
+        "        inspect.signature(made.step).bind()",
+        "        pass",
+        "tests/test_extensions.py::test_what_does_not_fit_is_refused_in_one_line",
+    ),
+    Fault(
         "nets-a-schedule-goes-on-beyond-its-horizon",
         "nets/schedules.py",
         "progress = min(max(progress, 0.0), 1.0)",
