@@ -126,6 +126,7 @@ def test_members_become_what_they_become_in_one_process(tmp_path: Path, jobs: in
     check_same(tmp_path / "one", tmp_path / "divided")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("_threads")
 def test_a_lost_process_ends_the_others_and_the_population_is_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
