@@ -14,13 +14,14 @@ from torch import Tensor
 
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
+from antiphon.engine.heart.rows import RowMask, mask_or
 from antiphon.engine.heart.system import System
 from antiphon.engine.metrics.episodes import REWARD, EpisodeStatistics
 from antiphon.engine.state.trees import join_rows, joined, joined_signals, split_rows
 from antiphon.envs import registry
 from antiphon.envs.adaptors.vector import VectorAdaptor
 from antiphon.envs.base import StepResult, TorchVectorEnv
-from antiphon.envs.signal import OUTCOMES
+from antiphon.envs.signal import ALIVE, ENDS, OUTCOMES
 from antiphon.envs.worlds.base import World
 from antiphon.errors import RunError, ScenarioError
 from antiphon.nets.random import LARGEST_SEED, sampled_seeds
@@ -42,6 +43,7 @@ __all__ = [
 def signals_of(agent: Agent) -> set[str]:
     """Return the names of the signals that an agent reads, learns from, or has the predictors of its messages conditioned on."""
     own = {name for name in (*agent.inputs.observes, *agent.inputs.critic) if name != AGE}
+    own.update(f"{kind}.{agent.life}" for kind in (ALIVE, *ENDS) if agent.life)
     if agent.goal is not None:
         own.update(agent.goal.signals)
     for channel in agent.sends:
@@ -76,6 +78,7 @@ class EnvironmentRunner:
         signals = env.description.all_signals
         self._after = [name for name in self.names if signals[name].known == "after_step"]
         self._outcomes = [name for name in self.names if name in OUTCOMES and name not in env.signals]
+        self._lives = [name.removeprefix(f"{ALIVE}.") for name in self.names if name.startswith(f"{ALIVE}.")]
         self._limits = [name for name in self._after if name.partition(".")[0] == "truncated"]
         env.request(names.difference(self._outcomes))
         self.reset(seed)
@@ -144,7 +147,19 @@ class EnvironmentRunner:
             self.episodes.add(reward, info, ended)
         taken, ends = self.step_signals, self._ends(terminated, truncated, length)
         self.step_signals = self._signals(taken.step + 1, observations, info)
-        return replace(ends, final=self._final(info, ends)) if self._cut_off(taken, ends) else ends
+        if self._lives:
+            ends = replace(ends, lives=self._lives_over(taken))
+        return replace(ends, final=self._final(info, ends, taken)) if self._cut_off(taken, ends) else ends
+
+    def _lives_over(self, taken: StepSignals) -> dict[str, tuple[RowMask, RowMask]]:
+        """By agent of the environment: where it is dead after a step, or begins another life, and where it has terminated."""
+        lives: dict[str, tuple[RowMask, RowMask]] = {}
+        for name in self._lives:
+            terminated, truncated = (taken.signals[f"{kind}.{name}"] > 0 for kind in ENDS)
+            over = mask_or(taken.absent(name), terminated | truncated)
+            if bool(torch.as_tensor(over).any()):
+                lives[name] = over, terminated
+        return lives
 
     def _ends(self, terminated: Tensor, truncated: Tensor, length: int | None) -> EpisodeEnds:
         """Which episodes a step ended; `length`: of the episode before it."""
@@ -173,18 +188,36 @@ class EnvironmentRunner:
                 return True
         return False
 
-    def _final(self, info: Mapping[str, Any], ends: EpisodeEnds) -> StepSignals | None:
-        """The final observations of the episodes that have been reset, and the next ones elsewhere; None: they are not known."""
+    def _final(self, info: Mapping[str, Any], ends: EpisodeEnds, taken: StepSignals) -> StepSignals | None:
+        """The final observations of the episodes that have been reset, and the next ones elsewhere; None: they are not known.
+
+        There, an agent lives on that has not terminated. Where one is truncated and lives again at once, what it observes is of
+        its next life (mask `_final.NAME`).
+        """
         present, rows = self.step_signals, info.get("_final_obs")
         if rows is None:
-            return present if ends.ended is False else None
+            if ends.ended is not False:
+                return None
+            return StepSignals(present.step, {**present.signals, **self._lives_on(taken, None)})
         last = {**info.get("final_obs", {}), **info.get("final_info", {})}
         signals = {
             name: torch.where(rows.view(-1, *(1 for _ in value.shape[1:])), last[name], value)
             for name, value in present.signals.items()
             if name in last
         }
-        return StepSignals(present.step, signals)
+        return StepSignals(present.step, {**signals, **self._lives_on(taken, rows)})
+
+    def _lives_on(self, taken: StepSignals, reset: Tensor | None) -> dict[str, Tensor]:
+        """Which agents of the environment live on with final observations; `reset`: [B] the episodes that have been reset."""
+        found: dict[str, Tensor] = {}
+        for name in self._lives:
+            terminated, truncated = (taken.signals[f"{kind}.{name}"] > 0 for kind in ENDS)
+            again = self.step_signals.signals[f"{ALIVE}.{name}"] > 0
+            again = again if reset is None else again & ~reset
+            lived = taken.signals[f"{ALIVE}.{name}"] > 0
+            found[f"{ALIVE}.{name}"] = (again | (lived & ~terminated)).to(self.env.dtype)
+            found[f"_final.{name}"] = ~(truncated & again)
+        return found
 
     def state_dict(self) -> dict[str, Any]:
         """Return the signals of the present step, and how far its episodes are, without copying a tensor."""

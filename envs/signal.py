@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
-__all__ = ["OUTCOMES", "Description", "Signal", "channel_axis"]
+__all__ = ["ALIVE", "ENDS", "OUTCOMES", "Description", "Signal", "channel_axis"]
 
 
 ADDED = {"added": True}
@@ -80,6 +80,10 @@ OUTCOMES = {
 }
 """Outcomes of a step, which every environment has even if they are not listed: the reward, and 1 where an episode terminated
 or was truncated. Where a mask `_reward` is False, the step was no experience."""
+ENDS = ("terminated", "truncated")
+"""The signals of the ends of the environment's episodes; of a single agent's life `terminated.NAME` and `truncated.NAME`."""
+ALIVE = "alive"
+"""Of an environment whose agents may die, return or come late: `alive.NAME` is 1 where an agent lives at the tick, else 0."""
 
 
 @dataclass(frozen=True, kw_only=True)

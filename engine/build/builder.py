@@ -25,7 +25,7 @@ from antiphon.agents.recurrent import Recurrent
 from antiphon.comms.links import FanIn
 from antiphon.engine.build.channels import Devices, Wiring, connect, optimiser_of
 from antiphon.engine.build.learning_groups import windows_of
-from antiphon.engine.build.policies import policy_goal
+from antiphon.engine.build.policies import life_of, policy_goal
 from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, resolve
 from antiphon.engine.build.tied_values import tie_parameters
 from antiphon.engine.features.divergence import Divergence
@@ -238,6 +238,7 @@ class _Builder:
                 seed=seed_for(self.seed, "agent", name),
                 participation=self._participation(spec, tied.get(name, (name,)), replicas),
                 replicas=replicas,
+                life=life_of(name, spec, self.env),
             )
             progress.advance()
         return agents

@@ -152,6 +152,7 @@ class Wiring:
                 propagate=gradient.propagate,
                 needs_actions=predictor is not None and predictor.needs_actions,
             ),
+            life_of_ends=(self.agents[spec.sender].life, self.agents[spec.receiver].life),
         )
         if "returned" in ends:
             from antiphon.engine.features.newest_returned import NewestReturned

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from antiphon.agents.network import features_of
 from antiphon.engine.build.shapes import Shapes, default_norm, port_norm
-from antiphon.engine.heart.agent import Goal
-from antiphon.engine.policies.rewards import COSINE, ENDS, Direction, Rewards
-from antiphon.envs.signal import Description
+from antiphon.engine.heart.agent import AGE, Goal
+from antiphon.engine.policies.rewards import COSINE, Direction, Rewards
+from antiphon.envs.signal import ALIVE, ENDS, Description
 from antiphon.errors import suggest
 from antiphon.problems import DocumentError, Path
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.document import Scenario
 
-__all__ = ["policy_goal"]
+__all__ = ["life_of", "policy_goal"]
 
 
 def policy_goal(name: str, scenario: Scenario, env: Description, shapes: Shapes) -> Goal:
@@ -35,29 +33,44 @@ def policy_goal(name: str, scenario: Scenario, env: Description, shapes: Shapes)
     if goal.kind == "ppo" and goal.get("epochs") > 1:
         _check_passes(name, spec, scenario, env)
     direction = None if goal.goal is None else _direction(name, scenario, env, shapes)
-    own = Rewards(tuple(rewards), tuple(rewards.values()), direction, *_life(name, spec, rewards, env))
+    own = Rewards(tuple(rewards), tuple(rewards.values()), direction, *_life(name, spec, env))
     return Goal(shapes.objectives[name], "", False, goal.scale, own)
 
 
-def _life(
-    name: str, spec: AgentSpec, rewards: Iterable[str], env: Description
-) -> tuple[tuple[str, str], str | None]:
-    """Return the signals of the ends of an agent's episodes, and the reward of its own agent in the environment.
+def life_of(name: str, spec: AgentSpec, env: Description) -> str:
+    """Return the agent of the environment that an agent lives and dies with; "": its episodes are the environment's."""
+    own = _own_agent(name, spec, env)
+    signals = {f"{kind}.{own}" for kind in (ALIVE, *ENDS)}
+    return own if own and env.signals.keys() >= signals else ""
 
-    Its own agent is the one that it acts for, else the one of its name, else the only one whose reward it learns from.
+
+def _own_agent(name: str, spec: AgentSpec, env: Description) -> str:
+    """Return an agent's own one in the environment, if it has a reward for each; "": it has none.
+
+    It is the one that the agent acts for, else the one of its name, else the only one whose reward it learns from, else the
+    only one whose observations it has.
     """
     known = [signal.partition(".")[2] for signal in env.signals if signal.startswith("reward.")]
     acts = spec.acts if isinstance(spec.acts, str) else ""
-    own = [one for one in known if acts == one or acts.startswith(f"{one}.")] or [
-        one for one in known if one == name
-    ]
+    goal, observed = spec.objective, [signal for signal in spec.observes if signal != AGE]
+    rewards = () if goal is None or not goal.reward else goal.reward
     whose = {reward.partition(".")[2] for reward in rewards if reward != COSINE}
-    if not own and len(whose) == 1:
-        own = [one for one in known if one in whose]
-    if not own:
-        return ENDS, None
-    ends = f"terminated.{own[0]}", f"truncated.{own[0]}"
-    return ends if env.signals.keys() >= set(ends) else ENDS, f"reward.{own[0]}"
+    sees = {one for one in known if observed and all(signal.startswith(f"{one}.") for signal in observed)}
+    wanted = (
+        [one for one in known if acts == one or acts.startswith(f"{one}.")],
+        [one for one in known if one == name],
+        [one for one in known if {one} == whose],
+        [one for one in known if {one} == sees],
+    )
+    return next((own[0] for own in wanted if own), "")
+
+
+def _life(name: str, spec: AgentSpec, env: Description) -> tuple[tuple[str, str], str | None]:
+    """Return the signals of the ends of a policy's episodes, and the reward of its own agent in the environment."""
+    own = _own_agent(name, spec, env)
+    terminated, truncated = (f"{kind}.{own}" for kind in ENDS)
+    ends = (terminated, truncated) if env.signals.keys() >= {terminated, truncated} else ENDS
+    return (ends, f"reward.{own}") if own else (ENDS, None)
 
 
 def _check_reward(reward: str, path: Path, env: Description) -> None:

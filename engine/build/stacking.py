@@ -345,7 +345,6 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
             first.inputs,
             observed=tuple(zip(*(agent.inputs.observes for agent in members), strict=True)),
             critics=tuple(zip(*(agent.inputs.critic for agent in members), strict=True)),
-            order={},
         ),
         replicas=replicas,
         participation=participation,

@@ -21,7 +21,7 @@ from antiphon.agents.policies import PolicyObjective
 from antiphon.comms.links import FanIn
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
-from antiphon.engine.heart.rows import Members, Quarantine, Replicas, RowMask, mask_and, mask_not, select_rows
+from antiphon.engine.heart.rows import Members, Quarantine, Replicas, RowMask, mask_and, mask_not
 from antiphon.nets.per_member import PerMember
 from antiphon.nets.site_axes import as_maps
 
@@ -98,8 +98,6 @@ class Inputs:
     """Per observation, the signal of each member."""
     critics: tuple[tuple[str, ...], ...] = ()
     """Per observation of the critics, the signal of each member."""
-    order: dict[tuple[str, ...], Tensor | None] = field(default_factory=dict)
-    """By the signals of all members: their places among distinct ones."""
 
     def __post_init__(self) -> None:
         self.observed = self.observed or tuple((name,) for name in self.observes)
@@ -139,17 +137,24 @@ class Agent(Quarantine):
     members: tuple[Agent, ...] = ()
     """The agents that it is a stack of; a lone agent is its own."""
     replicas: Replicas = field(default_factory=Replicas)
+    life: str = ""
+    """The agent of the environment that it lives and dies with; "": its episodes are the environment's."""
 
     def __post_init__(self) -> None:
         if not self.members:
             self.members = (self,)
-            self.inputs = replace(self.inputs, observed=(), critics=(), order={})
+            self.inputs = replace(self.inputs, observed=(), critics=())
             self.replicas = Replicas.alone(self.batch, self.replicas.index.device)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The names of its members."""
         return tuple(member.name for member in self.members)
+
+    @cached_property
+    def lives(self) -> tuple[str, ...]:
+        """Whom in the environment its members live and die with."""
+        return tuple(member.life for member in self.members)
 
     # --- members and rows ----------------------------------------------------------------------------------
 
@@ -225,15 +230,7 @@ class Agent(Quarantine):
 
     def by_name(self, values: Tensor, names: tuple[str, ...], distinct: list[str]) -> Tensor:
         """Each member's own out of several signals, [signals * replicas * B, …], as rows."""
-        if names not in self.inputs.order:
-            place = {name: i for i, name in enumerate(distinct)}
-            each = [
-                place[name] * self.replicas.count + replica
-                for name, replica in zip(names, self.replicas.index.tolist(), strict=True)
-            ]
-            in_order = each == list(range(len(values) // self.batch))
-            self.inputs.order[names] = None if in_order else torch.tensor(each, device=values.device)
-        return select_rows(values, self.inputs.order[names], self.batch)
+        return self.replicas.by_name(values, names, distinct)
 
     # --- ports and channels, once it is connected ------------------------------------------------------------
 

@@ -144,12 +144,18 @@ class Channel:
     """The channels that it is a stack of; a lone channel is its own."""
     names: tuple[str, ...] = ()
     """Theirs."""
+    life_of_ends: tuple[str, str] = ("", "")
+    """Whom in the environment the ends of a lone channel live and die with (`Agent.life`)."""
+    lives: tuple[tuple[str, ...], ...] = ()
+    """Of the senders, and of the receivers, of its members; empty: all live as long as the environment's episodes."""
 
     def __post_init__(self) -> None:
         if not self.members:
             self.members = (self,)
             self.places = replace(self.places, replicas=Replicas.alone(self.batch, self.zeros.device))
         self.names = tuple(member.name for member in self.members)
+        ends = dict.fromkeys(zip(*(member.life_of_ends for member in self.members), strict=True))
+        self.lives = tuple(lives for lives in ends if any(lives))  # a state has one, and not the same twice
 
     # --- rows ----------------------------------------------------------------------------------------------
 

@@ -15,8 +15,9 @@ from antiphon.comms.links import combine_reads
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Call
+from antiphon.engine.heart.lives import absent_ends
 from antiphon.engine.heart.message import Action, Message, Read, StepSignals, Tick, Window
-from antiphon.engine.heart.rows import RowMask, mask_not, mask_or
+from antiphon.engine.heart.rows import RowMask, mask_fill_zero, mask_not, mask_or
 from antiphon.engine.heart.system import System
 from antiphon.nets.random import seed_for
 
@@ -95,7 +96,7 @@ class ForwardPass:
             learner.buffers = self.evaluate(ticks, window, learner.buffers)
             window.calls.append(ticks)
             for tick in ticks:
-                self._send(self.system.agents[tick.agent], tick, window)
+                self._send(self.system.agents[tick.agent], tick, window, step_signals)
                 if self.actions is not None:
                     self.actions.ticked(tick)
             if ticked is not None:
@@ -203,18 +204,20 @@ class ForwardPass:
             return torch.where(channel.of_receiver(tick.participates).unsqueeze(1), value, constant(value))
         return value
 
-    def _send(self, agent: Agent, tick: Tick, window: Window) -> None:
+    def _send(self, agent: Agent, tick: Tick, window: Window, step_signals: StepSignals) -> None:
         """Send the messages of a tick."""
         if self.states is not None:
             self.states.note(agent, tick)
         for channel in self._put_live(agent, tick, window):
             live = window.live[channel.name, tick.step]
-            void = self.void(agent, channel, live)
+            absent = absent_ends(channel, step_signals)
+            void = mask_or(self.void(agent, channel, live), absent)
             states = None
             if self.states is not None and channel.gradient.ends:
                 states = self.states.of_ends(channel, tick.step)
             began, signals = self.system.began, tick.step_signals
-            message = self.send(channel, tick.step, live, signals, void=void, states=states, began=began)
+            known: dict[str, Any] = {"void": void, "states": states, "began": began}
+            message = self.send(channel, tick.step, mask_fill_zero(mask_not(absent), live), signals, **known)
             if message.pinned:
                 window.sent.append((channel.name, message))
 

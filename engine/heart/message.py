@@ -8,7 +8,7 @@ ticks, which gives the same bits as the first graph.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -18,6 +18,7 @@ from antiphon.agents.network import Tensors
 from antiphon.comms.examples import ContextSpec, ReturnedAction, encode
 from antiphon.engine.heart.clock import Windows
 from antiphon.engine.heart.rows import RowMask
+from antiphon.envs.signal import ALIVE
 
 __all__ = [
     "NESTED",
@@ -63,6 +64,7 @@ class StepSignals:
     signals: dict[str, Tensor]
     uniform: dict[str, bool] = field(default_factory=dict)
     _encoded: dict[tuple[ContextSpec, ...], Tensor | None] = field(default_factory=dict)
+    _absent: dict[str, RowMask] = field(default_factory=dict)
 
     def present(self, name: str) -> RowMask:
         """Where the environment shows a signal, [B] bool; of a signal with sites where it shows any."""
@@ -76,6 +78,14 @@ class StepSignals:
         """The sites, or components, that a signal has, [B, *S] bool; None: all, in the rows where it is present."""
         mask = self.signals.get(f"_{name}")
         return None if mask is None or mask.dim() == 1 else mask
+
+    def absent(self, life: str) -> RowMask:
+        """Where an agent of the environment is dead or has not come yet, [B] bool."""
+        if life not in self._absent:
+            alive = self.signals.get(f"{ALIVE}.{life}")
+            absent = False if alive is None else alive <= 0
+            self._absent[life] = absent if isinstance(absent, Tensor) and bool(absent.any()) else False
+        return self._absent[life]
 
     def context(self, specs: Sequence[ContextSpec], dtype: torch.dtype) -> Tensor | None:
         """Features [B, C] of a context, encoded once for all channels that use it."""
@@ -92,6 +102,8 @@ class EpisodeEnds:
     ended: RowMask = False
     terminated: RowMask = False
     """Those that ended for good, not by a limit of time."""
+    lives: Mapping[str, tuple[RowMask, RowMask]] = field(default_factory=dict)
+    """By agent of the environment: where it was dead, or its life ended with the step, and where it did so for good."""
     final: StepSignals | None = None
     """Where episodes were truncated, their final observations, and those of the next step elsewhere; None: none was, or they
     are not known."""

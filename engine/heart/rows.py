@@ -6,7 +6,7 @@ operation; any other is a tensor of rows, [B] or [N * B] bool. Where each holds 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -124,6 +124,8 @@ class Replicas:
         self.in_order = list(each) == list(range(count))
         self.index = torch.tensor(each, device=device)
         self._shared = self.members == self.count == 1
+        self._orders: dict[tuple[str, ...], Tensor | None] = {}
+        """By the signals of all members: their places among distinct ones; None: as they are."""
 
     @staticmethod
     @lru_cache(maxsize=64)
@@ -147,6 +149,28 @@ class Replicas:
     def mask_to_rows(self, mask: RowMask) -> RowMask:
         """A mask of all replicas, [replicas * B] bool, for the members' rows."""
         return self.to_rows(mask) if isinstance(mask, Tensor) else mask
+
+    def by_name(self, values: Tensor, names: tuple[str, ...], distinct: Sequence[str]) -> Tensor:
+        """Each member's own out of several signals, [signals * replicas * B, …], as rows."""
+        if names not in self._orders:
+            place = {name: i for i, name in enumerate(distinct)}
+            each = [
+                place[name] * self.count + replica
+                for name, replica in zip(names, self.index.tolist(), strict=True)
+            ]
+            in_order = each == list(range(len(values) // self.batch))
+            self._orders[names] = None if in_order else torch.tensor(each, device=values.device)
+        return select_rows(values, self._orders[names], self.batch)
+
+    def mask_by_name(self, masks: Mapping[str, RowMask], names: tuple[str, ...]) -> RowMask:
+        """Each member's own out of several masks, [replicas * B] bool each, as one of the rows; a name without a mask: nowhere."""
+        distinct = tuple(dict.fromkeys(names))
+        known = [mask for name in distinct if isinstance(mask := masks.get(name, False), Tensor)]
+        if not known:
+            return False
+        nowhere = torch.zeros_like(known[0])
+        each = [mask if isinstance(mask := masks.get(name), Tensor) else nowhere for name in distinct]
+        return self.by_name(torch.cat(each), names, distinct)
 
     def rows_of(self, members: Tensor) -> Tensor:
         """A mask of members, [members] bool, as one of their rows."""

@@ -14,6 +14,7 @@ from antiphon.agents.learner import Learner
 from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Schedule
+from antiphon.engine.heart.lives import episodes_of, episodes_over
 from antiphon.engine.heart.message import EpisodeEnds, LearningGroup
 from antiphon.engine.heart.rows import mask_fill_zero, mask_not
 
@@ -84,15 +85,15 @@ class System:
 
     def cut(self, step: int, ends: EpisodeEnds) -> None:
         """End the episodes that ended at `step`: what is held, in flight or remembered is void there (semantics 20)."""
-        if ends.ended is False:
+        if ends.ended is False and not ends.lives:
             return
         for channel in self.channels.values():
-            channel.ledger.cut(
-                step, *map(channel.places.replicas.mask_to_rows, (ends.ended, ends.terminated))
-            )
+            ended, terminated = episodes_over(channel, ends)
+            if ended is not False:
+                channel.ledger.cut(step, ended, terminated)
         for agent in self.agents.values():
             if agent.trail is not None:
-                going_on = mask_not(agent.replicas.mask_to_rows(ends.ended))
+                going_on = mask_not(episodes_of(agent, ends))
                 agent.trail = {stamp: mask_fill_zero(going_on, state) for stamp, state in agent.trail.items()}
 
     def next_episode(self, step: int, length: int | None) -> None:

@@ -4,7 +4,7 @@ memory as a module too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,13 @@ from antiphon.engine.inference.rollout import Rollout
 from antiphon.envs.adaptors.native import native_of
 from antiphon.envs.adaptors.spaces import Actions
 from antiphon.envs.base import TorchVectorEnv
-from antiphon.errors import ScenarioError
+from antiphon.envs.signal import ALIVE
+from antiphon.errors import ScenarioError, suggest
 
 __all__ = ["Policy", "policy_module"]
+
+Mask = NDArray[np.bool_] | Tensor | bool
+"""[batch] bool; of a single environment also one bool."""
 
 
 class Policy:
@@ -81,6 +85,7 @@ class Policy:
             raise ScenarioError(
                 f"policy: {batch} environments, but {self._batch} at the step before; call reset() first"
             )
+        signals |= self._living(observation, batch)
         self._rollout.tick(self._step, StepSignals(self._step, signals))
         self._step += 1
         action = self._native.write(self._rollout.action, self._space.sample, batch, alone=alone)
@@ -89,28 +94,50 @@ class Policy:
             return {agent: action[agent] for agent in observation if agent in action}
         return action
 
-    def reset(self, mask: NDArray[np.bool_] | Tensor | bool | None = None) -> None:
+    def _living(self, observation: Any, batch: int) -> dict[str, Tensor]:
+        """Which agents of a parallel environment live: those that observe something."""
+        agents = self._native.observations.keys() - {None}
+        if not agents or not isinstance(observation, Mapping):
+            return {}
+        like = {"dtype": self._system.dtype, "device": self._system.device}
+        return {
+            f"{ALIVE}.{name}": torch.full((batch,), float(name in observation), **like) for name in agents
+        }
+
+    def reset(self, mask: Mask | Mapping[str, Mask] | None = None) -> None:
         """Begin new episodes: states are reset, and messages on their way are dropped.
 
         Args:
-            mask: [batch] bool: the environments whose episode has ended; the others, and the agents' clocks, continue. None:
+            mask: [batch] bool: the environments whose episode has ended; the others, and the agents' clocks, continue. By agent
+                of a parallel environment: the environments in which its life has ended, which may go on without it. None:
                 all, and clocks, random numbers and the number of environments are reset too.
 
         Raises:
-            ScenarioError: The mask has another number of environments.
+            ScenarioError: The mask has another number of environments, or another agent than the environment.
         """
         if mask is None:
             self._rollout, self._step = None, 0
             return
-        ended = torch.as_tensor(mask, dtype=torch.bool, device=self._system.device).reshape(-1)
         if self._rollout is None:
             return
+        if not isinstance(mask, Mapping):
+            ends = EpisodeEnds(self._ended(mask))
+        else:
+            for name in mask.keys() - self._native.observations.keys():
+                known = [agent for agent in self._native.observations if agent is not None]
+                raise ScenarioError(
+                    f"policy: the environment has no agent '{name}'{suggest(str(name), known)}"
+                )
+            ends = EpisodeEnds(lives={name: (self._ended(each), False) for name, each in mask.items()})
+        self._rollout.system.cut(self._step - 1, ends)
+
+    def _ended(self, mask: Mask) -> Tensor:
+        ended = torch.as_tensor(mask, dtype=torch.bool, device=self._system.device).reshape(-1)
         if len(ended) != self._batch:
             raise ScenarioError(
                 f"policy: the mask has {len(ended)} entries; give {self._batch}, one per environment"
             )
-        if bool(ended.any()):
-            self._rollout.system.cut(self._step - 1, EpisodeEnds(ended))
+        return ended
 
 
 def _actors(system: System) -> list[Agent]:

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.links import Link, levels_of, of_levels
+from antiphon.engine.heart.lives import absent_ends
 from antiphon.engine.heart.message import Message, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.parts.ledger import enter, fill, give_back
@@ -177,8 +178,9 @@ class Boundary:
         """
         for key, channel in self.receiving.items():
             if channel.ledger.sender.due(step):
+                void, began = absent_ends(channel, step_signals), self.system.began
                 self._due[key, step] = enter(
-                    channel.ledger, step, channel.zeros, step_signals, began=self.system.began
+                    channel.ledger, step, channel.zeros, step_signals, began=began, void=void
                 )
         self._fill_due(step)
 

@@ -13,7 +13,13 @@ __all__ = ["enter", "fill", "give_back"]
 
 
 def enter(
-    ledger: Ledger, step: int, placeholder: Tensor, step_signals: StepSignals, *, began: int
+    ledger: Ledger,
+    step: int,
+    placeholder: Tensor,
+    step_signals: StepSignals,
+    *,
+    began: int,
+    void: RowMask = False,
 ) -> Message:
     """Enter the message that the other half sends at `step`, whose content arrives later, and return it.
 
@@ -23,8 +29,9 @@ def enter(
         placeholder: [rows, size], zeros.
         step_signals: Its signals.
         began: Step at which its episode began, where that is a window.
+        void: Where its sender or its receiver does not live.
     """
-    message = ledger.send(step, placeholder, step_signals, began=began)
+    message = ledger.send(step, placeholder, step_signals, began=began, void=void)
     message.pinned = False  # the other half keeps it for its sender
     return message
 

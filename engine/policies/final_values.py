@@ -16,6 +16,7 @@ from antiphon.agents.network import VALUE, Tensors
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass, aligned
+from antiphon.engine.heart.lives import absent_ends
 from antiphon.engine.heart.message import Read, StepSignals, Tick, Window
 from antiphon.engine.heart.rows import RowMask, mask_or
 from antiphon.engine.heart.system import System
@@ -51,7 +52,7 @@ class FinalValues:
             tick = next((tick for tick in ticks if tick.agent == agent.name), None)
             if tick is None or not tick.outcomes or tick.outcomes[-1].step != step:
                 continue
-            rows = self._truncated(agent, tick.outcomes[-1])
+            rows = self._truncated(agent, tick.outcomes[-1], final)
             value = self._value(agent, step, final, made) if bool(rows.any()) else None
             if value is None:
                 continue
@@ -59,14 +60,18 @@ class FinalValues:
                 value = torch.where(_as_rows(tick.final_known, value), tick.final_value, value)
             tick.final_value, tick.final_known = value, mask_or(tick.final_known, rows)
 
-    def _truncated(self, agent: Agent, outcomes: StepSignals) -> Tensor:
-        """[rows] bool: where the step truncated the members' own episodes."""
+    def _truncated(self, agent: Agent, outcomes: StepSignals, final: StepSignals) -> Tensor:
+        """[rows] bool: where the step truncated the members' own episodes, whose final observations are known."""
         ends = [rewards_of(member).ends for member in agent.members]
         terminated, truncated = (
             outcome_of(agent, outcomes, tuple(own[kind] for own in ends), self.system.nothing) > 0
             for kind in (0, 1)
         )
-        return truncated & ~terminated
+        rows = truncated & ~terminated
+        if any(agent.lives):
+            known = tuple(f"_final.{life}" for life in agent.lives)
+            rows &= outcome_of(agent, final, known, self.system.nothing) > 0
+        return rows
 
     def _value(
         self, agent: Agent, step: int, final: StepSignals, made: dict[str, Tick | None]
@@ -98,7 +103,7 @@ class FinalValues:
                 source = None if sender is None else self._tick(sender, step, final, made)
                 if stamps and source is None:
                     return None
-                reads = self._reads(channel, tick, stamps, source, imagined)
+                reads = self._reads(channel, tick, stamps, source, final, imagined)
                 if channel.name == agent.align:
                     tick.step_signals = aligned(reads[-1])
                 newest.append(reads[-1])
@@ -113,7 +118,13 @@ class FinalValues:
         return tick
 
     def _reads(
-        self, channel: Channel, tick: Tick, stamps: list[int], source: Tick | None, imagined: ExitStack
+        self,
+        channel: Channel,
+        tick: Tick,
+        stamps: list[int],
+        source: Tick | None,
+        final: StepSignals,
+        imagined: ExitStack,
     ) -> list[Read]:
         """What a tick reads over a channel on which `source` sends at `stamps`, after what has been sent."""
         live, signals = channel.zeros, tick.step_signals
@@ -121,6 +132,7 @@ class FinalValues:
         if source is not None:
             live, signals = channel.message_of(source.ports[channel.port]), source.step_signals
             void = self.forward_pass.void(self.system.agents[channel.sender], channel, live)
+            void = mask_or(void, absent_ends(channel, final))
             if channel.sampler is not None:
                 live, _ = channel.sampler.send(live, stamps[0])
         imagined.enter_context(channel.ledger.imagining(stamps, live, signals, void))

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from antiphon.envs.signal import OUTCOMES
+from antiphon.envs.signal import ENDS, OUTCOMES
 from antiphon.nets.per_member import PerMember
 
-__all__ = ["COSINE", "ENDS", "Direction", "Rewards"]
+__all__ = ["COSINE", "Direction", "Rewards"]
 
 COSINE = "goal.cosine"
 """The reward for moving a signal in the direction that a message points to."""
-ENDS = ("terminated", "truncated")
-"""The signals of the ends of the environment's episodes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,8 @@ from antiphon.engine.heart.rows import mask_fill_zero, select_rows
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Losses, Update, WindowLoss
 from antiphon.engine.policies.policy_window import PolicyWindow
-from antiphon.engine.policies.rewards import COSINE, ENDS, Rewards
+from antiphon.engine.policies.rewards import COSINE, Rewards
+from antiphon.envs.signal import ENDS
 from antiphon.nets.per_member import scaled
 
 __all__ = ["PolicyEvaluator", "outcome_of", "port_names", "ports_of", "rewards_of", "rows_through"]

@@ -86,20 +86,29 @@ class ReferenceEngine(State):
                     tick.outcomes.append(step_signals)
 
     def cut(self, step: int, ends: EpisodeEnds) -> None:
-        """Cut the episodes that ended at `step`: what is held, in flight or kept is void there (rule 20).
+        """Cut the episodes that ended at `step`, or single agents' lives: what is held, in flight or kept is void there (rule 20).
 
         Before that, policies value how the episodes ended that were truncated (rule 40).
         """
         if ends.final is not None:
             note_final_values(self, step, ends.final)
-        ended, terminated = (as_mask(mask, self.nowhere[:, None]) for mask in (ends.ended, ends.terminated))
-        if not ended.any():
-            return
         for channel in self.channels.values():
-            ledger.cut(channel, step, ended, terminated)
+            ended, terminated = self._over(ends, *channel.life_of_ends)
+            if ended.any():
+                ledger.cut(channel, step, ended, terminated)
         for agent in self.agents.values():
             if agent.trail is not None:
+                ended, _ = self._over(ends, agent.life)
                 agent.trail = {stamp: mask_fill_zero(~ended, value) for stamp, value in agent.trail.items()}
+
+    def _over(self, ends: EpisodeEnds, *lives: str) -> tuple[Tensor, Tensor]:
+        """Where an episode, or one of these lives, is over, and where it ended for good."""
+        ended, terminated = (as_mask(mask, self.nowhere[:, None]) for mask in (ends.ended, ends.terminated))
+        for life in lives:
+            own = ends.lives.get(life, (False, False))
+            over, for_good = (as_mask(mask, self.nowhere[:, None]) for mask in own)
+            ended, terminated = ended | over, for_good | (terminated & ~over)
+        return ended, terminated
 
     def learn(self, step: int, *, watch: Watch = False) -> StepReport:
         """Let every group whose window ends at `step` learn, then the predictors that something reached (rule 7).

@@ -12,7 +12,7 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Message, Read, StepSignals, Tick, Window
 from antiphon.engine.reference import ledger
-from antiphon.engine.reference.forward import evaluate, poisons, with_stand_in
+from antiphon.engine.reference.forward import evaluate, void, with_stand_in
 from antiphon.engine.reference.state import State
 from antiphon.scenarios.checks import AGE
 
@@ -29,6 +29,8 @@ def note_final_values(state: State, step: int, final: StepSignals) -> None:
         signals = tick.outcomes[-1]
         terminated, truncated = (signals.signals[name] > 0 for name in rewards.ends)
         rows = truncated & ~terminated
+        if agent.life:  # it may live again at once, and observe that
+            rows &= final.signals[f"_final.{agent.life}"]
         if signals.step != step or not rows.any():
             continue
         value = _value(state, agent, step, final)
@@ -98,7 +100,7 @@ def _imagined(state: State, channel: Channel, at: int, step: int, final: StepSig
     if source is None:
         return None
     live = source.ports[channel.port]
-    void = poisons(state, state.agents[channel.sender], live)
+    of = void(state, channel, live, final)
     if channel.sampler is not None:
         live, _ = channel.sampler.send(live, stamps[0])
-    return [ledger.carried(channel, stamp, live, source.step_signals, void) for stamp in stamps]
+    return [ledger.carried(channel, stamp, live, source.step_signals, of) for stamp in stamps]

@@ -32,7 +32,7 @@ def tick_agents(state: State, names: tuple[str, ...], signals: StepSignals) -> l
     learner.buffers = learner.buffers | evaluate(state, ticks, window, learner.buffers)
     window.calls.append(ticks)
     for agent, tick in zip(agents, ticks, strict=True):
-        _send(state, agent, tick, window)
+        _send(state, agent, tick, window, signals)
     return ticks
 
 
@@ -190,7 +190,7 @@ def _value(state: State, read: Read, tick: Tick, window: Window) -> Tensor:
     return constant(value) if cut else value  # rules 7 and 10: nothing flows back this way
 
 
-def _send(state: State, agent: Agent, tick: Tick, window: Window) -> None:
+def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepSignals) -> None:
     """Send the messages of a tick, with the states of their ends where predictors are conditioned on them (rule 25)."""
     step = tick.step
     if agent.trail is not None:
@@ -205,8 +205,9 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window) -> None:
             past = [s for s in trail if s <= step - delay]
             if f"{end}.state" in channel.gradient.ends and past:
                 ends[f"{end}.state"] = trail[max(past)]
-        of = {"void": poisons(state, agent, live), "states": ends, "began": state.system.began}
-        message = ledger.send(channel, step, live, tick.step_signals, **of)
+        of = {"void": void(state, channel, live, signals), "states": ends, "began": state.system.began}
+        sent = mask_fill_zero(~absent(state, channel, signals), live)
+        message = ledger.send(channel, step, sent, tick.step_signals, **of)
         if message.pinned:
             window.sent.append((channel.name, message))
 
@@ -214,3 +215,15 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window) -> None:
 def poisons(state: State, agent: Agent, output: Tensor) -> bool:
     """Whether an output would poison whoever reads it: under quarantine it is void (rule 32)."""
     return agent.all_disabled or (state.quarantine and not bool(output.isfinite().all()))
+
+
+def void(state: State, channel: Channel, live: Tensor, signals: StepSignals) -> bool | Tensor:
+    """Where a message is void as it is sent: it would poison its readers, or one of its ends does not live (rules 20, 32)."""
+    poisoned = as_mask(poisons(state, state.agents[channel.sender], live), live)
+    return simplified(poisoned | absent(state, channel, signals))
+
+
+def absent(state: State, channel: Channel, signals: StepSignals) -> Tensor:
+    """[B] bool: where the sender or the receiver of a channel does not live (rule 20)."""
+    lives = [signals.signals.get(f"alive.{life}") for life in channel.life_of_ends]
+    return torch.stack([state.nowhere, *(alive == 0 for alive in lives if alive is not None)]).any(0)

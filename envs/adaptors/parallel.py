@@ -22,7 +22,7 @@ from antiphon.envs.adaptors.checked import (
 )
 from antiphon.envs.adaptors.spaces import Actions, Observations, signal_of, tensor_of
 from antiphon.envs.base import StepResult, Values
-from antiphon.envs.signal import OUTCOMES
+from antiphon.envs.signal import ALIVE, OUTCOMES, Signal
 from antiphon.errors import ScenarioError, require
 from antiphon.extensions import imported_by_name
 from antiphon.nets.random import sampled_seeds
@@ -53,11 +53,13 @@ class ParallelAdaptor(Adaptor):
     An agent's observation is the signal `AGENT.observation`, or one signal per key of a Dict (`AGENT.key`). The actions are a
     Dict with a part per agent (`AGENT`, or `AGENT.key` if its own space is a Dict); agents without an actor act at random.
     Training-only signals are `reward.AGENT` of each agent, `reward` (the mean over the agents that are alive), `terminated`
-    and `truncated` of the whole episode, `terminated.AGENT` and `truncated.AGENT` of each agent, and `state` if the
-    environment has a `state_space`.
+    and `truncated` of the whole episode, `alive.AGENT`, `terminated.AGENT` and `truncated.AGENT` of each agent, and `state` if
+    the environment has a `state_space`.
 
-    An agent that is dead or not yet present observes zeros and gets the reward 0; its mask `_reward.AGENT` is False. An
-    episode ends when no agent is left: truncated if one of the last agents was truncated and did not terminate with it, else
+    An agent that is dead or not yet present observes zeros and gets the reward 0; its mask `_reward.AGENT` is False. In the
+    step after its death it observes the last observation of its life. It may return, also in the step in which it dies. An agent
+    that leaves without an end of its own is terminated. An episode ends in the step after which no agent is left of those that
+    were there: truncated if one of the last agents was truncated and did not terminate with it, else
     terminated.
 
     Raises:
@@ -79,6 +81,7 @@ class ParallelAdaptor(Adaptor):
         signals = {name: one for each in self.observations.values() for name, one in each.signals.items()}
         if isinstance(space := getattr(first, "state_space", None), spaces.Box):
             signals[_STATE] = signal_of(_STATE, space, training_only=True)
+        signals |= {f"{ALIVE}.{agent}": Signal(training_only=True, low=0.0, high=1.0) for agent in agents}
         signals |= {f"{name}.{agent}": one for agent in agents for name, one in OUTCOMES.items()}
         name = str(getattr(first, "metadata", {}).get("name", type(first).__name__))
         self._stateful = [getattr(world, "unwrapped", world) for world in worlds]
@@ -119,9 +122,14 @@ class ParallelAdaptor(Adaptor):
     def _outcomes(world: Any, alive: Sequence[str], found: Sequence[Mapping[str, Any]]) -> list[list[float]]:
         """Return reward, terminated and truncated: of the whole world, and of each agent that was alive."""
         own, *ends = [[float(each.get(agent, 0.0)) for agent in alive] for each in found]
-        over = not world.agents or all(map(any, zip(*ends, strict=True)))
-        if over:  # whoever was left without an end of its own
-            ends[0] = [max(end, 1.0 - cut) for end, cut in zip(*ends, strict=True)]
+        # the second: an environment that leaves in `agents` those whose episodes it has ended
+        over = bool(alive) and (
+            not world.agents or (set(world.agents) <= set(alive) and all(map(any, zip(*ends, strict=True))))
+        )
+        left = [
+            over or agent not in world.agents for agent in alive
+        ]  # whoever is left without an end of its own
+        ends[0] = [max(end, gone - cut) for end, cut, gone in zip(*ends, left, strict=True)]
         cut_off = float(over and any(cut and not end for end, cut in zip(*ends, strict=True)))
         mean = sum(own) / len(own) if own else 0.0
         return [[mean, *own], [float(over) - cut_off, *ends[0]], [cut_off, *ends[1]]]
@@ -169,6 +177,9 @@ class ParallelAdaptor(Adaptor):
                     value = observations.value(name, parts, self.device, self.dtype)
                     full[rows] = checked(name, signal, value, len(rows))
                 values[name] = full
+            if f"{ALIVE}.{agent}" in self.requested:
+                alive = [agent in world.agents for world in self._worlds]
+                values[f"{ALIVE}.{agent}"] = torch.tensor(alive, dtype=self.dtype, device=self.device)
         if _STATE in self.requested:
             with self._failing("state"):
                 parts = np.stack([np.asarray(world.state()) for world in self._worlds])

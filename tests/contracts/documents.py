@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -74,6 +75,26 @@ def rewarded(objective: Document, batch: int, **channel: Any) -> Document:
     scene["env"] = Game("choice", scene["env"].parts, share=0.3, next_step=True, own=("a0", "a1", "a2"))
     scene["training"]["batch"] = batch
     return scene
+
+
+def mortals(objective: Document, count: int = 3, *, tells: bool = False, **more_of: Any) -> Document:
+    """Return pairs whose actors come late, die and return, alone or with their senders, which see what the actor does.
+
+    Args:
+        objective: Of the actors.
+        count: Of pairs.
+        tells: Whether each actor tells the next one what it makes of it.
+        **more_of: See `pairs`; `sees` is what senders observe in place of their actor's view.
+    """
+    names, sees = tuple(f"a{i}" for i in range(count)), more_of.pop("sees", None)
+    scene = pairs(objective, count, **more_of)
+    parts = scene["env"].parts
+    scene["env"] = Game(more_of.get("space", "choice"), parts, share=0.1, own=names, mortal=True)
+    for name in names:
+        scene["agents"][name]["observes"] = [f"{name}.seen"]
+        scene["agents"][f"s{name}"]["observes"] = sees or [f"{name}.seen"]
+    told = [{"from": a, "to": b, "key": "told", "size": 3, **TOLD} for a, b in pairwise([*names, names[0]])]
+    return more(scene, {}, *({**one, "link": {"delay": 1 + i % 2}} for i, one in enumerate(told) if tells))
 
 
 def clocks_apart(objective: Document) -> Document:
@@ -415,6 +436,44 @@ ACTING |= {
         gradient={"kind": "local_policy", "clip": 0.5, "scale": 2.0},
         read="mean",
         space="numbers",
+    ),
+}
+ACTING |= {
+    "mortal, locked": mortals({"kind": "a2c"}, coupling="locked"),
+    "mortal, states": mortals({"kind": "a2c"}, actor=RECALLS, state=TOLD, tells=True),
+    "mortal, ppo, senders that recall": mortals(
+        PPO, actor=RECALLS, sender=RECALLS, state=TRACED, sees=["y"], link={"delay": 1}, **TOLD
+    ),
+    "mortal, slower actors": mortals(
+        {"kind": "a2c"},
+        actor={**RECALLS, "clock": {"period": 2, "unroll": 2}},
+        state=TOLD,
+        read="mean",
+        tells=True,
+    ),
+    "mortal, lossy links and inputs": mortals(
+        PPO, link={"delay": 1, "drop": 0.4}, input={**INPUT, "context": ["x", "held"]}, tells=True, **TOLD
+    ),
+    "mortal, delayed": mortals({"kind": "a2c"}, 2, coupling="delayed", link={"delay": 1}),
+    "mortal, contexts of the ends": mortals(
+        {"kind": "reinforce"},
+        2,
+        actor=RECALLS,
+        sender=RECALLS,
+        gradient={"kind": "linear", "context": ["from.state", "to.state", "returned"]},
+        link={"delay": 1},
+    ),
+    "mortal, critics and samples": mortals(
+        {
+            **PPO,
+            "critic": {"observes": ["secret"], "network": {"kind": "mlp", "hidden": [3], "norm": "layer"}},
+        },
+        sender={"objective": PPO},
+        sample={"kind": "gaussian", "noise": 0.4},
+        tells=True,
+    ),
+    "mortal, local policy": mortals(
+        {"kind": "a2c"}, 2, gradient={"kind": "local_policy", "context": ["label"]}
     ),
 }
 LIBRARY: dict[str, Callable[[], Scenario]] = {

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from antiphon.envs.base import StepResult, TorchVectorEnv
-from antiphon.envs.signal import Description, Signal
+from antiphon.envs.signal import ALIVE, ENDS, OUTCOMES, Description, Signal
 from tests.contracts.builders import STEPS, Document, NoiseEnv
 from tests.contracts.drawn_scenes import CELLS, drawn_gradient, drawn_link, one, seldom
 
@@ -44,6 +44,7 @@ class Game:
         next_step: Whether the step after an end is a reset step, which is no experience; then no final observation is given.
         final: Whether final observations are given else.
         own: Names of agents with a reward of their own, which they lose sometimes.
+        mortal: Whether these have it as long as they live: they come late, die, and return, some of them at once.
     """
 
     space: str = "choice"
@@ -53,6 +54,7 @@ class Game:
     next_step: bool = False
     final: bool = True
     own: tuple[str, ...] = ()
+    mortal: bool = False
 
     @property
     def action_space(self) -> spaces.Space[Any]:
@@ -72,13 +74,22 @@ class Game:
                 "secret": Signal(shape=(2,), training_only=True),
                 "label": Signal(classes=3, training_only=True),
                 "goal": Signal(shape=(2,), training_only=True, known="after_step"),
-                **{f"reward.{name}": Signal(training_only=True, known="after_step") for name in self.own},
+                **{f"reward.{name}": OUTCOMES["reward"] for name in self.own},
+                **self._of_lives(),
             },
             example_counts={},
             longest_episode=max(self.lengths) if self.lengths else None,
             endless=not self.lengths and not self.share,
             action_space=self.action_space,
         )
+
+    def _of_lives(self) -> dict[str, Signal]:
+        """Of agents that are mortal: what they see, whether they live, and how they die."""
+        found: dict[str, Signal] = {}
+        for name in self.own if self.mortal else ():
+            found |= {f"{name}.seen": Signal(shape=(3,)), f"{ALIVE}.{name}": Signal(training_only=True)}
+            found |= {f"{kind}.{name}": OUTCOMES[kind] for kind in ENDS}
+        return found
 
     def make(self, *, batch: int, **where: Any) -> TorchVectorEnv:
         """Return so many environments."""
@@ -94,16 +105,39 @@ class _Playing(NoiseEnv):
         self._source = source
         self._position = torch.zeros(batch, 4, dtype=self.dtype)
         self._resets = torch.zeros(batch, dtype=torch.bool)
+        self._alive = torch.zeros(2, len(source.own), batch, dtype=torch.bool)
+        """At the step before, and now: what an agent sees in the step after its death is not zero yet."""
 
     def _observed(self, purpose: int = 0) -> tuple[dict[str, Tensor], dict[str, Any]]:
         x, y, z = (self._drawn(purpose + own, size) for own, size in ((1, 4), (2, 3), (4, 4)))
         seen = {"x": x, "y": y, "z": z, "position": self._position.clone()}
-        return seen, {"secret": self._drawn(purpose + 3, 2) + x[:, :2], "label": x[:, :3].argmax(1)}
+        info = {"secret": self._drawn(purpose + 3, 2) + x[:, :2], "label": x[:, :3].argmax(1)}
+        for n, name in enumerate(self._source.own if self._source.mortal else ()):
+            there = self._alive[:, n].any(0).unsqueeze(1)
+            seen[f"{name}.seen"] = torch.where(there, self._drawn(purpose + 30 + n, 3), 0.0)
+            info[f"{ALIVE}.{name}"] = self._alive[1, n].to(self.dtype)
+        return seen, info
+
+    def _live(self, ended: Tensor, kind: Tensor) -> dict[str, Tensor]:
+        """Let mortal agents die, with the episode too, and others come; return what is known after the step."""
+        found: dict[str, Tensor] = {}
+        before, self._alive = self._alive[1], torch.stack([self._alive[1], self._alive[1]])
+        for n, name in enumerate(self._source.own if self._source.mortal else ()):
+            lived, dies = before[n], self._chance(40 + n) < 0.3
+            for_good = torch.where(ended, kind, self._chance(50 + n) < 0.5)
+            over = lived & (dies | ended)
+            found |= {f"_reward.{name}": lived, f"terminated.{name}": (over & for_good).to(self.dtype)}
+            found[f"truncated.{name}"] = (over & ~for_good).to(self.dtype)
+            self._alive[1, n] = (lived & ~over) | ((over | ~lived) & (self._chance(60 + n) < 0.4))
+        return found
 
     def reset(self, *, seed: Any = None, **_: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
         self._seed, self._step = seed or 0, 0
         self._position = torch.zeros_like(self._position)
         self._resets = torch.zeros_like(self._resets)
+        self._alive = torch.zeros_like(self._alive)
+        for n in range(len(self._source.own)):
+            self._alive[1, n] = self._chance(70 + n) < 0.7
         return self._observed()
 
     def step(self, actions: Any = None) -> StepResult:
@@ -124,7 +158,8 @@ class _Playing(NoiseEnv):
         drift = torch.tanh(numbers.sum(0)).unsqueeze(1) + 0.3 * self._drawn(7, 4)
         restarts = resets if self._source.next_step else ended
         started, self._position = 0.1 * self._drawn(8, 4), self._position + drift
-        last = self._observed(40) if self._source.final and not self._source.next_step else None
+        lives = self._live(ended, kind)
+        last = self._observed(100) if self._source.final and not self._source.next_step else None
         self._position = torch.where(restarts.unsqueeze(1), started, self._position)
         reward = torch.where(resets, 7.0, fit.mean(0)).to(self.dtype)
         goal = torch.tanh(self._position[:, :2] + numbers.mean(0).unsqueeze(1))
@@ -134,6 +169,7 @@ class _Playing(NoiseEnv):
         for n, name in enumerate(self._source.own):
             after[f"reward.{name}"] = fit[n % len(fit)]
             after[f"_reward.{name}"] = ~resets & (self._chance(20 + n) > 0.2)
+        after |= lives
         if last is not None and bool(ended.any()):
             after |= {"final_obs": last[0], "final_info": last[1], "_final_obs": ended}
         self._step += 1
@@ -146,11 +182,13 @@ class _Playing(NoiseEnv):
             "seed": self._seed,
             "position": self._position.clone(),
             "resets": self._resets.clone(),
+            "alive": self._alive.clone(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._step, self._seed = state["step"], state["seed"]
         self._position, self._resets = state["position"].clone(), state["resets"].clone()
+        self._alive = state["alive"].clone()
 
 
 SAMPLED: tuple[Document, ...] = (
@@ -213,8 +251,9 @@ def drawn_game(draw: Draw, actors: list[str]) -> Game:
     lengths = {"lengths": (3, 5)}, {"lengths": (1,)}
     ends = one(draw, chance, chance | {"next_step": True}, without, *lengths, {})
     own = tuple(actors) if seldom(draw, 4) else ()
+    mortal = bool(own) and "next_step" not in ends and seldom(draw, 2)
     parts = tuple(f"part-{name}" for name in actors) if len(actors) > 1 or seldom(draw, 4) else ()
-    return Game(one(draw, *SPACES), parts, own=own, **ends)  # type: ignore[arg-type]
+    return Game(one(draw, *SPACES), parts, own=own, mortal=mortal, **ends)  # type: ignore[arg-type]
 
 
 @st.composite

@@ -39,6 +39,7 @@ def test_signals_and_parts_of_the_action_are_by_agent() -> None:
         "reward": own,
         "reward.low": own,
         "reward.high": own,
+        **{f"alive.{who}": envs.Signal(training_only=True, low=0.0, high=1.0) for who in ("low", "high")},
         **ends,
     }
     box = spaces.Box(-2, 2, (1,))
@@ -72,7 +73,7 @@ def test_an_agent_that_died_is_masked_until_the_episode_ends() -> None:
             assert seen["low.observation"][0] == 0
         assert not bool(terminated.any())
         assert truncated.tolist() == facts["truncated"].tolist() == [step == 4] * 2
-    assert set(found[-1][4]["final_info"]) == {"state"}
+    assert set(found[-1][4]["final_info"]) == {"state", "alive.low", "alive.high"}
     assert found[-1][4]["final_obs"]["high.place"].flatten().tolist() == [
         *(obs["high.place"].flatten() - 4).tolist()
     ]
