@@ -165,11 +165,11 @@ class Replicas:
     def mask_by_name(self, masks: Mapping[str, RowMask], names: tuple[str, ...]) -> RowMask:
         """Each member's own out of several masks, [replicas * B] bool each, as one of the rows; a name without a mask: nowhere."""
         distinct = tuple(dict.fromkeys(names))
-        known = [mask for name in distinct if isinstance(mask := masks.get(name, False), Tensor)]
+        known = {name: mask for name in distinct if isinstance(mask := masks.get(name, False), Tensor)}
         if not known:
             return False
-        nowhere = torch.zeros_like(known[0])
-        each = [mask if isinstance(mask := masks.get(name), Tensor) else nowhere for name in distinct]
+        nowhere = torch.zeros_like(next(iter(known.values())))
+        each = [known.get(name, nowhere) for name in distinct]
         return self.by_name(torch.cat(each), names, distinct)
 
     def rows_of(self, members: Tensor) -> Tensor:

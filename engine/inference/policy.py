@@ -99,10 +99,8 @@ class Policy:
         agents = self._native.observations.keys() - {None}
         if not agents or not isinstance(observation, Mapping):
             return {}
-        like = {"dtype": self._system.dtype, "device": self._system.device}
-        return {
-            f"{ALIVE}.{name}": torch.full((batch,), float(name in observation), **like) for name in agents
-        }
+        ones = torch.ones(batch, dtype=self._system.dtype, device=self._system.device)
+        return {f"{ALIVE}.{name}": ones * float(name in observation) for name in agents}
 
     def reset(self, mask: Mask | Mapping[str, Mask] | None = None) -> None:
         """Begin new episodes: states are reset, and messages on their way are dropped.

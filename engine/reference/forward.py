@@ -219,7 +219,7 @@ def poisons(state: State, agent: Agent, output: Tensor) -> bool:
 
 def void(state: State, channel: Channel, live: Tensor, signals: StepSignals) -> bool | Tensor:
     """Where a message is void as it is sent: it would poison its readers, or one of its ends does not live (rules 20, 32)."""
-    poisoned = as_mask(poisons(state, state.agents[channel.sender], live), live)
+    poisoned = as_mask(poisons(state, state.agents[channel.sender], live), live.flatten(1))
     return simplified(poisoned | absent(state, channel, signals))
 
 

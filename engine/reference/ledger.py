@@ -157,7 +157,7 @@ def imagining(channel: Channel, messages: list[Message]) -> Iterator[None]:
     ledger.messages, ledger.held, channel.input.examples = known, held, examples
 
 
-def carried(channel: Channel, stamp: int, live: Tensor, signals: StepSignals, void: bool) -> Message:
+def carried(channel: Channel, stamp: int, live: Tensor, signals: StepSignals, void: bool | Tensor) -> Message:
     """Return a message [B, …] as it arrives or is lost, without uses and without entering it."""
     link, sent = channel.ledger.link, value_of(live)
     message = Message(stamp, sent, link.carry(stamp, sent), signals, None, set(), stamp, void=void)
