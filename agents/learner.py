@@ -31,6 +31,7 @@ class Learner(TrainedParameters):
         critic: A second network that estimates values in training, with the single head `VALUE`; the first network's
             parameters do not depend on it.
         returns: Whether running statistics of a policy's returns are kept too.
+        statistics: Running statistics of observations that are normalised, by name; None: there are none.
         settings: The other arguments of `TrainedParameters`.
     """
 
@@ -41,6 +42,7 @@ class Learner(TrainedParameters):
         critic: Network | None = None,
         *,
         returns: bool = False,
+        statistics: Tensors | None = None,
         **settings: Any,
     ) -> None:
         self.network = network
@@ -52,6 +54,7 @@ class Learner(TrainedParameters):
             buffers |= with_prefix(CRITIC, critic.buffers())
         if returns:
             buffers |= {RETURNS: torch.zeros(3)}
+        buffers |= statistics or {}
         super().__init__(parameters, buffers, **settings)
 
     def evaluate(

@@ -378,6 +378,10 @@ class Spec(BaseModel):
         """Return the fields that are written out even where they have their default."""
         return self.written
 
+    def as_written(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Return the plain data of its fields as a document has them."""
+        return data
+
     @field_validator("*", mode="before")
     @classmethod
     def _strictly(cls, value: Any, info: ValidationInfo) -> Any:
@@ -474,11 +478,13 @@ def plain(spec: Spec) -> dict[str, Any]:
     always_written, plain_values = spec.always_written(), defaults(type(spec))
     for field in type(spec).model_fields:
         value = getattr(spec, field)
+        if field in type(spec).refused:
+            continue
         if field in always_written or field not in plain_values or value != plain_values[field]:
             data[written_key(type(spec), field)] = _plain_value(value)
     for key, value in (spec.model_extra or {}).items():
         data[key] = _plain_value(value)
-    return data
+    return spec.as_written(data)
 
 
 def _plain_value(value: object) -> Any:

@@ -88,6 +88,10 @@ def install(engine: Engine, base: System, *, native: bool = False) -> None:
         from antiphon.engine.policies.further_passes import FurtherPasses
 
         engine.after_move.append(FurtherPasses(engine, base).learn)
+    normalised = engine.forward_pass.normalised
+    if normalised is not None:
+        engine.forward_pass.begin_statistics = normalised.begin
+        engine.after_move.append(normalised.update)
     if engine.evaluator.policies is not None:
         engine.before_move.append(engine.evaluator.policies.update_statistics)
     if system.device.type == "cuda":
@@ -154,10 +158,14 @@ def install_forward(forward_pass: ForwardPass) -> None:
         from antiphon.engine.features.ages import ages_of
 
         forward_pass.ages = ages_of
+    if any(one.inputs.normalised or one.inputs.critic_normalised for one in system.agents.values()):
+        from antiphon.engine.features.normalisation import NormalisedObservations
+
+        forward_pass.normalised = NormalisedObservations(system, forward_pass.signal_of)
     if any(agent.inputs.critic for agent in system.agents.values()):
         from antiphon.engine.policies.critics import Critics
 
-        forward_pass.critics = Critics(system, forward_pass.signal_of)
+        forward_pass.critics = Critics(system, forward_pass.signal_of, forward_pass.normalised)
     if any(agent.trail is not None for agent in system.agents.values()):
         from antiphon.engine.features.contexts import States
 

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, WrapValidator, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, WrapValidator, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from antiphon.extensions import Catalogue, name_of
 from antiphon.kinds import Kind, KindName, KindSpec
 from antiphon.problems import MISSING, DocumentError, Path, Problems, show_value
 from antiphon.scenarios.training import OptimiserSpec
-from antiphon.spec import Acts, Align, Count, Learn, Name, OrObject, Rewards, Signal, Signals, Spec, Unroll
+from antiphon.spec import (
+    Acts,
+    Align,
+    Count,
+    FrozenMap,
+    Learn,
+    Name,
+    OrObject,
+    Rewards,
+    Signal,
+    Signals,
+    Spec,
+    Unroll,
+    plain,
+)
 
 __all__ = [
     "COSINE",
@@ -23,6 +38,7 @@ __all__ = [
     "NetworkSpec",
     "Norm",
     "ObjectiveSpec",
+    "ObservationSpec",
 ]
 
 Norm = Literal["batch", "layer", "none"]
@@ -90,15 +106,92 @@ class ClockSpec(Spec):
         return self
 
 
-class CriticSpec(Spec):
+class ObservationSpec(Spec):
+    """How an observed signal enters a network.
+
+    Attributes:
+        normalise: Whether each of its numbers enters in units of its standard deviation from its mean, by running statistics
+            that are part of the agent.
+    """
+
+    normalise: bool = False
+
+
+_OBSERVED = {
+    "anyOf": [
+        {"type": "array", "items": {"type": "string"}},
+        {
+            "type": "object",
+            "additionalProperties": {"anyOf": [{"type": "null"}, ObservationSpec.model_json_schema()]},
+        },
+    ]
+}
+
+
+class Observing(Spec):
+    """Base of what observes signals: a list of their names, or a mapping from each to how it enters.
+
+    Attributes:
+        observes: Their names, in order.
+        entering: By name, how signals enter that do not as they are.
+    """
+
+    observes: Annotated[Signals, WithJsonSchema(_OBSERVED)] = ()
+    entering: SkipJsonSchema[Annotated[dict[str, ObservationSpec], AfterValidator(FrozenMap)]] = Field(
+        default_factory=FrozenMap
+    )
+
+    refused: ClassVar[frozenset[str]] = frozenset({"entering"})
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _with_options(cls, data: Any, handler: Callable[[Any], Self]) -> Self:
+        given = data.get("observes") if isinstance(data, Mapping) else None
+        if not isinstance(given, Mapping):
+            return handler(data)
+        entering, problems = {}, Problems()
+        for name, options in given.items():
+            with problems.gathered(("observes", str(name))):
+                entering[name] = ObservationSpec.model_validate({} if options is None else options)
+        problems.raise_any()
+        made = handler({**data, "observes": tuple(given)})
+        plainly = ObservationSpec()
+        made.__dict__["entering"] = FrozenMap({name: own for name, own in entering.items() if own != plainly})
+        return made
+
+    def as_written(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Return its plain data: observations as a mapping where one has options."""
+        if not self.entering:
+            return data
+        options = {
+            name: plain(self.entering[name]) if name in self.entering else {} for name in self.observes
+        }
+        return {key: options if key == "observes" else value for key, value in data.items()}
+
+    @property
+    def normalised(self) -> tuple[int, ...]:
+        """The places among its observations that are normalised."""
+        own = self.entering
+        return tuple(i for i, name in enumerate(self.observes) if name in own and own[name].normalise)
+
+    @property
+    def in_words(self) -> str:
+        """What is observed, and how it enters."""
+        normalised = self.normalised
+        marks = (" (normalised)" if place in normalised else "" for place in range(len(self.observes)))
+        return ", ".join(f"{name}{mark}" for name, mark in zip(self.observes, marks, strict=True))
+
+
+class CriticSpec(Observing):
     """A separate critic: a second network of an agent, which is used in training only.
 
     Attributes:
-        observes: The observed signals, in order; training-only signals that are known at the tick are allowed.
+        observes: The observed signals, in order, or a mapping from each to its options; training-only signals that are known
+            at the tick are allowed.
         network: An `mlp`, or a `conv` if all observed signals are images; by default the default network of a policy.
     """
 
-    observes: Annotated[Signals, Field(min_length=1)]
+    observes: Annotated[Signals, Field(min_length=1), WithJsonSchema(_OBSERVED)]
     network: NetworkSpec = Field(default_factory=policy_network)
 
     @model_validator(mode="after")
@@ -231,11 +324,12 @@ def _is_network(value: object) -> bool:
     return callable(value) and not isinstance(value, NetworkSpec)
 
 
-class AgentSpec(Spec):
+class AgentSpec(Observing):
     """One independent network.
 
     Attributes:
-        observes: The observed signals, in order; `age` is the age of each message that the agent reads.
+        observes: The observed signals, in order; `age` is the age of each message that the agent reads. Or a mapping from each
+            to its options: `{observation: {normalise: true}}`.
         categories: How categorical observations enter the network: `one_hot`, or as indices (`index`).
         network: A built-in network, or from Python a module or a factory called with `inputs`, `outputs`. Default with `a2c`
             and `ppo`: two hidden layers of 64 tanh units without a norm.
@@ -254,7 +348,6 @@ class AgentSpec(Spec):
             or from Python an aggregation; options are written as `{kind: attention, heads: 2}`.
     """
 
-    observes: Signals = ()
     categories: Literal["one_hot", "index"] = "one_hot"
     network: Annotated[NetworkSpec | Callable[..., Any], OrObject(NetworkSpec, _is_network)] = Field(
         default_factory=NetworkSpec

@@ -23,7 +23,7 @@ def html_of(scenario: Graph) -> str:
     agents = [
         [
             name,
-            ", ".join(agent.observes) or "–",
+            agent.in_words or "–",
             "Python" if agent.layers is None else agent.layers.kind,
             f"every {agent.clock.period}, unroll {agent.clock.unroll}",
             " + ".join(goal.in_words for goal in agent.goals.values()) or "–",

@@ -37,9 +37,7 @@ def evaluate(
     ] = True,
     episodes: Annotated[
         int | None,
-        options.count(
-            "K", "With policies: number of whole episodes per environment (default: up to 1,000 in all)."
-        ),
+        options.count("K", "With policies: number of whole episodes per environment (default: 1)."),
     ] = None,
     sampled: Annotated[
         bool,

@@ -17,7 +17,8 @@ from antiphon.agents.aggregation import Aggregated
 from antiphon.agents.feedforward import Conv, Mlp
 from antiphon.agents.learner import Learner
 from antiphon.agents.module import ModuleNetwork
-from antiphon.agents.network import VALUE, Head, Network, features_of
+from antiphon.agents.network import VALUE, Head, Network, Tensors, features_of
+from antiphon.agents.normalisation import OF_CRITICS, OF_NETWORKS, initial
 from antiphon.agents.objectives import AnyObjective, Weighted
 from antiphon.agents.pointer import Pointer
 from antiphon.agents.policies import RETURNS
@@ -60,6 +61,8 @@ __all__ = [
     "read_weights",
     "without_weights",
 ]
+
+_STATISTICS = (f"{OF_NETWORKS}.", f"{OF_CRITICS}.")
 
 
 def build(
@@ -105,9 +108,6 @@ def _check_evaluation(scenario: Scenario, system: System) -> None:
             else "has episodes that never end, so they have no return"
         )
         raise DocumentError(("training", "evaluate"), f"the environment {why}; leave it out")
-    if training.evaluate.episodes is not None and not acting:
-        message = "has no effect here: no agent has a policy; leave it out"
-        raise DocumentError(("training", "evaluate", "episodes"), message)
     if (split := training.evaluate.split) not in splits:
         message = f"no split {split!r}{suggest(split, splits)}"
         raise DocumentError(("training", "evaluate", "split"), message)
@@ -233,6 +233,8 @@ class _Builder:
                     () if (critic := _critic_of(spec)) is None else critic.observes,
                     layouts=self.shapes.layouts.get((name, "network"), ()),
                     critic_layouts=self.shapes.layouts.get((name, "critic"), ()),
+                    normalised=spec.normalised,
+                    critic_normalised=() if critic is None else critic.normalised,
                 ),
                 self.scenario.training.batch,
                 self._goal(name, spec),
@@ -271,6 +273,7 @@ class _Builder:
     def _learner(self, name: str, owner: str, spec: AgentSpec) -> Learner:
         kind, rate = optimiser_of(spec.optimiser, self.scenario)
         network, critic, declared = self._network(name, owner, spec), None, _critic_of(spec)
+        statistics = self._statistics(name, spec, declared)
         if declared is not None:
             value = (Head(VALUE, (1,)),)
             critic = self._feedforward(declared.network, spec, self.shapes.critics[name], value)
@@ -280,6 +283,7 @@ class _Builder:
                 generator(self.seed, "agent", owner, "parameters"),
                 critic,
                 returns=spec.objective is not None and spec.objective.get("normalise") == "returns",
+                statistics=statistics,
                 optimiser=kind,
                 rate=rate,
                 frozen=not spec.learn,
@@ -292,6 +296,23 @@ class _Builder:
         if spec.parameters is not None:
             read_weights(learner, spec.parameters, ("agents", name, "parameters"))
         return learner
+
+    def _statistics(self, name: str, spec: AgentSpec, critic: CriticSpec | None) -> Tensors:
+        """The running statistics of what an agent and its critic observe normalised, by name."""
+        found: Tensors = {}
+        observers: list[tuple[Path, str, AgentSpec | CriticSpec]] = [(("observes",), OF_NETWORKS, spec)]
+        if critic is not None:
+            observers.append((("objective", "critic", "observes"), OF_CRITICS, critic))
+        for path, kind, observer in observers:
+            for place in observer.normalised:
+                observed = observer.observes[place]
+                signal = None if observed == AGE else self.env.all_signals[observed]
+                if signal is None or signal.classes is not None:
+                    what = "is a count of ticks" if signal is None else f"is one of {signal.classes} classes"
+                    message = f"{what}, which is not normalised; leave it out"
+                    raise DocumentError(("agents", name, *path, observed, "normalise"), message)
+                found[f"{kind}.{place}"] = initial(features_of(signal.shape))
+        return found
 
     def _network(self, name: str, owner: str, spec: AgentSpec) -> Network:
         inputs, heads = self.shapes.inputs[name], self.shapes.heads[name]
@@ -365,6 +386,14 @@ class _Builder:
                 f"tied agents need equal inputs and ports, got inputs {list(inputs)} "
                 f"and ports {list(ports)} against {list(first.input_shape)} and {list(known)}; "
                 "give their channels a common `port`",
+            )
+        spec = self.scenario.agents[name]
+        wanted = {key: one.shape for key, one in self._statistics(name, spec, _critic_of(spec)).items()}
+        have = {key: b.shape for key, b in learner.buffers.items() if key.startswith(_STATISTICS)}
+        if have != wanted:
+            message = "tied agents need the same observations normalised"
+            raise DocumentError(
+                ("agents", name, "observes"), f"{message}, in the same order; make them equal"
             )
         critic, own = learner.critic, self.shapes.critics.get(name)
         if (None if critic is None else critic.input_shape) != own:
@@ -477,7 +506,8 @@ def read_weights(learner: Learner, source: str, place: Path) -> None:
         want = {key: tuple(t.shape) for key, t in own.items()}
         if have != want:
             key = next(k for k in [*want, *have] if have.get(k) != want.get(k))
-            same = "objective.normalise" if key == RETURNS else "network and ports"
+            observed = "normalised observations" if key.startswith(_STATISTICS) else "network and ports"
+            same = "objective.normalise" if key == RETURNS else observed
             raise DocumentError(
                 place,
                 f"'{name}' of {run} has {part} {key} {have.get(key)}, this agent needs {want.get(key)}; "

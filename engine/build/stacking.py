@@ -124,6 +124,8 @@ def agent_kind(system: System, agent: Agent, place: Hashable) -> Hashable:
         _trained(learner),
         _numbers(system, agent),
         (agent.inputs.categories, agent.inputs.layouts, agent.inputs.critic_layouts),
+        agent.inputs.normalised,
+        agent.inputs.critic_normalised,
         _shapes(system, agent, agent.inputs.observes),
         None
         if learner.critic is None

@@ -98,6 +98,10 @@ class Inputs:
     """Per observation, the signal of each member."""
     critics: tuple[tuple[str, ...], ...] = ()
     """Per observation of the critics, the signal of each member."""
+    normalised: tuple[int, ...] = ()
+    """Places among the observations that are normalised."""
+    critic_normalised: tuple[int, ...] = ()
+    """The same among the observations of the critics."""
 
     def __post_init__(self) -> None:
         self.observed = self.observed or tuple((name,) for name in self.observes)
@@ -197,7 +201,11 @@ class Agent(Quarantine):
     # --- what it observes ----------------------------------------------------------------------------------
 
     def observations(
-        self, signal: Callable[[str], Tensor], dtype: torch.dtype, ages: Tensor | None = None
+        self,
+        signal: Callable[[str], Tensor],
+        dtype: torch.dtype,
+        ages: Tensor | None = None,
+        normalised: Callable[[int, Tensor], Tensor] | None = None,
     ) -> list[Tensor]:
         """What the members observe, [rows, …] each, in the order in which they declare it.
 
@@ -207,12 +215,14 @@ class Agent(Quarantine):
             signal: Returns a signal of the step by its name, [replicas * B, …], as it enters a network.
             dtype: Of what the network reads.
             ages: [rows, channels] of its messages, where it observes them.
+            normalised: Returns the observation of a place as it enters a network, where some are normalised.
         """
         flat = len(self.learner.network.input_shape) == 1
         observations = []
         for place, names in enumerate(self.inputs.observed):
             rows = ages if names[0] == AGE else self.member_rows(names, signal, dtype)
             if rows is not None:
+                rows = rows if normalised is None else normalised(place, rows)
                 shaped = rows.reshape(len(rows), -1) if flat else as_maps(rows, self.inputs.layouts[place])
                 observations.append(shaped)
         return observations

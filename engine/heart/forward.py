@@ -22,7 +22,9 @@ from antiphon.engine.heart.system import System
 from antiphon.nets.random import seed_for
 
 if TYPE_CHECKING:
+    from antiphon.agents.network import Tensors
     from antiphon.engine.features.contexts import States
+    from antiphon.engine.features.normalisation import NormalisedObservations
     from antiphon.engine.features.stand_ins import StandIns
     from antiphon.engine.policies.actions import Actions
     from antiphon.engine.policies.critics import Critics
@@ -53,6 +55,10 @@ class ForwardPass:
         """Hook on the network's evaluation: gradients that go back through fixed weights."""
         self.ages: Callable[[Agent, list[Read], int], Tensor] | None = None
         """Hook on what is read: agents that observe how old it is."""
+        self.normalised: NormalisedObservations | None = None
+        """Hook on what is observed: agents that read it normalised."""
+        self.begin_statistics: Callable[[Tick, Window], None] | None = None
+        """Hook on ticks before their evaluation: the first one begins the statistics of what its agent observes."""
         self.critics: Critics | None = None
         """Hook on the network's evaluation: values of policies, by networks of their own."""
         self.states: States | None = None
@@ -123,6 +129,8 @@ class ForwardPass:
             tick.memory = self.follow(agent.memory, read, tick, window)
         if self.ages is not None and AGE in agent.inputs.observes:
             tick.ages = self.ages(agent, newest, step)
+        if self.begin_statistics is not None and (agent.inputs.normalised or agent.inputs.critic_normalised):
+            self.begin_statistics(tick, window)
         return tick
 
     def follow(self, channel: Channel, read: Read, tick: Tick, window: Window) -> Read:
@@ -151,20 +159,26 @@ class ForwardPass:
         states = [self._value(tick.memory, tick, window) for tick in ticks if tick.memory is not None]
         ports, after = learner.evaluate(
             buffers,
-            _joined([self.inputs(tick, window) for tick in ticks]),
+            _joined([self.inputs(tick, window, buffers) for tick in ticks]),
             seed=0 if learner.network.pure else seed_for(first.seed, "tick", str(ticks[0].step)),
             transports=() if self.feedback is None else self.feedback(ticks, window),
             state=_joined(states) if states else None,
         )
         if self.critics is not None and first.inputs.critic:
-            after |= self.critics.evaluate(ticks, buffers, ports)
+            after |= self.critics.evaluate(ticks, buffers, ports, self.statistics(first, window, buffers))
         for i, tick in enumerate(ticks):
             names = self.system.agents[tick.agent].ports
             tick.ports = {n: ports[n] if len(ticks) == 1 else ports[n].chunk(len(ticks))[i] for n in names}
         return buffers | after
 
-    def inputs(self, tick: Tick, window: Window) -> Tensor:
-        """The network's input [rows, …]: observations and messages, joined by the agent's fan-in."""
+    def inputs(self, tick: Tick, window: Window, buffers: Tensors) -> Tensor:
+        """The network's input [rows, …]: observations and messages, joined by the agent's fan-in.
+
+        Args:
+            tick: What the agent observes and reads.
+            window: Its window.
+            buffers: The running statistics of its learner, outside a window.
+        """
         agent = self.system.agents[tick.agent]
         flat = len(agent.learner.network.input_shape) == 1
         messages: list[Tensor] = []
@@ -179,12 +193,18 @@ class ForwardPass:
             message, there = combine_reads(channel.ledger.read, side_by_side, channel.slots)
             messages.append(message)
             available.append(there)
-        return agent.inputs.layout.join(self.observations(tick), messages, available)
+        observations = self.observations(tick, self.statistics(agent, window, buffers))
+        return agent.inputs.layout.join(observations, messages, available)
 
-    def observations(self, tick: Tick) -> list[Tensor]:
+    def statistics(self, agent: Agent, window: Window, buffers: Tensors) -> Tensors:
+        """The running statistics by which an agent's observations are normalised: those of its window's start, in it."""
+        return window.start.get(self.system.owner_of[agent.name], buffers)
+
+    def observations(self, tick: Tick, statistics: Tensors) -> list[Tensor]:
         """What a tick's network reads beside messages, in declared order: see `Agent.observations`."""
         agent = self.system.agents[tick.agent]
-        return agent.observations(self.signal_of(tick), self.system.dtype, tick.ages)
+        normalised = None if self.normalised is None else self.normalised.of_network(agent, statistics)
+        return agent.observations(self.signal_of(tick), self.system.dtype, tick.ages, normalised)
 
     def signal_of(self, tick: Tick) -> Callable[[str], Tensor]:
         """The signals that a tick works on, as they enter its network."""

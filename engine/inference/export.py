@@ -22,6 +22,7 @@ from torch.fx.proxy import GraphAppendingTracer
 
 from antiphon.agents.learner import Learner
 from antiphon.agents.network import OBJECTIVE, STATE, Emitter
+from antiphon.agents.normalisation import MOST, OF_NETWORKS, mean_and_deviation
 from antiphon.comms.symbols import SymbolSampler
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
@@ -360,8 +361,8 @@ class Ticks:
             return (step - stamp) / channel.ledger.sender.period  # in ticks of its sender
 
         parts = [
-            self._per_channel(agent, step, age) if name == AGE else self._observation(agent, name, at)
-            for name in agent.inputs.observes
+            self._per_channel(agent, step, age) if name == AGE else self._observation(agent, place, name, at)
+            for place, name in enumerate(agent.inputs.observes)
         ]
         due = [self.due(channel, step) for channel in agent.incoming]
         messages = [
@@ -390,8 +391,8 @@ class Ticks:
 
     # --- what a tick reads ---------------------------------------------------------------------------------
 
-    def _observation(self, agent: Agent, name: str, step: int | None) -> fx.Node:
-        signal = self.signal(name, step, agent.inputs.categories)
+    def _observation(self, agent: Agent, place: int, name: str, step: int | None) -> fx.Node:
+        signal = self._normalised(agent, place, self.signal(name, step, agent.inputs.categories))
         if len(agent.learner.network.input_shape) > 1:
             layout = agent.inputs.layouts[agent.inputs.observes.index(name)]
             if layout == "last":
@@ -399,6 +400,19 @@ class Ticks:
             return self.call("unsqueeze", signal, 1) if layout == "none" else signal
         shaped = self.system.description.signals[name].shape_as(agent.inputs.categories)
         return self.call("flatten" if shaped else "unsqueeze", signal, 1)
+
+    def _normalised(self, agent: Agent, place: int, signal: fx.Node) -> fx.Node:
+        """An observation [batch, *shape] in units of its deviation from its mean, if the agent reads it so."""
+        if place not in agent.inputs.normalised:
+            return signal
+        moments = mean_and_deviation(agent.learner.buffers[f"{OF_NETWORKS}.{place}"].unsqueeze(0))
+        shape = self.system.description.signals[agent.inputs.observes[place]].shape
+        operations: dict[str, Callable[..., Any]] = {"mean": torch.sub, "deviation": torch.div}
+        for (name, operation), moment in zip(operations.items(), moments, strict=True):
+            key = f"{name}_{list(self.system.agents).index(agent.name)}_{place}"
+            self.root.register_buffer(key, moment.clone().view(1, *shape))
+            signal = self.call(operation, signal, self.graph.get_attr(key))
+        return self.call(torch.clamp, signal, -MOST, MOST)
 
     def encoded(self, name: str, value: fx.Node, categories: str) -> fx.Node:
         """Return a signal, [batch, *shape], as it enters a network: and where it is categorical `one_hot` or as its values (`index`)."""

@@ -106,7 +106,7 @@ def about_agent(scenario: Scenario, name: str) -> dict[str, str]:
     clock = agent.clock
     about = {
         "network": _network(agent),
-        "observes": ", ".join(agent.observes) or "nothing",
+        "observes": agent.in_words or "nothing",
         "objective": " + ".join(goal.in_words for goal in agent.goals.values()) or "none",
         "ticks": "every step" if clock.period == 1 else f"every {clock.period}, phase {clock.phase}",
         "learns": _learning(scenario, name),
@@ -126,7 +126,7 @@ def about_agent(scenario: Scenario, name: str) -> dict[str, str]:
 def _network(spec: AgentSpec) -> str:
     """Return the kind and the sizes of an agent's network: `mlp 64`; `mlp 64, critic mlp 32 of state` with a critic."""
     critic = None if spec.objective is None else spec.objective.critic
-    seen = "" if critic is None else f", critic {_layers(critic.network)} of {', '.join(critic.observes)}"
+    seen = "" if critic is None else f", critic {_layers(critic.network)} of {critic.in_words}"
     if spec.layers is not None:
         return _layers(spec.layers) + seen
     return (str(spec.network.kind) if isinstance(spec.network, NetworkSpec) else "Python") + seen

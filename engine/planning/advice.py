@@ -10,6 +10,7 @@ import networkx as nx
 
 from antiphon.engine.build.learning_groups import windows_of
 from antiphon.engine.heart.clock import Clock, StepWindows
+from antiphon.engine.planning.samples import of_samples
 from antiphon.envs.registry import describe
 from antiphon.envs.signal import Description
 from antiphon.scenarios import ChannelSpec, Scenario, warnings
@@ -28,21 +29,24 @@ _WIDE = 4096
 """Zeros and ones of a one-hot observation of several values, at most, without a warning."""
 
 
-def advice(scenario: Scenario, variants: Iterable[Scenario] = (), *, saved: bool = True) -> list[str]:
+def advice(
+    scenario: Scenario, variants: Iterable[Scenario] = (), *, saved: bool = True, acts: bool = True
+) -> list[str]:
     """Return the scenario's warnings and those about delays and waiting (semantics 21, 27b).
 
     Args:
         scenario: The scenario.
         variants: As for `antiphon.scenarios.warnings`.
         saved: Whether the run is saved, so that its environment should have a state.
+        acts: Whether a few steps are taken in an environment made for it, to see its observations; else it is only reset.
 
     Raises:
         ScenarioError: There is no such environment.
     """
-    return warnings(scenario, variants) + _beside_its_environment(scenario, saved=saved)
+    return warnings(scenario, variants) + _beside_its_environment(scenario, saved=saved, acts=acts)
 
 
-def _beside_its_environment(scenario: Scenario, *, saved: bool) -> list[str]:
+def _beside_its_environment(scenario: Scenario, *, saved: bool, acts: bool) -> list[str]:
     """Return the warnings for which the environment's signals, splits and episodes have to be known."""
     env, found = describe(scenario.env), list[str]()
     if env.is_stream:
@@ -53,7 +57,7 @@ def _beside_its_environment(scenario: Scenario, *, saved: bool) -> list[str]:
         found.append(
             f"training.evaluate.period: {evaluate.period} is more than training.steps, {steps}: nothing is evaluated"
         )
-    found += [*_weak_signals(scenario, env), *_wide(scenario, env)]
+    found += [*_weak_signals(scenario, env), *_wide(scenario, env), *of_samples(scenario, env, acts=acts)]
     if saved and not env.can_be_saved:
         found.append(
             "env: it has no state_dict, so a run cannot be resumed or forked: resume, evaluate --value, "
@@ -80,7 +84,7 @@ def advice_on_a_run(scenario: Scenario, *, saved: bool) -> list[str]:
     locked = scenario.model_copy(update={"channels": channels})
     of_controls = [line for line in warnings(scenario, [locked]) if not is_unused_key(line)]
     unused = [line for line in warnings(scenario) if is_unused_key(line)]
-    return of_controls + unused + _beside_its_environment(scenario, saved=saved)
+    return of_controls + unused + _beside_its_environment(scenario, saved=saved, acts=False)
 
 
 def _weak_signals(scenario: Scenario, env: Description) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,6 +12,9 @@ from antiphon.agents.network import VALUE, Tensors
 from antiphon.engine.heart.message import Tick
 from antiphon.engine.heart.system import System
 from antiphon.nets.site_axes import as_maps
+
+if TYPE_CHECKING:
+    from antiphon.engine.features.normalisation import NormalisedObservations
 
 __all__ = ["Critics"]
 
@@ -21,23 +25,42 @@ class Critics:
     Args:
         system: The agents.
         signal_of: Returns, for a tick, what gives each signal it works on by name, as it enters a network.
+        normalised: Normalises what they observe; None: nothing is normalised.
     """
 
-    def __init__(self, system: System, signal_of: Callable[[Tick], Callable[[str], Tensor]]) -> None:
+    def __init__(
+        self,
+        system: System,
+        signal_of: Callable[[Tick], Callable[[str], Tensor]],
+        normalised: NormalisedObservations | None,
+    ) -> None:
         self.agents, self.dtype, self.signal_of = system.agents, system.dtype, signal_of
+        self.normalised = normalised
 
-    def evaluate(self, ticks: Sequence[Tick], buffers: Tensors, ports: Tensors) -> Tensors:
-        """Add the values at the ticks of one call to its ports, [rows, 1], and return the new running statistics."""
+    def evaluate(
+        self, ticks: Sequence[Tick], buffers: Tensors, ports: Tensors, statistics: Tensors
+    ) -> Tensors:
+        """Add the values at the ticks of one call to its ports, [rows, 1], and return the new running statistics.
+
+        Args:
+            ticks: These.
+            buffers: The running statistics before them.
+            ports: Of the agent's network.
+            statistics: Those by which observations are normalised.
+        """
         learner = self.agents[ticks[0].agent].learner
-        observed = torch.cat([self.input(tick) for tick in ticks])
+        observed = torch.cat([self.input(tick, statistics) for tick in ticks])
         training = not learner.frozen
         ports[VALUE], after = learner.values(learner.parameters, buffers, observed, training=training)
         return after
 
-    def input(self, tick: Tick) -> Tensor:
+    def input(self, tick: Tick, statistics: Tensors) -> Tensor:
         """Return what the critics of an agent's members read at a tick, [rows, *input_shape]."""
         agent, signal = self.agents[tick.agent], self.signal_of(tick)
         found = [agent.member_rows(names, signal, self.dtype) for names in agent.inputs.critics]
+        if self.normalised is not None:
+            normalised = self.normalised.of_critic(agent, statistics)
+            found = [normalised(place, rows) for place, rows in enumerate(found)]
         if len(agent.learner.critic.input_shape) == 1:
             found = [rows.reshape(len(rows), -1) for rows in found]
         else:

@@ -84,7 +84,7 @@ class FinalValues:
         if not _shows(final, agent.inputs.critics):
             return None
         ports: Tensors = {}
-        critics.evaluate([Tick(agent.clock.after(step), agent.name, final, [])], buffers, ports)
+        critics.evaluate([Tick(agent.clock.after(step), agent.name, final, [])], buffers, ports, buffers)
         return ports[VALUE].squeeze(1)
 
     def _tick(self, agent: Agent, step: int, final: StepSignals, made: dict[str, Tick | None]) -> Tick | None:

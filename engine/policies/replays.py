@@ -53,8 +53,9 @@ class InTurn(Replay):
         ((name, self._ticks),) = self._ticks_of.items()
         self._agent = agents[name]
         with torch.no_grad():
-            self._inputs = torch.stack([forward_pass.inputs(tick, window) for tick in self._ticks])
-            self._observed = _observed(self._agent, self._ticks, forward_pass)
+            start = window.start[name]
+            self._inputs = torch.stack([forward_pass.inputs(tick, window, start) for tick in self._ticks])
+            self._observed = _observed(self._agent, self._ticks, forward_pass, start)
 
     @staticmethod
     def obstacle(window: Window, agents: Mapping[str, Agent]) -> bool:
@@ -169,11 +170,12 @@ class AllTicks(Replay):
 
     @torch.no_grad()
     def _evaluation(self, agent: Agent, ticks: list[Tick]) -> _Evaluation:
-        forward_pass, observed = self._forward_pass, _observed(agent, ticks, self._forward_pass)
+        forward_pass, start = self._forward_pass, self._window.start[agent.name]
+        observed = _observed(agent, ticks, forward_pass, start)
         if all(read.stamp is None for tick in ticks for read in tick.reads):
-            inputs = torch.stack([forward_pass.inputs(tick, self._window) for tick in ticks])
+            inputs = torch.stack([forward_pass.inputs(tick, self._window, start) for tick in ticks])
             return _Evaluation(agent, inputs, [], [], observed)
-        each = [forward_pass.observations(tick) for tick in ticks]
+        each = [forward_pass.observations(tick, start) for tick in ticks]
         observations = [torch.stack(values) for values in zip(*each, strict=True)]
         reads = zip(agent.incoming, zip(*(tick.reads for tick in ticks), strict=True), strict=True)
         return _Evaluation(agent, None, observations, [_message(*one) for one in reads], observed)
@@ -232,10 +234,10 @@ def _ticks_of(window: Window) -> dict[str, list[Tick]]:
     return by_agent
 
 
-def _observed(agent: Agent, ticks: list[Tick], forward_pass: ForwardPass) -> Tensor | None:
+def _observed(agent: Agent, ticks: list[Tick], forward_pass: ForwardPass, start: Tensors) -> Tensor | None:
     if forward_pass.critics is None or not agent.inputs.critic:
         return None
-    return torch.stack([forward_pass.critics.input(tick) for tick in ticks])
+    return torch.stack([forward_pass.critics.input(tick, start) for tick in ticks])
 
 
 def _by_member(values: Tensor, members: int) -> Tensor:

@@ -27,6 +27,7 @@ from antiphon.engine.reference.backward import depth, fate_of, lambda_returns, w
 from antiphon.engine.reference.final_values import note_final_values
 from antiphon.engine.reference.forward import replay, tick_agents
 from antiphon.engine.reference.ledger import as_mask, mask_fill_zero
+from antiphon.engine.reference.observations import update_statistics
 from antiphon.engine.reference.policies import act, further_passes, update_returns
 from antiphon.engine.reference.predictors import gradient_updates, input_updates
 from antiphon.engine.reference.state import State
@@ -137,6 +138,8 @@ class ReferenceEngine(State):
             self.optimizers[self.channels[name].input.model].step(trained.gradients, step)
         for update in updates:
             further_passes(self, update, step)
+        for group, window in closed:
+            update_statistics(self, group, window)
         for _, window in [*closed, *dropped]:
             window.release()
         return StepReport(updates, gradients, inputs)

@@ -12,7 +12,7 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Message, Read, StepSignals, Tick, Window
 from antiphon.engine.reference import ledger
-from antiphon.engine.reference.forward import evaluate, void, with_stand_in
+from antiphon.engine.reference.forward import critic_observed, evaluate, void, with_stand_in
 from antiphon.engine.reference.state import State
 from antiphon.scenarios.checks import AGE
 
@@ -49,11 +49,10 @@ def _value(state: State, agent: Agent, step: int, final: StepSignals) -> Tensor 
         return None if tick is None else tick.ports[VALUE][:, 0]
     if not all(name in final.signals for name in agent.inputs.critic):
         return None
-    system, flat = state.system, len(agent.learner.critic.input_shape) == 1
-    seen = [system.network_input(n, final.signals[n], agent.inputs.categories) for n in agent.inputs.critic]
-    seen = [value.to(system.dtype) for value in seen]
-    x = torch.cat([value.reshape(len(value), -1) if flat else value for value in seen], 1)
     learner = agent.learner
+    layouts = () if len(learner.critic.input_shape) == 1 else agent.inputs.critic_layouts
+    tick = Tick(agent.clock.after(step), agent.name, final, [])
+    x = torch.cat(critic_observed(state, tick, learner.buffers, layouts), 1)
     values, _ = learner.values(learner.parameters, learner.buffers, x, training=not learner.frozen)
     return values[:, 0]
 

@@ -14,6 +14,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Read, StepSignals, Tick, Window
 from antiphon.engine.reference import ledger
 from antiphon.engine.reference.ledger import as_mask, mask_fill_zero, select, simplified
+from antiphon.engine.reference.observations import begin_statistics
 from antiphon.engine.reference.predictors import context_of
 from antiphon.engine.reference.state import State
 from antiphon.nets.layers import Transport
@@ -29,6 +30,8 @@ def tick_agents(state: State, names: tuple[str, ...], signals: StepSignals) -> l
         window.number = group.windows.number(signals.step)
         window.start = {name: dict(state.agents[name].learner.buffers) for name in group.owners}
     ticks = [_read(state, agent, signals, window) for agent in agents]
+    for tick in ticks:
+        begin_statistics(state, tick, window)
     learner.buffers = learner.buffers | evaluate(state, ticks, window, learner.buffers)
     window.calls.append(ticks)
     for agent, tick in zip(agents, ticks, strict=True):
@@ -119,12 +122,14 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
     seed = 0 if learner.network.pure else seed_for(agents[0].seed, "tick", str(step))
     states = [_value(state, tick.memory, tick, window) for tick in ticks if tick.memory is not None]
     before = torch.cat(states) if states else None
-    x = torch.cat([_network_input(state, tick, window) for tick in ticks])
+    statistics = window.start.get(state.system.owner_of[agents[0].name], buffers)  # rule 45
+    x = torch.cat([_network_input(state, tick, window, statistics) for tick in ticks])
     ports, after = learner.evaluate(buffers, x, seed=seed, transports=transports, state=before)
     if agents[0].inputs.critic:
         flat = len(learner.critic.input_shape) == 1
-        names, layouts = agents[0].inputs.critic, () if flat else agents[0].inputs.critic_layouts
-        seen = torch.cat([torch.cat(_observed(state, tick, names, layouts), 1) for tick in ticks])
+        layouts = () if flat else agents[0].inputs.critic_layouts
+        parts = [torch.cat(critic_observed(state, tick, statistics, layouts), 1) for tick in ticks]
+        seen = torch.cat(parts)
         ports[VALUE], updated = learner.values(learner.parameters, buffers, seen, training=training)
         after = after | updated
     for i, (agent, tick) in enumerate(zip(agents, ticks, strict=True)):
@@ -141,7 +146,7 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
     return after
 
 
-def _network_input(state: State, tick: Tick, window: Window) -> Tensor:
+def _network_input(state: State, tick: Tick, window: Window, statistics: Tensors) -> Tensor:
     """[B, *input_shape]: observations in declared order, then messages in canonical order (rules 26, 28)."""
     agent, messages, present = state.agents[tick.agent], [], []
     flat = len(agent.learner.network.input_shape) == 1
@@ -154,18 +159,37 @@ def _network_input(state: State, tick: Tick, window: Window) -> Tensor:
         message, available = combine_reads(channel.ledger.read, side_by_side, channel.slots)
         messages.append(message)
         present.append(available)
-    observed = _observed(state, tick, agent.inputs.observes, () if flat else agent.inputs.layouts)
-    return join(agent.inputs.fan_in, observed, messages, present)
+    inputs, layouts = agent.inputs, () if flat else agent.inputs.layouts
+    own = {place: statistics[f"observes.{place}"] for place in inputs.normalised}
+    observed = _observed(state, tick, inputs.observes, own, layouts)
+    return join(inputs.fan_in, observed, messages, present)
 
 
-def _observed(state: State, tick: Tick, names: tuple[str, ...], layouts: tuple[str, ...]) -> list[Tensor]:
-    """Observations as they enter a network, [B, …] each; flat without `layouts`, else as maps."""
+def critic_observed(state: State, tick: Tick, statistics: Tensors, layouts: tuple[str, ...]) -> list[Tensor]:
+    """What an agent's critic observes at a tick, [B, …] each."""
+    inputs = state.agents[tick.agent].inputs
+    own = {place: statistics[f"critic_observes.{place}"] for place in inputs.critic_normalised}
+    return _observed(state, tick, inputs.critic, own, layouts)
+
+
+def _observed(
+    state: State, tick: Tick, names: tuple[str, ...], statistics: dict[int, Tensor], layouts: tuple[str, ...]
+) -> list[Tensor]:
+    """Observations as they enter a network, [B, …] each; flat without `layouts`, else as maps.
+
+    Those at the places of `statistics` are normalised by them (rule 45).
+    """
     system, categories, found = state.system, state.agents[tick.agent].inputs.categories, []
     for place, name in enumerate(names):
         signal = tick.step_signals.signals.get(name)
         value = tick.ages if name == "age" else system.network_input(name, signal, categories)
         if value is not None:
             value = value.to(system.dtype)
+            if place in statistics:
+                _, mean, variance = torch.split(statistics[place], [1, value[0].numel(), value[0].numel()])
+                eps = torch.finfo(system.dtype).eps
+                deviation = (variance + (8 * eps * mean) ** 2 + 1e-30) ** 0.5
+                value = ((value.flatten(1) - mean) / deviation).clamp(-10, 10).reshape(value.shape)
             found.append(as_maps(value, layouts[place]) if layouts else value.reshape(len(value), -1))
     return found
 

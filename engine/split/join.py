@@ -55,8 +55,8 @@ def join(run: BaseSimulation, into: nn.Module | None = None) -> nn.Module:
         their values. With `tie="copy"`, shared parameters have become separate ones.
 
     Raises:
-        RunError: `run` is not a simulation, its scenario was not made by `split`, or `into` is not a module or has other
-            parameters.
+        RunError: `run` is not a simulation, its scenario was not made by `split`, a part observes normalised signals, or `into`
+            is not a module or has other parameters.
     """
     if not isinstance(getattr(run, "scenario", None), Scenario):
         raise RunError(
@@ -66,6 +66,12 @@ def join(run: BaseSimulation, into: nn.Module | None = None) -> nn.Module:
         raise RunError(f"join: into is {type(into).__name__}; give a torch.nn.Module, or leave it out")
     origins = _origins(run)
     origin = next(iter(origins.values()))
+    for name in origins:
+        if run.scenario.agents[name].normalised:
+            fix = "normalise in the model, or export the run"
+            raise RunError(
+                f"join: agent '{name}' observes normalised signals, which the model does not; {fix}"
+            )
     model = copy.deepcopy(origin.model) if into is None else into
     _check(model, origin.model)
     for group in origin.untied:

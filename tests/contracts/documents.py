@@ -16,7 +16,7 @@ from tests.contracts.builders import GOAL, LABEL, OWN, TOLD, Document, Play, doc
 from tests.contracts.games import SPACES, Game
 from tests.contracts.library import MORE, SMALL, resolved
 from tests.contracts.sites import SITES
-from tests.contracts.themes import ENDS, GRU, INPUT, LSTM, SICK, THEMES
+from tests.contracts.themes import ENDS, GRU, INPUT, LSTM, NORMAL, SICK, THEMES
 from tests.contracts.unlike import UNLIKE
 
 __all__ = ["DOCUMENTS", "pairs", "scenario_of"]
@@ -360,6 +360,24 @@ ACTING: dict[str, Document] = {
     "ppo, epochs": pairs({"kind": "ppo", "epochs": 3, "minibatches": 2}, coupling="locked"),
     "windows without rewards": rewarded({"kind": "reinforce"}, 2, coupling="detached"),
     "critics that see other signals": with_critics("x", "z", "position"),
+    "normalised": pairs(
+        {
+            "kind": "ppo",
+            "epochs": 3,
+            "minibatches": 2,
+            "critic": {"observes": {"secret": NORMAL, "x": {}}, "network": MLP},
+        },
+        2,
+        actor={"observes": {"x": {}, "z": NORMAL}},
+        sender={"observes": {"y": NORMAL}},
+        coupling="locked",
+    ),
+    "normalised, recurrent": pairs(
+        {"kind": "ppo", "epochs": 2, "minibatches": 2},
+        2,
+        actor={"observes": {"x": NORMAL}, "network": {"kind": "gru", "size": 4, "norm": "none"}},
+        coupling="decoupled",
+    ),
     "one diverges": diverging(1, 2.0),
     "some diverge": diverging(3, 2.0),
     "all diverge": diverging(3, 0.1),

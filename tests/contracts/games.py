@@ -215,7 +215,8 @@ def policy(draw: Draw, *, cosine: bool, kinds: tuple[str, ...] = ("ppo", "a2c", 
         objective |= {"trace": one(draw, 0.95, 0.0, 1.0), "value": one(draw, 0.5, 1.0)}
         if seldom(draw, 2):
             network = {"kind": "mlp", "hidden": [3], "norm": "none"}
-            objective["critic"] = {"observes": one(draw, ["secret"], ["x", "secret"]), "network": network}
+            sees = observed(draw, *one(draw, ["secret"], ["x", "secret"]))
+            objective["critic"] = {"observes": sees, "network": network}
     if kind == "ppo":
         objective |= {
             "epochs": one(draw, 2, 1, 3),
@@ -229,6 +230,11 @@ def policy(draw: Draw, *, cosine: bool, kinds: tuple[str, ...] = ("ppo", "a2c", 
     if seldom(draw, 4):
         objective["weight"] = 0.7
     return objective
+
+
+def observed(draw: Draw, *names: str) -> Any:
+    """What an agent observes, some of it normalised at times."""
+    return {name: {"normalise": seldom(draw, 2)} for name in names} if seldom(draw, 4) else list(names)
 
 
 def drawn_network(draw: Draw) -> Document:
@@ -269,7 +275,7 @@ def acting(draw: Draw) -> Document:
     objective = policy(draw, cosine=cosine)
     actor: Document = {
         "network": drawn_network(draw),
-        "observes": one(draw, ["x"], ["y"], ["x", "y"]),
+        "observes": observed(draw, *one(draw, ["x"], ["y"], ["x", "y"])),
         "clock": {"period": one(draw, 1, 1, 2), "unroll": unroll},
         "objective": objective,
     }

@@ -9,7 +9,7 @@ from torch import nn
 from tests.contracts.builders import GOAL, LABEL, OWN, Document, Play, document, levels, ring
 from tests.contracts.drawn_scenes import CELLS, COUPLINGS, KINDS
 
-__all__ = ["ENDS", "GRU", "INPUT", "LSTM", "SICK", "THEMES"]
+__all__ = ["ENDS", "GRU", "INPUT", "LSTM", "NORMAL", "SICK", "THEMES"]
 
 NETWORKS: dict[str, Document] = {
     "no hidden layer": {"kind": "mlp", "hidden": []},
@@ -27,6 +27,7 @@ GRU: Document = {"network": {"kind": "gru", "size": 4}, "clock": {"unroll": "epi
 INPUT: Document = {"kind": "linear", "context": ["x", "held", "age"]}
 DEEP: Document = {"kind": "mlp", "hidden": [4], "norm": "batch", "context": ["y", "from.phase", "to.phase"]}
 LABELLED: Document = {"kind": "linear", "context": ["label"]}
+NORMAL: Document = {"normalise": True}
 ENDS = Play(share=0.15)
 EPISODES = Play(lengths=(6, 8))
 
@@ -166,6 +167,28 @@ THEMES: dict[str, Document] = {
     ),
     "aligned": levels(high={"align": True, "observes": ["x"]}, channel={"link": {"delay": 2, "drop": 0.3}}),
     "aligned, hardly anything arrives": levels(high={"align": True}, channel={"link": {"drop": 0.95}}),
+    "normalised": ring(agent={"observes": {"x": NORMAL}, "clock": {"unroll": 3}}, env=ENDS),
+    "normalised, some, some windows": ring(
+        6, agent=[{"observes": {"y": NORMAL, "x": {}}, "learn": 0.5}, {"observes": {"z": NORMAL, "x": None}}]
+    ),
+    "normalised images": levels(
+        low={"network": NETWORKS["conv"], "observes": {"image": NORMAL}}, channel={"size": [1, 2, 2]}
+    ),
+    "normalised, tied": ring(
+        6,
+        agent=[{"share": "g", "observes": {"x": NORMAL}}, {"share": "h", "observes": {"z": NORMAL}}],
+        channel={"port": "out"},
+    ),
+    "normalised, aligned": levels(
+        high={"align": True, "observes": {"x": NORMAL}}, channel={"link": {"delay": 2, "drop": 0.3}}
+    ),
+    "normalised, locked, delayed": levels(
+        low={"observes": {"x": NORMAL}, "clock": {"unroll": 2}},
+        high={"observes": {"y": NORMAL}, "fan_in": "concat"},
+        channel=[{"coupling": "locked"}, {"coupling": "delayed", "link": {"delay": 2}}],
+        wide=True,
+    ),
+    "normalised, frozen": ring(agent={"learn": False, "observes": {"x": NORMAL}}),
     "sum": levels(high={"fan_in": "sum"}, wide=True),
     "mean of what came": levels(high={"fan_in": "mean"}, channel={"link": {"delay": 1}}, wide=True, env=ENDS),
     "concat": levels(wide=True, channel={"size": None}),

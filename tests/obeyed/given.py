@@ -12,12 +12,13 @@ _NAMES = ["label", "goal", "aim", "x", "y", "z", "image", "observation", "follow
 """Signals of the environments of the scenes."""
 _WITH_SITES = (" linear", " mlp", " critic", " sobolev", " local", " sobolev_label", " mean")
 _SIGNALS = [[name] for name in _NAMES]
+_NORMALISED = [{name: {"normalise": True}} for name in _NAMES]
 
 GIVEN: dict[str, list[Any]] = {
     "scenario.description": ["Other words."],
     "scenario.readout": [["hand"]],
     "scenario.share": [[["n0.0.weight", "n1.0.weight"]], [["a.0.bias", "b.0.bias"]]],
-    "agent.observes": _SIGNALS,
+    "agent.observes": [*_SIGNALS, *_NORMALISED],
     "agent.network": [{"kind": "mlp", "hidden": [3], "norm": "none"}],
     "network.kind": ["gru", "rnn", "mlp"],
     "agent.clock": [{"period": 3}, {"unroll": 2}],
@@ -31,7 +32,7 @@ GIVEN: dict[str, list[Any]] = {
     "objective.target": _NAMES,
     "objective.reward": ["reward", "solved", {"reward": 0.5}],
     "objective.critic": [{"observes": ["x"], "network": {"kind": "mlp", "hidden": [3], "norm": "none"}}],
-    "critic.observes": _SIGNALS,
+    "critic.observes": [*_SIGNALS, *_NORMALISED],
     "critic.network": [{"kind": "mlp", "hidden": [5], "norm": "none"}],
     "goal.channel": ["boss->hand:second"],
     "goal.observes": ["observation", "position"],
@@ -71,7 +72,6 @@ GIVEN: dict[str, list[Any]] = {
     **{f"schedule {kind}.scale": [0.9] for kind in ("steps", "cosine", "linear")},
     **{f"gradient{kind}.sites": [True, False] for kind in ("", *_WITH_SITES)},
     "evaluate.split": ["train", "test"],
-    "evaluate.episodes": [2],
     "evaluate.keep_best": ["loss", None],
     "evaluate.patience": [{"accuracy": 1, "loss": 1}, {"loss": 1}],
     "schedule steps.at": [[0.1, 0.2], [0.3]],

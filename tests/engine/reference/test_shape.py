@@ -18,7 +18,7 @@ DECLARATIONS = {
     "antiphon.engine.policies.rewards": {"Rewards"},
 }
 """The types that say what was declared; nothing else of these modules is shared."""
-MOST_LINES = 1650
+MOST_LINES = 1725
 
 
 def imports(path: Path) -> dict[str, list[str]]:

@@ -1,0 +1,96 @@
+"""Running statistics of observations, by which they enter a network with mean 0 and deviation 1 (semantics 45).
+
+Cumulative moments of each component, as in Gymnasium's `NormalizeObservation`: Chan, Golub & LeVeque 1979, "Updating formulae and
+a pairwise algorithm for computing sample variances". Shapes: N members, n components of an observation.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "OF_CRITICS",
+    "OF_NETWORKS",
+    "first_statistics",
+    "initial",
+    "mean_and_deviation",
+    "merged",
+    "normalised",
+]
+
+OF_NETWORKS = "observes"
+"""Prefix of the names of statistics of what a network observes; the place of the observation follows after a dot."""
+OF_CRITICS = "critic_observes"
+"""The same of what a critic observes."""
+MOST = 10.0
+"""Largest normalised value; larger ones are clipped, as in Stable-Baselines3's `VecNormalize`."""
+_GUESSED = 1e-3
+"""The count of statistics that one tick has guessed; it has no weight beside observed ones."""
+_LEAST_VARIANCE = 1e-30
+
+
+def initial(components: int) -> Tensor:
+    """Return statistics before the first observation, [1 + 2n]: count 0, means 0, variances 1."""
+    return torch.cat([torch.zeros(1 + components), torch.ones(components)])
+
+
+def first_statistics(values: Tensor) -> Tensor:
+    """Return what stands for statistics until a window has been observed, [N, 1 + 2n].
+
+    The environments of one tick are often alike, as after a reset, and the values that follow are not: the second moment takes the
+    place of the variance. Numbers that are not finite are not guessed from: their mean is 0, and their variance 1.
+
+    Args:
+        values: [N, B, n].
+    """
+    exact = values.double()
+    square, mean = exact.square().mean(1), exact.mean(1)
+    known = square.to(values.dtype).isfinite()
+    square = torch.where(known & (square > 0), square, torch.ones_like(square))
+    count = torch.full_like(square[:, :1], _GUESSED)
+    return torch.cat([count, mean.where(known, torch.zeros_like(mean)), square], 1).to(values.dtype)
+
+
+def merged(statistics: Tensor, values: Tensor) -> Tensor:
+    """Return statistics with a window's observations, [N, 1 + 2n]; a member's are kept where they would not be finite.
+
+    Args:
+        statistics: Before it, [N, 1 + 2n].
+        values: [N, samples, n].
+    """
+    count, mean, variance = _split(statistics.double())
+    exact, more = values.double(), values.shape[1]
+    count = torch.where(count < 1, torch.zeros_like(count), count)
+    share, change = more / (count + more), exact.mean(1) - mean
+    spread = (1 - share) * (variance + share * change.square()) + share * exact.var(1, correction=0)
+    after = torch.cat([count + more, mean + share * change, spread], 1).to(statistics.dtype)
+    return torch.where(after.isfinite().all(1, keepdim=True), after, statistics)
+
+
+def mean_and_deviation(statistics: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the means and the deviations of the components, [N, n] each.
+
+    What varies by less than the resolution of its type is a constant, whose rounding is not enlarged.
+    """
+    _, mean, variance = _split(statistics)
+    resolution = 8 * torch.finfo(mean.dtype).eps * mean
+    return mean, (variance + resolution.square() + _LEAST_VARIANCE).sqrt()
+
+
+def normalised(values: Tensor, statistics: Tensor) -> Tensor:
+    """Return values [rows, …] of N members in units of their deviations from their means, within ±10.
+
+    Args:
+        values: Rows are (member, environment), [N * B, …].
+        statistics: [N, 1 + 2n].
+    """
+    mean, deviation = (moment.unsqueeze(1) for moment in mean_and_deviation(statistics))
+    found = (values.reshape(len(statistics), -1, mean.shape[2]) - mean) / deviation
+    return found.clamp(-MOST, MOST).reshape(values.shape)
+
+
+def _split(statistics: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    components = statistics.shape[1] // 2
+    count, mean, variance = torch.split(statistics, [1, components, components], 1)
+    return count, mean, variance

@@ -1,0 +1,129 @@
+"""Normalised observations: the running statistics of what agents and critics observe, and their use (semantics 45)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from antiphon.agents.network import Tensors
+from antiphon.agents.normalisation import OF_CRITICS, OF_NETWORKS, first_statistics, merged, normalised
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.message import Tick, Window
+from antiphon.engine.heart.system import System
+from antiphon.engine.heart.updates import Update
+
+__all__ = ["NormalisedObservations"]
+
+Observation = tuple[str, tuple[str, ...]]
+"""The name of its statistics, and the signal of each member."""
+
+
+class NormalisedObservations:
+    """The observations of a system's agents that are normalised.
+
+    Args:
+        system: The agents.
+        signal_of: Returns, for a tick, what gives each signal it works on by name, as it enters a network.
+    """
+
+    def __init__(self, system: System, signal_of: Callable[[Tick], Callable[[str], Tensor]]) -> None:
+        self.system, self.signal_of = system, signal_of
+        self._begun: set[str] = set()
+        """Agents that have ticked, and so have statistics."""
+
+    def of_network(self, agent: Agent, statistics: Tensors) -> Callable[[int, Tensor], Tensor] | None:
+        """Return what normalises an agent's observations, of which some are, by their place; None: none is.
+
+        Args:
+            agent: The agent.
+            statistics: Its running statistics, of the window.
+        """
+        places = agent.inputs.normalised
+        return partial(self._normalised, agent, statistics, OF_NETWORKS, places) if places else None
+
+    def of_critic(self, agent: Agent, statistics: Tensors) -> Callable[[int, Tensor], Tensor]:
+        """Return the same of what its critic observes."""
+        return partial(self._normalised, agent, statistics, OF_CRITICS, agent.inputs.critic_normalised)
+
+    def _normalised(
+        self,
+        agent: Agent,
+        statistics: Tensors,
+        kind: str,
+        places: tuple[int, ...],
+        place: int,
+        values: Tensor,
+    ) -> Tensor:
+        """An observation, [rows, …], or one that all members share, [B, …]."""
+        if place not in places:
+            return values
+        own = statistics[f"{kind}.{place}"].view(len(agent.members), -1)
+        return normalised(self._rows(agent, values), own)
+
+    @staticmethod
+    def _rows(agent: Agent, values: Tensor) -> Tensor:
+        """Rows of all members, where they share one observation."""
+        return agent.to_rows(values) if len(values) < len(agent.members) * agent.batch else values
+
+    # --- statistics ------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def begin(self, tick: Tick, window: Window) -> None:
+        """Let an agent's first tick guess statistics that are used until its first window has ended."""
+        agent = self.system.agents[tick.agent]
+        if agent.name in self._begun or not self._shown(agent, tick):
+            return
+        self._begun.add(agent.name)
+        start = window.start[self.system.owner_of[agent.name]]
+        for name, signals in self._observations(agent):
+            before = agent.learner.buffers[name]
+            guess = first_statistics(self._values(agent, tick, signals)).view_as(before)
+            guess = torch.where(before[..., :1] == 0, guess, before)
+            agent.learner.buffers = {**agent.learner.buffers, name: guess}
+            start[name] = torch.where(start[name][..., :1] == 0, guess, start[name])
+
+    @torch.no_grad()
+    def update(self, updates: Sequence[Update], step: int) -> None:
+        """Add what the agents observed in windows that they learned from to their statistics."""
+        for update in updates:
+            for name in update.group.members:
+                agent = self.system.agents[name]
+                learning = update.learning[name]
+                if learning is not False and not agent.learner.frozen:
+                    ticks = [tick for tick in update.window.ticks() if tick.agent == name]
+                    self._update(agent, [tick for tick in ticks if self._shown(agent, tick)], learning)
+
+    def _update(self, agent: Agent, ticks: Sequence[Tick], learning: bool | Tensor) -> None:
+        for name, signals in self._observations(agent) if ticks else ():
+            values = torch.cat([self._values(agent, tick, signals) for tick in ticks], 1)
+            before = agent.learner.buffers[name]
+            after = merged(before.view(len(agent.members), -1), values).view_as(before)
+            members = agent.members_in(learning)
+            if members is not None:
+                after = torch.where(
+                    members.to(after.device).unsqueeze(1), after.view(len(members), -1), before
+                )
+            agent.learner.buffers = {**agent.learner.buffers, name: after.view_as(before)}
+
+    @staticmethod
+    def _observations(agent: Agent) -> Iterator[Observation]:
+        inputs = agent.inputs
+        yield from ((f"{OF_NETWORKS}.{place}", inputs.observed[place]) for place in inputs.normalised)
+        if inputs.critic:
+            yield from (
+                (f"{OF_CRITICS}.{place}", inputs.critics[place]) for place in inputs.critic_normalised
+            )
+
+    @classmethod
+    def _shown(cls, agent: Agent, tick: Tick) -> bool:
+        """Whether a tick has what is normalised: an aligned agent sees nothing before its first message."""
+        signals = tick.step_signals.signals
+        return all(name in signals for _, names in cls._observations(agent) for name in names)
+
+    def _values(self, agent: Agent, tick: Tick, names: tuple[str, ...]) -> Tensor:
+        """One observation of the members at a tick, [N, B, n]."""
+        rows = agent.member_rows(names, self.signal_of(tick), self.system.dtype)
+        return self._rows(agent, rows).reshape(len(agent.members), agent.batch, -1)

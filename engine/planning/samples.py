@@ -1,0 +1,172 @@
+"""Warnings from a few observations of an environment: numbers of wild sizes, and tied agents that observe the same."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from antiphon.engine.heart.agent import AGE
+from antiphon.envs.registry import ids, make
+from antiphon.envs.signal import Description
+from antiphon.envs.tensors import Source
+from antiphon.errors import AntiphonError
+from antiphon.scenarios import Scenario
+from antiphon.scenarios.advice import listed
+from antiphon.scenarios.agent_specs import AgentSpec, Observing
+from antiphon.scenarios.document import EnvSpec
+
+__all__ = ["of_samples"]
+
+_LARGE, _SMALL = 100.0, 1e-3
+"""Sizes of the largest number of an observation, root mean square, beyond which it is warned of."""
+_RATIO = 1e3
+"""Ratio of the sizes of the largest and the smallest number that a network observes, beyond which it is warned of."""
+_STEPS, _ROWS = 8, 2
+
+Samples = Mapping[str, Tensor]
+"""By signal, a few observations, [samples, components]."""
+
+
+def of_samples(scenario: Scenario, env: Description, *, acts: bool) -> list[str]:
+    """Return the warnings.
+
+    Args:
+        scenario: The scenario.
+        env: The description of its environment.
+        acts: Whether a few steps with random actions are taken, beside a reset.
+    """
+    samples = _samples(scenario, acts=acts)
+    return [*_wild(scenario, env, samples), *_alike(scenario, samples)]
+
+
+def _samples(scenario: Scenario, *, acts: bool) -> Samples:
+    """Observations of an environment made for them alone; of a Python object only where it holds data, and of no task of
+    antiphon's own.
+
+    Whatever the environment samples from global generators, the run does not see it.
+    """
+    spec = scenario.env
+    own_data = isinstance(spec, Source) or (isinstance(spec, EnvSpec) and "file" in spec.kwargs)
+    task = isinstance(spec, EnvSpec) and spec.id in ids() and spec.id.startswith("antiphon/")
+    if not own_data and (task or not isinstance(spec, EnvSpec)):
+        return {}
+    observers = [one for agent in scenario.agents.values() for _, one in _observers(agent)]
+    names = {name for one in observers for name in one.observes if name != AGE}
+    found: dict[str, list[Tensor]] = {name: [] for name in names}
+    try:
+        with _generators_kept(), closing(make(spec, batch=_ROWS)) as env:
+            env.request(names)
+            shown, info = env.reset(seed=0)
+            for step in range(_STEPS if acts else 1):
+                if step:
+                    shown, *_, info = env.step(None)
+                for name in names:
+                    value = shown.get(name, info.get(name))
+                    if value is not None:
+                        found[name].append(value.double().reshape(len(value), -1).cpu())
+    except AntiphonError:  # the run tells what is wrong with it
+        return {}
+    return {name: torch.cat(values) for name, values in found.items() if values}
+
+
+@contextmanager
+def _generators_kept() -> Iterator[None]:
+    """Leave the global generators of random numbers as they were."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+def _wild(scenario: Scenario, env: Description, samples: Samples) -> Iterator[str]:
+    """Warnings of observations whose numbers are far from 1, or whose sizes differ much, by what was seen of them, else by their
+    bounds."""
+    agents: dict[str, list[str]] = {}
+    for name, agent in scenario.agents.items():
+        for place, observer in _observers(agent):
+            for line in _wild_of(observer, place, env, samples):
+                agents.setdefault(line, []).append(name)
+    for line, names in agents.items():
+        yield f"{listed('agent', names)}: {line}"
+
+
+def _observers(agent: AgentSpec) -> Iterator[tuple[str, Observing]]:
+    """An agent and its critic, each with what stands before its `observes` in a document."""
+    yield "", agent
+    for goal in agent.goals.values():
+        if goal.critic is not None:
+            yield "objective.critic.", goal.critic
+
+
+def _wild_of(observer: Observing, place: str, env: Description, samples: Samples) -> Iterator[str]:
+    """The lines about what one network observes as it is."""
+    sizes: dict[str, tuple[float, float]] = {}
+    for number, observed in enumerate(observer.observes):
+        signal = env.signals.get(observed)
+        if signal is not None and signal.classes is None and number not in observer.normalised:
+            size = _sizes(samples[observed]) if observed in samples else _bound(env, observed)
+            if size is not None:
+                sizes[observed] = size if len(signal.shape) < 2 else (size[1], size[1])
+    most = max((large for _, large in sizes.values()), default=0.0)
+    for observed, (small, large) in sizes.items():
+        what = None
+        if not _SMALL <= large <= _LARGE:
+            what = f"has numbers of about {large:.2g}, far from 1"
+        elif most <= _LARGE and most > _RATIO * small:
+            what = f"has numbers of about {small:.2g} beside others of about {most:.2g}"
+        if what is not None:
+            fix = f"write {place}observes: {{{observed}: {{normalise: true}}}}"
+            yield f"'{observed}' {what}, which networks learn from badly; {fix}"
+
+
+def _sizes(values: Tensor) -> tuple[float, float] | None:
+    """The sizes of the smallest and the largest component, where they are not zero; None: all are zero.
+
+    Of a single step the smallest is not known: components such as velocities begin near zero.
+    """
+    shown = (values != 0) & values.isfinite()
+    squares = values.where(shown, torch.zeros_like(values)).square().sum(0)
+    sizes = (squares / shown.sum(0).clamp(min=1)).sqrt()[shown.any(0)]
+    if not len(sizes):
+        return None
+    large = float(sizes.max())
+    return float(sizes.min()) if len(values) > _ROWS else large, large
+
+
+def _bound(env: Description, name: str) -> tuple[float, float] | None:
+    """The larger bound of a signal, as smallest and largest size; None: it has none."""
+    bounds = [abs(bound) for bound in (env.signals[name].low, env.signals[name].high) if bound is not None]
+    size = max(bounds, default=0.0)
+    return (size, size) if 0 < size < 1e10 else None
+
+
+def _alike(scenario: Scenario, samples: Samples) -> Iterator[str]:
+    """Warnings of tied agents that observe the same and read nothing else: they do the same."""
+    groups: dict[str, list[str]] = {}
+    for name, agent in scenario.agents.items():
+        if agent.share is not None and agent.observes and not scenario.inputs_of(name):
+            groups.setdefault(agent.share, []).append(name)
+    for share, names in groups.items():
+        views = [[samples.get(observed) for observed in scenario.agents[name].observes] for name in names]
+        known = all(view is not None for own in views for view in own)
+        same = len({scenario.agents[name].observes for name in names}) == 1
+        if len(names) > 1 and (same or (known and all(_equal(views[0], own) for own in views[1:]))):
+            yield (
+                f"{listed('agent', names)}: share parameters ({share}) and observe the same, so that they do the same; let each "
+                "observe something of its own, such as its index"
+            )
+
+
+def _equal(one: list[Tensor | None], other: list[Tensor | None]) -> bool:
+    pairs = zip(one, other, strict=False)
+    return len(one) == len(other) and all(
+        a is not None and b is not None and a.shape == b.shape and torch.equal(a, b) for a, b in pairs
+    )

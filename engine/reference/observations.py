@@ -1,0 +1,61 @@
+"""Running statistics of observations that enter networks normalised: when they begin and what is added to them (rule 45)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.message import LearningGroup, Tick, Window
+from antiphon.engine.reference.state import State
+
+
+def begin_statistics(state: State, tick: Tick, window: Window) -> None:
+    """Guess statistics from an agent's first tick: its mean, and its second moment as variance, until a window has ended."""
+    agent, start = state.agents[tick.agent], window.start[state.system.owner_of[tick.agent]]
+    for name, x in _observed(state, agent, tick):
+        own, square = agent.learner.buffers[name], (x**2).mean(0)
+        unknown = ~square.to(own.dtype).isfinite()
+        mean, square = x.mean(0).masked_fill(unknown, 0.0), square.masked_fill(unknown | (square == 0), 1.0)
+        guess = torch.cat([square.new_full((1,), 1e-3), mean, square])
+        if own[0] == 0:
+            own = guess.to(own.dtype)
+            agent.learner.buffers = agent.learner.buffers | {name: own}
+        if start[name][0] == 0:
+            start[name] = own
+
+
+def update_statistics(state: State, group: LearningGroup, window: Window) -> None:
+    """Add all that agents observed in a window that they may learn from, unless they are frozen."""
+    for name in group.members:
+        agent = state.agents[name]
+        if agent.learner.frozen:
+            continue
+        seen: dict[str, list[Tensor]] = {}
+        for tick in window.ticks():
+            for key, x in _observed(state, agent, tick) if tick.agent == name and tick.participates else ():
+                seen.setdefault(key, []).append(x)
+        for key, parts in seen.items():
+            own, x = agent.learner.buffers[key], torch.cat(parts)
+            count, mean, variance = torch.split(own.double(), [1, x.shape[1], x.shape[1]])
+            count = count if count >= 1 else torch.zeros_like(count)  # a guess has no weight
+            total = count + len(x)
+            sums, squares = count * mean + x.sum(0), count * variance + ((x - x.mean(0)) ** 2).sum(0)
+            between = (x.mean(0) - mean) ** 2 * count * len(x) / total
+            after = torch.cat([total, sums / total, (squares + between) / total]).to(own.dtype)
+            if after.isfinite().all():  # rule 32
+                agent.learner.buffers = agent.learner.buffers | {key: after}
+
+
+def _observed(state: State, agent: Agent, tick: Tick) -> Iterator[tuple[str, Tensor]]:
+    """Yield what is normalised of a tick, [B, components] float64, with the name of its statistics; nothing unless all is there."""
+    inputs, signals = agent.inputs, tick.step_signals.signals
+    named = [(f"observes.{place}", inputs.observes[place]) for place in inputs.normalised]
+    if inputs.critic:
+        named += [(f"critic_observes.{place}", inputs.critic[place]) for place in inputs.critic_normalised]
+    if all(signal in signals for _, signal in named):
+        yield from (
+            (key, signals[signal].to(state.system.dtype).double().flatten(1)) for key, signal in named
+        )
