@@ -71,7 +71,15 @@ class AgentReport:
         """The losses by agent."""
         return LossesByAgent(self)
 
-    def figures(self) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
+    def figures(self) -> dict[str, dict[str, float]]:
+        """Return the metrics of policies whose window ended, by agent and name; see `PolicyLosses`."""
+        return {
+            agent: {name: float(values[member]) for name, values in metrics.items()}
+            for agents, metrics in self.figures_by_stack()
+            for member, agent in enumerate(agents)
+        }
+
+    def figures_by_stack(self) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
         """Yield the metrics of policies whose window ended: the names of a stack's members, and the metrics by name, [N].
 
         See `PolicyLosses`. A member without a target has NaN.
@@ -244,7 +252,7 @@ class MeanAccumulator:
             else:
                 sums = torch._foreach_add(known[:2], [loss, losses.score])
                 self._sums[agents] = (sums[0], sums[1], known[2] + losses.count)
-        for agents, figures in report.figures():
+        for agents, figures in report.figures_by_stack():
             self._names[agents] = list(figures)
             values = torch.stack(tuple(figures.values()), 1)
             finite, known = values.isfinite(), _stacked(self._figures, agents) or (0.0, 0)

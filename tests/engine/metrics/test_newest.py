@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import antiphon
+from antiphon import Scenario, Simulation
 from antiphon.scenarios.training import OF_AGENTS
 
 OF_POLICIES = ("policy_loss", "value_loss", "entropy", "explained_variance", "approx_kl", "clip_fraction")
@@ -130,3 +131,18 @@ def test_members_of_a_population_log_what_they_log_alone() -> None:
     found = [{tuple(row[:4]): row[4] for row in one} for one in (histories[1], kept)]
     assert found[0].keys() == found[1].keys()
     assert found[0] == pytest.approx(found[1], rel=1e-9, nan_ok=True)
+
+
+def test_the_metrics_of_the_latest_windows_are_by_agent() -> None:
+    player = {"observes": ["observation"], "acts": True, "objective": "a2c", "clock": {"unroll": 4}}
+    scenario = Scenario(
+        scenario="pole", env="antiphon/CartPole-v0", agents={"hand": player}, training={"batch": 4}
+    )
+    with Simulation(scenario) as simulation:
+        simulation.run(3, progress=False)
+        assert simulation.learned.figures() == {}
+        simulation.run(1, progress=False)
+        metrics = simulation.learned.figures()
+    assert metrics.keys() == {"hand"}
+    assert {"policy_loss", "entropy", "value_loss"} <= metrics["hand"].keys()
+    assert all(isinstance(value, float) for value in metrics["hand"].values())
