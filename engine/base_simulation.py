@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -15,6 +15,7 @@ from antiphon.engine.backends import backend_of, checked_backend
 from antiphon.engine.build.builder import build, chosen_device, without_weights
 from antiphon.engine.environment import (
     EnvironmentRunner,
+    continued,
     environment_state,
     make_environment,
     signals_read,
@@ -301,15 +302,13 @@ class BaseSimulation:
             DivergenceError: A loss or gradient was not finite at an earlier step.
         """
 
-        def make(batch: int, part: str | None) -> TorchVectorEnv:
-            scenario = with_own_env(self.scenario, "an evaluation needs one of its own")
-            return make_environment(scenario, self.device, self.dtype, batch, part)
-
         self._synchronize()
         with uncollected():
             how: dict[str, Any] = {"episodes": episodes, "sampled": sampled}
             readouts = self.scenario.readouts
-            return evaluate(self._system, self._env, readouts, split, links, self.seed, make, **how)
+            return evaluate(
+                self._system, self._env, readouts, split, links, self.seed, partial(_continued, self), **how
+            )
 
     def compose(self, agents: Sequence[str] | None = None) -> fx.GraphModule:
         """Return the composed system as one torch module: the environment's own observations in, {agent: output} out.
@@ -322,6 +321,7 @@ class BaseSimulation:
             DivergenceError: A loss or gradient was not finite at an earlier step.
         """
         self._synchronize()
+        check_own_loop(self)
         names = with_output(self._system, self.scenario.readouts) if agents is None else agents
         return export(self._system, names, native_of(self._env).conversions)
 
@@ -357,6 +357,8 @@ class BaseSimulation:
         """
         self._synchronize()
         path, policy = Path(path), None
+        if path.suffix not in (".gif", ".safetensors"):
+            check_own_loop(self)
         if actions is not None:
             if actions not in ("greedy", "sampled") or agents or path.suffix not in (".pt2", ".onnx"):
                 raise ScenarioError(
@@ -364,9 +366,8 @@ class BaseSimulation:
                 )
             policy = policy_module(self._system, self._env, greedy=actions == "greedy")
         if path.suffix == ".gif":
-            return film(
-                self._system, self.scenario, path, self.now, seed=self.seed, episodes=episodes, senders=agents
-            )
+            how: dict[str, Any] = {"seed": self.seed, "episodes": episodes, "senders": agents}
+            return film(self._system, self.scenario, self._env, path, self.now, **how)
         readouts = with_output(self._system, self.scenario.readouts)
         return write_system(self._system, native_of(self._env), path, agents, readouts, policy)
 
@@ -384,7 +385,7 @@ class BaseSimulation:
         """
         self._synchronize()
         return {
-            "env": self._env.state_dict() if whole else environment_state(self._env),
+            **({"env": self._env.state_dict()} if whole else environment_state(self._env)),
             "now": self.now,
             "seed": self.seed,
             "diverged": self.diverged,
@@ -424,6 +425,8 @@ class BaseSimulation:
             self.now = state["now"]
             # a checkpoint without it: what is learned can be used, and nothing follows
             if state["env"] is None:
+                if (carried := state.get("carried")) is not None:
+                    self._env.carry(carried, self._env.num_envs)
                 self.world.reset(self.seed)
             else:
                 self._env.load_state_dict(state["env"])
@@ -555,6 +558,23 @@ class BaseSimulation:
 
     def __exit__(self, kind: object, failure: BaseException | None, trace: object) -> None:
         self.close()
+
+
+def _continued(simulation: BaseSimulation, batch: int, split: str | None) -> TorchVectorEnv:
+    """Make an environment for an evaluation, with the running statistics of the run's."""
+    scenario = with_own_env(simulation.scenario, "an evaluation needs one of its own")
+    env = make_environment(scenario, simulation.device, simulation.dtype, batch, split)
+    return continued(env, simulation._env)
+
+
+def check_own_loop(simulation: BaseSimulation) -> None:
+    """Raise ScenarioError where a policy would see other observations in a loop of the user's own."""
+
+    def make() -> TorchVectorEnv:
+        scenario = with_own_env(simulation.scenario, "a policy needs one of its own")
+        return make_environment(scenario, simulation.device, simulation.dtype, scenario.training.batch)
+
+    simulation._env.check_own_loop(make)
 
 
 def check_continues(simulation: BaseSimulation) -> None:

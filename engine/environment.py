@@ -30,6 +30,7 @@ from antiphon.scenarios.document import Scenario
 __all__ = [
     "EnvironmentRunner",
     "JointRunner",
+    "continued",
     "environment_state",
     "make_environment",
     "signals_of",
@@ -314,12 +315,23 @@ def _alike(envs: Sequence[TorchVectorEnv]) -> TypeGuard[Sequence[World]]:
     return all(type(one) is kind and one._step == first._step and one._tick == first._tick for one in envs)
 
 
-def environment_state(env: TorchVectorEnv) -> dict[str, Any] | None:
-    """Return an environment's state, or None where it keeps that to itself (a VectorEnv of another library)."""
+def environment_state(env: TorchVectorEnv) -> dict[str, Any]:
+    """Return an environment's state under `env`; None where it cannot be saved, with the reason and what evaluations need."""
     try:
-        return env.state_dict()
-    except RunError:
-        return None
+        return {"env": env.state_dict()}
+    except RunError as error:
+        reason = (
+            env.description.unsaved if not env.description.can_be_saved else str(error).removeprefix("env: ")
+        )
+        return {"env": None, "unsaved": reason, "carried": env.carried()}
+
+
+def continued(env: TorchVectorEnv, run: TorchVectorEnv) -> TorchVectorEnv:
+    """Return an environment before its first reset, with the running statistics of a run's environment, which stand still."""
+    carried = run.carried()
+    if carried is not None:
+        env.carry(carried, run.num_envs)
+    return env
 
 
 def steps_of_epochs(env: TorchVectorEnv, epochs: float, start: int = 0) -> int:

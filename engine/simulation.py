@@ -17,7 +17,7 @@ import networkx as nx
 import torch
 
 from antiphon.engine.backends import checked_backend
-from antiphon.engine.base_simulation import BaseSimulation, StepInfo, check_continues
+from antiphon.engine.base_simulation import BaseSimulation, StepInfo, check_continues, check_own_loop
 from antiphon.engine.build.builder import chosen_device, without_weights
 from antiphon.engine.capture.loop import CapturedLoop, captured_loop
 from antiphon.engine.environment import steps_of_epochs
@@ -524,6 +524,7 @@ class Simulation(BaseSimulation):
             DivergenceError: A loss or gradient was not finite at an earlier step.
         """
         self._synchronize()
+        check_own_loop(self)
         return Policy(self._system, self._env, greedy=greedy, seed=self.seed if seed is None else seed)
 
     # --- figures -----------------------------------------------------------------------------------------

@@ -142,6 +142,17 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state from `state_dict` of an environment constructed with the same arguments."""
 
+    def carried(self) -> dict[str, Any] | None:
+        """Return what an evaluation takes over from the run's environment, such as running statistics; None: nothing."""
+        return None
+
+    def carry(self, state: Mapping[str, Any], num_envs: int) -> None:
+        """Take over what `carried` returned of another environment with so many rows, before a reset; it does not change then."""
+        raise NotImplementedError
+
+    def check_own_loop(self, make: Callable[[], TorchVectorEnv]) -> None:
+        """Raise ScenarioError where a loop of the user's own sees other observations; `make` makes an equal environment."""
+
     def uniform(self, mask: Tensor) -> bool | None:
         """Return a mask's value if it is the same everywhere and known on the host without synchronisation; else None."""
         return next((holds for holds, known in self._uniform.items() if mask is known), None)

@@ -111,7 +111,9 @@ class Description:
     unreadable: dict[str, str] = field(default_factory=dict, metadata=ADDED)
     """Parts of an observation that cannot be signals, such as a Text, by name: why, and the fix."""
     can_be_saved: bool = True
-    """False: the environment has no `state_dict`, so that its runs cannot be resumed."""
+    """False: the environment's state cannot be saved, so that its runs cannot be resumed."""
+    unsaved: str = field(default="", metadata=ADDED)
+    """Why it cannot be saved; empty: it can, or it has no state_dict."""
 
     @cached_property
     def all_signals(self) -> dict[str, Signal]:

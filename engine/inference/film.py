@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from antiphon.engine.environment import make_environment, with_own_env
+from antiphon.engine.environment import continued, make_environment, with_own_env
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.evaluation import rollout_seed
 from antiphon.engine.inference.links import Links
@@ -39,6 +39,7 @@ _LONGEST = 10_000
 def film(
     system: System,
     scenario: Scenario,
+    run: TorchVectorEnv,
     path: Path,
     now: int,
     *,
@@ -51,6 +52,7 @@ def film(
     Args:
         system: The system; no bit of it changes.
         scenario: Its scenario.
+        run: Its environment, whose running statistics the film's continues.
         path: The file, which is returned.
         now: Steps of training, for the title.
         seed: Seed of the environment.
@@ -61,7 +63,7 @@ def film(
         ScenarioError: The environment renders no pictures, or its episodes never end.
         RunError: It cannot render them here; the episodes do not end within 10,000 steps.
     """
-    with closing(_environment(system, scenario)) as env, Progress("filming", None) as bar:
+    with closing(continued(_environment(system, scenario), run)) as env, Progress("filming", None) as bar:
         if env.endless:
             raise ScenarioError("export: the environment's episodes never end")
         frames: list[FilmFrame] = []

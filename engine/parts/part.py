@@ -220,7 +220,7 @@ class Part:
         self.backend.synchronize()
         return {
             "part": {"index": self.index},
-            "env": environment_state(self._env),
+            **environment_state(self._env),
             "now": self.now,
             "seed": self.seed,
             "diverged": None,

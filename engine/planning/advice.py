@@ -60,7 +60,7 @@ def _beside_its_environment(scenario: Scenario, *, saved: bool, acts: bool) -> l
     found += [*_weak_signals(scenario, env), *_wide(scenario, env), *of_samples(scenario, env, acts=acts)]
     if saved and not env.can_be_saved:
         found.append(
-            "env: it has no state_dict, so a run cannot be resumed or forked: resume, evaluate --value, "
+            f"env: {env.unsaved or 'it has no state_dict'}, so a run cannot be resumed or forked: resume, evaluate --value, "
             "telemetry.value and probes raise an error; evaluate, export and diff work"
         )
     grows = env.longest_episode is not None and not env.splits

@@ -262,8 +262,10 @@ class Saved:
             return None
         if "virtual" in self.state:
             return f"{self.place}: belongs to a run in virtual time; continue it with `antiphon resume`"
+        reason = self.state.get("unsaved")
+        what = f"cannot be saved ({reason})" if reason else "has no state_dict"
         return (
-            f"{self.place}: its environment has no state_dict, so the run cannot be continued; "
+            f"{self.place}: its environment {what}, so the run cannot be continued; "
             "load its agents into another run with `parameters: RUN:agent`"
         )
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from gymnasium.vector import AsyncVectorEnv
 from torch import Tensor
 
 from antiphon.envs.adaptors.spaces import Actions, leaves
+from antiphon.envs.adaptors.wrappers import LayersOfBatch
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import OUTCOMES, Description, Signal
 from antiphon.errors import AntiphonError, RunError, ScenarioError, require, suggest
@@ -39,6 +40,8 @@ class Adaptor(TorchVectorEnv):
         worlds: The environments that are rendered and closed.
         name: Name of the environment, for errors.
         signals: Signals of its observations, and of each step beside `OUTCOMES`.
+        layers: The wrappers around them.
+        can_be_saved: Whether what the wrappers are around has a state.
         unreadable: See `Description`.
     """
 
@@ -51,16 +54,19 @@ class Adaptor(TorchVectorEnv):
         num_envs: int,
         signals: Mapping[str, Signal],
         actions: Actions,
+        layers: LayersOfBatch,
         can_be_saved: bool,
         unreadable: Mapping[str, str],
         **settings: Any,
     ) -> None:
-        self._worlds, self._name, self.actions = list(worlds), name, actions
+        self._worlds, self._name, self.actions, self._layers = list(worlds), name, actions, layers
+        unsaved = layers.unsaved if can_be_saved else ""
         description = Description(
             signals={**signals, **OUTCOMES},
             action_space=actions.space,
             unreadable=dict(unreadable),
-            can_be_saved=can_be_saved,
+            can_be_saved=can_be_saved and not unsaved,
+            unsaved=unsaved,
         )
         super().__init__(num_envs, description, actions.space, **settings)
         metadata = getattr(worlds[0], "metadata", {})
@@ -87,8 +93,50 @@ class Adaptor(TorchVectorEnv):
             line = " ".join(f"{type(error).__name__}: {error}".split())
             raise RunError(f"env: '{self._name}' failed in {call}(): {line}") from None
 
+    def carried(self) -> dict[str, Any] | None:
+        """Return the state of the wrappers; None if none outlives an episode."""
+        return self._layers.carried() if self._layers.lasting else None
+
+    def carry(self, state: Mapping[str, Any], num_envs: int) -> None:
+        """Load the wrappers' state, of so many environments, with running statistics that stand still from here on."""
+        try:
+            self._layers.carry(state, (num_envs, self.num_envs))
+        except RunError:  # some wrappers are initialised only by a reset
+            self.reset()
+            self._layers.carry(state, (num_envs, self.num_envs))
+
+    def check_own_loop(self, make: Callable[[], TorchVectorEnv]) -> None:
+        """Raise ScenarioError for a wrapper with running statistics of observations, which no other environment has."""
+        if not self._layers.observing:
+            return
+        if not (names := self._layers.normalising):
+            state = self._layers.carried()
+            try:
+                envs = make(), make()
+            except ScenarioError:  # an object that cannot be copied
+                return
+            with closing(envs[0]) as fresh, closing(envs[1]) as other:
+                assert isinstance(fresh, Adaptor)
+                assert isinstance(other, Adaptor)
+                other.carry(state, self.num_envs)
+                fresh.reset(seed=0)
+                other.reset(seed=0)
+                names = self._layers.surviving(fresh._layers, other._layers)
+        if names:
+            raise ScenarioError(
+                f"env: the wrapper {names[0]} has statistics of the run, which observations of an environment of your own "
+                "lack; use evaluate() or a film, or `observes: {SIGNAL: {normalise: true}}` in its place"
+            )
+
+    def _remember(self) -> None:
+        """Keep what wrappers hold after the first reset, if they are saved."""
+        if self.description.can_be_saved:
+            self._layers.remember()
+
     def _require_state(self) -> None:
-        cannot = f"'{self._name}' cannot be saved or forked; give it state_dict and load_state_dict"
+        reason = self.description.unsaved
+        why = f": {reason}" if reason else "; give it state_dict and load_state_dict"
+        cannot = f"'{self._name}' cannot be saved or forked{why}"
         require(self.description.can_be_saved, "env", cannot, RunError)
 
 

@@ -21,6 +21,7 @@ from antiphon.envs.adaptors.checked import (
     random_state,
 )
 from antiphon.envs.adaptors.spaces import Actions, Observations, signal_of, tensor_of
+from antiphon.envs.adaptors.wrappers import LayersOfBatch
 from antiphon.envs.base import StepResult, Values
 from antiphon.envs.signal import ALIVE, OUTCOMES, Signal
 from antiphon.errors import ScenarioError, require
@@ -87,7 +88,8 @@ class ParallelAdaptor(Adaptor):
         self._stateful = [getattr(world, "unwrapped", world) for world in worlds]
         saved = has_state(self._stateful[0])
         reasons = {name: why for each in self.observations.values() for name, why in each.unreadable.items()}
-        super().__init__(worlds, name, len(worlds), signals, Actions(native), saved, reasons, **settings)
+        settings |= {"layers": LayersOfBatch(None, worlds), "unreadable": reasons}
+        super().__init__(worlds, name, len(worlds), signals, Actions(native), can_be_saved=saved, **settings)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
         """Reset all copies; the seeds of each, and of random actions, are sampled from the seed."""
@@ -97,6 +99,7 @@ class ParallelAdaptor(Adaptor):
             self._native.seed(actions)
         with self._failing("reset"):
             observed = [w.reset(seed=s, options=options)[0] for w, s in zip(self._worlds, seeds, strict=True)]
+        self._remember()
         return self._divide(self._observe(observed))
 
     def step(self, actions: Any = None) -> StepResult:
@@ -197,12 +200,17 @@ class ParallelAdaptor(Adaptor):
         """Return the copies' own states."""
         self._require_state()
         worlds = [world.state_dict() for world in self._stateful]
-        return {"worlds": worlds, "random": random_state(self._native)}
+        found = {"worlds": worlds, "wrappers": self._layers.state_dict()}
+        return {**found, "random": random_state(self._native)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load the copies' states."""
         self._require_state()
         self.reset()  # many worlds are initialised only by a reset
+        if "wrappers" in state:
+            self._layers.load_state_dict(state["wrappers"])
+        else:
+            self._layers.load_elapsed([])
         for world, each in zip(self._stateful, state["worlds"], strict=True):
             world.load_state_dict(each)
         load_random_state(self._native, state["random"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
-from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
+from gymnasium.wrappers import TimeLimit
 from torch import Tensor
 
 from antiphon.envs.adaptors.checked import Adaptor, checked, has_state, load_random_state, random_state
 from antiphon.envs.adaptors.spaces import Actions, Observations, tensor_of
+from antiphon.envs.adaptors.wrappers import Layers, LayersOfBatch
 from antiphon.envs.base import StepResult, Values
 from antiphon.envs.signal import OUTCOMES
 from antiphon.errors import RunError, ScenarioError, require
@@ -47,10 +48,15 @@ class VectorAdaptor(Adaptor):
         require(isinstance(mode, AutoresetMode), "env", unknown, ScenarioError)
         name = getattr(getattr(env.unwrapped, "spec", None), "id", type(env.unwrapped).__name__)
         signals, actions = self.observations.signals, Actions(env.single_action_space)
-        self._subs = _sub_environments(env)
-        saved = self._subs is not None or has_state(env.unwrapped)
-        reasons = self.observations.unreadable
-        super().__init__([env], name, env.num_envs, signals, actions, saved, reasons, **settings)
+        base = env.unwrapped
+        self._subs = list(base.envs) if isinstance(base, SyncVectorEnv) and not has_state(base) else None
+        stateful = [base] if self._subs is None else [sub.unwrapped for sub in self._subs]
+        settings |= {
+            "layers": LayersOfBatch(env, self._subs or []),
+            "unreadable": self.observations.unreadable,
+        }
+        saved = all(map(has_state, stateful))
+        super().__init__([env], name, env.num_envs, signals, actions, can_be_saved=saved, **settings)
         self._env, self._mode, self._speaks_torch = env, mode, False
         self._waits = all(callable(getattr(env, name, None)) for name in ("step_async", "step_wait"))
         self._ended = torch.zeros(2, 0)  # [2, batch]: terminations and truncations due with the next step
@@ -70,6 +76,7 @@ class VectorAdaptor(Adaptor):
             self._env.action_space.seed(actions)
         self._ended = torch.zeros(2, self.num_envs, dtype=torch.bool, device=self.device)
         self._shown = self._observe(obs)
+        self._remember()
         return dict(self._shown), {}
 
     def step(self, actions: Any = None) -> StepResult:
@@ -135,26 +142,30 @@ class VectorAdaptor(Adaptor):
     def state_dict(self) -> dict[str, Any]:
         """Return the environment's own state."""
         self._require_state()
-        own = {"ended": self._ended, "shown": self._shown, "random": random_state(self._env.action_space)}
-        if self._subs is None:
-            return {"env": self._env.unwrapped.state_dict(), **own}  # type: ignore[attr-defined]
-        limits = [[limit._elapsed_steps for limit in _limits(sub)] for sub in self._subs]
-        states = [sub.unwrapped.state_dict() for sub in self._subs]  # type: ignore[attr-defined]
-        return {"env": [{"env": e, "elapsed": n} for e, n in zip(states, limits, strict=True)], **own}
+        base: Any = self._env.unwrapped
+        found = {
+            "env": base.state_dict() if self._subs is None else [_state_of(sub) for sub in self._subs],
+            "wrappers": self._layers.state_dict(),
+            "ended": self._ended,
+            "shown": self._shown,
+        }
+        return {**found, "random": random_state(self._env.action_space)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load the environment's state."""
         self._require_state()
         self.reset()  # many environments are initialised only by a reset
+        base: Any = self._env.unwrapped
+        if "wrappers" in state:
+            self._layers.load_state_dict(state["wrappers"])
+        else:
+            self._layers.load_elapsed([] if self._subs is None else [one["elapsed"] for one in state["env"]])
         if self._subs is None:
-            self._env.unwrapped.load_state_dict(state["env"])  # type: ignore[attr-defined]
+            base.load_state_dict(state["env"])
         else:
             for sub, saved in zip(self._subs, state["env"], strict=True):
                 sub.unwrapped.load_state_dict(saved["env"])  # type: ignore[attr-defined]
-                for limit, elapsed in zip(_limits(sub), saved["elapsed"], strict=True):
-                    limit._elapsed_steps = elapsed
-            ended = np.array(state["ended"].any(0).numpy(force=True))
-            self._env.unwrapped._autoreset_envs = ended  # type: ignore[attr-defined]
+            base._autoreset_envs = np.array(state["ended"].any(0).numpy(force=True))
         self._ended, self._shown = state["ended"], dict(state["shown"])
         load_random_state(self._env.action_space, state["random"])
 
@@ -203,29 +214,12 @@ class VectorAdaptor(Adaptor):
         return final
 
 
+def _state_of(sub: gymnasium.Env[Any, Any]) -> dict[str, Any]:
+    """Return the state of a sub-environment, and the steps of its time limits, which earlier versions read."""
+    base: Any = sub.unwrapped
+    limits = [one for one in Layers(sub).wrappers if isinstance(one, TimeLimit)]
+    return {"env": base.state_dict(), "elapsed": [limit._elapsed_steps for limit in limits]}
+
+
 def _in_rows(mask: Tensor, one: Tensor, other: Tensor) -> Tensor:
     return torch.where(mask.view(-1, *(1 for _ in one.shape[1:])), one, other)
-
-
-def _sub_environments(env: VectorEnv[Any, Any, Any]) -> list[gymnasium.Env[Any, Any]] | None:
-    """Return the sub-environments whose states are the state of a vector environment; None: it has one of its own, or none.
-
-    Sub-environments may have a time limit, but no other wrapper with a state.
-    """
-    if not isinstance(env, SyncVectorEnv) or has_state(env):
-        return None
-    plain = OrderEnforcing | PassiveEnvChecker | TimeLimit
-    saved = all(
-        has_state(sub.unwrapped) and all(isinstance(w, plain) for w in _wrappers(sub)) for sub in env.envs
-    )
-    return list(env.envs) if saved else None
-
-
-def _wrappers(env: gymnasium.Env[Any, Any]) -> Iterator[gymnasium.Wrapper[Any, Any, Any, Any]]:
-    while isinstance(env, gymnasium.Wrapper):
-        yield env
-        env = env.env
-
-
-def _limits(env: gymnasium.Env[Any, Any]) -> list[TimeLimit[Any, Any]]:
-    return [wrapper for wrapper in _wrappers(env) if isinstance(wrapper, TimeLimit)]

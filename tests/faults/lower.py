@@ -427,6 +427,20 @@ LOWER: tuple[Fault, ...] = (
         "tests/numerics/test_policies.py::test_an_actor_alone[ppo-reference]",
     ),
     Fault(
+        "worlds-statistics-of-wrappers-go-on-in-evaluations",
+        "envs/adaptors/wrappers.py",
+        "                setattr(wrapper, _RUNNING, False)",
+        "                pass",
+        "tests/envs/adaptors/test_wrappers.py::test_evaluations_have_the_statistics_of_training_and_keep_them",
+    ),
+    Fault(
+        "worlds-the-state-of-wrappers-is-not-resumed",
+        "envs/adaptors/wrappers.py",
+        '            self._set(wrapper, saved["state"], restore)\n',
+        "            pass\n",
+        "tests/envs/adaptors/test_wrappers.py::test_of_sub_environments",
+    ),
+    Fault(
         "envs-terminated-and-truncated-at-once-is-truncated",
         "envs/adaptors/parallel.py",
         "any(cut and not end for end, cut in",

@@ -1,0 +1,447 @@
+"""Attributes of Python objects as plain data and tensors, and in objects of the same make again; nothing is pickled.
+
+Data are written as they are. Of functions, objects, modules and spaces only the data that they hold are: an object of the
+same class must stand in the same place when they are restored.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import Space
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import VectorEnv
+from gymnasium.wrappers.utils import RunningMeanStd
+from torch import Tensor
+
+__all__ = ["Capture", "NotPlain", "Restore", "equal_trees"]
+
+_FIXED = (
+    *(BuiltinFunctionType, ModuleType, type, np.ufunc, np.dtype, torch.dtype, torch.device),
+    *(Path, slice, range, EnvSpec, logging.Logger, type(np.mean)),
+)
+"""Types of values that have no state, or none that changes a number."""
+_CONTAINERS = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
+_MAPPINGS = {cls.__name__: cls for cls in (dict, OrderedDict, Counter, defaultdict)}
+
+
+class NotPlain(Exception):
+    """A value is no plain data, or nothing of its make stands where it is restored; the message says what and where."""
+
+
+class Capture:
+    """Values as trees of plain data and tensors; an object that is met again is only its number.
+
+    Args:
+        references: Objects that attributes may hold, and that are not part of the state.
+
+    Attributes:
+        relied: What must stand in a place when it is restored, by place.
+    """
+
+    def __init__(self, references: Sequence[Any]) -> None:
+        self.relied: dict[str, str] = {}
+        self._references = [one for one in references if one is not None]
+        self._numbers: dict[int, int] = {}
+        self._kept: list[Any] = []  # so that no other object gets its address
+        self._views: dict[int, list[Any]] = {}
+
+    def attribute(self, value: Any, place: str) -> Any:
+        """Return the tree of a value; after a NotPlain this captures on as if the value had not been met."""
+        before = (
+            len(self._numbers),
+            set(self.relied),
+            {root: len(views) for root, views in self._views.items()},
+        )
+        try:
+            return self.tree(value, place)
+        except NotPlain:
+            for address in list(self._numbers)[before[0] :]:
+                del self._numbers[address]
+            del self._kept[before[0] :]
+            self.relied = {name: what for name, what in self.relied.items() if name in before[1]}
+            self._views = {root: self._views[root][:count] for root, count in before[2].items()}
+            raise
+
+    def tree(self, value: Any, place: str) -> Any:
+        """Return the tree of a value.
+
+        Raises:
+            NotPlain: It, or something that it holds, is no data.
+        """
+        if value is None or type(value) in (bool, int, float, str):
+            return value
+        if type(value) is bytes:
+            return {"bytes": value.hex()}
+        if isinstance(value, np.generic) and value.dtype.kind in "biuf":
+            return {"number": value.item(), "dtype": str(value.dtype)}
+        if isinstance(value, Enum):
+            return self._relying({"enum": self.tree(value.value, place)}, value, place)
+        if _is_fixed(value) or any(value is one for one in self._references):
+            return self._relying({"fixed": None}, value, place)
+        if id(value) in self._numbers:
+            return {"same": self._numbers[id(value)]}
+        self._numbers[id(value)] = len(self._numbers)
+        self._kept.append(value)
+        for part in (self._container, self._data, self._generator, self._holder):
+            if (found := part(value, place)) is not None:
+                return found
+        raise NotPlain(f"a {type(value).__name__} ({place}), which cannot be saved")
+
+    def _relying(self, tree: dict[str, Any], value: Any, place: str) -> dict[str, Any]:
+        self.relied[place] = _make(value)
+        return tree
+
+    def _container(self, value: Any, place: str) -> dict[str, Any] | None:
+        if type(value) in _CONTAINERS.values():
+            items = [self.tree(item, f"{place}[{n}]") for n, item in enumerate(value)]
+            return {type(value).__name__: items}
+        if type(value) is deque:
+            items = [self.tree(item, f"{place}[{n}]") for n, item in enumerate(value)]
+            return {"deque": items, "length": value.maxlen}
+        if type(value) not in _MAPPINGS.values():
+            return None
+        pairs = []
+        for key, item in value.items():
+            if not _is_hashable_data(key):
+                raise NotPlain(f"a {type(key).__name__} as a key of {place}, which cannot be saved")
+            pairs.append([self.tree(key, place), self.tree(item, f"{place}[{key!r}]")])
+        found = {"pairs": pairs, "mapping": type(value).__name__}
+        return self._relying(found, value, place) if type(value) is defaultdict else found
+
+    def _data(self, value: Any, place: str) -> dict[str, Any] | None:
+        if type(value) is Tensor and not value.requires_grad:
+            return {"tensor": value.clone()}
+        if isinstance(value, Tensor):
+            if type(value) not in (Tensor, torch.nn.Parameter) or not value.is_leaf:
+                return None
+            return self._relying({"leaf": value.data.clone()}, value, place)
+        if type(value) is np.ndarray and value.dtype.kind in "biuf":
+            root = value
+            while isinstance(root.base, np.ndarray):
+                root = root.base
+            views = self._views.setdefault(id(root), [])
+            if any(np.may_share_memory(value, view) for view in views):
+                raise NotPlain(f"two arrays of one memory ({place}), which cannot be saved")
+            views.append(value)
+            with suppress(
+                TypeError, ValueError
+            ):  # a type of numbers, or an order of bytes, that torch has not
+                order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
+                copy = torch.from_numpy(np.array(value, order="C"))
+                return {"array": copy, "dtype": str(value.dtype), "order": order}
+        return None
+
+    def _generator(self, value: Any, place: str) -> dict[str, Any] | None:
+        """Return the tree of a random number generator, or of a space, which has one; None for another value."""
+        if isinstance(value, np.random.Generator):
+            return {"generator": self.tree(value.bit_generator.state, place)}
+        if isinstance(value, np.random.RandomState):
+            return {"random_state": self.tree(value.get_state(legacy=False), place)}
+        if type(value) is random.Random:
+            return {"python_random": self.tree(value.getstate(), place)}
+        if isinstance(value, torch.Generator) and value.device.type == "cpu":
+            return {"torch_generator": value.get_state()}
+        if isinstance(value, Space):
+            parts = [self.tree(part, f"{place}.{name}") for name, part in _parts(value).items()]
+            tree = {"space": self.tree(value._np_random, place), "parts": parts}
+            return self._relying(tree, value, place)
+        return None
+
+    def _holder(self, value: Any, place: str) -> dict[str, Any] | None:
+        """Return the tree of what a function or an object holds; None for one that may hold more than its attributes."""
+        if isinstance(value, MethodType | BuiltinFunctionType):
+            tree: dict[str, Any] = {"method": self.tree(value.__self__, f"{place}.__self__")}
+        elif type(value) is partial:
+            parts = [value.func, value.args, value.keywords]
+            tree = {"partial": [self.tree(part, f"{place}.{n}") for n, part in enumerate(parts)]}
+        elif isinstance(value, FunctionType):
+            cells = [cell.cell_contents for cell in _filled(value)]
+            parts = [*cells, value.__defaults__, value.__kwdefaults__, vars(value)]
+            tree = {"function": [self.tree(part, f"{place}.{n}") for n, part in enumerate(parts)]}
+        elif _is_plain_object(value):
+            held = {name: self.tree(one, f"{place}.{name}") for name, one in vars(value).items()}
+            tree = {"object": held}
+            if type(value) is RunningMeanStd:  # can be made anew
+                return {**tree, "statistics": True}
+        else:
+            return None
+        return self._relying(tree, value, place)
+
+
+class Restore:
+    """Values from trees, in the place of those of an object of the same make."""
+
+    def __init__(self) -> None:
+        self._made: list[Any] = []
+        self._used: set[int] = set()
+        self._kept: list[Any] = []  # so that no other object gets its address
+
+    def value(self, tree: Any, present: Any, place: str) -> Any:
+        """Return the value of a tree.
+
+        Args:
+            tree: From `Capture`, whose trees are restored in the order in which they were captured.
+            present: What stands in its place.
+            place: Of the value, for errors.
+
+        Raises:
+            NotPlain: It is of something that nothing in its place is of the make of.
+        """
+        if not isinstance(tree, Mapping):
+            return tree
+        if "same" in tree:
+            return self._made[tree["same"]]
+        if "bytes" in tree:
+            return bytes.fromhex(tree["bytes"])
+        if "number" in tree:
+            return np.dtype(tree["dtype"]).type(tree["number"])
+        if "fixed" in tree:
+            return present
+        if "enum" in tree:
+            _require(isinstance(present, Enum), place)
+            return type(present)(self.value(tree["enum"], None, place))
+        if id(present) in self._used:  # two objects now are one in the object that is restored
+            present = None
+        self._used.add(id(present))
+        self._kept.append(present)
+        number = len(self._made)
+        self._made.append(present)  # that of an object which refers to itself
+        found = self._value(tree, present, place)
+        self._made[number] = found
+        return found
+
+    def _value(self, tree: Mapping[str, Any], present: Any, place: str) -> Any:
+        for kind, cls in _CONTAINERS.items():
+            if kind in tree:
+                return _unless_equal(cls(self._items(tree[kind], present, place)), present)
+        if "deque" in tree:
+            return deque(self._items(tree["deque"], present, place), tree["length"])
+        if "mapping" in tree:
+            return self._mapping(tree, present, place)
+        if "tensor" in tree:
+            return tree["tensor"].clone()
+        if "array" in tree:
+            found = np.array(tree["array"].numpy(force=True), tree["dtype"], order=tree["order"])
+            return present if _equal_arrays(found, present) else found
+        for part in (self._generator, self._holder):
+            if (restored := part(tree, present, place)) is not None:
+                return restored
+        raise NotPlain(f"{place}: of a later version")
+
+    def _items(self, trees: Sequence[Any], present: Any, place: str) -> list[Any]:
+        there = list(present) if isinstance(present, list | tuple | set | frozenset | deque) else []
+        there += [None] * (len(trees) - len(there))
+        pairs = enumerate(zip(trees, there, strict=False))
+        return [self.value(tree, one, f"{place}[{n}]") for n, (tree, one) in pairs]
+
+    def _mapping(self, tree: Mapping[str, Any], present: Any, place: str) -> Any:
+        there = present if isinstance(present, Mapping) else {}
+        cls = _MAPPINGS[tree["mapping"]]
+        if cls is defaultdict:
+            _require(isinstance(present, defaultdict), place)
+            made: Any = defaultdict(present.default_factory)
+        else:
+            made = cls()
+        for key_tree, item in tree["pairs"]:
+            key = self.value(key_tree, None, place)
+            made[key] = self.value(item, there.get(key), f"{place}[{key!r}]")
+        return _unless_equal(made, present)
+
+    def _generator(self, tree: Mapping[str, Any], present: Any, place: str) -> Any:
+        """Return a generator or space with its state: the present one, or a new one."""
+        if "generator" in tree:
+            state = self.value(tree["generator"], None, place)
+            kind = getattr(np.random, state["bit_generator"])
+            if not isinstance(present, np.random.Generator) or type(present.bit_generator) is not kind:
+                present = np.random.Generator(kind())
+            present.bit_generator.state = state
+        elif "random_state" in tree:
+            present = present if isinstance(present, np.random.RandomState) else np.random.RandomState()
+            present.set_state(self.value(tree["random_state"], None, place))
+        elif "python_random" in tree:
+            present = present if type(present) is random.Random else random.Random()
+            present.setstate(self.value(tree["python_random"], None, place))
+        elif "torch_generator" in tree:
+            present = present if isinstance(present, torch.Generator) else torch.Generator()
+            present.set_state(tree["torch_generator"].cpu())
+        elif "space" in tree:
+            _require(isinstance(present, Space), place)
+            parts = _parts(present).items()
+            _require(len(parts) == len(tree["parts"]), place)
+            for part, (name, space) in zip(tree["parts"], parts, strict=True):
+                self.value(part, space, f"{place}.{name}")
+            present._np_random = self.value(tree["space"], present._np_random, place)
+        else:
+            return None
+        return present
+
+    def _holder(self, tree: Mapping[str, Any], present: Any, place: str) -> Any:
+        """Change what a present function, object or parameter holds, and return it; None for another tree."""
+        if "leaf" in tree:
+            fits = isinstance(present, Tensor) and present.shape == tree["leaf"].shape
+            _require(fits, place)
+            present.data.copy_(tree["leaf"])
+        elif "method" in tree:
+            _require(isinstance(present, MethodType | BuiltinFunctionType), place)
+            owner = self.value(tree["method"], present.__self__, f"{place}.__self__")
+            return present if owner is present.__self__ else getattr(owner, present.__name__)
+        elif "partial" in tree:
+            _require(type(present) is partial, place)
+            there = enumerate(
+                zip(tree["partial"], (present.func, present.args, present.keywords), strict=True)
+            )
+            function, args, keywords = (self.value(part, one, f"{place}.{n}") for n, (part, one) in there)
+            return partial(function, *args, **keywords)
+        elif "function" in tree:
+            _require(isinstance(present, FunctionType), place)
+            self._function(tree["function"], present, place)
+        elif "object" in tree:
+            if tree.get("statistics") and type(present) is not RunningMeanStd:
+                present = RunningMeanStd()  # type: ignore[no-untyped-call]
+            _require(hasattr(present, "__dict__"), place)
+            held = vars(present)
+            values = {
+                name: self.value(one, held.get(name), f"{place}.{name}")
+                for name, one in tree["object"].items()
+            }
+            for name in held.keys() - values.keys():
+                del held[name]
+            held.update(values)
+        else:
+            return None
+        return present
+
+    def _function(self, trees: Sequence[Any], present: FunctionType, place: str) -> None:
+        cells = _filled(present)
+        _require(len(cells) == len(trees) - 3, place)
+        there = [
+            *(cell.cell_contents for cell in cells),
+            present.__defaults__,
+            present.__kwdefaults__,
+            vars(present),
+        ]
+        values = [
+            self.value(tree, one, f"{place}.{n}")
+            for n, (tree, one) in enumerate(zip(trees, there, strict=True))
+        ]
+        for cell, value, before in zip(cells, values[:-3], there[:-3], strict=True):
+            if value is not before:
+                cell.cell_contents = value
+        present.__defaults__, present.__kwdefaults__, attributes = values[-3:]
+        vars(present).update(attributes)
+
+
+def equal_trees(one: Any, other: Any) -> bool:
+    """Whether two trees are equal."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(equal_trees(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(equal_trees, one, other))
+    return bool(
+        one is other or (type(one) is type(other) and (one == other or (_is_nan(one) and _is_nan(other))))
+    )
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _require(fits: bool, place: str) -> None:
+    if not fits:
+        raise NotPlain(f"{place}, which was made during the run; make it in __init__")
+
+
+def _is_fixed(value: Any) -> bool:
+    if isinstance(value, BuiltinFunctionType):  # a method of an object has the state of the object
+        return value.__self__ is None or isinstance(value.__self__, ModuleType | type)
+    if isinstance(value, MethodType):
+        return isinstance(value.__self__, type)
+    return isinstance(value, _FIXED)
+
+
+def _make(value: Any) -> str:
+    """Return what a value is, as far as it has to be the same where its state is restored."""
+    if isinstance(value, Enum) or not isinstance(value, (*_FIXED, MethodType, FunctionType)):
+        return f"{type(value).__module__}.{type(value).__qualname__}"
+    if isinstance(value, EnvSpec | logging.Logger):
+        return type(value).__qualname__
+    name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
+    return f"{type(value).__qualname__} {name or value}"
+
+
+def _is_hashable_data(key: Any) -> bool:
+    if type(key) is tuple:
+        return all(map(_is_hashable_data, key))
+    return key is None or type(key) in (bool, int, float, str, bytes)
+
+
+def _is_plain_object(value: Any) -> bool:
+    """Whether all that an object holds is in its `__dict__`, and it is no environment."""
+    environment = isinstance(value, gymnasium.Env | VectorEnv) or hasattr(value, "possible_agents")
+    if not hasattr(value, "__dict__") or environment:
+        return False
+    return type(value).__basicsize__ == _Empty.__basicsize__  # else C code or slots hold more
+
+
+class _Empty:
+    """An object that holds nothing."""
+
+
+def _filled(function: FunctionType) -> list[Any]:
+    """Return the cells of a function that have contents."""
+    cells = []
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):
+            cell.cell_contents  # noqa: B018
+            cells.append(cell)
+    return cells
+
+
+def _parts(space: Space[Any]) -> dict[str, Space[Any]]:
+    parts = {name: getattr(space, name, None) for name in ("feature_space", "node_space", "edge_space")}
+    spaces = getattr(space, "spaces", ())
+    parts |= spaces if isinstance(spaces, Mapping) else {str(n): part for n, part in enumerate(spaces)}
+    return {name: part for name, part in parts.items() if isinstance(part, Space)}
+
+
+def _equal_arrays(found: Any, present: Any) -> bool:
+    return (
+        type(present) is np.ndarray
+        and present.dtype == found.dtype
+        and present.shape == found.shape
+        and present.flags.f_contiguous == found.flags.f_contiguous
+        and bool(np.array_equal(found, present, equal_nan=found.dtype.kind == "f"))
+    )
+
+
+def _unless_equal(found: Any, present: Any) -> Any:
+    """Return the present container if it has the same contents in the same order, else the other."""
+    if type(found) is not type(present) or len(found) != len(present):
+        return found
+    if isinstance(found, Mapping):
+        same = list(found) == list(present) and all(_same(found[key], present[key]) for key in found)
+    else:
+        same = all(map(_same, found, present))
+    return present if same else found
+
+
+def _same(one: Any, other: Any) -> bool:
+    return one is other or (
+        type(one) is type(other) and type(one) in (bool, int, float, str) and one == other
+    )
