@@ -10,7 +10,6 @@ import networkx as nx
 
 from antiphon.engine.build.learning_groups import windows_of
 from antiphon.engine.heart.clock import Clock, StepWindows
-from antiphon.engine.planning.samples import of_samples
 from antiphon.envs.registry import describe
 from antiphon.envs.signal import Description
 from antiphon.scenarios import ChannelSpec, Scenario, warnings
@@ -48,6 +47,8 @@ def advice(
 
 def _beside_its_environment(scenario: Scenario, *, saved: bool, acts: bool) -> list[str]:
     """Return the warnings for which the environment's signals, splits and episodes have to be known."""
+    from antiphon.engine.planning.samples import of_samples  # it loads torch, which help does not need
+
     env, found = describe(scenario.env), list[str]()
     if env.is_stream:
         found += _over(scenario) if env.episode_steps == env.hold else _late(scenario, env)
