@@ -35,37 +35,52 @@ def initial(components: int) -> Tensor:
     return torch.cat([torch.zeros(1 + components), torch.ones(components)])
 
 
-def first_statistics(values: Tensor) -> Tensor:
-    """Return what stands for statistics until a window has been observed, [N, 1 + 2n].
+def first_statistics(values: Tensor, missing: Tensor | None = None) -> Tensor:
+    """Return what stands for statistics until a window has been observed, [N, 1 + 2n]; those of `initial` for whom all is missing.
 
     The environments of one tick are often alike, as after a reset, and the values that follow are not: the second moment takes the
     place of the variance. Numbers that are not finite are not guessed from: their mean is 0, and their variance 1.
 
     Args:
         values: [N, B, n].
+        missing: [N, B] bool: the samples that do not count; None: all count.
     """
-    exact = values.double()
-    square, mean = exact.square().mean(1), exact.mean(1)
+    count, mean, variance = _moments(values, missing)
+    square = variance + mean.square()
     known = square.to(values.dtype).isfinite()
     square = torch.where(known & (square > 0), square, torch.ones_like(square))
-    count = torch.full_like(square[:, :1], _GUESSED)
-    return torch.cat([count, mean.where(known, torch.zeros_like(mean)), square], 1).to(values.dtype)
+    mean = mean.where(known, torch.zeros_like(mean))
+    return torch.cat([(count > 0) * _GUESSED, mean, square], 1).to(values.dtype)
 
 
-def merged(statistics: Tensor, values: Tensor) -> Tensor:
+def merged(statistics: Tensor, values: Tensor, missing: Tensor | None = None) -> Tensor:
     """Return statistics with a window's observations, [N, 1 + 2n]; a member's are kept where they would not be finite.
 
     Args:
         statistics: Before it, [N, 1 + 2n].
         values: [N, samples, n].
+        missing: [N, samples] bool: those that do not count; None: all count.
     """
     count, mean, variance = _split(statistics.double())
-    exact, more = values.double(), values.shape[1]
     count = torch.where(count < 1, torch.zeros_like(count), count)
-    share, change = more / (count + more), exact.mean(1) - mean
-    spread = (1 - share) * (variance + share * change.square()) + share * exact.var(1, correction=0)
-    after = torch.cat([count + more, mean + share * change, spread], 1).to(statistics.dtype)
+    more, of_values, spread = _moments(values, missing)
+    share, change = more / (count + more), of_values - mean
+    variance = (1 - share) * (variance + share * change.square()) + share * spread
+    after = torch.cat([count + more, mean + share * change, variance], 1).to(statistics.dtype)
     return torch.where(after.isfinite().all(1, keepdim=True), after, statistics)
+
+
+def _moments(values: Tensor, missing: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Number of samples [N, 1], their means and their variances [N, n] each; zeros for whom all is missing."""
+    exact = values.double()
+    if missing is None:
+        count = torch.full_like(exact[:, 0, :1], exact.shape[1])
+        return count, exact.mean(1), exact.var(1, correction=0)
+    there = torch.logical_not(missing).unsqueeze(2)
+    count = there.sum(1).to(exact.dtype)
+    number, nothing = count.clamp(min=1), torch.zeros_like(exact)
+    mean = exact.where(there, nothing).sum(1) / number
+    return count, mean, (exact - mean.unsqueeze(1)).square().where(there, nothing).sum(1) / number
 
 
 def mean_and_deviation(statistics: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from antiphon.agents.network import Tensors
 from antiphon.agents.normalisation import OF_CRITICS, OF_NETWORKS, first_statistics, merged, normalised
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.message import Tick, Window
+from antiphon.engine.heart.rows import RowMask, mask_not, mask_or
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 
@@ -34,19 +35,25 @@ class NormalisedObservations:
         self._begun: set[str] = set()
         """Agents that have ticked, and so have statistics."""
 
-    def of_network(self, agent: Agent, statistics: Tensors) -> Callable[[int, Tensor], Tensor] | None:
-        """Return what normalises an agent's observations, of which some are, by their place; None: none is.
+    def of_network(
+        self, agent: Agent, tick: Tick, statistics: Tensors
+    ) -> Callable[[int, Tensor], Tensor] | None:
+        """Return what normalises an agent's observations at a tick, of which some are, by their place; None: none is.
 
         Args:
             agent: The agent.
+            tick: The tick. The zeros that an aligned agent observes before its first message stay zeros.
             statistics: Its running statistics, of the window.
         """
         places = agent.inputs.normalised
-        return partial(self._normalised, agent, statistics, OF_NETWORKS, places) if places else None
+        if not places or not self._shown(agent, tick):
+            return None
+        return partial(self._normalised, agent, statistics, OF_NETWORKS, places)
 
-    def of_critic(self, agent: Agent, statistics: Tensors) -> Callable[[int, Tensor], Tensor]:
+    def of_critic(self, agent: Agent, tick: Tick, statistics: Tensors) -> Callable[[int, Tensor], Tensor]:
         """Return the same of what its critic observes."""
-        return partial(self._normalised, agent, statistics, OF_CRITICS, agent.inputs.critic_normalised)
+        places = agent.inputs.critic_normalised if self._shown(agent, tick) else ()
+        return partial(self._normalised, agent, statistics, OF_CRITICS, places)
 
     def _normalised(
         self,
@@ -76,14 +83,17 @@ class NormalisedObservations:
         agent = self.system.agents[tick.agent]
         if agent.name in self._begun or not self._shown(agent, tick):
             return
-        self._begun.add(agent.name)
-        start = window.start[self.system.owner_of[agent.name]]
+        start, begun = window.start[self.system.owner_of[agent.name]], True
         for name, signals in self._observations(agent):
             before = agent.learner.buffers[name]
-            guess = first_statistics(self._values(agent, tick, signals)).view_as(before)
+            missing = self._missing_in(agent, [self._missing(agent, tick, signals)])
+            guess = first_statistics(self._values(agent, tick, signals), missing).view_as(before)
             guess = torch.where(before[..., :1] == 0, guess, before)
             agent.learner.buffers = {**agent.learner.buffers, name: guess}
             start[name] = torch.where(start[name][..., :1] == 0, guess, start[name])
+            begun = begun and (missing is None or bool((guess[..., 0] > 0).all()))
+        if begun:
+            self._begun.add(agent.name)
 
     @torch.no_grad()
     def update(self, updates: Sequence[Update], step: int) -> None:
@@ -100,7 +110,8 @@ class NormalisedObservations:
         for name, signals in self._observations(agent) if ticks else ():
             values = torch.cat([self._values(agent, tick, signals) for tick in ticks], 1)
             before = agent.learner.buffers[name]
-            after = merged(before.view(len(agent.members), -1), values).view_as(before)
+            missing = self._missing_in(agent, [self._missing(agent, tick, signals) for tick in ticks])
+            after = merged(before.view(len(agent.members), -1), values, missing).view_as(before)
             members = agent.members_in(learning)
             if members is not None:
                 after = torch.where(
@@ -122,6 +133,30 @@ class NormalisedObservations:
         """Whether a tick has what is normalised: an aligned agent sees nothing before its first message."""
         signals = tick.step_signals.signals
         return all(name in signals for _, names in cls._observations(agent) for name in names)
+
+    @staticmethod
+    def _missing(agent: Agent, tick: Tick, names: tuple[str, ...]) -> RowMask:
+        """The rows in which an observation of a tick is missing, or its agent does not live."""
+        signals, replicas = tick.step_signals, agent.replicas
+        dead = {life: signals.absent(life) for life in dict.fromkeys(agent.lives)}
+        gone: dict[str, RowMask] = {}
+        for name in dict.fromkeys(names):
+            shown = signals.present(name)
+            rows = replicas.count * agent.batch
+            nowhere = torch.zeros(rows, dtype=torch.bool, device=replicas.index.device)
+            gone[name] = mask_not(nowhere if shown is False else shown)
+        of_signals = replicas.mask_by_name(gone, names)
+        return mask_or(of_signals, replicas.mask_by_name(dead, agent.lives))
+
+    @staticmethod
+    def _missing_in(agent: Agent, masks: Sequence[RowMask]) -> Tensor | None:
+        """The masks of ticks as one, [N, ticks * B]; None: nothing is missing."""
+        given = [mask for mask in masks if isinstance(mask, Tensor)]
+        if not given:
+            return None
+        nowhere = torch.zeros_like(given[0])
+        each = [mask if isinstance(mask, Tensor) else nowhere for mask in masks]
+        return torch.cat([mask.view(len(agent.members), -1) for mask in each], 1)
 
     def _values(self, agent: Agent, tick: Tick, names: tuple[str, ...]) -> Tensor:
         """One observation of the members at a tick, [N, B, n]."""

@@ -203,7 +203,7 @@ class ForwardPass:
     def observations(self, tick: Tick, statistics: Tensors) -> list[Tensor]:
         """What a tick's network reads beside messages, in declared order: see `Agent.observations`."""
         agent = self.system.agents[tick.agent]
-        normalised = None if self.normalised is None else self.normalised.of_network(agent, statistics)
+        normalised = None if self.normalised is None else self.normalised.of_network(agent, tick, statistics)
         return agent.observations(self.signal_of(tick), self.system.dtype, tick.ages, normalised)
 
     def signal_of(self, tick: Tick) -> Callable[[str], Tensor]:

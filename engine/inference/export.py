@@ -392,7 +392,7 @@ class Ticks:
     # --- what a tick reads ---------------------------------------------------------------------------------
 
     def _observation(self, agent: Agent, place: int, name: str, step: int | None) -> fx.Node:
-        signal = self._normalised(agent, place, self.signal(name, step, agent.inputs.categories))
+        signal = self._shown(agent, place, name, step)
         if len(agent.learner.network.input_shape) > 1:
             layout = agent.inputs.layouts[agent.inputs.observes.index(name)]
             if layout == "last":
@@ -401,18 +401,22 @@ class Ticks:
         shaped = self.system.description.signals[name].shape_as(agent.inputs.categories)
         return self.call("flatten" if shaped else "unsqueeze", signal, 1)
 
-    def _normalised(self, agent: Agent, place: int, signal: fx.Node) -> fx.Node:
-        """An observation [batch, *shape] in units of its deviation from its mean, if the agent reads it so."""
-        if place not in agent.inputs.normalised:
-            return signal
+    def _shown(self, agent: Agent, place: int, name: str, step: int | None) -> fx.Node:
+        """An observation [batch, *shape], in units of its deviation from its mean if the agent reads it so; zeros before the first."""
+        signal, categories = self.system.description.signals[name], agent.inputs.categories
+        if place not in agent.inputs.normalised or (self.length and step is None):
+            return self.signal(name, step, categories)
+        if self.length and step is not None and step < 0:
+            key, later = f"{name}@{step}.{agent.name}.{place}", step + self.length
+            return self._before(key, signal.shape, lambda: self._shown(agent, place, name, later))
+        node = self.signal(name, step, categories)
         moments = mean_and_deviation(agent.learner.buffers[f"{OF_NETWORKS}.{place}"].unsqueeze(0))
-        shape = self.system.description.signals[agent.inputs.observes[place]].shape
         operations: dict[str, Callable[..., Any]] = {"mean": torch.sub, "deviation": torch.div}
-        for (name, operation), moment in zip(operations.items(), moments, strict=True):
-            key = f"{name}_{list(self.system.agents).index(agent.name)}_{place}"
-            self.root.register_buffer(key, moment.clone().view(1, *shape))
-            signal = self.call(operation, signal, self.graph.get_attr(key))
-        return self.call(torch.clamp, signal, -MOST, MOST)
+        for (moment, operation), values in zip(operations.items(), moments, strict=True):
+            key = f"{moment}_{list(self.system.agents).index(agent.name)}_{place}"
+            self.root.register_buffer(key, values.clone().view(1, *signal.shape))
+            node = self.call(operation, node, self.graph.get_attr(key))
+        return self.call(torch.clamp, node, -MOST, MOST)
 
     def encoded(self, name: str, value: fx.Node, categories: str) -> fx.Node:
         """Return a signal, [batch, *shape], as it enters a network: and where it is categorical `one_hot` or as its values (`index`)."""

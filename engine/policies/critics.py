@@ -59,7 +59,7 @@ class Critics:
         agent, signal = self.agents[tick.agent], self.signal_of(tick)
         found = [agent.member_rows(names, signal, self.dtype) for names in agent.inputs.critics]
         if self.normalised is not None:
-            normalised = self.normalised.of_critic(agent, statistics)
+            normalised = self.normalised.of_critic(agent, tick, statistics)
             found = [normalised(place, rows) for place, rows in enumerate(found)]
         if len(agent.learner.critic.input_shape) == 1:
             found = [rows.reshape(len(rows), -1) for rows in found]

@@ -185,7 +185,7 @@ def _observed(
         value = tick.ages if name == "age" else system.network_input(name, signal, categories)
         if value is not None:
             value = value.to(system.dtype)
-            if place in statistics:
+            if place in statistics and signal is not None:
                 _, mean, variance = torch.split(statistics[place], [1, value[0].numel(), value[0].numel()])
                 eps = torch.finfo(system.dtype).eps
                 deviation = (variance + (8 * eps * mean) ** 2 + 1e-30) ** 0.5

@@ -16,6 +16,8 @@ def begin_statistics(state: State, tick: Tick, window: Window) -> None:
     """Guess statistics from an agent's first tick: its mean, and its second moment as variance, until a window has ended."""
     agent, start = state.agents[tick.agent], window.start[state.system.owner_of[tick.agent]]
     for name, x in _observed(state, agent, tick):
+        if not len(x):
+            continue
         own, square = agent.learner.buffers[name], (x**2).mean(0)
         unknown = ~square.to(own.dtype).isfinite()
         mean, square = x.mean(0).masked_fill(unknown, 0.0), square.masked_fill(unknown | (square == 0), 1.0)
@@ -39,6 +41,8 @@ def update_statistics(state: State, group: LearningGroup, window: Window) -> Non
                 seen.setdefault(key, []).append(x)
         for key, parts in seen.items():
             own, x = agent.learner.buffers[key], torch.cat(parts)
+            if not len(x):
+                continue
             count, mean, variance = torch.split(own.double(), [1, x.shape[1], x.shape[1]])
             count = count if count >= 1 else torch.zeros_like(count)  # a guess has no weight
             total = count + len(x)
@@ -50,12 +54,16 @@ def update_statistics(state: State, group: LearningGroup, window: Window) -> Non
 
 
 def _observed(state: State, agent: Agent, tick: Tick) -> Iterator[tuple[str, Tensor]]:
-    """Yield what is normalised of a tick, [B, components] float64, with the name of its statistics; nothing unless all is there."""
+    """Yield what is normalised of a tick, [rows, components] float64, with the name of its statistics; nothing unless all is there.
+
+    Rows are those in which the environment shows it and the agent lives.
+    """
     inputs, signals = agent.inputs, tick.step_signals.signals
     named = [(f"observes.{place}", inputs.observes[place]) for place in inputs.normalised]
     if inputs.critic:
         named += [(f"critic_observes.{place}", inputs.critic[place]) for place in inputs.critic_normalised]
-    if all(signal in signals for _, signal in named):
-        yield from (
-            (key, signals[signal].to(state.system.dtype).double().flatten(1)) for key, signal in named
-        )
+    alive = signals.get(f"alive.{agent.life}")
+    for key, signal in named if all(signal in signals for _, signal in named) else ():
+        x, mask = signals[signal].to(state.system.dtype).double().flatten(1), signals.get(f"_{signal}")
+        there = ~state.nowhere if mask is None else mask.flatten(1).any(1) if mask.dim() > 1 else mask
+        yield key, x[there if alive is None else there & (alive > 0)]

@@ -97,6 +97,13 @@ def mortals(objective: Document, count: int = 3, *, tells: bool = False, **more_
     return more(scene, {}, *({**one, "link": {"delay": 1 + i % 2}} for i, one in enumerate(told) if tells))
 
 
+def normalised(scene: Document) -> Document:
+    """Return a document whose agents observe all normalised."""
+    for agent in scene["agents"].values():
+        agent["observes"] = dict.fromkeys(agent["observes"], NORMAL)
+    return scene
+
+
 def clocks_apart(objective: Document) -> Document:
     """Return pairs whose windows of three ticks, two steps apart, are open at most steps."""
     scene = pairs(objective, 2, coupling="decoupled", link={"delay": 1})
@@ -490,6 +497,7 @@ ACTING |= {
         sample={"kind": "gaussian", "noise": 0.4},
         tells=True,
     ),
+    "mortal, normalised": normalised(mortals(PPO, sender={"objective": PPO}, tells=True)),
     "mortal, local policy": mortals(
         {"kind": "a2c"}, 2, gradient={"kind": "local_policy", "context": ["label"]}
     ),

@@ -180,7 +180,8 @@ THEMES: dict[str, Document] = {
         channel={"port": "out"},
     ),
     "normalised, aligned": levels(
-        high={"align": True, "observes": {"x": NORMAL}}, channel={"link": {"delay": 2, "drop": 0.3}}
+        high={"align": True, "observes": {"x": NORMAL}, "clock": {"unroll": 3}},
+        channel={"link": {"delay": 2, "drop": 0.3}},
     ),
     "normalised, locked, delayed": levels(
         low={"observes": {"x": NORMAL}, "clock": {"unroll": 2}},

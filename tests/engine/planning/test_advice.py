@@ -105,7 +105,11 @@ class Embeds(nn.Module):
 word_as_index = partial(seen, ["word"], categories="index")
 pixels_and_word = partial(seen, ["pixels", "word"])
 embedded_pixels = partial(seen, ["pixels"], categories="index", network=Embeds)
-real_pixels = partial(seen, ["pixels"], PIXELS.float())
+real_pixels = partial(seen, ["pixels"], PIXELS / 255)
+byte_pixels = partial(
+    seen, ["pixels"], PIXELS.to(torch.uint8).view(40, 10, 10)
+)  # an image, which enters in 0 to 1
+raw_pixels = partial(seen, ["pixels"], PIXELS.float())
 
 
 DELAYED = {"coupling": "delayed", "link": {"delay": 1}}
@@ -158,6 +162,10 @@ SAID: dict[str, tuple[Scenario | str, str]] = {
         "pixels_and_word",
         r"agent eye: 'pixels' enters as 25,600 zeros and ones: 100 values of 256 classes each; .*`categories: index`$",
     ),
+    "raw pixels": (
+        "raw_pixels",
+        r"agent eye: 'pixels' has numbers of about 1\.6e\+02, .*observes: \{pixels: \{normalise: true\}\}$",
+    ),
 }
 LATE = "later|different steps"
 SILENT: dict[str, tuple[Scenario | str, str]] = {
@@ -174,6 +182,7 @@ SILENT: dict[str, tuple[Scenario | str, str]] = {
     "acts": (acting(True), "no agent acts"),
     "embedded": ("embedded_pixels", ""),
     "real": ("real_pixels", ""),
+    "bytes of images": ("byte_pixels", ""),
 }
 
 
