@@ -10,13 +10,6 @@ STEP: tuple[Fault, ...] = (
         "engine/features/normalisation.py",
         "missing = self._missing_in(agent, [self._missing(agent, tick, signals) for tick in ticks])",
         "missing = None",
-        "tests/contracts/test_contracts.py::test_documents[mortal, normalised-reference]",
-    ),
-    Fault(
-        "normalised-zeros-before-the-first-message-are-moved",
-        "engine/features/normalisation.py",
-        "if not places or not self._shown(agent, tick):",
-        "if not places:",
         "tests/contracts/test_contracts.py::test_documents[normalised, aligned-reference]",
     ),
     Fault(
