@@ -69,6 +69,7 @@ def study(
     metric: str | Sequence[str] | None = None,
     seeds: int | None = None,
     steps: int | None = None,
+    episodes: int | None = None,
     jobs: int | None = None,
     logdir: str | Path | None = None,
     device: str = "cpu",
@@ -89,6 +90,7 @@ def study(
         metric: The metrics in the table; None: the metric of the readouts' objective.
         seeds: Each line runs with seeds 0 … seeds - 1; None: 3.
         steps: Training steps; None: the scenario's.
+        episodes: For policies: whole episodes per environment with which a run is scored; None: see `Simulation.evaluate`.
         jobs: Number of parallel processes, each with one run; None: one per core. What other processes cannot import (a
             function of the main program, a scenario object) runs in this process, one run at a time.
         logdir: The study's directory; None: a new one in the directory for runs.
@@ -99,7 +101,7 @@ def study(
         RunError: `logdir` has a run with other values or data (nothing has been run), or a run failed.
         KeyboardInterrupt: Ctrl-C or SIGTERM, without a handler of your own; the runs have checkpoints.
     """
-    for name, count in (("seeds", seeds), ("steps", steps), ("jobs", jobs)):
+    for name, count in (("seeds", seeds), ("steps", steps), ("episodes", episodes), ("jobs", jobs)):
         if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
             raise ScenarioError(f"study: {name}={count!r}; must be a whole number, at least 1")
     if variants is not None and (isinstance(variants, str) or not isinstance(variants, Mapping | Sequence)):
@@ -112,6 +114,7 @@ def study(
         values=_plain(values or {}),
         seeds=seeds,
         steps=steps,
+        episodes=episodes,
         device=device,
     )
     keys = {"grid": grid, "tune": tune, "metric": metric}

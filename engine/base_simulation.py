@@ -24,7 +24,7 @@ from antiphon.engine.environment import (
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.system import System
-from antiphon.engine.inference.evaluation import Evaluation, evaluate
+from antiphon.engine.inference.evaluation import FEWEST, SHARE, Evaluation, evaluate
 from antiphon.engine.inference.export import export, with_output
 from antiphon.engine.inference.film import film
 from antiphon.engine.inference.links import Links
@@ -291,8 +291,9 @@ class BaseSimulation:
             split: `test`, `validation` or `train`.
             links: `perfect`: the composed system; delays are kept, nothing is dropped, no synthetic input is used.
                 `as_run`: the links of the run. Or `Links("as_run", drop=…, inputs=…)`.
-            episodes: For policies: the number of whole episodes per environment; None: one, or in a stream of examples one
-                pass through the split.
+            episodes: For policies: the number of whole episodes per environment; None: so many that they take about a
+                quarter of the steps trained so far (at least 200), at most 1,000 of all environments and at least one of
+                each; in a stream of examples one pass through the split.
             sampled: For policies: whether to sample actions as in training, instead of the most likely one.
 
         Raises:
@@ -301,10 +302,14 @@ class BaseSimulation:
             RunError: An environment does not finish its episodes.
             DivergenceError: A loss or gradient was not finite at an earlier step.
         """
+        how: dict[str, Any] = {"episodes": episodes, "sampled": sampled}
+        return self._evaluate(split, links, **how, steps=max(FEWEST, self.now // SHARE))
+
+    def _evaluate(self, split: str, links: Links | str = "perfect", **how: Any) -> Evaluation:
+        """Score the system; `how`: see `engine.inference.evaluation.evaluate`."""
 
         self._synchronize()
         with uncollected():
-            how: dict[str, Any] = {"episodes": episodes, "sampled": sampled}
             readouts = self.scenario.readouts
             return evaluate(
                 self._system, self._env, readouts, split, links, self.seed, partial(_continued, self), **how

@@ -124,6 +124,8 @@ class StudySpec(DocumentSpec):
             is the accuracy of agent A; any other word is a metric of the environment. Tuning uses the first metric.
         evaluate: The links over which finished runs are scored: `perfect` (no loss, noise or quantisation), or `as_run`
             (as in the training).
+        episodes: For policies: whole episodes per environment with which finished runs are scored; None: as many as
+            `antiphon evaluate` takes by default.
         budgets: Budgets by name; the first is the default.
     """
 
@@ -136,6 +138,7 @@ class StudySpec(DocumentSpec):
     tune: Axes = FrozenMap()
     metric: Metrics = ()
     evaluate: Links = "perfect"
+    episodes: Count | None = None
     budgets: Annotated[dict[Name, BudgetSpec], Field(min_length=1)]
 
     @model_validator(mode="after")

@@ -154,6 +154,8 @@ class EvaluateSpec(Spec):
     Attributes:
         period: Steps from one evaluation to the next.
         split: The split of the data; for policies without data, the name of a set of episodes.
+        episodes: For policies: the number of whole episodes per environment; None: so many that they take about 200 steps,
+            at most 1,000 of all environments and at least one of each.
         keep_best: A metric; the checkpoint with its best value is kept. None: only the newest are kept.
         patience: Early stopping: by metric, the number of evaluations in a row without a new best value after which the run
             ends.
@@ -161,6 +163,7 @@ class EvaluateSpec(Spec):
 
     period: Count
     split: str = "validation"
+    episodes: Count | None = None
     keep_best: str | None = None
     patience: Annotated[dict[str, Count], AfterValidator(FrozenMap), BeforeValidator(_by_metric)] = Field(
         default_factory=FrozenMap

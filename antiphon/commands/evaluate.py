@@ -37,7 +37,9 @@ def evaluate(
     ] = True,
     episodes: Annotated[
         int | None,
-        options.count("K", "With policies: number of whole episodes per environment (default: 1)."),
+        options.count(
+            "K", "With policies: number of whole episodes per environment (default: up to 1,000 in all)."
+        ),
     ] = None,
     sampled: Annotated[
         bool,

@@ -61,6 +61,12 @@ def study(
         int | None, options.count("K", "Run each line with seeds 0 … K-1 (default: set by the budget, or 3).")
     ] = None,
     steps: options.Steps = None,
+    episodes: Annotated[
+        int | None,
+        options.count(
+            "K", "With policies: score each run on K whole episodes per environment (default: many)."
+        ),
+    ] = None,
     jobs: Annotated[
         int | None,
         options.count("N", "Number of parallel processes (default: one per core).", "--jobs", "-j"),
@@ -74,7 +80,7 @@ def study(
 ) -> int:
     """Run a study, or compare the variants of a scenario over seeds; return the exit code."""
     if what is None:
-        if budget or variants or settings or seeds or steps or logdir:
+        if budget or variants or settings or seeds or steps or episodes or logdir:
             raise RunError(f"study: name a study; known: {', '.join(study_names())}")
         _list(json)
         return 0
@@ -84,6 +90,7 @@ def study(
         values=values_of(settings or ()),
         seeds=seeds,
         steps=steps,
+        episodes=episodes,
         device=device,
         command=("antiphon", *sys.argv[1:]),
     )

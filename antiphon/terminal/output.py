@@ -199,12 +199,13 @@ def _show_evaluated(result: Mapping[str, Any]) -> None:
 
 
 def episodes_in_words(episodes: Mapping[str, Any]) -> str:
-    """Format the episodes of a return: `16 whole episodes of 341.2 steps, greedy`."""
+    """Format the episodes of a return: `16 whole episodes of 341.2 steps, greedy, in 412 steps`."""
     count = episodes["count"]
     plural, mean = "s" if count != 1 else "", episodes["length"]
     length = f"{mean:,.0f}" if mean == round(mean) else f"{mean:,.1f}"
     steps = "step" if length == "1" else "steps"
-    return f"{count:,} whole episode{plural} of {length} {steps}, {episodes['actions']}"
+    words = f"{count:,} whole episode{plural} of {length} {steps}, {episodes['actions']}"
+    return words + (f", in {taken:,} steps" if (taken := episodes.get("steps")) else "")
 
 
 def updates_in_words(counts: Mapping[str, int | None]) -> str:

@@ -108,6 +108,9 @@ def _check_evaluation(scenario: Scenario, system: System) -> None:
             else "has episodes that never end, so they have no return"
         )
         raise DocumentError(("training", "evaluate"), f"the environment {why}; leave it out")
+    if training.evaluate.episodes is not None and not acting:
+        message = "has no effect here: no agent has a policy; leave it out"
+        raise DocumentError(("training", "evaluate", "episodes"), message)
     if (split := training.evaluate.split) not in splits:
         message = f"no split {split!r}{suggest(split, splits)}"
         raise DocumentError(("training", "evaluate", "split"), message)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from torch import Tensor
 from antiphon.agents.network import OBJECTIVE, features_of
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.system import System
+from antiphon.engine.inference.episode_table import Episodes, EpisodeTable
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import (
     EnvironmentRollout,
@@ -36,7 +36,8 @@ from antiphon.nets.random import seed_for
 from antiphon.scenarios.training import SPLITS, split_metric
 
 __all__ = [
-    "Episodes",
+    "FEWEST",
+    "SHARE",
     "Evaluation",
     "Make",
     "evaluate",
@@ -50,6 +51,9 @@ Make = Callable[[int, str | None], TorchVectorEnv]
 """Makes a second environment, like the run's, of a batch and a split (None: the one that is trained on)."""
 LONGEST = 100_000
 """Steps within which every environment has to finish an episode."""
+SHARE, FEWEST = 4, 200
+"""By default policies are evaluated for about one step in `SHARE` steps trained, at least `FEWEST`; during the training, where
+there are many evaluations, for `FEWEST`."""
 
 _ROWS = 1000
 """Examples shown at once, at most; part of what a seed means to links as they run."""
@@ -68,23 +72,6 @@ def first_lines(head: str, lines: Sequence[str], where: str) -> str:
     """Return a printed result: its head and its first lines; `where` has all of them."""
     more = len(lines) - _LINES
     return "\n".join([head, *lines[:_LINES], *([f"  … and {more:,} more in `{where}`"] if more > 0 else [])])
-
-
-@dataclass(frozen=True)
-class Episodes:
-    """Mean return and length of whole episodes.
-
-    Attributes:
-        count: The number of episodes.
-        length: Their mean length in steps.
-        returns: By reward, the mean sum of an episode's rewards, undiscounted.
-        actions: `greedy` or `sampled`.
-    """
-
-    count: int
-    length: float
-    returns: dict[str, float]
-    actions: Literal["greedy", "sampled"]
 
 
 @dataclass(frozen=True)
@@ -168,6 +155,7 @@ def evaluate(
     make: Make,
     *,
     episodes: int | None,
+    steps: int,
     sampled: bool,
 ) -> Evaluation:
     """Score a system on a split, without messages at the start; delays are kept, and no agent reads a training-only signal.
@@ -175,7 +163,7 @@ def evaluate(
     In a stream of examples, each example is shown once, for `steps_needed` steps, and each agent's newest output is scored.
     In other environments, the system runs forward for `evaluation_steps` in a new environment, and ticks with a target are
     scored once all paths to the agent have filled. If agents have policies, the system runs in as many environments as in
-    training until each has finished its first whole episodes; their returns are the score.
+    training until each has finished its first whole episodes (`EpisodeTable`); their returns are the score.
 
     Args:
         system: The system to evaluate; no bit of it changes.
@@ -185,8 +173,9 @@ def evaluate(
         links: The links, or their kind.
         seed: The run's seed. Losses and noise of links are sampled from it and from the split, the same every time.
         make: Makes the environment to run forward in.
-        episodes: Episodes per environment, if agents have policies; None: one, or in a stream of examples one pass through
-            the split.
+        episodes: Episodes per environment, if agents have policies; None: as many as `steps` allow, or in a stream of
+            examples one pass through the split.
+        steps: See `EpisodeTable`.
         sampled: Whether to sample actions, instead of the most likely one.
 
     Raises:
@@ -207,7 +196,7 @@ def evaluate(
                 raise ScenarioError(f"evaluate: {name} has no effect here: no agent has a policy")
         count, agents = score()
         return Evaluation(split, count, readout, agents, links)
-    agents, played = _play(system, env, split, links, seed, make, episodes, sampled=sampled)
+    agents, played = _play(system, env, split, links, seed, make, episodes, steps, sampled=sampled)
     if with_targets(system) and (env.is_stream or env.evaluation_steps is not None):
         agents |= score()[1]
     agents = {name: agents[name] for name in system.goals()}
@@ -290,6 +279,7 @@ def _play(
     seed: int,
     make: Make,
     episodes: int | None,
+    steps: int,
     *,
     sampled: bool,
 ) -> tuple[dict[str, dict[str, float]], Episodes]:
@@ -302,46 +292,37 @@ def _play(
     check_split(split, env.splits or SPLITS)
     if env.endless:
         raise ScenarioError("evaluate: the environment's episodes never end, so they have no return")
-    if episodes is None:
-        episodes = -(-env.example_count(split) // env.num_envs) if env.is_stream else 1
+    if episodes is None and env.is_stream:
+        episodes = -(-env.example_count(split) // env.num_envs)
     with (
         closing(make(env.num_envs, split if env.splits else None)) as other,
-        Progress("evaluating", episodes * env.num_envs) as bar,
+        Progress("evaluating", (episodes or 1) * env.num_envs) as bar,
     ):
         rollout = EnvironmentRollout(system, other, links, rollout_seed(seed, split, 0), sampled=sampled)
         found = rollout.world.episodes
         assert found is not None  # policies read rewards
-        counted, length = torch.zeros_like(found.finished), torch.zeros_like(found.lengths)
-        sums = {name: torch.zeros_like(last) for name, last in found.returns.items()}
-        steps = since = 0
-        while bool((counted < episodes).any()):
-            if steps - since == LONGEST:
-                late = int((counted < episodes).sum())
+        table = EpisodeTable(found, episodes, steps)
+        since = 0
+        while not table.complete:
+            if table.steps - since == LONGEST:
                 raise RunError(
-                    f"evaluate: {late} of {len(counted)} environments finished no episode within {LONGEST:,} steps; "
-                    "limit the length of episodes (max_episode_steps in Gymnasium)"
+                    f"evaluate: {table.missing} of {len(found.finished)} environments finished no episode within {LONGEST:,} "
+                    "steps; limit the length of episodes (max_episode_steps in Gymnasium)"
                 )
-            before = found.finished
             rollout.step()
-            steps += 1
             check_interrupted()
-            bar.advance(0, lambda: f"environments, at most {LONGEST:,} steps an episode")
-            new = (found.finished > before) & (counted < episodes)
-            if bool(new.any()):
-                since = steps
-                counted, length = counted + new, length + found.lengths.where(new, 0.0)
-                sums = {name: sums[name] + last.where(new, 0.0) for name, last in found.returns.items()}
-                bar.advance(int(new.sum()))
-    count = episodes * len(counted)
-    returns = {name: total.sum().item() / count for name, total in sums.items()}
+            if new := table.add():
+                since, bar.total = table.steps, table.total
+            bar.advance(new, lambda: f"environments, at most {LONGEST:,} steps an episode")
+    played = table.means("sampled" if sampled else "greedy")
     goals, agents = system.goals(), dict[str, dict[str, float]]()
     for name, goal in policies(system).items():
         rewards = () if goal.rewards is None else goal.rewards.names
         own = [reward for reward in rewards if reward.partition(".")[0] == REWARD]
         # the only reward of the environment that it learns from is its own
-        agents[name] = {"return": returns[own[0] if len(own) == 1 else REWARD]}
+        agents[name] = {"return": played.returns[own[0] if len(own) == 1 else REWARD]}
     agents |= {name: _means(score, goals[name]) for name, score in rollout.scores.items()}
-    return agents, Episodes(count, length.sum().item() / count, returns, "sampled" if sampled else "greedy")
+    return agents, played
 
 
 def _means(score: Score, goal: Goal) -> dict[str, float]:

@@ -25,6 +25,7 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, StepReport
+from antiphon.engine.inference.evaluation import FEWEST
 from antiphon.engine.metrics.description import graph_of
 from antiphon.engine.metrics.newest import NewestFigures, Watched
 from antiphon.engine.metrics.report import AgentReport, injecting_members
@@ -173,8 +174,10 @@ def write_validation(simulation: BaseSimulation, step: int) -> None:
     They are metrics of agents, and their names begin with the split's: `validation_loss`, `validation_accuracy`, ….
     """
     validation = simulation.validation
-    assert validation.training.evaluate is not None
-    simulation.evaluated = found = simulation.evaluate(validation.training.evaluate.split)
+    spec = validation.training.evaluate
+    assert spec is not None
+    how: dict[str, Any] = {"episodes": spec.episodes, "steps": FEWEST}
+    simulation.evaluated = found = simulation._evaluate(spec.split, sampled=False, **how)
     log_figures(simulation, step + 1, _means(found.agents, f"{found.split}_"))
     validation.add(simulation.now, found)
     simulation.stop_reason = simulation.stop_reason or validation.reason_to_stop

@@ -36,6 +36,7 @@ class Progress(AbstractContextManager["Progress"]):
 
     Attributes:
         done: How much has been done.
+        total: How much there is to do; it may change.
     """
 
     displayed: ClassVar[bool] = False
@@ -44,7 +45,7 @@ class Progress(AbstractContextManager["Progress"]):
     """Whether anything is displayed (`hidden`)."""
 
     def __init__(self, what: str, total: int | None, done: float = 0, *, at_once: bool = False) -> None:
-        self._what, self._total, self.done = what, total, done
+        self._what, self.total, self.done = what, total, done
         self._bar: Bar | None = None
         self._interval = _LINE_AFTER
         self._line_at = time.monotonic(), done
@@ -82,7 +83,8 @@ class Progress(AbstractContextManager["Progress"]):
             self._open()
         if self._bar is not None:
             text = "" if about is None else about()
-            self._bar.update(self._bar.task_ids[0], completed=self.done, description=text, refresh=True)
+            task = self._bar.task_ids[0]
+            self._bar.update(task, completed=self.done, total=self.total, description=text, refresh=True)
 
     def _open(self) -> None:
         from rich.console import Console
@@ -97,7 +99,7 @@ class Progress(AbstractContextManager["Progress"]):
         )
         console = Console(stderr=True, highlight=False)
         self._bar = Bar(*columns, TimeRemainingColumn(), console=console, transient=True)
-        self._bar.add_task("", total=self._total)
+        self._bar.add_task("", total=self.total)
         self._bar.start()
         Progress.displayed = True
 
@@ -105,11 +107,11 @@ class Progress(AbstractContextManager["Progress"]):
         """Print a line: `steps 1,200/5,000 · loss 0.312 · 14.2 steps/s · 4:28 left`."""
         then, before = self._line_at
         rate = (self.done - before) / (now - then)
-        total = "" if self._total is None else f"{self._total:,}"
+        total = "" if self.total is None else f"{self.total:,}"
         parts = [f"{self._what} {int(self.done):>{len(total)},}" + (total and f"/{total}"), about]
         parts.append(f"{rate:.3g} {self._what}/s" if self._what == "steps" else "")
-        if self._total is not None and rate > 0:
-            minutes, seconds = divmod(round((self._total - self.done) / rate), 60)
+        if self.total is not None and rate > 0:
+            minutes, seconds = divmod(round((self.total - self.done) / rate), 60)
             hours, minutes = divmod(minutes, 60)
             parts.append(f"{hours}:{minutes:02}:{seconds:02} left")
         print(" · ".join(filter(None, parts)), file=sys.stderr, flush=True)

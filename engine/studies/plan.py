@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -16,7 +16,7 @@ from antiphon.engine.runs.request import Request
 from antiphon.engine.studies.scoring import Scoring
 from antiphon.errors import ScenarioError, suggest
 from antiphon.problems import show_value
-from antiphon.scenarios import Template
+from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.study import DEFAULT, StudySpec, VariantSpec
 from antiphon.spec import plain
 
@@ -35,6 +35,7 @@ class StudyOptions:
         values: Parameters set in every run: they are neither on the grid nor tuned then.
         seeds: In place of the budget's.
         steps: In place of the budget's.
+        episodes: In place of the study's.
         device: Where the runs are trained.
         command: The command line, for run.json.
     """
@@ -44,6 +45,7 @@ class StudyOptions:
     values: Mapping[str, Any] = field(default_factory=dict)
     seeds: int | None = None
     steps: int | None = None
+    episodes: int | None = None
     device: str = "cpu"
     command: tuple[str, ...] = ()
 
@@ -146,7 +148,7 @@ def plan(spec: StudySpec, options: StudyOptions, template: Template | PythonTemp
         raise ScenarioError(f"{spec.study}: {count:,} runs; a study has at most {_MOST_RUNS:,}: {fix}")
     lines, runs, names = [], dict[str, PlannedRuns](), dict[str, str]()
     for point, (of_line, variant) in itertools.product(_points(grid), variants.items()):
-        scoring = Scoring("test", variant.evaluate or spec.evaluate)
+        scoring = Scoring("test", variant.evaluate or spec.evaluate, options.episodes or spec.episodes)
         candidates: dict[str, dict[str, Any]] = {}
         for tuned in _points(tune):
             values = {**spec.set, **budget.set, **point, **variant.set, **options.values, **tuned}
@@ -166,6 +168,9 @@ def plan(spec: StudySpec, options: StudyOptions, template: Template | PythonTemp
                 if spec.study == template.name:
                     raise
                 raise ScenarioError(f"{spec.study}: {label}: {error}") from None
+            if scoring.episodes is not None and not _has_policy(request.scenario):
+                line = "episodes: has no effect here: no agent has a policy; leave it out"
+                raise ScenarioError(f"{spec.study}: {label}: {line}")
             if key not in names:  # lines of an equal scenario share its runs
                 stem = re.sub(r"[^A-Za-z0-9._]+", "-", label).strip("-")  # `depth-3-locked`
                 free = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
@@ -173,7 +178,7 @@ def plan(spec: StudySpec, options: StudyOptions, template: Template | PythonTemp
                 runs[names[key]] = PlannedRuns(names[key], label, request)
             candidates.setdefault(names[key], tuned)
             scorings = runs[names[key]].scorings
-            wanted = [scoring, *([Scoring("validation", scoring.links)] if tuned else [])]
+            wanted = [scoring, *([replace(scoring, split="validation")] if tuned else [])]
             scorings += [one for one in wanted if not one.plain and one not in scorings]
         lines.append(Line(point, of_line, scoring, candidates))
     return Plan(spec, name, seeds, lines, runs, tune, [one for one in spec.tune if one in fixed])
@@ -182,6 +187,11 @@ def plan(spec: StudySpec, options: StudyOptions, template: Template | PythonTemp
 def worded(value: object) -> str:
     """Format a parameter's value: a word as it is, anything else as in YAML."""
     return value if isinstance(value, str) else show_value(value)
+
+
+def _has_policy(scenario: Scenario) -> bool:
+    """Whether an agent learns from rewards."""
+    return any(goal.policy for agent in scenario.agents.values() for goal in agent.goals.values())
 
 
 def _variants(

@@ -29,10 +29,12 @@ class Scoring:
     Attributes:
         split: `test` or `validation`.
         links: `perfect` or `as_run`.
+        episodes: For policies: whole episodes per environment; None: the default.
     """
 
     split: str = "test"
     links: str = "perfect"
+    episodes: int | None = None
 
     @property
     def plain(self) -> bool:
@@ -42,7 +44,8 @@ class Scoring:
     @property
     def name(self) -> str:
         """The key in evaluations.json."""
-        return self.split if self.links == "perfect" else f"{self.split}, {self.links}"
+        links = "" if self.links == "perfect" else f", {self.links}"
+        return self.split + links + ("" if self.episodes is None else f", {self.episodes} episodes")
 
 
 @dataclass(frozen=True)
@@ -135,8 +138,10 @@ def add_scores(
         return kept
     with Simulation.load(path, scenario) as simulation:
         for scoring in missing:
-            found = simulation.evaluate(scoring.split, Links(scoring.links))
+            found = simulation.evaluate(scoring.split, Links(scoring.links), episodes=scoring.episodes)
             score = metrics_of(found.readout, found.agents) | {"examples": found.examples}
+            if (played := found.episodes) is not None:
+                score |= {"evaluation_episodes": played.count, "evaluation_steps": played.steps}
             kept[scoring.name] = {
                 name: value for name, value in score.items() if value is not None and math.isfinite(value)
             }

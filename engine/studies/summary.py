@@ -6,7 +6,7 @@ import math
 import operator
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from antiphon.engine.studies.plan import Line, Plan
@@ -51,6 +51,20 @@ class _Chosen:
         )
 
     @property
+    def evaluation(self) -> dict[str, float] | None:
+        """Episodes and steps of a run's evaluation, means over seeds; None: no agent has a policy."""
+        scored: list[Mapping[str, Any]] = []
+        for run in self.runs.values():
+            if self.line.scoring.plain:
+                scored.append(run.result.get("episodes") or {})
+            else:
+                found = run.metrics(self.line.scoring)
+                scored.append({key: found.get(f"evaluation_{key}") for key in ("episodes", "steps")})
+        episodes = mean_of([found.get("count", found.get("episodes")) for found in scored])
+        steps = mean_of([found.get("steps") for found in scored])
+        return None if episodes is None or steps is None else {"episodes": episodes, "steps": steps}
+
+    @property
     def examples(self) -> int | None:
         """The number of examples in the split that was scored."""
         for run in self.runs.values():
@@ -76,7 +90,8 @@ def summary(plan: Plan, runs: Runs) -> list[dict[str, Any]]:
         (chosen values), `validation` (the mean of the first metric that they were chosen by), `n`, `values` (by seed), `diverged`, `mean`
         (value, interval, sd), `iqm` (value and interval; of five seeds or more), `recovered`, `contrast` (locked -
         detached of its group, its standard error or None, whether it is resolved), `share` (whether the metric is a share of
-        examples), `of_env` (whether it is the environment's) and `seconds` (mean per run).
+        examples), `of_env` (whether it is the environment's), `seconds` (mean per run), `evaluation` (of policies: `episodes`
+        and `steps` of a run's evaluation, means over seeds) and `updates` (by learning agent, means over seeds).
     """
     metrics = metrics_of_study(plan, runs)
     chosen = [_choose(line, runs, metrics[0]) for line in plan.lines]
@@ -88,7 +103,7 @@ def summary(plan: Plan, runs: Runs) -> list[dict[str, Any]]:
 
 def _choose(line: Line, runs: Runs, metric: str) -> _Chosen:
     """Choose among the candidates of a line: the fewest diverged, then the best on the validation split."""
-    scoring = Scoring("validation", line.scoring.links)
+    scoring = replace(line.scoring, split="validation")
     ranked: list[tuple[tuple[int, float], _Chosen]] = []
     for name, tuned in line.candidates.items():
         of_seeds = runs.get(name, {})
@@ -97,6 +112,18 @@ def _choose(line: Line, runs: Runs, metric: str) -> _Chosen:
         chosen = _Chosen(line, name, of_seeds, score)
         ranked.append(((len(chosen.scores(metric)), good), chosen))
     return max(ranked, key=operator.itemgetter(0))[1]
+
+
+def _updates(results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the optimiser steps of each agent that learns, means over the runs of these results."""
+    counts: dict[str, list[float]] = {}
+    for result in results:
+        for name, metrics in result["agents"].items():
+            if (
+                metrics.get("updates") or metrics.get("learning_rate") is not None
+            ):  # a frozen agent has neither
+                counts.setdefault(name, []).append(metrics.get("updates") or 0.0)
+    return {name: sum(of_runs) / len(of_runs) for name, of_runs in counts.items()}
 
 
 def _scores(runs: Mapping[int, Finished], scoring: Scoring, metric: str) -> dict[int, float]:
@@ -143,4 +170,6 @@ def _row(one: _Chosen, group: Mapping[str, _Chosen], metric: str) -> dict[str, A
         "of_env": is_of_env(metric)
         or any(result.get(metric) is None and metric in result.get("env", {}) for result in results),
         "seconds": mean_of([result["seconds"] for result in results]),
+        "evaluation": one.evaluation,
+        "updates": _updates(results),
     }

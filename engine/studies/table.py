@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ Line = Mapping[str, Any]
 _LEGEND = (
     "± standard deviation over seeds; interval: Student's t over seeds (one seed: Wilson's, of the test split). Recovered: "
     f"(variant - {DETACHED}) / ({LOCKED} - {DETACHED}), paired over seeds, with a bootstrap interval; undefined where "
-    f"{LOCKED} - {DETACHED} is within three standard errors. Seconds: mean per run."
+    f"{LOCKED} - {DETACHED} is within three standard errors. Updates: of each agent. Seconds: mean per run."
 )
 _NUMBERS = {
     "mean": ("value", "sd", "low", "high"),
@@ -26,6 +26,8 @@ _NUMBERS = {
     "recovered": ("value", "low", "high"),
 }
 """Columns of table.csv, by the key of a line that they are of."""
+_COSTS = ("updates_least", "updates_most", "evaluation_episodes", "evaluation_steps")
+"""Its last columns: the fewest and the most updates of an agent, and what a run's evaluation took."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,9 @@ def notes(study: Mapping[str, Any]) -> list[str]:
     lines = [_LEGEND]
     if any(line["iqm"] for line in study["lines"]):
         lines.append("IQM: the mean of the middle half of the seeds; interval: bootstrap over seeds.")
+    if evaluations := [line["evaluation"] for line in study["lines"] if line["evaluation"]]:
+        episodes, steps = (_ends([one[key] for one in evaluations]) for key in ("episodes", "steps"))
+        lines.append(f"Evaluation of a run: {episodes} whole episodes, in {steps} steps.")
     for name, values in study["tuned"].items():
         listed = ", ".join(worded(value) for value in values)
         lines.append(f"{name}: of {listed}, for each line the one that was best on the validation split.")
@@ -92,14 +97,14 @@ def csv_rows(study: Mapping[str, Any]) -> Iterator[list[Any]]:
     tuned, names = list(study["tuned"]), []
     for kind, keys in _NUMBERS.items():
         names += [kind if key == "value" else key if kind == "mean" else f"{kind}_{key}" for key in keys]
-    yield [*study["axes"], "variant", *tuned, "n", "diverged", "metric", *names, "seconds"]
+    yield [*study["axes"], "variant", *tuned, "n", "diverged", "metric", *names, "seconds", *_COSTS]
     for line in study["lines"]:
         numbers = [(line[kind] or {}).get(key) for kind, keys in _NUMBERS.items() for key in keys]
         if _is_undefined(line):
             numbers[names.index("recovered")] = "undefined"
         place = [line["point"].get(axis) for axis in study["axes"]]
         place += [line["variant"], *(line["tuned"].get(name) for name in tuned)]
-        yield [*place, line["n"], line["diverged"], line["metric"], *numbers, line["seconds"]]
+        yield [*place, line["n"], line["diverged"], line["metric"], *numbers, line["seconds"], *_costs(line)]
 
 
 def _table(study: Mapping[str, Any], lines: Sequence[Line]) -> TextTable:
@@ -142,8 +147,28 @@ def _table(study: Mapping[str, Any], lines: Sequence[Line]) -> TextTable:
     columns["n"] = lambda line: str(line["n"])
     if any(line["contrast"] for line in lines):
         columns["recovered [95 %]"] = recovered
+    if any(line["updates"] for line in lines):
+        columns["updates"] = _updates
     columns["seconds"] = lambda line: "–" if line["seconds"] is None else f"{line['seconds']:,.1f}"
     return TextTable(list(columns), len(names), [[cell(line) for cell in columns.values()] for line in lines])
+
+
+def _costs(line: Line) -> list[float | None]:
+    """Return the values of the columns `_COSTS`."""
+    counts, evaluation = line["updates"].values(), line["evaluation"] or {}
+    ends = [min(counts), max(counts)] if counts else [None, None]
+    return [*ends, evaluation.get("episodes"), evaluation.get("steps")]
+
+
+def _updates(line: Line) -> str:
+    """Return the fewest and the most updates of an agent: `500`, `31 – 500`."""
+    return _ends(line["updates"].values())
+
+
+def _ends(counts: Collection[float]) -> str:
+    """Return the least and the most of some counts; once, if they are equal."""
+    ends = dict.fromkeys(f"{count:,.0f}" for count in (min(counts), max(counts))) if counts else ["–"]
+    return " – ".join(ends)
 
 
 def _is_share(lines: Sequence[Line]) -> bool:

@@ -224,10 +224,17 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "inference-every-finished-episode-counts",
-        "engine/inference/evaluation.py",
-        "new = (found.finished > before) & (counted < episodes)",
-        "new = found.finished > before",
+        "engine/inference/episode_table.py",
+        "new = (finished > self._before) & (self._counted < self._table.shape[1])",
+        "new = finished > self._before",
         "tests/engine/inference/test_episodes.py::test_returns_are_those_of_each_agents_own_reward",
+    ),
+    Fault(
+        "inference-one-episode-an-environment-by-default",
+        "engine/inference/episode_table.py",
+        "min(max(int(fitting), 1), self._table.shape[1])",
+        "1",
+        "tests/engine/inference/test_episodes.py::test_by_default_an_evaluation_plays_what_fits_into_some_steps",
     ),
     Fault(
         "inference-a-limit-takes-the-first-examples",

@@ -72,6 +72,7 @@ GIVEN: dict[str, list[Any]] = {
     **{f"schedule {kind}.scale": [0.9] for kind in ("steps", "cosine", "linear")},
     **{f"gradient{kind}.sites": [True, False] for kind in ("", *_WITH_SITES)},
     "evaluate.split": ["train", "test"],
+    "evaluate.episodes": [2],
     "evaluate.keep_best": ["loss", None],
     "evaluate.patience": [{"accuracy": 1, "loss": 1}, {"loss": 1}],
     "schedule steps.at": [[0.1, 0.2], [0.3]],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from typing import Any
 
 import pytest
@@ -96,6 +98,45 @@ def test_returns_are_those_of_each_agents_own_reward() -> None:
     with Simulation(sharing(Shares(3), reward={"reward": 1.0})) as simulation:
         found = simulation.evaluate()
         assert found.agents["left"] == found.agents["right"] == {"return": pytest.approx(left - 3)}
+
+
+def test_by_default_an_evaluation_plays_what_fits_into_some_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Simulation(sharing(Shares(3))) as simulation:
+        found = simulation.evaluate()
+        assert found.episodes is not None
+        count = 200 // 3  # by the mean length
+        assert (found.episodes.count, found.episodes.steps) == (3 * count, 4 * count)
+        assert found.agents["left"] == {"return": pytest.approx((3 + 6 + 10) / 3)}
+        returns = [each for each in (3.0, 6.0, 10.0) for _ in range(count)]
+        error = statistics.stdev(returns) / math.sqrt(len(returns))
+        assert found.episodes.errors["reward.left"] == pytest.approx(error)
+        monkeypatch.setattr(seams.ENOUGH_EPISODES, 100)
+        simulation.now = 4_100  # a quarter of these steps has room for more than is wanted
+        most = simulation.evaluate().episodes
+        assert most is not None
+        assert most.count == 34 * 3  # a hundred, the same number of each environment
+
+
+def test_evaluations_during_the_training_play_as_many_episodes_as_they_are_told() -> None:
+    for episodes, count in ((2, 2 * 5), (None, 5)):
+        how = {"period": 4, "episodes": episodes}
+        with Simulation(cart(evaluate=how, steps=4)) as simulation:
+            simulation.run()
+            found = simulation.evaluated
+            assert found is not None
+            assert found.episodes is not None
+            if episodes is None:
+                assert found.episodes.count > count
+                assert found == simulation.evaluate("validation")
+            else:
+                assert found.episodes.count == count
+    supervised = scenario_of(
+        {"a": {"observes": ["image"], "objective": CLASSIFY}}, evaluate=how | {"episodes": 1}
+    )
+    with pytest.raises(
+        ScenarioError, match=r"training\.evaluate\.episodes: has no effect here: no agent has a policy"
+    ):
+        Simulation(supervised)
 
 
 def refusal(simulation: Simulation, **how: Any) -> str:

@@ -1,0 +1,111 @@
+"""The first whole episodes of each environment of an evaluation, and how many of them are enough."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from antiphon.engine.metrics.episodes import EpisodeStatistics
+
+__all__ = ["ENOUGH", "EpisodeTable", "Episodes"]
+
+ENOUGH = 1000
+"""Episodes of all environments together that are counted by default, if the steps allow it: the standard error of their mean
+return is then a thirtieth of the deviation from one episode to the next."""
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Mean return and length of whole episodes.
+
+    Attributes:
+        count: The number of episodes.
+        length: Their mean length in steps.
+        returns: By reward, the mean sum of an episode's rewards, undiscounted.
+        actions: `greedy` or `sampled`.
+        steps: Steps that the evaluation took, in all environments at once.
+        errors: By reward, the standard error of the mean return over the episodes; empty for a single episode.
+    """
+
+    count: int
+    length: float
+    returns: dict[str, float]
+    actions: Literal["greedy", "sampled"]
+    steps: int
+    errors: dict[str, float]
+
+
+class EpisodeTable:
+    """Length and returns of the first whole episodes of each environment, the same number of each.
+
+    Args:
+        statistics: Of environments at their first step.
+        episodes: Episodes per environment; None: as many as fit into `steps` by the mean length of the environments' first
+            ones, at least one, and at most `ENOUGH` of all environments together.
+        steps: Steps that an evaluation takes about by default, if several episodes of each environment fit into them.
+
+    Attributes:
+        steps: Steps taken.
+    """
+
+    def __init__(self, statistics: EpisodeStatistics, episodes: int | None, steps: int) -> None:
+        self._statistics, self._episodes, self._budget = statistics, episodes, steps
+        self.steps = 0
+        self._before = statistics.finished.clone()
+        self._counted = torch.zeros_like(self._before)
+        most = -(-ENOUGH // len(self._counted)) if episodes is None else episodes
+        self._rewards = list(statistics.returns)
+        # in double precision, as a sum of many episodes loses digits
+        shape = 1 + len(self._rewards), most, len(self._counted)
+        self._table = torch.zeros(shape, dtype=torch.float64, device=self._counted.device)
+
+    @property
+    def missing(self) -> int:
+        """Environments that have not finished their episodes yet."""
+        return int((self._counted < (self._episodes or 1)).sum())
+
+    @property
+    def complete(self) -> bool:
+        """Whether all environments have finished their episodes."""
+        return self._episodes is not None and not self.missing
+
+    @property
+    def total(self) -> int:
+        """Episodes of all environments that are counted, as far as that is known."""
+        return (self._episodes or 1) * len(self._counted)
+
+    def add(self) -> int:
+        """Count the episodes that the newest step has finished, and return how many there are.
+
+        An environment's episodes beyond the number that is counted are left out.
+        """
+        self.steps += 1
+        finished = self._statistics.finished
+        new = (finished > self._before) & (self._counted < self._table.shape[1])
+        self._before = finished
+        if not bool(new.any()):
+            return 0
+        newest = torch.stack([self._statistics.lengths, *self._statistics.returns.values()])
+        self._table[:, self._counted[new], new.nonzero()[:, 0]] = newest[:, new].to(self._table)
+        self._counted = self._counted + new
+        if self._episodes is None and not self.missing:
+            fitting = self._budget / max(float(self._table[0, 0].mean()), 1.0)
+            self._episodes = min(max(int(fitting), 1), self._table.shape[1])
+        return int(new.sum())
+
+    def means(self, actions: Literal["greedy", "sampled"]) -> Episodes:
+        """Return the means over the episodes that are counted; the table is complete."""
+        assert self._episodes is not None
+        counted = self._table[:, : self._episodes].flatten(1)
+        count, (length, *returns) = counted.shape[1], counted.mean(1).tolist()
+        named = dict(zip(self._rewards, returns, strict=True))
+        errors: dict[str, float] = {}
+        if count > 1:
+            deviations: Tensor = counted[1:].std(1)
+            each = (deviations / math.sqrt(count)).tolist()
+            errors = dict(zip(self._rewards, each, strict=True))
+        return Episodes(count, length, named, actions, self.steps, errors)
