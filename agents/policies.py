@@ -310,6 +310,13 @@ class PolicyObjective(AnyObjective):
     needs_rewards: ClassVar[bool] = True
     refuses: ClassVar[frozenset[str]] = frozenset({"target", "read", "reduction"})
 
+    def means(self, score: Tensor, count: float) -> dict[str, float]:
+        """Return the mean over ticks of the returns that its windows learn from: discounted, and bootstrapped at their ends.
+
+        They are no returns of episodes, the metric `return`.
+        """
+        return {"value_target": float(score) / count}
+
     @property
     def has_values(self) -> bool:
         """Whether it learns values and uses them."""

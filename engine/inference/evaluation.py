@@ -27,13 +27,13 @@ from antiphon.engine.inference.rollout import (
     steps_needed,
     with_targets,
 )
-from antiphon.engine.metrics.episodes import REWARD
+from antiphon.engine.metrics.episodes import own_reward
 from antiphon.engine.metrics.progress import Progress
 from antiphon.engine.runs.signals import check_interrupted
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.errors import RunError, ScenarioError
 from antiphon.nets.random import seed_for
-from antiphon.scenarios.training import SPLITS, split_metric
+from antiphon.scenarios.training import RETURN, SPLITS, split_metric
 
 __all__ = [
     "FEWEST",
@@ -317,10 +317,8 @@ def _play(
     played = table.means("sampled" if sampled else "greedy")
     goals, agents = system.goals(), dict[str, dict[str, float]]()
     for name, goal in policies(system).items():
-        rewards = () if goal.rewards is None else goal.rewards.names
-        own = [reward for reward in rewards if reward.partition(".")[0] == REWARD]
-        # the only reward of the environment that it learns from is its own
-        agents[name] = {"return": played.returns[own[0] if len(own) == 1 else REWARD]}
+        own = own_reward(() if goal.rewards is None else goal.rewards.names)
+        agents[name] = {RETURN: played.returns[own]}
     agents |= {name: _means(score, goals[name]) for name, score in rollout.scores.items()}
     return agents, played
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["REWARD", "EpisodeStatistics"]
+__all__ = ["REWARD", "EpisodeStatistics", "own_reward"]
 
 REWARD = "reward"
 """The reward that all share; `reward.NAME` is that of one agent, if the environment has a reward for each."""
 _LENGTH = "length"
+
+
+def own_reward(names: Iterable[str]) -> str:
+    """Return the reward whose sum is the return of an agent that learns from these.
+
+    It is the only one that the environment gives a single agent, or else the one that all share.
+    """
+    of_env = [name for name in names if name.partition(".")[0] == REWARD]
+    return of_env[0] if len(of_env) == 1 else REWARD
 
 
 class EpisodeStatistics:
@@ -80,6 +89,17 @@ class EpisodeStatistics:
         self._newest = torch.where(ended, present, self._newest)
         self._present = present.masked_fill(ended, 0)
         self.finished = self.finished + ended
+
+    def mean(self, reward: str) -> float | None:
+        """Return the mean return of each environment's newest finished episode; of those in progress until one has finished.
+
+        None: no step has been taken.
+        """
+        row, there = 1 + self._rewards.index(reward), self.finished > 0
+        if bool(there.any()):
+            return float(self._newest[row, there].mean())
+        begun = self._present[0] > 0
+        return float(self._present[row, begun].mean()) if bool(begun.any()) else None
 
     def figures(self) -> dict[str, float]:
         """Return means over environments of their newest finished episodes; nothing before the first one.

@@ -27,11 +27,13 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, StepReport
 from antiphon.engine.inference.evaluation import FEWEST
 from antiphon.engine.metrics.description import graph_of
+from antiphon.engine.metrics.episodes import own_reward
 from antiphon.engine.metrics.newest import NewestFigures, Watched
 from antiphon.engine.metrics.report import AgentReport, injecting_members
 from antiphon.nets.memory import uncollected
 from antiphon.nets.trained_parameters import TrainedParameters
 from antiphon.scenarios import Scenario
+from antiphon.scenarios.training import RETURN
 from antiphon.telemetry.figures import Figure, HistogramRow, Kind, SampleRow
 
 if TYPE_CHECKING:
@@ -48,7 +50,9 @@ __all__ = [
     "live_graph",
     "log_figures",
     "of_channels",
+    "returns_of",
     "samples",
+    "training_means",
     "write_figures",
     "write_validation",
 ]
@@ -88,6 +92,8 @@ class Row(NamedTuple):
     samples: list[SampleRow]
     env: dict[str, float]
     """Metrics of the environment by name."""
+    returns: dict[str, float]
+    """Returns of policies by agent (`returns_of`)."""
 
     @classmethod
     def of(cls, computed: Computed, step: int, *, sampled: bool) -> Self:
@@ -106,7 +112,36 @@ class Row(NamedTuple):
                 newest.completed_histograms(drawn),
                 samples(computed.backend.system, computed.scenario) if sampled else [],
                 computed.world.figures(),
+                returns_of(computed),
             )
+
+
+def returns_of(computed: Computed) -> dict[str, float]:
+    """Return the mean undiscounted return in training by policy, of its own reward (`EpisodeStatistics.mean`)."""
+    episodes = computed.world.episodes
+    found: dict[str, float] = {}
+    for name, agent in computed.backend.stacked.base.agents.items():
+        if episodes is not None and agent.goal is not None and agent.goal.policy is not None:
+            rewards = () if agent.goal.rewards is None else agent.goal.rewards.names
+            if (mean := episodes.mean(own_reward(rewards))) is not None:
+                found[name] = mean
+    return found
+
+
+def training_means(simulation: BaseSimulation) -> dict[str, dict[str, float]]:
+    """Return loss and metrics in training by agent: since the newest log entry, or else of that entry; returns are the newest."""
+    means, returns = simulation.train_means.row() | simulation.train_means.means(), returns_of(simulation)
+    return _with_returns({**{name: {} for name in returns}, **means}, returns)
+
+
+def _with_returns(
+    means: Mapping[str, Mapping[str, float]], returns: Mapping[str, float]
+) -> dict[str, dict[str, float]]:
+    """Return means by agent with the returns of policies, of those that have any."""
+    return {
+        name: {**({RETURN: returns[name]} if name in returns else {}), **found}
+        for name, found in means.items()
+    }
 
 
 def keep_figures(computed: Computed, step: int, watched: Watched) -> None:
@@ -133,8 +168,9 @@ def write_figures(simulation: BaseSimulation, step: int, row: Row | None = None)
         row: As parts of the simulation have it; None: as the simulation itself has.
     """
     row = row or Row.of(simulation, step, sampled=simulation.row_steps.sampled(step))
+    means = _with_returns(simulation.train_means.row(), row.returns)
     env = [Figure("env", "", *figure) for figure in (_progress(simulation) | row.env).items()]
-    log_figures(simulation, step + 1, [*_means(simulation.train_means.row()), *row.figures, *env])
+    log_figures(simulation, step + 1, [*_means(means), *row.figures, *env])
     for recorder in simulation.recorders:
         if row.histograms:
             recorder.histograms(step + 1, row.histograms)
@@ -254,7 +290,7 @@ def channel_figures(twin: BaseSimulation) -> dict[str, dict[str, float]]:
 
 def live_graph(simulation: BaseSimulation) -> nx.MultiDiGraph[str]:
     """Return a simulation's graph with the newest metrics as attributes of its nodes and edges."""
-    scenario, scores = simulation.scenario, simulation.train_means.row() | simulation.train_means.means()
+    scenario, scores = simulation.scenario, training_means(simulation)
     graph = graph_of(scenario)
     edges = {channel.name: (channel.sender, channel.receiver, channel.key) for channel in scenario.channels}
     for row in simulation.newest.latest(figures(simulation, max(simulation.now - 1, 0), scores)):

@@ -167,6 +167,7 @@ class Part:
             [one for one in row.histograms if one[1] in own],
             [one for one in row.samples if one[0] in own],
             row.env,
+            row.returns,
         )
         sums = self.train_means.state_dict()
         self.train_means.end_row()
@@ -300,6 +301,7 @@ def merge_rows(rows: Iterable[PartRow], scenario: Scenario, channels: Sequence[s
         sorted((one for own in known for one in own.row.histograms), key=lambda one: channels.index(one[1])),
         sorted((one for own in known for one in own.row.samples), key=lambda one: sampled.index(one[0])),
         known[0].row.env,
+        {name: value for own in known for name, value in own.row.returns.items()},
     )
     return PartRow(row, {name: sums for own in known for name, sums in own.sums.items()})
 

@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from antiphon.engine.metrics.figures import training_means
 from antiphon.engine.metrics.progress import Progress
 from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop
 from antiphon.errors import ScenarioError
 from antiphon.problems import show_value
+from antiphon.scenarios.training import RETURN
+from antiphon.telemetry.figures import VALUE_TARGET
 
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation
@@ -92,7 +95,11 @@ def _parts(simulations: Sequence[BaseSimulation]) -> list[str]:
     """Return what progress displays of simulations that are stepped together, beside their step."""
     first = simulations[0]
     epoch = "" if first.epoch is None else f"epoch {first.epoch:.2f}"
-    parts = [epoch, _updates(first), *_means(training_scores(simulations))]
+    training = {
+        name: {f"training {metric}" if metric == RETURN else metric: value for metric, value in own.items()}
+        for name, own in training_scores(simulations).items()
+    }
+    parts = [epoch, _updates(first), *_means(training)]
     if (found := first.evaluated) is not None:
         scores = {name: found.agents[name] for name in found.readout if name in found.agents}
         parts += [f"{found.split} {mean}" for mean in _means(scores)]
@@ -121,18 +128,16 @@ def _means(scores: dict[str, dict[str, float]]) -> list[str]:
 def training_scores(simulations: Sequence[BaseSimulation]) -> dict[str, dict[str, float]]:
     """Return loss and metric on the training data by readout, since the newest log entry, or else of that entry.
 
-    They are means over the simulations, of readouts that all of them have. The metric of a policy is the return of the newest
-    episodes that have finished, as evaluations have it.
+    They are means over the simulations, of readouts that all of them have. A policy's `return` is that of finished episodes, as
+    evaluations have it; what its values are trained towards is left out.
     """
-    rows = [one.train_means.row() | one.train_means.means() for one in simulations]
+    rows = [training_means(one) for one in simulations]
     scores: dict[str, dict[str, float]] = {}
     for name in simulations[0].scenario.readouts:
         own = [row[name] for row in rows if name in row]
         if len(own) == len(rows):
-            scores[name] = {metric: sum(one[metric] for one in own) / len(own) for metric in own[0]}
-            if scores[name].pop("return", None) is not None:
-                figures = [one.world.figures() for one in simulations]
-                found = [one.get(f"episode_return.{name}", one.get("episode_return")) for one in figures]
-                if known := [value for value in found if value is not None]:
-                    scores[name]["return"] = sum(known) / len(known)
+            metrics = [
+                metric for metric in own[0] if metric != VALUE_TARGET and all(metric in one for one in own)
+            ]
+            scores[name] = {metric: sum(one[metric] for one in own) / len(own) for metric in metrics}
     return scores

@@ -167,8 +167,15 @@ _AGENT: dict[str, Explanation] = {
         "bits", "Its objective's loss in bits on training data since the previous log entry."
     ),
     "return": Explanation(
-        "return",
-        "Mean return that its policy learns from, over the ticks since the previous log entry.",
+        "training return",
+        "Mean undiscounted return of each environment's newest finished episode in training; of those in progress until one has "
+        "finished.",
+        "diverging",
+    ),
+    "value_target": Explanation(
+        "value target",
+        "Mean return that its policy learns from, over the ticks since the previous log entry: discounted, and beyond the end "
+        "of a window what its values predict.",
         "diverging",
     ),
     "policy_loss": Explanation(

@@ -19,7 +19,7 @@ from werkzeug.wrappers import Request, Response
 
 from antiphon.errors import RunError, in_one_line
 from antiphon.telemetry.channels.reading import Row, document_from, graph_from, messages_of, series_of
-from antiphon.telemetry.channels.series import Series, catalogue, cloud
+from antiphon.telemetry.channels.series import Series, catalogue, cloud, present_names, renamed
 from antiphon.telemetry.channels.tags import (
     GRAPH,
     PARTS,
@@ -184,7 +184,7 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         graph = question.graph()
         found = question.series(run=run)[run]
         tags = {tag: parsed(tag) for tag in sorted(found)}
-        figures = [what for what in tags.values() if isinstance(what, tuple)]
+        figures = present_names(what for what in tags.values() if isinstance(what, tuple))
         last = max((found[tag].max_step for tag, what in tags.items() if isinstance(what, tuple)), default=0)
         every = graph["every"]
         # at the first step, every so many, and the last
@@ -225,7 +225,11 @@ def _metric(question: _Question) -> _Answer:
         return series_of(question.rows(run, figure_tag(family, metric)))
 
     verdicts = (kind, metric) == VERDICTS
-    series = verdict_series(partial(read, "channel"), question.graph()) if verdicts else read(kind, metric)
+    series = (
+        verdict_series(partial(read, "channel"), question.graph())
+        if verdicts
+        else renamed(read, kind, metric)
+    )
     if series is None:
         raise NotFound(f"{_short(run)}: no {kind} metric {_short(metric)}")
     if "after" in question.args:

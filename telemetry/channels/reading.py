@@ -14,7 +14,7 @@ from tensorboard.util import tensor_util  # type: ignore[import-untyped]
 
 from antiphon.errors import RunError
 from antiphon.files import fitting
-from antiphon.telemetry.channels.series import Messages, RunData, Series
+from antiphon.telemetry.channels.series import Messages, RunData, Series, present_names, renamed
 from antiphon.telemetry.channels.tags import FORMAT, GRAPH, PARTS, PLUGIN, TIMELINE, parsed
 from antiphon.telemetry.channels.verdict_series import with_verdicts
 from antiphon.telemetry.event_file import event_files, read_events
@@ -48,14 +48,19 @@ def read_run(folder: Path) -> RunData:
                 f"{folder}: no data for the Channels tab; pass a run that this version has written"
             )
         graph = graph_from(str(folder), tags[GRAPH])
-        figures: dict[tuple[str, str], Series] = {}
+        written: dict[tuple[str, str], Series] = {}
         messages: dict[int, Messages] = {}
         for tag in sorted(tags):
             what = parsed(tag)
             if isinstance(what, tuple) and (series := series_of(tags[tag])) is not None:
-                figures[what] = series
+                written[what] = series
             elif isinstance(what, int) and (samples := messages_of(tags[tag])) is not None:
                 messages[what] = samples
+        figures = {
+            what: series
+            for what in present_names(written)
+            if (series := renamed(lambda *key: written.get(key), *what)) is not None
+        }
         return RunData(
             name=folder.resolve().name,
             graph=graph,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, get_args
 
@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from antiphon.telemetry.channels.explanations import verdicts_document
 from antiphon.telemetry.channels.tags import VERDICTS, Family
+from antiphon.telemetry.figures import VALUE_TARGET
 
-__all__ = ["Cloud", "Messages", "RunData", "Series", "catalogue", "cloud"]
+__all__ = ["Cloud", "Messages", "RunData", "Series", "catalogue", "cloud", "present_names", "renamed"]
 
+_RETURN = "return"
 Steps = NDArray[np.int64]
 Values = NDArray[np.float32]
 
@@ -38,6 +40,42 @@ class Series(NamedTuple):
         """Pack for the browser, little endian: rows and items (uint32), steps (float64), values (float32)."""
         rows, items = self.values.shape
         return struct.pack("<II", rows, items) + self.steps.astype("<f8").tobytes() + _floats(self.values)
+
+    def before(self, step: float) -> Series | None:
+        """Return the rows before a step; None: there are none."""
+        rows = int(np.searchsorted(self.steps, step))
+        return Series(self.steps[:rows], self.values[:rows]) if rows else None
+
+
+def present_names(written: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return metrics by family under their present names (`renamed`)."""
+    found = list(written)
+    targets = "agent", VALUE_TARGET
+    old = targets not in found
+    return [targets if old and what == ("agent", _RETURN) else what for what in found]
+
+
+def renamed(read: Callable[[str, str], Series | None], family: str, metric: str) -> Series | None:
+    """Read a metric under its present name: `return` of agents was their `value_target` in earlier versions.
+
+    A run that an earlier version began has such rows before the first `value_target`.
+
+    Args:
+        read: Returns a metric as it was written; None: it was not.
+        family: The metric's.
+        metric: Its present name.
+    """
+    if family != "agent" or metric not in (_RETURN, VALUE_TARGET):
+        return read(family, metric)
+    targets, returns = read(family, VALUE_TARGET), read(family, _RETURN)
+    if returns is None:
+        return targets if metric == VALUE_TARGET else None
+    earlier = returns.before(np.inf if targets is None else targets.steps[0])
+    if metric == VALUE_TARGET:
+        parts = [part for part in (earlier, targets) if part is not None]
+        return Series(*(np.concatenate(columns) for columns in zip(*parts, strict=True))) if parts else None
+    rows = 0 if earlier is None else len(earlier.steps)
+    return Series(returns.steps[rows:], returns.values[rows:]) if rows < len(returns.steps) else None
 
 
 class Messages(NamedTuple):

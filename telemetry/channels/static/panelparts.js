@@ -15,8 +15,8 @@ const PANEL_GROUPS = {
   ],
   agent: [
     ["Objective", ["loss", "accuracy", "error", "bits", "return"]],
-    ["Policy", ["policy_loss", "value_loss", "explained_variance", "entropy", "approx_kl", "clip_fraction"]],
-    ["Learning", ["updates", "gradient_norm", "parameter_norm", "silenced"]],
+    ["Policy", ["value_target", "policy_loss", "value_loss", "explained_variance", "entropy", "approx_kl", "clip_fraction"]],
+    ["Learning", ["updates", "learning_rate", "gradient_norm", "parameter_norm", "silenced"]],
   ],
 };
 const PANEL_ROWS = 64;

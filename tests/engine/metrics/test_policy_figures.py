@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from antiphon import Simulation
 from antiphon.scenarios import Scenario
+from antiphon.telemetry.channels.explanations import EXPLANATIONS
+from antiphon.telemetry.channels.series import Series, present_names, renamed
 from antiphon.telemetry.history import History
 from tests.engine.scenes import scenario_of
 
@@ -65,3 +68,54 @@ def test_a_resumed_run_has_the_same_rows(tmp_path: Path) -> None:
             expected = rows(simulation, 7)
             assert rows(loaded, 7) == expected == rows(fork, 7)
     assert {metric for step, metric, _ in expected if step == 6} >= OF_PPO
+
+
+@pytest.mark.parametrize("kind", ["ppo", "reinforce"])
+@pytest.mark.parametrize("settings", [{}, {"backend": "reference"}], ids=["cohort", "reference"])
+def test_the_return_in_the_log_is_that_of_episodes_and_the_values_target_is_another_metric(
+    kind: str, settings: dict[str, Any]
+) -> None:
+    """Rewards are 1 a step for at most 5 steps: no return is more, and of running episodes it is the step."""
+    history = History()
+    with Simulation(poles(kind, every=4, discount=1.0), **settings) as simulation:
+        simulation.recorders.append(history)
+        simulation.run()
+    returns, targets = (
+        dict(zip(*history.of("motor", name), strict=True)) for name in ("return", "value_target")
+    )
+    first = {4: 4.0} if kind == "ppo" else {}  # reinforce learns from an episode that has ended
+    assert returns == {**first, 8: 5.0, 12: 5.0}
+    assert dict(zip(*history.of("", "episode_return"), strict=True)) == {8: 5.0, 12: 5.0}
+    assert targets.keys() == returns.keys()
+    assert not targets.items() & returns.items()
+
+
+def test_of_earlier_versions_the_return_in_the_log_is_the_values_target(tmp_path: Path) -> None:
+    table = tmp_path / "metrics.csv"
+    old = "4,agent,motor,return,1.5\n4,env,,episode_return,3.0\n4,agent,motor,validation_return,9.0\n"
+    new = "8,agent,motor,return,20.0\n8,agent,motor,value_target,2.5\n"
+    table.write_text("step,kind,name,metric,value\n" + old + new)
+    history = History.read(table)
+    steps, values = history.of("motor", "value_target")
+    assert (steps.tolist(), values.tolist()) == ([4, 8], [1.5, 2.5])
+    assert history.of("motor", "return")[1].tolist() == [20.0]
+    assert history.of("motor", "validation_return")[1].tolist() == [9.0]
+
+
+def test_the_tab_tells_them_apart_too() -> None:
+    def series(**rows: float) -> Series:
+        return Series(
+            np.array([*map(int, (step[1:] for step in rows))]),
+            np.array([[v] for v in rows.values()], np.float32),
+        )
+
+    old = {("agent", "return"): series(s4=1.5)}
+    both = {("agent", "return"): series(s4=1.5, s8=20.0), ("agent", "value_target"): series(s8=2.5)}
+    for written, returns, targets in ((old, None, [1.5]), (both, [20.0], [1.5, 2.5])):
+        assert ("agent", "value_target") in present_names(written)
+        assert (("agent", "return") in present_names(written)) == (returns is not None)
+        for metric, values in (("return", returns), ("value_target", targets)):
+            found = renamed(lambda *key, written=written: written.get(key), "agent", metric)
+            assert (None if found is None else found.values[:, 0].tolist()) == values
+    assert EXPLANATIONS["agent"]["return"].title == "training return"
+    assert EXPLANATIONS["agent"]["validation_return"].title == "validation return"

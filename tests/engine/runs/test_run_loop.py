@@ -117,7 +117,7 @@ def test_the_progress_bar_follows_the_steps_and_is_removed(monkeypatch: pytest.M
 
 
 def test_the_return_on_the_way_is_that_of_finished_episodes(tmp_path: Path) -> None:
-    """As evaluations have it: not that of windows, with rewards weighed and discounted."""
+    """As evaluations have it: not that of windows, with rewards weighed and discounted. Of running ones until one has finished."""
     lines: dict[int, dict[str, float]] = {}
 
     class Scores(Observer):
@@ -128,5 +128,6 @@ def test_the_return_on_the_way_is_that_of_finished_episodes(tmp_path: Path) -> N
     values = {"batch": 4, "width": 4, "unroll": 4}
     begin(Request(template=load("cartpole-team"), steps=60, values=values), tmp_path / "run").train(Scores())
     assert "loss" in lines[4]
-    assert "return" not in lines[4]  # no pole has fallen
+    assert lines[4]["return"] == 4  # no pole has fallen, after a reward of 1 a step
+    assert "value_target" not in lines[4]
     assert lines[60]["return"] > 5
