@@ -249,6 +249,10 @@ class LoaderStream(SeededEnv):
         if rest.rows:
             yield self._signals(rest)
 
+    def close_extras(self, **kwargs: Any) -> None:
+        """Stop the loader's processes: no reference to its iterator is left."""
+        self._batches, self._loader = None, ()
+
     def _open(self) -> None:
         rest = self._rest
         while rest.rows < self.num_envs:

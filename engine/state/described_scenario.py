@@ -94,7 +94,7 @@ def _parts_of(value: Any) -> Iterable[Any]:
         return [
             part
             for field, own in named
-            if own or not field.metadata.get("added")
+            if not field.metadata.get("added") or own
             for part in (field.name, own)
         ]
     if isinstance(value, FunctionType):

@@ -497,7 +497,7 @@ ACTING |= {
         sample={"kind": "gaussian", "noise": 0.4},
         tells=True,
     ),
-    "mortal, normalised": normalised(mortals(PPO, sender={"objective": PPO}, tells=True)),
+    "mortal, normalised": normalised(mortals(PPO, tells=True)),
     "mortal, local policy": mortals(
         {"kind": "a2c"}, 2, gradient={"kind": "local_policy", "context": ["label"]}
     ),

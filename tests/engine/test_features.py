@@ -45,6 +45,7 @@ USERS: dict[str, Document] = {
     "features.participation": ring(2, agent={"learn": 0.5}),
     "features.sweep": ring(2, sweep=True),
     "features.ties": {**ring(2), **TIED},
+    "features.normalisation": ring(2, agent={"observes": {"x": {"normalise": True}}}),
     "native.networks": ring(4),
     "policies.actions": pairs(A2C),
     "policies.critics": with_critics("x"),

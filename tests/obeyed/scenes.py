@@ -45,6 +45,10 @@ SCENES: dict[str, Document] = {
     "told": _digits(
         {"size": 3, "gradient": _TOLD, "link": {"delay": [1, 1]}}, training={**_TRAINING, "steps": 6}
     ),
+    "several ticks": _digits(
+        {"size": 3, "gradient": _TOLD},
+        hand={"clock": {"unroll": 2}, "objective": {**_HAND["objective"], "reduction": "batchmean"}},
+    ),
     "attention": _digits(
         {"size": 4, "key": "first", "gradient": _TOLD},
         {"size": 4, "key": "second", "gradient": _TOLD},

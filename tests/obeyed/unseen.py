@@ -27,6 +27,7 @@ SOMETIMES = {
     },
     "gradient.sites": _SITES,
     "schedule cosine.scale": "an agent that has no update in so few steps has no rate either",
+    "objective.reduction": "a window of one tick without missing targets has as many targets as rows",
     "objective.reward": "a small game has no reward in so few steps",
     "objective.kind": "coding and classification of one class have one loss, and other metrics",
 }
