@@ -12,7 +12,7 @@ Pure functions of numbers, without torch.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -42,7 +42,6 @@ Values: TypeAlias = NDArray[np.floating[Any]]
 
 MEASURES: tuple[Measure, ...] = ("value", "ablation")
 """Metrics that measure a channel's worth, each with an interval (`bounds`); the first that was measured is used."""
-_OPTIONS: dict[Measure, tuple[str, ...]] = {"value": ("--value",), "ablation": ("--ablate", "zero")}
 _STALE = 4
 """Ticks of the sender after which a message is stale,"""
 _LATER = 2
@@ -215,10 +214,9 @@ def worths_in_words(verdicts: Iterable[Verdict | None]) -> str:
     return in_words({verdict: found.count(verdict) for verdict in FLAGS["value"]}, len(found))
 
 
-def measuring_command(path: str, measures: Sequence[Measure] = ("value",)) -> str:
-    """Return the command that measures the worth of a run's channels."""
-    options = [word for measure in measures for word in _OPTIONS[measure]]
-    return shlex.join(["antiphon", "evaluate", path, *options])
+def measuring_command(path: str) -> str:
+    """Return the command that measures the worth of a run's channels, by value: agents that act have no ablation."""
+    return shlex.join(["antiphon", "evaluate", path, "--value"])
 
 
 # --- cautions ----------------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.inference.evaluation import first_lines
 from antiphon.engine.inference.rollout import rewired
 from antiphon.engine.metrics.figures import log_figures
+from antiphon.engine.metrics.progress import Progress
 from antiphon.engine.probes.signal_alignment import signal_alignment, signal_rows
 from antiphon.engine.probes.truth import (
     DifferentiableRollout,
@@ -187,6 +188,7 @@ def value(
         simulation.fork(stacked=False) as start,
         simulation.fork(stacked=False) as fork,
         simulation.fork(stacked=False) as bench,
+        Progress("measuring", repeats * len(rows)) as progress,
     ):
         assert isinstance(start.backend, StackedBackend)
         start.backend.freeze()
@@ -201,6 +203,7 @@ def value(
                 break
             for row in rows:
                 row.measure(forks, state, synthetic)
+                progress.advance()
             for _ in range(horizon):
                 start._advance()
     values = tuple(row.result() for row in rows)

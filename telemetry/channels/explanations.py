@@ -256,7 +256,7 @@ def verdicts_document(logged: Collection[str], path: str) -> dict[str, Any]:
     """Return the verdicts that a run's metrics allow as plain data, for the strip above the graph.
 
     `measures`: the measures of worth, first choice first, each with its `metric`, `title`, the metrics of its interval's
-    `bounds` and whether it was `measured`; `by`: the command that measures them (may be empty). `words`: for each verdict its
+    `bounds` and whether it was `measured`; `by`: the command that measures the first one (may be empty). `words`: for each verdict its
     `name`, the word `counted` after a number, its description `says`, and its `flags`: a bit per measure, or under "" where
     it needs no measure.
 
@@ -284,4 +284,4 @@ def verdicts_document(logged: Collection[str], path: str) -> dict[str, Any]:
         for name, definition in VERDICTS.items()
         if name not in _NEEDS or _NEEDS[name] in logged
     ]
-    return {"measures": measures, "words": words, "by": measuring_command(path, MEASURES) if path else ""}
+    return {"measures": measures, "words": words, "by": measuring_command(path) if path else ""}

@@ -172,7 +172,7 @@ def test_the_list_has_intervals_and_chance_does_not_come_first(opened: Opened) -
 def test_without_either_it_says_how_to_measure(opened: Opened) -> None:
     tab = opened(data({10: LOGGED}))
     assert tab.part("metric").input_value() == "message_energy"
-    command = "antiphon evaluate 'runs/my run' --value --ablate zero"
+    command = "antiphon evaluate 'runs/my run' --value"
     assert strip(tab) == f"value not measured: {command} 1 of 9 stale 2 silent"
 
 

@@ -136,7 +136,7 @@ def test_in_words() -> None:
 
 def test_the_command_is_quoted() -> None:
     assert measuring_command("runs/a") == "antiphon evaluate runs/a --value"
-    assert measuring_command("my runs/a", ["ablation"]) == "antiphon evaluate 'my runs/a' --ablate zero"
+    assert measuring_command("my runs/a") == "antiphon evaluate 'my runs/a' --value"
 
 
 @pytest.mark.parametrize(("cosine", "parameters"), [(0.85, -0.3), (0.5, 0.2), (0.9, 0.44)])

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from antiphon import Scenario, Simulation
+from antiphon.engine.metrics import progress
 from antiphon.errors import ScenarioError
 from antiphon.spec import plain
 from tests.engine.numbers import unchanged
@@ -30,6 +31,18 @@ def wide(coupling: str, **settings: Any) -> Simulation:
 
 def measured(simulation: Simulation, **settings: Any) -> Any:
     return simulation.value(**{"horizon": 6, "repeats": 3, **settings})
+
+
+def test_its_progress_has_the_time_that_is_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ANTIPHON_PROGRESS", "1")
+    monkeypatch.setattr(progress, "_BAR_AFTER", 0.0)
+    monkeypatch.setattr(progress, "_LINE_AFTER", 0.0)
+    chain("locked").value(["c->d"], horizon=2, repeats=2)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("measuring")]
+    assert lines[0].startswith("measuring 1/4 · ")  # all channels and one, twice
+    assert lines[0].endswith(" left")
 
 
 def test_a_locked_chain_is_worth_what_backpropagation_is() -> None:
