@@ -53,7 +53,9 @@ class FinalValues:
             if tick is None or not tick.outcomes or tick.outcomes[-1].step != step:
                 continue
             rows = self._truncated(agent, tick.outcomes[-1], final)
-            value = self._value(agent, step, final, made)  # of all rows: to ask whether any is needed would wait for a GPU
+            value = self._value(
+                agent, step, final, made
+            )  # of all rows: to ask whether any is needed would wait for a GPU
             if value is None:
                 continue
             if tick.final_value is not None:  # the tick's own episode has ended first

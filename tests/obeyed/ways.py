@@ -32,7 +32,7 @@ _DOCUMENTS = (
     "antiphon/timeline",
 )
 """Tags that repeat the scenario itself."""
-_TIMES = ("seconds", "time", "steps/s", "per second", "memory", "run_dir")
+_TIMES = ("seconds", "time", "steps/s", "per_second", "memory", "run_dir")
 """Words in the names of what depends on the machine or the folder."""
 
 
