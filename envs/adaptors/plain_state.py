@@ -10,12 +10,13 @@ import logging
 import math
 import random
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from copy import copy, deepcopy
 from enum import Enum
-from functools import partial
+from functools import WRAPPER_ASSIGNMENTS, partial
 from pathlib import Path
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import gymnasium
@@ -46,15 +47,17 @@ class Capture:
     """Values as trees of plain data and tensors; an object that is met again is only its number.
 
     Args:
-        references: Objects that attributes may hold, and that are not part of the state.
+        references: Objects that attributes may hold, and that are not part of the state. What is restored holds the
+            object of the same number.
+        others: Such objects for which there is none.
 
     Attributes:
         relied: What must stand in a place when it is restored, by place.
     """
 
-    def __init__(self, references: Sequence[Any]) -> None:
+    def __init__(self, references: Sequence[Any], others: Sequence[Any] = ()) -> None:
         self.relied: dict[str, str] = {}
-        self._references = [one for one in references if one is not None]
+        self._references, self._others = references, others
         self._numbers: dict[int, int] = {}
         self._kept: list[Any] = []  # so that no other object gets its address
         self._views: dict[int, list[Any]] = {}
@@ -90,8 +93,13 @@ class Capture:
             return {"number": value.item(), "dtype": str(value.dtype)}
         if isinstance(value, Enum):
             return self._relying({"enum": self.tree(value.value, place)}, value, place)
-        if _is_fixed(value) or any(value is one for one in self._references):
+        if any(value is other for other in self._others):
+            return {"fixed": None}
+        if _is_fixed(value):
             return self._relying({"fixed": None}, value, place)
+        for number, reference in enumerate(self._references):
+            if value is reference:
+                return {"reference": number}
         if id(value) in self._numbers:
             return {"same": self._numbers[id(value)]}
         self._numbers[id(value)] = len(self._numbers)
@@ -141,8 +149,8 @@ class Capture:
                 TypeError, ValueError
             ):  # a type of numbers, or an order of bytes, that torch has not
                 order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
-                copy = torch.from_numpy(np.array(value, order="C"))
-                return {"array": copy, "dtype": str(value.dtype), "order": order}
+                whole = torch.from_numpy(np.array(value, order="C"))
+                return {"array": whole, "dtype": str(value.dtype), "order": order}
         return None
 
     def _generator(self, value: Any, place: str) -> dict[str, Any] | None:
@@ -183,9 +191,17 @@ class Capture:
 
 
 class Restore:
-    """Values from trees, in the place of those of an object of the same make."""
+    """Values from trees, in the place of those of an object of the same make.
 
-    def __init__(self) -> None:
+    Args:
+        references: What stands for the objects that `Capture` was given as such.
+        apart: Whether functions, with all that they hold, are made anew: `deepcopy` leaves them as they are, so that a copy
+            shares their state.
+    """
+
+    def __init__(self, references: Sequence[Any], *, apart: bool = False) -> None:
+        self._references, self._apart = references, apart
+        self._inside = False  # of a function that is made anew
         self._made: list[Any] = []
         self._used: set[int] = set()
         self._kept: list[Any] = []  # so that no other object gets its address
@@ -211,9 +227,13 @@ class Restore:
             return np.dtype(tree["dtype"]).type(tree["number"])
         if "fixed" in tree:
             return present
+        if "reference" in tree:
+            return self._references[tree["reference"]]
         if "enum" in tree:
             _require(isinstance(present, Enum), place)
             return type(present)(self.value(tree["enum"], None, place))
+        if self._inside and present is not None and ("object" in tree or "leaf" in tree):
+            present = deepcopy(present) if "leaf" in tree else copy(present)
         if id(present) in self._used:  # two objects now are one in the object that is restored
             present = None
         self._used.add(id(present))
@@ -227,7 +247,7 @@ class Restore:
     def _value(self, tree: Mapping[str, Any], present: Any, place: str) -> Any:
         for kind, cls in _CONTAINERS.items():
             if kind in tree:
-                return _unless_equal(cls(self._items(tree[kind], present, place)), present)
+                return self._chosen(cls(self._items(tree[kind], present, place)), present, _equal_items)
         if "deque" in tree:
             return deque(self._items(tree["deque"], present, place), tree["length"])
         if "mapping" in tree:
@@ -236,7 +256,7 @@ class Restore:
             return tree["tensor"].clone()
         if "array" in tree:
             found = np.array(tree["array"].numpy(force=True), tree["dtype"], order=tree["order"])
-            return present if _equal_arrays(found, present) else found
+            return self._chosen(found, present, _equal_arrays)
         for part in (self._generator, self._holder):
             if (restored := part(tree, present, place)) is not None:
                 return restored
@@ -259,24 +279,32 @@ class Restore:
         for key_tree, item in tree["pairs"]:
             key = self.value(key_tree, None, place)
             made[key] = self.value(item, there.get(key), f"{place}[{key!r}]")
-        return _unless_equal(made, present)
+        return self._chosen(made, present, _equal_items)
+
+    def _chosen(self, found: Any, present: Any, equal: Callable[[Any, Any], bool]) -> Any:
+        """Return what is present where it is equal, so that who else holds it goes on to."""
+        return present if not self._inside and equal(found, present) else found
 
     def _generator(self, tree: Mapping[str, Any], present: Any, place: str) -> Any:
         """Return a generator or space with its state: the present one, or a new one."""
         if "generator" in tree:
             state = self.value(tree["generator"], None, place)
             kind = getattr(np.random, state["bit_generator"])
-            if not isinstance(present, np.random.Generator) or type(present.bit_generator) is not kind:
+            fits = isinstance(present, np.random.Generator) and type(present.bit_generator) is kind
+            if self._inside or not fits:
                 present = np.random.Generator(kind())
             present.bit_generator.state = state
         elif "random_state" in tree:
-            present = present if isinstance(present, np.random.RandomState) else np.random.RandomState()
+            fits = not self._inside and isinstance(present, np.random.RandomState)
+            present = present if fits else np.random.RandomState()
             present.set_state(self.value(tree["random_state"], None, place))
         elif "python_random" in tree:
-            present = present if type(present) is random.Random else random.Random()
+            fits = not self._inside and type(present) is random.Random
+            present = present if fits else random.Random()
             present.setstate(self.value(tree["python_random"], None, place))
         elif "torch_generator" in tree:
-            present = present if isinstance(present, torch.Generator) else torch.Generator()
+            fits = not self._inside and isinstance(present, torch.Generator)
+            present = present if fits else torch.Generator()
             present.set_state(tree["torch_generator"].cpu())
         elif "space" in tree:
             _require(isinstance(present, Space), place)
@@ -297,7 +325,10 @@ class Restore:
             present.data.copy_(tree["leaf"])
         elif "method" in tree:
             _require(isinstance(present, MethodType | BuiltinFunctionType), place)
+            before_this = self._inside
+            self._inside = before_this or (self._apart and isinstance(present, BuiltinFunctionType))
             owner = self.value(tree["method"], present.__self__, f"{place}.__self__")
+            self._inside = before_this
             return present if owner is present.__self__ else getattr(owner, present.__name__)
         elif "partial" in tree:
             _require(type(present) is partial, place)
@@ -308,7 +339,7 @@ class Restore:
             return partial(function, *args, **keywords)
         elif "function" in tree:
             _require(isinstance(present, FunctionType), place)
-            self._function(tree["function"], present, place)
+            return self._function(tree["function"], present, place)
         elif "object" in tree:
             if tree.get("statistics") and type(present) is not RunningMeanStd:
                 present = RunningMeanStd()  # type: ignore[no-untyped-call]
@@ -325,7 +356,8 @@ class Restore:
             return None
         return present
 
-    def _function(self, trees: Sequence[Any], present: FunctionType, place: str) -> None:
+    def _function(self, trees: Sequence[Any], present: FunctionType, place: str) -> FunctionType:
+        before_this, self._inside = self._inside, self._inside or self._apart
         cells = _filled(present)
         _require(len(cells) == len(trees) - 3, place)
         there = [
@@ -338,11 +370,24 @@ class Restore:
             self.value(tree, one, f"{place}.{n}")
             for n, (tree, one) in enumerate(zip(trees, there, strict=True))
         ]
-        for cell, value, before in zip(cells, values[:-3], there[:-3], strict=True):
-            if value is not before:
-                cell.cell_contents = value
+        if self._inside:
+            contents = dict(zip(map(id, cells), map(CellType, values), strict=False))
+            closure = tuple(contents.get(id(cell), cell) for cell in present.__closure__ or ())
+            made = FunctionType(present.__code__, present.__globals__, present.__name__, None, closure)
+            for cell in closure:
+                if cell in contents.values() and cell.cell_contents is present:  # it calls itself
+                    cell.cell_contents = made
+            for name in WRAPPER_ASSIGNMENTS:
+                setattr(made, name, getattr(present, name))
+            present = made
+        else:
+            for cell, value, before in zip(cells, values[:-3], there[:-3], strict=True):
+                if value is not before:
+                    cell.cell_contents = value
         present.__defaults__, present.__kwdefaults__, attributes = values[-3:]
         vars(present).update(attributes)
+        self._inside = before_this
+        return present
 
 
 def equal_trees(one: Any, other: Any) -> bool:
@@ -430,15 +475,13 @@ def _equal_arrays(found: Any, present: Any) -> bool:
     )
 
 
-def _unless_equal(found: Any, present: Any) -> Any:
-    """Return the present container if it has the same contents in the same order, else the other."""
+def _equal_items(found: Any, present: Any) -> bool:
+    """Whether a container has the same contents as the other in the same order."""
     if type(found) is not type(present) or len(found) != len(present):
-        return found
+        return False
     if isinstance(found, Mapping):
-        same = list(found) == list(present) and all(_same(found[key], present[key]) for key in found)
-    else:
-        same = all(map(_same, found, present))
-    return present if same else found
+        return list(found) == list(present) and all(_same(found[key], present[key]) for key in found)
+    return all(map(_same, found, present))
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -62,7 +62,8 @@ class Layers:
         self._base = getattr(env, "unwrapped", env)
         chain = list(_chain(env))
         self.wrappers = [one for one in chain if one is not self._base and not isinstance(one, _WATCHING)]
-        self._references = [*chain, *_sub_environments(self._base)]
+        self._references = [*self.wrappers, self._base]
+        self._others = [*(one for one in chain if isinstance(one, _WATCHING)), *_sub_environments(self._base)]
         self._relied: dict[str, str] | None = None
 
     @property
@@ -122,7 +123,7 @@ class Layers:
 
     def _captured(self) -> tuple[list[dict[str, Any]], dict[str, str]]:
         """Return the trees of the environment's random numbers and of each wrapper, and what they rely on."""
-        capture = Capture(self._references)
+        capture = Capture(self._references, self._others)
         found = [{name: capture.tree(one, name) for name, one in _random_numbers(self._base).items()}]
         for wrapper in self.wrappers:
             trees: dict[str, Any] = {}
@@ -142,7 +143,7 @@ class Layers:
             RunError: It is of other wrappers.
         """
         self._check_names([saved["name"] for saved in state[1:]])
-        restore = Restore()
+        restore = Restore(self._references)
         held = _random_numbers(self._base)
         for name, tree in state[0]["state"].items():
             value = restore.value(tree, held.get(name), name)
@@ -158,8 +159,13 @@ class Layers:
 
     def carried(self) -> list[Any]:
         """Return name and state of each wrapper, the outermost first, without the attributes that are no data."""
-        capture = Capture([*self._references, *_random_numbers(self._base).values()])
+        capture = Capture([*self._references, *self._generators()], self._others)
         return [self._carried(wrapper, capture) for wrapper in self.wrappers]
+
+    def _generators(self) -> list[Any]:
+        """Return the environment's generator and spaces; None for what it lacks."""
+        held = _random_numbers(self._base)
+        return [held.get(name) for name in _OF_BASE]
 
     def _carried(self, wrapper: Any, capture: Capture) -> dict[str, Any]:
         name = type(wrapper).__name__
@@ -189,7 +195,7 @@ class Layers:
             RunError: It is of other wrappers.
         """
         self._check_names([saved["name"] for saved in state])
-        restore = Restore()
+        restore = Restore([*self._references, *self._generators()], apart=True)
         for wrapper, saved in zip(self.wrappers, state, strict=True):
             if "own" in saved:
                 wrapper.load_state_dict(deepcopy(saved["own"]))

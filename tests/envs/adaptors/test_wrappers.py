@@ -126,6 +126,7 @@ class Everything(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.unwrapped._np_random = np.random.default_rng(5)
         self.stale = self.np_random  # a reset with a seed makes another one
         self.drawn = self.stale.normal  # a method of an object with a state
+        self.drawn_too = np.random.default_rng(7).normal
         self.seen: Any = defaultdict(list)
         self.pair = self.alias = np.zeros(2)  # one array, by two names
         self.noise, self.statistics = Noise(), RunningMeanStd(shape=(2,))
@@ -139,6 +140,7 @@ class Everything(gymnasium.Wrapper[Any, Any, Any, Any]):
             offsets = offsets + 0.01
             return obs + offsets
 
+        self.shifted = lambda obs: obs + self.count
         self.moved, self.scaled = moved, partial(np.multiply, np.float32(1.5))
 
     def reset(self, **settings: Any) -> Any:
@@ -161,8 +163,15 @@ class Everything(gymnasium.Wrapper[Any, Any, Any, Any]):
         with torch.no_grad():
             self.layer.bias += 0.1
             more = self.layer.bias.numpy() + self.late["statistics"].mean + self.alias
-        obs = self.moved(self.scaled(obs)) + self.noise.step() + more + len(self.seen["low"])
-        obs = obs + self.python.random() + self.old.normal() + self.drawn() + self.np_random.normal()
+        obs = self.moved(self.scaled(self.shifted(obs))) + self.noise.step() + more + len(self.seen["low"])
+        obs = (
+            obs
+            + self.python.random()
+            + self.old.normal()
+            + self.drawn()
+            + self.drawn_too()
+            + self.np_random.normal()
+        )
         obs = obs + (self.mood is Mood.HIGH) * np.mean(self.queue) + self.statistics.var
         return np.asarray(obs, np.float32)
 
@@ -375,6 +384,7 @@ RUNS = {
     "single": lambda: SyncVectorEnv([lambda: NormalizeObservation(NormalizeReward(Walk()))] * 4),
     "vector": lambda: of_vector.NormalizeReward(of_vector.NormalizeObservation(Walks())),
     "own": lambda: {"id": "everything"},
+    "object": lambda: SyncVectorEnv([lambda: Everything(Walk())] * 4),
 }
 
 
@@ -515,8 +525,14 @@ def test_policies_and_files_are_refused_where_the_statistics_are_missing(tmp_pat
         run.run(steps=10, progress=False)
         with pytest.raises(ScenarioError, match="the wrapper NormalizeObservation has statistics"):
             run.policy()
+
+
+@pytest.mark.long  # an export compiles
+def test_policies_and_files_are_made_where_state_ends_with_an_episode_or_is_of_rewards(
+    tmp_path: Path,
+) -> None:
     envs.register("stacked", lambda: RecordEpisodeStatistics(DelayObservation(Walk(), 1)))
-    with Simulation(scenario({"id": "stacked"})) as run:  # their state ends with an episode, or is of rewards
+    with Simulation(scenario({"id": "stacked"})) as run:
         run.run(steps=10, progress=False)
         run.policy()
         run.export(tmp_path / "stacked.pt2", actions="greedy")
