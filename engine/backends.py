@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.build.stacking import stack
+from antiphon.engine.failures import failures_named
 from antiphon.engine.features.divergence import RunningStatistics
 from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.predictors import Watch
@@ -15,6 +16,7 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.installed import check_later, install
 from antiphon.engine.reference.engine import ReferenceEngine
+from antiphon.engine.state.in_place import InPlaceChanges
 from antiphon.engine.state.stacks import StateMerger, StateSplitter
 from antiphon.engine.state.state_dict import (
     load_messages,
@@ -47,6 +49,10 @@ class Backend(Protocol):
     """
 
     name: str
+
+    @property
+    def in_place(self) -> InPlaceChanges:
+        """Parameters that have been handed out; if one is changed before a step, open windows are replayed."""
 
     @property
     def system(self) -> System:
@@ -138,12 +144,16 @@ class StackedBackend(Engine):
         found = stack(base, part) if stacked else Stacked(alone, alone)
         super().__init__(found.system)
         self.stacked = found
-        self.stale = False
+        self.stale = self.system is not found.base
         """Whether the single agents and channels are behind the stacks."""
+        self.in_place = InPlaceChanges(lambda: _has_open_window(self.system))
         install(self, found.base, native=native)
 
+    @failures_named
     def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
         """Tick all agents due at `step`; for `keep` see `Engine.tick`."""
+        if self.in_place.taken():
+            self.replay_open_windows()
         self._move_on()
         super().tick(step, step_signals, keep=keep)
 
@@ -152,10 +162,13 @@ class StackedBackend(Engine):
         self._move_on()
         super().cut(step, ends)
 
+    @failures_named
     def learn(self, step: int, *, watch: Watch = False) -> StepReport:
         """Update every agent and predictor whose time has come."""
         self._move_on()
-        return super().learn(step, watch=watch)
+        report = super().learn(step, watch=watch)
+        self.in_place.note()
+        return report
 
     @property
     def action(self) -> Action | None:
@@ -210,10 +223,18 @@ class StackedBackend(Engine):
                 part.read_members()
             found = StateMerger(self.stacked, found).merged()
         load_messages(self.system, found)
-        for group in self.system.groups:
-            self.forward_pass.replay(group.window)
+        self.replay_open_windows()
         if self.divergence.later:  # what it holds is not of this state
             check_later(self)
+
+    def replay_open_windows(self) -> None:
+        """Compute open windows again, with the present parameters (semantics 15)."""
+        for group in self.system.groups:
+            self.forward_pass.replay(group.window)
+
+
+def _has_open_window(system: System) -> bool:
+    return any(group.window.calls for group in system.groups)
 
 
 class ReferenceBackend(ReferenceEngine):
@@ -229,15 +250,21 @@ class ReferenceBackend(ReferenceEngine):
         super().__init__(system)
         self.stacked = Stacked(system, system)
         self._statistics = RunningStatistics(system.agents, system.channels)
+        self.in_place = InPlaceChanges(lambda: _has_open_window(system))
 
+    @failures_named
     def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
         """Tick all agents due at `step`; everything is kept until the step's end."""
+        if self.in_place.taken():
+            self.replay_open_windows()
         self._statistics.note()
         super().tick(step, step_signals)
 
+    @failures_named
     def learn(self, step: int, *, watch: Watch = False) -> StepReport:
         """Update every agent and predictor whose time has come."""
         found = super().learn(step, watch=watch)
+        self.in_place.note()
         if self.quarantine:
             self._statistics.restore_not_finite()
         return found

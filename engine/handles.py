@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -18,6 +19,7 @@ from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.export import agent_module
 from antiphon.engine.metrics.report import AgentReport
+from antiphon.engine.state.in_place import InPlaceChanges
 from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.trained_parameters import TrainedParameters
 from antiphon.spellings import either_spelling
@@ -40,18 +42,23 @@ class ModelHandle:
 
     _model: TrainedParameters
     _quarantined: bool
+    _watch: Callable[[TrainedParameters], None]
 
-    def __init__(self, model: TrainedParameters, *, quarantined: bool) -> None:
-        vars(self).update(_model=model, _quarantined=quarantined)
+    def __init__(
+        self, model: TrainedParameters, *, quarantined: bool, watch: Callable[[TrainedParameters], None]
+    ) -> None:
+        vars(self).update(_model=model, _quarantined=quarantined, _watch=watch)
 
     @property
     def parameters(self) -> dict[str, Tensor]:
-        """Parameters by name."""
+        """Parameters by name; what is changed in place, under `torch.no_grad`, counts from the next step on."""
+        self._watch(self._model)
         return dict(self._model.parameters)
 
     @property
     def buffers(self) -> dict[str, Tensor]:
-        """Buffers by name, such as the running statistics of normalisation."""
+        """Buffers by name, such as the running statistics of normalisation: those of now, which a step replaces."""
+        self._watch(self._model)
         return dict(self._model.buffers)
 
     @property
@@ -76,8 +83,9 @@ class AgentHandle(ModelHandle):
     _agent: Agent
     _keep: Keep
 
-    def __init__(self, agent: Agent, keep: Keep) -> None:
-        super().__init__(agent.learner, quarantined=agent.disabled is not None)
+    def __init__(self, agent: Agent, keep: Keep, in_place: InPlaceChanges) -> None:
+        watch = partial(in_place.watch, f"agents['{agent.name}']")
+        super().__init__(agent.learner, quarantined=agent.disabled is not None, watch=watch)
         vars(self).update(_agent=agent, _keep=keep)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -168,12 +176,17 @@ class ChannelHandle:
         channel: The present channel.
         measured: Measures the metrics of all channels.
         keep: Starts a recording.
+        in_place: Watches parameters that are handed out.
     """
 
     def __init__(
-        self, channel: Channel, measured: Callable[[], dict[str, dict[str, float]]], keep: Keep
+        self,
+        channel: Channel,
+        measured: Callable[[], dict[str, dict[str, float]]],
+        keep: Keep,
+        in_place: InPlaceChanges,
     ) -> None:
-        self._channel, self._measured, self._keep = channel, measured, keep
+        self._channel, self._measured, self._keep, self._in_place = channel, measured, keep, in_place
 
     @property
     def name(self) -> str:
@@ -183,14 +196,20 @@ class ChannelHandle:
     @property
     def synthetic_gradient(self) -> ModelHandle | None:
         """The predictor of the gradient that the receiver will return; None: the channel has none."""
-        own = self._channel.gradient
-        return None if own.model is None else ModelHandle(own.model, quarantined=own.all_disabled)
+        own, name = self._channel.gradient, f"channels['{self.name}'].synthetic_gradient"
+        watch = partial(self._in_place.watch, name)
+        return (
+            None if own.model is None else ModelHandle(own.model, quarantined=own.all_disabled, watch=watch)
+        )
 
     @property
     def synthetic_input(self) -> ModelHandle | None:
         """The predictor of the message that the sender will send; None: the channel has none."""
-        own = self._channel.input
-        return None if own.model is None else ModelHandle(own.model, quarantined=own.all_disabled)
+        own, name = self._channel.input, f"channels['{self.name}'].synthetic_input"
+        watch = partial(self._in_place.watch, name)
+        return (
+            None if own.model is None else ModelHandle(own.model, quarantined=own.all_disabled, watch=watch)
+        )
 
     @property
     def feedback(self) -> dict[str, Tensor]:

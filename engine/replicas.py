@@ -16,6 +16,7 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Losses, PredictorUpdate, StepReport, Update
 from antiphon.engine.metrics.report import AgentReport, MeanAccumulator
 from antiphon.engine.state.hyperparameters import read_members
+from antiphon.engine.state.in_place import InPlaceChanges
 from antiphon.engine.state.state_dict import restore, snapshot
 
 __all__ = ["Replica", "ReplicaReport", "ReplicatedEngine"]
@@ -44,7 +45,7 @@ class ReplicatedEngine:
         self.means = MeanAccumulator(self.union.system)
         self.loaded = False
         """Whether a state or hyperparameters have been loaded into a replica since the last step."""
-        self._stale = False
+        self._stale = True
 
     def step(self, step: int, *, watch: Watch = False) -> tuple[EpisodeEnds, AgentReport]:
         """Take a step of all replicas; one that diverges is stopped, and the others continue."""
@@ -110,6 +111,11 @@ class Replica:
     def per_agent(self) -> System:
         """Its own agents and channels, up to date."""
         return self.system
+
+    @property
+    def in_place(self) -> InPlaceChanges:
+        """Those of all replicas, whose parameters are its own."""
+        return self.all_replicas.engine.in_place
 
     def synchronize(self) -> None:
         """Nothing to wait for: every step of replicas is checked at once."""

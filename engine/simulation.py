@@ -532,15 +532,15 @@ class Simulation(BaseSimulation):
     @property
     def agents(self) -> dict[str, AgentHandle]:
         """The present agents by name: `.parameters`, `.updates`, and `.module`, a plain torch module."""
-        return Named(
-            "agent", {name: AgentHandle(each, self._keep) for name, each in self._system.agents.items()}
-        )
+        make = partial(AgentHandle, keep=self._keep, in_place=self.backend.in_place)
+        return Named("agent", {name: make(each) for name, each in self._system.agents.items()})
 
     @property
     def channels(self) -> dict[str, ChannelHandle]:
         """The present channels by name: messages, synthetic gradient and input, and metrics."""
         channels = self._system.channels.items()
-        make = partial(ChannelHandle, measured=partial(_figures_of_channels, self), keep=self._keep)
+        measured, watched = partial(_figures_of_channels, self), self.backend.in_place
+        make = partial(ChannelHandle, measured=measured, keep=self._keep, in_place=watched)
         return Named("channel", {name: make(each) for name, each in channels})
 
     @property

@@ -251,6 +251,9 @@ class VirtualSimulation(Simulation):
         if self.diverged is not None:
             raise DivergenceError(self.diverged)
         target = (self.now + 1) * len(self._parts)
+        if self.backend.in_place.taken():
+            for part in self._parts:
+                part.backend.replay_open_windows()
         try:
             while self.cluster.steps_taken < target:
                 number = self.cluster.advance(watch=watch)
@@ -266,6 +269,7 @@ class VirtualSimulation(Simulation):
             joined.predictor_updates.update(report.stacks.predictor_updates)
             joined.input_updates.update(report.stacks.input_updates)
         self.learned = AgentReport(joined, self.backend.stacked)
+        self.backend.in_place.note()
         self.now += 1
         return False
 

@@ -1,0 +1,138 @@
+"""Parameters and buffers changed in place between two steps count from the next one on, as in a fork made after the change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from antiphon import Scenario, Simulation
+from antiphon.engine.populations.population import Population
+from antiphon.engine.virtual.simulation import VirtualSimulation
+from tests.contracts.builders import Document, Play, ring
+from tests.contracts.twins import made
+from tests.engine.numbers import one_line
+from tests.engine.virtual.profiles import profile
+
+UNROLLED: Document = {"clock": {"unroll": 4}, "network": {"kind": "mlp", "hidden": [5], "norm": "batch"}}
+SCENE = ring(
+    count=2, agent=UNROLLED, channel={"gradient": {"kind": "linear", "context": ["label"]}}, env=Play()
+)
+
+
+def halved(p: Tensor) -> None:
+    with torch.no_grad():
+        p.mul_(0.5)
+
+
+def halved_data(p: Tensor) -> None:
+    p.data.mul_(0.5)
+
+
+def numbers(simulation: Simulation) -> dict[str, Tensor]:
+    """All parameters and buffers of the agents and of the predictors."""
+    agents, channels = simulation.agents.items(), simulation.channels.items()
+    models = [*agents, *((name, c.synthetic_gradient) for name, c in channels if c.synthetic_gradient)]
+    return {
+        f"{name}.{key}": value
+        for name, model in models
+        for key, value in {**model.parameters, **model.buffers}.items()
+    }
+
+
+@pytest.mark.parametrize("backend", ["reference", "cohort", "native"])
+@pytest.mark.parametrize("change", [halved, halved_data])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_change_within_a_window_is_as_before_a_fork(
+    backend: str, change: Callable[[Tensor], None], steps: int
+) -> None:
+    with made(SCENE, backend) as simulation, made(SCENE, backend) as unchanged:
+        for one in (simulation, unchanged):
+            one.run(steps=steps, progress=False)
+        for p in simulation.agents["n0"].parameters.values():
+            change(p)
+        fork = simulation.fork()
+        for one in (simulation, fork, unchanged):
+            one.run(steps=6, progress=False)
+        own, twin, other = map(numbers, (simulation, fork, unchanged))
+        assert all(torch.equal(own[name], twin[name]) for name in own)
+        assert not torch.equal(own["n0.0.weight"], other["n0.0.weight"])
+
+
+@pytest.mark.parametrize("backend", ["reference", "cohort"])
+def test_a_tensor_that_is_kept_is_watched_at_every_step(backend: str) -> None:
+    with made(SCENE, backend) as simulation:
+        kept = list(simulation.agents["n1"].parameters.values())
+        simulation.run(steps=6, progress=False)
+        for p in kept:
+            halved(p)
+        fork = simulation.fork()
+        for one in (simulation, fork):
+            one.run(steps=3, progress=False)
+        own, twin = map(numbers, (simulation, fork))
+        assert all(torch.equal(own[name], twin[name]) for name in own)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cohort"])
+@pytest.mark.parametrize("steps", [0, 3])
+def test_buffers_that_are_changed_count_too(backend: str, steps: int) -> None:
+    with made(SCENE, backend) as simulation:
+        simulation.run(steps=steps, progress=False)
+        simulation.agents["n0"].buffers["0.norm.mean"].fill_(100.0)
+        fork = simulation.fork()
+        for one in (simulation, fork):
+            one.run(steps=2, progress=False)
+        own, twin = map(numbers, (simulation, fork))
+        assert all(torch.equal(own[name], twin[name]) for name in own)
+        assert (own["n0.0.norm.mean"] > 50).all()
+
+
+@pytest.mark.parametrize("backend", ["reference", "cohort"])
+def test_other_memory_is_refused_by_name(backend: str) -> None:
+    with made(SCENE, backend) as simulation:
+        simulation.run(steps=2, progress=False)
+        weight = simulation.agents["n0"].parameters["0.weight"]
+        weight.data = torch.zeros_like(weight)
+        with one_line(
+            r"agents\['n0'\].parameters\['0.weight'\] has other memory; change it in place", error=ValueError
+        ):
+            simulation.step()
+
+
+@pytest.mark.parametrize("change", [halved, halved_data])
+def test_changes_count_in_virtual_time(change: Callable[[Tensor], None]) -> None:
+    sent = {"gradient": {"kind": "linear", "context": ["label"]}, "link": {"delay": 1}}
+    scenario = Scenario.model_validate(ring(count=2, agent=UNROLLED, channel=sent, env=Play()))
+    simulation, unchanged = (VirtualSimulation(scenario, profile(2), {"n0": 0, "n1": 1}) for _ in range(2))
+    for one in (simulation, unchanged):
+        one.run(steps=2, progress=False)
+    for p in simulation.agents["n0"].parameters.values():
+        change(p)
+    fork = simulation.fork()
+    for one in (simulation, fork, unchanged):
+        one.run(steps=4, progress=False)
+    own, twin, other = map(numbers, (simulation, fork, unchanged))
+    assert all(torch.equal(own[name], twin[name]) for name in own)
+    assert not torch.equal(own["n0.0.weight"], other["n0.0.weight"])
+
+
+def test_seeds_run_together_are_changed_as_each_alone() -> None:
+    scenario, seeds = Scenario.model_validate(SCENE), (3, 4)
+    together = Population(scenario, seeds, dtype=torch.float64)
+    assert together.sequential_reason is None
+    alone = [made(SCENE, "cohort", seed=seed) for seed in seeds]
+    for change in (lambda p: p.data.fill_(0.1), halved_data):
+        for one in (*together.simulations, *alone):
+            one.agents["n0"].buffers["0.norm.mean"].fill_(100.0)
+            for p in one.agents["n0"].parameters.values():
+                change(p)
+        for _ in range(3):
+            together.step()
+            for one in alone:
+                one.step()
+    for one, twin in zip(together.simulations, alone, strict=True):
+        own, other = numbers(one), numbers(twin)
+        assert (own["n0.0.norm.mean"] > 50).all()
+        assert all(torch.allclose(own[name], other[name], rtol=1e-9, atol=1e-9) for name in own)
