@@ -19,7 +19,7 @@ from pydantic import create_model
 
 from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description
-from antiphon.errors import ScenarioError, require, suggest_registered
+from antiphon.errors import AntiphonError, ScenarioError, first_line, require, suggest_registered
 from antiphon.extensions import imported
 from antiphon.moved_keys import moved_key
 from antiphon.problems import MISSING, DocumentError, Problems
@@ -284,6 +284,18 @@ def _declared(spec: Any) -> tuple[str | None, str, dict[str, Any]]:
     return "id", str(name), keys
 
 
+def _called(name: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """Call a factory; ScenarioError with its first line where it fails."""
+    try:
+        return factory(**arguments)
+    except AntiphonError:
+        raise
+    except Exception as error:
+        raise ScenarioError(
+            f"env: '{name}' cannot be made: {type(error).__name__}: {first_line(error)}"
+        ) from error
+
+
 def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Mapping[str, Any]) -> Any:
     """Return what a class or factory makes of the keys of a document: a source, copies, or a vector environment."""
     factory, model = _factory(name), options_of(name)
@@ -294,9 +306,9 @@ def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Ma
         arguments = {key: getattr(options, key) for key in options.model_fields_set}
     rest = hasattr(factory, "Options") and any(one.kind is one.VAR_KEYWORD for one in known.values())
     arguments |= {key: settings[key] for key in settings if key in known or rest}
-    made = factory(**arguments)
+    made = _called(name, factory, arguments)
     if all(hasattr(made, name) for name in ("possible_agents", "observation_space", "step")):
-        return [made, *(factory(**arguments) for _ in range(settings["num_envs"] - 1))]
+        return [made, *(_called(name, factory, arguments) for _ in range(settings["num_envs"] - 1))]
     if isinstance(made, gymnasium.Env):
         others = [lambda: factory(**arguments)] * (settings["num_envs"] - 1)
         return SyncVectorEnv([lambda: made, *others], autoreset_mode=AutoresetMode.SAME_STEP)

@@ -11,7 +11,8 @@ from itertools import chain
 from math import prod
 
 from antiphon.extensions import name_of
-from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec, ObjectiveSpec
+from antiphon.kinds import KindSpec
+from antiphon.scenarios.agent_specs import AgentSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import (
     ChannelSpec,
 )
@@ -51,6 +52,7 @@ def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
     loses = kind == "unlocked" or link.drop > 0
     if predicted:
         yield from (_unused(f"gradient.{key}", reason) for key, reason in channel.gradient.unused())
+        yield from _without_layers(channel.gradient, "gradient")
     uses = {
         "gradient": predicted,
         "input": predicted,
@@ -61,6 +63,8 @@ def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
     if predicted and channel.input is not None:
         unused = channel.input.unused() if loses else [("", "where the link loses nothing")]
         yield from (_unused(f"input.{key}".rstrip("."), reason) for key, reason in unused)
+        if loses:
+            yield from _without_layers(channel.input, "input")
     if kind == "locked" and channel.feedback is not None:
         yield from _ignored(
             channel.feedback, [("of", channel.feedback.kind != "fa", "by feedback of kind fa")], "feedback."
@@ -74,14 +78,14 @@ def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
 def unused_by_agent(agent: AgentSpec) -> Iterator[str]:
     """Return the keys of an agent without effect."""
     if agent.layers is not None:
-        yield from _by_network(agent.layers)
+        yield from _without_layers(agent.layers, "network")
     yield from _ignored(agent, [("optimiser", bool(agent.learn), "by an agent that does not learn")])
 
 
-def _by_network(network: NetworkSpec) -> Iterator[str]:
-    if not network.get("hidden", True):
-        for key in {"norm", "activation"} & set(plain(network)):
-            yield _unused(f"network.{key}", "without hidden layers")
+def _without_layers(spec: KindSpec, place: str) -> Iterator[str]:
+    if not spec.get("hidden", True):
+        for key in {"norm", "activation"} & set(plain(spec)):
+            yield _unused(f"{place}.{key}", "without hidden layers")
 
 
 _MOST_NAMED = 4

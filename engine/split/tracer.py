@@ -486,10 +486,18 @@ def _traced(root: nn.Module, opened: Collection[str], example: Mapping[str, Any]
         raise
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
         raise ScenarioError(
-            f"{name}.forward cannot be traced for the example ({first_line(error)}, at {_line(error, root)}); put what "
-            "fails into a submodule of its own, or give split(parts=[module, …])"
+            f"{name}.forward cannot be traced for the example ({first_line(error)}, at {_line(error, root)}); {_way_out(error)}"
         ) from None
     return tracer
+
+
+def _way_out(error: Exception) -> str:
+    """What to write instead."""
+    if "einops" in str(error):
+        return 'write torch.fx.wrap("rearrange") under the import, with the name of each function of einops that is called'
+    if "Cache" in str(error):
+        return "make the model with use_cache=False"
+    return "put what fails into a submodule of its own, or give split(parts=[module, …])"
 
 
 def _line(error: Exception, root: nn.Module) -> str:

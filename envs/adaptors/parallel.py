@@ -69,10 +69,14 @@ class ParallelAdaptor(Adaptor):
 
     def __init__(self, worlds: Sequence[Any], **settings: Any) -> None:
         first = worlds[0]
-        names = ("possible_agents", "observation_space", "action_space", "reset", "step")
-        parallel = all(hasattr(first, name) for name in names) and not hasattr(first, "agent_selection")
-        other = f"{type(first).__name__} is not a parallel environment of PettingZoo; pass its parallel_env"
-        require(parallel, "env", other, ScenarioError)
+        members = ("possible_agents", "observation_space", "action_space", "reset", "step")
+        name = str(getattr(first, "metadata", {}).get("name", type(first).__name__))
+        turns = "whose agents take turns; pass its parallel_env, or turn_based_aec_to_parallel(env) of pettingzoo.utils"
+        require(
+            not hasattr(first, "agent_iter"), "env", f"{name} is an AEC environment, {turns}", ScenarioError
+        )
+        other = f"{name} is not a parallel environment of PettingZoo; pass its parallel_env"
+        require(all(hasattr(first, member) for member in members), "env", other, ScenarioError)
         agents = self._agents = tuple(first.possible_agents)
         self.observations = {
             agent: Observations(first.observation_space(agent), f"{agent}.") for agent in agents
@@ -84,7 +88,6 @@ class ParallelAdaptor(Adaptor):
             signals[_STATE] = signal_of(_STATE, space, training_only=True)
         signals |= {f"{ALIVE}.{agent}": Signal(training_only=True, low=0.0, high=1.0) for agent in agents}
         signals |= {f"{name}.{agent}": one for agent in agents for name, one in OUTCOMES.items()}
-        name = str(getattr(first, "metadata", {}).get("name", type(first).__name__))
         self._stateful = [getattr(world, "unwrapped", world) for world in worlds]
         saved = has_state(self._stateful[0])
         reasons = {name: why for each in self.observations.values() for name, why in each.unreadable.items()}

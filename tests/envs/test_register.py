@@ -132,3 +132,12 @@ def test_what_a_factory_cannot_do_is_named(factory: Any, spec: dict[str, Any], e
     with pytest.raises(ScenarioError) as caught:
         envs.make({"id": "own", **spec}, batch=4)
     assert str(caught.value).startswith(expected)
+
+
+def test_a_factory_that_fails_is_one_line() -> None:
+    def factory() -> None:
+        raise AssertionError("turns\ncannot be converted")
+
+    envs.register("own", factory)
+    with pytest.raises(ScenarioError, match=r"^env: 'own' cannot be made: AssertionError: turns$"):
+        envs.make("own", batch=2)

@@ -10,11 +10,12 @@ from tests.obeyed.settings import Setting
 from tests.obeyed.trial import places, tried
 from tests.obeyed.unseen import OBJECTS, SOMETIMES, UNSEEN
 
-pytestmark = pytest.mark.long
-
+TIERS = {1: pytest.mark.long, 3: pytest.mark.nightly}
+"""In how many scenes a setting is tried, and by whom."""
 SETTINGS = [one for one in places() if str(one) not in OBJECTS]
 
 
+@pytest.mark.long
 def test_every_setting_stands_in_a_scene() -> None:
     def all_of(spec: type[Spec]) -> set[type[Spec]]:
         return {spec} | {below for part in spec.__subclasses__() for below in all_of(part)}
@@ -29,8 +30,9 @@ def test_every_setting_stands_in_a_scene() -> None:
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
-def test_a_changed_setting_shows_or_is_refused(setting: Setting) -> None:
-    trial = tried(setting)
+@pytest.mark.parametrize("scenes", [pytest.param(n, marks=TIERS[n]) for n in TIERS])
+def test_a_changed_setting_shows_or_is_refused(scenes: int, setting: Setting) -> None:
+    trial = tried(setting, scenes=scenes)
     if str(setting) in UNSEEN:
         assert not trial.obeyed, f"{setting} has an effect now: it is no exception any more"
         return
@@ -63,6 +65,7 @@ _ELSEWHERE = [
 ]
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(("way", "setting"), _ELSEWHERE, ids=lambda value: str(value))
 def test_it_shows_or_is_refused_in_every_way_of_running(way: str, setting: Setting) -> None:
     trial = tried(setting, way, scenes=1)

@@ -64,6 +64,18 @@ def autocast(self: Chain, h: Tensor) -> Tensor:
         return self.second(h).float()
 
 
+def rearranged(self: Chain, h: Tensor) -> Tensor:
+    if type(h) is not Tensor:
+        raise RuntimeError(f"Tensor type unknown to einops {type(h)}")
+    return self.second(h)
+
+
+def cached(self: Chain, h: Tensor) -> Tensor:
+    if type(h) is not Tensor:
+        raise NotImplementedError("argument of type DynamicCache")
+    return self.second(h)
+
+
 HERE = r"test_refusals\.py:"
 
 
@@ -113,6 +125,8 @@ FORWARDS: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
     "another precision": (autocast, "'second'.*torch.autocast.*a submodule of"),
     "no batch": (over_the_batch, "mean.*batch"),
     "a backward of its own": (lambda self, h: self.second(Cube.apply(h)), f"'pow_1'.*no_grad at {HERE}"),
+    "einops": (rearranged, r'torch\.fx\.wrap\("rearrange"\)'),
+    "a cache": (cached, "use_cache=False"),
     "both sides of a cut": (
         lambda self, h: self.first(self.second(h)),
         r"'first.weight' in part0 and 'first.weight' in part1.*called twice.*tie='together'",

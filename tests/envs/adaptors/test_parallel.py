@@ -2,6 +2,7 @@
 
 import sys
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -161,3 +162,10 @@ def test_a_space_without_translation_names_its_signal() -> None:
     )
     with pytest.raises(ScenarioError, match=r"env: object is not a parallel environment of PettingZoo"):
         ParallelAdaptor([object()])
+
+
+def test_agents_that_take_turns_are_refused_with_the_way_out() -> None:
+    with pytest.raises(
+        ScenarioError, match=r"^env: mines is an AEC environment, .* turn_based_aec_to_parallel"
+    ):
+        ParallelAdaptor([SimpleNamespace(agent_iter=iter, metadata={"name": "mines"})])
