@@ -8,7 +8,7 @@ from pathlib import Path as _Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from antiphon.engine.populations import tune
+    from antiphon import tune
     from antiphon.engine.populations.population import Population
     from antiphon.engine.simulation import Simulation
     from antiphon.engine.split.cuts import cuts
@@ -119,10 +119,8 @@ def __getattr__(name: str) -> Any:
         return getattr(_import_module(f"antiphon.{_FROM[name]}"), name)
     if name == "optimizer":
         return __getattr__("optimiser")
-    if name in ("agents", "comms", "engine", "envs", "nets", "scenarios", "telemetry", "testing"):
+    if name in ("agents", "comms", "engine", "envs", "nets", "scenarios", "telemetry", "testing", "tune"):
         return _import_module(f"antiphon.{name}")
-    if name == "tune":
-        return _import_module("antiphon.engine.populations.tune")
     raise AttributeError(f"module 'antiphon' has no attribute {name!r}")
 
 

@@ -16,7 +16,13 @@ import typer
 from typer.core import TyperGroup
 
 import antiphon
-from antiphon.errors import AntiphonError, EngineError, in_one_line
+from antiphon.errors import (
+    AntiphonError,
+    EngineError,
+    in_one_line,
+    replace_what_cannot_be_encoded,
+    write_error,
+)
 
 __all__ = ["COMMANDS", "app", "command", "main"]
 
@@ -193,31 +199,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after `antiphon`; None: the command-line arguments of this process.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
+    replace_what_cannot_be_encoded()
     try:
         code = app(args=_with_ray(words) or ["--help"], prog_name="antiphon", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except SystemExit as exit:
         return exit.code if isinstance(exit.code, int) else int(exit.code is not None)
     except _UsageError as error:
-        print(f"error: {in_one_line(_usage_of(error))}", file=sys.stderr)
+        write_error(f"error: {in_one_line(_usage_of(error))}")
         return 2
     except EngineError:
         raise
     except AntiphonError as error:
-        print(f"error: {error}", file=sys.stderr)
+        write_error(f"error: {error}")
         return error.exit_code
     except OSError as error:
         line = in_one_line(f"{error.filename or 'file'}: {error.strerror or error}")
-        print(f"error: {line}", file=sys.stderr)
+        write_error(f"error: {line}")
         return 2
     except (MemoryError, RuntimeError) as error:
         from antiphon.nets.memory import was_refused
 
         if not was_refused(error):
             raise
-        print(
-            "error: out of memory; lower training.batch, or the sizes of networks and messages",
-            file=sys.stderr,
-        )
+        write_error("error: out of memory; lower training.batch, or the sizes of networks and messages")
         return 4
     return 0

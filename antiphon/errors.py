@@ -1,10 +1,16 @@
-"""Errors of antiphon: one line each that names the place, the value and the fix."""
+"""Errors of antiphon: one line each that names the place, the value and the fix; and the streams they are written to.
+
+A process may lack standard streams (`pythonw`, a service, `2>&-`), or have them in another encoding than UTF-8.
+"""
 
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import lru_cache
+from typing import TextIO
 
 __all__ = [
     "AntiphonError",
@@ -17,9 +23,12 @@ __all__ = [
     "ScenarioWarning",
     "first_line",
     "in_one_line",
+    "is_terminal",
+    "replace_what_cannot_be_encoded",
     "require",
     "suggest",
     "suggest_registered",
+    "write_error",
 ]
 
 _LONGEST_LINE = 290
@@ -135,3 +144,25 @@ def _suggestion(name: str, names: tuple[str, ...], prefix: str, others: tuple[st
         ", …" if len(names) > _MOST_LISTED else ""
     )
     return f"; known: {first}"
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Return whether a stream is there and is a terminal."""
+    with suppress(AttributeError, ValueError):  # an object of a GUI's, or closed
+        return stream is not None and stream.isatty()
+    return False
+
+
+def write_error(line: str) -> None:
+    """Write one line to stderr, where there is one that can be written to."""
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            print(line, file=sys.stderr, flush=True)
+
+
+def replace_what_cannot_be_encoded() -> None:
+    """Have the streams of this process write `?` for characters that their encoding does not have."""
+    for stream in (sys.stdout, sys.stderr):
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        if hasattr(stream, "reconfigure") and not encoding.lower().replace("-", "").startswith("utf8"):
+            stream.reconfigure(errors="replace")

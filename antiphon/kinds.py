@@ -26,10 +26,9 @@ from pydantic import (
 
 from antiphon.errors import ScenarioError, suggest, suggest_registered
 from antiphon.extensions import Catalogue, imported, is_built_in, name_of, registered
-from antiphon.moved_keys import moved_key, new_name
 from antiphon.problems import MISSING, DocumentError, Problems, kind_of, show_value, translate
 from antiphon.spec import Spec, accepted_keys, fail, frozen_data
-from antiphon.spellings import fix_of_word, spelled
+from antiphon.spellings import fix_of_word, moved_key, new_name, spelled
 
 if TYPE_CHECKING:
     from pydantic import GetJsonSchemaHandler

@@ -14,9 +14,10 @@ from antiphon.engine.runs.library import template_named
 from antiphon.engine.runs.observers import RunProgress
 from antiphon.engine.runs.python_template import Buildable
 from antiphon.engine.runs.signals import deliver
-from antiphon.errors import DivergenceError
+from antiphon.errors import DivergenceError, is_terminal
 from antiphon.scenarios import Template
 from antiphon.scenarios.population import PopulationSpec, find_population
+from antiphon.spec import in_python
 from antiphon.terminal.output import printed
 
 __all__ = ["Members", "population"]
@@ -88,7 +89,7 @@ def population(
         KeyboardInterrupt: Ctrl-C or SIGTERM, without a handler of your own; the members have checkpoints.
     """
     given = {"members": members, "select": select, "set": values, "steps": steps, "seed": seed, "vary": vary}
-    keys = {key: value for key, value in given.items() if value is not None}
+    keys = {key: in_python(value) for key, value in given.items() if value is not None}
     found = find_population(scenario) if isinstance(scenario, str | Path) else None
     if found is not None:
         template, spec = template_named(found.scenario), found.with_keys(**keys)
@@ -99,7 +100,9 @@ def population(
     run = PopulationRun(
         spec, template, directory, exist=exist, until=until, jobs=jobs, ray=ray, device=device
     )
-    bar = [RunProgress(run.until, run.runs.start, spec.members)] if progress and sys.stderr.isatty() else []
+    bar = (
+        [RunProgress(run.until, run.runs.start, spec.members)] if progress and is_terminal(sys.stderr) else []
+    )
     result = run.train(*bar)
     same = f"the same call with logdir='{directory}' and exist='resume' continues"
     if result["exit_code"] > 128:

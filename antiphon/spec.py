@@ -31,9 +31,8 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from antiphon.moved_keys import moved_key
 from antiphon.problems import DocumentError, Path, Problems, kind_of, show_value, translate
-from antiphon.spellings import standard_keys, suggest_key
+from antiphon.spellings import moved_key, standard_keys, suggest_key
 
 __all__ = [
     "AUTO",
@@ -62,6 +61,7 @@ __all__ = [
     "distinct",
     "fail",
     "frozen_data",
+    "in_python",
     "name_problem",
     "plain",
     "read_by",
@@ -125,6 +125,20 @@ def fail(message: str) -> NoReturn:
     raise DocumentError((), message)
 
 
+def in_python(value: Any) -> Any:
+    """Return plain data with the numbers and arrays of numpy, in lists and mappings too, as Python's."""
+    if isinstance(value, Mapping):
+        return {name: in_python(item) for name, item in value.items()}
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return [in_python(item) for item in value] if isinstance(value, list | tuple | range) else value
+
+
+def _is_numpy_number(value: object) -> bool:
+    """Whether a value is one number of numpy's, which is imported by others alone."""
+    return type(value).__module__ == "numpy" and getattr(value, "shape", None) == ()
+
+
 def whole(value: object) -> int:
     """Read a whole number."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
@@ -148,6 +162,7 @@ def _real(value: object) -> float:
 
 
 def _flag(value: object) -> bool:
+    value = in_python(value) if _is_numpy_number(value) else value
     if not isinstance(value, bool):
         fail(f"must be true or false, not {kind_of(value)}")
     return value
@@ -175,6 +190,7 @@ def _signal(value: object) -> str:
 
 
 def _sequence(value: object) -> tuple[object, ...]:
+    value = in_python(value) if type(value).__module__ == "numpy" else value
     if not isinstance(value, list | tuple):
         mend = f"; write [{value}]" if isinstance(value, str | int) and not isinstance(value, bool) else ""
         fail(f"must be a list, not {kind_of(value)}{mend}")
@@ -236,6 +252,8 @@ def frozen_data(value: object, path: Path = ()) -> Any:
         return tuple(frozen_data(item, (*path, index)) for index, item in enumerate(value))
     if isinstance(value, Mapping):
         return FrozenMap(_frozen_items(value, path))
+    if _is_numpy_number(value):
+        return frozen_data(in_python(value), path)
     raise DocumentError(path, f"must be plain data (numbers, words, lists), not {show_value(value)}")
 
 

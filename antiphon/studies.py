@@ -17,9 +17,10 @@ from antiphon.engine.studies.figure import draw_figure
 from antiphon.engine.studies.plan import StudyOptions
 from antiphon.engine.studies.study import Study
 from antiphon.engine.studies.table import csv_rows
-from antiphon.errors import RunError, ScenarioError
+from antiphon.errors import RunError, ScenarioError, is_terminal
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.document import Template
+from antiphon.spec import in_python
 from antiphon.terminal.output import printed, remark
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def study(
         KeyboardInterrupt: Ctrl-C or SIGTERM, without a handler of your own; the runs have checkpoints.
     """
     for name, count in (("seeds", seeds), ("steps", steps), ("episodes", episodes), ("jobs", jobs)):
-        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+        if count is not None and (isinstance(count, bool) or not hasattr(count, "__index__") or count < 1):
             raise ScenarioError(f"study: {name}={count!r}; must be a whole number, at least 1")
     if variants is not None and (isinstance(variants, str) or not isinstance(variants, Mapping | Sequence)):
         raise ScenarioError(f"variants: {variants!r}; must be a list of names, or a mapping")
@@ -111,14 +112,14 @@ def study(
     named = variants if isinstance(variants, Mapping) else None
     options = StudyOptions(
         variants=() if variants is None or named is not None else tuple(variants),
-        values=_plain(values or {}),
-        seeds=seeds,
-        steps=steps,
-        episodes=episodes,
+        values=in_python(values or {}),
+        seeds=in_python(seeds),
+        steps=in_python(steps),
+        episodes=in_python(episodes),
         device=device,
     )
     keys = {"grid": grid, "tune": tune, "metric": metric}
-    keys = {name: _plain(key) for name, key in keys.items() if key is not None}
+    keys = {name: in_python(key) for name, key in keys.items() if key is not None}
     directory = None if logdir is None else Path(logdir)
     if isinstance(scenario, str | Path) and named is None and not keys:
         wanted = find_study_or_scenario(str(scenario), options, directory)
@@ -127,7 +128,7 @@ def study(
     if wanted.in_process is not None and jobs is not None and jobs > 1:
         line = f"study: runs one at a time in this process, as others cannot import {wanted.in_process}"
         warnings.warn(f"{line}; put the function into a module", stacklevel=2)
-    result = wanted.go(jobs or cores(), remark if sys.stderr.isatty() else lambda line: None)
+    result = wanted.go(int(jobs or cores()), remark if is_terminal(sys.stderr) else lambda line: None)
     same = f"the same call with logdir='{wanted.directory}' continues"
     if result["exit_code"] > 128:
         deliver(result["exit_code"] - 128, same)
@@ -157,16 +158,7 @@ def _study(
                     f"variants.{name}: must map parameters to values, not {type(line).__name__}"
                 )
         lines = {name: {**of_template.get(name, {}), **(line or {})} for name, line in variants.items()}
-        keys["variants"] = {name: {"set": _plain(line)} for name, line in lines.items()}
+        keys["variants"] = {name: {"set": in_python(line)} for name, line in lines.items()}
     return Study.of_template(
         template, directory or new_directory(None, None, f"study-{template.name}"), options, **keys
     )
-
-
-def _plain(value: Any) -> Any:
-    """Return plain data with the numbers and arrays of numpy as Python's."""
-    if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return [_plain(item) for item in value] if isinstance(value, list | tuple | range) else value

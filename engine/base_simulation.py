@@ -99,6 +99,7 @@ class BaseSimulation:
     ) -> None:
         if isinstance(seed, bool) or not hasattr(seed, "__index__"):
             raise ScenarioError(f"seed: {seed!r}; must be a whole number")
+        seed, threads = int(seed), int(threads)
         self.threads, self._backend_name, self._stacked = threads, checked_backend(backend), stacked
         torch.set_num_threads(threads)
         self.scenario = scenario = as_scenario(scenario)

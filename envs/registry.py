@@ -21,8 +21,8 @@ from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description
 from antiphon.errors import AntiphonError, ScenarioError, first_line, require, suggest_registered
 from antiphon.extensions import imported
-from antiphon.moved_keys import moved_key
 from antiphon.problems import MISSING, DocumentError, Problems
+from antiphon.spellings import moved_key
 
 if TYPE_CHECKING:
     import torch

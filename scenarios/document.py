@@ -20,7 +20,6 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import name_of
-from antiphon.moved_keys import moved_key
 from antiphon.nets.memory import uncollected
 from antiphon.problems import UNNAMED, DocumentError, Problems, kind_of, placed
 from antiphon.problems import Path as DocumentPath
@@ -57,11 +56,12 @@ from antiphon.spec import (
     channel_name,
     fail,
     frozen_data,
+    in_python,
     name_problem,
     plain,
     section_of,
 )
-from antiphon.spellings import spelled, standard_keys, suggest_key
+from antiphon.spellings import moved_key, spelled, standard_keys, suggest_key
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -507,6 +507,7 @@ class Template:
                     or "; it has none: change it in the file, or declare it under `parameters`"
                 )
                 raise DocumentError((), f"{self.name} has no parameter {name!r}{fix}")
+            value = in_python(value)
             problem = self.parameters[name].problem(value)
             if problem is not None:
                 raise DocumentError((), f"parameter {name!r}: {problem}")

@@ -16,7 +16,7 @@ from antiphon.problems import DocumentError, kind_of
 from antiphon.scenarios.study import Values, find_document
 from antiphon.scenarios.training import Metric
 from antiphon.scenarios.yaml_text import DocumentSpec, read_file
-from antiphon.spec import Count, FrozenMap, Name, Real, Sequence, Spec, plain
+from antiphon.spec import Count, FrozenMap, Name, Real, Sequence, Spec, in_python, plain
 
 __all__ = ["PopulationSpec", "RangeSpec", "SelectionSpec", "find_population", "populations"]
 
@@ -47,6 +47,7 @@ class RangeSpec(Spec):
 
 def _ranged(value: object, read: Callable[[object], Any]) -> Any:
     """Read a range, or a list of numbers."""
+    value = in_python(value)
     if isinstance(value, Mapping):
         return RangeSpec.model_validate(value)
     if isinstance(value, list | tuple) and len(value) > 1:

@@ -108,7 +108,6 @@ def layer(name: str) -> str | None:
         "files",
         "kinds",
         "manifests",
-        "moved_keys",
         "problems",
         "spec",
         "spellings",

@@ -1,4 +1,4 @@
-"""Trials of Ray Tune (engine/populations/tune.py): the protocol of its `Trainable`, without Ray; and with it, where it is installed."""
+"""Trials of Ray Tune (antiphon/tune.py): the protocol of its `Trainable`, without Ray; and with it, where it is installed."""
 
 from __future__ import annotations
 
@@ -44,6 +44,10 @@ def same(one: antiphon.Simulation, other: antiphon.Simulation) -> bool:
     """Whether two simulations are equal to the bit, but for their events' texts."""
     found = [{**facts(each), "events": None} for each in (one, other)]
     return not list(differences(*found, tolerance=0.0))
+
+
+def test_it_is_a_module_that_can_be_imported_by_name() -> None:
+    assert importlib.import_module("antiphon.tune") is antiphon.tune
 
 
 def test_an_iteration_takes_steps_of_the_run_and_reports_its_score(trial: Any) -> None:

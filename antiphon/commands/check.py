@@ -3,7 +3,6 @@ With `--parts`, what a division of the scenario's agents would cut."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -18,7 +17,7 @@ from antiphon.engine.runs.library import scenario_names, template_named
 from antiphon.engine.runs.python_template import PythonTemplate, other_variants
 from antiphon.engine.studies.plan import StudyOptions, plan
 from antiphon.envs import describe
-from antiphon.errors import ScenarioError, in_one_line
+from antiphon.errors import ScenarioError, in_one_line, write_error
 from antiphon.problems import placed
 from antiphon.scenarios import DocumentError, Scenario, Template
 from antiphon.scenarios.population import PopulationSpec, find_population
@@ -233,7 +232,7 @@ def _as_dict(found: Findings) -> dict[str, Any]:
 def _print(found: Findings) -> None:
     for line, where in found.problems.items():
         only = "" if len(where) == len(found.checked) else f" (only {_listed(where)})"
-        print(in_one_line(f"error: {line}{only}"), file=sys.stderr)
+        write_error(in_one_line(f"error: {line}{only}"))
     for line, where in found.warnings.items():
         only = "" if len(where) == len(found.checked) else f"{_listed(where)}: "
         write_line(in_one_line(f"warning: {only}{line}"), "yellow")

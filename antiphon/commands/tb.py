@@ -14,7 +14,7 @@ import typer
 
 from antiphon.commands import options
 from antiphon.commands.arguments import logdir_root
-from antiphon.errors import RunError
+from antiphon.errors import RunError, is_terminal
 from antiphon.terminal.output import print_json, write_line
 
 __all__ = ["serve", "tb"]
@@ -70,6 +70,6 @@ def serve(arguments: Sequence[str]) -> None:
         raise RunError(f"tb: {' '.join(str(error).split())}; choose another --port") from None
     write_line(f"Channels tab  {address}")
     write_line("Ctrl-C ends TensorBoard")
-    if sys.stdout.isatty() and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    if is_terminal(sys.stdout) and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         webbrowser.open(address)
     threading.Event().wait()

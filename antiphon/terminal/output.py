@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from antiphon.errors import is_terminal
+
 __all__ = [
     "METRICS",
     "console",
@@ -49,12 +51,12 @@ _WIDTH = 120
 
 def console() -> Console:
     """Return the console for results: stdout."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+    return Console(highlight=False, width=None if is_terminal(sys.stdout) else _WIDTH)
 
 
 def remarks() -> Console:
     """Return the console for progress and remarks: stderr."""
-    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _WIDTH)
+    return Console(stderr=True, highlight=False, width=None if is_terminal(sys.stderr) else _WIDTH)
 
 
 def write_line(text: str, style: str = "") -> None:
@@ -139,7 +141,7 @@ def show_table(
 def printed(show: Callable[[Console], None]) -> str:
     """Return what a function prints on a console as wide as that of results."""
     text = io.StringIO()
-    show(Console(file=text, highlight=False, width=console().width))
+    show(Console(file=text, highlight=False, width=console().width, force_jupyter=False))
     return text.getvalue().rstrip()
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
+from antiphon.errors import is_terminal, write_error
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
@@ -73,7 +75,7 @@ class Progress(AbstractContextManager["Progress"]):
         now = time.monotonic()
         if now < self._next:
             return
-        if not sys.stderr.isatty():
+        if not is_terminal(sys.stderr):
             self._next = self._line_at[0] + self._interval
             if now >= self._next and _shown():
                 self._print(now, "" if about is None else about())
@@ -114,7 +116,7 @@ class Progress(AbstractContextManager["Progress"]):
             minutes, seconds = divmod(round((self.total - self.done) / rate), 60)
             hours, minutes = divmod(minutes, 60)
             parts.append(f"{hours}:{minutes:02}:{seconds:02} left")
-        print(" · ".join(filter(None, parts)), file=sys.stderr, flush=True)
+        write_error(" · ".join(filter(None, parts)))
         self._line_at = now, self.done
         self._interval = min(2 * self._interval, _LINE_EVERY)
         self._next = now + self._interval

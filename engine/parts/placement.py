@@ -241,7 +241,7 @@ def check_placement(system: System, placement: Placement) -> None:
     for name, part in placement.items():
         if name not in system.agents:
             raise ScenarioError(f"place: no agent '{name}'{suggest(name, system.agents)}")
-        if isinstance(part, bool) or not isinstance(part, int) or part < 0:
+        if isinstance(part, bool) or not hasattr(part, "__index__") or part < 0:
             raise ScenarioError(f"place.{name}: must be the number of a part, from 0, not {show_value(part)}")
     missing = [name for name in system.agents if name not in placement]
     if missing:

@@ -39,8 +39,11 @@ class PartsSettings:
         if self.mode not in _MODES:
             raise ScenarioError(f"parts: no mode '{self.mode}'{suggest(self.mode, _MODES)}")
         for name, number in (("count", self.count), ("delay", self.delay)):
-            if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
+            if number is None:
+                continue
+            if not hasattr(number, "__index__") or isinstance(number, bool) or number < 1:
                 raise ScenarioError(f"parts: {name} is {number!r}; must be a whole number, at least 1")
+            object.__setattr__(self, name, int(number))
         if self.placement is None and self.count is None:
             raise ScenarioError("parts: count is missing; give it, or a placement of the agents")
 

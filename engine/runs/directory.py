@@ -14,7 +14,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from antiphon.engine.runs.lock import LOCK, DirectoryLock
-from antiphon.errors import RunError, ScenarioError, suggest
+from antiphon.errors import RunError, ScenarioError, suggest, write_error
 from antiphon.files import (
     cut,
     fitting,
@@ -263,7 +262,7 @@ class RunDirectory:
             if exist == "overwrite":
                 remove_run(path)
             elif path != asked:
-                print(f"{asked} already exists: this run is written to {path}", file=sys.stderr)
+                write_error(f"{asked} already exists: this run is written to {path}")
             undo.callback(remove_run, path)
             write_text(path / _SCENARIO, scenario_text(scenario))
             directory.note(files={_SCENARIO: entry_of(path / _SCENARIO)})

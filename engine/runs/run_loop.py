@@ -170,7 +170,7 @@ class RunLoop:
                 for simulation in self.simulations:
                     simulation.stop_reason, simulation.in_run = None, True
                     if steps is not None:
-                        simulation.until = simulation.now + steps
+                        simulation.until = simulation.now + int(steps)
                 for observer in self._observers:
                     observer.start(self)
                 self.clock.divide(len(self.running))

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from antiphon.moved_keys import moved_key
 from antiphon.problems import DocumentError, Path, kind_of
 from antiphon.scenarios.training import TrainingSpec
 from antiphon.spec import Count, FrozenMap, Signal, Spec, channel_name, plain, read_by, section_of, whole
-from antiphon.spellings import standard_keys, suggest_key
+from antiphon.spellings import moved_key, standard_keys, suggest_key
 
 if TYPE_CHECKING:
     import networkx as nx

@@ -19,6 +19,7 @@ from antiphon.engine.state.hyperparameters import differences_of
 from antiphon.errors import DivergenceError, RunError
 from antiphon.scenarios import Template
 from antiphon.scenarios.training import less_is_better
+from antiphon.spec import in_python
 
 __all__ = ["trainable"]
 
@@ -73,7 +74,7 @@ class _Trial:
 
     def setup(self, config: Mapping[str, Any]) -> None:
         """Build the simulation of a config, at step 0."""
-        given = dict(config)
+        given: dict[str, Any] = in_python(config)
         seed, values = given.pop("seed", 0), {**self.request.values, **given}
         self._own = replace(self.request, values=values, seed=seed)
         self.simulation = Simulation(self._own.scenario, seed=seed, device=self._own.device)

@@ -1,0 +1,64 @@
+"""Runs in processes whose streams are absent or cannot write every character (antiphon/errors.py)."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+import antiphon
+from antiphon.cli import main
+
+TINY = {"width": 8, "depth": 2, "batch": 8}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_process_without_streams_trains_as_any_other(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stderr", "stdout"):
+        monkeypatch.setattr(sys, name, None)
+        with antiphon.Simulation(
+            antiphon.load("digits-mlp").resolve(values=TINY), logdir="run"
+        ) as simulation:
+            simulation.run(steps=2)
+            assert simulation.now == 2
+    rates = [0.25, 0.5]
+    members = antiphon.population("digits-mlp", vary={"lr": rates}, values=TINY, members=2, steps=2)
+    assert members.result["exit_code"] == 0
+    assert main(["show", "digits-mlp"]) == 0
+    assert main(["show", "digits"]) == 2
+    assert main(["show", "--nothing"]) == 2
+
+
+def test_a_closed_stderr_ends_no_command(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", closed)
+    assert main(["show", "digits"]) == 2
+
+
+def test_what_a_terminal_cannot_show_is_a_question_mark(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for encoding in ("ascii", "cp1252"):
+        written = io.BytesIO()
+        stream = io.TextIOWrapper(written, encoding=encoding)
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert main(["check", "digits-mlp"]) == 0
+        stream.flush()
+        assert b"digits-mlp.yaml: ok" in written.getvalue()
+        assert main(["show", "digits-mlp"]) == 0
+        stream.flush()
+        assert b"n0" in written.getvalue()
+
+
+def test_the_text_of_a_table_is_text_in_a_notebook(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr("rich.jupyter.display", lambda *_: pytest.fail("str() displays"))
+    rates = [0.25, 0.5]
+    members = antiphon.population("digits-mlp", vary={"lr": rates}, values=TINY, members=2, steps=2)
+    assert "member" in str(members)
