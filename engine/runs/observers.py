@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from antiphon.engine.metrics.figures import training_means
 from antiphon.engine.metrics.progress import Progress
 from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop
 from antiphon.errors import ScenarioError
@@ -131,6 +130,8 @@ def training_scores(simulations: Sequence[BaseSimulation]) -> dict[str, dict[str
     They are means over the simulations, of readouts that all of them have. A policy's `return` is that of finished episodes, as
     evaluations have it; what its values are trained towards is left out.
     """
+    from antiphon.engine.metrics.figures import training_means  # it loads torch, which help does not need
+
     rows = [training_means(one) for one in simulations]
     scores: dict[str, dict[str, float]] = {}
     for name in simulations[0].scenario.readouts:
