@@ -433,6 +433,7 @@ def test_a_member_that_diverges_goes_on_as_a_copy(tmp_path: Path, monkeypatch: p
     assert "since it diverged" in json.loads((member / "result.json").read_text())["events"][0]["event"]
 
 
+@pytest.mark.long
 def test_random_search_changes_nothing(tmp_path: Path) -> None:
     """Nor does an end before the last step, from which it continues."""
     fixed: dict[str, Any] = {"values": TEAM, "members": 3, "steps": 12, "vary": RATES, "exist": "resume"}
