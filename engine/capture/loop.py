@@ -293,7 +293,8 @@ class CapturedLoop:
         try:
             recording = self._recorded(observation, before, log, step, inputs)
         except Exception as error:  # noqa: BLE001 - torch's, or of a kernel that takes no number from the device
-            reason = f"they cannot be recorded: {type(error).__name__}: {first_line(error)}"
+            cause = error.__cause__ or error  # a backend names where a user's code failed
+            reason = f"they cannot be recorded: {type(cause).__name__}: {first_line(cause)}"
             self._give_up(str(error) if isinstance(error, NotRecordable) else reason, truth)
             return
         self._recording = recording
