@@ -63,10 +63,19 @@ _ELSEWHERE = [
     for one in SETTINGS
     if one.section in _TOGETHER and str(one) not in {*UNSEEN, *SOMETIMES, "training.evaluate"}
 ]
+_OFTEN = 4
+"""Of so many one is tried by `make test-all`, all by `make nightly`."""
 
 
-@pytest.mark.nightly
-@pytest.mark.parametrize(("way", "setting"), _ELSEWHERE, ids=lambda value: str(value))
+@pytest.mark.parametrize(
+    ("way", "setting"),
+    [
+        pytest.param(
+            *case, id="-".join(map(str, case)), marks=pytest.mark.nightly if i % _OFTEN else pytest.mark.long
+        )
+        for i, case in enumerate(_ELSEWHERE)
+    ],
+)
 def test_it_shows_or_is_refused_in_every_way_of_running(way: str, setting: Setting) -> None:
     trial = tried(setting, way, scenes=1)
     assert trial.obeyed or trial.refused or trial.said, f"{setting} was not tried {way}"
