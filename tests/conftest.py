@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from antiphon import extensions
+from antiphon.nets.native.library import kernel
 from tests.commands import Commands
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
@@ -33,7 +34,12 @@ hypothesis.settings.load_profile("antiphon")
 
 
 def pytest_collection_finish() -> None:
-    """Search what is imported, and the tests themselves, for garbage no more: they stay, and are millions of objects."""
+    """Prepare what no single test shall pay for.
+
+    The native kernel is compiled, if it never was for this processor. What is imported, and the tests themselves, are searched for
+    garbage no more: they stay, and are millions of objects.
+    """
+    kernel()
     gc.freeze()
 
 

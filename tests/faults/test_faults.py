@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 from collections import Counter
 
+import pytest
+
 from tests.faults.plant import FAULTS, ROOT, TIERS
 
 
-def test_every_fault_applies() -> None:
+@pytest.mark.parametrize("part", range(4))
+def test_every_fault_applies(part: int) -> None:
     wrong = []
-    for fault in FAULTS:
+    for fault in FAULTS[part::4]:
         text = (ROOT / fault.file).read_text() if (ROOT / fault.file).is_file() else ""
         if text.count(fault.old) != 1 or fault.old == fault.new:
             wrong.append(fault.name)
