@@ -19,7 +19,7 @@ from pydantic import create_model
 
 from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description
-from antiphon.errors import AntiphonError, ScenarioError, first_line, require, suggest_registered
+from antiphon.errors import ScenarioError, require, suggest_registered
 from antiphon.extensions import imported
 from antiphon.problems import MISSING, DocumentError, Problems
 from antiphon.spellings import moved_key
@@ -285,15 +285,11 @@ def _declared(spec: Any) -> tuple[str | None, str, dict[str, Any]]:
 
 
 def _called(name: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-    """Call a factory; ScenarioError with its first line where it fails."""
-    try:
+    """Call a factory; ScenarioError where it fails."""
+    from antiphon.envs.adaptors.checked import making  # it loads torch, which names and options do not need
+
+    with making(name):
         return factory(**arguments)
-    except AntiphonError:
-        raise
-    except Exception as error:
-        raise ScenarioError(
-            f"env: '{name}' cannot be made: {type(error).__name__}: {first_line(error)}"
-        ) from error
 
 
 def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Mapping[str, Any]) -> Any:

@@ -47,9 +47,8 @@ def pytest_collection_finish() -> None:
 
 YARDSTICK = 0.07
 """Seconds of processor time that `yardstick` takes on the machine that the limit was chosen on."""
-LIMIT = 4.0
-"""Seconds of processor time there, processes that it starts among them: four times what a test without the mark `long` may take,
-since a processor that two threads share counts up to twice as many seconds."""
+LIMIT = 2.0
+"""Seconds of processor time there, processes that it starts among them: twice what a test without the mark `long` may take."""
 
 
 def cpu_seconds() -> float:

@@ -142,9 +142,14 @@ class Adaptor(TorchVectorEnv):
 
 @contextmanager
 def making(name: str, fix: str = "") -> Iterator[None]:
-    """Raise any exception while an environment is made as a one-line ScenarioError, with a fix at its end if one is given."""
+    """Raise any exception while an environment is made as a one-line ScenarioError, with a fix at its end if one is given.
+
+    Errors of antiphon stay what they are.
+    """
     try:
         yield
+    except AntiphonError:
+        raise
     except Exception as error:  # noqa: BLE001  (anything somebody's world may raise)
         line = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, ModuleNotFoundError) and error.name:

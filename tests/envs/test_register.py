@@ -139,5 +139,5 @@ def test_a_factory_that_fails_is_one_line() -> None:
         raise AssertionError("turns\ncannot be converted")
 
     envs.register("own", factory)
-    with pytest.raises(ScenarioError, match=r"^env: 'own' cannot be made: AssertionError: turns$"):
+    with pytest.raises(ScenarioError, match=r"^env\.id: 'own' cannot be made: turns cannot be converted$"):
         envs.make("own", batch=2)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import random
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -107,6 +109,18 @@ def test_what_is_shuffled_and_sampled_is_of_the_seed_and_resumed(workers: int, t
         assert torch.equal(shown(fork, 4), whole[32:])
     with Simulation(scene(augmented(workers, **own)), seed=2) as other:
         assert not torch.equal(shown(other, 12), whole)
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_its_processes_end_with_the_simulation(persistent: bool) -> None:
+    with warnings.catch_warnings(action="ignore"):  # of persistent workers' random numbers
+        env = augmented(1, persistent_workers=persistent)
+    before = set(multiprocessing.active_children())
+    with Simulation(scene(env)) as simulation:
+        simulation.run(steps=1)
+        assert set(multiprocessing.active_children()) - before
+    assert not set(multiprocessing.active_children()) - before
+    assert simulation.closed  # and still held, as in a notebook
 
 
 def test_a_loader_with_an_order_of_its_own_says_so_where_a_run_goes_on(tmp_path: Path) -> None:

@@ -42,6 +42,22 @@ def numbers(simulation: Simulation) -> dict[str, Tensor]:
     }
 
 
+def check_change_counts(
+    simulation: Simulation | VirtualSimulation,
+    unchanged: Simulation | VirtualSimulation,
+    change: Callable[[Tensor], None],
+) -> None:
+    """Check that parameters changed within a window count from the next step on, as in a fork, where the window is replayed."""
+    for p in simulation.agents["n0"].parameters.values():
+        change(p)
+    fork = simulation.fork()
+    for one in (simulation, fork, unchanged):
+        one.run(steps=6, progress=False)
+    own, twin, other = map(numbers, (simulation, fork, unchanged))
+    assert all(torch.equal(own[name], twin[name]) for name in own)
+    assert not torch.equal(own["n0.0.weight"], other["n0.0.weight"])
+
+
 @pytest.mark.parametrize("backend", ["reference", "cohort", "native"])
 @pytest.mark.parametrize("change", [halved, halved_data])
 @pytest.mark.parametrize("steps", [1, 3])
@@ -51,14 +67,7 @@ def test_a_change_within_a_window_is_as_before_a_fork(
     with made(SCENE, backend) as simulation, made(SCENE, backend) as unchanged:
         for one in (simulation, unchanged):
             one.run(steps=steps, progress=False)
-        for p in simulation.agents["n0"].parameters.values():
-            change(p)
-        fork = simulation.fork()
-        for one in (simulation, fork, unchanged):
-            one.run(steps=6, progress=False)
-        own, twin, other = map(numbers, (simulation, fork, unchanged))
-        assert all(torch.equal(own[name], twin[name]) for name in own)
-        assert not torch.equal(own["n0.0.weight"], other["n0.0.weight"])
+        check_change_counts(simulation, unchanged, change)
 
 
 @pytest.mark.parametrize("backend", ["reference", "cohort"])
@@ -108,14 +117,7 @@ def test_changes_count_in_virtual_time(change: Callable[[Tensor], None]) -> None
     simulation, unchanged = (VirtualSimulation(scenario, profile(2), {"n0": 0, "n1": 1}) for _ in range(2))
     for one in (simulation, unchanged):
         one.run(steps=2, progress=False)
-    for p in simulation.agents["n0"].parameters.values():
-        change(p)
-    fork = simulation.fork()
-    for one in (simulation, fork, unchanged):
-        one.run(steps=4, progress=False)
-    own, twin, other = map(numbers, (simulation, fork, unchanged))
-    assert all(torch.equal(own[name], twin[name]) for name in own)
-    assert not torch.equal(own["n0.0.weight"], other["n0.0.weight"])
+    check_change_counts(simulation, unchanged, change)
 
 
 def test_seeds_run_together_are_changed_as_each_alone() -> None:
