@@ -265,6 +265,12 @@ class _Means:
             [self.count.to(mean.dtype), mean, self.of((values - self.to_rows(mean)).square())], -1
         )
 
+    def vary(self, returns: Tensor, advantages: Tensor) -> Tensor:
+        """[N] bool: whether the returns, sums of advantages and values, differ by more than their rounding."""
+        rounding = 4 * torch.finfo(returns.dtype).eps
+        size = self.of(returns.square()) + self.of(advantages.square())
+        return self.moments(returns)[:, 2] > rounding**2 * size
+
     def shares(self, dtype: torch.dtype) -> Tensor:
         """[rows]: B by the number of the member's valid samples."""
         return self.to_rows(self.batch / self.count.to(dtype).clamp(min=1))
@@ -342,6 +348,8 @@ class PolicyObjective(AnyObjective):
     ) -> Advantages:
         """Return advantages, normalised per member over its valid samples if there are 32 or more.
 
+        A member's normalised advantages are zero where its returns are all the same: no action was better than another.
+
         Args:
             trajectory: Trajectory of the window.
             values: [T, rows], treated as constants; None for `reinforce`, whose baseline is the mean return.
@@ -371,6 +379,7 @@ class PolicyObjective(AnyObjective):
                 final_values=final,
             )
             returns = advantages + constant(values)
+        varied = means.to_rows(means.vary(returns, advantages))
         targets, moments = returns, None
         if statistics is not None:
             moments = means.moments(returns)
@@ -379,7 +388,9 @@ class PolicyObjective(AnyObjective):
         shifted = advantages - means.to_rows(means.of(advantages))
         deviation = means.to_rows(means.of(shifted.square(), less=1).sqrt())
         enough = means.to_rows(means.count >= NORMALISED_FROM)
-        advantages = torch.where(enough, shifted / (deviation + 1e-8), advantages)
+        # Divided by their own deviation, the errors of values, or rounding, would look like good and bad actions.
+        normalised = (shifted / (deviation + 1e-8)).where(varied, torch.zeros_like(shifted))
+        advantages = torch.where(enough, normalised, advantages)
         advantages = advantages.where(valid, torch.zeros_like(advantages))
         return Advantages(advantages, returns, valid, targets, moments)
 

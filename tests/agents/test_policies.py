@@ -227,6 +227,19 @@ def test_advantages_are_normalised_from_32_samples(rows: int) -> None:
     torch.testing.assert_close(found.returns, raw + values)  # returns are never normalised
 
 
+@pytest.mark.parametrize("kind", ["a2c", "reinforce"])
+@pytest.mark.parametrize("reward", [1.0, 0.1, -300.7])
+def test_returns_that_are_all_the_same_teach_no_action(kind: str, reward: float) -> None:
+    # Of two members the first has equal returns in float32, whose mean is rounded; the second lost one reward.
+    rewards = torch.full((8, 64), reward, dtype=torch.float32)
+    rewards[3, 40] = 0.0
+    ends = torch.ones(8, 64, dtype=torch.bool)
+    values = None if kind == "reinforce" else drawn(2, 8, 64).float() * 0.1
+    found = PolicyObjective(kind, None).advantages(trajectory(rewards, ends), values, members=2)
+    assert (found.advantages[:, :32] == 0).all()
+    torch.testing.assert_close(found.advantages[:, 32:][found.valid[:, 32:]].var(), torch.tensor(1.0))
+
+
 # --- losses -------------------------------------------------------------------------------------------------------
 
 

@@ -399,6 +399,13 @@ LOWER: tuple[Fault, ...] = (
         "tests/agents/test_policies.py::test_advantages_are_normalised_from_32_samples[15]",
     ),
     Fault(
+        "agents-errors-of-values-are-normalised",
+        "agents/policies.py",
+        "(deviation + 1e-8)).where(varied, ",
+        "(deviation + 1e-8)).where(varied | True, ",
+        "tests/agents/test_policies.py::test_returns_that_are_all_the_same_teach_no_action[1.0-a2c]",
+    ),
+    Fault(
         "agents-entropy-is-a-cost",
         "agents/policies.py",
         "total = policy - scaled(entropy, self.entropy, 1)",
