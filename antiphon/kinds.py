@@ -279,8 +279,14 @@ def _class_of(point: str, source: object) -> Any:
     """Return the class that declares what a kind needs: its own, or the one that runs a user's factories."""
     if point not in _RUNNERS or source is None:
         return source
-    base, runner = map(imported, _RUNNERS[point])
+    base, runner = _base_and_runner(point)
     return source if isinstance(source, type) and issubclass(source, base) else runner
+
+
+@cache
+def _base_and_runner(point: str) -> tuple[type[Any], type[Any]]:
+    base, runner = _RUNNERS[point]
+    return imported(base), imported(runner)
 
 
 @cache

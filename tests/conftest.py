@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import resource
+import signal
 import sys
 import time
 from collections.abc import Generator, Iterator
@@ -22,6 +23,9 @@ from tests.commands import Commands
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 gc.set_threshold(50_000, 20, 20)
+
+# A shell ignores Ctrl-C in what it starts in the background, and what is started from there inherits it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No test depends on how busy the machine is: neither its inputs nor their generation have a time limit.
 hypothesis.settings.register_profile(

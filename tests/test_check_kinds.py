@@ -174,6 +174,7 @@ def test_a_sampler_that_cannot_be_made_is_refused_in_one_line(kind: Any, line: s
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["small", Small])
 def test_a_point_is_that_of_the_registered_name(kind: Any) -> None:
     antiphon.register("gradient", "small", Small)

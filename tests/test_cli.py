@@ -25,6 +25,7 @@ TINY = "--steps 6 --set depth=2 --set width=8 --set batch=16"
 RUN = f"run digits-mlp {TINY} --logdir . --name a"
 
 
+@pytest.mark.long
 def test_help_of_every_command_loads_no_torch() -> None:
     program = f"""
 import sys
@@ -242,6 +243,7 @@ def test_show_names_tied_parameters(tmp_path: Path, cli: Commands) -> None:
     assert cli.json("show", tmp_path / "tied.yaml")["tied"] == [["n0.0.bias", "n1.0.bias"]]
 
 
+@pytest.mark.long
 def test_show_explains_as_json(cli: Commands) -> None:
     explained = cli.json("show corporation --variant locked")
     assert explained["locked_groups"][0]["window"] == "episode"

@@ -68,6 +68,7 @@ def test_the_table_and_json(cli: Commands) -> None:
     assert set(parts["division"]["cut"]) == {"n1->n2", "n2->n1", "n3->n4", "n4->n3", "n5->n0", "n0->n5"}
 
 
+@pytest.mark.long
 def test_a_placement(here: Path, cli: Commands) -> None:
     found = cli.json(["check", "lossy", "--parts", "*=0", "--parts", "n3=1"])["parts"]
     assert found["placement"] == {"n0": 0, "n1": 0, "n2": 0, "n3": 1}

@@ -77,6 +77,7 @@ def test_language_is_measured_and_kept(cli: Commands, tmp_path: Path) -> None:
     assert "topographic" in text
 
 
+@pytest.mark.long
 def test_value_stands_beside_alignment(run: Path, cli: Commands) -> None:
     words = "--value --horizon 2 --repeats 2 --channels n0->n1"
     found = cli.json("evaluate", run, words)["value"]

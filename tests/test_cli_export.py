@@ -22,6 +22,7 @@ training: {batch: 4, steps: 6}
 """
 
 
+@pytest.mark.long
 def test_a_run_is_exported(cli: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("pair.yaml").write_text(DOCUMENT)
@@ -48,6 +49,7 @@ def test_a_run_is_exported(cli: Commands, tmp_path: Path, monkeypatch: pytest.Mo
     assert "no run there" in cli.refused("export runs/none m.pt2")
 
 
+@pytest.mark.long
 def test_a_policy_is_exported_as_its_action_for_an_observation(
     cli: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.commands import Commands
 
 TINY = "--set length=8 --set width=8 --set heads=2 --set blocks=2 --set batch=4"
 
 
+@pytest.mark.long
 def test_a_run_is_resumed_evaluated_reported_and_shown_by_its_directory_alone(
     here: Path, cli: Commands
 ) -> None:

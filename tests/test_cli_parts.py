@@ -83,7 +83,8 @@ def test_parts_that_do_not_wait_learn_write_rows_and_are_evaluated(cli: Commands
     assert "its parts ran in free mode" in cli.refused("resume runs/a --steps 300")
 
 
-@pytest.mark.parametrize("parts", ["", *(pytest.param(more, marks=pytest.mark.long) for more in RESUMED)])
+@pytest.mark.long
+@pytest.mark.parametrize("parts", ["", *(pytest.param(more, marks=pytest.mark.nightly) for more in RESUMED)])
 def test_parts_compute_what_one_computes_and_are_resumed_in_any_others(parts: str, cli: Commands) -> None:
     write("lossy.yaml", drop=0.2, noise=0.1)
     cli("run lossy.yaml --name one --steps 24")

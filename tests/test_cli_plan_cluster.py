@@ -23,6 +23,7 @@ def test_without_a_cluster_it_prints_what_show_prints_of_cost_and_memory(here: P
     assert list(here.iterdir()) == []
 
 
+@pytest.mark.long
 def test_on_a_cluster_it_prints_variants_and_formulas(here: Path, cli: Commands) -> None:
     text = cli(FAR)
     assert "digits-mlp on datacentre-100: accuracy 20 % on the test split, 1 seed" in text
@@ -33,6 +34,7 @@ def test_on_a_cluster_it_prints_variants_and_formulas(here: Path, cli: Commands)
     assert list(here.iterdir()) == []
 
 
+@pytest.mark.long
 def test_json_has_every_seed_and_a_profile_may_be_the_users_own(here: Path, cli: Commands) -> None:
     document = "cluster: mine\nmachines: {m: {count: 2}}\ncompute: {step: 1}\n"
     (here / "mine.yaml").write_text(f"{document}links: [{{between: [m, m], latency: 2}}]\n")

@@ -44,6 +44,7 @@ def _written(document: dict[str, Any]) -> Path:
     return Path("team.yaml")
 
 
+@pytest.mark.long
 def test_a_policy_is_exported_without_its_critic_and_taken_with_it_or_without(
     here: Path, cli: Commands
 ) -> None:

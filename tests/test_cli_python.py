@@ -59,6 +59,7 @@ def _module(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     sys.modules.pop("own", None)
 
 
+@pytest.mark.long
 def test_a_python_scenario_is_run_resumed_and_evaluated(here: Path, cli: Commands) -> None:
     result = cli.json("run own:build --set width=3 --steps 10 --name a --logdir .")
     assert (result["scenario"], result["steps"], result["exit"]) == ("mine", 10, "done")

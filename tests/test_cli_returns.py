@@ -46,6 +46,7 @@ def run(folder: Path) -> Path:
     return folder / "a"
 
 
+@pytest.mark.long
 def test_a_run_ends_with_its_return(folder: Path, tmp_path: Path, cli: Commands) -> None:
     text = cli("run", folder / "team.yaml", "--name b --logdir", tmp_path)
     (line,) = (line for line in text.splitlines() if line.startswith("return "))
@@ -65,6 +66,7 @@ def test_a_run_ends_with_its_return(folder: Path, tmp_path: Path, cli: Commands)
     assert {"policy_loss", "value_loss", "entropy", "explained_variance", "return"} <= motor
 
 
+@pytest.mark.long
 def test_the_score_says_how_actions_were_chosen(run: Path, cli: Commands) -> None:
     greedy = cli.json("evaluate", run)
     assert (greedy["episodes"]["actions"], greedy["episodes"]["count"] % 4) == ("greedy", 0)

@@ -17,6 +17,7 @@ from tests.commands import Commands
 TINY = "run digits-mlp --steps 6 --set depth=2 --set width=8 --set batch=16"
 
 
+@pytest.mark.long
 def test_seeds_are_told_one_by_one_and_together(here: Path, cli: Commands) -> None:
     cli(TINY, "--seeds 3 --seed 4 --variant local --logdir mine --name exp")
     lines = cli.out.splitlines()
@@ -37,6 +38,7 @@ def test_seeds_are_told_one_by_one_and_together(here: Path, cli: Commands) -> No
         cli(words)
 
 
+@pytest.mark.long
 def test_the_object_of_json(here: Path, cli: Commands) -> None:
     found = cli.json(TINY, "--seeds 5 --name exp --logdir mine")
     assert list(found) == ["seeds", "summary", "apart"]

@@ -35,6 +35,7 @@ def test_without_a_name_it_lists_studies(cli: Commands) -> None:
     assert small == {"seeds": 3, "steps": 5000}
 
 
+@pytest.mark.long
 def test_a_document_is_run_under_a_budget_and_gone_on_with(here: Path, cli: Commands) -> None:
     words = "study toy.yaml --budget paper --jobs 1 --logdir mine"
     cli(words)
@@ -80,6 +81,7 @@ training: {steps: 3, batch: 4}
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "scenario",
     [

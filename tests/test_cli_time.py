@@ -53,6 +53,7 @@ def test_every_scenario_runs_and_so_does_its_resolved_document(name: str, here: 
     assert results[0]["agents"][next(iter(results[0]["agents"]))]["updates"] > 1
 
 
+@pytest.mark.long
 def test_a_hierarchy_is_evaluated_as_it_runs_and_a_copy_task_not_at_all(
     cli: Commands,
 ) -> None:

@@ -40,6 +40,7 @@ def facts(run: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.long
 def test_the_run_directory_says_where_it_was_and_every_command_reads_it(cli: Commands) -> None:
     cli(f"{RUN} --name one --parts s0=0 --parts s1=1 --parts s2=1")
     found = facts("runs/one")

@@ -83,6 +83,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     extensions._installed.cache_clear()
 
 
+@pytest.mark.long
 def test_a_document_of_registered_names_is_run_written_as_it_was_read_and_its_checkpoint_loaded(
     tmp_path: Path,
 ) -> None:
@@ -166,6 +167,7 @@ def test_python_objects_cannot_become_a_document_and_the_line_says_where() -> No
         scenario.model_copy(update={"agents": agents}).to_yaml()
 
 
+@pytest.mark.long
 def test_recorders_of_a_scenario_are_handed_its_figures(tmp_path: Path) -> None:
     telemetry: dict[str, Any] = {
         "period": 5,

@@ -40,6 +40,7 @@ def own(width: int = 4, coupling: str = "decoupled", shift: float = 0.0) -> Scen
     return scenario_of(agents, channels, env, batch=8, steps=6)
 
 
+@pytest.mark.long
 def test_it_is_the_commands_table_and_figure(here: Path, cli: Commands) -> None:
     words = "study digits-mlp --set depth=2 --set width=8 --set batch=16 --variant locked --variant detached"
     printed = cli(words, "--steps 3 --seeds 2 --jobs 1 --logdir line")
@@ -70,6 +71,7 @@ def test_a_scenario_has_the_variants_of_its_channels_couplings(tmp_path: Path) -
         study(own(), variants=["locked"], logdir=tmp_path / "third")
 
 
+@pytest.mark.long
 def test_variants_are_parameters_of_a_function(tmp_path: Path) -> None:
     variants = {
         "locked": {"coupling": "locked"},
@@ -139,6 +141,7 @@ def test_what_others_cannot_import_runs_in_this_process_and_goes_on(tmp_path: Pa
         study(own(shift=1.0), seeds=2, logdir=folder)
 
 
+@pytest.mark.long
 def test_all_variants_run_at_every_point_of_a_grid(tmp_path: Path) -> None:
     grid = {"width": np.array([2, 3]), "shift": [0.0, 0.5]}
     variants = {"locked": {"coupling": "locked"}, "detached": {"coupling": "detached"}}

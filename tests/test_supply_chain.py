@@ -39,6 +39,7 @@ def test_the_lowest_versions_are_those_of_the_declared_requirements() -> None:
         list(lowest({"name": "x", "dependencies": ["numpy"], "optional-dependencies": {}}))
 
 
+@pytest.mark.long
 def test_the_bill_has_every_required_distribution_the_extras_and_what_the_repository_holds(
     tmp_path: Path,
 ) -> None:

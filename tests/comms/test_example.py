@@ -6,12 +6,14 @@ import re
 import textwrap
 from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
 
 from antiphon import comms
 
 
+@pytest.mark.long
 def test_the_loop_of_the_documentation_learns() -> None:
     assert comms.__doc__ is not None
     blocks = re.findall(r"::\n\n((?:    .*\n|\n)+)", comms.__doc__)

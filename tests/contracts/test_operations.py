@@ -74,6 +74,7 @@ def sums(count: int) -> Document:
     return tree(count, fan_in="sum")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("many", [64, pytest.param(1024, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("kind", [plain_ring, periods, sparse, tree, sums])
 def test_a_step_has_as_many_operations_for_many_agents_as_for_few(kind: Any, many: int) -> None:

@@ -45,6 +45,7 @@ def test_quarantine(scenario: str, value: float) -> None:
         assert not found, "\n".join(found[:12])
 
 
+@pytest.mark.long
 def test_running_statistics_of_what_diverges_are_put_back() -> None:
     """Of one member of a stack; finite numbers of 1e30 would leave batch norm nothing but rounding errors."""
     batch = {"network": {"kind": "mlp", "hidden": [4], "norm": "batch"}}
@@ -56,6 +57,7 @@ def test_running_statistics_of_what_diverges_are_put_back() -> None:
     assert any("norm.mean" in place for place in places)
 
 
+@pytest.mark.long
 def test_the_others_bits_do_not_depend_on_what_was_no_number() -> None:
     found = [
         poisoned(SICK["ring"], "cohort", "n0->n1 gradient", value)

@@ -87,7 +87,11 @@ def drawn_scene(rng: random.Random) -> tuple[Scene, dict[str, str], frozenset[st
 
 
 @pytest.mark.parametrize(
-    "seed", [*range(8), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(8, 30))]
+    "seed",
+    [
+        *range(4),
+        *(pytest.param(s, marks=pytest.mark.long if s < 10 else pytest.mark.nightly) for s in range(4, 30)),
+    ],
 )
 def test_random_scenes_agree_with_the_event_simulator(seed: int) -> None:
     for number in range(12):

@@ -40,6 +40,7 @@ def test_every_kind_environment_and_command_has_a_page() -> None:
     assert {("commands", ""), ("library", "")} <= USED
 
 
+@pytest.mark.long
 def test_a_table_has_what_is_declared(tables) -> None:  # type: ignore[no-untyped-def]
     for name, argument in sorted(USED):
         lines = tables[name](argument)

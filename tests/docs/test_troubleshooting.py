@@ -136,6 +136,7 @@ def printed(cli: Commands, kind: str = "error") -> set[str]:
     return {line.removeprefix(f"{kind}: ") for line in cli.err.splitlines() if line.startswith(f"{kind}: ")}
 
 
+@pytest.mark.long
 def test_every_message_is_one_that_is_printed(
     here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:

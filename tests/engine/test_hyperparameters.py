@@ -186,6 +186,7 @@ def test_equal_numbers_are_the_bits_of_seeds(name: str) -> None:
         assert not list(differences(facts(one), facts(other), tolerance=0.0))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["decoupled", "torch", "ppo"])
 def test_a_member_changes_in_place_as_its_single_run_does(name: str) -> None:
     """From one number to another, from equal to different numbers, and the other way; others stay as they are."""

@@ -139,6 +139,7 @@ def test_a_picture_is_convolved_over_height_and_width() -> None:
         assert float(run.step()["losses"]["a"]) == pytest.approx(right.item(), rel=1e-9)
 
 
+@pytest.mark.long
 def test_a_critic_of_pictures_and_stacks_of_agents() -> None:
     envs.register("Shaped", lambda: Pictures((6, 5, 2)))
     policy = {"kind": "ppo", "critic": {"observes": ["observation"], "network": NETWORK}}
@@ -159,6 +160,7 @@ def test_a_critic_of_pictures_and_stacks_of_agents() -> None:
         torch.testing.assert_close(left, right, rtol=0, atol=1e-9)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shape", [(6, 5, 2), (6, 5)])
 def test_an_exported_policy_reads_the_pictures_of_the_world(shape: tuple[int, ...], tmp_path: Path) -> None:
     with acting(shape) as run:

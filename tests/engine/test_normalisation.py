@@ -143,6 +143,7 @@ def test_observations_that_are_not_finite_leave_the_statistics_as_they_are(backe
     assert counts[0] == pytest.approx(1e-3)
 
 
+@pytest.mark.long
 def test_parameters_come_with_statistics_or_not_at_all(tmp_path: Path) -> None:
     for name, options in (("with", NORMAL), ("without", None)):
         with Simulation(wild(options), logdir=tmp_path / name) as simulation:

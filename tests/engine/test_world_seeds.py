@@ -152,6 +152,7 @@ def of_runs(name: str, seeds: Iterable[int]) -> list[list[int]]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["One", "Together", "Walk", "Direct"])
 def test_no_two_runs_share_an_environment(name: str) -> None:
     """Nor does an evaluation with its run."""
@@ -164,6 +165,7 @@ def test_no_two_runs_share_an_environment(name: str) -> None:
     assert of_runs(name, [1]) == seeds[2:4]
 
 
+@pytest.mark.long
 def test_an_environment_that_hashes_its_seed_gets_the_seed_of_the_run() -> None:
     seeds = of_runs("Ours", (0, 1, LARGEST, LARGEST + 1))
     assert [seeds[0], seeds[2], seeds[4]] == [[0], [1], [LARGEST]]
@@ -172,6 +174,7 @@ def test_an_environment_that_hashes_its_seed_gets_the_seed_of_the_run() -> None:
     assert max(every) <= LARGEST
 
 
+@pytest.mark.long
 def test_rows_have_their_seeds_in_every_batch_process_and_population() -> None:
     """Of a run's environments in processes of their own, of a larger batch, and of a member of a population."""
     expected = of_runs("One", [3])[0]

@@ -35,6 +35,7 @@ def perfect(info: dict[str, Tensor]) -> Tensor:
     return 40 * info["target"] - 20
 
 
+@pytest.mark.long
 def test_contract_while_the_task_grows() -> None:
     """A threshold that chance meets: lengths change under way."""
     envs.check_vector_env(lambda: make(threshold=9.0, max_length=3), steps=120)

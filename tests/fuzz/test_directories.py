@@ -269,8 +269,9 @@ SHORT = ("norm", "reward")
 """Those of `make test`."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n in SHORT else pytest.mark.long) for n in RUNS]
+    "name", [pytest.param(n, marks=() if n in SHORT else pytest.mark.nightly) for n in RUNS]
 )
 def test_a_damaged_run_directory_gets_one_line(
     cases: Cases, originals: Originals, tmp_path: Path, name: str

@@ -113,6 +113,7 @@ def command(*words: str) -> None:
     assert "Traceback" not in err.getvalue()
 
 
+@pytest.mark.long
 def test_scenarios(cases: Cases, tmp_path: Path) -> None:
     def try_one(case: Case) -> None:
         text = mutated(case.choice((*SCENARIOS, *GRAPHS, EXPLICIT)), case)
@@ -163,6 +164,7 @@ def test_studies(cases: Cases, tmp_path: Path) -> None:
     cases(try_one, 8)
 
 
+@pytest.mark.long
 def test_clusters_and_placements(cases: Cases, tmp_path: Path) -> None:
     path = tmp_path / "file.yaml"
 

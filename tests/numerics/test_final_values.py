@@ -145,6 +145,7 @@ def test_the_value_of_a_final_observation_that_is_shown_is_that_of_its_tick(
     torch.testing.assert_close(found.final_values[[3, 8]], values[[4, 9]])
 
 
+@pytest.mark.long
 def test_all_ways_of_resetting_lead_to_the_same_parameters() -> None:
     """Reset steps are no experience, so the windows of the third way have other ticks: of it the first episode is compared."""
 

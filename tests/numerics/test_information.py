@@ -76,14 +76,15 @@ def test_with_nothing_returned_the_injection_stays_exactly_zero(kind: str) -> No
         assert torch.equal(p, start[key])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(
     ("kind", "hidden"),
     [
         ("linear", []),
         ("mlp", [16]),
-        pytest.param("conv", [16], marks=pytest.mark.long),
-        pytest.param("sobolev", [32], marks=pytest.mark.long),
+        pytest.param("conv", [16], marks=pytest.mark.nightly),
+        pytest.param("sobolev", [32], marks=pytest.mark.nightly),
     ],
 )
 def test_a_sender_learns_what_its_receiver_is_asked(kind: str, hidden: list[int], seed: int) -> None:
@@ -97,8 +98,9 @@ def test_a_sender_learns_what_its_receiver_is_asked(kind: str, hidden: list[int]
     assert accuracy(gradient, seed) > 0.88
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("context", [pytest.param([], marks=pytest.mark.long), ["image"]])
+@pytest.mark.parametrize("context", [pytest.param([], marks=pytest.mark.nightly), ["image"]])
 def test_local_learns_its_own_label_and_nothing_of_what_is_asked(context: list[str], seed: int) -> None:
     """In three seeds .47-.51, whether or not the image is in its context; what nobody teaches reaches .59-.64."""
     assert accuracy({"kind": "local", "target": "label", "context": context}, seed) < 0.65

@@ -184,6 +184,7 @@ def test_backends_agree(name: str) -> None:
     assert not plan(Scenario.model_validate(scene)).alone  # all are stacked
 
 
+@pytest.mark.long
 def test_evaluation_reports_it_beside_the_accuracy(tmp_path: Path) -> None:
     """An agent with such a loss alone is no readout."""
     goal = {"kind": "classification", "target": "label"}

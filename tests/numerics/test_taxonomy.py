@@ -118,6 +118,7 @@ def test_feedback_through_the_weights_on_the_way_is_backpropagation(feedback: st
             torch.testing.assert_close(one[agent][name], gradient, **EXACT)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("feedback", ["fa", "dfa"])
 def test_feedback_teaches_the_senders(feedback: str) -> None:
     """By a fifth at least: a yardstick is told nothing that is of use."""

@@ -177,6 +177,7 @@ def test_with_line_search_the_sum_of_the_norms_falls_at_every_step_and_the_optim
 # --- Corollary 1 and Table 2: where a linear synthetic gradient reaches the optimum, and where it does not ---
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_deep_linear_model_on_squared_error_reaches_the_solution_of_linear_regression(seed: int) -> None:
     """Three linear layers, one synthetic gradient; within 1e-5 of a loss of 0.1, from above 2."""

@@ -58,9 +58,10 @@ def turning(simulation: Simulation) -> None:
     own["objective.bias"].data.zero_()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("unroll", "discount", "scale"),
-    [(1, 1.0, 0.1), pytest.param(1, 1.0, 10.0, marks=pytest.mark.long), (2, 1.0, 1.0), (1, 0.8, 0.1)],
+    [(1, 1.0, 0.1), pytest.param(1, 1.0, 10.0, marks=pytest.mark.nightly), (2, 1.0, 1.0), (1, 0.8, 0.1)],
 )
 def test_the_norm_of_a_predicted_gradient_at_every_distance(
     unroll: int, discount: float, scale: float

@@ -151,6 +151,7 @@ def keys_of_code(source: str) -> Iterator[str]:
                 yield from (keyword.arg for keyword in node.keywords if keyword.arg)
 
 
+@pytest.mark.long
 def test_each_is_used_by_a_scenario_a_study_a_document_of_the_tests_or_a_page() -> None:
     unused = set(KEYS)
     documents = [path.read_text(encoding="utf-8") for path in (ROOT / "scenarios").glob("*/*.yaml")]

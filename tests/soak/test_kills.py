@@ -197,6 +197,7 @@ def go_on(unbroken: Unbroken, folder: Path, chance: random.Random, what: str, *,
         shutil.rmtree(folder)
 
 
+@pytest.mark.long
 def test_what_is_killed_at_any_moment_and_resumed_is_the_unbroken_run(
     unbroken: Unbroken, tmp_path: Path, rounds: int
 ) -> None:
@@ -217,6 +218,7 @@ def test_what_is_killed_at_any_moment_and_resumed_is_the_unbroken_run(
     print(f"{unbroken.name}: {kills} kills in {chains} runs of {unbroken.seconds:.2f} s")
 
 
+@pytest.mark.long
 def test_what_is_killed_at_any_operation_on_files_and_resumed_is_the_unbroken_run(
     unbroken: Unbroken, tmp_path: Path, rounds: int
 ) -> None:
@@ -268,6 +270,7 @@ def small_disk(folder: Path, kibibytes: int) -> Iterator[Callable[[str], None]]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a small disk")
 def test_a_run_on_a_full_disk_says_so_and_goes_on_once_there_is_space(
     unbroken: Unbroken, tmp_path: Path, rounds: int

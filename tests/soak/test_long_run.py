@@ -56,7 +56,7 @@ class Gauge:
             self._before = time.process_time()
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the memory of a process from /proc")
 def test_a_long_run_keeps_its_memory_and_pace_and_bounds_its_event_file(rounds: int, tmp_path: Path) -> None:
     steps = STEPS * rounds

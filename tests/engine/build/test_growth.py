@@ -90,8 +90,9 @@ def assert_linear(few: Counter[str], many: Counter[str]) -> None:
     assert not grown
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
-    "kind", [pytest.param(k, marks=() if k in ("regular", "tied") else (pytest.mark.long,)) for k in KINDS]
+    "kind", [pytest.param(k, marks=() if k in ("regular", "tied") else (pytest.mark.nightly,)) for k in KINDS]
 )
 def test_no_function_is_called_more_often_per_agent_where_there_are_more(kind: str) -> None:
     simulate(kind, FEW)  # imports and caches
@@ -100,12 +101,14 @@ def test_no_function_is_called_more_often_per_agent_where_there_are_more(kind: s
     assert_linear(few, many)
 
 
+@pytest.mark.long
 def test_evaluation_calls_no_function_more_often_per_agent_where_there_are_more() -> None:
     few, many = (calls(simulate("rings", count).evaluate) for count in (FEW, TIMES * FEW))
     assert sum(few.values()) > 100 * FEW
     assert_linear(few, many)
 
 
+@pytest.mark.long
 def test_agents_have_no_tensors_but_parameters_statistics_and_states_of_optimisers() -> None:
     def made() -> int:
         gc.collect()

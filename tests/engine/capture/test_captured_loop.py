@@ -35,6 +35,7 @@ def ring(every: int | None = None) -> Scenario:
     return scenario.model_copy(update={"telemetry": scenario.telemetry.model_copy(update={"period": every})})
 
 
+@pytest.mark.long
 def test_rows_of_figures_are_those_without() -> None:
     plain = Simulation(ring(every=25), seed=3)
     replaying, loop = simulation_of(ring(every=25))
@@ -78,6 +79,7 @@ BETWEEN: dict[str, Callable[[Simulation], object]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", BETWEEN)
 def test_what_comes_between_replays_is_as_between_steps(name: str) -> None:
     plain, (replaying, loop) = Simulation(ring(), seed=3), simulation_of(ring())

@@ -20,6 +20,7 @@ from tests.engine.capture.dispatch_recorder import DispatchRecorder
 from tests.engine.capture.test_captured_loop import assert_same, ring, simulation_of
 
 
+@pytest.mark.long
 def test_what_is_baked_in_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """A number of the step that the recording keeps: the replayed period differs, and no other is replayed."""
     monkeypatch.setattr(held_messages, "stamp_number", lambda step: step)
@@ -96,6 +97,7 @@ def test_a_recording_that_fails_leaves_the_state_of_steps_and_one_warning(
     assert_same(captured, plain)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("at", [0, 2, 5])
 def test_without_memory_for_a_second_copy_of_the_state_steps_are_taken_one_by_one(
     at: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

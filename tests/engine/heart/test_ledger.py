@@ -46,6 +46,7 @@ def written(source: str) -> list[str]:
     ]
 
 
+@pytest.mark.long
 def test_messages_are_written_by_ledgers_alone() -> None:
     folder = Path(engine.__file__).parent
     found = {path.relative_to(folder).as_posix(): written(path.read_text()) for path in folder.rglob("*.py")}

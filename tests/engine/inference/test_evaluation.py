@@ -62,6 +62,7 @@ class Watched(nn.Linear):
         return found
 
 
+@pytest.mark.long
 def test_shuffled_training_signals_change_no_bit_but_the_metrics() -> None:
     torch.manual_seed(0)
     simulation, other = simulate(source(), Watched(4, 3)), simulate(source(shuffled=True), Watched(4, 3))
@@ -182,6 +183,7 @@ def counting(delay: int = 0, readout: str = "b") -> Simulation:
 READER: dict[str, Any] = {"observes": ["char"], "objective": {"kind": "coding", "target": "next"}}
 
 
+@pytest.mark.long
 def test_elsewhere_the_system_runs_forward_once_through_the_split() -> None:
     """Against a loop by hand: test_rollout.py."""
     simulation = counting()

@@ -76,6 +76,7 @@ SYSTEMS: dict[str, Callable[[], Simulation]] = {
 }
 
 
+@pytest.mark.long
 @torch.no_grad()
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_a_file_computes_what_the_composed_module_does(name: str, tmp_path: Path) -> None:
@@ -93,6 +94,7 @@ def test_a_file_computes_what_the_composed_module_does(name: str, tmp_path: Path
             torch.testing.assert_close(found[agent], output, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.long
 def test_outputs_of_some_agents_and_names_that_collide(tmp_path: Path) -> None:
     numbers = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
     env = from_tensors(**{"a-b": numbers, "a_b": numbers, "label": (numbers[:, 0] > 0).long()})

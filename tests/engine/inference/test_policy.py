@@ -190,6 +190,7 @@ training: {{batch: 4, steps: 8}}
 """)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("world", "size"),
     [("gymnasium/CartPole-v1", 4), ("gymnasium/Pendulum-v1", 3), ("antiphon/CartPole-v0", 4)],

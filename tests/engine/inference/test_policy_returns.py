@@ -44,6 +44,7 @@ def played(policy: Any, env: VectorEnv[Any, Any, Any], seed: Any, *, late: bool)
     return float(np.mean([each[:EPISODES] for each in returns]))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("mode", "sampled"),
     [

@@ -103,6 +103,7 @@ class ByHand:
         return said
 
 
+@pytest.mark.long
 def test_it_is_the_loop_that_one_would_write_by_hand() -> None:
     simulation = simulate(hierarchy(), steps=30)
     assert any(value.abs().max() > 0 for value in simulation.agents["a"].buffers.values())

@@ -46,6 +46,7 @@ def test_in_one_process_there_is_none() -> None:
         assert not aligned(automatic.scenario)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("placement", [None, {"part0": 0, "part1": 0, "part2": 1, "part3": 2}])
 def test_parts_are_pipelined(placement: dict[str, int] | None, tmp_path: Path) -> None:
     """Channels within a part keep none, and a run goes on with what was chosen."""

@@ -132,6 +132,7 @@ class Halves:
             parameter.data.mul_(0.5)
 
 
+@pytest.mark.long
 def test_parts_take_over_what_a_callback_changes() -> None:
     evaluated = scenario().with_training(evaluate={"period": 4})
     with Simulation(evaluated) as whole, Simulation(evaluated, parts=2) as divided:
@@ -268,6 +269,7 @@ def test_a_part_that_is_lost_leaves_the_newest_state_that_is_known(bell: Any, tm
     assert said(tmp_path / "a")["exit"] == "failed"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("before", [0, 3])
 def test_a_divergence_is_that_of_the_whole(before: int, tmp_path: Path) -> None:
     """Parts go on a little when one of them diverges: the step is repeated in the whole."""

@@ -72,6 +72,7 @@ def graphs(draw: st.DrawFn, most: int) -> WeightedGraph:
     return WeightedGraph([float(cost) for cost in costs], near)
 
 
+@pytest.mark.long
 @settings(max_examples=20)
 @given(graphs(40), st.integers(2, 4))
 def test_parts_are_balanced_and_never_empty(graph: WeightedGraph, parts: int) -> None:

@@ -25,8 +25,9 @@ def split(gradient: Any, delay: int, *, sweep: bool = True, drop: float = 0.1) -
     return split_gpt(gpt(dropout=drop), gradient, cuts, delay=delay, sweep=sweep)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
-    ("gradient", "delay"), [pytest.param(AUGMENTED, 2, marks=pytest.mark.long), (LINEAR, 2), ("local", 1)]
+    ("gradient", "delay"), [pytest.param(AUGMENTED, 2, marks=pytest.mark.nightly), (LINEAR, 2), ("local", 1)]
 )
 def test_swept_parts_compute_the_bits_of_one_process(gradient: Any, delay: int) -> None:
     """With the sweep or without, and again from a state that they have handed over."""
@@ -44,6 +45,7 @@ def test_swept_parts_compute_the_bits_of_one_process(gradient: Any, delay: int) 
                 assert not list(differences(facts(whole), facts(one), tolerance=0.0))
 
 
+@pytest.mark.long
 def test_a_part_gets_and_keeps_the_parameters_of_its_own_agents_only() -> None:
     """It is built of what crosses a network, takes its share of a state, and goes on to the bits of one process."""
     scenario, placement = split(AUGMENTED, 1), {"part0": 0, "part1": 1, "part2": 2}

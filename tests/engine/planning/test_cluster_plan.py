@@ -57,6 +57,7 @@ def test_a_document_without_variants_is_trained_as_it_is() -> None:
     assert plan.formulas == ()  # they need the steps of locked
 
 
+@pytest.mark.long
 def test_what_cannot_be_cut_is_on_one_machine_for_a_reason() -> None:
     values = {"data": "digits", "agents": 6, "readouts": 2, "batch": 8}
     for scenarios, machines, line in (
@@ -73,6 +74,7 @@ def test_what_cannot_be_cut_is_on_one_machine_for_a_reason() -> None:
 # --- training --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_every_variant_has_its_steps_and_seconds_over_seeds() -> None:
     plan = planned(profile(2, latency=0.5), seeds=2)
     found = rows(plan)
@@ -98,6 +100,7 @@ def test_a_target_that_is_not_reached_says_how_far_it_got() -> None:
     assert found["data parallel"].note.endswith("locked has not reached the target")
 
 
+@pytest.mark.long
 def test_a_plan_ends_in_time_and_every_variant_has_a_share(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock that goes on whenever it is read, however busy the machine is."""
     reads = itertools.count()
@@ -158,6 +161,7 @@ def test_data_parallel_takes_a_ring_where_bandwidth_is_small() -> None:
     assert seconds == pytest.approx(min(ring))
 
 
+@pytest.mark.long
 def test_steps_of_a_profile_that_measures_are_timed_here_and_on_one_machine_no_batch_is_shared() -> None:
     cluster = find_profile("two-cores")
     assert 1e-5 < seconds_a_step(cluster, "one machine")[1] < 1

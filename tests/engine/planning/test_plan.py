@@ -74,9 +74,13 @@ def test_a_cohort_says_what_its_members_have_in_common(planned: Planned) -> None
     assert found["why"] == "all 5 agents run as 1 cohort"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=() if n in ("eyes", "copy", "digits-mlp") else pytest.mark.long) for n in LIBRARY],
+    [
+        pytest.param(n, marks=() if n in ("eyes", "copy", "digits-mlp") else pytest.mark.nightly)
+        for n in LIBRARY
+    ],
 )
 def test_a_plan_is_what_the_backend_does(
     name: str, planned: Planned, pictures: Path, monkeypatch: pytest.MonkeyPatch
@@ -95,6 +99,7 @@ def test_a_plan_is_what_the_backend_does(
         assert min(found["memory"]["parameters"], found["memory"]["activations"], found["flop"]) > 0
 
 
+@pytest.mark.long
 def test_who_stands_alone_is_named_with_the_reason(planned: Planned, cli: Commands) -> None:
     found = planned("digits-mlp")
     assert (found["backend"], found["why"]) == ("cohort", "no two agents can be run as one")

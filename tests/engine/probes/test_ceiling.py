@@ -41,7 +41,8 @@ def test_where_the_truth_is_linear_in_message_and_context_the_ceiling_is_one() -
     assert ceilings(regression([]))["a->b"].linear["r2"] < 0.9  # what the message tells alone
 
 
-@pytest.mark.parametrize("kind", ["receiver", pytest.param("chain", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["receiver", pytest.param("chain", marks=pytest.mark.nightly)])
 def test_on_a_frozen_network_a_trained_linear_synthetic_gradient_reaches_its_ceiling(kind: str) -> None:
     frozen = {"network": {"kind": "mlp", "hidden": [12], "norm": "batch"}, "learn": False}
     agents: dict[str, Any] = {"a": {"observes": ["image"], **frozen}, "b": {**frozen, "objective": CLASSIFY}}
@@ -59,6 +60,7 @@ def test_on_a_frozen_network_a_trained_linear_synthetic_gradient_reaches_its_cei
         assert found.synthetic[metric] == pytest.approx(found.linear[metric], abs=0.02)
 
 
+@pytest.mark.long
 def test_a_model_of_the_label_is_measured_against_what_the_label_tells() -> None:
     gradient = {"kind": "local", "target": "label", "context": ["label"]}
     found = ceilings(chain("decoupled", gradient=gradient, training=WIDE))

@@ -26,6 +26,7 @@ def test_a_mean_lies_between_its_ends_and_no_bit_of_the_simulation_changes() -> 
     assert found["c->d"].parameter_cosine > found["a->b"].parameter_cosine
 
 
+@pytest.mark.long
 def test_an_untrained_signal_causes_nothing_and_one_against_the_truth_is_negative() -> None:
     simulation = chain("decoupled")
     row = signal_alignment(simulation, channels=["c->d"], messages=2)["c->d"]

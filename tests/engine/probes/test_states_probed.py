@@ -86,6 +86,7 @@ def test_what_a_predictor_says_in_a_probe_is_what_it_will_say(context: str) -> N
             assert bool(said.any())
 
 
+@pytest.mark.long
 def test_a_state_has_a_value_and_measuring_it_changes_no_bit() -> None:
     with pair(1, endless=True) as simulation:
         simulation.run(20)

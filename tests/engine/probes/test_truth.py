@@ -90,6 +90,7 @@ def test_clocks_of_all_periods_are_probed_in_the_middle_of_windows(now: int, due
     assert float(found["fast->slow"].abs().max()) > 1e-6 if now == 32 else True
 
 
+@pytest.mark.long
 def test_links_lose_in_a_probe_what_they_lose_in_the_run() -> None:
     simulation = corporation("decoupled", drop=0.4, hold=5)
     simulation.run(15)
@@ -106,6 +107,7 @@ def test_channels_that_send_at_a_rate_are_probed_when_they_send() -> None:
     assert simulation.probe(3) == {}
 
 
+@pytest.mark.long
 def test_what_no_loss_depends_on_has_a_gradient_of_zero() -> None:
     """Beyond the horizon, and beyond the episode, whose last step is the next one."""
     agents = {"a": {**EYE, "objective": CLASSIFY}, "b": {"network": SMOOTH}, "c": JUDGE}
@@ -162,6 +164,7 @@ def test_a_probe_changes_no_bit_of_the_run_and_has_figures_of_what_will_be_injec
                 assert probe.alignment["norm_ratio"] == pytest.approx(ratio)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["a2c", "ppo"])
 def test_the_truth_at_a_windows_start_is_what_a_policy_will_return(kind: str) -> None:
     ticks, adam = 4, {"kind": "adam", "lr": 0.01}

@@ -45,6 +45,7 @@ def test_its_progress_has_the_time_that_is_left(
     assert lines[0].endswith(" left")
 
 
+@pytest.mark.long
 def test_a_locked_chain_is_worth_what_backpropagation_is() -> None:
     found = measured(wide("locked"))
     assert [row.name for row in found.rows] == [ALL, "a->b", "b->c", "c->d"]
@@ -60,6 +61,7 @@ def test_a_locked_chain_is_worth_what_backpropagation_is() -> None:
         found["c->e"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "channel",
     [
@@ -103,6 +105,7 @@ def test_a_delayed_channel_does_not_wait_where_another_signal_is_put_in_its_plac
     assert row.true != row.zero
 
 
+@pytest.mark.long
 def test_over_cycles_and_delays_the_true_signal_is_that_of_whole_episodes() -> None:
     locked, decoupled = (
         corporation(coupling, unroll="episode").value([], horizon=8, repeats=2)[ALL]
@@ -117,6 +120,7 @@ def test_over_cycles_and_delays_the_true_signal_is_that_of_whole_episodes() -> N
     assert found.why.endswith(line)
 
 
+@pytest.mark.long
 def test_messages_sent_before_keep_their_signal() -> None:
     """Forth and back takes four steps: what is sent now has no effect before the sixth."""
     simulation = chain("delayed", link={"delay": 2})
@@ -126,6 +130,7 @@ def test_messages_sent_before_keep_their_signal() -> None:
     assert long.zero != long.synthetic
 
 
+@pytest.mark.long
 def test_repeats_see_other_examples_and_start_from_the_same_parameters() -> None:
     simulation = chain("decoupled")
     first, both = (measured(simulation, repeats=count, channels=[])[ALL] for count in (2, 3))
@@ -176,6 +181,7 @@ MEASURED: dict[str, Callable[[], Simulation]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MEASURED)
 def test_every_coupling_can_be_measured_and_keeps_its_bits(name: str) -> None:
     simulation = MEASURED[name]()
@@ -189,6 +195,7 @@ def test_every_coupling_can_be_measured_and_keeps_its_bits(name: str) -> None:
         assert row.synthetic == pytest.approx(row.zero, abs=1)
 
 
+@pytest.mark.long
 def test_a_run_has_its_values_and_the_cosines_of_its_parameter_gradients(tmp_path: Path) -> None:
     own = wide("decoupled").scenario
     fields = {name: getattr(own, name) for name in type(own).model_fields}

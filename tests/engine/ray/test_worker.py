@@ -123,6 +123,7 @@ def assert_whole(state: dict[str, Any], scenario: Scenario, steps: int, rows: Ro
         assert whole.train_means.state_dict() == joined.train_means.state_dict()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("link", [{"bits": 16}, {}])
 def test_lockstep_has_the_bits_of_the_uncut_run_and_goes_back_to_any_state(link: dict[str, Any]) -> None:
     scenario = ring(delay=3, **link)

@@ -19,7 +19,8 @@ def on_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scripted, "Simulation", partial(Simulation, backend="reference"))
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 2, 3))])
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.nightly) for n in (1, 2, 3))])
 def test_random_scenes(seed: int) -> None:
     for number in range(8):
         scripted.agree(*drawn_scene(random.Random(f"reference/{seed}/{number}")))

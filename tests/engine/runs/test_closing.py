@@ -150,6 +150,7 @@ def test_seeds_close_the_environments_of_those_that_left_too(made: Made) -> None
     assert made.open == 0
 
 
+@pytest.mark.long
 def test_runs_that_cannot_be_joined_are_built_one_after_the_other(
     made: Made, here: Path, cli: Commands
 ) -> None:

@@ -54,6 +54,7 @@ def test_an_epoch_shows_every_example_once_and_the_next_one_in_another_order(bat
     assert all(steps[at] == steps[at - at % hold] for at in range(len(steps)))
 
 
+@pytest.mark.long
 def test_the_order_is_of_the_seed_and_the_same_in_every_computation(tmp_path: Path) -> None:
     """One seed alone, by the reference, in parts, saved and resumed in mid-epoch, and trained with another seed."""
     with Simulation(scene(), seed=1) as simulation:

@@ -77,6 +77,7 @@ def test_batches_are_cut_to_that_of_the_run_and_nothing_is_left_out() -> None:
             assert simulation.epoch == len(rows) / COUNT
 
 
+@pytest.mark.long
 def test_it_keeps_the_contract() -> None:
     check_vector_env(lambda: augmented().make(batch=3), steps=15)
     check_vector_env(lambda: augmented().make(batch=9, dtype=torch.float64), steps=15)

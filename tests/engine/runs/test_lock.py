@@ -138,6 +138,7 @@ def test_one_process_writes_in_a_run_directory(tmp_path: Path, cli: Commands) ->
     assert not (run / LOCK).exists()
 
 
+@pytest.mark.long
 def test_a_run_begins_where_a_process_was_killed_as_it_began_one(tmp_path: Path, cli: Commands) -> None:
     """It had the lock, and not yet run.json; a folder of somebody else's is let alone."""
     words = "run digits-mlp --set width=4 --steps 2 --name run --exist error --logdir"

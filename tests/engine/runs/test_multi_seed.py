@@ -59,6 +59,7 @@ def assert_close(one: Path, other: Path, tolerance: float) -> None:
     assert not list(differences(result(one), result(other), tolerance=tolerance))
 
 
+@pytest.mark.long
 def test_each_seed_has_the_directory_of_a_run_of_its_own_and_goes_on_alone(here: Path, cli: Commands) -> None:
     """In single precision: a little grows in 12 steps."""
     found = cli.json(SEVERAL, ". --checkpoint-every 5")

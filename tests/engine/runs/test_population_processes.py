@@ -112,8 +112,9 @@ def check_same(one: Path, other: Path, members: int = 5) -> None:
             simulation.close()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("_threads")
-@pytest.mark.parametrize("jobs", [2, pytest.param(5, marks=pytest.mark.long)])
+@pytest.mark.parametrize("jobs", [2, pytest.param(5, marks=pytest.mark.nightly)])
 def test_members_become_what_they_become_in_one_process(tmp_path: Path, jobs: int) -> None:
     """They are copied between processes, and all of one process diverge at once."""
     results = [run(tmp_path / name, count).train() for name, count in (("one", None), ("divided", jobs))]
@@ -202,7 +203,7 @@ class Interruption(RunProgress):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("how", ["stopped", "killed"])
+@pytest.mark.parametrize("how", [pytest.param("stopped", marks=pytest.mark.nightly), "killed"])
 def test_real_processes_are_stopped_or_killed_and_resumed(tmp_path: Path, how: str) -> None:
     run(tmp_path / "whole", 2).train()
     if how == "stopped":
@@ -221,7 +222,7 @@ def test_real_processes_are_stopped_or_killed_and_resumed(tmp_path: Path, how: s
     assert texts[0] == texts[1]
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.ray
 def test_processes_on_ray_are_those_of_this_machine(here: Path, cli: Commands) -> None:
     text = yaml.safe_dump({**KEYS, "vary": {"lr": [0.03, 0.1, 0.3]}}, sort_keys=False)

@@ -339,9 +339,10 @@ def test_values_stay_within_their_range_or_list() -> None:
 # --- the paper's example ------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("changes", "low", "high"),
-    [({}, 1.19, 1.2), pytest.param({"select": None}, -0.42, 0.4, marks=pytest.mark.long)],
+    [({}, 1.19, 1.2), pytest.param({"select": None}, -0.42, 0.4, marks=pytest.mark.nightly)],
     ids=["population", "grid"],
 )
 def test_figure_2_of_the_paper(tmp_path: Path, changes: dict[str, Any], low: float, high: float) -> None:

@@ -116,6 +116,7 @@ def test_the_progress_bar_follows_the_steps_and_is_removed(monkeypatch: pytest.M
     assert calls == ["start", *["update"] * 4, "stop"]
 
 
+@pytest.mark.long
 def test_the_return_on_the_way_is_that_of_finished_episodes(tmp_path: Path) -> None:
     """As evaluations have it: not that of windows, with rewards weighed and discounted. Of running ones until one has finished."""
     lines: dict[int, dict[str, float]] = {}

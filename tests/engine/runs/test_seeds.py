@@ -50,6 +50,7 @@ class Uncopied(Walk):
         self.lock = threading.Lock()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backend", ["cohort", "reference"])
 def test_each_seed_has_an_environment_of_its_own(backend: str) -> None:
     """An environment made in Python is one object, which every seed needs a copy of."""

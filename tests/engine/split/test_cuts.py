@@ -38,6 +38,7 @@ def test_what_cannot_be_cut_is_listed_with_the_reason() -> None:
     assert not cut["c"].problem
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("count", "sizes"), [(1, [8]), (3, [2, 3, 3]), (4, [2, 2, 2, 2])])
 def test_a_number_of_parts_makes_their_costs_about_equal(count: int, sizes: list[int]) -> None:
     scenario = split_text(Logits(blocks=8), count)
@@ -45,6 +46,7 @@ def test_a_number_of_parts_makes_their_costs_about_equal(count: int, sizes: list
     assert [sum(key.endswith("ln1.weight") for key in part) for part in keys] == sizes
 
 
+@pytest.mark.long
 def test_the_heads_of_a_number_of_parts_count() -> None:
     """The first of two parts computes a copy of a block and of the last layers too, and begins as with a cut that is named."""
     model, gradient = Logits(blocks=9), {"kind": "aug_local", "layers": 1}

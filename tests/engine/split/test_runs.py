@@ -24,6 +24,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
     assert [place for place, value in one.items() if not torch.equal(value, other[place])] == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("gradient", "frozen"), [("local", ["blocks.0"]), ("aug_local", ["blocks.3", "norm", "head"])]
 )
@@ -62,6 +63,7 @@ def test_a_submodule_called_module_keeps_its_name() -> None:
     assert torch.equal(joined.module.blocks[1].proj.weight, part1["module.module.blocks.1.proj.weight"])
 
 
+@pytest.mark.long
 def test_of_several_seeds_each_has_a_model_of_its_own() -> None:
     scene = split_gpt(gpt(dropout=0.2), "local", ["blocks.1", "blocks.3"])
     with Simulation(scene, seed=1) as alone:
@@ -95,6 +97,7 @@ def test_after_quarantine_the_others_come_back_trained() -> None:
     assert kept == {key for key in before if key.startswith(("blocks.3", "norm", "head"))}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("tie", ["copy", "together"])
 def test_weights_of_another_run_and_a_finished_run_come_back(tie: Any, tmp_path: Path) -> None:
     def make() -> Scenario:

@@ -54,9 +54,10 @@ def with_graphs(others: list[Tensor]) -> list[Tensor]:
     return [each for each in tensors if holds_graph(each)]
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    "coupling", ["decoupled", *(pytest.param(c, marks=pytest.mark.long) for c in ("locked", "delayed"))]
+    "coupling", ["decoupled", *(pytest.param(c, marks=pytest.mark.nightly) for c in ("locked", "delayed"))]
 )
 def test_no_graph_outlives_its_window_and_what_is_kept_does_not_grow(coupling: str) -> None:
     before, sizes = with_graphs([]), []

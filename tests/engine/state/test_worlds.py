@@ -58,6 +58,7 @@ def test_a_world_with_a_state_goes_on_to_the_same_bits(text: str, tmp_path: Path
         run.close()
 
 
+@pytest.mark.long
 def test_a_run_in_a_world_without_a_state_can_be_used_but_not_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

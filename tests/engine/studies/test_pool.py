@@ -13,6 +13,7 @@ from antiphon.engine.studies.pool import Answer, Pool, train
 from tests.commands import Commands
 
 
+@pytest.mark.long
 def test_a_run_that_fails_is_missing_from_the_table_and_the_others_go_on(
     here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:

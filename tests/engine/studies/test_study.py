@@ -37,6 +37,7 @@ def failed(cli: Commands, words: str) -> str:
     return line
 
 
+@pytest.mark.long
 def test_all_variants_run_tables_are_written_and_what_is_finished_is_kept(here: Path, cli: Commands) -> None:
     first = cli.json(f"study digits-mlp {TINY} -v locked --seeds 1 --jobs 1 --logdir study")
     before = (here / "study/locked-s0/metrics.csv").stat().st_mtime_ns
@@ -89,6 +90,7 @@ def test_a_study_that_cannot_write_or_begin_is_one_line_and_leaves_nothing(
     assert not (here / "new").exists()
 
 
+@pytest.mark.long
 def test_a_document_is_tuned_on_validation_and_reported_on_test(here: Path, cli: Commands) -> None:
     (here / "toy.yaml").write_text(DOCUMENT)
     result = cli.json("study toy.yaml --jobs 1 --logdir s")
@@ -110,6 +112,7 @@ def test_a_document_is_tuned_on_validation_and_reported_on_test(here: Path, cli:
     assert (place / "metrics.csv").stat().st_mtime_ns == before
 
 
+@pytest.mark.long
 def test_several_metrics_are_a_table_each(here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("antiphon.envs.base.TorchVectorEnv.figures", lambda env: {"solved": 2.0})
     (here / "toy.yaml").write_text(DOCUMENT.replace("metric: error\n", "metric: [n1.accuracy, solved]\n"))

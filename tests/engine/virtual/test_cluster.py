@@ -180,6 +180,7 @@ def test_calls_are_lost_at_the_rate_of_the_link_and_counted() -> None:
     assert first.calls_lost == pytest.approx(250, rel=0.2)
 
 
+@pytest.mark.long
 def test_a_machine_that_fails_is_away_and_goes_on_from_its_checkpoint_while_the_others_go_on() -> None:
     cluster = chain(2, failures={"per_day": 864, "outage": 7, "checkpoint": 10})  # each 100 s
     until(cluster, 1500)

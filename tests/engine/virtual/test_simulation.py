@@ -57,6 +57,7 @@ def test_equal_machines_without_latency_learn_the_bits_of_one_machine() -> None:
     assert different(learned(cluster), learned(advanced(virtual(latency=0.5), 12)))
 
 
+@pytest.mark.long
 def test_one_seed_gives_one_run_and_a_fork_and_a_checkpoint_go_on_with_all_that_is_on_its_way(
     tmp_path: Path,
 ) -> None:

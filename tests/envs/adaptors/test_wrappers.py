@@ -388,6 +388,7 @@ RUNS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", RUNS)
 def test_a_resumed_run_is_the_unbroken_one_and_evaluations_change_no_bit(kind: str, tmp_path: Path) -> None:
     envs.register("everything", lambda: Everything(Walk()))

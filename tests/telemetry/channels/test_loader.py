@@ -19,6 +19,7 @@ def context(**changes: Any) -> Any:
     return base_plugin.TBContext(data_provider=object(), sampling_hints={"antiphon": 7}, **changes)
 
 
+@pytest.mark.long
 def test_neither_torch_nor_matplotlib_is_imported() -> None:
     names = "print(*sorted({n.split('.')[0] for n in sys.modules}))"
     code = f"import sys, antiphon.telemetry.channels.loader, antiphon.telemetry.channels.plugin; {names}"
