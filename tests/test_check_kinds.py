@@ -16,6 +16,7 @@ from antiphon.scenarios import NetworkSpec
 from antiphon.scenarios.channel_specs import SampleSpec
 from antiphon.telemetry import Recorder
 from antiphon.testing import check
+from tests.tiers import sampled
 
 
 class Small(nn.Sequential):
@@ -138,7 +139,8 @@ BAD: list[tuple[Any, str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "point", "options"), GOOD)
+@pytest.mark.long
+@pytest.mark.parametrize(("kind", "point", "options"), sampled(GOOD, 3))
 def test_a_kind_that_keeps_the_contract_passes(kind: Any, point: str, options: dict[str, Any]) -> None:
     check(kind, point=point, **options)
 

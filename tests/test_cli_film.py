@@ -69,6 +69,7 @@ def painted(image: np.ndarray[Any, Any], colour: tuple[int, int, int]) -> int:
     return int((np.abs(image.astype(int) - colour).max(-1) < 12).sum())
 
 
+@pytest.mark.long
 def test_bars_go_up_or_down_on_one_scale_and_are_grey_while_nothing_is_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,6 +62,7 @@ def test_check_accepts_what_run_trains(here: Path, cli: Commands, file: Path) ->
     assert "but members are trained for 12: none is replaced" in " ".join(cli.out.split())
 
 
+@pytest.mark.long
 def test_a_population_prints_its_members_and_leaves_their_runs(here: Path, cli: Commands, file: Path) -> None:
     out = cli(f"{WORDS} --name it")
     assert "mine · 3 members · 12 steps" in out
@@ -111,6 +112,7 @@ def test_it_is_resumed_with_its_own_backend(here: Path, cli: Commands, file: Pat
     assert cli.refused(f"{WORDS} --name it --steps 2 --exist resume").startswith(line)
 
 
+@pytest.mark.long
 def test_it_continues_to_a_later_step_as_if_it_had_had_more_steps(
     here: Path, cli: Commands, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

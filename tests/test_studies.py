@@ -58,6 +58,7 @@ def test_it_is_the_commands_table_and_figure(here: Path, cli: Commands) -> None:
     assert [axes.get_ylabel() for axes in other.plot().axes] == ["accuracy %"]
 
 
+@pytest.mark.long
 def test_a_scenario_has_the_variants_of_its_channels_couplings(tmp_path: Path) -> None:
     channels = [{"from": "a", "to": "b", "size": 4}]
     agents = {"a": {"observes": ["image"]}, "b": {"objective": CLASSIFY}}
@@ -118,6 +119,7 @@ def test_a_script_without_a_guard_has_workers_that_import_its_function(tmp_path:
     assert (tmp_path / "study/small-s0/result.json").exists()
 
 
+@pytest.mark.long
 def test_what_others_cannot_import_runs_in_this_process_and_goes_on(tmp_path: Path) -> None:
     scenario, folder = own(), tmp_path / "s"
 

@@ -342,6 +342,7 @@ def test_sampled_messages_add_to_the_action() -> None:
     )
 
 
+@pytest.mark.long
 def test_losses_follow_finite_differences() -> None:
     for kind, distribution in itertools.product(("a2c", "ppo", "reinforce"), FAMILIES):
         window = window_of(distribution, 3, 2, seed=5)

@@ -25,11 +25,11 @@ from tests.faults.lower import LOWER
 from tests.faults.upper import UPPER
 
 OFTEN = {"saved": 32, "sweep": 24, "seeds": 24, "parts": 32, "recorded": 48, "replayed": 96}
-"""One in how many documents an observer sees in `make test`; in `make test-all` it sees twice as many, at night all. Even numbers."""
+"""One in how many documents an observer sees in `make test`; in `make test-all` it sees twice as many, the reference four times, at night all. Even numbers."""
 NEEDED = {fault.caught_by for fault in (*CORE, *STEP, *REST, *LOWER, *UPPER)}
 """Cases that the planted faults name: each is in `make test`."""
 FAMILIES = ("unlike", "library", "acting", "tokens", "pixels", "symbols", "network")
-"""Documents that differ from each other in one thing: of these the reference sees an eighth in `make test`."""
+"""Documents that differ from each other in one thing: of these the reference sees a sixteenth in `make test`."""
 RARE = 96
 """The same, of the other observers, but for the reference: see `_often`."""
 TEST = "tests/contracts/test_contracts.py::test_documents"
@@ -64,7 +64,7 @@ def hold(plain: Plain, observer: str, folder: Path) -> None:
 def _often(name: str, observer: str) -> int:
     """One in how many documents like this one an observer sees in `make test`."""
     if observer == "reference":
-        return 8 if name.startswith(FAMILIES) and not name.endswith("{}") else 2
+        return 16 if name.startswith(FAMILIES) and not name.endswith("{}") else 4
     return OFTEN.get(observer, RARE)
 
 
@@ -75,7 +75,8 @@ def cases() -> list[object]:
         for j, observer in enumerate(OBSERVERS):
             often = 1 if f"{TEST}[{name}-{observer}]" in NEEDED else _often(name, observer)
             long = [] if (i + j) % often == 0 else [pytest.mark.long]
-            night = [pytest.mark.nightly] if (i + j) % max(1, often // 2) else []
+            further = 4 if observer == "reference" else 2
+            night = [pytest.mark.nightly] if (i + j) % max(1, often // further) else []
             found.append(pytest.param(name, observer, id=f"{name}-{observer}", marks=[*long, *night]))
     return found
 

@@ -11,6 +11,7 @@ import torch
 from antiphon import Simulation
 from tests.contracts.builders import Document, ring
 from tests.contracts.twins import differences, facts, twins
+from tests.tiers import sampled
 
 MLP: Document = {"gradient": {"kind": "mlp", "hidden": [4], "context": ["label", "returned"]}}
 DIGITS: Document = {"id": "antiphon/Digits-v0", "hold": 7, "episode": "example"}
@@ -50,7 +51,8 @@ LOOKS: dict[str, tuple[Callable[[Simulation], Any], float]] = {
 """What is looked at, and how far the backends may be apart in it."""
 
 
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.long
+@pytest.mark.parametrize("look", sampled(LOOKS, 3))
 def test_what_is_looked_at_is_the_same_and_changes_no_bit(look: str) -> None:
     show, tolerance = LOOKS[look]
     reference, cohort = on_digits()
@@ -60,6 +62,7 @@ def test_what_is_looked_at_is_the_same_and_changes_no_bit(look: str) -> None:
     assert not list(differences(before, facts(cohort), tolerance=0.0))
 
 
+@pytest.mark.long
 def test_recordings() -> None:
     quantities = ["message", "prediction", "delta"]
     found = []

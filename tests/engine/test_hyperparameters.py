@@ -19,6 +19,7 @@ from tests.contracts.twins import differences, facts
 from tests.engine.acting import ONE, Stage
 from tests.engine.numbers import all_parameters, equal, one_line
 from tests.engine.scenes import ENDS, gradient, scenario_of
+from tests.tiers import sampled
 
 MEMBERS = 8
 STEPS = 7
@@ -153,7 +154,7 @@ def close(one: Simulation, other: Simulation) -> None:
     assert not found, found[:8]
 
 
-@pytest.mark.parametrize("name", SCENES)
+@pytest.mark.parametrize("name", sampled(SCENES, 3))
 def test_members_with_other_numbers_compute_what_their_single_runs_do(name: str) -> None:
     scenarios = [member(name, index) for index in range(MEMBERS)]
     with_seeds = Population(scenarios, [3 + index // 2 for index in range(MEMBERS)], dtype=torch.float64)

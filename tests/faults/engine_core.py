@@ -39,6 +39,7 @@ CORE: tuple[Fault, ...] = (
         "read.counted = mask_and(read.counted, rows)",
         "read.counted = rows",
         "tests/contracts/test_quarantine.py::test_quarantine[ends-1e+30]",
+        tier="test-all",
     ),
     Fault(
         "ledger-the-gradient-of-a-terminated-state-is-not-known",

@@ -52,6 +52,7 @@ def faults(keep: str, worth: str) -> tuple[int, int]:
     return int(found), int(freed)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not GLIBC, reason="the C library is not glibc")
 def test_kept_memory_is_not_paid_for_anew_and_handed_back_where_it_is_worth_it() -> None:
     without, _ = faults("leave", "worth")

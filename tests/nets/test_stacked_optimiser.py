@@ -90,6 +90,7 @@ def made(n: int, kind: str, options: Options) -> Made:
     )
 
 
+@pytest.mark.long
 @settings(max_examples=12, deadline=None)
 @given(
     st.sampled_from(KINDS),

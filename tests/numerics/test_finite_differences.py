@@ -223,6 +223,7 @@ def test_convolutions_that_read_and_send_feature_maps(norm: str) -> None:
     scene.check_returned()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fan_in", ["concat", "sum", "mean"])
 def test_every_fan_in_returns_each_sender_its_own(fan_in: str) -> None:
     """Over two ticks, from one to three steps away."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from antiphon.envs import ids
 from antiphon.envs.registry import options_of
 from antiphon.scenarios import Scenario, catalogue, json_schema
 from antiphon.scenarios.yaml_text import read
 
 
+@pytest.mark.long
 def test_it_knows_every_key_of_the_library() -> None:
     schema = json_schema()
     assert schema["additionalProperties"] is False
@@ -18,6 +21,7 @@ def test_it_knows_every_key_of_the_library() -> None:
         assert set(read(template.text, template.name).data) <= set(schema["properties"])
 
 
+@pytest.mark.long
 def test_an_environment_has_its_own_options() -> None:
     branches = json_schema()["$defs"]["EnvSpec"]["anyOf"]
     ours = {branch["title"]: branch for branch in branches if branch.get("title") in ids()}

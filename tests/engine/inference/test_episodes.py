@@ -117,6 +117,7 @@ def test_by_default_an_evaluation_plays_what_fits_into_some_steps(monkeypatch: p
         assert most.count == 34 * 3  # a hundred, the same number of each environment
 
 
+@pytest.mark.long
 def test_evaluations_during_the_training_play_as_many_episodes_as_they_are_told() -> None:
     for episodes, count in ((2, 2 * 5), (None, 5)):
         how = {"period": 4, "episodes": episodes}

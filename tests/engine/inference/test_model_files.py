@@ -141,6 +141,7 @@ class Choosy(nn.Module):
         return self.last(-x if x.sum() > 0 else x)  # type: ignore[no-any-return]
 
 
+@pytest.mark.long
 def test_a_module_that_cannot_be_traced_is_one_line_and_leaves_the_file(tmp_path: Path) -> None:
     simulation = chain(network=Choosy)
     path = tmp_path / "model.pt2"

@@ -217,6 +217,7 @@ BELLED = Scenario.model_validate(
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("at", "number"),
     [

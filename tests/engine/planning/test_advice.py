@@ -21,6 +21,7 @@ from antiphon.envs.registry import describe
 from antiphon.scenarios.advice import is_unused_key
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.tiers import sampled
 
 
 def advice(scenario: Scenario | str) -> list[str]:
@@ -199,7 +200,7 @@ def test_where_it_does_not_nothing_is_said(name: str) -> None:
 
 
 @pytest.mark.parametrize(("unroll", "phase"), [(2, 0), (3, 0), (5, 0), (2, 1)])
-@pytest.mark.parametrize("kind", ["reinforce", "a2c"])
+@pytest.mark.parametrize("kind", sampled(["reinforce", "a2c"], 2))
 def test_updates_are_of_windows_with_a_loss(kind: str, unroll: int, phase: int) -> None:
     """Of episodes of four steps, which are truncated: a window of reinforce has to hold the end of one."""
     agents = {

@@ -150,6 +150,7 @@ def test_what_has_to_wait_counts_beside_the_largest(planned: Planned) -> None:
 # --- what the machine has, and where it is not enough ----------------------------------------------------
 
 
+@pytest.mark.long
 def test_installed_memory_is_what_linux_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planned: Planned
 ) -> None:

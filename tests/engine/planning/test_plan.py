@@ -164,6 +164,7 @@ COUNTED: dict[str, tuple[Scenario, float]] = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.long if n in ("windows", "void") else ()) for n in COUNTED]
 )
@@ -189,6 +190,7 @@ def noisy_ring() -> Scenario:
     return ring(3, network=noisy)
 
 
+@pytest.mark.long
 def test_users_modules_and_statistics_of_a_batch_are_counted(planned: Planned) -> None:
     found = planned("tests.engine.planning.test_plan:noisy_ring")
     (alone,) = found["alone"]

@@ -64,6 +64,7 @@ def test_a_cycle_that_never_reads_what_is_sent_is_left_at_last() -> None:
     assert look_ahead(system, ["a->c"], 1) == 0  # due at step 2, and replaced before c ticks at 3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("now", [30, 32])
 def test_nothing_lies_beyond_on_clocks_of_all_periods_without_a_cycle(now: int) -> None:
     agents: dict[str, Any] = {

@@ -40,6 +40,7 @@ def test_an_untrained_signal_causes_nothing_and_one_against_the_truth_is_negativ
     assert after.cosine == pytest.approx(-before.cosine, abs=1e-10)
 
 
+@pytest.mark.long
 def test_a_common_error_hides_in_the_messages_and_shows_in_the_parameters() -> None:
     """Where samples disagree their sum is small: a little of one direction in every message outweighs it."""
     simulation = chain("decoupled", norm="none")
@@ -53,6 +54,7 @@ def test_a_common_error_hides_in_the_messages_and_shows_in_the_parameters() -> N
     assert signal_caution(found.cosine, found.parameter_cosine) is not None
 
 
+@pytest.mark.long
 def test_modules_cycles_and_locked_groups() -> None:
     modules = {
         "eye": nn.Sequential(nn.Linear(64, 9), nn.Tanh(), nn.Linear(9, 5)),
@@ -71,6 +73,7 @@ def test_modules_cycles_and_locked_groups() -> None:
         assert all(0 < abs(row.parameter_cosine) < 1 for row in found.values())
 
 
+@pytest.mark.long
 def test_frozen_senders_and_messages_without_a_truth_have_no_row() -> None:
     agents = {"a": EYE, "b": JUDGE, "frozen": {**EYE, "learn": False}}
     channels = [{"from": "a", "to": "b", "link": {"delay": 3}}, {"from": "frozen", "to": "b"}]

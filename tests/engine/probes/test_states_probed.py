@@ -44,6 +44,7 @@ def nudged(simulation: Simulation, steps: int, name: str, row: int, column: int,
     return total
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("unroll", "ends"), [(1, {"terminated": flags(0, 3)}), (2, {"endless": True})], ids=["ends", "endless"]
 )

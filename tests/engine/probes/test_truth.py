@@ -81,6 +81,7 @@ def test_gradients_are_those_of_finite_differences(scene: str) -> None:
     assert any(float(true.norm()) > 1e-3 for true in found.values())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("now", "due"), [(31, {"fast"}), (32, {"fast", "slow", "even"})])
 def test_clocks_of_all_periods_are_probed_in_the_middle_of_windows(now: int, due: set[str]) -> None:
     simulation = timescales()

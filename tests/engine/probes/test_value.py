@@ -84,6 +84,7 @@ def test_whatever_the_coupling_the_true_signal_is_a_locked_channel_s_and_none_a_
     assert abs(row.true - row.zero) > 1e-3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "channel",
     [

@@ -142,6 +142,7 @@ def test_lockstep_has_the_bits_of_the_uncut_run_and_goes_back_to_any_state(link:
         assert_whole(line.gather(17, rows), scenario, 17, rows)
 
 
+@pytest.mark.long
 def test_where_a_connection_breaks_the_call_ends_with_a_line_and_all_begin_again() -> None:
     scenario = ring(delay=2)
     with line_of(scenario, {"a": 0, "b": 0, "c": 1, "d": 1}) as line:
@@ -164,6 +165,7 @@ def test_where_a_connection_breaks_the_call_ends_with_a_line_and_all_begin_again
         assert_whole(line.gather(9), scenario, 9)
 
 
+@pytest.mark.long
 def test_a_halted_call_ends_early_and_the_next_goes_on() -> None:
     scenario = ring(delay=2)
     with line_of(scenario, THIRDS) as line:
@@ -204,6 +206,7 @@ def test_errors_are_those_that_any_process_can_load(
     assert (type(loaded), str(loaded)) == (kind, line)
 
 
+@pytest.mark.long
 def test_a_part_that_does_not_wait_goes_on_alone_and_comes_back_under_a_new_number() -> None:
     scenario, placement = stages(2, aligned=False, env={"hold": 50}), {"s0": 0, "s1": 1}
     with line_of(scenario, placement, free=FreeSettings()) as line:
@@ -223,6 +226,7 @@ def test_a_part_that_does_not_wait_goes_on_alone_and_comes_back_under_a_new_numb
         assert line.gather(61)["now"] == first.now == second.now == 61
 
 
+@pytest.mark.long
 def test_a_part_that_does_not_wait_needs_nothing_of_one_at_the_end_of_the_call() -> None:
     """An aligned part waits for messages, unless what was sent was dropped: then the other's end is all there is."""
     scenario, placement = stages(2), {"s0": 0, "s1": 1}

@@ -23,6 +23,7 @@ from tests.kit import seams
 TINY = "--set depth=2 --set width=8 --set batch=16 --logdir ."
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "runs", "remedy"),
     [

@@ -111,6 +111,7 @@ def test_a_signal_ends_all_with_checkpoints_and_the_same_again_goes_on(
     assert cli.json(SEVERAL, ". --exist resume") == first
 
 
+@pytest.mark.long
 def test_progress_goes_on_from_the_mean_step(here: Path, cli: Commands) -> None:
     with acting(6, signalled()):
         cli.code(SEVERAL, ".")
@@ -129,6 +130,7 @@ def test_progress_goes_on_from_the_mean_step(here: Path, cli: Commands) -> None:
     assert shown == [*(2 * step for step in range(7, 13)), *(24 + step for step in range(1, 13))]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("behind", [(3,), pytest.param((2, 4), marks=pytest.mark.long)])
 def test_runs_killed_between_their_checkpoints_go_on_together(
     behind: tuple[int, ...], here: Path, whole: Path, cli: Commands
@@ -161,6 +163,7 @@ def test_runs_killed_between_their_ends_end_together(
     assert_same_runs(whole, here)
 
 
+@pytest.mark.long
 def test_those_at_the_same_step_go_on_together(here: Path, cli: Commands) -> None:
     with acting(5, signalled()):
         cli.code(ONE, "--seed 2 --name x-s2 --logdir .")
@@ -187,6 +190,7 @@ def test_one_that_diverges_ends_by_itself(here: Path, whole: Path, cli: Commands
     assert again["summary"] == found["summary"]
 
 
+@pytest.mark.long
 def test_what_cannot_be_joined_runs_one_after_the_other_to_the_same_bits(here: Path, cli: Commands) -> None:
     """A signal leaves those that have not begun for later."""
     found = cli.json(f"{COPIES} --name whole")

@@ -183,6 +183,7 @@ class Backbone(nn.Module):
         return x
 
 
+@pytest.mark.long
 def test_blocks_are_found_within_what_is_around_them() -> None:
     found = antiphon.cuts(Wrapped(), torch.randn(2, 6))
     blocks = [f"backbone.layer.{i}" for i in range(4)]

@@ -73,6 +73,7 @@ def test_cuts_in_any_order_and_numbers_of_parts(at: Any) -> None:
 # --- modes and precision -----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it imports its compiler
 def test_a_model_that_is_to_be_compiled_in_place_is_split() -> None:
     model = Chain()

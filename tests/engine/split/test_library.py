@@ -33,6 +33,7 @@ def scenario(name: str, variant: str, **values: Any) -> Scenario:
     return made
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "variant"), [pytest.param(*one, marks=() if one in DAILY else pytest.mark.long) for one in CASES]
 )
@@ -60,6 +61,7 @@ def test_a_tied_head_stays_the_embedding() -> None:
     assert torch.equal(model.head.weight, model.tokens.weight)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SMALL)
 def test_initial_parameters_have_a_seed(name: str) -> None:
     first, again, other = (

@@ -31,6 +31,7 @@ def losses(make: Callable[[], nn.Module], at: list[str], delay: int, steps: int)
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("make", "at"), CASES)
 def test_every_sample_keeps_its_label_and_its_skips(make: Callable[[], nn.Module], at: list[str]) -> None:
     """While nothing learns, a pipeline has the losses of the whole model, so many steps later."""

@@ -53,6 +53,7 @@ class Wrapped(nn.Module):
         return found
 
 
+@pytest.mark.long
 def test_a_submodule_called_module_keeps_its_name() -> None:
     model = Wrapped()
     with Simulation(split_gpt(model, "lens", ["module.blocks.1", "module.blocks.2"])) as run:

@@ -46,6 +46,7 @@ def named(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     del gymnasium.registry["antiphon-test/Saved-v0"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("text", STATEFUL)
 def test_a_world_with_a_state_goes_on_to_the_same_bits(text: str, tmp_path: Path) -> None:
     scenario = Scenario.from_yaml(text)

@@ -46,6 +46,7 @@ def loaded(simulation: VirtualSimulation, path: Path) -> VirtualSimulation:
     return simulation
 
 
+@pytest.mark.long
 def test_equal_machines_without_latency_learn_the_bits_of_one_machine() -> None:
     one, cluster = Simulation(stages(), stacked=False), virtual()
     for each in (one, cluster):
@@ -105,6 +106,7 @@ def test_stragglers_let_aligned_agents_wait_and_figures_say_so() -> None:
     assert (figures["given_up"], figures["calls_lost"], figures["away"]) == (0, 0, 0)
 
 
+@pytest.mark.long
 def test_a_machine_that_fails_loses_steps_and_lost_messages_are_given_up() -> None:
     cluster = profile(3, failures={"per_day": 3000, "outage": 10, "checkpoint": 5}, loss=0.3)
     found = VirtualSimulation(stages(), cluster, free=FreeSettings(staleness=5))
