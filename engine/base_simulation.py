@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -312,9 +313,13 @@ class BaseSimulation:
         self._synchronize()
         with uncollected():
             readouts = self.scenario.readouts
-            return evaluate(
+            scores = evaluate(
                 self._system, self._env, readouts, split, links, self.seed, partial(_continued, self), **how
             )
+        spec = self.scenario.training.evaluate
+        if spec is None or split != spec.split:
+            return scores
+        return replace(scores, selected=spec.selected_on_test)
 
     def compose(self, agents: Sequence[str] | None = None) -> fx.GraphModule:
         """Return the composed system as one torch module: the environment's own observations in, {agent: output} out.

@@ -171,6 +171,10 @@ def _all(scenario: Scenario) -> Iterator[Finding]:
             message = f"observes its own target {target!r}, which it can copy; leave out one of them"
             yield "agent", name, message
         yield from (("agent", name, message) for message in unused_by_agent(agent))
+    evaluate = scenario.training.evaluate
+    if evaluate is not None and (keys := evaluate.selected_on_test):
+        message = f"{' and '.join(keys)} select{'s' * (len(keys) == 1)} on the test split, so its score is no test; "
+        yield "training", "training.evaluate", f"{message}use split: validation"
     value, steps = scenario.telemetry.value, scenario.training.steps
     if value is not None and value.period > steps:
         message = f"measures nothing before step {value.period}, and training.steps is {steps}"

@@ -5,7 +5,7 @@ the readouts (`accuracy`), of one agent (`A.accuracy`), of the environment (`sol
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
@@ -33,6 +33,7 @@ __all__ = [
     "less_is_better",
     "metric_of_agents",
     "on_validation",
+    "selected_in_words",
     "split_metric",
 ]
 
@@ -153,7 +154,8 @@ class EvaluateSpec(Spec):
 
     Attributes:
         period: Steps from one evaluation to the next.
-        split: The split of the data; for policies without data, the name of a set of episodes.
+        split: The split of the data; for policies without data, the name of a set of episodes. Where `keep_best` or `patience`
+            select by `test`, a warning and the result say so: the run's score is of the same split.
         episodes: For policies: the number of whole episodes per environment; None: so many that they take about 200 steps,
             at most 1,000 of all environments and at least one of each.
         keep_best: A metric; the checkpoint with its best value is kept. None: only the newest are kept.
@@ -168,6 +170,13 @@ class EvaluateSpec(Spec):
     patience: Annotated[dict[str, Count], AfterValidator(FrozenMap), BeforeValidator(_by_metric)] = Field(
         default_factory=FrozenMap
     )
+
+    @property
+    def selected_on_test(self) -> tuple[str, ...]:
+        """The keys, `keep_best` and `patience`, by which scores of the test split select what is tested on it later."""
+        if self.split != "test":
+            return ()
+        return ("keep_best",) * (self.keep_best is not None) + ("patience",) * bool(self.patience)
 
     @property
     def judged_by(self) -> dict[Path, str]:
@@ -287,6 +296,11 @@ def split_metric(metric: str) -> tuple[str | None, str]:
     """Split a metric into its agent (None: the readouts, or the environment) and its name."""
     agent, dot, what = metric.rpartition(".")
     return (agent, what) if dot else (None, what)
+
+
+def selected_in_words(keys: Iterable[str]) -> str:
+    """Return the remark about scores of the test split by which `training.evaluate` selected."""
+    return f"selected on this split by {' and '.join(keys)}: no test"
 
 
 def is_of_env(metric: str) -> bool:

@@ -34,6 +34,7 @@ from antiphon.errors import AntiphonError, RunError
 from antiphon.files import finite
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.population import find_population
+from antiphon.scenarios.training import selected_in_words
 from antiphon.terminal.output import (
     console,
     decimal,
@@ -320,6 +321,8 @@ def show_seeds(outcome: MultiSeedOutcome, summary_dir: Path, root: Path) -> None
     columns = ["seed", "run", *(metric.replace("_", " ") for metric in summary)]
     title = f"\n{first['scenario']}{variant} · {count} · {steps} steps · {seconds:.1f} s"
     show_table(columns, rows, right=len(summary), title=title)
+    if keys := first.get("selected_on_test"):
+        write_line(f"Test scores  {selected_in_words(keys)}")
     if summary:
         line = "Interquartile mean: mean of the middle half of the seeds; interval: bootstrap over seeds."
         complete = max(found["n"] for found in summary.values())

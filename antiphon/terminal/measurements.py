@@ -30,6 +30,7 @@ from antiphon.engine.runs.run_writer import keep_measured, over
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import RunError, suggest
 from antiphon.files import finite
+from antiphon.scenarios.training import selected_in_words
 from antiphon.telemetry.figures import Figure
 from antiphon.telemetry.verdicts import signal_caution, worth, worths_in_words
 from antiphon.terminal.output import (
@@ -123,6 +124,7 @@ def result_of(
         "episodes": None if found.episodes is None else asdict(found.episodes),
         "steps": simulation.now,
         "readout": readouts[0] if len(readouts) == 1 else readouts,
+        **({"selected_on_test": list(found.selected)} if found.selected else {}),
         **{metric: over(readouts, metric, found.agents) for metric in (*METRICS, "loss")},
         "agents": found.agents,
     }
@@ -140,6 +142,8 @@ def show_scores(result: dict[str, Any], found: Evaluation) -> None:
     scored_on = f"{found.split} split, {found.examples:,} examples"
     if result["episodes"] is not None:
         scored_on = episodes_in_words(result["episodes"])
+    if found.selected:
+        scored_on += f", {selected_in_words(found.selected)}"
     title = f"{result['scenario']} after {result['steps']:,} steps · {scored_on}"
     show_table(["agent", heading, "loss"], rows, right=2, title=title + links)
     for metric in METRICS:

@@ -33,7 +33,7 @@ from antiphon.engine.runs.signals import check_interrupted
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.errors import RunError, ScenarioError
 from antiphon.nets.random import seed_for
-from antiphon.scenarios.training import RETURN, SPLITS, split_metric
+from antiphon.scenarios.training import RETURN, SPLITS, selected_in_words, split_metric
 
 __all__ = [
     "FEWEST",
@@ -87,6 +87,7 @@ class Evaluation:
             `return`, of its own reward if it has one.
         links: The links of the evaluation.
         episodes: The evaluated episodes; None: no agent has a policy.
+        selected: The keys of `training.evaluate` that select by scores of this test split: then they are no test.
     """
 
     split: str
@@ -95,6 +96,7 @@ class Evaluation:
     agents: dict[str, dict[str, float]]
     links: Links = _PERFECT
     episodes: Episodes | None = None
+    selected: tuple[str, ...] = ()
 
     def score(self, metric: str) -> float:
         """Return a metric by name: the mean over the readouts that have it, or one agent's (`AGENT.accuracy`); else NaN."""
@@ -127,6 +129,7 @@ class Evaluation:
         head = f"{self.split}: {self.examples:,} examples"
         if self.episodes is not None:
             head = f"{self.episodes.count:,} whole episodes of {self.episodes.length:.1f} steps, {self.episodes.actions}"
+        head += f" ({selected_in_words(self.selected)})" if self.selected else ""
         if len(self.agents) > _LINES:
             means = {metric: self.score(metric) for metric in self.agents[self.readout[0]]}
             head += f"; mean of {len(self.readout):,} readouts: {_written(means)}"

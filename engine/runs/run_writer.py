@@ -85,7 +85,8 @@ def result_of(
         environment has none), returns of whole episodes (`episodes`), with the most likely actions; other metrics of
         agents and those of channels are the latest of the training. `env` is what the environment says of progress;
         `no_return`, why policies could not be evaluated; `reason`, why it was stopped early. With `training.evaluate`,
-        `evaluated` has the metrics of the newest evaluation during the training, and `best` is the best checkpoint.
+        `evaluated` has the metrics of the newest evaluation during the training, and `best` is the best checkpoint;
+        `selected_on_test` the keys by which it selected on the split that the scores are of, where it did.
     """
     scenario = simulation.scenario
     readouts = list(scenario.readouts)
@@ -111,6 +112,8 @@ def result_of(
         means = {metric: over(readouts, f"{evaluate.split}_{metric}", agents) for metric in OF_AGENTS}
         newest = {metric: value for metric, value in means.items() if value is not None}
         during_training = {"evaluated": {"split": evaluate.split, **newest}, "best": facts.get("best")}
+        if selected := evaluate.selected_on_test:
+            during_training["selected_on_test"] = list(selected)
     result: dict[str, Any] = finite(
         {
             "scenario": scenario.scenario,

@@ -91,7 +91,8 @@ def summary(plan: Plan, runs: Runs) -> list[dict[str, Any]]:
         (value, interval, sd), `iqm` (value and interval; of five seeds or more), `recovered`, `contrast` (locked -
         detached of its group, its standard error or None, whether it is resolved), `share` (whether the metric is a share of
         examples), `of_env` (whether it is the environment's), `seconds` (mean per run), `evaluation` (of policies: `episodes`
-        and `steps` of a run's evaluation, means over seeds) and `updates` (by learning agent, means over seeds).
+        and `steps` of a run's evaluation, means over seeds), `updates` (by learning agent, means over seeds) and
+        `selected_on_test` (the keys of `training.evaluate` by which the runs selected on the split of the scores).
     """
     metrics = metrics_of_study(plan, runs)
     chosen = [_choose(line, runs, metrics[0]) for line in plan.lines]
@@ -171,5 +172,8 @@ def _row(one: _Chosen, group: Mapping[str, _Chosen], metric: str) -> dict[str, A
         or any(result.get(metric) is None and metric in result.get("env", {}) for result in results),
         "seconds": mean_of([result["seconds"] for result in results]),
         "evaluation": one.evaluation,
+        "selected_on_test": sorted({key for result in results for key in result.get("selected_on_test", ())})
+        if line.scoring.split == "test"
+        else [],
         "updates": _updates(results),
     }

@@ -10,7 +10,7 @@ from typing import Any
 from antiphon.engine.studies.plan import worded
 from antiphon.engine.studies.summary import DETACHED, LOCKED
 from antiphon.files import write_csv, write_text
-from antiphon.scenarios.training import RETURN, split_metric
+from antiphon.scenarios.training import RETURN, selected_in_words, split_metric
 
 __all__ = ["TextTable", "csv_rows", "described", "heading", "metric_name", "notes", "tables", "write_tables"]
 
@@ -72,6 +72,8 @@ def notes(study: Mapping[str, Any]) -> list[str]:
     if evaluations := [line["evaluation"] for line in study["lines"] if line["evaluation"]]:
         episodes, steps = (_ends([one[key] for one in evaluations]) for key in ("episodes", "steps"))
         lines.append(f"Evaluation of a run: {episodes} whole episodes, in {steps} steps.")
+    if keys := sorted({key for line in study["lines"] for key in line["selected_on_test"]}):
+        lines.append(f"(selected on test): {selected_in_words(keys)}; use split: validation.")
     for name, values in study["tuned"].items():
         listed = ", ".join(worded(value) for value in values)
         lines.append(f"{name}: of {listed}, for each line the one that was best on the validation split.")
@@ -116,7 +118,8 @@ def _table(study: Mapping[str, Any], lines: Sequence[Line]) -> TextTable:
         return lambda line: worded(line[kind][name]) if name in line[kind] else ""
 
     def variant(line: Line) -> str:
-        return str(line["variant"]) + (f" ({line['diverged']} diverged)" if line["diverged"] else "")
+        diverged = f" ({line['diverged']} diverged)" if line["diverged"] else ""
+        return f"{line['variant']}{diverged}{' (selected on test)' * bool(line['selected_on_test'])}"
 
     def mean(line: Line) -> str:
         if line["mean"] is None:
