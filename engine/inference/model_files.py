@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 from torch import fx
+from torch.utils import _pytree as pytree
 
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.system import System
@@ -132,6 +133,20 @@ def _module(names: Sequence[str], native: Native, path: Path, module: fx.GraphMo
         raise RunError(
             f"export: {path.name}: torch cannot trace the module ({first_line(cause)}); weights alone go into .safetensors"
         ) from error
+    _returns_plain_dicts(program)
     content = io.BytesIO()
     torch.export.save(program, content)
     return content.getvalue()
+
+
+def _returns_plain_dicts(program: torch.export.ExportedProgram) -> None:
+    """Let a program return dicts, which it also takes, where torch.export has the immutable ones of the fx graph."""
+    whole = program.module_call_graph[0].signature
+    assert whole is not None
+    whole.out_spec = pytree.tree_structure(_plain(whole.out_spec.unflatten([0] * whole.out_spec.num_leaves)))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return type(value)(map(_plain, value)) if isinstance(value, tuple | list) else value

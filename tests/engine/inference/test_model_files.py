@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from antiphon import Simulation
-from antiphon.envs import from_tensors
+from antiphon.envs import from_sequences, from_tensors
 from antiphon.errors import RunError, ScenarioError
 from tests.engine.numbers import one_line, unchanged
 from tests.engine.scenes import CLASSIFY, scenario_of
@@ -95,6 +95,29 @@ def test_a_file_computes_what_the_composed_module_does(name: str, tmp_path: Path
 
 
 @pytest.mark.long
+@torch.no_grad()
+def test_the_state_that_a_file_returns_is_the_state_of_its_next_call(tmp_path: Path) -> None:
+    random = torch.Generator().manual_seed(0)
+    label = torch.randint(2, (20,), generator=random)
+    env = from_sequences(x=list(torch.randn(20, 4, 3, generator=random)), label=label)
+    mind: Document = {
+        "observes": ["x"],
+        "network": {"kind": "gru", "hidden": [4]},
+        "objective": {"kind": "classification", "target": "label"},
+        "clock": {"unroll": "episode"},
+    }
+    simulation = simulate({"a": mind}, [], env, steps=2)
+    path = simulation.export(tmp_path / "model.pt2")
+    module, loaded = simulation.compose(), torch.export.load(path).module()
+    rounds = torch.randn(3, module.steps_per_round, 4, 3, generator=random)  # type: ignore[call-overload]
+    _, begun = module(x=rounds[0], state=None)
+    right = state = {key: torch.zeros_like(value) for key, value in begun.items()}
+    for x in rounds:
+        expected, right = module(x=x, state=right)
+        found, state = loaded(x=x, state=state)
+        torch.testing.assert_close((found, state), (expected, right))
+
+
 def test_outputs_of_some_agents_and_names_that_collide(tmp_path: Path) -> None:
     numbers = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
     env = from_tensors(**{"a-b": numbers, "a_b": numbers, "label": (numbers[:, 0] > 0).long()})
