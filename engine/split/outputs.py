@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from antiphon.engine.split.plan import Place, at_path, leaves
 from antiphon.envs.signal import Signal
 from antiphon.errors import ScenarioError, suggest
 
-__all__ = ["Wanted", "outputs_of", "prediction_of", "predictions_of"]
+__all__ = ["Wanted", "loss_among", "outputs_of", "prediction_of", "predictions_of"]
 
 Shape = tuple[int, ...]
 _ONLY = "a tensor"
@@ -137,6 +137,8 @@ def prediction_of(trace: Trace, output: str | int | None, wanted: Wanted | None 
     fitting = [path for path, place in found.items() if _fits(trace, place, size)]
     if not fitting:
         needs = "" if size is None else f"; the objective needs {size} values per sample for {wanted}"
+        if loss_among(trace, (), (), frozenset()) is not None:
+            needs += "; a loss that forward computes is not used: return the prediction, and give the loss as `objective`"
         raise ScenarioError(
             f"forward returns {_listed(trace, found)}{needs}; an output is a float tensor [batch, …]"
         )
@@ -182,6 +184,43 @@ def outputs_of(trace: Trace) -> dict[tuple[Any, ...], Place]:
     """Return the tensors that the forward returns, by their places in what it returns."""
     returned = next(node for node in trace.graph.nodes if node.op == "output").args[0]
     return dict(_places(trace, returned))
+
+
+def loss_among(
+    trace: Trace, kept: Sequence[Place], dropped: Sequence[str | int], targets: Set[str]
+) -> str | int | None:
+    """Return the key or index of an output that is a loss and is neither kept nor dropped by name; None: there is none.
+
+    A loss is one number that depends on the parameters and on the data, is called one, or is one number per sample that is
+    computed from a target.
+
+    Args:
+        trace: Of the model.
+        kept: The outputs that have objectives.
+        dropped: Keys or indices of those that are dropped.
+        targets: Arguments of the model that are targets of objectives.
+    """
+    for path, (node, inside) in outputs_of(trace).items():
+        value = at_path(trace.facts[node].value, inside)
+        named = "loss" in _name(path).lower() and value.dim() < 2
+        learnt = value.is_floating_point() and "parameter" in trace.facts[node].depends
+        if (node, inside) in kept or _key(path) in dropped or not learnt:
+            continue
+        number = value.numel() == 1 and "input" in trace.facts[node].depends
+        if named or number or (value.dim() == 1 and targets & _arguments_of(node)):
+            return _key(path)
+    return None
+
+
+def _arguments_of(node: fx.Node) -> set[str]:
+    """The arguments of the model that a node is computed from."""
+    waiting, seen = [node], set[fx.Node]()
+    while waiting:
+        one = waiting.pop()
+        if one not in seen:
+            seen.add(one)
+            waiting += one.all_input_nodes
+    return {str(one.target) for one in seen if one.op == "placeholder"}
 
 
 def _chosen(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,14 +20,15 @@ from antiphon.engine.split.cuts import containers, cut_names, flop_of
 from antiphon.engine.split.example import Inputs, check_model, inputs_for
 from antiphon.engine.split.graph import copied
 from antiphon.engine.split.join import Origin
-from antiphon.engine.split.outputs import Wanted, prediction_of, predictions_of
+from antiphon.engine.split.outputs import Wanted, loss_among, prediction_of, predictions_of
 from antiphon.engine.split.parts import Part, build_parts
 from antiphon.engine.split.plan import Message, at_path, plan_parts
+from antiphon.engine.split.repeats import caller_random_kept, check_repeats
 from antiphon.engine.split.ties import tied_parameters
 from antiphon.engine.split.tracer import trace
 from antiphon.envs import registry
 from antiphon.envs.signal import Description, Signal
-from antiphon.errors import ScenarioError, suggest
+from antiphon.errors import ScenarioError, ScenarioWarning, suggest
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.agent_specs import ObjectiveSpec
 from antiphon.scenarios.training import TrainingSpec
@@ -42,6 +44,7 @@ _LENS = 2 / 3
 
 
 @torch.inference_mode(mode=False)
+@caller_random_kept()
 def split(
     model: nn.Module | None = None,
     at: int | Sequence[int | str] = (),
@@ -73,7 +76,7 @@ def split(
         env: The environment, as in a scenario: `{"id": …}`, `antiphon.envs.from_tensors(…)`, …
         inputs: The signal of each argument of the forward: `{"idx": "tokens"}`. None: the observation of the same name,
             also for an `attention_mask` with a default; else a single argument reads the `image`, or the first observation.
-        output: The key or index of the prediction, if the model returns several outputs; the others are dropped.
+        output: The key or index of the prediction, if the model returns several outputs; the others are dropped, and a line says so of a loss.
         objective: The objective of the prediction; a string is the target to classify. None: classification of `label`.
         objectives: Instead of `output` and `objective`: an objective for each output, by key or index; None drops the output.
         class_axis: Axis of the classes where sizes leave it open: 1 as in `cross_entropy`, -1: the last; or a mapping by output.
@@ -103,14 +106,13 @@ def split(
         given = inputs_for(model, env, description, inputs)
         cut_before = partial(_cut, model, given, heads, objectives, gradient)
         cost = partial(_flop_of_heads, cut_before, given, coupling, gradient)
-        cut, credit = cut_before(cut_names(model, at, given.example, cost))
+        cut, credit = cut_before(_names(model, at, given, cost))
         tied = tied_parameters(cut.parts, model, cut.names, tie)
         channels = _channels(cut, coupling, gradient, credit, delay)
     except ScenarioError as error:
         raise ScenarioError(f"split: {str(error).removeprefix('split: ')}") from None
-    origin = Origin(model, tied if tie == "copy" else ())
-    for part in cut.parts:
-        part.module.origin = origin  # type: ignore[assignment]
+    _warn_of_dropped(cut, heads)
+    _mark(cut.parts, Origin(model, tied if tie == "copy" else ()))
     document = {
         "scenario": scenario,
         "env": env,
@@ -148,6 +150,8 @@ class _Cut:
     parts: list[Part]
     names: list[str]
     at: list[str]
+    dropped: str | int | None
+    """A loss that the forward returns and no objective names: its key or index."""
 
     @property
     def members(self) -> dict[str, Part]:
@@ -268,17 +272,47 @@ def _cut(
         names: The submodules before which it is cut.
     """
     traced = trace(model, containers(names), given.example)
+    dropped = [] if objectives is None else [name for name, one in objectives.items() if one is None]
     if objectives is None:
         places = [prediction_of(traced, one.output, one.wanted) for one in heads]
     else:
-        dropped = [name for name, one in objectives.items() if one is None]
         places = predictions_of(traced, {one.output: one.wanted for one in heads}, dropped)
     plan = plan_parts(traced, names, places)
     agents = [f"part{i}" for i in range(len(plan.parts))]
     shapes = [tuple(at_path(traced.facts[node].value, path).shape[1:]) for node, path in places]
     axes = [one.wanted.axes_for(shape, one.name) for shape, one in zip(shapes, heads, strict=True)]
-    cut = _Cut(build_parts(traced, plan, model, agents, axes), agents, plan.names)
+    targets = {name for name, signal in given.signals.items() if signal in [one.goal.target for one in heads]}
+    loss = loss_among(traced, places, dropped, targets)
+    cut = _Cut(build_parts(traced, plan, model, agents, axes), agents, plan.names, loss)
     return cut, _credit(model, given, cut, heads, gradient)
+
+
+def _names(
+    model: nn.Module, at: Any, given: Inputs, heads: Callable[[list[str]], Sequence[float]]
+) -> list[str]:
+    """Return the submodules to cut before; ScenarioError where Python changes what their containers compute."""
+    if isinstance(at, int):  # the places are found by a trace
+        check_repeats(model, containers([]), given.example)
+    names = cut_names(model, at, given.example, heads)
+    check_repeats(model, containers(names), given.example)
+    return names
+
+
+def _mark(parts: Sequence[Part], origin: Origin) -> None:
+    """Give parts the model that `join` returns."""
+    for part in parts:
+        part.module.origin = origin  # type: ignore[assignment]
+
+
+def _warn_of_dropped(cut: _Cut, heads: Sequence[_Head]) -> None:
+    goal, output = heads[0].goal, heads[0].output
+    if cut.dropped is not None:
+        line = (
+            f"split: forward also returns {cut.dropped!r}, a loss of its own, which is dropped: the parts train on {goal.kind} of "
+            f"'{goal.target}'; give objective={{'kind': FUNCTION, 'target': '{goal.target}'}} to compute that loss "
+            f"(docs/extending.md), or objectives={{{output!r}: '{goal.target}', {cut.dropped!r}: None}} to drop it"
+        )
+        warnings.warn(line, ScenarioWarning, stacklevel=5)  # two decorators are between
 
 
 def _objective(given: str | Mapping[str, Any] | None) -> ObjectiveSpec:

@@ -22,14 +22,15 @@ from antiphon.engine.split.graph import (
     SIZES,
     Fact,
     Trace,
+    as_dict,
     copied,
     evaluate,
+    merge_modes,
     own_copies,
     restored,
     storages,
     tensors_in,
 )
-from antiphon.engine.split.modes import merge_modes
 from antiphon.errors import ScenarioError, first_line
 
 __all__ = ["trace"]
@@ -195,7 +196,7 @@ class _Tracer(fx.Tracer):
     def create_arg(self, a: Any) -> Any:
         if type(a) is _Carried:
             return a.node
-        a = _as_dict(a)
+        a = as_dict(a)
         found = super().create_arg(a)
         if isinstance(found, fx.Node) and found not in self.facts:
             self._evaluate(found)  # a parameter or constant
@@ -333,14 +334,6 @@ def _typed(node: fx.Node) -> frozenset[fx.Node]:
         found = second
     once = isinstance(found, fx.Node) and [*node.args, *node.kwargs.values()].count(found) == 1
     return frozenset({found}) if once else frozenset()
-
-
-def _as_dict(value: Any) -> Any:
-    """A dataclass or mapping of any class as a dict; all else as it is."""
-    fields = getattr(type(value), "__dataclass_fields__", None)
-    if fields is not None:
-        return {name: getattr(value, name) for name in fields}
-    return dict(value) if isinstance(value, Mapping) else value
 
 
 def _contexts() -> dict[str, Any]:
@@ -517,7 +510,7 @@ def _compare(
     torch.manual_seed(1)
     with torch.no_grad():
         returned = root(**own_copies(example))
-    expected = tensors_in(_as_dict(returned))
+    expected = tensors_in(as_dict(returned))
     found = tensors_in(next(values[node] for node in graph.nodes if node.op == "output"))
     same = len(found) == len(expected) and all(
         a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
