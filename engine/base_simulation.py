@@ -25,6 +25,7 @@ from antiphon.engine.environment import (
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.system import System
+from antiphon.engine.in_use import release
 from antiphon.engine.inference.evaluation import FEWEST, SHARE, Evaluation, evaluate
 from antiphon.engine.inference.export import export, with_output
 from antiphon.engine.inference.film import film
@@ -559,6 +560,8 @@ class BaseSimulation:
         """Close recorders and environment; a second call does nothing."""
         self.closed = True
         recorders, self.recorders = self.recorders, []
+        release(self)
+        release(getattr(self, "_world", self))  # none where the scenario was refused
         with ExitStack() as closing:
             closing.callback(self._env.close)
             for recorder in reversed(recorders):

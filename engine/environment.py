@@ -16,6 +16,7 @@ from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.rows import RowMask, mask_or
 from antiphon.engine.heart.system import System
+from antiphon.engine.in_use import release, use
 from antiphon.engine.metrics.episodes import REWARD, EpisodeStatistics
 from antiphon.engine.state.trees import join_rows, joined, joined_signals, split_rows
 from antiphon.envs import registry
@@ -69,6 +70,9 @@ class EnvironmentRunner:
         names: The signals to provide.
         seed: Of its resets.
 
+    Raises:
+        ScenarioError: Another run steps this environment.
+
     Attributes:
         episodes: Returns and lengths of finished episodes; None: rewards and ends are not read.
     """
@@ -82,7 +86,13 @@ class EnvironmentRunner:
         self._lives = [name.removeprefix(f"{ALIVE}.") for name in self.names if name.startswith(f"{ALIVE}.")]
         self._limits = [name for name in self._after if name.partition(".")[0] == "truncated"]
         env.request(names.difference(self._outcomes))
-        self.reset(seed)
+        fix = "let each have its own: register a function that makes it (antiphon.environment)"
+        use(env.handed_over(), self, "env", fix)
+        try:
+            self.reset(seed)
+        except BaseException:
+            release(self)
+            raise
 
     def reset(self, seed: int) -> None:
         """Start again from step 0."""

@@ -7,8 +7,9 @@ imported when its id is used.
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -292,6 +293,16 @@ def _called(name: str, factory: Callable[..., Any], arguments: Mapping[str, Any]
         return factory(**arguments)
 
 
+def _in_rows(name: str, made: Sequence[gymnasium.Env[Any, Any]]) -> VectorEnv[Any, Any, Any]:
+    """Return environments as the rows of one that resets in the same step; ScenarioError where their spaces differ."""
+    from antiphon.envs.adaptors.checked import making
+    from antiphon.envs.adaptors.final_observation import FinalObservation
+
+    with making(name, "let every call make the same spaces"):
+        rows = [functools.partial(FinalObservation, env) for env in made]
+        return SyncVectorEnv(rows, autoreset_mode=AutoresetMode.SAME_STEP)
+
+
 def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Mapping[str, Any]) -> Any:
     """Return what a class or factory makes of the keys of a document: a source, copies, or a vector environment."""
     factory, model = _factory(name), options_of(name)
@@ -306,8 +317,9 @@ def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Ma
     if all(hasattr(made, name) for name in ("possible_agents", "observation_space", "step")):
         return [made, *(_called(name, factory, arguments) for _ in range(settings["num_envs"] - 1))]
     if isinstance(made, gymnasium.Env):
-        others = [lambda: factory(**arguments)] * (settings["num_envs"] - 1)
-        return SyncVectorEnv([lambda: made, *others], autoreset_mode=AutoresetMode.SAME_STEP)
+        return _in_rows(
+            name, [made, *(_called(name, factory, arguments) for _ in range(settings["num_envs"] - 1))]
+        )
     if callable(getattr(made, "make", None)):
         return made
     if isinstance(made, VectorEnv):

@@ -216,17 +216,23 @@ class Ticks:
     def _converted(self, name: str, observation: fx.Node) -> fx.Node:
         """Return a signal, from the environment's own values."""
         conversion = self._conversions[name]
-        if conversion.scale != 1:  # floats may be scaled already
+        if conversion.of_bytes:
             right = self.call(operator.eq, self.call(getattr, observation, "dtype"), torch.uint8)
             line = f"'{name}' must be the environment's own bytes (torch.uint8)"
             self.graph.call_function(torch._assert, (right, line))
         classes = self.system.description.signals[name].classes
         value = self.call("to", observation, self.system.dtype if classes is None else torch.int64)
         if conversion.start is not None:
-            key = f"start_{len(self.root._buffers)}"
-            self.root.register_buffer(key, conversion.start.to(self.system.device, torch.int64))
-            value = self.call(torch.sub, value, self.graph.get_attr(key))
+            value = self.call(torch.sub, value, self._buffer("start", conversion.start))
+        if isinstance(conversion.scale, torch.Tensor):
+            return self.call(torch.div, value, self._buffer("scale", conversion.scale))
         return value if conversion.scale == 1 else self.call(torch.div, value, conversion.scale)
+
+    def _buffer(self, kind: str, whole: torch.Tensor) -> fx.Node:
+        """Return a buffer of the module with whole numbers."""
+        key = f"{kind}_{len(self.root._buffers)}"
+        self.root.register_buffer(key, whole.to(self.system.device, torch.int64))
+        return self.graph.get_attr(key)
 
     def _append_round(self, agents: Sequence[str], given: fx.Node) -> None:
         """Append a round's ticks, from the state that is given to the state after it."""

@@ -29,7 +29,7 @@ from antiphon.agents.objectives import Classification
 from antiphon.agents.policies import PolicyObjective
 from antiphon.comms.symbols import SymbolSampler
 from antiphon.engine.base_simulation import BaseSimulation
-from antiphon.engine.environment import continued, make_environment, signals_read
+from antiphon.engine.environment import continued, make_environment, signals_read, with_own_env
 from antiphon.engine.heart.agent import AGE
 from antiphon.engine.heart.message import StepSignals, Tick
 from antiphon.engine.heart.system import System
@@ -289,7 +289,8 @@ def _ticks(
         return
     rows = min(_ENVS, examples)
     seed, part_of = rollout_seed(simulation.seed, split, 0), split if split in env.splits else None
-    made = make_environment(simulation.scenario, simulation.device, simulation.dtype, rows, part_of)
+    scenario = with_own_env(simulation.scenario, "an evaluation needs one of its own")
+    made = make_environment(scenario, simulation.device, simulation.dtype, rows, part_of)
     with closing(continued(made, simulation._env)) as own:
         forward, full = EnvironmentRollout(system, own, links, seed, signals=names), filled(system)
         periods = [agent.clock.period for agent in system.agents.values()]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from antiphon.engine.in_use import use
 from antiphon.engine.inference.evaluation import policies
 from antiphon.engine.metrics.description import describe_run
 from antiphon.engine.metrics.figures import environment_figures, figures
@@ -204,6 +205,7 @@ class RunWriter(Observer):
             tables.append(PartsCsv(parts))
         board = TensorBoardRecorder(directory.path)
         own = [_recorder(spec, directory.path) for spec in scenario.telemetry.recorders]
+        use(own, simulation, "telemetry.recorders", "pass its class, of which each run makes one")
         recorders = [*tables, board, *own]
         with ExitStack() as begun:
             for recorder in recorders:

@@ -38,6 +38,7 @@ class Adaptor(TorchVectorEnv):
 
     Args:
         worlds: The environments that are rendered and closed.
+        rows: The sub-environments that are in this process.
         name: Name of the environment, for errors.
         signals: Signals of its observations, and of each step beside `OUTCOMES`.
         layers: The wrappers around them.
@@ -50,6 +51,7 @@ class Adaptor(TorchVectorEnv):
     def __init__(
         self,
         worlds: Sequence[Any],
+        rows: Sequence[Any],
         name: str,
         num_envs: int,
         signals: Mapping[str, Signal],
@@ -59,7 +61,11 @@ class Adaptor(TorchVectorEnv):
         unreadable: Mapping[str, str],
         **settings: Any,
     ) -> None:
-        self._worlds, self._name, self.actions, self._layers = list(worlds), name, actions, layers
+        self._worlds, self._rows, self._name = list(worlds), list(rows), name
+        self.actions, self._layers = actions, layers
+        bases = [id(getattr(row, "unwrapped", row)) for row in rows]
+        one = f"'{name}' is one object in several rows of the batch; let its function make a new one at each call"
+        require(len(set(bases)) == len(bases), "env", one, ScenarioError)
         unsaved = layers.unsaved if can_be_saved else ""
         description = Description(
             signals={**signals, **OUTCOMES},
@@ -72,6 +78,13 @@ class Adaptor(TorchVectorEnv):
         metadata = getattr(worlds[0], "metadata", {})
         self.metadata |= {key: metadata[key] for key in ("render_modes", "render_fps") if key in metadata}
         self.render_mode = getattr(worlds[0], "render_mode", None)
+
+    def handed_over(self) -> list[object]:
+        """Return the environments, wrapped and not."""
+        return [
+            *self._worlds,
+            *(getattr(world, "unwrapped", world) for world in (*self._worlds, *self._rows)),
+        ]
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close the environments."""
@@ -91,6 +104,11 @@ class Adaptor(TorchVectorEnv):
             raise
         except Exception as error:  # noqa: BLE001  (anything somebody's environment may raise)
             line = " ".join(f"{type(error).__name__}: {error}".split())
+            if not subprocesses and isinstance(error, _MISFITS) and _raised_in(error).startswith(_AROUND):
+                line += (
+                    "; it does not return what its spaces and Gymnasium's interface say: check_env(env) of "
+                )
+                line += "gymnasium.utils.env_checker names it"
             raise RunError(f"env: '{self._name}' failed in {call}(): {line}") from None
 
     def carried(self) -> dict[str, Any] | None:
@@ -138,6 +156,20 @@ class Adaptor(TorchVectorEnv):
         why = f": {reason}" if reason else "; give it state_dict and load_state_dict"
         cannot = f"'{self._name}' cannot be saved or forked{why}"
         require(self.description.can_be_saved, "env", cannot, RunError)
+
+
+_MISFITS = AttributeError, KeyError, TypeError, ValueError
+"""Errors of what reads the values that an environment returns."""
+_AROUND = "gymnasium.vector.", "gymnasium.wrappers.", "antiphon.envs.adaptors."
+"""Modules that read them."""
+
+
+def _raised_in(error: BaseException) -> str:
+    """Return the name of the module that raised an error."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else str(trace.tb_frame.f_globals.get("__name__", ""))
 
 
 @contextmanager

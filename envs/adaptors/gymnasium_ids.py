@@ -10,6 +10,7 @@ import gymnasium
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from antiphon.envs.adaptors.checked import check_render_mode, making
+from antiphon.envs.adaptors.final_observation import FinalObservation
 from antiphon.envs.options import EnvOptions
 from antiphon.errors import ScenarioError, ScenarioWarning, suggest
 from antiphon.extensions import imported_by_name
@@ -58,12 +59,15 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
     settings: dict[str, Any] = {}
     if mode != "vector_entry_point":
         settings["autoreset_mode"] = _AUTORESET[autoreset or "same_step"]
+    layers = [FinalObservation] if settings else None
     fix = (
         "its own vector class may lack a key; for arguments of gymnasium.make write vectorization_mode: sync"
     )
     with making(name, fix if chosen and arguments else ""), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*render_mode")  # which is checked here
-        env = gymnasium.make_vec(name, batch, vectorization_mode=mode, vector_kwargs=settings, **arguments)
+        env = gymnasium.make_vec(
+            name, batch, vectorization_mode=mode, vector_kwargs=settings, wrappers=layers, **arguments
+        )
     try:
         check_render_mode(name, env, arguments)
         own = env.metadata.get("autoreset_mode")

@@ -20,7 +20,7 @@ from antiphon.envs.adaptors.checked import (
     making,
     random_state,
 )
-from antiphon.envs.adaptors.spaces import Actions, Observations, signal_of, tensor_of
+from antiphon.envs.adaptors.spaces import Actions, Observations
 from antiphon.envs.adaptors.wrappers import LayersOfBatch
 from antiphon.envs.base import StepResult, Values
 from antiphon.envs.signal import ALIVE, OUTCOMES, Signal
@@ -81,18 +81,27 @@ class ParallelAdaptor(Adaptor):
         self.observations = {
             agent: Observations(first.observation_space(agent), f"{agent}.") for agent in agents
         }
+        for world in worlds[1:]:
+            for kind in ("observation_space", "action_space"):
+                other = f"the {kind.replace('_', ' ')}s of its copies differ; let every call make the same environment"
+                alike = all(getattr(world, kind)(agent) == getattr(first, kind)(agent) for agent in agents)
+                require(alike, "env", f"{name}: {other}", ScenarioError)
         native = spaces.Dict({agent: first.action_space(agent) for agent in agents})
         self._native = batch_space(native, len(worlds))
         signals = {name: one for each in self.observations.values() for name, one in each.signals.items()}
-        if isinstance(space := getattr(first, "state_space", None), spaces.Box):
-            signals[_STATE] = signal_of(_STATE, space, training_only=True)
+        space = getattr(first, "state_space", None)
+        whole = spaces.Dict({_STATE: space} if isinstance(space, spaces.Space) else {})
+        self._state = Observations(whole, training_only=True)
+        signals |= self._state.signals
         signals |= {f"{ALIVE}.{agent}": Signal(training_only=True, low=0.0, high=1.0) for agent in agents}
         signals |= {f"{name}.{agent}": one for agent in agents for name, one in OUTCOMES.items()}
         self._stateful = [getattr(world, "unwrapped", world) for world in worlds]
         saved = has_state(self._stateful[0])
-        reasons = {name: why for each in self.observations.values() for name, why in each.unreadable.items()}
+        every = [*self.observations.values(), self._state]
+        reasons = {name: why for each in every for name, why in each.unreadable.items()}
         settings |= {"layers": LayersOfBatch(None, worlds), "unreadable": reasons}
-        super().__init__(worlds, name, len(worlds), signals, Actions(native), can_be_saved=saved, **settings)
+        acted = Actions(native)
+        super().__init__(worlds, worlds, name, len(worlds), signals, acted, can_be_saved=saved, **settings)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
         """Reset all copies; the seeds of each, and of random actions, are sampled from the seed."""
@@ -177,22 +186,23 @@ class ParallelAdaptor(Adaptor):
                 full = torch.zeros(self.num_envs, *signal.shape, dtype=self.dtype, device=self.device)
                 full = full if signal.classes is None else full.long()
                 if rows:
-                    with self._failing("step"):
-                        each = [np.asarray(observations.part(name, observed[row][agent])) for row in rows]
-                        parts = np.stack(each)
-                    value = observations.value(name, parts, self.device, self.dtype)
-                    full[rows] = checked(name, signal, value, len(rows))
+                    full[rows] = self._read(observations, name, [observed[row][agent] for row in rows])
                 values[name] = full
             if f"{ALIVE}.{agent}" in self.requested:
                 alive = [agent in world.agents for world in self._worlds]
                 values[f"{ALIVE}.{agent}"] = torch.tensor(alive, dtype=self.dtype, device=self.device)
-        if _STATE in self.requested:
+        if states := [name for name in self._state.signals if name in self.requested]:
             with self._failing("state"):
-                parts = np.stack([np.asarray(world.state()) for world in self._worlds])
-            state = tensor_of(parts, self.device).to(self.dtype)
-            scale = 255 if parts.dtype == np.uint8 else 1
-            values[_STATE] = checked(_STATE, self.signals[_STATE], state / scale, self.num_envs)
+                whole = [{_STATE: world.state()} for world in self._worlds]
+            values |= {name: self._read(self._state, name, whole) for name in states}
         return values
+
+    def _read(self, observations: Observations, name: str, observed: Sequence[Any]) -> Tensor:
+        """Return a signal of the native observations of some copies, [copies, …]."""
+        with self._failing("step"):
+            parts = np.stack([np.asarray(observations.part(name, one)) for one in observed])
+        value = observations.value(name, parts, self.device, self.dtype)
+        return checked(name, observations.signals[name], value, len(observed))
 
     def render(self) -> tuple[Any, ...]:
         """Return the rendered images of the copies."""

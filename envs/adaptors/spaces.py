@@ -1,4 +1,16 @@
-"""Gymnasium spaces as named signals and parts of an action, with conversion of their values to tensors and back."""
+"""Gymnasium spaces as named signals and parts of an action, with conversion of their values to tensors and back.
+
+| kept | as |
+| --- | --- |
+| Box of uint8 | (value - low) / (high - low), element by element: 0 to 1 |
+| Box of other types | its values, as floats of the run's dtype, also outside its bounds |
+| Discrete, MultiDiscrete | classes from 0: value - start |
+| MultiBinary | 0.0 and 1.0 |
+| Dict, Tuple | a signal for each part; PettingZoo's `state` alike, training-only |
+
+Refused: bytes outside the bounds of their Box, classes outside their space, values that are not finite; Text, Graph, Sequence
+and OneOf where they are observed; two parts of one name.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +26,9 @@ from torch import Tensor
 
 from antiphon.envs.base import chosen
 from antiphon.envs.signal import OUTCOMES, Signal, channel_axis
-from antiphon.errors import ScenarioError, require
+from antiphon.errors import RunError, ScenarioError, require
 
-__all__ = ["Actions", "Conversion", "Observations", "leaves", "mapped", "part_at", "signal_of", "tensor_of"]
+__all__ = ["Actions", "Conversion", "Observations", "leaves", "mapped", "part_at", "tensor_of"]
 
 Path = tuple[str | int, ...]
 """Keys and indices that lead from a space to a part of it."""
@@ -45,8 +57,9 @@ def part_at(value: Any, path: Path) -> Any:
     return value
 
 
-def signal_of(name: str, space: Space[Any], *, training_only: bool = False) -> Signal:
-    """Return the signal of an observation's part: bytes are scaled to [0, 1], choices start at 0; ScenarioError for others.
+def _signal_of(name: str, space: Space[Any], *, training_only: bool = False) -> Signal:
+    """Return the signal of an observation's part: bytes are scaled by their bounds to [0, 1], choices start at 0; ScenarioError
+    for others.
 
     The axis of an image's channels is found by `channel_axis`.
 
@@ -83,13 +96,22 @@ class Conversion:
     dtype: np.dtype[Any]
     """Type of the native values."""
     start: Tensor | None = None
-    """What is subtracted: the first choice of each element; None: nothing."""
-    scale: float = 1.0
-    """What is divided by: the largest byte."""
+    """What is subtracted: the first choice, or the lower bound of bytes, of each element; None: nothing."""
+    scale: float | Tensor = 1.0
+    """What is divided by: the range of bytes, if it differs of each element. 1: they keep their values."""
+    bounds: tuple[Tensor, Tensor] | None = None
+    """Smallest and largest native values of bytes that are scaled by them; None: any value is converted."""
+
+    @property
+    def of_bytes(self) -> bool:
+        """Whether bytes are scaled, so that native values cannot be floats, which may be scaled already."""
+        return self.bounds is not None or not isinstance(self.scale, float) or self.scale != 1
 
     def __call__(self, value: Tensor) -> Tensor:
         """Return the signal's values of native ones in the signal's type."""
         value = value if self.start is None else value - self.start.to(value)
+        if isinstance(self.scale, Tensor):
+            return value / self.scale.to(value)
         return value if self.scale == 1 else value / self.scale
 
     @staticmethod
@@ -97,7 +119,16 @@ class Conversion:
         """Return the conversion of a space that is neither Dict nor Tuple."""
         dtype = np.dtype(space.dtype)
         if isinstance(space, spaces.Box) and dtype == np.uint8:
-            return Conversion(dtype, scale=255.0)
+            low, high = space.low.astype(np.int64), space.high.astype(np.int64)
+            sizes = np.maximum(high - low, 1)  # a byte that cannot change is zero
+            uniform = sizes.size == 0 or bool((sizes == sizes.flat[0]).all())
+            narrow = low.any() or (high < 255).any()
+            return Conversion(
+                dtype,
+                start=torch.from_numpy(low) if low.any() else None,
+                scale=float(sizes.max(initial=1)) if uniform else torch.from_numpy(sizes),
+                bounds=(torch.from_numpy(low), torch.from_numpy(high)) if narrow else None,
+            )
         if isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and np.any(space.start):
             return Conversion(dtype, torch.as_tensor(np.asarray(space.start)))
         return Conversion(dtype)
@@ -113,6 +144,7 @@ class Observations:
     Args:
         space: Observation space of one sub-environment.
         prefix: Prefix of each name, such as an agent's name and a dot.
+        training_only: Whether agents cannot observe them.
 
     Attributes:
         conversions: From the native values of each signal.
@@ -121,7 +153,7 @@ class Observations:
         ScenarioError: Two parts have the same name.
     """
 
-    def __init__(self, space: Space[Any], prefix: str = "") -> None:
+    def __init__(self, space: Space[Any], prefix: str = "", *, training_only: bool = False) -> None:
         self._paths: dict[str, Path] = {}
         self.conversions: dict[str, Conversion] = {}
         self.signals: dict[str, Signal] = {}
@@ -133,7 +165,8 @@ class Observations:
                 raise ScenarioError(f"env: two observations have the name '{name}'; rename one")
             self._paths[name] = path
             try:
-                self.signals[name], self.conversions[name] = signal_of(name, leaf), Conversion.of(leaf)
+                self.signals[name] = _signal_of(name, leaf, training_only=training_only)
+                self.conversions[name] = Conversion.of(leaf)
             except ScenarioError as refusal:
                 self.unreadable[name] = str(refusal).removeprefix("env: ")
 
@@ -142,17 +175,34 @@ class Observations:
         return part_at(observation, self._paths[name])
 
     def value(self, name: str, part: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
-        """Return a copy of a signal's part as its value on a device; `dtype` is the type of floats."""
-        kind = dtype if self.signals[name].classes is None else torch.int64
-        return self.conversions[name](tensor_of(part, device).to(kind))
+        """Return a copy of a signal's part as its value on a device; `dtype` is the type of floats.
+
+        Raises:
+            RunError: It has no numbers, or bytes outside the bounds by which they are scaled.
+        """
+        conversion, signal = self.conversions[name], self.signals[name]
+        native = tensor_of(name, part, device)
+        if conversion.bounds is not None and native.shape[native.ndim - len(signal.shape) :] == signal.shape:
+            low, high = (bound.to(device) for bound in conversion.bounds)
+            outside = (native < low) | (native > high)
+            if bool(outside.any()):
+                line = f"'{name}' is {native[outside][0].item():g}, outside the bounds of its Box, by which bytes are scaled"
+                raise RunError(f"env: {line}; declare the bounds of its values, such as Box(0, 255)")
+        return conversion(native.to(dtype if signal.classes is None else torch.int64))
 
 
-def tensor_of(values: Any, device: torch.device) -> Tensor:
-    """Return a copy of an environment's value, as a tensor."""
+def tensor_of(name: str, values: Any, device: torch.device) -> Tensor:
+    """Return a copy of an environment's value, as a tensor; RunError if it has no numbers."""
     if isinstance(values, Tensor):
         with torch.no_grad():
             return values.to(device, copy=True)
-    return torch.from_numpy(np.array(values)).to(device)
+    try:
+        array = np.array(values)
+        native = array.dtype.newbyteorder("=")  # torch reads no other
+        return torch.from_numpy(array.astype(native, copy=False)).to(device)
+    except (TypeError, ValueError) as error:
+        line = " ".join(str(error).split())
+        raise RunError(f"env: '{name}' has no numbers ({line}); return an array of them") from None
 
 
 class Actions:

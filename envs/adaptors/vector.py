@@ -17,7 +17,7 @@ from antiphon.envs.adaptors.checked import Adaptor, checked, has_state, load_ran
 from antiphon.envs.adaptors.spaces import Actions, Observations, tensor_of
 from antiphon.envs.adaptors.wrappers import Layers, LayersOfBatch
 from antiphon.envs.base import StepResult, Values
-from antiphon.envs.signal import OUTCOMES
+from antiphon.envs.signal import ENDS, OUTCOMES
 from antiphon.errors import RunError, ScenarioError, require
 from antiphon.nets.random import LARGEST_SEED, sampled_seeds
 
@@ -42,6 +42,9 @@ class VectorAdaptor(Adaptor):
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any], **settings: Any) -> None:
+        for member in ("num_envs", "single_observation_space", "single_action_space"):
+            lacks = f"{type(env).__name__} has no {member}; set it in __init__"
+            require(hasattr(env, member), "env", lacks, ScenarioError)
         self.observations = Observations(env.single_observation_space)
         mode = env.metadata.get("autoreset_mode")
         unknown = f"metadata['autoreset_mode'] is {mode}; make the environment with AutoresetMode.SAME_STEP"
@@ -56,7 +59,9 @@ class VectorAdaptor(Adaptor):
             "unreadable": self.observations.unreadable,
         }
         saved = all(map(has_state, stateful))
-        super().__init__([env], name, env.num_envs, signals, actions, can_be_saved=saved, **settings)
+        super().__init__(
+            [env], self._subs or [], name, env.num_envs, signals, actions, can_be_saved=saved, **settings
+        )
         self._env, self._mode, self._speaks_torch = env, mode, False
         self._waits = all(callable(getattr(env, name, None)) for name in ("step_async", "step_wait"))
         self._ended = torch.zeros(2, 0)  # [2, batch]: terminations and truncations due with the next step
@@ -110,19 +115,25 @@ class VectorAdaptor(Adaptor):
                 self._returned = self._env.step_wait()  # type: ignore[attr-defined]
             obs, reward, terminated, truncated, info = self._returned
         before, self._shown = self._shown, self._observe(obs)
-        happened = torch.stack([tensor_of(each, self.device).bool() for each in (terminated, truncated)])
-        rewards = checked(
-            "reward", OUTCOMES["reward"], tensor_of(reward, self.device).to(self.dtype), self.num_envs
-        )
+        ends = zip(ENDS, (terminated, truncated), strict=True)
+        flags = {name: tensor_of(name, given, self.device).bool() for name, given in ends}
+        for name, flag in flags.items():
+            wrong = (
+                f"'{name}' is {list(flag.shape)}, not [{self.num_envs}]; return one for each sub-environment"
+            )
+            require(flag.shape == (self.num_envs,), "env", wrong, RunError)
+        happened = torch.stack([*flags.values()])
+        rewards = tensor_of("reward", reward, self.device).to(self.dtype)
+        rewards = checked("reward", OUTCOMES["reward"], rewards, self.num_envs)
         result = self._outcomes(rewards, happened)
-        flags = happened
+        due = happened
         if self._mode is AutoresetMode.NEXT_STEP:
-            flags, self._ended = self._ended, happened
-        ended = flags.any(0)
+            due, self._ended = self._ended, happened
+        ended = due.any(0)
         if bool(ended.any()):
             final = self._final(before, info, ended)
             result.update(final_obs=final, _final_obs=ended, final_info={}, _final_info=ended.clone())
-        return dict(self._shown), rewards, flags[0], flags[1], result
+        return dict(self._shown), rewards, due[0], due[1], result
 
     def _outcomes(self, rewards: Tensor, happened: Tensor) -> dict[str, Any]:
         """Return the requested outcomes of a step, of rewards [batch] and ends [2, batch], and the mask of those left out."""

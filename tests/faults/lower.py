@@ -6,6 +6,20 @@ from tests.faults.fault import Fault
 
 LOWER: tuple[Fault, ...] = (
     Fault(
+        "envs-bytes-are-divided-by-255-whatever-their-bounds",
+        "envs/adaptors/spaces.py",
+        "sizes = np.maximum(high - low, 1)",
+        "sizes = np.full_like(low, 255)",
+        "tests/doors/test_worlds.py::test_observations_are_those_of_a_loop_by_hand",
+    ),
+    Fault(
+        "envs-a-final-observation-is-the-buffer-that-the-reset-writes",
+        "envs/adaptors/final_observation.py",
+        "            observation = deepcopy(observation)\n",
+        "            pass\n",
+        "tests/doors/test_worlds.py::test_a_buffer_that_is_written_again_changes_no_final_observation",
+    ),
+    Fault(
         "comms-a-stale-prediction-trains-the-predictor",
         "comms/loop/open_messages.py",
         "        if self.updates == updates:\n",

@@ -1,0 +1,390 @@
+"""The door of worlds: what a Gymnasium or PettingZoo environment hands over, against a loop played by hand."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces, wrappers
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from numpy.typing import NDArray
+
+import antiphon
+from antiphon import envs
+from antiphon.envs.adaptors.native import native_of
+from antiphon.envs.adaptors.parallel import ParallelAdaptor
+from antiphon.envs.adaptors.spaces import leaves, part_at
+from antiphon.errors import AntiphonError, RunError, ScenarioError
+from antiphon.telemetry import Recorder
+
+Space = spaces.Space[Any]
+
+
+class Samples(gymnasium.Env[Any, Any]):
+    """Shows samples of its space, the same in every life, in episodes of three steps; `buffered`: in one array."""
+
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, space: Space, buffered: bool = False) -> None:
+        self.observation_space, self.buffered = space, buffered
+        space.seed(1)
+        self.samples = [space.sample() for _ in range(4)]
+
+    def _shown(self) -> Any:
+        if not self.buffered:
+            return self.samples[self.at]
+        if not hasattr(self, "buffer"):
+            self.buffer = np.empty_like(self.samples[0])
+        self.buffer[...] = self.samples[self.at]
+        return self.buffer
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.at = 0
+        return self._shown(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.at += 1
+        return self._shown(), float(self.at), False, self.at == 3, {}
+
+
+def by_hand(space: Space, value: Any) -> NDArray[np.float64]:
+    """What an agent is to see of a value, element by element."""
+    seen = np.asarray(value, np.float64)
+    if isinstance(space, spaces.Box):
+        if space.dtype != np.uint8:
+            return seen
+        ranges = [
+            max(int(high) - int(low), 1) for low, high in zip(space.low.flat, space.high.flat, strict=True)
+        ]
+        return (seen - space.low) / np.reshape(ranges, space.shape)
+    return seen - getattr(space, "start", 0)
+
+
+BYTES = np.uint8
+SPACES: dict[str, Space] = {
+    "planes": spaces.Box(0, 1, (2, 2), BYTES),
+    "pixels": spaces.Box(0, 255, (2, 2), BYTES),
+    "levels": spaces.Box(0, 5, (3,), BYTES),
+    "offset": spaces.Box(10, 20, (3,), BYTES),
+    "each its own": spaces.Box(np.array([0, 3, 7], BYTES), np.array([1, 200, 7], BYTES), dtype=BYTES),
+    "one byte": spaces.Box(0, 4, (), BYTES),
+    **{
+        name: spaces.Box(-3 if np.dtype(name).kind in "if" else 0, 100, (2,), np.dtype(name).type)
+        for name in ("int8", "int32", "int64", "uint16", "uint32", "float16", "float32", "float64")
+    },
+    "bool": spaces.Box(0, 1, (2,), np.bool_),
+    "unbounded": spaces.Box(-np.inf, np.inf, (2,), np.float64),
+    "half bounded": spaces.Box(np.array([-np.inf, 0], np.float32), np.array([1, np.inf], np.float32)),
+    "bits": spaces.MultiBinary((2, 2)),
+    "choices": spaces.MultiDiscrete([3, 5], start=[-1, 4]),
+    "choice": spaces.Discrete(4, start=-2),
+    "nested": spaces.Dict(
+        {
+            "eye": spaces.Box(0, 1, (2,), BYTES),
+            "body": spaces.Tuple((spaces.Box(0, 9, (1,), BYTES), spaces.Discrete(3, start=1))),
+        }
+    ),
+}
+
+
+class Two:
+    """A parallel environment of two agents, whose state is the first one's observation."""
+
+    metadata = {"name": "two"}  # noqa: RUF012
+    possible_agents = ["a", "b"]  # noqa: RUF012
+
+    def __init__(self, space: Space) -> None:
+        self.state_space, self.world, self.agents = space, Samples(space), list[str]()
+
+    def observation_space(self, agent: str) -> Space:
+        return self.state_space
+
+    def action_space(self, agent: str) -> Space:
+        return spaces.Discrete(2)
+
+    def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        self.agents = list(self.possible_agents)
+        self.seen = self.world.reset()[0]
+        return dict.fromkeys(self.agents, self.seen), {}
+
+    def state(self) -> Any:
+        return self.seen
+
+    def step(self, actions: Any) -> tuple[dict[str, Any], ...]:
+        self.seen, reward, terminated, truncated, _ = self.world.step(0)
+        everyone, self.agents = self.agents, [] if truncated else self.agents
+        return tuple(dict.fromkeys(everyone, one) for one in (self.seen, reward, terminated, truncated, {}))
+
+
+def expected(space: Space, value: Any) -> dict[tuple[Any, ...], NDArray[np.float64]]:
+    return {path: by_hand(leaf, part_at(value, path)) for path, leaf in leaves(space).items()}
+
+
+def check(
+    found: dict[str, torch.Tensor], wanted: dict[Any, NDArray[np.float64]], env: envs.TorchVectorEnv
+) -> None:
+    """Compare rows of signals with one value each, in their order, and the values with what is announced."""
+    assert len(found) == len(wanted)
+    for (name, value), right in zip(found.items(), wanted.values(), strict=True):
+        signal = env.signals[name]
+        np.testing.assert_allclose(value.double().numpy(), np.broadcast_to(right, value.shape), rtol=1e-6)
+        low, high = (signal.low, signal.high) if signal.classes is None else (0, signal.classes - 1)
+        assert bool(((value >= low) & (value <= high)).all())
+        assert value.shape[1:] == signal.shape
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_observations_are_those_of_a_loop_by_hand(name: str) -> None:
+    space = SPACES[name]
+    samples = Samples(space).samples
+    rows = SyncVectorEnv([lambda: Samples(space)] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
+    env, pair = envs.make(rows, batch=2), ParallelAdaptor([Two(space), Two(space)])
+    shown, last = [env.reset(seed=0)[0]], None
+    states = [pair.reset(seed=0)]
+    for _ in range(3):
+        observed, _, _, _, info = env.step(None)
+        shown.append(observed)
+        last = info.get("final_obs")
+        observed, _, _, _, info = pair.step(None)
+        states.append((observed, info))
+    for observed, sample in zip((*shown[:3], last, shown[3]), (*samples, samples[0]), strict=True):
+        assert observed is not None
+        check(observed, expected(space, sample), env)
+    read, alone = native_of(env).read(samples[0], [*env.observations.signals], env.device, env.dtype)
+    assert alone  # as a policy reads a single environment
+    check(read, expected(space, samples[0]), env)
+    for (observed, info), sample in zip(states, (*samples[:3], samples[0]), strict=True):
+        for agent in ("a.", "b."):
+            check({n: v for n, v in observed.items() if n.startswith(agent)}, expected(space, sample), pair)
+        check(
+            {n: v for n, v in info.items() if n.partition(".")[0] == "state"}, expected(space, sample), pair
+        )
+
+
+WRAPPERS: dict[str, Any] = {
+    "stacked frames": lambda env: wrappers.FrameStackObservation(env, 2),
+    "flattened": wrappers.FlattenObservation,
+    "rescaled": lambda env: wrappers.RescaleObservation(
+        wrappers.DtypeObservation(env, np.float32), np.float32(-1), np.float32(1)
+    ),
+    "of another type": lambda env: wrappers.DtypeObservation(env, np.float32),
+    "transformed": lambda env: wrappers.TransformObservation(
+        env, lambda seen: seen // 2, env.observation_space
+    ),
+    "checked": wrappers.PassiveEnvChecker,
+    "limited": lambda env: wrappers.TimeLimit(env, 2),
+    "normalised rewards": wrappers.NormalizeReward,
+    "normalised": wrappers.NormalizeObservation,
+    "counted": wrappers.RecordEpisodeStatistics,
+    "delayed": lambda env: wrappers.DelayObservation(env, 1),
+    "with time": lambda env: wrappers.TimeAwareObservation(wrappers.TimeLimit(env, 9)),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["planes", "pixels"])
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_wrappers_are_those_of_a_loop_by_hand(name: str, kind: str) -> None:
+    def made() -> Any:
+        return WRAPPERS[name](Samples(SPACES[kind]))
+
+    env = envs.make(SyncVectorEnv([made], autoreset_mode=AutoresetMode.SAME_STEP), batch=1)
+    plain = made()
+    seen, _ = plain.reset(seed=0)
+    check(env.reset(seed=0)[0], expected(plain.observation_space, seen), env)
+    for _ in range(5):
+        observed, reward, terminated, truncated, info = env.step(torch.zeros(1))
+        seen, right, *ends, _ = plain.step(0)
+        assert (reward.item(), [terminated.item(), truncated.item()]) == (
+            pytest.approx(right, rel=1e-5),
+            ends,
+        )
+        if any(ends):
+            check(info["final_obs"], expected(plain.observation_space, seen), env)
+            seen, _ = plain.reset()
+        check(observed, expected(plain.observation_space, seen), env)
+
+
+PLAYER = {
+    "observes": ["observation"],
+    "acts": True,
+    "objective": "a2c",
+    "network": {"kind": "mlp", "hidden": [4]},
+}
+
+
+def scenario(env: Any, **sections: Any) -> antiphon.Scenario:
+    training = {"batch": 2, "steps": 4}
+    return antiphon.Scenario(scenario="w", env=env, agents={"a": PLAYER}, training=training, **sections)
+
+
+def samples_of(name: str) -> SyncVectorEnv:
+    made = [lambda: Samples(SPACES[name])] * 2
+    return SyncVectorEnv(made, autoreset_mode=AutoresetMode.SAME_STEP)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["planes", "each its own"])
+def test_exported_modules_see_what_training_saw(name: str) -> None:
+    raw = np.stack([Samples(SPACES[name]).samples[0]] * 2)
+    agents = {"a": {**PLAYER, "acts": False, "objective": {"kind": "regression", "target": "reward"}}}
+    given = {"scenario": "w", "env": samples_of(name), "agents": agents, "training": {"batch": 2, "steps": 2}}
+    with antiphon.Simulation(antiphon.Scenario(**given)) as simulation:
+        module = simulation.compose()
+        network = simulation.agents["a"].module
+        right = network(simulation.signals["observation"].flatten(1))
+        found = module(torch.from_numpy(raw)[None])
+    torch.testing.assert_close(found[0]["a"][0], right["objective"])
+
+
+def test_bytes_outside_the_bounds_that_scale_them_are_refused() -> None:
+    world = Samples(SPACES["planes"])
+    world.samples[1] = np.full((2, 2), 255, BYTES)
+    env = envs.make(SyncVectorEnv([lambda: world], autoreset_mode=AutoresetMode.SAME_STEP), batch=1)
+    env.reset(seed=0)
+    with pytest.raises(
+        RunError, match=r"^env: 'observation' is 255, outside the bounds of its Box, .*Box\(0, 255\)$"
+    ):
+        env.step(None)
+
+
+NUMBER = iter(range(99))
+
+
+def named(factory: Any) -> dict[str, Any]:
+    name = f"test-doors/World{next(NUMBER)}-v0"
+    envs.register(name, factory)
+    return {"id": name}
+
+
+def test_a_buffer_that_is_written_again_changes_no_final_observation() -> None:
+    env = envs.make(named(lambda: Samples(SPACES["int32"], buffered=True)), batch=2)
+    samples, seen = Samples(SPACES["int32"]).samples, [env.reset(seed=0)[0]["observation"]]
+    for _ in range(3):
+        observed, _, _, _, info = env.step(None)
+        seen.append(observed["observation"])
+    assert [one[1].tolist() for one in seen] == [one.tolist() for one in (*samples[:3], samples[0])]
+    assert info["final_obs"]["observation"].tolist() == [samples[3].tolist()] * 2
+
+
+def refused(make: Any, match: str) -> None:
+    with pytest.raises(AntiphonError, match=match) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+def test_one_world_in_two_runs_at_once_is_refused() -> None:
+    world, inner = samples_of("float32"), Samples(SPACES["float32"])
+    rewrapped = [
+        SyncVectorEnv([lambda: wrappers.TimeLimit(inner, 9), lambda: Samples(SPACES["float32"])])
+        for _ in range(2)
+    ]
+    for first, second in ((world, world), rewrapped):
+        simulation = antiphon.Simulation(scenario(first))
+        refused(
+            lambda other=second: antiphon.Simulation(scenario(other)), r"^env: another simulation uses this "
+        )
+        simulation.run(progress=False)  # it goes on as if nothing had happened
+        simulation.evaluate(episodes=2)
+        simulation.close()
+        antiphon.Simulation(scenario(second)).step()  # dropped without being closed
+        gc.collect()
+        with antiphon.Simulation(scenario(second)) as simulation:
+            simulation.run(progress=False)
+
+
+def test_factories_that_return_one_world_are_refused() -> None:
+    world = Samples(SPACES["float32"])
+    refused(
+        lambda: envs.make(named(lambda: world), batch=2),
+        "^env: 'SyncVectorEnv' is one object in several rows",
+    )
+    pair = Two(SPACES["float32"])
+    refused(lambda: envs.make(named(lambda: pair), batch=2), "^env: 'two' is one object in several rows")
+
+
+def test_one_recorder_in_two_runs_at_once_is_refused(here: Any) -> None:
+    recorder, env = Recorder(), named(lambda: Samples(SPACES["float32"]))
+    recorded = scenario(env, telemetry={"recorders": [lambda directory: recorder]})
+    with antiphon.Simulation(recorded, logdir="one") as simulation:
+        simulation.run(progress=False)
+        line = r"^telemetry.recorders: another simulation uses this Recorder; .* pass its class"
+        refused(lambda: antiphon.Simulation(recorded, logdir="two").run(progress=False), line)
+    with antiphon.Simulation(recorded, logdir="three") as simulation:
+        simulation.run(progress=False)
+
+
+class Wrong(Samples):
+    def __init__(self, fault: str) -> None:
+        super().__init__(SPACES["float32"])
+        self.fault = fault
+
+    def reset(self, **settings: Any) -> Any:
+        found = super().reset(**settings)
+        return {"old reset": found[0], "no info": (found[0], None)}.get(self.fault, found)
+
+    def step(self, action: Any) -> Any:
+        seen, _, *rest = super().step(action)
+        reward = {"rewards": np.array([1.0, 2.0]), "no reward": None}.get(self.fault, 1.0)
+        return (seen, reward, *(rest[1:] if self.fault == "old step" else rest))
+
+
+@pytest.mark.parametrize("fault", ["old reset", "no info", "old step", "rewards"])
+def test_what_is_not_gymnasium_s_interface_is_refused_with_who_can_tell(fault: str) -> None:
+    def played() -> None:
+        env = envs.make(named(lambda: Wrong(fault)), batch=2)
+        env.reset(seed=0)
+        env.step(None)
+
+    refused(
+        played, r"^env: 'SyncVectorEnv' failed in .*check_env\(env\) of gymnasium.utils.env_checker names it$"
+    )
+
+
+def test_worlds_whose_spaces_differ_are_refused() -> None:
+    sizes = iter((1, 2, 1, 2))
+
+    def changing(world: Any) -> Any:
+        return lambda: world(spaces.Box(0, 1, (next(sizes),)))
+
+    refused(
+        lambda: envs.make(named(changing(Samples)), batch=2),
+        r"cannot be made: .*; let every call make the same",
+    )
+    refused(
+        lambda: envs.make(named(changing(Two)), batch=2),
+        "^env: two: the observation spaces of its copies differ",
+    )
+
+
+@pytest.mark.parametrize(
+    "space", [spaces.Sequence(spaces.Discrete(2)), spaces.Text(3), spaces.OneOf((spaces.Discrete(2),))]
+)
+def test_spaces_without_a_tensor_are_refused_by_name_where_they_are_observed(space: Space) -> None:
+    refused(
+        lambda: antiphon.Simulation(scenario(named(lambda: Samples(space)))),
+        f"is a {type(space).__name__}; flatten it",
+    )
+
+
+def test_ends_of_another_number_of_rows_are_refused() -> None:
+    class Columns(SyncVectorEnv):
+        def step(self, actions: Any) -> Any:
+            seen, reward, terminated, truncated, info = super().step(actions)
+            return seen, reward, terminated[:, None], truncated[:, None], info
+
+    env = envs.make(
+        Columns([lambda: Samples(SPACES["float32"])] * 2, autoreset_mode=AutoresetMode.SAME_STEP), batch=2
+    )
+    env.reset(seed=0)
+    with pytest.raises(RunError, match=r"^env: 'terminated' is \[2, 1\], not \[2\]; return one for each"):
+        env.step(None)
+    rows = Columns([lambda: Samples(SPACES["float32"])] * 2)
+    del rows.single_action_space
+    with pytest.raises(ScenarioError, match=r"^env: Columns has no single_action_space; set it"):
+        envs.make(rows, batch=2)
