@@ -338,3 +338,55 @@ def test_images_are_normalised_before_their_channels_are_moved(tmp_path: Path) -
             torch.export.load(file).module()(observation=torch.from_numpy(given)).numpy() == expected
         ).all()
     torch.testing.assert_close(*parameters, rtol=1e-9, atol=1e-9)
+
+
+class Steered(Wild):
+    """`Wild` with real actions, which are not scaled."""
+
+    action_space = spaces.Box(-np.inf, np.inf, (4,), np.float64)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return self._seen(), -float(np.square(action).sum()), False, False, {}
+
+
+envs.register("normalisation/Steered-v0", Steered)
+
+
+@pytest.mark.long
+def test_zeros_before_an_aligned_agents_first_message_stay_zeros() -> None:
+    """An agent without layers says its bias then, however far from 0 the mean of its observations is."""
+    agents = {
+        "sensor": {"observes": ["observation"], "network": {"hidden": [2]}, "clock": {"unroll": 4}},
+        "motor": {
+            "observes": {"observation": NORMAL},
+            "align": True,
+            "acts": True,
+            "network": {"kind": "mlp", "hidden": [], "norm": "none"},
+            "objective": {"kind": "regression", "target": "observation"},
+            "clock": {"unroll": 4},
+        },
+    }
+    scenario = Scenario(
+        scenario="steered",
+        env={"id": "normalisation/Steered-v0"},
+        agents=agents,
+        channels=[{"from": "sensor", "to": "motor", "size": 1, "link": {"delay": 2}}],
+        training={"batch": 4, "steps": 20, "optimiser": {"kind": "adam", "lr": 0.1}},
+    )
+    shown = np.stack([Steered().reset(seed=seed)[0] for seed in range(5)])
+    with Simulation(scenario, dtype=torch.float64) as simulation:
+        simulation.run(12)
+        motor, sensor = (simulation.agents[name] for name in ("motor", "sensor"))
+        weight, bias = (motor.parameters[f"objective.{name}"].detach().numpy() for name in ("weight", "bias"))
+        _, mean, variance = motor.buffers["observes.0"].tensor_split([1, 5])
+        policy, composed, state = simulation.policy(), simulation.compose(), None
+        for step, observation in enumerate(shown):
+            expected = bias
+            if step >= 2:
+                then = torch.from_numpy(shown[step - 2])
+                units = ((then - mean) / (variance + 1e-30).sqrt()).clamp(-10, 10).numpy()
+                message = sensor.module(then[None])["to_motor"][0].detach().numpy()
+                expected = bias + weight @ np.concatenate([units, message])
+            outputs, state = composed(observation=torch.from_numpy(observation[None, None]), state=state)
+            np.testing.assert_allclose(policy.act(observation[None])[0], expected, rtol=1e-7)
+            np.testing.assert_allclose(outputs["motor"][0, 0].detach().numpy(), expected, rtol=1e-7)

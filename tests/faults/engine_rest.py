@@ -6,6 +6,56 @@ from tests.faults.fault import Fault
 
 REST: tuple[Fault, ...] = (
     Fault(
+        "state-a-change-in-place-is-seen-after-an-access-only",
+        "engine/state/in_place.py",
+        "        return count != self._count or any(",
+        "        return any(",
+        "tests/engine/state/test_in_place.py::test_a_tensor_that_is_kept_is_watched_at_every_step[cohort]",
+    ),
+    Fault(
+        "state-a-change-through-data-is-not-seen",
+        "engine/state/in_place.py",
+        "copied = self._open_window()",
+        "copied = False",
+        "tests/engine/state/test_in_place.py::test_a_change_within_a_window_is_as_before_a_fork[1-halved_data-cohort]",
+    ),
+    Fault(
+        "state-changed-buffers-are-not-watched",
+        "engine/state/in_place.py",
+        '(("parameters", model.parameters), ("buffers", model.buffers))',
+        '(("parameters", model.parameters),)',
+        "tests/engine/state/test_in_place.py::test_buffers_that_are_changed_count_too[3-cohort]",
+    ),
+    Fault(
+        "state-other-memory-is-taken",
+        "engine/state/in_place.py",
+        "if one.tensor.data_ptr() != one.address:",
+        "if one.tensor is None:",
+        "tests/engine/state/test_in_place.py::test_other_memory_is_refused_by_name[cohort]",
+    ),
+    Fault(
+        "errors-the-outermost-function-is-named",
+        "engine/failures.py",
+        "code, number = places[-1]",
+        "code, number = places[0]",
+        "tests/engine/test_failures.py::test_an_error_of_a_users_code_is_one_line[a network-cohort]",
+    ),
+    Fault(
+        "errors-a-network-that-changes-itself-has-torch's-words",
+        "engine/failures.py",
+        "if _IN_PLACE in what:",
+        "if _IN_PLACE == what:",
+        "tests/engine/test_failures.py::test_an_error_of_a_users_code_is_one_line[a network that changes itself-cohort]",
+    ),
+    Fault(
+        "normalisation-zeros-before-the-first-message-are-normalised",
+        "engine/features/normalisation.py",
+        "if not places or not self._shown(agent, tick):",
+        "if not places:",
+        "tests/engine/test_normalisation.py::test_zeros_before_an_aligned_agents_first_message_stay_zeros",
+        "test-all",
+    ),
+    Fault(
         "state-a-loaded-window-samples-its-messages-anew",
         "engine/state/state_dict.py",
         "            made[channel.sender, message.stamp].sampled[name] = message.sent\n",
