@@ -8,9 +8,10 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import accumulate
-from typing import Any, ClassVar, final
+from typing import Annotated, Any, ClassVar, final
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from antiphon import extensions, kinds
@@ -20,6 +21,7 @@ from antiphon.extensions import key_of, made, name_of
 from antiphon.nets.layers import IGNORED, binary_cross_entropy, cross_entropy, site_mean, squared_error
 from antiphon.nets.modules import mixed_rows, per_sample
 from antiphon.nets.per_member import PerMember, scaled
+from antiphon.spec import Sequence as IsSequence
 
 __all__ = [
     "ActionValue",
@@ -80,6 +82,10 @@ class Objective(AnyObjective):
     """Whether the metric is the loss itself."""
     ignore_index: int | None = None
     """Class of the target that does not count; None: all that are present do."""
+    weight: tuple[float, ...] | None = None
+    """Factor of each class, relative to the mean over the targets of a tick; None: all classes count alike."""
+    label_smoothing: float = 0.0
+    """Share of a target that is spread evenly over the classes."""
 
     @abstractmethod
     def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
@@ -103,6 +109,10 @@ class Objective(AnyObjective):
         """Split the result of `score` by the names of `metrics`, [B] each."""
         return {self.metric: score}
 
+    def mixes(self, outputs: int, target: tuple[int, ...], classes: int | None) -> bool:
+        """Whether a sample's loss or metric may depend on the others in its batch; the arguments are those of `stackable`."""
+        return self.of_network
+
     def stackable(self, outputs: int, target: tuple[int, ...], classes: int | None) -> str | None:
         """Return why the rows of several agents cannot be one batch, in one line; None if they can.
 
@@ -125,6 +135,10 @@ class IgnoreIndex(kinds.Options):
     ignore_index: int | None = None
 
 
+ClassWeights = Annotated[tuple[Annotated[float, Field(ge=0)], ...], IsSequence]
+"""A factor of each class."""
+
+
 @extensions.objective("classification")
 class Classification(Objective):
     """Cross-entropy against an integer target [B, *S]; outputs are [*S, classes], and the loss is averaged over sites S."""
@@ -132,17 +146,47 @@ class Classification(Objective):
     metric = "accuracy"
 
     class Options(IgnoreIndex):
-        """Keys of classification."""
+        """Keys of classification.
 
-    def __init__(self, ignore_index: int | None = None) -> None:
-        self.ignore_index = ignore_index
+        Attributes:
+            weight: A factor of each class, as in `torch.nn.CrossEntropyLoss`: the losses of a tick are divided by the mean
+                weight of its targets. None: 1.
+            label_smoothing: The share of a target that is spread evenly over the classes, as in torch.
+        """
+
+        weight: ClassWeights | None = None
+        label_smoothing: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    def __init__(
+        self,
+        ignore_index: int | None = None,
+        weight: tuple[float, ...] | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
+        self.weight = None if weight is None else tuple(weight)
 
     @property
     def key(self) -> Hashable:
-        return type(self), self.ignore_index
+        return type(self), self.ignore_index, self.weight, self.label_smoothing
 
     def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
-        return cross_entropy(output, target, present)
+        if self.weight is None:
+            return cross_entropy(output, target, present, smoothing=self.label_smoothing)
+        weight = output.new_tensor(self.weight)
+        losses = cross_entropy(output, target, present, weight=weight, smoothing=self.label_smoothing)
+        shares = weight[target]
+        count: int | Tensor = target.numel()
+        if present is not None:
+            shares, count = shares.where(present, 0.0), present.sum()
+        return losses * (count / shares.sum().clamp(min=torch.finfo(shares.dtype).tiny))
+
+    def stackable(self, outputs: int, target: tuple[int, ...], classes: int | None) -> str | None:
+        return (
+            None
+            if self.weight is None
+            else "class weights are relative to those of the other samples in the batch"
+        )
 
     def score(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         if target.dim() == 1:
@@ -321,6 +365,9 @@ class OwnObjective(Objective):
             return needed
         return _components(shape) * (1 if classes is None else classes)
 
+    def mixes(self, outputs: int, target: tuple[int, ...], classes: int | None) -> bool:
+        return self.stackable(outputs, target, classes) is not None
+
     def stackable(self, outputs: int, target: tuple[int, ...], classes: int | None) -> str | None:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)
@@ -330,7 +377,10 @@ class OwnObjective(Objective):
                 some = torch.randint(classes, (4, *target))
             state = torch.get_rng_state()
             try:
-                mixed = mixed_rows(self.loss, output, some)
+                probed = OwnObjective(copy.deepcopy(self._loss), self._name, self._key)  # it may keep a state
+                mixed = mixed_rows(probed.loss, output, some)
+                if mixed is None and not self.scores_loss:
+                    mixed = mixed_rows(probed.score, output, some)
             except Exception as error:  # noqa: BLE001  (anything a user's object may raise)
                 return f"its objective fails on random outputs: {first_line(error)}"
             if not torch.equal(torch.get_rng_state(), state):

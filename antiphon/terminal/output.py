@@ -174,8 +174,8 @@ def show_result(result: Mapping[str, Any]) -> None:
             by = readouts[0] if len(readouts) == 1 else f"mean of {len(readouts)} readouts"
             where = f"test split, {result['examples']:,} examples"
             where = episodes_in_words(result["episodes"]) if result.get("episodes") else where
-            if keys := result.get("selected_on_test"):
-                where += f", {selected_in_words(keys)}"
+            if selected := result.get("selected_on_test"):
+                where += f", {selected_in_words(selected)}"
             console().print(Text(f"{metric:<12} {written(metric, result[metric])}", style=style), end="")
             console().print(Text(f"   ({by}; {where})"))
     if result.get("no_return"):

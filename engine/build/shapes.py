@@ -404,6 +404,12 @@ def _on_target(path: Path, goal: ObjectiveSpec, env: Description) -> tuple[Objec
         raise DocumentError(
             (*path, "ignore_index"), f"{ignored}, but '{goal.target}' has {have}; name one, or leave it out"
         )
+    if objective.weight is not None and len(objective.weight) != signal.classes:
+        have = "floats" if signal.classes is None else f"{signal.classes} classes"
+        message = (
+            f"has {len(objective.weight)} numbers, but '{goal.target}' has {have}; give one for each class"
+        )
+        raise DocumentError((*path, "weight"), message)
     size = objective.size(signal.shape, signal.classes)
     if size is None:
         have = f"{signal.classes} classes" if signal.classes is not None else "floats"

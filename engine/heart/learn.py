@@ -50,6 +50,10 @@ class TickLoss(NamedTuple):
     sites: Tensor | None = None
     """[rows] int64: the sites that the targets have; None: as many in each."""
 
+    def newest(self, rows: int) -> TickLoss:
+        """Return that of its last rows."""
+        return TickLoss(*(value if value is None else value[-rows:] for value in self))
+
     @property
     def weights(self) -> Tensor:
         """[rows]: the targets that a mean over what is present counts for each sample: its sites, 0 without a target."""
@@ -143,13 +147,17 @@ class ObjectiveEvaluator:
         target = constant(output)
         if goal.target:
             target, sites = signals.signals[goal.target], signals.present_sites(goal.target)
+            sites = None if sites is None else sites.reshape(target.shape)
             if objective.ignore_index is not None:
                 counted = target != objective.ignore_index
                 sites = counted if sites is None else sites & counted
-            if sites is not None and target.dim() == 1:
+            if objective.weight is not None and isinstance(present, Tensor):  # what is absent has no weight
+                shown = present.view(-1, *[1] * (target.dim() - 1)).expand_as(target)
+                sites = shown if sites is None else sites & shown
+            if sites is not None and target.dim() == 1 and objective.weight is None:
                 present, sites = mask_and(present, sites.flatten()), None
             elif sites is not None:
-                present = mask_and(present, sites.flatten(1).any(1))
+                present = mask_and(present, sites.reshape(len(sites), -1).any(1))
                 target, sites = target.where(sites, 0), agent.to_rows(sites)
             target = agent.to_rows(mask_fill_zero(present, target))  # what is absent may be no number at all
         rows = mask_and(agent.replicas.mask_to_rows(present), participates)
@@ -161,7 +169,7 @@ class ObjectiveEvaluator:
         else:
             score = objective.score(constant(output), target, sites)
         losses, score = mask_fill_zero(rows, losses), mask_fill_zero(rows, score)
-        counts = None if sites is None else sites.flatten(1).sum(1)
+        counts = None if sites is None else sites.reshape(len(sites), -1).sum(1)
         return TickLoss(losses, score, rows if isinstance(rows, Tensor) else None, counts)
 
 

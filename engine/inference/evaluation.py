@@ -221,15 +221,21 @@ def _score_stream(system: System, env: TorchVectorEnv, split: str, links: Links,
         given = sum(features_of(system.agents[name].learner.network.port_shape(OBJECTIVE)) for name in goals)
         # a step's messages, while those of the one before are read
         rows = max(1, min(_ROWS, _MEMORY // (system.dtype.itemsize * (2 * sent + given))))
+    whole = mixes_rows(system)
+    batches = whole_batches(env, split, system.batch) if whole else examples(env, split, rows=rows)
+    rows = system.batch if whole else rows
     with Progress("evaluating", -(-env.example_count(split) // rows) * steps_needed(system)) as bar:
-        for number, batch in enumerate(examples(env, split, rows=rows)):
+        for number, batch in enumerate(batches):
             check_interrupted()
             own = rollout_seed(seed, split, number)
             rollout = ExampleRollout(system, batch, links, seed=own, ends=goals, on_step=bar.advance)
-            count += rollout.rows
+            new = min(
+                rollout.rows, env.example_count(split) - count
+            )  # of the last batch some were scored before
+            count += new
             for name, found in rollout.losses().items():
                 if found is not None:
-                    scores[name].add(found, mean=goals[name].mean)
+                    scores[name].add(found.newest(new), mean=goals[name].mean)
     return count, {name: _means(score, goals[name]) for name, score in scores.items()}
 
 
@@ -250,7 +256,8 @@ def _score_environment(
         )
         raise ScenarioError(f"evaluate: the environment has no splits to evaluate on; {progress}")
     check_split(split, env.splits)
-    with closing(make(max(1, min(_ENVS, env.example_count(split) // _STRETCH)), split)) as other:
+    most = system.batch if mixes_rows(system) else _ENVS
+    with closing(make(max(1, min(most, env.example_count(split) // _STRETCH)), split)) as other:
         rollout = EnvironmentRollout(system, other, links, rollout_seed(seed, split, 0))
         steps = other.evaluation_steps  # which may depend on the seed
         assert steps is not None
@@ -330,6 +337,32 @@ def _means(score: Score, goal: Goal) -> dict[str, float]:
     """Return loss and metric over all targets; NaN where there was none."""
     count = score.count or float("nan")
     return {"loss": score.loss / count} | goal.objective.means(score.metric, count)
+
+
+def mixes_rows(system: System) -> bool:
+    """Whether the loss of a sample may depend on the others in its batch: then it is evaluated in batches as in training."""
+    signals = system.description.all_signals
+    for name, goal in with_targets(system).items():
+        size = features_of(system.agents[name].learner.network.port_shape(OBJECTIVE))
+        for one in goal.each:
+            signal = signals.get(one.target)
+            outputs = size if one.outputs is None else one.outputs.stop - one.outputs.start
+            if one.of_outputs.mixes(
+                outputs, signal.shape if signal else (), signal.classes if signal else None
+            ):
+                return True
+    return False
+
+
+def whole_batches(env: TorchVectorEnv, split: str, rows: int) -> Iterator[dict[str, Tensor]]:
+    """Yield the examples of a split in order, in batches of so many; before those of a last, smaller one come others again."""
+    before: dict[str, Tensor] = {}
+    for batch in env.batches(split, rows):  # type: ignore[attr-defined]  # of a stream
+        missing = rows - len(next(iter(batch.values())))
+        if before and missing:
+            batch = {name: torch.cat([before[name][-missing:], value]) for name, value in batch.items()}
+        yield batch
+        before = batch
 
 
 def examples(

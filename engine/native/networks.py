@@ -187,6 +187,11 @@ _OBJECTIVES: dict[type[AnyObjective], Callable[[float], Objective]] = {
 }
 
 
+def _plain(objective: Objective) -> bool:
+    """Whether an objective has none of the keys that the kernel does not compute."""
+    return objective.ignore_index is None and objective.weight is None and not objective.label_smoothing
+
+
 def use_kernel(system: System) -> None:
     """Let the kernel compute the stacks of a system that it can, and the linear synthetic gradients of their messages."""
     for agent in system.agents.values():
@@ -198,7 +203,7 @@ def use_kernel(system: System) -> None:
         learner.network = NativeNetwork(network)
         agent.inputs.layout = BlockFanIn(layout.kind, layout.members, layout.batch, layout.segments)
         goal = agent.goal
-        if goal is not None and type(goal.objective) in _OBJECTIVES and goal.of_outputs.ignore_index is None:
+        if goal is not None and type(goal.objective) in _OBJECTIVES and _plain(goal.of_outputs):
             made = _OBJECTIVES[type(goal.objective)]
             agent.goal = replace(goal, objective=made(float(goal.weight) / system.batch))
         for channel in agent.outgoing:

@@ -112,10 +112,13 @@ def _target_loss(
         return None
     # rule 19: before the loss too, what is absent may be NaN
     sites = mask if mask.shape == target.shape and target.dim() > 1 else None
+    if objective.weight is not None:
+        whole = mask.reshape(len(mask), -1)  # a number for each row, or for each site
+        sites = whole.expand(-1, target[0].numel()).reshape(target.shape)
     target = mask_fill_zero(present, target if sites is None else target.where(sites, 0))
     losses = objective.loss(output, target, sites)
     scores = constant(losses) if objective.scores_loss else objective.score(constant(output), target, sites)
-    count = present if sites is None else mask.flatten(1).sum(1)
+    count = present if sites is None else sites.reshape(len(sites), -1).sum(1)
     losses, scores = mask_fill_zero(present, losses), mask_fill_zero(present, scores)
     return losses, scores, present, count.to(losses.dtype)
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy, normalize
 
-from antiphon import Simulation
+import antiphon
+from antiphon import ScenarioError, Simulation
 from tests.commands import Commands
 from tests.engine.scenes import CLASSIFY, scenario_of
 
@@ -22,6 +27,7 @@ training: {batch: 16, steps: 4, evaluate: {period: 2, split: SPLIT, keep_best: a
 """
 
 
+@pytest.mark.long
 def test_scores_that_are_selected_on_the_test_split_are_said_to_be(here: Path, cli: Commands) -> None:
     for split, selected in (("validation", False), ("test", True)):
         (here / "chosen.yaml").write_text(SELECTING.replace("SPLIT", split))
@@ -43,3 +49,81 @@ def test_an_evaluation_says_that_its_split_has_selected(split: str) -> None:
     )
     with Simulation(scenario) as simulation:
         assert ("selected on this split" in str(simulation.evaluate(split))) is (split == "test")
+
+
+# --- class weights, label smoothing ------------------------------------------------------------------------
+
+WEIGHT = [0.1, 0.5, 2.0, 1.0]
+
+
+def labels(shape: tuple[int, ...], missing: int) -> torch.Tensor:
+    """Classes of 40 examples; each so-many-th example, or site, has none (-100)."""
+    y = torch.randint(4, (40, *shape), generator=torch.Generator().manual_seed(1))
+    y.view(-1)[::missing] = -100
+    return y
+
+
+@pytest.mark.parametrize("shape", [(), (3,)])
+@pytest.mark.parametrize("backend", ["cohort", "native", "reference"])
+def test_class_weights_and_label_smoothing_are_those_of_torch(shape: tuple[int, ...], backend: str) -> None:
+    torch.manual_seed(0)
+    y = labels(shape, 5)
+    env = antiphon.envs.from_tensors(x=torch.randn(40, 5), y=y, training_only=["y"])
+    how = {"weight": WEIGHT, "label_smoothing": 0.2, "reduction": "mean"}
+    goal = {"kind": "classification", "target": "y", **how}
+    agent = {"observes": ["x"], "network": nn.Linear(5, 4 * math.prod(shape)), "objective": goal}
+    with Simulation(scenario_of({"a": agent}, env=env), dtype=torch.float64, backend=backend) as simulation:
+        x, target, there = (simulation.signals[name] for name in ("x", "y", "_y"))
+        logits = simulation.compose()(x=x.double())["a"].reshape(-1, 4)
+        target = target.masked_fill(~there.reshape(target.shape), -100).flatten()
+        weight = torch.tensor(WEIGHT, dtype=torch.float64)
+        right = cross_entropy(logits, target, weight=weight, label_smoothing=0.2)
+        assert simulation.step()["losses"]["a"] == pytest.approx(right.item(), abs=1e-12)
+
+
+def test_class_weights_of_a_stack_are_each_agents_own() -> None:
+    goal = {**CLASSIFY, "weight": [0.1 * (1 + label) for label in range(10)], "label_smoothing": 0.1}
+    agent = {"observes": ["image"], "objective": goal}
+    scenario = scenario_of({"a": agent, "b": agent})
+    losses = []
+    for stacked in (True, False):
+        with Simulation(scenario, dtype=torch.float64, stacked=stacked) as simulation:
+            losses.append([simulation.step()["losses"] for _ in range(2)])
+    for one, other in zip(*losses, strict=True):
+        assert {name: float(loss) for name, loss in one.items()} == pytest.approx(
+            {name: float(loss) for name, loss in other.items()}, abs=1e-12
+        )
+
+
+def test_as_many_class_weights_as_classes() -> None:
+    agent = {"observes": ["image"], "objective": {**CLASSIFY, "weight": [1.0, 2.0]}}
+    with pytest.raises(
+        ScenarioError, match=r"weight: has 2 numbers, but 'label' has 10 classes; give one for"
+    ):
+        Simulation(scenario_of({"a": agent}))
+
+
+# --- losses of a whole batch -------------------------------------------------------------------------------
+
+
+def info_nce(output: torch.Tensor, view: torch.Tensor) -> torch.Tensor:
+    a, b = normalize(output, dim=1), normalize(view, dim=1)
+    return cross_entropy(a @ b.T / 0.1, torch.arange(len(a)), reduction="none")
+
+
+def test_a_loss_of_a_whole_batch_is_evaluated_in_batches_of_the_training() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(100, 8)
+    env = antiphon.envs.from_tensors(x=x, view=x + 0.5 * torch.randn(100, 8), training_only=["view"])
+    agent = {"observes": ["x"], "objective": {"kind": info_nce, "target": "view"}}
+    with Simulation(scenario_of({"a": agent}, env=env, batch=16)) as simulation:
+        simulation.run(5)
+        rows = env.table.splits["train"]
+        output, view = simulation.compose()(x=x[rows])["a"], env.table.columns["view"][rows]
+        starts = range(0, len(rows) - 15, 16)
+        losses = [info_nce(output[i : i + 16], view[i : i + 16]) for i in starts]
+        left = len(rows) - 16 * len(losses)  # they are scored in a batch with those before
+        losses.append(info_nce(output[-16:], view[-16:])[16 - left :])
+        found = simulation.evaluate("train")
+    assert (found.examples, left > 0) == (len(rows), True)
+    assert found.agents["a"]["loss"] == pytest.approx(torch.cat(losses).mean().item(), abs=1e-5)

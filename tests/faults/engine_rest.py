@@ -296,7 +296,7 @@ REST: tuple[Fault, ...] = (
     Fault(
         "inference-a-mean-counts-a-batch-as-an-example",
         "engine/inference/evaluation.py",
-        "            count += rollout.rows\n",
+        "            count += new\n",
         "            count += 1\n",
         "tests/engine/inference/test_evaluation.py::test_every_example_counts_once_in_ragged_batches",
     ),
