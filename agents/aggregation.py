@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Unpack, final
 
@@ -13,7 +12,8 @@ from antiphon.agents.feedforward import attach
 from antiphon.agents.network import CallSettings, Emitter, Network, Tensors, call_module, sub, with_prefix
 from antiphon.errors import ScenarioError
 from antiphon.extensions import made, name_of
-from antiphon.nets.modules import ModuleFunction, draws, module_of, output_size
+from antiphon.nets.modules import ModuleFunction, draws, output_size
+from antiphon.nets.user_modules import copied, module_of, with_values
 
 __all__ = ["Aggregated", "Aggregator"]
 
@@ -66,7 +66,7 @@ class Aggregated(Network):
 
         def assembled() -> nn.Module:
             found = made("aggregation", kind, options, size=size, senders=senders)
-            return Aggregator(copy.deepcopy(found) if isinstance(found, nn.Module) else found, senders, size)
+            return Aggregator(copied(found) if isinstance(found, nn.Module) else found, senders, size)
 
         try:
             module = module_of(assembled, seed)
@@ -100,6 +100,9 @@ class Aggregated(Network):
     def port_shape(self, port: str) -> tuple[int, ...]:
         return self.inner.port_shape(port)
 
+    def modules(self) -> dict[str, nn.Module]:
+        return {**self.inner.modules(), _PREFIX: self.aggregator.module}
+
     def signature(self) -> Hashable:
         return Aggregated, self.observed, self.aggregator.key, self.inner.signature()
 
@@ -110,8 +113,8 @@ class Aggregated(Network):
     def emit(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
         inner = self.inner.emit(root, name, parameters, buffers)
         like = next(iter(parameters.values()), torch.zeros(()))
-        module = copy.deepcopy(self.aggregator.module).to(like).eval()
-        module.load_state_dict(sub(parameters, _PREFIX) | sub(buffers, _PREFIX), strict=False)
+        values = sub(parameters, _PREFIX) | sub(buffers, _PREFIX)
+        module = with_values(self.aggregator.module.to(like.device), values).eval()
         attach(root, f"{name}.{_PREFIX}", module)
 
         def emitter(x: fx.Proxy, state: fx.Proxy | None) -> dict[str, Any]:

@@ -55,7 +55,10 @@ class Learner(TrainedParameters):
         if returns:
             buffers |= {RETURNS: torch.zeros(3)}
         buffers |= statistics or {}
-        super().__init__(parameters, buffers, **settings)
+        modules = network.modules()
+        if critic is not None:
+            modules |= {f"{CRITIC}.{prefix}": module for prefix, module in critic.modules().items()}
+        super().__init__(parameters, buffers, modules=modules, **settings)
 
     def evaluate(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Hashable, Mapping
 from types import MappingProxyType
 from typing import Any, Unpack, final
@@ -27,7 +26,8 @@ from antiphon.agents.network import (
 )
 from antiphon.errors import ScenarioError
 from antiphon.nets.layers import initial_norm, norm_buffers, normalise
-from antiphon.nets.modules import ModuleFunction, check_module, module_of, per_sample
+from antiphon.nets.modules import ModuleFunction, check_module, per_sample
+from antiphon.nets.user_modules import buffers_of, module_of, parameters_of, with_values
 
 __all__ = ["ModuleNetwork"]
 
@@ -126,14 +126,14 @@ class ModuleNetwork(Network):
         return {name: value for name, value in tensors.items() if name.startswith(f"{_MODULE}.")}
 
     def parameters(self, generator: torch.Generator) -> Tensors:
-        # Not copied: the module's own are never read again, as every call puts the given ones in their place.
-        initial = self._named({name: p.data for name, p in self.module.named_parameters()})
+        # The module's own, with their hooks and attributes: every call puts them in their place again.
+        initial = self._named({**parameters_of(self.module)})
         for head in self.heads.values():
             initial |= initial_norm(head.norm, head.features, f"{head.name}.norm.")
         return initial
 
     def buffers(self) -> Tensors:
-        buffers = self._named({name: b.clone() for name, b in self.module.named_buffers()})
+        buffers = self._named({name: b.clone() for name, b in buffers_of(self.module).items()})
         for head in self.heads.values():
             buffers |= norm_buffers(head.norm, head.features, f"{head.name}.norm.")
         return buffers
@@ -158,6 +158,10 @@ class ModuleNetwork(Network):
                     torch.default_generator.manual_seed(seed)
                 how = {"training": training, "keeps_input": self._keeps_input}
                 y, updated = self.function(own_parameters, own_buffers, x.flatten(1), **how)
+        if (
+            y.dtype is torch.float64 and x.dtype is torch.float32
+        ):  # of a buffer in float64: messages are of the run's type
+            y = y.to(x.dtype)
         after = self._named(updated)
         ports: Tensors = {}
         if self.state_size:
@@ -171,6 +175,9 @@ class ModuleNetwork(Network):
             ports[head.name] = part if len(head.size) == 1 else part.reshape(*part.shape[:-1], *head.size)
         return ports, after
 
+    def modules(self) -> dict[str, nn.Module]:
+        return {"" if self._wrapped else _MODULE: self.module}
+
     def signature(self) -> Hashable:
         return ModuleNetwork, self.input_shape, unnamed(self.heads.values()), self.function.key
 
@@ -181,11 +188,7 @@ class ModuleNetwork(Network):
         return (self.state_size,) if port == STATE and self.state_size else self.heads[port].size
 
     def emit(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
-        module = copy.deepcopy(self.module).to(next(iter(parameters.values()), torch.zeros(())))
-        module.load_state_dict(self._own(parameters), strict=False)
-        own_buffers = self._own(buffers)
-        for key, buffer in module.named_buffers():  # a state_dict leaves out those that are not saved
-            buffer.copy_(own_buffers[key])
+        module = with_values(self.module, self._own(parameters) | self._own(buffers))
         place = module if self._wrapped else nn.Module()
         if not self._wrapped:
             place.add_module(_MODULE, module)

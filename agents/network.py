@@ -205,6 +205,10 @@ class Network(ABC):
         the ports; if that cannot be decided (a user's module), a signature equals only itself.
         """
 
+    def modules(self) -> dict[str, nn.Module]:
+        """Return the users' modules within, by the prefix that the names of their parameters have here."""
+        return {}
+
     def stackable(self) -> str | None:
         """Return why the network cannot be called with stacked parameters, in one line; None if it can."""
         return None

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from antiphon.comms.examples import ContextSpec
 from antiphon.errors import ScenarioError
-from antiphon.nets.modules import check_module, module_of
+from antiphon.nets.modules import check_module
+from antiphon.nets.user_modules import module_of
 
 __all__ = ["Head", "HeadSource", "head_of", "output_shape"]
 

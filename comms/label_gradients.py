@@ -37,6 +37,7 @@ from antiphon.extensions import gradient
 from antiphon.nets.layers import cross_entropy, squared_error
 from antiphon.nets.modules import called, meta_copy
 from antiphon.nets.site_axes import features_first, site_features
+from antiphon.nets.user_modules import buffers_of, cast, parameters_of
 from antiphon.problems import DocumentError
 from antiphon.spec import FrozenMap, HeadModule, Name, ParameterNames, Signal
 
@@ -282,7 +283,7 @@ class LensGradient(LocalGradient):
         self._layers: HeadSource | None = network
         super().__init__(shape, context, **{**settings, "hidden": (), "frozen": True})
         self._layers = None
-        self._head.to(device=settings.get("device", "cpu"), dtype=settings.get("dtype", torch.float32))
+        cast(self._head.to(settings.get("device", "cpu")), settings.get("dtype", torch.float32))
         self._head = meta_copy(self._head)  # called with the parameters of others
 
     def initial_values(
@@ -294,9 +295,9 @@ class LensGradient(LocalGradient):
         seed, needed = generator.initial_seed() % 2**63, output_shape(self.target)
         sources = self._given_sources
         self._head = head_of(self._layers, self.shape, needed, seed)
-        own = dict(self._head.module.named_parameters())
+        own = parameters_of(self._head.module)
         if sources is None:
-            sources = dict(self._layers.named_parameters()) if isinstance(self._layers, nn.Module) else own
+            sources = {**parameters_of(self._layers)} if isinstance(self._layers, nn.Module) else {**own}
         for name, p in own.items():
             if name not in sources:
                 raise ScenarioError(f"gradient.parameters: no source for '{name}' of the network; add it")
@@ -310,7 +311,7 @@ class LensGradient(LocalGradient):
 
     def _run(self, x: Tensor, *, move: bool, training: bool) -> Tensor:
         numbers = {name: constant(p) for name, p in self.sources.items()}
-        return called(self._head.train(training), numbers, dict(self._head.named_buffers()), x)[0]
+        return called(self._head.train(training), numbers, buffers_of(self._head), x)[0]
 
     def stackable(self) -> str | None:
         return "its parameters are another agent's"

@@ -183,7 +183,9 @@ class Model(TrainedParameters, ABC):
     ) -> None:
         self.hidden = hidden
         self.norm = norm
-        super().__init__(*self.initial_values(inputs, outputs, generator), **settings)
+        initial = self.initial_values(inputs, outputs, generator)
+        modules = {} if self.layers is None else {"": self.layers.module}
+        super().__init__(*initial, modules=modules, **settings)
 
     def initial_values(
         self, inputs: int, outputs: int, generator: torch.Generator

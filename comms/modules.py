@@ -27,7 +27,8 @@ from antiphon.comms.synthetic_gradients import (
 from antiphon.comms.synthetic_inputs import INPUTS, InputModel
 from antiphon.errors import ScenarioError
 from antiphon.extensions import name_of
-from antiphon.nets.modules import check_module, mixed_rows, module_of, per_sample
+from antiphon.nets.modules import check_module, mixed_rows, per_sample
+from antiphon.nets.user_modules import module_of
 
 __all__ = ["ModuleGradient", "ModuleInput", "input_of", "predictor_class", "predictor_of"]
 

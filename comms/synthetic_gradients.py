@@ -25,8 +25,8 @@ from antiphon.comms.examples import ContextSpec, Example, Learned, Numbers
 from antiphon.comms.model import LinearMaps, Model
 from antiphon.errors import ScenarioError
 from antiphon.extensions import Catalogue, gradient
-from antiphon.nets.layer_norm import layer_norm
 from antiphon.nets.layers import convolution
+from antiphon.nets.site_axes import layer_norm
 from antiphon.spec import Count
 from antiphon.spec import Sequence as IsSequence
 

@@ -22,7 +22,16 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from antiphon.errors import ScenarioError, first_line
-from antiphon.extensions import call_factory, name_of
+from antiphon.nets.user_modules import (
+    buffers_of,
+    cast,
+    copied,
+    is_meta,
+    kept_types,
+    own_type,
+    parameters_of,
+    singular,
+)
 
 __all__ = [
     "IncomparableError",
@@ -30,17 +39,14 @@ __all__ = [
     "called",
     "called_stacked",
     "check_module",
-    "check_trainable",
     "described",
     "draws",
     "kept_state",
     "meta_copy",
     "mixed_rows",
-    "module_of",
     "output_size",
     "per_sample",
     "refusal",
-    "with_frozen_as_buffers",
 ]
 
 Tensors = dict[str, Tensor]
@@ -74,87 +80,11 @@ class IncomparableError(Exception):
     """A module holds an attribute that cannot be compared with another module's."""
 
 
-def module_of(source: Callable[..., nn.Module] | nn.Module, seed: int, **arguments: Any) -> nn.Module:
-    """Return a copy of a module, or a factory's result, in float32 (float64 if all parameters are) on the CPU.
-
-    Parameters that do not require a gradient become buffers, so that they are not trained.
-
-    Args:
-        source: A module, or a factory.
-        seed: Seed of the global random state under which a factory samples its initial parameters.
-        arguments: Arguments of the factory.
-
-    Raises:
-        ScenarioError: The factory does not take the arguments, fails, or returns something else; also see `check_trainable`.
-    """
-    if isinstance(source, nn.Module):
-        check_trainable(source, "the module")
-        return _plain(with_frozen_as_buffers(copy.deepcopy(source), {}))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = call_factory(source, name_of(source), **arguments)
-    if not isinstance(module, nn.Module):
-        raise ScenarioError(f"the factory returned {type(module).__name__}, not a torch.nn.Module")
-    check_trainable(module, "the module")
-    return _plain(with_frozen_as_buffers(module, {}))
-
-
-def with_frozen_as_buffers(module: nn.Module, seen: dict[nn.Parameter, Tensor]) -> nn.Module:
-    """Turn a module's parameters that do not require a gradient into buffers, and return the module.
-
-    Args:
-        module: The module, changed in place.
-        seen: The buffers made so far, by parameter, so that shared ones stay shared between calls.
-    """
-    for part in module.modules():
-        for name, parameter in list(part._parameters.items()):
-            if parameter is not None and not parameter.requires_grad:
-                del part._parameters[name]
-                part.register_buffer(name, seen.setdefault(parameter, parameter.data))
-    return module
-
-
-def check_trainable(module: nn.Module, name: str) -> None:
-    """Check that a module is not compiled and has no parameters of less than 32 bits.
-
-    Args:
-        module: The module.
-        name: Its name in the error.
-
-    Raises:
-        ScenarioError: The module is compiled, or has such parameters.
-    """
-    for path, part in module.named_modules():
-        if isinstance(getattr(part, "_orig_mod", None), nn.Module):
-            place = f"'{path}'" if path else name
-            raise ScenarioError(
-                f"{place} is compiled (torch.compile); pass the original module, its _orig_mod"
-            )
-    for key, p in module.named_parameters():
-        if p.dtype in (torch.bfloat16, torch.float16):
-            raise ScenarioError(
-                f"'{key}' is {str(p.dtype).removeprefix('torch.')}, but parameters are trained in float32; call float() on "
-                f"{name}, and for bfloat16 set training.precision: bf16"
-            )
-
-
 def meta_copy(module: Own) -> Own:
-    """Return a copy of a module whose parameters take no memory (torch's meta device), to call it with other parameters."""
-    empty = {id(p): nn.Parameter(p.data.to("meta"), p.requires_grad) for p in module.parameters()}
+    """Return a copy of a module whose trained parameters take no memory (torch's meta device), to call it with other parameters."""
+    trained = parameters_of(module).values()
+    empty = {id(p): nn.Parameter(p.data.to("meta"), p.requires_grad) for p in trained}
     return copy.deepcopy(module, dict(empty))
-
-
-def _is_meta(module: nn.Module) -> bool:
-    return any(p.is_meta for p in module.parameters())
-
-
-def _plain(module: nn.Module) -> nn.Module:
-    return (module if _is_meta(module) else module.cpu()).to(_dtype(module))
-
-
-def _dtype(module: nn.Module) -> torch.dtype:
-    kinds = {p.dtype for p in module.parameters()}
-    return torch.float64 if kinds == {torch.float64} else torch.float32
 
 
 def output_size(module: nn.Module, inputs: int, what: str) -> int:
@@ -172,11 +102,11 @@ def output_size(module: nn.Module, inputs: int, what: str) -> int:
 
 def _output_shape(module: nn.Module, inputs: int, data: Tensor | None = None) -> list[int] | str:
     """Shape of what a module makes of [2, inputs], zeros but for data; the name of its type where it is no tensor."""
-    rows = torch.zeros(2, inputs, dtype=_dtype(module))
+    rows = torch.zeros(2, inputs, dtype=own_type(module))
     if data is not None:
         rows[:, : data.shape[1]] = data
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        found = copy.deepcopy(module).eval()(rows)
+        found = copied(module).eval()(rows)
     return list(found.shape) if isinstance(found, Tensor) else type(found).__name__
 
 
@@ -184,9 +114,9 @@ def draws(module: nn.Module, inputs: int) -> bool:
     """Whether a module uses torch's random numbers in training."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         state = torch.get_rng_state()
-        parameters = {name: p.data for name, p in module.named_parameters()}
-        x = torch.zeros(2, inputs, dtype=_dtype(module))
-        called(module.train(), parameters, dict(module.named_buffers()), x)
+        parameters = {name: p.data for name, p in parameters_of(module).items()}
+        x = torch.zeros(2, inputs, dtype=own_type(module))
+        called(module.train(), parameters, buffers_of(module), x)
         return not torch.equal(torch.get_rng_state(), state)
 
 
@@ -196,14 +126,14 @@ def kept_state(module: nn.Module, inputs: int) -> str | None:
     A call is repeated after one with another batch, and a larger batch follows. Where the results differ or a later call fails, the
     module keeps a state on itself.
     """
-    probe, random = copy.deepcopy(module), torch.Generator().manual_seed(0)
-    batches = [torch.rand(rows, inputs, generator=random).to(_dtype(module)) for rows in (2, 2, 3)]
+    probe, random = copied(module), torch.Generator().manual_seed(0)
+    batches = [torch.rand(rows, inputs, generator=random).to(own_type(module)) for rows in (2, 2, 3)]
     batches.insert(2, batches[0])
 
     def result(one: nn.Module, batch: Tensor) -> Tensor | None:
         """The output for a batch; None where it fails."""
-        parameters = {name: p.data for name, p in one.named_parameters()}
-        buffers = dict(one.named_buffers())
+        parameters = {name: p.data for name, p in parameters_of(one).items()}
+        buffers = buffers_of(one)
         try:
             with torch.random.fork_rng(devices=[]), torch.no_grad():
                 torch.manual_seed(0)
@@ -216,7 +146,7 @@ def kept_state(module: nn.Module, inputs: int) -> str | None:
         first, _, again, larger = (result(probe, batch) for batch in batches)
         if first is None:  # it fails by itself, which other checks report
             return None
-        fails = larger is None and result(copy.deepcopy(module).train(training), batches[3]) is not None
+        fails = larger is None and result(copied(module).train(training), batches[3]) is not None
         if fails or again is None or not torch.equal(first, again):
             changed = [place for place, value in _attributes(probe).items() if before.get(place) is not value]
             return f"its attribute '{changed[0]}'" if changed else "a state on itself"
@@ -257,7 +187,7 @@ def check_module(
     Raises:
         ScenarioError: The module does not, in one line.
     """
-    if _is_meta(module):
+    if is_meta(module):
         return
     name = type(getattr(module, "module", module)).__name__  # of what is wrapped
     try:
@@ -360,11 +290,14 @@ def described(module: nn.Module) -> Hashable:
     Raises:
         IncomparableError: An attribute cannot be compared reliably; the message names it.
     """
+    if (reason := singular(module)) is not None:
+        raise IncomparableError(reason)
     try:
         whole = (
             _of_module(module),
             tuple(name for name, _ in module.named_parameters()),  # modules within may share some
-            tuple(name for name, _ in module.named_buffers()),
+            tuple(buffers_of(module)),
+            kept_types(module),
         )
         hash(whole)
     except RecursionError:
@@ -377,9 +310,6 @@ def described(module: nn.Module) -> Hashable:
 def _of_module(module: nn.Module) -> Hashable:
     kind = type(module)
     held = vars(module)
-    for name in _BARE & held.keys():
-        if name.endswith("hooks") and ("forward" in name or "backward" in name) and held[name]:
-            raise IncomparableError(f"its {kind.__name__} has hooks")
     plain = []
     for name in sorted(held.keys() - _BARE):
         try:
@@ -446,9 +376,10 @@ class ModuleFunction:
         return refusal(self.module, self.inputs)
 
     def initial_values(self) -> tuple[Tensors, Tensors]:
-        """Return copies of the module's parameters and buffers."""
-        parameters = {name: p.data.clone() for name, p in self.module.named_parameters()}
-        return parameters, {name: b.clone() for name, b in self.module.named_buffers()}
+        """Return the module's trained parameters themselves, with their hooks, and copies of its buffers."""
+        return {**parameters_of(self.module)}, {
+            name: b.clone() for name, b in buffers_of(self.module).items()
+        }
 
     def __call__(
         self,
@@ -484,6 +415,8 @@ def refusal(module: nn.Module, inputs: int) -> str | None:
     Two stacked modules are compared with each alone: outputs, buffers and gradients, in training and evaluation. The
     result is cached for modules with the same key.
     """
+    if (reason := singular(module)) is not None:
+        return reason
     try:
         key = described(module), inputs
     except IncomparableError:
@@ -499,7 +432,7 @@ def _tried(module: nn.Module, inputs: int) -> str | None:
     why: str | None = None
     # In float64 rounding is negligible, but not every module accepts it.
     for dtype in (torch.float64, torch.float32):
-        probe = copy.deepcopy(module).to(dtype)
+        probe = cast(copied(module), dtype)
         try:
             with torch.random.fork_rng(devices=[]), warnings.catch_warnings(record=True) as warned:
                 warnings.simplefilter("always")
@@ -543,12 +476,12 @@ def _numbers(module: nn.Module) -> tuple[Tensors, Tensors]:
     """Parameters and buffers, perturbed from the module's own; from zeros where these have no memory."""
     own = {
         name: torch.zeros(p.shape, dtype=p.dtype) if p.is_meta else p.data
-        for name, p in module.named_parameters()
+        for name, p in parameters_of(module).items()
     }
     parameters = {name: p + 0.1 * torch.randn_like(p) for name, p in own.items()}
     buffers = {
         name: b * (1 + 0.1 * torch.rand_like(b)) if b.is_floating_point() else b.clone()
-        for name, b in module.named_buffers()
+        for name, b in buffers_of(module).items()
     }
     return parameters, buffers
 
@@ -589,6 +522,8 @@ def _with_gradients(
 def _close(found: Tensor, expected: Tensor) -> bool:
     if found.shape != expected.shape or found.dtype != expected.dtype:
         return False
+    if found.is_complex():
+        found, expected = torch.view_as_real(found), torch.view_as_real(expected)
     found, expected = found.double(), expected.double()
     largest = float(expected.abs().nan_to_num(0, 0).amax()) if expected.numel() else 0.0
     return torch.allclose(found, expected, rtol=0, atol=_TOLERANCE * max(largest, 0.1), equal_nan=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from antiphon.nets.memory import give_back
@@ -16,6 +17,7 @@ from antiphon.nets.optimisers import Call, Numbers, Optimiser, padded_zeros
 from antiphon.nets.schedules import Rate
 from antiphon.nets.step_numbers import learning_rate
 from antiphon.nets.torch_optimisers import TorchOptimiser
+from antiphon.nets.user_modules import as_real, extra_state, kept_types, load_extra_state, stateful, with_data
 
 __all__ = ["TrainedParameters", "step_all"]
 
@@ -28,14 +30,24 @@ def _optimiser(parameters: Mapping[str, Tensor], owner: str, settings: Mapping[s
     tensors = list(parameters.values())
     if "options" in settings:
         return TorchOptimiser(tensors, names=list(parameters), owner=owner, **settings)
-    return Optimiser(parameters=tensors, **settings)
+    return Optimiser(parameters=[as_real(tensor) for tensor in tensors], **settings)
 
 
 def _placed(tensor: Tensor, device: torch.device | str, dtype: torch.dtype) -> Tensor:
-    """A tensor on a device; zeros of one without memory, where the device has some."""
+    """A tensor on a device; zeros of one without memory, where the device has some. Of a parameter, a parameter."""
+    if isinstance(tensor, nn.Parameter):
+        data = _placed(tensor.data, device, dtype)
+        if data.is_meta != tensor.is_meta:
+            return with_data(tensor, data)
+        tensor.data = data
+        return tensor
     if tensor.is_meta and torch.device(device).type != "meta":
         return torch.zeros_like(tensor, device=device, dtype=dtype)
     return tensor.to(device=device, dtype=dtype)
+
+
+def _dotted(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}".strip(".")
 
 
 class TrainedParameters:
@@ -53,6 +65,7 @@ class TrainedParameters:
         device: Device of all tensors.
         dtype: Type of parameters and float buffers.
         owner: Who is trained, such as `agents.eye`, for errors.
+        modules: The users' modules, by the prefix of their tensors' names: these keep other types than the module's own.
 
     Attributes:
         bf16: Whether it is evaluated under autocast to bfloat16; parameters, results and gradients have type `dtype`.
@@ -76,19 +89,34 @@ class TrainedParameters:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         owner: str = "",
+        modules: Mapping[str, nn.Module] = MappingProxyType({}),
     ) -> None:
         self.rate = rate
         self.frozen = frozen
         self.updates = 0
         self.members: tuple[TrainedParameters, ...] = ()
         self.taken = torch.zeros(0, dtype=torch.int64)
+        kept = {_dotted(prefix, name) for prefix, one in modules.items() for name in kept_types(one)}
+        self._stateful = {
+            _dotted(prefix, path): part
+            for prefix, one in modules.items()
+            for path, part in stateful(one).items()
+        }
+
+        def of_type(name: str, tensor: Tensor) -> torch.dtype:
+            return dtype if tensor.is_floating_point() and name not in kept else tensor.dtype
+
         self.parameters: dict[str, Tensor] = {
-            name: _placed(p, device, dtype).requires_grad_(not frozen) for name, p in parameters.items()
+            name: _placed(
+                p, device, dtype.to_complex() if p.is_complex() else of_type(name, p)
+            ).requires_grad_(not frozen)
+            for name, p in parameters.items()
         }
         self.buffers: dict[str, Tensor] = {
-            name: _placed(b, device, dtype if b.is_floating_point() else b.dtype)
-            for name, b in buffers.items()
+            name: _placed(b, device, of_type(name, b)) for name, b in buffers.items()
         }
+        self._complex = any(p.is_complex() for p in self.parameters.values())
+        self._hooked = [p for p in self.parameters.values() if p._post_accumulate_grad_hooks]
         self.trainable = [] if frozen else list(self.parameters.values())
         self.optimiser = _optimiser({} if frozen else self.parameters, owner, optimiser)
 
@@ -138,7 +166,31 @@ class TrainedParameters:
             "buffers": dict(self.buffers),
             "optimiser": {name: list(tensors) for name, tensors in self.optimiser.state.items()},
             "updates": self.updates,
+            **({"extra": self.extra_state()} if self._stateful else {}),
         }
+
+    def extra_state(self) -> dict[str, Any]:
+        """Return a copy of the extra states of users' modules, by name; ScenarioError where one is not plain data."""
+        return extra_state(self._stateful)
+
+    def load_extra_state(self, states: Mapping[str, Any]) -> None:
+        """Set the extra states of users' modules to copies of some."""
+        load_extra_state(self._stateful, states)
+
+    def accumulated(self, gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+        """Return gradients, in the order of `trainable`, as the parameters' hooks for accumulated gradients leave them."""
+        if not self._hooked:
+            return gradients
+        with torch.no_grad():
+            for p, gradient in zip(self.trainable, gradients, strict=True):
+                hooks = p._post_accumulate_grad_hooks
+                p.grad = gradient
+                for hook in list(hooks.values()) if hooks and gradient is not None else ():
+                    hook(p)
+        after = [p.grad for p in self.trainable]
+        for p in self.trainable:
+            p.grad = None
+        return after
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -151,6 +203,7 @@ class TrainedParameters:
                 self.buffers[name] = saved.to(b).clone()
         self.optimiser.load(state["optimiser"])
         self.updates = state["updates"]
+        self.load_extra_state(state.get("extra", {}))
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor | None], now: int, members: Tensor | None = None) -> None:
@@ -178,6 +231,8 @@ class TrainedParameters:
         if not isinstance(own, Optimiser):
             own.step(full, rate, members)
             return []
+        if self._complex:
+            return own.calls([as_real(gradient) for gradient in full], rate, members)
         return [] if fused_step(full, own, rate, members) else own.calls(full, rate, members)
 
     def read_members(self) -> None:

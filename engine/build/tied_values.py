@@ -43,6 +43,11 @@ def tie_parameters(scenario: Scenario, agents: Mapping[str, Agent]) -> tuple[tup
                     path, f"agent {name!r} has no parameter {parameter!r}{suggest(parameter, own)}"
                 )
             tensor = own[parameter]
+            if tensor._backward_hooks or tensor._post_accumulate_grad_hooks:
+                message = (
+                    f"{group[place]!r} has a hook, which would see a part of the tied gradient; remove it"
+                )
+                raise DocumentError(path, message)
             if first is None:
                 first = tensor
             elif tensor.shape != first.shape:

@@ -178,7 +178,9 @@ class Engine:
             for name, sharing in update.group.owners.items():
                 gradients = update.gradients.get(name)
                 if sharing > 1 and gradients is not None:  # tied agents follow their mean (semantics 27a)
-                    update.gradients[name] = [None if g is None else g / sharing for g in gradients]
+                    gradients = [None if g is None else g / sharing for g in gradients]
+                if gradients is not None:
+                    update.gradients[name] = self.system.agents[name].learner.accumulated(gradients)
         return updates
 
     def _close(self, group: LearningGroup, window: Window, step: int) -> None:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import replace
+from typing import TypeVar
 
+from antiphon.comms.model import Model
 from antiphon.engine.environment import signals_of, signals_read
 from antiphon.engine.heart.clock import Schedule
 from antiphon.engine.heart.system import System
 from antiphon.engine.parts.placement import Placement
+from antiphon.nets.user_modules import deepcopy_memo
+
+Copied = TypeVar("Copied")
 
 __all__ = ["halved", "part_of", "travelling_signals"]
 
@@ -26,14 +31,21 @@ def halved(whole: System, placement: Placement) -> System:
             half = replace(
                 channel,
                 ledger=channel.ledger.emptied(),
-                gradient=replace(channel.gradient, model=deepcopy(channel.gradient.model)),
+                gradient=replace(channel.gradient, model=_copied(channel.gradient.model)),
                 input=replace(channel.input, examples=[]),
                 members=(),
             )
-            channel.input.model = deepcopy(channel.input.model)  # each learns at one end
+            channel.input.model = _copied(channel.input.model)  # each learns at one end
             incoming = whole.agents[channel.receiver].incoming
             incoming[incoming.index(channel)] = half
     return whole
+
+
+def _copied(model: Copied) -> Copied:
+    """A copy of a predictor with the hooks of a user's module."""
+    if not isinstance(model, Model) or model.layers is None:
+        return deepcopy(model)
+    return deepcopy(model, deepcopy_memo([model.layers.module], parameters=model.parameters.values()))
 
 
 def part_of(whole: System, placement: Placement, index: int) -> System:

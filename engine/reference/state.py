@@ -17,6 +17,7 @@ from antiphon.engine.heart.updates import Update
 from antiphon.errors import DivergenceError
 from antiphon.nets.random import uniform
 from antiphon.nets.torch_optimisers import TorchOptimiser, plain_optimiser, rate_shares
+from antiphon.nets.user_modules import as_real
 
 MOMENTS = {"momentum": "momentum_buffer", "mean": "exp_avg", "square": "exp_avg_sq"}
 """Names of an optimiser's moments where they are saved, and in torch."""
@@ -29,11 +30,12 @@ class Optimizer:
     """
 
     def __init__(self, owner: Learner | Model) -> None:
-        self.owner, self.built, self.parameters = owner, owner.optimiser, owner.trainable
+        self.owner, self.built = owner, owner.optimiser
         if isinstance(self.built, TorchOptimiser):
             self.torch = self.built.torch
         else:
             self.torch = plain_optimiser(self.built, float(owner.rate.base))
+        self.parameters = self.built.parameters  # of complex numbers, pairs of real ones
         self.shares = rate_shares(self.torch, float(owner.rate.base))
 
     def step(self, gradients: Sequence[Tensor | None], now: int, norm: Tensor | None = None) -> None:
@@ -44,11 +46,13 @@ class Optimizer:
         if self.torch is None or all(g is None for g in gradients):  # frozen, or not reached
             return
         self.owner.updates += 1
-        pairs = zip(self.parameters, gradients, strict=True)
+        pairs = zip(self.owner.trainable, gradients, strict=True)
         found = [torch.zeros_like(p) if g is None else g for p, g in pairs]
         if self.built.clip is not None:
             norm = torch.stack([g.norm() for g in found]).norm() if norm is None else norm
             found = [g * (self.built.clip / (norm + 1e-6)).clamp(max=1.0) for g in found]  # as torch does
+        if not isinstance(self.built, TorchOptimiser):
+            found = [as_real(g) for g in found]
         for group, share in zip(self.torch.param_groups, self.shares, strict=True):
             group["lr"] = self.owner.rate(now) * share
         saved = {} if isinstance(self.built, TorchOptimiser) else self.built.state
@@ -116,7 +120,8 @@ class State:
         gradients_by = {}
         for name, own in parameters.items():
             mine, found = found[: len(own)], found[len(own) :]
-            gradients_by[name] = [None if g is None else g / group.owners[name] for g in mine]
+            mean = [None if g is None else g / group.owners[name] for g in mine]
+            gradients_by[name] = list(self.agents[name].learner.accumulated(mean))
         return gradients_by
 
     def move(self, gradients: Mapping[str, Sequence[Tensor | None]], step: int) -> None:

@@ -25,6 +25,7 @@ from antiphon.engine.split.plan import at_path, plan_parts
 from antiphon.engine.split.tracer import trace
 from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.site_axes import features_first, site_axes, site_features
+from antiphon.nets.user_modules import parameters_of
 
 __all__ = ["WORDS", "Credit", "SiteHead"]
 
@@ -171,7 +172,7 @@ class Credit:
         last = self.tail(at)
         if kind == "lens":
             _checked(last, at, shape)
-            names = {f"1.{key}": self._owner(key) for key, _ in last.module.named_parameters()}
+            names = {f"1.{key}": self._owner(key) for key in parameters_of(last.module)}
             return {"network": nn.Sequential(nn.Flatten(), last.module), "parameters": names, **keys}
         chosen = {path: self.block(path, at) for path in self._chosen(wire, at, layers)} | {at: last}
         first = next(iter(chosen))

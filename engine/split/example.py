@@ -10,18 +10,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
-from antiphon.engine.split.graph import copied, own_copies
+from antiphon.engine.split.graph import own_copies
 from antiphon.envs.registry import first_signals
 from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError, first_line, suggest
-from antiphon.nets.modules import check_trainable
+from antiphon.nets.user_modules import cast, check_hooks, check_trainable, copied
 
 __all__ = ["Inputs", "arguments", "check_model", "inputs_for", "named_example"]
 
 _BATCH = 3
-_WRAPPERS = (torch.jit.ScriptModule, nn.DataParallel, nn.parallel.DistributedDataParallel)
+_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
 @dataclass(frozen=True)
@@ -48,10 +47,10 @@ def check_model(model: object) -> nn.Module:
             f"model is a {type(model).__name__}; give the module that it was made from (.module)"
         )
     check_trainable(model, "model")
+    check_hooks(model)
     for key, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if is_lazy(tensor) or tensor.is_meta:
-            what = "a lazy module; call the model once first" if is_lazy(tensor) else "on the meta device"
-            raise ScenarioError(f"'{key}' is not initialised ({what}); give an initialised model")
+        if tensor.is_meta:
+            raise ScenarioError(f"'{key}' is not initialised (on the meta device); give an initialised model")
     return model
 
 
@@ -171,7 +170,7 @@ def _entering(value: Tensor, signal: Signal, *, index: bool) -> Tensor:
 
 def _problem(model: nn.Module, example: Mapping[str, Any]) -> str | None:
     """Why a model does not take an example, in one line; None: it does."""
-    probe = copied(model).cpu().float().eval()
+    probe = cast(copied(model).cpu(), torch.float32).eval()
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             probe(**own_copies(example))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ __all__ = [
     "Mode",
     "Trace",
     "as_dict",
-    "copied",
     "evaluate",
     "merge_modes",
     "own_copies",
@@ -112,16 +110,6 @@ def evaluate(graph: fx.Graph, root: nn.Module, example: Mapping[str, Any]) -> di
         node = next(node for node in graph.nodes if node not in interpreter.env)
         raise ScenarioError(f"'{node}' fails for another batch size ({first_line(error)}); {SIZES}") from None
     return interpreter.env
-
-
-def copied(model: nn.Module) -> nn.Module:
-    """Return a copy of a model; ScenarioError where it has none."""
-    try:
-        return copy.deepcopy(model)
-    except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
-        raise ScenarioError(
-            f"{type(model).__name__} cannot be copied ({first_line(error)}); keep such attributes out of the model"
-        ) from None
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from antiphon.errors import RunError
+from antiphon.nets.user_modules import copied, stateful
 from antiphon.scenarios import Scenario
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def join(run: BaseSimulation, into: nn.Module | None = None) -> nn.Module:
             raise RunError(
                 f"join: agent '{name}' observes normalised signals, which the model does not; {fix}"
             )
-    model = copy.deepcopy(origin.model) if into is None else into
+    model = copied(origin.model) if into is None else into
     _check(model, origin.model)
     for group in origin.untied:
         for _, key in group[1:]:
@@ -83,6 +83,11 @@ def join(run: BaseSimulation, into: nn.Module | None = None) -> nn.Module:
                 target = _tensor(model, key.removeprefix(_PREFIX))
                 if target is not None:
                     target.copy_(value)
+    states = stateful(model)
+    for name in origins:
+        for path, state in run._system.agents[name].learner.extra_state().items():
+            if (part := states.get(path.removeprefix(_PREFIX))) is not None:
+                part.set_extra_state(state)
     return model
 
 

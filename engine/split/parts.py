@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import operator
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from antiphon.engine.split.graph import Trace
 from antiphon.engine.split.plan import Message, PartPlan, Plan, Rows, at_path, plain_shape, plain_size
-from antiphon.nets.modules import with_frozen_as_buffers
+from antiphon.nets.user_modules import copied, own_type, set_type
 
 __all__ = ["Part", "Wire", "build_parts"]
 
@@ -139,6 +138,7 @@ class _Builder:
         )
         module = fx.GraphModule(_copies(targets, model, self.trace.root), self.graph, class_name=name)
         module.train(model.training)
+        set_type(module, own_type(model))
         module.keeps_input = cast(Any, True)  # it copies what it reads
         predictions = tuple(self.part.predictions)
         return Part(module, tuple(self.part.observes), tuple(shapes), self.reads, self.sends, predictions)
@@ -248,21 +248,11 @@ def _rebuilt(node: fx.Node, value: Any, found: Mapping[Message, fx.Node], path: 
 
 
 def _copies(targets: Sequence[str], model: nn.Module, root: nn.Module) -> dict[str, Any]:
-    """Copies of submodules and buffers, with the model's own parameters: agents that are built from them copy those.
-
-    What does not require a gradient becomes a buffer, so that nothing trains it.
-    """
+    """Copies of submodules and buffers, with the model's own parameters: agents that are built from them copy those."""
     own = {target: _attribute(model, target, root) for target in targets}
     held = [found for found in own.values() if isinstance(found, nn.Parameter)]
     held += [p for found in own.values() if isinstance(found, nn.Module) for p in found.parameters()]
-    copies = copy.deepcopy(own, {id(p): p for p in held})
-    frozen: dict[nn.Parameter, Tensor] = {}
-    for target, found in copies.items():
-        if isinstance(found, nn.Parameter) and not found.requires_grad:
-            copies[target] = frozen.setdefault(found, found.data)
-        if isinstance(found, nn.Module):
-            with_frozen_as_buffers(found, frozen)
-    return copies
+    return copied(own, held)
 
 
 def _attribute(model: nn.Module, target: str, root: nn.Module) -> Any:

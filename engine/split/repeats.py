@@ -23,8 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from antiphon.engine.split.graph import as_dict, copied, own_copies, tensors_in
+from antiphon.engine.split.graph import as_dict, own_copies, tensors_in
 from antiphon.errors import ScenarioError
+from antiphon.nets.user_modules import cast, copied
 
 __all__ = ["caller_random_kept", "check_repeats"]
 
@@ -62,7 +63,7 @@ class _Calls:
     ) -> None:
         self.model, self.opened, self.example, self.training = model, opened, example, training
         self.name = type(model).__name__
-        self.root = root = copied(model).cpu().float().train(training)
+        self.root = root = cast(copied(model).cpu(), torch.float32).train(training)
         flipped = {
             key: value.flip(0) if isinstance(value, Tensor) and value.dim() else value
             for key, value in example.items()

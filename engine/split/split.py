@@ -18,7 +18,6 @@ from antiphon.agents.objectives import objective_of
 from antiphon.engine.split.credit import WORDS, Credit
 from antiphon.engine.split.cuts import containers, cut_names, flop_of
 from antiphon.engine.split.example import Inputs, check_model, inputs_for
-from antiphon.engine.split.graph import copied
 from antiphon.engine.split.join import Origin
 from antiphon.engine.split.outputs import Wanted, loss_among, prediction_of, predictions_of
 from antiphon.engine.split.parts import Part, build_parts
@@ -29,6 +28,7 @@ from antiphon.engine.split.tracer import trace
 from antiphon.envs import registry
 from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError, ScenarioWarning, suggest
+from antiphon.nets.user_modules import copied
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.agent_specs import ObjectiveSpec
 from antiphon.scenarios.training import TrainingSpec

@@ -23,7 +23,6 @@ from antiphon.engine.split.graph import (
     Fact,
     Trace,
     as_dict,
-    copied,
     evaluate,
     merge_modes,
     own_copies,
@@ -32,6 +31,7 @@ from antiphon.engine.split.graph import (
     tensors_in,
 )
 from antiphon.errors import ScenarioError, first_line
+from antiphon.nets.user_modules import cast, copied
 
 __all__ = ["trace"]
 
@@ -442,7 +442,7 @@ def trace(model: nn.Module, opened: Collection[str], example: Mapping[str, Any])
         ScenarioError: Its forward cannot be traced; the line names the node and the fix.
     """
     name = type(model).__name__
-    root = copied(model).cpu().float()
+    root = cast(copied(model).cpu(), torch.float32)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         with restored(root):

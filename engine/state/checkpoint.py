@@ -48,6 +48,8 @@ __all__ = [
 ]
 
 _TENSOR = "\x00tensor"
+_PAIRS = "complex:"
+"""Before the key of a tensor of complex numbers that is kept as pairs of real ones."""
 _TREE = "tree"
 """Key of a state's tree among its tensors, in bytes."""
 _STATE, _TENSORS = "state.json", "state.safetensors"
@@ -159,7 +161,11 @@ def _is_tensor(packed: Any) -> bool:
 
 def _keys(tree: Any) -> list[str]:
     """Return the keys of the tensors in a packed state."""
-    return [leaf[_TENSOR] for leaf in tree_leaves(tree, is_leaf=_is_tensor) if _is_tensor(leaf)]
+    return [
+        leaf[_TENSOR].removeprefix(_PAIRS)
+        for leaf in tree_leaves(tree, is_leaf=_is_tensor)
+        if _is_tensor(leaf)
+    ]
 
 
 def latest(path: str | Path) -> Path:
@@ -215,8 +221,9 @@ def pack(value: Any, tensors: dict[str, Tensor]) -> Any:
     if not isinstance(value, Tensor):
         return value
     key = str(len(tensors))
-    tensors[key] = value.data
-    return {_TENSOR: key}
+    pairs = value.dtype is torch.complex128  # which safetensors has no type for
+    tensors[key] = torch.view_as_real(value.data.resolve_conj()) if pairs else value.data
+    return {_TENSOR: f"{_PAIRS}{key}" if pairs else key}
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -235,7 +242,11 @@ def unpack(state: Any, tensors: Mapping[str, Tensor]) -> Any:
     """Return a packed state with its tensors."""
 
     def unpacked(value: Any) -> Any:
-        return tensors[value[_TENSOR]] if _is_tensor(value) else value
+        if not _is_tensor(value):
+            return value
+        key = value[_TENSOR]
+        pairs = key.startswith(_PAIRS)
+        return torch.view_as_complex(tensors[key.removeprefix(_PAIRS)]) if pairs else tensors[key]
 
     return tree_map(unpacked, state, is_leaf=_is_tensor)
 

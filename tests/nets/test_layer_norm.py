@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from antiphon.nets.layer_norm import layer_norm
+from antiphon.nets.site_axes import layer_norm
 from tests.comms.made import BATCH, SIZE, draw
 
 SHAPES = [(SIZE,), (3, 6), (6, 1, 3), (6, 3, 1), (2, 3, 1, 3)]

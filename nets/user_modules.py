@@ -1,0 +1,439 @@
+"""The door for users' modules: an agent's network, a part of a split model, a predictor, a head or an aggregation enters here.
+
+| of a module | kept, as in plain torch | refused in one line |
+| --- | --- | --- |
+| types | buffers and parameters of another type than the module's own: float64, complex, integers | trained parameters below 32 bits, quantised layers, tensor subclasses |
+| parameters | the `Parameter` objects that an optimiser gets, with attributes and hooks; frozen ones | computed tensors (pruned: `prune.remove`), memory that two share, lazy ones |
+| hooks | of tensors and of modules | those that read the module itself, which a run copies |
+| state | `get_extra_state`, in checkpoints, resumed runs and `join` | what a checkpoint cannot hold |
+| gradients | dense | `sparse=True` |
+| classes | any `torch.nn.Module` | compiled and scripted ones: pass the original |
+
+A module's own type is float32, or float64 if all its parameters are: tensors of this type get the type of the run.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.nn.utils import prune
+
+from antiphon.errors import ScenarioError, first_line
+from antiphon.extensions import call_factory, name_of
+
+__all__ = [
+    "as_real",
+    "buffers_of",
+    "cast",
+    "check_hooks",
+    "check_trainable",
+    "copied",
+    "deepcopy_memo",
+    "extra_state",
+    "is_meta",
+    "kept_types",
+    "load_extra_state",
+    "module_of",
+    "own_type",
+    "parameters_of",
+    "set_type",
+    "singular",
+    "stateful",
+    "with_data",
+    "with_values",
+]
+
+Copied = TypeVar("Copied")
+_OWN_TYPE = "own_type"
+"""Attribute of a module in which its type is kept, where its parameters do not show it: of parts of a model."""
+_QUANTISED = ("torch.ao.nn.quantized.", "torch.ao.nn.intrinsic.quantized.", "torch.ao.nn.sparse.quantized.")
+_FLOATS = ("FloatFunctional", "FXFloatFunctional")
+"""Classes among the quantised modules that compute with floats."""
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def module_of(source: Callable[..., nn.Module] | nn.Module, seed: int, **arguments: Any) -> nn.Module:
+    """Return a copy of a module, or a factory's result, on the CPU.
+
+    Args:
+        source: A module, or a factory.
+        seed: Seed of the global random state under which a factory samples its initial parameters.
+        arguments: Arguments of the factory.
+
+    Raises:
+        ScenarioError: The factory does not take the arguments, fails, or returns something else; also see `check_trainable`.
+    """
+    if isinstance(source, nn.Module):
+        check_trainable(source, "the module")
+        check_hooks(source)
+        module = copied(source)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            module = call_factory(source, name_of(source), **arguments)
+        if not isinstance(module, nn.Module):
+            raise ScenarioError(f"the factory returned {type(module).__name__}, not a torch.nn.Module")
+        check_trainable(module, "the module")
+    return module if is_meta(module) else module.cpu()
+
+
+# --- tensors -----------------------------------------------------------------------------------------------------
+
+
+def parameters_of(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters of a module that are trained, by name."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def buffers_of(module: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors of a module that a call may change and no optimiser does: frozen parameters, and buffers."""
+    frozen = {name: p.data for name, p in module.named_parameters() if not p.requires_grad}
+    return frozen | dict(module.named_buffers())
+
+
+def is_meta(module: nn.Module) -> bool:
+    """Whether a module has parameters without memory."""
+    return any(p.is_meta for p in module.parameters())
+
+
+def as_real(tensor: Tensor) -> Tensor:
+    """Return a complex tensor as pairs of real numbers in the same memory, any other as it is."""
+    return torch.view_as_real(tensor.data) if tensor.is_complex() else tensor
+
+
+def own_type(module: nn.Module) -> torch.dtype:
+    """Return the type of a module: float32, or float64 if all its floating parameters are."""
+    given = (vars(part).get(_OWN_TYPE) for part in module.modules())
+    known: torch.dtype | None = next((one for one in given if one is not None), None)
+    if known is not None:
+        return known
+    kinds = {p.dtype for p in module.parameters() if p.is_floating_point()}
+    return torch.float64 if kinds == {torch.float64} else torch.float32
+
+
+def set_type(module: nn.Module, dtype: torch.dtype) -> None:
+    """Set the type of a module that is a part of a model of this type."""
+    setattr(module, _OWN_TYPE, dtype)
+
+
+def kept_types(module: nn.Module) -> frozenset[str]:
+    """Return the names of the parameters and buffers whose type differs from the module's: they keep it in a run."""
+    own = own_type(module)
+    tensors = chain(module.named_parameters(), module.named_buffers())
+    return frozenset(name for name, tensor in tensors if tensor.dtype is not own)
+
+
+def cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Give a module another type, in place, and return it; tensors of other types than its own keep theirs."""
+    own = own_type(module)
+    if own is not dtype:
+        module._apply(lambda tensor: tensor.to(dtype) if tensor.dtype is own else tensor)  # type: ignore[no-untyped-call]
+        if any(_OWN_TYPE in vars(part) for part in module.modules()):
+            set_type(module, dtype)
+    return module
+
+
+def with_values(module: nn.Module, values: Mapping[str, Tensor]) -> nn.Module:
+    """Return a copy of a module whose parameters and buffers are copies of some values, by name; others keep their own."""
+    found = copied(module)
+    for name, tensor in chain(found.named_parameters(), found.named_buffers()):
+        if (value := values.get(name)) is not None:
+            tensor.data = value.data.clone()
+    return found
+
+
+def with_data(parameter: nn.Parameter, data: Tensor) -> nn.Parameter:
+    """Return a parameter of the same class with other data, the same attributes and the same hooks.
+
+    Hooks are shared, so that the handle of the original removes a hook of both.
+    """
+    found = type(parameter)(data, parameter.requires_grad)
+    vars(found).update(vars(parameter))
+    for hooks in ("_backward_hooks", "_post_accumulate_grad_hooks"):
+        if getattr(parameter, hooks):
+            setattr(found, hooks, getattr(parameter, hooks))
+    return found
+
+
+# --- copies ------------------------------------------------------------------------------------------------------
+
+
+def deepcopy_memo(
+    modules: Iterable[nn.Module], shared: Iterable[nn.Parameter] = (), parameters: Iterable[Tensor] = ()
+) -> dict[int, Any]:
+    """Return a memo for `copy.deepcopy`, with which copies keep what torch's drop: attributes and hooks of parameters.
+
+    Objects that hooks report to are shared, unless they hold one of the modules.
+
+    Args:
+        modules: The modules within what is copied.
+        shared: Parameters that are shared, and not copied.
+        parameters: Further parameters within what is copied.
+    """
+    inside = {id(part): part for module in modules for part in module.modules()}
+    memo: dict[int, Any] = {id(p): p for p in shared}
+    held = (p for part in inside.values() for p in part._parameters.values())
+    for p in chain(held, parameters):
+        if isinstance(p, nn.Parameter) and id(p) not in memo and not is_lazy(p):
+            memo[id(p)] = with_data(p, p.data.clone())
+    hooks = (hook for part in inside.values() for kind in _HOOKS for hook in getattr(part, kind).values())
+    for one in (one for hook in hooks for one in _receivers(hook)):
+        apart = id(one) not in inside and not any(id(value) in inside for value in _held(one))
+        if apart:
+            memo[id(one)] = one
+    return memo
+
+
+def _receivers(hook: Any) -> Iterator[Any]:
+    """The objects that a hook consists of beside code."""
+    if isinstance(hook, functools.partial):
+        for part in (hook.func, *hook.args, *hook.keywords.values()):
+            yield from _receivers(part)
+    elif isinstance(hook, types.MethodType):
+        yield hook.__self__
+    elif not isinstance(hook, types.FunctionType | types.BuiltinFunctionType):
+        yield hook
+
+
+def _held(value: Any) -> Iterable[Any]:
+    attributes = getattr(value, "__dict__", {})
+    return attributes.values() if isinstance(attributes, Mapping) else ()
+
+
+def copied(value: Copied, shared: Iterable[nn.Parameter] = ()) -> Copied:
+    """Return a deep copy of a module, or of a dict of modules and tensors, see `deepcopy_memo`.
+
+    Raises:
+        ScenarioError: It has none.
+    """
+    within = value.values() if isinstance(value, dict) else (value,)
+    modules = [one for one in within if isinstance(one, nn.Module)]
+    try:
+        found = copy.deepcopy(value, deepcopy_memo(modules, shared))
+    except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
+        raise ScenarioError(
+            f"{type(value).__name__} cannot be copied ({first_line(error)}); keep such attributes out of the model"
+        ) from None
+    own = vars(value).get(_OWN_TYPE) if isinstance(value, nn.Module) else None
+    if own is not None and isinstance(found, nn.Module):  # torch.fx drops it
+        set_type(found, own)
+    return found
+
+
+# --- extra state -------------------------------------------------------------------------------------------------
+
+
+def stateful(module: nn.Module) -> dict[str, nn.Module]:
+    """Return the submodules with an extra state (`get_extra_state`), by path."""
+    plain = nn.Module.get_extra_state
+    return {path: part for path, part in module.named_modules() if type(part).get_extra_state is not plain}
+
+
+def extra_state(parts: Mapping[str, nn.Module]) -> dict[str, Any]:
+    """Return a copy of the extra states of modules, by path; ScenarioError where one holds what is not plain data."""
+    found = {path: part.get_extra_state() for path, part in parts.items()}
+    for path, state in found.items():
+        if (wrong := _no_data(state)) is not None:
+            raise ScenarioError(
+                f"the extra state of '{path}' holds {wrong}, which a checkpoint cannot; return numbers, text, tensors, "
+                "lists, and dicts with text as keys"
+            )
+    return copy.deepcopy(found)
+
+
+def load_extra_state(parts: Mapping[str, nn.Module], states: Mapping[str, Any]) -> None:
+    """Set the extra states of modules to copies of some that were saved."""
+    for path, part in parts.items():
+        if path in states:
+            part.set_extra_state(copy.deepcopy(states[path]))
+
+
+def _no_data(value: Any) -> str | None:
+    """The first thing in a value that is not plain data; None: there is none."""
+    if isinstance(value, dict):
+        wrong = next((key for key in value if not isinstance(key, str)), None)
+        if wrong is not None:
+            return f"the key {wrong!r}"
+        return next((found for one in value.values() if (found := _no_data(one)) is not None), None)
+    if type(value) in (list, tuple):
+        return next((found for one in value if (found := _no_data(one)) is not None), None)
+    plain = value is None or type(value) in (bool, int, float, str)
+    return None if plain or isinstance(value, Tensor) else f"a {type(value).__name__}"
+
+
+def singular(module: nn.Module) -> str | None:
+    """Return why a module is evaluated by itself, with its own parameters, in one line; None: it need not be."""
+    for name, p in module.named_parameters():
+        if p._backward_hooks or p._post_accumulate_grad_hooks:
+            return f"its parameter '{name}' has a hook"
+        if vars(p):
+            return f"its parameter '{name}' has the attribute '{next(iter(vars(p)))}'"
+        if p.is_complex():
+            return f"its parameter '{name}' is complex"
+    for part in module.modules():
+        if any(getattr(part, kind) for kind in _HOOKS):
+            return f"its {type(part).__name__} has hooks"
+    if paths := stateful(module):
+        return f"its {type(next(iter(paths.values()))).__name__} has an extra state"
+    return None
+
+
+# --- checks ------------------------------------------------------------------------------------------------------
+
+
+def check_trainable(module: nn.Module, name: str) -> None:
+    """Check that gradients of a module can be computed and followed.
+
+    Args:
+        module: The module.
+        name: Its name in the error.
+
+    Raises:
+        ScenarioError: The table of this file names what is refused.
+    """
+    for path, part in module.named_modules():
+        place = f"'{path}'" if path else name
+        if why := _refused(part):
+            raise ScenarioError(f"{place} {why}")
+    for key, p in module.named_parameters():
+        if is_lazy(p):
+            raise ScenarioError(f"'{key}' is not initialised (a lazy module; call the model once first)")
+        if p.is_floating_point() and p.dtype.itemsize < torch.float32.itemsize:
+            raise ScenarioError(
+                f"'{key}' is {str(p.dtype).removeprefix('torch.')}, but parameters are trained in float32; call float() on "
+                f"{name}, and for bfloat16 set training.precision: bf16"
+            )
+        if type(p.data) is not Tensor or p.layout is not torch.strided:
+            what = type(p.data).__name__ if type(p.data) is not Tensor else "sparse"
+            raise ScenarioError(f"'{key}' is {what}; give a parameter of a plain, dense tensor")
+    trained, narrow = parameters_of(module), own_type(module) is torch.float32
+    kinds = {key: p.dtype.to_real() for key, p in trained.items() if not p.is_complex() or narrow}
+    if len(set(kinds.values())) > 1:
+        first, other = (
+            next(n for n, t in kinds.items() if t is one) for one in sorted(set(kinds.values()), key=str)[:2]
+        )
+        raise ScenarioError(
+            f"'{first}' is float32 and '{other}' float64, but parameters that are trained together have one type; call "
+            f"float() or double() on {name}, or make one a buffer"
+        )
+    _check_memory(module)
+
+
+def _refused(part: nn.Module) -> str:
+    """Return why a submodule cannot be trained, and the fix; empty if it can."""
+    if isinstance(getattr(part, "_orig_mod", None), nn.Module):
+        return "is compiled (torch.compile); pass the original module, its _orig_mod"
+    if isinstance(part, torch.jit.ScriptModule):
+        return f"is a {type(part).__name__} (torch.jit); pass the module that it was made from"
+    kind = type(part)
+    quantised = kind.__module__.startswith(_QUANTISED) and kind.__name__ not in _FLOATS
+    if quantised or any(b is not None and b.is_quantized for b in part._buffers.values()):
+        return f"is quantised ({kind.__name__}), and has no gradient; pass the float module, and quantise what is trained"
+    if isinstance(part, nn.Embedding | nn.EmbeddingBag) and part.sparse:
+        return "has sparse gradients (sparse=True), and all are dense here; make it with sparse=False"
+    for name, value in chain(vars(part).items(), part._buffers.items()):
+        if isinstance(value, Tensor) and not value.is_leaf:
+            return f"has the computed tensor '{name}'; {_way_out(part, name)}"
+    return ""
+
+
+def _way_out(part: nn.Module, name: str) -> str:
+    """What to do with a computed tensor."""
+    hooks = list(part._forward_pre_hooks.values())
+    if any(isinstance(hook, prune.BasePruningMethod) for hook in hooks):
+        return f"make the pruning permanent with torch.nn.utils.prune.remove(module, '{name}')"
+    old = next(
+        (type(hook).__name__ for hook in hooks if type(hook).__module__.startswith("torch.nn.utils.")), ""
+    )
+    if old:
+        new = {"WeightNorm": "weight_norm", "SpectralNorm": "spectral_norm"}.get(old, "")
+        return f"use torch.nn.utils.parametrizations.{new} in place of the hook {old}"
+    return f"compute '{name}' in forward, or detach it"
+
+
+def _check_memory(module: nn.Module) -> None:
+    """Check that no trained parameter lies in the memory of another tensor, which a copy of both would not."""
+    spans: dict[int, list[tuple[int, int, str, bool]]] = {}
+    for name, tensor in chain(module.named_parameters(), module.named_buffers()):
+        if (
+            tensor.layout is torch.strided
+            and type(tensor.data) is Tensor
+            and tensor.numel()
+            and not tensor.is_meta
+        ):
+            last = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
+            start = tensor.data_ptr()
+            end = start + (last + 1) * tensor.element_size()
+            memory = tensor.untyped_storage().data_ptr()
+            spans.setdefault(memory, []).append((start, end, name, tensor.requires_grad))
+    for inside in spans.values():
+        for (_, end, name, trained), (start, _, other, also) in zip(
+            sorted(inside), sorted(inside)[1:], strict=False
+        ):
+            if start < end and (trained or also):
+                raise ScenarioError(
+                    f"'{name}' and '{other}' share memory, and copies would not; make them one parameter, or give one a "
+                    "clone()"
+                )
+
+
+def check_hooks(module: nn.Module) -> None:
+    """Check that no hook of a module reads the module itself: a run copies it, and the hook would read what is not trained."""
+    own = {id(part) for part in module.modules()} | {
+        id(t) for t in chain(module.parameters(), module.buffers())
+    }
+    for path, part in module.named_modules():
+        named = [(f"{path}.{name}".lstrip("."), p) for name, p in part._parameters.items() if p is not None]
+        hooks = [(key, h) for key, p in named for h in _tensor_hooks(p)]
+        hooks += [(path or type(part).__name__, h) for kind in _HOOKS for h in getattr(part, kind).values()]
+        for key, hook in hooks:
+            if any(_mentions(value, own) for value in _read_by(hook)):
+                raise ScenarioError(
+                    f"the hook of '{key}' reads the module itself, and a run trains a copy; use what the hook is called with, "
+                    "or pass a factory that makes the module"
+                )
+
+
+def _tensor_hooks(p: nn.Parameter) -> list[Any]:
+    kinds = (p._backward_hooks, p._post_accumulate_grad_hooks)
+    return [hook for hooks in kinds if hooks for hook in hooks.values()]
+
+
+def _read_by(hook: Any) -> Iterator[Any]:
+    """The values that the code of a hook has names for, beside its arguments."""
+    if isinstance(hook, functools.partial):
+        yield from (*hook.args, *hook.keywords.values())
+        yield from _read_by(hook.func)
+    if not isinstance(hook, types.FunctionType):
+        return
+    for cell in hook.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
+    yield from hook.__defaults__ or ()
+    codes = [hook.__code__]
+    for code in codes:
+        codes += [one for one in code.co_consts if isinstance(one, types.CodeType)]
+        yield from (hook.__globals__[name] for name in code.co_names if name in hook.__globals__)
+
+
+def _mentions(value: Any, own: set[int]) -> bool:
+    """Whether a value is one of some objects, or holds one."""
+    if isinstance(value, nn.Module):
+        return any(id(part) in own for part in value.modules())
+    if isinstance(value, torch.optim.Optimizer):
+        return any(id(p) in own for group in value.param_groups for p in group["params"])
+    if isinstance(value, dict):
+        return any(id(one) in own for pair in value.items() for one in pair)
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(id(one) in own for one in value)
+    return id(value) in own

@@ -1,0 +1,273 @@
+"""The door for modules: each row of its table, and a net that combines what torch allows and compares with a loop by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.utils import parametrizations, prune
+
+import antiphon
+from antiphon.errors import AntiphonError
+
+_STEPS = 4
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+@pytest.fixture(scope="module")
+def env() -> Any:
+    random = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 6, generator=random, dtype=torch.float64)
+    return antiphon.envs.from_tensors(x=x, label=torch.randint(3, (60,), generator=random))
+
+
+class Odd(nn.Module):
+    """A layer with some of what torch allows beside its weight."""
+
+    def __init__(self, traits: frozenset[str], calls: list[int]) -> None:
+        super().__init__()
+        self.traits, self.calls = traits, 0
+        self.layer = nn.Linear(6, 8)
+        self.spare, self.fixed = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(8), requires_grad=False)
+        self.register_buffer("start", torch.tensor([1.7e9 + 0.25], dtype=torch.float64))
+        self.register_buffer("turn", torch.polar(torch.ones(4), torch.arange(4.0)))
+        self.register_buffer("order", torch.tensor([5, 4, 3, 2, 1, 0], dtype=torch.int16))
+        self.register_buffer("mean", torch.zeros(8), persistent=False)
+        self.turns = nn.Parameter(torch.randn(4, dtype=torch.complex64)) if "complex" in traits else None
+        if "shared" in traits:
+            self.again = nn.ModuleDict({"in": nn.ModuleList([self.layer])})
+        if "parametrized" in traits:
+            parametrizations.weight_norm(self.layer)
+        if "hook" in traits:
+            self.layer.bias.register_hook(lambda g: (calls.append(1), g.clamp(-0.01, 0.01))[1])
+        if "accumulated" in traits:
+            self.layer.bias.register_post_accumulate_grad_hook(lambda p: p.grad.mul_(2))
+        if "module_hooks" in traits:
+            self.layer.register_forward_hook(lambda m, inputs, y: y * 1.5)
+            self.layer.register_full_backward_hook(
+                lambda m, gin, gout: (None if gin[0] is None else gin[0] / 2,)
+            )
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"calls": self.calls}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        self.calls = state["calls"]
+
+    def forward(self, x: Tensor) -> Tensor:
+        own = x.dtype
+        if "types" in self.traits:
+            x = x[:, self.order.long()] * (self.start - 1.7e9).to(own)
+        y = self.layer(x) * self.fixed.clone()
+        if "shared" in self.traits:
+            y = y + self.again["in"][0](x)
+        if "types" in self.traits or self.turns is not None:
+            turn = self.turn if self.turns is None else self.turn * self.turns
+            pairs = torch.view_as_complex(y.unflatten(1, (4, 2)).contiguous())
+            y = torch.view_as_real(pairs * turn).flatten(1).to(own)
+        if "counter" in self.traits:
+            self.calls += self.training
+            y = y * min(1.0, self.calls / 10)
+        if "in_place" in self.traits and self.training:
+            with torch.no_grad():
+                self.mean.lerp_(y.mean(0), 0.5)
+            y = y - self.mean
+        if "frozen" in self.traits and self.training:
+            with torch.no_grad():
+                for p in self.parameters():
+                    if not p.requires_grad:
+                        p.mul_(0.9)
+        return y.clone().mul_(0.5)
+
+
+def _model(traits: frozenset[str], calls: list[int]) -> nn.Sequential:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return nn.Sequential(Odd(traits, calls), nn.Tanh(), nn.Linear(8, 3)).double()
+
+
+def _run(env: Any, model: nn.Module, door: str) -> Any:
+    if door == "split":
+        given = {"at": [2], "batch": 8, "optimiser": {"kind": "adam", "lr": 0.01}}
+        scenario = antiphon.split(model, env=env, coupling="locked", **given)
+    else:
+        goal = {"kind": "classification", "target": "label"}
+        mind = {"observes": ["x"], "network": model, "objective": goal}
+        training = {"batch": 8, "optimiser": {"kind": "adam", "lr": 0.01}}
+        scenario = antiphon.Scenario(scenario="own", env=env, agents={"mind": mind}, training=training)
+    return antiphon.Simulation(scenario, dtype=torch.float64)
+
+
+def _values(run: Any) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    for agent in run.agents.values():
+        found |= {key.removeprefix("module."): t for key, t in (agent.parameters | agent.buffers).items()}
+    return found
+
+
+def _distance(run: Any, env: Any, loop: nn.Module) -> float:
+    """Train a model by hand on the batches of a run, and return how far their parameters and buffers are apart."""
+    optimiser = torch.optim.Adam([p for p in loop.parameters() if p.requires_grad], lr=0.01)
+    for _ in range(_STEPS):
+        batch = {name: value.clone() for name, value in run.signals.items()}
+        run.step()
+        optimiser.zero_grad()
+        cross_entropy(loop(batch["x"].double()), batch["label"]).backward()
+        optimiser.step()
+    have = _values(run)
+    want = dict([*loop.named_parameters(), *loop.named_buffers()])
+    want = {key: t for key, t in want.items() if key in have}
+    assert len(want) >= 6
+    return max(float((have[key] - t).abs().max()) for key, t in want.items())
+
+
+_TRAITS = (
+    *("types", "complex", "shared", "parametrized", "hook", "accumulated"),
+    *("module_hooks", "counter", "in_place", "frozen"),
+)
+
+
+def _same(env: Any, traits: frozenset[str], door: str) -> None:
+    calls: list[int] = []
+    by_hand: list[int] = []
+    loop = _model(traits, by_hand)
+    with _run(env, _model(traits, calls), door) as run:
+        assert _distance(run, env, loop) < 1e-6
+    assert len(calls) == len(by_hand) == _STEPS * ("hook" in traits)
+
+
+@pytest.mark.parametrize("door", ["split", "own"])
+def test_what_torch_allows_means_the_same(env: Any, door: str) -> None:
+    _same(env, frozenset(_TRAITS) - {"accumulated"}, door)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("door", ["split", "own"])
+@pytest.mark.parametrize("seed", range(12))
+def test_what_torch_allows_means_the_same_in_any_combination(env: Any, seed: int, door: str) -> None:
+    chosen = torch.rand(len(_TRAITS), generator=torch.Generator().manual_seed(seed)) < 0.4
+    _same(env, frozenset(t for t, one in zip(_TRAITS, chosen.tolist(), strict=True) if one), door)
+
+
+def test_a_factory_sees_parameters_with_their_attributes(env: Any) -> None:
+    seen: list[tuple[type, bool]] = []
+
+    def factory(parameters: list[Tensor], lr: float) -> torch.optim.Optimizer:
+        seen.extend((type(p), getattr(p, "_no_weight_decay", False)) for p in parameters)
+        return torch.optim.SGD(parameters, lr=lr)
+
+    def marked(inputs: int, outputs: int) -> nn.Module:
+        layer = nn.Linear(inputs, outputs)
+        layer.bias._no_weight_decay = True  # type: ignore[attr-defined]
+        return layer
+
+    goal = {"kind": "classification", "target": "label"}
+    mind = {"observes": ["x"], "network": marked, "objective": goal}
+    training = {"batch": 8, "optimiser": factory}
+    with antiphon.Simulation(
+        antiphon.Scenario(scenario="s", env=env, agents={"a": mind, "b": mind}, training=training)
+    ):
+        assert seen == [(nn.Parameter, False), (nn.Parameter, True)] * 2
+
+
+def test_extra_state_is_saved_loaded_and_joined(env: Any, tmp_path: Path) -> None:
+    traits = frozenset({"counter"})
+    with _run(env, _model(traits, []), "split") as run:
+        run.run(steps=3, progress=False)
+        run.save(tmp_path / "saved")
+        scenario = run.scenario
+        with antiphon.Simulation.load(tmp_path / "saved", scenario=scenario) as loaded:
+            for one in (run, loaded):
+                one.run(steps=2, progress=False)
+                assert antiphon.join(one)[0].calls == 5  # type: ignore[index, union-attr]
+            left, right = _values(run), _values(loaded)
+            assert all(torch.equal(left[key], right[key]) for key in left)
+
+
+def test_an_extra_state_of_objects_is_no_checkpoint(env: Any, tmp_path: Path) -> None:
+    class Keeps(nn.Linear):
+        def get_extra_state(self) -> object:
+            return {"owner": object()}
+
+    with (
+        _run(env, nn.Sequential(Keeps(6, 3)), "own") as run,
+        pytest.raises(AntiphonError, match="holds a object"),
+    ):
+        run.save(tmp_path / "saved")
+
+
+def _pruned() -> nn.Module:
+    model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))
+    prune.l1_unstructured(model[0], "weight", amount=0.5)  # type: ignore[no-untyped-call]
+    return model
+
+
+def _old_norm() -> nn.Module:
+    return nn.Sequential(nn.utils.weight_norm(nn.Linear(6, 8)), nn.Linear(8, 3))
+
+
+def _reads_itself() -> nn.Module:
+    model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))
+    weight = model[0].weight
+    weight.register_hook(lambda g: g + 0.1 * weight)
+    return model
+
+
+def _views() -> nn.Module:
+    model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))
+    model.register_buffer("slow", model[0].weight.data)
+    return model
+
+
+_REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "pruned": (_pruned, r"prune\.remove"),
+    "old norm": (_old_norm, r"parametrizations\.weight_norm"),
+    "scripted": (
+        lambda: nn.Sequential(torch.jit.script(nn.Linear(6, 8)), nn.Linear(8, 3)),
+        "pass the module that it was made from",
+    ),
+    "sparse": (
+        lambda: nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3), nn.Embedding(2, 2, sparse=True)),
+        "sparse=False",
+    ),
+    "reads itself": (_reads_itself, "reads the module itself"),
+    "shared memory": (_views, "share memory"),
+    "lazy": (lambda: nn.Sequential(nn.LazyLinear(8), nn.Linear(8, 3)), "call the model once"),
+    "mixed": (lambda: nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3).double()), "have one type"),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", _REFUSED)
+def test_what_would_lose_its_meaning_is_one_line(env: Any, name: str) -> None:
+    make, line = _REFUSED[name]
+    for door in ("split", "own"):
+        with pytest.raises(AntiphonError, match=line) as raised:
+            _run(env, make(), door)
+        assert "\n" not in str(raised.value)
+
+
+def test_a_predictors_hooks_and_types_are_kept_in_a_loop_of_ones_own() -> None:
+    calls: list[int] = []
+    predictor = nn.Linear(4, 4)
+    predictor.weight.register_hook(lambda g: (calls.append(1), g * 0)[1])
+    channel = antiphon.comms.Channel(4, gradient={"kind": predictor}, name="seen")
+    sender, receiver = nn.Linear(6, 4), nn.Linear(4, 1)
+    weights, biases = [], []
+    for _ in range(3):
+        channel.send(sender(torch.ones(8, 6)))
+        loss = receiver(channel.receive()).square().mean()
+        antiphon.comms.learn(None, sender.parameters(), sent=[channel])
+        antiphon.comms.learn(loss, receiver.parameters(), received=[channel])
+        channel.learn()
+        state = channel.state_dict()["parameters"]
+        weights.append(state["weight"].clone())
+        biases.append(state["bias"].clone())
+    assert len(calls) == 3
+    assert torch.equal(weights[-1], predictor.weight)
+    assert not torch.equal(biases[-1], predictor.bias)
