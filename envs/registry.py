@@ -43,8 +43,8 @@ __all__ = [
 ]
 
 _FILES = {
-    "antiphon/Tensors-v0": "antiphon.envs.tensors:Tensors",
-    "antiphon/Sequences-v0": "antiphon.envs.sequences:Sequences",
+    "antiphon/Tensors-v0": "antiphon.envs.sources.tensors:Tensors",
+    "antiphon/Sequences-v0": "antiphon.envs.sources.sequences:Sequences",
 }
 _environments: dict[str, Callable[..., Any] | str] = {
     "antiphon/Digits-v0": "antiphon.envs.images:Digits",

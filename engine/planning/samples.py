@@ -13,7 +13,7 @@ from torch import Tensor
 from antiphon.engine.heart.agent import AGE
 from antiphon.envs.registry import ids, make
 from antiphon.envs.signal import Description
-from antiphon.envs.tensors import Source
+from antiphon.envs.sources.tensors import Source
 from antiphon.errors import AntiphonError
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.advice import listed

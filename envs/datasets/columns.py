@@ -17,21 +17,16 @@ __all__ = ["read"]
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read the columns of a file, as tensors or arrays by name; DataError if it is missing, damaged or has no numbers."""
+    """Read the columns of a file, as tensors or arrays by name; DataError if it is missing or damaged."""
     require(path.is_file(), path, "no such file")
     others = f"unknown type of file; use one of {', '.join(_READERS)}"
     require(path.suffix in _READERS, path, others)
     try:
-        found = _READERS[path.suffix](path)
+        return _READERS[path.suffix](path)
     except DataError:
         raise
     except Exception as error:  # noqa: BLE001  (a damaged file may raise anything in what reads it)
         raise DataError(f"{path}: cannot be read ({first_line(error)})") from None
-    for name, values in found.items():
-        numbers = not isinstance(values, np.ndarray) or values.dtype.kind in "biufc"
-        fix = "not numbers; number its classes from 0"
-        require(numbers, path, f"column '{name}' has type {values.dtype}, {fix}")
-    return found
 
 
 def _npz(path: Path) -> dict[str, Any]:
@@ -56,7 +51,8 @@ def _npz(path: Path) -> dict[str, Any]:
 
 def _safetensors(path: Path) -> dict[str, Any]:
     with safe_open(path, "pt") as found:
-        return {name: found.get_tensor(name) for name in found.keys()}  # noqa: SIM118  (it is no mapping)
+        # Clones: its tensors are the file's own pages, which change with the file.
+        return {name: found.get_tensor(name).clone() for name in found.keys()}  # noqa: SIM118  (it is no mapping)
 
 
 _FEWER = "split it into smaller files, or save it as .safetensors"

@@ -101,11 +101,11 @@ def most_bytes() -> int:
     return (installed_memory() or _UNKNOWN) // 2
 
 
-def check_fits(path: Path, size: int, fix: str) -> None:
+def check_fits(place: Path | str, size: int, fix: str) -> None:
     """Reject data of more than half of this machine's memory, before they are read: DataError with the fix."""
     most = most_bytes()
     much = f"its data take {size:,} bytes, more than half of this machine's memory ({most:,})"
-    require(size <= most, path, f"{much}; {fix}")
+    require(size <= most, place, f"{much}; {fix}")
 
 
 @dataclass(frozen=True, kw_only=True)

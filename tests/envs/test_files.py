@@ -63,7 +63,7 @@ def test_a_file_is_read_once_while_it_does_not_change(folder: Path) -> None:
         ({"file": "short.npz"}, "/short.npz: lengths disagree: x 60, label 3; pass one row per example in"),
         ({"file": "data.npz", "test": "wide.npz"}, "/data.npz: test: x is torch.float64 [2] per row, but"),
         ({"file": "objects.npz"}, "/objects.npz: column 'x' holds Python objects, which are not read; save"),
-        ({"file": "words.npz"}, "/words.npz: column 'x' has type <U3, not numbers; number its classes"),
+        ({"file": "words.npz"}, "/words.npz: x: has type <U3, not numbers; number its classes from 0"),
         ({"file": "cut.npz"}, "/cut.npz: cannot be read ("),
         ({"file": "nan.npz"}, "/nan.npz: x: 180 of its values are not finite; replace or drop them"),
         ({"file": "data.npz", "training_only": ["y"]}, "/data.npz: training_only: no tensor 'y'; known:"),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
-import numpy as np
 import torch
 from pydantic import AfterValidator, BeforeValidator, Field
 from torch import Tensor
@@ -19,8 +18,9 @@ from antiphon.envs.datasets.columns import read
 from antiphon.envs.datasets.files import SPLITS, Identity, identity
 from antiphon.envs.options import EnvOptions, Episode, HeldOptions, Sampling
 from antiphon.envs.signal import Description, Signal, channel_axis
+from antiphon.envs.sources.values import WIDE, Value, join_values, read_column, read_value, stack_values
 from antiphon.envs.stream import ExampleStream, Table
-from antiphon.errors import DataError, require, suggest
+from antiphon.errors import require, suggest
 from antiphon.nets.layers import IGNORED
 from antiphon.nets.random import generator
 
@@ -33,7 +33,6 @@ __all__ = [
     "Names",
     "Source",
     "Tensors",
-    "as_tensor",
     "assembled",
     "columns_of",
     "from_dataset",
@@ -47,6 +46,9 @@ __all__ = [
 
 _COLOURS = (1, 3, 4)
 """Numbers of channels of pictures."""
+_SIXTEEN_BITS = (torch.int16, torch.uint16)
+_DEEP = "I;16"
+"""Beginning of PIL's modes of 16-bit pictures."""
 
 
 class Indexable(Protocol):
@@ -106,12 +108,21 @@ class Source:
         dtype: torch.dtype = torch.float32,
         split: str = "train",
     ) -> TorchVectorEnv:
-        """Return an environment of one split; ScenarioError if there is no such split. Environments of one device and type share
-        their data."""
+        """Return an environment of one split. Environments of one device and type share their data.
+
+        Raises:
+            ScenarioError: There is no such split.
+            DataError: A value is too large for the type.
+        """
         check_split(split, self.description.splits)
         key = str(device), dtype
         if key not in self._placed:
-            self._placed[key] = self.table.to(device, dtype)
+            placed = self.table.to(device, dtype)
+            for name, column in placed.columns.items():
+                fits = column.dtype == self.table.columns[name].dtype or bool(torch.isfinite(column).all())
+                scale = f"{name}: some values are too large for {dtype}; scale them, or run in float64"
+                require(fits, "env", scale)
+            self._placed[key] = placed
         settings: dict[str, Any] = {"split": split, "device": device, "dtype": dtype}
         return self._stream(batch, self._placed[key], self.description, **settings)
 
@@ -130,7 +141,7 @@ def from_tensors(
     """Make an environment from tensors or arrays whose first axis counts the examples.
 
     Floats are unchanged. Bytes with two axes or more are scaled to [0, 1]. Other whole numbers are classes, which are one-hot
-    as network inputs. A target may be missing: its class is -100, or `_name` masks the target `name`. What is missing counts in
+    as network inputs. All values are copied. A target may be missing: its class is -100, `_name` masks the target `name`, or a masked array or `pandas.NA` has no value. What is missing counts in
     no loss, metric or gradient; losses and metrics are averaged over the sites that an example has.
 
     Args:
@@ -154,7 +165,8 @@ def from_tensors(
     """
     given: dict[str, Any] = {"training_only": training_only, "classes": classes}
     options = ExampleOptions(**given, hold=hold, episode=episode, sampling=sampling)
-    return _source(columns_of, "from_tensors", (tensors, test, validation), options)
+    reader = partial(columns_of, classes=options.classes or ())
+    return _source(reader, "from_tensors", (tensors, test, validation), options)
 
 
 def from_dataset(
@@ -181,8 +193,9 @@ def from_dataset(
         ScenarioError: See `from_tensors`.
     """
     parts: Any = names or getattr(dataset, "column_names", ("image", "label"))
-    reader, data = partial(_items, names=parts), (dataset, test, validation)
-    return _source(reader, "from_dataset", data, ExampleOptions(**options))
+    checked = ExampleOptions(**options)
+    reader = partial(_items, names=parts, classes=checked.classes or ())
+    return _source(reader, "from_dataset", (dataset, test, validation), checked)
 
 
 def from_file(file: str | Path, **options: Any) -> Source:
@@ -236,7 +249,7 @@ class Tensors(Source):
 
         def reader(path: str, place: str) -> Columns:
             del place  # the file's own name says where
-            return columns_of(read(Path(path)), path)
+            return columns_of(read(Path(path)), path, options.classes or (), read=read_value)
 
         return _source(reader, str(options.file), options.data, options, named_in_state=True)
 
@@ -257,9 +270,9 @@ def _source(
     named_in_state: bool = False,
 ) -> Source:
     """Return the source of the columns that `reader` makes of the data of each split: train, test and validation."""
-    columns, splits, _ = assembled(reader, place, data)
-    labels = [name for name, column in columns.items() if column.dim() == 1 and is_whole(column)]
-    signals, columns, divisors = signals_of(columns, options, labels, place)
+    given, splits, _ = assembled(reader, place, data)
+    labels = [name for name, column in given.items() if column.dim() == 1 and is_whole(column)]
+    signals, columns, divisors = signals_of(given, options, labels, place)
     answers = [name for name, one in signals.items() if one.training_only and one.classes and not one.shape]
     description = options.described(signals, {name: len(rows) for name, rows in splits.items()})
     table = Table(columns=columns, splits=splits, divisors=divisors)
@@ -272,6 +285,25 @@ def _source(
 class Columns(dict[str, Tensor]):
     """Columns of a split, by name."""
 
+    def __init__(self, columns: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]] = ()) -> None:
+        super().__init__(columns)
+        self.missing: dict[str, Tensor] = {}
+        """True where a column has no value, bool of its shape, of the columns that lack some."""
+        self.modes: dict[str, str] = {}
+        """PIL's modes of the columns that are pictures."""
+
+    def add(self, name: str, value: Value) -> None:
+        """Add a column."""
+        self[name] = value.numbers
+        if value.missing is not None:
+            self.missing[name] = value.missing
+        if value.mode:
+            self.modes[name] = value.mode
+
+    def value(self, name: str) -> Value:
+        """Return a column with what is missing in it."""
+        return Value(self[name], self.missing.get(name), self.modes.get(name, ""))
+
     @property
     def rows(self) -> int:
         """Number of examples."""
@@ -280,7 +312,7 @@ class Columns(dict[str, Tensor]):
 
 def assembled(
     reader: Callable[[Any, str], Columns], place: str, data: tuple[Any, Any, Any]
-) -> tuple[dict[str, Tensor], dict[str, Tensor], list[Any]]:
+) -> tuple[Columns, dict[str, Tensor], list[Any]]:
     """Return columns of all splits, the rows of each split, and the parts as they were read.
 
     `data` are the data of train, test and validation: a number is a share of the training data, taken by a fixed permutation.
@@ -306,8 +338,9 @@ def assembled(
                 f"{name} is {mine} per row, but {theirs} in train; make them equal",
             )
     # Rows are gathered at every step, which from a strided view takes four times as long.
-    each = {name: [part[name] for part in parts.values()] for name in train}
-    columns = {name: (one[0] if len(one) == 1 else torch.cat(one)).contiguous() for name, one in each.items()}
+    columns = Columns()
+    for name in train:
+        columns.add(name, join_values(name, [part.value(name) for part in parts.values()], place))
     counts = {split: part.rows for split, part in parts.items()}
     return columns, _split_rows(counts, shares, place), [*parts.values()]
 
@@ -331,24 +364,28 @@ def _split_rows(counts: Mapping[str, int], shares: Mapping[str, float], place: s
     return {name: rows[name] for name in SPLITS if len(rows[name])}
 
 
-def columns_of(given: Any, place: str) -> Columns:
-    """Return columns of one length as tensors."""
+def columns_of(
+    given: Any, place: str, classes: Collection[str] = (), *, read: Callable[..., Value] = read_column
+) -> Columns:
+    """Return columns of one length as tensors; `classes` names those whose palettes are indices."""
     mapping = f"{type(given).__name__}; pass a share of the examples, or a mapping of tensors"
     require(isinstance(given, Mapping), place, mapping)
     require(len(given) > 0, place, "no tensor given; pass one, such as image=images")
-    columns = Columns({name: as_tensor(name, value, place) for name, value in given.items()})
+    columns = Columns()
+    for name, value in given.items():
+        columns.add(name, read(name, value, place, indices=name in classes))
     for name, column in columns.items():
         require(column.dim() > 0, place, f"{name}: a single number; the first axis must count the examples")
     lengths = {name: len(column) for name, column in columns.items()}
-    found = ", ".join(f"{name} {length}" for name, length in lengths.items())
-    unequal = f"lengths disagree: {found}; pass one row per example in each"
+    counted = ", ".join(f"{name} {length}" for name, length in lengths.items())
+    unequal = f"lengths disagree: {counted}; pass one row per example in each"
     require(len(set(lengths.values())) == 1, place, unequal)
     return columns
 
 
-def _items(dataset: Any, place: str, names: Sequence[str]) -> Columns:
+def _items(dataset: Any, place: str, names: Sequence[str], classes: Collection[str]) -> Columns:
     """Return the parts of a data set's items as columns."""
-    mapping = isinstance(dataset, Mapping)
+    mapping = isinstance(dataset, Mapping) or hasattr(dataset, "columns")
     fix = "its `dataset`, or use from_loader" if hasattr(dataset, "dataset") else "list(…) of it, if it ends"
     fix = "one of its values, or use from_tensors(**…)" if mapping else fix
     indexable = not mapping and hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
@@ -356,12 +393,9 @@ def _items(dataset: Any, place: str, names: Sequence[str]) -> Columns:
     require(len(dataset) > 0, place, "the data set is empty")
     rows = [parts_of(dataset[index], names, f"{place}[{index}]") for index in range(len(dataset))]
     columns = Columns()
-    for name, values in zip(names, zip(*rows, strict=True), strict=True):
-        tensors = [as_tensor(name, value, place) for value in values]
-        shapes = sorted({tuple(one.shape) for one in tensors})
-        unequal = f"{name}: items have different shapes {' and '.join(map(str, shapes[:2]))}; make them equal"
-        require(len(shapes) == 1, place, unequal)
-        columns[name] = torch.stack(tensors)
+    for name, items in zip(names, zip(*rows, strict=True), strict=True):
+        values = [read_value(name, item, place, indices=name in classes) for item in items]
+        columns.add(name, stack_values(name, values, place))
     return columns
 
 
@@ -379,33 +413,18 @@ def parts_of(item: Any, names: Sequence[str], place: str) -> Sequence[Any]:
     return item  # type: ignore[no-any-return]
 
 
-def as_tensor(name: str, value: Any, place: str) -> Tensor:
-    """Return a tensor or array as a tensor; DataError if it does not hold numbers."""
-    if isinstance(value, Tensor):
-        grad = f"{name}: a tensor that requires a gradient; pass {name}.detach()"
-        require(not value.requires_grad, place, grad)
-        return value
-    try:
-        array = np.asarray(value)
-        plain = array.flags.writeable and array.flags.c_contiguous  # torch accepts no other without a copy
-        return torch.from_numpy(array if plain else array.copy())
-    except (TypeError, ValueError, RuntimeError) as error:
-        kind = type(value).__name__
-        raise DataError(f"{place}: {name}: {kind} cannot become a tensor; pass numbers") from error
-
-
 def is_whole(column: Tensor) -> bool:
     """Whether a column has whole numbers."""
     return not column.is_floating_point() and not column.is_complex() and column.dtype != torch.bool
 
 
 def signals_of(
-    columns: Mapping[str, Tensor], options: ColumnOptions, hidden: Iterable[str], place: str
+    columns: Columns, options: ColumnOptions, hidden: Iterable[str], place: str
 ) -> tuple[dict[str, Signal], dict[str, Tensor], dict[str, float]]:
-    """Return the signals of columns, the columns as stored with their masks, and the divisors of columns stored as bytes.
+    """Return the signals of columns, the columns as stored with their masks, and the divisors of columns stored as integers.
 
-    A column `_name` is the mask of the target `name`: bool, `[rows]` or `[rows, *sites]`. A class -100 has no target either. Where
-    it is masked, a training-only column is zero.
+    A column `_name` is the mask of the target `name`: bool, `[rows]` or `[rows, *sites]`. A class -100 has no target either, nor
+    what is missing in a masked array. Where it is masked, a training-only column is zero.
 
     Args:
         columns: The data.
@@ -414,70 +433,115 @@ def signals_of(
         place: Where errors are.
 
     Raises:
-        DataError: Names without a column, complex numbers, values that are not finite, negative classes, too many classes, or a
-            mask that does not fit.
+        DataError: Names without a column, complex numbers, values that are not finite, negative classes, too many classes, a
+            mask that does not fit, or missing values of what agents observe.
     """
-    columns, given = dict(columns), {}
-    for name in [name for name in columns if name.startswith("_")]:
-        given[name[1:]] = columns.pop(name)
+    values = {name: column for name, column in columns.items() if not name.startswith("_")}
     if options.training_only is None:
-        gaps = (
-            name for name, column in columns.items() if is_whole(column) and bool((column == IGNORED).any())
-        )
+        gaps = (name for name, column in values.items() if bool(_ignored(column).any()))
         hidden = dict.fromkeys([*hidden, *gaps])
     else:
         hidden = options.training_only
-    counts = options.classes or {}
     for name in hidden:
-        require(name in columns, place, f"training_only: no tensor '{name}'{suggest(name, columns)}")
-    for name in counts:
-        whole = name in columns and is_whole(columns[name])
-        require(whole, place, f"classes: no tensor of classes '{name}'{suggest(name, columns)}")
+        require(name in values, place, f"training_only: no tensor '{name}'{suggest(name, values)}")
+    for name in options.classes or {}:
+        whole = name in values and is_whole(values[name])
+        require(whole, place, f"classes: no tensor of classes '{name}'{suggest(name, values)}")
+    masks = _masks(columns, values, hidden, place)
     signals, kept, divisors = {}, {}, {}
-    masks = {name: _mask(name, mask, columns, place) for name, mask in given.items()}
-    for name in hidden:
-        if is_whole(columns[name]) and bool((gap := columns[name] == IGNORED).any()):
-            masks[name] = ~gap if name not in masks else ~gap & _expanded(masks[name], gap)
-        if name in masks:
-            columns[name] = columns[name].masked_fill(~_expanded(masks[name], columns[name]), 0)
-    for name, column in columns.items():
-        shape = tuple(column.shape[1:])
-        kind: dict[str, Any] = {"shape": shape, "training_only": name in hidden}
-        if (
-            len(shape) == 3
-            and shape[2] in _COLOURS
-            and shape[0] not in _COLOURS
-            and channel_axis(shape) == "last"
-        ):
-            kind["channels"] = "unknown"  # torch has the channels first, pictures in numpy have them last
-        parts = f"{name}: complex numbers; pass real and imaginary parts as two tensors"
-        require(not column.is_complex(), place, parts)
-        if column.dtype == torch.uint8 and column.dim() > 1 and name not in counts:
-            signals[name], divisors[name] = Signal(**kind, low=0.0, high=1.0), 255.0
-        elif is_whole(column):
-            column = column.long()
-            least, most = (int(side) for side in column.aminmax()) if column.numel() else (0, 0)
-            fix = f"; a target that is missing is {IGNORED}" if name in hidden else ""
-            if least == IGNORED:
-                fix = f"; {IGNORED} has no target: name '{name}' in training_only"
-            require(least >= 0, place, f"{name}: class {least}; number classes from 0, or pass floats{fix}")
-            count = counts.get(name, most + 1)
-            fix = f"pass classes={{'{name}': {most + 1}}} or more"
-            require(most < count, place, f"{name}: class {most} of {count}; {fix}")
-            signals[name] = Signal(**kind, classes=count)
-        else:
-            column = column if column.is_floating_point() else column.float()
-            bad = int((~torch.isfinite(column)).sum())
-            require(bad == 0, place, f"{name}: {bad} of its values are not finite; replace or drop them")
-            signals[name] = Signal(**kind)
-        kept[name] = column
+    for name, column in values.items():
+        if name in hidden and name in masks:
+            column = column.long() if column.dtype in WIDE else column
+            column = column.masked_fill(~_expanded(masks[name], column), 0)
+        mode, count = columns.modes.get(name, ""), (options.classes or {}).get(name)
+        signals[name], kept[name], white = _signal(name, column, mode, count, name in hidden, place)
+        if white:
+            divisors[name] = white
     for name, mask in masks.items():
         if (
             name in hidden
         ):  # [rows, 1] without sites: the value is missing, where [rows] only says that it does not count
-            mask = mask[:, None] if columns[name].dim() == 1 else _expanded(mask, columns[name])
+            mask = mask[:, None] if values[name].dim() == 1 else _expanded(mask, values[name])
         kept[f"_{name}"] = mask
     return signals, kept, divisors
+
+
+def _masks(
+    columns: Columns, values: Mapping[str, Tensor], hidden: Collection[str], place: str
+) -> dict[str, Tensor]:
+    """Return where columns have a value: by masks of their own, classes of -100 and what is missing in the data."""
+    masks = {n[1:]: _mask(n[1:], mask, values, place) for n, mask in columns.items() if n.startswith("_")}
+    for name, gap in columns.missing.items():
+        what = f"{name}: {int(gap.sum())} of its values are missing (masked or NA)"
+        fix = f"fill them, or name '{name}' in training_only if it is a target"
+        require(name in hidden, place, f"{what}, but agents may observe it; {fix}")
+    for name in hidden:
+        gap = columns.missing.get(name, torch.tensor(False)) | _ignored(values[name])
+        if bool(gap.any()):
+            masks[name] = ~gap if name not in masks else ~gap & _expanded(masks[name], gap)
+    return masks
+
+
+def _ignored(column: Tensor) -> Tensor:
+    """Return where a column has the class -100, bool of its shape, or a single False."""
+    signed = is_whole(column) and column.dtype not in (torch.uint8, *WIDE)
+    return column == IGNORED if signed else torch.tensor(False)  # torch takes the byte 156 for -100
+
+
+def _signal(
+    name: str, column: Tensor, mode: str, count: int | None, hidden: bool, place: str
+) -> tuple[Signal, Tensor, float]:
+    """Return the signal of a column, the column as stored, and its divisor, or 0.
+
+    Args:
+        name: The signal.
+        column: `[rows, *shape]`.
+        mode: PIL's mode of a picture; empty: no picture.
+        count: Number of classes, if it is given.
+        hidden: Whether no agent may observe it.
+        place: Where errors are.
+    """
+    shape, deep = tuple(column.shape[1:]), column.dim() > 2 and not hidden and count is None
+    kind: dict[str, Any] = {"shape": shape, "training_only": hidden}
+    if mode and len(shape) == 3:
+        kind["channels"] = "last"
+    elif (
+        len(shape) == 3
+        and shape[2] in _COLOURS
+        and shape[0] not in _COLOURS
+        and channel_axis(shape) == "last"
+    ):
+        kind["channels"] = "unknown"  # torch has the channels first, pictures in numpy have them last
+    require(
+        not column.is_complex(),
+        place,
+        f"{name}: complex numbers; pass real and imaginary parts as two tensors",
+    )
+    if column.dtype == torch.uint8 and column.dim() > 1 and count is None:
+        return Signal(**kind, low=0.0, high=1.0), column, 255.0
+    if mode.startswith(_DEEP) and count is None:
+        return Signal(**kind, low=0.0, high=1.0), column.int(), 65535.0
+    if is_whole(column):
+        ways = f"pass {name} / 65535 or another range as floats, or classes={{'{name}': …}}"
+        require(not (deep and mode), place, f"{name}: pictures of mode {mode} have no known range; {ways}")
+        bits = (
+            f"{name}: pictures of 16 bits ({str(column.dtype).removeprefix('torch.')}) are no classes; {ways}"
+        )
+        require(not (deep and column.dtype in _SIXTEEN_BITS), place, bits)
+        column = column.long()
+        least, most = (int(side) for side in column.aminmax()) if column.numel() else (0, 0)
+        fix = f"; a target that is missing is {IGNORED}" if hidden else ""
+        if least == IGNORED:
+            fix = f"; {IGNORED} has no target: name '{name}' in training_only"
+        require(least >= 0, place, f"{name}: class {least}; number classes from 0, or pass floats{fix}")
+        many = f"{name}: class {most} of {count}; pass classes={{'{name}': {most + 1}}} or more"
+        require(count is None or most < count, place, many)
+        return Signal(**kind, classes=most + 1 if count is None else count), column, 0.0
+    column = column if column.is_floating_point() else column.float()
+    bad = int((~torch.isfinite(column)).sum())
+    mask = f", or mask them: _{name}" if hidden else ""
+    require(bad == 0, place, f"{name}: {bad} of its values are not finite; replace or drop them{mask}")
+    return Signal(**kind), column, 0.0
 
 
 def _mask(name: str, mask: Tensor, columns: Mapping[str, Tensor], place: str) -> Tensor:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import copy
-import random
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
-import numpy as np
 import torch
 from gymnasium.spaces import Discrete
 from torch import Tensor
@@ -18,7 +15,8 @@ from torch.utils.data import DataLoader
 
 from antiphon.envs.base import SeededEnv, Values, check_split
 from antiphon.envs.options import Episode
-from antiphon.envs.tensors import Columns, ExampleOptions, columns_of, is_whole, parts_of, signals_of
+from antiphon.envs.sources.randomness import Randomness
+from antiphon.envs.sources.tensors import Columns, ExampleOptions, columns_of, is_whole, parts_of, signals_of
 from antiphon.errors import DataError, RunError, require
 from antiphon.nets.random import seed_for
 
@@ -39,9 +37,10 @@ def from_loader(
     """Make an environment from a loader: a `torch.utils.data.DataLoader`, or any iterable of batches.
 
     The loader is iterated epoch by epoch. Its batches, of any size, are cut to `training.batch`; the remainder of a batch is
-    shown with the next one. Values are converted as by `from_tensors`. For each batch the global random numbers of Python,
-    numpy and torch, and the `generator` of a DataLoader, are seeded by run, epoch and batch: shuffling and random numbers in
-    workers are functions of the seed. A resumed run iterates the present epoch from its start to its previous position.
+    shown with the next one. Values are converted as by `from_tensors`: those of a list of batches are copied at once, those of a
+    loader when it yields them. For each batch the global random numbers of Python, numpy and torch, and the generators that the
+    loader, its samplers and its data set hold, are seeded by run, epoch and batch, and `set_epoch` is called where there is
+    one: shuffling and random numbers in workers are functions of the seed. A resumed run iterates the present epoch from its start to its previous position.
 
     Args:
         loader: Its batches are tuples in the order of `names`, or dicts with these keys.
@@ -58,7 +57,8 @@ def from_loader(
         resumed or forked, and ends with the iterator; a warning says so.
 
     Raises:
-        DataError: A loader is empty, its batches do not have the parts `names`, or an error of `from_tensors`.
+        DataError: A loader is empty, its batches do not have the parts `names`, the order of its examples does not follow from
+            its generators and `set_epoch`, or an error of `from_tensors`.
         ScenarioError: An invalid hold or kind of episode.
     """
     given: dict[str, Any] = {"training_only": training_only, "classes": classes}
@@ -81,27 +81,36 @@ class LoaderSource:
         self._in_use = False
         for split, loader in loaders.items():
             self._check(loader, "from_loader" if split == "train" else f"from_loader: {split}")
-        with _seeded(0):
-            first = next(batches := iter(self.own("train")), None)
+        self._randomness = {split: Randomness(loader) for split, loader in loaders.items()}
+        for split, randomness in self._randomness.items():
+            randomness.check("from_loader" if split == "train" else f"from_loader: {split}")
+        first = self._first_batch()
         require(first is not None, "from_loader", "the loader has no batches; add examples")
         once = isinstance(loaders["train"], Iterator)
         if once:
             self._pending = [first]
-        del batches  # with its workers
         self._names = names or (tuple(first) if isinstance(first, Mapping) else ("image", "label"))
         columns = self._columns(first, "from_loader")
-        known = options.classes or {}
-        for name, column in ((name, column) for name, column in columns.items() if name[0] != "_"):
-            seen = f"{name}: whole numbers are classes, up to {int(column.max()) if len(column) else 0} in the first batch"
-            fix = f"pass their number, classes={{'{name}': …}}: a loader is not read in advance"
-            needed = is_whole(column) and (column.dtype != torch.uint8 or column.dim() < 2)
-            require(name in known or not needed, "from_loader", f"{seen}; {fix}")
+        for split, loader in loaders.items():
+            if isinstance(loader, list | tuple):
+                place = f"from_loader: {split}, batch "
+                self._loaders[split] = [self._columns(b, f"{place}{n}") for n, b in enumerate(loader)]
+        if not (once or isinstance(loaders["train"], DataLoader | Sequence)):
+            again, kind = self._columns(self._first_batch(), "from_loader"), type(loaders["train"]).__name__
+            alike = again.keys() == columns.keys() and all(map(torch.equal, again.values(), columns.values()))
+            fix = "keep its random generator in an attribute, or pass iter(…) of it to read it once"
+            require(alike, "from_loader", f"two iterations of {kind} with the same seeds differ; {fix}")
         labels = [
             name
             for name, column in columns.items()
             if name[0] != "_" and column.dim() == 1 and is_whole(column)
         ]
         signals, _, self.divisors = signals_of(columns, options, labels, "from_loader")
+        for name, signal in signals.items():
+            seen = f"{name}: whole numbers are classes, up to {(signal.classes or 1) - 1} in the first batch"
+            fix = f"pass their number, classes={{'{name}': …}}: a loader is not read in advance"
+            counted = signal.classes is None or name in (options.classes or {})
+            require(counted, "from_loader", f"{seen}; {fix}")
         hidden = tuple(name for name, signal in signals.items() if signal.training_only)
         self._options = options.model_copy(update={"training_only": hidden})  # of all batches
         counts = {split: rows for split in loaders if (rows := self._count(split)) is not None}
@@ -152,29 +161,38 @@ class LoaderSource:
     def batches(self, split: str, loader: Any, seed: int, epoch: int) -> Iterator[Columns]:
         """Yield the checked, non-empty batches of an epoch; DataError if one differs in form from the first."""
         root = seed_for(seed, "loader", split, str(epoch))
-        with _seeded(root):
-            if isinstance(own := getattr(loader, "generator", None), torch.Generator):
-                own.manual_seed(root)
+        randomness = self._randomness[split].epoch(root, epoch)
+        with randomness.active(root):
             iterator = iter(loader)
         for number in count():
-            with _seeded(seed_for(root, str(number))):
+            with randomness.active(seed_for(root, str(number))):
                 batch = self._pending.pop() if self._pending else next(iterator, None)
             if batch is None:
                 return
             place = f"from_loader: {split}, batch {number}"
-            signals, columns, _ = signals_of(self._columns(batch, place), self._options, (), place)
+            signals, columns, divisors = signals_of(self._columns(batch, place), self._options, (), place)
             for name, found in signals.items():
                 wanted = self.description.signals[name]
                 shapes = f"{name} is {list(found.shape)}, but {list(wanted.shape)} in the first batch"
                 kinds = f"{name} has another type than in the first batch"
                 difference = shapes if found.shape != wanted.shape else kinds
-                require(found == wanted, place, f"{difference}; make them equal")
+                equal = found == wanted and divisors.get(name) == self.divisors.get(name)
+                require(equal, place, f"{difference}; make them equal")
             rows = Columns(columns)
             if rows.rows:
                 yield rows
 
+    def _first_batch(self) -> Any:
+        """Return the first batch of training; None if there is none."""
+        with self._randomness["train"].epoch(0).active(0):
+            return next(iter(self.own("train")), None)
+
     def _columns(self, batch: Any, place: str) -> Columns:
-        return columns_of(dict(zip(self._names, parts_of(batch, self._names, place), strict=True)), place)
+        """Return a batch as columns in memory of its own."""
+        if isinstance(batch, Columns):
+            return batch
+        parts = dict(zip(self._names, parts_of(batch, self._names, place), strict=True))
+        return columns_of(parts, place, self._options.classes or ())
 
     def _count(self, split: str) -> int | None:
         """Return the examples of a pass; None: only training on them will show how many there are."""
@@ -183,7 +201,8 @@ class LoaderSource:
             return len(loader) * loader.batch_size if loader.drop_last else len(sampler)
         if split == "train" and not isinstance(loader, Sequence):
             return None
-        rows = sum(self._columns(batch, f"from_loader: {split}").rows for batch in loader)
+        with self._randomness[split].epoch(0).active(0):
+            rows = sum(self._columns(batch, f"from_loader: {split}").rows for batch in loader)
         require(rows > 0, f"from_loader: {split}", "the loader has no examples; leave it out")
         return rows
 
@@ -323,18 +342,3 @@ def _cut(rows: Columns, start: int, stop: int | None = None) -> Columns:
     """Return a range of rows, without masks that are true everywhere."""
     parts = {name: each[start:stop] for name, each in rows.items()}
     return Columns({name: each for name, each in parts.items() if name[0] != "_" or not bool(each.all())})
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed the global random numbers of Python, numpy and torch within the block, and restore them after it."""
-    python, arrays = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(arrays)

@@ -18,19 +18,19 @@ from torch import Tensor
 from antiphon.envs.base import SeededEnv, Values, check_split
 from antiphon.envs.datasets.columns import read
 from antiphon.envs.signal import Description
-from antiphon.envs.stream import Table, shuffled
-from antiphon.envs.tensors import (
+from antiphon.envs.sources.tensors import (
     ColumnOptions,
     Columns,
     FileOptions,
     Names,
     Source,
     Tensors,
-    as_tensor,
     assembled,
     is_whole,
     signals_of,
 )
+from antiphon.envs.sources.values import Value, join_values, read_value, stack_values
+from antiphon.envs.stream import Table, shuffled
 from antiphon.errors import require, suggest
 
 __all__ = ["SequenceStream", "SequenceTable", "Sequences", "from_sequences"]
@@ -117,10 +117,10 @@ class Sequences(Tensors):
         return _source(_packed_file, str(options.file), options.data, options, named_in_state=True)
 
 
-def _packed_file(file: str, place: str, per_sequence: Collection[str]) -> _Packed:
+def _packed_file(file: str, place: str, per_sequence: Collection[str], classes: Collection[str]) -> _Packed:
     """Return the columns of a file, of which `lengths` says how many rows are a sequence."""
     del place  # the file's own name says where
-    columns = {name: as_tensor(name, value, file) for name, value in read(Path(file)).items()}
+    columns = {name: read_value(name, value, file).numbers for name, value in read(Path(file)).items()}
     require("lengths" in columns, file, "has no 'lengths', the steps of each sequence; save them too")
     lengths = columns.pop("lengths")
     counts = lengths.dim() == 1 and is_whole(lengths) and bool((lengths > 0).all())
@@ -135,7 +135,7 @@ def _packed_file(file: str, place: str, per_sequence: Collection[str]) -> _Packe
         if rows != steps:
             whole.add(name)
         each[name] = column.unbind() if name in whole else torch.split(column, lengths.tolist())
-    return _packed(each, file, whole)
+    return _packed(each, file, whole, classes)
 
 
 def _source(
@@ -147,14 +147,15 @@ def _source(
     named_in_state: bool = False,
 ) -> Source:
     """Return the source of the sequences that `reader` packs of the data of each split: train, test and validation."""
-    columns, splits, packed = assembled(partial(reader, per_sequence=options.per_sequence), place, data)
+    reader = partial(reader, per_sequence=options.per_sequence, classes=options.classes or ())
+    given, splits, packed = assembled(reader, place, data)
     lengths, whole = torch.cat([part.lengths for part in packed]), packed[0].whole
-    for name in [name for name in columns if name.startswith("_") and name[1:] in columns]:
+    for name in [name for name in given if name.startswith("_") and name[1:] in given]:
         rows = [f"with a value per {'sequence' if one in whole else 'step'}" for one in (name, name[1:])]
         require(
             rows[0] == rows[1], place, f"{name}: a mask {rows[0]} for a signal {rows[1]}; make them alike"
         )
-    signals, columns, divisors = signals_of(columns, options, [n for n in columns if n in whole], place)
+    signals, columns, divisors = signals_of(given, options, [n for n in given if n in whole], place)
     padded = -(-lengths // options.pad_to_multiple) * options.pad_to_multiple
     longest, even = int(padded.max()), bool((padded == padded[0]).all())
     description = Description(
@@ -190,24 +191,21 @@ class _Packed(Columns):
         return len(self.lengths)
 
 
-def _packed(given: Any, place: str, per_sequence: Collection[str]) -> _Packed:
+def _packed(given: Any, place: str, per_sequence: Collection[str], classes: Collection[str]) -> _Packed:
     """Return the columns of sequences laid end to end."""
     mapping = f"{type(given).__name__}; pass a share of the sequences, or a mapping of sequences"
     require(isinstance(given, Mapping), place, mapping)
     require(len(given) > 0, place, "no sequences given; pass some, such as x=[…]")
     for name in per_sequence:
         require(name in given, place, f"per_sequence: no signal '{name}'{suggest(name, given)}")
-    each: dict[str, list[Tensor]] = {}
-    for name, values in given.items():
-        listed = f"{name}: {type(values).__name__}; pass a list of tensors, one per sequence"
-        require(isinstance(values, Iterable) and getattr(values, "ndim", 1) > 0, place, listed)
-        each[name] = [as_tensor(f"{name}[{i}]", value, place) for i, value in enumerate(values)]
-    found = ", ".join(f"{name} {len(parts)}" for name, parts in each.items())
+    each = {name: _parts(name, values, place, name in classes) for name, values in given.items()}
+    listed = ", ".join(f"{name} {len(parts)}" for name, parts in each.items())
     counts = {len(parts) for parts in each.values()}
-    disagree = f"numbers of sequences disagree: {found}; pass the same number of each, at least one"
+    disagree = f"numbers of sequences disagree: {listed}; pass the same number of each, at least one"
     require(len(counts) == 1 and all(counts), place, disagree)
-    listed_whole = {*per_sequence, *(f"_{name}" for name in per_sequence)}
-    whole = frozenset(n for n, parts in each.items() if n in listed_whole or all(p.dim() == 0 for p in parts))
+    single = {name for name, parts in each.items() if all(part.numbers.dim() == 0 for part in parts)}
+    named = {*per_sequence, *(f"_{name}" for name in per_sequence)}
+    whole = frozenset(name for name in each if name in single or name in named)
     steps = [name for name in each if name not in whole]
     require(
         bool(steps), place, "no signal has a value per step; pass one, such as x=[…] of tensors [steps, …]"
@@ -215,26 +213,39 @@ def _packed(given: Any, place: str, per_sequence: Collection[str]) -> _Packed:
     packed = _Packed()
     packed.whole, packed.lengths = whole, _lengths({name: each[name] for name in steps}, place)
     for name, parts in each.items():
-        shapes = {tuple(part.shape if name in whole else part.shape[1:]) for part in parts}
-        kinds = {part.dtype for part in parts}
+        typed = [part.numbers for part in parts if not part.blank]
+        shapes = {tuple(numbers.shape if name in whole else numbers.shape[1:]) for numbers in typed}
+        kinds = {numbers.dtype for numbers in typed}
         differing = sorted(map(str, shapes if len(shapes) > 1 else kinds))
-        unequal = f"{name}: some values are {differing[0]} and some {differing[-1]}; make them equal"
-        require(len(shapes) == len(kinds) == 1, place, unequal)
-        packed[name] = torch.stack(parts) if name in whole else torch.cat(parts)
+        ends = f"{''.join(differing[:1])} and some {''.join(differing[-1:])}"
+        unequal = f"{name}: some values are {ends}; make them equal"
+        require(len(shapes) < 2 and len(kinds) < 2, place, unequal)
+        packed.add(name, (stack_values if name in whole else join_values)(name, parts, place))
     return packed
 
 
-def _lengths(each: Mapping[str, list[Tensor]], place: str) -> Tensor:
+def _parts(name: str, given: Any, place: str, indices: bool) -> list[Value]:
+    """Return the values of each sequence: of a list one by one, of an array or table by its first axis."""
+    listed = f"{name}: {type(given).__name__}; pass a list of tensors, one per sequence"
+    require(isinstance(given, Iterable) and getattr(given, "ndim", 1) > 0, place, listed)
+    if hasattr(given, "ndim") and getattr(given, "dtype", None) != object:
+        return read_value(name, given, place, indices=indices).unbind()
+    return [read_value(f"{name}[{i}]", part, place, indices=indices) for i, part in enumerate(given)]
+
+
+def _lengths(each: Mapping[str, list[Value]], place: str) -> Tensor:
     """Return the steps of each sequence, the same in all signals that have a value per step."""
     first, parts = next(iter(each.items()))
     for name, others in each.items():
-        for index, (one, other) in enumerate(zip(parts, others, strict=True)):
+        for index, (one, other) in enumerate(
+            (a.numbers, b.numbers) for a, b in zip(parts, others, strict=True)
+        ):
             empty = f"{name}[{index}]: {list(other.shape)}; a sequence needs at least one step"
             require(other.dim() > 0 and len(other) > 0, place, empty)
             named = "make them equal, or list signals with one value per sequence in per_sequence"
             unequal = f"{name}[{index}] has {len(other)} steps, but {first}[{index}] has {len(one)}; {named}"
             require(len(one) == len(other), place, unequal)
-    return torch.tensor([len(part) for part in parts])
+    return torch.tensor([len(part.numbers) for part in parts])
 
 
 class SequenceStream(SeededEnv):

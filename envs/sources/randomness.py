@@ -1,0 +1,249 @@
+"""Random numbers of loaders: every generator that a loader, its samplers or its data set hold is seeded by run and epoch.
+
+| kept | how |
+|---|---|
+| random numbers of torch, numpy and Python, whether global or of a generator in an attribute, a closure or a global variable | seeded by run, epoch and batch, and set back for the caller |
+| `set_epoch` of samplers, data sets and loaders | called with the number of the epoch |
+| `seed` of samplers with `set_epoch`, such as `DistributedSampler` | replaced by a seed of the run |
+
+| refused | fix |
+|---|---|
+| samplers, and iterables of batches, that differ from one iteration to the next although all of this is the same | a generator in an attribute, a new list of indices in each iteration, or `set_epoch` |
+| samplers that can be iterated only once | a list |
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import types
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+
+from antiphon.errors import require
+from antiphon.nets.random import seed_for
+
+__all__ = ["EpochRandomness", "Randomness"]
+
+_MOST_OBJECTS = 2000
+"""Objects of a loader that are searched, at most."""
+_LONGEST = 256
+"""Elements of a container that is searched, at most: longer ones hold data."""
+_COMPARED = 1000
+"""Indices, or batches of them, by which two iterations of a sampler are compared."""
+_SEEDS = ("seed", "initial_seed")
+"""Attributes from which samplers with `set_epoch` make their generators."""
+_OF_TORCH = frozenset(
+    (
+        BatchSampler,
+        DistributedSampler,
+        RandomSampler,
+        SequentialSampler,
+        SubsetRandomSampler,
+        WeightedRandomSampler,
+    )
+)
+"""Samplers without randomness beyond their generators and epochs."""
+_GLOBAL = (torch.default_generator, random.getstate.__self__, np.random.get_state.__self__)  # type: ignore[attr-defined]
+_ATOMS = (type, types.ModuleType, Tensor, np.ndarray, np.generic, str, bytes, int, float, complex, type(None))
+
+
+class Randomness:
+    """What determines the order of a loader's examples: random generators, and objects that take the number of an epoch."""
+
+    def __init__(self, loader: Any) -> None:
+        self._generators: list[Any] = []
+        self._with_epochs: list[Any] = []
+        self._samplers: list[Any] = []
+        for thing in _reachable(loader):
+            if _is_generator(thing):
+                self._generators.append(thing)
+            elif callable(getattr(type(thing), "set_epoch", None)):
+                self._with_epochs.append(thing)
+            if isinstance(thing, DataLoader):
+                self._samplers += [thing.sampler, thing.batch_sampler]
+            elif isinstance(thing, Sampler):
+                self._samplers.append(thing)
+
+    def epoch(self, seed: int, number: int = 0) -> EpochRandomness:
+        """Begin an epoch: `seed` is of run and epoch."""
+        for thing in self._with_epochs:
+            thing.set_epoch(number)
+        return EpochRandomness(self._generators, self._with_epochs, seed)
+
+    def check(self, place: str) -> None:
+        """Raise a DataError if a sampler's order is not determined by its generators and the epoch."""
+        for sampler in self._samplers:
+            if type(sampler) in _OF_TORCH or isinstance(sampler, list | tuple | range | None):
+                continue
+            name = type(sampler).__name__
+            once = f"sampler: {name} can be iterated only once; pass list(…) of it"
+            require(not isinstance(sampler, Iterator), place, once)
+            orders = []
+            for _ in range(3):
+                with self.epoch(0).active(0):
+                    orders.append([_plain(index) for index in islice(iter(sampler), _COMPARED)])
+            differ = f"sampler: two iterations of {name} with the same seeds differ"
+            fix = "keep its random generator in an attribute and shuffle a new list, or give it set_epoch(epoch)"
+            require(orders[0] == orders[1] == orders[2], place, f"{differ}; {fix}")
+
+
+class EpochRandomness:
+    """The random numbers of one epoch of a loader, in force only while it is read.
+
+    Args:
+        generators: Random generators, seeded at the beginning; their states are kept from one batch to the next.
+        with_epochs: Objects with `set_epoch`, of which samplers' seeds are replaced.
+        seed: Of run and epoch.
+    """
+
+    def __init__(self, generators: Iterable[Any], with_epochs: Iterable[Any], seed: int) -> None:
+        self._generators = list(generators)
+        self._seed = seed
+        self._states: list[Any] | None = None
+        self._attributes = [
+            (thing, name)
+            for thing in with_epochs
+            for name in _SEEDS
+            if isinstance(thing, Sampler) and type(vars(thing).get(name)) is int
+        ]
+
+    @contextmanager
+    def active(self, seed: int) -> Iterator[None]:
+        """Read a batch with global random numbers of `seed`; afterwards all of the caller's generators are as before."""
+        with ExitStack() as stack:
+            stack.enter_context(_global_numbers(seed))
+            for number, generator in enumerate(self._generators):
+                stack.callback(_set_state, generator, _state(generator))
+                if self._states is None:
+                    _seed(generator, seed_for(self._seed, "generator", str(number)))
+                else:
+                    _set_state(generator, self._states[number])
+            for thing, name in self._attributes:
+                stack.callback(setattr, thing, name, getattr(thing, name))
+                setattr(thing, name, seed_for(self._seed, name) % 2**31)
+            try:
+                yield
+            finally:
+                self._states = [_state(generator) for generator in self._generators]
+
+
+@contextmanager
+def _global_numbers(seed: int) -> Iterator[None]:
+    """Seed the global random numbers of Python, numpy and torch within the block, and restore them after it."""
+    python, arrays = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(arrays)
+
+
+def _reachable(loader: Any) -> Iterator[Any]:
+    """Yield the objects that a loader holds, nearest first, each once; not the elements of data."""
+    seen: dict[int, Any] = {}
+    left = deque([loader])
+    while left and len(seen) < _MOST_OBJECTS:
+        thing = left.popleft()
+        if id(thing) not in seen and not isinstance(thing, _ATOMS):
+            seen[id(thing)] = thing
+            yield thing
+            left += _parts(thing)
+
+
+def _parts(thing: Any) -> Iterable[Any]:
+    """Return what an object holds: elements, attributes, and the variables of its class's functions."""
+    if isinstance(thing, np.random.Generator):
+        return [thing.bit_generator]
+    if _is_generator(thing):
+        return []
+    if isinstance(thing, list | tuple | set | frozenset | deque):
+        return thing if len(thing) <= _LONGEST else []
+    if isinstance(thing, Mapping) and type(thing).__module__ in ("builtins", "collections"):
+        return thing.values() if len(thing) <= _LONGEST else []
+    if isinstance(thing, types.FunctionType):
+        named = [thing.__globals__.get(name) for name in thing.__code__.co_names]
+        cells = [cell.cell_contents for cell in thing.__closure__ or () if _is_filled(cell)]
+        return [*cells, *(thing.__defaults__ or ()), *(one for one in named if _is_random(one))]
+    if isinstance(thing, types.MethodType):
+        return [thing.__self__, thing.__func__]
+    if isinstance(thing, functools.partial):
+        return [thing.func, thing.args, thing.keywords]
+    held = list(getattr(thing, "__dict__", {}).values())
+    for kind in type(thing).__mro__:
+        held += [getattr(thing, name, None) for name in getattr(kind, "__slots__", ()) if name[:2] != "__"]
+        if not kind.__module__.startswith(("torch.", "builtins", "typing")):
+            held += [
+                one for one in vars(kind).values() if _is_random(one) or isinstance(one, types.FunctionType)
+            ]
+    return held
+
+
+def _is_filled(cell: types.CellType) -> bool:
+    try:
+        return cell.cell_contents is not cell
+    except ValueError:
+        return False
+
+
+def _is_random(thing: Any) -> bool:
+    """Whether an object is a random generator, or numpy's front of one."""
+    return _is_generator(thing) or isinstance(thing, np.random.Generator)
+
+
+def _is_generator(thing: Any) -> bool:
+    """Whether an object is a random generator with a state, and not one of the global ones."""
+    kinds = (torch.Generator, random.Random, np.random.RandomState, np.random.BitGenerator)
+    return isinstance(thing, kinds) and not isinstance(thing, random.SystemRandom) and thing not in _GLOBAL
+
+
+def _state(generator: Any) -> Any:
+    if isinstance(generator, random.Random):
+        return generator.getstate()
+    return generator.state if isinstance(generator, np.random.BitGenerator) else generator.get_state()
+
+
+def _set_state(generator: Any, state: Any) -> None:
+    if isinstance(generator, random.Random):
+        generator.setstate(state)
+    elif isinstance(generator, np.random.BitGenerator):
+        generator.state = state
+    else:
+        generator.set_state(state)
+
+
+def _seed(generator: Any, seed: int) -> None:
+    if isinstance(generator, torch.Generator):
+        generator.manual_seed(seed)
+    elif isinstance(generator, np.random.BitGenerator):
+        generator.state = type(generator)(seed).state
+    else:
+        generator.seed(seed % 2**32)
+
+
+def _plain(index: Any) -> Any:
+    """Return a sampler's index, or batch of indices, in a form that can be compared."""
+    if hasattr(index, "tolist"):
+        return index.tolist()
+    return [_plain(part) for part in index] if isinstance(index, list | tuple) else index

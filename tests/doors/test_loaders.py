@@ -1,0 +1,228 @@
+"""The door of loaders: the order of examples follows the run's seed and the epoch, whatever holds the generator."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    Sampler,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
+
+from antiphon import envs
+from antiphon.errors import DataError
+
+COUNT, BATCH = 40, 10
+DATA = TensorDataset(torch.arange(float(COUNT))[:, None])
+OF_MODULE = np.random.default_rng(7)
+
+
+def torchs() -> torch.Generator:
+    return torch.Generator().manual_seed(3)
+
+
+class Own(Sampler[int]):
+    """Draws its order with a function of a generator that it holds."""
+
+    def __init__(self, rng: Any = None, draw: Callable[[Any], Any] | None = None) -> None:
+        self.rng, self.draw = rng, draw
+
+    def __len__(self) -> int:
+        return COUNT
+
+    def __iter__(self) -> Iterator[int]:
+        assert self.draw is not None
+        return iter([int(index) for index in self.draw(self.rng)])
+
+
+class OfClass(Own):
+    generator = np.random.default_rng(1)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.generator.permutation(COUNT).tolist())
+
+
+class OfModule(Own):
+    def __iter__(self) -> Iterator[int]:
+        return iter(OF_MODULE.permutation(COUNT).tolist())
+
+
+class WithEpoch(Own):
+    """As `DistributedSampler`: a generator of seed and epoch."""
+
+    seed = epoch = 0
+
+    def __init__(self) -> None:
+        self.seed = 5
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(np.random.default_rng(self.seed + self.epoch).permutation(COUNT).tolist())
+
+
+class OwnBatches(Own):
+    def __len__(self) -> int:
+        return COUNT // BATCH
+
+    def __iter__(self) -> Iterator[Any]:
+        order = list(RandomSampler(DATA, generator=self.rng))
+        yield from (order[start : start + BATCH] for start in range(0, COUNT, BATCH))
+
+
+class Batches:
+    """A loader of one's own, with a generator in an attribute."""
+
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng(0)
+
+    def __iter__(self) -> Iterator[Any]:
+        order = self.rng.permutation(COUNT)
+        yield from (DATA[order[start : start + BATCH].tolist()] for start in range(0, COUNT, BATCH))
+
+
+class Stream(IterableDataset[Any]):
+    def __init__(self) -> None:
+        self.rng = random.Random(0)
+
+    def __iter__(self) -> Iterator[Any]:
+        order = self.rng.sample(range(COUNT), COUNT)
+        yield from (DATA[index] for index in order)
+
+
+def of(sampler: Any, **options: Any) -> Callable[[], Any]:
+    return lambda: DataLoader(DATA, BATCH, sampler=sampler(), **options)
+
+
+def in_closure() -> Any:
+    rng = np.random.default_rng(2)
+    return Own(None, lambda _: rng.permutation(COUNT))
+
+
+FOLLOWING: dict[str, Callable[[], Any]] = {
+    "shuffle": lambda: DataLoader(DATA, BATCH, shuffle=True),
+    "shuffle with a generator": lambda: DataLoader(DATA, BATCH, shuffle=True, generator=torchs()),
+    "RandomSampler": of(lambda: RandomSampler(DATA, generator=torchs())),
+    "with replacement": of(lambda: RandomSampler(DATA, True, COUNT, torchs())),
+    "global generator": of(lambda: RandomSampler(DATA, generator=torch.default_generator)),
+    "WeightedRandomSampler": of(lambda: WeightedRandomSampler([1.0] * COUNT, COUNT, generator=torchs())),
+    "SubsetRandomSampler": of(lambda: SubsetRandomSampler(range(COUNT), torchs())),
+    "DistributedSampler": of(lambda: DistributedSampler(DATA, num_replicas=1, rank=0)),
+    "BatchSampler": lambda: DataLoader(
+        DATA, batch_sampler=BatchSampler(RandomSampler(DATA, generator=torchs()), BATCH, False)
+    ),
+    "own batches": lambda: DataLoader(DATA, batch_sampler=OwnBatches(torchs())),
+    "own, of torch": of(lambda: Own(torchs(), lambda rng: torch.randperm(COUNT, generator=rng))),
+    "own, of random": of(lambda: Own(random.Random(1), lambda rng: rng.sample(range(COUNT), COUNT))),
+    "own, of numpy": of(lambda: Own(np.random.default_rng(1), lambda rng: rng.permutation(COUNT))),
+    "own, of an older numpy": of(lambda: Own(np.random.RandomState(1), lambda rng: rng.permutation(COUNT))),
+    "own, global": of(lambda: Own(None, lambda _: random.sample(range(COUNT), COUNT))),
+    "in a closure": of(in_closure),
+    "of a class": of(OfClass),
+    "of a module": of(OfModule),
+    "seed and epoch": of(WithEpoch),
+    "own loader": Batches,
+    "data set": lambda: DataLoader(Stream(), BATCH),
+}
+
+
+def order(source: Any, seed: int, start: Any = None) -> list[int]:
+    """Return the examples of two epochs, or those after a state."""
+    env = source.make(batch=BATCH)
+    if start is not None:
+        env.load_state_dict(start)
+    rows = [env.reset(seed=seed)[0]["x"]] if start is None else []
+    rows += [
+        env.step(None)[0]["x"] for _ in range(2 * COUNT // BATCH - (start is None) - (start is not None) * 5)
+    ]
+    return [int(number) for number in torch.cat(rows)]
+
+
+@pytest.mark.parametrize("kind", FOLLOWING)
+def test_the_order_follows_seed_and_epoch_and_goes_on_where_it_was_saved(kind: str) -> None:
+    make = FOLLOWING[kind]
+    source = envs.from_loader(make(), ("x",))
+    first = order(source, 0)
+    assert first == order(source, 0) == order(envs.from_loader(make(), ("x",)), 0)
+    assert first != order(source, 1)
+    assert first[:COUNT] != first[COUNT:]
+    env = source.make(batch=BATCH)
+    env.reset(seed=0)
+    for _ in range(4):
+        env.step(None)
+    assert order(envs.from_loader(make(), ("x",)), 0, env.state_dict()) == first[5 * BATCH :]
+
+
+def test_two_runs_of_one_generator_do_not_disturb_one_another_nor_the_caller() -> None:
+    generator = torchs()
+    source = envs.from_loader(
+        DataLoader(DATA, BATCH, sampler=RandomSampler(DATA, True, COUNT, generator)), ("x",)
+    )
+    alone = order(source, 0)
+    both = [source.make(batch=BATCH) for _ in range(2)]
+    seen: list[list[int]] = [[], []]
+    for step in range(2 * COUNT // BATCH):
+        for seed, env in enumerate(both):
+            shown = env.reset(seed=seed)[0] if step == 0 else env.step(None)[0]
+            seen[seed] += [int(number) for number in shown["x"]]
+    assert seen == [alone, order(source, 1)]
+    assert torch.equal(generator.get_state(), torchs().get_state())
+
+
+class InPlace(Own):
+    """Shuffles its order again and again."""
+
+    def __init__(self) -> None:
+        self.order = list(range(COUNT))
+
+    def __iter__(self) -> Iterator[int]:
+        random.shuffle(self.order)
+        return iter(self.order)
+
+
+class Counting(Own):
+    """Counts its epochs itself."""
+
+    epoch = 0
+
+    def __iter__(self) -> Iterator[int]:
+        self.epoch += 1
+        return iter(np.random.default_rng(self.epoch).permutation(COUNT).tolist())
+
+
+class FreshBatches:
+    def __iter__(self) -> Iterator[Any]:
+        yield DATA[np.random.default_rng().permutation(COUNT).tolist()]
+
+
+TWO = "from_loader: sampler: two iterations of {} with the same seeds differ; keep its random generator in an attribute"
+REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
+    "unseeded": (of(lambda: Own(None, lambda _: np.random.default_rng().permutation(COUNT))), TWO.format("Own")),
+    "of the system": (of(lambda: Own(None, lambda _: random.SystemRandom().sample(range(COUNT), COUNT))), TWO.format("Own")),
+    "in place": (of(InPlace), TWO.format("InPlace")),
+    "counting": (of(Counting), TWO.format("Counting")),
+    "once": (of(lambda: iter(range(COUNT))), "from_loader: sampler: range_iterator can be iterated only once; pass list("),
+    "own loader": (FreshBatches, "from_loader: two iterations of FreshBatches with the same seeds differ; keep its random"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_an_order_that_cannot_be_seeded_is_refused_by_name(kind: str) -> None:
+    make, line = REFUSED[kind]
+    with pytest.raises(DataError) as caught:
+        envs.from_loader(make(), ("x",))
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)
