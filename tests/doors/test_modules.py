@@ -26,6 +26,11 @@ def env() -> Any:
     return antiphon.envs.from_tensors(x=x, label=torch.randint(3, (60,), generator=random))
 
 
+def _doubled(parameter: Tensor) -> None:
+    assert parameter.grad is not None
+    parameter.grad.mul_(2)
+
+
 class Odd(nn.Module):
     """A layer with some of what torch allows beside its weight."""
 
@@ -46,7 +51,7 @@ class Odd(nn.Module):
         if "hook" in traits:
             self.layer.bias.register_hook(lambda g: (calls.append(1), g.clamp(-0.01, 0.01))[1])
         if "accumulated" in traits:
-            self.layer.bias.register_post_accumulate_grad_hook(lambda p: p.grad.mul_(2))
+            self.layer.bias.register_post_accumulate_grad_hook(_doubled)
         if "module_hooks" in traits:
             self.layer.register_forward_hook(lambda m, inputs, y: y * 1.5)
             self.layer.register_full_backward_hook(
