@@ -52,7 +52,7 @@ class TickLoss(NamedTuple):
 
     def newest(self, rows: int) -> TickLoss:
         """Return that of its last rows."""
-        return TickLoss(*(value if value is None else value[-rows:] for value in self))
+        return TickLoss._make(value if value is None else value[-rows:] for value in self)
 
     @property
     def weights(self) -> Tensor:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -187,7 +188,7 @@ def outputs_of(trace: Trace) -> dict[tuple[Any, ...], Place]:
 
 
 def loss_among(
-    trace: Trace, kept: Sequence[Place], dropped: Sequence[str | int], targets: Set[str]
+    trace: Trace, kept: Sequence[Place], dropped: Sequence[str | int], targets: AbstractSet[str]
 ) -> str | int | None:
     """Return the key or index of an output that is a loss and is neither kept nor dropped by name; None: there is none.
 
