@@ -226,7 +226,7 @@ _RENAMED: Mapping[str, Mapping[str, str]] = {
     "GradientSpec": {"filter": "size", "head": "network", "span": "horizon"},
     "GraphSpec": {"branching": "neighbours", "readouts": "readout", "rewire": "rate"},
     "NetworkSpec": {"encoder": "hidden", "filter": "size", "leak": "rate"},
-    "ObjectiveSpec": {"weight": "scale", "when": "read"},
+    "ObjectiveSpec": {"when": "read"},
     "ParameterSpec": {"also": "choices", "help": "description"},
     "RecorderSpec": {"experiment": "project"},
     "SampleSpec": {"by": "kind", "length": "size"},

@@ -138,6 +138,7 @@ class BaseSimulation:
         system = build(self.scenario, self._env.description, seed=seed, device=self.device, dtype=self.dtype)
         self.backend = backend_of(self._backend_name, system, stacked=self._stacked)
         self.learned = AgentReport.empty(self.backend.stacked)
+        release(getattr(self, "_world", self))  # of another seed, whose environment this one goes on with
         self._world = EnvironmentRunner(self._env, signals_read(system), seed)
         system.next_episode(0, self._env.episode_length)
         self._train_means, self.newest = MeanAccumulator(system), NewestFigures(system)

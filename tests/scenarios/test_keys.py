@@ -34,7 +34,7 @@ from antiphon.scenarios.training import RecorderSpec
 from antiphon.spec import Spec
 
 ROOT = Path(__file__).parents[2]
-MOST = 105
+MOST = 107
 OLD: list[tuple[type[Spec], dict[str, Any], str]] = [
     (
         ParameterSpec,
@@ -59,7 +59,7 @@ OLD: list[tuple[type[Spec], dict[str, Any], str]] = [
         {"kind": "ppo", "when": "last"},
         "when: ppo has no read; leave it out, or use classification",
     ),
-    (ObjectiveSpec, {"kind": "coding", "weight": 2}, "weight: write scale"),
+    (ObjectiveSpec, {"kind": "coding", "weight": 2}, "weight: coding has no weight"),
     (ObjectiveSpec, {"kind": "ppo", "goal": {"signal": "x"}}, "goal.signal: write observes"),
     (ChannelSpec, {"carries": "state"}, "carries: write key: state on a state channel"),
     (ChannelSpec, {"staleness": 3}, "staleness: write horizon"),
