@@ -20,6 +20,7 @@ from antiphon.nets.memory import zero_pages
 from antiphon.nets.per_member import PerMember, nonzero, to_rows
 
 __all__ = [
+    "MISSED",
     "Members",
     "Optimiser",
     "Skip",
@@ -173,6 +174,8 @@ class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
 
 
+MISSED = "missed"
+"""Name of the state of optimisers of which a parameter had no gradient at a step: float32 [P], or [N, P] in a stack."""
 _MOMENTS = {"sgd": ("momentum",), "adam": ("mean", "square"), "adamw": ("mean", "square")}
 
 
@@ -219,6 +222,9 @@ class Optimiser:
     Its state is plain data, so that a run can be forked and saved. The state of members passed to `stacked` becomes views of
     the stack's; after a member has stepped alone or was loaded, call `refresh`.
 
+    A parameter without a gradient (None) stays as it is, as with torch's optimisers: it neither decays nor moves by its
+    momentum, and its step is not counted. The steps that it missed are part of the state once there are any.
+
     Args:
         kind: `sgd`, `adam` or `adamw`.
         parameters: The parameters, changed in place; stacks [N, …] are dense, with the member axis outermost.
@@ -232,6 +238,7 @@ class Optimiser:
         size: N; None: the parameters are not stacked.
         skip: Whether steps are skipped; None: all are taken.
         clips: Whether it clips what it is given; False: that has been clipped, with the gradients of others.
+        late: Places of the parameters of a stack that ever missed a step, whose count is not that of all.
     """
 
     clips = True
@@ -258,6 +265,7 @@ class Optimiser:
         self.moments = _MOMENTS[kind] if kind != "sgd" or momentum else ()
         self.size = (len(parameters[0]) if parameters else 0) if stacked else None
         self._row: tuple[Optimiser, int] | None = None
+        self._absent: tuple[tuple[int, ...], Tensor] | None = None
         if stacked:
             self.refresh()
 
@@ -272,14 +280,25 @@ class Optimiser:
         """
         found = cls(parameters=stacks, stacked=True, **optimisers[0].settings())
         if stacks:
+            if any(MISSED in _held(optimiser) for optimiser in optimisers):
+                _missed_steps(found)
             for n, optimiser in enumerate(optimisers):
                 optimiser._join(found, n)
         found.refresh()
         return found
 
-    @cached_property
+    @property
     def state(self) -> dict[str, list[Tensor]]:
-        """The moments by name, a tensor for each parameter, and the `steps` taken; created when first read."""
+        """The moments by name, a tensor for each parameter, the `steps` taken and those `missed`; created when first read."""
+        state = self._state
+        if self._row is not None and MISSED not in state:
+            stack, row = self._row
+            if MISSED in _held(stack):
+                state[MISSED] = [stack.state[MISSED][0][row]]
+        return state
+
+    @cached_property
+    def _state(self) -> dict[str, list[Tensor]]:
         if self._row is not None:
             stack, row = self._row
             return {name: [tensor[row] for tensor in tensors] for name, tensors in stack.state.items()}
@@ -289,7 +308,7 @@ class Optimiser:
             return torch.zeros_like(p) if plain else unwritten_zeros(p.shape, p)
 
         state = {name: [zeros(p) for p in self.parameters] for name in self.moments}
-        # one count for all: each step updates every parameter
+        # one count for all: a step updates every parameter but those that miss it
         if self.kind != "sgd" and (self.parameters or self.size is None):
             device = self.parameters[0].device if self.parameters else "cpu"
             shape = () if self.size is None else (self.size,)
@@ -298,7 +317,7 @@ class Optimiser:
 
     def _join(self, stack: Optimiser, row: int) -> None:
         """Make the state views of a row of `stack`, zero until now, which takes its values."""
-        if self._row is not None or "state" in self.__dict__:  # else it is zero too
+        if self._row is not None or _held(self):  # else it is zero too
             for name, tensors in self.state.items():
                 for own, stacked in zip(tensors, stack.state[name], strict=True):
                     view = stacked[row]
@@ -309,12 +328,20 @@ class Optimiser:
     def initial_state(self) -> dict[str, list[Tensor]]:
         """Return the state before the first step."""
         return {
-            name: [torch.zeros_like(tensor) for tensor in tensors] for name, tensors in self.state.items()
+            name: [torch.zeros_like(tensor) for tensor in tensors]
+            for name, tensors in self.state.items()
+            if name != MISSED
         }
 
     def load(self, state: Mapping[str, Sequence[Tensor]]) -> None:
         """Load a copy of a state."""
+        if MISSED in state:
+            _missed_steps(self)
+        elif MISSED in self.state:
+            self.state[MISSED][0].zero_()
         for name, tensors in self.state.items():
+            if name == MISSED not in state:
+                continue
             for own, saved in zip(tensors, state[name], strict=True):
                 own.copy_(saved)
 
@@ -386,12 +413,35 @@ class Optimiser:
             found_inf=found_inf,
         )
 
+    # --- parameters without a gradient ---------------------------------------------------------------------
+
+    def miss(self, places: Sequence[int], members: Sequence[int] | None = None) -> None:
+        """Count a step that some parameters miss.
+
+        Args:
+            places: Of the parameters.
+            members: Places of the members of a stack that take the step; None: all.
+        """
+        if not places or self.kind == "sgd":  # which counts no steps
+            return
+        missed, key = _missed_steps(self), tuple(places)
+        if self._absent is None or self._absent[0] != key:
+            absent = [float(i in key) for i in range(len(self.parameters))]
+            self._absent = key, torch.tensor(absent, device=missed.device)
+        row = self._absent[1] if self.skip is None else self._absent[1] * self.skip.count
+        if members is None:
+            missed.add_(row)
+        else:
+            missed[list(members)] += row
+        if self.size is not None:
+            self.late.update(key)
+
     @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor], rate: float | Tensor, members: Members = None) -> None:
+    def step(self, gradients: Sequence[Tensor | None], rate: float | Tensor, members: Members = None) -> None:
         """Update the parameters along `-gradients`, in a stack only those of `members`: others and their state are unchanged.
 
         Args:
-            gradients: One per parameter, in order; gradients of other members do not affect any result.
+            gradients: One per parameter, in order; None: the parameter stays; gradients of other members do not affect any result.
             rate: Learning rate; a tensor [] (float32 on a GPU) is read on the device; [N]: one for each member.
             members: Mask of the members that take the step; None: all.
         """
@@ -399,20 +449,28 @@ class Optimiser:
             self.run([call], numbers)
 
     def calls(
-        self, gradients: Sequence[Tensor], rate: float | Tensor, members: Members
+        self, gradients: Sequence[Tensor | None], rate: float | Tensor, members: Members
     ) -> list[tuple[Call, Numbers]]:
         """Begin a step and return the kernel's arguments; empty: nothing to update. Arguments: see `step`."""
-        if not self.parameters:
+        places = [i for i, gradient in enumerate(gradients) if gradient is not None]
+        present = [gradient for gradient in gradients if gradient is not None]
+        if not places:
             return []
         if self.size is not None:
-            return self._calls(gradients, rate, members)
+            return self._calls(present, places, rate, members)
         assert not isinstance(self.weight_decay, Tensor)
         if self.clip is not None and self.clips:
             assert not isinstance(self.clip, Tensor)
-            gradients = clipped(gradients, self.clip)
-        counts, own = self.state.get("steps", []), list(self.parameters)
-        moments = [list(self.state[name]) for name in self.moments]
-        call = Call(own, _laid_out(own, gradients), moments, counts * len(own), counts)
+            present = [*clipped(present, self.clip)]
+        self.miss(_others(places, len(self.parameters)))
+        counts, own = self.state.get("steps", []), [self.parameters[i] for i in places]
+        steps = counts * len(own)
+        if counts and MISSED in self.state:
+            once = 1 if self.skip is None else self.skip.count
+            each = _counts(self.state)
+            steps = [each[i] + once for i in places]
+        moments = [[self.state[name][i] for i in places] for name in self.moments]
+        call = Call(own, _laid_out(own, present), moments, steps, counts)
         return [(call, (rate, self.weight_decay))]
 
     def key(self) -> Hashable:
@@ -463,12 +521,18 @@ class Optimiser:
             counts = self.state["steps"][0]
             self._count = counts[0]
             self._offsets = [int(count) for count in counts.tolist()]  # the host waits, here only
+        self.late: set[int] = set()
+        if MISSED in self.state:
+            self.late.update(self.state[MISSED][0].any(0).nonzero().flatten().tolist())
         self._equal_counts = self._uniform()
 
     def _calls(
-        self, gradients: Sequence[Tensor], rate: float | Tensor, members: Members
+        self, gradients: Sequence[Tensor], places: Sequence[int], rate: float | Tensor, members: Members
     ) -> list[tuple[Call, Numbers]]:
-        """Count a step of `members` and return the kernel's arguments: a call for each run of members with equal numbers."""
+        """Count a step of `members` and return the kernel's arguments: a call for each run of members with equal numbers.
+
+        `places`: of the parameters that have a gradient.
+        """
         if isinstance(members, Tensor):
             members = members.tolist()
         count = len(self.parameters[0])
@@ -477,17 +541,20 @@ class Optimiser:
             return []
         if len(stepping) < count:
             self._count_of(stepping)
-        every = len(stepping) == count and self._equal_counts
+        self.miss(_others(places, len(self.parameters)), stepping if len(stepping) < count else None)
+        every = len(stepping) == count and self._equal_counts and self.late.isdisjoint(places)
         decay = self.weight_decay
         if not isinstance(decay, Tensor) and not (isinstance(rate, Tensor) and rate.dim()):
-            call = self._call_all(gradients) if every else self._call_some(gradients, stepping)
-            return [(call, (rate, decay))]
+            all_or_some = (
+                self._call_all(gradients, places) if every else self._call_some(gradients, places, stepping)
+            )
+            return [(all_or_some, (rate, decay))]
         if every and self.skip is None:  # which would have to hold for the weight decay too
-            self._step_each(gradients, rate)
+            self._step_each(gradients, places, rate)
             return []
         numbers = list(zip(_listed(rate, count), _listed(decay, count), strict=True))
         runs = [list(run) for _, run in groupby(stepping, key=numbers.__getitem__)]
-        return [(self._call_some(gradients, run), numbers[run[0]]) for run in runs]
+        return [(self._call_some(gradients, places, run), numbers[run[0]]) for run in runs]
 
     def _count_of(self, stepping: Sequence[int]) -> None:
         """Track relative step counts on the host, unless they depend on the device."""
@@ -504,36 +571,42 @@ class Optimiser:
             return True
         return self._offsets is not None and min(self._offsets) == max(self._offsets)
 
-    def _call_all(self, gradients: Sequence[Tensor]) -> Call:
+    def _call_all(self, gradients: Sequence[Tensor], places: Sequence[int]) -> Call:
         """Call for all members with equal counts: the kernel's tensors are the stacks."""
         if self.clip is not None and self.clips:
             gradients = clipped_each(gradients, self.clip)
-        steps = self._count_all()
+        steps = self._count_all(len(places))
         parameters, moments = self._lines()
-        own = _laid_out(self.parameters, gradients)
+        own = _laid_out([self.parameters[i] for i in places], gradients)
+        if len(places) < len(parameters):
+            parameters = [parameters[i] for i in places]
+            moments = [[each[i] for i in places] for each in moments]
         for i, whole in enumerate(parameters):
             if whole.numel() > own[i].numel():
                 own[i] = torch.cat([own[i].reshape(-1), whole[own[i].numel() :]])  # padding stays zero
         return Call(list(parameters), own, [list(each) for each in moments], steps)
 
-    def _step_each(self, gradients: Sequence[Tensor], rate: float | Tensor) -> None:
+    def _step_each(self, gradients: Sequence[Tensor], places: Sequence[int], rate: float | Tensor) -> None:
         """Take the step of all members, each with its own numbers: the kernel's step from zero at rate 1, times the rates."""
         if self.clip is not None and self.clips:
             gradients = clipped_each(gradients, self.clip)
-        own, steps, rows = [p.data for p in self.parameters], self._count_all(), list(gradients)
+        own, steps = [self.parameters[i].data for i in places], self._count_all(len(places))
+        rows = list(gradients)
         if self._moved is None:
-            self._moved = [torch.zeros_like(p) for p in own]
+            self._moved = [torch.zeros_like(p) for p in self.parameters]
         if self._rates is None or self._rates[0] is not rate:  # a constant rate is one tensor
             self._rates = rate, self._factors(rate)
+        moved, rates = [self._moved[i] for i in places], [self._rates[1][i] for i in places]
         if nonzero(self.weight_decay):
-            decays = self._factors(self.weight_decay)
+            factors = self._factors(self.weight_decay)
+            decays = [factors[i] for i in places]
             if self.kind == "adamw":
-                torch._foreach_mul_(own, [1 - r * d for r, d in zip(self._rates[1], decays, strict=True)])
+                torch._foreach_mul_(own, [1 - r * d for r, d in zip(rates, decays, strict=True)])
             else:
                 rows = list(torch._foreach_addcmul(rows, own, decays))
-        moments = [list(self.state[name]) for name in self.moments]
-        self._run(Call(self._moved, _laid_out(own, rows), moments, steps), (1.0, 0.0), from_zero=True)
-        torch._foreach_addcmul_(own, self._moved, self._rates[1])
+        moments = [[self.state[name][i] for i in places] for name in self.moments]
+        self._run(Call(moved, _laid_out(own, rows), moments, steps), (1.0, 0.0), from_zero=True)
+        torch._foreach_addcmul_(own, moved, rates)
 
     def _factors(self, number: float | Tensor) -> list[Tensor]:
         """A number per member, [N], or one of all, as a factor of each parameter."""
@@ -541,12 +614,12 @@ class Optimiser:
         each = torch.as_tensor(number, dtype=first.dtype, device=first.device).expand(len(first))
         return [each.view(-1, *[1] * (p.dim() - 1)) for p in self.parameters]
 
-    def _count_all(self) -> list[Tensor]:
-        """Count a step of all members, whose counts are equal, and return the count for each parameter."""
+    def _count_all(self, parameters: int) -> list[Tensor]:
+        """Count a step of all members, whose counts are equal, and return the count for each of some parameters."""
         if "steps" not in self.state:
             return []
         self.state["steps"][0].add_(1 if self.skip is None else self.skip.count)
-        return [self._count] * len(self.parameters)
+        return [self._count] * parameters
 
     def _lines(self) -> tuple[list[Tensor], list[list[Tensor]]]:
         """Return the parameters and each kind of moment as the kernel takes them; made once."""
@@ -562,7 +635,7 @@ class Optimiser:
             self._whole = whole, moments
         return self._whole
 
-    def _call_some(self, gradients: Sequence[Tensor], stepping: Sequence[int]) -> Call:
+    def _call_some(self, gradients: Sequence[Tensor], places: Sequence[int], stepping: Sequence[int]) -> Call:
         """Call for some members, or for differing counts: every updated slice is a tensor with its own count."""
         parameters, moments, counts = self._slices()
         steps = []
@@ -570,9 +643,12 @@ class Optimiser:
         if "steps" in self.state:
             once = [counts[n] for n in stepping]
             self._count_once(once)
-            steps = once * len(self.parameters)
+            steps = once * len(places)
+            if not self.late.isdisjoint(places):
+                each_count = [count.unbind() for count in _counts(self.state)]
+                steps = [each_count[i][n] for i in places for n in stepping]
         call = Call([], [], [[] for _ in moments], steps)
-        for i, rows in enumerate(self._gradients(gradients, stepping)):
+        for i, rows in zip(places, self._gradients(gradients, places, stepping), strict=True):
             stacks = [self.parameters[i], *(self.state[name][i] for name in self.moments)]
             slices = [parameters[i], *(own[i] for own in moments)]
             each = [[own[n] for n in stepping] for own in slices]
@@ -586,8 +662,10 @@ class Optimiser:
                 mine += own
         return call
 
-    def _gradients(self, gradients: Sequence[Tensor], stepping: Sequence[int]) -> list[list[Tensor]]:
-        """Return the members' gradients for each parameter, clipped, with the strides of the parameter's slices."""
+    def _gradients(
+        self, gradients: Sequence[Tensor], places: Sequence[int], stepping: Sequence[int]
+    ) -> list[list[Tensor]]:
+        """Return the members' gradients for each of some parameters, clipped, with the strides of the parameter's slices."""
         few = 4 * len(stepping) < len(self.parameters[0])  # one by one is slower by about that
         each = gradients if few else [g.unbind(0) for g in gradients]
         rows = [[views[n] for n in stepping] for views in each]
@@ -598,7 +676,7 @@ class Optimiser:
             row
             if row[0].stride() == p.stride()[1:]
             else list(_laid_out([p[: len(row)]], [torch.stack(row)])[0].unbind(0))
-            for p, row in zip(self.parameters, rows, strict=True)
+            for p, row in zip((self.parameters[i] for i in places), rows, strict=True)
         ]
 
     def _slices(self) -> tuple[list[list[Tensor]], list[list[list[Tensor]]], list[Tensor]]:
@@ -610,6 +688,34 @@ class Optimiser:
                 list(self.state["steps"][0].unbind(0)) if "steps" in self.state else [],
             )
         return self._views
+
+
+def _held(optimiser: Optimiser) -> dict[str, list[Tensor]]:
+    """An optimiser's state as far as it exists."""
+    held: dict[str, list[Tensor]] = optimiser.__dict__.get("_state", {})
+    return held
+
+
+def _missed_steps(optimiser: Optimiser) -> Tensor:
+    """The steps that an optimiser's parameters missed; created where no parameter has missed any."""
+    if MISSED not in optimiser.state:
+        if optimiser._row is not None:
+            _missed_steps(optimiser._row[0])
+            return optimiser.state[MISSED][0]
+        count, first = len(optimiser.parameters), optimiser.parameters[0]
+        shape = (count,) if optimiser.size is None else (optimiser.size, count)
+        optimiser._state[MISSED] = [torch.zeros(shape, dtype=torch.float32, device=first.device)]
+    return optimiser.state[MISSED][0]
+
+
+def _counts(state: Mapping[str, Sequence[Tensor]]) -> Sequence[Tensor]:
+    """The steps taken of each parameter, each [] or in a stack [N], where some were missed."""
+    return (state["steps"][0].unsqueeze(-1) - state[MISSED][0]).unbind(-1)
+
+
+def _others(places: Sequence[int], count: int) -> list[int]:
+    """The places that are not among some."""
+    return [] if len(places) == count else [i for i in range(count) if i not in places]
 
 
 def _listed(number: float | Tensor, count: int) -> list[float]:

@@ -161,7 +161,7 @@ class TorchOptimiser:
         return [*self.parameters, *self.parameters]
 
     @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor], rate: float | Tensor, members: Members = None) -> None:
+    def step(self, gradients: Sequence[Tensor | None], rate: float | Tensor, members: Members = None) -> None:
         """Update the parameters along `-gradients`; for the arguments see `Optimiser`. `skip` is read on the host."""
         if self.skip is not None and bool(self.skip.flag):
             return
@@ -169,7 +169,7 @@ class TorchOptimiser:
         for n, one in enumerate(self.members):
             if members is None or members[n]:
                 places = [p.data_ptr() for p in one.parameters]
-                one.step([g[n] for g in gradients], each[n])
+                one.step([None if g is None else g[n] for g in gradients], each[n])
                 if not self._checked and places != [p.data_ptr() for p in one.parameters]:
                     raise ScenarioError(
                         f"optimiser: {name_of(one.kind)} replaces its parameters' memory; change them in place"
@@ -178,10 +178,11 @@ class TorchOptimiser:
         if not self.members and self.torch is not None:
             self._step(gradients, rate)
 
-    def _step(self, gradients: Sequence[Tensor], rate: float | Tensor) -> None:
+    def _step(self, gradients: Sequence[Tensor | None], rate: float | Tensor) -> None:
         assert self.torch is not None
         if self.clip is not None and self.clips:
-            gradients = clipped(gradients, self.clip)
+            short = iter(clipped([g for g in gradients if g is not None], self.clip))
+            gradients = [None if g is None else next(short) for g in gradients]
         for group, share in zip(self.torch.param_groups, self._shares, strict=True):
             group["lr"] = rate * share
         for p, g in zip(self.parameters, gradients, strict=True):

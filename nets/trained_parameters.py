@@ -210,7 +210,7 @@ class TrainedParameters:
         """Take one optimiser step.
 
         Args:
-            gradients: In the order of `trainable`; a parameter without a gradient (None) gets zeros.
+            gradients: In the order of `trainable`; a parameter without a gradient (None) stays as it is.
             now: The step, for the learning rate.
             members: The members of a stack that are updated, [N] bool; None: all.
         """
@@ -220,20 +220,17 @@ class TrainedParameters:
         self, gradients: Sequence[Tensor | None], now: int, members: Tensor | None
     ) -> list[tuple[Call, Numbers]]:
         """Count a step; return the optimiser's calls, none where the step has been taken. Arguments: see `step`."""
-        full = [
-            torch.zeros_like(p) if g is None else g for p, g in zip(self.trainable, gradients, strict=True)
-        ]
         self.updates += 1
         if self.members:
             self.taken += 1 if members is None else members.long()
         rate = learning_rate(self.rate, now, self.trainable[0].device) if self.trainable else self.rate.base
         own = self.optimiser
         if not isinstance(own, Optimiser):
-            own.step(full, rate, members)
+            own.step(gradients, rate, members)
             return []
         if self._complex:
-            return own.calls([as_real(gradient) for gradient in full], rate, members)
-        return [] if fused_step(full, own, rate, members) else own.calls(full, rate, members)
+            return own.calls([None if g is None else as_real(g) for g in gradients], rate, members)
+        return [] if fused_step(gradients, own, rate, members) else own.calls(gradients, rate, members)
 
     def read_members(self) -> None:
         """Stack the members' running statistics and counts again, after a state was loaded into them."""

@@ -9,7 +9,6 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 
@@ -36,17 +35,13 @@ def ties_of(system: System) -> list[list[Tie]]:
     return joined
 
 
-def sum_tied(
-    ties: Sequence[Sequence[Tie]], agents: Mapping[str, Agent], updates: Sequence[Mapping[str, Gradients]]
-) -> None:
+def sum_tied(ties: Sequence[Sequence[Tie]], updates: Sequence[Mapping[str, Gradients]]) -> None:
     """Put the sum of the gradients that reach any of a tie's parameters in place of each.
 
-    Where any gradient reaches one of the agents that are tied together, the tied parameters of all have a gradient, zeros
-    if need be: all take an optimiser step, or none.
+    A tied parameter that a gradient reaches anywhere has one in all of its agents; where none reaches it, it stays in all.
 
     Args:
         ties: Of the system.
-        agents: By name.
         updates: Of one step: by agent, its gradients in the order of its parameters; changed. An agent's first update is
             summed with the first of the others, and so on.
     """
@@ -57,17 +52,17 @@ def sum_tied(
             found = {name: some[turn] for name, some in each.items() if turn < len(some)}
             if any(g is not None for some in found.values() for g in some):
                 for tie in groups:
-                    _sum(tie, agents, found)
+                    _sum(tie, found)
 
 
-def _sum(tie: Tie, agents: Mapping[str, Agent], gradients: Mapping[str, Gradients]) -> None:
+def _sum(tie: Tie, gradients: Mapping[str, Gradients]) -> None:
     present = [(name, place) for name, place in tie if name in gradients]
     reached = [g for name, place in present if (g := gradients[name][place]) is not None]
-    total = reduce(torch.add, reached) if reached else None
-    for name, place in present:
-        # Each has its own tensor: an optimiser may change what it is given.
-        zeros = torch.zeros_like(list(agents[name].learner.parameters.values())[place])
-        gradients[name][place] = zeros if total is None else total.clone()
+    if not reached:
+        return
+    total = reduce(torch.add, reached)
+    for name, place in present:  # each has its own tensor: an optimiser may change what it is given
+        gradients[name][place] = total.clone()
 
 
 class TiedGradients:
@@ -105,7 +100,7 @@ class TiedGradients:
             }
             for update in updates
         ]
-        sum_tied(self._ties, self.system.agents, each)
+        sum_tied(self._ties, each)
         for update, name in tied:
             if any(g is not None for g in update.gradients[name]):
                 update.stepping_members[name] = None

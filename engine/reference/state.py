@@ -15,6 +15,7 @@ from antiphon.comms.model import Model
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 from antiphon.errors import DivergenceError
+from antiphon.nets.optimisers import MISSED
 from antiphon.nets.random import uniform
 from antiphon.nets.torch_optimisers import TorchOptimiser, plain_optimiser, rate_shares
 from antiphon.nets.user_modules import as_real
@@ -39,28 +40,29 @@ class Optimizer:
         self.shares = rate_shares(self.torch, float(owner.rate.base))
 
     def step(self, gradients: Sequence[Tensor | None], now: int, norm: Tensor | None = None) -> None:
-        """Clip and follow gradients, one per parameter in order, if any; a parameter that nothing reaches has zero.
+        """Clip and follow gradients, one per parameter in order, if any; a parameter that nothing reaches stays.
 
         `norm`: that of all gradients that are clipped together (rule 7a); None: of these.
         """
         if self.torch is None or all(g is None for g in gradients):  # frozen, or not reached
             return
         self.owner.updates += 1
-        pairs = zip(self.owner.trainable, gradients, strict=True)
-        found = [torch.zeros_like(p) if g is None else g for p, g in pairs]
+        found, present = list(gradients), [g for g in gradients if g is not None]
         if self.built.clip is not None:
-            norm = torch.stack([g.norm() for g in found]).norm() if norm is None else norm
-            found = [g * (self.built.clip / (norm + 1e-6)).clamp(max=1.0) for g in found]  # as torch does
+            norm = torch.stack([g.norm() for g in present]).norm() if norm is None else norm
+            factor = (self.built.clip / (norm + 1e-6)).clamp(max=1.0)  # as torch does
+            found = [None if g is None else g * factor for g in found]
         if not isinstance(self.built, TorchOptimiser):
-            found = [as_real(g) for g in found]
+            found = [None if g is None else as_real(g) for g in found]
         for group, share in zip(self.torch.param_groups, self.shares, strict=True):
             group["lr"] = self.owner.rate(now) * share
         saved = {} if isinstance(self.built, TorchOptimiser) else self.built.state
         for i, p in enumerate(self.parameters):
             p.grad = found[i]
             moments = {theirs: saved[ours][i] for ours, theirs in MOMENTS.items() if ours in saved}
-            if "steps" in saved:  # torch counts by parameter, the owner once
-                moments["step"] = saved["steps"][0].clone()
+            if "steps" in saved:  # torch counts by parameter, the owner once, with what each has missed
+                missed = saved[MISSED][0][i] if MISSED in saved else 0
+                moments["step"] = saved["steps"][0] - missed
             if moments:
                 self.torch.state[p] = moments
         if isinstance(self.built, TorchOptimiser):
@@ -69,6 +71,8 @@ class Optimizer:
             self.torch.step()
         for steps in saved.get("steps", []):
             steps += 1
+        if not isinstance(self.built, TorchOptimiser):
+            self.built.miss([i for i, g in enumerate(found) if g is None])
         self.torch.zero_grad()
 
 
@@ -157,9 +161,8 @@ class State:
         for tie in ties:
             places = [(name, i) for name, i in tie if name in found and name in reached]
             gradients = [g for name, i in places if (g := found[name][i]) is not None]
-            for name, i in places:
-                zeros = torch.zeros_like(self.agents[name].learner.trainable[i])
-                found[name][i] = sum(gradients, start=zeros)
+            for name, i in places if gradients else ():
+                found[name][i] = torch.stack(gradients).sum(0)
         for name, update in of.items():
             update.gradients[name] = found[name]
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.state_dict import snapshot
 from antiphon.errors import RunError
+from antiphon.nets.optimisers import MISSED
 from antiphon.problems import show_value
 from antiphon.scenarios import Scenario
 from antiphon.spec import AUTO, channel_name
@@ -81,10 +82,14 @@ def _forms(state: Mapping[str, Any], signals: Mapping[str, Tensor]) -> Iterator[
 
 
 def _trained(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tensors of a learner or model; torch's optimisers have dicts, which are empty before the first step."""
+    """Return the tensors of a learner or model that it has at every step.
+
+    Not so: the dicts of torch's optimisers, and counts of missed steps.
+    """
     moments = {
         moment: [tensor if isinstance(tensor, Tensor) else True for tensor in tensors]
         for moment, tensors in saved["optimiser"].items()
+        if moment != MISSED
     }
     return {"parameters": saved["parameters"], "buffers": saved["buffers"], "optimiser": moments}
 

@@ -17,6 +17,7 @@ from antiphon.engine.heart.message import Message, Read, StepSignals, Tick, Wind
 from antiphon.engine.heart.rows import Members
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.trees import Tree, from_tree, to_tree
+from antiphon.nets.optimisers import MISSED
 
 __all__ = [
     "Tree",
@@ -129,7 +130,8 @@ def with_optimisers_of(system: System, state: Mapping[str, Any]) -> Tree:
         found[key] = dict(state[key])
         for name, own in each.items() if key != "outliers" else ():
             new, saved = own.state_dict()["optimiser"], state[key][name]
-            if any(len(new[moment]) != len(tensors) for moment, tensors in saved["optimiser"].items()):
+            moments = saved["optimiser"].keys() - {MISSED}
+            if any(len(new[moment]) != len(saved["optimiser"][moment]) for moment in moments):
                 found[key][name] = {**saved, "optimiser": new}
     return found
 

@@ -573,7 +573,8 @@ static void update(const Stack<T>& stack, int64_t n, bool last, const Target<T>*
     const Target<T>* own = targets + 4 * l;
     const int64_t strip_rows = std::max<int64_t>(6, BYTES / int64_t(ld * sizeof(T)) / 6 * 6);
     T* strip = held(work.rows, std::max(strip_rows * ld, out));
-    if (!t.back) {
+    if (!t.back) {  // nothing reaches the layer: its gradients are zeros, and its parameters stay
+      if (!own[0].gradient) continue;
       std::fill(strip, strip + std::max(strip_rows * ld, out), T(0));
       for (int64_t o = 0; o < out; o++) own[0].take((n * out + o) * in, strip, in, step);
       for (int i = 1; i < (layer.norm == NONE ? 2 : 4); i++) own[i].take(n * out, strip, out, step);

@@ -116,6 +116,8 @@ class Evaluation:
         for layer in network.layers:
             self.outputs.append(kept[place])
             place += 1 if layer.norm == "none" else 3
+        self.reached: list[bool] = []
+        """By parameter: whether the gradients that were given reach it."""
         self._back: list[Tensor] = []
 
     def backward(
@@ -139,13 +141,14 @@ class Evaluation:
         for i, source in reversed(list(enumerate(sources))):
             if reached[i] and source >= 0:
                 reached[source] = True
-        self._back = []
+        self._back, self.reached = [], []
         for i, (gradient, layer) in enumerate(zip(given, self.network.layers, strict=True)):
             linear = layer.norm == "none" and layer.activation == "identity"
             if gradient is not None and linear and i not in sources:
                 self._back.append(gradient)  # it is that of the map's result
             else:
                 self._back.append(new(networks * rows if reached[i] else 0, layer.outputs))
+            self.reached += [reached[i]] * (2 if layer.norm == "none" else 4)
             if layer.norm != "none":
                 self._back += [new(networks if reached[i] else 0, layer.outputs) for _ in range(2)]
         returned = [new(0) for _ in blocks]
@@ -160,7 +163,10 @@ class Evaluation:
         return [one if want else None for one, want in zip(returned, wanted, strict=True)], bounds
 
     def gradients(self) -> list[Tensor]:
-        """Return the gradients of the parameters, [N, …] each; they do not depend on the parameters' present values."""
+        """Return the gradients of the parameters, [N, …] each, zeros of those that are not reached.
+
+        They do not depend on the parameters' present values.
+        """
         found = [torch.empty_like(p) for p in self.parameters]
         self._update([found])
         return found
@@ -174,6 +180,8 @@ class Evaluation:
             members: [N] bool, the networks that take the step; None: all.
         """
         optimiser.count(members)
+        stepping = None if members is None else members.nonzero().flatten().tolist()
+        optimiser.miss([i for i, reached in enumerate(self.reached) if not reached], stepping)
         moments = [optimiser.state[name] for name in optimiser.moments]
         steps = optimiser.state["steps"][0] if "steps" in optimiser.state else None
         members = None if members is None else members.contiguous()  # a view of rows is strided
@@ -212,9 +220,12 @@ class _Gradients:
         self.evaluation, self.finite = evaluation, float(bounds.max()) < _FINITE
         self.made: list[Tensor] | None = None
 
-    def tensors(self) -> list[Tensor]:
-        """Return them as they are given to autograd."""
-        return [_Gradient(self, place) for place in range(len(self.evaluation.parameters))]
+    def tensors(self) -> list[Tensor | None]:
+        """Return them as they are given to autograd; None: the parameter is not reached."""
+        return [
+            _Gradient(self, place) if reached else None
+            for place, reached in enumerate(self.evaluation.reached)
+        ]
 
     def __getitem__(self, place: int) -> Tensor:
         if self.made is None:
@@ -304,27 +315,34 @@ def map_gradients(
     own = [p.data for p in parameters]
     evaluation = Evaluation(network, own, _input([Block(x.flatten(0, 1))], x.shape[1]), [error], [])
     _, bounds = evaluation.backward([error], [False])  # the outputs are not read
-    return _Gradients(evaluation, bounds).tensors()
+    return [g for g in _Gradients(evaluation, bounds).tensors() if g is not None]  # all are reached
 
 
 def fused_step(
-    gradients: Sequence[Tensor], optimiser: Optimiser, rate: float | Tensor, members: Tensor | None
+    gradients: Sequence[Tensor | None], optimiser: Optimiser, rate: float | Tensor, members: Tensor | None
 ) -> bool:
     """Take an optimiser's step in the kernel, which computes each gradient where it is used; for the arguments see its `step`.
 
     Returns:
-        Whether the step was taken: only if all gradients belong to one evaluation and have not been read, and no clipping
-        or skipping on the device is needed.
+        Whether the step was taken: only if all gradients belong to one evaluation and have not been read, and no clipping,
+        no skipping on the device and no counts by parameter are needed.
     """
-    of = gradients[0].of if gradients and isinstance(gradients[0], _Gradient) else None
+    first = next((g for g in gradients if g is not None), None)
+    of = first.of if isinstance(first, _Gradient) else None
     if of is None or of.made is not None:
         return False
     if optimiser.clip is not None or optimiser.skip is not None:
         return False
     if isinstance(rate, Tensor) or isinstance(optimiser.weight_decay, Tensor):
         return False
-    places = [g.place if isinstance(g, _Gradient) and g.of is of else -1 for g in gradients]
-    if places != list(range(len(of.evaluation.parameters))):
+    reached = of.evaluation.reached
+    if len(gradients) != len(reached):
+        return False
+    for place, (gradient, wanted) in enumerate(zip(gradients, reached, strict=True)):
+        mine = isinstance(gradient, _Gradient) and gradient.of is of and gradient.place == place
+        if not (mine if wanted else gradient is None):
+            return False
+    if not optimiser.late.isdisjoint(place for place, wanted in enumerate(reached) if wanted):
         return False
     of.evaluation.step(optimiser, rate, members)
     return True

@@ -268,15 +268,15 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ties-tied-agents-share-one-gradient-tensor",
         "engine/features/ties.py",
-        "zeros if total is None else total.clone()",
-        "zeros if total is None else total",
+        "gradients[name][place] = total.clone()",
+        "gradients[name][place] = total",
         "tests/engine/heart/test_tied_gradients.py::test_an_optimiser_that_overwrites_its_gradients_changes_no_other_agents[cohort]",
     ),
     Fault(
         "ties-the-first-gradient-stands-for-the-sum",
         "engine/features/ties.py",
-        "total = reduce(torch.add, reached) if reached else None",
-        "total = reached[0] if reached else None",
+        "total = reduce(torch.add, reached)",
+        "total = reached[0]",
         "tests/numerics/test_tied.py::test_a_tied_weight_follows_the_sum_of_its_gradients[locked-optimiser0]",
     ),
     Fault(

@@ -186,8 +186,8 @@ def test_to_autograd_it_is_a_function_with_ordinary_gradients(seed: int) -> None
     inputs = leaves + [block.rows for block in blocks if block.rows.requires_grad]
     places = [i for i, given in enumerate(case.given) if given is not None]
     ends, weights = [outputs[i] for i in places], [case.given[i] for i in places]
-    first = torch.autograd.grad(ends, inputs, weights, retain_graph=True)
-    second = torch.autograd.grad([*ends, *ends], inputs, [*weights, *weights])
+    first = torch.autograd.grad(ends, inputs, weights, retain_graph=True, materialize_grads=True)
+    second = torch.autograd.grad([*ends, *ends], inputs, [*weights, *weights], materialize_grads=True)
     expected = case.expected(torch.float64)
     count = len(outputs) + len(after)
     exact = expected[count : count + len(leaves)]
@@ -203,11 +203,12 @@ def test_a_step_is_fused_until_a_gradient_is_read() -> None:
     for read in (False, True):
         own = [p.clone().requires_grad_() for p in case.parameters]
         outputs, _ = evaluate(StackedMlp(case.layers), own, case.blocks, case.rows, case.statistics)
-        gradients = torch.autograd.grad(outputs[-1].sum(), own)
+        gradients = torch.autograd.grad(outputs[-1].sum(), own, allow_unused=True)
+        present = [g for g in gradients if g is not None]
         optimiser = Optimiser("adam", own, stacked=True)
-        assert all(getattr(g, "finite", False) for g in gradients)
+        assert all(getattr(g, "finite", False) for g in present)
         if read:
-            assert float(gradients[0].norm()) > 0
+            assert float(present[0].norm()) > 0
         assert fused_step(gradients, optimiser, 0.01, None) is not read
         if read:
             optimiser.step(gradients, 0.01)
