@@ -13,7 +13,7 @@ from antiphon.agents.network import CallSettings, Emitter, Network, Tensors, cal
 from antiphon.errors import ScenarioError
 from antiphon.extensions import made, name_of
 from antiphon.nets.modules import ModuleFunction, draws, output_size
-from antiphon.nets.user_modules import copied, module_of, with_values
+from antiphon.nets.user_modules import copied, hold_modes, module_of, with_values
 
 __all__ = ["Aggregated", "Aggregator"]
 
@@ -66,7 +66,10 @@ class Aggregated(Network):
 
         def assembled() -> nn.Module:
             found = made("aggregation", kind, options, size=size, senders=senders)
-            return Aggregator(copied(found) if isinstance(found, nn.Module) else found, senders, size)
+            if isinstance(found, nn.Module):
+                found = copied(found)
+                hold_modes(found)
+            return Aggregator(found, senders, size)
 
         try:
             module = module_of(assembled, seed)
@@ -114,7 +117,7 @@ class Aggregated(Network):
         inner = self.inner.emit(root, name, parameters, buffers)
         like = next(iter(parameters.values()), torch.zeros(()))
         values = sub(parameters, _PREFIX) | sub(buffers, _PREFIX)
-        module = with_values(self.aggregator.module.to(like.device), values).eval()
+        module = with_values(self.aggregator.module.to(like.device), values)
         attach(root, f"{name}.{_PREFIX}", module)
 
         def emitter(x: fx.Proxy, state: fx.Proxy | None) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from antiphon.extensions import gradient
 from antiphon.nets.layers import cross_entropy, squared_error
 from antiphon.nets.modules import called, meta_copy
 from antiphon.nets.site_axes import features_first, site_features
-from antiphon.nets.user_modules import buffers_of, cast, parameters_of
+from antiphon.nets.user_modules import buffers_of, cast, parameters_of, set_mode
 from antiphon.problems import DocumentError
 from antiphon.spec import FrozenMap, HeadModule, Name, ParameterNames, Signal
 
@@ -311,7 +311,7 @@ class LensGradient(LocalGradient):
 
     def _run(self, x: Tensor, *, move: bool, training: bool) -> Tensor:
         numbers = {name: constant(p) for name, p in self.sources.items()}
-        return called(self._head.train(training), numbers, buffers_of(self._head), x)[0]
+        return called(set_mode(self._head, training), numbers, buffers_of(self._head), x)[0]
 
     def stackable(self) -> str | None:
         return "its parameters are another agent's"

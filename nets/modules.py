@@ -26,10 +26,13 @@ from antiphon.nets.user_modules import (
     buffers_of,
     cast,
     copied,
+    hooked,
     is_meta,
     kept_types,
     own_type,
     parameters_of,
+    probe_of,
+    set_mode,
     singular,
 )
 
@@ -90,7 +93,7 @@ def meta_copy(module: Own) -> Own:
 def output_size(module: nn.Module, inputs: int, what: str) -> int:
     """Return the features of a module's output for [2, inputs]; ScenarioError, beginning with `what`, if it fails."""
     try:
-        shape = _output_shape(module, inputs)
+        shape = _shape(module, inputs)
     except ScenarioError:
         raise
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
@@ -100,13 +103,25 @@ def output_size(module: nn.Module, inputs: int, what: str) -> int:
     return shape[1]
 
 
-def _output_shape(module: nn.Module, inputs: int, data: Tensor | None = None) -> list[int] | str:
+def _shape(
+    module: nn.Module, inputs: int, data: Tensor | None = None, *, needed: list[int] | None = None
+) -> list[int] | str:
+    """The shape of a module's output, without a call of its hooks where that gives what is needed, as [2, features] is."""
+    if hooked(module):
+        with suppress(Exception):  # of a module that needs its hooks
+            shape = _output_shape(probe_of(module), inputs, data)
+            if shape == needed or (needed is None and len(shape) == 2):
+                return shape
+    return _output_shape(copied(module), inputs, data)
+
+
+def _output_shape(module: nn.Module, inputs: int, data: Tensor | None) -> list[int] | str:
     """Shape of what a module makes of [2, inputs], zeros but for data; the name of its type where it is no tensor."""
     rows = torch.zeros(2, inputs, dtype=own_type(module))
     if data is not None:
         rows[:, : data.shape[1]] = data
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        found = copied(module).eval()(rows)
+        found = set_mode(module, False)(rows)
     return list(found.shape) if isinstance(found, Tensor) else type(found).__name__
 
 
@@ -116,7 +131,7 @@ def draws(module: nn.Module, inputs: int) -> bool:
         state = torch.get_rng_state()
         parameters = {name: p.data for name, p in parameters_of(module).items()}
         x = torch.zeros(2, inputs, dtype=own_type(module))
-        called(module.train(), parameters, buffers_of(module), x)
+        called(set_mode(probe_of(module), True), parameters, buffers_of(module), x)
         return not torch.equal(torch.get_rng_state(), state)
 
 
@@ -126,7 +141,7 @@ def kept_state(module: nn.Module, inputs: int) -> str | None:
     A call is repeated after one with another batch, and a larger batch follows. Where the results differ or a later call fails, the
     module keeps a state on itself.
     """
-    probe, random = copied(module), torch.Generator().manual_seed(0)
+    probe, random = probe_of(module), torch.Generator().manual_seed(0)
     batches = [torch.rand(rows, inputs, generator=random).to(own_type(module)) for rows in (2, 2, 3)]
     batches.insert(2, batches[0])
 
@@ -142,11 +157,11 @@ def kept_state(module: nn.Module, inputs: int) -> str | None:
             return None
 
     for training in (True, False):
-        before = _attributes(probe.train(training))
+        before = _attributes(set_mode(probe, training))
         first, _, again, larger = (result(probe, batch) for batch in batches)
         if first is None:  # it fails by itself, which other checks report
             return None
-        fails = larger is None and result(copied(module).train(training), batches[3]) is not None
+        fails = larger is None and result(set_mode(probe_of(module), training), batches[3]) is not None
         if fails or again is None or not torch.equal(first, again):
             changed = [place for place, value in _attributes(probe).items() if before.get(place) is not value]
             return f"its attribute '{changed[0]}'" if changed else "a state on itself"
@@ -192,7 +207,7 @@ def check_module(
     name = type(getattr(module, "module", module)).__name__  # of what is wrapped
     try:
         try:
-            shape = _output_shape(module, inputs)
+            shape = _shape(module, inputs, needed=[2, outputs])
         except ScenarioError:
             raise
         except Exception:
@@ -201,7 +216,7 @@ def check_module(
                 rows = None if data is None else data()
             if rows is None:
                 raise
-            shape = _output_shape(module, inputs, rows)
+            shape = _shape(module, inputs, rows, needed=[2, outputs])
     except ScenarioError:
         raise
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
@@ -361,6 +376,7 @@ class ModuleFunction:
 
     def __init__(self, module: nn.Module, inputs: int) -> None:
         self.module, self.inputs = module, inputs
+        self._mode: tuple[nn.Module, bool] | None = None
 
     @functools.cached_property
     def key(self) -> Hashable:
@@ -391,7 +407,9 @@ class ModuleFunction:
         keeps_input: bool = False,
     ) -> tuple[Tensor, Tensors]:
         """Return the output for `x`, [B, …] or with stacked tensors [N, B, …], and the new buffers: see `called`."""
-        self.module.train(training)
+        if self._mode is None or self._mode[0] is not self.module or self._mode[1] is not training:
+            set_mode(self.module, training)
+            self._mode = self.module, training
         if x.dim() == 3:
             return called_stacked(self.module, parameters, buffers, x)
         return called(self.module, parameters, buffers, x, keeps_input=keeps_input)
@@ -438,7 +456,7 @@ def _tried(module: nn.Module, inputs: int) -> str | None:
                 warnings.simplefilter("always")
                 torch.manual_seed(0)
                 for training in (True, False):
-                    _try(probe.train(training), torch.rand(2, _ROWS, inputs, dtype=dtype))
+                    _try(set_mode(probe, training), torch.rand(2, _ROWS, inputs, dtype=dtype))
         except _UntriedError as untried:
             why = str(untried)
         except (_RefusedError, IncomparableError) as refused:

@@ -2,9 +2,10 @@
 
 | of a module | kept, as in plain torch | refused in one line |
 | --- | --- | --- |
-| types | buffers and parameters of another type than the module's own: float64, complex, integers | trained parameters below 32 bits, quantised layers, tensor subclasses |
+| types | buffers and parameters of another type than the module's own: float64, complex, integers | trained parameters below 32 bits, quantised layers, tensor subclasses, sparse buffers |
 | parameters | the `Parameter` objects that an optimiser gets, with attributes and hooks; frozen ones | computed tensors (pruned: `prune.remove`), memory that two share, lazy ones |
-| hooks | of tensors and of modules | those that read the module itself, which a run copies |
+| hooks | of tensors and of modules; only steps and evaluations call them | those that read the module itself, which a run copies; of cut modules, those that only observe |
+| modes | `train` and `eval` of the module, called as around an evaluation; submodules in evaluation within a module in training stay so | a `train` that changes parameters or buffers |
 | state | `get_extra_state`, in checkpoints, resumed runs and `join` | what a checkpoint cannot hold |
 | gradients | dense | `sparse=True` |
 | classes | any `torch.nn.Module` | compiled and scripted ones: pass the original |
@@ -22,7 +23,7 @@ from itertools import chain
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import prune
 
@@ -38,12 +39,19 @@ __all__ = [
     "copied",
     "deepcopy_memo",
     "extra_state",
+    "hold_mode",
+    "hold_modes",
+    "hooked",
     "is_meta",
     "kept_types",
     "load_extra_state",
     "module_of",
     "own_type",
     "parameters_of",
+    "probe_of",
+    "release_modes",
+    "remove_hooks",
+    "set_mode",
     "set_type",
     "singular",
     "stateful",
@@ -54,10 +62,18 @@ __all__ = [
 Copied = TypeVar("Copied")
 _OWN_TYPE = "own_type"
 """Attribute of a module in which its type is kept, where its parameters do not show it: of parts of a model."""
+_MODES = "antiphon_modes"
+"""Attribute of a submodule in which the modes are kept that `train` and `eval` of the whole do not give it: its own by theirs."""
 _QUANTISED = ("torch.ao.nn.quantized.", "torch.ao.nn.intrinsic.quantized.", "torch.ao.nn.sparse.quantized.")
 _FLOATS = ("FloatFunctional", "FXFloatFunctional")
 """Classes among the quantised modules that compute with floats."""
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_HOOK_SETTINGS = (
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks_with_kwargs",
+)
+"""Attributes of a module that have keys of its hooks."""
 
 
 def module_of(source: Callable[..., nn.Module] | nn.Module, seed: int, **arguments: Any) -> nn.Module:
@@ -82,6 +98,7 @@ def module_of(source: Callable[..., nn.Module] | nn.Module, seed: int, **argumen
         if not isinstance(module, nn.Module):
             raise ScenarioError(f"the factory returned {type(module).__name__}, not a torch.nn.Module")
         check_trainable(module, "the module")
+    hold_modes(module)
     return module if is_meta(module) else module.cpu()
 
 
@@ -163,6 +180,72 @@ def with_data(parameter: nn.Parameter, data: Tensor) -> nn.Parameter:
     return found
 
 
+# --- modes -------------------------------------------------------------------------------------------------------
+
+
+def set_mode(module: nn.Module, training: bool) -> nn.Module:
+    """Call a module's `train` or `eval`, restore the modes that are held, and return the module."""
+    module.train() if training else module.eval()
+    for part in module.modules():
+        mode = vars(part).get(_MODES, {}).get(training)
+        if mode is not None:
+            part.training = mode
+    return module
+
+
+def hold_mode(part: nn.Module, training: bool, mode: bool) -> None:
+    """Give a submodule a mode of its own, whatever `train` of the whole sets.
+
+    Args:
+        part: The submodule.
+        training: The mode of the whole.
+        mode: The submodule's mode then.
+    """
+    vars(part)[_MODES] = {**vars(part).get(_MODES, {}), training: mode}
+
+
+def hold_modes(module: nn.Module) -> None:
+    """Let submodules that are in evaluation mode within a module in training stay so in training: frozen batch norms.
+
+    `train` is called once, as before a loop: it may freeze parameters; the module's own modes stay. A module that is in evaluation mode itself, as pretrained ones often are, trains with all its submodules in training.
+
+    Raises:
+        ScenarioError: Its `train` changes parameters or buffers.
+    """
+    if any(type(part).train is not nn.Module.train for part in module.modules()):
+        _check_train(module)
+    given = [(part, part.training) for part in module.modules()]
+    for part, mode in given:
+        if module.training and not mode:
+            hold_mode(part, True, False)
+    set_mode(module, True)
+    for part, mode in given:
+        part.training = mode
+
+
+def release_modes(module: nn.Module) -> None:
+    """Let `train` and `eval` alone set the modes of a module again."""
+    for part in module.modules():
+        vars(part).pop(_MODES, None)
+
+
+def _check_train(module: nn.Module) -> None:
+    """Check that a user's `train` changes no parameter or buffer: the tensors of a run are not the module's own."""
+    probe = copied(module)
+    for training in (True, False, True):
+        before = {
+            key: (t, t.data.clone()) for key, t in chain(probe.named_parameters(), probe.named_buffers())
+        }
+        set_mode(probe, training)
+        after = dict(chain(probe.named_parameters(), probe.named_buffers()))
+        for key, (tensor, value) in before.items():
+            if after.get(key) is not tensor or not (tensor.is_meta or torch.equal(tensor.data, value)):
+                raise ScenarioError(
+                    f"train({training}) of {type(module).__name__} changes '{key}', and a run keeps its tensors apart from the "
+                    "module; merge or convert weights after the run instead (merge_weights=False)"
+                )
+
+
 # --- copies ------------------------------------------------------------------------------------------------------
 
 
@@ -225,7 +308,46 @@ def copied(value: Copied, shared: Iterable[nn.Parameter] = ()) -> Copied:
     own = vars(value).get(_OWN_TYPE) if isinstance(value, nn.Module) else None
     if own is not None and isinstance(found, nn.Module):  # torch.fx drops it
         set_type(found, own)
+    copies = found.values() if isinstance(found, dict) else (found,)
+    pairs = [
+        pair
+        for one, other in zip(within, copies, strict=True)
+        if isinstance(one, nn.Module) and isinstance(other, nn.Module)
+        for pair in zip(one.modules(), other.modules(), strict=True)
+    ]
+    for given, twin in pairs:
+        if isinstance(given, fx.GraphModule):  # torch.fx drops its hooks too
+            for name in (*_HOOKS, *_HOOK_SETTINGS):
+                getattr(twin, name).update(getattr(given, name))
     return found
+
+
+def hooked(module: nn.Module) -> dict[str, nn.Module]:
+    """Return the submodules that have hooks, by path."""
+    return {
+        path: part for path, part in module.named_modules() if any(getattr(part, kind) for kind in _HOOKS)
+    }
+
+
+def probe_of(module: nn.Module, keeping: Iterable[str] = ()) -> nn.Module:
+    """Return a copy of a module for trial calls, which call no hook of the user's.
+
+    Args:
+        module: The module.
+        keeping: Paths of submodules that keep their hooks.
+    """
+    probe = copied(module)
+    remove_hooks(probe, keeping)
+    return probe
+
+
+def remove_hooks(module: nn.Module, keeping: Iterable[str] = ()) -> None:
+    """Remove the hooks of all submodules but those at some paths."""
+    kept = frozenset(keeping)
+    for path, part in hooked(module).items():
+        if path not in kept:
+            for name in (*_HOOKS, *_HOOK_SETTINGS):
+                getattr(part, name).clear()
 
 
 # --- extra state -------------------------------------------------------------------------------------------------
@@ -278,9 +400,8 @@ def singular(module: nn.Module) -> str | None:
             return f"its parameter '{name}' has the attribute '{next(iter(vars(p)))}'"
         if p.is_complex():
             return f"its parameter '{name}' is complex"
-    for part in module.modules():
-        if any(getattr(part, kind) for kind in _HOOKS):
-            return f"its {type(part).__name__} has hooks"
+    if hooks := hooked(module):
+        return f"its {type(next(iter(hooks.values()))).__name__} has hooks"
     if paths := stateful(module):
         return f"its {type(next(iter(paths.values()))).__name__} has an extra state"
     return None
@@ -339,6 +460,12 @@ def _refused(part: nn.Module) -> str:
         return f"is quantised ({kind.__name__}), and has no gradient; pass the float module, and quantise what is trained"
     if isinstance(part, nn.Embedding | nn.EmbeddingBag) and part.sparse:
         return "has sparse gradients (sparse=True), and all are dense here; make it with sparse=False"
+    for name, buffer in part._buffers.items():
+        if buffer is not None and buffer.layout is not torch.strided:
+            return (
+                f"has the sparse buffer '{name}', and buffers are dense here; register its to_dense(), or its indices and values, "
+                "of which forward makes it"
+            )
     for name, value in chain(vars(part).items(), part._buffers.items()):
         if isinstance(value, Tensor) and not value.is_leaf:
             return f"has the computed tensor '{name}'; {_way_out(part, name)}"

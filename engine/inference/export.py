@@ -30,6 +30,7 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.inference.rollout import steps_needed
 from antiphon.envs.adaptors.spaces import Conversion
 from antiphon.errors import ScenarioError, suggest
+from antiphon.nets.user_modules import set_mode
 
 __all__ = [
     "agent_module",
@@ -91,7 +92,9 @@ def agent_module(learner: Learner) -> fx.GraphModule:
     root, graph = nn.Module(), fx.Graph()
     emit = learner.network.emit(root, "network", learner.parameters, learner.buffers)
     graph.output(_emitted(emit, graph.placeholder("x"), None))
-    return fx.GraphModule(root, graph, class_name="Agent").eval()
+    module = fx.GraphModule(root, graph, class_name="Agent")
+    set_mode(module, False)
+    return module
 
 
 def _emitted(emit: Emitter, x: fx.Node, state: fx.Node | None) -> Ports:
@@ -211,7 +214,8 @@ class Ticks:
             module.steps_per_round = self.length  # type: ignore[assignment]
             # the attributes that a deep copy of a GraphModule keeps
             module.meta["_user_preserved_attributes"] = {"steps_per_round": self.length}
-        return module.eval()
+        set_mode(module, False)
+        return module
 
     def _converted(self, name: str, observation: fx.Node) -> fx.Node:
         """Return a signal, from the environment's own values."""

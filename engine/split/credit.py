@@ -25,7 +25,7 @@ from antiphon.engine.split.plan import at_path, plan_parts
 from antiphon.engine.split.tracer import trace
 from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.site_axes import features_first, site_axes, site_features
-from antiphon.nets.user_modules import parameters_of
+from antiphon.nets.user_modules import parameters_of, remove_hooks
 
 __all__ = ["WORDS", "Credit", "SiteHead"]
 
@@ -224,7 +224,10 @@ class Credit:
         shape = tuple(at_path(traced.facts[prediction[0]].value, prediction[1]).shape[1:])
         axes = self.wanted.axes_for(shape)
         plan = plan_parts(traced, at, [prediction])
-        return build_parts(traced, plan, self.model, [f"layers{i}" for i in range(len(at) + 1)], [axes])
+        parts = build_parts(traced, plan, self.model, [f"layers{i}" for i in range(len(at) + 1)], [axes])
+        for part in parts:
+            remove_hooks(part.module)  # those of the model are called by its own parts
+        return parts
 
     # --- names ---------------------------------------------------------------------------------------------
 

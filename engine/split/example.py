@@ -15,7 +15,15 @@ from antiphon.engine.split.graph import own_copies
 from antiphon.envs.registry import first_signals
 from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError, first_line, suggest
-from antiphon.nets.user_modules import cast, check_hooks, check_trainable, copied
+from antiphon.nets.user_modules import (
+    cast,
+    check_hooks,
+    check_trainable,
+    copied,
+    hooked,
+    probe_of,
+    set_mode,
+)
 
 __all__ = ["Inputs", "arguments", "check_model", "inputs_for", "named_example"]
 
@@ -170,14 +178,26 @@ def _entering(value: Tensor, signal: Signal, *, index: bool) -> Tensor:
 
 def _problem(model: nn.Module, example: Mapping[str, Any]) -> str | None:
     """Why a model does not take an example, in one line; None: it does."""
-    probe = cast(copied(model).cpu(), torch.float32).eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            probe(**own_copies(example))
-    except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
+        _call(probe_of(model), example)
+    except Exception as failed:  # noqa: BLE001  (anything a user's module may raise)
+        error = failed
+        if hooked(model):  # which may need its hooks
+            try:
+                _call(copied(model), example)
+            except Exception as again:  # noqa: BLE001
+                error = again
+            else:
+                return None
         shapes = {
             name: f" {list(value.shape)}" for name, value in example.items() if isinstance(value, Tensor)
         }
         listed = ", ".join(f"{name}{shapes.get(name, '')}" for name in example)
         return f"{type(model).__name__} does not take {listed} ({first_line(error)})"
     return None
+
+
+def _call(probe: nn.Module, example: Mapping[str, Any]) -> None:
+    set_mode(cast(probe.cpu(), torch.float32), False)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        probe(**own_copies(example))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from antiphon.errors import RunError
-from antiphon.nets.user_modules import copied, stateful
+from antiphon.nets.user_modules import copied, release_modes, stateful
 from antiphon.scenarios import Scenario
 
 if TYPE_CHECKING:
@@ -72,7 +72,10 @@ def join(run: BaseSimulation, into: nn.Module | None = None) -> nn.Module:
             raise RunError(
                 f"join: agent '{name}' observes normalised signals, which the model does not; {fix}"
             )
-    model = copied(origin.model) if into is None else into
+    model = into
+    if model is None:
+        model = copied(origin.model)
+        release_modes(model)
     _check(model, origin.model)
     for group in origin.untied:
         for _, key in group[1:]:

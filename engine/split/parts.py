@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from antiphon.engine.split.graph import Trace
 from antiphon.engine.split.plan import Message, PartPlan, Plan, Rows, at_path, plain_shape, plain_size
-from antiphon.nets.user_modules import copied, own_type, set_type
+from antiphon.nets.user_modules import copied, hold_mode, own_type, set_mode, set_type
 
 __all__ = ["Part", "Wire", "build_parts"]
 
@@ -137,7 +137,7 @@ class _Builder:
             dict.fromkeys(str(n.target) for n in self.part.nodes if n.op in ("call_module", "get_attr"))
         )
         module = fx.GraphModule(_copies(targets, model, self.trace.root), self.graph, class_name=name)
-        module.train(model.training)
+        _keep_modes(module, model)
         set_type(module, own_type(model))
         module.keeps_input = cast(Any, True)  # it copies what it reads
         predictions = tuple(self.part.predictions)
@@ -245,6 +245,21 @@ def _rebuilt(node: fx.Node, value: Any, found: Mapping[Message, fx.Node], path: 
     if not isinstance(value, Tensor):
         return value
     return next(piece for message, piece in found.items() if (message.node, message.path) == (node, path))
+
+
+def _keep_modes(part: nn.Module, model: nn.Module) -> None:
+    """Give submodules of a part the modes that they have in a model, whose own `train` may choose them, and set training."""
+    given = [(module, module.training) for module in model.modules()]
+    inside = dict(part.named_modules())
+    for training in (False, True):
+        wanted = {path: module.training for path, module in set_mode(model, training).named_modules()}
+        set_mode(part, training)
+        for path in inside.keys() & wanted.keys() - {""}:
+            if inside[path].training is not wanted[path]:
+                hold_mode(inside[path], training, wanted[path])
+    set_mode(part, True)
+    for module, mode in given:
+        module.training = mode
 
 
 def _copies(targets: Sequence[str], model: nn.Module, root: nn.Module) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from antiphon.engine.split.graph import as_dict, own_copies, tensors_in
 from antiphon.errors import ScenarioError
-from antiphon.nets.user_modules import cast, copied
+from antiphon.nets.user_modules import cast, probe_of, set_mode
 
 __all__ = ["caller_random_kept", "check_repeats"]
 
@@ -63,7 +63,8 @@ class _Calls:
     ) -> None:
         self.model, self.opened, self.example, self.training = model, opened, example, training
         self.name = type(model).__name__
-        self.root = root = cast(copied(model).cpu(), torch.float32).train(training)
+        self.root = root = cast(probe_of(model, opened).cpu(), torch.float32)
+        set_mode(root, training)
         flipped = {
             key: value.flip(0) if isinstance(value, Tensor) and value.dim() else value
             for key, value in example.items()
@@ -197,6 +198,8 @@ def _equal(result: list[Tensor], other: list[Tensor]) -> bool:
 
 
 def _fix(name: str) -> str:
+    if name.startswith("what the hook"):
+        return "register it on a submodule that is not cut, or put what it computes into forward"
     if "random" in name:
         return f"use torch's (torch.rand(()) < 0.5), or {_SUBMODULE}"
     return f"{_BUFFER}, or {_SUBMODULE}"
@@ -227,6 +230,9 @@ def _python_state(module: nn.Module, opened: Collection[str]) -> dict[str, Hasha
                 if isinstance(value, types.FunctionType) and path in opened:
                     state |= _of_function(value, seen)
         if path in opened:
+            for hook in [*part._forward_hooks.values(), *part._forward_pre_hooks.values()]:
+                name = getattr(hook, "__qualname__", type(hook).__name__)
+                state[f"what the hook '{name}' keeps"] = _of_hook(hook)
             for kind in (kind for kind in type(part).__mro__ if not _of_a_library(kind.__module__)):
                 state |= _of_class(kind, seen)
     found = {name: _fingerprint(value) for name, value in state.items()}
@@ -234,6 +240,11 @@ def _python_state(module: nn.Module, opened: Collection[str]) -> dict[str, Hasha
     found["Python's random numbers (`random`)"] = random.getstate()
     found["numpy's random numbers (`numpy.random`)"] = _fingerprint(np.random.get_state())
     return found
+
+
+def _of_hook(hook: Any) -> Any:
+    """What a hook reads beside its arguments; the hook itself where it is no function."""
+    return _of_function(hook, set()) if isinstance(hook, types.FunctionType) else hook
 
 
 def _of_a_library(name: str) -> bool:

@@ -28,7 +28,7 @@ from antiphon.engine.split.tracer import trace
 from antiphon.envs import registry
 from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError, ScenarioWarning, suggest
-from antiphon.nets.user_modules import copied
+from antiphon.nets.user_modules import copied, hold_modes, hooked
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.agent_specs import ObjectiveSpec
 from antiphon.scenarios.training import TrainingSpec
@@ -101,6 +101,7 @@ def split(
         if parts is not None:
             model, at = _in_sequence(parts, model, at)
         model = copied(check_model(model))  # the parts and what `join` begins with share its parameters
+        hold_modes(model)
         description = registry.describe(env)
         heads = _heads(objective, objectives, output, class_axis, description)
         given = inputs_for(model, env, description, inputs)
@@ -271,7 +272,27 @@ def _cut(
         gradient: See `split`.
         names: The submodules before which it is cut.
     """
-    traced = trace(model, containers(names), given.example)
+    try:
+        return _cut_once(model, given, heads, objectives, gradient, names)
+    except ScenarioError:
+        if not hooked(model).keys() - containers(names):
+            raise
+        return _cut_once(
+            model, given, heads, objectives, gradient, names, hooks=True
+        )  # which may change shapes
+
+
+def _cut_once(
+    model: nn.Module,
+    given: Inputs,
+    heads: Sequence[_Head],
+    objectives: Mapping[str | int, Any] | None,
+    gradient: str | Mapping[str, Any] | None,
+    names: list[str],
+    *,
+    hooks: bool = False,
+) -> tuple[_Cut, Credit]:
+    traced = trace(model, containers(names), given.example, hooks=hooks)
     dropped = [] if objectives is None else [name for name, one in objectives.items() if one is None]
     if objectives is None:
         places = [prediction_of(traced, one.output, one.wanted) for one in heads]

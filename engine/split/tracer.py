@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from types import FrameType, FunctionType
 from typing import Any
@@ -31,7 +31,7 @@ from antiphon.engine.split.graph import (
     tensors_in,
 )
 from antiphon.errors import ScenarioError, first_line
-from antiphon.nets.user_modules import cast, copied
+from antiphon.nets.user_modules import cast, hooked, probe_of, set_mode
 
 __all__ = ["trace"]
 
@@ -171,14 +171,17 @@ class _Tracer(fx.Tracer):
     Args:
         opened: Paths of the submodules whose forwards are traced, the model's own included.
         example: Its arguments, by name.
+        silent: Paths of submodules whose hooks are not called; what these compute may depend on anything.
     """
 
     proxy_buffer_attributes = True
 
-    def __init__(self, opened: Collection[str], example: Mapping[str, Any]) -> None:
+    def __init__(
+        self, opened: Collection[str], example: Mapping[str, Any], silent: frozenset[str] = frozenset()
+    ) -> None:
         factories = tuple(getattr(torch, name) for name in _FACTORIES)
         super().__init__(autowrap_functions=factories)
-        self.opened, self.example = opened, example
+        self.opened, self.example, self.silent = opened, example, silent
         self.facts: dict[fx.Node, Fact] = {}
         self.calls: dict[str, list[tuple[int, int]]] = {}
         self.evaluating = False
@@ -275,7 +278,14 @@ class _Tracer(fx.Tracer):
             sampled = not torch.equal(state, torch.get_rng_state())
         changed = storages([t for t, version in versions if t._version != version])
         typed = frozenset(part for part in _typed(node) if isinstance(self.facts[part].value, Tensor))
-        if module is not None and not sampled and not changed and not any(True for _ in module.parameters()):
+        silent = module is not None and any(f"{path}.".startswith(f"{node.target}.") for path in self.silent)
+        if (
+            module is not None
+            and not sampled
+            and not changed
+            and not silent
+            and not any(True for _ in module.parameters())
+        ):
             typed = frozenset(part for part in parts if self._only_typed(node, module, part, value))
         depends = frozenset[str]().union(*(self.facts[part].depends for part in parts if part not in typed))
         if module is not None:
@@ -289,7 +299,7 @@ class _Tracer(fx.Tracer):
         ragged = any(self.facts[part].ragged for part in parts) or _selects(node, args, kwargs)
         if _only_sizes(node, value) and not ragged:
             depends = frozenset()
-        if sampled:
+        if sampled or silent:
             depends |= {"random"}
         if changed & storages(held):
             depends |= {"state"}
@@ -418,6 +428,49 @@ def _patched(tracer: _Tracer, root: nn.Module) -> Iterator[None]:
         yield
 
 
+def _check_backward_hooks(model: nn.Module, opened: Collection[str]) -> None:
+    for path, part in hooked(model).items():
+        if path in opened and (part._backward_hooks or part._backward_pre_hooks):
+            raise _no_hook("backward", model, path)
+
+
+def _no_hook(kind: str, model: nn.Module, path: str) -> ScenarioError:
+    what = f"'{path}'" if path else type(model).__name__
+    return ScenarioError(
+        f"{what} has a {kind} hook and is cut, and no part would call it; register it on a submodule that is not cut, or put "
+        "what it computes into forward"
+    )
+
+
+@contextmanager
+def _watched_hooks(tracer: _Tracer, root: nn.Module) -> Iterator[None]:
+    """Refuse forward hooks of traced modules that leave nothing in the graph: they observe, and no step would call them."""
+
+    def watched(hook: Callable[..., Any], path: str) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            before = len(tracer.graph.nodes)
+            result = hook(*args, **kwargs)
+            added = list(tracer.graph.nodes)[before:]
+            if result is None and not any(tracer.facts[node].writes for node in added):
+                raise _no_hook("forward", root, path)
+            return result
+
+        return call
+
+    traced = [(path, part) for path, part in hooked(root).items() if path in tracer.opened]
+    places: list[tuple[str, dict[int, Any]]] = [
+        (path, hooks) for path, part in traced for hooks in (part._forward_hooks, part._forward_pre_hooks)
+    ]
+    before = [dict(hooks) for _, hooks in places]
+    for path, hooks in places:
+        hooks.update({key: watched(hook, path) for key, hook in hooks.items()})
+    try:
+        yield
+    finally:
+        for (_, hooks), given in zip(places, before, strict=True):
+            hooks.update(given)
+
+
 @contextmanager
 def _replaced(names: dict[str, Any], name: str, value: object) -> Iterator[None]:
     """Replace a name of a module, or add it."""
@@ -430,25 +483,37 @@ def _replaced(names: dict[str, Any], name: str, value: object) -> Iterator[None]
         names.update(before)
 
 
-def trace(model: nn.Module, opened: Collection[str], example: Mapping[str, Any]) -> Trace:
+def trace(
+    model: nn.Module, opened: Collection[str], example: Mapping[str, Any], *, hooks: bool = False
+) -> Trace:
     """Trace a model in training and in evaluation mode, at two batch sizes.
 
     Args:
         model: It is copied; nothing of it changes.
         opened: Paths of submodules whose forwards are traced too; "" is the model.
         example: Its arguments by name; what varies with the batch has it as the first axis.
+        hooks: Whether the hooks of submodules that are not opened are called, as they are where the trace fails without.
 
     Raises:
         ScenarioError: Its forward cannot be traced; the line names the node and the fix.
     """
-    name = type(model).__name__
-    root = cast(copied(model).cpu(), torch.float32)
+    _check_backward_hooks(model, opened)
+    if hooked(model).keys() - set(opened) and not hooks:
+        with suppress(ScenarioError):
+            return _trace(model, opened, example, hooks=False)
+    return _trace(model, opened, example, hooks=True)
+
+
+def _trace(model: nn.Module, opened: Collection[str], example: Mapping[str, Any], *, hooks: bool) -> Trace:
+    name, having = type(model).__name__, hooked(model)
+    root = cast(probe_of(model, having if hooks else opened).cpu(), torch.float32)
+    silent = frozenset() if hooks else frozenset(having.keys() - set(opened))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         with restored(root):
-            train = _traced(root.train(), opened, example, name)
+            train = _traced(set_mode(root, True), opened, example, name, silent)
         with restored(root):
-            evaluation = _traced(root.eval(), opened, example, name)
+            evaluation = _traced(set_mode(root, False), opened, example, name, silent)
         nodes = list(train.graph.nodes)
         firsts = {path: nodes[min(spans)[0]] for path, spans in train.calls.items()}
         calls = {
@@ -463,10 +528,12 @@ def trace(model: nn.Module, opened: Collection[str], example: Mapping[str, Any])
     return Trace(train.graph, root, train.facts, firsts, calls, other, (batch, batch - 1))
 
 
-def _traced(root: nn.Module, opened: Collection[str], example: Mapping[str, Any], name: str) -> _Tracer:
-    tracer = _Tracer(opened, own_copies(example))
+def _traced(
+    root: nn.Module, opened: Collection[str], example: Mapping[str, Any], name: str, silent: frozenset[str]
+) -> _Tracer:
+    tracer = _Tracer(opened, own_copies(example), silent)
     try:
-        with _patched(tracer, root):
+        with _patched(tracer, root), _watched_hooks(tracer, root):
             tracer.trace(root)
         for module in root.modules():
             for key, buffer in dict[str, Any](module._buffers).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 @pytest.fixture(scope="module")
 def env() -> Any:
+    torch.optim.Adam([nn.Parameter(torch.zeros(1))])  # imports torch's compiler, which no test shall pay for
     random = torch.Generator().manual_seed(0)
     x = torch.randn(60, 6, generator=random, dtype=torch.float64)
     return antiphon.envs.from_tensors(x=x, label=torch.randint(3, (60,), generator=random))
@@ -43,6 +45,7 @@ class Odd(nn.Module):
         self.register_buffer("turn", torch.polar(torch.ones(4), torch.arange(4.0)))
         self.register_buffer("order", torch.tensor([5, 4, 3, 2, 1, 0], dtype=torch.int16))
         self.register_buffer("mean", torch.zeros(8), persistent=False)
+        self.norm = nn.BatchNorm1d(8)
         self.turns = nn.Parameter(torch.randn(4, dtype=torch.complex64)) if "complex" in traits else None
         if "shared" in traits:
             self.again = nn.ModuleDict({"in": nn.ModuleList([self.layer])})
@@ -53,10 +56,18 @@ class Odd(nn.Module):
         if "accumulated" in traits:
             self.layer.bias.register_post_accumulate_grad_hook(_doubled)
         if "module_hooks" in traits:
+            self.tanh = nn.Tanh()
+            self.tanh.register_forward_hook(lambda m, inputs, y: calls.append(2))
             self.layer.register_forward_hook(lambda m, inputs, y: y * 1.5)
             self.layer.register_full_backward_hook(
                 lambda m, gin, gout: (None if gin[0] is None else gin[0] / 2,)
             )
+
+    def train(self, mode: bool = True) -> Odd:
+        super().train(mode)
+        if "own_train" in self.traits:
+            self.norm.train(not mode)
+        return self
 
     def get_extra_state(self) -> dict[str, int]:
         return {"calls": self.calls}
@@ -78,6 +89,10 @@ class Odd(nn.Module):
         if "counter" in self.traits:
             self.calls += self.training
             y = y * min(1.0, self.calls / 10)
+        if self.traits & {"frozen_norm", "own_train", "norm"}:
+            y = self.norm(y)
+        if "module_hooks" in self.traits:
+            y = self.tanh(y)
         if "in_place" in self.traits and self.training:
             with torch.no_grad():
                 self.mean.lerp_(y.mean(0), 0.5)
@@ -93,7 +108,12 @@ class Odd(nn.Module):
 def _model(traits: frozenset[str], calls: list[int]) -> nn.Sequential:
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        return nn.Sequential(Odd(traits, calls), nn.Tanh(), nn.Linear(8, 3)).double()
+        model = nn.Sequential(Odd(traits, calls), nn.Tanh(), nn.Linear(8, 3)).double()
+    if "frozen_norm" in traits:
+        model[0].norm.eval()
+    if "own_train" in traits:
+        model.train()
+    return model
 
 
 def _run(env: Any, model: nn.Module, door: str) -> Any:
@@ -131,9 +151,29 @@ def _distance(run: Any, env: Any, loop: nn.Module) -> float:
     return max(float((have[key] - t).abs().max()) for key, t in want.items())
 
 
+def _apart(env: Any, model: nn.Sequential, loop: nn.Module) -> float:
+    """Train a model in two halves over a locked channel and another by hand, and return how far they are apart."""
+    line = antiphon.comms.Channel(8, coupling="locked", name="line", dtype=torch.float64)
+    x, label = torch.randn(_STEPS, 8, 6, dtype=torch.float64), torch.randint(3, (_STEPS, 8))
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.Adam(parameters, lr=0.01)
+    other = torch.optim.Adam([p for p in loop.parameters() if p.requires_grad], lr=0.01)
+    for rows, wanted in zip(x, label, strict=True):
+        line.send(model[:2](rows))
+        loss = cross_entropy(model[2:](line.receive()), wanted)
+        optimiser.zero_grad()
+        antiphon.comms.learn(loss, parameters, sent=[line], received=[line])
+        optimiser.step()
+        other.zero_grad()
+        cross_entropy(loop(rows), wanted).backward()
+        other.step()
+    pairs = zip(model.state_dict().values(), loop.state_dict().values(), strict=True)
+    return max(float((a - b).abs().max()) for a, b in pairs if isinstance(a, Tensor))
+
+
 _TRAITS = (
     *("types", "complex", "shared", "parametrized", "hook", "accumulated"),
-    *("module_hooks", "counter", "in_place", "frozen"),
+    *("module_hooks", "counter", "in_place", "frozen", "frozen_norm", "own_train", "norm"),
 )
 
 
@@ -141,22 +181,62 @@ def _same(env: Any, traits: frozenset[str], door: str) -> None:
     calls: list[int] = []
     by_hand: list[int] = []
     loop = _model(traits, by_hand)
-    with _run(env, _model(traits, calls), door) as run:
-        assert _distance(run, env, loop) < 1e-6
-    assert len(calls) == len(by_hand) == _STEPS * ("hook" in traits)
+    if door == "comms":
+        assert _apart(env, _model(traits, calls), loop) < 1e-6
+    else:
+        with _run(env, _model(traits, calls), door) as run:
+            assert _distance(run, env, loop) < 1e-6
+    assert sorted(calls) == sorted(by_hand)
+    assert len(calls) == _STEPS * (("hook" in traits) + ("module_hooks" in traits))
 
 
-@pytest.mark.parametrize("door", ["split", "own"])
+@pytest.mark.parametrize("door", ["split", "own", "comms"])
 def test_what_torch_allows_means_the_same(env: Any, door: str) -> None:
-    _same(env, frozenset(_TRAITS) - {"accumulated"}, door)
+    _same(env, frozenset(_TRAITS) - {"accumulated", "own_train"}, door)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("door", ["split", "own"])
+@pytest.mark.parametrize("door", ["split", "own", "comms"])
 @pytest.mark.parametrize("seed", range(12))
 def test_what_torch_allows_means_the_same_in_any_combination(env: Any, seed: int, door: str) -> None:
     chosen = torch.rand(len(_TRAITS), generator=torch.Generator().manual_seed(seed)) < 0.4
     _same(env, frozenset(t for t, one in zip(_TRAITS, chosen.tolist(), strict=True) if one), door)
+
+
+def test_a_train_of_ones_own_is_obeyed_where_the_model_is_cut(env: Any) -> None:
+    class Frozen(nn.Sequential):
+        def train(self, mode: bool = True) -> Frozen:
+            super().train(mode)
+            self[1].eval()
+            return self
+
+    model = Frozen(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)).double()
+    with _run(env, model, "split") as run:
+        assert _distance(run, env, copy.deepcopy(model).train()) < 1e-12
+        joined = antiphon.join(run)
+    assert [part.training for part in joined.modules()] == [True] * 4
+    assert "antiphon" not in "".join(name for part in joined.modules() for name in vars(part))
+
+
+class Merging(nn.Linear):
+    """A layer whose weight is another one in evaluation."""
+
+    def train(self, mode: bool = True) -> Merging:
+        if self.training != mode:
+            self.weight.data *= 0.5 if mode else 2
+        return super().train(mode)
+
+
+def _observed(kind: str) -> nn.Module:
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
+    getattr(model, f"register_{kind}_hook")(lambda *_: None)
+    return model
+
+
+def test_a_hook_of_a_cut_model_that_no_part_would_call_is_refused(env: Any) -> None:
+    for kind in ("forward", "forward_pre", "full_backward", "full_backward_pre"):
+        with pytest.raises(AntiphonError, match="hook and is cut, and no part would call it"):
+            _run(env, _observed(kind), "split")
 
 
 def test_a_factory_sees_parameters_with_their_attributes(env: Any) -> None:
@@ -229,6 +309,12 @@ def _views() -> nn.Module:
     return model
 
 
+def _adjacent() -> nn.Module:
+    model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))
+    model.register_buffer("adjacency", torch.eye(8).to_sparse())
+    return model
+
+
 _REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "pruned": (_pruned, r"prune\.remove"),
     "old norm": (_old_norm, r"parametrizations\.weight_norm"),
@@ -242,6 +328,8 @@ _REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     ),
     "reads itself": (_reads_itself, "reads the module itself"),
     "shared memory": (_views, "share memory"),
+    "sparse buffer": (_adjacent, "to_dense"),
+    "merging": (lambda: nn.Sequential(Merging(6, 8), nn.Tanh(), nn.Linear(8, 3)), "after the run"),
     "lazy": (lambda: nn.Sequential(nn.LazyLinear(8), nn.Linear(8, 3)), "call the model once"),
     "mixed": (lambda: nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3).double()), "have one type"),
 }

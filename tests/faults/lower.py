@@ -6,6 +6,20 @@ from tests.faults.fault import Fault
 
 LOWER: tuple[Fault, ...] = (
     Fault(
+        "nets-a-frozen-batch-norm-trains",
+        "nets/user_modules.py",
+        "            hold_mode(part, True, False)\n",
+        "            pass\n",
+        "tests/doors/test_modules.py::test_what_torch_allows_means_the_same",
+    ),
+    Fault(
+        "nets-a-check-calls-hooks",
+        "nets/user_modules.py",
+        "    remove_hooks(probe, keeping)\n",
+        "    pass\n",
+        "tests/doors/test_modules.py::test_what_torch_allows_means_the_same",
+    ),
+    Fault(
         "envs-bytes-are-divided-by-255-whatever-their-bounds",
         "envs/adaptors/spaces.py",
         "sizes = np.maximum(high - low, 1)",
