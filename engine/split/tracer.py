@@ -185,6 +185,8 @@ class _Tracer(fx.Tracer):
         self.facts: dict[fx.Node, Fact] = {}
         self.calls: dict[str, list[tuple[int, int]]] = {}
         self.evaluating = False
+        self.written = frozenset[int]()
+        """The storages of parameters that submodules change which are called whole: their parts do so too."""
         self.contexts = _contexts()
 
     def create_args_for_root(
@@ -268,6 +270,7 @@ class _Tracer(fx.Tracer):
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self.facts[n].value)
         module = self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
         held: list[Tensor] = [] if module is None else list(module.buffers())
+        learned = [] if module is None else [(p, p.data.clone()) for p in module.parameters()]
         versions = [(t, t._version) for t in [*tensors_in((args, kwargs)), *held]]
         with self.plainly():
             state = torch.get_rng_state()
@@ -276,6 +279,7 @@ class _Tracer(fx.Tracer):
             else:
                 value = getattr(self._interpreter, node.op)(node.target, args, kwargs)
             sampled = not torch.equal(state, torch.get_rng_state())
+        self.written |= storages([p for p, before in learned if not torch.equal(p.data, before)])
         changed = storages([t for t, version in versions if t._version != version])
         typed = frozenset(part for part in _typed(node) if isinstance(self.facts[part].value, Tensor))
         silent = module is not None and any(f"{path}.".startswith(f"{node.target}.") for path in self.silent)
@@ -532,16 +536,24 @@ def _traced(
     root: nn.Module, opened: Collection[str], example: Mapping[str, Any], name: str, silent: frozenset[str]
 ) -> _Tracer:
     tracer = _Tracer(opened, own_copies(example), silent)
+    before = {(module, key): buffer for module in root.modules() for key, buffer in module._buffers.items()}
+    parameters = [(key, p, p.data.clone()) for key, p in root.named_parameters()]
     try:
         with _patched(tracer, root), _watched_hooks(tracer, root):
             tracer.trace(root)
         for module in root.modules():
             for key, buffer in dict[str, Any](module._buffers).items():
-                if type(buffer) is _Carried:
+                if type(buffer) is _Carried and storages(buffer._value) != storages(
+                    before.get((module, key))
+                ):
                     raise ScenarioError(
                         f"{name}.forward assigns the buffer '{key}', which a part cannot; write to it in place "
                         "(self.buffer.copy_(…)), or put those lines into a submodule of their own"
                     )
+        written = tracer.written.union(*(fact.writes for fact in tracer.facts.values()))
+        for key, p, value in parameters:
+            if not torch.equal(p.data, value) and not storages(p) & written:
+                raise _changed(name, key)
     except ScenarioError:
         raise
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
@@ -551,9 +563,17 @@ def _traced(
     return tracer
 
 
+def _changed(name: str, key: str) -> ScenarioError:
+    return ScenarioError(
+        f"{name}.forward changes the parameter '{key}', which a part cannot; make it a buffer that is changed in place "
+        "(self.buffer.mul_(0.9)), or put those lines into a submodule of their own"
+    )
+
+
 def _way_out(error: Exception) -> str:
     """What to write instead."""
-    if "einops" in str(error):
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if any(frame.f_globals.get("__name__", "").partition(".")[0] == "einops" for frame in frames):
         return 'write torch.fx.wrap("rearrange") under the import, with the name of each function of einops that is called'
     if "Cache" in str(error):
         return "make the model with use_cache=False"
@@ -574,6 +594,7 @@ def _compare(
     root: nn.Module, graph: fx.Graph, values: Mapping[fx.Node, Any], example: Mapping[str, Any], name: str
 ) -> None:
     """Hold the graph to the model for another batch size and mode than it was traced for."""
+    before = [(key, p, p.data.clone()) for key, p in root.named_parameters()]
     torch.manual_seed(1)
     with torch.no_grad():
         returned = root(**own_copies(example))
@@ -584,6 +605,9 @@ def _compare(
         for a, b in zip(found, expected, strict=False)
     )
     if not same:
+        for key, p, value in before:
+            if not torch.equal(p.data, value):
+                raise _changed(name, key)
         raise ScenarioError(
             f"{name}.forward, traced, gives different results for another batch size; {SIZES}, and keep no tensor as a "
             "plain attribute"

@@ -113,6 +113,13 @@ def of_another(self: Model, h: Tensor) -> Tensor:
     return h * self.b.scale
 
 
+def averaged(self: Model, h: Tensor) -> Tensor:
+    with torch.no_grad():
+        for p in self.a.parameters():
+            p.mul_(0.5)
+    return h
+
+
 REFUSED: dict[str, tuple[Forward, str]] = {
     "annealed": (annealed, "the attribute 'tau'"),
     "warmed up": (warmed_up, "the attribute 'step'"),
@@ -127,6 +134,7 @@ REFUSED: dict[str, tuple[Forward, str]] = {
     "numpy's random": (by_numpy, "numpy's random numbers"),
     "a generator": (own_generator, "the attribute 'random'"),
     "time": (by_time, "other results when it is called again"),
+    "parameters": (averaged, "the parameter 'a.weight'"),
     "another module's": (of_another, "the attribute 'b.scale'"),
 }
 
@@ -166,7 +174,12 @@ def annealed_buffer(self: Model, h: Tensor) -> Tensor:
     return h * 0.9**self.count
 
 
-@pytest.mark.parametrize("forward", [counted, filled_once, annealed_buffer])
+def counted_buffer(self: Model, h: Tensor) -> Tensor:
+    self.count += 1
+    return h * 0.9**self.count
+
+
+@pytest.mark.parametrize("forward", [counted, filled_once, annealed_buffer, counted_buffer])
 def test_what_has_no_effect_and_buffers_in_place_train_like_a_loop(forward: Forward) -> None:
     model = Model(forward).double()
     loop = copy.deepcopy(model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -64,9 +65,15 @@ def autocast(self: Chain, h: Tensor) -> Tensor:
         return self.second(h).float()
 
 
+def backend_of(tensor: Any) -> None:
+    """What einops does, which is not installed here."""
+    if type(tensor) is not Tensor:
+        raise RuntimeError(f"Tensor type unknown {type(tensor)}")
+
+
 def rearranged(self: Chain, h: Tensor) -> Tensor:
-    if type(h) is not Tensor:
-        raise RuntimeError(f"Tensor type unknown to einops {type(h)}")
+    names = {"__name__": "einops._backends", "__builtins__": __builtins__, "Tensor": Tensor}
+    FunctionType(backend_of.__code__, names)(h)
     return self.second(h)
 
 
