@@ -1,14 +1,24 @@
-"""Optimisers of `torch.optim` and users' own, by class or factory; a stack's members take their steps one by one."""
+"""The door for optimisers of `torch.optim` and users' own, by class or factory; a stack's members take their steps one by one.
+
+| of an optimiser | kept, as in plain torch | refused in one line |
+| --- | --- | --- |
+| steps | parameters without a gradient stay | those that need a closure, sparse gradients or a graph |
+| `train()`, `eval()` | called around evaluations, where it has both | |
+| state | `state_dict`, numbers and text in groups, plain attributes that its steps change | other optimisers or generators in attributes |
+"""
 
 from __future__ import annotations
 
 import copy
 import inspect
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
@@ -17,7 +27,7 @@ from antiphon.errors import AntiphonError, ScenarioError, first_line
 from antiphon.extensions import Catalogue, call_factory, key_of, name_of
 from antiphon.nets.optimisers import Members, Optimiser, Skip, clipped
 
-__all__ = ["TorchOptimiser", "copied", "load", "plain_optimiser", "rate_shares", "saved"]
+__all__ = ["TorchOptimiser", "copied", "for_evaluation", "load", "plain_optimiser", "rate_shares", "saved"]
 
 Tree = dict[str, Any]
 
@@ -120,7 +130,44 @@ class TorchOptimiser:
             )
         if why := _refused(made):
             raise ScenarioError(f"{place}: {name} {why}")
+        if _switches(made):  # a schedule-free optimiser takes steps in this mode only
+            switched: Any = made
+            with torch.no_grad():
+                self.call(switched.train)
         return made
+
+    def call(self, method: Callable[[], Any]) -> None:
+        """Call a method of torch's optimiser.
+
+        Raises:
+            ScenarioError: It fails; the line names whose it is.
+        """
+        try:
+            method()
+        except AntiphonError:
+            raise
+        except Exception as error:  # noqa: BLE001  (anything a user's optimiser may raise)
+            place = f"{self.owner}.optimiser" if self.owner else "optimiser"
+            raise ScenarioError(
+                f"{place}: {name_of(self.kind)} failed in {method.__name__}(): {first_line(error)}"
+            ) from None
+
+    def check_saved(self) -> None:
+        """Check that a checkpoint or fork can hold its state.
+
+        Raises:
+            ScenarioError: An attribute outside `state_dict` holds what cannot be saved.
+        """
+        parts = () if self.torch is None else _parts(self.torch)
+        plain = [part for part in parts if type(part).state_dict is torch.optim.Optimizer.state_dict]
+        for name, value in chain.from_iterable(_attributes(part).items() for part in plain):
+            generator = isinstance(value, random.Random | numpy.random.Generator | torch.Generator)
+            if generator or (isinstance(value, torch.optim.Optimizer) and value.state):
+                place = f"{self.owner}.optimiser" if self.owner else "optimiser"
+                raise ScenarioError(
+                    f"{place}: {name_of(self.kind)} keeps a {type(value).__name__} in self.{name}, which is not in its "
+                    "state_dict, so the run cannot be saved or forked; keep it in self.state or in param_groups"
+                )
 
     def _only_matrices(self, name: str, parameters: list[Tensor]) -> str:
         """Return the line about an optimiser such as Muon, which takes parameters with two axes only."""
@@ -198,15 +245,7 @@ class TorchOptimiser:
             ScenarioError: It fails; the line names whose it is.
         """
         assert self.torch is not None
-        try:
-            self.torch.step()
-        except AntiphonError:
-            raise
-        except Exception as error:  # noqa: BLE001  (anything a user's optimiser may raise)
-            place = f"{self.owner}.optimiser" if self.owner else "optimiser"
-            raise ScenarioError(
-                f"{place}: {name_of(self.kind)} failed in step(): {first_line(error)}"
-            ) from None
+        self.call(self.torch.step)
 
 
 class _Joined(torch.optim.Optimizer):
@@ -235,6 +274,74 @@ class _Joined(torch.optim.Optimizer):
         """Take a step of each."""
         for part in self.parts:
             part.step()
+
+
+@contextmanager
+def for_evaluation(optimisers: Sequence[Any]) -> Iterator[None]:
+    """Switch schedule-free optimisers to the weights to be evaluated by their `eval()`, and back by `train()`.
+
+    The parameters have the same bits after as before. Without a step yet there is nothing to switch.
+    """
+    switching: list[tuple[TorchOptimiser, Any]] = [
+        (owner, part)
+        for owner in optimisers
+        if isinstance(owner, TorchOptimiser)
+        if owner.torch is not None
+        for part in _parts(owner.torch)
+        if _switches(part) and any(part.state.values())
+    ]
+    before = [(p, p.data.clone()) for owner, _ in switching for p in owner.parameters]
+    try:
+        with torch.no_grad():
+            for owner, part in switching:
+                owner.call(part.eval)
+        yield
+    finally:
+        with torch.no_grad():
+            for owner, part in switching:
+                owner.call(part.train)
+            for p, values in before:  # which a way there and back may round
+                p.copy_(values)
+
+
+def _parts(optimiser: torch.optim.Optimizer) -> tuple[torch.optim.Optimizer, ...]:
+    """The optimisers of a joined one, or the one."""
+    return optimiser.parts if isinstance(optimiser, _Joined) else (optimiser,)
+
+
+def _switches(optimiser: Any) -> bool:
+    """Whether an optimiser has `train()` and `eval()`."""
+    return all(callable(getattr(optimiser, name, None)) for name in ("train", "eval"))
+
+
+_OF_TORCH = frozenset(
+    {
+        *("defaults", "state", "param_groups", "parts"),
+        *("_need_device_dtype_check_for_fused", "_opt_called", "_step_count", "_step_supports_amp_scaling"),
+        *("_warned_capturable_if_run_uncaptured", "_zero_grad_profile_name"),
+    }
+)
+"""Attributes of optimisers that torch writes itself; its hooks are dicts that `_optimizer_` begins."""
+
+
+def _attributes(optimiser: torch.optim.Optimizer) -> Tree:
+    """Return the attributes that a user's optimiser adds to torch's."""
+    return {
+        name: value
+        for name, value in vars(optimiser).items()
+        if name not in _OF_TORCH and not name.startswith("_optimizer_")
+    }
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is data that a checkpoint holds: numbers, text, tensors that are no parameters, lists and dicts of them."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+    if type(value) in (list, tuple):
+        return all(_is_plain(item) for item in value)
+    if isinstance(value, Tensor):
+        return not value.requires_grad
+    return value is None or type(value) in (bool, int, float, str)
 
 
 def _refused(made: torch.optim.Optimizer) -> str:
@@ -286,11 +393,17 @@ def saved(optimiser: torch.optim.Optimizer) -> Tree:
         {
             name: value
             for name, value in group.items()
-            if isinstance(value, bool | int | float | list | tuple | Tensor)
+            if isinstance(value, bool | int | float | str | list | tuple | Tensor)
         }
         for group in state["param_groups"]
     ]
-    return {"state": {str(key): value for key, value in state["state"].items()}, "param_groups": groups}
+    tree: Tree = {"state": {str(key): value for key, value in state["state"].items()}, "param_groups": groups}
+    own = [
+        {name: value for name, value in _attributes(part).items() if _is_plain(value)}
+        for part in _parts(optimiser)
+    ]
+    more = {key: value for key, value in state.items() if key not in tree and _is_plain(value)}
+    return tree | ({"attributes": own} if any(own) else {}) | ({"more": more} if more else {})
 
 
 def load(optimiser: torch.optim.Optimizer, tree: Mapping[str, Any]) -> None:
@@ -301,7 +414,11 @@ def load(optimiser: torch.optim.Optimizer, tree: Mapping[str, Any]) -> None:
         for own, group in zip(present, tree["param_groups"], strict=True)
     ]
     state = {int(key) if key.isdecimal() else key: copied(value) for key, value in tree["state"].items()}
-    optimiser.load_state_dict({"state": state, "param_groups": groups})
+    for part, own in zip(_parts(optimiser), tree.get("attributes", []), strict=False):
+        for name, value in own.items():
+            setattr(part, name, _like(getattr(part, name, None), value))
+    more = {key: copied(value) for key, value in tree.get("more", {}).items()}
+    optimiser.load_state_dict({**more, "state": state, "param_groups": groups})
     for index, p in enumerate(p for group in optimiser.param_groups for p in group["params"]):
         if index in state:  # torch turns tensors into the parameter's type, NAdam's products among them
             optimiser.state[p] = state[index]

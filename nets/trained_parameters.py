@@ -161,6 +161,8 @@ class TrainedParameters:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a fork or checkpoint, without copying; for a stack use its members."""
+        if isinstance(self.optimiser, TorchOptimiser):
+            self.optimiser.check_saved()
         return {
             "parameters": dict(self.parameters),
             "buffers": dict(self.buffers),

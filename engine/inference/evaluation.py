@@ -33,6 +33,7 @@ from antiphon.engine.runs.signals import check_interrupted
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.errors import RunError, ScenarioError
 from antiphon.nets.random import seed_for
+from antiphon.nets.torch_optimisers import for_evaluation
 from antiphon.scenarios.training import RETURN, SPLITS, selected_in_words, split_metric
 
 __all__ = [
@@ -187,6 +188,26 @@ def evaluate(
         RunError: An environment has not finished an episode within 100,000 steps.
     """
     links = Links(links) if isinstance(links, str) else links
+    with for_evaluation([agent.learner.optimiser for agent in system.agents.values()]):
+        return _evaluate(
+            system, env, readout, split, links, seed, make, episodes=episodes, steps=steps, sampled=sampled
+        )
+
+
+def _evaluate(
+    system: System,
+    env: TorchVectorEnv,
+    readout: tuple[str, ...],
+    split: str,
+    links: Links,
+    seed: int,
+    make: Make,
+    *,
+    episodes: int | None,
+    steps: int,
+    sampled: bool,
+) -> Evaluation:
+    """Score a system with its present weights; for the arguments see `evaluate`."""
 
     def score() -> Scored:
         if env.is_stream:
