@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import Annotated, Any, ClassVar, final
 
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
 from antiphon import extensions, kinds
@@ -22,6 +22,7 @@ from antiphon.nets.layers import IGNORED, binary_cross_entropy, cross_entropy, s
 from antiphon.nets.modules import mixed_rows, per_sample
 from antiphon.nets.per_member import PerMember, scaled
 from antiphon.spec import Sequence as IsSequence
+from antiphon.spec import fail
 
 __all__ = [
     "ActionValue",
@@ -135,7 +136,17 @@ class IgnoreIndex(kinds.Options):
     ignore_index: int | None = None
 
 
-ClassWeights = Annotated[tuple[Annotated[float, Field(ge=0)], ...], IsSequence]
+def _listed(weight: Any) -> Any:
+    """Return class weights of torch or numpy as a list; DocumentError for one number, as the weight of a loss."""
+    weight = weight.tolist() if hasattr(weight, "tolist") else weight
+    if isinstance(weight, int | float) and not isinstance(weight, bool):
+        fail(
+            f"must be a list with a factor for each class, not {weight}; for the factor of the whole loss write scale: {weight}"
+        )
+    return weight
+
+
+ClassWeights = Annotated[tuple[Annotated[float, Field(ge=0)], ...], IsSequence, BeforeValidator(_listed)]
 """A factor of each class."""
 
 

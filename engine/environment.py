@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any, TypeGuard
 
 import torch
+from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from antiphon.engine.heart.agent import AGE, Agent
@@ -377,9 +378,12 @@ def make_environment(
 
 
 def steps_for_epochs(scenario: Scenario, seed: int, epochs: float) -> int:
-    """Return the steps that so many epochs of a scenario take from the first; errors as of both above."""
+    """Return the steps that so many epochs of a scenario take from the first; errors as of both above.
+
+    An environment that the scenario holds as an object stays open for the run.
+    """
     env = make_environment(scenario, torch.device("cpu"), torch.float32, scenario.training.batch)
-    with closing(env):
+    with nullcontext() if isinstance(scenario.env, VectorEnv) else closing(env):
         env.reset(seed=_reset_seed(env, seed))
         return steps_of_epochs(env, epochs)
 

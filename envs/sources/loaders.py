@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from gymnasium.spaces import Discrete
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from antiphon.envs.base import SeededEnv, Values, check_split
 from antiphon.envs.options import Episode
+from antiphon.envs.sources.failures import reading
 from antiphon.envs.sources.randomness import Randomness
 from antiphon.envs.sources.tensors import Columns, ExampleOptions, columns_of, is_whole, parts_of, signals_of
 from antiphon.errors import DataError, RunError, require
@@ -83,7 +84,8 @@ class LoaderSource:
             self._check(loader, "from_loader" if split == "train" else f"from_loader: {split}")
         self._randomness = {split: Randomness(loader) for split, loader in loaders.items()}
         for split, randomness in self._randomness.items():
-            randomness.check("from_loader" if split == "train" else f"from_loader: {split}")
+            training = split == "train"
+            randomness.check("from_loader" if training else f"from_loader: {split}", training=training)
         first = self._first_batch()
         require(first is not None, "from_loader", "the loader has no batches; add examples")
         once = isinstance(loaders["train"], Iterator)
@@ -95,11 +97,8 @@ class LoaderSource:
             if isinstance(loader, list | tuple):
                 place = f"from_loader: {split}, batch "
                 self._loaders[split] = [self._columns(b, f"{place}{n}") for n, b in enumerate(loader)]
-        if not (once or isinstance(loaders["train"], DataLoader | Sequence)):
-            again, kind = self._columns(self._first_batch(), "from_loader"), type(loaders["train"]).__name__
-            alike = again.keys() == columns.keys() and all(map(torch.equal, again.values(), columns.values()))
-            fix = "keep its random generator in an attribute, or pass iter(…) of it to read it once"
-            require(alike, "from_loader", f"two iterations of {kind} with the same seeds differ; {fix}")
+        if not once:
+            self._check_again(columns)
         labels = [
             name
             for name, column in columns.items()
@@ -115,6 +114,21 @@ class LoaderSource:
         self._options = options.model_copy(update={"training_only": hidden})  # of all batches
         counts = {split: rows for split in loaders if (rows := self._count(split)) is not None}
         self.description = options.described(signals, counts, can_be_saved=not once)
+
+    def _check_again(self, columns: Columns) -> None:
+        """Raise a DataError if the first batch of training, in columns, is not a function of the run's seed and the epoch."""
+        loader = self._loaders["train"]
+        stream = getattr(loader, "dataset", None) if isinstance(loader, DataLoader) else loader
+        if isinstance(stream, Sequence) or (
+            isinstance(loader, DataLoader) and not isinstance(stream, IterableDataset)
+        ):
+            return  # in the order of its sampler
+        again = self._columns(self._first_batch(), "from_loader")
+        alike = again.keys() == columns.keys() and all(map(torch.equal, again.values(), columns.values()))
+        fix = "keep its random generator in an attribute, or pass iter(…) of it to read it once"
+        differ = f"two iterations of {type(stream).__name__} with the same seeds differ"
+        require(alike, "from_loader", f"{differ}; {fix}")
+        self._randomness["train"].check_streams("from_loader", lambda: next(iter(self.own("train")), None))
 
     @staticmethod
     def _check(loader: Any, place: str) -> None:
@@ -160,16 +174,16 @@ class LoaderSource:
 
     def batches(self, split: str, loader: Any, seed: int, epoch: int) -> Iterator[Columns]:
         """Yield the checked, non-empty batches of an epoch; DataError if one differs in form from the first."""
-        root = seed_for(seed, "loader", split, str(epoch))
+        root, kind = seed_for(seed, "loader", split, str(epoch)), type(loader).__name__
         randomness = self._randomness[split].epoch(root, epoch)
-        with randomness.active(root):
+        with reading(f"from_loader: {split}", kind), randomness.active(root):
             iterator = iter(loader)
         for number in count():
-            with randomness.active(seed_for(root, str(number))):
+            place = f"from_loader: {split}, batch {number}"
+            with reading(place, kind), randomness.active(seed_for(root, str(number))):
                 batch = self._pending.pop() if self._pending else next(iterator, None)
             if batch is None:
                 return
-            place = f"from_loader: {split}, batch {number}"
             signals, columns, divisors = signals_of(self._columns(batch, place), self._options, (), place)
             for name, found in signals.items():
                 wanted = self.description.signals[name]
@@ -184,7 +198,10 @@ class LoaderSource:
 
     def _first_batch(self) -> Any:
         """Return the first batch of training; None if there is none."""
-        with self._randomness["train"].epoch(0).active(0):
+        with (
+            reading("from_loader", type(self._loaders["train"]).__name__),
+            self._randomness["train"].epoch(0).active(0),
+        ):
             return next(iter(self.own("train")), None)
 
     def _columns(self, batch: Any, place: str) -> Columns:
@@ -201,7 +218,10 @@ class LoaderSource:
             return len(loader) * loader.batch_size if loader.drop_last else len(sampler)
         if split == "train" and not isinstance(loader, Sequence):
             return None
-        with self._randomness[split].epoch(0).active(0):
+        with (
+            reading(f"from_loader: {split}", type(loader).__name__),
+            self._randomness[split].epoch(0).active(0),
+        ):
             rows = sum(self._columns(batch, f"from_loader: {split}").rows for batch in loader)
         require(rows > 0, f"from_loader: {split}", "the loader has no examples; leave it out")
         return rows

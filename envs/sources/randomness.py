@@ -4,11 +4,12 @@
 |---|---|
 | random numbers of torch, numpy and Python, whether global or of a generator in an attribute, a closure or a global variable | seeded by run, epoch and batch, and set back for the caller |
 | `set_epoch` of samplers, data sets and loaders | called with the number of the epoch |
-| `seed` of samplers with `set_epoch`, such as `DistributedSampler` | replaced by a seed of the run |
+| seeds of samplers, streams and loaders with `set_epoch`: whole numbers in attributes such as `seed` | replaced by a seed of the run while the loader is read |
 
 | refused | fix |
 |---|---|
 | samplers, and iterables of batches, that differ from one iteration to the next although all of this is the same | a generator in an attribute, a new list of indices in each iteration, or `set_epoch` |
+| samplers, streams and loaders for training whose order follows their epoch, and not the run's seed | an attribute `seed`, from which they make their generator with the epoch; orders of which one is the beginning of the other are kept |
 | samplers that can be iterated only once | a list |
 """
 
@@ -18,7 +19,7 @@ import functools
 import random
 import types
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import Any
@@ -30,6 +31,7 @@ from torch.utils.data import (
     BatchSampler,
     DataLoader,
     DistributedSampler,
+    IterableDataset,
     RandomSampler,
     Sampler,
     SequentialSampler,
@@ -37,6 +39,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
+from antiphon.envs.sources.failures import reading
 from antiphon.errors import require
 from antiphon.nets.random import seed_for
 
@@ -48,8 +51,8 @@ _LONGEST = 256
 """Elements of a container that is searched, at most: longer ones hold data."""
 _COMPARED = 1000
 """Indices, or batches of them, by which two iterations of a sampler are compared."""
-_SEEDS = ("seed", "initial_seed")
-"""Attributes from which samplers with `set_epoch` make their generators."""
+_SEED = "seed"
+"""End of the names of attributes from which samplers with `set_epoch` make their generators."""
 _OF_TORCH = frozenset(
     (
         BatchSampler,
@@ -69,6 +72,7 @@ class Randomness:
     """What determines the order of a loader's examples: random generators, and objects that take the number of an epoch."""
 
     def __init__(self, loader: Any) -> None:
+        self._loader = loader
         self._generators: list[Any] = []
         self._with_epochs: list[Any] = []
         self._samplers: list[Any] = []
@@ -81,28 +85,74 @@ class Randomness:
                 self._samplers += [thing.sampler, thing.batch_sampler]
             elif isinstance(thing, Sampler):
                 self._samplers.append(thing)
+        ordering = [
+            thing for thing in self._with_epochs if self._is_stream(thing) or isinstance(thing, Sampler)
+        ]
+        self._seeds = [(thing, name) for thing in ordering for name in _seeds_of(thing)]
+        self._begun: object = None
+        """The epoch of a run that is set."""
+
+    def _is_stream(self, thing: Any) -> bool:
+        return thing is self._loader or isinstance(thing, IterableDataset)
 
     def epoch(self, seed: int, number: int = 0) -> EpochRandomness:
-        """Begin an epoch: `seed` is of run and epoch."""
-        for thing in self._with_epochs:
-            thing.set_epoch(number)
-        return EpochRandomness(self._generators, self._with_epochs, seed)
+        """Return the random numbers of an epoch: `seed` is of run and epoch."""
+        epoch = object()
 
-    def check(self, place: str) -> None:
-        """Raise a DataError if a sampler's order is not determined by its generators and the epoch."""
+        def begin() -> None:
+            if self._begun is not epoch:
+                for thing in self._with_epochs:
+                    thing.set_epoch(number)
+                self._begun = epoch
+
+        return EpochRandomness(self._generators, self._seeds, seed, begin)
+
+    def check(self, place: str, *, training: bool) -> None:
+        """Raise a DataError if a sampler's order is not determined by its generators and the epoch, or not by the run's seed.
+
+        Args:
+            place: Of the loader, for errors.
+            training: Whether its examples are trained on; others are shown in one order.
+        """
         for sampler in self._samplers:
             if type(sampler) in _OF_TORCH or isinstance(sampler, list | tuple | range | None):
                 continue
             name = type(sampler).__name__
             once = f"sampler: {name} can be iterated only once; pass list(…) of it"
             require(not isinstance(sampler, Iterator), place, once)
-            orders = []
-            for _ in range(3):
-                with self.epoch(0).active(0):
-                    orders.append([_plain(index) for index in islice(iter(sampler), _COMPARED)])
+
+            def order(sampler: Any = sampler) -> list[Any]:
+                return [_plain(index) for index in islice(iter(sampler), _COMPARED)]
+
+            orders = [self._read(place, name, order) for _ in range(3)]
             differ = f"sampler: two iterations of {name} with the same seeds differ"
             fix = "keep its random generator in an attribute and shuffle a new list, or give it set_epoch(epoch)"
             require(orders[0] == orders[1] == orders[2], place, f"{differ}; {fix}")
+            if training and self._with_epochs:
+                self._check_seed(f"{place}: sampler", name, order)
+
+    def check_streams(self, place: str, first_batch: Callable[[], Any]) -> None:
+        """Raise a DataError if the first batch of a stream, or of an own loader, follows the epoch alone."""
+        for thing in self._with_epochs:
+            if self._is_stream(thing) and not isinstance(thing, DataLoader):
+                self._check_seed(place, type(thing).__name__, lambda: _plain(first_batch()))
+                return
+
+    def _check_seed(self, place: str, name: str, order: Callable[[], Any]) -> None:
+        """Raise a DataError if an order is the same for two seeds, but not for two epochs."""
+        first, other_seed, other_epoch = (
+            self._read(place, name, order, *which) for which in ((0, 0), (1, 0), (0, 1))
+        )
+        lists = isinstance(first, list) and isinstance(other_epoch, list)
+        grows = lists and first[: len(other_epoch)] == other_epoch[: len(first)]
+        alone = f"the order of {name} follows its epoch, but not the run's seed"
+        fix = "make its generator from its epoch and an attribute seed (self.seed = 0)"
+        require(bool(self._seeds) or first != other_seed or grows, place, f"{alone}; {fix}")
+
+    def _read(self, place: str, name: str, order: Callable[[], Any], seed: int = 0, number: int = 0) -> Any:
+        """Return an order in an epoch of a seed; DataError if it fails."""
+        with reading(place, name), self.epoch(seed, number).active(seed):
+            return order()
 
 
 class EpochRandomness:
@@ -110,20 +160,21 @@ class EpochRandomness:
 
     Args:
         generators: Random generators, seeded at the beginning; their states are kept from one batch to the next.
-        with_epochs: Objects with `set_epoch`, of which samplers' seeds are replaced.
+        seeds: Objects, and their attributes with seeds.
         seed: Of run and epoch.
+        begin: Called before a batch is read: sets the epoch where another one is set, because runs of one loader take turns.
     """
 
-    def __init__(self, generators: Iterable[Any], with_epochs: Iterable[Any], seed: int) -> None:
-        self._generators = list(generators)
-        self._seed = seed
+    def __init__(
+        self,
+        generators: Iterable[Any],
+        seeds: Iterable[tuple[Any, str]],
+        seed: int,
+        begin: Callable[[], None],
+    ) -> None:
+        self._generators, self._seeds = list(generators), list(seeds)
+        self._seed, self._begin = seed, begin
         self._states: list[Any] | None = None
-        self._attributes = [
-            (thing, name)
-            for thing in with_epochs
-            for name in _SEEDS
-            if isinstance(thing, Sampler) and type(vars(thing).get(name)) is int
-        ]
 
     @contextmanager
     def active(self, seed: int) -> Iterator[None]:
@@ -132,13 +183,13 @@ class EpochRandomness:
             stack.enter_context(_global_numbers(seed))
             for number, generator in enumerate(self._generators):
                 stack.callback(_set_state, generator, _state(generator))
-                if self._states is None:
-                    _seed(generator, seed_for(self._seed, "generator", str(number)))
-                else:
-                    _set_state(generator, self._states[number])
-            for thing, name in self._attributes:
-                stack.callback(setattr, thing, name, getattr(thing, name))
+                _seed(generator, seed_for(self._seed, "generator", str(number)))  # set_epoch may draw from it
+            for thing, name in self._seeds:
+                stack.callback(_set_attribute, thing, name, vars(thing).get(name))
                 setattr(thing, name, seed_for(self._seed, name) % 2**31)
+            self._begin()
+            for generator, state in zip(self._generators, self._states or (), strict=False):
+                _set_state(generator, state)
             try:
                 yield
             finally:
@@ -200,6 +251,26 @@ def _parts(thing: Any) -> Iterable[Any]:
     return held
 
 
+def _seeds_of(thing: Any) -> list[str]:
+    """Return the attributes of an object, or of its class, that are seeds: whole numbers."""
+    held: dict[str, Any] = {}
+    for kind in reversed(type(thing).__mro__):
+        held |= {} if kind.__module__.startswith("torch.") else vars(kind)
+    held |= getattr(thing, "__dict__", {})
+    names = (
+        sorted(name for name in held if name.lower().endswith(_SEED)) if hasattr(thing, "__dict__") else []
+    )
+    return [name for name in names if type(held[name]) is int or isinstance(held[name], np.integer)]
+
+
+def _set_attribute(thing: Any, name: str, value: Any) -> None:
+    """Set an attribute, or for None delete it, so that its class's counts."""
+    if value is None:
+        delattr(thing, name)
+    else:
+        setattr(thing, name, value)
+
+
 def _is_filled(cell: types.CellType) -> bool:
     try:
         return cell.cell_contents is not cell
@@ -243,7 +314,9 @@ def _seed(generator: Any, seed: int) -> None:
 
 
 def _plain(index: Any) -> Any:
-    """Return a sampler's index, or batch of indices, in a form that can be compared."""
+    """Return an index or a batch in a form that can be compared."""
     if hasattr(index, "tolist"):
         return index.tolist()
+    if isinstance(index, Mapping):
+        return [_plain(part) for part in index.values()]
     return [_plain(part) for part in index] if isinstance(index, list | tuple) else index

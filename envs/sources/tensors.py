@@ -18,6 +18,7 @@ from antiphon.envs.datasets.columns import read
 from antiphon.envs.datasets.files import SPLITS, Identity, identity
 from antiphon.envs.options import EnvOptions, Episode, HeldOptions, Sampling
 from antiphon.envs.signal import Description, Signal, channel_axis
+from antiphon.envs.sources.failures import reading
 from antiphon.envs.sources.values import WIDE, Value, join_values, read_column, read_value, stack_values
 from antiphon.envs.stream import ExampleStream, Table
 from antiphon.errors import require, suggest
@@ -391,7 +392,11 @@ def _items(dataset: Any, place: str, names: Sequence[str], classes: Collection[s
     indexable = not mapping and hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
     require(indexable, place, f"{type(dataset).__name__} cannot be indexed; pass {fix}")
     require(len(dataset) > 0, place, "the data set is empty")
-    rows = [parts_of(dataset[index], names, f"{place}[{index}]") for index in range(len(dataset))]
+    rows = []
+    for index in range(len(dataset)):
+        with reading(f"{place}[{index}]", type(dataset).__name__):
+            item = dataset[index]
+        rows.append(parts_of(item, names, f"{place}[{index}]"))
     columns = Columns()
     for name, items in zip(names, zip(*rows, strict=True), strict=True):
         values = [read_value(name, item, place, indices=name in classes) for item in items]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -74,6 +75,48 @@ class WithEpoch(Own):
         return iter(np.random.default_rng(self.seed + self.epoch).permutation(COUNT).tolist())
 
 
+class OfEpoch(Own):
+    """As timm's `RepeatAugSampler`: a generator of the epoch alone."""
+
+    epoch = 0
+
+    def __init__(self) -> None: ...
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(torch.randperm(COUNT, generator=torch.Generator().manual_seed(self.epoch)).tolist())
+
+
+class OtherSeed(OfEpoch):
+    _shuffle_seed = np.int64(5)
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng((int(self._shuffle_seed), self.epoch))
+        return iter(rng.permutation(COUNT).tolist())
+
+
+class DrawnBefore(OfEpoch):
+    """Draws its order when it learns of the epoch."""
+
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng(4)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.order = self.rng.permutation(COUNT).tolist()
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.order)
+
+
+class Growing(OfEpoch):
+    """Begins with the easiest examples."""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(min(BATCH * (self.epoch + 1), COUNT)))
+
+
 class OwnBatches(Own):
     def __len__(self) -> int:
         return COUNT // BATCH
@@ -101,6 +144,25 @@ class Stream(IterableDataset[Any]):
     def __iter__(self) -> Iterator[Any]:
         order = self.rng.sample(range(COUNT), COUNT)
         yield from (DATA[index] for index in order)
+
+
+class StreamOfSeed(IterableDataset[Any]):
+    def __init__(self) -> None:
+        self.seed, self.epoch = 0, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from (DATA[index] for index in np.random.default_rng(self.seed + self.epoch).permutation(COUNT))
+
+
+class StreamOfEpoch(IterableDataset[Any]):
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from (DATA[index] for index in np.random.default_rng(self.epoch).permutation(COUNT))
 
 
 def of(sampler: Any, **options: Any) -> Callable[[], Any]:
@@ -134,7 +196,10 @@ FOLLOWING: dict[str, Callable[[], Any]] = {
     "of a class": of(OfClass),
     "of a module": of(OfModule),
     "seed and epoch": of(WithEpoch),
+    "seed of a class": of(OtherSeed),
+    "drawn in set_epoch": of(DrawnBefore),
     "own loader": Batches,
+    "stream of seed and epoch": lambda: DataLoader(StreamOfSeed(), BATCH),
     "data set": lambda: DataLoader(Stream(), BATCH),
 }
 
@@ -182,6 +247,37 @@ def test_two_runs_of_one_generator_do_not_disturb_one_another_nor_the_caller() -
     assert torch.equal(generator.get_state(), torchs().get_state())
 
 
+class WithNoise(TensorDataset):
+    """Shows the epoch with each example."""
+
+    epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __getitem__(self, index: int) -> Any:
+        return (self.tensors[0][index] + 100 * self.epoch,)
+
+
+def test_epochs_of_two_runs_of_one_loader_are_each_its_own() -> None:
+    source = envs.from_loader(DataLoader(WithNoise(*DATA.tensors), BATCH), ("x",))
+    ahead, behind = (source.make(batch=BATCH) for _ in range(2))
+    ahead.reset(seed=0)
+    for _ in range(COUNT // BATCH):
+        late = ahead.step(None)[0]["x"]
+    early = behind.reset(seed=0)[0]["x"]
+    shown = [late, early, ahead.step(None)[0]["x"], behind.step(None)[0]["x"]]
+    assert [int(x[0]) // 100 for x in shown] == [1, 0, 1, 0]
+
+
+def test_an_order_that_grows_with_the_epoch_is_kept() -> None:
+    env = envs.from_loader(DataLoader(DATA, BATCH, sampler=Growing()), ("x",)).make(batch=BATCH)
+    rows = [env.reset(seed=1)[0]["x"], *(env.step(None)[0]["x"] for _ in range(5))]
+    assert [int(x[0]) // BATCH for x in rows] == [0, 0, 1, 0, 1, 2]
+    validation = {"validation": DataLoader(DATA, BATCH, sampler=OfEpoch())}  # in one order whatever the seed
+    assert envs.from_loader(DataLoader(DATA, BATCH), ("x",), **validation)
+
+
 class InPlace(Own):
     """Shuffles its order again and again."""
 
@@ -208,15 +304,57 @@ class FreshBatches:
         yield DATA[np.random.default_rng().permutation(COUNT).tolist()]
 
 
+class Unseeded(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        yield from (DATA[index] for index in np.random.default_rng().permutation(COUNT))
+
+
 TWO = "from_loader: sampler: two iterations of {} with the same seeds differ; keep its random generator in an attribute"
+EPOCH = "follows its epoch, but not the run's seed; make its generator from its epoch and an attribute seed (self.seed = 0)"
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "unseeded": (of(lambda: Own(None, lambda _: np.random.default_rng().permutation(COUNT))), TWO.format("Own")),
     "of the system": (of(lambda: Own(None, lambda _: random.SystemRandom().sample(range(COUNT), COUNT))), TWO.format("Own")),
     "in place": (of(InPlace), TWO.format("InPlace")),
     "counting": (of(Counting), TWO.format("Counting")),
     "once": (of(lambda: iter(range(COUNT))), "from_loader: sampler: range_iterator can be iterated only once; pass list("),
+    "of the epoch": (of(OfEpoch), f"from_loader: sampler: the order of OfEpoch {EPOCH}"),
+    "stream of the epoch": (lambda: DataLoader(StreamOfEpoch(), BATCH), f"from_loader: the order of StreamOfEpoch {EPOCH}"),
+    "unseeded stream": (lambda: DataLoader(Unseeded(), BATCH), "from_loader: two iterations of Unseeded with the same seeds"),
     "own loader": (FreshBatches, "from_loader: two iterations of FreshBatches with the same seeds differ; keep its random"),
 }  # fmt: skip
+
+
+class Broken(TensorDataset):
+    """Has items that its loader cannot read, or not stack."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(*DATA.tensors)
+        self.kind = kind
+
+    def __getitem__(self, index: int) -> Any:
+        if self.kind == "broken":
+            raise OSError("broken file")
+        return (Image.new("L", (2, 2)) if self.kind == "picture" else torch.ones(1 + index % 2),)
+
+
+FAILURES = {
+    "picture": "PIL.Image.Image'>; make tensors in the data set, such as by transform=torchvision.transforms.PILToTensor()",
+    "ragged": "[1] at entry 0 and [2] at entry 1; make them equal, or give the DataLoader a collate_fn that pads them",
+    "broken": "from_loader: DataLoader failed: OSError: broken file",
+}
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kind", FAILURES)
+def test_an_error_of_a_loader_or_data_set_is_one_line_with_its_place(kind: str, workers: int) -> None:
+    loader = DataLoader(Broken(kind), BATCH, num_workers=workers)
+    with pytest.raises(DataError) as caught:
+        envs.from_loader(loader, ("x",))
+    assert FAILURES[kind] in str(caught.value)
+    assert "\n" not in str(caught.value)
+    if kind == "broken":
+        with pytest.raises(DataError, match=r"^from_dataset\[0\]: Broken failed: OSError: broken file$"):
+            envs.from_dataset(Broken(kind), ("x",))
 
 
 @pytest.mark.parametrize("kind", REFUSED)

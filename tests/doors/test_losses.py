@@ -103,6 +103,15 @@ def test_as_many_class_weights_as_classes() -> None:
         Simulation(scenario_of({"a": agent}))
 
 
+def test_one_number_as_class_weights_is_the_scale_of_a_loss() -> None:
+    agent = {"observes": ["image"], "objective": {**CLASSIFY, "weight": 0.5}}
+    line = r"^agents.a.objective.weight: must be a list with a factor for each class, not 0.5; .* write scale: 0.5$"
+    with pytest.raises(ScenarioError, match=line):
+        scenario_of({"a": agent})
+    agent["objective"]["weight"] = torch.arange(10.0)  # as for torch's CrossEntropyLoss
+    assert scenario_of({"a": agent}).agents["a"].objective.weight == tuple(range(10))
+
+
 # --- losses of a whole batch -------------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ import antiphon
 from antiphon import envs
 from antiphon.envs.adaptors.native import native_of
 from antiphon.envs.adaptors.parallel import ParallelAdaptor
+from antiphon.engine.environment import steps_for_epochs
 from antiphon.envs.adaptors.spaces import leaves, part_at
 from antiphon.errors import AntiphonError, RunError, ScenarioError
 from antiphon.telemetry import Recorder
@@ -278,6 +279,7 @@ def refused(make: Any, match: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.long
 def test_one_world_in_two_runs_at_once_is_refused() -> None:
     world, inner = samples_of("float32"), Samples(SPACES["float32"])
     rewrapped = [
@@ -308,6 +310,7 @@ def test_factories_that_return_one_world_are_refused() -> None:
     refused(lambda: envs.make(named(lambda: pair), batch=2), "^env: 'two' is one object in several rows")
 
 
+@pytest.mark.long
 def test_one_recorder_in_two_runs_at_once_is_refused(here: Any) -> None:
     recorder, env = Recorder(), named(lambda: Samples(SPACES["float32"]))
     recorded = scenario(env, telemetry={"recorders": [lambda directory: recorder]})
@@ -317,6 +320,15 @@ def test_one_recorder_in_two_runs_at_once_is_refused(here: Any) -> None:
         refused(lambda: antiphon.Simulation(recorded, logdir="two").run(progress=False), line)
     with antiphon.Simulation(recorded, logdir="three") as simulation:
         simulation.run(progress=False)
+
+
+def test_counting_the_steps_of_epochs_leaves_an_environment_open() -> None:
+    held = samples_of("float32")
+    refused(
+        lambda: steps_for_epochs(scenario(held), 0, 2.0),
+        "^run: epochs=2.0, but the environment has no epochs",
+    )
+    assert not held.closed
 
 
 class Wrong(Samples):

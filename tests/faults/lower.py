@@ -707,6 +707,20 @@ LOWER: tuple[Fault, ...] = (
         "tests/doors/test_loaders.py::test_the_order_follows_seed_and_epoch_and_goes_on_where_it_was_saved[RandomSampler]",
     ),
     Fault(
+        "envs-runs-of-one-loader-share-its-epoch",
+        "envs/sources/randomness.py",
+        "if self._begun is not epoch:",
+        "if number not in (self._begun, 0):",
+        "tests/doors/test_loaders.py::test_epochs_of_two_runs_of_one_loader_are_each_its_own",
+    ),
+    Fault(
+        "envs-an-order-of-the-epoch-alone-is-taken",
+        "envs/sources/randomness.py",
+        "require(bool(self._seeds) or first != other_seed or grows, place",
+        "require(True, place",
+        "tests/doors/test_loaders.py::test_an_order_that_cannot_be_seeded_is_refused_by_name[of the epoch]",
+    ),
+    Fault(
         "envs-the-byte-156-is-no-target",
         "envs/sources/tensors.py",
         "column.dtype not in (torch.uint8, *WIDE)",
