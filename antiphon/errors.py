@@ -6,6 +6,8 @@ A process may lack standard streams (`pythonw`, a service, `2>&-`), or have them
 from __future__ import annotations
 
 import difflib
+import os
+import re
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
@@ -62,7 +64,7 @@ class AntiphonError(Exception):
     exit_code = 2
 
     def __str__(self) -> str:
-        return in_one_line(super().__str__())
+        return in_one_line(_with_relative_paths(super().__str__()))
 
 
 class ScenarioError(AntiphonError, ValueError):
@@ -158,6 +160,15 @@ def write_error(line: str) -> None:
     if sys.stderr is not None:
         with suppress(OSError, ValueError):
             print(line, file=sys.stderr, flush=True)
+
+
+def _with_relative_paths(text: str) -> str:
+    """Return a text in which paths in the working directory are as they are typed; what is used is absolute."""
+    try:
+        here = os.path.join(os.getcwd(), "")
+    except OSError:  # it was removed
+        return text
+    return text if here == os.sep else re.sub(rf"(?<![^\s'\"=(:]){re.escape(here)}(?=\S)", "", text)
 
 
 def replace_what_cannot_be_encoded() -> None:

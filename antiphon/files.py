@@ -25,8 +25,10 @@ __all__ = [
     "check_folder",
     "check_regular",
     "cut",
+    "display_path",
     "finite",
     "fitting",
+    "given_path",
     "open_binary",
     "open_text",
     "read_bytes",
@@ -56,6 +58,45 @@ _SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(
 
 
 # --- reading ------------------------------------------------------------------------------------------------
+
+
+def given_path(path: str | os.PathLike[str], name: str = "path") -> Path:
+    """Return a folder or file that a user names, as it is meant now: absolute, so that a later chdir does not move it.
+
+    | given | meant |
+    | --- | --- |
+    | relative | in the present working directory |
+    | `~/…`, `~user/…` | in the home folder |
+    | the empty string, other objects | refused |
+
+    Args:
+        path: As it was given; links in it are kept.
+        name: What it is called where it was given.
+
+    Raises:
+        RunError: It names no folder or file.
+    """
+    try:
+        text = os.fspath(path)
+    except TypeError:
+        raise RunError(f"{name}: must be a path, not {type(path).__name__}") from None
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise RunError(
+            f"{name}: {text!r} names no folder or file; give a path ('.' is the working directory)"
+        )
+    try:
+        return Path(text).expanduser().absolute()
+    except (OSError, RuntimeError) as error:  # no such home, or a working directory that was removed
+        raise RunError(f"{name}: {text}: {error}; give an absolute path") from None
+
+
+def display_path(path: str | os.PathLike[str]) -> str:
+    """Format a path as it is typed: relative, where it is in the working directory."""
+    try:
+        relative = os.path.relpath(path)
+    except (OSError, ValueError):  # the working directory was removed, or it is on another drive
+        return str(path)
+    return str(path) if relative.startswith("..") else relative
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from antiphon.engine.runs.observers import RunProgress
 from antiphon.engine.runs.python_template import Buildable
 from antiphon.engine.runs.signals import deliver
 from antiphon.errors import DivergenceError, is_terminal
+from antiphon.files import given_path
 from antiphon.scenarios import Template
 from antiphon.scenarios.population import PopulationSpec, find_population
 from antiphon.spec import in_python
@@ -37,7 +38,7 @@ class Members:
         self, result: Mapping[str, Any], directory: Path, lineage: Sequence[Mapping[str, Any]]
     ) -> None:
         self.result, self.directory, self.lineage = result, directory, lineage
-        self.best = None if result["best"] is None else Path(result["best"]["run_dir"])
+        self.best = None if result["best"] is None else given_path(result["best"]["run_dir"])
 
     def __str__(self) -> str:
         return printed(lambda out: print_members(self.result, out))
@@ -96,7 +97,8 @@ def population(
     else:
         template = scenario_template(scenario)
         spec = PopulationSpec.of(population=template.name, scenario=template.source, **keys)
-    directory = new_directory(None, None, spec.population) if logdir is None else Path(logdir)
+    new = new_directory(None, None, spec.population) if logdir is None else logdir
+    directory = given_path(new, "logdir")
     run = PopulationRun(
         spec, template, directory, exist=exist, until=until, jobs=jobs, ray=ray, device=device
     )

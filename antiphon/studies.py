@@ -18,6 +18,7 @@ from antiphon.engine.studies.plan import StudyOptions
 from antiphon.engine.studies.study import Study
 from antiphon.engine.studies.table import csv_rows
 from antiphon.errors import RunError, ScenarioError, is_terminal
+from antiphon.files import given_path
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.document import Template
 from antiphon.spec import in_python
@@ -120,7 +121,7 @@ def study(
     )
     keys = {"grid": grid, "tune": tune, "metric": metric}
     keys = {name: in_python(key) for name, key in keys.items() if key is not None}
-    directory = None if logdir is None else Path(logdir)
+    directory = None if logdir is None else given_path(logdir, "logdir")
     if isinstance(scenario, str | Path) and named is None and not keys:
         wanted = find_study_or_scenario(str(scenario), options, directory)
     else:
@@ -135,7 +136,7 @@ def study(
     else:
         for name, error in result["failed"].items():
             raise RunError(f"{name}: {error}; {same}")
-    return Table(result, wanted.directory)
+    return Table(result, given_path(wanted.directory))
 
 
 def _study(

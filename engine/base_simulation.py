@@ -46,7 +46,8 @@ from antiphon.engine.state.state_dict import with_optimisers_of
 from antiphon.envs.adaptors.native import native_of
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.errors import DivergenceError, RunError, ScenarioError
-from antiphon.files import fitting
+from antiphon.files import fitting, given_path
+from antiphon.nets.isolation.own_context import in_own_context, own_context
 from antiphon.nets.memory import refusals_named, uncollected
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import as_scenario
@@ -103,7 +104,6 @@ class BaseSimulation:
             raise ScenarioError(f"seed: {seed!r}; must be a whole number")
         seed, threads = int(seed), int(threads)
         self.threads, self._backend_name, self._stacked = threads, checked_backend(backend), stacked
-        torch.set_num_threads(threads)
         self.scenario = scenario = as_scenario(scenario)
         self.device, self.dtype = chosen_device(device), dtype
         self.recorders: list[Recorder] = []
@@ -122,15 +122,16 @@ class BaseSimulation:
         self._update: Callable[[], object] = lambda: None
         """Brings environment and means up to date where several seeds are stepped together."""
         self.watched = Watched()
-        self._env = make_environment(scenario, self.device, dtype, scenario.training.batch)
-        try:
-            with uncollected(kept=True), refusals_named():
-                self._start(seed)
-            if scenario.telemetry.value is not None:
-                self._env.state_dict()  # forks need it: an environment without one is refused now, not in mid-run
-        except BaseException:
-            self.close()
-            raise
+        with own_context(threads):
+            self._env = make_environment(scenario, self.device, dtype, scenario.training.batch)
+            try:
+                with uncollected(kept=True), refusals_named():
+                    self._start(seed)
+                if scenario.telemetry.value is not None:
+                    self._env.state_dict()  # forks need it: an environment without one is refused now, not in mid-run
+            except BaseException:
+                self.close()
+                raise
 
     def _start(self, seed: int) -> None:
         self.seed = seed
@@ -180,6 +181,7 @@ class BaseSimulation:
 
     # --- stepping ----------------------------------------------------------------------------------------
 
+    @in_own_context
     def step(self) -> StepInfo:
         """Take one environment step (semantics 13) and return what happened: see `StepInfo`.
 
@@ -249,6 +251,7 @@ class BaseSimulation:
         self.now = step + 1
         return ends.ended
 
+    @in_own_context
     def _synchronize(self) -> None:
         """Wait for the device, where it checks gradients by itself (`Guard`): nothing else leaves a divergence unseen.
 
@@ -266,6 +269,7 @@ class BaseSimulation:
 
     # --- changing ----------------------------------------------------------------------------------------
 
+    @in_own_context
     def _set_all(self, changes: Sequence[tuple[str, Any]], line: str) -> None:
         """Change several settings at once, with `line` as the event. See `Simulation.set`."""
         self._check_open()
@@ -309,6 +313,7 @@ class BaseSimulation:
         how: dict[str, Any] = {"episodes": episodes, "sampled": sampled}
         return self._evaluate(split, links, **how, steps=max(FEWEST, self.now // SHARE))
 
+    @in_own_context
     def _evaluate(self, split: str, links: Links | str = "perfect", **how: Any) -> Evaluation:
         """Score the system; `how`: see `engine.inference.evaluation.evaluate`."""
 
@@ -323,6 +328,7 @@ class BaseSimulation:
             return scores
         return replace(scores, selected=spec.selected_on_test)
 
+    @in_own_context
     def compose(self, agents: Sequence[str] | None = None) -> fx.GraphModule:
         """Return the composed system as one torch module: the environment's own observations in, {agent: output} out.
 
@@ -338,6 +344,7 @@ class BaseSimulation:
         names = with_output(self._system, self.scenario.readouts) if agents is None else agents
         return export(self._system, names, native_of(self._env).conversions)
 
+    @in_own_context
     def export(
         self,
         path: str | Path,
@@ -369,7 +376,7 @@ class BaseSimulation:
             DivergenceError: A loss or gradient was not finite at an earlier step.
         """
         self._synchronize()
-        path, policy = Path(path), None
+        path, policy = given_path(path), None
         if path.suffix not in (".gif", ".safetensors"):
             check_own_loop(self)
         if actions is not None:
@@ -386,6 +393,7 @@ class BaseSimulation:
 
     # --- forking and saving ------------------------------------------------------------------------------
 
+    @in_own_context
     def _state_dict(self, *, whole: bool = True) -> dict[str, Any]:
         """Return the state, without copying a tensor.
 
@@ -410,6 +418,7 @@ class BaseSimulation:
             **({"changes": [list(change) for change in self.changes]} if self.changes else {}),
         }
 
+    @in_own_context
     def _load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a state of the same scenario; open windows are replayed.
 
@@ -478,6 +487,7 @@ class BaseSimulation:
             raise
         return simulation
 
+    @in_own_context
     def fork(self, backend: str | None = None, *, stacked: bool = True) -> Self:
         """Return an independent copy, without recorders and `logdir`.
 
@@ -509,7 +519,7 @@ class BaseSimulation:
         """
         with uncollected():
             state = self._state_dict(whole=False)
-            return write_simulation(Path(path), self.scenario, self.dtype, state, self._described)
+            return write_simulation(given_path(path), self.scenario, self.dtype, state, self._described)
 
     @cached_property
     def _described(self) -> dict[str, Any]:
@@ -546,7 +556,7 @@ class BaseSimulation:
         device = chosen_device(device)
         with uncollected():
             given = None if scenario is None else as_scenario(scenario)
-            saved = read_simulation(Path(path), given, device)
+            saved = read_simulation(given_path(path), given, device)
         settings = {"seed": saved.seed, "device": device, "dtype": saved.dtype, "threads": threads}
         return cls._restored(saved.scenario, lambda one: one._load_saved(saved), **settings, backend=backend)
 

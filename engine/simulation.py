@@ -52,7 +52,8 @@ from antiphon.engine.state.compatibility import check_same_scenario, with_saved_
 from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.weights import TakenWeights, load_weights
 from antiphon.errors import DivergenceError, RunError, ScenarioError, ScenarioWarning
-from antiphon.files import fitting
+from antiphon.files import fitting, given_path
+from antiphon.nets.isolation.own_context import in_own_context, own_context
 from antiphon.nets.memory import uncollected
 from antiphon.problems import show_value
 from antiphon.scenarios import Scenario, Template
@@ -126,16 +127,17 @@ class Simulation(BaseSimulation):
         capture: bool | CapturedLoop | None = None,
     ) -> None:
         check_interval(checkpoint_every, logdir)
+        folder = None if logdir is None else given_path(logdir, "logdir")
         division, scenario = PartsSettings.of(parts), as_scenario(scenario)
         settings: dict[str, Any] = {"threads": threads, "backend": backend, "stacked": stacked}
         settings |= {"seed": seed, "device": device, "dtype": dtype}
-        with ExitStack() as undo:
+        with own_context(), ExitStack() as undo:
             before = None
             check_exist(exist)
-            if logdir is not None:
-                check_free(Path(logdir), "number" if exist == "resume" else exist)
-                if exist == "resume" and not is_free(Path(logdir)):
-                    before = RunDirectory.open(logdir)
+            if folder is not None:
+                check_free(folder, "number" if exist == "resume" else exist)
+                if exist == "resume" and not is_free(folder):
+                    before = RunDirectory.open(folder)
                     undo.callback(before.release)
                     before.lock()
                     scenario = _check_same_run(before, scenario, **settings)
@@ -159,12 +161,11 @@ class Simulation(BaseSimulation):
             else:
                 if division is not None:
                     self._divide(division, opened)
-                if logdir is not None:
+                if folder is not None:
                     facts: dict[str, Any] = {} if stacked else {"stacked": False}
                     if self._division is not None:
                         facts["parts"] = self._division
-                    path = Path(logdir)
-                    self._writer = open_writer(self, path, checkpoint_every, facts, exist=exist)
+                    self._writer = open_writer(self, folder, checkpoint_every, facts, exist=exist)
             undo.pop_all()
 
     @classmethod
@@ -194,7 +195,13 @@ class Simulation(BaseSimulation):
             DivergenceError: The run diverged and would diverge again.
         """
         check_interval(checkpoint_every, logdir)
-        return resumed(cls, RunDirectory.open(logdir), scenario, PartsSettings.of(parts), checkpoint_every)
+        return resumed(
+            cls,
+            RunDirectory.open(given_path(logdir, "logdir")),
+            scenario,
+            PartsSettings.of(parts),
+            checkpoint_every,
+        )
 
     @classmethod
     def _of_directory(
@@ -241,6 +248,7 @@ class Simulation(BaseSimulation):
             )
         return {**settings, "backend": backend, "device": chosen_device(facts["device"])}
 
+    @in_own_context
     def _go_on(self, directory: RunDirectory, division: PartsSettings | None) -> None:
         """Go on with a run at its newest checkpoint, in these parts or as it was divided."""
         check_continues(self)
@@ -254,6 +262,7 @@ class Simulation(BaseSimulation):
 
     # --- parts -------------------------------------------------------------------------------------------
 
+    @in_own_context
     def _divide(self, division: PartsSettings, opened: RayParts | None = None) -> None:
         """Have parts take the steps from here on that nothing observes; one part in this process divides nothing.
 
@@ -316,6 +325,7 @@ class Simulation(BaseSimulation):
 
     # --- running -----------------------------------------------------------------------------------------
 
+    @in_own_context
     def step(self) -> StepInfo:
         """Take one environment step, record its metrics, and return what happened. See `BaseSimulation.step`."""
         step, watch = self.now, self.row_steps.due(self.now)
@@ -384,6 +394,7 @@ class Simulation(BaseSimulation):
             self._writer.directory.note(changes=self.changes)
             self._writer.directory.checkpoint(self)
 
+    @in_own_context
     def load_weights(
         self,
         source: str | Path,
@@ -512,6 +523,7 @@ class Simulation(BaseSimulation):
 
     # --- playing -----------------------------------------------------------------------------------------
 
+    @in_own_context
     def policy(self, *, greedy: bool = True, seed: int | None = None) -> Policy:
         """Return the present agents as a policy for an environment's own loop: `act(observation)` and `reset()`.
 
@@ -525,7 +537,8 @@ class Simulation(BaseSimulation):
         """
         self._synchronize()
         check_own_loop(self)
-        return Policy(self._system, self._env, greedy=greedy, seed=self.seed if seed is None else seed)
+        seed = self.seed if seed is None else seed
+        return Policy(self._system, self._env, greedy=greedy, seed=seed, threads=self.threads)
 
     # --- figures -----------------------------------------------------------------------------------------
 
@@ -598,10 +611,12 @@ class Simulation(BaseSimulation):
 
     # --- probes ------------------------------------------------------------------------------------------
 
+    @in_own_context
     def probe(self, horizon: int = 0) -> dict[str, Probe]:
         """Return, per channel, the true gradient of the messages of the next step: see `true_gradients`."""
         return true_gradients(self, horizon)
 
+    @in_own_context
     def value(
         self,
         channels: Sequence[str] | None = None,
@@ -643,6 +658,7 @@ def _train(
     return outcome.signal, outcome.error
 
 
+@in_own_context
 def _figures_of_channels(simulation: Simulation) -> dict[str, dict[str, float]]:
     with simulation.fork(stacked=False) as twin:
         return channel_figures(twin)

@@ -724,7 +724,7 @@ def load(name_or_path: str | Path) -> Template:
     Raises:
         ScenarioError: The scenario or file does not exist, or cannot be read.
     """
-    path = Path(name_or_path)
+    path = Path(os.path.expanduser(name_or_path))
     if isinstance(name_or_path, str) and name_or_path in library_names():
         return _of_library(_LIBRARY / f"{name_or_path}.yaml")
     if path.suffix not in _SUFFIXES and path.parent == Path() and not os.path.isfile(path):

@@ -5,6 +5,7 @@ A document begins with `study: NAME`. A scenario alone is a study too: all its v
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
@@ -188,7 +189,7 @@ def find_document(kind: type[Found], name_or_path: str | Path, library: Path) ->
     Raises:
         ScenarioError: The document is not valid.
     """
-    path = Path(name_or_path)
+    path = Path(os.path.expanduser(name_or_path))
     if str(name_or_path) in {each.stem for each in library.glob("*.yaml")}:
         path = library / f"{name_or_path}.yaml"
     elif not _begins_with(next(iter(kind.model_fields)), path):

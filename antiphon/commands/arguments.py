@@ -224,7 +224,7 @@ def cluster_of(
 
 def logdir_root(logdir: Path | None) -> Path:
     """Return the parent of run directories: `--logdir`, else $ANTIPHON_LOGDIR, else `runs`."""
-    return logdir or Path(os.environ.get("ANTIPHON_LOGDIR") or "runs")
+    return Path(os.path.expanduser(logdir or os.environ.get("ANTIPHON_LOGDIR") or "runs"))
 
 
 def new_directory(logdir: Path | None, name: str | None, stem: str) -> Path:

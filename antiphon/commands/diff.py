@@ -12,8 +12,8 @@ import typer
 
 from antiphon.commands import options
 from antiphon.engine.runs.directory import RunDirectory
-from antiphon.files import finite
-from antiphon.terminal.output import display_path, print_json, show_table, some, write_line
+from antiphon.files import display_path, finite
+from antiphon.terminal.output import print_json, show_table, some, write_line
 
 if TYPE_CHECKING:
     from antiphon.engine.runs.compare_runs import Comparison

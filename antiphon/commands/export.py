@@ -15,7 +15,8 @@ from antiphon.commands import options
 from antiphon.commands.arguments import given_scenario
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.errors import ScenarioError, suggest
-from antiphon.terminal.output import console, display_path, print_json
+from antiphon.files import display_path
+from antiphon.terminal.output import console, print_json
 
 __all__ = ["export"]
 

@@ -14,10 +14,10 @@ from antiphon.engine.populations.selection import quality
 from antiphon.engine.runs.directory import is_free, numbered
 from antiphon.engine.runs.library import template_named
 from antiphon.engine.runs.observers import RunProgress
+from antiphon.files import display_path
 from antiphon.scenarios.population import PopulationSpec
 from antiphon.terminal.output import (
     console,
-    display_path,
     how_to_look,
     print_json,
     remark,

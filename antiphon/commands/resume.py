@@ -11,7 +11,8 @@ from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.runs.directory import POPULATION, RunDirectory
 from antiphon.engine.runs.run_loop import Outcome
 from antiphon.errors import RunError
-from antiphon.terminal.output import display_path, remark
+from antiphon.files import display_path
+from antiphon.terminal.output import remark
 
 __all__ = ["resume"]
 

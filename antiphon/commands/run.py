@@ -31,14 +31,13 @@ from antiphon.engine.runs.python_template import other_variants
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run_loop import Outcome
 from antiphon.errors import AntiphonError, RunError
-from antiphon.files import finite
+from antiphon.files import display_path, finite
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.population import find_population
 from antiphon.scenarios.training import selected_in_words
 from antiphon.terminal.output import (
     console,
     decimal,
-    display_path,
     how_to_look,
     print_json,
     remark,

@@ -19,10 +19,10 @@ from antiphon.engine.studies.plan import StudyOptions
 from antiphon.engine.studies.study import Study
 from antiphon.engine.studies.table import heading, notes, tables
 from antiphon.errors import RunError, ScenarioError, suggest
+from antiphon.files import display_path
 from antiphon.scenarios.study import find_study, study_names
 from antiphon.terminal.output import (
     console,
-    display_path,
     how_to_look,
     print_json,
     remark,

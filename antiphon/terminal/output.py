@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,13 +17,13 @@ from rich.table import Table
 from rich.text import Text
 
 from antiphon.errors import is_terminal
+from antiphon.files import display_path
 from antiphon.scenarios.training import selected_in_words
 
 __all__ = [
     "METRICS",
     "console",
     "decimal",
-    "display_path",
     "episodes_in_words",
     "how_to_look",
     "percent",
@@ -227,12 +226,6 @@ def updates_in_words(counts: Mapping[str, int | None]) -> str:
 def how_to_look(directory: str | Path) -> None:
     """Print the command that opens TensorBoard."""
     write_line(f"TensorBoard  antiphon tb {shlex.quote(display_path(directory))}")
-
-
-def display_path(path: str | Path) -> str:
-    """Format a path in its shortest form, relative to the working directory."""
-    relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative
 
 
 def scored(figures: Mapping[str, Any], *, named: bool = False) -> str:

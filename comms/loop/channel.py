@@ -42,6 +42,7 @@ from antiphon.comms.model import LossAndGradients
 from antiphon.comms.modules import predictor_of
 from antiphon.comms.synthetic_gradients import Critic, Predictor
 from antiphon.errors import AntiphonError, ScenarioError, first_line, suggest
+from antiphon.nets.isolation.own_context import in_own_context, own_context
 from antiphon.nets.random import generator
 from antiphon.nets.schedules import Rate
 from antiphon.nets.torch_optimisers import copied
@@ -152,6 +153,7 @@ class Channel:
         vars(self).update(state)
         self._begin()
 
+    @in_own_context
     def _make_predictor(
         self,
         settings: GradientSettings,
@@ -205,7 +207,7 @@ class Channel:
         """
         signals = self._checked(message, context)
         predictor = self.predictor if torch.is_grad_enabled() else None
-        with self._lock:
+        with self._lock, own_context():
             sent = None if predictor is None else self._recorded(predictor, message, signals)
             self._live = message
             self._version = None if message.is_inference() else message._version
@@ -247,6 +249,7 @@ class Channel:
                 )
         return SentMessage(example, prediction, predictor.updates, not predictor.needs_delta)
 
+    @in_own_context
     def receive(self) -> Tensor:
         """Return the newest message, in the shape in which it was sent.
 
@@ -267,6 +270,7 @@ class Channel:
             leaf = self._open.receive(self._live)
             return constant(self._live) if leaf is None else leaf
 
+    @in_own_context
     def return_gradient(self, message: Tensor, gradient: Tensor | None, losses: Tensor | None = None) -> None:
         """Record the gradient of a received message that was computed elsewhere, as in another process.
 
@@ -308,7 +312,7 @@ class Channel:
             The predictor's loss before the step, a scalar: the mean over the batch of |SG(m, c) - delta|^2, or of
             the kind's own loss, summed over messages. None without returned gradients.
         """
-        with self._lock:
+        with self._lock, own_context():
             self._step.over, self._step = True, ChannelStep(self.name)
             predictor = self.predictor
             if predictor is None:
@@ -353,6 +357,7 @@ class Channel:
         found: dict[str, Any] = {} if self.predictor is None else copied(self.predictor.state_dict())
         return found
 
+    @in_own_context
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load the state of a channel with the same settings; messages in transit are dropped.
 
@@ -525,19 +530,21 @@ def learn(
     trainable = _trainable(parameters)
     learned = [(channel, leaf) for channel in received for leaf in channel._learned()]
     leaves = [leaf for messages in uses.values() for _, leaf in messages]
-    gradients, returned = _backward(
-        objective,
-        [injection for _, injection, _ in injections],
-        trainable,
-        [*leaves, *(t for _, t in learned)],
-    )
+    with own_context():
+        gradients, returned = _backward(
+            objective,
+            [injection for _, injection, _ in injections],
+            trainable,
+            [*leaves, *(t for _, t in learned)],
+        )
     for (channel, _), late in zip(learned, returned[len(leaves) :], strict=True):
         if late is not None:
             raise channel._error(_LEARNED)
     back = iter(returned)
     for channel, messages in uses.items():
         channel._book([m for m, _ in messages], [next(back) for _ in messages], losses.get(channel))
-    add_gradients(trainable, gradients, [channel._step for channel in sent])
+    with own_context():
+        add_gradients(trainable, gradients, [channel._step for channel in sent])
     for channel in sent:
         channel._injections.clear()
         channel._expected.clear()

@@ -26,6 +26,7 @@ from antiphon.envs.adaptors.spaces import Actions
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import ALIVE
 from antiphon.errors import ScenarioError, suggest
+from antiphon.nets.isolation.own_context import in_own_context
 
 __all__ = ["Policy", "policy_module"]
 
@@ -44,14 +45,23 @@ class Policy:
         env: The system's environment, with any batch, for the spaces of observations and actions.
         greedy: Whether to take the most likely action instead of a sample.
         seed: Seed of the samples, and of parts of the action that no agent chooses, which are random.
+        threads: Torch's threads in a call; None: the caller's.
 
     Raises:
         ScenarioError: No agent acts.
     """
 
-    def __init__(self, system: System, env: TorchVectorEnv, *, greedy: bool = True, seed: int = 0) -> None:
+    def __init__(
+        self,
+        system: System,
+        env: TorchVectorEnv,
+        *,
+        greedy: bool = True,
+        seed: int = 0,
+        threads: int | None = None,
+    ) -> None:
         _actors(system)
-        self.greedy, self.seed = greedy, seed
+        self.greedy, self.seed, self.threads = greedy, seed, threads
         self._native = native_of(env)
         observed = {name for agent in system.agents.values() for name in agent.inputs.observes if name != AGE}
         self._names = observed & self._native.signals.keys()
@@ -62,6 +72,7 @@ class Policy:
         self._rollout: Rollout | None = None
         self._step = self._batch = 0
 
+    @in_own_context
     def act(self, observation: Any) -> Any:
         """Return the action for an observation, in the environment's form, in numpy.
 
@@ -102,6 +113,7 @@ class Policy:
         ones = torch.ones(batch, dtype=self._system.dtype, device=self._system.device)
         return {f"{ALIVE}.{name}": ones * float(name in observation) for name in agents}
 
+    @in_own_context
     def reset(self, mask: Mask | Mapping[str, Mask] | None = None) -> None:
         """Begin new episodes: states are reset, and messages on their way are dropped.
 

@@ -25,6 +25,8 @@ from antiphon.engine.state.state_dict import learned_of, with_statistics
 from antiphon.engine.state.trees import split_rows
 from antiphon.envs.worlds.arena import Arena
 from antiphon.errors import DivergenceError, ScenarioError, suggest
+from antiphon.files import given_path
+from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import as_scenario
 
@@ -48,6 +50,7 @@ class Population:
     Attributes:
         simulations: One for each member, in order.
         sequential_reason: Why they are stepped one after the other; None: they are stepped together.
+        threads: Torch's threads in its calls.
 
     Raises:
         ScenarioError: No seed, a seed twice, or a scenario that cannot be built; scenarios that differ in more than
@@ -55,6 +58,7 @@ class Population:
         RunError: `logdir` cannot be written or holds something else.
     """
 
+    @in_own_context
     def __init__(
         self,
         scenario: Scenario | Template | str | Path | Sequence[Scenario],
@@ -82,11 +86,12 @@ class Population:
         reason = "every seed needs one of its own"
         scenarios = [given[0], *(with_own_env(own, reason) for own in given[1:])]
         self.simulations: list[Simulation] = []
+        self.threads = int(settings.get("threads", 1))
         self._joint: ReplicatedEngine | None = None
         """Of all seeds, diverged ones among them: the others' steps are taken with theirs."""
         self._shared = True
         """Whether environments and means of the simulations are up to date."""
-        folder = None if logdir is None else _folder(Path(logdir), exist)
+        folder = None if logdir is None else _folder(given_path(logdir, "logdir"), exist)
         paths = [None if folder is None else member_path(folder, n, len(seeds)) for n in range(len(seeds))]
         if exist != "overwrite":
             exist = "error"
@@ -113,6 +118,7 @@ class Population:
             self.close()
             raise
 
+    @in_own_context
     def step(self) -> list[StepInfo]:
         """Take one step of all replicas that have not diverged or been stopped, and return its info for each.
 
@@ -193,6 +199,7 @@ class Population:
         if number := max(outcome.signal for outcome in outcomes):
             deliver(number, f"run() continues after step {first.now:,}")
 
+    @in_own_context
     def exploit(self, member: int, parent: int) -> None:
         """Copy what another member has learned: parameters, running statistics, optimiser state and predictors.
 
@@ -201,17 +208,20 @@ class Population:
         """
         self.load_learned(member, self.learned(parent))
 
+    @in_own_context
     def learned(self, member: int) -> dict[str, Any]:
         """Return the state of what a member has learned (see `exploit`); its tensors are the member's own."""
         backend = self.simulations[member].backend
         return learned_of(backend.per_agent(), backend.state_dict())
 
+    @in_own_context
     def load_learned(self, member: int, state: Mapping[str, Any]) -> None:
         """Continue a member with a copy of what another one has learned, which may be in another process."""
         backend = self.simulations[member].backend
         whole = with_statistics({**backend.state_dict(), **state}, state["learners"])
         backend.load_state_dict(copy_tree(whole))
 
+    @in_own_context
     def explore(self, member: int, scenario: Scenario, event: str | None = None) -> None:
         """Continue a member with the hyperparameters of another scenario (see `Simulation.set`).
 
@@ -233,6 +243,7 @@ class Population:
         if simulation._writer is not None:
             simulation._writer.directory.note(changes=simulation.changes)
 
+    @in_own_context
     def revive(self, member: int, now: int, state: Mapping[str, Any]) -> None:
         """Continue a member that has diverged, at a step and in its own environment, from the state of another one's backend."""
         simulation = self.simulations[member]

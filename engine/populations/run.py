@@ -37,7 +37,7 @@ from antiphon.engine.runs.run_loop import Observer, Outcome
 from antiphon.engine.runs.seeds import MultiSeedRun
 from antiphon.engine.state.hyperparameters import ELSEWHERE
 from antiphon.errors import RunError, ScenarioError
-from antiphon.files import fitting, write_csv, write_text
+from antiphon.files import display_path, fitting, write_csv, write_text
 from antiphon.manifests import read_checked, write_checked
 from antiphon.scenarios import Template
 from antiphon.scenarios.parameters import ParameterSpec
@@ -195,7 +195,7 @@ class PopulationRun(Observer):
         return {
             "population": self.spec.population,
             "metric": self.metric,
-            "run_dir": str(self.directory),
+            "run_dir": display_path(self.directory),
             "best": max(done, key=lambda one: quality(one["score"], self.metric), default=None),
             "members": members,
             "apart": outcome.sequential_reason,

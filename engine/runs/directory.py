@@ -26,7 +26,9 @@ from antiphon.engine.runs.lock import LOCK, DirectoryLock
 from antiphon.errors import RunError, ScenarioError, suggest, write_error
 from antiphon.files import (
     cut,
+    display_path,
     fitting,
+    given_path,
     read_bytes,
     sync_folder,
     write_json,
@@ -157,7 +159,7 @@ def _objects(described: Any, place: str) -> Iterator[str]:
 
 def run_folder(path: str | Path) -> Path:
     """Return the folder of a run: a folder itself, or where it is a population's, that of the best run in it."""
-    path = Path(path)
+    path = given_path(path, "run")
     population = path / POPULATION
     best = read_checked(population).get("best") if population.is_file() else None
     return path if best is None else path / Path(str(best)).name
@@ -254,7 +256,7 @@ class RunDirectory:
         Raises:
             RunError: The folder holds something, or cannot be written.
         """
-        asked = Path(path)
+        asked = given_path(path, "logdir")
         with ExitStack() as undo, writing(asked):
             path, lock = _claim(asked, exist)
             directory = cls(path, {"format": FORMAT, **facts, "files": {}, "checkpoints": {}}, lock)
@@ -262,7 +264,8 @@ class RunDirectory:
             if exist == "overwrite":
                 remove_run(path)
             elif path != asked:
-                write_error(f"{asked} already exists: this run is written to {path}")
+                there = display_path(asked)
+                write_error(f"{there} already exists: this run is written to {display_path(path)}")
             undo.callback(remove_run, path)
             write_text(path / _SCENARIO, scenario_text(scenario))
             directory.note(files={_SCENARIO: entry_of(path / _SCENARIO)})

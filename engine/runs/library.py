@@ -44,7 +44,7 @@ def template_named(name: str | Path) -> Template | PythonTemplate:
     if (population := find_population(name)) is not None:
         fix = f"antiphon run trains it; its scenario is {population.scenario}"
         raise ScenarioError(f"{name}: is a population, not a scenario; {fix}")
-    path = Path(name)
+    path = Path(os.path.expanduser(name))
     bare = not path.suffix and path.parent == Path()
     known = str(name) in library_names() or os.path.exists(path)  # False, where it is too long for a file's
     if bare and not known:

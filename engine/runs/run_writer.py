@@ -21,7 +21,7 @@ from antiphon.engine.runs.lock import file_lock
 from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop, SharedClock
 from antiphon.errors import AntiphonError, DivergenceError, RunError, ScenarioError
 from antiphon.extensions import Catalogue, made, name_of
-from antiphon.files import finite
+from antiphon.files import display_path, finite
 from antiphon.manifests import read_cache, write_checked
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.training import OF_AGENTS, RecorderSpec
@@ -310,7 +310,7 @@ class RunWriter(Observer):
         directory.checkpoint(simulation)
         last = max(simulation.now - 1, 0)  # a run that was stopped has no row of its own in the table
         self._latest.figures(last, figures(simulation, last))
-        about = directory.facts | ended, str(directory.path)
+        about = directory.facts | ended, display_path(directory.path)
         result = result_of(simulation, self._latest, *about, scored=outcome.scored)
         for recorder in simulation.recorders:
             if outcome.status == "done":

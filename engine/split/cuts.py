@@ -18,6 +18,7 @@ from antiphon.engine.split.outputs import outputs_of, prediction_of
 from antiphon.engine.split.plan import Place, plan_parts
 from antiphon.engine.split.tracer import trace
 from antiphon.errors import ScenarioError
+from antiphon.nets.isolation.own_context import in_own_context
 
 __all__ = ["Cut", "Cuts", "containers", "cut_names", "cuts", "flop_of"]
 
@@ -68,6 +69,7 @@ class Cuts(tuple[Cut, ...]):
         return "\n".join(line.rstrip() for line in lines)
 
 
+@in_own_context
 def cuts(model: nn.Module, example: Any, *, output: str | int | None = None, inside: bool = False) -> Cuts:
     """Return the places where a model can be cut, in the order of its forward, with the tensors that would cross.
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from antiphon.errors import RunError
+from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.user_modules import copied, release_modes, stateful
 from antiphon.scenarios import Scenario
 
@@ -43,6 +44,7 @@ class Origin:
 def join(run: BaseSimulation, into: None = None) -> nn.Module: ...
 @overload
 def join(run: BaseSimulation, into: Model) -> Model: ...
+@in_own_context
 def join(run: BaseSimulation, into: nn.Module | None = None) -> nn.Module:
     """Return a split model with its trained parameters and buffers.
 

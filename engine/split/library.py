@@ -14,11 +14,13 @@ import torch
 from antiphon.agents.models import GPT, ResNet
 from antiphon.engine.split.split import split
 from antiphon.envs import registry
+from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.scenarios import Scenario
 
 __all__ = ["gpt", "resnet"]
 
 
+@in_own_context
 def gpt(
     *,
     text: str = "embedded",
@@ -79,6 +81,7 @@ def gpt(
     )
 
 
+@in_own_context
 def resnet(
     *,
     data: str = "digits",

@@ -28,6 +28,7 @@ from antiphon.engine.split.tracer import trace
 from antiphon.envs import registry
 from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError, ScenarioWarning, suggest
+from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.user_modules import copied, hold_modes, hooked
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.agent_specs import ObjectiveSpec
@@ -43,7 +44,7 @@ _LENS = 2 / 3
 """Of a head's operations: those of its forward and of the message's gradient, without its parameters'."""
 
 
-@torch.inference_mode(mode=False)
+@in_own_context
 @caller_random_kept()
 def split(
     model: nn.Module | None = None,

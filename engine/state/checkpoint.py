@@ -28,7 +28,7 @@ from antiphon.engine.state.compatibility import with_saved_delays
 from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.trees import mapped
 from antiphon.errors import ResourceError, RunError, ScenarioError
-from antiphon.files import fitting, read_bytes, sync_file, sync_folder, unwritable, write_text
+from antiphon.files import fitting, given_path, read_bytes, sync_file, sync_folder, unwritable, write_text
 from antiphon.manifests import checkpoints, is_checkpoint, read_manifest, write_manifest
 from antiphon.nets.memory import give_back, was_refused
 from antiphon.scenarios import Scenario
@@ -174,7 +174,7 @@ def latest(path: str | Path) -> Path:
     Raises:
         RunError: There is none.
     """
-    path = Path(path)
+    path = given_path(path)
     if is_checkpoint(path):
         return path
     found = checkpoints(path)

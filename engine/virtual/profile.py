@@ -248,4 +248,4 @@ def find_profile(name_or_path: str | Path) -> ClusterProfile:
     if Path(name).suffix not in (".yaml", ".yml"):
         known = f"{suggest(name, sorted(library))}; or give a .yaml file"
         raise ScenarioError(f"--cluster: no profile {name!r}{known}")
-    return ClusterProfile.from_yaml(read_file(Path(name)), name)
+    return ClusterProfile.from_yaml(read_file(Path(name).expanduser()), name)

@@ -44,6 +44,8 @@ from antiphon.engine.state.state_dict import snapshot
 from antiphon.engine.virtual.cluster import VirtualCluster
 from antiphon.engine.virtual.profile import ClusterProfile, find_profile
 from antiphon.errors import DivergenceError, RunError, ScenarioError
+from antiphon.files import given_path
+from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.scenarios import Scenario, Template
 from antiphon.spec import plain
 from antiphon.telemetry.figures import Figure
@@ -104,7 +106,7 @@ class VirtualSimulation(Simulation):
             self._open()
             if logdir is not None:
                 facts = {"parts": self._division, "virtual": self.facts}
-                self._writer = open_writer(self, Path(logdir), checkpoint_every, facts)
+                self._writer = open_writer(self, given_path(logdir, "logdir"), checkpoint_every, facts)
         except BaseException:
             self.close()
             raise
@@ -228,6 +230,7 @@ class VirtualSimulation(Simulation):
         found = [event for part in self._parts for event in part.backend.per_agent().on_divergence.events]
         return sorted(dict.fromkeys(found), key=lambda event: event[0])
 
+    @in_own_context
     def step(self) -> StepInfo:
         """Take as many steps of parts as there are parts, and return what happened. See `BaseSimulation.step`."""
         step, watch = self.now, self.row_steps.due(self.now)

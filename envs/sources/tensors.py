@@ -21,7 +21,8 @@ from antiphon.envs.signal import Description, Signal, channel_axis
 from antiphon.envs.sources.failures import reading
 from antiphon.envs.sources.values import WIDE, Value, join_values, read_column, read_value, stack_values
 from antiphon.envs.stream import ExampleStream, Table
-from antiphon.errors import require, suggest
+from antiphon.errors import RunError, require, suggest
+from antiphon.files import given_path
 from antiphon.nets.layers import IGNORED
 from antiphon.nets.random import generator
 
@@ -214,7 +215,12 @@ def from_file(file: str | Path, **options: Any) -> Source:
 
 
 def _absolute(name: float | str | Path) -> float | str:
-    return name if isinstance(name, float) else str(Path(name).absolute())
+    if isinstance(name, float):
+        return name
+    try:
+        return str(given_path(name, "file"))
+    except RunError as error:
+        raise ValueError(str(error)) from None
 
 
 class FileOptions(EnvOptions):

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from antiphon.files import write_text
+from antiphon.files import given_path, write_text
 from antiphon.telemetry.channels.page import page
 from antiphon.telemetry.channels.series import RunData
 from antiphon.telemetry.figures import Figure, Recorder
@@ -59,8 +59,9 @@ class LiveGraph(Recorder):
         Raises:
             RunError: The file cannot be written.
         """
-        write_text(Path(path), self._page(compact=False))
-        return Path(path)
+        path = given_path(path)
+        write_text(path, self._page(compact=False))
+        return path
 
     def redraw(self) -> None:
         """Redraw, if there is a display."""

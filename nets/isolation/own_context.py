@@ -1,0 +1,92 @@
+"""The context that numbers of antiphon are computed in: torch as a program finds it when it starts.
+
+| set by the caller around a call | in the call |
+| --- | --- |
+| `no_grad`, `inference_mode`, `set_grad_enabled` | gradients are recorded where antiphon needs them |
+| `autocast` | off; `training.precision: bf16` is a run's own |
+| default dtype and device, `torch.device` as a context | float32, the CPU; a run's own are `dtype` and `device` |
+| anomaly mode, flushed denormals | off |
+| `torch.set_num_threads` | a run's own number, `threads` |
+| TF32 and other precisions, deterministic algorithms, oneDNN and other libraries | kept: what computes, as a machine does |
+
+Afterwards all is as the caller has it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+
+__all__ = ["in_own_context", "own_context"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_NOTHING = nullcontext()
+_AUTOCAST = ("cpu", "cuda", "mps", "xpu")
+"""The types of device on which torch can have autocast on."""
+_SMALL = sys.float_info.min
+"""Half of it is a denormal number, which the processor flushes to zero after `torch.set_flush_denormal(True)`."""
+
+
+def own_context(threads: int | None = None) -> AbstractContextManager[object]:
+    """Return a context in which torch computes as if the caller had switched nothing; it costs nothing where that is so.
+
+    Args:
+        threads: Torch's threads in it; None: the caller's.
+    """
+    if (
+        (threads is None or threads == torch.get_num_threads())
+        and torch.is_grad_enabled()
+        and not torch.is_inference_mode_enabled()
+        and not torch._C._is_any_autocast_enabled()
+        and torch.get_default_dtype() is torch.float32
+        and not torch._C._len_torch_function_stack()
+        and not torch.is_anomaly_enabled()
+        and _SMALL * 0.5
+    ):
+        return _NOTHING
+    return _switched(threads)
+
+
+@contextmanager
+def _switched(threads: int | None) -> Iterator[None]:
+    with ExitStack() as restoring:
+        if threads is not None and (before := torch.get_num_threads()) != threads:
+            restoring.callback(torch.set_num_threads, before)
+            torch.set_num_threads(threads)
+        if torch.is_inference_mode_enabled():
+            restoring.enter_context(torch.inference_mode(mode=False))
+        if not torch.is_grad_enabled():
+            restoring.enter_context(torch.enable_grad())
+        for kind in _AUTOCAST:
+            if torch.is_autocast_enabled(kind):
+                restoring.enter_context(torch.autocast(kind, enabled=False))
+        if (dtype := torch.get_default_dtype()) is not torch.float32:
+            restoring.callback(torch.set_default_dtype, dtype)
+            torch.set_default_dtype(torch.float32)
+        if torch._C._len_torch_function_stack() and torch.get_default_device().type != "cpu":
+            restoring.enter_context(torch.device("cpu"))
+        if torch.is_anomaly_enabled():
+            restoring.enter_context(torch.autograd.set_detect_anomaly(mode=False))
+        if not _SMALL * 0.5:
+            restoring.callback(torch.set_flush_denormal, True)
+            torch.set_flush_denormal(False)
+        yield
+
+
+def in_own_context(function: Callable[P, R]) -> Callable[P, R]:
+    """Compute a function in its `own_context`; a method with the attribute `threads` of its object, if it has one."""
+
+    @wraps(function)
+    def computed(*args: P.args, **kwargs: P.kwargs) -> R:
+        threads: Any = getattr(args[0], "threads", None) if args else None
+        with own_context(threads if isinstance(threads, int) else None):
+            return function(*args, **kwargs)
+
+    return computed
