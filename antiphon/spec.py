@@ -459,7 +459,7 @@ def _checks_of_plain_fields(spec: type[Spec]) -> dict[str, tuple[Callable[[objec
 def section_of(spec: type[Spec], key: str) -> str:
     """Return the fix of a key that is one of a section of the part; empty where it is of none."""
     sections = [
-        f"{name}: {{{key}: …}}"
+        f"{written_key(spec, name)}: {{{key}: …}}"
         for name, field in spec.model_fields.items()
         for kind in (field.annotation, *get_args(field.annotation))
         if isinstance(kind, type) and issubclass(kind, Spec) and kind.has_key(key)

@@ -246,10 +246,14 @@ def per_sample(what: str, found: object, rows: int) -> Tensor:
     """Return a user's losses or metrics if they are one number per sample, [rows]; otherwise raise a ScenarioError."""
     if isinstance(found, Tensor) and found.shape == (rows,):
         return found
-    have = f"{list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
-    raise ScenarioError(
-        f"{what} is {have}, not one number per sample, [{rows}]; do not average over the batch (reduction='none')"
-    )
+    have, fix = type(found).__name__, "return a tensor"
+    if isinstance(found, Tensor):
+        have, fix = f"{list(found.shape)}", "do not average over the batch (reduction='none')"
+        if found.shape[1:] == (rows,):  # [batch] against [batch, 1] is [batch, batch]
+            fix = "compare tensors of one shape, and take the mean over all axes but the first"
+        elif found.shape[:1] == (rows,):
+            fix = "take the mean over all axes but the first (.flatten(1).mean(1))"
+    raise ScenarioError(f"{what} is {have}, not one number per sample, [{rows}]; {fix}")
 
 
 def mixed_rows(losses: Callable[..., Tensor], *rows: Tensor) -> str | None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import numpy
 import torch
@@ -30,6 +30,8 @@ from antiphon.nets.optimisers import Members, Optimiser, Skip, clipped
 __all__ = ["TorchOptimiser", "copied", "for_evaluation", "load", "plain_optimiser", "rate_shares", "saved"]
 
 Tree = dict[str, Any]
+_SHARE = "share_of_rate"
+"""Key of a parameter group whose `lr` its optimiser has changed: the share of the rate, which checkpoints keep."""
 
 
 class TorchOptimiser:
@@ -71,7 +73,7 @@ class TorchOptimiser:
         self.parameters, self.names, self.owner = list(parameters), names, owner
         self.kind, self.options, self.lr, self.clip, self.groups = kind, options, lr, clip, groups
         self.torch = self.make()
-        self._shares = rate_shares(self.torch, lr)
+        self._shares, self._rate = rate_shares(self.torch, lr), cast("float | Tensor", lr)
         self.members: tuple[TorchOptimiser, ...] = ()
         self.skip: Skip | None = None
         self._checked = False
@@ -230,22 +232,32 @@ class TorchOptimiser:
         if self.clip is not None and self.clips:
             short = iter(clipped([g for g in gradients if g is not None], self.clip))
             gradients = [None if g is None else next(short) for g in gradients]
-        for group, share in zip(self.torch.param_groups, self._shares, strict=True):
-            group["lr"] = rate * share
+        self.follow(rate)
         for p, g in zip(self.parameters, gradients, strict=True):
             p.grad = g
         self.take()
         for p in self.parameters:
             p.grad = None
 
+    def follow(self, rate: float | Tensor) -> None:
+        """Set `lr` of each group to its share of a rate: the initial share, or the one that the optimiser has given itself."""
+        assert self.torch is not None
+        self._rate = rate
+        for group, share in zip(self.torch.param_groups, self._shares, strict=True):
+            group["lr"] = rate * group.get(_SHARE, share)
+
     def take(self) -> None:
-        """Take the step of torch's optimiser along the parameters' `grad`.
+        """Take the step of torch's optimiser along the parameters' `grad`; an `lr` that it changes stays so, see `follow`.
 
         Raises:
             ScenarioError: It fails; the line names whose it is.
         """
         assert self.torch is not None
+        rates = [group["lr"] for group in self.torch.param_groups]
         self.call(self.torch.step)
+        for group, rate in zip(self.torch.param_groups, rates, strict=True):
+            if group["lr"] is not rate and group["lr"] != rate and self._rate:
+                group[_SHARE] = float(group["lr"] / self._rate)
 
 
 class _Joined(torch.optim.Optimizer):
@@ -346,6 +358,11 @@ def _is_plain(value: Any) -> bool:
 
 def _refused(made: torch.optim.Optimizer) -> str:
     """Return why an optimiser cannot take a step from dense gradients alone, and the fix; empty if it can."""
+    if hasattr(made.step, "_wrapped_by_lr_sched"):
+        return (
+            "has a scheduler of torch.optim.lr_scheduler, whose count no checkpoint would have; give schedule: a kind, or a "
+            "function of the step such as LambdaLR's lr_lambda"
+        )
     try:
         inspect.signature(made.step).bind()
     except TypeError:
@@ -410,7 +427,10 @@ def load(optimiser: torch.optim.Optimizer, tree: Mapping[str, Any]) -> None:
     """Load a copy of a state from `saved`; entries that it leaves out keep their initial values."""
     present = optimiser.state_dict()["param_groups"]
     groups = [
-        {**own, **{name: _like(own.get(name), value) for name, value in group.items()}}
+        {
+            **{name: value for name, value in own.items() if name != _SHARE},
+            **{name: _like(own.get(name), value) for name, value in group.items()},
+        }
         for own, group in zip(present, tree["param_groups"], strict=True)
     ]
     state = {int(key) if key.isdecimal() else key: copied(value) for key, value in tree["state"].items()}

@@ -54,8 +54,11 @@ class Optimizer:
             found = [None if g is None else g * factor for g in found]
         if not isinstance(self.built, TorchOptimiser):
             found = [None if g is None else as_real(g) for g in found]
-        for group, share in zip(self.torch.param_groups, self.shares, strict=True):
-            group["lr"] = self.owner.rate(now) * share
+        if isinstance(self.built, TorchOptimiser):
+            self.built.follow(self.owner.rate(now))
+        else:
+            for group, share in zip(self.torch.param_groups, self.shares, strict=True):
+                group["lr"] = self.owner.rate(now) * share
         saved = {} if isinstance(self.built, TorchOptimiser) else self.built.state
         for i, p in enumerate(self.parameters):
             p.grad = found[i]

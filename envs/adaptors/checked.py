@@ -47,6 +47,7 @@ class Adaptor(TorchVectorEnv):
     """
 
     hashes_seed = True
+    interface = "Gymnasium's interface", "check_env(env) of gymnasium.utils.env_checker"
 
     def __init__(
         self,
@@ -105,10 +106,8 @@ class Adaptor(TorchVectorEnv):
         except Exception as error:  # noqa: BLE001  (anything somebody's environment may raise)
             line = " ".join(f"{type(error).__name__}: {error}".split())
             if not subprocesses and isinstance(error, _MISFITS) and _raised_in(error).startswith(_AROUND):
-                line += (
-                    "; it does not return what its spaces and Gymnasium's interface say: check_env(env) of "
-                )
-                line += "gymnasium.utils.env_checker names it"
+                interface, check = self.interface
+                line += f"; it does not return what its spaces and {interface} say: {check} names it"
             raise RunError(f"env: '{self._name}' failed in {call}(): {line}") from None
 
     def carried(self) -> dict[str, Any] | None:

@@ -67,6 +67,8 @@ class ParallelAdaptor(Adaptor):
         ScenarioError: Objects that are not parallel environments, or spaces that are not supported.
     """
 
+    interface = "PettingZoo's parallel interface", "parallel_api_test(env) of pettingzoo.test"
+
     def __init__(self, worlds: Sequence[Any], **settings: Any) -> None:
         first = worlds[0]
         members = ("possible_agents", "observation_space", "action_space", "reset", "step")

@@ -545,7 +545,8 @@ def _signal(
         if least == IGNORED:
             fix = f"; {IGNORED} has no target: name '{name}' in training_only"
         require(least >= 0, place, f"{name}: class {least}; number classes from 0, or pass floats{fix}")
-        many = f"{name}: class {most} of {count}; pass classes={{'{name}': {most + 1}}} or more"
+        missing = f", or mask those that are missing: _{name}" if hidden else ""
+        many = f"{name}: class {most} of {count}; pass classes={{'{name}': {most + 1}}} or more{missing}"
         require(count is None or most < count, place, many)
         return Signal(**kind, classes=most + 1 if count is None else count), column, 0.0
     column = column if column.is_floating_point() else column.float()

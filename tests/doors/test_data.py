@@ -273,6 +273,15 @@ def test_no_unsigned_number_is_the_class_that_is_ignored(kind: str) -> None:
     assert torch.equal(shown(target), torch.from_numpy(values.astype("i8")))
 
 
+def test_a_byte_that_stands_for_no_class_is_refused_with_the_name_of_its_mask() -> None:
+    label = torch.tensor([[0, 255], [1, 2]] * 10, dtype=torch.uint8)
+    line = (
+        r"label: class 255 of 3; pass classes={'label': 256} or more, or mask those that are missing: _label$"
+    )
+    with pytest.raises(DataError, match=line):
+        envs.from_tensors(x=torch.zeros(20, 1), label=label, classes={"label": 3}, training_only=["label"])
+
+
 def test_values_too_large_for_the_type_of_a_run_are_named() -> None:
     source = envs.from_tensors(x=torch.full((9, 2), 1e300, dtype=torch.float64))
     assert source.make(batch=2, dtype=torch.float64)

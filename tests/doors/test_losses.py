@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,32 @@ def test_a_loss_of_a_whole_batch_is_evaluated_in_batches_of_the_training() -> No
         found = simulation.evaluate("train")
     assert (found.examples, left > 0) == (len(rows), True)
     assert found.agents["a"]["loss"] == pytest.approx(torch.cat(losses).mean().item(), abs=1e-5)
+
+
+# --- losses that are no number per sample ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        (
+            nn.BCEWithLogitsLoss(reduction="none"),
+            r"is \[8, 3\], .*; take the mean over all axes but the first",
+        ),
+        (lambda y, target: (y[:, :1] - target[:, 0]) ** 2, r"is \[8, 8\], .*; compare tensors of one shape"),
+        (nn.MSELoss(), r"is \[\], .*; do not average over the batch \(reduction='none'\)"),
+    ],
+)
+def test_a_loss_of_another_shape_is_refused_with_the_fix_that_helps(kind: object, line: str) -> None:
+    env = antiphon.envs.from_tensors(x=torch.randn(40, 4), y=torch.rand(40, 3), training_only=["y"])
+    agents = {"a": {"observes": ["x"], "objective": {"kind": kind, "target": "y"}}}
+    scenario = antiphon.Scenario(scenario="t", env=env, agents=agents, training={"batch": 8})
+    with pytest.raises(ScenarioError, match=f"^[^\n]*{line}[^\n]*$"), Simulation(scenario) as run:
+        run.step()
+
+
+def test_a_key_of_the_objective_is_named_by_its_section() -> None:
+    agent = {"observes": ["image"], "objective": CLASSIFY, "reduction": "mean"}
+    line = "agents.a.reduction: unknown key 'reduction'; write objective: {reduction: …}"
+    with pytest.raises(ScenarioError, match=re.escape(line)):
+        scenario_of({"a": agent})

@@ -358,6 +358,16 @@ def test_what_is_not_gymnasium_s_interface_is_refused_with_who_can_tell(fault: s
     )
 
 
+def test_what_is_not_pettingzoo_s_interface_is_refused_with_its_own_test() -> None:
+    class Old(Two):
+        def reset(self, seed: int | None = None, options: Any = None) -> Any:
+            return super().reset(seed, options)[0]
+
+    world = envs.make(named(lambda: Old(SPACES["float32"])), batch=1)
+    line = r"^env: 'two' failed in reset.*PettingZoo's parallel interface.* parallel_api_test\(env\) of pettingzoo.test"
+    refused(lambda: world.reset(seed=0), line)
+
+
 def test_worlds_whose_spaces_differ_are_refused() -> None:
     sizes = iter((1, 2, 1, 2))
 
