@@ -14,6 +14,7 @@ from antiphon.errors import ScenarioError
 from antiphon.extensions import made, name_of
 from antiphon.nets.modules import ModuleFunction, draws, output_size
 from antiphon.nets.user_modules import copied, hold_modes, module_of, with_values
+from antiphon.nets.users.kept_state import KeptState
 
 __all__ = ["Aggregated", "Aggregator"]
 
@@ -80,6 +81,8 @@ class Aggregated(Network):
         except ScenarioError as error:
             raise ScenarioError(f"fan_in: {error}") from None
         self.observed, self.aggregator = observed, ModuleFunction(module, joined)
+        self.kept = KeptState(module, owned=False)
+        """What it keeps between calls outside its buffers."""
         self.inner = inner((observed + features,))
         super().__init__((observed + joined,), tuple(self.inner.heads.values()))
         self.pure, self.state_size = self.inner.pure, self.inner.state_size

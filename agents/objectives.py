@@ -21,6 +21,7 @@ from antiphon.extensions import key_of, made, name_of
 from antiphon.nets.layers import IGNORED, binary_cross_entropy, cross_entropy, site_mean, squared_error
 from antiphon.nets.modules import mixed_rows, per_sample
 from antiphon.nets.per_member import PerMember, scaled
+from antiphon.nets.users.kept_state import KeptState, copied_object
 from antiphon.spec import Sequence as IsSequence
 from antiphon.spec import fail
 
@@ -319,15 +320,18 @@ class OwnObjective(Objective):
         loss: The user's loss.
         name: Name in errors.
         key: A key that is equal for objectives that are the same function.
+        owned: Whether the run made the loss, of a class or by a registered name.
 
     Raises:
         ScenarioError: It has parameters, which no agent would train, or its metric has the name of another metric.
     """
 
-    def __init__(self, loss: Any, name: str, key: Hashable) -> None:
+    def __init__(self, loss: Any, name: str, key: Hashable, *, owned: bool = False) -> None:
         self._name, self._key = name, key
         self._loss = copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss
         self._score = getattr(loss, "score", None)
+        self.kept = KeptState(self._loss, owned=owned or isinstance(loss, nn.Module))
+        """What the loss keeps between calls."""
         if isinstance(loss, nn.Module) and any(p.requires_grad for p in loss.parameters()):
             raise ScenarioError(
                 f"{name} has parameters, which no agent would train; make them buffers, or freeze them"
@@ -388,7 +392,7 @@ class OwnObjective(Objective):
                 some = torch.randint(classes, (4, *target))
             state = torch.get_rng_state()
             try:
-                probed = OwnObjective(copy.deepcopy(self._loss), self._name, self._key)  # it may keep a state
+                probed = OwnObjective(copied_object(self._loss), self._name, self._key)  # it may keep a state
                 mixed = mixed_rows(probed.loss, output, some)
                 if mixed is None and not self.scores_loss:
                     mixed = mixed_rows(probed.score, output, some)
@@ -509,4 +513,4 @@ def objective_of(kind: Any, options: Mapping[str, Any]) -> Objective:
         raise ScenarioError(
             f"{name_of(kind)} returned {found!r}; return a callable of an output and a target"
         )
-    return OwnObjective(found, name_of(kind), key_of(kind, options))
+    return OwnObjective(found, name_of(kind), key_of(kind, options), owned=found is not kind)

@@ -31,6 +31,7 @@ from antiphon.nets.layers import (
 )
 from antiphon.nets.modules import ModuleFunction
 from antiphon.nets.trained_parameters import TrainedParameters
+from antiphon.nets.users.kept_state import KeptState
 
 __all__ = [
     "LinearMaps",
@@ -168,6 +169,8 @@ class Model(TrainedParameters, ABC):
     it reads whole messages."""
     layers: ModuleFunction | None = None
     """A user's module in place of the layers."""
+    kept: KeptState | None = None
+    """What a user's module keeps between calls outside its buffers."""
     maps: LinearMaps | None = None
     """Linear maps of stacked models without hidden layers."""
 

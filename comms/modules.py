@@ -7,6 +7,7 @@ gradient or the message, [B, outputs]. Its loss is the squared error, unless it 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, final
@@ -29,6 +30,7 @@ from antiphon.errors import ScenarioError
 from antiphon.extensions import name_of
 from antiphon.nets.modules import check_module, mixed_rows, per_sample
 from antiphon.nets.user_modules import module_of
+from antiphon.nets.users.kept_state import KeptState, copied_object
 
 __all__ = ["ModuleGradient", "ModuleInput", "input_of", "predictor_class", "predictor_of"]
 
@@ -64,7 +66,9 @@ class _ModuleModel(Model):
         except ScenarioError as error:
             raise ScenarioError(f"{self.point}.kind: {error}") from None
         self._outputs = outputs
-        return self.values_of_module(self.module, inputs)
+        values = self.values_of_module(self.module, inputs)
+        self.kept = KeptState(self.module, owned=False)
+        return values
 
     def losses(self, prediction: Tensor, truth: Tensor) -> Tensor:
         """Return the losses per sample, [B] or [K, B]."""
@@ -83,9 +87,10 @@ class _ModuleModel(Model):
     @cached_property
     def _mixed(self) -> str | None:
         """Return why losses of several models cannot be one call."""
-        random = torch.Generator().manual_seed(0)
+        random, probed = torch.Generator().manual_seed(0), copy.copy(self)
+        probed.module = copied_object(self.module)  # it may keep a state
         return mixed_rows(
-            self.losses, *torch.rand(2, 4, self._outputs, generator=random, dtype=torch.float64)
+            probed.losses, *torch.rand(2, 4, self._outputs, generator=random, dtype=torch.float64)
         )
 
 

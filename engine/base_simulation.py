@@ -42,6 +42,7 @@ from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simul
 from antiphon.engine.state.compatibility import check_compatible, check_objects
 from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.hyperparameters import differences_of
+from antiphon.engine.state.objects import load_objects, lost_state, state_of_objects
 from antiphon.engine.state.state_dict import with_optimisers_of
 from antiphon.envs.adaptors.native import native_of
 from antiphon.envs.base import TorchVectorEnv
@@ -401,10 +402,13 @@ class BaseSimulation:
             whole: Whether an environment that keeps its state to itself is an error; else its state is None.
 
         Raises:
-            RunError: The environment keeps its state to itself.
+            RunError: The environment, or an own objective, keeps its state to itself.
             DivergenceError: See `synchronize`.
         """
         self._synchronize()
+        lost = lost_state(self._system)
+        if whole and lost is not None:
+            raise RunError(lost)
         return {
             **({"env": self._env.state_dict()} if whole else environment_state(self._env)),
             "now": self.now,
@@ -414,6 +418,8 @@ class BaseSimulation:
             "means": self.train_means.state_dict(),
             **({"newest": newest} if (newest := self.newest.state_dict()) else {}),
             "system": self.backend.state_dict(),
+            **({} if lost is None else {"lost": lost}),
+            **state_of_objects(self._system),
             **self.validation.state_dict(),
             **({"changes": [list(change) for change in self.changes]} if self.changes else {}),
         }
@@ -453,6 +459,7 @@ class BaseSimulation:
             else:
                 self._env.load_state_dict(state["env"])
             self.backend.load_state_dict(state["system"])
+            load_objects(self._system, state)
             self.world.load_state_dict(state)
             self.train_means.load_state_dict(state["means"])
             self.newest.load_state_dict(state.get("newest", {}))
@@ -501,6 +508,8 @@ class BaseSimulation:
             DivergenceError: A loss or gradient was not finite at an earlier step.
         """
         self._synchronize()
+        if (lost := lost_state(self._system)) is not None:  # before the copy calls what it would share
+            raise RunError(lost)
         scenario = with_own_env(self.scenario, "a fork needs one of its own")
         settings = {"seed": self.seed, "device": self.device, "dtype": self.dtype, "threads": self.threads}
         settings |= {"backend": backend or (self.backend.name if stacked else "cohort"), "stacked": stacked}

@@ -129,6 +129,15 @@ class OwnSchedule:
     key: Hashable
     function: Callable[[int], float] = field(compare=False)
 
+    def check(self) -> None:
+        """Raise a ScenarioError if the factor is no function of the step alone: it may be asked for at any step, any often."""
+        first, _, again = (self.at_step(step, 0) for step in (0, 1, 0))
+        if first != again:
+            raise ScenarioError(
+                f"schedule {self.name}: it returns {first} and then {again} at step 0; compute the factor from the step alone, "
+                "without a counter or random numbers"
+            )
+
     def at_step(self, step: int, horizon: int) -> float:
         """Return the factor at a step; ScenarioError if it is not a number of 0 or more."""
         del horizon

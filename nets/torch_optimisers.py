@@ -26,6 +26,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from antiphon.errors import AntiphonError, ScenarioError, first_line
 from antiphon.extensions import Catalogue, call_factory, key_of, name_of
 from antiphon.nets.optimisers import Members, Optimiser, Skip, clipped
+from antiphon.nets.users.kept_state import is_plain
 
 __all__ = ["TorchOptimiser", "copied", "for_evaluation", "load", "plain_optimiser", "rate_shares", "saved"]
 
@@ -345,17 +346,6 @@ def _attributes(optimiser: torch.optim.Optimizer) -> Tree:
     }
 
 
-def _is_plain(value: Any) -> bool:
-    """Whether a value is data that a checkpoint holds: numbers, text, tensors that are no parameters, lists and dicts of them."""
-    if isinstance(value, dict):
-        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
-    if type(value) in (list, tuple):
-        return all(_is_plain(item) for item in value)
-    if isinstance(value, Tensor):
-        return not value.requires_grad
-    return value is None or type(value) in (bool, int, float, str)
-
-
 def _refused(made: torch.optim.Optimizer) -> str:
     """Return why an optimiser cannot take a step from dense gradients alone, and the fix; empty if it can."""
     if hasattr(made.step, "_wrapped_by_lr_sched"):
@@ -416,10 +406,10 @@ def saved(optimiser: torch.optim.Optimizer) -> Tree:
     ]
     tree: Tree = {"state": {str(key): value for key, value in state["state"].items()}, "param_groups": groups}
     own = [
-        {name: value for name, value in _attributes(part).items() if _is_plain(value)}
+        {name: value for name, value in _attributes(part).items() if is_plain(value)}
         for part in _parts(optimiser)
     ]
-    more = {key: value for key, value in state.items() if key not in tree and _is_plain(value)}
+    more = {key: value for key, value in state.items() if key not in tree and is_plain(value)}
     return tree | ({"attributes": own} if any(own) else {}) | ({"more": more} if more else {})
 
 

@@ -51,6 +51,7 @@ def rate_of(base: float, schedule: ScheduleSpec | None, scenario: Scenario) -> R
         own = OwnSchedule(
             name=name_of(schedule.kind), key=key_of(schedule.kind, schedule.options), function=function
         )
+        own.check()
         return Rate(base=base, horizon=scenario.training.steps, schedule=own)
     moves = schedule.source(**schedule.options, warmup=schedule.warmup)
     return Rate(base=base, horizon=scenario.training.steps, schedule=moves)

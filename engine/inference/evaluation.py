@@ -30,6 +30,7 @@ from antiphon.engine.inference.rollout import (
 from antiphon.engine.metrics.episodes import own_reward
 from antiphon.engine.metrics.progress import Progress
 from antiphon.engine.runs.signals import check_interrupted
+from antiphon.engine.state.objects import objects_kept
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.errors import RunError, ScenarioError
 from antiphon.nets.random import seed_for
@@ -188,7 +189,7 @@ def evaluate(
         RunError: An environment has not finished an episode within 100,000 steps.
     """
     links = Links(links) if isinstance(links, str) else links
-    with for_evaluation([agent.learner.optimiser for agent in system.agents.values()]):
+    with for_evaluation([agent.learner.optimiser for agent in system.agents.values()]), objects_kept(system):
         return _evaluate(
             system, env, readout, split, links, seed, make, episodes=episodes, steps=steps, sampled=sampled
         )

@@ -269,6 +269,8 @@ class Saved:
     @property
     def obstacle(self) -> str | None:
         """Why no step can follow; None: a run can be continued from it."""
+        if "lost" in self.state:
+            return f"{self.place}: {self.state['lost']}"
         if self.state["env"] is not None:
             return None
         if "virtual" in self.state:

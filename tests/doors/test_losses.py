@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 import antiphon
 from antiphon import ScenarioError, Simulation
+from antiphon.errors import RunError
 from tests.commands import Commands
 from tests.engine.scenes import CLASSIFY, scenario_of
 
@@ -166,3 +168,150 @@ def test_a_key_of_the_objective_is_named_by_its_section() -> None:
     line = "agents.a.reduction: unknown key 'reduction'; write objective: {reduction: …}"
     with pytest.raises(ScenarioError, match=re.escape(line)):
         scenario_of({"a": agent})
+
+
+# --- what losses, schedules and gradients keep between calls -------------------------------------------------
+
+
+class Running:
+    """Divides by a running mean of itself, a number in an attribute."""
+
+    def __init__(self) -> None:
+        self.mean = 0.0
+
+    def __call__(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        losses = (output - target).square().mean(1)
+        self.mean = 0.9 * self.mean + 0.1 * losses.mean().item()
+        return losses / (1 + self.mean)
+
+
+class WithBuffer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+
+    def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        losses = (output - target).square().mean(1)
+        self.mean.mul_(0.9).add_(0.1 * losses.detach().mean())
+        return losses / (1 + self.mean)
+
+
+class Saving(Running):
+    """Has methods for what it keeps, which is no plain data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = {1: 0.0}
+
+    def __call__(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        losses = (output - target).square().mean(1)
+        self.held[1] += losses.mean().item()
+        return losses / (1 + self.held[1])
+
+    def state_dict(self) -> dict[str, float]:
+        return {"held": self.held[1]}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.held[1] = state["held"]
+
+
+def in_closure() -> Any:
+    running = Running()
+    return lambda output, target: running(output, target)
+
+
+class WornLoss(nn.Linear):
+    """A gradient whose loss counts its calls in an attribute."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.calls = 0
+
+    def loss(self, prediction: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return (prediction - truth).square().sum(1) / self.calls
+
+
+class WornSum:
+    """An aggregation that counts its calls in an attribute."""
+
+    def __init__(self, size: int, senders: int) -> None:
+        self.calls = 0
+
+    def __call__(self, messages: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return messages.sum(1) / self.calls
+
+
+def keeping(objective: Any = "regression", gradient: Any = None, fan_in: Any = None) -> antiphon.Scenario:
+    numbers = torch.Generator().manual_seed(0)
+    x, y = torch.randn(60, 4, generator=numbers), torch.randn(60, 2, generator=numbers)
+    env = antiphon.envs.from_tensors(x=x, y=y, training_only=["y"])
+    learned = {"gradient": {"kind": gradient, "context": ["y"]}} if gradient else {"coupling": "locked"}
+    agents = {
+        "a": {"observes": ["x"]},
+        "b": {"objective": {"kind": objective, "target": "y"}, **({"fan_in": fan_in} if fan_in else {})},
+    }
+    return scenario_of(agents, channels=[{"from": "a", "to": "b", "size": 6, **learned}], env=env)
+
+
+def parameters(simulation: Simulation) -> list[torch.Tensor]:
+    return [p for name in ("a", "b") for p in simulation.agents[name].parameters.values()]
+
+
+@pytest.mark.parametrize("backend", ["cohort", "reference"])
+@pytest.mark.parametrize("kind", [Running, WithBuffer, Saving])
+def test_what_a_loss_keeps_is_saved_and_no_evaluation_changes_it(
+    kind: Any, backend: str, tmp_path: Path
+) -> None:
+    with (
+        Simulation(keeping(kind), backend=backend) as whole,
+        Simulation(keeping(kind), backend=backend) as half,
+    ):
+        whole.run(8, progress=False)
+        half.run(4, progress=False)
+        half.evaluate("test")
+        half.save(tmp_path / "half")
+        again = Simulation.load(tmp_path / "half", scenario=keeping(kind), backend=backend)
+        for other in (again, half.fork(), half):
+            other.run(4, progress=False)
+            assert all(map(torch.equal, parameters(whole), parameters(other)))
+
+
+LOST: dict[str, tuple[dict[str, Any], str]] = {
+    "object": ({"objective": Running()}, "the objective of b keeps a state that no checkpoint has; give its class"),
+    "closure": ({"objective": in_closure()}, "the objective of b keeps a state that no checkpoint has; give its class"),
+    "gradient": ({"gradient": WornLoss}, "the gradient of a->b keeps a state in attributes, which no checkpoint has; regi"),
+    "aggregation": ({"fan_in": WornSum}, "the aggregation of b keeps a state in attributes, which no checkpoint has; regi"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", LOST)
+def test_a_run_whose_objects_keep_what_cannot_be_saved_does_not_go_on(kind: str, tmp_path: Path) -> None:
+    keys, line = LOST[kind]
+    with Simulation(keeping(**keys)) as simulation:
+        simulation.run(2, progress=False)
+        with pytest.raises(RunError, match=line):
+            simulation.fork()
+        simulation.save(tmp_path / "saved")
+        with Simulation.load(tmp_path / "saved", scenario=simulation.scenario) as loaded:
+            assert loaded.evaluate("test").agents["b"]["loss"] > 0
+            with pytest.raises(RunError, match=line):
+                loaded.step()
+
+
+def test_probes_of_a_loss_before_a_run_do_not_change_what_it_encloses() -> None:
+    steps = []
+    for backend in ("cohort", "reference"):
+        with Simulation(keeping(in_closure()), backend=backend, dtype=torch.float64) as simulation:
+            steps.append(simulation.step()["losses"]["b"].item())
+    assert steps[0] == pytest.approx(steps[1], abs=1e-12)
+
+
+def test_a_schedule_that_counts_its_calls_is_refused() -> None:
+    counted = iter(range(99))
+    optimiser = {"kind": "sgd", "lr": 0.1, "schedule": {"kind": lambda step: 1 / (1 + next(counted))}}
+    agent = {"observes": ["image"], "objective": CLASSIFY}
+    line = r"it returns 1.0 and then 0.333.* at step 0; compute the factor from the step alone"
+    with pytest.raises(ScenarioError, match=line):
+        Simulation(scenario_of({"a": agent}, optimiser=optimiser))

@@ -707,6 +707,20 @@ LOWER: tuple[Fault, ...] = (
         "tests/doors/test_loaders.py::test_the_order_follows_seed_and_epoch_and_goes_on_where_it_was_saved[RandomSampler]",
     ),
     Fault(
+        "nets-a-schedule-may-count-its-calls",
+        "nets/schedules.py",
+        "if first != again:",
+        "if False:",
+        "tests/doors/test_losses.py::test_a_schedule_that_counts_its_calls_is_refused",
+    ),
+    Fault(
+        "nets-what-a-loss-keeps-in-attributes-is-not-saved",
+        "nets/users/kept_state.py",
+        "if name not in theirs and is_plain(value)",
+        "if False",
+        "tests/doors/test_losses.py::test_what_a_loss_keeps_is_saved_and_no_evaluation_changes_it[Running-cohort]",
+    ),
+    Fault(
         "envs-runs-of-one-loader-share-its-epoch",
         "envs/sources/randomness.py",
         "if self._begun is not epoch:",

@@ -1,0 +1,1 @@
+"""What users hand over, beside modules and optimisers."""
