@@ -272,6 +272,13 @@ def deepcopy_memo(
         apart = id(one) not in inside and not any(id(value) in inside for value in _held(one))
         if apart:
             memo[id(one)] = one
+    for part in (
+        inside.values()
+    ):  # what torch's hooks compute before each call, such as the weight of a spectral norm
+        for hook in part._forward_pre_hooks.values():
+            computed = vars(part).get(getattr(hook, "name", ""))
+            if isinstance(computed, Tensor) and not computed.is_leaf:
+                memo[id(computed)] = computed.data.clone()
     return memo
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.nn.utils import parametrizations, prune
+from torch.nn.utils import parametrizations, prune, spectral_norm
 
 import antiphon
 from antiphon.errors import AntiphonError
@@ -237,6 +237,23 @@ def test_a_hook_of_a_cut_model_that_no_part_would_call_is_refused(env: Any) -> N
     for kind in ("forward", "forward_pre", "full_backward", "full_backward_pre"):
         with pytest.raises(AntiphonError, match="hook and is cut, and no part would call it"):
             _run(env, _observed(kind), "split")
+
+
+def test_a_norm_by_torch_s_old_hook_is_trained_and_given_back(env: Any) -> None:
+    """Its hook leaves a weight with a graph in the module, which Python cannot copy."""
+
+    def model() -> nn.Module:
+        torch.manual_seed(1)
+        return nn.Sequential(spectral_norm(nn.Linear(6, 8)), nn.Tanh(), nn.Linear(8, 3)).double()
+
+    loop = model()
+    with _run(env, model(), "own") as run:
+        assert _distance(run, env, loop) < 1e-9
+        x = torch.ones(2, 6, dtype=torch.float64)
+        with torch.no_grad():
+            output = run.compose()(x=x)["mind"]
+        assert torch.allclose(output, loop.eval()(x))
+        assert all(p.grad_fn is None for p in run.agents["mind"].module.state_dict().values())
 
 
 def test_a_factory_sees_parameters_with_their_attributes(env: Any) -> None:
