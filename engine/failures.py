@@ -16,12 +16,15 @@ from antiphon.agents.module import ModuleNetwork
 from antiphon.engine.heart.system import System
 from antiphon.errors import AntiphonError, RunError, first_line
 from antiphon.nets.memory import was_refused
+from antiphon.nets.modules import ModuleFunction
 
 __all__ = ["failures_named"]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 _FOLDERS = (os.path.dirname(torch.__file__), os.path.dirname(os.path.dirname(__file__)))
 _LIBRARY = tuple(os.path.join(folder, "") for folder in _FOLDERS)
+_TRACED = "<eval_with_key>"
+"""Beginning of the file names of code that torch.fx writes for the parts of a traced model."""
 _STANDARD = os.path.join(sysconfig.get_path("stdlib"), "")
 _MOST_NAMES = 3
 _IN_PLACE = "modified by an inplace operation"
@@ -59,7 +62,7 @@ def _line_of(error: Exception, system: System) -> str | None:
         )
     places = list(_users(error))
     if not places:
-        return None
+        return _of_layer(error, what, system)
     code, number = places[-1]
     return f"{code.co_qualname} failed at {os.path.basename(code.co_filename)}:{number}: {what}"
 
@@ -69,5 +72,19 @@ def _users(error: Exception) -> Iterator[tuple[CodeType, int]]:
     for frame, number in walk_tb(error.__traceback__):
         file = frame.f_code.co_filename
         standard = file.startswith((_STANDARD, "<frozen")) and "site-packages" not in file
-        if not (standard or file.startswith(_LIBRARY)):
+        if not (standard or file.startswith((*_LIBRARY, _TRACED))):
             yield frame.f_code, number
+
+
+def _of_layer(error: Exception, what: str, system: System) -> str | None:
+    """Return the line of an error that a layer of torch raises in a user's module; None if it was in none."""
+    within, owner, layer = False, "", ""
+    for frame, _ in walk_tb(error.__traceback__):
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, ModuleNetwork):
+            agents = (name for name, agent in system.agents.items() if agent.learner.network is caller)
+            owner = next((f"agent '{name}': " for name in agents), owner)
+        within |= isinstance(caller, ModuleFunction)
+        if within and isinstance(caller, torch.nn.Module):
+            layer = type(caller).__name__
+    return f"{owner}{layer} failed: {what}" if layer else None

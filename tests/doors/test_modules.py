@@ -239,6 +239,22 @@ def test_a_hook_of_a_cut_model_that_no_part_would_call_is_refused(env: Any) -> N
             _run(env, _observed(kind), "split")
 
 
+@pytest.mark.parametrize("door", ["own", "split"])
+def test_an_error_of_a_layer_of_torch_names_the_agent_and_the_layer(env: Any, door: str) -> None:
+    """A batch norm cannot train on one example."""
+    norm = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)).double()
+    agent = {"observes": ["x"], "network": norm, "objective": {"kind": "classification", "target": "label"}}
+    scenario = (
+        antiphon.split(norm, at=[2], env=env, batch=1)
+        if door == "split"
+        else antiphon.Scenario(scenario="own", env=env, agents={"mind": agent}, training={"batch": 1})
+    )
+    name = "part0" if door == "split" else "mind"
+    line = f"^step 0: agent '{name}': BatchNorm1d failed: ValueError: Expected more than 1 value [^\n]*$"
+    with antiphon.Simulation(scenario, dtype=torch.float64) as run, pytest.raises(AntiphonError, match=line):
+        run.step()
+
+
 def test_a_norm_by_torch_s_old_hook_is_trained_and_given_back(env: Any) -> None:
     """Its hook leaves a weight with a graph in the module, which Python cannot copy."""
 

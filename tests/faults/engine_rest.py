@@ -41,6 +41,13 @@ REST: tuple[Fault, ...] = (
         "tests/engine/test_failures.py::test_an_error_of_a_users_code_is_one_line[a network-cohort]",
     ),
     Fault(
+        "errors-of-torch's-layers-name-no-agent",
+        "engine/failures.py",
+        "agent.learner.network is caller",
+        "agent is caller",
+        "tests/doors/test_modules.py::test_an_error_of_a_layer_of_torch_names_the_agent_and_the_layer[own]",
+    ),
+    Fault(
         "errors-a-network-that-changes-itself-has-torch's-words",
         "engine/failures.py",
         "if _IN_PLACE in what:",

@@ -378,6 +378,13 @@ LOWER: tuple[Fault, ...] = (
         "tests/test_extensions.py::test_groups_go_on_to_the_same_bits_from_a_checkpoint[groups by axes]",
     ),
     Fault(
+        "nets-a-rate-that-an-optimiser-changes-is-set-back",
+        "nets/torch_optimisers.py",
+        "rate * group.get(_SHARE, share)",
+        "rate * share",
+        "tests/doors/test_rates.py::test_a_rate_that_an_optimiser_changes_stays_changed[cohort-False]",
+    ),
+    Fault(
         "nets-an-optimiser-with-a-closure-is-made",
         "nets/torch_optimisers.py",
         "        inspect.signature(made.step).bind()",
