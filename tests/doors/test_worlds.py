@@ -254,6 +254,18 @@ def test_bytes_outside_the_bounds_that_scale_them_are_refused() -> None:
         env.step(None)
 
 
+@pytest.mark.parametrize("value", [[300, 0], np.array([0, -200], np.int32), np.array([70000, 0])])
+def test_whole_numbers_that_a_box_cannot_hold_are_refused(value: Any) -> None:
+    world = Samples(SPACES["int8"])
+    world.samples[1] = value
+    env = envs.make(named(lambda: world), batch=1)
+    env.reset(seed=0)
+    refused(
+        lambda: env.step(None),
+        r"^env: 'observation' is \S+, which its Box of int8 cannot hold; declare another",
+    )
+
+
 NUMBER = iter(range(99))
 
 
