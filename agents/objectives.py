@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from antiphon import extensions, kinds
 from antiphon.comms.backward_requests import constant
 from antiphon.errors import ScenarioError, first_line
-from antiphon.extensions import key_of, made, name_of
+from antiphon.extensions import call_error, key_of, made, name_of
 from antiphon.nets.layers import IGNORED, binary_cross_entropy, cross_entropy, site_mean, squared_error
 from antiphon.nets.modules import mixed_rows, per_sample
 from antiphon.nets.per_member import PerMember, scaled
@@ -320,14 +320,15 @@ class OwnObjective(Objective):
         loss: The user's loss.
         name: Name in errors.
         key: A key that is equal for objectives that are the same function.
+        place: Whose it is, such as `agents.eye`, for errors.
         owned: Whether the run made the loss, of a class or by a registered name.
 
     Raises:
         ScenarioError: It has parameters, which no agent would train, or its metric has the name of another metric.
     """
 
-    def __init__(self, loss: Any, name: str, key: Hashable, *, owned: bool = False) -> None:
-        self._name, self._key = name, key
+    def __init__(self, loss: Any, name: str, key: Hashable, place: str = "", *, owned: bool = False) -> None:
+        self._name, self._key, self._place = name, key, place
         self._loss = copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss
         self._score = getattr(loss, "score", None)
         self.kept = KeptState(self._loss, owned=owned or isinstance(loss, nn.Module))
@@ -349,7 +350,8 @@ class OwnObjective(Objective):
 
     def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         target = self._with_gaps(target, present)
-        return per_sample(f"{self._name}: its loss", self._on(output)(output, target), len(output))
+        found = self._called(self._on(output), output, target)
+        return per_sample(f"{self._name}: its loss", found, len(output))
 
     def _with_gaps(self, target: Tensor, present: Tensor | None) -> Tensor:
         """Return a target of classes with -100, as in torch, at the sites that are not present."""
@@ -365,10 +367,18 @@ class OwnObjective(Objective):
     def score(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         if self.scores_loss:
             return self.loss(output, target, present)
-        target = self._with_gaps(target, present)
-        return per_sample(f"{self._name}: its score", self._on(output).score(output, target), len(output)).to(
-            output.dtype
-        )
+        found = self._called(self._on(output).score, output, self._with_gaps(target, present))
+        return per_sample(f"{self._name}: its score", found, len(output)).to(output.dtype)
+
+    def _called(self, function: Any, output: Tensor, target: Tensor) -> object:
+        """Call the user's loss or score; CallError where it fails."""
+        try:
+            return function(output, target)
+        except Exception as error:
+            line = call_error(error, self._place, self._name)
+            if line is None:
+                raise
+            raise line from error
 
     def _on(self, output: Tensor) -> Any:
         return self._loss.to(output) if isinstance(self._loss, nn.Module) else self._loss
@@ -500,8 +510,8 @@ class Weighted(Objective):
         return None  # the sum of its objectives' sizes
 
 
-def objective_of(kind: Any, options: Mapping[str, Any]) -> Objective:
-    """Return the objective of a built-in or a user's kind.
+def objective_of(kind: Any, options: Mapping[str, Any], place: str = "") -> Objective:
+    """Return the objective of a built-in or a user's kind; `place`: whose it is, for errors of a user's.
 
     Raises:
         ScenarioError: The objective cannot be made.
@@ -513,4 +523,4 @@ def objective_of(kind: Any, options: Mapping[str, Any]) -> Objective:
         raise ScenarioError(
             f"{name_of(kind)} returned {found!r}; return a callable of an output and a target"
         )
-    return OwnObjective(found, name_of(kind), key_of(kind, options), owned=found is not kind)
+    return OwnObjective(found, name_of(kind), key_of(kind, options), place, owned=found is not kind)

@@ -16,6 +16,7 @@ from typing import TextIO
 
 __all__ = [
     "AntiphonError",
+    "CallError",
     "DataError",
     "DivergenceError",
     "EngineError",
@@ -81,6 +82,10 @@ class DataError(AntiphonError, ValueError):
 
 class RunError(AntiphonError, ValueError):
     """A run directory or checkpoint that cannot be written, read or continued."""
+
+
+class CallError(RunError):
+    """A user's object, such as a network or a loss, that fails where a run calls it."""
 
 
 class DivergenceError(AntiphonError, ArithmeticError):

@@ -11,13 +11,16 @@ import inspect
 import json
 import os
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, lru_cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from traceback import walk_tb
+from types import FrameType
 from typing import Any, TypeVar
 
-from antiphon.errors import ScenarioError, first_line, suggest
+from antiphon.errors import AntiphonError, CallError, ScenarioError, first_line, suggest
 from antiphon.spellings import spelled
 
 __all__ = [
@@ -25,6 +28,7 @@ __all__ = [
     "Catalogue",
     "aggregation",
     "allow_import",
+    "call_error",
     "call_factory",
     "environment",
     "gradient",
@@ -343,3 +347,61 @@ def call_factory(factory: Callable[..., Any], name: str, /, **arguments: Any) ->
         raise
     except Exception as error:  # noqa: BLE001  (anything a user's factory may raise)
         raise ScenarioError(f"{name} failed: {first_line(error)}") from None
+
+
+# --- failures ----------------------------------------------------------------------------------------------------
+
+
+def call_error(error: Exception, place: str, name: str = "") -> CallError | None:
+    """Return the error of a call of a user's object, in one line; None for antiphon's own, or if nothing of theirs was called.
+
+    Args:
+        error: What was raised.
+        place: Whose object it is, such as `agents.eye`; empty: unknown.
+        name: What was called, where it is known to be a user's; else their code is sought on the way of the error.
+    """
+    from antiphon.nets.memory import was_refused
+
+    if isinstance(error, AntiphonError) or was_refused(error):
+        return None
+    what, prefix = f"{type(error).__name__}: {first_line(error)}", f"{place}: " if place else ""
+    frames = list(walk_tb(error.__traceback__))
+    places = [(frame.f_code, line) for frame, line in frames if _is_users(frame)]
+    if places:
+        code, line = places[-1]
+        where = f"{code.co_qualname} failed at {os.path.basename(code.co_filename)}:{line}"
+    elif name:
+        where = f"{name} failed{_within([frame for frame, _ in frames])}"
+    else:
+        return None
+    return CallError(f"{prefix}{where}: {what}")
+
+
+@cache
+def _libraries() -> tuple[str, ...]:
+    """Folders of antiphon and of torch, which calls users' objects."""
+    import torch
+
+    return tuple(
+        os.path.join(os.path.dirname(file), "") for file in (torch.__file__, os.path.abspath(__file__))
+    )
+
+
+def _is_users(frame: FrameType) -> bool:
+    """Whether a frame is of neither antiphon, torch nor Python itself."""
+    file, standard = frame.f_code.co_filename, os.path.join(sysconfig.get_path("stdlib"), "")
+    if file.startswith((standard, "<frozen")) and "site-packages" not in file:
+        return False
+    return not file.startswith((*_libraries(), "<eval_with_key>"))  # the last is code of torch.fx
+
+
+def _within(frames: list[FrameType]) -> str:
+    """Return " in 'path' (Class)" of the innermost module that was called; empty: none within another."""
+    from torch import nn
+
+    modules = [one for frame in frames if isinstance(one := frame.f_locals.get("self"), nn.Module)]
+    inner = modules[-1] if modules else None
+    path = next(
+        (path for path, part in modules[0].named_modules() if part is inner) if modules else iter(()), ""
+    )
+    return f" in '{path}' ({type(inner).__name__})" if path else ""

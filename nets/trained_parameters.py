@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from antiphon.extensions import call_error
 from antiphon.nets.memory import give_back
 from antiphon.nets.native.mlp import fused_step
 from antiphon.nets.optimisers import Call, Numbers, Optimiser, padded_zeros
@@ -93,6 +94,8 @@ class TrainedParameters:
     ) -> None:
         self.rate = rate
         self.frozen = frozen
+        self.owner = owner
+        self._called = ", ".join(type(getattr(one, "module", one)).__name__ for one in modules.values())
         self.updates = 0
         self.members: tuple[TrainedParameters, ...] = ()
         self.taken = torch.zeros(0, dtype=torch.int64)
@@ -144,14 +147,28 @@ class TrainedParameters:
         return found
 
     def evaluated(self, function: Callable[..., Evaluated], *inputs: Any, **settings: Any) -> Evaluated:
-        """Return the result of a function of an input, the parameters and the statistics, in this object's precision."""
+        """Return the result of a function of an input, the parameters and the statistics, in this object's precision.
+
+        Raises:
+            CallError: A user's module, or function, fails; the line names whose it is.
+        """
         if not self.bf16:
-            return function(*inputs, **settings)
+            return self._named(function, *inputs, **settings)
         device = next(iter(self.parameters.values())).device
         with torch.autocast(device.type, torch.bfloat16):
-            found = function(*inputs, **settings)
+            found = self._named(function, *inputs, **settings)
         full: Evaluated = tree_map_only(Tensor, lambda t: t.float() if t.is_floating_point() else t, found)
         return full
+
+    def _named(self, function: Callable[..., Evaluated], *inputs: Any, **settings: Any) -> Evaluated:
+        """Call what is, or may call, a user's object; CallError where that fails."""
+        try:
+            return function(*inputs, **settings)
+        except Exception as error:
+            line = call_error(error, self.owner, self._called)
+            if line is None:
+                raise
+            raise line from error
 
     def counts(self) -> list[int]:
         """Return the optimiser steps of each member; without members a list with one count."""
@@ -180,7 +197,11 @@ class TrainedParameters:
         load_extra_state(self._stateful, states)
 
     def accumulated(self, gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
-        """Return gradients, in the order of `trainable`, as the parameters' hooks for accumulated gradients leave them."""
+        """Return gradients, in the order of `trainable`, as the parameters' hooks for accumulated gradients leave them.
+
+        Raises:
+            CallError: A hook fails.
+        """
         if not self._hooked:
             return gradients
         with torch.no_grad():
@@ -188,7 +209,7 @@ class TrainedParameters:
                 hooks = p._post_accumulate_grad_hooks
                 p.grad = gradient
                 for hook in list(hooks.values()) if hooks and gradient is not None else ():
-                    hook(p)
+                    self._named(hook, p)
         after = [p.grad for p in self.trainable]
         for p in self.trainable:
             p.grad = None

@@ -392,7 +392,7 @@ def objective_in(
 def _on_target(path: Path, goal: ObjectiveSpec, env: Description) -> tuple[Objective, int]:
     """Return the objective at a place of the document, and the size that its target needs."""
     try:
-        objective = objective_of(goal.kind, goal.options)
+        objective = objective_of(goal.kind, goal.options, ".".join(map(str, path)))
     except ScenarioError as error:
         raise placed(error, path) from None
     if goal.target is None:  # the network returns the loss

@@ -348,7 +348,7 @@ def _rates(
 
 def _norms(tensors: Sequence[Tensor], agent: Agent) -> list[float]:
     """Return the norm over all tensors of each member, to the same bits in a stack and alone."""
-    total = torch.zeros(len(agent.names), dtype=tensors[0].dtype, device=tensors[0].device)
+    total = torch.zeros(len(agent.names), dtype=tensors[0].real.dtype, device=tensors[0].device)
     for tensor in tensors:
         total += torch.linalg.vector_norm(tensor.reshape(len(total), -1), dim=1).square()
     return total.sqrt().tolist()

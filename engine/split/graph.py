@@ -128,7 +128,7 @@ def restored(root: nn.Module) -> Iterator[None]:
             module._buffers.update(buffers)
             module.training = mode
         for buffer, value in numbers:
-            buffer.data.copy_(value)
+            buffer.data = value  # its forward may have resized it
 
 
 def own_copies(example: Mapping[str, Any]) -> dict[str, Any]:

@@ -250,7 +250,7 @@ def test_an_error_of_a_layer_of_torch_names_the_agent_and_the_layer(env: Any, do
         else antiphon.Scenario(scenario="own", env=env, agents={"mind": agent}, training={"batch": 1})
     )
     name = "part0" if door == "split" else "mind"
-    line = f"^step 0: agent '{name}': BatchNorm1d failed: ValueError: Expected more than 1 value [^\n]*$"
+    line = rf"^step 0: agents\.{name}: \w+ failed in '1' \(BatchNorm1d\): ValueError: Expected more than 1 value [^\n]*$"
     with antiphon.Simulation(scenario, dtype=torch.float64) as run, pytest.raises(AntiphonError, match=line):
         run.step()
 

@@ -68,10 +68,16 @@ def scene(network: Any = None, objective: Any = None) -> Document:
     [
         (
             {"network": Fails},
-            r"step 0: Fails.forward failed at test_failures.py:\d+: ValueError: not so many$",
+            r"step 0: agents.n0: Fails.forward failed at test_failures.py:\d+: ValueError: not so many$",
         ),
-        ({"network": Misshapes}, r"step 0: Misshapes.forward failed at test_failures.py:\d+: RuntimeError: "),
-        ({"objective": failing}, r"step 1: failing failed at test_failures.py:\d+: KeyError: 'nothing'$"),
+        (
+            {"network": Misshapes},
+            r"step 0: agents.n0: Misshapes.forward failed at test_failures.py:\d+: RuntimeError: ",
+        ),
+        (
+            {"objective": failing},
+            r"step 1: agents.n0.objective: failing failed at test_failures.py:\d+: KeyError: 'nothing'$",
+        ),
         (
             {"network": Clamps},
             r"step 1: a network \(n0\) changed its parameters, or something computed from them, in place",

@@ -1,0 +1,145 @@
+"""Errors of users' objects within a run: one line that names the agent, the object and the step; and layers that once failed."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.ao import quantization
+from torch.nn.functional import cross_entropy
+
+import antiphon
+from antiphon.errors import RunError
+from tests.engine.numbers import one_line
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+_STEPS = 4
+_GOAL = {"kind": "classification", "target": "label"}
+
+
+@pytest.fixture(scope="module")
+def env() -> Any:
+    torch.optim.Adam([nn.Parameter(torch.zeros(1))])  # imports torch's compiler, which no test shall pay for
+    random = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 6, generator=random)
+    return antiphon.envs.from_tensors(x=x, label=torch.randint(3, (60,), generator=random))
+
+
+class Keeps(nn.Module):
+    """A network that adds its last output, with its graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.last = nn.Linear(6, 3), None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layer(x)
+        last, self.last = self.last, y
+        return y if last is None or len(last) != len(y) else y + last
+
+
+def _accumulating() -> nn.Linear:
+    layer = nn.Linear(6, 3)
+    layer.bias.register_post_accumulate_grad_hook(lambda p: p.grad.clip_by_norm())
+    return layer
+
+
+def _own(env: Any, *, network: Any = None, objective: Any = None) -> Any:
+    mind = {"observes": ["x"], "network": network, "objective": objective or _GOAL}
+    training = {"batch": 8}
+    mind = {key: value for key, value in mind.items() if value is not None}
+    return antiphon.Scenario(scenario="own", env=env, agents={"mind": mind}, training=training)
+
+
+_SHORT = nn.CrossEntropyLoss(reduction="none", weight=torch.ones(2))
+_FAILING: dict[str, tuple[Any, str]] = {
+    "a loss of torch": (
+        lambda env: _own(env, objective={"kind": _SHORT, "target": "label"}),
+        r"^step 0: agents\.mind\.objective: CrossEntropyLoss failed: RuntimeError: weight tensor should be",
+    ),
+    "a hook of a parameter": (
+        lambda env: _own(env, network=_accumulating()),
+        r"^step 0: agents\.mind: _accumulating\S+ failed at test_failures\.py:\d+: AttributeError: ",
+    ),
+    "a graph that is kept": (
+        lambda env: _own(env, network=Keeps()),
+        r"^step 1: a network \(mind\) keeps a tensor with its graph .*; keep its detach\(\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", _FAILING)
+def test_an_object_that_fails_in_a_run_is_named_with_its_agent(env: Any, case: str) -> None:
+    scenario, line = _FAILING[case]
+    with (
+        antiphon.Simulation(scenario(env)) as simulation,
+        one_line(line, error=RunError),
+    ):
+        simulation.run(steps=3, progress=False)
+
+
+def test_an_object_that_fails_in_an_evaluation_is_named_with_its_agent(env: Any) -> None:
+    class Once(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x if self.training or len(x) < 3 else x[:, 1:])
+
+    with antiphon.Simulation(_own(env, network=Once(6, 3))) as simulation:
+        simulation.run(steps=1, progress=False)
+        with one_line(r"^agents\.mind: \S+Once\.forward failed at test_failures\.py:\d+: ", error=RunError):
+            simulation.evaluate("train")
+
+
+class Complex(nn.Module):
+    """A layer whose only parameter is complex."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turning = nn.Parameter(torch.randn(6, 4, dtype=torch.complex64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.view_as_real(x.to(torch.complex64) @ self.turning).flatten(1)
+
+
+def _observed() -> nn.Module:
+    """A layer with observers for training that knows of a later quantisation; its buffers change their shape."""
+    layer = nn.Sequential(nn.Linear(6, 8))
+    layer.qconfig = quantization.get_default_qat_qconfig("fbgemm")
+    found: nn.Module = quantization.prepare_qat(layer.train())  # type: ignore[no-untyped-call]
+    return found
+
+
+@pytest.mark.parametrize("door", ["split", "own"])
+@pytest.mark.parametrize("first", [_observed, Complex])
+def test_complex_layers_and_observers_train_as_by_hand(env: Any, first: Any, door: str) -> None:
+    model = nn.Sequential(first(), nn.Tanh(), nn.Linear(8, 3))
+    loop = copy.deepcopy(model)
+    given: dict[str, Any] = {"optimiser": {"kind": "sgd", "lr": 0.1}, "batch": 8}
+    if door == "split":
+        scenario = antiphon.split(model, at=[2], env=env, coupling="locked", **given)
+    else:
+        mind = {"observes": ["x"], "network": model, "objective": _GOAL}
+        scenario = antiphon.Scenario(scenario="own", env=env, agents={"mind": mind}, training=given)
+    optimiser = torch.optim.SGD(loop.parameters(), lr=0.1)
+    with antiphon.Simulation(scenario) as simulation:
+        for _ in range(_STEPS):
+            batch = {name: value.clone() for name, value in simulation.signals.items()}
+            simulation.run(steps=1, progress=False)
+            optimiser.zero_grad()
+            cross_entropy(loop(batch["x"]), batch["label"]).backward()
+            optimiser.step()
+        have = {
+            key.removeprefix("module."): t
+            for agent in simulation.agents.values()
+            for key, t in (agent.parameters | agent.buffers).items()
+        }
+    want = dict([*loop.named_parameters(), *loop.named_buffers()])
+    assert have.keys() == want.keys()
+    for key, t in want.items():
+        torch.testing.assert_close(have[key].data.reshape(t.shape), t.data, rtol=1e-5, atol=1e-6)
