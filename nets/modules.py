@@ -225,11 +225,12 @@ def check_module(
                 f"{name} has a state (state_size), but a prediction must depend on its input alone; use a module without"
             ) from None
         raise ScenarioError(
-            f"{name} does not take inputs of [batch, {inputs}] ({first_line(error)})"
+            f"{name} does not take inputs of [batch, {inputs}], flat numbers (begin with nn.Unflatten(1, shape) for another "
+            f"shape, with .long() for integers): {first_line(error)}"
         ) from None
     if shape != [2, outputs]:
         raise ScenarioError(
-            f"{name} turns [2, {inputs}] into {shape}; the graph needs [2, {outputs}] ({needs})"
+            f"{name} turns [2, {inputs}] into {shape}; the graph needs [2, {outputs}] ({needs}){_way_to_shape(shape)}"
         )
     if not random and (attribute := kept_state(module, inputs)) is not None:
         raise ScenarioError(
@@ -240,6 +241,13 @@ def check_module(
         raise ScenarioError(
             f"{name} uses random numbers (dropout?), but a prediction must not depend on them; remove them"
         )
+
+
+def _way_to_shape(shape: object) -> str:
+    """Return how a module that returns this reaches [batch, components]; empty where its size is wrong."""
+    if not isinstance(shape, list):
+        return "; return one tensor (a network with a state has the attribute state_size)"
+    return "; end with nn.Flatten()" if len(shape) > 2 else ""
 
 
 def per_sample(what: str, found: object, rows: int) -> Tensor:

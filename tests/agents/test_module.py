@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ def test_buffers_that_modules_do_not_save_are_kept_and_emitted() -> None:
     [
         (lambda inputs, outputs: 3, "network: the factory returned int, not a torch.nn.Module"),
         (nn.Linear(8, 5), "network: Linear turns [2, 8] into [2, 5]; the graph needs [2, 7]"),
-        (nn.Linear(9, 7), "network: Linear does not take inputs of [batch, 8] (mat1 and mat2 shapes"),
+        (nn.Linear(9, 7), "network: Linear does not take inputs of [batch, 8], flat numbers (begin with nn.Unflatten(1, shape)"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(source: Callable[..., Any], line: str) -> None:
@@ -106,6 +107,20 @@ def test_what_does_not_fit_is_refused_in_one_line(source: Callable[..., Any], li
         ModuleNetwork(source, (8,), HEADS, seed=0)
     assert str(refused.value).startswith(line)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "fix"),
+    [
+        (nn.Embedding(9, 7), "with .long() for integers): Expected tensor"),
+        (nn.Sequential(nn.Linear(8, 7), nn.Unflatten(1, (7, 1))), "; end with nn.Flatten()"),
+        (nn.GRU(8, 7), "; return one tensor (a network with a state has the attribute state_size)"),
+    ],
+    ids=["inputs", "axes", "tuple"],
+)
+def test_a_refusal_of_shapes_says_what_to_do(source: nn.Module, fix: str) -> None:
+    with pytest.raises(ScenarioError, match=re.escape(fix)):
+        ModuleNetwork(source, (8,), HEADS, seed=0)
 
 
 def test_parameters_that_require_no_gradient_stay_fixed() -> None:
