@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Unpack, final
 
@@ -25,8 +26,9 @@ from antiphon.agents.network import (
     with_prefix,
 )
 from antiphon.errors import ScenarioError
+from antiphon.nets.isolation.own_random import seeded
 from antiphon.nets.layers import initial_norm, norm_buffers, normalise
-from antiphon.nets.modules import ModuleFunction, check_module, per_sample
+from antiphon.nets.modules import ModuleFunction, check_module, draws_of_module, per_sample
 from antiphon.nets.user_modules import buffers_of, module_of, parameters_of, with_values
 
 __all__ = ["ModuleNetwork"]
@@ -114,6 +116,7 @@ class ModuleNetwork(Network):
             raise ScenarioError(f"network: {error}") from None
         self.function, self.module = ModuleFunction(module, inputs), module
         self._wrapped = isinstance(module, SideBySide)
+        self._draws = draws_of_module(module, inputs)
 
     def _named(self, tensors: Tensors) -> Tensors:
         """Those of the module by the names that they have here: `module.` before the names that the user's module has."""
@@ -150,14 +153,13 @@ class ModuleNetwork(Network):
         if x.dim() == 3:
             y, updated = self.function(own_parameters, own_buffers, x, training=training)
         else:
-            with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
-                seed = settings.get("seed", 0)
-                if x.is_cuda:
-                    torch.manual_seed(seed)
-                else:  # for its other devices torch.manual_seed formats, and keeps, a stack trace at every call
-                    torch.default_generator.manual_seed(seed)
-                how = {"training": training, "keeps_input": self._keeps_input}
-                y, updated = self.function(own_parameters, own_buffers, x.flatten(1), **how)
+            how = {"training": training, "keeps_input": self._keeps_input}
+            compute = partial(self.function, own_parameters, own_buffers, x.flatten(1), **how)
+            if x.is_cuda:
+                with seeded(settings.get("seed", 0), x.device):
+                    y, updated = compute()
+            else:
+                y, updated = self._draws(settings.get("seed", 0), compute)
         if (
             y.dtype is torch.float64 and x.dtype is torch.float32
         ):  # of a buffer in float64: messages are of the run's type

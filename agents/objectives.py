@@ -18,6 +18,7 @@ from antiphon import extensions, kinds
 from antiphon.comms.backward_requests import constant
 from antiphon.errors import ScenarioError, first_line
 from antiphon.extensions import call_error, key_of, made, name_of
+from antiphon.nets.isolation.own_random import seeded
 from antiphon.nets.layers import IGNORED, binary_cross_entropy, cross_entropy, site_mean, squared_error
 from antiphon.nets.modules import mixed_rows, per_sample
 from antiphon.nets.per_member import PerMember, scaled
@@ -394,8 +395,7 @@ class OwnObjective(Objective):
         return self.stackable(outputs, target, classes) is not None
 
     def stackable(self, outputs: int, target: tuple[int, ...], classes: int | None) -> str | None:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(0)
+        with seeded(0), torch.no_grad():
             output = torch.rand(4, outputs, dtype=torch.float64)
             some = torch.rand(4, *target, dtype=torch.float64)
             if classes is not None:

@@ -15,6 +15,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from antiphon.errors import ScenarioError, first_line
+from antiphon.nets.isolation.own_random import Draws, NoDraws, OwnDraws, SeededDraws, draws_of, seeded
 from antiphon.nets.user_modules import (
     buffers_of,
     cast,
@@ -44,6 +46,7 @@ __all__ = [
     "check_module",
     "described",
     "draws",
+    "draws_of_module",
     "kept_state",
     "meta_copy",
     "mixed_rows",
@@ -120,19 +123,31 @@ def _output_shape(module: nn.Module, inputs: int, data: Tensor | None) -> list[i
     rows = torch.zeros(2, inputs, dtype=own_type(module))
     if data is not None:
         rows[:, : data.shape[1]] = data
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), seeded(0):
         found = set_mode(module, False)(rows)
     return list(found.shape) if isinstance(found, Tensor) else type(found).__name__
 
 
 def draws(module: nn.Module, inputs: int) -> bool:
     """Whether a module uses torch's random numbers in training."""
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        state = torch.get_rng_state()
-        parameters = {name: p.data for name, p in parameters_of(module).items()}
-        x = torch.zeros(2, inputs, dtype=own_type(module))
-        called(set_mode(probe_of(module), True), parameters, buffers_of(module), x)
-        return not torch.equal(torch.get_rng_state(), state)
+    return not isinstance(draws_of(partial(_call, probe_of(module), inputs, training=True)), NoDraws)
+
+
+def draws_of_module(module: nn.Module, inputs: int) -> Draws:
+    """Return how a module's calls get random numbers, in training and in evaluation."""
+    if is_meta(module):
+        return NoDraws()
+    probe = probe_of(module)
+    found = [draws_of(partial(_call, probe, inputs, training=training)) for training in (True, False)]
+    return next((one for kind in (SeededDraws, OwnDraws) for one in found if isinstance(one, kind)), found[0])
+
+
+def _call(module: nn.Module, inputs: int, *, training: bool) -> None:
+    """Call a module for zeros."""
+    parameters = {name: p.data for name, p in parameters_of(module).items()}
+    x = torch.zeros(2, inputs, dtype=own_type(module))
+    with torch.no_grad():
+        called(set_mode(module, training), parameters, buffers_of(module), x)
 
 
 def kept_state(module: nn.Module, inputs: int) -> str | None:
@@ -150,8 +165,7 @@ def kept_state(module: nn.Module, inputs: int) -> str | None:
         parameters = {name: p.data for name, p in parameters_of(one).items()}
         buffers = buffers_of(one)
         try:
-            with torch.random.fork_rng(devices=[]), torch.no_grad():
-                torch.manual_seed(0)
+            with seeded(0), torch.no_grad():
                 return called(one, parameters, buffers, batch)[0]
         except Exception:  # noqa: BLE001  (anything a user's module may raise)
             return None
@@ -464,9 +478,8 @@ def _tried(module: nn.Module, inputs: int) -> str | None:
     for dtype in (torch.float64, torch.float32):
         probe = cast(copied(module), dtype)
         try:
-            with torch.random.fork_rng(devices=[]), warnings.catch_warnings(record=True) as warned:
+            with seeded(0), warnings.catch_warnings(record=True) as warned:
                 warnings.simplefilter("always")
-                torch.manual_seed(0)
                 for training in (True, False):
                     _try(set_mode(probe, training), torch.rand(2, _ROWS, inputs, dtype=dtype))
         except _UntriedError as untried:

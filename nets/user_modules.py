@@ -29,6 +29,7 @@ from torch.nn.utils import prune
 
 from antiphon.errors import ScenarioError, first_line
 from antiphon.extensions import call_factory, name_of
+from antiphon.nets.isolation.own_random import seeded
 
 __all__ = [
     "as_real",
@@ -92,8 +93,7 @@ def module_of(source: Callable[..., nn.Module] | nn.Module, seed: int, **argumen
         check_hooks(source)
         module = copied(source)
     else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             module = call_factory(source, name_of(source), **arguments)
         if not isinstance(module, nn.Module):
             raise ScenarioError(f"the factory returned {type(module).__name__}, not a torch.nn.Module")

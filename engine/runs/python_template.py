@@ -149,8 +149,9 @@ class PythonTemplate:
             raise ScenarioError(f"{source}: parameter {missing[0]!r} has no value; give it one, or a default")
         import torch
 
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        from antiphon.nets.isolation.own_random import seeded
+
+        with seeded(0):
             made = base(**values)
         if not isinstance(made, Scenario):
             how = ", such as antiphon.split(model, …)" if isinstance(made, torch.nn.Module) else ""

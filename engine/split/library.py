@@ -9,12 +9,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-
 from antiphon.agents.models import GPT, ResNet
 from antiphon.engine.split.split import split
 from antiphon.envs import registry
 from antiphon.nets.isolation.own_context import in_own_context
+from antiphon.nets.isolation.own_random import seeded
 from antiphon.scenarios import Scenario
 
 __all__ = ["gpt", "resnet"]
@@ -134,8 +133,7 @@ def resnet(
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         yield
 
 

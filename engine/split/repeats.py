@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from antiphon.engine.split.graph import as_dict, own_copies, tensors_in
 from antiphon.errors import ScenarioError
+from antiphon.nets.isolation.own_random import seeded
 from antiphon.nets.user_modules import cast, probe_of, set_mode
 
 __all__ = ["caller_random_kept", "check_repeats"]
@@ -360,7 +361,7 @@ def _of_object(value: Any, above: tuple[int, ...]) -> Hashable:
 def caller_random_kept() -> Iterator[None]:
     """Give Python's, numpy's and torch's random numbers back as they were."""
     python, numbers = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
+    with seeded(None):
         try:
             yield
         finally:

@@ -31,6 +31,7 @@ from antiphon.engine.split.graph import (
     tensors_in,
 )
 from antiphon.errors import ScenarioError, first_line
+from antiphon.nets.isolation.own_random import seeded
 from antiphon.nets.user_modules import cast, hooked, probe_of, set_mode
 
 __all__ = ["trace"]
@@ -512,8 +513,7 @@ def _trace(model: nn.Module, opened: Collection[str], example: Mapping[str, Any]
     name, having = type(model).__name__, hooked(model)
     root = cast(probe_of(model, having if hooks else opened).cpu(), torch.float32)
     silent = frozenset() if hooks else frozenset(having.keys() - set(opened))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         with restored(root):
             train = _traced(set_mode(root, True), opened, example, name, silent)
         with restored(root):

@@ -41,6 +41,7 @@ from torch.utils.data import (
 
 from antiphon.envs.sources.failures import reading
 from antiphon.errors import require
+from antiphon.nets.isolation.own_random import seeded
 from antiphon.nets.random import seed_for
 
 __all__ = ["EpochRandomness", "Randomness"]
@@ -200,8 +201,7 @@ class EpochRandomness:
 def _global_numbers(seed: int) -> Iterator[None]:
     """Seed the global random numbers of Python, numpy and torch within the block, and restore them after it."""
     python, arrays = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         random.seed(seed)
         np.random.seed(seed % 2**32)
         try:

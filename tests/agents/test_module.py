@@ -99,7 +99,10 @@ def test_buffers_that_modules_do_not_save_are_kept_and_emitted() -> None:
     [
         (lambda inputs, outputs: 3, "network: the factory returned int, not a torch.nn.Module"),
         (nn.Linear(8, 5), "network: Linear turns [2, 8] into [2, 5]; the graph needs [2, 7]"),
-        (nn.Linear(9, 7), "network: Linear does not take inputs of [batch, 8], flat numbers (begin with nn.Unflatten(1, shape)"),
+        (
+            nn.Linear(9, 7),
+            "network: Linear does not take inputs of [batch, 8], flat numbers (begin with nn.Unflatten(1, shape)",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(source: Callable[..., Any], line: str) -> None:

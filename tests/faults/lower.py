@@ -13,6 +13,13 @@ LOWER: tuple[Fault, ...] = (
         "tests/doors/test_modules.py::test_what_torch_allows_means_the_same",
     ),
     Fault(
+        "nets-dropout-draws-from-the-generator-of-all-threads",
+        "nets/isolation/own_random.py",
+        '            return takes_generator(*args, **{**kwargs, "generator": self._generator})',
+        "            return operation(*args, **kwargs)",
+        "tests/doors/test_threads.py::test_numbers_of_a_seed_are_those_that_torch_draws_and_torchs_own_stay",
+    ),
+    Fault(
         "nets-a-check-calls-hooks",
         "nets/user_modules.py",
         "    remove_hooks(probe, keeping)\n",
@@ -702,8 +709,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "envs-a-loader-has-one-order",
         "envs/sources/randomness.py",
-        "torch.default_generator.manual_seed(seed)",
-        "torch.default_generator.manual_seed(0)",
+        "    with seeded(seed):",
+        "    with seeded(0):",
         "tests/engine/runs/test_loaders.py::test_what_is_shuffled_and_sampled_is_of_the_seed_and_resumed[0]",
     ),
     Fault(
