@@ -4,29 +4,28 @@
 | --- | --- | --- |
 | steps | parameters without a gradient stay | those that need a closure, sparse gradients or a graph |
 | `train()`, `eval()` | called around evaluations, where it has both | |
-| state | `state_dict`, numbers and text in groups, plain attributes that its steps change | other optimisers or generators in attributes |
+| state | `state_dict`; plain data in groups and attributes (`users/plain_trees.py`) | other objects that change, unless its `state_dict` has them |
 """
 
 from __future__ import annotations
 
 import copy
 import inspect
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from itertools import chain
 from types import MappingProxyType
 from typing import Any, cast
 
-import numpy
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from antiphon.errors import AntiphonError, ScenarioError, first_line
 from antiphon.extensions import Catalogue, call_factory, key_of, name_of
 from antiphon.nets.optimisers import Members, Optimiser, Skip, clipped
-from antiphon.nets.users.kept_state import is_plain
+from antiphon.nets.user_modules import with_data
+from antiphon.nets.users.outlines import Outlines
+from antiphon.nets.users.plain_trees import NotPlainError, from_tree, to_tree
 
 __all__ = ["TorchOptimiser", "copied", "for_evaluation", "load", "plain_optimiser", "rate_shares", "saved"]
 
@@ -78,6 +77,7 @@ class TorchOptimiser:
         self.members: tuple[TorchOptimiser, ...] = ()
         self.skip: Skip | None = None
         self._checked = False
+        self._first = None if self.torch is None else _outlines(self.torch)
 
     @classmethod
     def stacked(cls, optimisers: Sequence[TorchOptimiser], stacks: Sequence[Tensor]) -> TorchOptimiser:
@@ -161,15 +161,26 @@ class TorchOptimiser:
         Raises:
             ScenarioError: An attribute outside `state_dict` holds what cannot be saved.
         """
-        parts = () if self.torch is None else _parts(self.torch)
-        plain = [part for part in parts if type(part).state_dict is torch.optim.Optimizer.state_dict]
-        for name, value in chain.from_iterable(_attributes(part).items() for part in plain):
-            generator = isinstance(value, random.Random | numpy.random.Generator | torch.Generator)
-            if generator or (isinstance(value, torch.optim.Optimizer) and value.state):
+        if self.torch is None or self._first is None or not (held := dict(_not_plain(self.torch))):
+            return
+        twin = copy.copy(self)
+        twin.parameters = [_twin_of(p) for p in self.parameters]
+        other = twin.make()
+        assert other is not None
+        load(other, saved(self.torch))
+        loaded, first = dict(_not_plain(other)), self._first
+        here, there = _walk(self.torch), _walk(other)
+        for name, value in held.items():
+            have, want = (there.of(loaded[name]) if name in loaded else None), here.of(value)
+            both = (
+                here.objects.keys() & there.objects.keys() & first.objects.keys()
+            )  # such as a generator in its options
+            if have != want or any(first.objects[key] != here.objects[key] for key in both):
                 place = f"{self.owner}.optimiser" if self.owner else "optimiser"
                 raise ScenarioError(
-                    f"{place}: {name_of(self.kind)} keeps a {type(value).__name__} in self.{name}, which is not in its "
-                    "state_dict, so the run cannot be saved or forked; keep it in self.state or in param_groups"
+                    f"{place}: {name_of(self.kind)} keeps a {type(value).__name__} in {name}, which its state_dict does not "
+                    "bring back, so the run cannot be saved or forked; keep numbers, text, tensors, or lists and dicts of "
+                    "them"
                 )
 
     def _only_matrices(self, name: str, parameters: list[Tensor]) -> str:
@@ -198,8 +209,13 @@ class TorchOptimiser:
 
     def load(self, state: Mapping[str, Sequence[Any]]) -> None:
         """Load a copy of a state; ScenarioError if the optimiser rejects it."""
-        if self.torch is not None:
-            load(self.torch, state["torch"][0])
+        made = self.torch
+
+        def load_state_dict() -> None:
+            if made is not None:
+                load(made, state["torch"][0])
+
+        self.call(load_state_dict)
 
     def tensors(self) -> Iterator[Tensor]:
         """Yield the tensors of its state."""
@@ -337,13 +353,70 @@ _OF_TORCH = frozenset(
 """Attributes of optimisers that torch writes itself; its hooks are dicts that `_optimizer_` begins."""
 
 
-def _attributes(optimiser: torch.optim.Optimizer) -> Tree:
-    """Return the attributes that a user's optimiser adds to torch's."""
+_KEYS = ("state", "param_groups")
+"""Of torch's `state_dict`."""
+
+
+def _attributes(optimiser: torch.optim.Optimizer, *, state: bool = False) -> Tree:
+    """Return the attributes that a user's optimiser adds to torch's; `state`: with groups and state."""
+    also = _KEYS if state else ()
     return {
         name: value
         for name, value in vars(optimiser).items()
-        if name not in _OF_TORCH and not name.startswith("_optimizer_")
+        if name in also or (name not in _OF_TORCH and not name.startswith("_optimizer_"))
     }
+
+
+def _walk(optimiser: torch.optim.Optimizer) -> Outlines:
+    """Return what outlines the objects that an optimiser holds."""
+    return Outlines(
+        _parameters(optimiser),
+        lambda one: _attributes(one, state=True) if isinstance(one, torch.optim.Optimizer) else vars(one),
+    )
+
+
+def _outlines(optimiser: torch.optim.Optimizer) -> Outlines:
+    """Return the outlines of what an optimiser holds beside plain data."""
+    walk = _walk(optimiser)
+    for _, value in _not_plain(optimiser):
+        walk.of(value)
+    return walk
+
+
+def _parameters(optimiser: torch.optim.Optimizer) -> list[Tensor]:
+    return [p for group in optimiser.param_groups for p in group["params"]]
+
+
+def _plain(items: Mapping[str, Any], parameters: Sequence[Tensor]) -> tuple[Tree, Tree]:
+    """Return the trees of items that are plain data, and the other items."""
+    trees: Tree = {}
+    for name, value in items.items():
+        with suppress(NotPlainError):
+            trees[name] = to_tree(value, parameters)
+    return trees, {name: value for name, value in items.items() if name not in trees}
+
+
+def _not_plain(optimiser: torch.optim.Optimizer) -> Iterator[tuple[str, Any]]:
+    """Yield what an optimiser holds beside plain data: a name, such as self.noise, and the object."""
+    parameters = _parameters(optimiser)
+    for part in _parts(optimiser):
+        for name, value in _plain(_attributes(part), parameters)[1].items():
+            yield f"self.{name}", value
+    for place, group in enumerate(optimiser.param_groups):
+        others = _plain({name: value for name, value in group.items() if name != "params"}, parameters)[1]
+        for name, value in others.items():
+            yield f"self.param_groups[{place}]['{name}']", value
+    for place, held in enumerate(optimiser.state.values()):
+        for name, value in _plain(held, parameters)[1].items() if isinstance(held, dict) else ():
+            yield f"self.state[{place}]['{name}']", value
+
+
+def _twin_of(parameter: Tensor) -> Tensor:
+    """A parameter with a copy of the values."""
+    values = parameter.data.clone()
+    if isinstance(parameter, nn.Parameter):
+        return with_data(parameter, values)
+    return values.requires_grad_(parameter.requires_grad)
 
 
 def _refused(made: torch.optim.Optimizer) -> str:
@@ -394,49 +467,48 @@ def rate_shares(optimiser: torch.optim.Optimizer | None, base: float) -> list[fl
 
 
 def saved(optimiser: torch.optim.Optimizer) -> Tree:
-    """Return an optimiser's state as a tree with strings as keys, without copying tensors."""
-    state = optimiser.state_dict()
-    groups = [
-        {
-            name: value
-            for name, value in group.items()
-            if isinstance(value, bool | int | float | str | list | tuple | Tensor)
-        }
-        for group in state["param_groups"]
-    ]
-    tree: Tree = {"state": {str(key): value for key, value in state["state"].items()}, "param_groups": groups}
-    own = [
-        {name: value for name, value in _attributes(part).items() if is_plain(value)}
-        for part in _parts(optimiser)
-    ]
-    more = {key: value for key, value in state.items() if key not in tree and is_plain(value)}
+    """Return an optimiser's state as a tree with strings as keys, without copying tensors; what is not plain is left out."""
+    state, parameters = optimiser.state_dict(), _parameters(optimiser)
+    own = [_plain(_attributes(part), parameters)[0] for part in _parts(optimiser)]
+    more = _plain({key: value for key, value in state.items() if key not in _KEYS}, parameters)[0]
+    held = {
+        str(key): _plain(value, parameters)[0] if isinstance(value, dict) else value
+        for key, value in state.get("state", {}).items()
+    }
+    groups = [_plain(group, parameters)[0] for group in state.get("param_groups", [])]
+    tree: Tree = {"state": held, "param_groups": groups}
     return tree | ({"attributes": own} if any(own) else {}) | ({"more": more} if more else {})
 
 
 def load(optimiser: torch.optim.Optimizer, tree: Mapping[str, Any]) -> None:
     """Load a copy of a state from `saved`; entries that it leaves out keep their initial values."""
-    present = optimiser.state_dict()["param_groups"]
+    present, parameters = optimiser.state_dict(), _parameters(optimiser)
     groups = [
         {
             **{name: value for name, value in own.items() if name != _SHARE},
-            **{name: _like(own.get(name), value) for name, value in group.items()},
+            **{name: _like(own.get(name), value, parameters) for name, value in group.items()},
         }
-        for own, group in zip(present, tree["param_groups"], strict=True)
+        for own, group in zip(present.get("param_groups", []), tree["param_groups"], strict=True)
     ]
-    state = {int(key) if key.isdecimal() else key: copied(value) for key, value in tree["state"].items()}
+    state = {
+        int(key) if key.isdecimal() else key: from_tree(value, parameters)
+        for key, value in tree["state"].items()
+    }
     for part, own in zip(_parts(optimiser), tree.get("attributes", []), strict=False):
         for name, value in own.items():
-            setattr(part, name, _like(getattr(part, name, None), value))
-    more = {key: copied(value) for key, value in tree.get("more", {}).items()}
-    optimiser.load_state_dict({**more, "state": state, "param_groups": groups})
-    for index, p in enumerate(p for group in optimiser.param_groups for p in group["params"]):
-        if index in state:  # torch turns tensors into the parameter's type, NAdam's products among them
+            setattr(part, name, _like(getattr(part, name, None), value, parameters))
+    more = {key: from_tree(value, parameters) for key, value in tree.get("more", {}).items()}
+    whole = {**more, "state": state, "param_groups": groups}
+    optimiser.load_state_dict({key: value for key, value in whole.items() if key in more or key in present})
+    for index, p in enumerate(parameters):
+        if index in state and p in optimiser.state:  # torch turns tensors into its type, NAdam's products too
             optimiser.state[p] = state[index]
 
 
-def _like(own: Any, value: Any) -> Any:
-    """A value read from a file, where lists stand for tuples."""
-    return tuple(value) if isinstance(own, tuple) else copied(value)
+def _like(own: Any, value: Any, parameters: Sequence[Tensor]) -> Any:
+    """The value of a tree; in older files lists stand for tuples."""
+    found = from_tree(value, parameters)
+    return tuple(found) if type(own) is tuple and type(found) is list else found
 
 
 def copied(value: Any) -> Any:

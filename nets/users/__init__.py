@@ -1,1 +1,1 @@
-"""What users hand over, beside modules and optimisers."""
+"""What users' objects keep between calls: as trees that a checkpoint holds, or as outlines that show a change."""

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import random
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -125,12 +130,116 @@ class Falling(torch.optim.Optimizer):
             group["phase"] = "later"
 
 
-class Noisy(Falling):
-    """One with a generator of its own, which no checkpoint holds."""
+class Keeping(torch.optim.Optimizer):
+    """SGD whose rate depends on plain data of all sorts: on itself, in its groups and in its state."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, {"lr": lr, "recent": deque([1.0], maxlen=3)})
+        self.recent = deque([1.0, 1.0], maxlen=4)
+        self.counts: dict[int, float] = {0: 1.0}
+        self.drawn, self.frozen = {1}, frozenset({2})
+        self.pairs = [(0, 1.0)]
+        self.sums: defaultdict[Any, list[float]] = defaultdict(list)
+        self.mean, self.phase, self.scale = np.ones(2), np.float64(1.0), 1j
+        self.parameters = [p for group in self.param_groups for p in group["params"]]
+        self.anchors = {p: p.detach().clone() for p in self.parameters}
+        self.by_id = {id(p): 1.0 for p in self.parameters}
+        self.names, self.say = Counter("a"), lambda text: text
+
+    def factor(self, k: int) -> float:
+        self.recent.append(1 / k)
+        self.counts[k] = self.counts[k - 1] * 0.9
+        self.drawn.add(k * 7 % 5)
+        self.frozen |= {k % 3}
+        self.pairs.append((k, self.pairs[-1][1] * 0.8))
+        self.sums["all"].append(k)
+        self.names[str(k)] += 1
+        self.mean, self.phase, self.scale = self.mean * 0.7, self.phase * np.float64(0.6), self.scale * 1j
+        lengths = len(self.drawn) + len(self.frozen) + len(self.names) + len(self.sums["all"])
+        sums = sum(self.recent) + self.counts[k] + self.pairs[k][1] + self.mean.sum() + float(self.phase)
+        return 1 / (lengths + sums + self.scale.real)
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        factor = self.factor(max(self.counts) + 1)
+        for group in self.param_groups:
+            group["recent"].append(factor)
+            for p in group["params"]:
+                seen = self.state[p].setdefault("seen", {1})
+                seen.add(len(seen) * 3)
+                self.by_id[id(p)] *= 0.9
+                self.anchors[p].lerp_(p.detach(), 0.5)
+                p.data.add_(p.grad, alpha=-group["lr"] * sum(group["recent"]) * self.by_id[id(p)] / len(seen))
+                p.data.lerp_(self.anchors[p], 0.1)
+
+
+class Holding(torch.optim.SGD):
+    """SGD with an object of its own, which its steps use and no checkpoint holds."""
+
+    made: Callable[[Any], Any] = random.Random
+    use: Callable[[Any], Any] = random.Random.random
 
     def __init__(self, params: Any, lr: float) -> None:
         super().__init__(params, lr)
-        self.noise = torch.Generator()
+        self.held = type(self).made(self.param_groups[0]["params"])
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        type(self).use(self.held)
+        super().step()
+
+
+class Box:
+    """A number on an object of one's own."""
+
+    number = 0
+
+    def count(self) -> None:
+        self.number += 1
+
+
+def counter() -> Callable[[], None]:
+    box = Box()
+    return lambda: box.count()
+
+
+def held(made: Callable[[Any], Any], use: Callable[[Any], Any]) -> type[Holding]:
+    return type("Holder", (Holding,), {"made": staticmethod(made), "use": staticmethod(use)})
+
+
+SHARED = random.Random(0)
+HELD = {
+    "generator of torch": held(lambda _: torch.Generator(), lambda one: torch.rand(1, generator=one)),
+    "generator of Python": held(lambda _: random.Random(0), lambda one: one.random()),
+    "generator that all share": held(lambda _: SHARED, lambda one: one.random()),
+    "generator of numpy": held(lambda _: np.random.default_rng(0), lambda one: one.random()),
+    "iterator": held(lambda _: (k for k in range(100)), next),
+    "count": held(lambda _: itertools.count(), next),
+    "object": held(lambda _: Box(), Box.count),
+    "object in a list": held(lambda _: [Box()], lambda one: one[0].count()),
+    "closure": held(lambda _: counter(), lambda one: one()),
+    "objects by name": held(lambda _: {}, lambda one: one.setdefault("box", Box()).count()),
+    "optimiser": held(
+        lambda params: torch.optim.SGD([torch.zeros(2, requires_grad=True), *params], 0.1, momentum=0.9),
+        lambda one: one.step(),
+    ),
+}
+
+
+class Telling(HELD["generator of torch"]):  # type: ignore[misc]
+    """One whose `state_dict` has the state of its generator."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "held": self.held.get_state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.held.set_state(state_dict.pop("held"))
+        super().load_state_dict(state_dict)
+
+
+class Forgetting(HELD["object"]):  # type: ignore[misc]
+    """One whose `state_dict` has something, but not its object."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "version": 2}
 
 
 class Averaged(torch.optim.SGD):
@@ -164,8 +273,11 @@ def scenario_of(env: Any, optimiser: dict[str, Any]) -> antiphon.Scenario:
     return antiphon.Scenario(scenario="one", env=env, agents={"a": agent}, training=training)
 
 
-def test_what_an_optimiser_keeps_on_itself_and_text_in_groups_go_on(env: Any, tmp_path: Path) -> None:
-    scenario = scenario_of(env, {"kind": Falling, "lr": 0.5})
+@pytest.mark.parametrize("kind", [Falling, Keeping, Telling])
+def test_what_an_optimiser_keeps_on_itself_and_in_groups_goes_on(
+    env: Any, kind: type[torch.optim.Optimizer], tmp_path: Path
+) -> None:
+    scenario = scenario_of(env, {"kind": kind, "lr": 0.5})
     first = antiphon.Simulation(scenario)
     first.run(steps=STEPS // 2, progress=False)
     runs = [first.fork(), antiphon.Simulation.load(first.save(tmp_path / "half"), scenario=scenario), first]
@@ -176,13 +288,15 @@ def test_what_an_optimiser_keeps_on_itself_and_text_in_groups_go_on(env: Any, tm
             assert torch.equal(p, first.agents["a"].parameters[name])
 
 
-def test_a_run_whose_optimiser_keeps_a_generator_on_itself_is_not_saved(env: Any, tmp_path: Path) -> None:
-    with antiphon.Simulation(scenario_of(env, {"kind": Noisy, "lr": 0.5})) as run:
+@pytest.mark.parametrize("kind", [*HELD.values(), Forgetting], ids=[*HELD, "object beside a state_dict"])
+def test_a_run_whose_optimiser_keeps_another_object_is_not_saved(
+    env: Any, kind: type[torch.optim.Optimizer], tmp_path: Path
+) -> None:
+    with antiphon.Simulation(scenario_of(env, {"kind": kind, "lr": 0.5})) as run:
         run.run(steps=2, progress=False)
-        with pytest.raises(
-            antiphon.errors.ScenarioError, match=r"agents\.a\.optimiser: Noisy .* self\.noise"
-        ):
-            run.save(tmp_path / "saved")
+        for save in (lambda: run.save(tmp_path / "saved"), run.fork):
+            with pytest.raises(antiphon.errors.ScenarioError, match=r"agents\.a\.optimiser: .* self\.held"):
+                save()
 
 
 def test_evaluations_score_the_weights_of_eval_and_change_no_bit(env: Any) -> None:

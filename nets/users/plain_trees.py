@@ -1,0 +1,125 @@
+"""Plain data as trees of dicts with text as keys, lists, numbers, text and tensors, which a checkpoint holds, and back.
+
+Plain are numbers (of numpy too), text, bytes, tensors, numpy arrays of numbers, and Python's containers of them. An object
+that refers to parameters, or has their `id` as keys, is read with those of another process.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor, nn
+
+__all__ = ["NotPlainError", "from_tree", "to_tree"]
+
+_KIND, _ITEMS = "\x00kind", "items"
+_SEQUENCES: dict[str, type] = {
+    kind.__name__: kind for kind in (list, tuple, set, frozenset, deque, complex, bytes)
+}
+_MAPPINGS: dict[str, type] = {kind.__name__: kind for kind in (dict, OrderedDict, Counter, defaultdict)}
+_FACTORIES: dict[str, Any] = {kind.__name__: kind for kind in (int, float, list, dict, set)} | {"": None}
+"""Of a `defaultdict`, by name."""
+_NUMBERS = "biufc"
+"""Kinds of numpy's types."""
+
+
+class NotPlainError(Exception):
+    """A value holds what is not plain data; the text is its type."""
+
+
+def to_tree(value: Any, parameters: Sequence[Tensor] = ()) -> Any:
+    """Return a value as a tree, without copying tensors.
+
+    Args:
+        value: The value.
+        parameters: What it may refer to; a reference is kept as a place in them.
+
+    Raises:
+        NotPlainError: It is not plain.
+    """
+    return _to_tree(value, {id(p): place for place, p in enumerate(parameters)})
+
+
+def _to_tree(value: Any, places: Mapping[int, int]) -> Any:
+    kind = type(value)
+    if value is None or kind in (bool, float, str):
+        return value
+    if kind is int:
+        return {_KIND: "id", _ITEMS: places[value]} if value in places else value
+    if isinstance(value, Tensor):
+        return _of_tensor(value, places)
+    if isinstance(value, numpy.ndarray | numpy.generic):
+        return _of_array(value)
+    if kind is list:
+        return [_to_tree(item, places) for item in value]
+    if kind is dict and all(type(key) is str for key in value):
+        return {key: _to_tree(item, places) for key, item in value.items()}
+    if kind is complex:
+        return {_KIND: "complex", _ITEMS: [value.real, value.imag]}
+    if kind in _SEQUENCES.values():
+        tree = {_KIND: kind.__name__, _ITEMS: [_to_tree(item, places) for item in value]}
+        return {**tree, "maxlen": value.maxlen} if kind is deque else tree
+    if kind not in _MAPPINGS.values():
+        raise NotPlainError(kind.__name__)
+    pairs = [[_to_tree(key, places), _to_tree(item, places)] for key, item in value.items()]
+    tree = {_KIND: kind.__name__, _ITEMS: pairs}
+    if kind is not defaultdict:
+        return tree
+    names = [name for name, factory in _FACTORIES.items() if factory is value.default_factory]
+    if not names:
+        raise NotPlainError(f"{kind.__name__} of its own factory")
+    return {**tree, "factory": names[0]}
+
+
+def _of_tensor(value: Tensor, places: Mapping[int, int]) -> Any:
+    if id(value) in places:
+        return {_KIND: "parameter", _ITEMS: places[id(value)]}
+    if type(value) not in (Tensor, nn.Parameter, nn.Buffer) or value.layout is not torch.strided:
+        raise NotPlainError(type(value).__name__)
+    return {_KIND: "leaf", _ITEMS: value.data} if value.requires_grad else value
+
+
+def _of_array(value: numpy.ndarray[Any, Any] | numpy.generic) -> Any:
+    array = numpy.asarray(value)
+    if type(value) is not numpy.ndarray and not isinstance(value, numpy.generic):
+        raise NotPlainError(type(value).__name__)
+    if array.dtype.kind not in _NUMBERS:
+        raise NotPlainError(f"{type(value).__name__} of {array.dtype}")
+    data = torch.frombuffer(bytearray(array.tobytes()), dtype=torch.uint8) if array.size else torch.zeros(0)
+    scalar = isinstance(value, numpy.generic)
+    return {_KIND: "array", _ITEMS: data, "dtype": array.dtype.str, "shape": [*array.shape], "scalar": scalar}
+
+
+def from_tree(tree: Any, parameters: Sequence[Tensor] = ()) -> Any:
+    """Return the value of a tree with copies of its tensors; references are to `parameters`."""
+    if isinstance(tree, Tensor):
+        return tree.data.clone()
+    if isinstance(tree, list | tuple):
+        return type(tree)(from_tree(item, parameters) for item in tree)
+    if not isinstance(tree, dict):
+        return copy.copy(tree)
+    if _KIND not in tree:
+        return {key: from_tree(item, parameters) for key, item in tree.items()}
+    kind, items = tree[_KIND], tree[_ITEMS]
+    if kind in ("parameter", "id"):
+        return parameters[items] if kind == "parameter" else id(parameters[items])
+    if kind == "leaf":
+        return items.data.clone().requires_grad_()
+    if kind == "array":
+        data = bytearray(items.cpu().numpy().tobytes())
+        array = numpy.frombuffer(data, numpy.dtype(tree["dtype"])).reshape(tree["shape"])
+        return array[()] if tree["scalar"] else array
+    if kind == "complex":
+        return complex(*items)
+    if kind in _SEQUENCES:
+        values = [from_tree(item, parameters) for item in items]
+        return deque(values, tree["maxlen"]) if kind == "deque" else _SEQUENCES[kind](values)
+    pairs = {from_tree(key, parameters): from_tree(item, parameters) for key, item in items}
+    if kind == "defaultdict":
+        return defaultdict(_FACTORIES[tree["factory"]], pairs)
+    return _MAPPINGS[kind](pairs)
