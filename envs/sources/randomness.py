@@ -148,7 +148,7 @@ class Randomness:
         grows = lists and first[: len(other_epoch)] == other_epoch[: len(first)]
         alone = f"the order of {name} follows its epoch, but not the run's seed"
         fix = "make its generator from its epoch and an attribute seed (self.seed = 0)"
-        require(bool(self._seeds) or first != other_seed or grows, place, f"{alone}; {fix}")
+        require(first != other_seed or grows, place, f"{alone}; {fix}")
 
     def _read(self, place: str, name: str, order: Callable[[], Any], seed: int = 0, number: int = 0) -> Any:
         """Return an order in an epoch of a seed; DataError if it fails."""
@@ -187,14 +187,19 @@ class EpochRandomness:
                 _seed(generator, seed_for(self._seed, "generator", str(number)))  # set_epoch may draw from it
             for thing, name in self._seeds:
                 stack.callback(_set_attribute, thing, name, vars(thing).get(name))
-                setattr(thing, name, seed_for(self._seed, name) % 2**31)
+            self._set_seeds()
             self._begin()
+            self._set_seeds()  # set_epoch may have made another of the epoch
             for generator, state in zip(self._generators, self._states or (), strict=False):
                 _set_state(generator, state)
             try:
                 yield
             finally:
                 self._states = [_state(generator) for generator in self._generators]
+
+    def _set_seeds(self) -> None:
+        for thing, name in self._seeds:
+            setattr(thing, name, seed_for(self._seed, name) % 2**31)
 
 
 @contextmanager

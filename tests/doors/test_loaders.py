@@ -97,6 +97,29 @@ class OtherSeed(OfEpoch):
         return iter(rng.permutation(COUNT).tolist())
 
 
+class SeedOfEpoch(OfEpoch):
+    """Forgets its seed when it learns of the epoch."""
+
+    def __init__(self) -> None:
+        self.seed = 42
+
+    def set_epoch(self, epoch: int) -> None:
+        self.seed = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(np.random.default_rng(self.seed).permutation(COUNT).tolist())
+
+
+class Distributed(DistributedSampler[Any]):
+    """Has a seed, and does not use it."""
+
+    def __init__(self) -> None:
+        super().__init__(DATA, num_replicas=1, rank=0)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(torch.randperm(COUNT, generator=torch.Generator().manual_seed(self.epoch)).tolist())
+
+
 class DrawnBefore(OfEpoch):
     """Draws its order when it learns of the epoch."""
 
@@ -197,6 +220,7 @@ FOLLOWING: dict[str, Callable[[], Any]] = {
     "of a module": of(OfModule),
     "seed and epoch": of(WithEpoch),
     "seed of a class": of(OtherSeed),
+    "seed of the epoch": of(SeedOfEpoch),
     "drawn in set_epoch": of(DrawnBefore),
     "own loader": Batches,
     "stream of seed and epoch": lambda: DataLoader(StreamOfSeed(), BATCH),
@@ -318,6 +342,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "counting": (of(Counting), TWO.format("Counting")),
     "once": (of(lambda: iter(range(COUNT))), "from_loader: sampler: range_iterator can be iterated only once; pass list("),
     "of the epoch": (of(OfEpoch), f"from_loader: sampler: the order of OfEpoch {EPOCH}"),
+    "a seed of no use": (of(Distributed), f"from_loader: sampler: the order of Distributed {EPOCH}"),
     "stream of the epoch": (lambda: DataLoader(StreamOfEpoch(), BATCH), f"from_loader: the order of StreamOfEpoch {EPOCH}"),
     "unseeded stream": (lambda: DataLoader(Unseeded(), BATCH), "from_loader: two iterations of Unseeded with the same seeds"),
     "own loader": (FreshBatches, "from_loader: two iterations of FreshBatches with the same seeds differ; keep its random"),

@@ -786,7 +786,7 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "envs-an-order-of-the-epoch-alone-is-taken",
         "envs/sources/randomness.py",
-        "require(bool(self._seeds) or first != other_seed or grows, place",
+        "require(first != other_seed or grows, place",
         "require(True, place",
         "tests/doors/test_loaders.py::test_an_order_that_cannot_be_seeded_is_refused_by_name[of the epoch]",
     ),
