@@ -42,7 +42,7 @@ from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simul
 from antiphon.engine.state.compatibility import check_compatible, check_objects
 from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.hyperparameters import differences_of
-from antiphon.engine.state.objects import load_objects, lost_state, state_of_objects
+from antiphon.engine.state.objects import lost_state
 from antiphon.engine.state.state_dict import with_optimisers_of
 from antiphon.envs.adaptors.native import native_of
 from antiphon.envs.base import TorchVectorEnv
@@ -419,7 +419,6 @@ class BaseSimulation:
             **({"newest": newest} if (newest := self.newest.state_dict()) else {}),
             "system": self.backend.state_dict(),
             **({} if lost is None else {"lost": lost}),
-            **state_of_objects(self._system),
             **self.validation.state_dict(),
             **({"changes": [list(change) for change in self.changes]} if self.changes else {}),
         }
@@ -459,7 +458,6 @@ class BaseSimulation:
             else:
                 self._env.load_state_dict(state["env"])
             self.backend.load_state_dict(state["system"])
-            load_objects(self._system, state)
             self.world.load_state_dict(state)
             self.train_means.load_state_dict(state["means"])
             self.newest.load_state_dict(state.get("newest", {}))

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -30,7 +30,8 @@ from antiphon.engine.inference.rollout import (
 from antiphon.engine.metrics.episodes import own_reward
 from antiphon.engine.metrics.progress import Progress
 from antiphon.engine.runs.signals import check_interrupted
-from antiphon.engine.state.objects import objects_kept
+from antiphon.engine.state.checkpoint import copy_tree
+from antiphon.engine.state.objects import load_objects, state_of_objects
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.errors import RunError, ScenarioError
 from antiphon.nets.random import seed_for
@@ -189,10 +190,20 @@ def evaluate(
         RunError: An environment has not finished an episode within 100,000 steps.
     """
     links = Links(links) if isinstance(links, str) else links
-    with for_evaluation([agent.learner.optimiser for agent in system.agents.values()]), objects_kept(system):
+    with for_evaluation([agent.learner.optimiser for agent in system.agents.values()]), _objects_kept(system):
         return _evaluate(
             system, env, readout, split, links, seed, make, episodes=episodes, steps=steps, sampled=sampled
         )
+
+
+@contextmanager
+def _objects_kept(system: System) -> Iterator[None]:
+    """Have own objectives after the block as before it: an evaluation calls them."""
+    before = copy_tree(state_of_objects(system))
+    try:
+        yield
+    finally:
+        load_objects(system, before)
 
 
 def _evaluate(

@@ -314,6 +314,7 @@ _BY_NAME = {
     "actions": "agents",
     "outliers": "channels",
     "feedback": "channels",
+    "objects": "agents",
 }
 """What of a state is by name, and of what."""
 _DISABLED = ("agents", "gradients", "inputs")

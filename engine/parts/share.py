@@ -65,6 +65,8 @@ class Share:
         for key, end in (("predictors", "sender"), ("inputs", "receiver")):
             own = {name for name, ends in self.ends.items() if end in ends}
             system[key] = {name: state for name, state in system[key].items() if name in own}
+        if "objects" in system:
+            system["objects"] = {name: own for name, own in system["objects"].items() if name in self.agents}
         if "feedback" in system:
             system["feedback"] = {n: fixed for n, fixed in system["feedback"].items() if n in self.ends}
         system["groups"] = [system["groups"][i] for i in self.groups]

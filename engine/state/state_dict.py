@@ -16,6 +16,7 @@ from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Message, Read, StepSignals, Tick, Window
 from antiphon.engine.heart.rows import Members
 from antiphon.engine.heart.system import System
+from antiphon.engine.state.objects import load_objects, state_of_objects
 from antiphon.engine.state.trees import Tree, from_tree, to_tree
 from antiphon.nets.optimisers import MISSED
 
@@ -62,6 +63,7 @@ def snapshot(system: System) -> Tree:
     return {
         **{key: {n: one.state_dict() for n, one in each.items()} for key, each in stateful(system).items()},
         **({_FEEDBACK: fixed} if fixed else {}),
+        **state_of_objects(system),
         **found,
         "episode": None if episode is None else [episode.start, episode.length, episode.current],
         "signals": [[shared.step, dict(shared.signals)] for shared in found["signals"]],
@@ -83,6 +85,7 @@ def restore_parameters(system: System, state: Mapping[str, Any]) -> Tree:
     for key, each in stateful(system).items():
         for name, own in each.items():
             own.load_state_dict(state[key][name])
+    load_objects(system, state)
     for name, fixed in state.get(_FEEDBACK, {}).items():
         if name in system.channels:  # of a part, there are those of others
             feedback = system.channels[name].feedback

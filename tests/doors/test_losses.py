@@ -278,6 +278,19 @@ def test_what_a_loss_keeps_is_saved_and_no_evaluation_changes_it(
             assert all(map(torch.equal, parameters(whole), parameters(other)))
 
 
+@pytest.mark.long
+def test_what_a_loss_keeps_in_a_part_is_saved() -> None:
+    link = [{"from": "a", "to": "b", "size": 6, "link": {"delay": 1}}]
+    agents = {"a": {"observes": ["x"]}, "b": {"objective": {"kind": Running, "target": "y"}}}
+    scenario = scenario_of(agents, channels=link, env=keeping().env)
+    with Simulation(scenario) as whole, Simulation(scenario, parts=2) as half:
+        whole.run(8, progress=False)
+        half.run(4, progress=False)
+        for other in (half.fork(), half):
+            other.run(4, progress=False)
+            assert all(map(torch.equal, parameters(whole), parameters(other)))
+
+
 LOST: dict[str, tuple[dict[str, Any], str]] = {
     "object": ({"objective": Running()}, "the objective of b keeps a state that no checkpoint has; give its class"),
     "closure": ({"objective": in_closure()}, "the objective of b keeps a state that no checkpoint has; give its class"),
