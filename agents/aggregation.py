@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Unpack, final
 
@@ -108,6 +109,11 @@ class Aggregated(Network):
 
     def modules(self) -> dict[str, nn.Module]:
         return {**self.inner.modules(), _PREFIX: self.aggregator.module}
+
+    def probe(self) -> Network:
+        found = copy.copy(self)
+        found.aggregator, found.inner = self.aggregator.probe(), self.inner.probe()
+        return found
 
     def signature(self) -> Hashable:
         return Aggregated, self.observed, self.aggregator.key, self.inner.signature()

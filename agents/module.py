@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from types import MappingProxyType
@@ -179,6 +180,12 @@ class ModuleNetwork(Network):
 
     def modules(self) -> dict[str, nn.Module]:
         return {"" if self._wrapped else _MODULE: self.module}
+
+    def probe(self) -> Network:
+        found = copy.copy(self)
+        found.function = self.function.probe()
+        found.module = found.function.module
+        return found
 
     def signature(self) -> Hashable:
         return ModuleNetwork, self.input_shape, unnamed(self.heads.values()), self.function.key

@@ -209,6 +209,10 @@ class Network(ABC):
         """Return the users' modules within, by the prefix that the names of their parameters have here."""
         return {}
 
+    def probe(self) -> Network:
+        """Return the network for trial calls, which call no hook of a user's and leave what their modules keep as it is."""
+        return self
+
     def stackable(self) -> str | None:
         """Return why the network cannot be called with stacked parameters, in one line; None if it can."""
         return None

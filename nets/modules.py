@@ -36,6 +36,7 @@ from antiphon.nets.user_modules import (
     probe_of,
     set_mode,
     singular,
+    with_data,
 )
 
 __all__ = [
@@ -87,9 +88,11 @@ class IncomparableError(Exception):
 
 
 def meta_copy(module: Own) -> Own:
-    """Return a copy of a module whose trained parameters take no memory (torch's meta device), to call it with other parameters."""
-    trained = parameters_of(module).values()
-    empty = {id(p): nn.Parameter(p.data.to("meta"), p.requires_grad) for p in trained}
+    """Return a copy of a module whose trained parameters take no memory (torch's meta device), to call it with other parameters.
+
+    They keep their attributes.
+    """
+    empty = {id(p): with_data(p, p.data.to("meta")) for p in parameters_of(module).values()}
     return copy.deepcopy(module, dict(empty))
 
 
@@ -416,6 +419,10 @@ class ModuleFunction:
     def refusal(self) -> str | None:
         """Why it cannot be called with stacked parameters, in one line; None if it can."""
         return refusal(self.module, self.inputs)
+
+    def probe(self) -> ModuleFunction:
+        """Return the same function for trial calls, which call no hook and leave what the module keeps as it is."""
+        return ModuleFunction(probe_of(self.module, shared=self.module.parameters()), self.inputs)
 
     def initial_values(self) -> tuple[Tensors, Tensors]:
         """Return the module's trained parameters themselves, with their hooks, and copies of its buffers."""

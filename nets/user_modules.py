@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | types | buffers and parameters of another type than the module's own: float64, complex, integers | trained parameters below 32 bits, quantised layers, tensor subclasses, sparse buffers |
 | parameters | the `Parameter` objects that an optimiser gets, with attributes and hooks; frozen ones | computed tensors (pruned: `prune.remove`), memory that two share, lazy ones |
-| hooks | of tensors and of modules; only steps and evaluations call them | those that read the module itself, which a run copies; of cut modules, those that only observe |
+| hooks | of tensors and of modules; only steps and evaluations call them | those that read the module itself, which a run copies; of cut modules, those that only observe; of parameters, on Ray |
 | modes | `train` and `eval` of the module, called as around an evaluation; submodules in evaluation within a module in training stay so | a `train` that changes parameters or buffers |
 | state | `get_extra_state`, in checkpoints, resumed runs and `join` | what a checkpoint cannot hold |
 | gradients | dense | `sparse=True` |
@@ -43,6 +43,7 @@ __all__ = [
     "hold_mode",
     "hold_modes",
     "hooked",
+    "hooked_parameter",
     "is_meta",
     "kept_types",
     "load_extra_state",
@@ -336,14 +337,22 @@ def hooked(module: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def probe_of(module: nn.Module, keeping: Iterable[str] = ()) -> nn.Module:
+def hooked_parameter(module: nn.Module) -> str | None:
+    """Return the name of the first parameter that has a hook; None if none has."""
+    return next((name for name, p in module.named_parameters() if _tensor_hooks(p)), None)
+
+
+def probe_of(
+    module: nn.Module, keeping: Iterable[str] = (), shared: Iterable[nn.Parameter] = ()
+) -> nn.Module:
     """Return a copy of a module for trial calls, which call no hook of the user's.
 
     Args:
         module: The module.
         keeping: Paths of submodules that keep their hooks.
+        shared: Parameters that the copy shares.
     """
-    probe = copied(module)
+    probe = copied(module, shared)
     remove_hooks(probe, keeping)
     return probe
 
@@ -400,9 +409,9 @@ def _no_data(value: Any) -> str | None:
 
 def singular(module: nn.Module) -> str | None:
     """Return why a module is evaluated by itself, with its own parameters, in one line; None: it need not be."""
+    if (hooked_one := hooked_parameter(module)) is not None:
+        return f"its parameter '{hooked_one}' has a hook"
     for name, p in module.named_parameters():
-        if p._backward_hooks or p._post_accumulate_grad_hooks:
-            return f"its parameter '{name}' has a hook"
         if vars(p):
             return f"its parameter '{name}' has the attribute '{next(iter(vars(p)))}'"
         if p.is_complex():

@@ -21,7 +21,7 @@ from antiphon.engine.parts.free_boundary import FreeSettings
 from antiphon.engine.parts.part import LEARNED, Part, merge_rows
 from antiphon.engine.parts.placement import check_free, placement_for
 from antiphon.engine.parts.settings import PartsSettings
-from antiphon.engine.parts.share import Share, scenario_of_part
+from antiphon.engine.parts.share import Share, check_hooks_arrive, scenario_of_part
 from antiphon.engine.parts.transport import LocalParts, Parts
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.errors import DivergenceError, ScenarioError
@@ -278,6 +278,7 @@ def open_parts(simulation: BaseSimulation, settings: PartsSettings, opened: RayP
     scenario = simulation.scenario
     if settings.ray is None:
         return LocalParts(partial(Part, scenario, placement, **own), placement)
+    check_hooks_arrive(scenario)
     make = partial(Part, scenario_of_part(without_weights(scenario), placement, -1), placement, **own)
     shares = [Share.of(system, placement, i) for i in range(max(placement.values()) + 1)]
     if opened is not None:

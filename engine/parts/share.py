@@ -12,10 +12,12 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.parts.halves import part_of
 from antiphon.engine.parts.placement import Placement
 from antiphon.engine.state.trees import Tree
+from antiphon.errors import ScenarioError
 from antiphon.nets.modules import meta_copy
+from antiphon.nets.user_modules import hooked_parameter
 from antiphon.scenarios import Scenario
 
-__all__ = ["Share", "scenario_of_part"]
+__all__ = ["Share", "check_hooks_arrive", "scenario_of_part"]
 
 _BY_AGENT = ("learners", "trails", "actions")
 
@@ -79,6 +81,24 @@ class Share:
                 for key in ("messages", "loose"):
                     ledger[key] = [{**message, "pinned": False} for message in ledger[key]]
         return {**whole, "system": system, "part": {"index": self.index}}
+
+
+def check_hooks_arrive(scenario: Scenario) -> None:
+    """Check that modules mean the same in other processes, where torch sends parameters without their hooks.
+
+    Raises:
+        ScenarioError: A parameter has one.
+    """
+    specs: list[tuple[str, Any]] = [(f"agents.{name}", spec) for name, spec in scenario.agents.items()]
+    specs += [(f"channels.{c.name}", part) for c in scenario.channels for part in (c.gradient, c.input)]
+    modules = ((place, one) for place, spec in specs if spec is not None for one in vars(spec).values())
+    for place, module in modules:
+        name = hooked_parameter(module) if isinstance(module, nn.Module) else None
+        if name is not None:
+            raise ScenarioError(
+                f"{place}: the parameter '{name}' has a hook, which torch does not send to Ray's processes; pass a factory that "
+                "makes the module with its hook, or leave out ray"
+            )
 
 
 def scenario_of_part(scenario: Scenario, placement: Placement, index: int) -> Scenario:

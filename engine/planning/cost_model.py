@@ -100,7 +100,7 @@ class CostModel:
 
     def _evaluated(self, agent: Agent, rows: int, returns: bool) -> tuple[int, int, int]:
         """Return FLOP forward, bytes saved and FLOP backward of a tick with so many rows."""
-        network, parameters = agent.learner.network, agent.learner.parameters
+        network, parameters = agent.learner.network.probe(), _without_hooks(agent.learner.parameters)
         buffers = {name: buffer.clone() for name, buffer in agent.learner.buffers.items()}
         place: dict[str, Any] = {"dtype": self.system.dtype, "device": _device(parameters)}
         x = torch.zeros(rows, *network.input_shape, requires_grad=returns, **place)
@@ -179,6 +179,9 @@ def _train(model: Predictor | InputModel, rows: int, dtype: torch.dtype, *, know
     """Predict for a message of so many rows and compute the loss's gradients; the model does not change."""
     model = copy(model)
     model.buffers = dict(model.buffers)  # its running statistics move
+    if model.layers is not None:
+        model.layers, model.parameters = model.layers.probe(), _without_hooks(model.parameters)
+        model.trainable = [] if model.frozen else list(model.parameters.values())
     read = model.sources if isinstance(model, LensGradient) else model.parameters
     place: dict[str, Any] = {"dtype": dtype, "device": _device(read)}
     whole = model.sites or model
@@ -206,6 +209,11 @@ def _train(model: Predictor | InputModel, rows: int, dtype: torch.dtype, *, know
         example.prediction = prediction
     if not model.frozen:
         model.gradients([example])
+
+
+def _without_hooks(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return parameters in the same memory, without a user's hooks."""
+    return {name: p.data.requires_grad_(p.requires_grad) for name, p in parameters.items()}
 
 
 def _device(tensors: Mapping[str, Tensor]) -> torch.device:

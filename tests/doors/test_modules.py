@@ -397,3 +397,33 @@ def test_a_predictors_hooks_and_types_are_kept_in_a_loop_of_ones_own() -> None:
     assert len(calls) == 3
     assert torch.equal(weights[-1], predictor.weight)
     assert not torch.equal(biases[-1], predictor.bias)
+
+
+def _pair(env: Any, calls: list[str], *, parameter: bool = True) -> Any:
+    """Two agents whose networks have hooks that are counted."""
+    agents = {}
+    for name in ("left", "right"):
+        network = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
+        network[1].register_forward_hook(lambda m, inputs, y: calls.append("forward"))
+        if parameter:
+            network[0].weight.register_hook(lambda g: calls.append("parameter"))
+        goal = {"kind": "classification", "target": "label"}
+        agents[name] = {"observes": ["x"], "network": network, "objective": goal}
+    return antiphon.Scenario(scenario="pair", env=env, agents=agents, training={"batch": 8})
+
+
+def test_hooks_are_called_by_steps_alone_where_a_scenario_is_divided_or_described(env: Any) -> None:
+    calls: list[str] = []
+    with antiphon.Simulation(_pair(env, calls), parts=2) as run:
+        assert not calls  # costs of networks are counted on copies
+        run.run(steps=_STEPS, progress=False)
+    assert sorted(calls) == ["forward"] * 2 * _STEPS + ["parameter"] * 2 * _STEPS
+
+
+def test_hooks_of_parameters_that_torch_does_not_send_to_other_processes_are_refused(env: Any) -> None:
+    parts = {"count": 2, "ray": "local"}
+    line = (
+        r"^agents\.left: the parameter '0\.weight' has a hook, which torch does not send .*; pass a factory"
+    )
+    with pytest.raises(AntiphonError, match=line), antiphon.Simulation(_pair(env, []), parts=parts) as run:
+        run.run(steps=1, progress=False)
