@@ -18,7 +18,7 @@ _TELEMETRY: Document = {
     "period": 4,
     "histograms": True,
     "max": 2,
-    "value": {"period": 6, "horizon": 6},
+    "value": {"period": 12, "horizon": 4},
     "recorders": [],
 }
 _TOLD: Document = {"kind": "linear", "context": ["label"]}

@@ -50,6 +50,11 @@ def shown_by(simulation: Simulation) -> Shown:
     return {"now": simulation.now, **dict(_parameters(simulation))}
 
 
+def _unmeasured(scenario: Scenario) -> Scenario:
+    """Return it without the values of channels, which take longer than the run and change none of its parameters."""
+    return scenario.model_copy(update={"telemetry": scenario.telemetry.model_copy(update={"value": None})})
+
+
 def _run(simulation: Simulation) -> Shown:
     with simulation:
         try:
@@ -61,7 +66,7 @@ def _run(simulation: Simulation) -> Shown:
 
 def alone(scenario: Scenario) -> Shown:
     """Run it by itself; its parameters at the end."""
-    return _run(Simulation(scenario, seed=1))
+    return _run(Simulation(_unmeasured(scenario), seed=1))
 
 
 def written(scenario: Scenario) -> Shown:
@@ -88,7 +93,7 @@ def _of_time(name: str) -> bool:
 
 def seeds(scenario: Scenario) -> Shown:
     """Run two seeds in one program."""
-    population = Population(scenario, [1, 2])
+    population = Population(_unmeasured(scenario), [1, 2])
     try:
         population.run()
         return {
@@ -108,13 +113,13 @@ def _placement(scenario: Scenario) -> dict[str, int]:
 def parts(scenario: Scenario) -> Shown:
     """Run it in two parts."""
     placement = _placement(scenario)
-    return _run(Simulation(scenario, seed=1, parts=placement))
+    return _run(Simulation(_unmeasured(scenario), seed=1, parts=placement))
 
 
 def in_virtual_time(scenario: Scenario) -> Shown:
     """Run it in virtual time, in two parts that do not wait for each other."""
     placement = _placement(scenario)
-    return _run(VirtualSimulation(scenario, profile(2, latency=0.1), placement, seed=1))
+    return _run(VirtualSimulation(_unmeasured(scenario), profile(2, latency=0.1), placement, seed=1))
 
 
 WAYS: dict[str, Callable[[Scenario], Shown]] = {
