@@ -35,14 +35,14 @@ def test_one_part_and_two_compute_the_same(tmp_path: Path) -> None:
     assert row["cpu_ratio"] == pytest.approx(row["cpu_ms_one"] / row["cpu_ms_two"], rel=0.5)
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_many_agents_are_built_saved_and_stepped() -> None:
     found = building.row(16, only_build=16)
     assert {*(f"s_{part}" for part in building.PARTS), "step_ratio", "python_kb"} <= found.keys()
     assert building.missed([found]) == []
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_a_split_is_timed_and_keeps_less_for_backward() -> None:
     rows = {row["way"]: row for row in split.measure(4, 2, width=16, length=16, batch=8)}
     assert rows[split.PLAIN]["ratio"] == 1.0
@@ -86,7 +86,7 @@ def test_the_processes_of_a_way_end_at_the_newest_step_that_one_has_begun(
     assert (clock.steps, clock.seconds, clock.processes) == (warm + 2, 11.0, [7, 8])
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_the_parts_of_the_slow_line_take_steps_and_note_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,7 +109,7 @@ def test_the_best_number_of_steps_between_two_meetings_is_that_of_the_way() -> N
     assert found["plain"]["bits"] is None
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_populations_of_a_league_play_a_tournament(tmp_path: Path) -> None:
     small = {"members": 2, "steps": 6}
     found = [league.train(name, 0, tmp_path, values={"width": 4}, **small) for name in ("evolved", "score")]

@@ -106,7 +106,7 @@ def build(width=4):
 """
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_a_script_without_a_guard_has_workers_that_import_its_function(tmp_path: Path) -> None:
     (tmp_path / "own_of_studies.py").write_text(MODULE)
     (tmp_path / "script.py").write_text(SCRIPT)

@@ -25,7 +25,7 @@ from tests.faults.lower import LOWER
 from tests.faults.upper import UPPER
 
 OFTEN = {"saved": 32, "sweep": 24, "seeds": 24, "parts": 32, "recorded": 48, "replayed": 96}
-"""One in how many documents an observer sees in `make test`; in `make test-all` it sees twice as many, the reference four times, at night all. Even numbers."""
+"""One in how many documents an observer sees in `make test`; in `make test-all` the reference sees twice as many, at night all see all. Even numbers."""
 NEEDED = {fault.caught_by for fault in (*CORE, *STEP, *REST, *LOWER, *UPPER)}
 """Cases that the planted faults name: each is in `make test`."""
 FAMILIES = ("unlike", "library", "acting", "tokens", "pixels", "symbols", "network")
@@ -40,7 +40,7 @@ DRAWN: dict[str, st.SearchStrategy[Document]] = {
 }
 """Documents at random: of agents that are stacked, of agents that act, of agents of all kinds."""
 EXAMPLES = {"reference": 3, "saved": 2, "sweep": 2}
-"""Of drawn documents in `make test`, by observer; the others see as few in `make test-all`."""
+"""Of drawn documents in `make test`, by observer; the others see two each in `make test-all`."""
 
 
 @lru_cache(maxsize=2)
@@ -75,7 +75,7 @@ def cases() -> list[object]:
         for j, observer in enumerate(OBSERVERS):
             often = 1 if f"{TEST}[{name}-{observer}]" in NEEDED else _often(name, observer)
             long = [] if (i + j) % often == 0 else [pytest.mark.long]
-            further = 4 if observer == "reference" else 2
+            further = 2 if observer == "reference" else 1
             night = [pytest.mark.nightly] if (i + j) % max(1, often // further) else []
             found.append(pytest.param(name, observer, id=f"{name}-{observer}", marks=[*long, *night]))
     return found
@@ -100,7 +100,7 @@ def maker(document: Document) -> Making:
 def test_drawn_documents(kind: str, observer: str, request: pytest.FixtureRequest) -> None:
     count: Any = request.config.getoption("--cases", None)
 
-    @settings(max_examples=count or EXAMPLES.get(observer, 4), database=None)
+    @settings(max_examples=count or EXAMPLES.get(observer, 2), database=None)
     @given(DRAWN[kind])
     def drawn(document: Document) -> None:
         try:

@@ -310,7 +310,9 @@ def test_a_composed_system_takes_them_too(kind: str) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("world", ["gymnasium/CartPole-v1", "gymnasium/Pendulum-v1"])
+@pytest.mark.parametrize(
+    "world", [pytest.param("gymnasium/CartPole-v1", marks=pytest.mark.nightly), "gymnasium/Pendulum-v1"]
+)
 def test_without_memory_it_is_an_onnx_file_too(world: str, tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxscript")

@@ -166,7 +166,7 @@ COUNTED: dict[str, tuple[Scenario, float]] = {
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.long if n in ("windows", "void") else ()) for n in COUNTED]
+    "name", [pytest.param(n, marks=pytest.mark.nightly if n in ("windows", "void") else ()) for n in COUNTED]
 )
 def test_the_flop_of_a_step_are_those_that_torch_counts(name: str, planned: Planned) -> None:
     scenario, off = COUNTED[name]

@@ -359,6 +359,7 @@ def head(folder: Path, token: str) -> Iterator[str]:
                 os.kill(one, signal.SIGKILL)
 
 
+@pytest.mark.nightly
 @needs_ray
 def test_a_run_on_a_cluster_that_is_there_has_the_bits_of_one_process(
     here: Path, short: Path, cli: Commands

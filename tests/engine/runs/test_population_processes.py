@@ -202,8 +202,8 @@ class Interruption(RunProgress):
         """Nothing is displayed."""
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("how", [pytest.param("stopped", marks=pytest.mark.nightly), "killed"])
+@pytest.mark.nightly
+@pytest.mark.parametrize("how", ["stopped", "killed"])
 def test_real_processes_are_stopped_or_killed_and_resumed(tmp_path: Path, how: str) -> None:
     run(tmp_path / "whole", 2).train()
     if how == "stopped":
