@@ -40,7 +40,7 @@ DRAWN: dict[str, st.SearchStrategy[Document]] = {
 }
 """Documents at random: of agents that are stacked, of agents that act, of agents of all kinds."""
 EXAMPLES = {"reference": 3, "saved": 2, "sweep": 2}
-"""Of drawn documents in `make test`, by observer; the others see two each in `make test-all`."""
+"""Of drawn documents in `make test`, by observer; the others see two each at night."""
 
 
 @lru_cache(maxsize=2)
@@ -94,7 +94,7 @@ def maker(document: Document) -> Making:
 
 
 @pytest.mark.parametrize(
-    "observer", [pytest.param(o, marks=() if o in EXAMPLES else (pytest.mark.long,)) for o in OBSERVERS]
+    "observer", [pytest.param(o, marks=() if o in EXAMPLES else (pytest.mark.nightly,)) for o in OBSERVERS]
 )
 @pytest.mark.parametrize("kind", DRAWN)
 def test_drawn_documents(kind: str, observer: str, request: pytest.FixtureRequest) -> None:

@@ -18,8 +18,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 GALLERY = ROOT / "docs/gallery"
 SCRIPTS = sorted(GALLERY.glob("*.py"))
-DAILY = ("01", "07")
-"""Scripts that `make test-all` runs; `.ci/run` and `make nightly` run the others, which take 5 to 10 s each."""
+DAILY = ("01",)
+"""Scripts that `make test-all` runs; `make nightly` runs the others, which take 5 to 10 s each."""
 MARKS = dict.fromkeys(DAILY, pytest.mark.long)
 LONGEST = 40
 """Lines of a user's own code."""

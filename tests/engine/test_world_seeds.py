@@ -14,6 +14,7 @@ from antiphon import Population, Scenario, Simulation, envs
 from antiphon.envs.signal import OUTCOMES, Description, Signal
 from antiphon.envs.worlds.base import World
 from antiphon.nets.random import sampled_seeds
+from tests.tiers import sampled
 
 BATCH, LARGEST = 8, 2**31 - 2
 BOX = spaces.Box(0, 2**16, (2,), np.float32)
@@ -153,7 +154,7 @@ def of_runs(name: str, seeds: Iterable[int]) -> list[list[int]]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["One", "Together", "Walk", "Direct"])
+@pytest.mark.parametrize("name", sampled(["One", "Together", "Walk", "Direct"], 2, "nightly"))
 def test_no_two_runs_share_an_environment(name: str) -> None:
     """Nor does an evaluation with its run."""
     seeds = of_runs(name, (0, 1, 2, 2**31, 2**63))

@@ -9,6 +9,7 @@ from antiphon.spec import Spec
 from tests.obeyed.settings import Setting
 from tests.obeyed.trial import places, tried
 from tests.obeyed.unseen import OBJECTS, SOMETIMES, UNSEEN
+from tests.tiers import sampled
 
 TIERS = {1: pytest.mark.long, 3: pytest.mark.nightly}
 """In how many scenes a setting is tried, and by whom."""
@@ -29,7 +30,7 @@ def test_every_setting_stands_in_a_scene() -> None:
     assert {name for name in missing if name not in OBJECTS} == set()
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+@pytest.mark.parametrize("setting", sampled(SETTINGS, 2, "nightly"), ids=str)
 @pytest.mark.parametrize("scenes", [pytest.param(n, marks=TIERS[n]) for n in TIERS])
 def test_a_changed_setting_shows_or_is_refused(scenes: int, setting: Setting) -> None:
     trial = tried(setting, scenes=scenes)
@@ -63,7 +64,7 @@ _ELSEWHERE = [
     for one in SETTINGS
     if one.section in _TOGETHER and str(one) not in {*UNSEEN, *SOMETIMES, "training.evaluate"}
 ]
-_OFTEN = 4
+_OFTEN = 8
 """Of so many one is tried by `make test-all`, all by `make nightly`."""
 
 

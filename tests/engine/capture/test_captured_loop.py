@@ -14,6 +14,7 @@ from antiphon.engine.installed import check_later
 from tests.contracts.library import resolved
 from tests.contracts.twins import differences, facts
 from tests.kit.running import captured
+from tests.tiers import sampled
 
 
 def simulation_of(scenario: Scenario, **how: Any) -> tuple[Simulation, Any]:
@@ -80,7 +81,7 @@ BETWEEN: dict[str, Callable[[Simulation], object]] = {
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", BETWEEN)
+@pytest.mark.parametrize("name", sampled(BETWEEN, 2, "nightly"))
 def test_what_comes_between_replays_is_as_between_steps(name: str) -> None:
     plain, (replaying, loop) = Simulation(ring(), seed=3), simulation_of(ring())
     replayed = 0

@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
 from antiphon import Scenario, Simulation, envs
+from tests.tiers import sampled
 
 INFINITE = np.inf
 FREE = spaces.Box(-INFINITE, INFINITE, (2,))
@@ -112,7 +113,9 @@ envs.register("boxes/Aim-v0", Aim)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("low", "high", "best"), [(0, 1000, 500), (-0.01, 0.01, 0.003), (90, 100, 99)])
+@pytest.mark.parametrize(
+    ("low", "high", "best"), sampled([(0, 1000, 500), (-0.01, 0.01, 0.003), (90, 100, 99)], 3, "nightly")
+)
 def test_the_best_number_is_found_in_any_range(low: float, high: float, best: float) -> None:
     hand = {"observes": ["observation"], "acts": True, "objective": "ppo", "clock": {"unroll": 4}}
     env = {"id": "boxes/Aim-v0", "low": low, "high": high, "best": best}

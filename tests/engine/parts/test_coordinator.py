@@ -223,7 +223,7 @@ BELLED = Scenario.model_validate(
     [
         (1, signal.SIGINT),
         (5, signal.SIGTERM),
-        *(pytest.param(n, signal.SIGINT, marks=pytest.mark.long) for n in (2, 6, 12)),
+        *(pytest.param(n, signal.SIGINT, marks=pytest.mark.nightly) for n in (2, 6, 12)),
     ],
 )
 def test_a_signal_ends_a_run_where_all_parts_are(at: int, number: int, bell: Any, tmp_path: Path) -> None:

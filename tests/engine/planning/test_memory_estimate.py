@@ -73,7 +73,7 @@ QUICK = list(KEPT)[:5]
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.long) for n in KEPT]
+    "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.nightly) for n in KEPT]
 )
 def test_no_more_messages_are_kept_than_is_said(name: str) -> None:
     """What a channel keeps at once, on the backend that lets go of nothing early."""

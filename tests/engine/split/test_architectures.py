@@ -124,7 +124,7 @@ def locked_training_is_the_plain_loop(model: Architecture, at: tuple[str, ...], 
 @pytest.mark.parametrize(
     "model",
     [
-        pytest.param(each, id=name, marks=() if name == "mlp" else pytest.mark.long)
+        pytest.param(each, id=name, marks=() if name == "mlp" else pytest.mark.nightly)
         for name, each in ARCHITECTURES.items()
     ],
 )

@@ -12,6 +12,7 @@ import antiphon
 from tests.engine.numbers import one_line
 from tests.engine.split.models import ARCHITECTURES, Logits, UNet
 from tests.engine.split.parts import Chain, chain_split, pictures, split_of, split_text
+from tests.tiers import sampled
 
 
 def test_cuts_are_in_the_order_of_the_forward_with_what_would_cross() -> None:
@@ -39,7 +40,9 @@ def test_what_cannot_be_cut_is_listed_with_the_reason() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("count", "sizes"), [(1, [8]), (3, [2, 3, 3]), (4, [2, 2, 2, 2])])
+@pytest.mark.parametrize(
+    ("count", "sizes"), sampled([(3, [2, 3, 3]), (1, [8]), (4, [2, 2, 2, 2])], 3, "nightly")
+)
 def test_a_number_of_parts_makes_their_costs_about_equal(count: int, sizes: list[int]) -> None:
     scenario = split_text(Logits(blocks=8), count)
     keys = [dict(agent.network.named_parameters()) for agent in scenario.agents.values()]

@@ -147,7 +147,7 @@ def test_workers_compute_the_same_numbers(tmp_path: Path) -> None:
     assert facts["together"] == [0, 1]
 
 
-@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.long)])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.nightly)])
 def test_a_signal_stops_a_study_with_checkpoints(here: Path, cli: Commands, jobs: int) -> None:
     """As soon as all that run at a time have written a row of metrics."""
     ended = threading.Event()

@@ -33,6 +33,7 @@ from gymnasium.wrappers.utils import RunningMeanStd
 from antiphon import Scenario, Simulation, envs
 from antiphon.errors import AntiphonError, RunError, ScenarioError
 from tests.envs.adaptors.parallel_worlds import Mines
+from tests.tiers import sampled
 
 BOX = spaces.Box(-1e6, 1e6, (2,), np.float32)
 
@@ -389,7 +390,7 @@ RUNS = {
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", RUNS)
+@pytest.mark.parametrize("kind", sampled(RUNS, 2, "nightly"))
 def test_a_resumed_run_is_the_unbroken_one_and_evaluations_change_no_bit(kind: str, tmp_path: Path) -> None:
     envs.register("everything", lambda: Everything(Walk()))
     made = RUNS[kind]
