@@ -59,6 +59,7 @@ __all__ = [
     "stateful",
     "with_data",
     "with_values",
+    "without_parameter_hooks",
 ]
 
 Copied = TypeVar("Copied")
@@ -364,6 +365,17 @@ def remove_hooks(module: nn.Module, keeping: Iterable[str] = ()) -> None:
         if path not in kept:
             for name in (*_HOOKS, *_HOOK_SETTINGS):
                 getattr(part, name).clear()
+
+
+def without_parameter_hooks(module: nn.Module) -> nn.Module:
+    """Return a module none of whose parameters has a hook: a copy where one has."""
+    if hooked_parameter(module) is None:
+        return module
+    found = copied(module)
+    for p in found.parameters():
+        if _tensor_hooks(p):
+            p._backward_hooks = p._post_accumulate_grad_hooks = None  # the dicts are shared
+    return found
 
 
 # --- extra state -------------------------------------------------------------------------------------------------

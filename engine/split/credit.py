@@ -25,7 +25,7 @@ from antiphon.engine.split.plan import at_path, plan_parts
 from antiphon.engine.split.tracer import trace
 from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.site_axes import features_first, site_axes, site_features
-from antiphon.nets.user_modules import parameters_of, remove_hooks
+from antiphon.nets.user_modules import parameters_of, remove_hooks, without_parameter_hooks
 
 __all__ = ["WORDS", "Credit", "SiteHead"]
 
@@ -178,7 +178,7 @@ class Credit:
         first = next(iter(chosen))
         _checked(chosen[first], first, shape)
         head = nn.Sequential(nn.Flatten(), *(part.module for part in chosen.values()))
-        return {"target": name, "network": head, **keys, "kind": "local"}
+        return {"target": name, "network": without_parameter_hooks(head), **keys, "kind": "local"}
 
     # --- sub-graphs ----------------------------------------------------------------------------------------
 

@@ -427,3 +427,27 @@ def test_hooks_of_parameters_that_torch_does_not_send_to_other_processes_are_ref
     )
     with pytest.raises(AntiphonError, match=line), antiphon.Simulation(_pair(env, []), parts=parts) as run:
         run.run(steps=1, progress=False)
+
+
+def test_hooks_of_parameters_are_not_called_for_copies_of_layers_that_give_credit(env: Any) -> None:
+    class Blocks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.ModuleList([nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 8)])
+            self.head = nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            for block in self.blocks:
+                x = torch.tanh(block(x))
+            found: Tensor = self.head(x)
+            return found
+
+    calls: list[str] = []
+    model = Blocks().double()
+    model.head.weight.register_hook(lambda g: calls.append("head"))
+    model.blocks[2].weight.register_hook(lambda g: calls.append("block"))
+    gradient = {"kind": "aug_local", "layers": 1}
+    scenario = antiphon.split(model, at=["blocks.1"], env=env, batch=8, gradient=gradient)
+    with antiphon.Simulation(scenario, dtype=torch.float64) as run:
+        run.run(steps=_STEPS, progress=False)
+    assert sorted(calls) == ["block"] * _STEPS + ["head"] * _STEPS
