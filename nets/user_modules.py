@@ -374,7 +374,8 @@ def without_parameter_hooks(module: nn.Module) -> nn.Module:
     found = copied(module)
     for p in found.parameters():
         if _tensor_hooks(p):
-            p._backward_hooks = p._post_accumulate_grad_hooks = None  # the dicts are shared
+            for name in ("_backward_hooks", "_post_accumulate_grad_hooks"):
+                setattr(p, name, None)  # the dict is shared
     return found
 
 
