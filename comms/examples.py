@@ -59,7 +59,7 @@ class Learned:
     """Results of one evaluation of a predictor's own loss beside its gradient: the training step on all rows of the example."""
 
     loss: Tensor
-    gradients: list[Tensor]
+    gradients: list[Tensor | None]
     buffers: Numbers
     """Running statistics after it."""
 

@@ -192,10 +192,12 @@ class LocalGradient(LabelGradient):
         with torch.enable_grad():
             leaf = as_leaf(each.message)
             losses = self._losses(each, leaf, move=True)
-            slope, *gradients = torch.autograd.grad(losses.sum(), [leaf, *self.trainable])
+            slope, *gradients = torch.autograd.grad(losses.sum(), [leaf, *self.trainable], allow_unused=True)
         after, self.buffers = self.buffers, before
         rows = losses.shape[-1]
-        learned = Learned(constant(losses).sum(-1) / rows, [g / rows for g in gradients], after)
+        learned = Learned(
+            constant(losses).sum(-1) / rows, [None if g is None else g / rows for g in gradients], after
+        )
         return self._as_gradients(slope), learned
 
     def gradients(self, examples: Sequence[Example]) -> LossAndGradients:
@@ -203,11 +205,14 @@ class LocalGradient(LabelGradient):
         if len(known) < len(examples) or (self.buffers and len(known) > 1):
             return super().gradients(examples)
         self.buffers |= known[-1].buffers
-        gradients = [torch.stack(each).sum(0) if len(each) > 1 else each[0] for each in _columns(known)]
+        columns = [[g for g in each if g is not None] for each in _columns(known)]
+        gradients = [
+            torch.stack(each).sum(0) if len(each) > 1 else next(iter(each), None) for each in columns
+        ]
         return torch.stack([one.loss for one in known]).sum(), gradients
 
 
-def _columns(known: Sequence[Learned]) -> list[tuple[Tensor, ...]]:
+def _columns(known: Sequence[Learned]) -> list[tuple[Tensor | None, ...]]:
     return list(zip(*(one.gradients for one in known), strict=True))
 
 

@@ -39,8 +39,8 @@ __all__ = [
     "Model",
 ]
 
-LossAndGradients = tuple[Tensor, Sequence[Tensor]]
-"""A model's loss and the gradients of its parameters; for K stacked models [K] and [K, …]."""
+LossAndGradients = tuple[Tensor, Sequence[Tensor | None]]
+"""A model's loss and the gradients of its parameters, None of those it does not use; for K stacked models [K] and [K, …]."""
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ class LinearMaps:
         _, error = self._errors(outputs, example, 1)
         return product(error, self.weights[..., : self.size])
 
-    def learned(self, examples: Sequence[Example]) -> LossAndGradients:
+    def learned(self, examples: Sequence[Example]) -> tuple[Tensor, Sequence[Tensor]]:
         """Return the losses, summed over the examples, and the gradients of weights and biases.
 
         A model that is not among an example's members gets exact zeros, whatever its rows and parameters hold.
@@ -87,7 +87,7 @@ class LinearMaps:
             gradients = [g + other for g, other in zip(gradients, more, strict=True)]
         return total, gradients
 
-    def _learned(self, example: Example) -> LossAndGradients:
+    def _learned(self, example: Example) -> tuple[Tensor, Sequence[Tensor]]:
         x, valid, batch = _inputs(example), example.valid, example.message.shape[-2]
         if example.members is not None:
             rows = example.members.unsqueeze(1)
@@ -317,11 +317,12 @@ class Model(TrainedParameters, ABC):
     def _by_autograd(self, examples: Sequence[Example]) -> LossAndGradients:
         losses = [self._training_loss(example) for example in examples]
         total = losses[0] if len(losses) == 1 else torch.stack(losses).sum(0)
-        gradients = list(torch.autograd.grad(total.sum() if total.dim() else total, self.trainable))
+        whole = total.sum() if total.dim() else total
+        gradients = list(torch.autograd.grad(whole, self.trainable, allow_unused=True))
         masks = [example.members for example in examples if example.members is not None]
         if len(masks) == len(examples):  # parameters that are not finite give such gradients even for zeros
             anything = torch.stack(masks).any(0)
-            gradients = [torch.where(over(anything, g), g, 0.0) for g in gradients]
+            gradients = [None if g is None else torch.where(over(anything, g), g, 0.0) for g in gradients]
         return constant(total), gradients
 
     def _training_loss(self, example: Example) -> Tensor:

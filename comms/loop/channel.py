@@ -342,7 +342,8 @@ class Channel:
             loss, gradients = predictor.gradients(examples)
         if self._sum is not None:
             total, known = self._sum
-            loss, gradients = total + loss, [a + b for a, b in zip(known, gradients, strict=True)]
+            pairs = zip(known, gradients, strict=True)
+            loss, gradients = total + loss, [b if a is None else a if b is None else a + b for a, b in pairs]
         self._sum = loss, gradients
 
     def parameters(self) -> Iterator[Tensor]:

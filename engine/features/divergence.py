@@ -335,7 +335,9 @@ class DivergenceCheck:
         if self.divergence.fine([t for update in updates.values() for t in (update.loss, *update.gradients)]):
             return
         for name, update in list(updates.items()):
-            diverged = self.divergence.members(update.loss.numel(), update.gradients, [update.loss])
+            diverged = self.divergence.members(
+                update.loss.numel(), [g for g in update.gradients if g is not None], [update.loss]
+            )
             if not diverged:
                 continue
             channel, of_input = self.channels[name], update.of_input

@@ -238,7 +238,7 @@ class PredictorTrainer:
 
     def apply(self, updates: Iterable[tuple[str, PredictorUpdate]], step: int) -> None:
         """Take the optimiser step of each synthetic gradient, or input, of a channel."""
-        steps: list[tuple[TrainedParameters, Sequence[Tensor], Members]] = []
+        steps: list[tuple[TrainedParameters, Sequence[Tensor | None], Members]] = []
         for name, update in updates:
             channel = self.system.channels[name]
             own = channel.input if update.of_input else channel.gradient

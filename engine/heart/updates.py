@@ -100,8 +100,8 @@ class PredictorUpdate:
     examples: list[Example]
     loss: Tensor
     """Summed over the examples, before the update; [K] of a stack."""
-    gradients: Sequence[Tensor]
-    """Of its parameters; let go as these move."""
+    gradients: Sequence[Tensor | None]
+    """Of its parameters, None of those it does not use; let go as these move."""
     prediction: Tensor | None = None
     """Its prediction for the newest example before the update; None unless asked for."""
     members: Members = None

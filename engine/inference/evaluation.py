@@ -190,7 +190,11 @@ def evaluate(
         RunError: An environment has not finished an episode within 100,000 steps.
     """
     links = Links(links) if isinstance(links, str) else links
-    with for_evaluation([agent.learner.optimiser for agent in system.agents.values()]), _objects_kept(system):
+    models = [
+        model for channel in system.channels.values() for model in channel.models
+    ]  # that stand in for messages
+    learners = [agent.learner for agent in system.agents.values()]
+    with for_evaluation([one.optimiser for one in (*learners, *models)]), _objects_kept(system):
         return _evaluate(
             system, env, readout, split, links, seed, make, episodes=episodes, steps=steps, sampled=sampled
         )

@@ -156,12 +156,12 @@ def _examples(state: State, channel: Channel, messages: list[Message], step: int
 
 def _learned(
     state: State, channel: Channel, model: Model, losses: list[Tensor], step: int
-) -> tuple[Tensor, list[Tensor]] | None:
+) -> tuple[Tensor, list[Tensor | None]] | None:
     """The sum of a predictor's losses, and its gradients; None: there is none, or it has diverged, and is disabled (32)."""
     if not losses:
         return None
     loss = torch.stack(losses).sum()
-    gradients = list(torch.autograd.grad(loss, model.trainable))
+    gradients: list[Tensor | None] = list(torch.autograd.grad(loss, model.trainable, allow_unused=True))
     wrong = state.divergence_of(gradients, [loss])
     if not wrong:
         return constant(loss), gradients

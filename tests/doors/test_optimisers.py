@@ -8,7 +8,7 @@ import random
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import antiphon
+from antiphon import comms
 
 STEPS = 16
 DECAYING = {"lr": 0.05, "weight_decay": 0.1}
@@ -321,3 +322,104 @@ def test_evaluations_score_the_weights_of_eval_and_change_no_bit(env: Any) -> No
         assert loss == pytest.approx(cross_entropy(loop(x.double()), label.long()).item(), abs=1e-9)
         for p, old in zip(run.agents["a"].parameters.values(), before, strict=True):
             assert torch.equal(p, old)
+
+
+class Spare(nn.Module):
+    """A predictor with a parameter that it does not use."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.spare = nn.Parameter(torch.ones(3))
+        self.last = nn.Linear(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.last(x)
+        return y
+
+
+@pytest.mark.parametrize("kind", ["adamw", "AdamW"])
+def test_a_parameter_that_a_predictor_does_not_use_stays(env: Any, kind: str) -> None:
+    """Of one alone and of several that are stacked; their other parameters are those of the reference."""
+    optimiser = {"kind": kind, **DECAYING}
+    network, goal = {"kind": "mlp", "hidden": [5]}, {"kind": "classification", "target": "label"}
+    names = ["ab", "bc", "ca"]
+    scenario = antiphon.Scenario(
+        scenario="spare",
+        env=env,
+        agents={name: {"observes": ["x"], "objective": goal, "network": network} for name in "abc"},
+        channels=[
+            {"from": one, "to": other, "size": 4, "gradient": {"kind": Spare, "optimiser": optimiser}}
+            | {"link": {"delay": 1}}
+            for one, other in names
+        ],
+        training={"batch": 8, "steps": STEPS},
+    )
+    moved: dict[str, dict[str, Tensor]] = {}
+    for backend in ("reference", "cohort"):
+        with antiphon.Simulation(scenario, dtype=torch.float64, backend=backend) as run:
+            run.run(progress=False)
+            parameters = [run.channels[name].synthetic_gradient.parameters for name in sorted(run.channels)]
+            moved[backend] = {
+                f"{n}.{name}": p for n, each in enumerate(parameters) for name, p in each.items()
+            }
+    for name, p in moved["reference"].items():
+        torch.testing.assert_close(moved["cohort"][name], p, rtol=0, atol=1e-9)
+        assert torch.equal(p, torch.ones_like(p)) == ("spare" in name)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "AdamW"])
+def test_a_parameter_that_a_channel_of_a_loop_does_not_use_stays(kind: str) -> None:
+    """`antiphon.comms`, also where several messages are learned from at once."""
+    torch.manual_seed(0)
+    gradient = {"kind": Spare, "optimiser": {"kind": kind, **DECAYING}}
+    channel = comms.Channel(4, gradient=gradient)
+    sender, receiver = nn.Linear(6, 4), nn.Linear(4, 3)
+    sgd = torch.optim.SGD([*sender.parameters(), *receiver.parameters()], 0.1)
+    for _ in range(4):
+        sgd.zero_grad()
+        channel.send(sender(torch.randn(8, 6)))
+        loss = receiver(channel.receive()).square().mean()
+        comms.learn(None, sender.parameters(), sent=[channel])
+        comms.learn(loss, receiver.parameters(), received=[channel])
+        sgd.step()
+        channel.learn()
+    spare, *others = channel.parameters()
+    assert torch.equal(spare, torch.ones(3))
+    assert any(bool(p.any()) for p in others)
+
+
+class Calling(Averaged):
+    """One that notes its calls of `eval()` and `train()`."""
+
+    called: ClassVar[list[str]] = []
+
+    def eval(self) -> None:
+        super().eval()
+        self.called.append("eval")
+
+    def train(self) -> None:
+        super().train()
+        self.called.append("train")
+
+
+def test_evaluations_use_the_weights_of_eval_of_predictors_of_messages(env: Any) -> None:
+    """They stand in for messages that do not come, in evaluations too."""
+    network, goal = {"kind": "mlp", "hidden": [5]}, {"kind": "classification", "target": "label"}
+    predictor = {"kind": "linear", "context": [], "optimiser": {"kind": Calling, "lr": 0.1}}
+    channel = {"from": "a", "to": "b", "size": 3, "input": predictor, "link": {"drop": 0.5}}
+    scenario = antiphon.Scenario(
+        scenario="stand_in",
+        env=env,
+        agents={name: {"observes": ["x"], "objective": goal, "network": network} for name in "ab"},
+        channels=[channel],
+        training={"batch": 8, "steps": STEPS},
+    )
+    with antiphon.Simulation(scenario, dtype=torch.float64) as run:
+        run.run(steps=STEPS, progress=False)
+        parameters = next(iter(run.channels.values())).synthetic_input.parameters
+        before = {name: p.clone() for name, p in parameters.items()}
+        Calling.called.clear()
+        run.evaluate("test")
+        assert Calling.called == ["eval", "train"]
+        for name, p in parameters.items():
+            assert torch.equal(p, before[name])

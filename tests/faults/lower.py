@@ -55,6 +55,13 @@ LOWER: tuple[Fault, ...] = (
         "tests/doors/test_optimisers.py::test_evaluations_score_the_weights_of_eval_and_change_no_bit",
     ),
     Fault(
+        "comms-a-predictor's-spare-parameter-decays",
+        "comms/model.py",
+        "        gradients = list(torch.autograd.grad(whole, self.trainable, allow_unused=True))\n",
+        "        gradients = list(torch.autograd.grad(whole, self.trainable, allow_unused=True, materialize_grads=True))\n",
+        "tests/doors/test_optimisers.py::test_a_parameter_that_a_channel_of_a_loop_does_not_use_stays",
+    ),
+    Fault(
         "nets-a-parameter-without-a-gradient-decays",
         "nets/torch_optimisers.py",
         "            p.grad = g\n",
