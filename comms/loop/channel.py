@@ -41,7 +41,7 @@ from antiphon.comms.loop.settings import (
 from antiphon.comms.model import LossAndGradients
 from antiphon.comms.modules import predictor_of
 from antiphon.comms.synthetic_gradients import Critic, Predictor
-from antiphon.errors import AntiphonError, ScenarioError, first_line, suggest
+from antiphon.errors import AntiphonError, CallError, ScenarioError, first_line, suggest
 from antiphon.nets.isolation.own_context import in_own_context, own_context
 from antiphon.nets.random import generator
 from antiphon.nets.schedules import Rate
@@ -464,6 +464,8 @@ class Channel:
             yield
         except ScenarioError as error:
             raise self._error(str(error)) from None
+        except CallError as error:  # a network's, where a run names the agent
+            raise self._error(f"{place} fails: {first_line(error.__cause__ or error)}") from error.__cause__
         except (AntiphonError, MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:
