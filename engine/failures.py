@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import wraps
+from traceback import walk_tb
 from typing import Any, TypeVar
 
+import torch
+
+from antiphon.agents.objectives import OwnObjective
+from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.system import System
 from antiphon.errors import CallError, RunError
 from antiphon.extensions import call_error
@@ -14,6 +20,7 @@ __all__ = ["failures_named"]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 _MOST_NAMES = 3
+_AUTOGRAD = os.path.join(os.path.dirname(torch.autograd.__file__), "")
 _BACKWARD = {
     "modified by an inplace operation": "changed its parameters, or something computed from them, in place before the window's "
     "end; compute new tensors (w = self.weight.clamp(…)), or set clock.unroll to 1",
@@ -33,7 +40,7 @@ def failures_named(method: Method) -> Method:
         except CallError as error:  # of a call that knew whose object it is
             raise RunError(f"step {step}: {error}") from error.__cause__
         except Exception as error:
-            line = _of_networks(error, backend.stacked.base) or call_error(error, "")
+            line = _line_of(error, backend.stacked.base)
             if line is None:
                 raise
             raise RunError(f"step {step}: {line}") from error
@@ -41,11 +48,24 @@ def failures_named(method: Method) -> Method:
     return call  # type: ignore[return-value]
 
 
-def _of_networks(error: Exception, system: System) -> str | None:
-    """Return the line of a backward pass that fails by what a user's network does; None: it is another error."""
-    fault = next((fault for part, fault in _BACKWARD.items() if part in str(error)), None)
-    names = [name for name, agent in system.agents.items() if agent.learner.network.modules()]
-    if fault is None or not names:
-        return None
-    of = ", ".join(names[:_MOST_NAMES]) + (", …" if len(names) > _MOST_NAMES else "")
-    return f"a network ({of}) {fault}"
+def _line_of(error: Exception, system: System) -> str | None:
+    """Return the line of an error of a user's code; None if no code of theirs was called."""
+    names, place, name = [one for one, agent in system.agents.items() if _has_users(agent)], "", ""
+    if names and any(
+        frame.f_code.co_filename.startswith(_AUTOGRAD) for frame, _ in walk_tb(error.__traceback__)
+    ):
+        of = ", ".join(names[:_MOST_NAMES]) + (", …" if len(names) > _MOST_NAMES else "")
+        for part, fault in _BACKWARD.items():
+            if part in str(error):
+                return f"a network ({of}) {fault}"
+        place, name = f"gradients of {of}", "the backward pass"  # one of all networks
+    line = call_error(error, place, name)
+    return None if line is None else str(line)
+
+
+def _has_users(agent: Agent) -> bool:
+    """Whether an agent's network or objective is a user's."""
+    goals = () if agent.goal is None else agent.goal.each
+    return bool(agent.learner.network.modules()) or any(
+        isinstance(goal.objective, OwnObjective) for goal in goals
+    )

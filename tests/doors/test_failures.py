@@ -51,6 +51,32 @@ def _accumulating() -> nn.Linear:
     return layer
 
 
+def _clipping() -> nn.Linear:
+    layer = nn.Linear(6, 3)
+    layer.bias.register_hook(lambda g: g.clip_by_norm())
+    return layer
+
+
+class Cut(torch.autograd.Function):
+    """A function whose gradient has another shape than its input."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x * 2
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0][:, :1]
+
+
+class Cuts(nn.Module):
+    """A layer that uses it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = Cut.apply(x)
+        return found
+
+
 def _own(env: Any, *, network: Any = None, objective: Any = None) -> Any:
     mind = {"observes": ["x"], "network": network, "objective": objective or _GOAL}
     training = {"batch": 8}
@@ -67,6 +93,14 @@ _FAILING: dict[str, tuple[Any, str]] = {
     "a hook of a parameter": (
         lambda env: _own(env, network=_accumulating()),
         r"^step 0: agents\.mind: _accumulating\S+ failed at test_failures\.py:\d+: AttributeError: ",
+    ),
+    "a hook of a gradient": (
+        lambda env: _own(env, network=_clipping()),
+        r"^step 0: gradients of mind: _clipping\S+ failed at test_failures\.py:\d+: AttributeError: ",
+    ),
+    "a backward pass of one's own": (
+        lambda env: _own(env, network=nn.Sequential(nn.Linear(6, 3), Cuts())),
+        r"^step 0: gradients of mind: the backward pass failed: RuntimeError: Function \w+ returned an invalid",
     ),
     "a graph that is kept": (
         lambda env: _own(env, network=Keeps()),
