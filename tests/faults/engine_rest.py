@@ -48,6 +48,20 @@ REST: tuple[Fault, ...] = (
         "tests/doors/test_modules.py::test_an_error_of_a_layer_of_torch_names_the_agent_and_the_layer[own]",
     ),
     Fault(
+        "planning-costs-are-counted-with-hooks",
+        "engine/planning/cost_model.py",
+        "agent.learner.network.probe()",
+        "agent.learner.network",
+        "tests/doors/test_modules.py::test_hooks_are_called_by_steps_alone_where_a_scenario_is_divided_or_described",
+    ),
+    Fault(
+        "split-copies-that-give-credit-have-hooks",
+        "engine/split/credit.py",
+        "without_parameter_hooks(head)",
+        "head",
+        "tests/doors/test_modules.py::test_hooks_of_parameters_are_not_called_for_copies_of_layers_that_give_credit",
+    ),
+    Fault(
         "errors-a-network-that-changes-itself-has-torch's-words",
         "engine/failures.py",
         "if part in str(error):",
