@@ -263,10 +263,10 @@ class Averaged(torch.optim.SGD):
             p.data.add_(self.state[p].pop("far", 0))
 
 
-def scenario_of(env: Any, optimiser: dict[str, Any]) -> antiphon.Scenario:
+def scenario_of(env: Any, optimiser: dict[str, Any], network: nn.Module | None = None) -> antiphon.Scenario:
     agent = {
         "observes": ["x"],
-        "network": nn.Linear(6, 3, dtype=torch.float64),
+        "network": nn.Linear(6, 3, dtype=torch.float64) if network is None else network,
         "objective": {"kind": "classification", "target": "label"},
         "optimiser": optimiser,
     }
@@ -423,3 +423,51 @@ def test_evaluations_use_the_weights_of_eval_of_predictors_of_messages(env: Any)
         assert Calling.called == ["eval", "train"]
         for name, p in parameters.items():
             assert torch.equal(p, before[name])
+
+
+def without_norms(parameters: Any, lr: float) -> torch.optim.Optimizer:
+    """A factory that reads what parameters say of themselves."""
+    groups: dict[bool, list[Any]] = {True: [], False: []}
+    for p in parameters:
+        groups[getattr(p, "_no_weight_decay", False)].append(p)
+    settings = [{"params": groups[True], "weight_decay": 0.0}, {"params": groups[False], "weight_decay": 0.5}]
+    return torch.optim.AdamW(settings, lr=lr)
+
+
+REFUSED = {"LBFGS": "needs a closure", "SparseAdam": "takes sparse gradients only"}
+OF_TORCH = [
+    name
+    for name, kind in vars(torch.optim).items()
+    if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)
+    if name not in {"Optimizer", *REFUSED}
+]
+
+
+@pytest.mark.parametrize("kind", [*OF_TORCH, without_norms], ids=str)
+def test_each_optimiser_steps_as_in_a_loop(env: Any, kind: Any) -> None:
+    """Muon takes the weights alone, which have two axes."""
+    make = kind if callable(kind) else getattr(torch.optim, kind)
+    network = nn.Linear(6, 3, bias=kind != "Muon", dtype=torch.float64)
+    network.weight._no_weight_decay = True  # type: ignore[assignment]
+    loop = copy.deepcopy(network)
+    loop.weight._no_weight_decay = True  # type: ignore[assignment]
+    scenario = scenario_of(env, {"kind": kind, "lr": 0.05}, network)
+    optimiser = make(loop.parameters(), lr=0.05)
+    with antiphon.Simulation(scenario, dtype=torch.float64) as run:
+        loop.load_state_dict(
+            {name.removeprefix("module."): p for name, p in run.agents["a"].parameters.items()}
+        )
+        for _ in range(5):
+            batch = {name: value.clone() for name, value in run.signals.items()}
+            run.step()
+            optimiser.zero_grad()
+            cross_entropy(loop(batch["x"]), batch["label"]).backward()
+            optimiser.step()
+        for ours, plain in zip(run.agents["a"].parameters.values(), loop.parameters(), strict=True):
+            torch.testing.assert_close(ours, plain.detach(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_needs_more_than_gradients_is_refused(env: Any, kind: str) -> None:
+    with pytest.raises(antiphon.errors.ScenarioError, match=f"optimiser: {kind} {REFUSED[kind]}"):
+        antiphon.Simulation(scenario_of(env, {"kind": getattr(torch.optim, kind), "lr": 0.05}))
