@@ -128,7 +128,9 @@ def restored(root: nn.Module) -> Iterator[None]:
             module._buffers.update(buffers)
             module.training = mode
         for buffer, value in numbers:
-            buffer.data = value  # its forward may have resized it
+            if buffer.shape != value.shape:  # as a forward may resize it
+                buffer.data = buffer.data.new_empty(value.shape)
+            buffer.data.copy_(value)
 
 
 def own_copies(example: Mapping[str, Any]) -> dict[str, Any]:
