@@ -443,7 +443,7 @@ OF_TORCH = [
 ]
 
 
-@pytest.mark.parametrize("kind", [*OF_TORCH, without_norms], ids=str)
+@pytest.mark.parametrize("kind", [*OF_TORCH, without_norms], ids=[*OF_TORCH, "without norms"])
 def test_each_optimiser_steps_as_in_a_loop(env: Any, kind: Any) -> None:
     """Muon takes the weights alone, which have two axes."""
     make = kind if callable(kind) else getattr(torch.optim, kind)
