@@ -121,6 +121,8 @@ class TrainedParameters:
         self._complex = any(p.is_complex() for p in self.parameters.values())
         self._hooked = [p for p in self.parameters.values() if p._post_accumulate_grad_hooks]
         self.trainable = [] if frozen else list(self.parameters.values())
+        prefixes = tuple(_dotted(prefix, "") for prefix in modules)
+        self._stays = [name.startswith(prefixes) for name in self.parameters]
         self.optimiser = _optimiser({} if frozen else self.parameters, owner, optimiser)
 
     @classmethod
@@ -215,6 +217,17 @@ class TrainedParameters:
             p.grad = None
         return after
 
+    def filled(self, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """Return gradients, in the order of `trainable`, with zeros where none reaches a network of antiphon's own.
+
+        All of its heads are used at every tick, and whether a gradient is missing or zero depends on the backend. A parameter of a
+        user's module without a gradient (None) stays as it is, as with torch's optimisers.
+        """
+        return [
+            torch.zeros_like(p) if gradient is None and not stays else gradient
+            for p, gradient, stays in zip(self.trainable, gradients, self._stays, strict=False)
+        ]
+
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a copy of the state from `state_dict`."""
@@ -233,7 +246,7 @@ class TrainedParameters:
         """Take one optimiser step.
 
         Args:
-            gradients: In the order of `trainable`; a parameter without a gradient (None) stays as it is.
+            gradients: In the order of `trainable`; where one is None, see `filled`.
             now: The step, for the learning rate.
             members: The members of a stack that are updated, [N] bool; None: all.
         """
@@ -244,6 +257,7 @@ class TrainedParameters:
     ) -> list[tuple[Call, Numbers]]:
         """Count a step; return the optimiser's calls, none where the step has been taken. Arguments: see `step`."""
         self.updates += 1
+        gradients = self.filled(gradients)
         if self.members:
             self.taken += 1 if members is None else members.long()
         rate = learning_rate(self.rate, now, self.trainable[0].device) if self.trainable else self.rate.base

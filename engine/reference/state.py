@@ -47,7 +47,8 @@ class Optimizer:
         if self.torch is None or all(g is None for g in gradients):  # frozen, or not reached
             return
         self.owner.updates += 1
-        found, present = list(gradients), [g for g in gradients if g is not None]
+        found = self.owner.filled(gradients)
+        present = [g for g in found if g is not None]
         if self.built.clip is not None:
             norm = torch.stack([g.norm() for g in present]).norm() if norm is None else norm
             factor = (self.built.clip / (norm + 1e-6)).clamp(max=1.0)  # as torch does
