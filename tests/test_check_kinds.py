@@ -133,7 +133,7 @@ BAD: list[tuple[Any, str, dict[str, Any], str]] = [
     (Counting, "network", {}, "Counting, saved and resumed: a resumed run gives other parameters: '"),
     (Undefined, "network", {}, "Undefined, alone: it returns NaN or infinite numbers"),
     (summed, "objective", {}, "summed, alone: .*summed"),
-    (forgetful, "schedule", {}, "forgetful, alone: the same seed gives other parameters"),
+    (forgetful, "schedule", {}, "forgetful, alone: schedule forgetful: it returns "),
     (Failing, "recorder", {}, "Failing, alone: .*no room"),
     ("antiphon/Copie-v0", "environment", {}, "antiphon/Copie-v0, as an environment: .*did you mean"),
 ]

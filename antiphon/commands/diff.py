@@ -43,7 +43,7 @@ def diff(
     runs = {"A": RunDirectory.open(first), "B": RunDirectory.open(second)}
     comparison = compare_runs(*runs.values())
     if json:
-        paths = [str(run.path) for run in runs.values()]
+        paths = [display_path(run.path) for run in runs.values()]
         print_json(finite({"same": comparison.same, "runs": paths} | asdict(comparison)))
         return 0 if comparison.same else 1
     for label, run in runs.items():

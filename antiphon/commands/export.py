@@ -62,7 +62,7 @@ def export(
         steps = simulation.now
     size = written.stat().st_size
     if json:
-        print_json({"run_dir": str(path), "steps": steps, "file": str(written), "bytes": size})
+        print_json({"run_dir": str(path), "steps": steps, "file": display_path(written), "bytes": size})
         return
     line = f"written      {display_path(written)} ({size:,} bytes, after {steps:,} steps)"
     console().print(line, soft_wrap=True)

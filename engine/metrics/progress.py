@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, ClassVar
 
 from antiphon.errors import is_terminal, write_error
@@ -23,6 +24,8 @@ _REFRESH = 0.5
 """Seconds between two updates of a bar."""
 _LINE_AFTER, _LINE_EVERY = 5.0, 60.0
 """Seconds to the first line, and at most to the next one: the time between lines doubles up to there."""
+_enabled: ContextVar[bool] = ContextVar("enabled", default=True)
+"""Whether anything is displayed (`hidden`), of each thread."""
 
 
 class Progress(AbstractContextManager["Progress"]):
@@ -43,8 +46,6 @@ class Progress(AbstractContextManager["Progress"]):
 
     displayed: ClassVar[bool] = False
     """Whether a bar of this process is on the terminal already."""
-    enabled: ClassVar[bool] = True
-    """Whether anything is displayed (`hidden`)."""
 
     def __init__(self, what: str, total: int | None, done: float = 0, *, at_once: bool = False) -> None:
         self._what, self.total, self.done = what, total, done
@@ -125,13 +126,13 @@ class Progress(AbstractContextManager["Progress"]):
 @contextmanager
 def hidden() -> Iterator[None]:
     """Display no progress within."""
-    before, Progress.enabled = Progress.enabled, False
+    token = _enabled.set(False)
     try:
         yield
     finally:
-        Progress.enabled = before
+        _enabled.reset(token)
 
 
 def _shown() -> bool:
-    wanted = Progress.enabled and os.environ.get("ANTIPHON_PROGRESS") != "0"
+    wanted = _enabled.get() and os.environ.get("ANTIPHON_PROGRESS") != "0"
     return wanted and multiprocessing.parent_process() is None

@@ -58,15 +58,15 @@ def test_a_file_is_read_once_while_it_does_not_change(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"file": "none.npz"}, "/none.npz: no such file"),
-        ({"file": "data.csv"}, "/data.csv: unknown type of file; use one of .npz, .safetensors"),
-        ({"file": "short.npz"}, "/short.npz: lengths disagree: x 60, label 3; pass one row per example in"),
-        ({"file": "data.npz", "test": "wide.npz"}, "/data.npz: test: x is torch.float64 [2] per row, but"),
-        ({"file": "objects.npz"}, "/objects.npz: column 'x' holds Python objects, which are not read; save"),
-        ({"file": "words.npz"}, "/words.npz: x: has type <U3, not numbers; number its classes from 0"),
-        ({"file": "cut.npz"}, "/cut.npz: cannot be read ("),
-        ({"file": "nan.npz"}, "/nan.npz: x: 180 of its values are not finite; replace or drop them"),
-        ({"file": "data.npz", "training_only": ["y"]}, "/data.npz: training_only: no tensor 'y'; known:"),
+        ({"file": "none.npz"}, "none.npz: no such file"),
+        ({"file": "data.csv"}, "data.csv: unknown type of file; use one of .npz, .safetensors"),
+        ({"file": "short.npz"}, "short.npz: lengths disagree: x 60, label 3; pass one row per example in"),
+        ({"file": "data.npz", "test": "wide.npz"}, "data.npz: test: x is torch.float64 [2] per row, but"),
+        ({"file": "objects.npz"}, "objects.npz: column 'x' holds Python objects, which are not read; save"),
+        ({"file": "words.npz"}, "words.npz: x: has type <U3, not numbers; number its classes from 0"),
+        ({"file": "cut.npz"}, "cut.npz: cannot be read ("),
+        ({"file": "nan.npz"}, "nan.npz: x: 180 of its values are not finite; replace or drop them"),
+        ({"file": "data.npz", "training_only": ["y"]}, "data.npz: training_only: no tensor 'y'; known:"),
     ],
 )
 def test_bad_files_are_named(folder: Path, options: dict[str, Any], expected: str) -> None:
@@ -190,4 +190,4 @@ def test_files_that_are_no_sequences_are_named(folder: Path, changes: dict[str, 
     columns = {name: value for name, value in {**SEQUENCES, **changes}.items() if value is not None}
     np.savez(folder / "bad.npz", **columns)
     env = {"id": "antiphon/Sequences-v0", "file": "bad.npz"}
-    assert f"/bad.npz: {expected}" in message(lambda: envs.make(env, batch=2))
+    assert f"bad.npz: {expected}" in message(lambda: envs.make(env, batch=2))

@@ -10,6 +10,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import nn
@@ -56,14 +57,24 @@ def scene(**training: Any) -> Scenario:
 
 @contextlib.contextmanager
 def _watched(shown: dict[str, Any]) -> Iterator[None]:
-    """Note what is written to standard error and the threads in use; the threads are set back."""
-    threads, text = torch.get_num_threads(), io.StringIO()
+    """Note what is written to standard error and the numbers of threads that are set; the threads are set back."""
+    threads, text, plain = torch.get_num_threads(), io.StringIO(), torch.set_num_threads
+    counts: set[int] = set()
+
+    def set_threads(count: int) -> None:
+        counts.add(count)
+        plain(count)
+
     try:
-        with contextlib.redirect_stderr(text), warnings.catch_warnings():
+        with (
+            contextlib.redirect_stderr(text),
+            warnings.catch_warnings(),
+            mock.patch.object(torch, "set_num_threads", set_threads),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:
-        shown["threads"] = torch.get_num_threads()
+        shown["threads"] = counts
         torch.set_num_threads(threads)
     shown["text"] = bool(text.getvalue())
 

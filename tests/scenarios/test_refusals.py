@@ -134,7 +134,11 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("agents.b.objectives", [OBJECTIVE], ": is no longer a key; write objective: […]"),
     ("agents.a.objective", 3, ": must be a mapping of keys, not 3"),
     ("agents.a.objective", [{**OBJECTIVE, "scale": -1}], "[0].scale: must be greater than 0, not -1.0"),
-    ("agents.a.objective", [{**OBJECTIVE, "weight": 1}], "[0].weight: must be a list, not 1"),
+    (
+        "agents.a.objective",
+        [{**OBJECTIVE, "weight": 1}],
+        "[0].weight: must be a list with a factor for each class, not 1",
+    ),
     ("agents.a.objective", [OBJECTIVE, {"kind": "ppo"}], "[1].kind: a policy (ppo) is an agent's only obj"),
     # environments
     ("env", {"id": "x", "f": network}, ".f: must be plain data (numbers, words, lists), not a Python"),

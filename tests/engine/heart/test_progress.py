@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from itertools import count
 
 import pytest
@@ -45,6 +46,25 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, object]]:
     monkeypatch.setattr("rich.progress.Progress", Bar)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     return found
+
+
+def test_a_run_without_progress_hides_it_in_its_own_thread_alone(calls: list[tuple[str, object]]) -> None:
+    entered, ended = threading.Event(), threading.Event()
+
+    def hide() -> None:
+        with progress.hidden():
+            entered.set()
+            ended.wait()
+
+    thread = threading.Thread(target=hide)
+    thread.start()
+    entered.wait()
+    with progress.Progress("building", 6) as bar:
+        for _ in range(3):
+            bar.advance(2)
+    ended.set()
+    thread.join()
+    assert calls[0] == ("bar", "building")
 
 
 def test_a_bar_comes_after_two_seconds_and_goes_at_the_end(calls: list[tuple[str, object]]) -> None:
