@@ -87,7 +87,7 @@ def test_it_keeps_the_contract() -> None:
     check_vector_env(lambda: held.make(batch=3), steps=15)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_what_is_shuffled_and_sampled_is_of_the_seed_and_resumed(workers: int, tmp_path: Path) -> None:
     own = {"generator": torch.Generator().manual_seed(5)} if workers else {}
     before = torch.get_rng_state(), random.getstate()
