@@ -20,6 +20,13 @@ LOWER: tuple[Fault, ...] = (
         "tests/doors/test_threads.py::test_numbers_of_a_seed_are_those_that_torch_draws_and_torchs_own_stay",
     ),
     Fault(
+        "nets-heads-that-nothing-reaches-stay-where-a-backend-gives-none",
+        "nets/trained_parameters.py",
+        "if gradient is None and not stays else gradient",
+        "if False else gradient",
+        "tests/contracts/test_contracts.py::test_documents[several objectives, locked-reference]",
+    ),
+    Fault(
         "nets-a-check-calls-hooks",
         "nets/user_modules.py",
         "    remove_hooks(probe, keeping)\n",
