@@ -11,13 +11,11 @@ from torch import Tensor, fx, nn
 
 from antiphon.agents.feedforward import attach
 from antiphon.agents.network import CallSettings, Emitter, Network, Tensors, call_module, sub, with_prefix
-from antiphon.errors import ScenarioError
-from antiphon.extensions import made, name_of
+from antiphon.base.errors import ScenarioError
+from antiphon.base.extensions import made, name_of
 from antiphon.nets.modules import ModuleFunction, draws, output_size
 from antiphon.nets.user_modules import copied, hold_modes, module_of, with_values
 from antiphon.nets.users.kept_state import KeptState
-
-__all__ = ["Aggregated", "Aggregator"]
 
 _PREFIX = "fan_in"
 

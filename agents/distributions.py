@@ -17,10 +17,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
+from antiphon.base.errors import ScenarioError
 from antiphon.comms.backward_requests import constant
-from antiphon.errors import ScenarioError
-
-__all__ = ["BoxUnits", "Categorical", "Distribution", "Gaussian", "MultiCategorical", "distribution_of"]
 
 LOG_DEVIATION = (-2.5, 2.0)
 """Smallest and largest logarithm of a Gaussian's standard deviation; outputs beyond are clamped.

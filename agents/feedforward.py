@@ -12,7 +12,6 @@ import torch
 from pydantic import model_validator
 from torch import Tensor, fx, nn
 
-from antiphon import extensions
 from antiphon.agents.network import (
     HIDDEN,
     CallSettings,
@@ -25,7 +24,11 @@ from antiphon.agents.network import (
     features_of,
     unnamed,
 )
-from antiphon.errors import ScenarioError
+from antiphon.base import extensions
+from antiphon.base.errors import ScenarioError
+from antiphon.base.problems import DocumentError
+from antiphon.base.spec import Count
+from antiphon.base.spec import Sequence as IsSequence
 from antiphon.nets import random
 from antiphon.nets.layers import (
     ACTIVATIONS,
@@ -39,20 +42,6 @@ from antiphon.nets.layers import (
     pool,
     unit_length,
 )
-from antiphon.problems import DocumentError
-from antiphon.spec import Count
-from antiphon.spec import Sequence as IsSequence
-
-__all__ = [
-    "ACTIVATION_MODULES",
-    "Conv",
-    "HeadedNetwork",
-    "Mlp",
-    "attach",
-    "head_module",
-    "linear_module",
-    "norm_module",
-]
 
 ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,

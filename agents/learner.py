@@ -14,8 +14,6 @@ from antiphon.nets import random
 from antiphon.nets.layers import Transport
 from antiphon.nets.trained_parameters import TrainedParameters
 
-__all__ = ["CRITIC", "Learner"]
-
 CRITIC = "critic"
 """Prefix of the names of a critic's parameters and running statistics."""
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.distributions import Distribution
+from antiphon.base.extensions import gradient
 from antiphon.comms.examples import ContextSpec, Example
 from antiphon.comms.synthetic_gradients import (
     LayerOptions,
@@ -22,9 +23,6 @@ from antiphon.comms.synthetic_gradients import (
     counted,
     with_slope,
 )
-from antiphon.extensions import gradient
-
-__all__ = ["LocalPolicyGradient"]
 
 
 @final

@@ -10,8 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["GPT", "MapHead", "ResNet"]
-
 
 class TransformerBlock(nn.Module):
     """Causal self-attention and a perceptron, each behind a layer norm and beside a skip connection.

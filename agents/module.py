@@ -26,13 +26,11 @@ from antiphon.agents.network import (
     unnamed,
     with_prefix,
 )
-from antiphon.errors import ScenarioError
+from antiphon.base.errors import ScenarioError
 from antiphon.nets.isolation.own_random import seeded
 from antiphon.nets.layers import initial_norm, norm_buffers, normalise
 from antiphon.nets.modules import ModuleFunction, check_module, draws_of_module, per_sample
 from antiphon.nets.user_modules import buffers_of, module_of, parameters_of, with_values
-
-__all__ = ["ModuleNetwork"]
 
 _MODULE = "module"
 

@@ -13,27 +13,9 @@ from typing import Any, ClassVar, Literal, Required, TypedDict, Unpack
 import torch
 from torch import Tensor, fx, nn
 
-from antiphon import kinds
+from antiphon.base import kinds
+from antiphon.base.spec import Counts
 from antiphon.nets.layers import Transport
-from antiphon.spec import Counts
-
-__all__ = [
-    "AUXILIARY_PORT",
-    "HIDDEN",
-    "OBJECTIVE",
-    "STATE",
-    "VALUE",
-    "CallSettings",
-    "Emitter",
-    "Head",
-    "Network",
-    "Tensors",
-    "call_module",
-    "features_of",
-    "sub",
-    "unnamed",
-    "with_prefix",
-]
 
 Tensors = dict[str, Tensor]
 Emitter = Callable[[fx.Proxy, fx.Proxy | None], dict[str, Any]]

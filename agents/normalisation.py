@@ -9,16 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = [
-    "OF_CRITICS",
-    "OF_NETWORKS",
-    "first_statistics",
-    "initial",
-    "mean_and_deviation",
-    "merged",
-    "normalised",
-]
-
 OF_NETWORKS = "observes"
 """Prefix of the names of statistics of what a network observes; the place of the observation follows after a dot."""
 OF_CRITICS = "critic_observes"

@@ -14,30 +14,17 @@ import torch
 from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
-from antiphon import extensions, kinds
+from antiphon.base import extensions, kinds
+from antiphon.base.errors import ScenarioError, first_line
+from antiphon.base.extensions import call_error, key_of, made, name_of
+from antiphon.base.spec import Sequence as IsSequence
+from antiphon.base.spec import fail
 from antiphon.comms.backward_requests import constant
-from antiphon.errors import ScenarioError, first_line
-from antiphon.extensions import call_error, key_of, made, name_of
 from antiphon.nets.isolation.own_random import seeded
 from antiphon.nets.layers import IGNORED, binary_cross_entropy, cross_entropy, site_mean, squared_error
 from antiphon.nets.modules import mixed_rows, per_sample
 from antiphon.nets.per_member import PerMember, scaled
 from antiphon.nets.users.kept_state import KeptState, copied_object
-from antiphon.spec import Sequence as IsSequence
-from antiphon.spec import fail
-
-__all__ = [
-    "ActionValue",
-    "AnyObjective",
-    "Classification",
-    "Coding",
-    "Objective",
-    "OwnLoss",
-    "OwnObjective",
-    "Regression",
-    "Weighted",
-    "objective_of",
-]
 
 
 def _components(shape: tuple[int, ...]) -> int:

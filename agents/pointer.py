@@ -8,7 +8,6 @@ from typing import Any, Unpack, final
 import torch
 from torch import Tensor, fx, nn
 
-from antiphon import extensions
 from antiphon.agents.feedforward import HeadedNetwork, Mlp, attach, linear_module
 from antiphon.agents.network import (
     HIDDEN,
@@ -23,10 +22,9 @@ from antiphon.agents.network import (
     sub,
     with_prefix,
 )
-from antiphon.errors import ScenarioError
-from antiphon.spec import Count
-
-__all__ = ["Pointer"]
+from antiphon.base import extensions
+from antiphon.base.errors import ScenarioError
+from antiphon.base.spec import Count
 
 _EMBEDDING = "embedding"
 

@@ -19,22 +19,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from antiphon import extensions, kinds
 from antiphon.agents.distributions import Distribution
 from antiphon.agents.objectives import AnyObjective
+from antiphon.base import extensions, kinds
+from antiphon.base.spec import Count
 from antiphon.comms.backward_requests import constant
 from antiphon.nets.per_member import PerMember, scaled, to_rows
-from antiphon.spec import Count
-
-__all__ = [
-    "MINIBATCHES",
-    "Advantages",
-    "PolicyLosses",
-    "PolicyObjective",
-    "Trajectory",
-    "gae",
-    "trajectory_of",
-]
 
 NORMALISED_FROM = 32
 """Least samples of a window for which advantages are normalised; the deviation of fewer is too uncertain."""

@@ -6,12 +6,10 @@ from typing import Any, ClassVar, Unpack, final
 
 from torch import Tensor
 
-from antiphon import extensions
 from antiphon.agents.network import OBJECTIVE, CallSettings, Head, Tensors
 from antiphon.agents.recurrent import Recurrent
-from antiphon.errors import ScenarioError
-
-__all__ = ["Posterior", "kl_divergence"]
+from antiphon.base import extensions
+from antiphon.base.errors import ScenarioError
 
 
 @final

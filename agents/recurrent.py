@@ -10,7 +10,6 @@ import torch
 from pydantic import Field
 from torch import Tensor, fx, nn
 
-from antiphon import extensions
 from antiphon.agents.feedforward import HeadedNetwork, Mlp, attach, linear_module, norm_module
 from antiphon.agents.network import (
     HIDDEN,
@@ -25,11 +24,10 @@ from antiphon.agents.network import (
     sub,
     with_prefix,
 )
+from antiphon.base import extensions
+from antiphon.base.spec import Count, Counts
 from antiphon.nets.layers import transported
 from antiphon.nets.recurrent import Cell, combine
-from antiphon.spec import Count, Counts
-
-__all__ = ["Recurrent"]
 
 _CELL = "cell"
 

@@ -9,12 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from antiphon import tune
-    from antiphon.engine.populations.population import Population
-    from antiphon.engine.simulation import Simulation
-    from antiphon.engine.split.cuts import cuts
-    from antiphon.engine.split.join import join
-    from antiphon.engine.split.split import split
-    from antiphon.errors import (
+    from antiphon.base.errors import (
         AntiphonError,
         DataError,
         DivergenceError,
@@ -22,7 +17,7 @@ if TYPE_CHECKING:
         ScenarioError,
         ScenarioWarning,
     )
-    from antiphon.extensions import (
+    from antiphon.base.extensions import (
         aggregation,
         environment,
         gradient,
@@ -35,7 +30,12 @@ if TYPE_CHECKING:
         schedule,
         synthetic_input,
     )
-    from antiphon.kinds import Options
+    from antiphon.base.kinds import Options
+    from antiphon.engine.populations.population import Population
+    from antiphon.engine.simulation import Simulation
+    from antiphon.engine.split.cuts import cuts
+    from antiphon.engine.split.join import join
+    from antiphon.engine.split.split import split
     from antiphon.populations import population
     from antiphon.scenarios import Scenario, Template, load
     from antiphon.studies import study
@@ -83,12 +83,12 @@ if not (_here / "agents").is_dir():
     __path__.append(str(_here.parent))
 
 _FROM = {
-    "AntiphonError": "errors",
-    "DataError": "errors",
-    "DivergenceError": "errors",
-    "RunError": "errors",
-    "ScenarioError": "errors",
-    "ScenarioWarning": "errors",
+    "AntiphonError": "base.errors",
+    "DataError": "base.errors",
+    "DivergenceError": "base.errors",
+    "RunError": "base.errors",
+    "ScenarioError": "base.errors",
+    "ScenarioWarning": "base.errors",
     "Scenario": "scenarios",
     "Template": "scenarios",
     "load": "scenarios",
@@ -97,18 +97,18 @@ _FROM = {
     "cuts": "engine.split.cuts",
     "join": "engine.split.join",
     "split": "engine.split.split",
-    "Options": "kinds",
-    "environment": "extensions",
-    "register": "extensions",
-    "aggregation": "extensions",
-    "gradient": "extensions",
-    "network": "extensions",
-    "objective": "extensions",
-    "optimiser": "extensions",
-    "recorder": "extensions",
-    "sample": "extensions",
-    "schedule": "extensions",
-    "synthetic_input": "extensions",
+    "Options": "base.kinds",
+    "environment": "base.extensions",
+    "register": "base.extensions",
+    "aggregation": "base.extensions",
+    "gradient": "base.extensions",
+    "network": "base.extensions",
+    "objective": "base.extensions",
+    "optimiser": "base.extensions",
+    "recorder": "base.extensions",
+    "sample": "base.extensions",
+    "schedule": "base.extensions",
+    "synthetic_input": "base.extensions",
     "population": "populations",
     "study": "studies",
 }
@@ -119,7 +119,18 @@ def __getattr__(name: str) -> Any:
         return getattr(_import_module(f"antiphon.{_FROM[name]}"), name)
     if name == "optimizer":
         return __getattr__("optimiser")
-    if name in ("agents", "comms", "engine", "envs", "nets", "scenarios", "telemetry", "testing", "tune"):
+    if name in (
+        "agents",
+        "base",
+        "comms",
+        "engine",
+        "envs",
+        "nets",
+        "scenarios",
+        "telemetry",
+        "testing",
+        "tune",
+    ):
         return _import_module(f"antiphon.{name}")
     raise AttributeError(f"module 'antiphon' has no attribute {name!r}")
 

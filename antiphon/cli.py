@@ -16,15 +16,13 @@ import typer
 from typer.core import TyperGroup
 
 import antiphon
-from antiphon.errors import (
+from antiphon.base.errors import (
     AntiphonError,
     EngineError,
     in_one_line,
     replace_what_cannot_be_encoded,
     write_error,
 )
-
-__all__ = ["COMMANDS", "app", "command", "main"]
 
 
 class Command(NamedTuple):
@@ -159,7 +157,7 @@ def _options(
     ] = None,
 ) -> None:
     """Simulate independent networks that learn together."""
-    from antiphon.extensions import allow_import
+    from antiphon.base.extensions import allow_import
 
     for package in allowed or ():
         allow_import(package)
@@ -218,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_error(f"error: {line}")
         return 2
     except (MemoryError, RuntimeError) as error:
-        from antiphon.nets.memory import was_refused
+        from antiphon.base.memory import was_refused
 
         if not was_refused(error):
             raise

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from antiphon.base.errors import DivergenceError, is_terminal
+from antiphon.base.files import given_path
+from antiphon.base.spec import in_python
 from antiphon.commands.arguments import new_directory, scenario_template
 from antiphon.commands.population import print_members
 from antiphon.engine.populations.run import PopulationRun
@@ -14,14 +17,9 @@ from antiphon.engine.runs.library import template_named
 from antiphon.engine.runs.observers import RunProgress
 from antiphon.engine.runs.python_template import Buildable
 from antiphon.engine.runs.signals import deliver
-from antiphon.errors import DivergenceError, is_terminal
-from antiphon.files import given_path
 from antiphon.scenarios import Template
 from antiphon.scenarios.population import PopulationSpec, find_population
-from antiphon.spec import in_python
 from antiphon.terminal.output import printed
-
-__all__ = ["Members", "population"]
 
 
 class Members:

@@ -9,6 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from antiphon.base.errors import RunError, ScenarioError, is_terminal
+from antiphon.base.files import given_path
+from antiphon.base.spec import in_python
 from antiphon.commands.arguments import new_directory, scenario_template
 from antiphon.commands.study import cores, find_study_or_scenario, print_tables
 from antiphon.engine.runs.python_template import Buildable
@@ -17,18 +20,13 @@ from antiphon.engine.studies.figure import draw_figure
 from antiphon.engine.studies.plan import StudyOptions
 from antiphon.engine.studies.study import Study
 from antiphon.engine.studies.table import csv_rows
-from antiphon.errors import RunError, ScenarioError, is_terminal
-from antiphon.files import given_path
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.document import Template
-from antiphon.spec import in_python
 from antiphon.terminal.output import printed, remark
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame  # type: ignore[import-untyped]
-
-__all__ = ["Table", "study"]
 
 
 class Table:

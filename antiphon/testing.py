@@ -11,13 +11,11 @@ from typing import Any
 import torch
 
 from antiphon import envs
+from antiphon.base.errors import AntiphonError, ScenarioError
+from antiphon.base.extensions import POINTS, Catalogue, name_of, registered
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.simulation import Simulation
-from antiphon.errors import AntiphonError, ScenarioError
-from antiphon.extensions import POINTS, Catalogue, name_of, registered
 from antiphon.scenarios import Scenario
-
-__all__ = ["check"]
 
 _STEPS = 6
 _TOLERANCE = 1e-9

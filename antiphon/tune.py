@@ -10,18 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from antiphon.base.errors import DivergenceError, RunError
+from antiphon.base.spec import in_python
 from antiphon.engine.populations.selection import metric_of, score_of
 from antiphon.engine.runs.library import as_template
 from antiphon.engine.runs.python_template import Buildable
 from antiphon.engine.runs.request import Request
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state.hyperparameters import differences_of
-from antiphon.errors import DivergenceError, RunError
 from antiphon.scenarios import Template
 from antiphon.scenarios.training import less_is_better
-from antiphon.spec import in_python
-
-__all__ = ["trainable"]
 
 
 def trainable(

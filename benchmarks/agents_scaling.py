@@ -27,8 +27,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from antiphon.base.memory import keep_memory
 from antiphon.engine.backends import BACKENDS
-from antiphon.nets.memory import keep_memory
 
 sys.path.insert(0, str(Path(__file__).parent))
 from baselines.ring_loop import RingLoop

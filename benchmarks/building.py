@@ -27,8 +27,8 @@ from typing import Any
 
 import torch
 
+from antiphon.base.memory import keep_memory
 from antiphon.engine.simulation import Simulation
-from antiphon.nets.memory import keep_memory
 
 sys.path.insert(0, str(Path(__file__).parent))
 from interleaved import finish, parsed, table

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from antiphon.base.errors import DataError
 from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.simulation import Simulation
-from antiphon.errors import DataError
 from antiphon.scenarios import library_names
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -23,23 +23,6 @@ from numpy.typing import NDArray
 
 from antiphon.engine.simulation import Simulation
 
-__all__ = [
-    "Clock",
-    "Contestant",
-    "Run",
-    "Served",
-    "Times",
-    "Turns",
-    "clock_of",
-    "finish",
-    "interval",
-    "parsed",
-    "ratio",
-    "serve",
-    "table",
-    "timed",
-]
-
 Times = dict[str, NDArray[np.float64]]
 """Seconds per step, [rounds], by contestant."""
 Clock = Callable[[], float]

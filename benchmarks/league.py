@@ -22,9 +22,9 @@ from torch import Tensor
 
 import antiphon
 from antiphon import envs
+from antiphon.base.spec import plain
 from antiphon.engine.inference.policy import Policy
 from antiphon.scenarios.population import find_population
-from antiphon.spec import plain
 from antiphon.telemetry.statistics import mean
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -12,8 +12,6 @@ import torch
 
 import antiphon
 
-__all__ = ["machine"]
-
 
 def machine() -> dict[str, Any]:
     """Return date, processor, versions and commit."""

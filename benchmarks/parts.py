@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from antiphon.base.memory import keep_memory
 from antiphon.engine.parts.part import Part
 from antiphon.engine.parts.wire import decode, encode
-from antiphon.nets.memory import keep_memory
 from antiphon.scenarios import Scenario
 
 sys.path.insert(0, str(Path(__file__).parent))

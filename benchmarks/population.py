@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 import antiphon
-from antiphon.nets.memory import keep_memory
+from antiphon.base.memory import keep_memory
 from antiphon.scenarios.population import find_population
 
 sys.path.insert(0, str(Path(__file__).parent))

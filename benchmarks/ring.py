@@ -15,17 +15,6 @@ from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_tensors
 from antiphon.scenarios import Scenario
 
-__all__ = [
-    "BATCH",
-    "HIDDEN",
-    "RATE",
-    "SIZE",
-    "examples",
-    "parameters",
-    "ring",
-    "simulate",
-]
-
 SIZE = 32
 """Components of the observation, of a message and of the target, each."""
 HIDDEN = 64

@@ -26,9 +26,9 @@ import numpy as np
 import torch
 
 import antiphon
+from antiphon.base.errors import AntiphonError, DataError
+from antiphon.base.memory import keep_memory
 from antiphon.engine.simulation import Simulation
-from antiphon.errors import AntiphonError, DataError
-from antiphon.nets.memory import keep_memory
 from antiphon.scenarios import Scenario, library_names, load
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -7,8 +7,6 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["alignment"]
-
 _TINY = 1e-12
 
 

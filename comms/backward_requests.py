@@ -19,19 +19,6 @@ from torch import Tensor
 
 from antiphon.nets.per_member import PerMember, nonzero, scaled, to_rows
 
-__all__ = [
-    "BackwardRequest",
-    "Injection",
-    "Outliers",
-    "as_leaf",
-    "backward",
-    "backward_all",
-    "clipped",
-    "constant",
-    "gradients_of",
-    "value_of",
-]
-
 
 def value_of(message: Tensor) -> Tensor:
     """Return the values of a message, flat [B, size], without the sender's graph."""

@@ -11,8 +11,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["ContextSpec", "Example", "Learned", "Numbers", "ReturnedAction", "encode", "over"]
-
 
 class ContextSpec(NamedTuple):
     """One signal of a context."""

@@ -24,8 +24,6 @@ from torch import Tensor
 
 from antiphon.nets.layers import initial_linear
 
-__all__ = ["feedback_matrix"]
-
 
 def feedback_matrix(size: int, outputs: int, generator: torch.Generator | None) -> Tensor:
     """Return A, [M, P]: it is never trained, and depends on the generator alone.

@@ -13,12 +13,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from antiphon.base.errors import ScenarioError
 from antiphon.comms.examples import ContextSpec
-from antiphon.errors import ScenarioError
 from antiphon.nets.modules import check_module
 from antiphon.nets.user_modules import module_of
-
-__all__ = ["Head", "HeadSource", "head_of", "output_shape"]
 
 HeadSource = Callable[..., nn.Module] | nn.Module
 

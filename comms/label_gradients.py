@@ -19,7 +19,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from antiphon import kinds
+from antiphon.base import kinds
+from antiphon.base.errors import ScenarioError
+from antiphon.base.extensions import gradient
+from antiphon.base.problems import DocumentError
+from antiphon.base.spec import FrozenMap, HeadModule, Name, ParameterNames, Signal
 from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.examples import ContextSpec, Example, Learned, Numbers
 from antiphon.comms.heads import Head, HeadSource, head_of, output_shape
@@ -32,16 +36,10 @@ from antiphon.comms.synthetic_gradients import (
     counted,
     with_slope,
 )
-from antiphon.errors import ScenarioError
-from antiphon.extensions import gradient
 from antiphon.nets.layers import cross_entropy, squared_error
 from antiphon.nets.modules import called, meta_copy
 from antiphon.nets.site_axes import features_first, site_features
 from antiphon.nets.user_modules import buffers_of, cast, parameters_of, set_mode
-from antiphon.problems import DocumentError
-from antiphon.spec import FrozenMap, HeadModule, Name, ParameterNames, Signal
-
-__all__ = ["LabelGradient", "LensGradient", "LocalGradient", "SobolevLabelGradient"]
 
 
 class LabelGradient(Predictor):

@@ -12,23 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from antiphon.base.extensions import aggregation
 from antiphon.comms.backward_requests import constant
-from antiphon.extensions import aggregation
 from antiphon.nets.native.mlp import Block
 from antiphon.nets.per_member import PerMember, nonzero, scaled, to_rows
 from antiphon.nets.random import normal_many, seed_for, uniform_many
-
-__all__ = [
-    "REDUCED",
-    "FanIn",
-    "Link",
-    "Segment",
-    "combine_reads",
-    "join",
-    "levels_of",
-    "of_levels",
-    "quantised",
-]
 
 
 @dataclass(frozen=True, kw_only=True)

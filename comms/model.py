@@ -33,12 +33,6 @@ from antiphon.nets.modules import ModuleFunction
 from antiphon.nets.trained_parameters import TrainedParameters
 from antiphon.nets.users.kept_state import KeptState
 
-__all__ = [
-    "LinearMaps",
-    "LossAndGradients",
-    "Model",
-]
-
 LossAndGradients = tuple[Tensor, Sequence[Tensor | None]]
 """A model's loss and the gradients of its parameters, None of those it does not use; for K stacked models [K] and [K, …]."""
 

@@ -15,6 +15,8 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor, nn
 
+from antiphon.base.errors import ScenarioError
+from antiphon.base.extensions import name_of
 from antiphon.comms.examples import ContextSpec, Example, Numbers
 from antiphon.comms.model import Model
 from antiphon.comms.sites import sites_of
@@ -26,13 +28,9 @@ from antiphon.comms.synthetic_gradients import (
     with_slope,
 )
 from antiphon.comms.synthetic_inputs import INPUTS, InputModel
-from antiphon.errors import ScenarioError
-from antiphon.extensions import name_of
 from antiphon.nets.modules import check_module, mixed_rows, per_sample
 from antiphon.nets.user_modules import module_of
 from antiphon.nets.users.kept_state import KeptState, copied_object
-
-__all__ = ["ModuleGradient", "ModuleInput", "input_of", "predictor_class", "predictor_of"]
 
 
 class _ModuleModel(Model):

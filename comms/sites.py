@@ -21,11 +21,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from antiphon.base.errors import ScenarioError
 from antiphon.comms.examples import ContextSpec, Example
-from antiphon.errors import ScenarioError
 from antiphon.nets.site_axes import features_first, site_axes, site_features
-
-__all__ = ["Sites", "sites_of"]
 
 _WHOLE = ("from.state", "to.state")
 """Context that is flat and the same at every site, whatever its size."""

@@ -29,21 +29,11 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from antiphon import kinds
+from antiphon.base import kinds
+from antiphon.base.extensions import sample
+from antiphon.base.spec import Count
 from antiphon.comms.backward_requests import constant
-from antiphon.extensions import sample
 from antiphon.nets.random import normal_many, uniform_many
-from antiphon.spec import Count
-
-__all__ = [
-    "ArgmaxSampler",
-    "GaussianSampler",
-    "GumbelSampler",
-    "LatentSampler",
-    "MessageSampler",
-    "ReinforceSampler",
-    "SymbolSampler",
-]
 
 _SMALLEST = 2.0**-54
 """Replaces a uniform number of 0, whose Gumbel noise would be infinite."""

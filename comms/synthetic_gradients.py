@@ -19,32 +19,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from antiphon import kinds
+from antiphon.base import kinds
+from antiphon.base.errors import ScenarioError
+from antiphon.base.extensions import Catalogue, gradient
+from antiphon.base.spec import Count
+from antiphon.base.spec import Sequence as IsSequence
 from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.examples import ContextSpec, Example, Learned, Numbers
 from antiphon.comms.model import LinearMaps, Model
-from antiphon.errors import ScenarioError
-from antiphon.extensions import Catalogue, gradient
 from antiphon.nets.layers import convolution
 from antiphon.nets.site_axes import layer_norm
-from antiphon.spec import Count
-from antiphon.spec import Sequence as IsSequence
-
-__all__ = [
-    "PREDICTORS",
-    "ConvGradient",
-    "Critic",
-    "CriticGradient",
-    "DirectGradient",
-    "LinearGradient",
-    "MeanGradient",
-    "MlpGradient",
-    "Predictor",
-    "SobolevGradient",
-    "counted",
-    "newest_returned",
-    "with_slope",
-]
 
 
 def newest_returned(examples: Sequence[Example]) -> Example:

@@ -14,14 +14,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from antiphon import kinds
+from antiphon.base import kinds
+from antiphon.base.extensions import Catalogue, synthetic_input
+from antiphon.base.spec import Count
+from antiphon.base.spec import Sequence as IsSequence
 from antiphon.comms.examples import ContextSpec, Example
 from antiphon.comms.model import LinearMaps, Model
-from antiphon.extensions import Catalogue, synthetic_input
-from antiphon.spec import Count
-from antiphon.spec import Sequence as IsSequence
-
-__all__ = ["INPUTS", "InputModel", "LinearInput", "MlpInput"]
 
 
 class InputModel(Model):

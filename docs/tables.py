@@ -20,20 +20,10 @@ from sphinx.util.docutils import SphinxDirective
 
 import antiphon.scenarios
 from antiphon import envs
+from antiphon.base.kinds import kinds_of, own_keys_of, summary_of
+from antiphon.base.problems import show_value
 from antiphon.cli import COMMANDS, command
 from antiphon.engine.runs.library import templates
-from antiphon.kinds import kinds_of, own_keys_of, summary_of
-from antiphon.problems import show_value
-
-__all__ = [
-    "DIRECTIVES",
-    "commands",
-    "environment",
-    "kinds",
-    "library",
-    "modules",
-    "setup",
-]
 
 ROOT = Path(__file__).resolve().parents[1]
 

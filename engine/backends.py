@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from antiphon.base.errors import ScenarioError, suggest
 from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.build.stacking import stack
 from antiphon.engine.failures import failures_named
@@ -26,17 +27,7 @@ from antiphon.engine.state.state_dict import (
     snapshot,
     stacked_parts,
 )
-from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.native.library import kernel
-
-__all__ = [
-    "BACKENDS",
-    "Backend",
-    "ReferenceBackend",
-    "StackedBackend",
-    "backend_of",
-    "checked_backend",
-]
 
 BACKENDS = ("cohort", "native", "reference")
 

@@ -12,6 +12,10 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, fx
 
+from antiphon.base.errors import DivergenceError, RunError, ScenarioError
+from antiphon.base.files import fitting, given_path
+from antiphon.base.memory import refusals_named, uncollected
+from antiphon.base.spec import frozen_data
 from antiphon.engine.backends import backend_of, checked_backend
 from antiphon.engine.build.builder import build, chosen_device, without_weights
 from antiphon.engine.environment import (
@@ -46,16 +50,10 @@ from antiphon.engine.state.objects import lost_state
 from antiphon.engine.state.state_dict import with_optimisers_of
 from antiphon.envs.adaptors.native import native_of
 from antiphon.envs.base import TorchVectorEnv
-from antiphon.errors import DivergenceError, RunError, ScenarioError
-from antiphon.files import fitting, given_path
 from antiphon.nets.isolation.own_context import in_own_context, own_context
-from antiphon.nets.memory import refusals_named, uncollected
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import as_scenario
-from antiphon.spec import frozen_data
 from antiphon.telemetry.figures import Figure, Recorder
-
-__all__ = ["BaseSimulation", "StepInfo", "check_continues"]
 
 StepInfo = dict[str, Any]
 """`step`, `ended` (which episodes ended) and `losses` ({agent: scalar tensor} of those that learned)."""

@@ -13,6 +13,7 @@ import torch
 from gymnasium.vector import VectorEnv
 from torch import Tensor
 
+from antiphon.base.errors import RunError, ScenarioError
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.rows import RowMask, mask_or
@@ -25,22 +26,8 @@ from antiphon.envs.adaptors.vector import VectorAdaptor
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.signal import ALIVE, ENDS, OUTCOMES
 from antiphon.envs.worlds.base import World
-from antiphon.errors import RunError, ScenarioError
 from antiphon.nets.random import LARGEST_SEED, sampled_seeds
 from antiphon.scenarios.document import Scenario
-
-__all__ = [
-    "EnvironmentRunner",
-    "JointRunner",
-    "continued",
-    "environment_state",
-    "make_environment",
-    "signals_of",
-    "signals_read",
-    "steps_for_epochs",
-    "steps_of_epochs",
-    "with_own_env",
-]
 
 
 def signals_of(agent: Agent) -> set[str]:

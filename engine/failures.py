@@ -11,12 +11,10 @@ from typing import Any, TypeVar
 import torch
 
 from antiphon.agents.objectives import OwnObjective
+from antiphon.base.errors import CallError, RunError
+from antiphon.base.extensions import call_error
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.system import System
-from antiphon.errors import CallError, RunError
-from antiphon.extensions import call_error
-
-__all__ = ["failures_named"]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 _MOST_NAMES = 3

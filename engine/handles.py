@@ -10,6 +10,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.spellings import either_spelling
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.backends import Backend
 from antiphon.engine.heart import message as heart
@@ -20,11 +22,7 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.inference.export import agent_module
 from antiphon.engine.metrics.report import AgentReport
 from antiphon.engine.state.in_place import InPlaceChanges
-from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.trained_parameters import TrainedParameters
-from antiphon.spellings import either_spelling
-
-__all__ = ["AgentHandle", "ChannelHandle", "Message", "ModelHandle", "Named", "Recording"]
 
 _PREDICTED = (
     *("sg_loss", "cosine", "norm_ratio", "r2", "pooled_cosine", "bias2", "variance"),

@@ -9,9 +9,7 @@ import gc
 import weakref
 from collections.abc import Iterable
 
-from antiphon.errors import ScenarioError
-
-__all__ = ["release", "use"]
+from antiphon.base.errors import ScenarioError
 
 _users: dict[int, weakref.ref[object]] = {}
 """The user of an object, by the object's id, which is valid while the user holds the object."""

@@ -13,8 +13,6 @@ from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 
-__all__ = ["check_later", "depths_of", "install", "install_forward", "objectives_of", "predictor_trainer_of"]
-
 
 def install(engine: Engine, base: System, *, native: bool = False) -> None:
     """Put the features of an engine's system on its hooks.

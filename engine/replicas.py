@@ -19,8 +19,6 @@ from antiphon.engine.state.hyperparameters import read_members
 from antiphon.engine.state.in_place import InPlaceChanges
 from antiphon.engine.state.state_dict import restore, snapshot
 
-__all__ = ["Replica", "ReplicaReport", "ReplicatedEngine"]
-
 T = TypeVar("T")
 Places = dict[tuple[str, ...], tuple[tuple[str, ...], list[int] | slice]]
 """By the members of a stack: those of one replica, by their own names, and their places."""

@@ -16,6 +16,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import networkx as nx
 import torch
 
+from antiphon.base.errors import DivergenceError, RunError, ScenarioError, ScenarioWarning
+from antiphon.base.files import fitting, given_path
+from antiphon.base.memory import uncollected
+from antiphon.base.problems import show_value
 from antiphon.engine.backends import checked_backend
 from antiphon.engine.base_simulation import BaseSimulation, StepInfo, check_continues, check_own_loop
 from antiphon.engine.build.builder import chosen_device, without_weights
@@ -51,11 +55,7 @@ from antiphon.engine.state.checkpoint import read_simulation
 from antiphon.engine.state.compatibility import check_same_scenario, with_saved_delays
 from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.weights import TakenWeights, load_weights
-from antiphon.errors import DivergenceError, RunError, ScenarioError, ScenarioWarning
-from antiphon.files import fitting, given_path
 from antiphon.nets.isolation.own_context import in_own_context, own_context
-from antiphon.nets.memory import uncollected
-from antiphon.problems import show_value
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import as_scenario
 from antiphon.telemetry.channels.live import LiveGraph
@@ -67,8 +67,6 @@ from antiphon.telemetry.tensorboard import TensorBoardRecorder
 
 if TYPE_CHECKING:
     from antiphon.engine.ray.ray_parts import RayParts
-
-__all__ = ["Simulation", "check_interval", "given_scenario", "history_of_run", "resumed", "steps_to_take"]
 
 Resumed = TypeVar("Resumed", bound="Simulation")
 

@@ -3,10 +3,10 @@
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any
 
+from antiphon.base.extensions import environment
 from antiphon.envs.options import EnvOptions
 from antiphon.envs.registry import describe, ids, make, options_of, register
 from antiphon.envs.signal import Description, Signal
-from antiphon.extensions import environment
 
 if TYPE_CHECKING:
     from antiphon.envs.base import TorchVectorEnv

@@ -18,10 +18,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
+from antiphon.base.errors import RunError, ScenarioError, require, suggest
 from antiphon.envs.signal import Description, Signal
-from antiphon.errors import RunError, ScenarioError, require, suggest
-
-__all__ = ["SeededEnv", "StepResult", "TorchVectorEnv", "Values", "check_split", "chosen"]
 
 Values = tuple[dict[str, Tensor], dict[str, Any]]
 """Observations and info."""

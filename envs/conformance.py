@@ -11,11 +11,9 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from antiphon.base.errors import RunError
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.stream import ExampleStream
-from antiphon.errors import RunError
-
-__all__ = ["check_vector_env"]
 
 
 def check_vector_env(env_factory: Callable[[], TorchVectorEnv], steps: int = 12) -> None:

@@ -16,13 +16,11 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
+from antiphon.base.errors import ScenarioError, require
 from antiphon.envs.base import SeededEnv, Values
 from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description, Signal
-from antiphon.errors import ScenarioError, require
 from antiphon.nets.random import seed_for, uniform
-
-__all__ = ["Copy", "Difficulty", "RepeatCopy"]
 
 _DECAY = 0.95
 """Of the mean error, per episode."""

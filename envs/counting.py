@@ -10,15 +10,13 @@ from gymnasium.spaces import Discrete
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from antiphon.base.errors import ScenarioError, require
 from antiphon.envs.base import SeededEnv, Values
 from antiphon.envs.datasets.catalogue import DATA_SETS
 from antiphon.envs.images import picture_table
 from antiphon.envs.options import EnvOptions, Split
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import Draws
-from antiphon.errors import ScenarioError, require
-
-__all__ = ["CountDigits"]
 
 _EVALUATED = 32
 """Windows of the highest level in one evaluation."""

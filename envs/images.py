@@ -15,14 +15,12 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from antiphon.base.errors import ScenarioError
 from antiphon.envs.datasets.catalogue import DATA_SETS, DataName, DataSet
 from antiphon.envs.datasets.files import Identity, identity
 from antiphon.envs.options import HeldOptions, Split
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table
-from antiphon.errors import ScenarioError
-
-__all__ = ["Cifar10", "Digits", "Mnist", "patch_pixels", "picture_table"]
 
 
 def patch_pixels(count: int, size: int, side: int, colours: int) -> NDArray[np.int64]:

@@ -6,11 +6,9 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from antiphon.base.kinds import Options
+from antiphon.base.problems import DocumentError
 from antiphon.envs.signal import Description, Signal
-from antiphon.kinds import Options
-from antiphon.problems import DocumentError
-
-__all__ = ["EnvOptions", "Episode", "HeldOptions", "Sampling", "Split"]
 
 Split = Literal["train", "validation", "test"]
 """The split of a data set that is streamed."""

@@ -10,15 +10,13 @@ from gymnasium.spaces import Discrete
 from pydantic import Field
 from torch import Tensor
 
+from antiphon.base.errors import ScenarioError, require
 from antiphon.envs.base import SeededEnv, Values
 from antiphon.envs.datasets import texts
 from antiphon.envs.options import EnvOptions, Split
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table
-from antiphon.errors import ScenarioError, require
 from antiphon.nets.random import integers, seed_for
-
-__all__ = ["CharText", "TextWindows"]
 
 
 class CharText(SeededEnv):

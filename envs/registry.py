@@ -18,29 +18,17 @@ import gymnasium
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from pydantic import create_model
 
+from antiphon.base.errors import ScenarioError, require, suggest_registered
+from antiphon.base.extensions import imported
+from antiphon.base.problems import MISSING, DocumentError, Problems
+from antiphon.base.spellings import moved_key
 from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description
-from antiphon.errors import ScenarioError, require, suggest_registered
-from antiphon.extensions import imported
-from antiphon.problems import MISSING, DocumentError, Problems
-from antiphon.spellings import moved_key
 
 if TYPE_CHECKING:
     import torch
 
     from antiphon.envs.base import TorchVectorEnv
-
-__all__ = [
-    "copied",
-    "describe",
-    "first_signals",
-    "ids",
-    "make",
-    "obstacle_to_copies",
-    "options_of",
-    "register",
-    "with_paths",
-]
 
 _FILES = {
     "antiphon/Tensors-v0": "antiphon.envs.sources.tensors:Tensors",

@@ -11,9 +11,6 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
-__all__ = ["ALIVE", "ENDS", "OUTCOMES", "Description", "Signal", "channel_axis"]
-
-
 ADDED = {"added": True}
 """Metadata of a field that earlier versions lack: where it is empty, digests of an environment leave it out."""
 

@@ -20,8 +20,6 @@ from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.random import integers, normal, seed_for, uniform
 
-__all__ = ["Draws", "Epochs", "ExampleStream", "Hyperplane", "Table", "shuffled"]
-
 _BLOCK = 64
 """Examples per environment that are sampled in one call; changing it changes the samples of a seed."""
 

@@ -9,11 +9,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from antiphon import extensions, kinds
-from antiphon.errors import ScenarioError
-from antiphon.spec import Count
-
-__all__ = ["Attention"]
+from antiphon.base import extensions, kinds
+from antiphon.base.errors import ScenarioError
+from antiphon.base.spec import Count
 
 _MOST_WEIGHTS = 2**25
 """Most weights of the keys' map; they are copied once to determine the aggregation's output size."""

@@ -17,32 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = [
-    "ACTIVATIONS",
-    "EPSILON",
-    "IGNORED",
-    "MOMENTUM",
-    "POOL",
-    "Transport",
-    "bias_places",
-    "binary_cross_entropy",
-    "convolution",
-    "cross_entropy",
-    "initial_linear",
-    "initial_norm",
-    "layer",
-    "linear",
-    "norm_buffers",
-    "normalise",
-    "pool",
-    "product",
-    "site_mean",
-    "squared_error",
-    "stacked_product",
-    "transported",
-    "unit_length",
-]
-
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "tanh": torch.tanh,

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from antiphon.errors import ScenarioError, first_line
+from antiphon.base.errors import ScenarioError, first_line
 from antiphon.nets.isolation.own_random import Draws, NoDraws, OwnDraws, SeededDraws, draws_of, seeded
 from antiphon.nets.user_modules import (
     buffers_of,
@@ -38,23 +38,6 @@ from antiphon.nets.user_modules import (
     singular,
     with_data,
 )
-
-__all__ = [
-    "IncomparableError",
-    "ModuleFunction",
-    "called",
-    "called_stacked",
-    "check_module",
-    "described",
-    "draws",
-    "draws_of_module",
-    "kept_state",
-    "meta_copy",
-    "mixed_rows",
-    "output_size",
-    "per_sample",
-    "refusal",
-]
 
 Tensors = dict[str, Tensor]
 Own = TypeVar("Own", bound=nn.Module)

@@ -14,22 +14,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from antiphon import kinds
-from antiphon.extensions import optimiser
-from antiphon.nets.memory import zero_pages
+from antiphon.base import kinds
+from antiphon.base.extensions import optimiser
+from antiphon.base.memory import zero_pages
 from antiphon.nets.per_member import PerMember, nonzero, to_rows
-
-__all__ = [
-    "MISSED",
-    "Members",
-    "Optimiser",
-    "Skip",
-    "clipped",
-    "clipped_each",
-    "norm_of",
-    "norms_of_each",
-    "padded_zeros",
-]
 
 _LITTLE = 1e-6
 """What torch.nn.utils.clip_grad_norm_ adds to a norm before it divides by it."""

@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["PerMember", "nonzero", "scaled", "to_rows"]
-
 PerMember = float | Tensor
 """A number for all members, or [N] float64 on the host, one for each."""
 

@@ -15,18 +15,6 @@ from torch import Tensor
 
 from antiphon.nets.step_numbers import step_number
 
-__all__ = [
-    "LARGEST_SEED",
-    "generator",
-    "integers",
-    "normal",
-    "normal_many",
-    "sampled_seeds",
-    "seed_for",
-    "uniform",
-    "uniform_many",
-]
-
 LARGEST_SEED = 2**31 - 2
 """The largest seed that every environment takes: numpy's RandomState and the Arcade Learning Environment among them."""
 

@@ -16,8 +16,6 @@ from torch import Tensor, nn
 
 from antiphon.nets.layers import initial_linear, initial_norm, linear, norm_buffers, normalise
 
-__all__ = ["CELLS", "Cell", "combine"]
-
 CELLS = {"rnn": 1, "leaky": 1, "gru": 3, "lstm": 4}
 """Kinds of cell, with their numbers of gates (blocks of H rows of the weights)."""
 _BATCH_GAIN = 0.1

@@ -11,15 +11,13 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from antiphon import kinds
-from antiphon.errors import ScenarioError, first_line
-from antiphon.extensions import schedule
+from antiphon.base import kinds
+from antiphon.base.errors import ScenarioError, first_line
+from antiphon.base.extensions import schedule
+from antiphon.base.problems import DocumentError, show_value
+from antiphon.base.spec import Real
+from antiphon.base.spec import Sequence as IsSequence
 from antiphon.nets.per_member import PerMember
-from antiphon.problems import DocumentError, show_value
-from antiphon.spec import Real
-from antiphon.spec import Sequence as IsSequence
-
-__all__ = ["CosineSchedule", "LinearSchedule", "OwnSchedule", "Rate", "Schedule", "StepsSchedule"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

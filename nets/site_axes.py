@@ -9,8 +9,6 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-__all__ = ["as_maps", "features_first", "layer_norm", "site_axes", "site_features"]
-
 _EPSILON = 1e-5
 
 

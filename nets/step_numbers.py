@@ -17,8 +17,6 @@ from torch import Tensor
 
 from antiphon.nets.schedules import Rate
 
-__all__ = ["learning_rate", "numbers_from", "stamp_number", "step_number"]
-
 Number = int | float
 SINGLE_RATES = ("cuda",)
 """Types of devices whose optimiser kernels read the learning rate from memory as float32."""

@@ -20,14 +20,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from antiphon.errors import AntiphonError, ScenarioError, first_line
-from antiphon.extensions import Catalogue, call_factory, key_of, name_of
+from antiphon.base.errors import AntiphonError, ScenarioError, first_line
+from antiphon.base.extensions import Catalogue, call_factory, key_of, name_of
 from antiphon.nets.optimisers import Members, Optimiser, Skip, clipped
 from antiphon.nets.user_modules import with_data
 from antiphon.nets.users.outlines import Outlines
 from antiphon.nets.users.plain_trees import NotPlainError, from_tree, to_tree
-
-__all__ = ["TorchOptimiser", "copied", "for_evaluation", "load", "plain_optimiser", "rate_shares", "saved"]
 
 Tree = dict[str, Any]
 _SHARE = "share_of_rate"

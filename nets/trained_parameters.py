@@ -11,16 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from antiphon.extensions import call_error
-from antiphon.nets.memory import give_back
+from antiphon.base.extensions import call_error
+from antiphon.base.memory import give_back
 from antiphon.nets.native.mlp import fused_step
 from antiphon.nets.optimisers import Call, Numbers, Optimiser, padded_zeros
 from antiphon.nets.schedules import Rate
 from antiphon.nets.step_numbers import learning_rate
 from antiphon.nets.torch_optimisers import TorchOptimiser
 from antiphon.nets.user_modules import as_real, extra_state, kept_types, load_extra_state, stateful, with_data
-
-__all__ = ["TrainedParameters", "step_all"]
 
 AnyOptimiser = Optimiser | TorchOptimiser
 Evaluated = TypeVar("Evaluated")

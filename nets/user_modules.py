@@ -27,40 +27,9 @@ from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import prune
 
-from antiphon.errors import ScenarioError, first_line
-from antiphon.extensions import call_factory, name_of
+from antiphon.base.errors import ScenarioError, first_line
+from antiphon.base.extensions import call_factory, name_of
 from antiphon.nets.isolation.own_random import seeded
-
-__all__ = [
-    "as_real",
-    "buffers_of",
-    "cast",
-    "check_hooks",
-    "check_trainable",
-    "copied",
-    "deepcopy_memo",
-    "extra_state",
-    "hold_mode",
-    "hold_modes",
-    "hooked",
-    "hooked_parameter",
-    "is_meta",
-    "kept_types",
-    "load_extra_state",
-    "module_of",
-    "own_type",
-    "parameters_of",
-    "probe_of",
-    "release_modes",
-    "remove_hooks",
-    "set_mode",
-    "set_type",
-    "singular",
-    "stateful",
-    "with_data",
-    "with_values",
-    "without_parameter_hooks",
-]
 
 Copied = TypeVar("Copied")
 _OWN_TYPE = "own_type"

@@ -1,6 +1,6 @@
 """Scenarios as data: scenario files, templates, networkx graphs, and the library."""
 
-from antiphon.problems import DocumentError
+from antiphon.base.problems import DocumentError
 from antiphon.scenarios.advice import warnings
 from antiphon.scenarios.agent_specs import AgentSpec, ClockSpec, NetworkSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec, LinkSpec

@@ -10,17 +10,14 @@ from functools import cached_property
 from itertools import chain
 from math import prod
 
-from antiphon.extensions import name_of
-from antiphon.kinds import KindSpec
+from antiphon.base.extensions import name_of
+from antiphon.base.kinds import KindSpec
+from antiphon.base.spec import Spec, defaults, plain
 from antiphon.scenarios.agent_specs import AgentSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import (
     ChannelSpec,
 )
 from antiphon.scenarios.document import Scenario
-from antiphon.spec import Spec, defaults, plain
-
-__all__ = ["is_unused_key", "listed", "unused_by_agent", "unused_by_channel", "warnings"]
-
 
 _IS_NOT_USED = " is not used "
 _LARGE_MAP = 1024

@@ -9,11 +9,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, WithJsonSchema, WrapValidator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from antiphon.extensions import Catalogue, name_of
-from antiphon.kinds import Kind, KindName, KindSpec
-from antiphon.problems import MISSING, DocumentError, Path, Problems, show_value
-from antiphon.scenarios.training import OptimiserSpec
-from antiphon.spec import (
+from antiphon.base.extensions import Catalogue, name_of
+from antiphon.base.kinds import Kind, KindName, KindSpec
+from antiphon.base.problems import MISSING, DocumentError, Path, Problems, show_value
+from antiphon.base.spec import (
     Acts,
     Align,
     Count,
@@ -28,18 +27,7 @@ from antiphon.spec import (
     Unroll,
     plain,
 )
-
-__all__ = [
-    "COSINE",
-    "AgentSpec",
-    "ClockSpec",
-    "CriticSpec",
-    "GoalSpec",
-    "NetworkSpec",
-    "Norm",
-    "ObjectiveSpec",
-    "ObservationSpec",
-]
+from antiphon.scenarios.training import OptimiserSpec
 
 Norm = Literal["batch", "layer", "none"]
 _RECURRENT = ("rnn", "leaky", "gru", "lstm", "posterior")

@@ -9,25 +9,13 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from antiphon.errors import suggest
-from antiphon.extensions import Catalogue
-from antiphon.kinds import Kind, KindName, KindSpec
-from antiphon.problems import DocumentError, show_value
+from antiphon.base.errors import suggest
+from antiphon.base.extensions import Catalogue
+from antiphon.base.kinds import Kind, KindName, KindSpec
+from antiphon.base.problems import DocumentError, show_value
+from antiphon.base.spec import Count, Delay, Key, Name, Signals, Size, Spec, channel_name, channel_slug, fail
+from antiphon.base.spellings import fix_of_word
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
-from antiphon.spec import Count, Delay, Key, Name, Signals, Size, Spec, channel_name, channel_slug, fail
-from antiphon.spellings import fix_of_word
-
-__all__ = [
-    "STATE",
-    "ChannelSpec",
-    "Coupling",
-    "FeedbackSpec",
-    "GradientSpec",
-    "InputSpec",
-    "LinkSpec",
-    "PortNorm",
-    "SampleSpec",
-]
 
 PortNorm = Literal["batch", "layer", "unit", "none"]
 

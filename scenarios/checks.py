@@ -11,9 +11,10 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import TypeVar
 
-from antiphon.errors import suggest
-from antiphon.extensions import name_of
-from antiphon.problems import DocumentError, Path, Problems, show_value
+from antiphon.base.errors import suggest
+from antiphon.base.extensions import name_of
+from antiphon.base.problems import DocumentError, Path, Problems, show_value
+from antiphon.base.spec import Spec, plain
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec
 from antiphon.scenarios.relations import (
@@ -26,9 +27,6 @@ from antiphon.scenarios.relations import (
     undelayed,
 )
 from antiphon.scenarios.ties import rule_27c_ties
-from antiphon.spec import Spec, plain
-
-__all__ = ["AGE", "OF_AGENTS", "OF_CHANNELS", "OF_SEVERAL", "STATES", "check"]
 
 AGE = "age"
 """Observation of the age of each message read, in periods of its sender."""

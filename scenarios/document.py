@@ -18,11 +18,29 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from antiphon.errors import ScenarioError, suggest
-from antiphon.extensions import name_of
-from antiphon.nets.memory import uncollected
-from antiphon.problems import UNNAMED, DocumentError, Problems, kind_of, placed
-from antiphon.problems import Path as DocumentPath
+from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.extensions import name_of
+from antiphon.base.memory import uncollected
+from antiphon.base.problems import UNNAMED, DocumentError, Problems, kind_of, placed
+from antiphon.base.problems import Path as DocumentPath
+from antiphon.base.spec import (
+    AUTO,
+    FrozenMap,
+    Name,
+    Names,
+    OrObject,
+    Sequence,
+    Spec,
+    accepted_keys,
+    channel_name,
+    fail,
+    frozen_data,
+    in_python,
+    name_problem,
+    plain,
+    section_of,
+)
+from antiphon.base.spellings import moved_key, spelled, standard_keys, suggest_key
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.checks import AGE, check
@@ -44,37 +62,9 @@ from antiphon.scenarios.parameters import (
 from antiphon.scenarios.relations import Relations, Window
 from antiphon.scenarios.training import TelemetrySpec, TrainingSpec
 from antiphon.scenarios.yaml_text import read, read_file, write
-from antiphon.spec import (
-    AUTO,
-    FrozenMap,
-    Name,
-    Names,
-    OrObject,
-    Sequence,
-    Spec,
-    accepted_keys,
-    channel_name,
-    fail,
-    frozen_data,
-    in_python,
-    name_problem,
-    plain,
-    section_of,
-)
-from antiphon.spellings import moved_key, spelled, standard_keys, suggest_key
 
 if TYPE_CHECKING:
     import networkx as nx
-
-__all__ = [
-    "EnvSpec",
-    "ExplicitDocument",
-    "Scenario",
-    "Template",
-    "catalogue",
-    "library_names",
-    "load",
-]
 
 
 class EnvSpec(Spec):

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from antiphon.extensions import name_of
+from antiphon.base.extensions import name_of
 from antiphon.scenarios.relations import Graph
-
-__all__ = ["html_of"]
 
 _DRAWN = 60
 """Most agents in the drawing."""

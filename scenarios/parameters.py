@@ -9,13 +9,11 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import PlainValidator, WithJsonSchema, model_validator
 
-from antiphon.errors import suggest
-from antiphon.kinds import fitting
-from antiphon.problems import DocumentError, Path, Problems, kind_of, show_value
-from antiphon.spec import FrozenMap, Real, Spec, frozen_data, name_problem
-from antiphon.spellings import standard_keys
-
-__all__ = ["ParameterSpec", "read_parameters", "read_variants", "section", "substitute"]
+from antiphon.base.errors import suggest
+from antiphon.base.kinds import fitting
+from antiphon.base.problems import DocumentError, Path, Problems, kind_of, show_value
+from antiphon.base.spec import FrozenMap, Real, Spec, frozen_data, name_problem
+from antiphon.base.spellings import standard_keys
 
 _REFERENCE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_-]*)")
 _FREE_TEXT = ("description",)

@@ -11,14 +11,12 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, WrapValidator, model_validator
 
-from antiphon.errors import ScenarioError
-from antiphon.problems import DocumentError, kind_of
+from antiphon.base.errors import ScenarioError
+from antiphon.base.problems import DocumentError, kind_of
+from antiphon.base.spec import Count, FrozenMap, Name, Real, Sequence, Spec, in_python, plain
 from antiphon.scenarios.study import Values, find_document
 from antiphon.scenarios.training import Metric
 from antiphon.scenarios.yaml_text import DocumentSpec, read_file
-from antiphon.spec import Count, FrozenMap, Name, Real, Sequence, Spec, in_python, plain
-
-__all__ = ["PopulationSpec", "RangeSpec", "SelectionSpec", "find_population", "populations"]
 
 _LIBRARY = Path(__file__).with_name("populations")
 

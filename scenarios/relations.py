@@ -19,18 +19,6 @@ from antiphon.scenarios.training import TrainingSpec
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = [
-    "LONGEST_WINDOW",
-    "Graph",
-    "Relations",
-    "Window",
-    "components",
-    "cycle_among",
-    "joined",
-    "levels",
-    "undelayed",
-]
-
 Arcs = Iterable[tuple[str, str]]
 Window = int | Literal["episode"]
 """Steps from one learning to the next."""

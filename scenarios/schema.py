@@ -6,14 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from antiphon.kinds import attributes_in
+from antiphon.base.kinds import attributes_in
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.graphs.generators import GraphSpec
 from antiphon.scenarios.parameters import ParameterSpec
-
-__all__ = ["json_schema", "schema_text"]
 
 _REFERENCE = {
     "type": "string",

@@ -12,22 +12,11 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
-from antiphon.errors import ScenarioError, suggest
-from antiphon.problems import DocumentError, kind_of, show_value
+from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.problems import DocumentError, kind_of, show_value
+from antiphon.base.spec import Count, FrozenMap, Name, Spec, frozen_data
 from antiphon.scenarios.training import Metrics, on_validation
 from antiphon.scenarios.yaml_text import DocumentSpec, read_file
-from antiphon.spec import Count, FrozenMap, Name, Spec, frozen_data
-
-__all__ = [
-    "DEFAULT",
-    "BudgetSpec",
-    "StudySpec",
-    "Values",
-    "VariantSpec",
-    "find_document",
-    "find_study",
-    "study_names",
-]
 
 DEFAULT = "default"
 """Name of the variant of a scenario without variants, and of the budget of a scenario alone."""

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from antiphon.errors import suggest
-from antiphon.problems import DocumentError, Path, show_value
+from antiphon.base.errors import suggest
+from antiphon.base.problems import DocumentError, Path, show_value
 from antiphon.scenarios.relations import Relations, joined
-
-__all__ = ["agent_and_parameter", "rule_27c_ties", "tied_agents"]
 
 Ties = Sequence[Sequence[str]]
 """Groups of parameters that are one weight, each as `AGENT.PARAMETER`."""

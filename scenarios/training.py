@@ -10,32 +10,11 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 
-from antiphon.errors import suggest
-from antiphon.extensions import Catalogue, is_built_in
-from antiphon.kinds import Kind, KindSpec
-from antiphon.problems import Path, kind_of, show_value
-from antiphon.spec import Count, FrozenMap, Sequence, Spec, accepted_keys, distinct, fail, name_problem
-
-__all__ = [
-    "OF_AGENTS",
-    "RETURN",
-    "SPLITS",
-    "EvaluateSpec",
-    "Metric",
-    "Metrics",
-    "OptimiserSpec",
-    "RecorderSpec",
-    "ScheduleSpec",
-    "TelemetrySpec",
-    "TrainingSpec",
-    "ValueSpec",
-    "is_of_env",
-    "less_is_better",
-    "metric_of_agents",
-    "on_validation",
-    "selected_in_words",
-    "split_metric",
-]
+from antiphon.base.errors import suggest
+from antiphon.base.extensions import Catalogue, is_built_in
+from antiphon.base.kinds import Kind, KindSpec
+from antiphon.base.problems import Path, kind_of, show_value
+from antiphon.base.spec import Count, FrozenMap, Sequence, Spec, accepted_keys, distinct, fail, name_problem
 
 
 class ScheduleSpec(KindSpec, sections=("schedule",)):

@@ -18,13 +18,11 @@ from typing import Any, Self
 
 import yaml
 
-from antiphon.errors import ScenarioError
-from antiphon.nets.memory import uncollected
-from antiphon.problems import DocumentError, Path, show_value
-from antiphon.spec import Spec
-from antiphon.spellings import standard
-
-__all__ = ["Document", "DocumentSpec", "read", "read_file", "write"]
+from antiphon.base.errors import ScenarioError
+from antiphon.base.memory import uncollected
+from antiphon.base.problems import DocumentError, Path, show_value
+from antiphon.base.spec import Spec
+from antiphon.base.spellings import standard
 
 _CORE = "tag:yaml.org,2002:"
 _MOST_CHARACTERS = 2_000_000

@@ -9,10 +9,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import IO, cast, get_args
 
-from antiphon.files import fitting, open_text, read_rows, sync_file, sync_folder, writing
+from antiphon.base.files import fitting, open_text, read_rows, sync_file, sync_folder, writing
 from antiphon.telemetry.figures import VALUE_TARGET, Figure, Kind, Recorder, RunDescription
-
-__all__ = ["TableRecorder", "read_figures"]
 
 HEADER = ("step", "kind", "name", "metric", "value")
 _FIGURES_OF = frozenset(get_args(Kind))

@@ -39,9 +39,7 @@ from tensorboard.plugins.hparams.summary_v2 import (  # type: ignore[import-unty
 from tensorboard.plugins.text.summary_v2 import text_pb  # type: ignore[import-untyped]
 from tensorboard.util import tensor_util  # type: ignore[import-untyped]
 
-from antiphon.files import fitting, open_binary, sync_file, sync_folder, writing
-
-__all__ = ["BESIDE", "SUFFIX", "EventFile", "event_files", "masked_checksum", "read_events"]
+from antiphon.base.files import fitting, open_binary, sync_file, sync_folder, writing
 
 _log = logging.getLogger(__name__)
 

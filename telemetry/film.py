@@ -15,9 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from antiphon.files import write_bytes
-
-__all__ = ["FilmFrame", "SentMessage", "write_film"]
+from antiphon.base.files import write_bytes
 
 _MOST = 1000
 """Most frames of a film; of a longer episode every second, third, … frame is kept."""

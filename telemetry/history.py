@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.errors import RunError
-from antiphon.files import fitting
+from antiphon.base.errors import RunError
+from antiphon.base.files import fitting
 from antiphon.telemetry.csv_files import read_figures
 from antiphon.telemetry.figures import Figure, Kind, Recorder
 
 if TYPE_CHECKING:
     from pandas import DataFrame  # type: ignore[import-untyped]
-
-__all__ = ["History", "HistoryRow"]
 
 
 class HistoryRow(NamedTuple):

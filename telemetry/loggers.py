@@ -18,14 +18,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from antiphon import kinds
-from antiphon.errors import RunError, ScenarioError
-from antiphon.extensions import recorder
-from antiphon.files import write_text
+from antiphon.base import kinds
+from antiphon.base.errors import RunError, ScenarioError
+from antiphon.base.extensions import recorder
+from antiphon.base.files import write_text
 from antiphon.telemetry.figures import Figure, Recorder, RunDescription
 from antiphon.telemetry.tensorboard import RESULTS, Curves
-
-__all__ = ["MlflowRecorder", "WandbRecorder"]
 
 _log = logging.getLogger(__name__)
 _MOST_METRICS, _MOST_PARAMETERS = 1000, 100

@@ -8,8 +8,6 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Points", "communities", "positions"]
-
 Points = NDArray[np.float64]
 """One point (2,): x to the right, y upwards."""
 

@@ -20,8 +20,6 @@ from antiphon.telemetry.figures import EVALUATED
 from antiphon.telemetry.statistics import standard_error
 from antiphon.telemetry.verdicts import MEASURES, Measure, bounds, worth
 
-__all__ = ["Curve", "ReportRun", "grouped", "report"]
-
 METRICS = ("accuracy", "error", "bits", "return", "loss")
 """Metrics of readouts, in order of display."""
 _CURVES = (*METRICS, *(f"{split}_{metric}" for split in EVALUATED for metric in METRICS))

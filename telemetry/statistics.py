@@ -20,22 +20,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "FEWEST",
-    "Contrast",
-    "Estimate",
-    "Ratio",
-    "bootstrap",
-    "contrast",
-    "interquartile_mean",
-    "mean",
-    "ratio",
-    "recovered",
-    "seed_statistics",
-    "standard_error",
-    "student_t",
-]
-
 FEWEST = 5
 """Least seeds for the interquartile mean: with fewer it would be the value of one or two seeds."""
 _RESAMPLES = 10_000

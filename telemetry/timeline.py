@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     Steps = NDArray[np.int64]
     """[steps]"""
 
-__all__ = ["AgentTimes", "ChannelTimes", "Timeline", "raster_lines"]
-
 Stamps = tuple[int, ...]
 """Steps at which messages were sent, oldest first."""
 

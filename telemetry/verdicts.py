@@ -18,24 +18,6 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "FLAGS",
-    "MEASURES",
-    "VERDICTS",
-    "ChannelTraits",
-    "Definition",
-    "Measure",
-    "Verdict",
-    "bounds",
-    "counts",
-    "in_words",
-    "measuring_command",
-    "signal_caution",
-    "verdict_flags",
-    "worth",
-    "worths_in_words",
-]
-
 Verdict: TypeAlias = Literal["matters", "harms", "unresolved", "stale", "silent"]
 Measure: TypeAlias = Literal["value", "ablation"]
 Values: TypeAlias = NDArray[np.floating[Any]]

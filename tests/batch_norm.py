@@ -7,8 +7,6 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-__all__ = ["drop_lost_biases", "without_lost_biases"]
-
 
 def drop_lost_biases(module: nn.Module) -> None:
     """Take the biases that batch norm takes out again away from linear maps, and out of the running means."""

@@ -6,11 +6,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from antiphon.files import fitting, read_rows
+from antiphon.base.files import fitting, read_rows
 from antiphon.telemetry.parts.part_figures import PartFigures
 from antiphon.telemetry.parts.parts_csv import PARTS_HEADER
-
-__all__ = ["read_parts"]
 
 
 def read_parts(path: Path) -> dict[int, list[PartFigures]]:

@@ -7,10 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from antiphon.errors import RunError
-from antiphon.manifests import FORMAT, GrowingFile, checkpoints, entry_of, write_checked, write_manifest
-
-__all__ = ["resign"]
+from antiphon.base.errors import RunError
+from antiphon.base.manifests import FORMAT, GrowingFile, checkpoints, entry_of, write_checked, write_manifest
 
 
 def resign(run: Path, **facts: Any) -> None:

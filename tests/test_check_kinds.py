@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 import antiphon
 from antiphon import ScenarioError
+from antiphon.base.kinds import kinds_of, own_keys_of
 from antiphon.comms.symbols import MessageSampler
-from antiphon.kinds import kinds_of, own_keys_of
 from antiphon.scenarios import NetworkSpec
 from antiphon.scenarios.channel_specs import SampleSpec
 from antiphon.telemetry import Recorder

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from antiphon import Simulation
-from antiphon.errors import RunError
+from antiphon.base.errors import RunError
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.film import FilmFrame, SentMessage, write_film
 from tests.commands import Commands

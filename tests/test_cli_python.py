@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.manifests import read_cache
+from antiphon.base.manifests import read_cache
 from tests.commands import Commands
 
 MODULE = """

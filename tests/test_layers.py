@@ -17,7 +17,7 @@ import networkx as nx
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LAYERS = ("antiphon", "engine", "telemetry", "scenarios", "agents", "comms", "envs", "nets")
+LAYERS = ("antiphon", "engine", "telemetry", "scenarios", "agents", "comms", "envs", "nets", "base")
 """Top first: a folder may import itself and what stands after it."""
 STRANGERS = {"telemetry": {"scenarios", "agents", "comms", "envs"}, "agents": {"envs"}, "comms": {"envs"}}
 """Folders below that are nevertheless not to be known."""
@@ -97,22 +97,11 @@ def methods(node: ast.ClassDef) -> list[str]:
 
 
 def layer(name: str) -> str | None:
-    """Return the folder that an imported name belongs to; None for other people's packages, errors, files and the registry."""
+    """Return the folder that an imported name belongs to; None for other people's packages."""
     first, _, rest = name.partition(".")
     if first != "antiphon":
         return None
     second = rest.partition(".")[0]
-    if second in {
-        "errors",
-        "extensions",
-        "files",
-        "kinds",
-        "manifests",
-        "problems",
-        "spec",
-        "spellings",
-    }:
-        return None
     return second if second in LAYERS else "antiphon"
 
 

@@ -18,8 +18,8 @@ from torch import nn
 
 import antiphon
 from antiphon import Scenario, load
+from antiphon.base.errors import RunError, ScenarioError
 from antiphon.envs import ExampleStream, from_tensors
-from antiphon.errors import RunError, ScenarioError
 from antiphon.studies import study
 from tests.commands import Commands
 from tests.engine.numbers import one_line

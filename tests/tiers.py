@@ -6,8 +6,6 @@ from collections.abc import Iterable
 
 import pytest
 
-__all__ = ["sampled"]
-
 
 def sampled(cases: Iterable[object], often: int, further: str = "long") -> list[object]:
     """Return the cases of a test, the first and every `often`th after it as the test is marked, the others with a mark of their own.

@@ -11,28 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from antiphon.base.errors import RunError, ScenarioError, suggest
+from antiphon.base.problems import show_value
+from antiphon.base.spec import plain
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.runs.directory import RunDirectory, numbered, run_folder
 from antiphon.engine.runs.library import MADE_IN_PYTHON, as_template, scenario_names, template_named
 from antiphon.engine.runs.python_template import Buildable, PythonTemplate, load_python
 from antiphon.engine.virtual.profile import VirtualSettings, find_profile
-from antiphon.errors import RunError, ScenarioError, suggest
-from antiphon.problems import show_value
 from antiphon.scenarios import Scenario, Template, TrainingSpec
 from antiphon.scenarios.yaml_text import read, read_file
-from antiphon.spec import plain
-
-__all__ = [
-    "cluster_of",
-    "division_of",
-    "given_scenario",
-    "logdir_root",
-    "new_directory",
-    "parts_of",
-    "placement_of",
-    "scenario_template",
-    "values_of",
-]
 
 _PART = re.compile(r"[0-9]{1,9}")
 _PYTHON = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")

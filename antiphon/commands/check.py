@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from antiphon.base.errors import ScenarioError, in_one_line, write_error
+from antiphon.base.problems import placed
 from antiphon.commands import options
 from antiphon.commands.arguments import division_of, scenario_template, values_of
 from antiphon.engine.planning.advice import advice, expected_updates
@@ -17,8 +19,6 @@ from antiphon.engine.runs.library import scenario_names, template_named
 from antiphon.engine.runs.python_template import PythonTemplate, other_variants
 from antiphon.engine.studies.plan import StudyOptions, plan
 from antiphon.envs import describe
-from antiphon.errors import ScenarioError, in_one_line, write_error
-from antiphon.problems import placed
 from antiphon.scenarios import DocumentError, Scenario, Template
 from antiphon.scenarios.population import PopulationSpec, find_population
 from antiphon.scenarios.study import DEFAULT, StudySpec, find_study
@@ -34,8 +34,6 @@ from antiphon.terminal.output import (
 
 if TYPE_CHECKING:
     from antiphon.engine.parts.division import Division
-
-__all__ = ["Findings", "check", "check_population", "check_scenario", "check_study"]
 
 _ROWS = 20
 """Most parts in a table."""

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from antiphon.base.files import display_path, finite
 from antiphon.commands import options
 from antiphon.engine.runs.directory import RunDirectory
-from antiphon.files import display_path, finite
 from antiphon.terminal.output import print_json, show_table, some, write_line
 
 if TYPE_CHECKING:
     from antiphon.engine.runs.compare_runs import Comparison
-
-__all__ = ["diff"]
 
 _ROWS = 20
 """Most settings in a table; --json has all."""

@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from antiphon.base.errors import RunError
+from antiphon.base.files import finite
 from antiphon.commands import options
 from antiphon.commands.arguments import given_scenario
 from antiphon.engine.runs.directory import RunDirectory
-from antiphon.errors import RunError
-from antiphon.files import finite
 from antiphon.terminal.output import print_json
 
 if TYPE_CHECKING:
     from antiphon.terminal.measurements import Measured
-
-__all__ = ["evaluate"]
 
 
 def evaluate(

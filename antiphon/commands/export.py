@@ -11,14 +11,12 @@ from typing import Annotated, Any
 import typer
 
 import antiphon
+from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.files import display_path
 from antiphon.commands import options
 from antiphon.commands.arguments import given_scenario
 from antiphon.engine.runs.directory import RunDirectory
-from antiphon.errors import ScenarioError, suggest
-from antiphon.files import display_path
 from antiphon.terminal.output import console, print_json
-
-__all__ = ["export"]
 
 
 def export(

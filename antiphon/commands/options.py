@@ -7,29 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = [
-    "Backend",
-    "Checkpoint",
-    "CheckpointEvery",
-    "Cluster",
-    "Device",
-    "Jobs",
-    "Json",
-    "LogDir",
-    "Mode",
-    "Parts",
-    "PythonObjects",
-    "Ray",
-    "Run",
-    "Scenario",
-    "Settings",
-    "Steps",
-    "Variant",
-    "count",
-    "real",
-    "text",
-]
-
 
 def text(metavar: str, about: str, *names: str) -> Any:
     """Return an option with a value; without names it is called as its parameter is."""

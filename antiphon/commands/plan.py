@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 from rich.text import Text
 
+from antiphon.base.errors import ScenarioError
+from antiphon.base.files import finite
 from antiphon.commands import options
 from antiphon.commands.arguments import scenario_template, values_of
 from antiphon.engine.virtual.profile import ClusterProfile, find_profile
-from antiphon.errors import ScenarioError
-from antiphon.files import finite
 from antiphon.terminal.output import print_json, remarks, show_table, write_line
 
 if TYPE_CHECKING:
     from antiphon.engine.planning.cluster_plan import ClusterPlan
-
-__all__ = ["in_time", "plan"]
 
 _UNITS = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from rich.console import Console
 
+from antiphon.base.files import display_path
 from antiphon.engine.populations.run import LINEAGE, PopulationRun
 from antiphon.engine.populations.selection import quality
 from antiphon.engine.runs.directory import is_free, numbered
 from antiphon.engine.runs.library import template_named
 from antiphon.engine.runs.observers import RunProgress
-from antiphon.files import display_path
 from antiphon.scenarios.population import PopulationSpec
 from antiphon.terminal.output import (
     console,
@@ -26,8 +26,6 @@ from antiphon.terminal.output import (
     write_line,
     written,
 )
-
-__all__ = ["print_members", "run_population", "train_population"]
 
 
 def run_population(

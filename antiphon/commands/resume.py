@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from antiphon.base.errors import RunError
+from antiphon.base.files import display_path
 from antiphon.commands import options
 from antiphon.commands.arguments import given_scenario, parts_of, values_of
 from antiphon.commands.run import print_outcome, train
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.runs.directory import POPULATION, RunDirectory
 from antiphon.engine.runs.run_loop import Outcome
-from antiphon.errors import RunError
-from antiphon.files import display_path
 from antiphon.terminal.output import remark
-
-__all__ = ["resume"]
 
 
 def resume(

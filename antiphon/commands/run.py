@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.text import Text
 
+from antiphon.base.errors import AntiphonError, RunError
+from antiphon.base.files import display_path, finite
 from antiphon.commands import options
 from antiphon.commands.arguments import (
     cluster_of,
@@ -30,8 +32,6 @@ from antiphon.engine.runs.observers import RunProgress
 from antiphon.engine.runs.python_template import other_variants
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run_loop import Outcome
-from antiphon.errors import AntiphonError, RunError
-from antiphon.files import display_path, finite
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.population import find_population
 from antiphon.scenarios.training import selected_in_words
@@ -52,8 +52,6 @@ from antiphon.terminal.output import (
 if TYPE_CHECKING:
     from antiphon.engine.runs.run import Run
     from antiphon.engine.runs.seeds import MultiSeedOutcome
-
-__all__ = ["print_outcome", "run", "show_seeds", "train"]
 
 
 def run(

@@ -9,19 +9,17 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from antiphon.base.errors import ScenarioError
+from antiphon.base.kinds import kinds_of, own_keys_of, sections, summary_of
 from antiphon.commands import options
 from antiphon.commands.arguments import scenario_template, values_of
 from antiphon.engine.runs.library import templates
 from antiphon.envs import describe, ids
-from antiphon.errors import ScenarioError
-from antiphon.kinds import kinds_of, own_keys_of, sections, summary_of
 from antiphon.scenarios import Scenario, Template, json_schema
 from antiphon.scenarios.population import populations
 from antiphon.scenarios.schema import schema_text
 from antiphon.telemetry.timeline import raster_lines
 from antiphon.terminal.output import console, print_json, remark, show_table
-
-__all__ = ["show"]
 
 
 def show(

@@ -12,14 +12,14 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from antiphon.base.errors import RunError, ScenarioError, suggest
+from antiphon.base.files import display_path
 from antiphon.commands import options
 from antiphon.commands.arguments import new_directory, scenario_template, values_of
 from antiphon.engine.runs.library import scenario_names
 from antiphon.engine.studies.plan import StudyOptions
 from antiphon.engine.studies.study import Study
 from antiphon.engine.studies.table import heading, notes, tables
-from antiphon.errors import RunError, ScenarioError, suggest
-from antiphon.files import display_path
 from antiphon.scenarios.study import find_study, study_names
 from antiphon.terminal.output import (
     console,
@@ -30,8 +30,6 @@ from antiphon.terminal.output import (
     show_table,
     write_line,
 )
-
-__all__ = ["cores", "find_study_or_scenario", "print_tables", "study"]
 
 _DOCUMENTS = (".yaml", ".yml")
 

@@ -12,12 +12,10 @@ from typing import Annotated
 
 import typer
 
+from antiphon.base.errors import RunError, is_terminal
 from antiphon.commands import options
 from antiphon.commands.arguments import logdir_root
-from antiphon.errors import RunError, is_terminal
 from antiphon.terminal.output import print_json, write_line
-
-__all__ = ["serve", "tb"]
 
 _TAB = "#antiphon"
 """The part of TensorBoard's address that shows the Channels tab."""

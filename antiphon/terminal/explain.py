@@ -8,19 +8,17 @@ from typing import Any
 
 from gymnasium import Space, spaces
 
+from antiphon.base.errors import RunError
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.heart.system import System
 from antiphon.engine.metrics.description import about_agent, about_channel
 from antiphon.engine.planning.advice import expected_updates
 from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.envs import Description, Signal, describe, ids, options_of
-from antiphon.errors import RunError
 from antiphon.scenarios import ChannelSpec, EnvSpec, Scenario, Template, warnings
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.channels.verdict_series import newest_verdicts
 from antiphon.telemetry.verdicts import measuring_command
-
-__all__ = ["built", "explain", "explain_environment", "explain_template", "explain_verdicts"]
 
 
 def built(scenario: Scenario) -> System:

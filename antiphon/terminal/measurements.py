@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from antiphon.base.errors import RunError, suggest
+from antiphon.base.files import finite
 from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.inference.links import Links
 from antiphon.engine.probes.ablation import (
@@ -28,8 +30,6 @@ from antiphon.engine.probes.value import COUPLING, Values, value, value_rows
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.run_writer import keep_measured, over
 from antiphon.engine.simulation import Simulation
-from antiphon.errors import RunError, suggest
-from antiphon.files import finite
 from antiphon.scenarios.training import selected_in_words
 from antiphon.telemetry.figures import Figure
 from antiphon.telemetry.verdicts import signal_caution, worth, worths_in_words
@@ -43,17 +43,6 @@ from antiphon.terminal.output import (
     scored,
     show_table,
 )
-
-__all__ = [
-    "Measured",
-    "check_measurable",
-    "keep",
-    "measured_ablation",
-    "measured_language",
-    "measured_value",
-    "result_of",
-    "show_scores",
-]
 
 _ROWS = 20
 """Channels in a table."""

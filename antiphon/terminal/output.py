@@ -16,30 +16,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from antiphon.errors import is_terminal
-from antiphon.files import display_path
+from antiphon.base.errors import is_terminal
+from antiphon.base.files import display_path
 from antiphon.scenarios.training import selected_in_words
-
-__all__ = [
-    "METRICS",
-    "console",
-    "decimal",
-    "episodes_in_words",
-    "how_to_look",
-    "percent",
-    "print_json",
-    "printed",
-    "remark",
-    "remarks",
-    "scored",
-    "second_signal",
-    "show_result",
-    "show_table",
-    "some",
-    "updates_in_words",
-    "write_line",
-    "written",
-]
 
 METRICS = ("accuracy", "error", "bits", "return")
 """Metrics of objectives, in order of display."""

@@ -10,12 +10,12 @@ from typing import Any
 
 from rich.text import Text
 
+from antiphon.base.files import finite
 from antiphon.commands.arguments import scenario_template
 from antiphon.engine.planning.memory_estimate import MemoryEstimate
 from antiphon.engine.planning.plan import CohortPlan, Plan, plan
 from antiphon.engine.runs.directory import RunDirectory, run_folder
 from antiphon.engine.runs.python_template import other_variants
-from antiphon.files import finite
 from antiphon.terminal.explain import built, explain, explain_template, explain_verdicts
 from antiphon.terminal.output import (
     console,
@@ -27,8 +27,6 @@ from antiphon.terminal.output import (
     updates_in_words,
     write_line,
 )
-
-__all__ = ["show_plan", "show_scenario", "show_signals"]
 
 _ROWS = 12
 """Most agents, channels or cohorts with rows of their own; more agents or channels are grouped by common properties."""

@@ -7,8 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["VOCABULARY", "Gpt", "GptByHand"]
-
 VOCABULARY = 64
 
 

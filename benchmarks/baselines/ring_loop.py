@@ -14,8 +14,6 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-__all__ = ["RingLoop"]
-
 
 class Agent(nn.Module):
     """An MLP whose outputs are a message and an answer."""

@@ -14,8 +14,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-__all__ = ["RingStacked"]
-
 _NAMES = ("w1", "b1", "w2", "b2")
 _TAUGHT = ("g", "c")
 

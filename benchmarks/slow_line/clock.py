@@ -16,8 +16,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["WARM", "Clock"]
-
 WARM = 8
 _SECONDS, _UNTIL, _OPEN = 0, 1, 2
 """In row 0: how long the training takes, the step at which it ends (0: not known yet), and whether steps count."""

@@ -11,8 +11,6 @@ from torch.nn.functional import cross_entropy
 
 from antiphon.agents.models import GPT
 
-__all__ = ["WithHeads"]
-
 
 class WithHeads(nn.Module):
     """The model, and at each cut a head of the kind of `aug_local`: copies of the next block and of the last layers.

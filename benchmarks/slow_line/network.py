@@ -24,8 +24,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-__all__ = ["ADDRESSES", "INTERFACE", "Line", "Namespace", "NetworkError", "Pair", "Setting"]
-
 ADDRESSES, _NETWORK = ("10.99.0.1", "10.99.0.2"), "10.99.0.0/24"
 INTERFACE = "line0"
 _CLONE_NEWNET = 0x40000000

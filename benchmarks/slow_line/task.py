@@ -13,8 +13,6 @@ from torch.nn import functional as F
 from antiphon.agents.models import GPT
 from antiphon.envs.datasets import texts
 
-__all__ = ["BATCH", "BLOCKS", "LENGTH", "TEXT", "Windows", "bits", "mean_state", "new_model", "save"]
-
 LENGTH, BATCH, BLOCKS, WIDTH, HEADS = 64, 16, 8, 96, 4
 TEXT = "moby_dick" if os.environ.get("ANTIPHON_DATA") else texts.EMBEDDED
 _HELD_OUT, _AT_ONCE = 384, 64

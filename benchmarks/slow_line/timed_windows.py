@@ -11,8 +11,6 @@ from clock import Clock
 from antiphon.envs.reading import TextWindows
 from antiphon.envs.signal import Description
 
-__all__ = ["CLOCK", "TimedWindows"]
-
 CLOCK = "SLOW_LINE_CLOCK"
 """The variable that names the clock's file, in the processes of parts."""
 

@@ -21,8 +21,6 @@ from network import ADDRESSES, INTERFACE, Pair, Setting
 from task import bits, mean_state
 from timed_windows import CLOCK
 
-__all__ = ["Training", "WayError", "megabytes_after_import"]
-
 HERE = Path(__file__).resolve().parent
 _PORT = 29500
 _POLL = 0.02

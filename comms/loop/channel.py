@@ -17,6 +17,8 @@ from typing import Any, SupportsFloat
 import torch
 from torch import Tensor
 
+from antiphon.base.errors import AntiphonError, CallError, ScenarioError, first_line, suggest
+from antiphon.base.spellings import either_spelling
 from antiphon.comms.alignment import alignment
 from antiphon.comms.backward_requests import (
     Gradients,
@@ -41,14 +43,10 @@ from antiphon.comms.loop.settings import (
 from antiphon.comms.model import LossAndGradients
 from antiphon.comms.modules import predictor_of
 from antiphon.comms.synthetic_gradients import Critic, Predictor
-from antiphon.errors import AntiphonError, CallError, ScenarioError, first_line, suggest
 from antiphon.nets.isolation.own_context import in_own_context, own_context
 from antiphon.nets.random import generator
 from antiphon.nets.schedules import Rate
 from antiphon.nets.torch_optimisers import copied
-from antiphon.spellings import either_spelling
-
-__all__ = ["Channel", "learn"]
 
 _RESOLVED = ("target", "of", "parameters", "sites", "normalise")
 """Options that `Channel` gives to the predictor itself."""

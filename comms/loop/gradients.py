@@ -16,8 +16,6 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-__all__ = ["ChannelStep", "add_gradients"]
-
 
 @dataclass(slots=True, eq=False)
 class ChannelStep:

@@ -15,8 +15,6 @@ from torch.utils.weak import TensorWeakRef
 from antiphon.comms.backward_requests import as_leaf, value_of
 from antiphon.comms.examples import Example
 
-__all__ = ["OpenMessages", "SentMessage"]
-
 _MOST_WAITING = 16
 """Complete messages that are kept for one step of the predictor; of older ones only their gradients' sum is kept."""
 

@@ -10,21 +10,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.kinds import Kind, KindSpec
+from antiphon.base.spec import Real
 from antiphon.comms.examples import ContextSpec
-from antiphon.errors import ScenarioError, suggest
-from antiphon.kinds import Kind, KindSpec
 from antiphon.nets.layers import IGNORED
-from antiphon.spec import Real
-
-__all__ = [
-    "Context",
-    "GradientSettings",
-    "check_dtype",
-    "context_spec",
-    "message_shape",
-    "read_gradient",
-    "signals_of",
-]
 
 
 class OptimiserSettings(KindSpec):

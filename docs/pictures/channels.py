@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 import antiphon
-from antiphon.spec import plain
+from antiphon.base.spec import plain
 from antiphon.telemetry.channels.reading import read_run
 
 HERE = Path(__file__).parent

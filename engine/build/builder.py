@@ -23,6 +23,8 @@ from antiphon.agents.objectives import AnyObjective, Weighted
 from antiphon.agents.pointer import Pointer
 from antiphon.agents.policies import RETURNS
 from antiphon.agents.recurrent import Recurrent
+from antiphon.base.errors import RunError, ScenarioError, suggest
+from antiphon.base.problems import DocumentError, Path, placed
 from antiphon.comms.links import FanIn
 from antiphon.engine.build.channels import Devices, Wiring, connect, optimiser_of
 from antiphon.engine.build.learning_groups import windows_of
@@ -40,9 +42,7 @@ from antiphon.engine.metrics.progress import Progress
 from antiphon.engine.state.weights import read_learners
 from antiphon.envs.registry import first_signals
 from antiphon.envs.signal import Description
-from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.nets.random import generator, seed_for
-from antiphon.problems import DocumentError, Path, placed
 from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec, NetworkSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import STATE, ChannelSpec
 from antiphon.scenarios.document import Scenario
@@ -52,15 +52,6 @@ from antiphon.scenarios.training import SPLITS, split_metric
 if TYPE_CHECKING:
     from antiphon.engine.features.episode_windows import EpisodeWindows
     from antiphon.engine.features.participation import Participation
-
-__all__ = [
-    "build",
-    "build_to_look",
-    "check_build",
-    "chosen_device",
-    "read_weights",
-    "without_weights",
-]
 
 _STATISTICS = (f"{OF_NETWORKS}.", f"{OF_CRITICS}.")
 

@@ -11,6 +11,9 @@ import torch
 from antiphon.agents.distributions import Distribution
 from antiphon.agents.feedforward import HeadedNetwork
 from antiphon.agents.network import OBJECTIVE, STATE, Tensors
+from antiphon.base.errors import ScenarioError
+from antiphon.base.extensions import call_factory, key_of, made, name_of
+from antiphon.base.problems import DocumentError, placed
 from antiphon.comms.backward_requests import Outliers
 from antiphon.comms.examples import ContextSpec
 from antiphon.comms.feedback import feedback_matrix
@@ -27,19 +30,14 @@ from antiphon.engine.heart.clock import Clock, StepWindows, uses_of
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.envs.signal import Description
-from antiphon.errors import ScenarioError
-from antiphon.extensions import call_factory, key_of, made, name_of
 from antiphon.nets.random import generator, seed_for
 from antiphon.nets.schedules import OwnSchedule, Rate
-from antiphon.problems import DocumentError, placed
 from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec, InputSpec
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
 if TYPE_CHECKING:
     from antiphon.engine.features.message_rate import Sending
-
-__all__ = ["Devices", "Wiring", "connect", "optimiser_of", "rate_of"]
 
 
 def rate_of(base: float, schedule: ScheduleSpec | None, scenario: Scenario) -> Rate:

@@ -17,8 +17,6 @@ from antiphon.engine.heart.message import LearningGroup, Read, Tick, Window
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.hyperparameters import take_values, values_of
 
-__all__ = ["Union", "bare", "named", "replica_of", "sequential_reason_of"]
-
 
 def named(name: str, replica: int) -> str:
     """Return the name of an agent or channel in a union."""

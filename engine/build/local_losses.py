@@ -7,17 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
+from antiphon.base.errors import suggest
+from antiphon.base.problems import DocumentError
 from antiphon.comms.examples import ContextSpec
 from antiphon.comms.label_gradients import LabelGradient, LensGradient
 from antiphon.comms.modules import predictor_class
 from antiphon.engine.heart.agent import Agent, Goal
-from antiphon.errors import suggest
 from antiphon.nets.per_member import scaled
-from antiphon.problems import DocumentError
 from antiphon.scenarios.channel_specs import ChannelSpec
-
-__all__ = ["LocalLoss"]
-
 
 _RESOLVED = ("target", "of", "parameters")
 """Options that name signals or agents."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from antiphon.agents.network import features_of
+from antiphon.base.errors import suggest
+from antiphon.base.problems import DocumentError, Path
 from antiphon.engine.build.shapes import Shapes, default_norm, port_norm
 from antiphon.engine.heart.agent import AGE, Goal
 from antiphon.engine.policies.rewards import COSINE, Direction, Rewards
 from antiphon.envs.signal import ALIVE, ENDS, Description
-from antiphon.errors import suggest
-from antiphon.problems import DocumentError, Path
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.document import Scenario
-
-__all__ = ["life_of", "policy_goal"]
 
 
 def policy_goal(name: str, scenario: Scenario, env: Description, shapes: Shapes) -> Goal:

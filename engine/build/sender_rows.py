@@ -8,8 +8,6 @@ from torch import Tensor
 
 from antiphon.engine.heart.rows import select_rows
 
-__all__ = ["SenderRows"]
-
 
 class SenderRows:
     """What the pieces of a stack of channels that is cut read of their sender's port.

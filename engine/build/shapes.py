@@ -14,29 +14,16 @@ from antiphon.agents.feedforward import Conv
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, VALUE, Head, features_of
 from antiphon.agents.objectives import ActionValue, AnyObjective, Objective, Weighted, objective_of
 from antiphon.agents.policies import MINIBATCHES, PolicyObjective
+from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.extensions import name_of
+from antiphon.base.problems import DocumentError, Path, Problems, placed
 from antiphon.engine.heart.agent import AGE
 from antiphon.envs.signal import Description, Signal
-from antiphon.errors import ScenarioError, suggest
-from antiphon.extensions import name_of
 from antiphon.nets.layers import IGNORED
 from antiphon.nets.recurrent import Cell
-from antiphon.problems import DocumentError, Path, Problems, placed
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
-
-__all__ = [
-    "GRADIENT_ENDS",
-    "INPUT_ENDS",
-    "Shapes",
-    "candidates_of",
-    "default_norm",
-    "head_of",
-    "objective_in",
-    "port_norm",
-    "resolve",
-    "slots_of",
-]
 
 GRADIENT_ENDS = ("returned", "from.phase", "to.phase", "from.state", "to.state")
 """Signals of a channel's ends that a synthetic gradient may be conditioned on."""

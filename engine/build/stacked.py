@@ -9,8 +9,6 @@ from torch import Tensor
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 
-__all__ = ["Stacked"]
-
 
 @dataclass(frozen=True)
 class Stacked:

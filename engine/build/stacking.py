@@ -39,8 +39,6 @@ from antiphon.engine.policies.rewards import COSINE
 from antiphon.engine.state.hyperparameters import read_members, values_of
 from antiphon.nets.trained_parameters import TrainedParameters
 
-__all__ = ["agent_kind", "channel_kind", "channels_alone", "place_of", "reasons_alone", "stack", "stacks_of"]
-
 
 def reasons_alone(system: System) -> dict[str, str]:
     """By agent, why some cannot be stacked; the others can."""

@@ -7,13 +7,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from antiphon.base.errors import suggest
+from antiphon.base.problems import DocumentError
 from antiphon.engine.heart.agent import Agent
-from antiphon.errors import suggest
-from antiphon.problems import DocumentError
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.ties import agent_and_parameter
-
-__all__ = ["tie_parameters"]
 
 Places = tuple[tuple[str, str], ...]
 """Agents and parameters."""

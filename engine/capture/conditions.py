@@ -10,8 +10,6 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.state.state_dict import stateful
 from antiphon.nets.optimisers import Optimiser
 
-__all__ = ["LONGEST", "OF_BACKENDS", "obstacle_of", "period_of"]
-
 LONGEST = 64
 """Steps of the longest period that is recorded."""
 OF_BACKENDS = {

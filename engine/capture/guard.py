@@ -19,8 +19,6 @@ from antiphon.engine.heart.updates import PredictorUpdate, Update
 from antiphon.nets.optimisers import Skip
 from antiphon.nets.trained_parameters import TrainedParameters
 
-__all__ = ["Guard"]
-
 
 class _Place(NamedTuple):
     """Whose numbers have been checked.

@@ -13,8 +13,6 @@ from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.heart.message import EpisodeEnds
 from antiphon.engine.state.checkpoint import copy_tree
 
-__all__ = ["NumberLog", "Numbers", "StaticInputs", "StepInput", "inputs_of"]
-
 
 @dataclass(frozen=True)
 class StepInput:

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from antiphon.base.errors import ScenarioError, first_line
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.capture.conditions import obstacle_of, period_of
@@ -31,10 +32,7 @@ from antiphon.engine.heart.message import StepSignals
 from antiphon.engine.installed import check_later
 from antiphon.engine.metrics.report import AgentReport
 from antiphon.engine.state.compatibility import same_bits
-from antiphon.errors import ScenarioError, first_line
 from antiphon.nets.step_numbers import numbers_from
-
-__all__ = ["CapturedLoop", "captured_loop"]
 
 _CHECKED = 2
 """Periods that are computed both ways: the recorded one, and the first that is replayed."""

@@ -20,8 +20,6 @@ from antiphon.engine.metrics.report import MeanAccumulator
 from antiphon.engine.state.state_dict import load_messages, messages, stateful
 from antiphon.engine.state.trees import mapped
 
-__all__ = ["LoopState", "Snapshot"]
-
 
 def _is_number(leaf: Any) -> bool:
     return isinstance(leaf, int) and not isinstance(leaf, bool)

@@ -6,8 +6,6 @@ from collections.abc import Callable
 
 import torch
 
-__all__ = ["CudaGraphRecorder", "NotRecordable"]
-
 
 class NotRecordable(Exception):
     """Why some work cannot be recorded, in a line."""

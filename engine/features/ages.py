@@ -13,8 +13,6 @@ from antiphon.engine.heart.message import Read
 from antiphon.engine.heart.rows import mask_fill_zero
 from antiphon.nets.step_numbers import stamp_number
 
-__all__ = ["ages_of"]
-
 
 def ages_of(agent: Agent, reads: Sequence[Read], step: int) -> Tensor:
     """Return the ages, [rows, channels] in ticks of the senders, of the newest read of each incoming channel of an agent at `step`."""

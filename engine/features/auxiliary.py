@@ -10,8 +10,6 @@ from antiphon.engine.heart.rows import mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 
-__all__ = ["auxiliary_loss"]
-
 
 def auxiliary_loss(system: System, predictor_trainer: PredictorTrainer, update: Update) -> Tensor | None:
     """Loss of the heads that predict, after the first tick, the synthetic gradient of the window's end (semantics 12)."""

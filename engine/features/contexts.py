@@ -22,8 +22,6 @@ from antiphon.engine.heart.rows import mask_fill_zero, mask_not, mask_or
 from antiphon.engine.heart.system import System
 from antiphon.nets.step_numbers import stamp_number
 
-__all__ = ["Contexts", "States"]
-
 
 class Contexts:
     """Encodes the contexts of a system's predictors, [B, features] each.

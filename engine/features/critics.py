@@ -16,8 +16,6 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 from antiphon.nets.per_member import scaled
 
-__all__ = ["return_losses"]
-
 
 def return_losses(system: System, predictor_trainer: PredictorTrainer, update: Update) -> None:
     """Enter the losses of a window for what it read, over channels with a critic."""

@@ -14,8 +14,6 @@ from antiphon.engine.heart.message import Tick
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 
-__all__ = ["direct_feedback"]
-
 
 def direct_feedback(system: System, evaluator: ObjectiveEvaluator, update: Update) -> Iterator[Injection]:
     """Errors of objectives, broadcast to the messages sent before them in the window (semantics 10)."""

@@ -15,15 +15,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from antiphon.base.errors import DivergenceError
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.rows import mask_fill_zero, mask_not, members_and
 from antiphon.engine.heart.updates import Losses, PredictorUpdate, Update
-from antiphon.errors import DivergenceError
 from antiphon.nets.trained_parameters import TrainedParameters
-
-__all__ = ["Divergence", "DivergenceCheck", "Report", "RunningStatistics"]
 
 NOT_FINITE = "is not finite"
 GRADIENT, LOSS = (f"{what} {{at}} {NOT_FINITE}" for what in ("gradient", "loss"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["EpisodeWindows"]
-
 
 class EpisodeWindows:
     """Windows that are the episodes of an environment whose length is known when each begins, and only then.

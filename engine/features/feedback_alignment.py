@@ -8,8 +8,6 @@ from antiphon.engine.heart.message import Tick, Window
 from antiphon.engine.heart.system import System
 from antiphon.nets.layers import Transport
 
-__all__ = ["transports"]
-
 
 def transports(system: System, ticks: list[Tick], window: Window) -> list[Transport]:
     """Return the messages whose gradient goes back through fixed weights, of all agents of a call."""

@@ -14,8 +14,6 @@ from antiphon.engine.heart.rows import Members
 from antiphon.engine.heart.system import System
 from antiphon.nets.optimisers import clipped, clipped_each, norm_of, norms_of_each
 
-__all__ = ["GroupClip", "clipped_groups"]
-
 Gradients = Sequence[Tensor | None]
 Moving = Mapping[str, tuple[Gradients, Members]]
 """By agent or stack, the gradients and the members that take a step."""

@@ -13,8 +13,6 @@ from antiphon.engine.heart.message import PLAIN, ROWS, Message, Read, StepSignal
 from antiphon.engine.heart.rows import RowMask, mask_fill_zero, mask_not, mask_or
 from antiphon.nets.step_numbers import stamp_number
 
-__all__ = ["HeldMessages", "mixed"]
-
 
 class Arriving(Protocol):
     """What is read of the ledger of a channel."""

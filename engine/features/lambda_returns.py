@@ -25,8 +25,6 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 from antiphon.nets.per_member import nonzero
 
-__all__ = ["LambdaReturns"]
-
 
 class LambdaReturns:
     """Computes the returns of all state channels that ask for them.

@@ -13,8 +13,6 @@ from antiphon.engine.heart.message import LearningGroup, Message, Window
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import EndedWindows
 
-__all__ = ["LateWindows"]
-
 
 class LateWindows:
     """Windows that wait for delayed gradients: which are learned from at a step.

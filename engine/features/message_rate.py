@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from antiphon.engine.heart.clock import Clock
 
-__all__ = ["Sending"]
-
 
 @dataclass(frozen=True)
 class Sending:

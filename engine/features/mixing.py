@@ -15,8 +15,6 @@ from antiphon.engine.heart.system import System
 if TYPE_CHECKING:
     from antiphon.engine.heart.predictors import PredictorTrainer
 
-__all__ = ["depths_of", "mixed_credit"]
-
 
 def mixed_credit(predictor_trainer: PredictorTrainer, channel: Channel, message: Message) -> Tensor | None:
     """The credit of a message that mixes in what came back, [rows, size] per sample before `clip` and `scale`; None: nothing."""

@@ -11,8 +11,6 @@ from torch import Tensor
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.rows import RowMask, mask_fill_zero, mask_not
 
-__all__ = ["NewestReturned"]
-
 
 @dataclass
 class NewestReturned:

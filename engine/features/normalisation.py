@@ -16,8 +16,6 @@ from antiphon.engine.heart.rows import RowMask, mask_not, mask_or
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 
-__all__ = ["NormalisedObservations"]
-
 Observation = tuple[str, tuple[str, ...]]
 """The name of its statistics, and the signal of each member."""
 

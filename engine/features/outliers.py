@@ -11,8 +11,6 @@ from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.system import System
 from antiphon.nets.step_numbers import stamp_number
 
-__all__ = ["ClippedReturns"]
-
 
 class ClippedReturns:
     """Clipping of the gradients that come back over channels with a bound on outliers.

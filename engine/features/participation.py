@@ -10,8 +10,6 @@ from antiphon.engine.heart.rows import Replicas, RowMask
 from antiphon.nets.per_member import PerMember
 from antiphon.nets.random import uniform_many
 
-__all__ = ["Participation"]
-
 
 @dataclass(frozen=True, eq=False)
 class Participation:

@@ -18,8 +18,6 @@ from antiphon.engine.heart.rows import Members, RowMask, members_and
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 
-__all__ = ["Reach"]
-
 
 class Reach:
     """The members of a system's stacks that learning signals reach.

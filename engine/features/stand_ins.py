@@ -25,8 +25,6 @@ from antiphon.engine.heart.rows import RowMask, mask_and, mask_not, mask_or, mem
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate
 
-__all__ = ["StandIns"]
-
 
 class StandIns:
     """Puts synthetic inputs in the place of missing messages.

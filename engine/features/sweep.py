@@ -17,8 +17,6 @@ from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, Update
 
-__all__ = ["SweepOrder", "obstacle"]
-
 
 class SweepOrder:
     """The learning groups of a system that are differentiated as soon as they have ticked.

@@ -12,8 +12,6 @@ from torch import Tensor
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 
-__all__ = ["Tie", "TiedGradients", "ties_of"]
-
 Tie = list[tuple[str, int]]
 """Agents, and places among their parameters, of what is one weight."""
 

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from antiphon.engine.features.participation import Participation
     from antiphon.engine.policies.rewards import Rewards
 
-__all__ = ["AGE", "Agent", "Goal", "Inputs"]
-
 AGE = "age"
 """The observation of an agent that sees how old its messages are."""
 

@@ -36,8 +36,6 @@ if TYPE_CHECKING:  # what may be plugged into a channel
     from antiphon.comms.synthetic_inputs import InputModel
     from antiphon.engine.build.sender_rows import SenderRows
 
-__all__ = ["Channel", "Feedback", "Places", "SyntheticGradient", "SyntheticInput"]
-
 Coupling = Literal["decoupled", "unlocked", "delayed", "locked", "detached"]
 """How a gradient crosses: predicted by a synthetic gradient (`decoupled`; `unlocked` reads a synthetic input too), as it comes
 back later (`delayed`), by backpropagation within a window (`locked`), or not at all (`detached`)."""

@@ -9,15 +9,6 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from antiphon.engine.features.episode_windows import EpisodeWindows
 
-__all__ = [
-    "Call",
-    "Clock",
-    "Schedule",
-    "StepWindows",
-    "Windows",
-    "uses_of",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Clock:

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from antiphon.engine.policies.critics import Critics
     from antiphon.nets.layers import Transport
 
-__all__ = ["ForwardPass", "aligned"]
-
 
 def aligned(read: Read) -> StepSignals:
     """The signals an aligned agent works on: those of the message it reads; none before the first."""

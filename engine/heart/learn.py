@@ -35,8 +35,6 @@ from antiphon.nets.per_member import nonzero, scaled
 if TYPE_CHECKING:
     from antiphon.engine.policies.trajectories import PolicyEvaluator
 
-__all__ = ["BackwardPass", "ObjectiveEvaluator", "TickLoss"]
-
 
 class TickLoss(NamedTuple):
     """An objective at one tick."""

@@ -21,20 +21,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from antiphon.base.errors import EngineError
 from antiphon.comms.backward_requests import as_leaf, value_of
 from antiphon.comms.examples import ReturnedAction
 from antiphon.comms.links import Link
 from antiphon.engine.heart.clock import Clock, Windows, uses_of
 from antiphon.engine.heart.message import Message, Read, StepSignals, Window
 from antiphon.engine.heart.rows import RowMask, mask_and, mask_fill_zero, mask_not, mask_or, simplify
-from antiphon.errors import EngineError
 
 if TYPE_CHECKING:
     from antiphon.engine.features.held_messages import HeldMessages
     from antiphon.engine.features.message_rate import Sending
     from antiphon.engine.features.newest_returned import NewestReturned
-
-__all__ = ["Ledger"]
 
 
 @dataclass

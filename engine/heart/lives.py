@@ -7,8 +7,6 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import EpisodeEnds, StepSignals
 from antiphon.engine.heart.rows import RowMask, mask_and, mask_not, mask_or
 
-__all__ = ["absent_ends", "episodes_of", "episodes_over"]
-
 
 def absent_ends(channel: Channel, step_signals: StepSignals) -> RowMask:
     """The rows of a channel in which its sender or its receiver does not live at a step."""

@@ -20,21 +20,6 @@ from antiphon.engine.heart.clock import Windows
 from antiphon.engine.heart.rows import RowMask
 from antiphon.envs.signal import ALIVE
 
-__all__ = [
-    "NESTED",
-    "PLAIN",
-    "ROWS",
-    "SIGNALS",
-    "Action",
-    "EpisodeEnds",
-    "LearningGroup",
-    "Message",
-    "Read",
-    "StepSignals",
-    "Tick",
-    "Window",
-]
-
 PLAIN = {"role": "plain"}
 """A field of a saved state: a name, numbers, or sets of such."""
 NESTED = {"role": "nested"}

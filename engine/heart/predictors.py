@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from antiphon.engine.features.contexts import Contexts
     from antiphon.engine.features.outliers import ClippedReturns
 
-__all__ = ["PredictorTrainer", "Watch", "members_of"]
-
 Watch = bool | AbstractSet[str]
 """Whether predictions are kept: of all channels, or of those with these names, members of stacks by their own."""
 

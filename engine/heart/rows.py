@@ -13,20 +13,6 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-__all__ = [
-    "Members",
-    "Quarantine",
-    "Replicas",
-    "RowMask",
-    "mask_and",
-    "mask_fill_zero",
-    "mask_not",
-    "mask_or",
-    "members_and",
-    "select_rows",
-    "simplify",
-]
-
 RowMask = bool | Tensor
 """All rows, none, or a mask [rows] bool."""
 

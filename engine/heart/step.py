@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from antiphon.agents.learner import Learner
+from antiphon.base.memory import keep_memory
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import BackwardPass, ObjectiveEvaluator
 from antiphon.engine.heart.ledger import Ledger
@@ -21,7 +22,6 @@ from antiphon.engine.heart.predictors import PredictorTrainer, Watch
 from antiphon.engine.heart.rows import Members, members_and
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import EndedWindows, StepReport, Update
-from antiphon.nets.memory import keep_memory
 from antiphon.nets.trained_parameters import step_all
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from antiphon.engine.features.late_windows import LateWindows
     from antiphon.engine.features.reach import Reach
     from antiphon.engine.features.sweep import SweepOrder
-
-__all__ = ["Engine"]
 
 
 class Engine:

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from antiphon.engine.features.episode_windows import EpisodeWindows
     from antiphon.envs.signal import Description
 
-__all__ = ["System"]
-
 
 @dataclass(eq=False)
 class System:

@@ -16,8 +16,6 @@ from antiphon.engine.heart.rows import Members, RowMask
 if TYPE_CHECKING:
     from antiphon.engine.policies.policy_window import PolicyWindow
 
-__all__ = ["EndedWindows", "Losses", "PredictorUpdate", "StepReport", "Update", "WindowLoss"]
-
 EndedWindows = list[tuple[LearningGroup, Window]]
 """Windows that have ended, each with its learning group."""
 

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from antiphon.engine.metrics.episodes import EpisodeStatistics
 
-__all__ = ["ENOUGH", "EpisodeTable", "Episodes"]
-
 ENOUGH = 1000
 """Episodes of all environments together that are counted by default, if the steps allow it: the standard error of their mean
 return is then a thirtieth of the deviation from one episode to the next."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, features_of
+from antiphon.base.errors import RunError, ScenarioError
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.episode_table import Episodes, EpisodeTable
@@ -33,22 +34,9 @@ from antiphon.engine.runs.signals import check_interrupted
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.objects import load_objects, state_of_objects
 from antiphon.envs.base import TorchVectorEnv, check_split
-from antiphon.errors import RunError, ScenarioError
 from antiphon.nets.random import seed_for
 from antiphon.nets.torch_optimisers import for_evaluation
 from antiphon.scenarios.training import RETURN, SPLITS, selected_in_words, split_metric
-
-__all__ = [
-    "FEWEST",
-    "SHARE",
-    "Evaluation",
-    "Make",
-    "evaluate",
-    "examples",
-    "first_lines",
-    "policies",
-    "rollout_seed",
-]
 
 Make = Callable[[int, str | None], TorchVectorEnv]
 """Makes a second environment, like the run's, of a batch and a split (None: the one that is trained on)."""

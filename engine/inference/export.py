@@ -23,21 +23,14 @@ from torch.fx.proxy import GraphAppendingTracer
 from antiphon.agents.learner import Learner
 from antiphon.agents.network import OBJECTIVE, STATE, Emitter
 from antiphon.agents.normalisation import MOST, OF_NETWORKS, mean_and_deviation
+from antiphon.base.errors import ScenarioError, suggest
 from antiphon.comms.symbols import SymbolSampler
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.rollout import steps_needed
 from antiphon.envs.adaptors.spaces import Conversion
-from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.user_modules import set_mode
-
-__all__ = [
-    "agent_module",
-    "export",
-    "observed",
-    "with_output",
-]
 
 Ports = dict[str, fx.Node]
 _LONGEST = 4096

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from antiphon.base.errors import AntiphonError, RunError, ScenarioError
+from antiphon.base.spec import plain
 from antiphon.engine.environment import continued, make_environment, with_own_env
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.evaluation import rollout_seed
@@ -19,13 +21,9 @@ from antiphon.engine.inference.rollout import EnvironmentRollout
 from antiphon.engine.metrics.progress import Progress
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import OUTCOMES
-from antiphon.errors import AntiphonError, RunError, ScenarioError
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.document import EnvSpec
-from antiphon.spec import plain
 from antiphon.telemetry.film import FilmFrame, SentMessage, write_film
-
-__all__ = ["film"]
 
 _MODE = "rgb_array"
 _EXTERNAL = ("gymnasium/", "pettingzoo/")

@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from antiphon.base.errors import ScenarioError
 from antiphon.comms.links import Link
-from antiphon.errors import ScenarioError
-
-__all__ = ["LINKS", "Links"]
 
 LINKS = ("perfect", "as_run")
 

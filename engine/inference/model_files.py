@@ -15,15 +15,13 @@ from safetensors.torch import save
 from torch import fx
 from torch.utils import _pytree as pytree
 
+from antiphon.base.errors import RunError, ScenarioError, first_line, suggest
+from antiphon.base.files import write_bytes, writing
+from antiphon.base.manifests import VERSION
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.export import export, observed
 from antiphon.envs.adaptors.native import Native
-from antiphon.errors import RunError, ScenarioError, first_line, suggest
-from antiphon.files import write_bytes, writing
-from antiphon.manifests import VERSION
-
-__all__ = ["SUFFIXES", "write_system"]
 
 SUFFIXES = (".pt2", ".onnx", ".safetensors")
 """Suffixes of the files."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from antiphon.agents.distributions import BoxUnits, Gaussian
+from antiphon.base.errors import ScenarioError, suggest
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.message import EpisodeEnds, StepSignals
@@ -25,10 +26,7 @@ from antiphon.envs.adaptors.native import native_of
 from antiphon.envs.adaptors.spaces import Actions
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import ALIVE
-from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.isolation.own_context import in_own_context
-
-__all__ = ["Policy", "policy_module"]
 
 Mask = NDArray[np.bool_] | Tensor | bool
 """[batch] bool; of a single environment also one bool."""

@@ -46,20 +46,6 @@ from antiphon.envs.base import TorchVectorEnv
 from antiphon.nets.random import seed_for
 from antiphon.scenarios.relations import components
 
-__all__ = [
-    "Deliver",
-    "EnvironmentRollout",
-    "ExampleRollout",
-    "Rollout",
-    "Score",
-    "Scores",
-    "copied",
-    "filled",
-    "rewired",
-    "steps_needed",
-    "with_targets",
-]
-
 Deliver = Callable[[str, int, Tensor], Tensor]
 """What is sent over a channel at a stamp, given the message as its sender made it; [rows, size] both."""
 

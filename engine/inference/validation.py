@@ -10,8 +10,6 @@ from typing import Any
 from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.scenarios.training import TrainingSpec, less_is_better
 
-__all__ = ["Validation"]
-
 
 @dataclass
 class Validation:

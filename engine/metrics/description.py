@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from antiphon.base.extensions import name_of
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.metrics.timeline import span, timeline
-from antiphon.extensions import name_of
 from antiphon.scenarios import AgentSpec, ChannelSpec, Scenario
 from antiphon.scenarios.agent_specs import NetworkSpec
 from antiphon.scenarios.ties import agent_and_parameter
@@ -17,8 +17,6 @@ from antiphon.telemetry.timeline import Timeline
 
 if TYPE_CHECKING:
     import networkx as nx
-
-__all__ = ["about_agent", "about_channel", "describe_run", "described", "graph_of"]
 
 
 def describe_run(

@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["REWARD", "EpisodeStatistics", "own_reward"]
-
 REWARD = "reward"
 """The reward that all share; `reward.NAME` is that of one agent, if the environment has a reward for each."""
 _LENGTH = "length"

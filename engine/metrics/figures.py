@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from antiphon.base.memory import uncollected
 from antiphon.comms.alignment import alignment
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.symbols import SymbolSampler
@@ -30,7 +31,6 @@ from antiphon.engine.metrics.description import graph_of
 from antiphon.engine.metrics.episodes import own_reward
 from antiphon.engine.metrics.newest import NewestFigures, Watched
 from antiphon.engine.metrics.report import AgentReport, injecting_members
-from antiphon.nets.memory import uncollected
 from antiphon.nets.trained_parameters import TrainedParameters
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.training import RETURN
@@ -38,24 +38,6 @@ from antiphon.telemetry.figures import Figure, HistogramRow, Kind, SampleRow
 
 if TYPE_CHECKING:
     import networkx as nx
-
-__all__ = [
-    "LARGEST",
-    "Row",
-    "channel_figures",
-    "environment_figures",
-    "figures",
-    "histograms",
-    "keep_figures",
-    "live_graph",
-    "log_figures",
-    "of_channels",
-    "returns_of",
-    "samples",
-    "training_means",
-    "write_figures",
-    "write_validation",
-]
 
 _LOOK_AHEAD = 64
 """Steps that a look at the channels takes at most, in a fork."""

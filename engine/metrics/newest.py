@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from antiphon.engine.heart.system import System
     from antiphon.engine.metrics.report import RowSteps
 
-__all__ = ["NewestFigures", "Watched"]
-
 Owner = tuple[str, str]
 """Whose metric it is: `agent` or `channel`, and the name."""
 

@@ -11,12 +11,10 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, ClassVar
 
-from antiphon.errors import is_terminal, write_error
+from antiphon.base.errors import is_terminal, write_error
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
-
-__all__ = ["Progress", "hidden"]
 
 _BAR_AFTER = 2.0
 """Seconds for which no bar is displayed."""

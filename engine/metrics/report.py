@@ -20,8 +20,6 @@ from antiphon.engine.heart.rows import Members, RowMask, members_and
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Losses, PredictorUpdate, StepReport, Update, WindowLoss
 
-__all__ = ["AgentReport", "LossesByAgent", "MeanAccumulator", "RowSteps", "injecting_members"]
-
 
 class AgentReport:
     """What was learned at one step, by agent and channel; stacks are taken apart only where it is read.

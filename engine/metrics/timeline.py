@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from antiphon.base.errors import ScenarioError
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import StepWindows, uses_of
 from antiphon.engine.heart.system import System
-from antiphon.errors import ScenarioError
 from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline
 
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation
-
-__all__ = ["span", "timeline"]
 
 _LONGEST = 32
 """Steps that are shown by default."""

@@ -26,8 +26,6 @@ from antiphon.nets.native.layer import ACTIVATIONS, NORMS, Layer
 from antiphon.nets.native.mlp import Block, StackedMlp, evaluate, map_gradients
 from antiphon.nets.optimisers import Optimiser
 
-__all__ = ["NativeNetwork", "obstacle", "use_kernel"]
-
 _LAYERS = 3
 """Hidden layers, at most."""
 _WEIGHTS = 1 << 18

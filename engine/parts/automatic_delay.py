@@ -7,18 +7,16 @@ from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING, Any, cast
 
+from antiphon.base.errors import DivergenceError, ScenarioError
+from antiphon.base.spec import LONGEST_DELAY
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.parts.coordinator import open_parts
 from antiphon.engine.parts.placement import placement_for
 from antiphon.engine.parts.settings import PartsSettings
-from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.scenarios import Scenario
-from antiphon.spec import LONGEST_DELAY
 
 if TYPE_CHECKING:
     from antiphon.engine.ray.ray_parts import RayParts
-
-__all__ = ["hiding_delay", "with_chosen_delay"]
 
 _WARM, _MEASURED = 4, 8
 """Steps of the parts before those that are timed, and these."""

@@ -17,15 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from antiphon.base.errors import EngineError
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.links import Link, levels_of, of_levels
 from antiphon.engine.heart.lives import absent_ends
 from antiphon.engine.heart.message import Message, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.parts.ledger import enter, fill, give_back
-from antiphon.errors import EngineError
-
-__all__ = ["Boundary", "CutMessage", "Exchange", "Origin", "Return"]
 
 Array = NDArray[Any]
 Origin = tuple[int, int]

@@ -14,6 +14,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from antiphon.base.errors import DivergenceError, ScenarioError
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.build.builder import without_weights
 from antiphon.engine.metrics.figures import Row
@@ -24,14 +25,11 @@ from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.parts.share import Share, check_hooks_arrive, scenario_of_part
 from antiphon.engine.parts.transport import LocalParts, Parts
 from antiphon.engine.state.checkpoint import copy_tree
-from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.parts.part_figures import PartFigures
 
 if TYPE_CHECKING:
     from antiphon.engine.ray.ray_parts import RayParts
-
-__all__ = ["Coordinator", "open_parts"]
 
 _LONGEST = 1000
 """Steps of one call to the parts, where nothing is observed for longer."""

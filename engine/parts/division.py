@@ -14,8 +14,6 @@ from antiphon.engine.parts.placement import (
     returned_bytes,
 )
 
-__all__ = ["Division", "division_of"]
-
 
 @dataclass(frozen=True)
 class Division:

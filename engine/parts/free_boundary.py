@@ -23,8 +23,6 @@ from antiphon.engine.parts.boundary import Boundary, CutMessage, Exchange, Origi
 from antiphon.engine.parts.ledger import fill, give_back
 from antiphon.engine.state.trees import mapped
 
-__all__ = ["FreeBoundary", "FreeFigures", "FreeSettings", "packed", "unpacked"]
-
 
 @dataclass(frozen=True)
 class FreeSettings:

@@ -13,8 +13,6 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["WeightedGraph", "partition_graph"]
-
 _FEW = 12
 """Nodes whose bisections are all tried."""
 _COARSE = 60

@@ -16,8 +16,6 @@ from antiphon.nets.user_modules import deepcopy_memo
 
 Copied = TypeVar("Copied")
 
-__all__ = ["halved", "part_of", "travelling_signals"]
-
 
 def halved(whole: System, placement: Placement) -> System:
     """Give both ends of every cut channel a half of their own, so that parts that share the system share no message.

@@ -9,8 +9,6 @@ from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Message, StepSignals
 from antiphon.engine.heart.rows import RowMask
 
-__all__ = ["enter", "fill", "give_back"]
-
 
 def enter(
     ledger: Ledger,

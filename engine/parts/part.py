@@ -31,8 +31,6 @@ from antiphon.engine.state.trees import Tree, renumbered
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.figures import Figure
 
-__all__ = ["LEARNED", "Part", "PartRow", "merge_rows", "merge_states"]
-
 LEARNED = ("learners", "predictors", "inputs", "outliers")
 """Keys of a system's state that are no messages or windows."""
 

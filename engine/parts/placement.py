@@ -13,6 +13,8 @@ from math import prod
 
 import torch
 
+from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.problems import DocumentError, Path, show_value
 from antiphon.comms.label_gradients import LensGradient
 from antiphon.engine.environment import signals_read
 from antiphon.engine.heart.channel import Channel
@@ -20,29 +22,7 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.parts.graph_partition import WeightedGraph, partition_graph
 from antiphon.engine.planning.cost_model import CostModel
 from antiphon.envs.registry import obstacle_to_copies
-from antiphon.errors import ScenarioError, suggest
-from antiphon.problems import DocumentError, Path, show_value
 from antiphon.scenarios.document import Scenario
-
-__all__ = [
-    "MOST_LOOKAHEAD",
-    "Bond",
-    "Placement",
-    "agent_costs",
-    "bonds",
-    "channel_lookahead",
-    "check_divisible",
-    "check_free",
-    "check_placement",
-    "cut_channels",
-    "lookahead_of",
-    "message_bytes",
-    "partition",
-    "placement_for",
-    "returned_bytes",
-    "unaligned_readers",
-    "units_of",
-]
 
 Placement = Mapping[str, int]
 """The part of each agent, by name; parts are numbered from 0."""

@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
-from antiphon.errors import ScenarioError, suggest
-from antiphon.files import fitting
-
-__all__ = ["LOCAL", "PartsSettings"]
+from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.files import fitting
 
 _MODES = ("lockstep", "free")
 LOCAL = "local"

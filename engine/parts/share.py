@@ -8,16 +8,14 @@ from typing import Any, Self
 
 from torch import nn
 
+from antiphon.base.errors import ScenarioError
 from antiphon.engine.heart.system import System
 from antiphon.engine.parts.halves import part_of
 from antiphon.engine.parts.placement import Placement
 from antiphon.engine.state.trees import Tree
-from antiphon.errors import ScenarioError
 from antiphon.nets.modules import meta_copy
 from antiphon.nets.user_modules import hooked_parameter
 from antiphon.scenarios import Scenario
-
-__all__ = ["Share", "check_hooks_arrive", "scenario_of_part"]
 
 _BY_AGENT = ("learners", "trails", "actions")
 

@@ -10,13 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
+from antiphon.base.errors import EngineError
 from antiphon.engine.metrics.report import RowSteps
 from antiphon.engine.parts.part import Part, PartRow, merge_states
 from antiphon.engine.parts.placement import Placement
-from antiphon.errors import EngineError
 from antiphon.telemetry.parts.part_figures import PartFigures
-
-__all__ = ["LocalParts", "Parts", "Stop", "never"]
 
 Stop = Callable[[], bool]
 """Whether the run loop is to end: a signal has come, or its time is over."""

@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from antiphon.base.errors import RunError
 from antiphon.engine.parts.boundary import Array, CutMessage, Exchange, Return
-from antiphon.errors import RunError
-
-__all__ = ["decode", "encode"]
 
 _ALIGNED = 8
 """Bytes of which every array begins at a multiple."""

@@ -15,8 +15,6 @@ from antiphon.envs.signal import Description
 from antiphon.scenarios import ChannelSpec, Scenario, warnings
 from antiphon.scenarios.advice import is_unused_key, listed
 
-__all__ = ["advice", "advice_on_a_run", "expected_updates"]
-
 _MOST_WALKED = 300_000
 """Agents and channels that are walked through, at most, in search of late messages."""
 

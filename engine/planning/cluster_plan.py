@@ -24,18 +24,16 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
+from antiphon.base.errors import DivergenceError, RunError, ScenarioError
+from antiphon.base.problems import DocumentError
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.parts.placement import agent_costs, bonds, units_of
 from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.engine.virtual.profile import ClusterProfile
 from antiphon.engine.virtual.simulation import VirtualSimulation
 from antiphon.envs.registry import describe
-from antiphon.errors import DivergenceError, RunError, ScenarioError
-from antiphon.problems import DocumentError
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.training import less_is_better
-
-__all__ = ["ClusterPlan", "PlanRow", "SeedRun", "Target", "plan_on_cluster", "variants_of"]
 
 VARIANTS = ("locked", "delayed", "decoupled", "local", "detached")
 """Variants that a plan trains, as far as the scenario has them."""

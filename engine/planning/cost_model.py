@@ -28,8 +28,6 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 
-__all__ = ["CostModel", "NetworkCost"]
-
 _ROWS = 2
 """What is counted on these and on one row more gives any number of rows; on fewer, batch norm is another function."""
 _BACKWARD = 2

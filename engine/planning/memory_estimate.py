@@ -10,15 +10,13 @@ import networkx as nx
 import torch
 from torch import Tensor
 
+from antiphon.base.memory import installed_memory
 from antiphon.engine.build.stacking import stacks_of
 from antiphon.engine.features.sweep import obstacle
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.system import System
 from antiphon.engine.planning.cost_model import CostModel
-from antiphon.nets.memory import installed_memory
-
-__all__ = ["MemoryEstimate", "installed", "memory_of", "slots"]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from antiphon.base.extensions import name_of
 from antiphon.engine.backends import checked_backend
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.build.stacking import channel_stacks_of, channels_alone, stacks_of
@@ -23,10 +24,7 @@ from antiphon.engine.native.networks import obstacle
 from antiphon.engine.planning.cost_model import CostModel
 from antiphon.engine.planning.memory_estimate import MemoryEstimate, installed, memory_of
 from antiphon.envs.registry import describe
-from antiphon.extensions import name_of
 from antiphon.scenarios.document import Scenario
-
-__all__ = ["Alone", "CohortPlan", "Plan", "plan"]
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from antiphon.base.errors import AntiphonError
 from antiphon.engine.heart.agent import AGE
 from antiphon.envs.registry import ids, make
 from antiphon.envs.signal import Description
 from antiphon.envs.sources.tensors import Source
-from antiphon.errors import AntiphonError
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.advice import listed
 from antiphon.scenarios.agent_specs import AgentSpec, Observing
 from antiphon.scenarios.document import EnvSpec
-
-__all__ = ["of_samples"]
 
 _LARGE, _SMALL = 100.0, 1e-3
 """Sizes of the largest number of an observation, root mean square, beyond which it is warned of."""

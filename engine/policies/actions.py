@@ -16,8 +16,6 @@ from antiphon.engine.heart.message import Action, StepSignals, Tick
 from antiphon.engine.heart.system import System
 from antiphon.nets.random import seed_for, uniform, uniform_many
 
-__all__ = ["Actions"]
-
 
 class Actions:
     """The actions of a system's agents.

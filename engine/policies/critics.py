@@ -16,8 +16,6 @@ from antiphon.nets.site_axes import as_maps
 if TYPE_CHECKING:
     from antiphon.engine.features.normalisation import NormalisedObservations
 
-__all__ = ["Critics"]
-
 
 class Critics:
     """The critics of a system's agents.

@@ -22,8 +22,6 @@ from antiphon.engine.heart.rows import RowMask, mask_or
 from antiphon.engine.heart.system import System
 from antiphon.engine.policies.trajectories import outcome_of, rewards_of
 
-__all__ = ["FinalValues"]
-
 
 class FinalValues:
     """Evaluates the policies of a system on final observations.

@@ -24,8 +24,6 @@ from antiphon.engine.policies.replays import AllTicks, InTurn, Replay
 from antiphon.nets.per_member import scaled
 from antiphon.nets.random import seed_for, uniform_many
 
-__all__ = ["FurtherPasses"]
-
 
 class FurtherPasses:
     """Makes the further passes over the windows that end at a step, in the same order for all groups.

@@ -8,8 +8,6 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 from antiphon.nets.per_member import scaled
 
-__all__ = ["return_actions"]
-
 
 def return_actions(system: System, update: Update) -> None:
     """Enter what policies did at the ticks that read a message, with their advantages, for `local_policy`."""

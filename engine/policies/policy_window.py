@@ -11,8 +11,6 @@ from torch import Tensor
 from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory
 from antiphon.engine.heart.message import Tick
 
-__all__ = ["PolicyWindow"]
-
 MOVED = ("approx_kl", "clip_fraction")
 """The metrics of `ppo` that say how far a policy has moved since the first pass."""
 

@@ -21,8 +21,6 @@ from antiphon.engine.heart.message import Read, Tick, Window
 from antiphon.engine.heart.rows import RowMask, mask_fill_zero, select_rows
 from antiphon.engine.policies.trajectories import port_names, ports_of, rows_through
 
-__all__ = ["AllTicks", "InTurn", "Replay"]
-
 
 class Replay:
     """A window replayed for all environments, by the forward pass."""

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from antiphon.envs.signal import ENDS, OUTCOMES
 from antiphon.nets.per_member import PerMember
 
-__all__ = ["COSINE", "Direction", "Rewards"]
-
 COSINE = "goal.cosine"
 """The reward for moving a signal in the direction that a message points to."""
 

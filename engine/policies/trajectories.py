@@ -35,8 +35,6 @@ from antiphon.engine.policies.rewards import COSINE, Rewards
 from antiphon.envs.signal import ENDS
 from antiphon.nets.per_member import scaled
 
-__all__ = ["PolicyEvaluator", "outcome_of", "port_names", "ports_of", "rewards_of", "rows_through"]
-
 
 class PolicyEvaluator:
     """Evaluates the policies of a system over windows.

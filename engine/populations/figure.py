@@ -12,8 +12,6 @@ from operator import attrgetter
 from antiphon.engine.populations.selection import Entry, initial_values, quality
 from antiphon.scenarios.population import PopulationSpec, RangeSpec
 
-__all__ = ["lineage_svg"]
-
 Line = tuple[tuple[int, float], tuple[int, float], float]
 """Its two ends as step and value, and the score of the member at the second, ranked from 0 (worst) to 1."""
 

@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from antiphon.base.errors import DivergenceError, ScenarioError, suggest
+from antiphon.base.files import given_path
 from antiphon.engine.backends import backend_of
 from antiphon.engine.base_simulation import StepInfo
 from antiphon.engine.build.join_replicas import named, sequential_reason_of
@@ -24,13 +26,9 @@ from antiphon.engine.state.hyperparameters import differences_of
 from antiphon.engine.state.state_dict import learned_of, with_statistics
 from antiphon.engine.state.trees import split_rows
 from antiphon.envs.worlds.arena import Arena
-from antiphon.errors import DivergenceError, ScenarioError, suggest
-from antiphon.files import given_path
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import as_scenario
-
-__all__ = ["Population", "member_path", "sequential_reason"]
 
 
 class Population:

@@ -19,14 +19,12 @@ from typing import Any
 
 import torch
 
+from antiphon.base.errors import AntiphonError, ResourceError, RunError
 from antiphon.engine.ray.ray_cluster import open_cluster
 from antiphon.engine.runs.signals import stop_signals
 from antiphon.engine.state.checkpoint import from_bytes, to_bytes
 from antiphon.engine.state.trees import mapped
 from antiphon.engine.studies.pool import Worker
-from antiphon.errors import AntiphonError, ResourceError, RunError
-
-__all__ = ["Meeting", "alone", "divided"]
 
 Meeting = Callable[[Mapping[int, Any], Collection[int] | None], Mapping[int, Any]]
 """Gives values by member, and returns those of all processes, of the members that are wanted; None: all, after a step."""

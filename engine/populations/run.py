@@ -13,6 +13,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Self
 
+from antiphon.base.errors import RunError, ScenarioError
+from antiphon.base.files import display_path, fitting, write_csv, write_text
+from antiphon.base.manifests import read_checked, write_checked
+from antiphon.base.spec import plain
 from antiphon.engine.base_simulation import BaseSimulation, StepInfo
 from antiphon.engine.metrics.figures import log_figures
 from antiphon.engine.populations.figure import lineage_svg
@@ -36,19 +40,13 @@ from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run_loop import Observer, Outcome
 from antiphon.engine.runs.seeds import MultiSeedRun
 from antiphon.engine.state.hyperparameters import ELSEWHERE
-from antiphon.errors import RunError, ScenarioError
-from antiphon.files import display_path, fitting, write_csv, write_text
-from antiphon.manifests import read_checked, write_checked
 from antiphon.scenarios import Template
 from antiphon.scenarios.parameters import ParameterSpec
 from antiphon.scenarios.population import PopulationSpec
-from antiphon.spec import plain
 from antiphon.telemetry.channels.documents import lineage_document
 from antiphon.telemetry.channels.tags import GRAPH, PLUGIN
 from antiphon.telemetry.event_file import SUFFIX, EventFile
 from antiphon.telemetry.figures import Figure
-
-__all__ = ["LINEAGE", "PopulationRun", "requests_of"]
 
 LINEAGE, FIGURE = "lineage.csv", "lineage.svg"
 

@@ -12,12 +12,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from antiphon.base.errors import ScenarioError, suggest
 from antiphon.engine.base_simulation import BaseSimulation
-from antiphon.errors import ScenarioError, suggest
 from antiphon.scenarios.population import PopulationSpec, SelectionSpec
 from antiphon.scenarios.training import RETURN, is_of_env, less_is_better
-
-__all__ = ["Entry", "Score", "initial_values", "metric_of", "quality", "score_of", "selected"]
 
 _ERRORS = 2.0
 """Standard errors of their difference by which two scores must differ."""

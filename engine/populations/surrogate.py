@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from antiphon.envs.sources.tensors import from_tensors
 from antiphon.scenarios import Scenario
 
-__all__ = ["surrogate"]
-
 
 class Number(nn.Module):
     """A learned number, the same for every input.

@@ -14,19 +14,17 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from antiphon.base.errors import ScenarioError, suggest
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.inference.evaluation import examples, first_lines, rollout_seed
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import Deliver, ExampleRollout, Scores, with_targets
 from antiphon.engine.metrics.progress import Progress
 from antiphon.engine.probes.truth import chosen_channels
-from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.random import seed_for, uniform
 from antiphon.telemetry.figures import Figure
 from antiphon.telemetry.statistics import student_t
 from antiphon.telemetry.verdicts import Verdict, bounds, worth
-
-__all__ = ["ABLATIONS", "Ablation", "Change", "ablate", "ablation_rows", "check_kind", "check_readouts"]
 
 ABLATIONS = ("zero", "mean", "resample")
 """What messages are replaced by: zeros, their mean over the examples, or the message made for another example."""

@@ -17,8 +17,6 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.installed import predictor_trainer_of
 from antiphon.engine.probes.truth import chosen_channels, predicted_channels, rollouts_ahead
 
-__all__ = ["Ceiling", "best_linear", "ceilings"]
-
 _PER_FEATURE = 100
 """Samples gathered for every number that a prediction is made from; of half of them a map of 1 / 50 too few
 degrees of freedom is fitted, so that its R^2 falls short by 0.02 of what it leaves unexplained."""

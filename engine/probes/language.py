@@ -27,6 +27,7 @@ from antiphon.agents.distributions import Categorical
 from antiphon.agents.network import OBJECTIVE
 from antiphon.agents.objectives import Classification
 from antiphon.agents.policies import PolicyObjective
+from antiphon.base.errors import ScenarioError
 from antiphon.comms.symbols import SymbolSampler
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.environment import continued, make_environment, signals_read, with_own_env
@@ -38,22 +39,7 @@ from antiphon.engine.inference.evaluation import rollout_seed
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import EnvironmentRollout, Rollout, filled, steps_needed
 from antiphon.engine.probes.truth import chosen_channels
-from antiphon.errors import ScenarioError
 from antiphon.telemetry.figures import Figure
-
-__all__ = [
-    "Language",
-    "causal_influence",
-    "edit_distances",
-    "entropy",
-    "language",
-    "language_rows",
-    "mutual_information",
-    "signalling",
-    "spearman",
-    "spoken",
-    "topographic_similarity",
-]
 
 _EXAMPLES = 1000
 _ENVS = 64

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from antiphon.base.errors import ScenarioError
 from antiphon.comms.alignment import alignment
 from antiphon.comms.backward_requests import as_leaf, clipped
 from antiphon.engine.base_simulation import BaseSimulation
@@ -27,10 +28,7 @@ from antiphon.engine.probes.truth import (
     predicted_channels,
     rollouts_ahead,
 )
-from antiphon.errors import ScenarioError
 from antiphon.telemetry.figures import Figure
-
-__all__ = ["SignalAlignment", "signal_alignment", "signal_rows"]
 
 _LONGEST = 64
 """Messages of a channel after which it is left out, where fewer than asked for have a true gradient."""

@@ -18,6 +18,7 @@ import networkx as nx
 import torch
 from torch import Tensor
 
+from antiphon.base.errors import ScenarioError, suggest
 from antiphon.comms.alignment import alignment
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.backends import StackedBackend
@@ -29,18 +30,6 @@ from antiphon.engine.heart.message import Message, Read, StepSignals, Tick, Wind
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.rollout import copied
 from antiphon.engine.installed import install_forward, objectives_of, predictor_trainer_of
-from antiphon.errors import ScenarioError, suggest
-
-__all__ = [
-    "DifferentiableRollout",
-    "Probe",
-    "ahead_of",
-    "chosen_channels",
-    "look_ahead",
-    "predicted_channels",
-    "rollouts_ahead",
-    "true_gradients",
-]
 
 _FARTHEST = 256
 """Steps after which effects that go round a cycle are followed no further, whatever they have missed by then."""

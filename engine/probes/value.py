@@ -27,6 +27,7 @@ from typing import Any
 from torch import Tensor
 
 from antiphon.agents.learner import Learner
+from antiphon.base.errors import DivergenceError, ScenarioError, suggest
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.backends import StackedBackend
@@ -50,21 +51,9 @@ from antiphon.engine.probes.truth import (
 )
 from antiphon.engine.runs.signals import check_interrupted
 from antiphon.engine.state.checkpoint import copy_tree
-from antiphon.errors import DivergenceError, ScenarioError, suggest
 from antiphon.nets.schedules import OwnSchedule, Rate
 from antiphon.telemetry.figures import Figure
 from antiphon.telemetry.statistics import Ratio, ratio
-
-__all__ = [
-    "COUPLING",
-    "TrueGradient",
-    "Value",
-    "Values",
-    "ZeroGradient",
-    "value",
-    "value_rows",
-    "write_value",
-]
 
 COUPLING = "all channels"
 """The name of the row in which the signals of all channels are replaced together."""

@@ -22,10 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from antiphon.base.errors import RunError, first_line
 from antiphon.engine.parts.settings import LOCAL
-from antiphon.errors import RunError, first_line
-
-__all__ = ["RayCluster", "open_cluster"]
 
 _OBJECT_STORE = 200 * 2**20
 """Bytes of shared memory for what actors send; more is spilled to disk."""

@@ -15,6 +15,7 @@ from typing import IO, Any, NoReturn
 
 import torch
 
+from antiphon.base.errors import AntiphonError, DivergenceError, RunError, first_line
 from antiphon.engine.metrics.report import RowSteps
 from antiphon.engine.parts.part import Part, PartRow, merge_states
 from antiphon.engine.parts.placement import Placement
@@ -24,10 +25,7 @@ from antiphon.engine.ray.ray_cluster import open_cluster
 from antiphon.engine.ray.sockets import Address
 from antiphon.engine.ray.states import buffers, exchanged
 from antiphon.engine.ray.worker import Answer, PartWorker
-from antiphon.errors import AntiphonError, DivergenceError, RunError, first_line
 from antiphon.telemetry.parts.part_figures import PartFigures
-
-__all__ = ["RayParts"]
 
 _log = logging.getLogger(__name__)
 

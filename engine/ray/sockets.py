@@ -19,11 +19,9 @@ from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from antiphon.base.errors import RunError
 from antiphon.engine.parts.boundary import Exchange
 from antiphon.engine.parts.wire import decode, encode
-from antiphon.errors import RunError
-
-__all__ = ["DRIVER", "Address", "Sockets", "Take", "connected", "fill"]
 
 Address = tuple[int, str, int]
 """Incarnation of a part, and the host and port at which it listens: the newest one counts."""

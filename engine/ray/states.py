@@ -16,11 +16,9 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
+from antiphon.base.memory import OWN_PAGES, zero_pages
 from antiphon.engine.ray.sockets import DRIVER, Address, connected, fill
 from antiphon.engine.state.checkpoint import pack, unpack
-from antiphon.nets.memory import OWN_PAGES, zero_pages
-
-__all__ = ["buffers", "exchanged", "received"]
 
 _SIZE = struct.Struct("!Q")
 """Of the JSON before the tensors; 0: there is no state."""

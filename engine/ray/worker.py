@@ -18,16 +18,14 @@ from typing import Any
 
 import torch
 
-from antiphon import errors
+from antiphon.base import errors
+from antiphon.base.memory import spare_memory
 from antiphon.engine.metrics.report import RowSteps
 from antiphon.engine.parts.boundary import Exchange
 from antiphon.engine.parts.part import Part, PartRow
 from antiphon.engine.ray.sockets import Address, Sockets
 from antiphon.engine.ray.states import buffers, received
-from antiphon.nets.memory import spare_memory
 from antiphon.telemetry.parts.part_figures import PartFigures
-
-__all__ = ["Answer", "PartWorker", "Results"]
 
 Answer = tuple[PartFigures, Any]
 """The metrics of a part; its seconds since the run began are not known to it. And what a method returns, or instead of it a line of

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from antiphon.base.errors import EngineError
 from antiphon.comms.backward_requests import value_of
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Message, Read, StepSignals, Window
-from antiphon.errors import EngineError
 
 RowMask = Tensor
 """[B] bool: the parallel environments that something holds for."""

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from antiphon.base.files import fitting
 from antiphon.engine.runs.directory import RunDirectory
-from antiphon.files import fitting
 from antiphon.telemetry.csv_files import read_figures
 from antiphon.telemetry.figures import WALL_CLOCK
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-__all__ = ["Comparison", "MetricDifference", "SettingDifference", "TensorDifference", "compare_runs"]
 
 _FACTS = (
     *("seed", "device", "backend", "dtype", "matmul_precision", "threads", "together", "parts", "virtual"),

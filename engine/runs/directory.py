@@ -22,9 +22,8 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from antiphon.engine.runs.lock import LOCK, DirectoryLock
-from antiphon.errors import RunError, ScenarioError, suggest, write_error
-from antiphon.files import (
+from antiphon.base.errors import RunError, ScenarioError, suggest, write_error
+from antiphon.base.files import (
     cut,
     display_path,
     fitting,
@@ -35,7 +34,7 @@ from antiphon.files import (
     write_text,
     writing,
 )
-from antiphon.manifests import (
+from antiphon.base.manifests import (
     DELETE,
     FORMAT,
     Entry,
@@ -46,29 +45,12 @@ from antiphon.manifests import (
     read_checked,
     write_checked,
 )
+from antiphon.engine.runs.lock import LOCK, DirectoryLock
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.yaml_text import read, write
 
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation
-
-__all__ = [
-    "EXIST",
-    "MEASURED",
-    "POPULATION",
-    "RunDirectory",
-    "check_exist",
-    "check_free",
-    "commit",
-    "holds_objects",
-    "is_free",
-    "now",
-    "numbered",
-    "remove_run",
-    "run_folder",
-    "scenario_text",
-    "versions",
-]
 
 EXIST = ("number", "overwrite", "resume", "error")
 """What a new run does where its directory already exists and is not empty: another name (x-2, x-3, …), the run there is removed or

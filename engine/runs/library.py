@@ -6,12 +6,10 @@ import os
 from functools import cache
 from pathlib import Path
 
+from antiphon.base.errors import ScenarioError, suggest
 from antiphon.engine.runs.python_template import Buildable, PythonTemplate, load_python
-from antiphon.errors import ScenarioError, suggest
 from antiphon.scenarios import Scenario, Template, catalogue, library_names, load
 from antiphon.scenarios.population import find_population
-
-__all__ = ["MADE_IN_PYTHON", "as_template", "scenario_names", "template_named", "templates"]
 
 MADE_IN_PYTHON = {
     "gpt": "antiphon.engine.split.library:gpt",

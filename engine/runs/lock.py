@@ -8,10 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from antiphon.errors import RunError
-from antiphon.files import remove_temporary, writing
-
-__all__ = ["LOCK", "DirectoryLock", "file_lock"]
+from antiphon.base.errors import RunError
+from antiphon.base.files import remove_temporary, writing
 
 LOCK = "run.lock"
 """The file's name in a run directory."""

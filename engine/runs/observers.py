@@ -7,17 +7,15 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from antiphon.base.errors import ScenarioError
+from antiphon.base.problems import show_value
 from antiphon.engine.metrics.progress import Progress
 from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop
-from antiphon.errors import ScenarioError
-from antiphon.problems import show_value
 from antiphon.scenarios.training import RETURN
 from antiphon.telemetry.figures import VALUE_TARGET
 
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation
-
-__all__ = ["Callbacks", "RunProgress", "training_scores"]
 
 
 class RunProgress(Observer):

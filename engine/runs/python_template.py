@@ -20,12 +20,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.errors import AntiphonError, ScenarioError, suggest
-from antiphon.problems import DocumentError
+from antiphon.base.errors import AntiphonError, ScenarioError, suggest
+from antiphon.base.problems import DocumentError
+from antiphon.base.spec import frozen_data
 from antiphon.scenarios.document import Scenario, Template
-from antiphon.spec import frozen_data
-
-__all__ = ["Buildable", "PythonTemplate", "load_python", "other_variants"]
 
 _ARGUMENT = re.compile(r"^ +(\w+): (.*)$", re.MULTILINE)
 

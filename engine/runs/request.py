@@ -8,16 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from antiphon.base.errors import DivergenceError
+from antiphon.base.files import finite
+from antiphon.base.spec import plain
 from antiphon.engine.runs.directory import RunDirectory, holds_objects, is_free, scenario_text
 from antiphon.engine.runs.python_template import PythonTemplate, other_variants
 from antiphon.engine.runs.run_loop import Outcome
 from antiphon.engine.virtual.profile import VirtualSettings
-from antiphon.errors import DivergenceError
-from antiphon.files import finite
 from antiphon.scenarios import Scenario, Template
-from antiphon.spec import plain
-
-__all__ = ["Request"]
 
 
 @dataclass(frozen=True, kw_only=True)

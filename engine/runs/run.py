@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from antiphon.base.errors import RunError
 from antiphon.engine.base_simulation import StepInfo
 from antiphon.engine.build.builder import chosen_device
 from antiphon.engine.parts.settings import PartsSettings
@@ -19,10 +20,7 @@ from antiphon.engine.runs.run_writer import RunWriter, open_writer
 from antiphon.engine.simulation import Simulation, resumed
 from antiphon.engine.state.changes import changed
 from antiphon.engine.virtual.simulation import VirtualSimulation
-from antiphon.errors import RunError
 from antiphon.scenarios import Scenario
-
-__all__ = ["Run", "begin", "resume"]
 
 
 @dataclass(frozen=True)

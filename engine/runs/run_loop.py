@@ -9,14 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from antiphon.base.errors import DivergenceError, ResourceError, ScenarioError
+from antiphon.base.memory import refusals_named
 from antiphon.engine.runs.signals import Interrupted, stop_signals
-from antiphon.errors import DivergenceError, ResourceError, ScenarioError
-from antiphon.nets.memory import refusals_named
 
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation, StepInfo
-
-__all__ = ["Observer", "Outcome", "RunLoop", "SharedClock", "check_limit"]
 
 
 @dataclass(frozen=True)

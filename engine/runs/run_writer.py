@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from antiphon.base.errors import AntiphonError, DivergenceError, RunError, ScenarioError
+from antiphon.base.extensions import Catalogue, made, name_of
+from antiphon.base.files import display_path, finite
+from antiphon.base.manifests import read_cache, write_checked
 from antiphon.engine.in_use import use
 from antiphon.engine.inference.evaluation import policies
 from antiphon.engine.metrics.description import describe_run
@@ -19,10 +23,6 @@ from antiphon.engine.planning.advice import advice
 from antiphon.engine.runs.directory import MEASURED, RunDirectory, commit, now, versions
 from antiphon.engine.runs.lock import file_lock
 from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop, SharedClock
-from antiphon.errors import AntiphonError, DivergenceError, RunError, ScenarioError
-from antiphon.extensions import Catalogue, made, name_of
-from antiphon.files import display_path, finite
-from antiphon.manifests import read_cache, write_checked
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.training import OF_AGENTS, RecorderSpec
 from antiphon.telemetry.channels.recorder import ChannelsWriter
@@ -34,16 +34,6 @@ from antiphon.telemetry.tensorboard import TensorBoardRecorder
 
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation
-
-__all__ = [
-    "LatestFigures",
-    "RunWriter",
-    "create_directory",
-    "keep_measured",
-    "open_writer",
-    "over",
-    "result_of",
-]
 
 _OF_CHANNELS = ("cosine", "norm_ratio", "sg_loss")
 """Metrics that every channel has in a result; null where its coupling gives none."""

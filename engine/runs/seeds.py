@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from antiphon.base.errors import RunError
+from antiphon.base.files import write_json
 from antiphon.engine.base_simulation import StepInfo, check_continues
 from antiphon.engine.build.builder import chosen_device, without_weights
 from antiphon.engine.populations.population import Population, sequential_reason
@@ -20,12 +22,8 @@ from antiphon.engine.runs.run import Run, begin
 from antiphon.engine.runs.run_loop import Observer, Outcome
 from antiphon.engine.runs.run_writer import RunWriter, create_directory
 from antiphon.engine.state.checkpoint import read_simulation
-from antiphon.errors import RunError
-from antiphon.files import write_json
 from antiphon.scenarios.training import OF_AGENTS
 from antiphon.telemetry.statistics import seed_statistics
-
-__all__ = ["MultiSeedOutcome", "MultiSeedRun", "StepsOf", "summary_of"]
 
 StepsOf = Callable[[Population], Callable[[], list[StepInfo]]]
 """Returns what steps all members of a population."""

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["Interrupted", "check_interrupted", "deliver", "stop_signals"]
-
 GRACE = 3.0
 """Seconds after the first signal within which an evaluation may end."""
 _CAUGHT = (signal.SIGINT, signal.SIGTERM)

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 
 from torch import fx
 
+from antiphon.base.errors import ScenarioError
 from antiphon.engine.split.graph import Trace, storages
-from antiphon.errors import ScenarioError
-
-__all__ = ["Start", "starts_of"]
 
 Nodes = frozenset[fx.Node]
 

@@ -12,15 +12,13 @@ import torch
 from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from antiphon.base.errors import ScenarioError
 from antiphon.engine.split.example import check_model, named_example
 from antiphon.engine.split.graph import Trace
 from antiphon.engine.split.outputs import outputs_of, prediction_of
 from antiphon.engine.split.plan import Place, plan_parts
 from antiphon.engine.split.tracer import trace
-from antiphon.errors import ScenarioError
 from antiphon.nets.isolation.own_context import in_own_context
-
-__all__ = ["Cut", "Cuts", "containers", "cut_names", "cuts", "flop_of"]
 
 _BYTES = 4
 

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from antiphon.base.errors import ScenarioError, first_line, suggest
 from antiphon.engine.split.graph import own_copies
 from antiphon.envs.registry import first_signals
 from antiphon.envs.signal import Description, Signal
-from antiphon.errors import ScenarioError, first_line, suggest
 from antiphon.nets.user_modules import (
     cast,
     check_hooks,
@@ -24,8 +24,6 @@ from antiphon.nets.user_modules import (
     probe_of,
     set_mode,
 )
-
-__all__ = ["Inputs", "arguments", "check_model", "inputs_for", "named_example"]
 
 _BATCH = 3
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)

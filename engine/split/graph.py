@@ -11,22 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from antiphon.errors import ScenarioError, first_line
-
-__all__ = [
-    "SIZES",
-    "Fact",
-    "Mode",
-    "Trace",
-    "as_dict",
-    "evaluate",
-    "merge_modes",
-    "own_copies",
-    "restored",
-    "storages",
-    "tensors_in",
-]
-
+from antiphon.base.errors import ScenarioError, first_line
 
 SIZES = "take the batch size from x.shape[0] as it is, without len(x), int(…) or a loop over it"
 """How to write a forward that is traced for any batch."""

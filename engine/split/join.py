@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import torch
 from torch import Tensor, nn
 
-from antiphon.errors import RunError
+from antiphon.base.errors import RunError
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.user_modules import copied, release_modes, stateful
 from antiphon.scenarios import Scenario
 
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation
-
-__all__ = ["Origin", "join"]
 
 Model = TypeVar("Model", bound=nn.Module)
 _PREFIX = "module."

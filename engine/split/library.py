@@ -16,8 +16,6 @@ from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.isolation.own_random import seeded
 from antiphon.scenarios import Scenario
 
-__all__ = ["gpt", "resnet"]
-
 
 @in_own_context
 def gpt(

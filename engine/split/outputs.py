@@ -11,12 +11,10 @@ from typing import Any
 
 from torch import Tensor, fx
 
+from antiphon.base.errors import ScenarioError, suggest
 from antiphon.engine.split.graph import Trace
 from antiphon.engine.split.plan import Place, at_path, leaves
 from antiphon.envs.signal import Signal
-from antiphon.errors import ScenarioError, suggest
-
-__all__ = ["Wanted", "loss_among", "outputs_of", "prediction_of", "predictions_of"]
 
 Shape = tuple[int, ...]
 _ONLY = "a tensor"

@@ -15,8 +15,6 @@ from antiphon.engine.split.graph import Trace
 from antiphon.engine.split.plan import Message, PartPlan, Plan, Rows, at_path, plain_shape, plain_size
 from antiphon.nets.user_modules import copied, hold_mode, own_type, set_mode, set_type
 
-__all__ = ["Part", "Wire", "build_parts"]
-
 Shape = tuple[int, ...]
 
 

@@ -11,22 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from antiphon.base.errors import ScenarioError, suggest
 from antiphon.engine.split.calls import Start, starts_of
 from antiphon.engine.split.graph import Trace, storages, tensors_in
-from antiphon.errors import ScenarioError, suggest
-
-__all__ = [
-    "Message",
-    "PartPlan",
-    "Place",
-    "Plan",
-    "Rows",
-    "at_path",
-    "leaves",
-    "plain_shape",
-    "plain_size",
-    "plan_parts",
-]
 
 Where = tuple[Any, ...]
 """The place of a tensor in a value of nested tuples, lists and dicts: indices and keys."""

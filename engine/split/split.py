@@ -15,6 +15,9 @@ import torch
 from torch import nn
 
 from antiphon.agents.objectives import objective_of
+from antiphon.base.errors import ScenarioError, ScenarioWarning, suggest
+from antiphon.base.spec import AUTO, section_of
+from antiphon.base.spellings import spelled, suggest_key
 from antiphon.engine.split.credit import WORDS, Credit
 from antiphon.engine.split.cuts import containers, cut_names, flop_of
 from antiphon.engine.split.example import Inputs, check_model, inputs_for
@@ -27,16 +30,11 @@ from antiphon.engine.split.ties import tied_parameters
 from antiphon.engine.split.tracer import trace
 from antiphon.envs import registry
 from antiphon.envs.signal import Description, Signal
-from antiphon.errors import ScenarioError, ScenarioWarning, suggest
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.user_modules import copied, hold_modes, hooked
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.agent_specs import ObjectiveSpec
 from antiphon.scenarios.training import TrainingSpec
-from antiphon.spec import AUTO, section_of
-from antiphon.spellings import spelled, suggest_key
-
-__all__ = ["split"]
 
 _PREDICTED = ("decoupled", "unlocked")
 _CODED = ("classification", "coding")

@@ -7,10 +7,8 @@ from typing import Literal
 
 from torch import nn
 
+from antiphon.base.errors import ScenarioError
 from antiphon.engine.split.parts import Part
-from antiphon.errors import ScenarioError
-
-__all__ = ["tied_parameters"]
 
 Group = tuple[tuple[str, str], ...]
 

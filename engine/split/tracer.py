@@ -18,6 +18,7 @@ import torch
 import torch.utils.checkpoint
 from torch import Tensor, fx, nn
 
+from antiphon.base.errors import ScenarioError, first_line
 from antiphon.engine.split.graph import (
     SIZES,
     Fact,
@@ -30,11 +31,8 @@ from antiphon.engine.split.graph import (
     storages,
     tensors_in,
 )
-from antiphon.errors import ScenarioError, first_line
 from antiphon.nets.isolation.own_random import seeded
 from antiphon.nets.user_modules import cast, hooked, probe_of, set_mode
-
-__all__ = ["trace"]
 
 _FACTORIES = (
     "arange",

@@ -6,17 +6,15 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
+from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.problems import DocumentError, Path
+from antiphon.base.spec import frozen_data, plain
+from antiphon.base.spellings import spelled
 from antiphon.engine.state.hyperparameters import OF_AGENTS, OF_CHANNELS, path_of
-from antiphon.errors import ScenarioError, suggest
-from antiphon.problems import DocumentError, Path
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.ties import tied_agents
-from antiphon.spec import frozen_data, plain
-from antiphon.spellings import spelled
-
-__all__ = ["changed"]
 
 _AGENT_KEYS: Mapping[str, Path] = {
     **{key: one.path for key, one in OF_AGENTS.items()},

@@ -24,28 +24,22 @@ from safetensors.torch import load, save, save_file
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from antiphon.base.errors import ResourceError, RunError, ScenarioError
+from antiphon.base.files import (
+    fitting,
+    given_path,
+    read_bytes,
+    sync_file,
+    sync_folder,
+    unwritable,
+    write_text,
+)
+from antiphon.base.manifests import checkpoints, is_checkpoint, read_manifest, write_manifest
+from antiphon.base.memory import give_back, was_refused
 from antiphon.engine.state.compatibility import with_saved_delays
 from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.trees import mapped
-from antiphon.errors import ResourceError, RunError, ScenarioError
-from antiphon.files import fitting, given_path, read_bytes, sync_file, sync_folder, unwritable, write_text
-from antiphon.manifests import checkpoints, is_checkpoint, read_manifest, write_manifest
-from antiphon.nets.memory import give_back, was_refused
 from antiphon.scenarios import Scenario
-
-__all__ = [
-    "Saved",
-    "copy_tree",
-    "from_bytes",
-    "latest",
-    "pack",
-    "read",
-    "read_simulation",
-    "to_bytes",
-    "unpack",
-    "write",
-    "write_simulation",
-]
 
 _TENSOR = "\x00tensor"
 _PAIRS = "complex:"

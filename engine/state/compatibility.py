@@ -8,23 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from antiphon.base.errors import RunError
+from antiphon.base.problems import show_value
+from antiphon.base.spec import AUTO, channel_name
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.state_dict import snapshot
-from antiphon.errors import RunError
 from antiphon.nets.optimisers import MISSED
-from antiphon.problems import show_value
 from antiphon.scenarios import Scenario
-from antiphon.spec import AUTO, channel_name
-
-__all__ = [
-    "check_compatible",
-    "check_objects",
-    "check_same_scenario",
-    "differences",
-    "in_words",
-    "same_bits",
-    "with_saved_delays",
-]
 
 _NAMED = {
     "learners": "agents",

@@ -15,10 +15,8 @@ import torch
 from gymnasium.vector import VectorEnv
 from torch import Tensor, nn
 
+from antiphon.base.spec import plain
 from antiphon.scenarios import Scenario
-from antiphon.spec import plain
-
-__all__ = ["described", "described_scenario"]
 
 _DIGITS = 16
 """Hexadecimal digits of a digest."""

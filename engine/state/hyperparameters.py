@@ -14,29 +14,16 @@ from typing import Any, NamedTuple
 import torch
 
 from antiphon.agents.objectives import Weighted
+from antiphon.base.errors import ScenarioError
+from antiphon.base.kinds import KindSpec
+from antiphon.base.problems import Path, show_path, show_value
+from antiphon.base.spec import Spec, written_key
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.state.described_scenario import described
-from antiphon.errors import ScenarioError
-from antiphon.kinds import KindSpec
-from antiphon.problems import Path, show_path, show_value
 from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.training import OptimiserSpec
-from antiphon.spec import Spec, written_key
-
-__all__ = [
-    "ELSEWHERE",
-    "OF_AGENTS",
-    "OF_CHANNELS",
-    "Hyperparameter",
-    "differences_of",
-    "path_of",
-    "read_members",
-    "take_values",
-    "values_of",
-]
-
 
 ELSEWHERE = "vary it in the `grid` of a study, or run separate populations"
 """The fix where structure varies."""

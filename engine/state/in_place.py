@@ -9,10 +9,8 @@ from operator import attrgetter
 import torch
 from torch import Tensor
 
-from antiphon.errors import RunError
+from antiphon.base.errors import RunError
 from antiphon.nets.trained_parameters import TrainedParameters
-
-__all__ = ["InPlaceChanges"]
 
 _version = attrgetter("_version")
 

@@ -10,8 +10,6 @@ from antiphon.agents.objectives import OwnObjective
 from antiphon.engine.heart.system import System
 from antiphon.nets.users.kept_state import KeptState
 
-__all__ = ["load_objects", "lost_state", "state_of_objects"]
-
 
 def _objectives(system: System) -> dict[str, dict[int, KeptState]]:
     """Return the own objectives of agents, by agent and place."""

@@ -26,8 +26,6 @@ from antiphon.engine.heart.message import (
 from antiphon.engine.heart.rows import Replicas
 from antiphon.engine.state.trees import Tree, join, join_rows, joined_signals, split, split_rows
 
-__all__ = ["StateMerger", "StateSplitter"]
-
 
 def _anywhere(mask: Any) -> bool:
     return bool(mask.any()) if isinstance(mask, Tensor) else bool(mask)

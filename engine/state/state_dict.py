@@ -20,20 +20,6 @@ from antiphon.engine.state.objects import load_objects, state_of_objects
 from antiphon.engine.state.trees import Tree, from_tree, to_tree
 from antiphon.nets.optimisers import MISSED
 
-__all__ = [
-    "Tree",
-    "learned_of",
-    "load_messages",
-    "messages",
-    "restore",
-    "restore_parameters",
-    "snapshot",
-    "stacked_parts",
-    "stateful",
-    "with_optimisers_of",
-    "with_statistics",
-]
-
 Number = Callable[[StepSignals], int]
 
 

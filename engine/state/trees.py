@@ -13,23 +13,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from antiphon.base.errors import RunError
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.message import PLAIN, ROWS, SIGNALS, Message, Read, StepSignals, Tick, Window
-from antiphon.errors import RunError
-
-__all__ = [
-    "Tree",
-    "from_tree",
-    "join",
-    "join_rows",
-    "joined",
-    "joined_signals",
-    "mapped",
-    "renumbered",
-    "split",
-    "split_rows",
-    "to_tree",
-]
 
 Tree = dict[str, Any]
 Owner = TypeVar("Owner")

@@ -9,12 +9,10 @@ from typing import Any
 
 import torch
 
+from antiphon.base.errors import ScenarioError, suggest
 from antiphon.engine.backends import Backend
 from antiphon.engine.state.checkpoint import copy_tree, latest, read
 from antiphon.engine.state.state_dict import with_statistics
-from antiphon.errors import ScenarioError, suggest
-
-__all__ = ["TakenWeights", "load_weights", "read_learners"]
 
 _PARTS = ("parameters", "buffers")
 

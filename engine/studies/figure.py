@@ -7,16 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from antiphon.base.errors import RunError
+from antiphon.base.files import write_bytes
 from antiphon.engine.studies.plan import worded
 from antiphon.engine.studies.table import described, heading, metric_name
-from antiphon.errors import RunError
-from antiphon.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-__all__ = ["draw_figure"]
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#7f7f7f")
 """Okabe and Ito's: told apart with any kind of colour blindness; shapes of markers tell them apart in print."""

@@ -10,17 +10,15 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
+from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.problems import show_value
+from antiphon.base.spec import plain
 from antiphon.engine.runs.library import template_named
 from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.engine.runs.request import Request
 from antiphon.engine.studies.scoring import Scoring
-from antiphon.errors import ScenarioError, suggest
-from antiphon.problems import show_value
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.study import DEFAULT, StudySpec, VariantSpec
-from antiphon.spec import plain
-
-__all__ = ["Line", "Plan", "PlannedRuns", "StudyOptions", "plan", "worded"]
 
 _MOST_RUNS = 20_000
 

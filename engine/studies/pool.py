@@ -17,13 +17,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
+from antiphon.base.errors import AntiphonError, EngineError
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.signals import stop_signals
 from antiphon.engine.studies.plan import PlannedRuns
 from antiphon.engine.studies.scoring import Finished, add_scores
-from antiphon.errors import AntiphonError, EngineError
-
-__all__ = ["Answer", "Chunk", "Pool", "Worker", "train"]
 
 Result = TypeVar("Result")
 

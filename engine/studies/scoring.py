@@ -9,15 +9,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from antiphon.errors import RunError
-from antiphon.files import fitting
-from antiphon.manifests import read_cache, write_checked
+from antiphon.base.errors import RunError
+from antiphon.base.files import fitting
+from antiphon.base.manifests import read_cache, write_checked
 from antiphon.scenarios.training import metric_of_agents
 
 if TYPE_CHECKING:
     from antiphon.scenarios import Scenario
-
-__all__ = ["Finished", "Scoring", "add_scores", "kept_scores", "mean_of", "metrics_of"]
 
 _FILE = "evaluations.json"
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from antiphon.base.errors import RunError, ScenarioError, suggest
 from antiphon.engine.runs.lock import DirectoryLock
 from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.engine.studies.figure import draw_figure
@@ -17,11 +18,8 @@ from antiphon.engine.studies.pool import Chunk, Pool
 from antiphon.engine.studies.scoring import Finished, kept_scores
 from antiphon.engine.studies.summary import metrics_of_study, summary
 from antiphon.engine.studies.table import write_tables
-from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.scenarios import Template
 from antiphon.scenarios.study import DEFAULT, BudgetSpec, StudySpec
-
-__all__ = ["Study"]
 
 _OF_RUNS = ("variant", "steps", "accuracy", "loss", "seconds", "exit", "run_dir")
 """Keys of each run's result that the study's result repeats."""

@@ -21,8 +21,6 @@ from antiphon.telemetry.statistics import (
     recovered,
 )
 
-__all__ = ["DETACHED", "LOCKED", "metrics_of_study", "summary"]
-
 LOCKED, DETACHED = "locked", "detached"
 """The variants whose recovered is 1 and 0 by definition."""
 Runs = Mapping[str, Mapping[int, Finished]]

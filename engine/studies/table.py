@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from antiphon.base.files import write_csv, write_text
 from antiphon.engine.studies.plan import worded
 from antiphon.engine.studies.summary import DETACHED, LOCKED
-from antiphon.files import write_csv, write_text
 from antiphon.scenarios.training import RETURN, selected_in_words, split_metric
-
-__all__ = ["TextTable", "csv_rows", "described", "heading", "metric_name", "notes", "tables", "write_tables"]
 
 Line = Mapping[str, Any]
 _LEGEND = (

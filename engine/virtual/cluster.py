@@ -13,17 +13,15 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any, Literal
 
+from antiphon.base.errors import RunError
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.parts.boundary import Exchange
 from antiphon.engine.parts.free_boundary import packed, unpacked
 from antiphon.engine.parts.part import Part
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.virtual.profile import SECONDS_A_DAY, ClusterProfile
-from antiphon.errors import RunError
 from antiphon.nets.random import normal, seed_for, uniform
 from antiphon.telemetry.parts.part_figures import PartFigures
-
-__all__ = ["VirtualCluster"]
 
 # Events of one time happen in this order: what a step sends reaches, over a link without latency, the steps that begin then.
 _END, _ARRIVAL, _FAILURE, _RETURN, _BEGIN = range(5)

@@ -14,23 +14,10 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from antiphon.errors import ScenarioError, suggest
-from antiphon.problems import DocumentError
+from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.problems import DocumentError
+from antiphon.base.spec import Count, Name, Sequence, Spec
 from antiphon.scenarios.yaml_text import DocumentSpec, read_file
-from antiphon.spec import Count, Name, Sequence, Spec
-
-__all__ = [
-    "SECONDS_A_DAY",
-    "ClusterProfile",
-    "ComputeSpec",
-    "FailureSpec",
-    "LinkSpec",
-    "Machine",
-    "MachineSpec",
-    "StragglerSpec",
-    "VirtualSettings",
-    "find_profile",
-]
 
 SECONDS_A_DAY = 86400.0
 _LIBRARY = Path(__file__).with_name("profiles")

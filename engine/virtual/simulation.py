@@ -12,6 +12,9 @@ from typing import Any, Self
 
 import torch
 
+from antiphon.base.errors import DivergenceError, RunError, ScenarioError
+from antiphon.base.files import given_path
+from antiphon.base.spec import plain
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.base_simulation import StepInfo
 from antiphon.engine.build.builder import build, without_weights
@@ -43,14 +46,9 @@ from antiphon.engine.state.compatibility import check_compatible
 from antiphon.engine.state.state_dict import snapshot
 from antiphon.engine.virtual.cluster import VirtualCluster
 from antiphon.engine.virtual.profile import ClusterProfile, find_profile
-from antiphon.errors import DivergenceError, RunError, ScenarioError
-from antiphon.files import given_path
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.scenarios import Scenario, Template
-from antiphon.spec import plain
 from antiphon.telemetry.figures import Figure
-
-__all__ = ["VirtualSimulation"]
 
 _TIMED_STEPS = 24
 """Of each part whose machine's profile says `measure`."""

@@ -13,21 +13,11 @@ from gymnasium import Space
 from gymnasium.vector import AsyncVectorEnv
 from torch import Tensor
 
+from antiphon.base.errors import AntiphonError, RunError, ScenarioError, require, suggest
 from antiphon.envs.adaptors.spaces import Actions, leaves
 from antiphon.envs.adaptors.wrappers import LayersOfBatch
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import OUTCOMES, Description, Signal
-from antiphon.errors import AntiphonError, RunError, ScenarioError, require, suggest
-
-__all__ = [
-    "Adaptor",
-    "check_render_mode",
-    "checked",
-    "has_state",
-    "load_random_state",
-    "making",
-    "random_state",
-]
 
 
 class Adaptor(TorchVectorEnv):

@@ -9,10 +9,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from antiphon.base.errors import RunError
 from antiphon.envs.adaptors.spaces import leaves, part_at
-from antiphon.errors import RunError
-
-__all__ = ["FinalObservation"]
 
 
 class FinalObservation(gymnasium.Wrapper[Any, Any, Any, Any]):

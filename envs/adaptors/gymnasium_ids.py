@@ -9,13 +9,11 @@ from typing import Any, Literal
 import gymnasium
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from antiphon.base.errors import ScenarioError, ScenarioWarning, suggest
+from antiphon.base.extensions import imported_by_name
 from antiphon.envs.adaptors.checked import check_render_mode, making
 from antiphon.envs.adaptors.final_observation import FinalObservation
 from antiphon.envs.options import EnvOptions
-from antiphon.errors import ScenarioError, ScenarioWarning, suggest
-from antiphon.extensions import imported_by_name
-
-__all__ = ["open_vector"]
 
 _OWN = {"id", "num_envs", "vector_kwargs", "wrappers"}
 """Arguments of `make_vec` that a scenario file cannot set."""

@@ -11,6 +11,8 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, iterate
 from torch import Tensor
 
+from antiphon.base.errors import ScenarioError, require
+from antiphon.base.extensions import imported_by_name
 from antiphon.envs.adaptors.checked import (
     Adaptor,
     check_render_mode,
@@ -24,11 +26,7 @@ from antiphon.envs.adaptors.spaces import Actions, Observations
 from antiphon.envs.adaptors.wrappers import LayersOfBatch
 from antiphon.envs.base import StepResult, Values
 from antiphon.envs.signal import ALIVE, OUTCOMES, Signal
-from antiphon.errors import ScenarioError, require
-from antiphon.extensions import imported_by_name
 from antiphon.nets.random import sampled_seeds
-
-__all__ = ["ParallelAdaptor", "open_copies"]
 
 _STATE = "state"
 

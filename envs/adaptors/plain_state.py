@@ -28,8 +28,6 @@ from gymnasium.vector import VectorEnv
 from gymnasium.wrappers.utils import RunningMeanStd
 from torch import Tensor
 
-__all__ = ["Capture", "NotPlain", "Restore", "equal_trees"]
-
 _FIXED = (
     *(BuiltinFunctionType, ModuleType, type, np.ufunc, np.dtype, torch.dtype, torch.device),
     *(Path, slice, range, EnvSpec, logging.Logger, type(np.mean)),

@@ -24,11 +24,9 @@ import torch
 from gymnasium import Space, spaces
 from torch import Tensor
 
+from antiphon.base.errors import RunError, ScenarioError, require
 from antiphon.envs.base import chosen
 from antiphon.envs.signal import OUTCOMES, Signal, channel_axis
-from antiphon.errors import RunError, ScenarioError, require
-
-__all__ = ["Actions", "Conversion", "Observations", "leaves", "mapped", "part_at", "tensor_of"]
 
 Path = tuple[str | int, ...]
 """Keys and indices that lead from a space to a part of it."""

@@ -13,15 +13,13 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from gymnasium.wrappers import TimeLimit
 from torch import Tensor
 
+from antiphon.base.errors import RunError, ScenarioError, require
 from antiphon.envs.adaptors.checked import Adaptor, checked, has_state, load_random_state, random_state
 from antiphon.envs.adaptors.spaces import Actions, Observations, tensor_of
 from antiphon.envs.adaptors.wrappers import Layers, LayersOfBatch
 from antiphon.envs.base import StepResult, Values
 from antiphon.envs.signal import ENDS, OUTCOMES
-from antiphon.errors import RunError, ScenarioError, require
 from antiphon.nets.random import LARGEST_SEED, sampled_seeds
-
-__all__ = ["VectorAdaptor"]
 
 
 class VectorAdaptor(Adaptor):

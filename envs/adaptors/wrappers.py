@@ -19,11 +19,9 @@ from gymnasium.wrappers import vector as vector_wrappers
 from gymnasium.wrappers.utils import RunningMeanStd
 from torch import Tensor
 
+from antiphon.base.errors import RunError, ScenarioError
 from antiphon.envs.adaptors.final_observation import FinalObservation
 from antiphon.envs.adaptors.plain_state import Capture, NotPlain, Restore, equal_trees
-from antiphon.errors import RunError, ScenarioError
-
-__all__ = ["Layers", "LayersOfBatch"]
 
 _WATCHING: tuple[type, ...] = (
     FinalObservation,

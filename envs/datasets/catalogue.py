@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from antiphon.base.errors import DataError, suggest
 from antiphon.envs.datasets import cifar10, cluttered, digits, mnist, shapes
 from antiphon.envs.datasets.files import Pictures
-from antiphon.errors import DataError, suggest
-
-__all__ = ["DATA_SETS", "DataName", "DataSet", "download"]
 
 DataName = Literal["digits", "mnist", "cluttered_mnist", "cifar10", "shapes"]
 """Name of an image data set."""

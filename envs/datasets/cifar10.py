@@ -11,10 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from antiphon.base.errors import DataError, require
 from antiphon.envs.datasets.files import Pictures, cache_folder, fetch, find_folder, in_order, nowhere
-from antiphon.errors import DataError, require
-
-__all__ = ["CLASSES", "SIDE", "counts", "download", "files", "load"]
 
 SIDE = 32
 """Height and width of an image, in pixels."""

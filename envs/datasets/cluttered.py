@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from antiphon.envs.datasets import mnist
 from antiphon.envs.datasets.files import Pictures
 
-__all__ = ["PIECE", "PIECES", "SIDE", "counts", "files", "load"]
-
 SIDE = 40
 """Height and width of an image, in pixels."""
 PIECES = 8

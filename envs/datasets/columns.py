@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 
+from antiphon.base.errors import DataError, first_line, require
 from antiphon.envs.datasets.files import check_fits
-from antiphon.errors import DataError, first_line, require
-
-__all__ = ["read"]
 
 
 def read(path: Path) -> dict[str, Any]:

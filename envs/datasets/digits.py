@@ -9,8 +9,6 @@ import numpy as np
 from antiphon.envs.datasets import idx
 from antiphon.envs.datasets.files import Pictures
 
-__all__ = ["COUNTS", "SIDE", "counts", "load"]
-
 SIDE = 8
 """Height and width of an image, in pixels."""
 COUNTS = {"train": 1293, "validation": 144, "test": 360}

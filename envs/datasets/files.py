@@ -16,22 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.errors import DataError, require
-from antiphon.nets.memory import installed_memory
-
-__all__ = [
-    "SPLITS",
-    "Identity",
-    "Pictures",
-    "cache_folder",
-    "check_fits",
-    "fetch",
-    "find_folder",
-    "identity",
-    "in_order",
-    "most_bytes",
-    "nowhere",
-]
+from antiphon.base.errors import DataError, require
+from antiphon.base.memory import installed_memory
 
 SPLITS = ("train", "validation", "test")
 """The parts of a data set."""

@@ -14,10 +14,8 @@ from typing import IO, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from antiphon.base.errors import DataError, require
 from antiphon.envs.datasets.files import check_fits
-from antiphon.errors import DataError, require
-
-__all__ = ["read", "read_shape"]
 
 _UNSIGNED_BYTE = 0x08
 

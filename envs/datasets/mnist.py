@@ -10,11 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from antiphon.base.errors import require
 from antiphon.envs.datasets import idx
 from antiphon.envs.datasets.files import Pictures, cache_folder, fetch, find_folder, in_order, nowhere
-from antiphon.errors import require
-
-__all__ = ["CLASSES", "SIDE", "counts", "download", "files", "load"]
 
 SIDE = 28
 """Height and width of an image, in pixels."""

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from antiphon.envs.datasets.files import Pictures, in_order
 from antiphon.nets.random import integers, seed_for, uniform
 
-__all__ = ["CLASSES", "COUNTS", "SIDE", "counts", "load"]
-
 SIDE = 32
 """Height and width of an image, in pixels."""
 COUNTS = {"train": 2000, "validation": 500, "test": 500}

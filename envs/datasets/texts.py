@@ -12,10 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from antiphon.base.errors import DataError, require, suggest
 from antiphon.envs.datasets.files import SPLITS, Identity, check_fits, find_folder, identity
-from antiphon.errors import DataError, require, suggest
-
-__all__ = ["EMBEDDED", "Text", "load"]
 
 EMBEDDED = "embedded"
 """Name of the text that ships with antiphon."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from antiphon.errors import AntiphonError, DataError, first_line
-from antiphon.nets.memory import was_refused
-
-__all__ = ["reading"]
+from antiphon.base.errors import AntiphonError, DataError, first_line
+from antiphon.base.memory import was_refused
 
 _OF_WORKER = "Original Traceback (most recent call last):"
 """What torch writes of an error in a worker's process, before the error itself in the last lines."""

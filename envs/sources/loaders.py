@@ -13,15 +13,13 @@ from gymnasium.spaces import Discrete
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from antiphon.base.errors import DataError, RunError, require
 from antiphon.envs.base import SeededEnv, Values, check_split
 from antiphon.envs.options import Episode
 from antiphon.envs.sources.failures import reading
 from antiphon.envs.sources.randomness import Randomness
 from antiphon.envs.sources.tensors import Columns, ExampleOptions, columns_of, is_whole, parts_of, signals_of
-from antiphon.errors import DataError, RunError, require
 from antiphon.nets.random import seed_for
-
-__all__ = ["LoaderSource", "LoaderStream", "from_loader"]
 
 
 def from_loader(

@@ -39,12 +39,10 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
+from antiphon.base.errors import require
 from antiphon.envs.sources.failures import reading
-from antiphon.errors import require
 from antiphon.nets.isolation.own_random import seeded
 from antiphon.nets.random import seed_for
-
-__all__ = ["EpochRandomness", "Randomness"]
 
 _MOST_OBJECTS = 2000
 """Objects of a loader that are searched, at most."""

@@ -15,6 +15,7 @@ from gymnasium.spaces import Discrete
 from pydantic import Field
 from torch import Tensor
 
+from antiphon.base.errors import require, suggest
 from antiphon.envs.base import SeededEnv, Values, check_split
 from antiphon.envs.datasets.columns import read
 from antiphon.envs.signal import Description
@@ -31,9 +32,6 @@ from antiphon.envs.sources.tensors import (
 )
 from antiphon.envs.sources.values import Value, join_values, read_value, stack_values
 from antiphon.envs.stream import Table, shuffled
-from antiphon.errors import require, suggest
-
-__all__ = ["SequenceStream", "SequenceTable", "Sequences", "from_sequences"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,8 @@ import torch
 from pydantic import AfterValidator, BeforeValidator, Field
 from torch import Tensor
 
+from antiphon.base.errors import RunError, require, suggest
+from antiphon.base.files import given_path
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.envs.datasets.columns import read
 from antiphon.envs.datasets.files import SPLITS, Identity, identity
@@ -21,30 +23,8 @@ from antiphon.envs.signal import Description, Signal, channel_axis
 from antiphon.envs.sources.failures import reading
 from antiphon.envs.sources.values import WIDE, Value, join_values, read_column, read_value, stack_values
 from antiphon.envs.stream import ExampleStream, Table
-from antiphon.errors import RunError, require, suggest
-from antiphon.files import given_path
 from antiphon.nets.layers import IGNORED
 from antiphon.nets.random import generator
-
-__all__ = [
-    "ColumnOptions",
-    "Columns",
-    "ExampleOptions",
-    "FileOptions",
-    "Indexable",
-    "Names",
-    "Source",
-    "Tensors",
-    "assembled",
-    "columns_of",
-    "from_dataset",
-    "from_file",
-    "from_tensors",
-    "is_whole",
-    "parts_of",
-    "signals_of",
-]
-
 
 _COLOURS = (1, 3, 4)
 """Numbers of channels of pictures."""

@@ -29,10 +29,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from antiphon.base.errors import DataError, require
 from antiphon.envs.datasets.files import check_fits
-from antiphon.errors import DataError, require
-
-__all__ = ["WIDE", "Value", "join_values", "read_column", "read_value", "stack_values"]
 
 WIDE = (torch.uint16, torch.uint32, torch.uint64)
 """Unsigned types that torch stores but hardly computes with."""

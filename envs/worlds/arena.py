@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from antiphon.base.errors import ScenarioError, require
 from antiphon.envs.worlds.base import State, World
-from antiphon.errors import ScenarioError, require
-
-__all__ = ["Arena"]
 
 _START = 1000.0
 """Rating of a member that has played no game."""

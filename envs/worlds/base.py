@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from antiphon.base.errors import ScenarioError, require, suggest
 from antiphon.envs.base import StepResult, Values, chosen
 from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description
 from antiphon.envs.worlds.canvas import Pictured
-from antiphon.errors import ScenarioError, require, suggest
 from antiphon.nets.random import integers, seed_for, uniform, uniform_many
-
-__all__ = ["Actions", "State", "World"]
 
 State = dict[str, Tensor]
 """State of all copies of an environment, `[batch, …]` each."""

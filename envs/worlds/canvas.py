@@ -10,8 +10,6 @@ from PIL import Image, ImageDraw
 
 from antiphon.envs.base import TorchVectorEnv
 
-__all__ = ["BLACK", "Canvas", "Colour", "Pictured"]
-
 Colour = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 BLACK: Colour = (0, 0, 0)

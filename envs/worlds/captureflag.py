@@ -16,8 +16,6 @@ from antiphon.envs.worlds.arena import Arena
 from antiphon.envs.worlds.base import Actions, State
 from antiphon.envs.worlds.canvas import BLACK, Canvas
 
-__all__ = ["CaptureFlag"]
-
 _PLAYERS = ("player0", "player1")
 _EVENTS = ("reward", "capture", "pickup", "tag", "tagged")
 """Signals of each player that are known after the step."""

@@ -16,8 +16,6 @@ from antiphon.envs.signal import Description, Signal
 from antiphon.envs.worlds.base import Actions, State, World
 from antiphon.envs.worlds.canvas import BLACK, Canvas
 
-__all__ = ["CartPole"]
-
 _GRAVITY = 9.8  # m / s^2
 _CART = 1.0  # kg
 _POLE = 0.1  # kg

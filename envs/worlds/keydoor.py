@@ -15,8 +15,6 @@ from antiphon.envs.signal import Description, Signal
 from antiphon.envs.worlds.base import Actions, State, World
 from antiphon.envs.worlds.canvas import Canvas
 
-__all__ = ["KeyDoor"]
-
 _MOVES = ((1, 0), (-1, 0), (0, 1), (0, -1))
 """Change of column and row for each action."""
 _CELL = 14

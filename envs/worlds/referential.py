@@ -12,16 +12,14 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from antiphon.base.errors import ScenarioError
 from antiphon.envs.datasets.catalogue import DATA_SETS
 from antiphon.envs.images import picture_table
 from antiphon.envs.options import EnvOptions, Split
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream
 from antiphon.envs.worlds.canvas import Canvas, Pictured
-from antiphon.errors import ScenarioError
 from antiphon.nets.random import integers, seed_for, uniform_many
-
-__all__ = ["Referential"]
 
 _CLASSES = 10
 """Classes of the images."""

@@ -15,8 +15,6 @@ from antiphon.envs.signal import Description, Signal
 from antiphon.envs.worlds.base import Actions, State, World
 from antiphon.envs.worlds.canvas import BLACK, Canvas, Colour
 
-__all__ = ["SpeakerListener"]
-
 _SECONDS = 0.1  # per step
 _DAMPING = 0.25
 """Share of the velocity that is lost in a step."""

@@ -22,8 +22,6 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-__all__ = ["in_own_context", "own_context"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 

@@ -18,8 +18,6 @@ from typing import Any, TypeVar
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["Draws", "NoDraws", "OwnDraws", "SeededDraws", "draws_of", "seeded"]
-
 R = TypeVar("R")
 
 _ONE_AT_A_TIME = threading.RLock()

@@ -12,8 +12,6 @@ from torch import Tensor
 from antiphon.nets.native.layer import ACTIVATIONS, NORMS, Input, Layer
 from antiphon.nets.native.library import address, function
 
-__all__ = ["Form"]
-
 
 class _Call(ctypes.Structure):
     """`Call` in mlp.cpp."""

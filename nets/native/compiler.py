@@ -14,8 +14,6 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-__all__ = ["INSTRUCTION_SETS", "SOURCE", "compile_kernel", "compiler", "file_name", "flags"]
-
 SOURCE = Path(__file__).with_name("mlp.cpp")
 INSTRUCTION_SETS = {"AVX512": "x86-64-v4", "AVX2": "x86-64-v3", "DEFAULT": "x86-64"}
 """By torch's name of the CPU capability: the architecture for which the kernel is compiled."""

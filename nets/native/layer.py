@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-__all__ = ["ACTIVATIONS", "NORMS", "Input", "Layer"]
-
 NORMS = ("none", "layer", "batch")
 ACTIVATIONS = ("identity", "relu", "tanh")
 

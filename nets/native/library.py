@@ -17,8 +17,6 @@ from torch import Tensor
 
 from antiphon.nets.native.compiler import INSTRUCTION_SETS, SOURCE, compile_kernel, file_name
 
-__all__ = ["address", "function", "kernel"]
-
 _log = logging.getLogger(__name__)
 _LONGEST = 200
 """Characters of a reason."""

@@ -11,8 +11,6 @@ from torch.autograd.function import once_differentiable
 
 from antiphon.nets.native.library import address, function
 
-__all__ = ["cross_entropy", "squared_error", "with_graph"]
-
 
 def squared_error(output: Tensor, target: Tensor, mean: float, factor: float) -> tuple[Tensor, Tensor]:
     """Return the squared errors, times `mean`, [B], and `factor` times the derivative of their sum.

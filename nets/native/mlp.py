@@ -24,8 +24,6 @@ from antiphon.nets.native.layer import Input, Layer
 from antiphon.nets.native.library import address
 from antiphon.nets.optimisers import Optimiser
 
-__all__ = ["Block", "Evaluation", "StackedMlp", "evaluate", "fused_step", "map_gradients"]
-
 _FINITE = 1e30
 _KINDS = ("sgd", "adam", "adamw")
 

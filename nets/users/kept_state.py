@@ -21,8 +21,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["KeptState", "copied_object", "is_plain"]
-
 _MOST = 4096
 """Numbers of a tensor or array that are compared, and elements of a container; of more the length, and a tensor's version."""
 _MOST_OBJECTS = 2000

@@ -11,8 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Outlines"]
-
 _MOST_OBJECTS = 2000
 """Objects that are followed, at most: an object may lead to all of a program."""
 _SCALARS = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device)

@@ -15,8 +15,6 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-__all__ = ["NotPlainError", "from_tree", "to_tree"]
-
 _KIND, _ITEMS = "\x00kind", "items"
 _SEQUENCES: dict[str, type] = {
     kind.__name__: kind for kind in (list, tuple, set, frozenset, deque, complex, bytes)

@@ -10,23 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from antiphon.problems import DocumentError, Path, kind_of
+from antiphon.base.problems import DocumentError, Path, kind_of
+from antiphon.base.spec import Count, FrozenMap, Signal, Spec, channel_name, plain, read_by, section_of, whole
+from antiphon.base.spellings import moved_key, standard_keys, suggest_key
 from antiphon.scenarios.training import TrainingSpec
-from antiphon.spec import Count, FrozenMap, Signal, Spec, channel_name, plain, read_by, section_of, whole
-from antiphon.spellings import moved_key, standard_keys, suggest_key
 
 if TYPE_CHECKING:
     import networkx as nx
-
-__all__ = [
-    "Generated",
-    "GraphSpec",
-    "document_of",
-    "generate",
-    "graph_of",
-    "named_by_ends",
-    "refuse_what_is_too_large",
-]
 
 _MOST = 50_000
 """Agents of a document, two channels counting as one: about ten seconds to make and check."""

@@ -16,8 +16,6 @@ from antiphon.telemetry.timeline import Timeline
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["edges_by_name", "graph_document", "lineage_document", "order", "parts_of", "timeline_document"]
-
 _LONGEST = 200_000
 """Largest number of entries of a timeline; a longer one is left out, since it would load slowly."""
 

@@ -9,8 +9,6 @@ from antiphon.telemetry.channels.tags import Family
 from antiphon.telemetry.figures import EVALUATED
 from antiphon.telemetry.verdicts import FLAGS, MEASURES, VERDICTS, bounds, measuring_command
 
-__all__ = ["EXPLANATIONS", "Explanation", "verdicts_document"]
-
 Scale = Literal["sequential", "diverging", "share"]
 """Colour scales: from smallest to largest; on both sides of zero; from 0 to 1."""
 

@@ -10,8 +10,6 @@ import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-__all__ = ["STATIC", "bundled", "sheet", "vendored"]
-
 STATIC = Path(__file__).with_name("static")
 """Folder of the front end."""
 _ENTRY = "index.js"

@@ -8,12 +8,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from antiphon.files import given_path, write_text
+from antiphon.base.files import given_path, write_text
 from antiphon.telemetry.channels.page import page
 from antiphon.telemetry.channels.series import RunData
 from antiphon.telemetry.figures import Figure, Recorder
-
-__all__ = ["LiveGraph"]
 
 _EVERY = 2.0
 """Least seconds between two drawings; each sends the whole page."""

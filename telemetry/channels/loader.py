@@ -11,8 +11,6 @@ from typing import Any
 
 from tensorboard.plugins import base_plugin  # type: ignore[import-untyped]
 
-__all__ = ["ChannelsLoader"]
-
 _log = logging.getLogger(__name__)
 
 _SAMPLES = 1000

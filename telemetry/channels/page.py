@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 from antiphon.telemetry.channels.frontend import STATIC, bundled, sheet, vendored
 from antiphon.telemetry.channels.series import Messages, RunData, Series
 
-__all__ = ["MOST", "fitted", "page", "written"]
-
 MOST = 20_000_000
 """Largest size of a page in bytes, a common limit for mail. Log entries are left out to keep it."""
 _FRAME = 4_000

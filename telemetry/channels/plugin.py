@@ -17,7 +17,7 @@ from tensorboard.plugins import base_plugin  # type: ignore[import-untyped]
 from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, NotFound
 from werkzeug.wrappers import Request, Response
 
-from antiphon.errors import RunError, in_one_line
+from antiphon.base.errors import RunError, in_one_line
 from antiphon.telemetry.channels.reading import Row, document_from, graph_from, messages_of, series_of
 from antiphon.telemetry.channels.series import Series, catalogue, cloud, present_names, renamed
 from antiphon.telemetry.channels.tags import (
@@ -32,8 +32,6 @@ from antiphon.telemetry.channels.tags import (
     parsed,
 )
 from antiphon.telemetry.channels.verdict_series import INPUTS, verdict_series
-
-__all__ = ["ChannelsPlugin"]
 
 _log = logging.getLogger(__name__)
 

@@ -12,14 +12,12 @@ from numpy.typing import NDArray
 from tensorboard.compat.proto.event_pb2 import SessionLog  # type: ignore[import-untyped]
 from tensorboard.util import tensor_util  # type: ignore[import-untyped]
 
-from antiphon.errors import RunError
-from antiphon.files import fitting
+from antiphon.base.errors import RunError
+from antiphon.base.files import fitting
 from antiphon.telemetry.channels.series import Messages, RunData, Series, present_names, renamed
 from antiphon.telemetry.channels.tags import FORMAT, GRAPH, PARTS, PLUGIN, TIMELINE, parsed
 from antiphon.telemetry.channels.verdict_series import with_verdicts
 from antiphon.telemetry.event_file import event_files, read_events
-
-__all__ = ["Row", "document_from", "graph_from", "messages_of", "read_run", "series_of"]
 
 Row = tuple[int, NDArray[Any]]
 """A step, and the value written at this step."""

@@ -25,8 +25,6 @@ from antiphon.telemetry.parts.part_figures import PartFigures
 if TYPE_CHECKING:
     from antiphon.telemetry.event_file import EventFile
 
-__all__ = ["ChannelsWriter", "part_rows"]
-
 Values = NDArray[np.float32]
 
 

@@ -15,8 +15,6 @@ from antiphon.telemetry.channels.explanations import verdicts_document
 from antiphon.telemetry.channels.tags import VERDICTS, Family
 from antiphon.telemetry.figures import VALUE_TARGET
 
-__all__ = ["Cloud", "Messages", "RunData", "Series", "catalogue", "cloud", "present_names", "renamed"]
-
 _RETURN = "return"
 Steps = NDArray[np.int64]
 Values = NDArray[np.float32]

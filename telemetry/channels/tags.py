@@ -7,20 +7,6 @@ from typing import Literal, TypeAlias, cast, get_args
 
 from antiphon.telemetry.names import tag_part
 
-__all__ = [
-    "FORMAT",
-    "GRAPH",
-    "MESSAGES",
-    "PARTS",
-    "PLUGIN",
-    "TIMELINE",
-    "VERDICTS",
-    "Family",
-    "figure_tag",
-    "messages_tag",
-    "parsed",
-]
-
 PLUGIN = "antiphon"
 """The plugin's name in the metadata of its values."""
 FORMAT = 1

@@ -21,8 +21,6 @@ from antiphon.telemetry.verdicts import (
     verdict_flags,
 )
 
-__all__ = ["INPUTS", "newest_verdicts", "verdict_series", "with_verdicts"]
-
 INPUTS = (
     *(bound for measure in MEASURES for bound in bounds(measure)),
     "age",

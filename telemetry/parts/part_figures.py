@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["PartFigures"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PartFigures:

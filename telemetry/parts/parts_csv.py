@@ -8,8 +8,6 @@ from dataclasses import fields
 from antiphon.telemetry.csv_files import TableRecorder
 from antiphon.telemetry.parts.part_figures import PartFigures
 
-__all__ = ["PARTS_HEADER", "PartsCsv"]
-
 PARTS_HEADER = ("step", *(one.name for one in fields(PartFigures)))
 """Columns: the run's step, then the attributes of `PartFigures`."""
 

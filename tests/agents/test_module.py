@@ -16,7 +16,7 @@ import antiphon
 from antiphon import Scenario, Simulation
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import OBJECTIVE, Head
-from antiphon.errors import ScenarioError
+from antiphon.base.errors import ScenarioError
 from tests.agents.made import emitted
 
 HEADS = (Head(OBJECTIVE, (3,)), Head("to_b", (2, 1, 2), "batch"))

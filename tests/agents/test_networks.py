@@ -13,7 +13,7 @@ from antiphon.agents.feedforward import Conv, Mlp
 from antiphon.agents.network import HIDDEN, OBJECTIVE, STATE, Head, Network, Tensors
 from antiphon.agents.pointer import Pointer
 from antiphon.agents.recurrent import Recurrent
-from antiphon.errors import ScenarioError
+from antiphon.base.errors import ScenarioError
 from tests.agents.made import evaluated, numbers
 from tests.tensors import Counter, drawn, member, same, stack
 

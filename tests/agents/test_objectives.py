@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon.agents.objectives import ActionValue, Weighted, objective_of
-from antiphon.extensions import Catalogue
+from antiphon.base.extensions import Catalogue
 
 OBJECTIVES = Catalogue("objective")
 

@@ -27,7 +27,7 @@ from antiphon.agents.policies import (
     gae,
     trajectory_of,
 )
-from antiphon.errors import ScenarioError
+from antiphon.base.errors import ScenarioError
 from antiphon.nets.random import uniform
 from tests.tensors import drawn
 

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon import comms
+from antiphon.base.errors import ScenarioError
 from antiphon.engine.simulation import Simulation
-from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 
 BATCH, SIZE = 8, 4

@@ -16,21 +16,6 @@ from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.random import normal, uniform
 
-__all__ = [
-    "GOAL",
-    "LABEL",
-    "OWN",
-    "STEPS",
-    "TOLD",
-    "Document",
-    "NoiseEnv",
-    "Play",
-    "document",
-    "levels",
-    "place_in",
-    "ring",
-]
-
 Document = dict[str, Any]
 STEPS = 14
 """Longer than any window here, which is at most four periods of three ticks."""

@@ -19,8 +19,6 @@ from tests.contracts.sites import SITES
 from tests.contracts.themes import ENDS, GRU, INPUT, LSTM, NORMAL, SICK, THEMES
 from tests.contracts.unlike import UNLIKE
 
-__all__ = ["DOCUMENTS", "pairs", "scenario_of"]
-
 BATCH: Document = {"network": {"kind": "mlp", "hidden": [4], "norm": "batch"}}
 DEEP: Document = {"gradient": {"kind": "mlp", "hidden": [4], "context": ["label", "returned"]}}
 TRACED: Document = {"gradient": {"kind": "linear", "context": ["label"], "trace": 0.5, "horizon": 3}}

@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 
 from tests.contracts.builders import LABEL, STEPS, Document, Play
 
-__all__ = ["CELLS", "COUPLINGS", "KINDS", "scenes"]
-
 Draw = st.DrawFn
 COUPLINGS = ("locked", "delayed", "detached", "decoupled", "unlocked")
 KINDS = ("linear", "mlp", "conv", "critic", "sobolev", "sobolev_label", "local")

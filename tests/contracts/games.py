@@ -21,8 +21,6 @@ from antiphon.envs.signal import ALIVE, ENDS, OUTCOMES, Description, Signal
 from tests.contracts.builders import STEPS, Document, NoiseEnv
 from tests.contracts.drawn_scenes import CELLS, drawn_gradient, drawn_link, one, seldom
 
-__all__ = ["SAMPLED", "SPACES", "Game", "acting", "policy"]
-
 Draw = st.DrawFn
 SPACES: Mapping[str, spaces.Space[Any]] = {
     "choice": spaces.Discrete(3, start=2),

@@ -10,8 +10,6 @@ import numpy as np
 
 from antiphon.scenarios import Scenario, catalogue
 
-__all__ = ["ACTING", "MORE", "SMALL", "TIMED", "resolved", "write_pictures"]
-
 SMALL: dict[str, dict[str, Any]] = {
     "big-corporation": {"agents": 8, "readouts": 2, "hold": 3, "size": 3, "batch": 4},
     "capture-flag": {"width": 5, "units": 4, "unroll": 4, "limit": 6, "batch": 4},

@@ -20,8 +20,6 @@ from tests.contracts.builders import STEPS
 from tests.contracts.twins import TOLERANCE, differences, facts, stepped
 from tests.kit.running import captured, in_parts, native_agents, seeds_together, two_parts
 
-__all__ = ["EXACT", "OBSERVERS", "NotApplicable", "Plain", "run_plainly"]
-
 LOOKS = (7, STEPS)
 """Steps after which everything is compared: in the middle of most windows, and at the end."""
 SEED = 3

@@ -6,10 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from antiphon.kinds import fitting
+from antiphon.base.kinds import fitting
 from tests.contracts.builders import LABEL, OWN, Document, Play, document, levels, ring
-
-__all__ = ["SITES", "TOKENS", "Head"]
 
 KINDS = ("linear", "mlp", "critic", "sobolev", "sobolev_label", "local")
 LAYERS: Document = {"hidden": [4], "norm": "layer"}

@@ -9,8 +9,6 @@ from torch import nn
 from tests.contracts.builders import GOAL, LABEL, OWN, Document, Play, document, levels, ring
 from tests.contracts.drawn_scenes import CELLS, COUPLINGS, KINDS
 
-__all__ = ["ENDS", "GRU", "INPUT", "LSTM", "NORMAL", "SICK", "THEMES"]
-
 NETWORKS: dict[str, Document] = {
     "no hidden layer": {"kind": "mlp", "hidden": []},
     "two hidden layers": {"kind": "mlp", "hidden": [6, 4], "norm": "none", "activation": "gelu"},

@@ -10,23 +10,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from antiphon import Simulation
-from antiphon.errors import DivergenceError
+from antiphon.base.errors import DivergenceError
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import STEPS, Document
-
-__all__ = [
-    "TOLERANCE",
-    "agree",
-    "differences",
-    "facts",
-    "hold",
-    "made",
-    "side_by_side",
-    "step_by_step",
-    "stepped",
-    "twins",
-    "unsteady",
-]
 
 TOLERANCE = 1e-9
 

@@ -19,7 +19,7 @@ import pytest
 import antiphon
 from tests.docs.warm import CLIENT, warm
 
-pytestmark = pytest.mark.filterwarnings("error::antiphon.errors.ScenarioWarning")
+pytestmark = pytest.mark.filterwarnings("error::antiphon.base.errors.ScenarioWarning")
 """No example is one that `check` would warn of."""
 
 ROOT = Path(__file__).resolve().parents[2]

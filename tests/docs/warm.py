@@ -21,8 +21,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CLIENT", "warm"]
-
 CLIENT = """\
 #!{python} -SE
 import json, os, socket, sys

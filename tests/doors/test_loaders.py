@@ -23,7 +23,7 @@ from torch.utils.data import (
 )
 
 from antiphon import envs
-from antiphon.errors import DataError
+from antiphon.base.errors import DataError
 
 COUNT, BATCH = 40, 10
 DATA = TensorDataset(torch.arange(float(COUNT))[:, None])

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 import antiphon
 from antiphon import ScenarioError, Simulation
-from antiphon.errors import RunError
+from antiphon.base.errors import RunError
 from tests.commands import Commands
 from tests.engine.scenes import CLASSIFY, scenario_of
 

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils import parametrizations, prune, spectral_norm
 
 import antiphon
-from antiphon.errors import AntiphonError
+from antiphon.base.errors import AntiphonError
 
 _STEPS = 4
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")

@@ -296,7 +296,9 @@ def test_a_run_whose_optimiser_keeps_another_object_is_not_saved(
     with antiphon.Simulation(scenario_of(env, {"kind": kind, "lr": 0.5})) as run:
         run.run(steps=2, progress=False)
         for save in (lambda: run.save(tmp_path / "saved"), run.fork):
-            with pytest.raises(antiphon.errors.ScenarioError, match=r"agents\.a\.optimiser: .* self\.held"):
+            with pytest.raises(
+                antiphon.base.errors.ScenarioError, match=r"agents\.a\.optimiser: .* self\.held"
+            ):
                 save()
 
 
@@ -469,5 +471,5 @@ def test_each_optimiser_steps_as_in_a_loop(env: Any, kind: Any) -> None:
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_needs_more_than_gradients_is_refused(env: Any, kind: str) -> None:
-    with pytest.raises(antiphon.errors.ScenarioError, match=f"optimiser: {kind} {REFUSED[kind]}"):
+    with pytest.raises(antiphon.base.errors.ScenarioError, match=f"optimiser: {kind} {REFUSED[kind]}"):
         antiphon.Simulation(scenario_of(env, {"kind": getattr(torch.optim, kind), "lr": 0.05}))

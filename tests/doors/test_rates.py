@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, StepLR
 
 import antiphon
-from antiphon.errors import AntiphonError
+from antiphon.base.errors import AntiphonError
 
 STEPS = 8
 

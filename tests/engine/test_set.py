@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from antiphon import RunError, Scenario, ScenarioError, Simulation, load
-from antiphon.spec import plain
+from antiphon.base.spec import plain
 from tests.commands import Commands
 from tests.contracts.builders import LABEL, OWN, Document, document, ring
 from tests.contracts.twins import differences, facts, made

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from antiphon import envs
+from antiphon.base.errors import DataError, RunError, ScenarioError
 from antiphon.engine.simulation import Simulation
-from antiphon.errors import DataError, RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template, load
 from tests.envs.made import message
 

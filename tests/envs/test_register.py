@@ -14,9 +14,9 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from antiphon import envs
+from antiphon.base.errors import ScenarioError
 from antiphon.engine.simulation import Simulation
 from antiphon.envs import registry
-from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, Template
 from tests.envs.adaptors.parallel_worlds import Mines
 

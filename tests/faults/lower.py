@@ -431,7 +431,7 @@ LOWER: tuple[Fault, ...] = (
         "nets/torch_optimisers.py",
         "        super().__setstate__(state)\n        self._share()",
         "        super().__setstate__(state)",
-        "tests/test_extensions.py::test_groups_go_on_to_the_same_bits_from_a_checkpoint[groups by axes]",
+        "tests/base/test_extensions.py::test_groups_go_on_to_the_same_bits_from_a_checkpoint[groups by axes]",
     ),
     Fault(
         "nets-a-rate-that-an-optimiser-changes-is-set-back",
@@ -445,7 +445,7 @@ LOWER: tuple[Fault, ...] = (
         "nets/torch_optimisers.py",
         "        inspect.signature(made.step).bind()",
         "        pass",
-        "tests/test_extensions.py::test_what_does_not_fit_is_refused_in_one_line",
+        "tests/base/test_extensions.py::test_what_does_not_fit_is_refused_in_one_line",
     ),
     Fault(
         "nets-a-schedule-goes-on-beyond-its-horizon",

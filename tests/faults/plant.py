@@ -45,7 +45,18 @@ FAULTS: tuple[Fault, ...] = (*CORE, *STEP, *REST, *LOWER, *UPPER)
 TIERS = ("test", "test-all")
 _LEFT_OUT = {".git", ".venv", "runs", "dist", "build", "__pycache__"}
 """Names at the root that are not copied; a folder of the engine is called `runs` too."""
-_LIBRARY = ("antiphon", "agents", "comms", "engine", "envs", "nets", "scenarios", "telemetry", "tests")
+_LIBRARY = (
+    "antiphon",
+    "agents",
+    "base",
+    "comms",
+    "engine",
+    "envs",
+    "nets",
+    "scenarios",
+    "telemetry",
+    "tests",
+)
 _MARKS = {
     "test": "not long and not nightly and not data and not gpu",
     "test-all": "not nightly and not data and not gpu",

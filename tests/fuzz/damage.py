@@ -16,8 +16,6 @@ from tests.fuzz.hostile import HOSTILE_VALUES, changed
 from tests.fuzz.mutation import mutated
 from tests.resigned import resign
 
-__all__ = ["damage", "forge"]
-
 MOST_BYTES = 2_000_000
 """Of a file whose content is made anew."""
 OFTEN = {

@@ -10,8 +10,6 @@ from typing import Any
 
 import yaml
 
-__all__ = ["HOSTILE_VALUES", "changed", "mutated"]
-
 _DUMPER: Any = yaml.CSafeDumper if yaml.__with_libyaml__ else yaml.SafeDumper
 
 _NUMBERS = (

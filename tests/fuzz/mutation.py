@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 
-__all__ = ["mutated"]
-
 _EXTREMES = (0, 1, *(2**bits + more for bits in (7, 8, 15, 16, 31, 32, 63, 64) for more in (-1, 0)))
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from antiphon import Scenario, Simulation, Template, load
+from antiphon.base.manifests import FORMAT
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import begin
@@ -26,7 +27,6 @@ from antiphon.engine.studies.scoring import Scoring, add_scores
 from antiphon.engine.virtual.profile import VirtualSettings, find_profile
 from antiphon.engine.virtual.simulation import VirtualSimulation
 from antiphon.envs import from_tensors
-from antiphon.manifests import FORMAT
 
 HERE = Path(__file__).resolve().parent
 STEPS, STOP = 12, 7

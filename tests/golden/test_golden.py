@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from antiphon import Simulation
-from antiphon.manifests import FORMAT, read_cache
+from antiphon.base.manifests import FORMAT, read_cache
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.csv_files import read_figures
 from tests.commands import Commands

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from antiphon.base.errors import ScenarioError
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.engine.build.stacking import stacks_of
 from antiphon.engine.capture.conditions import obstacle_of
@@ -14,21 +15,8 @@ from antiphon.engine.parts.placement import check_divisible, check_placement, un
 from antiphon.engine.planning.memory_estimate import slots
 from antiphon.engine.populations.population import Population
 from antiphon.engine.simulation import Simulation
-from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from tests.engine.capture.dispatch_recorder import DispatchRecorder
-
-__all__ = [
-    "captured",
-    "in_parts",
-    "message_slots",
-    "native_agents",
-    "predictor_of",
-    "seeds_together",
-    "stacked",
-    "stacks",
-    "two_parts",
-]
 
 
 def stacked(simulation: Simulation) -> bool:

@@ -16,19 +16,6 @@ from antiphon import Simulation
 from tests.contracts.builders import Document, document
 from tests.contracts.twins import made
 
-__all__ = [
-    "GOAL",
-    "LINEAR",
-    "Numbers",
-    "assert_close",
-    "descend",
-    "leaves",
-    "normed",
-    "said",
-    "sgd",
-    "simulation_of",
-]
-
 LINEAR: Document = {"kind": "mlp", "hidden": [], "norm": "none"}
 GOAL: Document = {"kind": "regression", "target": "y"}
 Numbers = dict[str, Tensor]

@@ -17,8 +17,6 @@ from torch.func import functional_call
 from antiphon import Simulation
 from tests.numerics.whole import predictor_of
 
-__all__ = ["Hand", "HandGradient", "Loop", "Signals", "distance", "squared"]
-
 Signals = dict[str, Tensor]
 _CELLS = {"rnn": nn.RNNCell, "leaky": nn.RNNCell, "gru": nn.GRUCell, "lstm": nn.LSTMCell}
 

@@ -16,8 +16,6 @@ from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.signal import Description, Signal
 from tests.contracts.builders import place_in
 
-__all__ = ["Played"]
-
 
 @dataclass(frozen=True, eq=False)
 class Played:

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from antiphon import Simulation
+from antiphon.base.kinds import fitting
 from antiphon.envs import Source, from_tensors
-from antiphon.kinds import fitting
 from antiphon.scenarios import Scenario
 
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.nightly) for seed in (1, 2))]

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from antiphon import Simulation
-from antiphon.errors import ScenarioError
-from antiphon.kinds import fitting
+from antiphon.base.errors import ScenarioError
+from antiphon.base.kinds import fitting
 from antiphon.nets.random import seed_for, uniform
 from tests.contracts.builders import Document
 from tests.contracts.sites import Head

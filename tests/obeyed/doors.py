@@ -23,8 +23,6 @@ from tests.engine.virtual.profiles import profile
 from tests.obeyed.scenes import SCENES
 from tests.obeyed.ways import Shown, shown_by
 
-__all__ = ["DOORS", "Door"]
-
 
 @dataclass(frozen=True)
 class Door:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["GIVEN"]
-
 _SCHEDULE = {"kind": "linear", "scale": 0.0}
 _OPTIMISER = {"kind": "sgd", "lr": 0.05}
 _NAMES = ["label", "goal", "aim", "x", "y", "z", "image", "observation", "following"]

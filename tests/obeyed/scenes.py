@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from tests.contracts.builders import Document
 
-__all__ = ["SCENES"]
-
 _EYE: Document = {"observes": ["image"], "network": {"kind": "mlp", "hidden": [5], "norm": "layer"}}
 _HAND: Document = {
     "network": {"kind": "mlp", "hidden": [4], "norm": "layer"},

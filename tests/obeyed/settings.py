@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from antiphon.kinds import KindSpec
+from antiphon.base.kinds import KindSpec
+from antiphon.base.spec import Spec, written_key
 from antiphon.scenarios import Scenario
-from antiphon.spec import Spec, written_key
-
-__all__ = ["Place", "Setting", "changed", "settings_of", "settings_of_section", "values_for"]
 
 Place = tuple[str | int, ...]
 """Keys and numbers that lead from the top of a document to a value."""

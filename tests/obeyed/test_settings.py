@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from antiphon.kinds import kinds_of, own_keys_of, sections
-from antiphon.spec import Spec
+from antiphon.base.kinds import kinds_of, own_keys_of, sections
+from antiphon.base.spec import Spec
 from tests.obeyed.settings import Setting
 from tests.obeyed.trial import places, tried
 from tests.obeyed.unseen import OBJECTS, SOMETIMES, UNSEEN

@@ -7,19 +7,17 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from antiphon.base.errors import AntiphonError
+from antiphon.base.spec import plain
 from antiphon.engine.planning.advice import advice_on_a_run
-from antiphon.errors import AntiphonError
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.advice import is_unused_key
-from antiphon.spec import plain
 from tests.contracts.builders import STEPS
 from tests.contracts.documents import DOCUMENTS, scenario_of
 from tests.obeyed.given import GIVEN
 from tests.obeyed.scenes import SCENES
 from tests.obeyed.settings import Place, Setting, changed, settings_of, values_for
 from tests.obeyed.ways import WAYS, Shown, written
-
-__all__ = ["Trial", "places", "tried"]
 
 _SCENES = 6
 """Scenes in which a setting is tried at most."""

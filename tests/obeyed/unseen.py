@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["OBJECTS", "SOMETIMES", "UNSEEN"]
-
 UNSEEN = {
     "scenario.description": "words for readers, in the scenario's page and in what `show` prints",
     "training.sweep": "when activations are freed, never what is computed (docs/semantics.md, rule 13)",

@@ -10,17 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from antiphon import Simulation
+from antiphon.base.errors import AntiphonError, ScenarioError
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.populations.population import Population
 from antiphon.engine.virtual.simulation import VirtualSimulation
-from antiphon.errors import AntiphonError, ScenarioError
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.channels.tags import GRAPH
 from tests.engine.virtual.profiles import profile
 from tests.kit.running import two_parts
 from tests.written_events import raw_rows
-
-__all__ = ["WAYS", "Shown", "alone", "shown_by", "written"]
 
 Shown = dict[str, Any]
 """What a run shows, by name; two runs are the same if all of it is."""

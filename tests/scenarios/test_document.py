@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from antiphon.errors import ScenarioError
-from antiphon.problems import DocumentError
+from antiphon.base.errors import ScenarioError
+from antiphon.base.problems import DocumentError
+from antiphon.base.spec import plain
 from antiphon.scenarios import ChannelSpec, NetworkSpec, Scenario
 from antiphon.scenarios.ties import tied_agents
-from antiphon.spec import plain
 from tests.scenarios.made import OBJECTIVE, channels, document, network
 
 

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 import antiphon
-from antiphon.problems import DocumentError
+from antiphon.base.problems import DocumentError
+from antiphon.base.spec import Spec
 from antiphon.scenarios import (
     AgentSpec,
     ChannelSpec,
@@ -31,7 +32,6 @@ from antiphon.scenarios.graphs.generators import GraphSpec
 from antiphon.scenarios.parameters import ParameterSpec
 from antiphon.scenarios.schema import json_schema
 from antiphon.scenarios.training import RecorderSpec
-from antiphon.spec import Spec
 
 ROOT = Path(__file__).parents[2]
 MOST = 107

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from antiphon.base.spec import plain
 from antiphon.scenarios import Scenario, warnings
-from antiphon.spec import plain
 from tests.scenarios.made import channels, refused
 
 WORDS: dict[str, Any] = {"sample": {"kind": "gumbel", "vocabulary": 8, "size": 2}}

@@ -15,8 +15,8 @@ from torch import nn
 
 from antiphon import Scenario, Simulation
 from antiphon.agents.policies import PolicyObjective
+from antiphon.base.spec import plain
 from antiphon.envs.signal import Description
-from antiphon.spec import plain
 from tests.contracts.builders import LABEL, Play
 from tests.contracts.games import Game
 from tests.contracts.twins import made

@@ -13,8 +13,6 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from antiphon.engine.capture.recorder import CudaGraphRecorder
 
-__all__ = ["DispatchRecorder"]
-
 Call = tuple[Any, Any, Any, list[tuple[Tensor, bool]]]
 """Operation, arguments, keyword arguments, and its results, each with whether it has memory of its own."""
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from antiphon import Simulation
-from antiphon.errors import ScenarioError
+from antiphon.base.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from tests.engine.scenes import CLASSIFY, scenario_of
 

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from antiphon import Simulation
+from antiphon.base.errors import RunError, ScenarioError
 from antiphon.envs import from_sequences, from_tensors
-from antiphon.errors import RunError, ScenarioError
 from tests.engine.numbers import one_line, unchanged
 from tests.engine.scenes import CLASSIFY, scenario_of
 
@@ -185,7 +185,7 @@ def test_a_file_that_cannot_be_written_leaves_the_one_before(
     def full(_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("antiphon.files.os.fsync", full)
+    monkeypatch.setattr("antiphon.base.files.os.fsync", full)
     path = tmp_path / f"model{suffix}"
     path.write_text("before")
     with pytest.raises(RunError, match=r"cannot be written \(No space left on device\); free disk space"):

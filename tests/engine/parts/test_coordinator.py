@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from antiphon import DivergenceError, RunError, Scenario, ScenarioError, Simulation
+from antiphon.base.spec import plain
 from antiphon.engine.parts.transport import LocalParts
 from antiphon.envs.base import StepResult, TorchVectorEnv
-from antiphon.spec import plain
 from tests.contracts.builders import Play
 from tests.contracts.builders import ring as noise_ring
 from tests.contracts.twins import differences, facts

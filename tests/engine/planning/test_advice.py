@@ -247,7 +247,7 @@ def test_a_first_run_in_python_issues_the_warnings_of_check(tmp_path: Path) -> N
         resumed.run(1)
 
 
-@pytest.mark.filterwarnings("error::antiphon.errors.ScenarioWarning")
+@pytest.mark.filterwarnings("error::antiphon.base.errors.ScenarioWarning")
 def test_a_detached_control_is_no_reason_for_a_warning_in_python() -> None:
     agents = {"a": {"observes": ["image"]}, "z": {"objective": CLASSIFY}}
     scenario = scenario_of(agents, [channel("az", "detached")], {"hold": 16}, steps=2)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from antiphon import Scenario, Simulation, load
-from antiphon.errors import ResourceError
-from antiphon.nets import memory
-from antiphon.nets.memory import was_refused
+from antiphon.base import memory
+from antiphon.base.errors import ResourceError
+from antiphon.base.memory import was_refused
 from benchmarks.split import Kept
 from tests.contracts.builders import GOAL, LABEL, Document, document
 from tests.engine.planning.conftest import Planned

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 import torch
 
+from antiphon.base.errors import RunError
 from antiphon.engine.parts.boundary import CutMessage, Exchange, Return
 from antiphon.engine.parts.wire import decode, encode
 from antiphon.engine.ray import sockets
 from antiphon.engine.ray.sockets import Sockets
 from antiphon.engine.ray.states import buffers, received
-from antiphon.errors import RunError
 from tests.engine.ray.conftest import PATIENCE
 
 DTYPES = ("bool", "uint8", "int8", "int16", "int64", "float16", "float32", "float64")

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
+from antiphon.base.errors import DivergenceError, RunError, ScenarioError
+from antiphon.base.problems import DocumentError
 from antiphon.engine.metrics.report import RowSteps
 from antiphon.engine.parts.free_boundary import FreeSettings
 from antiphon.engine.parts.part import Part, merge_states
 from antiphon.engine.ray.states import buffers, exchanged
 from antiphon.engine.ray.worker import PartWorker
 from antiphon.engine.simulation import Simulation
-from antiphon.errors import DivergenceError, RunError, ScenarioError
-from antiphon.problems import DocumentError
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.parts.part_figures import PartFigures
 from tests.contracts.twins import differences, facts

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from antiphon import RunError, Simulation, load
-from antiphon.manifests import write_checked
+from antiphon.base.manifests import write_checked
 from tests.commands import Commands
 from tests.engine.runs.left import acting, assert_same_run, checkpoints, ended, facts, signalled
 from tests.kit import seams
@@ -167,7 +167,7 @@ def test_a_disk_that_takes_no_more_ends_a_run_with_a_line(
 ) -> None:
     """Whichever file it is that cannot be written through to the disk."""
     with monkeypatch.context() as patch:
-        patch.setattr("antiphon.files.os.fsync", refusing(number, call))
+        patch.setattr("antiphon.base.files.os.fsync", refusing(number, call))
         assert cli.code(OFTEN, TINY, "--name a") == 2
     fix = "free disk space" if number == errno.ENOSPC else "choose a writable log directory"
     assert f"cannot be written ({os.strerror(number)}); {fix}" in cli.err.splitlines()[-1]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from antiphon import RunError, Simulation, load
-from antiphon.manifests import entry_of, read_checked, write_checked, write_manifest
+from antiphon.base.manifests import entry_of, read_checked, write_checked, write_manifest
 from tests.commands import Commands
 from tests.engine.numbers import one_line
 from tests.engine.runs.left import result

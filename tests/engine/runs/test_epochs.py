@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from antiphon import Scenario, Simulation
+from antiphon.base.errors import ScenarioError
 from antiphon.engine.populations.population import Population
 from antiphon.envs import Source, from_dataset, from_sequences, from_tensors
-from antiphon.errors import ScenarioError
 from tests.commands import Commands
 from tests.engine.scenes import CLASSIFY, scenario_of
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from antiphon import Simulation
+from antiphon.base.errors import RunError
 from antiphon.engine.runs.lock import LOCK, DirectoryLock
-from antiphon.errors import RunError
 from tests.commands import Commands
 from tests.engine.numbers import one_line
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from antiphon import RunError, Simulation
+from antiphon.base.manifests import read_cache, read_checked, write_checked
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.run_writer import keep_measured
-from antiphon.manifests import read_cache, read_checked, write_checked
 from antiphon.telemetry.channels.reading import read_run
 from tests.commands import Commands
 

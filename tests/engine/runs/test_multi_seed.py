@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from antiphon import RunError, load
+from antiphon.base.manifests import read_checked, write_checked
 from antiphon.engine.runs.observers import RunProgress
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run_loop import Observer, RunLoop
 from antiphon.engine.runs.seeds import MultiSeedRun
-from antiphon.manifests import read_checked, write_checked
 from antiphon.telemetry.csv_files import CsvRecorder
 from tests.commands import Commands
 from tests.contracts.twins import differences
@@ -223,7 +223,7 @@ def test_what_cannot_begin_leaves_nothing(here: Path, cli: Commands, monkeypatch
             raise RunError(f"{path}: cannot be written")
         return CsvRecorder(path)
 
-    for name, refusing in (("antiphon.files.os.fsync", fsync), (seams.CSV_RECORDER, table)):
+    for name, refusing in (("antiphon.base.files.os.fsync", fsync), (seams.CSV_RECORDER, table)):
         with monkeypatch.context() as patch:
             patch.setattr(name, refusing)
             assert "x-s4" in cli.refused(SEVERAL, ".")

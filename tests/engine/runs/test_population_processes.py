@@ -21,6 +21,7 @@ import torch
 import yaml
 
 import antiphon
+from antiphon.base.errors import RunError
 from antiphon.engine.populations import processes
 from antiphon.engine.populations.run import PopulationRun
 from antiphon.engine.runs import seeds
@@ -28,7 +29,6 @@ from antiphon.engine.runs.library import template_named
 from antiphon.engine.runs.observers import RunProgress
 from antiphon.envs.base import StepResult
 from antiphon.envs.images import Digits
-from antiphon.errors import RunError
 from antiphon.scenarios.population import PopulationSpec
 from tests.commands import Commands
 from tests.contracts.twins import differences, facts

@@ -18,12 +18,12 @@ import torch
 from torch import nn
 
 from antiphon import RunError, Scenario, Simulation, load
+from antiphon.base.errors import ResourceError
 from antiphon.engine import backends
 from antiphon.engine.runs.compare_runs import compare_runs
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.state.compatibility import same_bits
 from antiphon.envs import from_tensors
-from antiphon.errors import ResourceError
 from tests.commands import Commands
 from tests.engine.numbers import one_line
 from tests.engine.runs.left import acting, assert_same_run, checkpoints, ended, facts, result, signalled

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from antiphon import load
+from antiphon.base.spec import plain
 from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.envs import from_tensors
-from antiphon.spec import plain
 from tests.engine.scenes import CLASSIFY, scenario_of
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from antiphon.base.errors import RunError
 from antiphon.engine.studies.figure import draw_figure
 from antiphon.engine.studies.plan import Line, Plan
 from antiphon.engine.studies.scoring import Finished, Scoring
 from antiphon.engine.studies.summary import summary
 from antiphon.engine.studies.table import heading, notes, tables, write_tables
-from antiphon.errors import RunError
 from antiphon.scenarios.study import StudySpec
 
 Runs = Mapping[str, Mapping[int, Finished]]

@@ -12,11 +12,11 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from antiphon.base.errors import RunError, ScenarioError
 from antiphon.engine.parts.boundary import CutMessage, Exchange
 from antiphon.engine.parts.part import Part
 from antiphon.engine.virtual.cluster import VirtualCluster
 from antiphon.engine.virtual.profile import find_profile
-from antiphon.errors import RunError, ScenarioError
 from tests.engine.virtual.profiles import profile
 
 HUNDRED_BYTES = np.zeros(25, np.float32)

@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode
 
 import antiphon
 from antiphon import envs
-from antiphon.errors import ScenarioError, ScenarioWarning
+from antiphon.base.errors import ScenarioError, ScenarioWarning
 from tests.commands import Commands
 
 DOCUMENT = """\

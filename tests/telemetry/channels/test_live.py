@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from antiphon.base.errors import RunError
 from antiphon.engine.simulation import Simulation
-from antiphon.errors import RunError
 from antiphon.telemetry.channels import live
 from antiphon.telemetry.channels.live import LiveGraph
 from antiphon.telemetry.channels.series import RunData

@@ -1,4 +1,4 @@
-"""Runs in processes whose streams are absent or cannot write every character (antiphon/errors.py)."""
+"""Runs in processes whose streams are absent or cannot write every character (base/errors.py)."""
 
 from __future__ import annotations
 

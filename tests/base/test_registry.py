@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 import antiphon
-from antiphon import extensions
+from antiphon.base import extensions
+from antiphon.base.errors import ScenarioError
 from antiphon.engine.simulation import Simulation
-from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from antiphon.telemetry import Recorder
 from antiphon.telemetry.figures import Figure
+from tests.base.test_extensions import Focal, Gated, Leaky, Lion, Robust
 from tests.contracts.twins import hold
 from tests.engine.numbers import assert_same_state, one_line
-from tests.test_extensions import Focal, Gated, Leaky, Lion, Robust
 
 DOCUMENT = """
 scenario: named
@@ -142,7 +142,10 @@ def test_what_cannot_be_registered(arguments: Any, line: str) -> None:
 def test_names_of_installed_packages_are_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
     def entries(group: str) -> list[EntryPoint]:
         found = {
-            "antiphon.objectives": ["hinge = tests.test_extensions:hinge_of", "gone = tests.nowhere:Gone"]
+            "antiphon.objectives": [
+                "hinge = tests.base.test_extensions:hinge_of",
+                "gone = tests.nowhere:Gone",
+            ]
         }
         return [EntryPoint(*map(str.strip, line.split("=")), group) for line in found.get(group, [])]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from antiphon import files
-from antiphon.errors import RunError
+from antiphon.base import files
+from antiphon.base.errors import RunError
 
 
 @pytest.fixture

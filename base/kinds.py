@@ -24,29 +24,15 @@ from pydantic import (
     model_validator,
 )
 
-from antiphon.errors import ScenarioError, suggest, suggest_registered
-from antiphon.extensions import Catalogue, imported, is_built_in, name_of, registered
-from antiphon.problems import MISSING, DocumentError, Problems, kind_of, show_value, translate
-from antiphon.spec import Spec, accepted_keys, fail, frozen_data
-from antiphon.spellings import fix_of_word, moved_key, new_name, spelled
+from antiphon.base.errors import ScenarioError, suggest, suggest_registered
+from antiphon.base.extensions import Catalogue, imported, is_built_in, name_of, registered
+from antiphon.base.problems import MISSING, DocumentError, Problems, kind_of, show_value, translate
+from antiphon.base.spec import Spec, accepted_keys, fail, frozen_data
+from antiphon.base.spellings import fix_of_word, moved_key, new_name, spelled
 
 if TYPE_CHECKING:
     from pydantic import GetJsonSchemaHandler
     from pydantic_core import core_schema
-
-__all__ = [
-    "Kind",
-    "KindName",
-    "KindSpec",
-    "Options",
-    "attributes_in",
-    "fitting",
-    "kinds_of",
-    "meanings_of",
-    "own_keys_of",
-    "sections",
-    "summary_of",
-]
 
 _RUNNERS = {
     "gradient": ("antiphon.comms.synthetic_gradients:Predictor", "antiphon.comms.modules:ModuleGradient"),

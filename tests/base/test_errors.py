@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from antiphon.errors import RunError, in_one_line, suggest
+from antiphon.base.errors import RunError, in_one_line, suggest
 
 
 def test_a_short_line_stays_and_a_long_one_keeps_its_place_and_its_fix() -> None:

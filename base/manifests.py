@@ -13,26 +13,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from antiphon.errors import RunError
-from antiphon.files import check_folder, finite, fitting, open_binary, read_bytes, write_json
-
-__all__ = [
-    "DELETE",
-    "FORMAT",
-    "MANIFEST",
-    "VERSION",
-    "Entry",
-    "GrowingFile",
-    "check_entry",
-    "checkpoints",
-    "entry_of",
-    "is_checkpoint",
-    "read_cache",
-    "read_checked",
-    "read_manifest",
-    "write_checked",
-    "write_manifest",
-]
+from antiphon.base.errors import RunError
+from antiphon.base.files import check_folder, finite, fitting, open_binary, read_bytes, write_json
 
 FORMAT = 3
 """Version of run directories and checkpoints. Another one is refused."""

@@ -20,34 +20,8 @@ from traceback import walk_tb
 from types import FrameType
 from typing import Any, TypeVar
 
-from antiphon.errors import AntiphonError, CallError, ScenarioError, first_line, suggest
-from antiphon.spellings import spelled
-
-__all__ = [
-    "POINTS",
-    "Catalogue",
-    "aggregation",
-    "allow_import",
-    "call_error",
-    "call_factory",
-    "environment",
-    "gradient",
-    "imported",
-    "imported_by_name",
-    "is_built_in",
-    "key_of",
-    "made",
-    "name_of",
-    "network",
-    "objective",
-    "optimiser",
-    "recorder",
-    "register",
-    "registered",
-    "sample",
-    "schedule",
-    "synthetic_input",
-]
+from antiphon.base.errors import AntiphonError, CallError, ScenarioError, first_line, suggest
+from antiphon.base.spellings import spelled
 
 _MODULES: dict[str, tuple[str, ...]] = {
     "gradient": (
@@ -360,7 +334,7 @@ def call_error(error: Exception, place: str, name: str = "") -> CallError | None
         place: Whose object it is, such as `agents.eye`; empty: unknown.
         name: What was called, where it is known to be a user's; else their code is sought on the way of the error.
     """
-    from antiphon.nets.memory import was_refused
+    from antiphon.base.memory import was_refused
 
     if isinstance(error, AntiphonError) or was_refused(error):
         return None

@@ -10,25 +10,11 @@ from pathlib import PurePath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from antiphon.errors import ScenarioError, suggest
+from antiphon.base.errors import ScenarioError, suggest
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
-
-__all__ = [
-    "MISSING",
-    "MOST_PROBLEMS",
-    "UNNAMED",
-    "DocumentError",
-    "Path",
-    "Problems",
-    "kind_of",
-    "placed",
-    "show_path",
-    "show_value",
-    "translate",
-]
 
 Path = tuple[str | int, ...]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.nets import memory
-from antiphon.nets.memory import give_back, keep_memory, uncollected
+from antiphon.base import memory
+from antiphon.base.memory import give_back, keep_memory, uncollected
 
 ROOT = Path(__file__).parents[3]
 LINUX = sys.platform.startswith("linux")
@@ -19,7 +19,7 @@ GLIBC = LINUX and hasattr(ctypes.CDLL(None), "mallopt")
 
 PROGRAM = """
 import resource, sys
-from antiphon.nets.memory import give_back, keep_memory, zero_pages
+from antiphon.base.memory import give_back, keep_memory, zero_pages
 
 SIZE = 48 << 20
 

@@ -10,19 +10,8 @@ from functools import wraps
 from inspect import signature
 from typing import Any, ParamSpec, TypeVar
 
-from antiphon.errors import ScenarioError, suggest
-from antiphon.problems import DocumentError, Path
-
-__all__ = [
-    "either_spelling",
-    "fix_of_word",
-    "moved_key",
-    "new_name",
-    "spelled",
-    "standard",
-    "standard_keys",
-    "suggest_key",
-]
+from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.problems import DocumentError, Path
 
 _STANDARD: Mapping[str, str] = {
     "color": "colour",

@@ -14,26 +14,6 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import TextIO
 
-__all__ = [
-    "AntiphonError",
-    "CallError",
-    "DataError",
-    "DivergenceError",
-    "EngineError",
-    "ResourceError",
-    "RunError",
-    "ScenarioError",
-    "ScenarioWarning",
-    "first_line",
-    "in_one_line",
-    "is_terminal",
-    "replace_what_cannot_be_encoded",
-    "require",
-    "suggest",
-    "suggest_registered",
-    "write_error",
-]
-
 _LONGEST_LINE = 290
 """Characters of an error, at most: with `error: ` in front of it less than 300."""
 _END_OF_LINE = 90

@@ -31,44 +31,8 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from antiphon.problems import DocumentError, Path, Problems, kind_of, show_value, translate
-from antiphon.spellings import moved_key, standard_keys, suggest_key
-
-__all__ = [
-    "AUTO",
-    "LONGEST_DELAY",
-    "Align",
-    "Count",
-    "Counts",
-    "FrozenMap",
-    "HeadModule",
-    "Key",
-    "Name",
-    "Names",
-    "OrObject",
-    "ParameterNames",
-    "Real",
-    "Sequence",
-    "Signal",
-    "Signals",
-    "Size",
-    "Spec",
-    "Unroll",
-    "accepted_keys",
-    "channel_name",
-    "channel_slug",
-    "defaults",
-    "distinct",
-    "fail",
-    "frozen_data",
-    "in_python",
-    "name_problem",
-    "plain",
-    "read_by",
-    "section_of",
-    "whole",
-    "written_key",
-]
+from antiphon.base.problems import DocumentError, Path, Problems, kind_of, show_value, translate
+from antiphon.base.spellings import moved_key, standard_keys, suggest_key
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from antiphon.errors import RunError
-from antiphon.manifests import (
+from antiphon.base.errors import RunError
+from antiphon.base.manifests import (
     FORMAT,
     GrowingFile,
     check_entry,

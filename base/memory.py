@@ -10,19 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from antiphon.errors import ResourceError
-
-__all__ = [
-    "OWN_PAGES",
-    "give_back",
-    "installed_memory",
-    "keep_memory",
-    "refusals_named",
-    "spare_memory",
-    "uncollected",
-    "was_refused",
-    "zero_pages",
-]
+from antiphon.base.errors import ResourceError
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _LARGE = 2**31 - 1

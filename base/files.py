@@ -19,30 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TextIO, cast
 
-from antiphon.errors import AntiphonError, RunError
-
-__all__ = [
-    "check_folder",
-    "check_regular",
-    "cut",
-    "display_path",
-    "finite",
-    "fitting",
-    "given_path",
-    "open_binary",
-    "open_text",
-    "read_bytes",
-    "read_rows",
-    "remove_temporary",
-    "sync_file",
-    "sync_folder",
-    "unwritable",
-    "write_bytes",
-    "write_csv",
-    "write_json",
-    "write_text",
-    "writing",
-]
+from antiphon.base.errors import AntiphonError, RunError
 
 LIMIT = 64 * 2**20
 """Bytes of a text or JSON file, at most, where nothing else is set."""

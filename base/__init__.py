@@ -1,0 +1,1 @@
+"""What everything else stands on: errors, names and their checks, files, and memory. It imports no other folder."""
