@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from antiphon.base.kinds import Options
     from antiphon.engine.populations.population import Population
     from antiphon.engine.simulation import Simulation
-    from antiphon.engine.split.cuts import cuts
-    from antiphon.engine.split.join import join
-    from antiphon.engine.split.split import split
     from antiphon.populations import population
     from antiphon.scenarios import Scenario, Template, load
+    from antiphon.splitting.cuts import cuts
+    from antiphon.splitting.join import join
+    from antiphon.splitting.split import split
     from antiphon.studies import study
 
 __version__ = "0.1.0"
@@ -94,9 +94,9 @@ _FROM = {
     "load": "scenarios",
     "Population": "engine.populations.population",
     "Simulation": "engine.simulation",
-    "cuts": "engine.split.cuts",
-    "join": "engine.split.join",
-    "split": "engine.split.split",
+    "cuts": "splitting.cuts",
+    "join": "splitting.join",
+    "split": "splitting.split",
     "Options": "base.kinds",
     "environment": "base.extensions",
     "register": "base.extensions",

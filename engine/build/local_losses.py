@@ -1,4 +1,4 @@
-"""Local losses of channels, as their gradients declare them: targets, heads, and whose layers a lens reads through. `local`, `aug_local` and `lens` of split models become such declarations in `engine/split/credit.py`."""
+"""Local losses of channels, as their gradients declare them: targets, heads, and whose layers a lens reads through. `local`, `aug_local` and `lens` of split models become such declarations in `splitting/credit.py`."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from antiphon.scenarios import Scenario, Template, catalogue, library_names, loa
 from antiphon.scenarios.population import find_population
 
 MADE_IN_PYTHON = {
-    "gpt": "antiphon.engine.split.library:gpt",
-    "resnet": "antiphon.engine.split.library:resnet",
+    "gpt": "antiphon.splitting.library:gpt",
+    "resnet": "antiphon.splitting.library:resnet",
     "surrogate": "antiphon.engine.populations.surrogate:surrogate",
 }
 """Functions of the scenarios that no YAML file can hold, by name."""

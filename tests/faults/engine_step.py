@@ -66,14 +66,14 @@ STEP: tuple[Fault, ...] = (
         "engine/features/group_clip.py",
         "        for column in columns[1:]:",
         "        for column in columns[2:]:",
-        "tests/engine/split/test_clip.py::test_locked_parts_are_clipped_as_one_model[sgd-cohort-False]",
+        "tests/splitting/test_clip.py::test_locked_parts_are_clipped_as_one_model[sgd-cohort-False]",
     ),
     Fault(
         "clip-counts-a-tied-weight-twice",
         "engine/features/group_clip.py",
         "again = {place for tie in moved for place in tie[1:]}",
         "again = {place for tie in moved for place in tie[:0]}",
-        "tests/engine/split/test_clip.py::test_locked_parts_are_clipped_as_one_model[sgd-cohort-True]",
+        "tests/splitting/test_clip.py::test_locked_parts_are_clipped_as_one_model[sgd-cohort-True]",
     ),
     Fault(
         "backward-a-gradient-is-not-clipped",

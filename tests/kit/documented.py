@@ -9,7 +9,7 @@ from antiphon.engine.probes.ablation import ABLATIONS, ablate
 from antiphon.engine.probes.ceiling import ceilings
 from antiphon.engine.probes.language import language
 from antiphon.engine.probes.signal_alignment import signal_alignment
-from antiphon.engine.split.library import gpt, resnet
+from antiphon.splitting.library import gpt, resnet
 
 __all__ = [
     "ABLATIONS",

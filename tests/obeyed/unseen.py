@@ -17,7 +17,7 @@ OBJECTS = {
     "gradient local.network": "a module",
     "gradient sobolev_label.network": "a module",
 }
-"""Settings whose values are Python objects: their tests are in tests/comms and tests/engine/split."""
+"""Settings whose values are Python objects: their tests are in tests/comms and tests/splitting."""
 _SITES = "False where a message has no sites, and True where it has tokens, are what null means"
 SOMETIMES = {
     **{

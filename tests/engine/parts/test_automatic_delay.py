@@ -14,8 +14,8 @@ from antiphon import ScenarioError, Simulation
 from antiphon.engine.parts.automatic_delay import hiding_delay
 from antiphon.scenarios import Scenario
 from tests.engine.parts.stages import different, learned
-from tests.engine.split.models import UNet
-from tests.engine.split.parts import pictures
+from tests.splitting.models import UNet
+from tests.splitting.parts import pictures
 
 
 def split(**settings: Any) -> Scenario:

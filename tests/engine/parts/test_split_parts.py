@@ -13,7 +13,7 @@ from antiphon.engine.parts.share import Share, scenario_of_part
 from antiphon.engine.state.checkpoint import from_bytes, to_bytes
 from antiphon.scenarios import Scenario
 from tests.contracts.twins import differences, facts
-from tests.engine.split.parts import gpt, split_gpt
+from tests.splitting.parts import gpt, split_gpt
 
 LINEAR = {"kind": "linear", "sites": True}
 AUGMENTED = {"kind": "aug_local", "layers": 1}

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, fx
 
 from antiphon.base.errors import ScenarioError, suggest
-from antiphon.engine.split.calls import Start, starts_of
-from antiphon.engine.split.graph import Trace, storages, tensors_in
+from antiphon.splitting.calls import Start, starts_of
+from antiphon.splitting.graph import Trace, storages, tensors_in
 
 Where = tuple[Any, ...]
 """The place of a tensor in a value of nested tuples, lists and dicts: indices and keys."""

@@ -13,12 +13,12 @@ from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from antiphon.base.errors import ScenarioError
-from antiphon.engine.split.example import check_model, named_example
-from antiphon.engine.split.graph import Trace
-from antiphon.engine.split.outputs import outputs_of, prediction_of
-from antiphon.engine.split.plan import Place, plan_parts
-from antiphon.engine.split.tracer import trace
 from antiphon.nets.isolation.own_context import in_own_context
+from antiphon.splitting.example import check_model, named_example
+from antiphon.splitting.graph import Trace
+from antiphon.splitting.outputs import outputs_of, prediction_of
+from antiphon.splitting.plan import Place, plan_parts
+from antiphon.splitting.tracer import trace
 
 _BYTES = 4
 

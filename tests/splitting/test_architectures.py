@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import antiphon
 from antiphon import Scenario, Simulation
-from tests.engine.split.models import ARCHITECTURES, Architecture
-from tests.engine.split.parts import LOOP, ROUNDING, PlainLoop, composed, split_of
+from tests.splitting.models import ARCHITECTURES, Architecture
+from tests.splitting.parts import LOOP, ROUNDING, PlainLoop, composed, split_of
 from tests.tensors import same
 
 DAILY = ("mlp", "convolutions", "resnet", "unet", "gpt", "lstm", "rotary")

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 
 from antiphon.agents.models import MapHead
 from antiphon.base.errors import ScenarioError, suggest
-from antiphon.engine.split.cuts import containers
-from antiphon.engine.split.graph import Trace
-from antiphon.engine.split.outputs import Wanted, prediction_of
-from antiphon.engine.split.parts import Part, Wire, build_parts
-from antiphon.engine.split.plan import at_path, plan_parts
-from antiphon.engine.split.tracer import trace
 from antiphon.nets.site_axes import features_first, site_axes, site_features
 from antiphon.nets.user_modules import parameters_of, remove_hooks, without_parameter_hooks
+from antiphon.splitting.cuts import containers
+from antiphon.splitting.graph import Trace
+from antiphon.splitting.outputs import Wanted, prediction_of
+from antiphon.splitting.parts import Part, Wire, build_parts
+from antiphon.splitting.plan import at_path, plan_parts
+from antiphon.splitting.tracer import trace
 
 Shape = tuple[int, ...]
 WORDS = ("local", "aug_local", "lens")

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from antiphon.base.errors import ScenarioError, first_line, suggest
-from antiphon.engine.split.graph import own_copies
 from antiphon.envs.registry import first_signals
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.user_modules import (
@@ -24,6 +23,7 @@ from antiphon.nets.user_modules import (
     probe_of,
     set_mode,
 )
+from antiphon.splitting.graph import own_copies
 
 _BATCH = 3
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)

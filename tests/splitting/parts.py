@@ -16,7 +16,7 @@ import antiphon
 from antiphon.envs import from_tensors
 from antiphon.nets.random import seed_for
 from antiphon.scenarios import Scenario
-from tests.engine.split.models import Architecture, Logits, numbers, tokens
+from tests.splitting.models import Architecture, Logits, numbers, tokens
 from tests.tensors import same
 
 ROWS = 24

@@ -17,8 +17,8 @@ from torch.utils.checkpoint import checkpoint
 
 import antiphon
 from antiphon import ScenarioError, Simulation
-from tests.engine.split.models import ARCHITECTURES, numbers
-from tests.engine.split.parts import Chain, assert_composed, chain_split, composed, split_of
+from tests.splitting.models import ARCHITECTURES, numbers
+from tests.splitting.parts import Chain, assert_composed, chain_split, composed, split_of
 from tests.tensors import same
 
 

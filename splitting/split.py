@@ -18,16 +18,6 @@ from antiphon.agents.objectives import objective_of
 from antiphon.base.errors import ScenarioError, ScenarioWarning, suggest
 from antiphon.base.spec import AUTO, section_of
 from antiphon.base.spellings import spelled, suggest_key
-from antiphon.engine.split.credit import WORDS, Credit
-from antiphon.engine.split.cuts import containers, cut_names, flop_of
-from antiphon.engine.split.example import Inputs, check_model, inputs_for
-from antiphon.engine.split.join import Origin
-from antiphon.engine.split.outputs import Wanted, loss_among, prediction_of, predictions_of
-from antiphon.engine.split.parts import Part, build_parts
-from antiphon.engine.split.plan import Message, at_path, plan_parts
-from antiphon.engine.split.repeats import caller_random_kept, check_repeats
-from antiphon.engine.split.ties import tied_parameters
-from antiphon.engine.split.tracer import trace
 from antiphon.envs import registry
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.isolation.own_context import in_own_context
@@ -35,6 +25,16 @@ from antiphon.nets.user_modules import copied, hold_modes, hooked
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.agent_specs import ObjectiveSpec
 from antiphon.scenarios.training import TrainingSpec
+from antiphon.splitting.credit import WORDS, Credit
+from antiphon.splitting.cuts import containers, cut_names, flop_of
+from antiphon.splitting.example import Inputs, check_model, inputs_for
+from antiphon.splitting.join import Origin
+from antiphon.splitting.outputs import Wanted, loss_among, prediction_of, predictions_of
+from antiphon.splitting.parts import Part, build_parts
+from antiphon.splitting.plan import Message, at_path, plan_parts
+from antiphon.splitting.repeats import caller_random_kept, check_repeats
+from antiphon.splitting.ties import tied_parameters
+from antiphon.splitting.tracer import trace
 
 _PREDICTED = ("decoupled", "unlocked")
 _CODED = ("classification", "coding")

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 import antiphon
 from antiphon import RunError, Scenario, Simulation, split
 from tests.engine.numbers import one_line
-from tests.engine.split.models import ARCHITECTURES, ResNet, UNet, numbers, tokens
-from tests.engine.split.parts import Chain, assert_composed, chain_split, pictures, split_of
+from tests.splitting.models import ARCHITECTURES, ResNet, UNet, numbers, tokens
+from tests.splitting.parts import Chain, assert_composed, chain_split, pictures, split_of
 
 # --- what a forward may not do -----------------------------------------------------------------------------
 

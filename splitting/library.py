@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from antiphon.agents.models import GPT, ResNet
-from antiphon.engine.split.split import split
 from antiphon.envs import registry
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.isolation.own_random import seeded
 from antiphon.scenarios import Scenario
+from antiphon.splitting.split import split
 
 
 @in_own_context

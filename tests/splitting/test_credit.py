@@ -18,9 +18,9 @@ from antiphon.comms.examples import Example
 from antiphon.envs import from_tensors
 from tests.contracts.twins import made
 from tests.engine.numbers import one_line
-from tests.engine.split.models import ResNet
-from tests.engine.split.parts import BATCH, CUTS, Chain, chain_split, gpt, pictures, split_gpt
 from tests.kit.running import predictor_of
+from tests.splitting.models import ResNet
+from tests.splitting.parts import BATCH, CUTS, Chain, chain_split, gpt, pictures, split_gpt
 
 
 def example() -> Example:

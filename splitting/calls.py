@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import fx
 
 from antiphon.base.errors import ScenarioError
-from antiphon.engine.split.graph import Trace, storages
+from antiphon.splitting.graph import Trace, storages
 
 Nodes = frozenset[fx.Node]
 

@@ -11,9 +11,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx, nn
 
-from antiphon.engine.split.graph import Trace
-from antiphon.engine.split.plan import Message, PartPlan, Plan, Rows, at_path, plain_shape, plain_size
 from antiphon.nets.user_modules import copied, hold_mode, own_type, set_mode, set_type
+from antiphon.splitting.graph import Trace
+from antiphon.splitting.plan import Message, PartPlan, Plan, Rows, at_path, plain_shape, plain_size
 
 Shape = tuple[int, ...]
 

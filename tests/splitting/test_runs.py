@@ -15,8 +15,8 @@ from torch import Tensor, nn
 import antiphon
 from antiphon import RunError, Scenario, ScenarioError, Simulation
 from tests.engine.numbers import one_line
-from tests.engine.split.parts import gpt, split_gpt
 from tests.kit.documented import Population
+from tests.splitting.parts import gpt, split_gpt
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:

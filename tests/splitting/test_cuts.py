@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 import antiphon
 from tests.engine.numbers import one_line
-from tests.engine.split.models import ARCHITECTURES, Logits, UNet
-from tests.engine.split.parts import Chain, chain_split, pictures, split_of, split_text
+from tests.splitting.models import ARCHITECTURES, Logits, UNet
+from tests.splitting.parts import Chain, chain_split, pictures, split_of, split_text
 from tests.tiers import sampled
 
 

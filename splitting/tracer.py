@@ -19,7 +19,9 @@ import torch.utils.checkpoint
 from torch import Tensor, fx, nn
 
 from antiphon.base.errors import ScenarioError, first_line
-from antiphon.engine.split.graph import (
+from antiphon.nets.isolation.own_random import seeded
+from antiphon.nets.user_modules import cast, hooked, probe_of, set_mode
+from antiphon.splitting.graph import (
     SIZES,
     Fact,
     Trace,
@@ -31,8 +33,6 @@ from antiphon.engine.split.graph import (
     storages,
     tensors_in,
 )
-from antiphon.nets.isolation.own_random import seeded
-from antiphon.nets.user_modules import cast, hooked, probe_of, set_mode
 
 _FACTORIES = (
     "arange",

@@ -12,9 +12,9 @@ from typing import Any
 from torch import Tensor, fx
 
 from antiphon.base.errors import ScenarioError, suggest
-from antiphon.engine.split.graph import Trace
-from antiphon.engine.split.plan import Place, at_path, leaves
 from antiphon.envs.signal import Signal
+from antiphon.splitting.graph import Trace
+from antiphon.splitting.plan import Place, at_path, leaves
 
 Shape = tuple[int, ...]
 _ONLY = "a tensor"

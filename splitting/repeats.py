@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from antiphon.base.errors import ScenarioError
-from antiphon.engine.split.graph import as_dict, own_copies, tensors_in
 from antiphon.nets.isolation.own_random import seeded
 from antiphon.nets.user_modules import cast, probe_of, set_mode
+from antiphon.splitting.graph import as_dict, own_copies, tensors_in
 
 State = dict[str, Hashable]
 _BUFFER = "make it a buffer that is changed in place (self.register_buffer(…); self.tau.mul_(0.5))"

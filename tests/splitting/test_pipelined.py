@@ -10,8 +10,8 @@ from torch import nn
 
 import antiphon
 from antiphon import Simulation
-from tests.engine.split.models import ResNet, UNet
-from tests.engine.split.parts import pictures
+from tests.splitting.models import ResNet, UNet
+from tests.splitting.parts import pictures
 
 STILL = {"kind": "sgd", "lr": 1e-30}
 CASES = [(ResNet, ["layer1.1", "layer2.0.conv2", "fc"]), (UNet, ["bottom", "up2"])]
