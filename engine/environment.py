@@ -14,12 +14,12 @@ from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from antiphon.base.errors import RunError, ScenarioError
+from antiphon.engine.episodes import REWARD, EpisodeStatistics
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.rows import RowMask, mask_or
 from antiphon.engine.heart.system import System
 from antiphon.engine.in_use import release, use
-from antiphon.engine.metrics.episodes import REWARD, EpisodeStatistics
 from antiphon.engine.state.trees import join_rows, joined, joined_signals, split_rows
 from antiphon.envs import registry
 from antiphon.envs.adaptors.vector import VectorAdaptor

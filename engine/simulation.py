@@ -20,6 +20,7 @@ from antiphon.base.errors import DivergenceError, RunError, ScenarioError, Scena
 from antiphon.base.files import fitting, given_path
 from antiphon.base.memory import uncollected
 from antiphon.base.problems import show_value
+from antiphon.base.progress import hidden
 from antiphon.engine.backends import checked_backend
 from antiphon.engine.base_simulation import BaseSimulation, StepInfo, check_continues, check_own_loop
 from antiphon.engine.build.builder import chosen_device, without_weights
@@ -37,7 +38,6 @@ from antiphon.engine.metrics.figures import (
     write_figures,
     write_validation,
 )
-from antiphon.engine.metrics.progress import hidden
 from antiphon.engine.metrics.report import AgentReport
 from antiphon.engine.parts.automatic_delay import with_chosen_delay
 from antiphon.engine.parts.coordinator import Coordinator

@@ -25,6 +25,7 @@ from antiphon.agents.policies import RETURNS
 from antiphon.agents.recurrent import Recurrent
 from antiphon.base.errors import RunError, ScenarioError, suggest
 from antiphon.base.problems import DocumentError, Path, placed
+from antiphon.base.progress import Progress
 from antiphon.comms.links import FanIn
 from antiphon.engine.build.channels import Devices, Wiring, connect, optimiser_of
 from antiphon.engine.build.learning_groups import windows_of
@@ -38,7 +39,6 @@ from antiphon.engine.heart.clock import Clock, Schedule
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.rows import Replicas
 from antiphon.engine.heart.system import System
-from antiphon.engine.metrics.progress import Progress
 from antiphon.engine.state.weights import read_learners
 from antiphon.envs.registry import first_signals
 from antiphon.envs.signal import Description

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from antiphon.agents.learner import Learner
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, VALUE, Network
+from antiphon.base.progress import Progress
 from antiphon.comms.backward_requests import Outliers
 from antiphon.comms.links import REDUCED, FanIn, Segment
 from antiphon.comms.model import Model
@@ -34,7 +35,6 @@ from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.rows import Replicas
 from antiphon.engine.heart.system import System
 from antiphon.engine.installed import depths_of
-from antiphon.engine.metrics.progress import Progress
 from antiphon.engine.policies.rewards import COSINE
 from antiphon.engine.state.hyperparameters import read_members, values_of
 from antiphon.nets.trained_parameters import TrainedParameters

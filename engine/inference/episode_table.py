@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from antiphon.engine.metrics.episodes import EpisodeStatistics
+from antiphon.engine.episodes import EpisodeStatistics
 
 ENOUGH = 1000
 """Episodes of all environments together that are counted by default, if the steps allow it: the standard error of their mean

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, features_of
 from antiphon.base.errors import RunError, ScenarioError
+from antiphon.base.progress import Progress
+from antiphon.engine.episodes import own_reward
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.episode_table import Episodes, EpisodeTable
@@ -28,8 +30,6 @@ from antiphon.engine.inference.rollout import (
     steps_needed,
     with_targets,
 )
-from antiphon.engine.metrics.episodes import own_reward
-from antiphon.engine.metrics.progress import Progress
 from antiphon.engine.runs.signals import check_interrupted
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.objects import load_objects, state_of_objects

@@ -22,13 +22,13 @@ from antiphon.comms.synthetic_gradients import newest_returned
 from antiphon.engine.backends import Backend
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.environment import EnvironmentRunner
+from antiphon.engine.episodes import own_reward
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, StepReport
 from antiphon.engine.inference.evaluation import FEWEST
 from antiphon.engine.metrics.description import graph_of
-from antiphon.engine.metrics.episodes import own_reward
 from antiphon.engine.metrics.newest import NewestFigures, Watched
 from antiphon.engine.metrics.report import AgentReport, injecting_members
 from antiphon.nets.trained_parameters import TrainedParameters

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.progress import Progress
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.inference.evaluation import examples, first_lines, rollout_seed
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import Deliver, ExampleRollout, Scores, with_targets
-from antiphon.engine.metrics.progress import Progress
 from antiphon.engine.probes.truth import chosen_channels
 from antiphon.nets.random import seed_for, uniform
 from antiphon.telemetry.figures import Figure

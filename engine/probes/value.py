@@ -28,6 +28,7 @@ from torch import Tensor
 
 from antiphon.agents.learner import Learner
 from antiphon.base.errors import DivergenceError, ScenarioError, suggest
+from antiphon.base.progress import Progress
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.backends import StackedBackend
@@ -40,7 +41,6 @@ from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.inference.evaluation import first_lines
 from antiphon.engine.inference.rollout import rewired
 from antiphon.engine.metrics.figures import log_figures
-from antiphon.engine.metrics.progress import Progress
 from antiphon.engine.probes.signal_alignment import signal_alignment, signal_rows
 from antiphon.engine.probes.truth import (
     DifferentiableRollout,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.problems import show_value
-from antiphon.engine.metrics.progress import Progress
+from antiphon.base.progress import Progress
 from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop
 from antiphon.scenarios.training import RETURN
 from antiphon.telemetry.figures import VALUE_TARGET

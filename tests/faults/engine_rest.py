@@ -607,7 +607,7 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "population-an-episode-without-an-end-never-counts",
-        "engine/metrics/episodes.py",
+        "engine/episodes.py",
         "longer = self._present[0] > self._newest[0]",
         "longer = self._present[0] < 0",
         "tests/engine/runs/test_populations.py::"

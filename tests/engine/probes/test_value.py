@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from antiphon import Scenario, Simulation
+from antiphon.base import progress
 from antiphon.base.errors import ScenarioError
 from antiphon.base.spec import plain
-from antiphon.engine.metrics import progress
 from tests.engine.numbers import unchanged
 from tests.engine.probes.probed import EYE, JUDGE, chain, corporation, make, timescales
 from tests.kit.documented import signal_alignment

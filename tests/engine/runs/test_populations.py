@@ -14,7 +14,7 @@ import torch
 from torch.utils._pytree import tree_flatten
 
 import antiphon
-from antiphon.engine.metrics.episodes import EpisodeStatistics
+from antiphon.engine.episodes import EpisodeStatistics
 from antiphon.engine.populations.figure import lineage_svg
 from antiphon.engine.populations.run import PopulationRun
 from antiphon.engine.populations.selection import Entry, Score, initial_values, selected

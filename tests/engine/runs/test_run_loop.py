@@ -101,7 +101,7 @@ def test_the_progress_bar_follows_the_steps_and_is_removed(monkeypatch: pytest.M
     monkeypatch.delenv("ANTIPHON_PROGRESS")
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     times = iter(range(1000))
-    monkeypatch.setattr("antiphon.engine.metrics.progress.time.monotonic", lambda: next(times))
+    monkeypatch.setattr("antiphon.base.progress.time.monotonic", lambda: next(times))
     for name in ("start", "update", "stop"):
         monkeypatch.setattr(f"rich.progress.Progress.{name}", lambda *_, name=name, **__: calls.append(name))
 

@@ -1,4 +1,4 @@
-"""Progress of what takes long (`engine/metrics/progress.py`): a bar on a terminal, one at a time; elsewhere lines."""
+"""Progress of what takes long (`base/progress.py`): a bar on a terminal, one at a time; elsewhere lines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from antiphon import Simulation, load
-from antiphon.engine.metrics import progress
+from antiphon.base import progress
 from antiphon.engine.runs.observers import RunProgress
 from antiphon.engine.runs.run_loop import RunLoop
 from antiphon.envs import from_tensors
