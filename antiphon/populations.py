@@ -9,6 +9,7 @@ from typing import Any
 
 from antiphon.base.errors import DivergenceError, is_terminal
 from antiphon.base.files import given_path
+from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
 from antiphon.commands.arguments import new_directory, scenario_template
 from antiphon.commands.population import print_members
@@ -16,7 +17,6 @@ from antiphon.engine.populations.run import PopulationRun
 from antiphon.engine.runs.library import template_named
 from antiphon.engine.runs.observers import RunProgress
 from antiphon.engine.runs.python_template import Buildable
-from antiphon.engine.runs.signals import deliver
 from antiphon.scenarios import Template
 from antiphon.scenarios.population import PopulationSpec, find_population
 from antiphon.terminal.output import printed

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from antiphon.base.errors import RunError, ScenarioError, is_terminal
 from antiphon.base.files import given_path
+from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
 from antiphon.commands.arguments import new_directory, scenario_template
 from antiphon.commands.study import cores, find_study_or_scenario, print_tables
 from antiphon.engine.runs.python_template import Buildable
-from antiphon.engine.runs.signals import deliver
 from antiphon.engine.studies.figure import draw_figure
 from antiphon.engine.studies.plan import StudyOptions
 from antiphon.engine.studies.study import Study

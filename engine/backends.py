@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from antiphon.base.errors import ScenarioError, suggest
-from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.build.stacking import stack
 from antiphon.engine.failures import failures_named
 from antiphon.engine.features.divergence import RunningStatistics
 from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.predictors import Watch
+from antiphon.engine.heart.stacked import Stacked
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.build.join_replicas import Union, bare, named, replica_of
-from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.environment import EnvironmentRunner, JointRunner
 from antiphon.engine.heart.message import EpisodeEnds
 from antiphon.engine.heart.predictors import Watch
+from antiphon.engine.heart.stacked import Stacked
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Losses, PredictorUpdate, StepReport, Update
 from antiphon.engine.metrics.report import AgentReport, MeanAccumulator

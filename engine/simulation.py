@@ -21,6 +21,7 @@ from antiphon.base.files import fitting, given_path
 from antiphon.base.memory import uncollected
 from antiphon.base.problems import show_value
 from antiphon.base.progress import hidden
+from antiphon.base.signals import Interrupted, deliver
 from antiphon.engine.backends import checked_backend
 from antiphon.engine.base_simulation import BaseSimulation, StepInfo, check_continues, check_own_loop
 from antiphon.engine.build.builder import chosen_device, without_weights
@@ -50,7 +51,6 @@ from antiphon.engine.runs.directory import RunDirectory, check_exist, check_free
 from antiphon.engine.runs.observers import Callbacks, RunProgress
 from antiphon.engine.runs.run_loop import Observer, RunLoop, check_limit
 from antiphon.engine.runs.run_writer import RunWriter, open_writer
-from antiphon.engine.runs.signals import Interrupted, deliver
 from antiphon.engine.state.checkpoint import read_simulation
 from antiphon.engine.state.compatibility import check_same_scenario, with_saved_delays
 from antiphon.engine.state.described_scenario import described_scenario

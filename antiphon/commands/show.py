@@ -83,7 +83,7 @@ def show(
     else:
         from antiphon.terminal.scenario_tables import show_scenario
 
-        show_scenario(what, python, variant, values, json)
+        show_scenario(what, scenario_template(what, python), variant, values, json)
 
 
 def _kinds(json: bool) -> None:

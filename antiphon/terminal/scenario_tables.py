@@ -11,11 +11,11 @@ from typing import Any
 from rich.text import Text
 
 from antiphon.base.files import finite
-from antiphon.commands.arguments import scenario_template
 from antiphon.engine.planning.memory_estimate import MemoryEstimate
 from antiphon.engine.planning.plan import CohortPlan, Plan, plan
 from antiphon.engine.runs.directory import RunDirectory, run_folder
-from antiphon.engine.runs.python_template import other_variants
+from antiphon.engine.runs.python_template import PythonTemplate, other_variants
+from antiphon.scenarios import Template
 from antiphon.terminal.explain import built, explain, explain_template, explain_verdicts
 from antiphon.terminal.output import (
     console,
@@ -124,13 +124,12 @@ Row = tuple[str, tuple[str, ...], str, int]
 
 def show_scenario(
     what: str,
-    python: str | None,
+    template: Template | PythonTemplate,
     variant: str | None,
     values: Mapping[str, Any],
     json: bool,
 ) -> None:
     """Print a scenario or a run with its execution plan; for the arguments, see the command `show`."""
-    template = scenario_template(what, python)
     resolved = template.resolve_values(variant, values)
     scenario = template.resolve(variant, values)
     system = built(scenario)

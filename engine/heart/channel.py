@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # what may be plugged into a channel
     from antiphon.comms.symbols import MessageSampler
     from antiphon.comms.synthetic_gradients import Predictor
     from antiphon.comms.synthetic_inputs import InputModel
-    from antiphon.engine.build.sender_rows import SenderRows
+    from antiphon.engine.heart.sender_rows import SenderRows
 
 Coupling = Literal["decoupled", "unlocked", "delayed", "locked", "detached"]
 """How a gradient crosses: predicted by a synthetic gradient (`decoupled`; `unlocked` reads a synthetic input too), as it comes

@@ -18,6 +18,7 @@ from torch import Tensor
 from antiphon.agents.network import OBJECTIVE, features_of
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.progress import Progress
+from antiphon.base.signals import check_interrupted
 from antiphon.engine.episodes import own_reward
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.system import System
@@ -30,7 +31,6 @@ from antiphon.engine.inference.rollout import (
     steps_needed,
     with_targets,
 )
-from antiphon.engine.runs.signals import check_interrupted
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.objects import load_objects, state_of_objects
 from antiphon.envs.base import TorchVectorEnv, check_split

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.examples import Example
-from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.rows import Members, RowMask, members_and
+from antiphon.engine.heart.stacked import Stacked
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Losses, PredictorUpdate, StepReport, Update, WindowLoss
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from antiphon.base.errors import DivergenceError, ScenarioError, suggest
 from antiphon.base.files import given_path
+from antiphon.base.signals import deliver
 from antiphon.engine.backends import backend_of
 from antiphon.engine.base_simulation import StepInfo
 from antiphon.engine.build.join_replicas import named, sequential_reason_of
@@ -19,7 +20,6 @@ from antiphon.engine.metrics.report import MeanAccumulator
 from antiphon.engine.replicas import Replica, ReplicatedEngine
 from antiphon.engine.runs.directory import check_exist, check_free, is_free, numbered
 from antiphon.engine.runs.run_loop import RunLoop
-from antiphon.engine.runs.signals import deliver
 from antiphon.engine.simulation import Simulation, history_of_run, steps_to_take
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.hyperparameters import differences_of

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 
 from antiphon.base.errors import AntiphonError, ResourceError, RunError
+from antiphon.base.signals import stop_signals
 from antiphon.engine.ray.ray_cluster import open_cluster
-from antiphon.engine.runs.signals import stop_signals
 from antiphon.engine.state.checkpoint import from_bytes, to_bytes
 from antiphon.engine.state.trees import mapped
 from antiphon.engine.studies.pool import Worker

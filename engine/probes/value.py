@@ -29,6 +29,7 @@ from torch import Tensor
 from antiphon.agents.learner import Learner
 from antiphon.base.errors import DivergenceError, ScenarioError, suggest
 from antiphon.base.progress import Progress
+from antiphon.base.signals import check_interrupted
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.backends import StackedBackend
@@ -49,7 +50,6 @@ from antiphon.engine.probes.truth import (
     look_ahead,
     predicted_channels,
 )
-from antiphon.engine.runs.signals import check_interrupted
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.nets.schedules import OwnSchedule, Rate
 from antiphon.telemetry.figures import Figure

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from antiphon.base.errors import DivergenceError, ResourceError, ScenarioError
 from antiphon.base.memory import refusals_named
-from antiphon.engine.runs.signals import Interrupted, stop_signals
+from antiphon.base.signals import Interrupted, stop_signals
 
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation, StepInfo

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ledger import Ledger
@@ -24,6 +23,7 @@ from antiphon.engine.heart.message import (
     Tick,
 )
 from antiphon.engine.heart.rows import Replicas
+from antiphon.engine.heart.stacked import Stacked
 from antiphon.engine.state.trees import Tree, join, join_rows, joined_signals, split, split_rows
 
 

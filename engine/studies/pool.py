@@ -18,8 +18,8 @@ from types import ModuleType
 from typing import TypeVar
 
 from antiphon.base.errors import AntiphonError, EngineError
+from antiphon.base.signals import stop_signals
 from antiphon.engine.runs.request import Request
-from antiphon.engine.runs.signals import stop_signals
 from antiphon.engine.studies.plan import PlannedRuns
 from antiphon.engine.studies.scoring import Finished, add_scores
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.build.stacking import stack
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.stacked import Stacked
 from antiphon.engine.heart.system import System
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import Document

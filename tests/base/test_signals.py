@@ -17,7 +17,7 @@ from gymnasium import spaces
 
 import antiphon
 from antiphon import Scenario, Simulation
-from antiphon.engine.runs import signals
+from antiphon.base import signals
 from tests.commands import Commands
 from tests.engine.runs.left import checkpoints, ended, facts, result
 
