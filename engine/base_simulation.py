@@ -50,6 +50,7 @@ from antiphon.engine.state.objects import lost_state
 from antiphon.engine.state.state_dict import with_optimisers_of
 from antiphon.envs.adaptors.native import native_of
 from antiphon.envs.base import TorchVectorEnv
+from antiphon.nets.isolation.matmul_precision import matmul_precision
 from antiphon.nets.isolation.own_context import in_own_context, own_context
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import as_scenario
@@ -76,6 +77,7 @@ class BaseSimulation:
         recorders: Receive the metrics.
         diverged: The message of its divergence; None: it has not diverged.
         obstacle: Why it cannot take steps (its checkpoint has no state of the environment); None: it can.
+        matmul_precision: Torch's precision of matrix products in its calls: the one that it was created with.
         closed: Whether it has been closed, and takes no more steps.
         observed_at: Steps taken when something other than its recorders reads its state next, set by the run loop; parts
             may compute the steps before. 0: it is read after every step.
@@ -103,6 +105,7 @@ class BaseSimulation:
             raise ScenarioError(f"seed: {seed!r}; must be a whole number")
         seed, threads = int(seed), int(threads)
         self.threads, self._backend_name, self._stacked = threads, checked_backend(backend), stacked
+        self.matmul_precision = matmul_precision()
         self.scenario = scenario = as_scenario(scenario)
         self.device, self.dtype = chosen_device(device), dtype
         self.recorders: list[Recorder] = []

@@ -49,6 +49,7 @@ from antiphon.engine.probes.truth import Probe, true_gradients
 from antiphon.engine.probes.value import Values, value, write_value
 from antiphon.engine.runs.directory import RunDirectory, check_exist, check_free, is_free
 from antiphon.engine.runs.observers import Callbacks, RunProgress
+from antiphon.engine.runs.recorded_context import recorded_context
 from antiphon.engine.runs.run_loop import Observer, RunLoop, check_limit
 from antiphon.engine.runs.run_writer import RunWriter, open_writer
 from antiphon.engine.state.checkpoint import read_simulation
@@ -129,7 +130,7 @@ class Simulation(BaseSimulation):
         division, scenario = PartsSettings.of(parts), as_scenario(scenario)
         settings: dict[str, Any] = {"threads": threads, "backend": backend, "stacked": stacked}
         settings |= {"seed": seed, "device": device, "dtype": dtype}
-        with own_context(), ExitStack() as undo:
+        with own_context(), ExitStack() as inside, ExitStack() as undo:
             before = None
             check_exist(exist)
             if folder is not None:
@@ -139,6 +140,7 @@ class Simulation(BaseSimulation):
                     undo.callback(before.release)
                     before.lock()
                     scenario = _check_same_run(before, scenario, **settings)
+                    inside.enter_context(recorded_context(before))
             opened = None
             if before is None and division is not None:
                 scenario, division, opened = with_chosen_delay(scenario, division, **settings)
@@ -177,7 +179,7 @@ class Simulation(BaseSimulation):
     ) -> Self:
         """Return the simulation of a run directory at its newest checkpoint, to continue as if it had never stopped.
 
-        `run()` continues to the step at which the run was to end. Device, threads, backend and torch's precision of matrix
+        `run()` continues to the step at which the run was to end. Device, threads, backend and the precision of its matrix
         products are read from run.json.
 
         Args:
@@ -219,7 +221,6 @@ class Simulation(BaseSimulation):
         """
         facts, given = directory.facts, given_scenario(directory, scenario)
         with fitting(directory.path / "run.json"):
-            torch.set_float32_matmul_precision(facts.get("matmul_precision", "highest"))
             dtype, settings = getattr(torch, facts["dtype"]), cls._settings_of(facts)
         if directory.checkpoints:
             with uncollected():
@@ -708,7 +709,8 @@ def resumed(
     with ExitStack() as undo:
         undo.callback(directory.release)
         directory.lock()
-        simulation = kind._of_directory(directory, scenario, division)
+        with recorded_context(directory):
+            simulation = kind._of_directory(directory, scenario, division)
         undo.callback(simulation.close)
         _record_in(simulation, directory, checkpoint_every, until)
         undo.pop_all()
@@ -732,7 +734,6 @@ def _check_same_run(directory: RunDirectory, scenario: Scenario, **settings: Any
     settings["dtype"] = str(settings["dtype"]).removeprefix("torch.")
     settings |= {"device": str(settings["device"]), "backend": checked_backend(settings["backend"])}
     directory.check_same(directory.differences(**settings))
-    torch.set_float32_matmul_precision(directory.facts.get("matmul_precision", "highest"))
     return found
 
 

@@ -26,6 +26,7 @@ from antiphon.engine.state.hyperparameters import differences_of
 from antiphon.engine.state.state_dict import learned_of, with_statistics
 from antiphon.engine.state.trees import split_rows
 from antiphon.envs.worlds.arena import Arena
+from antiphon.nets.isolation.matmul_precision import matmul_precision
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import as_scenario
@@ -49,6 +50,7 @@ class Population:
         simulations: One for each member, in order.
         sequential_reason: Why they are stepped one after the other; None: they are stepped together.
         threads: Torch's threads in its calls.
+        matmul_precision: Torch's precision of matrix products in its calls.
 
     Raises:
         ScenarioError: No seed, a seed twice, or a scenario that cannot be built; scenarios that differ in more than
@@ -84,7 +86,7 @@ class Population:
         reason = "every seed needs one of its own"
         scenarios = [given[0], *(with_own_env(own, reason) for own in given[1:])]
         self.simulations: list[Simulation] = []
-        self.threads = int(settings.get("threads", 1))
+        self.threads, self.matmul_precision = int(settings.get("threads", 1)), matmul_precision()
         self._joint: ReplicatedEngine | None = None
         """Of all seeds, diverged ones among them: the others' steps are taken with theirs."""
         self._shared = True

@@ -25,6 +25,7 @@ from antiphon.engine.ray.ray_cluster import open_cluster
 from antiphon.engine.state.checkpoint import from_bytes, to_bytes
 from antiphon.engine.state.trees import mapped
 from antiphon.engine.studies.pool import Worker
+from antiphon.nets.isolation.matmul_precision import matmul_precision, set_matmul_precision
 
 Meeting = Callable[[Mapping[int, Any], Collection[int] | None], Mapping[int, Any]]
 """Gives values by member, and returns those of all processes, of the members that are wanted; None: all, after a step."""
@@ -72,7 +73,7 @@ def divided(
     count = min(jobs, len(members))
     edges = [len(members) * place // count for place in range(count + 1)]
     shares = [members[start:end] for start, end in pairwise(edges)]
-    key, settings = secrets.token_bytes(32), (device, torch.get_float32_matmul_precision())
+    key, settings = secrets.token_bytes(32), (device, matmul_precision())
     with ExitStack() as resources:
         host, submit = resources.enter_context(
             _on_this_machine() if ray is None else _on_ray(ray, count, gpu=device != "cpu")
@@ -211,7 +212,7 @@ def _take_part(
 ) -> object:
     """Do the work on a share of the members in this process; return an error as one that any process can load."""
     try:
-        torch.set_float32_matmul_precision(precision)
+        set_matmul_precision(precision)
         with Client(address, authkey=key) as connection:
             connection.send_bytes(b"%d" % share[0])
             return work(share, _Meeting(connection, device))

@@ -13,8 +13,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import IO, Any, NoReturn
 
-import torch
-
 from antiphon.base.errors import AntiphonError, DivergenceError, RunError, first_line
 from antiphon.engine.metrics.report import RowSteps
 from antiphon.engine.parts.part import Part, PartRow, merge_states
@@ -25,6 +23,7 @@ from antiphon.engine.ray.ray_cluster import open_cluster
 from antiphon.engine.ray.sockets import Address
 from antiphon.engine.ray.states import buffers, exchanged
 from antiphon.engine.ray.worker import Answer, PartWorker
+from antiphon.nets.isolation.matmul_precision import matmul_precision
 from antiphon.telemetry.parts.part_figures import PartFigures
 
 _log = logging.getLogger(__name__)
@@ -114,7 +113,7 @@ class RayParts:
             concurrency_groups=_GROUPS,
             scheduling_strategy="DEFAULT" if alone else "SPREAD",
         )(PartWorker)
-        host, precision = "127.0.0.1" if alone else None, torch.get_float32_matmul_precision()
+        host, precision = "127.0.0.1" if alone else None, matmul_precision()
         same = self._keep_every, self._token, host, precision, sys.path
         return [actor.remote(index, *same) for index in range(self._count)]
 

@@ -25,6 +25,7 @@ from antiphon.engine.parts.boundary import Exchange
 from antiphon.engine.parts.part import Part, PartRow
 from antiphon.engine.ray.sockets import Address, Sockets
 from antiphon.engine.ray.states import buffers, received
+from antiphon.nets.isolation.matmul_precision import set_matmul_precision
 from antiphon.telemetry.parts.part_figures import PartFigures
 
 Answer = tuple[PartFigures, Any]
@@ -56,7 +57,7 @@ class PartWorker:
         keep_every: Seconds after which a part that does not wait hands over its own state, at the end of a call.
         token: Of the run, which parts prove to one another that they have.
         host: Where it takes exchanges; None: at the address of the Ray node that it is on.
-        precision: Of matrix products in float32 (`torch.set_float32_matmul_precision`).
+        precision: Of matrix products (`matmul_precision`).
         path: Where the driver finds modules (`sys.path`), the user's among them.
     """
 
@@ -115,7 +116,7 @@ class PartWorker:
         """
         if self._sockets is None:
             torch.set_num_threads(1)
-            torch.set_float32_matmul_precision(self._precision)
+            set_matmul_precision(self._precision)
             host = self._host or importlib.import_module("ray").util.get_node_ip_address()
             self._sockets = Sockets(figures.part, self._token, host, self._take, self._serve_driver)
             self._bytes_before = figures.bytes_sent, figures.bytes_received

@@ -8,8 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from antiphon.base.errors import AntiphonError, DivergenceError, RunError, ScenarioError
 from antiphon.base.extensions import Catalogue, made, name_of
 from antiphon.base.files import display_path, finite
@@ -398,7 +396,7 @@ def create_directory(
         "steps": scenario.training.steps,
         "device": str(simulation.device),
         "dtype": str(simulation.dtype).removeprefix("torch."),
-        "matmul_precision": torch.get_float32_matmul_precision(),
+        "matmul_precision": simulation.matmul_precision,
         "threads": simulation.threads,
         "backend": simulation.backend.name,
         "versions": versions(),

@@ -17,6 +17,7 @@ from antiphon.engine.build.builder import chosen_device, without_weights
 from antiphon.engine.populations.population import Population, sequential_reason
 from antiphon.engine.runs.directory import RunDirectory, check_free, remove_run
 from antiphon.engine.runs.lock import LOCK, DirectoryLock
+from antiphon.engine.runs.recorded_context import recorded_context
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin
 from antiphon.engine.runs.run_loop import Observer, Outcome
@@ -238,17 +239,16 @@ class MultiSeedRun:
         saved = [self._existing[index].path / name for index in group if index in self._existing]
         if len(saved) < len(group) or not all(path.exists() for path in saved):
             saved = []  # one of step 0 is missing, and all begin anew
-        if existing is not None:
-            torch.set_float32_matmul_precision(facts.get("matmul_precision", "highest"))
         scenarios = [self.requests[index].scenario for index in group]
-        replicas = Population(
-            list(map(without_weights, scenarios)) if saved else scenarios,
-            [self.requests[index].seed for index in group],
-            backend=request.backend,
-            device=device,
-            dtype=getattr(torch, facts.get("dtype", "float32")),
-            threads=facts.get("threads", 1),
-        )
+        with nullcontext() if existing is None else recorded_context(existing):
+            replicas = Population(
+                list(map(without_weights, scenarios)) if saved else scenarios,
+                [self.requests[index].seed for index in group],
+                backend=request.backend,
+                device=device,
+                dtype=getattr(torch, facts.get("dtype", "float32")),
+                threads=facts.get("threads", 1),
+            )
         with ExitStack() as undo:
             undo.callback(replicas.close)
             for index, path, simulation in zip(group, saved, replicas.simulations, strict=False):

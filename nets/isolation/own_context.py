@@ -7,7 +7,8 @@
 | default dtype and device, `torch.device` as a context | float32, the CPU; a run's own are `dtype` and `device` |
 | anomaly mode, flushed denormals | off |
 | `torch.set_num_threads` | a run's own number, `threads` |
-| TF32 and other precisions, deterministic algorithms, oneDNN and other libraries | kept: what computes, as a machine does |
+| precision of matrix products (TF32) | a run's own, which is the caller's when the run begins |
+| deterministic algorithms, oneDNN and other libraries | kept: what computes, as a machine does |
 
 Afterwards all is as the caller has it.
 """
@@ -18,9 +19,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import torch
+
+from antiphon.nets.isolation.matmul_precision import in_matmul_precision, matmul_precision
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,14 +35,19 @@ _SMALL = sys.float_info.min
 """Half of it is a denormal number, which the processor flushes to zero after `torch.set_flush_denormal(True)`."""
 
 
-def own_context(threads: int | None = None) -> AbstractContextManager[object]:
+def own_context(threads: int | None = None, precision: str | None = None) -> AbstractContextManager[object]:
     """Return a context in which torch computes as if the caller had switched nothing; it costs nothing where that is so.
 
     Args:
         threads: Torch's threads in it; None: the caller's.
+        precision: Of matrix products (`matmul_precision`); None: the caller's.
+
+    Raises:
+        ValueError: There is no such precision.
     """
     if (
         (threads is None or threads == torch.get_num_threads())
+        and (precision is None or precision == matmul_precision())
         and torch.is_grad_enabled()
         and not torch.is_inference_mode_enabled()
         and not torch._C._is_any_autocast_enabled()
@@ -49,12 +57,14 @@ def own_context(threads: int | None = None) -> AbstractContextManager[object]:
         and _SMALL * 0.5
     ):
         return _NOTHING
-    return _switched(threads)
+    return _switched(threads, precision)
 
 
 @contextmanager
-def _switched(threads: int | None) -> Iterator[None]:
+def _switched(threads: int | None, precision: str | None) -> Iterator[None]:
     with ExitStack() as restoring:
+        if precision is not None and precision != matmul_precision():
+            restoring.enter_context(in_matmul_precision(precision))
         if threads is not None and (before := torch.get_num_threads()) != threads:
             restoring.callback(torch.set_num_threads, before)
             torch.set_num_threads(threads)
@@ -79,12 +89,16 @@ def _switched(threads: int | None) -> Iterator[None]:
 
 
 def in_own_context(function: Callable[P, R]) -> Callable[P, R]:
-    """Compute a function in its `own_context`; a method with the attribute `threads` of its object, if it has one."""
+    """Compute a function in its `own_context`; a method with `threads` and `matmul_precision` of its object, if it has them."""
 
     @wraps(function)
     def computed(*args: P.args, **kwargs: P.kwargs) -> R:
-        threads: Any = getattr(args[0], "threads", None) if args else None
-        with own_context(threads if isinstance(threads, int) else None):
+        threads, precision = (
+            getattr(args[0] if args else None, name, None) for name in ("threads", "matmul_precision")
+        )
+        with own_context(
+            threads if isinstance(threads, int) else None, precision if isinstance(precision, str) else None
+        ):
             return function(*args, **kwargs)
 
     return computed

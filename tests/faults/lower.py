@@ -6,6 +6,20 @@ from tests.faults.fault import Fault
 
 LOWER: tuple[Fault, ...] = (
     Fault(
+        "nets-a-run-computes-in-the-precision-that-the-program-sets-meanwhile",
+        "nets/isolation/own_context.py",
+        "        and (precision is None or precision == matmul_precision())\n",
+        "",
+        "tests/doors/test_precision.py::test_a_run_keeps_the_precision_that_it_began_with_and_the_caller_has_its_own",
+    ),
+    Fault(
+        "nets-a-precision-without-a-name-raises",
+        "nets/isolation/matmul_precision.py",
+        "    with suppress(RuntimeError):",
+        "    with suppress(ValueError):",
+        "tests/doors/test_precision.py::test_a_precision_of_one_backend_that_torch_has_no_name_for",
+    ),
+    Fault(
         "nets-a-frozen-batch-norm-trains",
         "nets/user_modules.py",
         "            hold_mode(part, True, False)\n",

@@ -83,17 +83,6 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_torchs_precision_of_matrix_products_is_recorded_and_resumed_with(run: Path) -> None:
-    try:
-        torch.set_float32_matmul_precision("high")
-        stepped(Simulation(own(), logdir=run), 1).close()
-        torch.set_float32_matmul_precision("highest")
-        with Simulation.resume(run, own()):
-            assert torch.get_float32_matmul_precision() == facts(run)["matmul_precision"] == "high"
-    finally:
-        torch.set_float32_matmul_precision("highest")
-
-
 # --- a script that is run again ---------------------------------------------------------------------------
 
 

@@ -1,0 +1,149 @@
+"""Precision of matrix products: a run has the one that it began with, and the caller's program keeps its own."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import antiphon
+from antiphon import Population, Simulation
+from antiphon.envs.base import StepResult
+from antiphon.envs.images import Digits
+from antiphon.nets.isolation.matmul_precision import matmul_precision, set_matmul_precision
+from tests.commands import Commands
+
+_SEEN: list[str] = []
+"""The precisions in which modules were called."""
+
+
+class Seen(nn.Linear):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _SEEN.append(matmul_precision())
+        return super().forward(x.flatten(1))
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    _SEEN.clear()
+    yield
+    torch.set_float32_matmul_precision("highest")
+
+
+def scenario() -> antiphon.Scenario:
+    goal = {"kind": "classification", "target": "label"}
+    agents = {"a": {"observes": ["image"], "network": Seen, "objective": goal}}
+    return antiphon.Scenario(
+        scenario="one", env={"id": "antiphon/Digits-v0"}, agents=agents, training={"batch": 4, "steps": 6}
+    )
+
+
+def seen() -> set[str]:
+    found = {*_SEEN}
+    _SEEN.clear()
+    return found
+
+
+def test_a_run_keeps_the_precision_that_it_began_with_and_the_caller_has_its_own(tmp_path: Path) -> None:
+    torch.set_float32_matmul_precision("high")
+    with Simulation(scenario(), logdir=tmp_path / "run", checkpoint_every=2) as simulation:
+        assert seen() == {"high"}
+        torch.set_float32_matmul_precision("highest")
+        simulation.run(2, progress=False)
+        simulation.step()
+        simulation.evaluate()
+        with simulation.fork() as twin:
+            twin.step()
+        assert seen() == {"high"}
+        assert torch.get_float32_matmul_precision() == "highest"
+    for again in (
+        lambda: Simulation.resume(tmp_path / "run", scenario()),
+        lambda: Simulation(scenario(), logdir=tmp_path / "run", exist="resume"),
+    ):
+        with again() as simulation:
+            simulation.step()
+            torch.set_float32_matmul_precision("medium")
+            simulation.step()
+        assert seen() == {"high"}
+        assert torch.get_float32_matmul_precision() == "medium"
+        torch.set_float32_matmul_precision("highest")
+    Simulation(scenario()).close()
+    assert seen() == {"highest"}
+
+
+def test_members_keep_the_precision_that_they_began_with() -> None:
+    torch.set_float32_matmul_precision("high")
+    members = Population(scenario(), [0, 1])
+    torch.set_float32_matmul_precision("highest")
+    try:
+        members.run(2)
+    finally:
+        members.close()
+    assert seen() == {"high"}
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_seeds_that_are_resumed_keep_the_precision_that_they_began_with(
+    cli: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [
+        "run",
+        "digits-mlp",
+        *["--seeds", "2", "--set", "batch=4", "--steps", "6", "--checkpoint-every", "2", "--name", "x"],
+    ]
+    command += ["--logdir", str(tmp_path)]
+    step = Digits.step
+
+    def stepped(self: Digits, actions: Any = None) -> StepResult:
+        _SEEN.append(matmul_precision())
+        if len(_SEEN) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, actions)
+
+    monkeypatch.setattr(Digits, "step", stepped)
+    torch.set_float32_matmul_precision("high")
+    assert cli.code(command) == 130
+    torch.set_float32_matmul_precision("highest")
+    cli(command, "--exist resume")
+    assert seen() == {"high"}
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_a_precision_of_one_backend_that_torch_has_no_name_for(tmp_path: Path) -> None:
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"  # type: ignore[attr-defined]
+    with pytest.raises(RuntimeError, match="mix of the legacy and new APIs"):
+        torch.get_float32_matmul_precision()
+    with Simulation(scenario(), logdir=tmp_path / "run", checkpoint_every=1) as simulation:
+        simulation.step()
+    assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"  # type: ignore[attr-defined]
+    assert json.loads((tmp_path / "run/run.json").read_text())["matmul_precision"] == "cuda ieee, mkldnn bf16"
+    torch.set_float32_matmul_precision("highest")
+    assert seen() == {"cuda ieee, mkldnn bf16"}
+    with Simulation.resume(tmp_path / "run", scenario()) as simulation:
+        simulation.step()
+    assert seen() == {"cuda ieee, mkldnn bf16"}
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+@pytest.mark.parametrize("name", ["highest", "high", "medium"])
+def test_the_names_of_torch_are_read_and_set(name: str) -> None:
+    torch.set_float32_matmul_precision(name)
+    assert matmul_precision() == name
+    torch.set_float32_matmul_precision("highest")
+    set_matmul_precision(name)
+    assert torch.get_float32_matmul_precision() == name
+
+
+@pytest.mark.parametrize("precision", ["", "low", "cuda ieee", "cuda ieee, mkldnn f8"])
+def test_a_precision_that_there_is_not_is_refused(precision: str) -> None:
+    with pytest.raises(ValueError, match="precision of matrix products"):
+        set_matmul_precision(precision)
