@@ -576,13 +576,13 @@ class BaseSimulation:
             )
 
     def close(self) -> None:
-        """Close recorders and environment; a second call does nothing."""
+        """Close recorders and environment, but no environment object that the caller made; a second call does nothing."""
         self.closed = True
         recorders, self.recorders = self.recorders, []
         release(self)
         release(getattr(self, "_world", self))  # none where the scenario was refused
         with ExitStack() as closing:
-            closing.callback(self._env.close)
+            closing.callback(self._env.let_go)
             for recorder in reversed(recorders):
                 closing.callback(recorder.close)
 

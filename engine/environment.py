@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import closing, nullcontext
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any, TypeGuard
 
 import torch
-from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from antiphon.base.errors import RunError, ScenarioError
@@ -365,14 +363,13 @@ def make_environment(
 
 
 def steps_for_epochs(scenario: Scenario, seed: int, epochs: float) -> int:
-    """Return the steps that so many epochs of a scenario take from the first; errors as of both above.
-
-    An environment that the scenario holds as an object stays open for the run.
-    """
+    """Return the steps that so many epochs of a scenario take from the first; errors as of both above."""
     env = make_environment(scenario, torch.device("cpu"), torch.float32, scenario.training.batch)
-    with nullcontext() if isinstance(scenario.env, VectorEnv) else closing(env):
+    try:
         env.reset(seed=_reset_seed(env, seed))
         return steps_of_epochs(env, epochs)
+    finally:
+        env.let_go()
 
 
 def with_own_env(scenario: Scenario, reason: str) -> Scenario:

@@ -43,6 +43,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         requested: Names of the signals that are computed, in the order of `signals`.
         epoch_examples: Examples of an epoch; None: there are no epochs.
         exhausted: Whether its data have ended, so that a run ends with this step.
+        stays_open: Whether the caller made what is stepped, and closes it.
         hashes_seed: Whether all that it samples is a hash of the seed, so that seeds side by side share nothing. A run passes
             its own seed to such an environment, and to any other a seed sampled from it.
     """
@@ -50,6 +51,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
     hashes_seed: ClassVar[bool] = False
     epoch_examples: int | None = None
     exhausted: bool = False
+    stays_open: bool = False
 
     def __init__(
         self,
@@ -147,6 +149,11 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
     def carry(self, state: Mapping[str, Any], num_envs: int) -> None:
         """Take over what `carried` returned of another environment with so many rows, before a reset; it does not change then."""
         raise NotImplementedError
+
+    def let_go(self) -> None:
+        """Close it where a run ends; what the caller made stays open."""
+        if not self.stays_open:
+            self.close()
 
     def handed_over(self) -> list[object]:
         """Return the objects that hold its state, none of which two runs may step at once."""

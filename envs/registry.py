@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -57,6 +58,8 @@ _ADAPTORS = {
     "pettingzoo": "antiphon.envs.adaptors.parallel:open_copies",
 }
 """Factories by the prefix of an id before the slash, called with name, batch and the other keys."""
+_copies: dict[int, weakref.ref[object]] = {}
+"""Environments that `copied` has made, by their ids."""
 _SETTINGS = ("num_envs", "device", "dtype")
 """Arguments of a factory that are not options."""
 
@@ -168,13 +171,23 @@ def copied(spec: Any, reason: str) -> Any:
     if not isinstance(spec, VectorEnv):
         return spec
     try:
-        return copy.deepcopy(spec)
+        made = copy.deepcopy(spec)
     except Exception as error:  # noqa: BLE001  (anything a user's object may raise)
         line = " ".join(str(error).split())
         fix = "give it a __deepcopy__, or run one simulation at a time"
         raise ScenarioError(
             f"env: {type(spec).__name__} cannot be copied ({line}), and {reason}; {fix}"
         ) from None
+    for key in [key for key, reference in _copies.items() if reference() is None]:
+        del _copies[key]
+    _copies[id(made)] = weakref.ref(made)
+    return made
+
+
+def _is_handed_over(spec: Any) -> bool:
+    """Return whether a specification is an environment that the caller has made, and closes."""
+    reference = _copies.get(id(spec))
+    return isinstance(spec, VectorEnv) and (reference is None or reference() is not spec)
 
 
 def obstacle_to_copies(spec: Any) -> str | None:
@@ -223,7 +236,7 @@ def make(
 
     from antiphon.envs.base import TorchVectorEnv, check_split
 
-    dtype = torch.float32 if dtype is None else dtype
+    dtype, stays_open = torch.float32 if dtype is None else dtype, _is_handed_over(spec)
     kind, name, values = _declared(spec)
     if split is not None and (kind in _ADAPTORS or (kind == "id" and hasattr(_factory(name), "describe"))):
         check_split(split, () if kind in _ADAPTORS else describe(spec).splits)
@@ -237,6 +250,7 @@ def make(
         other = f"{batch}, but the environment has {spec.num_envs} sub-environments; make them equal"
         require(spec.num_envs == batch, "training.batch", other, ScenarioError)
         if isinstance(spec, TorchVectorEnv):
+            spec.stays_open = stays_open
             return spec
     if isinstance(spec, VectorEnv | list):
         from antiphon.envs.adaptors.parallel import ParallelAdaptor
@@ -244,11 +258,13 @@ def make(
 
         adaptor: Any = ParallelAdaptor if isinstance(spec, list) else VectorAdaptor
         try:
-            return adaptor(spec, device=device, dtype=dtype)  # type: ignore[no-any-return]
+            env = adaptor(spec, device=device, dtype=dtype)
         except ScenarioError:
-            if kind == "gymnasium" and isinstance(spec, VectorEnv):
-                spec.close()
+            for one in () if stays_open else spec if isinstance(spec, list) else [spec]:
+                one.close()
             raise
+        env.stays_open = stays_open
+        return env  # type: ignore[no-any-return]
     if callable(getattr(spec, "make", None)):
         return spec.make(batch=batch, device=device, dtype=dtype, split=split or "train")  # type: ignore[no-any-return]
     fix = "pass an id, antiphon.envs.from_tensors(…) or a VectorEnv"

@@ -271,8 +271,8 @@ class Part:
         self.boundary.load_state_dict(state["boundary"])
 
     def close(self) -> None:
-        """Close its environment."""
-        self._env.close()
+        """Close its environment, unless the caller made it."""
+        self._env.let_go()
 
 
 # --- all parts as one --------------------------------------------------------------------------------------

@@ -249,7 +249,7 @@ class Population:
         simulation = self.simulations[member]
         self._share()
         if self._joint is not None:
-            simulation._env.close()
+            simulation._env.let_go()
             simulation._world = self._joint.world.runners[member]
             simulation._env = simulation._world.env
             self._joint.engine.divergence.revive(member)
@@ -264,7 +264,7 @@ class Population:
         for simulation in self.simulations:
             simulation.close()
         for runner in () if self._joint is None else self._joint.world.runners:
-            runner.env.close()
+            runner.env.let_go()
 
 
 _ELSEWHERE = {

@@ -221,7 +221,8 @@ PLAYER = {
 
 def scenario(env: Any, **sections: Any) -> antiphon.Scenario:
     training = {"batch": 2, "steps": 4}
-    return antiphon.Scenario(scenario="w", env=env, agents={"a": PLAYER}, training=training, **sections)
+    sections = {"agents": {"a": PLAYER}, **sections}
+    return antiphon.Scenario(scenario="w", env=env, training=training, **sections)
 
 
 def samples_of(name: str) -> SyncVectorEnv:
@@ -332,6 +333,117 @@ def test_one_recorder_in_two_runs_at_once_is_refused(here: Any) -> None:
         refused(lambda: antiphon.Simulation(recorded, logdir="two").run(progress=False), line)
     with antiphon.Simulation(recorded, logdir="three") as simulation:
         simulation.run(progress=False)
+
+
+class Held(envs.TorchVectorEnv):
+    """A torch environment that the caller makes, and whose closing is noted."""
+
+    def __init__(self) -> None:
+        signals = {"observation": envs.Signal(shape=(1,))}
+        super().__init__(
+            2, envs.Description(signals=signals, action_space=spaces.Discrete(2)), spaces.Discrete(2)
+        )
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return {"observation": torch.zeros(2, 1)}, {}
+
+    def step(self, actions: Any = None) -> Any:
+        off = torch.zeros(2, dtype=torch.bool)
+        return {"observation": torch.ones(2, 1)}, torch.zeros(2), off, off, {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Any) -> None:
+        pass
+
+
+class Saved(Samples):
+    def state_dict(self) -> dict[str, Any]:
+        return {"at": self.at}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.at = state["at"]
+
+
+def saved() -> SyncVectorEnv:
+    return SyncVectorEnv([lambda: Saved(SPACES["float32"])] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
+
+
+HELD: dict[str, Any] = {
+    "vector": saved,
+    "wrapped": lambda: wrappers.vector.NormalizeReward(saved()),
+    "torch": Held,
+}
+
+
+@pytest.mark.parametrize("kind", HELD)
+def test_an_environment_that_the_caller_made_stays_open(kind: str) -> None:
+    held = HELD[kind]()
+    given = scenario(held)
+    with antiphon.Simulation(given) as simulation:
+        simulation.run(2, progress=False)
+        with simulation.fork() as twin:
+            twin.step()
+            copy: Any = twin.scenario.env
+            assert copy is not held
+        assert copy.closed
+        assert not held.closed
+    assert not held.closed
+    members = antiphon.Population(given, [0, 1])
+    members.step()
+    members.close()
+    assert [member.scenario.env.closed for member in members.simulations] == [False, True]
+    agents = {
+        "eye": {"observes": ["observation"]},
+        "a": {"objective": {"kind": "regression", "target": "reward"}},
+    }
+    channels = [{"from": "eye", "to": "a", "size": 2, "link": {"delay": "auto"}}]
+    divided = scenario(held, agents=agents, channels=channels)
+    refused(lambda: antiphon.Simulation(divided, parts=2), "is a single object without copies")
+    assert not held.closed
+    with antiphon.Simulation(given) as again:
+        again.step()
+
+
+class Closing(Samples):
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class ClosingTwo(Two):
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+MADE = {
+    "gymnasium": lambda: Closing(SPACES["float32"]),
+    "pettingzoo": lambda: ClosingTwo(SPACES["float32"]),
+    **HELD,
+}
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_an_environment_that_a_function_of_the_callers_made_is_closed(kind: str) -> None:
+    made: list[Any] = []
+
+    def make(**_: Any) -> Any:
+        made.append(MADE[kind]())
+        return made[-1]
+
+    agents = (
+        {"a": {**PLAYER, "observes": ["a.observation"], "acts": "a"}}
+        if kind == "pettingzoo"
+        else {"a": PLAYER}
+    )
+    with antiphon.Simulation(scenario(named(make), agents=agents)) as simulation:
+        simulation.step()
+    assert made
+    assert all(one.closed for one in made)
 
 
 def test_counting_the_steps_of_epochs_leaves_an_environment_open() -> None:

@@ -6,6 +6,20 @@ from tests.faults.fault import Fault
 
 LOWER: tuple[Fault, ...] = (
     Fault(
+        "envs-an-environment-of-the-callers-is-closed",
+        "envs/base.py",
+        "        if not self.stays_open:\n",
+        "        if True:\n",
+        "tests/doors/test_worlds.py::test_an_environment_that_the_caller_made_stays_open",
+    ),
+    Fault(
+        "envs-a-copy-of-an-environment-stays-open",
+        "envs/registry.py",
+        "    _copies[id(made)] = weakref.ref(made)\n",
+        "",
+        "tests/doors/test_worlds.py::test_an_environment_that_the_caller_made_stays_open",
+    ),
+    Fault(
         "nets-a-run-computes-in-the-precision-that-the-program-sets-meanwhile",
         "nets/isolation/own_context.py",
         "        and (precision is None or precision == matmul_precision())\n",
