@@ -260,8 +260,8 @@ def make(
         try:
             env = adaptor(spec, device=device, dtype=dtype)
         except ScenarioError:
-            for one in () if stays_open else spec if isinstance(spec, list) else [spec]:
-                one.close()
+            if isinstance(spec, VectorEnv) and not stays_open:
+                spec.close()
             raise
         env.stays_open = stays_open
         return env  # type: ignore[no-any-return]
