@@ -11,7 +11,7 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, iterate
 from torch import Tensor
 
-from antiphon.base.errors import ScenarioError, require
+from antiphon.base.errors import RunError, ScenarioError, require
 from antiphon.base.extensions import imported_by_name
 from antiphon.envs.adaptors.checked import (
     Adaptor,
@@ -110,7 +110,9 @@ class ParallelAdaptor(Adaptor):
             actions, *seeds = sampled_seeds(seed, 1 + self.num_envs)
             self._native.seed(actions)
         with self._failing("reset"):
-            observed = [w.reset(seed=s, options=options)[0] for w, s in zip(self._worlds, seeds, strict=True)]
+            observed = [
+                self._first(w, seed=s, options=options) for w, s in zip(self._worlds, seeds, strict=True)
+            ]
         self._remember()
         return self._divide(self._observe(observed))
 
@@ -127,11 +129,32 @@ class ParallelAdaptor(Adaptor):
             for row, (world, action) in enumerate(zip(self._worlds, native, strict=True)):
                 alive = [agent for agent in self._agents if agent in world.agents]
                 found = world.step({agent: action[agent] for agent in alive})
+                self._check_complete(world, alive, found)
                 observed.append(found[0])
                 places = [0, *(1 + self._agents.index(agent) for agent in alive)]
                 there[places, row] = True
                 outcomes[:, places, row] = np.array(self._outcomes(world, alive, found[1:4]))
         return self._result(observed, *(torch.from_numpy(each).to(self.device) for each in (outcomes, there)))
+
+    def _first(self, world: Any, **how: Any) -> Any:
+        """Reset a copy and return its observations; RunError where one is missing."""
+        observed: Any = world.reset(**how)[0]
+        self._check_given("reset", "observation", world.agents, observed)
+        return observed
+
+    def _check_complete(self, world: Any, alive: Sequence[str], found: Sequence[Any]) -> None:
+        """Raise RunError where a step returned nothing for an agent that is alive, which a loop could not read."""
+        observed, *outcomes = found[:4]
+        stayed = [agent for agent in world.agents if agent in alive]
+        for what, given in zip(("reward", "termination", "truncation"), outcomes, strict=True):
+            self._check_given("step", what, stayed, given)
+        over = {agent for agent in stayed if any(end[agent] for end in outcomes[1:])}
+        self._check_given("step", "observation", [one for one in world.agents if one not in over], observed)
+
+    def _check_given(self, call: str, what: str, agents: Sequence[str], given: Mapping[str, Any]) -> None:
+        for agent in agents:
+            missing = f"'{self._name}' returned no {what} of '{agent}' from {call}(), which is alive; return one, or take it out of agents"
+            require(agent in given, "env", missing, RunError)
 
     @staticmethod
     def _outcomes(world: Any, alive: Sequence[str], found: Sequence[Mapping[str, Any]]) -> list[list[float]]:
@@ -170,7 +193,7 @@ class ParallelAdaptor(Adaptor):
             facts.update(final_obs=last, _final_obs=ended, final_info=facts_then, _final_info=ended.clone())
             with self._failing("reset"):
                 for row in ended.nonzero().flatten().tolist():
-                    observed[row] = self._worlds[row].reset()[0]
+                    observed[row] = self._first(self._worlds[row])
             values = self._observe(observed)
         observations, known = self._divide(values)
         return observations, outcomes[0, 0].to(self.dtype), terminated, truncated, {**facts, **known}

@@ -6,6 +6,13 @@ from tests.faults.fault import Fault
 
 LOWER: tuple[Fault, ...] = (
     Fault(
+        "envs-a-reward-that-is-missing-is-zero",
+        "envs/adaptors/parallel.py",
+        '            self._check_given("step", what, stayed, given)\n',
+        "            pass\n",
+        "tests/envs/adaptors/test_broken_worlds.py::test_so_is_a_parallel_world",
+    ),
+    Fault(
         "envs-an-environment-of-the-callers-is-closed",
         "envs/base.py",
         "        if not self.stays_open:\n",

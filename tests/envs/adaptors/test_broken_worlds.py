@@ -73,6 +73,9 @@ def test_a_world_that_breaks_in_mid_episode_is_named(fault: str, expected: str) 
     assert "\n" not in str(caught.value)
 
 
+MISSING = ["no observation", "no reward", "no termination", "no truncation"]
+
+
 class BrokenMines(Mines):
     """Breaks in its second step."""
 
@@ -85,7 +88,9 @@ class BrokenMines(Mines):
         if self.steps == 2:
             if self.fault == "raises":
                 raise ZeroDivisionError("the world\nhas come to an end")
-            if self.fault == "reward":
+            if self.fault.startswith("no "):
+                del found[MISSING.index(self.fault)]["low"]
+            elif self.fault == "reward":
                 found[1]["low"] = float("nan")
             elif self.fault != "state":
                 found[0]["low"] = np.zeros(2) if self.fault == "shape" else np.array([np.nan])
@@ -102,6 +107,10 @@ class BrokenMines(Mines):
         ("nan", "env: 'low.observation' of sub-environment 0 is nan, which is not finite"),
         ("reward", "env: 'reward' of sub-environment 0 is nan, which is not finite"),
         ("state", "env: 'state' is [2, 5], but its space is [2, 2]"),
+        *(
+            (fault, f"env: 'mines_v0' returned {fault} of 'low' from step(), which is alive")
+            for fault in MISSING
+        ),
     ],
 )
 def test_so_is_a_parallel_world(fault: str, expected: str) -> None:
@@ -159,3 +168,30 @@ def test_a_world_that_cannot_be_made_leaves_no_run(
         "run none.yaml --name none --logdir runs"
     )
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("fault", MISSING)
+def test_a_parallel_world_owes_nothing_to_agents_that_leave(fault: str) -> None:
+    class Leaving(Mines):
+        def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+            found = super().step(actions)
+            for agent in {*actions} - {*self.agents}:
+                del found[MISSING.index(fault)][agent]
+            return found
+
+    env = ParallelAdaptor([Leaving(mine=99, limit=2)])
+    env.reset(seed=0)
+    env.step(None)
+    _, _, terminated, truncated, _ = env.step(None)
+    assert bool(terminated | truncated)
+
+
+def test_a_first_observation_that_is_missing_is_named() -> None:
+    class Late(Mines):
+        def reset(self, **how: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+            return {}, super().reset(**how)[1]
+
+    with pytest.raises(
+        RunError, match=r"^env: 'mines_v0' returned no observation of 'low' from reset\(\), which"
+    ):
+        ParallelAdaptor([Late()]).reset(seed=0)
