@@ -226,7 +226,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--agents", default="16,64,256", help="sizes of the ring, with commas")
-    parser.add_argument("--backend", default="cohort", help="cohort, native or reference")
+    parser.add_argument("--backend", default="cohort", help="cohort or native")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--against", default=",".join(CONTESTANTS), help="the others, with commas")
     parser.add_argument("--check", action=argparse.BooleanOptionalAction, default=True)

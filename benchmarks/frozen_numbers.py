@@ -1,6 +1,6 @@
 """Whether a change of the code changes a number: what every library scenario computes, frozen in a folder and compared.
 
-`python benchmarks/frozen_numbers.py write FOLDER` runs every scenario and variant on both backends, in float64, 60 steps of
+`python benchmarks/frozen_numbers.py write FOLDER` runs every scenario and variant, in float64, 60 steps of
 seed 0, and keeps of each, at steps 1, 5, 20 and 60, the parameters and running statistics of agents and predictors, besides
 the agents' losses at every step, the last row of figures (`NAME.safetensors`, `NAME.json`) and a checkpoint at step 40.
 `… compare FOLDER` does the same with the present code, also from the frozen checkpoints (of this format), and prints per run the largest
@@ -36,7 +36,6 @@ from antiphon.scenarios import Scenario, Template, library_names, load
 from antiphon.telemetry.figures import Recorder
 
 STEPS, LOOKS, CHECKPOINT = 60, (1, 5, 20, 60), 40
-BACKENDS = ("cohort", "reference")
 _SMALLER = {"batch": 16, "agents": 48, "data": "shapes"}
 """Values of parameters, where a template has them; of `data` where it would be CIFAR-10."""
 _MNIST, _DIGITS = "antiphon/Mnist-v0, data: mnist", "antiphon/Digits-v0, data: digits"
@@ -146,29 +145,29 @@ def differences(
     return worst
 
 
-def write(folder: Path, name: str, variant: str, backend: str) -> None:
+def write(folder: Path, name: str, variant: str) -> None:
     """Freeze one run."""
-    place = folder / f"{name}.{variant}.{backend}"
+    place = folder / f"{name}.{variant}.cohort"
     if place.with_name(f"{place.name}.json").exists():
         return  # an interrupted `write` goes on
-    simulation = Simulation(scenario_of(name, variant), seed=0, dtype=torch.float64, backend=backend)
+    simulation = Simulation(scenario_of(name, variant), seed=0, dtype=torch.float64)
     found, row = run(simulation, place.with_name(f"{place.name}.checkpoint"))
     save_file(found, place.with_name(f"{place.name}.safetensors"))
     place.with_name(f"{place.name}.json").write_text(json.dumps(row, indent=0, sort_keys=True))
     print(place.name, flush=True)
 
 
-def compare(folder: Path, name: str, variant: str, backend: str, options: argparse.Namespace) -> bool:
+def compare(folder: Path, name: str, variant: str, options: argparse.Namespace) -> bool:
     """Print the differences of one run from what is frozen, and return whether all are within the tolerance."""
-    place = f"{name}.{variant}.{backend}"
+    place = f"{name}.{variant}.cohort"
     if not (folder / f"{place}.json").exists():
         print(f"{place}: not frozen")
         return False
     frozen = load_file(folder / f"{place}.safetensors"), json.loads((folder / f"{place}.json").read_text())
-    fresh = run(Simulation(scenario_of(name, variant), seed=0, dtype=torch.float64, backend=backend))
+    fresh = run(Simulation(scenario_of(name, variant), seed=0, dtype=torch.float64))
     compared = [("fresh", fresh, 0)]
     try:
-        resumed = Simulation.load(folder / f"{place}.checkpoint", backend=backend)
+        resumed = Simulation.load(folder / f"{place}.checkpoint")
     except RunError:  # the checkpoint is of an earlier format
         pass
     else:
@@ -193,7 +192,6 @@ def main() -> None:
     parser.add_argument("task", choices=["write", "compare"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("scenarios", nargs="*", help="names, or NAME.VARIANT; none: the whole library")
-    parser.add_argument("--backend", choices=BACKENDS, action="append", help="may be repeated; none: both")
     parser.add_argument("--tolerance", type=float, default=1e-10)
     parser.add_argument("--without", action="append", default=[], help="a figure's name; may be repeated")
     parser.add_argument("--apart", action="store_true", help="leave biases before batch norm out")
@@ -204,14 +202,12 @@ def main() -> None:
     runs = [(name, variant) for name in library_names() for variant in load(name).variants]
     wanted = set(arguments.scenarios)
     for name, variant in runs:
-        for backend in arguments.backend or BACKENDS:
-            chosen = arguments.folder, name, variant, backend
-            if wanted and not {name, f"{name}.{variant}"} & wanted:
-                continue
-            if arguments.task == "write":
-                write(*chosen)
-            else:
-                good &= compare(*chosen, arguments)
+        if wanted and not {name, f"{name}.{variant}"} & wanted:
+            continue
+        if arguments.task == "write":
+            write(arguments.folder, name, variant)
+        else:
+            good &= compare(arguments.folder, name, variant, arguments)
     sys.exit(0 if good else 1)
 
 

@@ -57,7 +57,7 @@ def scenario_of(name: str, variant: str | None) -> tuple[Scenario, dict[str, Any
             continue
         scenario = template.resolve(variant, settings)
         try:
-            simulate(scenario, "reference").close()
+            simulate(scenario, "cohort").close()
         except DataError as error:
             missing = error
         else:

@@ -3,7 +3,6 @@
 heart/       one step, and what it works on: agent, channel, message, ledger, clock, window; read step.py first
 features/    what is not the step itself, one file each, on its hooks
 build/       from a scenario to a system, and what of it is stacked
-reference/   the specification: one agent at a time, plain autograd; the engine is held to it
 state/       state dicts and checkpoints
 inference/   forward passes without learning: evaluation, rollouts, the composed module
 policies/    agents that act: actions of a step, and what a window of them came to

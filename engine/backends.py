@@ -1,14 +1,13 @@
-"""Backends: the stacked engine, which runs a scenario, and the reference, which is held against it."""
+"""Backends: what takes the steps of a simulation. The stacked engine does; another can be given as a function."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from antiphon.base.errors import ScenarioError, suggest
 from antiphon.engine.build.stacking import stack
 from antiphon.engine.failures import failures_named
-from antiphon.engine.features.divergence import RunningStatistics
 from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.stacked import Stacked
@@ -16,27 +15,25 @@ from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.installed import check_later, install
-from antiphon.engine.reference.engine import ReferenceEngine
 from antiphon.engine.state.in_place import InPlaceChanges
 from antiphon.engine.state.stacks import StateMerger, StateSplitter
 from antiphon.engine.state.state_dict import (
     load_messages,
     messages,
-    restore,
     restore_parameters,
     snapshot,
     stacked_parts,
 )
 from antiphon.nets.native.library import kernel
 
-BACKENDS = ("cohort", "native", "reference")
+BACKENDS = ("cohort", "native")
 
 
 class Backend(Protocol):
     """What takes the steps of a simulation (semantics 13), and shows what it has come to.
 
     Attributes:
-        name: One of `BACKENDS`.
+        name: One of `BACKENDS`, or a name of its own.
     """
 
     name: str
@@ -86,21 +83,25 @@ class Backend(Protocol):
         """Load a state of the same scenario, of any backend; its tensors are used as they are, so hand in copies."""
 
 
-def backend_of(name: str, system: System, *, stacked: bool = True) -> Backend:
+BackendFactory = Callable[[System], Backend]
+"""Makes the backend of a system as built, one agent at a time: what is given where another engine is to take the steps."""
+
+
+def backend_of(chosen: str | BackendFactory, system: System, *, stacked: bool = True) -> Backend:
     """Return what runs a system.
 
     Args:
-        name: `cohort`: agents of one kind are computed as one. `native`: so too, by the native kernel where it can; without
-            a compiler this is `cohort`. `reference`: one agent at a time.
+        chosen: `cohort`: agents of one kind are computed as one. `native`: so too, by the native kernel where it can; without
+            a compiler this is `cohort`. Or what makes another backend.
         system: As built.
-        stacked: Whether anything but `reference` stacks.
+        stacked: Whether agents are stacked by `cohort` and `native`.
 
     Raises:
         ScenarioError: There is none of this name.
     """
-    name = checked_backend(name)
-    if name == "reference":
-        return ReferenceBackend(system)
+    if not isinstance(chosen, str):
+        return chosen(system)
+    name = checked_backend(chosen)
     if name == "native" and any(agent.learner.bf16 for agent in system.agents.values()):
         raise ScenarioError("training.precision: the native kernel computes in float32; use backend cohort")
     return StackedBackend(system, stacked=stacked, native=name == "native")
@@ -226,56 +227,3 @@ class StackedBackend(Engine):
 
 def _has_open_window(system: System) -> bool:
     return any(group.window.calls for group in system.groups)
-
-
-class ReferenceBackend(ReferenceEngine):
-    """The reference engine as a backend of `Simulation`.
-
-    Args:
-        system: As built; all that changes while it runs is kept there.
-    """
-
-    name = "reference"
-
-    def __init__(self, system: System) -> None:
-        super().__init__(system)
-        self.stacked = Stacked(system, system)
-        self._statistics = RunningStatistics(system.agents, system.channels)
-        self.in_place = InPlaceChanges(lambda: _has_open_window(system))
-
-    @failures_named
-    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
-        """Tick all agents due at `step`; everything is kept until the step's end."""
-        if self.in_place.taken():
-            self.replay_open_windows()
-        self._statistics.note()
-        super().tick(step, step_signals)
-
-    @failures_named
-    def learn(self, step: int, *, watch: Watch = False) -> StepReport:
-        """Update every agent and predictor whose time has come."""
-        found = super().learn(step, watch=watch)
-        self.in_place.note()
-        if self.quarantine:
-            self._statistics.restore_not_finite()
-        return found
-
-    def restore_statistics(self) -> None:
-        """Put all running statistics back to what they were before the step."""
-        self._statistics.restore()
-
-    def synchronize(self) -> None:
-        """Nothing to wait for: every step is checked at once."""
-
-    def per_agent(self) -> System:
-        """The declared system."""
-        return self.system
-
-    def state_dict(self) -> dict[str, Any]:
-        """See `Backend.state_dict`."""
-        return snapshot(self.system)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state of the same scenario, of this engine or of stacks."""
-        restore(self.system, state)
-        self.replay_open_windows()

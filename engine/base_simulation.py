@@ -16,7 +16,7 @@ from antiphon.base.errors import DivergenceError, RunError, ScenarioError
 from antiphon.base.files import fitting, given_path
 from antiphon.base.memory import refusals_named, uncollected
 from antiphon.base.spec import frozen_data
-from antiphon.engine.backends import backend_of, checked_backend
+from antiphon.engine.backends import BackendFactory, backend_of, checked_backend
 from antiphon.engine.build.builder import build, chosen_device, without_weights
 from antiphon.engine.environment import (
     EnvironmentRunner,
@@ -98,13 +98,14 @@ class BaseSimulation:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         threads: int = 1,
-        backend: str = "cohort",
+        backend: str | BackendFactory = "cohort",
         stacked: bool = True,
     ) -> None:
         if isinstance(seed, bool) or not hasattr(seed, "__index__"):
             raise ScenarioError(f"seed: {seed!r}; must be a whole number")
         seed, threads = int(seed), int(threads)
-        self.threads, self._backend_name, self._stacked = threads, checked_backend(backend), stacked
+        self._backend = checked_backend(backend) if isinstance(backend, str) else backend
+        self.threads, self._stacked = threads, stacked
         self.matmul_precision = matmul_precision()
         self.scenario = scenario = as_scenario(scenario)
         self.device, self.dtype = chosen_device(device), dtype
@@ -139,7 +140,7 @@ class BaseSimulation:
         self.seed = seed
         self.now = 0
         system = build(self.scenario, self._env.description, seed=seed, device=self.device, dtype=self.dtype)
-        self.backend = backend_of(self._backend_name, system, stacked=self._stacked)
+        self.backend = backend_of(self._backend, system, stacked=self._stacked)
         self.learned = AgentReport.empty(self.backend.stacked)
         release(getattr(self, "_world", self))  # of another seed, whose environment this one goes on with
         self._world = EnvironmentRunner(self._env, signals_read(system), seed)
@@ -494,7 +495,7 @@ class BaseSimulation:
         return simulation
 
     @in_own_context
-    def fork(self, backend: str | None = None, *, stacked: bool = True) -> Self:
+    def fork(self, backend: str | BackendFactory | None = None, *, stacked: bool = True) -> Self:
         """Return an independent copy, without recorders and `logdir`.
 
         Args:
@@ -511,7 +512,7 @@ class BaseSimulation:
             raise RunError(lost)
         scenario = with_own_env(self.scenario, "a fork needs one of its own")
         settings = {"seed": self.seed, "device": self.device, "dtype": self.dtype, "threads": self.threads}
-        settings |= {"backend": backend or (self.backend.name if stacked else "cohort"), "stacked": stacked}
+        settings |= {"backend": backend or (self._backend if stacked else "cohort"), "stacked": stacked}
         return self._restored(scenario, lambda twin: twin._load_state_dict(self._state_dict()), **settings)
 
     def save(self, path: str | Path) -> Path:
@@ -542,7 +543,7 @@ class BaseSimulation:
         *,
         device: torch.device | str = "cpu",
         threads: int = 1,
-        backend: str = "cohort",
+        backend: str | BackendFactory = "cohort",
     ) -> Self:
         """Return the simulation of a checkpoint. With the run's settings, its next steps are bit-identical to the saved run's.
 
@@ -645,7 +646,7 @@ def _continue_as(
     state["quarantine"]["events"] += map(list, events)
     means = simulation.train_means.state_dict()
     simulation.scenario = scenario
-    simulation.backend = backend_of(simulation._backend_name, system, stacked=simulation._stacked)
+    simulation.backend = backend_of(simulation._backend, system, stacked=simulation._stacked)
     simulation.backend.load_state_dict(state)
     simulation._train_means = MeanAccumulator(system)
     simulation.train_means.load_state_dict(means)

@@ -22,7 +22,7 @@ from antiphon.base.memory import uncollected
 from antiphon.base.problems import show_value
 from antiphon.base.progress import hidden
 from antiphon.base.signals import Interrupted, deliver
-from antiphon.engine.backends import checked_backend
+from antiphon.engine.backends import BackendFactory, checked_backend
 from antiphon.engine.base_simulation import BaseSimulation, StepInfo, check_continues, check_own_loop
 from antiphon.engine.build.builder import chosen_device, without_weights
 from antiphon.engine.capture.loop import CapturedLoop, captured_loop
@@ -86,9 +86,9 @@ class Simulation(BaseSimulation):
             settings, `error` raises.
         checkpoint_every: Steps between checkpoints in `logdir`; None: ten in a run, at least 100 steps apart.
         threads: Torch's threads in this process. Small networks lose more to a second thread than they gain.
-        backend: `cohort` computes agents of the same kind together; `reference` is the specification, one agent at a time.
-            The two agree to rounding (1e-9 in float64).
-        stacked: Whether `cohort` stacks agents. Probes need False: they read messages and windows of single agents.
+        backend: `cohort` computes agents of the same kind together; `native` also by a compiled kernel. Or an engine of your
+            own: a function that is called with the built system and returns its `Backend`, without `logdir`.
+        stacked: Whether agents are stacked. Probes need False: they read messages and windows of single agents.
         parts: The number of parts that compute the scenario; or the part of each agent, by name; or settings: `count` or
             `placement`, and `mode`, `delay`, `ray` (see the options of `antiphon run`, and `parts` in run.json).
             None: the scenario is not divided. Parts compute the steps of `run` that nothing observes; in lockstep, the run
@@ -120,13 +120,18 @@ class Simulation(BaseSimulation):
         exist: str = "number",
         checkpoint_every: int | None = None,
         threads: int = 1,
-        backend: str = "cohort",
+        backend: str | BackendFactory = "cohort",
         stacked: bool = True,
         parts: int | Mapping[str, Any] | PartsSettings | None = None,
         capture: bool | CapturedLoop | None = None,
     ) -> None:
         check_interval(checkpoint_every, logdir)
         folder = None if logdir is None else given_path(logdir, "logdir")
+        if folder is not None and not isinstance(backend, str):
+            raise ScenarioError(
+                "logdir: a run is resumed with the backend that run.json names, and a function was given; leave logdir out, "
+                "or use cohort or native"
+            )
         division, scenario = PartsSettings.of(parts), as_scenario(scenario)
         settings: dict[str, Any] = {"threads": threads, "backend": backend, "stacked": stacked}
         settings |= {"seed": seed, "device": device, "dtype": dtype}

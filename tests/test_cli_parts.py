@@ -50,7 +50,7 @@ RESUMED = ("--parts 3", "--parts 1", "--parts *=1 --parts c=0")
         ("--parts 9", "parts: 9; the number of agents is 4; use at most 4"),
         ("--parts 2 --mode slow", "parts: no mode 'slow'"),
         ("--parts 2 --ray=here", "--ray: 'here' is not HOST:PORT; `ray start --head` prints it"),
-        ("--parts 2 --backend reference", "parts: the reference backend computes in one process"),
+        ("--parts 2 --backend native", "parts: the native backend computes in one process"),
         (
             "--parts 2 --seeds 3",
             "--seeds: cannot be combined with --parts or --cluster; run each with --seed S",

@@ -104,11 +104,11 @@ def test_what_ends_early_is_resumed_to_the_same_lineage(
 
 def test_it_is_resumed_with_its_own_backend(here: Path, cli: Commands, file: Path) -> None:
     file.write_text(POPULATION.replace("members: 3", "members: 2"), encoding="utf-8")
-    cli(f"{WORDS} --name it --steps 2 --backend reference")
+    cli(f"{WORDS} --name it --steps 2 --backend native")
     assert "mine · 2 members · 4 steps" in cli("resume runs/it --steps 4")
     for member in sorted((here / "runs/it").glob("member-*")):
-        assert json.loads((member / "run.json").read_text())["backend"] == "reference"
-    line = "runs/it/member-0: holds another run (backend is reference, not cohort); choose another name"
+        assert json.loads((member / "run.json").read_text())["backend"] == "native"
+    line = "runs/it/member-0: holds another run (backend is native, not cohort); choose another name"
     assert cli.refused(f"{WORDS} --name it --steps 2 --exist resume").startswith(line)
 
 

@@ -65,7 +65,7 @@ def test_the_run_directory_says_where_it_was_and_every_command_reads_it(cli: Com
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (f"{RUN} --backend reference", "--backend reference: has no effect in virtual time; leave it out"),
+        (f"{RUN} --backend native", "--backend native: has no effect in virtual time; leave it out"),
         (f"{RUN} --mode free", "--mode: has no effect in virtual time; leave it out"),
         (f"{RUN} --parts 4", "parts: 4; the number of agents is 3; use at most 3"),
         (f"{RUN} --seeds 2", "--seeds: "),

@@ -68,8 +68,7 @@ Backend = Annotated[
     str,
     text(
         "B",
-        "cohort (identical agents are stacked), native (also stacked, with a compiled kernel where possible) "
-        "or reference (one agent at a time, slow).",
+        "cohort (identical agents are stacked) or native (also stacked, with a compiled kernel where possible).",
     ),
 ]
 Parts = Annotated[

@@ -13,7 +13,6 @@ from antiphon.nets.optimisers import Optimiser
 LONGEST = 64
 """Steps of the longest period that is recorded."""
 OF_BACKENDS = {
-    "reference": "the reference backend computes one agent at a time",
     "native": "the native backend has no kernel for GPUs",
 }
 """Why the steps of backends besides `cohort` are taken one by one."""

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import ScenarioError, first_line
-from antiphon.engine.backends import StackedBackend
+from antiphon.engine.backends import BackendFactory, StackedBackend
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.capture.conditions import obstacle_of, period_of
 from antiphon.engine.capture.inputs import NumberLog, Numbers, StaticInputs, StepInput, inputs_of
@@ -43,13 +43,13 @@ _log = logging.getLogger(__name__)
 
 
 def captured_loop(
-    device: torch.device, backend: str, capture: bool | CapturedLoop | None
+    device: torch.device, backend: str | BackendFactory, capture: bool | CapturedLoop | None
 ) -> CapturedLoop | None:
     """Return what replays the steps of a simulation; None: all are taken one by one.
 
     Args:
         device: Of the simulation.
-        backend: Its name.
+        backend: Its backend.
         capture: Whether it is asked for, or what does it; None: where it can be, unless the environment variable
             ANTIPHON_CAPTURE is 0.
 
@@ -63,7 +63,7 @@ def captured_loop(
         capture = possible and os.environ.get("ANTIPHON_CAPTURE") != "0"
     elif capture and not possible:
         raise ScenarioError(
-            f"capture: True on {device} with the {backend} backend; recorded steps are CUDA graphs of the cohort backend: "
+            f"capture: True on {device} with the {backend if isinstance(backend, str) else 'given'} backend; recorded steps are CUDA graphs of the cohort backend: "
             "give device='cuda', or leave it out"
         )
     return CapturedLoop() if capture else None

@@ -6,7 +6,7 @@ Nothing is run for it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -61,7 +61,7 @@ class Plan:
     why: str
     """Why that backend, in words."""
     cohorts: tuple[CohortPlan, ...]
-    """Stacked agents, in canonical order; none where the reference backend is picked."""
+    """Stacked agents, in canonical order."""
     channel_stacks: tuple[tuple[str, ...], ...]
     """The channels of each stack."""
     alone: tuple[Alone, ...]
@@ -109,8 +109,6 @@ def plan(
     env = describe(scenario.env)
     system = system or build_to_look(scenario, env, dtype)
     picked = checked_backend(backend)
-    if picked == "reference":  # it has one order
-        system = replace(system, sweep=False)
     costs, (members, reasons) = CostModel(system), stacks_of(system)
     cohorts = [agents for agents in members if agents[0].name not in reasons]
     stack_of = {agent.name: i for i, agents in enumerate(members) for agent in agents}
@@ -129,15 +127,14 @@ def plan(
         for agents in members
         if picked == "native"
     )
-    stacks = picked != "reference"
     return Plan(
         scenario=scenario.scenario,
         batch=scenario.training.batch,
         agents=len(system.agents),
         backend=picked,
-        why=_why(picked, len(system.agents), sum(map(len, cohorts)), len(cohorts)),
-        cohorts=tuple(_cohort(scenario, agents) for agents in cohorts) if stacks else (),
-        channel_stacks=tuple(channel_stacks) if stacks else (),
+        why=_why(len(system.agents), sum(map(len, cohorts)), len(cohorts)),
+        cohorts=tuple(_cohort(scenario, agents) for agents in cohorts),
+        channel_stacks=tuple(channel_stacks),
         alone=_by_reason([*reasons.items(), *channels_alone(system).items()]),
         by_torch=_by_reason((agent.name, why) for agents, why in by_torch if why for agent in agents),
         waves=len(scenario.waves()),
@@ -172,13 +169,11 @@ def _cohort(scenario: Scenario, members: Sequence[Agent]) -> CohortPlan:
     )
 
 
-def _why(backend: str, agents: int, stacked_agents: int, cohorts: int) -> str:
+def _why(agents: int, stacked_agents: int, cohorts: int) -> str:
     many = "1 cohort" if cohorts == 1 else f"{cohorts} cohorts"
     who = (
         f"all {agents} agents run" if stacked_agents == agents else f"{stacked_agents} of {agents} agents run"
     )
-    if backend == "reference":
-        return "it was requested" + (f"; with cohort, {who} as {many}" if cohorts else "")
     if cohorts:
         return f"{who} as {many}"
     return "there is one agent" if agents == 1 else "no two agents can be run as one"

@@ -10,7 +10,7 @@ from typing import Any
 from antiphon.base.errors import DivergenceError, ScenarioError, suggest
 from antiphon.base.files import given_path
 from antiphon.base.signals import deliver
-from antiphon.engine.backends import backend_of
+from antiphon.engine.backends import BackendFactory, backend_of
 from antiphon.engine.base_simulation import StepInfo
 from antiphon.engine.build.join_replicas import named, sequential_reason_of
 from antiphon.engine.build.stacking import reasons_alone
@@ -41,7 +41,8 @@ class Population:
     Args:
         scenario: See `Simulation`; or one for each member, equal but for hyperparameters.
         seeds: One for each member; different ones where the scenario is the same.
-        backend: `reference` and `native` step one after the other; else together, where that is possible.
+        backend: `cohort` steps members together, where that is possible; `native`, or a function (see `Simulation`), one
+            after the other.
         logdir: A folder for the members' run directories, `member-0` and so on; None: nothing is written.
         exist: What to do if `logdir` already exists and is not empty (see `Simulation`); `resume` is refused.
         settings: `device`, `dtype`, `threads` and `checkpoint_every` of each `Simulation`.
@@ -64,7 +65,7 @@ class Population:
         scenario: Scenario | Template | str | Path | Sequence[Scenario],
         seeds: Sequence[int],
         *,
-        backend: str = "cohort",
+        backend: str | BackendFactory = "cohort",
         logdir: str | Path | None = None,
         exist: str = "number",
         **settings: Any,
@@ -110,9 +111,9 @@ class Population:
                     simulation._update = self._share
                     if simulation._writer is not None:
                         simulation._writer.directory.note(together=seeds)
-            elif backend != "reference":
+            elif isinstance(backend, str):
                 for simulation in self.simulations:
-                    simulation._backend_name, simulation._stacked = backend, True
+                    simulation._backend, simulation._stacked = backend, True
                     simulation.backend = backend_of(backend, simulation._system)
         except BaseException:
             self.close()
@@ -268,7 +269,7 @@ class Population:
 
 
 _ELSEWHERE = {
-    "stacked": "the members' agents are stacked where possible; leave it out, or use backend='reference'",
+    "stacked": "the members' agents are stacked where possible; leave it out",
     "parts": "one program computes all members; divide them with `antiphon run --jobs`, or each with Simulation(parts=…)",
     "capture": "the steps of several members are not captured; leave it out",
     "seed": "write seeds, one for each member",
@@ -319,21 +320,22 @@ def _leave(simulation: Simulation, line: str | None) -> None:
             simulation.scenario, "a seed that stops needs one of its own"
         )
         simulation._env = make_environment(own, simulation.device, simulation.dtype, own.training.batch)
-        simulation._backend_name, simulation._stacked = "cohort", False
+        simulation._backend, simulation._stacked = "cohort", False
         simulation._start(simulation.seed)
         simulation._load_state_dict(state)
     simulation.until, simulation._train_means, simulation.learned = kept
     simulation.diverged = line
 
 
-def sequential_reason(simulation: Simulation, backend: str, count: int) -> str | None:
+def sequential_reason(simulation: Simulation, backend: str | BackendFactory, count: int) -> str | None:
     """Return why `count` seeds of a scenario, of one of which there is a simulation, are stepped one after the other.
 
     None: they are stepped together. ScenarioError where they are not, but would have to play against each other.
     """
     system, env = simulation._system, simulation.world.env
-    if backend in ("native", "reference"):
-        reason: str | None = f"the {backend} backend was requested"
+    if backend != "cohort":
+        name = backend if isinstance(backend, str) else simulation.backend.name
+        reason: str | None = f"the {name} backend was requested"
     elif count == 1:
         reason = "there is only one"
     else:

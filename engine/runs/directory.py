@@ -276,7 +276,7 @@ class RunDirectory:
         return cls(path, facts)
 
     def differences(self, **settings: Any) -> list[str]:
-        """Return the differences between settings in run.json and those asked for: `backend is reference, not cohort`."""
+        """Return the differences between settings in run.json and those asked for: `backend is native, not cohort`."""
         there = {"stacked": True, **self.facts}  # earlier runs have no `stacked`
         return [
             f"{name} is {there.get(name)}, not {value}"

@@ -15,7 +15,7 @@ import torch
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError
 from antiphon.base.files import given_path
 from antiphon.base.spec import plain
-from antiphon.engine.backends import StackedBackend
+from antiphon.engine.backends import BackendFactory, StackedBackend
 from antiphon.engine.base_simulation import StepInfo
 from antiphon.engine.build.builder import build, without_weights
 from antiphon.engine.heart.channel import Channel
@@ -388,7 +388,7 @@ class VirtualSimulation(Simulation):
         super()._load_saved(saved)
         self.obstacle = None
 
-    def fork(self, backend: str | None = None, *, stacked: bool = True) -> Self:
+    def fork(self, backend: str | BackendFactory | None = None, *, stacked: bool = True) -> Self:
         """Return a copy in virtual time, without recorders and `logdir`; its backend is always the same."""
         del backend, stacked
         settings: dict[str, Any] = {"seed": self.seed, "device": self.device, "dtype": self.dtype}

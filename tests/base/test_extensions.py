@@ -19,6 +19,7 @@ from tests.commands import Commands
 from tests.contracts.builders import LABEL, Document, Play, levels, ring
 from tests.contracts.twins import hold, made
 from tests.engine.numbers import one_line
+from tests.reference.backend import Chosen, reference
 
 LOCKED: Document = {"coupling": "locked", "link": {"delay": 0}}
 UNLOCKED: Document = {"coupling": "unlocked", "input": {"kind": "linear", "context": ["x"]}}
@@ -442,14 +443,14 @@ class Stuck(torch.optim.SGD):
         raise RuntimeError("no closure was given\n(as a second line says)")
 
 
-@pytest.mark.parametrize("backend", ["reference", "cohort"])
+@pytest.mark.parametrize("backend", [reference, "cohort"])
 @pytest.mark.parametrize(
     ("training", "place"),
     [("optimiser", "agents.n0"), ("predictor", "channels.n0->n1")],
     ids=["of an agent", "of a predictor"],
 )
 def test_a_step_that_fails_is_one_line_that_names_whose_it_is(
-    training: str, place: str, backend: str
+    training: str, place: str, backend: Chosen
 ) -> None:
     scene = ring(channel=predicted(two_layers))
     scene["training"] |= {training: {"kind": Stuck}}
@@ -509,5 +510,5 @@ def test_groups_go_on_to_the_same_bits_from_a_checkpoint(name: str, tmp_path: Pa
 )
 def test_a_loss_that_is_not_per_sample_is_refused_at_the_first_step(kind: Any, line: str) -> None:
     scene = ring(count=1, agent=goal(kind), channel={"coupling": "detached"}, batch=8)
-    with made(scene, "reference") as one, one_line(re.escape(line)):
+    with made(scene, reference) as one, one_line(re.escape(line)):
         one.step()

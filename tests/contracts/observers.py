@@ -19,6 +19,7 @@ from antiphon import Scenario, Simulation
 from tests.contracts.builders import STEPS
 from tests.contracts.twins import TOLERANCE, differences, facts, stepped
 from tests.kit.running import captured, in_parts, native_agents, seeds_together, two_parts
+from tests.reference import backend as oracle
 
 LOOKS = (7, STEPS)
 """Steps after which everything is compared: in the middle of most windows, and at the end."""
@@ -50,7 +51,7 @@ class Plain:
     steps: list[Any]
     facts: dict[int, dict[str, Any]]
 
-    def made(self, backend: str = "cohort", **settings: Any) -> Simulation:
+    def made(self, backend: oracle.Chosen = "cohort", **settings: Any) -> Simulation:
         """Return another simulation of the document, with other arguments of `Simulation`."""
         return Simulation(self.scenario(), backend=backend, **{**SETTINGS, **settings})
 
@@ -89,7 +90,7 @@ def run_plainly(scenario: Making) -> Plain:
 
 def reference(plain: Plain, folder: Path) -> Iterator[str]:
     """The reference backend: one agent at a time."""
-    yield from plain.against(plain.made("reference"), TOLERANCE)
+    yield from plain.against(plain.made(oracle.reference), TOLERANCE)
 
 
 def unstacked(plain: Plain, folder: Path) -> Iterator[str]:
@@ -156,10 +157,10 @@ def handed_over(plain: Plain, folder: Path) -> Iterator[str]:
     for _ in range(5):
         stepped(simulation)
     path = simulation.save(folder / "saved")
-    other = Simulation.load(path, plain.scenario(), backend="reference")
+    other = Simulation.load(path, plain.scenario(), backend=oracle.reference)
     for _ in range(4):
         stepped(other)
-    again = Simulation.load(other.save(folder / "again"), plain.scenario(), backend="reference")
+    again = Simulation.load(other.save(folder / "again"), plain.scenario(), backend=oracle.reference)
     yield from plain.against(other.fork("cohort"), TOLERANCE)
     yield from plain.against(again, TOLERANCE)
 
@@ -197,7 +198,7 @@ def replayed(plain: Plain, folder: Path) -> Iterator[str]:
 
 def changed(plain: Plain, folder: Path) -> Iterator[str]:
     """Rates that change in mid-run, on either backend; a change to the value that there was changes no bit."""
-    both = plain.made(), plain.made("reference")
+    both = plain.made(), plain.made(oracle.reference)
     for simulation in both:
         for _ in range(5):
             stepped(simulation)
@@ -210,7 +211,7 @@ def changed(plain: Plain, folder: Path) -> Iterator[str]:
 def figures(plain: Plain, folder: Path) -> Iterator[str]:
     """The figures of a run: who has one, and which, on either backend."""
     rows = []
-    for backend in ("cohort", "reference"):
+    for backend in ("cohort", oracle.reference):
         scenario = plain.scenario()
         telemetry = scenario.telemetry.model_copy(update={"period": 2})
         with Simulation(

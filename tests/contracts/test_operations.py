@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.contracts.builders import LABEL, OWN, TOLD, Document, document, ring
 from tests.contracts.twins import made
+from tests.reference.backend import Chosen, reference
 
 PATTERN = 12
 """Steps after which the pattern of the slowest scenario repeats: periods 1, 2, 3 and 4."""
@@ -29,7 +30,7 @@ class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
-def operations(scenario: Document, backend: str = "cohort") -> float:
+def operations(scenario: Document, backend: Chosen = "cohort") -> float:
     """Operations per step, over a whole pattern of steps after two that warm up."""
     with made(scenario, backend, dtype=torch.float32) as simulation:
         simulation.run(2 * PATTERN)
@@ -85,5 +86,5 @@ def test_a_step_has_as_many_operations_for_many_agents_as_for_few(kind: Any, man
 @pytest.mark.long
 def test_the_reference_has_as_many_more_as_there_are_agents() -> None:
     """So that what is counted is what a step does."""
-    few, many = (operations(plain_ring(count), "reference") for count in (4, 8))
+    few, many = (operations(plain_ring(count), reference) for count in (4, 8))
     assert many > 1.6 * few

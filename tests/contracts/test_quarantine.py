@@ -10,10 +10,11 @@ import torch
 from tests.contracts.builders import Document, ring
 from tests.contracts.themes import SICK
 from tests.contracts.twins import differences, facts, made
+from tests.reference.backend import Chosen, reference
 from tests.tiers import sampled
 
 
-def poisoned(scenario: Document, backend: str, place: str, value: float, steps: int = 6) -> dict[str, Any]:
+def poisoned(scenario: Document, backend: Chosen, place: str, value: float, steps: int = 6) -> dict[str, Any]:
     """Return everything known after some steps, an agent or a synthetic gradient having been filled with a value."""
     with made(scenario, backend) as simulation:
         simulation.run(5)
@@ -41,9 +42,7 @@ def test_quarantine(scenario: str, value: float) -> None:
     places += [f"{channel} gradient"] if sent.get("coupling") != "locked" else []
     places += [f"{channel} input"] if "input" in sent else []
     for place in places:
-        ours, theirs = (
-            poisoned(SICK[scenario], backend, place, value) for backend in ("reference", "cohort")
-        )
+        ours, theirs = (poisoned(SICK[scenario], backend, place, value) for backend in (reference, "cohort"))
         found = list(differences(ours, theirs))
         assert not found, "\n".join(found[:12])
 
@@ -53,7 +52,7 @@ def test_running_statistics_of_what_diverges_are_put_back() -> None:
     """Of one member of a stack; finite numbers of 1e30 would leave batch norm nothing but rounding errors."""
     batch = {"network": {"kind": "mlp", "hidden": [4], "norm": "batch"}}
     scenario = ring(agent=batch, on_divergence={"kind": "quarantine", "max": 1e3})
-    ours, theirs = (poisoned(scenario, each, "n0", float("nan"), 3) for each in ("reference", "cohort"))
+    ours, theirs = (poisoned(scenario, each, "n0", float("nan"), 3) for each in (reference, "cohort"))
     places = [place for place in ours if place.startswith("agent n0") and "norm" in place]
     found = [{place: each[place] for place in places} for each in (ours, theirs)]
     assert not list(differences(*found))

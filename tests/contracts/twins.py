@@ -13,11 +13,12 @@ from antiphon import Simulation
 from antiphon.base.errors import DivergenceError
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import STEPS, Document
+from tests.reference.backend import Chosen, reference
 
 TOLERANCE = 1e-9
 
 
-def made(document: Document | Scenario, backend: str, **settings: Any) -> Simulation:
+def made(document: Document | Scenario, backend: Chosen, **settings: Any) -> Simulation:
     """Return a simulation of a document."""
     settings = {"dtype": torch.float64, "seed": 3, **settings}
     return Simulation(Scenario.model_validate(document), backend=backend, **settings)
@@ -25,7 +26,7 @@ def made(document: Document | Scenario, backend: str, **settings: Any) -> Simula
 
 def twins(document: Document | Scenario, **settings: Any) -> tuple[Simulation, Simulation]:
     """Return the same simulation twice: by the reference backend, and by the cohort backend."""
-    return made(document, "reference", **settings), made(document, "cohort", **settings)
+    return made(document, reference, **settings), made(document, "cohort", **settings)
 
 
 def facts(simulation: Simulation) -> dict[str, Any]:
@@ -150,13 +151,13 @@ def hold(scenario: Document | Scenario, look: int | None = None, steps: int = ST
 def unsteady(scenario: Document | Scenario) -> bool:
     """Whether rounding errors of its first parameters alone lead the reference further away than the tolerance."""
     for seed in range(4):
-        reference, other = made(scenario, "reference"), made(scenario, "reference")
+        ours, other = made(scenario, reference), made(scenario, reference)
         random = torch.Generator().manual_seed(seed)
         for agent in other.agents.values():
             for p in agent.parameters.values():
                 p.data.mul_(1 + 1e-15 * torch.randn(p.shape, generator=random, dtype=p.dtype))
         try:
-            side_by_side(reference, other)
+            side_by_side(ours, other)
         except AssertionError:
             return True
     return False
@@ -164,6 +165,6 @@ def unsteady(scenario: Document | Scenario) -> bool:
 
 def step_by_step(scenario: Document | Scenario) -> None:
     """Let the cohort backend take every step from the reference's state."""
-    reference = made(scenario, "reference")
+    ours = made(scenario, reference)
     for _ in range(STEPS):
-        side_by_side(reference, reference.fork("cohort"), 1)
+        side_by_side(ours, ours.fork("cohort"), 1)

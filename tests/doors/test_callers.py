@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import antiphon
 from antiphon.comms import Channel, learn
+from tests.reference.backend import reference
 
 Context = Callable[[], AbstractContextManager[object]]
 Door = Callable[[], list[Tensor]]
@@ -111,7 +112,7 @@ def acted() -> list[Tensor]:
 DOORS: dict[str, Door] = {
     "locked": lambda: trained(lambda: pair(coupling="locked")),
     "decoupled": lambda: trained(lambda: pair(gradient={"kind": "mlp", "context": ["label"]})),
-    "reference": lambda: trained(lambda: pair(gradient="linear"), backend="reference"),
+    "reference": lambda: trained(lambda: pair(gradient="linear"), backend=reference),
     "population": population,
     "policy": acted,
 }

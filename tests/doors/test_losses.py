@@ -17,6 +17,7 @@ from antiphon import ScenarioError, Simulation
 from antiphon.base.errors import RunError
 from tests.commands import Commands
 from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.reference.backend import Chosen, reference
 
 # --- what selects ------------------------------------------------------------------------------------------
 
@@ -67,8 +68,10 @@ def labels(shape: tuple[int, ...], missing: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("shape", [(), (3,)])
-@pytest.mark.parametrize("backend", ["cohort", "native", "reference"])
-def test_class_weights_and_label_smoothing_are_those_of_torch(shape: tuple[int, ...], backend: str) -> None:
+@pytest.mark.parametrize("backend", ["cohort", "native", reference])
+def test_class_weights_and_label_smoothing_are_those_of_torch(
+    shape: tuple[int, ...], backend: Chosen
+) -> None:
     torch.manual_seed(0)
     y = labels(shape, 5)
     env = antiphon.envs.from_tensors(x=torch.randn(40, 5), y=y, training_only=["y"])
@@ -259,10 +262,10 @@ def parameters(simulation: Simulation) -> list[torch.Tensor]:
     return [p for name in ("a", "b") for p in simulation.agents[name].parameters.values()]
 
 
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
+@pytest.mark.parametrize("backend", ["cohort", reference])
 @pytest.mark.parametrize("kind", [Running, WithBuffer, Saving])
 def test_what_a_loss_keeps_is_saved_and_no_evaluation_changes_it(
-    kind: Any, backend: str, tmp_path: Path
+    kind: Any, backend: Chosen, tmp_path: Path
 ) -> None:
     with (
         Simulation(keeping(kind), backend=backend) as whole,
@@ -315,7 +318,7 @@ def test_a_run_whose_objects_keep_what_cannot_be_saved_does_not_go_on(kind: str,
 
 def test_probes_of_a_loss_before_a_run_do_not_change_what_it_encloses() -> None:
     steps = []
-    for backend in ("cohort", "reference"):
+    for backend in ("cohort", reference):
         with Simulation(keeping(in_closure()), backend=backend, dtype=torch.float64) as simulation:
             steps.append(simulation.step()["losses"]["b"].item())
     assert steps[0] == pytest.approx(steps[1], abs=1e-12)

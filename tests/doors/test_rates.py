@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, StepLR
 
 import antiphon
 from antiphon.base.errors import AntiphonError
+from tests.reference.backend import Chosen, reference
 
 STEPS = 8
 
@@ -53,9 +54,9 @@ def farthest(one: nn.Module, other: nn.Module) -> float:
     return max(float((p - q).detach().abs().max()) for p, q in pairs)
 
 
-@pytest.mark.parametrize(("backend", "scheduled"), [("cohort", False), ("cohort", True), ("reference", True)])
+@pytest.mark.parametrize(("backend", "scheduled"), [("cohort", False), ("cohort", True), (reference, True)])
 def test_a_rate_that_an_optimiser_changes_stays_changed(
-    env: Any, backend: str, scheduled: bool, tmp_path: Path
+    env: Any, backend: Chosen, scheduled: bool, tmp_path: Path
 ) -> None:
     """Multiplied by the schedule, in the other groups as before; also where the run is saved and goes on."""
     schedule = {"schedule": {"kind": fading}} if scheduled else {}

@@ -13,6 +13,7 @@ from antiphon.base.errors import RunError
 from tests.contracts.builders import Document, ring
 from tests.contracts.twins import made
 from tests.engine.numbers import one_line
+from tests.reference.backend import Chosen, reference
 
 ROWS = 8
 
@@ -62,7 +63,7 @@ def scene(network: Any = None, objective: Any = None) -> Document:
     return ring(count=1, agent=agent, channel={"coupling": "detached"}, batch=ROWS)
 
 
-@pytest.mark.parametrize("backend", ["reference", "cohort"])
+@pytest.mark.parametrize("backend", [reference, "cohort"])
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
@@ -85,6 +86,6 @@ def scene(network: Any = None, objective: Any = None) -> Document:
     ],
     ids=["a network", "torch in a network", "an objective", "a network that changes itself"],
 )
-def test_an_error_of_a_users_code_is_one_line(settings: Document, line: str, backend: str) -> None:
+def test_an_error_of_a_users_code_is_one_line(settings: Document, line: str, backend: Chosen) -> None:
     with made(scene(**settings), backend) as simulation, one_line(line, error=RunError):
         simulation.run(steps=4, progress=False)

@@ -17,6 +17,7 @@ from torch.nn.functional import conv2d, cross_entropy
 from antiphon import Scenario, Simulation, envs
 from antiphon.base.errors import ScenarioError
 from antiphon.envs import registry
+from tests.reference.backend import Chosen, reference
 
 
 class Pictures(gymnasium.Env[Any, Any]):
@@ -51,7 +52,7 @@ NETWORK = {"kind": "conv", "hidden": [3], "size": 3, "norm": "none"}
 
 
 def acting(
-    shape: tuple[int, ...], network: Any = NETWORK, backend: str = "cohort", **objective: Any
+    shape: tuple[int, ...], network: Any = NETWORK, backend: Chosen = "cohort", **objective: Any
 ) -> Simulation:
     registry._environments.pop("Shaped", None)
     envs.register("Shaped", lambda: Pictures(shape))
@@ -76,8 +77,8 @@ def filters(run: Simulation) -> Tensor:
         ((9, 7), 1),  # grey
     ],
 )
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
-def test_the_channels_of_a_world_are_found(shape: tuple[int, ...], channels: int, backend: str) -> None:
+@pytest.mark.parametrize("backend", ["cohort", reference])
+def test_the_channels_of_a_world_are_found(shape: tuple[int, ...], channels: int, backend: Chosen) -> None:
     with acting(shape, backend=backend) as run:
         assert filters(run).shape == (3, channels, 3, 3)
         run.run(progress=False)
@@ -99,7 +100,7 @@ def test_an_answer_to_nothing_is_refused() -> None:
         acting((9, 7), NETWORK | {"channels": "last"})
 
 
-def data(pictures: Tensor, network: Any = NETWORK, backend: str = "cohort") -> Simulation:
+def data(pictures: Tensor, network: Any = NETWORK, backend: Chosen = "cohort") -> Simulation:
     env = envs.from_tensors(x=pictures, label=torch.arange(len(pictures)) % 2, test=0.2, validation=0)
     mind = {"observes": ["x"], "network": network, "objective": {"kind": "classification", "target": "label"}}
     scenario = Scenario(scenario="s", env=env, agents={"a": mind}, training={"batch": 4, "steps": 6})
@@ -115,7 +116,7 @@ def test_data_have_the_channels_first_and_pictures_of_numpy_ask() -> None:
         data(pictures.movedim(1, -1))
     results = []
     for given, keys in ((pictures, {}), (pictures.movedim(1, -1), {"channels": "last"})):
-        for backend in ("cohort", "reference"):
+        for backend in ("cohort", reference):
             with data(given, NETWORK | keys, backend) as run:
                 assert filters(run).shape == (3, 3, 3, 3)
                 run.run(progress=False)
@@ -152,7 +153,7 @@ def test_a_critic_of_pictures_and_stacks_of_agents() -> None:
         scenario="s", env={"id": "Shaped"}, agents=agents, channels=channels, training=training
     )
     found = []
-    for backend in ("cohort", "reference"):
+    for backend in ("cohort", reference):
         with Simulation(scenario, dtype=torch.float64, backend=backend) as run:
             run.run(progress=False)
             found.append([value for agent in run.agents.values() for value in agent.parameters.values()])

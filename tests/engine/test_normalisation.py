@@ -16,6 +16,7 @@ from antiphon.engine.planning.advice import advice
 from antiphon.engine.populations.population import Population
 from antiphon.scenarios import Template
 from tests.contracts.builders import Play
+from tests.reference.backend import Chosen, reference
 
 NORMAL = {"normalise": True}
 
@@ -76,8 +77,8 @@ class Seen(Play):
         return env
 
 
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
-def test_statistics_are_the_moments_of_the_windows_learned_from(backend: str) -> None:
+@pytest.mark.parametrize("backend", ["cohort", reference])
+def test_statistics_are_the_moments_of_the_windows_learned_from(backend: Chosen) -> None:
     source = Seen()
     agents = {
         "a": {
@@ -116,8 +117,8 @@ class Sick(Play):
         return env
 
 
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
-def test_observations_that_are_not_finite_leave_the_statistics_as_they_are(backend: str) -> None:
+@pytest.mark.parametrize("backend", ["cohort", reference])
+def test_observations_that_are_not_finite_leave_the_statistics_as_they_are(backend: Chosen) -> None:
     agents = {
         "a": {
             "observes": {"x": NORMAL},
@@ -323,7 +324,7 @@ def test_images_are_normalised_before_their_channels_are_moved(tmp_path: Path) -
     )
     given = np.stack([Coloured().reset(seed=seed)[0] for seed in range(8)])
     parameters = []
-    for backend in ("cohort", "reference"):
+    for backend in ("cohort", reference):
         with Simulation(scenario, backend=backend, dtype=torch.float64) as simulation:
             simulation.run(8)
             agent = simulation.agents["player"]

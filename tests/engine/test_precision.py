@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import antiphon
 from antiphon.nets.native.library import kernel
+from tests.reference.backend import Chosen, reference
 
 DOCUMENT = """
 scenario: precision
@@ -47,7 +48,7 @@ def floats(found: Any) -> Iterator[Tensor]:
         yield found
 
 
-def state_of(document: str, backend: str = "cohort", steps: int = 2) -> dict[str, Any]:
+def state_of(document: str, backend: Chosen = "cohort", steps: int = 2) -> dict[str, Any]:
     """Return the state after some steps: parameters, statistics, optimisers, messages."""
     scenario = antiphon.Scenario.from_yaml(document)
     with antiphon.Simulation(scenario, backend=backend) as simulation:
@@ -135,7 +136,7 @@ def test_what_is_kept_is_float32_and_the_backends_agree(network: str, channel: s
     )
     found = state_of(bf16)
     assert {tensor.dtype for tensor in floats(found)} == {torch.float32}
-    moved, other, full = numbers(found), numbers(state_of(bf16, "reference")), numbers(state_of(float32))
+    moved, other, full = numbers(found), numbers(state_of(bf16, reference)), numbers(state_of(float32))
     way = (full - numbers(state_of(float32, steps=0))).norm()
     assert 0 < (moved - full).norm() < 0.1 * way  # a number of bfloat16 has 8 bits: 0.4 %
     assert (moved - other).norm() < 0.05 * way

@@ -18,6 +18,7 @@ from tests.contracts.twins import differences, facts, made
 from tests.engine.numbers import all_parameters, equal, one_line, parameters
 from tests.engine.scenes import BATCH_NORM, ENDS, LSTM, gradient
 from tests.kit.running import seeds_together
+from tests.reference.backend import Chosen, reference
 
 INPUT: Document = {"kind": "linear", "context": ["x", "held", "age"]}
 LOSSY: Document = {"link": {"delay": 1, "drop": 0.5}, "input": INPUT, **gradient(kind="mlp", hidden=[4])}
@@ -48,7 +49,7 @@ def scene() -> Document:
 
 
 def changed_at(
-    step: int, key: str, value: Any, backend: str = "cohort", steps: int = 6, **how: Any
+    step: int, key: str, value: Any, backend: Chosen = "cohort", steps: int = 6, **how: Any
 ) -> Simulation:
     """Return a simulation in which a setting changed at a step, so many steps later."""
     simulation = made(scene(), backend, **how)
@@ -74,7 +75,7 @@ FURTHER = ("n*.learning_rate", f"{NAME}.schedule", f"{NAME}.input.learning_rate"
 )
 def test_both_backends_go_on_alike(key: str) -> None:
     """Within a window: at step 6 of windows of 4."""
-    ours, theirs = (facts(changed_at(6, key, CHANGES[key], backend)) for backend in ("cohort", "reference"))
+    ours, theirs = (facts(changed_at(6, key, CHANGES[key], backend)) for backend in ("cohort", reference))
     found = list(differences(theirs, ours))
     assert not found, found[:6]
     assert list(differences(unchanged(), {**ours, "events": []}))
@@ -94,8 +95,8 @@ def test_a_change_is_what_a_scenario_with_it_does_from_the_same_state() -> None:
         assert equal(all_parameters(simulation), all_parameters(other))
 
 
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
-def test_checkpoints_and_forks_go_on_with_it(tmp_path: Path, backend: str) -> None:
+@pytest.mark.parametrize("backend", ["cohort", reference])
+def test_checkpoints_and_forks_go_on_with_it(tmp_path: Path, backend: Chosen) -> None:
     simulation = changed_at(5, "n1.learning_rate", 0.005, backend, steps=2)
     for key in (f"{NAME}.learn", "n3.learn"):
         simulation.set(key, False)

@@ -13,6 +13,7 @@ from antiphon.engine.simulation import Simulation
 from tests.contracts.builders import document
 from tests.contracts.twins import made as simulated
 from tests.envs.made import message
+from tests.reference.backend import Chosen, reference
 
 LENGTHS = [1 + 5 * i % 7 for i in range(20)]
 X = [torch.arange(n * 2.0).reshape(n, 2) + 100 * (i + 1) for i, n in enumerate(LENGTHS)]
@@ -149,7 +150,7 @@ def test_bad_sequences_are_named(sequences: dict[str, Any], expected: str) -> No
 LINEAR = {"kind": "mlp", "hidden": [], "norm": "none"}
 
 
-def simulation(made: envs.Source, backend: str = "cohort", **changes: Any) -> Simulation:
+def simulation(made: envs.Source, backend: Chosen = "cohort", **changes: Any) -> Simulation:
     agent: dict[str, Any] = {
         "observes": ["x"],
         "network": LINEAR,
@@ -159,8 +160,8 @@ def simulation(made: envs.Source, backend: str = "cohort", **changes: Any) -> Si
     return simulated(document({"a": agent}, [], made, optimiser={"kind": "sgd", "lr": 1e-7}), backend)
 
 
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
-def test_the_loss_is_over_the_steps_that_there_are(backend: str) -> None:
+@pytest.mark.parametrize("backend", ["cohort", reference])
+def test_the_loss_is_over_the_steps_that_there_are(backend: Chosen) -> None:
     """By hand: the mean over all steps of all sequences of a split, whatever the batch pads."""
     made = source()
     with simulation(made, backend) as one:
@@ -175,8 +176,8 @@ def test_the_loss_is_over_the_steps_that_there_are(backend: str) -> None:
             assert found.examples == len(x)
 
 
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
-def test_padding_gives_no_gradient(backend: str) -> None:
+@pytest.mark.parametrize("backend", ["cohort", reference])
+def test_padding_gives_no_gradient(backend: Chosen) -> None:
     """More of it makes the same step, of windows that are the whole episode."""
     after = []
     lstm: dict[str, Any] = {"network": {"kind": "lstm", "size": 3}, "clock": {"unroll": "episode"}}

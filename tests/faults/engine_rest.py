@@ -533,14 +533,14 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "reference-returned-gradients-are-not-per-sample",
-        "engine/reference/backward.py",
+        "tests/reference/backward.py",
         "returning = [None if g is None else g * batch for g in back]",
         "returning = [None if g is None else g for g in back]",
         "tests/contracts/test_contracts.py::test_documents[auxiliary task-reference]",
     ),
     Fault(
         "reference-an-auxiliary-loss-is-a-mean",
-        "engine/reference/backward.py",
+        "tests/reference/backward.py",
         "losses.append(channel.gradient.auxiliary * error.square().sum() / state.batch)",
         "losses.append(channel.gradient.auxiliary * error.square().mean())",
         "tests/contracts/test_contracts.py::test_documents[auxiliary task-reference]",

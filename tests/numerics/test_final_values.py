@@ -34,12 +34,13 @@ from tests.numerics.test_policies import (
     simulation_of,
     world_of,
 )
+from tests.reference.backend import Chosen, reference
 
 
-@pytest.mark.parametrize("backend", ["reference", "cohort"])
+@pytest.mark.parametrize("backend", [reference, "cohort"])
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
 def test_a_recurrent_actor_values_the_final_observation_from_its_newest_state(
-    kind: str, backend: str
+    kind: str, backend: Chosen
 ) -> None:
     source = Game(share=0.3)
     network: Document = {"kind": kind, "size": 4, "norm": "none"}

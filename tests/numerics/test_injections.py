@@ -22,6 +22,7 @@ from tests.contracts.sites import Head
 from tests.numerics.linear import GOAL, Numbers, assert_close, descend, leaves, said, sgd, simulation_of
 from tests.numerics.played import Played
 from tests.numerics.recurring import BATCH, played
+from tests.reference.backend import Chosen, reference
 
 SOURCE = played(endless=True)
 SEED = 3
@@ -153,8 +154,8 @@ def test_clips_shorten_what_is_long_and_a_scale_moves_by_its_schedule() -> None:
 # --- lenses ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
-def test_a_lens_is_the_slope_of_its_readers_loss_through_the_readers_present_layers(backend: str) -> None:
+@pytest.mark.parametrize("backend", ["cohort", reference])
+def test_a_lens_is_the_slope_of_its_readers_loss_through_the_readers_present_layers(backend: Chosen) -> None:
     """With the weight of the reader's objective."""
     label = torch.randint(3, (30, BATCH), generator=torch.Generator().manual_seed(0))
     source = Played({"x": SOURCE.shown["x"], "label": label}, ("label",), endless=True)
@@ -185,9 +186,11 @@ def straight_through(p: Numbers, x: Tensor, step: int) -> Tensor:
     return (soft + (F.one_hot(noisy.argmax(-1), 3).double() - soft).detach()).flatten(1)
 
 
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
+@pytest.mark.parametrize("backend", ["cohort", reference])
 @pytest.mark.parametrize("coupling", ["locked", "decoupled", "delayed"])
-def test_symbols_are_one_hot_and_their_gradient_passes_straight_through(coupling: str, backend: str) -> None:
+def test_symbols_are_one_hot_and_their_gradient_passes_straight_through(
+    coupling: str, backend: Chosen
+) -> None:
     """Also where a window waits: when it is replayed, the same symbols are sent with the present logits."""
     channel = {
         "from": "a",

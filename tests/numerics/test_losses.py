@@ -12,6 +12,7 @@ from tests.contracts.builders import Document
 from tests.numerics.linear import GOAL, assert_close, descend, leaves, said, simulation_of
 from tests.numerics.played import Played
 from tests.numerics.recurring import BATCH, STEPS, played
+from tests.reference.backend import Chosen, reference
 
 
 def masked(present: Tensor) -> Played:
@@ -26,11 +27,11 @@ SOME = torch.zeros(STEPS, BATCH, dtype=torch.bool)
 SOME[0, :3] = SOME[2, 1] = True
 
 
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
+@pytest.mark.parametrize("backend", ["cohort", reference])
 @pytest.mark.parametrize("weight", [1.0, 0.25])
 @pytest.mark.parametrize("present", [torch.ones(STEPS, BATCH, dtype=torch.bool), SOME], ids=["all", "some"])
 def test_losses_are_summed_over_ticks_and_divided_by_the_batch_however_few_have_a_target(
-    present: Tensor, weight: float, backend: str
+    present: Tensor, weight: float, backend: Chosen
 ) -> None:
     """The score is the mean of what has a target, and has no weight."""
     source = masked(present)

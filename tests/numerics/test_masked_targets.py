@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 from antiphon import Scenario, Simulation, envs, join, split
 from antiphon.base.errors import AntiphonError, ScenarioError
 from antiphon.envs import registry
+from tests.reference.backend import reference
 
 ROWS, SITES, CLASSES, BATCH = 48, 5, 4, 8
 RANDOM = torch.Generator().manual_seed(0)
@@ -131,7 +132,7 @@ def test_a_mean_over_sequences_of_11_and_101_tokens_is_that_of_torch() -> None:
     ys[1][::3] = -100
     env = envs.from_sequences(x=xs, y=ys, training_only=["y"], test=0, validation=0)
     network = nn.Linear(4, 3).double()
-    for backend in ("cohort", "reference"):
+    for backend in ("cohort", reference):
         objective = {"kind": "classification", "target": "y", "reduction": "mean"}
         agents = {
             "p": {
@@ -184,7 +185,7 @@ def test_every_gradient_is_that_of_the_reference(channel: str, kind: str, reduct
     env = envs.from_tensors(x=X, **data, training_only=["y"], test=0, validation=0)
     made = scenario(env, objective, CHANNELS[channel])
     found = []
-    for backend in ("cohort", "reference"):
+    for backend in ("cohort", reference):
         with Simulation(made, dtype=torch.float64, backend=backend) as run:
             run.run(progress=False)
             found.append([v for agent in run.agents.values() for v in agent.parameters.values()])
@@ -206,7 +207,7 @@ def test_stacks_are_their_members(reduction: str, dtype: torch.dtype) -> None:
     training = {"batch": BATCH, "steps": 6}
     made = Scenario(scenario="s", env=env, agents=agents, training=training)
     found = []
-    for backend in ("native", "reference"):
+    for backend in ("native", reference):
         with Simulation(made, dtype=dtype, backend=backend) as run:
             run.run(progress=False)
             found.append([v for agent in run.agents.values() for v in agent.parameters.values()])
@@ -283,7 +284,7 @@ def test_a_world_of_ones_own_masks_its_targets() -> None:
 
     envs.register("Told", Told)
     try:
-        for backend in ("cohort", "reference"):
+        for backend in ("cohort", reference):
             made = scenario({"id": "Told"}, {"kind": "regression", "target": "y", "reduction": "mean"})
             with Simulation(made, dtype=torch.float64, backend=backend) as run:
                 w, b, v, c = run.agents["mind"].parameters.values()
@@ -377,7 +378,7 @@ def test_a_split_model_of_padded_words_is_the_loop_of_torch(gradient: Any) -> No
         optimiser=rate, **keys,
     )  # fmt: skip
     joined = []
-    for backend in ("cohort", "reference"):
+    for backend in ("cohort", reference):
         loop = copy.deepcopy(model)
         optimiser = torch.optim.SGD(loop.parameters(), lr=0.3)
         with Simulation(made, dtype=torch.float64, backend=backend) as run:

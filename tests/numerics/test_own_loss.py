@@ -20,6 +20,7 @@ from tests.numerics.loops import squared
 from tests.numerics.played import Played
 from tests.numerics.recurring import BATCH, played
 from tests.numerics.whole import DOUBLE
+from tests.reference.backend import Chosen, reference
 
 SCALE, UNROLL, RATE = 0.3, 3, 0.1
 OWN: Document = {"kind": "own_loss", "scale": SCALE}
@@ -71,13 +72,13 @@ def with_gaps() -> Played:
     ("objectives", "source", "backend"),
     [
         ([GOAL, OWN], SOURCE, "cohort"),
-        ([GOAL, OWN], with_gaps(), "reference"),
+        ([GOAL, OWN], with_gaps(), reference),
         ([OWN], SOURCE, "cohort"),
-        ([OWN], SOURCE, "reference"),
+        ([OWN], SOURCE, reference),
         ([{**OWN, "target": "y"}], with_gaps(), "cohort"),
     ],
 )
-def test_every_tick_of_a_window_counts(objectives: list[Document], source: Played, backend: str) -> None:
+def test_every_tick_of_a_window_counts(objectives: list[Document], source: Played, backend: Chosen) -> None:
     """With an objective and without one; with a target it counts where the target is."""
     agent = {"observes": ["x"], "network": RECURRENT, "clock": {"unroll": UNROLL}, "objective": objectives}
     with simulation_of({"a": agent}, [], source, backend) as simulation:

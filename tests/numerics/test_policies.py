@@ -19,6 +19,7 @@ from tests.contracts.builders import Document, document
 from tests.contracts.games import Game
 from tests.contracts.twins import made
 from tests.numerics.linear import Numbers, assert_close, leaves, said
+from tests.reference.backend import Chosen, reference
 
 BATCH, SEED, TICKS = 8, 3, 5
 MLP: Document = {"kind": "mlp", "hidden": [4], "activation": "tanh", "norm": "none"}
@@ -29,7 +30,7 @@ EVERYWHERE = torch.ones(BATCH, dtype=torch.bool)
 
 
 def simulation_of(
-    agents: Document, channels: list[Document], source: Game, backend: str = "cohort"
+    agents: Document, channels: list[Document], source: Game, backend: Chosen = "cohort"
 ) -> Simulation:
     agents = {name: {"network": MLP, **agent} for name, agent in agents.items()}
     predictor = {"kind": "sgd", "lr": SG_RATE, "momentum": 0.0}
@@ -232,9 +233,9 @@ KINDS: dict[str, Document] = {
 }
 
 
-@pytest.mark.parametrize("backend", ["reference", "cohort"])
+@pytest.mark.parametrize("backend", [reference, "cohort"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_actor_alone(kind: str, backend: str) -> None:
+def test_an_actor_alone(kind: str, backend: Chosen) -> None:
     source, options = Game(share=0.3), KINDS[kind]
     counts = {k: v for k, v in options.items() if k not in ("epochs", "minibatches", "normalise")}
     following = Window(normalise=kind == "ppo")

@@ -16,6 +16,7 @@ from antiphon.nets.random import seed_for, uniform
 from tests.numerics.linear import GOAL, leaves, said, simulation_of
 from tests.numerics.played import Played
 from tests.numerics.recurring import BATCH, LENGTHS, STEPS, flags, played
+from tests.reference.backend import Chosen, reference
 
 SEED = 3
 DROP = 0.5
@@ -34,7 +35,7 @@ def reader(
     *,
     clocks: tuple[Any, Any] = ({}, {}),
     align: bool = False,
-    backend: str = "cohort",
+    backend: Chosen = "cohort",
     **channel: Any,
 ) -> Simulation:
     size = 2 * (3 if channel.get("read") == "concat" else 1) + sum(1 if s == "age" else 3 for s in observes)
@@ -80,10 +81,10 @@ def test_a_message_that_is_held_grows_older_in_ticks_of_its_sender(
         assert torch.equal(found, torch.cat([torch.full((BATCH, 1), age, dtype=torch.float64), message], 1))
 
 
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
+@pytest.mark.parametrize("backend", ["cohort", reference])
 @pytest.mark.parametrize("ends", [{"endless": True}, {"truncated": flags(1, 2)}])
 def test_of_what_a_link_loses_the_newest_that_came_is_read_until_its_episode_ends(
-    ends: dict[str, Any], backend: str
+    ends: dict[str, Any], backend: Chosen
 ) -> None:
     source = played(**ends)
     with reader(source, {"delay": 1, "drop": DROP}, backend=backend) as simulation:

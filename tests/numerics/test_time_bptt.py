@@ -16,6 +16,7 @@ from tests.contracts.builders import Document
 from tests.numerics.loops import Hand, Loop, distance, squared
 from tests.numerics.recurring import BATCH, GOAL, LENGTHS, STEPS, make, played
 from tests.numerics.whole import DOUBLE, drawn
+from tests.reference.backend import Chosen, reference
 
 KINDS = ("rnn", "leaky", "gru", "lstm")
 LR = 0.01
@@ -118,8 +119,8 @@ def test_a_detached_state_is_truncated_backpropagation(kind: str, unroll: int, c
         assert distance(simulation, "a", hand) < 1e-10
 
 
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
-def test_locked_agents_of_different_windows_learn_in_the_longest(backend: str) -> None:
+@pytest.mark.parametrize("backend", ["cohort", reference])
+def test_locked_agents_of_different_windows_learn_in_the_longest(backend: Chosen) -> None:
     """One that is locked to an agent whose window is the episode trains as one whose own is (rule 14)."""
     found = []
     for unroll in (3, "episode"):

@@ -22,6 +22,7 @@ from antiphon.scenarios import Scenario
 from tests.engine.virtual.profiles import profile
 from tests.obeyed.scenes import SCENES
 from tests.obeyed.ways import Shown, shown_by
+from tests.reference.backend import reference
 
 
 @dataclass(frozen=True)
@@ -294,7 +295,7 @@ DOORS: list[Door] = [
             "exist": ["overwrite", "resume", "error"],
             "checkpoint_every": [1],
             "threads": [2],
-            "backend": ["reference"],
+            "backend": [reference],
             "stacked": [False],
             "parts": [PARTS],
         },
@@ -323,7 +324,7 @@ DOORS: list[Door] = [
             "scenario": [scene(batch=3)],
             "device": ["meta", "cuda:99"],
             "threads": [2],
-            "backend": ["reference"],
+            "backend": [reference],
         },
         {"path": "the state itself"},
     ),
@@ -351,7 +352,7 @@ DOORS: list[Door] = [
     Door(
         Population,
         _population,
-        {"scenario": [scene(batch=3)], "seeds": [[1, 3]], "backend": ["reference"]},
+        {"scenario": [scene(batch=3)], "seeds": [[1, 3]], "backend": [reference]},
         {
             "settings": "see the arguments of Simulation, which follow",
             "logdir": "see the next",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import antiphon
 from antiphon import Simulation
+from tests.reference.backend import Chosen, reference
 
 STEPS = 12
 
@@ -77,9 +78,9 @@ def plain_loop(model: nn.Module, optimiser: torch.optim.Optimizer, clip: float) 
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize(
-    ("name", "backend"), [(n, "cohort") for n in OPTIMISERS] + [("sgd", "reference"), ("adam", "native")]
+    ("name", "backend"), [(n, "cohort") for n in OPTIMISERS] + [("sgd", reference), ("adam", "native")]
 )
-def test_locked_parts_are_clipped_as_one_model(name: str, backend: str, *, tied: bool) -> None:
+def test_locked_parts_are_clipped_as_one_model(name: str, backend: Chosen, *, tied: bool) -> None:
     torch.manual_seed(0)
     model = Words(tied=tied).double()
     settings, make = OPTIMISERS[name]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import antiphon
 from antiphon import ScenarioError, Simulation
+from tests.reference.backend import Chosen, reference
 
 
 class Layout(nn.Module):
@@ -169,9 +170,9 @@ def split_heads(at: tuple[str, ...] = ("second",), **settings: Any) -> tuple[Two
     return model, antiphon.split(model, at=list(at), env=env, batch=16, **settings)
 
 
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
+@pytest.mark.parametrize("backend", ["cohort", reference])
 @pytest.mark.parametrize("at", [("second",), ("second", "logits", "angle")])
-def test_two_heads_train_as_in_a_plain_loop(at: tuple[str, ...], backend: str) -> None:
+def test_two_heads_train_as_in_a_plain_loop(at: tuple[str, ...], backend: Chosen) -> None:
     """Also where each head is a part; the same operations in float64, in another order at most."""
     model, scenario = split_heads(
         at, objectives=BOTH, coupling="locked", optimiser={"kind": "adam", "lr": 0.01}

@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import antiphon
 from antiphon import ScenarioError, Simulation
+from tests.reference.backend import reference
 
 
 class Packed(nn.Module):
@@ -72,6 +73,6 @@ def test_a_module_that_packs_is_a_network() -> None:
             ):
                 Simulation(scenario)
             continue
-        with Simulation(scenario, backend="reference") as run:
+        with Simulation(scenario, backend=reference) as run:
             run.run(steps=2, progress=False)
             assert run.agents["a"].updates == 2

@@ -18,6 +18,7 @@ from antiphon.engine.installed import check_later
 from tests.contracts.library import resolved
 from tests.engine.capture.dispatch_recorder import DispatchRecorder
 from tests.engine.capture.test_captured_loop import assert_same, ring, simulation_of
+from tests.reference.backend import reference
 
 
 @pytest.mark.long
@@ -162,7 +163,7 @@ def test_capture_is_the_default_on_a_gpu_and_can_be_switched_off(monkeypatch: py
     assert isinstance(captured_loop(gpu, "cohort", None), CapturedLoop)
     assert isinstance(captured_loop(gpu, "cohort", capture=True), CapturedLoop)
     assert captured_loop(gpu, "cohort", capture=False) is None
-    for device, backend in ((torch.device("cpu"), "cohort"), (gpu, "reference"), (gpu, "native")):
+    for device, backend in ((torch.device("cpu"), "cohort"), (gpu, reference), (gpu, "native")):
         assert captured_loop(device, backend, None) is None
     monkeypatch.setenv("ANTIPHON_CAPTURE", "0")
     assert captured_loop(gpu, "cohort", None) is None

@@ -17,6 +17,7 @@ from antiphon.envs.base import StepResult, TorchVectorEnv
 from tests.contracts.builders import GOAL, Play
 from tests.engine.scenes import scenario_of
 from tests.numerics.linear import leaves, said, simulation_of
+from tests.reference.backend import Chosen, reference
 
 
 class Watched(Play):
@@ -40,11 +41,11 @@ class Watched(Play):
         return found
 
 
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
+@pytest.mark.parametrize("backend", ["cohort", reference])
 @pytest.mark.parametrize(
     ("period", "phase", "acts"), [(1, 0, True), (2, 1, True), (3, -1, True), (1, 0, False)]
 )
-def test_it_acts_when_it_ticks_and_only_then(period: int, phase: int, acts: bool, backend: str) -> None:
+def test_it_acts_when_it_ticks_and_only_then(period: int, phase: int, acts: bool, backend: Chosen) -> None:
     source = Watched()
     clock = {"period": period, "phase": phase, "unroll": 100}
     agents = {

@@ -9,8 +9,9 @@ import pytest
 
 from antiphon import ScenarioError, Simulation
 from tests.commands import Commands
+from tests.reference.backend import ReferenceBackend, reference
 
-BACKENDS = ("cohort", "native", "reference")
+BACKENDS = ("cohort", "native")
 RUN = "run digits-mlp --set depth=2 --set width=8 --set batch=4 --name run --logdir ."
 
 
@@ -21,14 +22,24 @@ def test_a_simulation_has_the_backend_it_is_given_and_forks_have_any() -> None:
             assert simulation.backend.name == simulation.fork().backend.name == name
             for other in BACKENDS:
                 assert simulation.fork(other).backend.name == other
+            assert simulation.fork(reference).fork().backend.name == "reference"
+
+
+def test_a_backend_of_a_users_own_is_a_function_and_has_no_run_directory(here: Path) -> None:
+    with Simulation("digits-mlp", backend=reference) as simulation:
+        simulation.set("*.learning_rate", 0.1)  # builds the system, and its backend, again
+        assert isinstance(simulation.backend, ReferenceBackend)
+    with pytest.raises(ScenarioError, match="logdir: a run is resumed with the backend"):
+        Simulation("digits-mlp", backend=reference, logdir="run")
+    assert list(here.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     ("name", "line"),
     [
         ("cohrot", "backend: there is no 'cohrot'; did you mean 'cohort'?"),
-        ("gpu", "backend: there is no 'gpu'; known: cohort, native, reference"),
-        ("", "backend: there is no ''; known: cohort, native, reference"),
+        ("gpu", "backend: there is no 'gpu'; known: cohort, native"),
+        ("", "backend: there is no ''; known: cohort, native"),
     ],
 )
 def test_a_backend_there_is_none_of_gives_one_line_and_leaves_nothing(
@@ -47,7 +58,7 @@ def test_run_json_has_the_backend_and_resuming_keeps_to_it(name: str, here: Path
     assert json.loads((here / "run/run.json").read_text())["backend"] == name
     with Simulation.resume("run") as again:
         assert (again.backend.name, again.now) == (name, 4)
-    other = next(one for one in ("cohort", "reference") if one != name)
+    other = next(one for one in BACKENDS if one != name)
     line = cli.refused(RUN, f"--steps 4 --backend {other} --exist resume")
     assert f"backend is {name}, not {other}" in line
     Simulation("digits-mlp", backend=name, logdir="early").close()

@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
 from antiphon import Scenario, Simulation, envs
+from tests.reference.backend import Chosen, reference
 from tests.tiers import sampled
 
 INFINITE = np.inf
@@ -53,7 +54,9 @@ class Noted(gymnasium.Env[Any, Any]):
         return self.np_random.uniform(-1, 1, 3).astype(np.float32)
 
 
-def done_in(space: spaces.Box, backend: str, clock: dict[str, int], *, nested: bool) -> NDArray[np.float64]:
+def done_in(
+    space: spaces.Box, backend: Chosen, clock: dict[str, int], *, nested: bool
+) -> NDArray[np.float64]:
     """What a policy with its first parameters does in a Box, [steps, environments, 2]."""
     whole = spaces.Dict(arm=spaces.Tuple([spaces.Discrete(2), space])) if nested else space
     worlds = [Noted(whole) for _ in range(2)]
@@ -71,9 +74,9 @@ def done_in(space: spaces.Box, backend: str, clock: dict[str, int], *, nested: b
     return np.asarray(actions, np.float64).reshape(2, 5, 2).swapaxes(0, 1)
 
 
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
+@pytest.mark.parametrize("backend", ["cohort", reference])
 @pytest.mark.parametrize("box", BOXES)
-def test_samples_are_scaled_to_the_bounds_and_clipped_there(box: str, backend: str) -> None:
+def test_samples_are_scaled_to_the_bounds_and_clipped_there(box: str, backend: Chosen) -> None:
     space, middle, half = BOXES[box]
     samples = done_in(FREE, backend, {}, nested=False)
     assert (np.abs(samples) > 1).any()

@@ -13,9 +13,10 @@ from antiphon.engine.installed import check_later
 from tests.contracts.twins import facts
 from tests.engine.scenes import scenario_of
 from tests.kit.running import seeds_together
+from tests.reference.backend import Chosen, reference
 
 GOAL = {"kind": "regression", "target": "right_half"}
-BOTH = pytest.mark.parametrize("backend", ["cohort", "reference"])
+BOTH = pytest.mark.parametrize("backend", ["cohort", reference])
 
 
 def chain(coupling: str = "decoupled", *, scale: float = 1.0, **training: Any) -> Scenario:
@@ -70,7 +71,7 @@ def test_a_predictor_that_diverges_stops_the_agents_at_the_same_step() -> None:
 
 
 @BOTH
-def test_a_bad_gradient_from_one_agent_keeps_all_from_moving(backend: str) -> None:
+def test_a_bad_gradient_from_one_agent_keeps_all_from_moving(backend: Chosen) -> None:
     simulation = Simulation(chain(), backend=backend)
     simulation.agents["c"].parameters["objective.weight"].data.fill_(torch.nan)
     assert "agent 'c': the gradient at step 1 is not finite" in diverge(simulation)
@@ -86,9 +87,9 @@ def overflowing(count: int, **optimiser: Any) -> Scenario:
 
 @pytest.mark.parametrize("optimiser", [{"kind": "adam"}, {"kind": "sgd", "clip": 1.0}], ids=["adam", "clip"])
 @pytest.mark.parametrize("count", [0, 2])
-@pytest.mark.parametrize("backend", ["reference", "cohort", "native", "device"])
+@pytest.mark.parametrize("backend", [reference, "cohort", "native", "device"])
 def test_a_loss_that_is_infinite_ends_the_run_where_its_gradient_is_not(
-    backend: str, count: int, optimiser: dict[str, Any]
+    backend: Chosen, count: int, optimiser: dict[str, Any]
 ) -> None:
     name = "cohort" if backend == "device" else backend
     with Simulation(overflowing(count, **optimiser), backend=name) as simulation:
@@ -104,7 +105,7 @@ def test_a_loss_that_is_infinite_ends_the_run_where_its_gradient_is_not(
 
 @BOTH
 @pytest.mark.parametrize("place", [0, 1, 2])
-def test_every_agent_of_a_step_is_looked_at(place: int, backend: str) -> None:
+def test_every_agent_of_a_step_is_looked_at(place: int, backend: Chosen) -> None:
     agent = {"observes": ["left_half"], "objective": GOAL}
     agents = {f"a{i}": {**agent, "network": {"kind": "mlp", "hidden": [i + 2]}} for i in range(3)}
     agents[f"a{place}"]["optimiser"] = {"kind": "adam", "lr": 1e20}
@@ -115,7 +116,7 @@ def test_every_agent_of_a_step_is_looked_at(place: int, backend: str) -> None:
 
 
 @BOTH
-def test_an_agent_whose_loss_is_infinite_goes_into_quarantine(backend: str) -> None:
+def test_an_agent_whose_loss_is_infinite_goes_into_quarantine(backend: Chosen) -> None:
     scenario = overflowing(2, kind="adam").with_training(on_divergence="quarantine")
     with Simulation(scenario, backend=backend) as simulation:
         simulation.run(5)

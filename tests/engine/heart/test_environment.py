@@ -16,6 +16,7 @@ from antiphon import RunError, Simulation
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.history import History
 from tests.engine.scenes import scenario_of
+from tests.reference.backend import Chosen, reference
 
 
 class Counters(VectorEnv[Any, Any, Any]):
@@ -126,8 +127,8 @@ def rows(simulation: Simulation, steps: int) -> list[list[float]]:
     return [history.of("", name)[1].tolist() for name in ("episode_return", "episode_length", "episodes")]
 
 
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
-def test_means_are_over_the_newest_finished_episode_of_each_environment(backend: str) -> None:
+@pytest.mark.parametrize("backend", ["cohort", reference])
+def test_means_are_over_the_newest_finished_episode_of_each_environment(backend: Chosen) -> None:
     """Episodes of 2, 3, 4 and 5 steps, whose returns are 3, 6, 10 and 15; the first ends at step 2."""
     with Simulation(counting(Counters(4)), backend=backend) as simulation:
         returns, lengths, episodes = rows(simulation, 5)

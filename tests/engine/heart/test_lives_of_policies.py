@@ -12,6 +12,7 @@ from gymnasium import spaces
 
 from antiphon import Scenario, Simulation
 from antiphon.agents.policies import PolicyObjective, Trajectory
+from tests.reference.backend import Chosen, reference
 
 STEPS, LEAVES = 8, 3
 
@@ -72,7 +73,7 @@ def playing(
     monkeypatch: pytest.MonkeyPatch,
     acts: str,
     reward: Any,
-    backend: str = "cohort",
+    backend: Chosen = "cohort",
     ticks: int = STEPS + 1,
     **world: Any,
 ) -> Simulation:
@@ -97,10 +98,10 @@ OF_A = {
 }
 
 
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
+@pytest.mark.parametrize("backend", ["cohort", reference])
 @pytest.mark.parametrize("rewards", OF_A)
 def test_who_lives_on_learns_from_all_ticks_whoever_else_has_died(
-    rewards: str, backend: str, trajectories: Any, monkeypatch: pytest.MonkeyPatch
+    rewards: str, backend: Chosen, trajectories: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is absent adds nothing."""
     reward, expected = OF_A[rewards]
@@ -112,11 +113,11 @@ def test_who_lives_on_learns_from_all_ticks_whoever_else_has_died(
     torch.testing.assert_close(found.rewards[:STEPS, 0], torch.tensor(expected))
 
 
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
+@pytest.mark.parametrize("backend", ["cohort", reference])
 @pytest.mark.parametrize("reward", [{"reward": 1}, {"reward.b": 1}, {"reward.a": 1, "reward.b": 1}], ids=str)
 @pytest.mark.parametrize("leaves", ["terminated", "truncated", "both"])
 def test_who_has_left_is_at_the_end_of_its_own_episode(
-    leaves: str, reward: Any, backend: str, trajectories: Any, monkeypatch: pytest.MonkeyPatch
+    leaves: str, reward: Any, backend: Chosen, trajectories: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever it learns from. Its final observation is that of the step after; where it is truncated, its value counts."""
     with playing(monkeypatch, "b", reward, backend, leaves=leaves) as simulation:

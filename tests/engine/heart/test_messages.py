@@ -15,9 +15,10 @@ from tests.contracts.builders import LABEL, Document, Play, document
 from tests.contracts.event_links import received
 from tests.contracts.twins import made
 from tests.engine.numbers import close
+from tests.reference.backend import Chosen, reference
 
 LINEAR: Document = {"network": {"kind": "mlp", "hidden": [], "norm": "none"}}
-BACKENDS = pytest.mark.parametrize("backend", ["cohort", "reference"])
+BACKENDS = pytest.mark.parametrize("backend", ["cohort", reference])
 
 
 def pair(receiver: Document, link: Document, env: Any = None) -> Document:
@@ -29,7 +30,7 @@ def pair(receiver: Document, link: Document, env: Any = None) -> Document:
 
 
 @BACKENDS
-def test_what_an_episode_leaves_behind_is_void_where_it_ended(backend: str) -> None:
+def test_what_an_episode_leaves_behind_is_void_where_it_ended(backend: Chosen) -> None:
     """The sender learns before it can know of an end in a later step: it injects all the same."""
     with made(pair({}, {"delay": 2}, Play(share=0.2)), backend) as simulation:
         ended: list[torch.Tensor] = []
@@ -48,7 +49,7 @@ def test_what_an_episode_leaves_behind_is_void_where_it_ended(backend: str) -> N
 
 
 @BACKENDS
-def test_messages_that_nothing_needs_any_more_are_forgotten(backend: str) -> None:
+def test_messages_that_nothing_needs_any_more_are_forgotten(backend: Chosen) -> None:
     with made(pair({"clock": {"period": 2, "unroll": 3}}, {"delay": 2}), backend) as simulation:
         for _ in range(24):
             simulation.step()

@@ -18,10 +18,11 @@ from tests.contracts.builders import LABEL, Document, document
 from tests.contracts.games import Game
 from tests.contracts.twins import agree, differences, facts, made
 from tests.envs.adaptors import parallel_worlds
+from tests.reference.backend import Chosen, reference
 
 MLP: Document = {"kind": "mlp", "hidden": [5], "norm": "none", "activation": "tanh"}
 BATCH = 8
-BOTH = pytest.mark.parametrize("backend", ["cohort", "reference"])
+BOTH = pytest.mark.parametrize("backend", ["cohort", reference])
 MINES = """\
 scenario: mines
 env: {id: pettingzoo/mines_of_a_test, mine: 2, limit: 5}
@@ -87,7 +88,7 @@ def actor(objective: Document, **keys: Any) -> Document:
 
 
 def playing(
-    backend: str, agents: Document, channels: list[Document] | None = None, **game: Any
+    backend: Chosen, agents: Document, channels: list[Document] | None = None, **game: Any
 ) -> Simulation:
     env = Game(**{"share": 0.3, **game})
     optimiser = {"kind": "sgd", "lr": 0.1}
@@ -97,7 +98,7 @@ def playing(
 @BOTH
 @pytest.mark.parametrize("coupling", ["locked", "decoupled"])
 def test_the_cosine_of_a_goal(
-    coupling: str, backend: str, trajectories: list[Trajectory], monkeypatch: pytest.MonkeyPatch
+    coupling: str, backend: Chosen, trajectories: list[Trajectory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the message that a tick read and the change of the signal up to the next; none where the episode ends."""
     goal = {"channel": "s->a", "observes": "position"}
@@ -123,7 +124,7 @@ def test_the_cosine_of_a_goal(
     [((4,), False, True, False), ((4,), True, False, False), ((3, 5), True, False, True)],
 )
 def test_a_last_tick_counts_where_it_is_known_that_the_episode_ends_there(
-    lengths: Any, final: bool, unseen: bool, terminated: bool, backend: str, trajectories: list[Trajectory]
+    lengths: Any, final: bool, unseen: bool, terminated: bool, backend: Chosen, trajectories: list[Trajectory]
 ) -> None:
     """And how: the first episode of a game whose length is even is truncated, so its final observation has to be known."""
     agents = {"a": actor({"kind": "a2c"}, clock={"unroll": 4 if len(lengths) == 1 else "episode"})}
@@ -170,7 +171,7 @@ def test_a_dead_agent_learns_nothing_and_its_death_is_an_end(
     monkeypatch.setitem(sys.modules, "mines_of_a_test", parallel_worlds)
     with (
         made(Scenario.from_yaml(MINES), "cohort", seed=1) as simulation,
-        made(Scenario.from_yaml(MINES), "reference", seed=1) as other,
+        made(Scenario.from_yaml(MINES), reference, seed=1) as other,
     ):
         steps = followed(simulation, monkeypatch)
         simulation.run(12)
@@ -191,7 +192,7 @@ def test_a_dead_agent_learns_nothing_and_its_death_is_an_end(
 @BOTH
 @pytest.mark.parametrize("autoreset", ["same_step", "next_step", "disabled"])
 def test_a_step_that_only_resets_is_no_experience(
-    autoreset: str, backend: str, trajectories: list[Trajectory]
+    autoreset: str, backend: Chosen, trajectories: list[Trajectory]
 ) -> None:
     text = POLE.replace("AUTORESET", f"autoreset: {autoreset}")
     with Simulation(Scenario.from_yaml(text), backend=backend) as simulation:

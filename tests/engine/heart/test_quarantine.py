@@ -17,6 +17,7 @@ from tests.engine.scenes import CLASSIFY, LSTM, scenario_of
 from tests.numerics.linear import leaves, said, simulation_of
 from tests.numerics.played import Played
 from tests.numerics.recurring import GOAL, played
+from tests.reference.backend import Chosen, reference
 
 BATCH = 8
 LAYER = {"kind": "mlp", "hidden": [6], "norm": "none", "activation": "tanh"}
@@ -185,8 +186,8 @@ def test_in_single_precision_what_is_finite_is_not_called_something_else() -> No
         assert not simulation.agents["n0"].quarantined
 
 
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
-def test_a_states_gradients_out_of_all_proportion_are_shortened_and_an_event(backend: str) -> None:
+@pytest.mark.parametrize("backend", ["cohort", reference])
+def test_a_states_gradients_out_of_all_proportion_are_shortened_and_an_event(backend: Chosen) -> None:
     scene = ring(3, agent={**LSTM, "clock": {"unroll": 1}}, state=TOLD, steps=40)
     with made(scene, backend) as simulation:
         simulation.run(16)
@@ -197,8 +198,8 @@ def test_a_states_gradients_out_of_all_proportion_are_shortened_and_an_event(bac
 
 
 @pytest.mark.parametrize("count", [1, 3], ids=["lone", "stacked"])
-@pytest.mark.parametrize("backend", ["reference", "cohort", "native"])
-def test_running_statistics_of_a_receiver_stay_finite(backend: str, count: int) -> None:
+@pytest.mark.parametrize("backend", [reference, "cohort", "native"])
+def test_running_statistics_of_a_receiver_stay_finite(backend: Chosen, count: int) -> None:
     """The first eye's messages are finite, and of length 1e22 at one step; it is disabled at once, and its mind goes on."""
     see = {"kind": "regression", "target": "right_half"}
     eye = {"observes": ["left_half"], "network": {**LAYER, "activation": "relu"}, "objective": see}

@@ -17,13 +17,14 @@ from tests.contracts.builders import Document, ring
 from tests.contracts.documents import WEIGHTS, tied
 from tests.contracts.twins import made
 from tests.engine.numbers import equal, one_line, parameters
+from tests.reference.backend import Chosen, reference
 
-BACKENDS = pytest.mark.parametrize("backend", ["cohort", "reference"])
+BACKENDS = pytest.mark.parametrize("backend", ["cohort", reference])
 ONE = WEIGHTS[0]
 """One weight of n0, n2 and n3."""
 
 
-def simulation_of(backend: str, *ties: list[str], seed: int = 3, **keys: Any) -> Simulation:
+def simulation_of(backend: Chosen, *ties: list[str], seed: int = 3, **keys: Any) -> Simulation:
     return made(tied(ring(**keys), *(ties or (ONE,))), backend, seed=seed)
 
 
@@ -50,7 +51,7 @@ class Overwriting(torch.optim.SGD):
 
 
 @BACKENDS
-def test_an_optimiser_that_overwrites_its_gradients_changes_no_other_agents(backend: str) -> None:
+def test_an_optimiser_that_overwrites_its_gradients_changes_no_other_agents(backend: Chosen) -> None:
     with simulation_of(backend, optimiser={"kind": Overwriting, "lr": 0.1}) as simulation:
         before = of(simulation, ONE[2])
         simulation.run(steps=3)
@@ -59,7 +60,7 @@ def test_an_optimiser_that_overwrites_its_gradients_changes_no_other_agents(back
 
 
 @BACKENDS
-def test_the_first_gives_the_values_and_others_given_by_the_user_are_stated(backend: str) -> None:
+def test_the_first_gives_the_values_and_others_given_by_the_user_are_stated(backend: Chosen) -> None:
     with simulation_of(backend, *WEIGHTS) as simulation, made(ring(), backend) as alone:
         assert simulation.events == []
         assert_tied(simulation, *ONE)
@@ -75,7 +76,7 @@ def test_the_first_gives_the_values_and_others_given_by_the_user_are_stated(back
 
 
 @BACKENDS
-def test_settings_are_changed_together(backend: str) -> None:
+def test_settings_are_changed_together(backend: Chosen) -> None:
     with simulation_of(backend) as simulation:
         simulation.run(3)
         simulation.set("n2.learning_rate", 0.05)
@@ -90,7 +91,7 @@ def test_settings_are_changed_together(backend: str) -> None:
 
 
 @BACKENDS
-def test_what_is_in_quarantine_leaves_the_tie_and_the_others_stay_equal(backend: str) -> None:
+def test_what_is_in_quarantine_leaves_the_tie_and_the_others_stay_equal(backend: Chosen) -> None:
     with simulation_of(backend, on_divergence="quarantine") as simulation:
         simulation.run(3)
         for p in simulation.channels["n0->n1"].synthetic_gradient.parameters.values():  # type: ignore[union-attr]
@@ -102,7 +103,7 @@ def test_what_is_in_quarantine_leaves_the_tie_and_the_others_stay_equal(backend:
 
 
 @BACKENDS
-def test_weights_of_another_run_are_taken_by_all_of_a_tie(tmp_path: Path, backend: str) -> None:
+def test_weights_of_another_run_are_taken_by_all_of_a_tie(tmp_path: Path, backend: Chosen) -> None:
     with simulation_of(backend) as other:
         other.run(3)
         other.save(tmp_path / "run")
@@ -121,7 +122,7 @@ def test_weights_of_another_run_are_taken_by_all_of_a_tie(tmp_path: Path, backen
 
 
 @BACKENDS
-def test_all_of_a_tie_begin_with_new_moments_where_one_takes_weights(tmp_path: Path, backend: str) -> None:
+def test_all_of_a_tie_begin_with_new_moments_where_one_takes_weights(tmp_path: Path, backend: Chosen) -> None:
     """It takes its own, which are equal to those of the others; with moments of its own it would leave them."""
     with simulation_of(backend) as simulation:
         simulation.run(5)

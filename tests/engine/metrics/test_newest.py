@@ -11,6 +11,7 @@ import torch
 import antiphon
 from antiphon import Scenario, Simulation
 from antiphon.scenarios.training import OF_AGENTS
+from tests.reference.backend import reference
 
 OF_POLICIES = ("policy_loss", "value_loss", "entropy", "explained_variance", "approx_kl", "clip_fraction")
 MEANS = {*OF_AGENTS, *OF_POLICIES, "value_target"}
@@ -86,13 +87,13 @@ def test_an_entry_has_the_newest_value_since_the_one_before(name: str) -> None:
                 assert rows[metric][entry] in [values[step] for step in between], (metric, entry)
 
 
-@pytest.mark.parametrize(
-    "settings", [{"backend": "reference"}, {"parts": {"placement": {"eye": 0, "mind": 1}}}]
-)
-def test_every_way_of_running_logs_the_same(settings: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["reference", "parts"])
+def test_every_way_of_running_logs_the_same(way: str, tmp_path: Path) -> None:
     eye, mind, channel = SCENES["windows and a delay"]
     scenario = scene(eye, mind, 8, **channel)
-    one, other = logged(scenario), logged(scenario, logdir=tmp_path / "it", **settings)
+    parts = {"logdir": tmp_path / "it", "parts": {"placement": {"eye": 0, "mind": 1}}}
+    settings: dict[str, Any] = {"backend": reference} if way == "reference" else parts
+    one, other = logged(scenario), logged(scenario, **settings)
     assert one.keys() == other.keys()
     for metric, values in one.items():
         assert values == pytest.approx(other[metric], rel=1e-9), metric

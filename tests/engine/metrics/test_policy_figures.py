@@ -14,6 +14,7 @@ from antiphon.telemetry.channels.explanations import EXPLANATIONS
 from antiphon.telemetry.channels.series import Series, present_names, renamed
 from antiphon.telemetry.history import History
 from tests.engine.scenes import scenario_of
+from tests.reference.backend import reference
 
 OF_PPO = {"policy_loss", "value_loss", "entropy", "explained_variance", "approx_kl", "clip_fraction"}
 
@@ -71,7 +72,7 @@ def test_a_resumed_run_has_the_same_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["ppo", "reinforce"])
-@pytest.mark.parametrize("settings", [{}, {"backend": "reference"}], ids=["cohort", "reference"])
+@pytest.mark.parametrize("settings", [{}, {"backend": reference}], ids=["cohort", "reference"])
 def test_the_return_in_the_log_is_that_of_episodes_and_the_values_target_is_another_metric(
     kind: str, settings: dict[str, Any]
 ) -> None:

@@ -25,6 +25,7 @@ from tests.engine.parts.stages import stages
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.parts_table import read_parts
 from tests.recorded import metrics
+from tests.reference.backend import reference
 from tests.resigned import resign
 
 
@@ -297,7 +298,7 @@ def test_a_divergence_is_that_of_the_whole(before: int, tmp_path: Path) -> None:
         ({"parts": True}, "count is True; must be a whole number"),
         ({"parts": {"count": 2, "delay": 0}}, "delay is 0; must be a whole number, at least 1"),
         ({"parts": {"count": 2, "rya": "local"}}, "no setting 'rya'; did you mean 'ray'?"),
-        ({"parts": 2, "backend": "reference"}, "leave out backend"),
+        ({"parts": 2, "backend": reference}, "leave out backend"),
         ({"parts": 2, "backend": "native"}, "the native backend computes in one process"),
     ],
 )

@@ -18,6 +18,7 @@ from tests.engine.planning.conftest import Planned
 from tests.engine.planning.test_plan import OWN, chain, ring
 from tests.kit import seams
 from tests.kit.running import message_slots
+from tests.reference.backend import reference
 
 NO_MEMORY = (
     "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to allocate"
@@ -77,7 +78,7 @@ QUICK = list(KEPT)[:5]
 )
 def test_no_more_messages_are_kept_than_is_said(name: str) -> None:
     """What a channel keeps at once, on the backend that lets go of nothing early."""
-    with Simulation(KEPT[name], backend="reference") as simulation:
+    with Simulation(KEPT[name], backend=reference) as simulation:
         said, waits = message_slots(simulation)
         most = dict.fromkeys(said, 0)
         for _ in range(20 if name in QUICK else 80):

@@ -156,5 +156,5 @@ def test_runs_that_cannot_be_joined_are_built_one_after_the_other(
 ) -> None:
     """Beside the one of a run there is only that of its evaluation."""
     (here / "counted.yaml").write_text(yaml.safe_dump(DOCUMENT))
-    cli("run counted.yaml --seeds 2 --steps 1 --backend reference --name x --logdir .")
+    cli("run counted.yaml --seeds 2 --steps 1 --backend native --name x --logdir .")
     assert (made.most, made.open) == (2, 0)

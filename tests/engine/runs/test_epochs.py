@@ -16,6 +16,7 @@ from antiphon.engine.populations.population import Population
 from antiphon.envs import Source, from_dataset, from_sequences, from_tensors
 from tests.commands import Commands
 from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.reference.backend import reference
 
 COUNT = 21
 NUMBERS = torch.arange(COUNT).float().unsqueeze(1)
@@ -63,8 +64,8 @@ def test_the_order_is_of_the_seed_and_the_same_in_every_computation(tmp_path: Pa
         wanted = {name: value.clone() for name, value in wanted.items()}
     with Simulation(scene(), seed=2) as other:
         assert shown(other, 13) != whole
-    with Simulation(scene(), seed=1, backend="reference") as reference:
-        assert shown(reference, 13) == whole
+    with Simulation(scene(), seed=1, backend=reference) as single:
+        assert shown(single, 13) == whole
     with Simulation(scene(), seed=1, logdir=tmp_path / "run") as first:
         first.run(steps=7)
     with Simulation.resume(tmp_path / "run", scene()) as second:

@@ -195,8 +195,8 @@ def test_what_cannot_be_joined_runs_one_after_the_other_to_the_same_bits(here: P
     """A signal leaves those that have not begun for later."""
     found = cli.json(f"{COPIES} --name whole")
     assert found["apart"] == "the length of episodes differs between seeds"
-    asked = cli.json(SEVERAL.replace("--steps 12", "--steps 1 --backend reference"), "reference")
-    assert asked["apart"] == "the reference backend was requested"
+    asked = cli.json(SEVERAL.replace("--steps 12", "--steps 1 --backend native"), "native")
+    assert asked["apart"] == "the native backend was requested"
     with acting(2, signalled()):
         assert cli.code(f"{COPIES} --name x") == 130
     assert not (here / "x-s1").exists()

@@ -462,7 +462,7 @@ def test_members_that_run_one_after_the_other_stop_and_continue_too(tmp_path: Pa
             tmp_path / "it",
             exist="resume",
             until=until,
-            backend="reference",
+            backend="native",
         )
         assert [one["steps"] for one in run.train()["members"]] == [until, until]
         facts = json.loads((tmp_path / "it/member-1/run.json").read_text())

@@ -95,10 +95,10 @@ def test_a_script_that_is_run_again_goes_on_to_the_same_bits(whole: tuple[Path, 
     for changes, line in (
         ({"seed": 2}, "seed is 1, not 2"),
         ({"dtype": torch.float64}, "dtype is float32, not float64"),
-        ({"backend": "reference"}, "backend is cohort, not reference"),
+        ({"backend": "native"}, "backend is cohort, not native"),
         ({"threads": 2}, "threads is 1, not 2"),
         ({"stacked": False}, "stacked is True, not False"),
-        ({"seed": 3, "backend": "reference"}, "backend is cohort, not reference; seed is 1, not 3"),
+        ({"seed": 3, "backend": "native"}, "backend is cohort, not native; seed is 1, not 3"),
     ):
         with one_line(f"run: holds another run .{line}.*antiphon resume", RunError):
             Simulation(own(), logdir=run, exist="resume", **{"seed": 1, **changes})
@@ -106,7 +106,7 @@ def test_a_script_that_is_run_again_goes_on_to_the_same_bits(whole: tuple[Path, 
         Simulation(own(shift=1.0), seed=1, logdir=run, exist="resume")
 
 
-@pytest.mark.parametrize("settings", [{"backend": "reference"}, {"stacked": False}])
+@pytest.mark.parametrize("settings", [{"backend": "native"}, {"stacked": False}])
 def test_a_run_goes_on_with_its_own_settings(settings: dict[str, Any], run: Path) -> None:
     with Simulation(own(), logdir=run, **settings) as simulation:
         simulation.run(2)

@@ -14,6 +14,7 @@ from tests.contracts.twins import TOLERANCE, differences, facts
 from tests.engine.numbers import one_line
 from tests.engine.runs.left import poison
 from tests.engine.walks import Walk, walking
+from tests.reference.backend import Chosen, reference
 
 SEEDS = [3, 4, 5]
 STEPS = 8
@@ -51,13 +52,13 @@ class Uncopied(Walk):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
-def test_each_seed_has_an_environment_of_its_own(backend: str) -> None:
+@pytest.mark.parametrize("backend", ["cohort", reference])
+def test_each_seed_has_an_environment_of_its_own(backend: Chosen) -> None:
     """An environment made in Python is one object, which every seed needs a copy of."""
     together = Population(walking(Walk(4)), SEEDS, backend=backend, dtype=torch.float64)
     together.run(STEPS)
     for seed, simulation in zip(SEEDS, together.simulations, strict=True):
-        alone = Simulation(walking(Walk(4)), seed=seed, backend="reference", dtype=torch.float64)
+        alone = Simulation(walking(Walk(4)), seed=seed, backend=reference, dtype=torch.float64)
         alone.run(STEPS)
         assert torch.equal(simulation.signals["observation"], alone.signals["observation"])
         assert_alike(alone, simulation)

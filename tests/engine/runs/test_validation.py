@@ -59,11 +59,11 @@ def curve(monkeypatch: pytest.MonkeyPatch) -> None:
     ("agents", "env", "settings"),
     [
         (AGENTS, None, {}),
-        (AGENTS, None, {"backend": "reference"}),
+        (AGENTS, None, {"backend": "native"}),
         (AGENTS, None, {"parts": 2}),
         (POLICY, POLE, {}),
     ],
-    ids=["cohort", "reference", "parts", "policy"],
+    ids=["cohort", "native", "parts", "policy"],
 )
 def test_it_changes_no_bit_of_the_training(
     agents: dict[str, Any], env: Any, settings: dict[str, Any], tmp_path: Path

@@ -15,6 +15,7 @@ from tests.contracts.builders import Document, Play, ring
 from tests.contracts.twins import made
 from tests.engine.numbers import one_line
 from tests.engine.virtual.profiles import profile
+from tests.reference.backend import Chosen, reference
 
 UNROLLED: Document = {"clock": {"unroll": 4}, "network": {"kind": "mlp", "hidden": [5], "norm": "batch"}}
 SCENE = ring(
@@ -58,11 +59,11 @@ def check_change_counts(
     assert not torch.equal(own["n0.0.weight"], other["n0.0.weight"])
 
 
-@pytest.mark.parametrize("backend", ["reference", "cohort", "native"])
+@pytest.mark.parametrize("backend", [reference, "cohort", "native"])
 @pytest.mark.parametrize("change", [halved, halved_data])
 @pytest.mark.parametrize("steps", [1, 3])
 def test_a_change_within_a_window_is_as_before_a_fork(
-    backend: str, change: Callable[[Tensor], None], steps: int
+    backend: Chosen, change: Callable[[Tensor], None], steps: int
 ) -> None:
     with made(SCENE, backend) as simulation, made(SCENE, backend) as unchanged:
         for one in (simulation, unchanged):
@@ -70,8 +71,8 @@ def test_a_change_within_a_window_is_as_before_a_fork(
         check_change_counts(simulation, unchanged, change)
 
 
-@pytest.mark.parametrize("backend", ["reference", "cohort"])
-def test_a_tensor_that_is_kept_is_watched_at_every_step(backend: str) -> None:
+@pytest.mark.parametrize("backend", [reference, "cohort"])
+def test_a_tensor_that_is_kept_is_watched_at_every_step(backend: Chosen) -> None:
     with made(SCENE, backend) as simulation:
         kept = list(simulation.agents["n1"].parameters.values())
         simulation.run(steps=6, progress=False)
@@ -84,9 +85,9 @@ def test_a_tensor_that_is_kept_is_watched_at_every_step(backend: str) -> None:
         assert all(torch.equal(own[name], twin[name]) for name in own)
 
 
-@pytest.mark.parametrize("backend", ["reference", "cohort"])
+@pytest.mark.parametrize("backend", [reference, "cohort"])
 @pytest.mark.parametrize("steps", [0, 3])
-def test_buffers_that_are_changed_count_too(backend: str, steps: int) -> None:
+def test_buffers_that_are_changed_count_too(backend: Chosen, steps: int) -> None:
     with made(SCENE, backend) as simulation:
         simulation.run(steps=steps, progress=False)
         simulation.agents["n0"].buffers["0.norm.mean"].fill_(100.0)
@@ -98,8 +99,8 @@ def test_buffers_that_are_changed_count_too(backend: str, steps: int) -> None:
         assert (own["n0.0.norm.mean"] > 50).all()
 
 
-@pytest.mark.parametrize("backend", ["reference", "cohort"])
-def test_other_memory_is_refused_by_name(backend: str) -> None:
+@pytest.mark.parametrize("backend", [reference, "cohort"])
+def test_other_memory_is_refused_by_name(backend: Chosen) -> None:
     with made(SCENE, backend) as simulation:
         simulation.run(steps=2, progress=False)
         weight = simulation.agents["n0"].parameters["0.weight"]

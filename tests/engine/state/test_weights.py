@@ -17,6 +17,7 @@ from tests.contracts.twins import made
 from tests.engine.numbers import equal, one_line, parameters
 from tests.engine.runs.left import facts
 from tests.engine.scenes import BATCH_NORM, gradient
+from tests.reference.backend import Chosen, reference
 
 WIDER: Document = {"network": {"kind": "mlp", "hidden": [7], "norm": "batch"}}
 
@@ -34,8 +35,8 @@ def run(tmp_path: Path) -> Path:
         return simulation.save(tmp_path / "run")
 
 
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
-def test_all_that_fits_is_taken_and_the_rest_is_stated(run: Path, backend: str) -> None:
+@pytest.mark.parametrize("backend", ["cohort", reference])
+def test_all_that_fits_is_taken_and_the_rest_is_stated(run: Path, backend: Chosen) -> None:
     """b is wider, c the last there and not here, d new."""
     with made(scene("abc"), "cohort") as trained:
         trained.run(steps=6)
@@ -77,8 +78,8 @@ def test_only_those_that_are_named_take_weights(run: Path) -> None:
     simulation.close()
 
 
-@pytest.mark.parametrize(("kind", "backend"), [("RMSprop", "cohort"), ("Adagrad", "reference")])
-def test_an_optimiser_of_torch_begins_anew(kind: str, backend: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "backend"), [("RMSprop", "cohort"), ("Adagrad", reference)])
+def test_an_optimiser_of_torch_begins_anew(kind: str, backend: Chosen, tmp_path: Path) -> None:
     own: Document = {"optimiser": {"kind": kind, "lr": 0.01}}
     giver, taker, fresh = (made(scene("ab", a=own, b=own), backend, seed=n) for n in (1, 2, 3))
     giver.run(steps=3)
@@ -149,8 +150,8 @@ def test_what_is_not_there_is_refused_and_nothing_has_changed(run: Path, tmp_pat
     assert simulation.events == []
 
 
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
-def test_an_open_window_begins_with_the_statistics_that_are_loaded(backend: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", ["cohort", reference])
+def test_an_open_window_begins_with_the_statistics_that_are_loaded(backend: Chosen, tmp_path: Path) -> None:
     """The value head of the other run is of its returns."""
     agent: Document = {"observes": ["observation"], "acts": True, "clock": {"unroll": 4}}
     agent |= {"network": {"kind": "mlp", "hidden": [4]}, "objective": {"kind": "a2c", "normalise": "returns"}}

@@ -13,6 +13,7 @@ from gymnasium import spaces
 from antiphon import Scenario, Simulation, envs
 from antiphon.base.errors import ScenarioError
 from antiphon.envs import registry
+from tests.reference.backend import Chosen, reference
 
 BOX = spaces.Box(-1, 1, (2,), np.float32)
 ODD = {
@@ -98,9 +99,9 @@ def test_an_unknown_part_or_a_number_without_parts_is_refused() -> None:
         trained(BOX, "observation", acts=1)
 
 
-@pytest.mark.parametrize("backend", ["cohort", "reference"])
+@pytest.mark.parametrize("backend", ["cohort", reference])
 @pytest.mark.parametrize("batch", [1, 2, 3])
-def test_ppo_has_as_many_minibatches_as_environments_if_these_are_few(batch: int, backend: str) -> None:
+def test_ppo_has_as_many_minibatches_as_environments_if_these_are_few(batch: int, backend: Chosen) -> None:
     def parameters(**keys: Any) -> Any:
         mind = {"observes": ["observation"], "acts": True, "objective": {"kind": "ppo", **keys}}
         env, training = {"id": "antiphon/CartPole-v0"}, {"batch": batch, "steps": 32}

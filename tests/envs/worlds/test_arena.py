@@ -208,12 +208,12 @@ def test_members_meet_and_a_copy_keeps_its_rating(file: Path) -> None:
 
 def test_members_that_cannot_meet_are_refused(here: Path, cli: Commands, file: Path) -> None:
     line = (
-        "env.league: members meet only where they are stepped together, and the reference backend was requested; "
+        "env.league: members meet only where they are stepped together, and the native backend was requested; "
         "change that, or set league to false"
     )
     with one_line(line):
-        antiphon.Population("race.yaml", seeds=[0, 1], backend="reference")
-    assert cli.code("run mine.yaml --backend reference --name it --logdir runs") == 2
+        antiphon.Population("race.yaml", seeds=[0, 1], backend="native")
+    assert cli.code("run mine.yaml --backend native --name it --logdir runs") == 2
     assert line in cli.err
     assert not (here / "runs/it").exists()
 

@@ -21,12 +21,12 @@ from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup, Message, Tick, Window
 from antiphon.engine.heart.updates import EndedWindows, Losses, Update, WindowLoss
-from antiphon.engine.reference import ledger
-from antiphon.engine.reference.forward import replay
-from antiphon.engine.reference.ledger import as_mask, mask_fill_zero
-from antiphon.engine.reference.policies import policy_window
-from antiphon.engine.reference.predictors import example_of, synthetic_gradient
-from antiphon.engine.reference.state import State, gradients_of
+from tests.reference import ledger
+from tests.reference.forward import replay
+from tests.reference.ledger import as_mask, mask_fill_zero
+from tests.reference.policies import policy_window
+from tests.reference.predictors import example_of, synthetic_gradient
+from tests.reference.state import State, gradients_of
 
 
 def window_loss(state: State, window: Window) -> WindowLoss:

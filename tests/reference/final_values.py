@@ -11,10 +11,10 @@ from antiphon.agents.network import VALUE
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Message, Read, StepSignals, Tick, Window
-from antiphon.engine.reference import ledger
-from antiphon.engine.reference.forward import critic_observed, evaluate, void, with_stand_in
-from antiphon.engine.reference.state import State
 from antiphon.scenarios.checks import AGE
+from tests.reference import ledger
+from tests.reference.forward import critic_observed, evaluate, void, with_stand_in
+from tests.reference.state import State
 
 
 @torch.no_grad()

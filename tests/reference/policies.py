@@ -24,10 +24,10 @@ from antiphon.engine.heart.message import StepSignals, Tick, Window
 from antiphon.engine.heart.updates import Update
 from antiphon.engine.policies.policy_window import PolicyWindow
 from antiphon.engine.policies.rewards import Rewards
-from antiphon.engine.reference.forward import message_read, replay
-from antiphon.engine.reference.ledger import mask_fill_zero
-from antiphon.engine.reference.state import State
 from antiphon.nets.random import seed_for, uniform
+from tests.reference.forward import message_read, replay
+from tests.reference.ledger import mask_fill_zero
+from tests.reference.state import State
 
 Constants = tuple[Trajectory, Advantages, Tensor | None]
 """Of a pass over a window: what was done and followed, and log-probabilities [T, B] of the first pass; None: this is it."""

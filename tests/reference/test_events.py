@@ -12,11 +12,12 @@ from antiphon.engine.simulation import Simulation
 from tests.contracts import scripted
 from tests.contracts.event_scene import Clock, Scene
 from tests.contracts.test_random_time import HORIZON, drawn_ends, drawn_scene
+from tests.reference.backend import reference
 
 
 @pytest.fixture(autouse=True)
 def on_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scripted, "Simulation", partial(Simulation, backend="reference"))
+    monkeypatch.setattr(scripted, "Simulation", partial(Simulation, backend=reference))
 
 
 @pytest.mark.long

@@ -13,9 +13,9 @@ from antiphon.engine.heart.channel import Channel, SyntheticGradient, SyntheticI
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.updates import EndedWindows, PredictorUpdate
-from antiphon.engine.reference import ledger
-from antiphon.engine.reference.ledger import as_mask, mask_fill_zero
-from antiphon.engine.reference.state import State
+from tests.reference import ledger
+from tests.reference.ledger import as_mask, mask_fill_zero
+from tests.reference.state import State
 
 
 def synthetic_gradient(state: State, channel: Channel, message: Message) -> Tensor | None:

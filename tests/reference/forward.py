@@ -12,14 +12,14 @@ from antiphon.comms.links import combine_reads, join
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Read, StepSignals, Tick, Window
-from antiphon.engine.reference import ledger
-from antiphon.engine.reference.ledger import as_mask, mask_fill_zero, select, simplified
-from antiphon.engine.reference.observations import begin_statistics
-from antiphon.engine.reference.predictors import context_of
-from antiphon.engine.reference.state import State
 from antiphon.nets.layers import Transport
 from antiphon.nets.random import seed_for
 from antiphon.nets.site_axes import as_maps
+from tests.reference import ledger
+from tests.reference.ledger import as_mask, mask_fill_zero, select, simplified
+from tests.reference.observations import begin_statistics
+from tests.reference.predictors import context_of
+from tests.reference.state import State
 
 
 def tick_agents(state: State, names: tuple[str, ...], signals: StepSignals) -> list[Tick]:

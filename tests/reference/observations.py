@@ -9,7 +9,7 @@ from torch import Tensor
 
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.message import LearningGroup, Tick, Window
-from antiphon.engine.reference.state import State
+from tests.reference.state import State
 
 
 def begin_statistics(state: State, tick: Tick, window: Window) -> None:

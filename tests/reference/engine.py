@@ -22,15 +22,15 @@ from antiphon.agents.network import OBJECTIVE
 from antiphon.engine.heart.message import Action, EpisodeEnds, LearningGroup, StepSignals, Window
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.updates import EndedWindows, StepReport
-from antiphon.engine.reference import ledger
-from antiphon.engine.reference.backward import depth, fate_of, lambda_returns, window_update
-from antiphon.engine.reference.final_values import note_final_values
-from antiphon.engine.reference.forward import replay, tick_agents
-from antiphon.engine.reference.ledger import as_mask, mask_fill_zero
-from antiphon.engine.reference.observations import update_statistics
-from antiphon.engine.reference.policies import act, further_passes, update_returns
-from antiphon.engine.reference.predictors import gradient_updates, input_updates
-from antiphon.engine.reference.state import State
+from tests.reference import ledger
+from tests.reference.backward import depth, fate_of, lambda_returns, window_update
+from tests.reference.final_values import note_final_values
+from tests.reference.forward import replay, tick_agents
+from tests.reference.ledger import as_mask, mask_fill_zero
+from tests.reference.observations import update_statistics
+from tests.reference.policies import act, further_passes, update_returns
+from tests.reference.predictors import gradient_updates, input_updates
+from tests.reference.state import State
 
 
 def _in_box(action: Tensor, space: spaces.Box) -> Tensor:

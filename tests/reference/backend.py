@@ -1,0 +1,79 @@
+"""The reference engine as a backend of `Simulation`: `Simulation(scenario, backend=reference)`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from antiphon.engine.backends import Backend, BackendFactory
+from antiphon.engine.failures import failures_named
+from antiphon.engine.features.divergence import RunningStatistics
+from antiphon.engine.heart.message import StepSignals
+from antiphon.engine.heart.predictors import Watch
+from antiphon.engine.heart.stacked import Stacked
+from antiphon.engine.heart.system import System
+from antiphon.engine.heart.updates import StepReport
+from antiphon.engine.state.in_place import InPlaceChanges
+from antiphon.engine.state.state_dict import restore, snapshot
+from tests.reference.engine import ReferenceEngine
+
+Chosen = str | BackendFactory
+"""What `Simulation` is given as its backend."""
+
+
+def reference(system: System) -> Backend:
+    """Return the backend that computes a system one agent at a time: what every other is held to."""
+    return ReferenceBackend(system)
+
+
+class ReferenceBackend(ReferenceEngine):
+    """The reference engine as a backend of `Simulation`.
+
+    Args:
+        system: As built; all that changes while it runs is kept there.
+    """
+
+    name = "reference"
+
+    def __init__(self, system: System) -> None:
+        super().__init__(system)
+        self.stacked = Stacked(system, system)
+        self._statistics = RunningStatistics(system.agents, system.channels)
+        self.in_place = InPlaceChanges(lambda: any(group.window.calls for group in system.groups))
+
+    @failures_named
+    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
+        """Tick all agents due at `step`; everything is kept until the step's end."""
+        if self.in_place.taken():
+            self.replay_open_windows()
+        self._statistics.note()
+        super().tick(step, step_signals)
+
+    @failures_named
+    def learn(self, step: int, *, watch: Watch = False) -> StepReport:
+        """Update every agent and predictor whose time has come."""
+        found = super().learn(step, watch=watch)
+        self.in_place.note()
+        if self.quarantine:
+            self._statistics.restore_not_finite()
+        return found
+
+    def restore_statistics(self) -> None:
+        """Put all running statistics back to what they were before the step."""
+        self._statistics.restore()
+
+    def synchronize(self) -> None:
+        """Nothing to wait for: every step is checked at once."""
+
+    def per_agent(self) -> System:
+        """The declared system."""
+        return self.system
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Backend.state_dict`."""
+        return snapshot(self.system)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load a state of the same scenario, of this engine or of stacks."""
+        restore(self.system, state)
+        self.replay_open_windows()
