@@ -12,7 +12,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import (
     ConfigDict,
@@ -26,9 +26,9 @@ from pydantic import (
 
 from antiphon.base.errors import ScenarioError, suggest, suggest_registered
 from antiphon.base.extensions import Catalogue, imported, is_built_in, name_of, registered
-from antiphon.base.problems import MISSING, DocumentError, Problems, kind_of, show_value, translate
+from antiphon.base.problems import MISSING, DocumentError, kind_of, show_value, translate
 from antiphon.base.spec import Spec, accepted_keys, fail, frozen_data
-from antiphon.base.spellings import fix_of_word, moved_key, new_name, spelled
+from antiphon.base.spellings import fix_of_word, spelled
 
 if TYPE_CHECKING:
     from pydantic import GetJsonSchemaHandler
@@ -173,15 +173,8 @@ class KindSpec(Spec):
             fail(f"must be a mapping of keys, not {kind_of(data)}{fix_of_word(cls.point, data)}")
         field = cls.model_fields["kind"]
         if "kind" not in keys and field.is_required():
-            cls._without_kind(keys)
+            raise DocumentError(("kind",), MISSING + suggest("", Catalogue(cls.point)))
         return cls.spec_of(keys.get("kind", field.default)).model_validate(keys)
-
-    @classmethod
-    def _without_kind(cls, keys: Mapping[str, Any]) -> NoReturn:
-        """Raise the problems of a section without a kind: keys of earlier versions, one of which may be it; else that."""
-        lines = {key: moved_key(cls.__name__, key, keys) for key in map(str, keys)}
-        Problems(DocumentError((key,), line) for key, line in lines.items() if line).raise_any()
-        raise DocumentError(("kind",), MISSING + suggest("", Catalogue(cls.point)))
 
     @classmethod
     def _needed(cls, error: DocumentError) -> DocumentError:
@@ -205,13 +198,11 @@ class KindSpec(Spec):
     @classmethod
     def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
         """Return the line about a key that the kind does not have: which kinds do, or what is meant."""
-        section = cls.section.__name__
-        wanted = key if _kinds_with(cls.section, key) else new_name(section, key)
-        others = _kinds_with(cls.section, wanted) if wanted and wanted not in accepted_keys(cls) else []
+        others = _kinds_with(cls.section, key) if key not in accepted_keys(cls) else []
         if others:
             kind = name_of(data.get("kind", cls.model_fields["kind"].default))
-            return f"{kind} has no {wanted}; leave it out, or use {', '.join(others)}"
-        return moved_key(section, key, data) or super().unknown_key(key, data)
+            return f"{kind} has no {key}; leave it out, or use {', '.join(others)}"
+        return super().unknown_key(key, data)
 
     @property
     def built_in(self) -> bool:

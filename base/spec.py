@@ -32,7 +32,7 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from antiphon.base.problems import DocumentError, Path, Problems, kind_of, show_value, translate
-from antiphon.base.spellings import moved_key, standard_keys, suggest_key
+from antiphon.base.spellings import standard_keys, suggest_key
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -397,9 +397,6 @@ class Spec(BaseModel):
     @classmethod
     def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
         """Return the line about a key that the part does not have, among `data`."""
-        moved = moved_key(cls.__name__, key, data)
-        if moved is not None:
-            return moved
         known = [name for name in cls.model_fields if name not in cls.refused]
         meant = section_of(cls, key) or suggest_key(key, [written_key(cls, field) for field in known])
         return f"unknown key {key!r}{meant}"

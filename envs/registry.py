@@ -21,8 +21,7 @@ from pydantic import create_model
 
 from antiphon.base.errors import ScenarioError, require, suggest_registered
 from antiphon.base.extensions import imported
-from antiphon.base.problems import MISSING, DocumentError, Problems
-from antiphon.base.spellings import moved_key
+from antiphon.base.problems import MISSING, DocumentError
 from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description
 
@@ -279,8 +278,6 @@ def _declared(spec: Any) -> tuple[str | None, str, dict[str, Any]]:
     if name is None and not isinstance(spec, Mapping):
         return None, "", {}
     if name is None:
-        lines = {key: moved_key("EnvSpec", key, keys) for key in map(str, keys)}
-        Problems(DocumentError(("env", key), line) for key, line in lines.items() if line).raise_any()
         raise DocumentError(("env", "id"), MISSING)
     kind, _, rest = str(name).partition("/")
     if kind in _ADAPTORS:

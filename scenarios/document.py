@@ -40,7 +40,7 @@ from antiphon.base.spec import (
     plain,
     section_of,
 )
-from antiphon.base.spellings import moved_key, spelled, standard_keys, suggest_key
+from antiphon.base.spellings import spelled, standard_keys, suggest_key
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.checks import AGE, check
@@ -95,9 +95,6 @@ class EnvSpec(Spec):
         if not isinstance(data, Mapping):
             fix = _fix_of_object(data)
             return fail(f"must be a mapping of keys, not {kind_of(data)}{fix}") if fix else data
-        for key in ("gymnasium", "pettingzoo") if "id" not in data else ():
-            if key in data:
-                raise DocumentError((key,), str(moved_key(cls.__name__, key, data)))
         if "file" in data:
             from antiphon.envs.registry import with_paths
 
@@ -427,7 +424,7 @@ class Template:
             known = (*Scenario.model_fields, *_KEYS)
             for key in body:
                 if key not in known:
-                    problems.append(DocumentError((key,), _unknown_key(Scenario, key, body, known)))
+                    problems.append(DocumentError((key,), _unknown_key(Scenario, key, known)))
             parameters: Mapping[str, ParameterSpec] = {}
             variants: Mapping[str, Mapping[str, Any]] = {}
             with problems.gathered():
@@ -654,10 +651,9 @@ def _located(source: str, lines: Mapping[DocumentPath, int]) -> Iterator[None]:
         raise error.located(source, lines) from None
 
 
-def _unknown_key(spec: type[Spec], key: str, keys: Mapping[str, Any], known: Iterable[str]) -> str:
+def _unknown_key(spec: type[Spec], key: str, known: Iterable[str]) -> str:
     """Return the line about a key that is neither one of a part, nor one that only a document has there."""
-    line = moved_key(spec.__name__, key, keys)
-    return line or f"unknown key {key!r}{section_of(spec, key) or suggest_key(key, [*known])}"
+    return f"unknown key {key!r}{section_of(spec, key) or suggest_key(key, [*known])}"
 
 
 def _sections(name: str, value: Any) -> Iterator[tuple[DocumentPath, Any]]:
@@ -667,7 +663,7 @@ def _sections(name: str, value: Any) -> Iterator[tuple[DocumentPath, Any]]:
     keys = _standard_section((name,), value, accepted)
     known = accepted - {"from", "to"}  # which the graph gives
     unknown = [key for key in keys if key not in accepted]
-    Problems(DocumentError((name, key), _unknown_key(spec, key, keys, known)) for key in unknown).raise_any()
+    Problems(DocumentError((name, key), _unknown_key(spec, key, known)) for key in unknown).raise_any()
     yield (name,), {key: item for key, item in keys.items() if key not in _SECTIONS[name]}
     for part in _SECTIONS[name]:
         if part not in keys:

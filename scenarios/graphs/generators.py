@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from antiphon.base.problems import DocumentError, Path, kind_of
 from antiphon.base.spec import Count, FrozenMap, Signal, Spec, channel_name, plain, read_by, section_of, whole
-from antiphon.base.spellings import moved_key, standard_keys, suggest_key
+from antiphon.base.spellings import standard_keys, suggest_key
 from antiphon.scenarios.training import TrainingSpec
 
 if TYPE_CHECKING:
@@ -310,9 +310,8 @@ def document_of(graph: nx.Graph[Any], fields: Mapping[str, Any], keys: list[str]
         elif key in keys:
             given[key] = value
         else:
-            moved = moved_key("Scenario", key, fields) or moved_key("TrainingSpec", key, fields)
             known = section_of(TrainingSpec, key) or suggest_key(key, [*keys, *of_training])
-            raise DocumentError((key,), moved or f"unknown argument {key!r}{known}")
+            raise DocumentError((key,), f"unknown argument {key!r}{known}")
     agents: dict[str, Any] = {}
     for node, attributes in graph.nodes(data=True):
         name = _node_name(node)

@@ -116,7 +116,7 @@ def test_a_document_of_registered_names_is_run_written_as_it_was_read_and_its_ch
         (("half: 40", "hafl: 40"), "schedule.hafl: unknown key 'hafl'; did you mean 'half'"),
         (
             ("gamma: 1.5", "options: {gamma: 1.5}"),
-            "c.objective.options: is no longer a key; write its keys beside",
+            "c.objective.options: unknown key 'options'",
         ),
     ],
 )

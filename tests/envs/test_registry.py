@@ -45,7 +45,7 @@ def test_objects_with_make() -> None:
         ({"id": "antiphon/Digit-v0"}, ".id: no environment 'antiphon/Digit-v0'; did you mean"),
         ({"id": "os:system"}, ".id: no environment 'os:system'; known: "),
         ({"hold": 2}, ".id: is missing"),
-        ({"gymnasium": "CartPole-v1"}, ".gymnasium: is no longer a key; write id: gymnasium/ID"),
+        ({"gymnasium": "CartPole-v1"}, ".id: is missing"),
         ({"id": "CartPole-v1"}, ".id: no environment 'CartPole-v1'; did you mean 'gymnasium/CartPole-v1'?"),
         ({"id": DIGITS, "holds": 2}, ".holds: unknown key 'holds'; did you mean 'hold'?"),
         ({"id": DIGITS, "hold": 0}, ".hold: must be at least 1, not 0"),

@@ -88,7 +88,6 @@ def test_refused() -> None:
     assert refused(nx.Graph([(1, 2)])) == (
         "the graph is undirected, and channels are directed; use graph.to_directed()"
     )
-    assert refused(eyes(), tied=[]) == "tied: is no longer a key; write share"
     assert (
         refused(eyes(), patience=3) == "patience: unknown argument 'patience'; write evaluate: {patience: …}"
     )

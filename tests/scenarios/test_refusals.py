@@ -131,7 +131,7 @@ CHANGED: list[tuple[str, Any, str]] = [
         ".pool: has 1 entries for 2 hidden layers; give one for each",
     ),
     # objectives
-    ("agents.b.objectives", [OBJECTIVE], ": is no longer a key; write objective: […]"),
+    ("agents.b.objectives", [OBJECTIVE], ": unknown key 'objectives'; did you mean 'objective'"),
     ("agents.a.objective", 3, ": must be a mapping of keys, not 3"),
     ("agents.a.objective", [{**OBJECTIVE, "scale": -1}], "[0].scale: must be greater than 0, not -1.0"),
     (
@@ -146,7 +146,6 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("env", {"id": "x", "f": "$data"}, ".f: '$data': '$' is reserved for template parameters"),
     ("env", {"id": "x", "f": {1: 2}}, ".f: 1 is not a key; keys are words"),
     ("env", {}, ".id: is missing"),
-    ("env", {"gymnasium": "y"}, ".gymnasium: is no longer a key; write id: gymnasium/ID"),
     ("env", 3, ": must be a mapping of keys, not 3"),
     (
         "env",

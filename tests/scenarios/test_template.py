@@ -103,7 +103,7 @@ def test_refused_values(template: Template, values: dict[str, Any], line: str) -
         ("wide: {width", "wide: {wdth", "5: variants.wide.wdth: no parameter 'wdth'; did you mean 'width'?"),
         ("wide: {width: 512}", "wide: {width: 0}", "5: variants.wide.width: must be at least 1, not 0"),
         ("default: 8, ", "", "7: parameters.width.default: is missing"),
-        ("min: 1,", "type: int, min: 1,", "7: parameters.width.type: is no longer a key; leave it out;"),
+        ("min: 1,", "type: int, min: 1,", "7: parameters.width.type: unknown key 'type'; known: "),
         ("{default: image", "{default: image, min: 3", "12: parameters.name.min: only numbers have bounds"),
         ("{default: image", "{default: null", "12: parameters.name.default: must be a number, a word, true,"),
         ("default: decoupled", "default: lokced", "8: parameters.coupling.default: must be one of 'locked',"),

@@ -199,7 +199,6 @@ CHAIN = {"kind": "chain", "agents": 3}
             {"agent": {"xyz": 1}, "channel": {"xyz": 1}},
             "4: agent.xyz: unknown key 'xyz'; known: acts, align, categories, clock, deal, fan_in, first, learn,",
         ),
-        (CHAIN, {"agent": {"weights": "a:b"}}, "4: agent.weights: is no longer a key; write parameters"),
         (
             CHAIN,
             {"channel": {"xyz": 1}},
