@@ -95,14 +95,6 @@ COMMANDS: Mapping[str, Command] = {
             "antiphon export runs/team team.gif --episodes 2",
         ),
     ),
-    "plan": Command(
-        "Show what a step costs in computation and memory; with --cluster, how long the variants take to reach a target on it.",
-        (
-            "antiphon plan digits-mlp --variant locked",
-            "antiphon plan digits-mlp --cluster datacentre-100 --target 80 --seeds 1",
-            "antiphon plan digits-mlp --cluster continents-1000 --set width=32 --target 80 --budget 10 --json",
-        ),
-    ),
     "tb": Command(
         "Open TensorBoard on runs, with enough samples to show every step.",
         ("antiphon tb runs",),

@@ -20,7 +20,7 @@ from antiphon.terminal.output import show_result
 from tests.commands import Commands
 from tests.kit import seams
 
-VERBS = ["run", "resume", "check", "show", "evaluate", "study", "report", "diff", "export", "plan", "tb"]
+VERBS = ["run", "resume", "check", "show", "evaluate", "study", "report", "diff", "export", "tb"]
 TINY = "--steps 6 --set depth=2 --set width=8 --set batch=16"
 RUN = f"run digits-mlp {TINY} --logdir . --name a"
 

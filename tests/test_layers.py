@@ -33,9 +33,7 @@ LONGEST_FUNCTION = 80
 MUTUAL = {
     ("engine/features", "engine/heart"),
     ("engine/heart", "engine/policies"),
-    ("engine/parts", "engine/planning"),
     ("engine/parts", "engine/ray"),
-    ("engine/planning", "engine/runs"),
     ("engine/populations", "engine/runs"),
     ("engine/runs", "engine/virtual"),
 }

@@ -1,4 +1,4 @@
-"""The tables of `show` and `plan`: a scenario or run, an environment's signals, an execution plan."""
+"""The tables of `show`: a scenario or run, an environment's signals, an execution plan."""
 
 from __future__ import annotations
 

@@ -71,12 +71,6 @@ class ComputeSpec(Spec):
         """Return the time of a step from its FLOP, without chance."""
         return self.step + self.flop * flop
 
-    def slowest(self, machines: int = 1) -> float:
-        """Return the mean of the largest straggler factor among `machines` at one step."""
-        if self.stragglers is None:
-            return 1.0
-        return 1 + (self.stragglers.factor - 1) * (1 - (1 - self.stragglers.share) ** machines)
-
 
 class FailureSpec(Spec):
     """Failures of machines, each independent of the others: a Poisson process.

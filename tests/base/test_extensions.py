@@ -261,7 +261,7 @@ def scenario(name: str = "") -> Scenario:
     [pytest.param(n, marks=pytest.mark.long if n in FURTHER else ()) for n in SCENES],
 )
 def test_backends_agree_and_what_can_be_stacked_is(name: str, cli: Commands) -> None:
-    planned = cli.json(["plan", "tests.base.test_extensions:scenario", "--set", f"name={name}"])
+    planned = cli.json(["show", "tests.base.test_extensions:scenario", "--set", f"name={name}"])["plan"]
     reasons = {each["reason"][: len(ALONE.get(name, ""))]: each["agents"] for each in planned["alone"]}
     ends = "channels" if name.endswith("branching") else "agents"
     everyone = [f"{c['from']}->{c['to']}" if ends == "channels" else c for c in SCENES[name][ends]]

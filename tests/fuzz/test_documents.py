@@ -173,8 +173,8 @@ def test_clusters_and_placements(cases: Cases, tmp_path: Path) -> None:
             text = mutated(case.choice(PROFILES), case)
             case.log.append(text[:3000])
             path.write_text(text, encoding="utf-8", errors="ignore")
-            where = ("--cluster", str(path), "--seeds", "1", "--steps", "1")
-            command("plan", "cartpole-team" if case.random() < 0.9 else "digits-mlp", *where)
+            where = ("--cluster", str(path), "--steps", "1", "--logdir", str(tmp_path / "runs"))
+            command("run", "cartpole-team" if case.random() < 0.9 else "digits-mlp", *where)
         else:
             text = mutated(PLACEMENT, case)
             path.write_text(text, encoding="utf-8", errors="ignore")

@@ -1,4 +1,4 @@
-"""What tests of plans read: what `plan` prints of a scenario."""
+"""What tests of plans read: what `show` says of how a scenario is run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def planned(here: Path, cli: Commands) -> Planned:
         if isinstance(scenario, Scenario):
             Path("scenario.yaml").write_text(scenario.to_yaml(), encoding="utf-8")
             scenario = "scenario.yaml"
-        found: dict[str, Any] = cli.json("plan", scenario, *words)
+        found: dict[str, Any] = cli.json("show", scenario, *words)["plan"]
         return found
 
     return plan

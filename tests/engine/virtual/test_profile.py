@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.commands.plan import plan
+from antiphon.engine.virtual.profile import find_profile
 from tests.engine.numbers import one_line
 
 TWO = """
@@ -44,7 +44,7 @@ REFUSED: list[tuple[str, str]] = [
 def test_a_document_that_is_not_accepted_gives_one_line(text: str, line: str, here: Path) -> None:
     Path("two.yaml").write_text(text, encoding="utf-8")
     with one_line(re.escape(line)):
-        plan("digits-mlp", cluster="two.yaml")
+        find_profile("two.yaml")
 
 
 def test_a_profile_that_is_not_found_or_read_gives_one_line(here: Path) -> None:
@@ -57,4 +57,4 @@ def test_a_profile_that_is_not_found_or_read_gives_one_line(here: Path) -> None:
         ("bytes.yaml", "not a text file in UTF-8"),
     ):
         with one_line(line):
-            plan("digits-mlp", cluster=place)
+            find_profile(place)
