@@ -79,7 +79,7 @@ def measure_scenario(name: str, device: str, rounds: int) -> dict[str, Any]:
     loop = CapturedLoop()
     contestants = {
         "gpu": Simulation(scenario, device=device, capture=loop),
-        "eager": Simulation(scenario, device=device, capture=False),
+        "eager": Simulation(scenario, device=device),
         "cpu": Simulation(scenario),
     }
     unit = steps_of(contestants["cpu"])

@@ -118,7 +118,7 @@ def check_later(engine: Engine) -> None:
     divergence = engine.system.on_divergence
     if divergence.quarantine or divergence.bound is not None or engine.system.replicas > 1:
         return
-    from antiphon.engine.capture.guard import Guard
+    from antiphon.engine.features.guard import Guard
 
     guard = engine.divergence = Guard(engine.divergence, engine.system.device)
     for owner in engine.divergence.statistics.owners:

@@ -94,7 +94,7 @@ class Simulation(BaseSimulation):
             None: the scenario is not divided. Parts compute the steps of `run` that nothing observes; in lockstep, the run
             is bit-identical to an undivided one.
         capture: Whether `run` replays recorded periods of the schedule (CUDA graphs) at steps that nothing observes, which
-            changes no bit; or the object that replays them. None: only on a GPU, and not if ANTIPHON_CAPTURE is 0.
+            changes no bit; or the object that replays them. For GPUs.
 
     Raises:
         ScenarioError: The scenario cannot be built or divided; the message names the place.
@@ -123,7 +123,7 @@ class Simulation(BaseSimulation):
         backend: str | BackendFactory = "cohort",
         stacked: bool = True,
         parts: int | Mapping[str, Any] | PartsSettings | None = None,
-        capture: bool | CapturedLoop | None = None,
+        capture: bool | CapturedLoop = False,
     ) -> None:
         check_interval(checkpoint_every, logdir)
         folder = None if logdir is None else given_path(logdir, "logdir")
@@ -157,7 +157,7 @@ class Simulation(BaseSimulation):
             self.scenario = scenario
             self._goal = self.scenario.training.steps
             self.recordings: list[Recording] = []
-            self._captured = captured_loop(self.device, backend, capture)
+            self._captured = captured_loop(self.device, backend, capture, parts=division is not None)
             if before is not None:
                 if loads:
                     self._load_saved(read_simulation(before.path, scenario, self.device))
@@ -168,6 +168,8 @@ class Simulation(BaseSimulation):
                     self._divide(division, opened)
                 if folder is not None:
                     facts: dict[str, Any] = {} if stacked else {"stacked": False}
+                    if capture is True:
+                        facts["capture"] = True
                     if self._division is not None:
                         facts["parts"] = self._division
                     self._writer = open_writer(self, folder, checkpoint_every, facts, exist=exist)
@@ -245,6 +247,7 @@ class Simulation(BaseSimulation):
     def _settings_of(cls, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of a run's simulation, beside its seed and type, as run.json has them."""
         settings = {"threads": facts["threads"], "stacked": facts.get("stacked", True)}
+        settings["capture"] = facts.get("capture", False)
         if checked_backend(backend := facts["backend"]) != backend:
             fix = "install one, or go on with rounding of its own: Simulation.load(…, backend='cohort')"
             raise RunError(

@@ -71,6 +71,10 @@ Backend = Annotated[
         "cohort (identical agents are stacked) or native (also stacked, with a compiled kernel where possible).",
     ),
 ]
+Capture = Annotated[
+    bool,
+    typer.Option("--capture", help="On a GPU, record a period of the steps as a CUDA graph and replay it."),
+]
 Parts = Annotated[
     list[str] | None,
     text(

@@ -84,6 +84,7 @@ def run(
     logdir: options.LogDir = None,
     device: options.Device = "cpu",
     backend: options.Backend = "cohort",
+    capture: options.Capture = False,
     parts: options.Parts = None,
     mode: options.Mode = None,
     ray: options.Ray = None,
@@ -103,7 +104,7 @@ def run(
         raise RunError(f"--exist {exist}: needs the name of the run; give it with --name")
     if (population := find_population(name_or_file)) is not None:
         refused = {"--variant": variant, "--epochs": epochs, "--seeds": seeds, "--parts": parts}
-        refused |= {"--mode": mode, "--cluster": cluster}
+        refused |= {"--mode": mode, "--cluster": cluster, "--capture": capture or None}
         for option, given in refused.items():
             if given is not None:
                 raise RunError(f"{option}: {name_or_file} is a population; leave it out")
@@ -129,6 +130,7 @@ def run(
         seed=seed,
         device=device,
         backend=backend,
+        capture=capture,
         command=("antiphon", *sys.argv[1:]),
     )
     if epochs is not None:
@@ -142,6 +144,8 @@ def run(
         division = parts_of(parts, agents, of_parts)
     if seeds is not None and (division or request.cluster) is not None:
         raise RunError("--seeds: cannot be combined with --parts or --cluster; run each with --seed S")
+    if capture and (seeds or request.cluster) is not None:
+        raise RunError("--capture: cannot be combined with --seeds or --cluster; leave out one of them")
     if seeds is not None:
         return _run_seeds(request, seeds, name, logdir, checkpoint_every, exist, json)
     stem = f"{request.scenario.scenario}-{variant or 'default'}-s{seed}"

@@ -45,7 +45,6 @@ def show_plan(plan: Plan) -> None:
     rows = [
         ["backend", f"{plan.backend}: {plan.why}"],
         ["device", plan.device],
-        ["steps", _steps(plan)],
         ["waves", f"{plan.waves} a step" + (": all due agents tick at once" if plan.waves == 1 else "")],
         ["memory", _memory(plan.memory, plan.installed)],
         ["work", f"{_in_units(plan.flop, _FLOP)} a step in matrix products"],
@@ -80,15 +79,6 @@ def _in_common(cohort: CohortPlan) -> list[str]:
     learns = f"learns {about['learns']} by {cohort.optimiser}" if cohort.optimiser else "frozen"
     goal = [about["objective"]] if about["objective"] != "none" else []
     return [about["network"], about["ticks"], learns, *goal]
-
-
-def _steps(plan: Plan) -> str:
-    if plan.one_by_one is not None:
-        return f"one by one, also on cuda: {plan.one_by_one}"
-    period = "each is" if plan.period == 1 else f"{plan.period} at a time are"
-    return (
-        f"on cuda {period} captured in a CUDA graph; steps with metrics, checkpoints or recordings one by one"
-    )
 
 
 def _memory(memory: MemoryEstimate, installed: int | None) -> str:

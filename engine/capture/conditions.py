@@ -12,10 +12,6 @@ from antiphon.nets.optimisers import Optimiser
 
 LONGEST = 64
 """Steps of the longest period that is recorded."""
-OF_BACKENDS = {
-    "native": "the native backend has no kernel for GPUs",
-}
-"""Why the steps of backends besides `cohort` are taken one by one."""
 
 
 def period_of(system: System) -> int:

@@ -12,7 +12,6 @@ wrong while a period is recorded, the simulation goes on from the state that was
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,30 +42,32 @@ _log = logging.getLogger(__name__)
 
 
 def captured_loop(
-    device: torch.device, backend: str | BackendFactory, capture: bool | CapturedLoop | None
+    device: torch.device, backend: str | BackendFactory, capture: bool | CapturedLoop, *, parts: bool = False
 ) -> CapturedLoop | None:
     """Return what replays the steps of a simulation; None: all are taken one by one.
 
     Args:
         device: Of the simulation.
         backend: Its backend.
-        capture: Whether it is asked for, or what does it; None: where it can be, unless the environment variable
-            ANTIPHON_CAPTURE is 0.
+        capture: Whether it is asked for, or what does it.
+        parts: Whether parts take its steps.
 
     Raises:
         ScenarioError: It is asked for, and cannot be.
     """
+    if not capture:
+        return None
+    if parts:
+        raise ScenarioError("capture: the steps of parts are not captured; leave out one of them")
     if isinstance(capture, CapturedLoop):
         return capture
-    possible = device.type == "cuda" and backend == "cohort"
-    if capture is None:
-        capture = possible and os.environ.get("ANTIPHON_CAPTURE") != "0"
-    elif capture and not possible:
+    if device.type != "cuda" or backend != "cohort":
+        name = backend if isinstance(backend, str) else "given"
         raise ScenarioError(
-            f"capture: True on {device} with the {backend if isinstance(backend, str) else 'given'} backend; recorded steps are CUDA graphs of the cohort backend: "
+            f"capture: True on {device} with the {name} backend; recorded steps are CUDA graphs of the cohort backend: "
             "give device='cuda', or leave it out"
         )
-    return CapturedLoop() if capture else None
+    return CapturedLoop()
 
 
 @dataclass

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.backends import StackedBackend
-from antiphon.engine.capture.guard import Guard
+from antiphon.engine.features.guard import Guard
 from antiphon.engine.heart.message import StepSignals
 from antiphon.engine.metrics.report import MeanAccumulator
 from antiphon.engine.state.state_dict import load_messages, messages, stateful

@@ -3,7 +3,7 @@
 `Divergence` is what a scenario says about it, `DivergenceCheck` what a step does: gradients are checked before any is
 applied, and what has diverged is reported, or disabled (quarantine).
 
-On a GPU every look at a number stops the stream of work: there the guard (engine/capture/guard.py) takes this one's place.
+On a GPU every look at a number stops the stream of work: there the guard (guard.py) takes this one's place.
 """
 
 from __future__ import annotations

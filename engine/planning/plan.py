@@ -15,7 +15,6 @@ from antiphon.base.extensions import name_of
 from antiphon.engine.backends import checked_backend
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.build.stacking import channel_stacks_of, channels_alone, stacks_of
-from antiphon.engine.capture.conditions import OF_BACKENDS, obstacle_of, period_of
 from antiphon.engine.features.sweep import obstacle as obstacle_to_sweep
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.system import System
@@ -73,10 +72,6 @@ class Plan:
     """Floating-point operations of a step in products of matrices, the mean over steps."""
     memory: MemoryEstimate
     """What it needs, in bytes."""
-    period: int
-    """Steps after which the schedule repeats."""
-    one_by_one: str | None
-    """Why a GPU takes its steps one by one; None: it can replay recorded periods."""
     sweep: bool
     """Whether agents are differentiated as soon as they have ticked, where they can be."""
     not_swept: tuple[Alone, ...]
@@ -117,10 +112,6 @@ def plan(
         for channels in channel_stacks_of(system, stack_of, reasons)
         if channels[0].sender not in reasons or channels[0].receiver not in reasons
     ]
-    one_by_one = OF_BACKENDS.get(picked) or obstacle_of(system)
-    period, every = period_of(system), scenario.telemetry.period
-    if not one_by_one and every <= period:
-        one_by_one = f"metrics are logged in every period of its schedule (telemetry.period: {every}, schedule: {period})"
     kept = ((group, obstacle_to_sweep(system, group)) for group in system.groups if system.sweep)
     by_torch = (
         (agents, reasons.get(agents[0].name) or obstacle(system, agents[0]))
@@ -141,8 +132,6 @@ def plan(
         device=str(torch.device(device)),
         flop=costs.flop(),
         memory=memory_of(system, costs),
-        period=period,
-        one_by_one=one_by_one,
         sweep=system.sweep,
         not_swept=_by_reason((name, why) for group, why in kept if why for name in group.members),
         installed=installed(torch.device(device)),

@@ -86,6 +86,7 @@ _KINDS_IF_THERE: Mapping[str, Any] = {
     "together": [int],
     "alone_from": int,
     "stacked": bool,
+    "capture": bool,
     "changes": [list],
     "weights": [{"step": int}],
 }

@@ -38,6 +38,8 @@ class Request:
     seed: int = 0
     device: str = "cpu"
     backend: str = "cohort"
+    capture: bool = False
+    """Whether steps are captured (see `Simulation`)."""
     cluster: VirtualSettings | None = None
     """Where it runs in virtual time; None: it runs here."""
     command: tuple[str, ...] = ()
@@ -77,6 +79,7 @@ class Request:
             "values": self.resolved_values,
             "command": list(self.command),
             "device": self.device,
+            **({"capture": True} if self.capture else {}),
         }
 
     @property

@@ -94,7 +94,8 @@ def begin(
         facts["virtual"] = simulation.facts
         facts["warnings"] = [*advice(request.scenario, request.variants), *simulation.warnings]
     else:
-        simulation = Simulation(request.scenario, backend=request.backend, parts=division, **how)
+        of_steps: dict[str, Any] = {"backend": request.backend, "capture": request.capture}
+        simulation = Simulation(request.scenario, parts=division, **of_steps, **how)
     if simulation._division is not None:
         facts["parts"] = simulation._division
     simulation.until = until

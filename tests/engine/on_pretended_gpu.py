@@ -138,7 +138,7 @@ def test_a_device_that_records_nothing_takes_steps_one_by_one_and_says_so(
     monkeypatch.setattr("antiphon.nets.step_numbers.SINGLE_RATES", ())
     found = []
     for device in ("cuda", "cpu"):
-        simulation = Simulation(ring(4), device=device)
+        simulation = Simulation(ring(4), device=device, capture=device == "cuda")
         simulation.run(30)
         found.append(numbers(simulation))
     assert [key for key in found[0] if not torch.equal(found[0][key], found[1][key])] == []

@@ -25,7 +25,7 @@ def test_captured_steps_are_the_eager_ones(
 ) -> None:
     write_pictures(tmp_path / "mnist")
     monkeypatch.setenv("ANTIPHON_DATA", str(tmp_path))
-    eager = Simulation(resolved(name, {}), seed=3, device="cuda", capture=False)
+    eager = Simulation(resolved(name, {}), seed=3, device="cuda")
     found = captured(resolved(name, {}), seed=3, device="cuda", recorder=None)
     assert found is not None
     replaying, loop = found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +16,11 @@ from antiphon.engine.capture.loop import CapturedLoop, captured_loop
 from antiphon.engine.capture.recorder import CudaGraphRecorder, NotRecordable
 from antiphon.engine.features import held_messages
 from antiphon.engine.installed import check_later
+from tests.commands import Commands
 from tests.contracts.library import resolved
 from tests.engine.capture.dispatch_recorder import DispatchRecorder
 from tests.engine.capture.test_captured_loop import assert_same, ring, simulation_of
+from tests.engine.numbers import one_line
 from tests.reference.backend import reference
 
 
@@ -158,13 +161,19 @@ def test_what_breaks_a_cuda_graph_off_is_the_reason_and_the_stream_is_put_back(
     assert streams == ["before"]
 
 
-def test_capture_is_the_default_on_a_gpu_and_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_capture_is_asked_for_and_refused_where_it_cannot_be() -> None:
     gpu = torch.device("cuda")
-    assert isinstance(captured_loop(gpu, "cohort", None), CapturedLoop)
-    assert isinstance(captured_loop(gpu, "cohort", capture=True), CapturedLoop)
     assert captured_loop(gpu, "cohort", capture=False) is None
-    for device, backend in ((torch.device("cpu"), "cohort"), (gpu, reference), (gpu, "native")):
-        assert captured_loop(device, backend, None) is None
-    monkeypatch.setenv("ANTIPHON_CAPTURE", "0")
-    assert captured_loop(gpu, "cohort", None) is None
     assert isinstance(captured_loop(gpu, "cohort", capture=True), CapturedLoop)
+    for device, backend in ((torch.device("cpu"), "cohort"), (gpu, reference), (gpu, "native")):
+        with one_line("capture: True on .* recorded steps are CUDA graphs of the cohort backend"):
+            captured_loop(device, backend, capture=True)
+    with one_line("capture: the steps of parts are not captured; leave out one of them"):
+        captured_loop(gpu, "cohort", capture=True, parts=True)
+
+
+@pytest.mark.parametrize("words", ["", "--parts 2", "--seeds 2", "--cluster two-cores"])
+def test_the_command_refuses_what_is_not_captured(words: str, here: Path, cli: Commands) -> None:
+    line = cli.refused("run digits-mlp --set delay=1 --capture --steps 2 --logdir .", words)
+    assert "capture: " in line
+    assert list(here.iterdir()) == []
