@@ -307,6 +307,24 @@ def hooked(module: nn.Module) -> dict[str, nn.Module]:
     }
 
 
+def reporting_hook(module: nn.Module) -> str | None:
+    """Return the path of the first submodule with a hook that holds an object of the caller's, such as a list; None if none has."""
+    for path, part in hooked(module).items():
+        for kind in _HOOKS:
+            for hook in getattr(part, kind).values():
+                if any(map(_can_change, (*_receivers(hook), *_read_by(hook)))):
+                    return path or type(part).__name__
+    return None
+
+
+def _can_change(value: Any) -> bool:
+    """Whether a value is an object that a hook may write to, and no module, class, function or object of torch's own."""
+    if isinstance(value, Tensor | list | dict | set | bytearray):
+        return True
+    code = isinstance(value, type | types.ModuleType | types.FunctionType | types.BuiltinFunctionType)
+    return not code and hasattr(value, "__dict__") and not type(value).__module__.startswith("torch.")
+
+
 def hooked_parameter(module: nn.Module) -> str | None:
     """Return the name of the first parameter that has a hook; None if none has."""
     return next((name for name, p in module.named_parameters() if _tensor_hooks(p)), None)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 from torch import nn
 
-from antiphon.base.errors import ScenarioError
+from antiphon.base.errors import ScenarioError, ScenarioWarning
 from antiphon.engine.heart.system import System
 from antiphon.engine.parts.halves import part_of
 from antiphon.engine.parts.placement import Placement
 from antiphon.engine.state.trees import Tree
 from antiphon.nets.modules import meta_copy
-from antiphon.nets.user_modules import hooked_parameter
+from antiphon.nets.user_modules import hooked_parameter, reporting_hook
 from antiphon.scenarios import Scenario
 
 _BY_AGENT = ("learners", "trails", "actions")
@@ -84,6 +85,8 @@ class Share:
 def check_hooks_arrive(scenario: Scenario) -> None:
     """Check that modules mean the same in other processes, where torch sends parameters without their hooks.
 
+    A ScenarioWarning names a hook of a module that holds an object of the caller's: the copies in other processes are written to.
+
     Raises:
         ScenarioError: A parameter has one.
     """
@@ -91,8 +94,15 @@ def check_hooks_arrive(scenario: Scenario) -> None:
     specs += [(f"channels.{c.name}", part) for c in scenario.channels for part in (c.gradient, c.input)]
     modules = ((place, one) for place, spec in specs if spec is not None for one in vars(spec).values())
     for place, module in modules:
-        name = hooked_parameter(module) if isinstance(module, nn.Module) else None
-        if name is not None:
+        if not isinstance(module, nn.Module):
+            continue
+        if (path := reporting_hook(module)) is not None:
+            line = (
+                f"{place}: the hook of '{path}' is called in Ray's processes, on copies of what it holds: lists and other objects "
+                "of this program stay as they are; leave out ray to fill them"
+            )
+            warnings.warn(line, ScenarioWarning, stacklevel=2)
+        if (name := hooked_parameter(module)) is not None:
             raise ScenarioError(
                 f"{place}: the parameter '{name}' has a hook, which torch does not send to Ray's processes; pass a factory that "
                 "makes the module with its hook, or leave out ray"

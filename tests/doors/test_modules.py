@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils import parametrizations, prune, spectral_norm
 
 import antiphon
-from antiphon.base.errors import AntiphonError
+from antiphon.base.errors import AntiphonError, ScenarioWarning
+from antiphon.nets.user_modules import reporting_hook
 
 _STEPS = 4
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -425,8 +427,40 @@ def test_hooks_of_parameters_that_torch_does_not_send_to_other_processes_are_ref
     line = (
         r"^agents\.left: the parameter '0\.weight' has a hook, which torch does not send .*; pass a factory"
     )
-    with pytest.raises(AntiphonError, match=line), antiphon.Simulation(_pair(env, []), parts=parts) as run:
+    seen = r"^agents\.left: the hook of '1' is called in Ray's processes, on copies of what it holds"
+    with (
+        pytest.warns(ScenarioWarning, match=seen),
+        pytest.raises(AntiphonError, match=line),
+        antiphon.Simulation(_pair(env, []), parts=parts) as run,
+    ):
         run.run(steps=1, progress=False)
+
+
+class Counting:
+    """Holds what its hooks count."""
+
+    calls = 0
+
+    def count(self, *_: Any) -> None:
+        self.calls += 1
+
+
+HALF = 0.5
+REPORTING: dict[str, tuple[Callable[[nn.Module], object], bool]] = {
+    "list": (lambda one, seen=[]: one.register_forward_hook(lambda *_: seen.append(1)), True),
+    "method": (lambda one: one.register_forward_pre_hook(Counting().count), True),
+    "partial": (lambda one: one.register_full_backward_hook(partial(lambda held, *_: None, {})), True),
+    "arithmetic": (lambda one: one.register_forward_hook(lambda m, x, y: HALF * torch.tanh(y)), False),
+    "torch": (nn.utils.spectral_norm, False),
+}
+
+
+@pytest.mark.parametrize("kind", REPORTING)
+def test_hooks_that_report_to_objects_of_the_caller_are_known(kind: str) -> None:
+    hook, reports = REPORTING[kind]
+    network = nn.Sequential(nn.Linear(2, 2))
+    hook(network[0])
+    assert reporting_hook(network) == ("0" if reports else None)
 
 
 def test_hooks_of_parameters_are_not_called_for_copies_of_layers_that_give_credit(env: Any) -> None:
