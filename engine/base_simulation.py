@@ -46,7 +46,7 @@ from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simul
 from antiphon.engine.state.compatibility import check_compatible, check_objects
 from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.hyperparameters import differences_of
-from antiphon.engine.state.objects import lost_state
+from antiphon.engine.state.objects import check_kept, lost_state
 from antiphon.engine.state.state_dict import with_optimisers_of
 from antiphon.envs.adaptors.native import native_of
 from antiphon.envs.base import TorchVectorEnv
@@ -508,8 +508,7 @@ class BaseSimulation:
             DivergenceError: A loss or gradient was not finite at an earlier step.
         """
         self._synchronize()
-        if (lost := lost_state(self._system)) is not None:  # before the copy calls what it would share
-            raise RunError(lost)
+        check_kept(self._system)  # before the copy calls what it would share
         scenario = with_own_env(self.scenario, "a fork needs one of its own")
         settings = {"seed": self.seed, "device": self.device, "dtype": self.dtype, "threads": self.threads}
         settings |= {"backend": backend or (self._backend if stacked else "cohort"), "stacked": stacked}

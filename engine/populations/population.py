@@ -23,6 +23,7 @@ from antiphon.engine.runs.run_loop import RunLoop
 from antiphon.engine.simulation import Simulation, history_of_run, steps_to_take
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.hyperparameters import differences_of
+from antiphon.engine.state.objects import check_apart, check_kept
 from antiphon.engine.state.state_dict import learned_of, with_statistics
 from antiphon.engine.state.trees import split_rows
 from antiphon.envs.worlds.arena import Arena
@@ -92,6 +93,8 @@ class Population:
         """Of all seeds, diverged ones among them: the others' steps are taken with theirs."""
         self._shared = True
         """Whether environments and means of the simulations are up to date."""
+        self._unchecked = True
+        """Whether no step has shown yet whether objects of the caller's keep a state, which the members would share."""
         folder = None if logdir is None else _folder(given_path(logdir, "logdir"), exist)
         paths = [None if folder is None else member_path(folder, n, len(seeds)) for n in range(len(seeds))]
         if exist != "overwrite":
@@ -137,6 +140,9 @@ class Population:
             for simulation in running:
                 with suppress(DivergenceError):  # noted in the simulation
                     infos.append(simulation.step())
+            if self._unchecked and len(self.simulations) > 1:
+                check_apart(*(one.backend.per_agent() for one in self.simulations[:2]))
+            self._unchecked = False
             return infos
         step = running[0].now
         if any(simulation.now != step for simulation in running):
@@ -202,18 +208,24 @@ class Population:
 
     @in_own_context
     def exploit(self, member: int, parent: int) -> None:
-        """Copy what another member has learned: parameters, running statistics, optimiser state and predictors.
+        """Copy what another member has learned: parameters, running statistics, also of own objectives, optimiser state, predictors.
 
         Environment, messages, open windows (replayed with the new parameters and statistics) and random draws stay the
-        member's own.
+        member's own. RunError where an object of the other one's keeps a state that cannot be copied.
         """
         self.load_learned(member, self.learned(parent))
 
     @in_own_context
     def learned(self, member: int) -> dict[str, Any]:
         """Return the state of what a member has learned (see `exploit`); its tensors are the member's own."""
+        return learned_of(self.simulations[member].backend.per_agent(), self.whole(member))
+
+    @in_own_context
+    def whole(self, member: int) -> dict[str, Any]:
+        """Return the state of a member's backend, for `revive`; its tensors are the member's own. RunError: see `exploit`."""
         backend = self.simulations[member].backend
-        return learned_of(backend.per_agent(), backend.state_dict())
+        check_kept(backend.per_agent())
+        return backend.state_dict()
 
     @in_own_context
     def load_learned(self, member: int, state: Mapping[str, Any]) -> None:

@@ -321,7 +321,7 @@ class PopulationRun(Observer):
             return
         known = {member: newest[member].score for member in healthy if member in newest}
         parent = max(healthy, key=lambda member: quality(known.get(member), self.metric))
-        own = {parent: simulations[places[parent]].backend.state_dict()} if parent in places else {}
+        own = {parent: population.whole(places[parent])} if parent in places else {}
         states = self._meeting(own, [parent] if any(member in places for member in diverged) else [])
         for member in diverged:
             entry = Entry(step, member, parent, None, 0.0, self._values[parent])

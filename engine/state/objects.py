@@ -7,8 +7,12 @@ from typing import Any
 
 from antiphon.agents.aggregation import Aggregated
 from antiphon.agents.objectives import OwnObjective
+from antiphon.base.errors import RunError
 from antiphon.engine.heart.system import System
 from antiphon.nets.users.kept_state import KeptState
+
+OBJECTS = "objects"
+"""Of a system's state: the states of own objectives, by agent."""
 
 
 def _objectives(system: System) -> dict[str, dict[int, KeptState]]:
@@ -30,15 +34,39 @@ def state_of_objects(system: System) -> dict[str, Any]:
         for name, each in _objectives(system).items()
     }
     kept = {name: each for name, each in found.items() if each}
-    return {"objects": kept} if kept else {}
+    return {OBJECTS: kept} if kept else {}
 
 
 def load_objects(system: System, state: Mapping[str, Any]) -> None:
     """Load what `state_of_objects` returned; its tensors are used as they are, so hand in copies."""
     objectives = _objectives(system)
-    for name, each in state.get("objects", {}).items():
+    for name, each in state.get(OBJECTS, {}).items():
         for place, tree in each.items() if name in objectives else ():  # of a part, there are those of others
             objectives[name][int(place)].load_state_dict(tree)
+
+
+def check_kept(system: System) -> None:
+    """Check that a state holds all that users' objects keep.
+
+    Raises:
+        RunError: It does not (`lost_state`).
+    """
+    if (lost := lost_state(system)) is not None:
+        raise RunError(lost)
+
+
+def check_apart(first: System, second: System) -> None:
+    """Check that runs of one scenario do not change one another's objectives.
+
+    Raises:
+        RunError: An objective is one object of the caller's, which both runs call, and keeps a state.
+    """
+    others = _objectives(second)
+    for name, each in _objectives(first).items():
+        if any(kept.is_lost and kept.shares(others[name][place]) for place, kept in each.items()):
+            raise RunError(
+                f"the objective of {name} is an object that keeps a state, which several seeds would share; give its class"
+            )
 
 
 def lost_state(system: System) -> str | None:

@@ -16,7 +16,7 @@ from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Message, Read, StepSignals, Tick, Window
 from antiphon.engine.heart.rows import Members
 from antiphon.engine.heart.system import System
-from antiphon.engine.state.objects import load_objects, state_of_objects
+from antiphon.engine.state.objects import OBJECTS, load_objects, state_of_objects
 from antiphon.engine.state.trees import Tree, from_tree, to_tree
 from antiphon.nets.optimisers import MISSED
 
@@ -95,8 +95,8 @@ def with_statistics(state: Mapping[str, Any], agents: Collection[str]) -> Tree:
 
 
 def learned_of(system: System, state: Mapping[str, Any]) -> Tree:
-    """Return what a state has of what is learned, and of the fixed weights of feedback, on which that depends."""
-    return {key: state[key] for key in (*stateful(system), _FEEDBACK) if key in state}
+    """Return what a state has of what is learned, and of what that depends on: fixed weights of feedback, own objectives."""
+    return {key: state[key] for key in (*stateful(system), _FEEDBACK, OBJECTS) if key in state}
 
 
 _FEEDBACK = "feedback"

@@ -45,6 +45,10 @@ class KeptState:
         """Whether something has changed that `state_dict` lacks."""
         return self._digest() != self._first
 
+    def shares(self, other: KeptState) -> bool:
+        """Whether another state is of the same object."""
+        return self._thing is other._thing
+
     def state_dict(self) -> dict[str, Any]:
         """Return what can be loaded, without copying a tensor."""
         if not self._owned or isinstance(self._thing, type | types.FunctionType):

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 
 import antiphon
-from antiphon import ScenarioError, Simulation
+from antiphon import Population, ScenarioError, Simulation
 from antiphon.base.errors import RunError
 from tests.commands import Commands
 from tests.engine.scenes import CLASSIFY, scenario_of
@@ -331,3 +331,37 @@ def test_a_schedule_that_counts_its_calls_is_refused() -> None:
     line = r"it returns 1.0 and then 0.333.* at step 0; compute the factor from the step alone"
     with pytest.raises(ScenarioError, match=line):
         Simulation(scenario_of({"a": agent}, optimiser=optimiser))
+
+
+@pytest.mark.parametrize("kind", [Running, WithBuffer, Saving])
+def test_a_copy_of_a_populations_member_has_what_its_loss_keeps(kind: Any) -> None:
+    members = Population(keeping(kind), [0, 1])
+    apart = Simulation(keeping(kind), seed=1)
+    try:
+        for _ in range(3):
+            members.step()
+            apart.step()
+        assert all(map(torch.equal, parameters(members.simulations[1]), parameters(apart)))
+        members.exploit(0, 1)
+        kept = [one.backend.state_dict()["objects"] for one in (*members.simulations, apart)]
+        assert kept[0] == kept[1] == kept[2] != Simulation(keeping(kind)).backend.state_dict().get("objects")
+    finally:
+        members.close()
+
+
+@pytest.mark.parametrize("kind", LOST)
+def test_members_with_what_cannot_be_saved_are_not_copied(kind: str) -> None:
+    keys, line = LOST[kind]
+    members = Population(keeping(**keys), [0, 1])
+    try:
+        if "objective" in keys:
+            line = "the objective of b is an object that keeps a state, which several seeds would share; give its cl"
+            with pytest.raises(RunError, match=line):
+                members.step()
+        else:
+            members.step()
+            for copy in (lambda: members.exploit(0, 1), lambda: members.whole(1)):
+                with pytest.raises(RunError, match=line):
+                    copy()
+    finally:
+        members.close()

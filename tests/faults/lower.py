@@ -6,6 +6,27 @@ from tests.faults.fault import Fault
 
 LOWER: tuple[Fault, ...] = (
     Fault(
+        "populations-copies-lack-what-objectives-keep",
+        "engine/state/state_dict.py",
+        "for key in (*stateful(system), _FEEDBACK, OBJECTS) if key in state}",
+        "for key in (*stateful(system), _FEEDBACK) if key in state}",
+        "tests/doors/test_losses.py::test_a_copy_of_a_populations_member_has_what_its_loss_keeps",
+    ),
+    Fault(
+        "populations-members-that-lose-a-state-are-copied",
+        "engine/populations/population.py",
+        "        check_kept(backend.per_agent())\n",
+        "",
+        "tests/doors/test_losses.py::test_members_with_what_cannot_be_saved_are_not_copied",
+    ),
+    Fault(
+        "populations-seeds-share-an-objects-state",
+        "engine/state/objects.py",
+        "if any(kept.is_lost and kept.shares(",
+        "if any(kept.is_lost and not kept.shares(",
+        "tests/doors/test_losses.py::test_members_with_what_cannot_be_saved_are_not_copied",
+    ),
+    Fault(
         "envs-a-reward-that-is-missing-is-zero",
         "envs/adaptors/parallel.py",
         '            self._check_given("step", what, stayed, given)\n',
