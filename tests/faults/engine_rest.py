@@ -555,14 +555,14 @@ REST: tuple[Fault, ...] = (
     Fault(
         "population-a-copy-keeps-its-own-predictors",
         "engine/state/state_dict.py",
-        "{key: state[key] for key in (*stateful(system), _FEEDBACK) if key in state}",
+        "{key: state[key] for key in (*stateful(system), _FEEDBACK, OBJECTS) if key in state}",
         '{"learners": state["learners"]}',
         "tests/engine/runs/test_populations.py::test_a_copy_gets_what_was_learned_and_keeps_all_else[lossy]",
     ),
     Fault(
         "population-a-copy-keeps-its-own-feedback",
         "engine/state/state_dict.py",
-        "{key: state[key] for key in (*stateful(system), _FEEDBACK) if key in state}",
+        "{key: state[key] for key in (*stateful(system), _FEEDBACK, OBJECTS) if key in state}",
         "{key: state[key] for key in stateful(system)}",
         "tests/engine/runs/test_populations.py::test_a_copy_gets_the_fixed_weights_that_its_parent_has_learned_with[fa]",
     ),
