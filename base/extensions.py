@@ -356,9 +356,8 @@ def _libraries() -> tuple[str, ...]:
     """Folders of antiphon and of torch, which calls users' objects."""
     import torch
 
-    return tuple(
-        os.path.join(os.path.dirname(file), "") for file in (torch.__file__, os.path.abspath(__file__))
-    )
+    own = os.path.dirname(os.path.abspath(__file__))  # a folder of the package
+    return tuple(os.path.join(os.path.dirname(file), "") for file in (torch.__file__, own))
 
 
 def _is_users(frame: FrameType) -> bool:
