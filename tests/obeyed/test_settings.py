@@ -30,7 +30,7 @@ def test_every_setting_stands_in_a_scene() -> None:
     assert {name for name in missing if name not in OBJECTS} == set()
 
 
-@pytest.mark.parametrize("setting", sampled(SETTINGS, 2, "nightly"), ids=str)
+@pytest.mark.parametrize("setting", sampled(SETTINGS, 3, "nightly"), ids=str)
 @pytest.mark.parametrize("scenes", [pytest.param(n, marks=TIERS[n]) for n in TIERS])
 def test_a_changed_setting_shows_or_is_refused(scenes: int, setting: Setting) -> None:
     trial = tried(setting, scenes=scenes)
