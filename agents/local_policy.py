@@ -41,7 +41,7 @@ class LocalPolicyGradient(Predictor):
     """
 
     needs_actions: ClassVar[bool] = True
-    refuses: ClassVar[frozenset[str]] = frozenset({"trace", "propagate"})
+    refuses: ClassVar[frozenset[str]] = frozenset({"trace"})
 
     class Options(LayerOptions, ReadOptions):
         """Keys of the control for policies."""

@@ -165,7 +165,7 @@ class LocalGradient(LabelGradient):
     """SG = d(-log p)/dm of a model of the target, trained by -log p alone; no gradient is returned."""
 
     needs_delta: ClassVar[bool] = False
-    refuses: ClassVar[frozenset[str]] = frozenset({"trace", "propagate"})
+    refuses: ClassVar[frozenset[str]] = frozenset({"trace"})
 
     def linear_maps(self) -> LinearMaps | None:
         if self.hidden or self.own_module:
@@ -248,7 +248,7 @@ class LensGradient(LocalGradient):
             the key.
     """
 
-    refuses: ClassVar[frozenset[str]] = frozenset({"trace", "propagate"})
+    refuses: ClassVar[frozenset[str]] = frozenset({"trace"})
     own_module = True
 
     class Options(kinds.Options):

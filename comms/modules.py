@@ -25,7 +25,6 @@ from antiphon.comms.synthetic_gradients import (
     DirectGradient,
     Predictor,
     counted,
-    with_slope,
 )
 from antiphon.comms.synthetic_inputs import INPUTS, InputModel
 from antiphon.nets.modules import check_module, mixed_rows, per_sample
@@ -113,14 +112,6 @@ class ModuleGradient(_ModuleModel, DirectGradient):
         assert example.delta is not None
         prediction = self.forward(example.message, example.context, move=True)
         return counted(example, self.losses(prediction, example.delta)).sum(-1) / prediction.shape[-2]
-
-    def _propagated(self, example: Example) -> Tensor:
-        def losses(message: Tensor) -> Tensor:
-            assert example.delta is not None
-            prediction = self.forward(message, example.context, move=False)
-            return counted(example, self.losses(prediction, example.delta))
-
-        return with_slope(losses, example.message)[1]
 
 
 @final

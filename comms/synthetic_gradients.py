@@ -97,7 +97,7 @@ class Predictor(Model):
     """Whether prediction and training need the receiver's action."""
     needs_map: ClassVar[bool] = False
     """Whether messages must be [channels, height, width]."""
-    refuses: ClassVar[frozenset[str]] = frozenset({"propagate"})
+    refuses: ClassVar[frozenset[str]] = frozenset()
     """Keys of all gradients that this kind does not have."""
     Options: ClassVar[type[kinds.Options]] = kinds.Options
     """The kind's own keys."""
@@ -176,8 +176,6 @@ class DirectGradient(Predictor):
     the Jacobian of n.
     """
 
-    refuses: ClassVar[frozenset[str]] = frozenset()
-
     class Options(SiteOptions, ReadOptions):
         """Keys of kinds that regress the returned gradient."""
 
@@ -192,21 +190,6 @@ class DirectGradient(Predictor):
     def _loss(self, example: Example) -> Tensor:
         prediction = self.prediction(example.message, example.context, move=True)
         return _error(example, prediction).square().sum((-2, -1)) / prediction.shape[-2]
-
-    def propagated(self, example: Example) -> Tensor:
-        """Return B times the gradient of its own loss with respect to the message, [rows, M], with a constant target.
-
-        Added to the sender's gradient it is SG+prop of Czarnecki et al. 2017, §4.
-        """
-        return self._as_gradients(self._propagated(self.read(example)))
-
-    def _propagated(self, example: Example) -> Tensor:
-        """Return 2 (SG - delta) dSG/dm of an example that has been `read`, the vector-Jacobian product of the whole batch, [B, M]."""
-
-        def squared(message: Tensor) -> Tensor:
-            return _error(example, self.prediction(message, example.context, move=False)).square()
-
-        return with_slope(squared, example.message)[1]
 
 
 def with_slope(
@@ -330,8 +313,6 @@ class MeanGradient(DirectGradient):
     With a label as the context it has one gradient per class. Its distance to `linear` is what the message is worth to a
     predictor, as that of `local` is what the returned gradient is worth.
     """
-
-    refuses: ClassVar[frozenset[str]] = frozenset({"propagate"})
 
     class Options(SiteOptions):
         """Keys of the mean gradient."""

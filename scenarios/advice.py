@@ -350,7 +350,7 @@ def rule_23_context(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> 
 def rule_11_update_locked(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     """What returns at once makes the sender wait."""
     gradient = channel.gradient
-    late = [key for key in ("trace", "propagate") if getattr(gradient, key) > 0]
+    late = ["trace"] if gradient.trace > 0 else []
     late += ["kind"] if gradient.follows_actions else []
     if late and gradient.apply and not channel.state and _is_predicted(channel):
         yield f"update-locked by gradient.{late[0]}: its sender waits for its receiver"

@@ -59,7 +59,6 @@ class GradientSpec(KindSpec, sections=("gradient",)):
         horizon: State channels only: number of windows over which `trace` reaches.
         auxiliary: State channels only: weight of an auxiliary task of the agent, which predicts, after the first tick of a
             window, the synthetic gradient of the state at the end of the window.
-        propagate: Share of the gradient of the predictor's own loss that is passed to the sender.
         learn: False freezes its parameters; it is still applied.
         optimiser: Its optimiser; None: `training.predictor`.
     """
@@ -73,7 +72,6 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     trace: Annotated[float, Field(ge=0, le=1)] = 0.0
     horizon: Annotated[Count, Field(le=8)] = 4
     auxiliary: Annotated[float, Field(ge=0)] = 0.0
-    propagate: Annotated[float, Field(ge=0)] = 0.0
     learn: bool = True
     optimiser: OptimiserSpec | None = None
 
@@ -116,7 +114,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
         """Yield keys without effect, each with the reason."""
         if self.horizon != 4 and not self.trace:
             yield "horizon", "where trace is 0"
-        for key in ("schedule", "clip", "trace", "propagate") if not self.apply else ():
+        for key in ("schedule", "clip", "trace") if not self.apply else ():
             if getattr(self, key) != GradientSpec.model_fields[key].default:
                 yield key, "where scale and discount are 0"
 

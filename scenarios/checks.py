@@ -131,16 +131,12 @@ def rule_20_state(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
 
 
 def rule_12_gradient_of_states(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
-    """`horizon` and `auxiliary` are of states, `propagate` of messages (rule 11)."""
+    """`horizon` and `auxiliary` are of states."""
     gradient, plain = channel.gradient, GradientSpec()
     if not channel.state:
         for key in _FOR_STATES:
             if getattr(gradient, key) != getattr(plain, key):
                 yield f"gradient.{key}", "is for state channels only; leave it out"
-        return
-    if gradient.propagate:
-        message = "is for message channels only; it would train the state to be predictable"
-        yield "gradient.propagate", f"{message}; leave it out"
 
 
 def rule_9_gradient(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
@@ -224,7 +220,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def rule_11_at_once(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
-    """`trace`, `propagate` and `local_policy` use what returns at the step at which the sender learns."""
+    """`trace` and `local_policy` use what returns at the step at which the sender learns."""
     for key in _used_at_once(channel):
         reason = _not_at_once(scene, channel, ticks=key != "kind")
         if reason is not None:
@@ -242,7 +238,7 @@ def _used_at_once(channel: ChannelSpec) -> list[str]:
     gradient = channel.gradient
     if channel.coupling not in _PREDICTED or channel.state:
         return []
-    keys = [key for key in ("trace", "propagate") if gradient.apply and getattr(gradient, key) > 0]
+    keys = ["trace"] if gradient.apply and gradient.trace > 0 else []
     return ["kind", *keys] if gradient.follows_actions else keys
 
 

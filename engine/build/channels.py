@@ -148,7 +148,6 @@ class Wiring:
                 clip=gradient.clip,
                 apply=gradient.apply,
                 trace=gradient.trace,
-                propagate=gradient.propagate,
                 needs_actions=predictor is not None and predictor.needs_actions,
             ),
             life_of_ends=(self.agents[spec.sender].life, self.agents[spec.receiver].life),

@@ -202,7 +202,7 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
 _CHANNEL = attrgetter(
     *("shape", "coupling", "slots", "gradient.context", "gradient.ends", "gradient.target"),
     *("gradient.scale.horizon", "gradient.scale.schedule", "gradient.trace", "gradient.span"),
-    *("gradient.auxiliary", "gradient.propagate", "gradient.apply", "input.context", "input.ends"),
+    *("gradient.auxiliary", "gradient.apply", "input.context", "input.ends"),
 )
 _LEDGER = attrgetter(
     *("sender", "link.delay", "link.bits", "wants_gradient", "back", "slack", "remembers", "read", "state"),

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from antiphon.comms.synthetic_gradients import DirectGradient
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup, Message
 from antiphon.engine.heart.system import System
@@ -24,13 +23,7 @@ def mixed_credit(predictor_trainer: PredictorTrainer, channel: Channel, message:
     if credit is None:
         return None
     gradient = channel.zeros if message.gradient is None else message.gradient
-    credit = torch.lerp(credit, gradient, own.trace) if own.trace else credit
-    returned = own.propagate and message.counted is not False
-    example = predictor_trainer.example(channel, message) if returned else None
-    if example is not None and isinstance(own.model, DirectGradient):
-        example.delta = gradient
-        credit = credit + own.propagate * own.model.propagated(example)
-    return credit
+    return torch.lerp(credit, gradient, own.trace) if own.trace else credit
 
 
 def depths_of(system: System) -> dict[LearningGroup, int]:

@@ -61,7 +61,6 @@ class SyntheticGradient(Quarantine):
     trace: float = 0.0
     span: int = 1
     """Windows that the returns of a state's gradient reach over (lambda-returns)."""
-    propagate: float = 0.0
     auxiliary: float = 0.0
     """Weight of the auxiliary task: to predict the synthetic gradient of the window's end (semantics 12)."""
     outliers: Outliers | None = None
@@ -248,7 +247,7 @@ class Channel:
     def may_mix(self) -> bool:
         """Whether it does so where anything is injected."""
         own = self.gradient
-        return bool(own.trace or own.propagate or own.needs_actions) and not self.state
+        return bool(own.trace or own.needs_actions) and not self.state
 
     @property
     def traced(self) -> bool:

@@ -159,7 +159,7 @@ def _uncuttable(channel: Channel) -> tuple[str, str, str] | None:
     if channel.coupling == "locked":
         return "coupling", "locked: both ends learn as one", f"make it decoupled and {_DELAY}"
     if channel.mixes:
-        key = "kind" if channel.gradient.needs_actions else "trace" if channel.gradient.trace else "propagate"
+        key = "kind" if channel.gradient.needs_actions else "trace"
         fix = "use another kind" if channel.gradient.needs_actions else "leave it out"
         return f"gradient.{key}", "it needs what the receiver returns at the same step", f"{fix} and {_DELAY}"
     ledger = channel.ledger

@@ -357,9 +357,7 @@ class ZeroGradient(StackedBackend):
                 channel,
                 members=(),
                 coupling="detached" if channel.coupling == "locked" else channel.coupling,
-                gradient=replace(
-                    channel.gradient, scale=Rate(base=1.0, horizon=1), discount=1.0, trace=0.0, propagate=0.0
-                ),
+                gradient=replace(channel.gradient, scale=Rate(base=1.0, horizon=1), discount=1.0, trace=0.0),
                 feedback=Feedback(),
             )
         super().__init__(rewired(system, channels), stacked=False)

@@ -79,8 +79,6 @@ def test_statistics_move_only_in_learning(name: str) -> None:
     own.predict(each)
     if own.needs_loss:
         own.value(each)
-    if "propagate" not in own.refuses:
-        own.propagated(each)
     assert all(torch.equal(own.buffers[k], v) for k, v in before.items())
     each.prediction = own.predict(each)
     own.gradients([each])
@@ -111,15 +109,12 @@ def slope(function: Callable[[Example], Tensor], each: Example, row: int, column
 
 @every_case
 def test_what_it_says_is_a_slope_in_the_message(name: str) -> None:
-    """Of a critic's values; of the loss that a model of a target has alone; of the error that a sender follows."""
+    """Of a critic's values; of the loss that a model of a target has alone."""
     own, each = case(name)
     control, _ = case(name.replace("sobolev_label", "local"))
     for row, column in ((0, 0), (BATCH - 1, SIZE - 1)):
         if own.needs_loss:  # of all: under batch norm a message moves its neighbours' values too
             expected, found = slope(own.value, each, row, column), own.predict(each)
-        elif "propagate" not in own.refuses:  # Czarnecki et al. 2017, Table 1
-            each.valid = torch.tensor([True, False] * 2 + [True] * 2)
-            expected, found = BATCH * slope(own.loss, each, row, column), own.propagated(each)
         elif own.target is not None:
             expected, found = BATCH * slope(control.loss, each, row, column), own.predict(each)
         else:

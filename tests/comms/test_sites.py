@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from antiphon.comms.examples import ContextSpec, Example, encode
 from antiphon.comms.modules import input_of, predictor_of
-from antiphon.comms.synthetic_gradients import DirectGradient, Predictor
+from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.nets.schedules import Rate
 from tests.comms.made import DOUBLE, draw
 
@@ -111,10 +111,9 @@ def close(found: Tensor, expected: Tensor) -> None:
 
 
 def found(predictor: Predictor, given: Example) -> list[Tensor]:
-    """All that a predictor says of an example: its prediction, value, slope of its own loss, loss and gradients."""
+    """All that a predictor says of an example: its prediction, value, loss and gradients."""
     says = [predictor.predict(given)]
     says += [predictor.value(given)] if predictor.needs_loss else []
-    says += [predictor.propagated(given)] if isinstance(predictor, DirectGradient) else []
     loss, gradients = predictor.gradients([given])
     return [*says, loss, *gradients]
 

@@ -224,7 +224,7 @@ def drawn_channel(
         "horizon": one(draw, 16, 1),
     }
     if at_once and channel["gradient"]["kind"] in ("linear", "mlp"):
-        channel["gradient"] |= {"trace": one(draw, 0.5, 0.0, 1.0), "propagate": one(draw, 0.0, 0.3)}
+        channel["gradient"] |= {"trace": one(draw, 0.5, 0.0, 1.0)}
     every = not channel["link"].keys() & {"drop", "rate"} and "align" not in receiver
     if coupling == "unlocked" or (coupling == "decoupled" and seldom(draw, 4)):
         channel["input"] = drawn_input(draw)

@@ -155,7 +155,7 @@ THEMES: dict[str, Document] = {
         channel=gradient(kind="sobolev", hidden=[4, 3], norm="batch"), predictor={"kind": "sgd", "lr": 0.05}
     ),
     "label of a goal": ring(channel=gradient(kind="sobolev_label", target="goal", hidden=[4], norm="layer")),
-    "at once": levels(channel=gradient(trace=0.5, propagate=0.3), wide=True),
+    "at once": levels(channel=gradient(trace=0.5), wide=True),
     "learn": ring(agent={"learn": 0.5, "clock": {"unroll": 2}}),
     "p_update, locked": levels(low={"learn": 0.5}, high={"learn": 0.5}, channel={"coupling": "locked"}),
     "frozen": ring(agent={"learn": False, "network": NETWORKS["batch norm"]}),
@@ -246,7 +246,7 @@ THEMES: dict[str, Document] = {
     "local, told to single ones": levels(
         low={"learn": 0.5}, high={"align": True}, channel=gradient(kind="local", target="label")
     ),
-    "propagation from who is not drawn": levels(high={"learn": 0.5}, channel=gradient(propagate=0.3)),
+    "at once, from who is not drawn": levels(high={"learn": 0.5}, channel=gradient(trace=0.3)),
     "inputs that diverge": ring(
         channel={"coupling": "unlocked", "input": DEEP},
         on_divergence={"kind": "quarantine", "max": 1.5},

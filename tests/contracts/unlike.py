@@ -140,9 +140,6 @@ def _scenarios() -> dict[str, Document]:
         "at once": levels(
             channel=_turns("gradient", [{"trace": share} for share in (0.5, 0.0, 1.0)]), count=6
         ),
-        "propagation": levels(
-            channel=_turns("gradient", [{"propagate": share} for share in (0.0, 0.3, 0.6)]), count=6
-        ),
         "ports": levels(channel=[{"link": {"noise": 0.1}}, {"norm": "none"}], wide=True, env=ENDS),
         "shapes of maps": levels(
             low={**OWN, "network": {"kind": "mlp", "hidden": [4], "norm": "none"}},

@@ -83,10 +83,10 @@ STEP: tuple[Fault, ...] = (
         "tests/contracts/test_contracts.py::test_documents[clip and schedule-reference]",
     ),
     Fault(
-        "backward-a-propagated-gradient-has-the-wrong-sign",
+        "backward-a-trace-mixes-the-other-way",
         "engine/features/mixing.py",
-        "credit = credit + own.propagate *",
-        "credit = credit - own.propagate *",
+        "torch.lerp(credit, gradient, own.trace)",
+        "torch.lerp(gradient, credit, own.trace)",
         "tests/contracts/test_contracts.py::test_documents[at once-reference]",
     ),
     Fault(

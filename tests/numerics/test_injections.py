@@ -1,4 +1,4 @@
-"""What is put on a message beside the plain prediction: traces, propagation, clips, scales, lenses, symbols (rules 3, 11, 42).
+"""What is put on a message beside the plain prediction: traces, clips, scales, lenses, symbols (rules 3, 11, 42).
 
 Senders are linear and follow plain gradient descent at rate 1: the step of their weights shows what was injected.
 """
@@ -14,8 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from antiphon import Simulation
-from antiphon.base.errors import ScenarioError
-from antiphon.base.kinds import fitting
 from antiphon.nets.random import seed_for, uniform
 from tests.contracts.builders import Document
 from tests.contracts.sites import Head
@@ -99,36 +97,6 @@ def test_a_trace_follows_its_recursion() -> None:
 
 
 # --- the size of what is injected ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "kind", [{"kind": "linear"}, {"kind": "mlp", "hidden": [5], "norm": "none"}], ids=str
-)
-def test_the_loss_of_the_predictor_reaches_the_sender(kind: Document) -> None:
-    share = 0.25
-    with chain("ab", **kind, propagate=share) as simulation:
-        simulation.run(6)
-        a, b = (leaves(simulation.agents[name]) for name in "ab")
-        sg = leaves(simulation.channels["a->b"].synthetic_gradient)
-        seen = SOURCE.at(6)
-        message = said(a, "to_b", seen["x"]).detach().requires_grad_()
-        error = said(b, "objective", message) - seen["y"]
-        returned = (error @ b["objective.weight"]).detach()
-        hidden = torch.cat([message, seen["hint"]], 1)
-        predicted = said(sg, "last", torch.relu(said(sg, "0", hidden)) if "0.weight" in sg else hidden)
-        (slope,) = torch.autograd.grad((predicted - returned).square().sum(), message)
-        expected = predicted.detach() + share * slope
-        simulation.step()
-        torch.testing.assert_close(
-            injected(a, simulation, seen["x"]), expected.T @ seen["x"], atol=1e-10, rtol=0
-        )
-        assert (share * slope).norm() > 1e-3
-
-
-@pytest.mark.parametrize("kind", ["critic", "sobolev", "sobolev_label", "local"])
-def test_a_predictor_without_such_a_loss_is_refused(kind: str) -> None:
-    with pytest.raises(ScenarioError, match="propagate"):
-        chain("ab", **fitting("gradient", {"kind": kind, "target": "y"}), propagate=0.5)
 
 
 def test_clips_shorten_what_is_long_and_a_scale_moves_by_its_schedule() -> None:

@@ -1,7 +1,7 @@
 """Rows of table 1 of Czarnecki et al. 2017 through channels: what backpropagating L_SG into a message gives.
 
 h is a message, g = h W + b the receiver's first pre-activation, p an objective's output, y its target. Gradients are per
-sample: N times those of a loss that is a mean over the N examples. SG with propagation is in test_injections.py.
+sample: N times those of a loss that is a mean over the N examples.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from torch import Tensor
 from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE, Tensors
 from antiphon.comms.backward_requests import Injection, clipped, constant
 from antiphon.comms.examples import ReturnedAction
-from antiphon.comms.synthetic_gradients import Critic, DirectGradient
+from antiphon.comms.synthetic_gradients import Critic
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup, Message, Tick, Window
@@ -212,11 +212,6 @@ def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
     if channel.mixes:  # rule 11: with what has just come back
         gradient = channel.zeros if message.gradient is None else message.gradient
         credit = torch.lerp(credit, gradient, channel.gradient.trace) if channel.gradient.trace else credit
-        example = example_of(state, channel, message, answered=True)
-        own = channel.gradient.model
-        if channel.gradient.propagate and isinstance(own, DirectGradient) and example is not None:
-            example.delta = gradient
-            credit = credit + channel.gradient.propagate * own.propagated(example)
     credit = credit if channel.gradient.clip is None else clipped(credit, channel.gradient.clip)
     return injectable(message, credit)
 

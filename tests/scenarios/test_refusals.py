@@ -314,10 +314,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         ("channels[0].feedback.kind: agent 'b' has a user-defined network, whose first layer is unknown;"),
     ),
     (chain({**TRACE, "link": {"delay": 2}}), late("0.trace", "the link has a delay of 2; make it 0")),
-    (
-        chain({"gradient": {"propagate": 0.1}, "link": {"delay": 2}}),
-        late("0.propagate", "the link has a delay of 2; make it 0"),
-    ),
     (chain({**TRACE, "link": {"drop": 0.1}}), late("0.trace", "the link has a drop of 0.1; make it 0")),
     (
         chain({**TRACE, "coupling": "unlocked", "input": "linear"}),
@@ -420,10 +416,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         for coupling in ("delayed", "unlocked")
     ),
     (
-        recurrent(state(gradient={"propagate": 0.5})),
-        "channels[1].gradient.propagate: is for message channels",
-    ),
-    (
         recurrent(state(gradient={"kind": "local", "target": "label", "trace": 0.5})),
         "channels[1].gradient.trace: local has no trace; leave it out, or use linear, mlp,",
     ),
@@ -496,7 +488,7 @@ ACCEPTED = [
     chain({"coupling": "locked", "link": {"noise": 0.1, "bits": 4, "rate": 0.5, "delay": 1}}),
     chain({"coupling": "detached", "gradient": {"kind": "conv", "trace": 1}, "feedback": "dfa"}),
     chain({"gradient": "conv"}, {"gradient": "conv"}, a={"network": "conv"}, b={"network": "conv"}),
-    chain(TRACE, {"gradient": {"trace": 1, "propagate": 0.5}}),
+    chain(TRACE, {"gradient": {"trace": 1}}),
     chain(TRACE, a={"clock": {"period": 2, "phase": -1}}, b={"clock": {"period": 2, "phase": 1}}),
     chain(TRACE, {"coupling": "locked"}, a={"clock": {"unroll": 2}}, c={"clock": {"unroll": 2}}),
     chain(

@@ -94,10 +94,6 @@ REFUSED: dict[str, tuple[Document, str]] = {
         policy(gradient={"trace": 0.5}),
         "gradient.trace: local_policy has no trace; leave it out",
     ),
-    "a local policy that is propagated": (
-        policy(gradient={"propagate": 0.5}),
-        "gradient.propagate: local_policy has no propagate; leave it out, or use linear, mlp, conv",
-    ),
     "a local policy of a state": (
         pairs(A2C, 1, actor={"network": {"kind": "gru", "size": 3}}, state={"gradient": POLICY}),
         "kind: local_policy is for message channels only; use another",

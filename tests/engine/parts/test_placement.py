@@ -75,12 +75,9 @@ REFUSED: list[tuple[Document, str]] = [
         pair({"link": {"delay": [2, 0]}}),
         "channels[a->b].link.delay: 0 back: a gradient returns at the step at which it is computed",
     ),
-    *(
-        (
-            pair({**AT_ONCE, "gradient": {"kind": "linear", key: 0.5}}),
-            f"channels[a->b].gradient.{key}: it needs",
-        )
-        for key in ("trace", "propagate")
+    (
+        pair({**AT_ONCE, "gradient": {"kind": "linear", "trace": 0.5}}),
+        "channels[a->b].gradient.trace: it needs",
     ),
     (pair(TO_STATE, b=CELL), "channels[a->b].gradient.context: 'to.state' is read from the receiver itself"),
     (SHARED, "agents.b.share: shared parameters learn as one"),
