@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import warnings
-import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from shutil import rmtree
-from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import networkx as nx
@@ -31,7 +27,6 @@ from antiphon.engine.handles import AgentHandle, ChannelHandle, Named, Recording
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.inference.policy import Policy
-from antiphon.engine.metrics.description import described
 from antiphon.engine.metrics.figures import (
     channel_figures,
     keep_figures,
@@ -59,12 +54,8 @@ from antiphon.engine.state.weights import TakenWeights, load_weights
 from antiphon.nets.isolation.own_context import in_own_context, own_context
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import as_scenario
-from antiphon.telemetry.channels.live import LiveGraph
-from antiphon.telemetry.channels.reading import read_run
-from antiphon.telemetry.channels.series import RunData
 from antiphon.telemetry.csv_files import read_figures
 from antiphon.telemetry.history import History
-from antiphon.telemetry.tensorboard import TensorBoardRecorder
 
 if TYPE_CHECKING:
     from antiphon.engine.ray.ray_parts import RayParts
@@ -105,7 +96,6 @@ class Simulation(BaseSimulation):
 
     _writer: RunWriter | None = None
     _history: History | None = None
-    _events: _Recorded | None = None
     _coordinator: Coordinator | None = None
     _captured: CapturedLoop | None = None
 
@@ -499,9 +489,6 @@ class Simulation(BaseSimulation):
             number, error = _train(self, calls, observers, steps=steps, episodes=episodes, seconds=seconds)
         if error is not None:
             raise DivergenceError(error)
-        for recorder in self.recorders:
-            if isinstance(recorder, LiveGraph):
-                recorder.redraw()  # while a simulation runs they are drawn now and then only
         if number:
             place = "run()" if self.logdir is None else f"Simulation.resume('{self.logdir}')"
             deliver(number, f"{place} continues after step {self.now:,}")
@@ -587,25 +574,6 @@ class Simulation(BaseSimulation):
             warnings.warn(line, stacklevel=2)
         return _kept_history(self)
 
-    def show(self) -> LiveGraph:
-        """Show the graph in a notebook, updated while the simulation runs; elsewhere, `save` it as a page.
-
-        Call it before `run`, in the same cell or an earlier one.
-        """
-        if self._writer is not None:
-            view = LiveGraph(partial(read_run, self._writer.directory.path))
-        else:
-            if self._events is None:
-                self._events = _Recorded(self.scenario.scenario)
-                recorder = TensorBoardRecorder(self._events.folder)
-                recorder.begin(described(self, self._division))
-                self.recorders.append(recorder)
-            view = LiveGraph(self._events)
-        view.look()  # from here on there is something to look at
-        view.display()
-        self.recorders.append(view)
-        return view
-
     def _keep(self, name: str, quantities: Sequence[str], period: int) -> Recording:
         """Begin a recording (`AgentHandle.record`, `ChannelHandle.record`)."""
         if self._coordinator is not None and self._coordinator.free and name not in self.scenario.agents:
@@ -688,21 +656,6 @@ def history_of_run(simulation: Simulation) -> History:
     if simulation._history is None and not few and scenario.training.evaluate is None:
         return History()
     return _kept_history(simulation)
-
-
-class _Recorded:
-    """Event files of a simulation without a directory, in a temporary folder that is removed with this object.
-
-    A view of them may outlive the simulation, and does not keep it.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.folder = Path(mkdtemp(prefix="antiphon-"))
-        weakref.finalize(self, rmtree, self.folder, ignore_errors=True)
-
-    def __call__(self) -> RunData:
-        return replace(read_run(self.folder), name=self.name, path="")
 
 
 def resumed(

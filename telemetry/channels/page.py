@@ -32,7 +32,7 @@ _MOUNT = """
 const data = JSON.parse(document.getElementById("antiphon-data").textContent);
 const root = document.getElementById("antiphon");
 root.replaceChildren();
-mount(root, new EmbeddedSource(data), { compact: COMPACT });
+mount(root, new EmbeddedSource(data));
 const charts = document.getElementById("antiphon-charts");
 if (charts) mountCharts(charts, JSON.parse(document.getElementById("antiphon-chart-data").textContent), root);
 """
@@ -51,11 +51,10 @@ def page(
     before: str = "",
     after: str = "",
     charts: Sequence[Mapping[str, Any]] = (),
-    compact: bool = False,
     most: int = MOST,
     static: Path = STATIC,
 ) -> str:
-    """Return a page with the live graph of runs, and content above and below it.
+    """Return a page with the graph of runs, and content above and below it.
 
     Scripts are allowed by their hashes alone, and nothing may be fetched: names and values are text.
 
@@ -66,14 +65,12 @@ def page(
         after: HTML below it.
         charts: Line charts, drawn where `before` has an element `antiphon-charts`: `title`, `says` and `lines`, each with a
             `name`, a `place` among the colours, `steps`, `values` and optionally a band, `low` and `high`; null is a gap.
-        compact: Whether the page has little room, as in a notebook.
         most: Largest size of the page in bytes, if the content above and below leaves a megabyte for the data.
         static: Folder of the front end.
     """
     sheets, graph, scripts = [_LAYOUT, sheet(static)], "", []
     if runs:
-        mount = _MOUNT.replace("COMPACT", "true" if compact else "false")
-        script = f'(() => {{\n"use strict";\n{bundled(static)}{mount}}})();'  # in a scope of its own
+        script = f'(() => {{\n"use strict";\n{bundled(static)}{_MOUNT}}})();'  # in a scope of its own
         scripts = [vendored(_UPLOT, static), script]
         drawn = _data(_CHARTS, charts) if charts else ""
         others = sum(len(text) for text in map(_bytes, (before, after, drawn, *sheets, *scripts)))
@@ -107,7 +104,7 @@ def page(
 def _graph(runs: Sequence[RunData], note: str, scripts: Sequence[str]) -> str:
     note = f'<p class="antiphon-note">{escape(note)}</p>\n' if note else ""
     parts = [
-        f'{note}<div id="{_ROOT}"><p class="antiphon-note">The live graph needs a browser with JavaScript.</p></div>',
+        f'{note}<div id="{_ROOT}"><p class="antiphon-note">The graph needs a browser with JavaScript.</p></div>',
         _data(_DATA, {"runs": [run.embedded() for run in runs]}),
         *(f"<script>{text}</script>" for text in scripts),
     ]

@@ -60,14 +60,13 @@ class ChannelsApp {
   }
 
   #mount() {
-    const { compact = false, whole = false } = this.#options;
+    const { whole = false } = this.#options;
     this.#root.classList.add("ap");
-    this.#root.classList.toggle("ap-compact", compact);
     this.#root.dataset.antiphon = "";
     applyTheme(this.#root, this.#theme);
     this.#layout.toolbar.refresh.hidden = !this.#source.live;
     this.#root.append(...this.#layout.nodes);
-    this.#layout.watch(this.#root, compact);
+    this.#layout.watch(this.#root);
     followTheme((theme) => {
       if (!this.#ownTheme) this.#setTheme(theme);
     });
@@ -160,7 +159,6 @@ class ChannelsApp {
     return {
       testid: side ? "stage-beside" : "stage",
       side,
-      compact: Boolean(this.#options.compact),
       colours: () => themeColours(this.#theme),
       theme: () => this.#theme,
       selection: () => this.#model.chosen(side),
@@ -317,7 +315,7 @@ function noteOf(run, steps) {
  *
  * @param {HTMLElement} root with a size of its own
  * @param {HttpSource|EmbeddedSource} source
- * @param {Object} [options] compact: little room, as in a notebook; whole: the page is ours, keys work everywhere; theme; run
+ * @param {Object} [options] whole: the page is ours, keys work everywhere; theme; run
  * @returns {Remote} also as `root.antiphon`
  */
 export function mount(root, source, options = {}) {

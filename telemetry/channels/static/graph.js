@@ -251,8 +251,7 @@ export class GraphView {
   }
 
   #wheel(event) {
-    // Inside a notebook the page scrolls; the graph zooms with Ctrl or Command held.
-    if (!this.#data || (this.#context.compact && !event.ctrlKey && !event.metaKey)) return;
+    if (!this.#data) return;
     event.preventDefault();
     const [x, y] = this.#spot(event);
     const lines = event.deltaMode === 1 ? 16 : 1;

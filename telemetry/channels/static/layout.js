@@ -45,10 +45,10 @@ export class Layout {
   }
 
   /** Follow the size of the root. */
-  watch(root, compact) {
+  watch(root) {
     let narrow = null;
     new ResizeObserver(() => {
-      const now = compact || root.clientWidth < NARROW;
+      const now = root.clientWidth < NARROW;
       if (now === narrow) return;
       narrow = now;
       root.classList.toggle("ap-narrow", now);

@@ -274,8 +274,6 @@ export class MatrixView {
     this.canvas.addEventListener("pointerleave", () => this.pointTo(null));
     this.canvas.addEventListener("dblclick", (event) => this.zoom(2, ...spot(event)));
     const wheel = (event) => {
-      const notebook = this.host.closest(".ap-compact") && document.activeElement !== this.canvas;
-      if (notebook && !event.ctrlKey) return;
       event.preventDefault();
       this.zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0016)), ...spot(event));
     };

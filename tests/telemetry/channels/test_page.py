@@ -40,8 +40,7 @@ def test_the_page_holds_the_runs_as_the_front_end_reads_them(static: Path) -> No
     text = page([data("first"), data("second")], title="two", static=static)
     assert [run["run"] for run in embedded(text)] == ["first", "second"]
     assert embedded(text)[0] == json.loads(json.dumps(data("first").embedded()))
-    assert "mount(root, new EmbeddedSource(data), { compact: false })" in text
-    assert "{ compact: true }" in page([data()], title="small", compact=True, static=static)
+    assert "mount(root, new EmbeddedSource(data))" in text
 
 
 def test_only_the_scripts_of_the_page_may_run_and_nothing_may_be_fetched(static: Path) -> None:
