@@ -219,7 +219,7 @@ class Coordinator:
         """Take parameters, optimisers and statistics, and the sums of losses since the newest row."""
         state = copy_tree(state)
         own = simulation.backend.state_dict()
-        learned = {key: state["system"][key] for key in LEARNED}
+        learned = {key: state["system"][key] for key in LEARNED if key in state["system"]}
         simulation.backend.load_state_dict({**copy_tree(own), **learned})
         simulation.train_means.load_state_dict(state["means"])
         simulation.now = state["now"]

@@ -27,12 +27,13 @@ from antiphon.engine.parts.halves import part_of, travelling_signals
 from antiphon.engine.parts.placement import Placement, lookahead_of
 from antiphon.engine.parts.share import Share, scenario_of_part
 from antiphon.engine.state.checkpoint import copy_tree
+from antiphon.engine.state.objects import OBJECTS, check_kept
 from antiphon.engine.state.trees import Tree, renumbered
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.figures import Figure
 
-LEARNED = ("learners", "predictors", "inputs", "outliers")
-"""Keys of a system's state that are no messages or windows."""
+LEARNED = ("learners", "predictors", "inputs", "outliers", OBJECTS)
+"""Keys of a system's state that are no messages or windows; the last only where there are any."""
 
 
 class PartRow(NamedTuple):
@@ -86,6 +87,8 @@ class Part:
     ) -> None:
         self.index, self.incarnation, self.seed = index, 0, seed
         self.scenario = scenario_of_part(scenario, placement, -1)  # without weights: names and settings
+        self._unchecked = whole is None
+        """Whether no step has shown yet whether users' objects keep what its state does not hold."""
         place = chosen_device(device)
         self._env = make_environment(scenario, place, dtype, scenario.training.batch)
         if whole is None:
@@ -133,6 +136,7 @@ class Part:
 
         Raises:
             DivergenceError: A loss or gradient was not finite. No parameter of this part has been touched by this step.
+            RunError: See `state_dict`.
             EngineError: It waits for a neighbour (`waits_for`).
         """
         step = self.now
@@ -150,6 +154,11 @@ class Part:
             self.backend.system.next_episode(self.world.step_signals.step, self._env.episode_length)
         self.train_means.add(self.learned)
         self.now = step + 1
+        if (
+            self._unchecked
+        ):  # in a process of its own, or beside the whole simulation, which calls the same object
+            self.check_kept()
+            self._unchecked = False
         self.row = None
         if watched:
             keep_figures(self, step, watched)
@@ -203,14 +212,16 @@ class Part:
 
         Raises:
             DivergenceError: The device has found a number that is not finite at an earlier step.
+            RunError: An object of the user's keeps what no other process has, such as the whole simulation's.
         """
+        self.check_kept()
         state, ends = self._state(), self._share.ends
         system = state["system"]
         for key, end in (("gradients", "sender"), ("inputs", "receiver")):
             names = system["quarantine"][key]
             system["quarantine"][key] = [name for name in names if end in ends[name]]
         if self.free:
-            state["system"] = {key: system[key] for key in LEARNED}
+            state["system"] = {key: system[key] for key in LEARNED if key in system}
         state["part"] |= {"order": self._share.order, "groups": list(self._share.groups), "ends": dict(ends)}
         state["env"] = state["env"] if self.index == 0 else None
         return state
@@ -255,6 +266,14 @@ class Part:
         self.train_means = MeanAccumulator(self.backend.stacked.base)
         self.train_means.load_state_dict({n: own for n, own in state["means"].items() if n in agents})
         self.newest.load_state_dict(state.get("newest", {}))
+
+    def check_kept(self) -> None:
+        """Check that its state holds all that users' objects keep.
+
+        Raises:
+            RunError: It does not.
+        """
+        check_kept(self.backend.per_agent())
 
     def own_state(self) -> Tree:
         """Return all of the state of a part that does not wait, for a restart of it alone, without copying a tensor.
@@ -312,7 +331,7 @@ _BY_NAME = {
     "actions": "agents",
     "outliers": "channels",
     "feedback": "channels",
-    "objects": "agents",
+    OBJECTS: "agents",
 }
 """What of a state is by name, and of what."""
 _DISABLED = ("agents", "gradients", "inputs")

@@ -13,6 +13,7 @@ from antiphon.base.errors import ScenarioError, ScenarioWarning
 from antiphon.engine.heart.system import System
 from antiphon.engine.parts.halves import part_of
 from antiphon.engine.parts.placement import Placement
+from antiphon.engine.state.objects import OBJECTS
 from antiphon.engine.state.trees import Tree
 from antiphon.nets.modules import meta_copy
 from antiphon.nets.user_modules import hooked_parameter, reporting_hook
@@ -66,8 +67,8 @@ class Share:
         for key, end in (("predictors", "sender"), ("inputs", "receiver")):
             own = {name for name, ends in self.ends.items() if end in ends}
             system[key] = {name: state for name, state in system[key].items() if name in own}
-        if "objects" in system:
-            system["objects"] = {name: own for name, own in system["objects"].items() if name in self.agents}
+        if OBJECTS in system:
+            system[OBJECTS] = {name: own for name, own in system[OBJECTS].items() if name in self.agents}
         if "feedback" in system:
             system["feedback"] = {n: fixed for n, fixed in system["feedback"].items() if n in self.ends}
         system["groups"] = [system["groups"][i] for i in self.groups]

@@ -16,7 +16,7 @@ from antiphon.base.errors import DivergenceError, RunError, ScenarioError
 from antiphon.base.files import given_path
 from antiphon.base.spec import plain
 from antiphon.engine.backends import BackendFactory, StackedBackend
-from antiphon.engine.base_simulation import StepInfo
+from antiphon.engine.base_simulation import StepInfo, check_continues
 from antiphon.engine.build.builder import build, without_weights
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.predictors import Watch
@@ -27,7 +27,7 @@ from antiphon.engine.metrics.figures import log_figures
 from antiphon.engine.metrics.report import AgentReport, MeanAccumulator
 from antiphon.engine.parts.free_boundary import FreeBoundary, FreeFigures, FreeSettings
 from antiphon.engine.parts.halves import halved
-from antiphon.engine.parts.part import Part
+from antiphon.engine.parts.part import LEARNED, Part
 from antiphon.engine.parts.placement import (
     agent_costs,
     check_divisible,
@@ -43,6 +43,7 @@ from antiphon.engine.runs.run_writer import open_writer
 from antiphon.engine.simulation import Simulation, check_interval
 from antiphon.engine.state.checkpoint import Saved, copy_tree
 from antiphon.engine.state.compatibility import check_compatible
+from antiphon.engine.state.objects import check_kept, lost_state
 from antiphon.engine.state.state_dict import snapshot
 from antiphon.engine.virtual.cluster import VirtualCluster
 from antiphon.engine.virtual.profile import ClusterProfile, find_profile
@@ -251,6 +252,7 @@ class VirtualSimulation(Simulation):
         del keep  # a part keeps what its next step reads
         if self.diverged is not None:
             raise DivergenceError(self.diverged)
+        check_continues(self)
         target = (self.now + 1) * len(self._parts)
         if self.backend.in_place.taken():
             for part in self._parts:
@@ -315,12 +317,16 @@ class VirtualSimulation(Simulation):
     def _state_dict(self, *, whole: bool = True) -> dict[str, Any]:
         """Return the whole state with that of the cluster, without copying a tensor.
 
-        What is learned is where the state of any simulation has it, so that it can be evaluated and exported as one.
+        What is learned is where the state of any simulation has it, so that it can be evaluated and exported as one. RunError
+        where an object of the user's keeps a state that it cannot hold, and `whole` asks for all.
         """
-        learned = snapshot(self.backend.per_agent())
+        present = self.backend.per_agent()
+        learned, lost = snapshot(present), lost_state(present)
+        if whole and lost is not None:
+            raise RunError(lost)
         system = {
             **self._at_start,
-            **{key: learned[key] for key in ("learners", "predictors", "inputs", "outliers")},
+            **{key: learned[key] for key in LEARNED if key in learned},
             "quarantine": {**self._at_start["quarantine"], "events": [list(event) for event in self.events]},
         }
         return {
@@ -332,6 +338,7 @@ class VirtualSimulation(Simulation):
             "elapsed": 0,
             "means": self.train_means.state_dict(),
             "system": system,
+            **({} if lost is None else {"lost": lost}),
             **self.validation.state_dict(),
             "virtual": {
                 "placement": dict(self.placement),
@@ -386,13 +393,15 @@ class VirtualSimulation(Simulation):
     def _load_saved(self, saved: Saved) -> None:
         """Load the state of a checkpoint; raises as its base."""
         super()._load_saved(saved)
-        self.obstacle = None
+        if "lost" not in saved.state:
+            self.obstacle = None
 
     def fork(self, backend: str | BackendFactory | None = None, *, stacked: bool = True) -> Self:
         """Return a copy in virtual time, without recorders and `logdir`; its backend is always the same."""
         del backend, stacked
         settings: dict[str, Any] = {"seed": self.seed, "device": self.device, "dtype": self.dtype}
         settings |= {"free": self.free, "step_seconds": self._step_seconds, "threads": self.threads}
+        check_kept(self.backend.per_agent())  # before the copy calls what it would share
         twin = type(self)(self.scenario, self.profile, self.placement, **settings)
         twin._load_state_dict(self._state_dict())
         return twin

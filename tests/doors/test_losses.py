@@ -15,8 +15,12 @@ from torch.nn.functional import cross_entropy, normalize
 import antiphon
 from antiphon import Population, ScenarioError, Simulation
 from antiphon.base.errors import RunError
+from antiphon.engine.state.checkpoint import read_simulation
+from antiphon.engine.virtual.simulation import VirtualSimulation
+from antiphon.scenarios.channel_specs import LinkSpec
 from tests.commands import Commands
 from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.engine.virtual.profiles import profile
 from tests.reference.backend import Chosen, reference
 
 # --- what selects ------------------------------------------------------------------------------------------
@@ -365,3 +369,78 @@ def test_members_with_what_cannot_be_saved_are_not_copied(kind: str) -> None:
                     copy()
     finally:
         members.close()
+
+
+# --- the same in parts and in virtual time -----------------------------------------------------------------------
+
+
+def divided(**keys: Any) -> antiphon.Scenario:
+    """Two agents that parts compute apart."""
+    whole = keeping(**keys)
+    channels = [one.model_copy(update={"link": LinkSpec(delay=1)}) for one in whole.channels]
+    return whole.model_copy(update={"channels": tuple(channels)})
+
+
+def losses_of(simulation: Simulation) -> float:
+    return simulation.evaluate("test").agents["b"]["loss"]
+
+
+@pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
+@pytest.mark.parametrize("kind", [Running, WithBuffer])
+@pytest.mark.parametrize("mode", ["lockstep", "free"])
+def test_what_a_loss_keeps_in_a_part_is_the_whole_simulations(mode: str, kind: Any) -> None:
+    scenario = divided(objective=kind, gradient="linear")
+    with Simulation(scenario) as whole, Simulation(scenario, parts={"count": 2, "mode": mode}) as half:
+        for one in (whole, half):
+            one.run(8, progress=False)
+        assert losses_of(half) == losses_of(whole)
+
+
+@pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
+@pytest.mark.parametrize("mode", ["lockstep", "free"])
+@pytest.mark.parametrize("kind", LOST)
+def test_what_no_state_has_is_refused_in_parts(kind: str, mode: str) -> None:
+    keys, line = LOST[kind]
+    scenario = divided(**{"gradient": "linear", **keys})
+    with (
+        Simulation(scenario, parts={"count": 2, "mode": mode}) as simulation,
+        pytest.raises(RunError, match=line),
+    ):
+        simulation.run(3, progress=False)
+
+
+@pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
+def test_what_a_loss_keeps_is_saved_in_virtual_time(tmp_path: Path) -> None:
+    scenario = divided(objective=Running, gradient="linear")
+    whole, half = (VirtualSimulation(scenario, profile(2)) for _ in range(2))
+    with whole, half:
+        whole.run(8, progress=False)
+        half.run(4, progress=False)
+        half.evaluate("test")
+        half.save(tmp_path / "half")
+        again = VirtualSimulation(scenario, profile(2))
+        again._load_saved(read_simulation(tmp_path / "half", scenario, again.device))
+        for other in (again, half.fork(), half):
+            other.run(4, progress=False)
+            assert all(map(torch.equal, parameters(whole), parameters(other)))
+            assert losses_of(other) == losses_of(whole)
+    with Simulation.load(tmp_path / "half", scenario=scenario) as read:
+        assert losses_of(read) != losses_of(Simulation(scenario))
+
+
+@pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
+def test_what_no_state_has_is_refused_in_virtual_time(tmp_path: Path) -> None:
+    scenario = divided(objective=in_closure(), gradient="linear")
+    line = LOST["closure"][1]
+    with VirtualSimulation(scenario, profile(2)) as simulation:
+        simulation.run(4, progress=False)
+        with pytest.raises(RunError, match=line):
+            simulation.fork()
+        simulation.save(tmp_path / "saved")
+        again = VirtualSimulation(scenario, profile(2))
+        again._load_saved(read_simulation(tmp_path / "saved", scenario, again.device))
+        with pytest.raises(RunError, match=line):
+            again.step()
+    failing = profile(2, failures={"per_day": 9, "outage": 1, "checkpoint": 1})
+    with VirtualSimulation(scenario, failing) as simulation, pytest.raises(RunError, match=line):
+        simulation.run(4, progress=False)

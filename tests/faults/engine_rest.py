@@ -6,6 +6,27 @@ from tests.faults.fault import Fault
 
 REST: tuple[Fault, ...] = (
     Fault(
+        "parts-free-ones-keep-what-losses-keep",
+        "engine/parts/part.py",
+        'LEARNED = ("learners", "predictors", "inputs", "outliers", OBJECTS)',
+        'LEARNED = ("learners", "predictors", "inputs", "outliers")',
+        "tests/doors/test_losses.py::test_what_a_loss_keeps_in_a_part_is_the_whole_simulations",
+    ),
+    Fault(
+        "parts-go-on-with-what-no-state-has",
+        "engine/parts/part.py",
+        "        self._unchecked = whole is None\n",
+        "        self._unchecked = False\n",
+        "tests/doors/test_losses.py::test_what_no_state_has_is_refused_in_parts",
+    ),
+    Fault(
+        "virtual-a-lost-state-goes-on",
+        "engine/virtual/simulation.py",
+        '        if "lost" not in saved.state:\n',
+        "        if True:\n",
+        "tests/doors/test_losses.py::test_what_no_state_has_is_refused_in_virtual_time",
+    ),
+    Fault(
         "state-a-change-in-place-is-seen-after-an-access-only",
         "engine/state/in_place.py",
         "        return count != self._count or any(",
