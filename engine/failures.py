@@ -21,7 +21,8 @@ _MOST_NAMES = 3
 _AUTOGRAD = os.path.join(os.path.dirname(torch.autograd.__file__), "")
 _BACKWARD = {
     "modified by an inplace operation": "changed its parameters, or something computed from them, in place before the window's "
-    "end; compute new tensors (w = self.weight.clamp(…)), or set clock.unroll to 1",
+    "end, or keeps a tensor with its graph from one window to the next; compute new tensors (w = self.weight.clamp(…)), keep its "
+    "detach(), or set clock.unroll to 1",
     "backward through the graph a second time": "keeps a tensor with its graph from one window to the next; keep its detach(), "
     "or return it as the state (state_size)",
 }

@@ -267,6 +267,14 @@ class TrainedParameters:
             return own.calls([None if g is None else as_real(g) for g in gradients], rate, members)
         return [] if fused_step(gradients, own, rate, members) else own.calls(gradients, rate, members)
 
+    def count_change(self) -> None:
+        """Count a change of the parameters of a user's module, which fused kernels do not.
+
+        A network that goes back through a graph of before a step is thereby an error, as with torch's optimisers.
+        """
+        if any(self._stays):
+            torch.autograd.graph.increment_version(self.trainable)
+
     def read_members(self) -> None:
         """Stack the members' running statistics and counts again, after a state was loaded into them."""
         each = [list(member.buffers.values()) for member in self.members]
@@ -306,3 +314,5 @@ def step_all(
     for each in calls.values():
         optimiser, _, numbers = each[0]
         optimiser.run([call for _, call, _ in each], numbers)
+    for owner, _, _ in steps:
+        owner.count_change()

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 import antiphon
 from antiphon.base.errors import RunError
 from tests.engine.numbers import one_line
+from tests.reference.backend import reference
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
@@ -43,6 +44,19 @@ class Keeps(nn.Module):
         y: Tensor = self.layer(x)
         last, self.last = self.last, y
         return y if last is None or len(last) != len(y) else y + last
+
+
+class KeepsOfParameters(nn.Module):
+    """A network that uses at a call what it has computed of its parameters at the one before."""
+
+    def __init__(self, inputs: int = 6, outputs: int = 3) -> None:
+        super().__init__()
+        self.layer, self.last = nn.Linear(inputs, outputs), torch.zeros(())
+
+    def forward(self, x: Tensor) -> Tensor:
+        last, self.last = self.last, self.layer.weight.square().sum()
+        found: Tensor = self.layer(x) * (1 + last)
+        return found
 
 
 def _accumulating() -> nn.Linear:
@@ -117,6 +131,24 @@ def test_an_object_that_fails_in_a_run_is_named_with_its_agent(env: Any, case: s
         one_line(line, error=RunError),
     ):
         simulation.run(steps=3, progress=False)
+
+
+def test_a_plain_loop_refuses_a_graph_of_before_a_step() -> None:
+    network = KeepsOfParameters()
+    optimiser = torch.optim.Adam(network.parameters())
+    network(torch.ones(4, 6)).sum().backward()
+    optimiser.step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        network(torch.ones(4, 6)).sum().backward()
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw", "sgd", torch.optim.Adam, torch.optim.SGD])
+@pytest.mark.parametrize("backend", ["cohort", "native", reference])
+def test_a_graph_of_before_a_step_is_refused_with_every_optimiser(env: Any, backend: Any, kind: Any) -> None:
+    scenario = _own(env, network=KeepsOfParameters).with_training(optimiser={"kind": kind, "lr": 0.01})
+    line = r"^step 1: a network \(mind\) .* or keeps a tensor with its graph .*; compute new tensors .*, keep its detach"
+    with antiphon.Simulation(scenario, backend=backend) as run, one_line(line, error=RunError):
+        run.run(steps=3, progress=False)
 
 
 def test_an_object_that_fails_in_an_evaluation_is_named_with_its_agent(env: Any) -> None:

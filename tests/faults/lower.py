@@ -6,6 +6,13 @@ from tests.faults.fault import Fault
 
 LOWER: tuple[Fault, ...] = (
     Fault(
+        "nets-fused-steps-are-no-changes",
+        "nets/trained_parameters.py",
+        "        if any(self._stays):\n",
+        "        if False:\n",
+        "tests/doors/test_failures.py::test_a_graph_of_before_a_step_is_refused_with_every_optimiser",
+    ),
+    Fault(
         "populations-copies-lack-what-objectives-keep",
         "engine/state/state_dict.py",
         "for key in (*stateful(system), _FEEDBACK, OBJECTS) if key in state}",

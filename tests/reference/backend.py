@@ -1,4 +1,8 @@
-"""The reference engine as a backend of `Simulation`: `Simulation(scenario, backend=reference)`."""
+"""The reference engine as a backend of `Simulation`: `Simulation(scenario, backend=reference)`.
+
+It keeps the graphs of closed windows. A network that goes back through one of them, without parameters that have moved since, runs
+here; every other backend refuses it, as torch does ("backward through the graph a second time").
+"""
 
 from __future__ import annotations
 
