@@ -40,6 +40,16 @@ class AnyObjective(ABC):
     """Whether it is a policy objective, which learns actions from rewards."""
     of_network: ClassVar[bool] = False
     """Whether the network itself returns the loss."""
+    classifies: ClassVar[bool] = False
+    """Whether it learns which symbol follows, such as the next token of a text."""
+    labels: ClassVar[bool] = False
+    """Whether its target names the class of each example, which advice and plots of messages go by."""
+    errors_cancel: ClassVar[bool] = False
+    """Whether the errors of its outputs sum to zero in every sample."""
+    needs_an_end: ClassVar[bool] = False
+    """Whether a window teaches nothing in which no episode ends."""
+    equal_in_group: ClassVar[tuple[str, ...]] = ()
+    """Keys that are equal for all agents of a learning group with this kind."""
     refuses: ClassVar[frozenset[str]] = frozenset({"reward", "critic", "goal"})
     """Keys of all objectives that this kind does not have."""
     Options: ClassVar[type[kinds.Options]] = kinds.Options
@@ -95,6 +105,17 @@ class Objective(AnyObjective):
     def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
         """Return the output size that a target of this shape needs, or None if the target does not fit."""
 
+    def of_actions(self, size: int) -> Objective | None:
+        """Return the objective of an agent that acts by its estimates of this target, one output per discrete action.
+
+        Args:
+            size: The output size that the target needs.
+
+        Returns:
+            None: the outputs are those of the target.
+        """
+        return None
+
     def by_metric(self, score: Tensor) -> dict[str, Tensor]:
         """Split the result of `score` by the names of `metrics`, [B] each."""
         return {self.metric: score}
@@ -144,6 +165,9 @@ class Classification(Objective):
     """Cross-entropy against an integer target [B, *S]; outputs are [*S, classes], and the loss is averaged over sites S."""
 
     metric = "accuracy"
+    classifies: ClassVar[bool] = True
+    labels: ClassVar[bool] = True
+    errors_cancel: ClassVar[bool] = True
 
     class Options(IgnoreIndex):
         """Keys of classification.
@@ -213,6 +237,9 @@ class Regression(Objective):
     def score(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         return squared_error(output, target, present)
 
+    def of_actions(self, size: int) -> Objective | None:
+        return ActionValue() if size == 1 else None
+
     @staticmethod
     def size(shape: tuple[int, ...], classes: int | None) -> int | None:
         return None if classes is not None else _components(shape)
@@ -230,6 +257,7 @@ class Coding(Objective):
     """
 
     metric = "bits"
+    classifies: ClassVar[bool] = True
 
     class Options(IgnoreIndex):
         """Keys of code lengths."""

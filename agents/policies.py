@@ -11,9 +11,9 @@ Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", with n
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
@@ -277,33 +277,32 @@ class PolicyObjective(AnyObjective):
     Of a stack, a number in which the members differ is one for each. It is computed for a whole window: first `advantages`,
     then `losses`; the losses of one pass are
 
-        -log pi(a) A (a2c, reinforce) or -min(q A, clamp(q, 1 - clip, 1 + clip) A), q = pi(a) / pi_first(a) (ppo)
-        + value (V - return)^2 - entropy H(pi).
+        policy + value (V - return)^2 - entropy H(pi),
+
+    where the loss `policy` of actions is -log pi(a) A, unless the kind has another (`_of_actions`).
     """
 
-    kind: str
-    """`a2c`, `ppo` or `reinforce`."""
     distribution: Distribution | None
     """Distribution of the action; None if only messages are sampled."""
     discount: PerMember = 0.99
     """Discount factor per tick."""
     trace: PerMember = 0.95
-    """The lambda of generalised advantages (`a2c`, `ppo`)."""
+    """The lambda of generalised advantages, where there are values."""
     entropy: PerMember = 0.01
     """Weight of the entropy bonus."""
     value: PerMember = 0.5
-    """Weight of the value loss (`a2c`, `ppo`)."""
-    clip: PerMember = 0.2
-    """Largest deviation of the probability ratio from 1 (`ppo`)."""
-    epochs: int = 4
-    """Passes over a window (`ppo`), including the first."""
-    minibatches: int = MINIBATCHES
-    """Minibatches, parts of the environments, in each pass after the first (`ppo`)."""
+    """Weight of the value loss, where there are values."""
+    epochs: int = 1
+    """Passes over a window, including the first."""
+    minibatches: int = 1
+    """Minibatches, parts of the environments, in each pass after the first."""
     normalise: str = "none"
-    """`returns`: values predict returns normalised by their running mean and deviation (`a2c`, `ppo`)."""
+    """`returns`: values predict returns normalised by their running mean and deviation."""
 
     metric = "return"
     needs_rewards: ClassVar[bool] = True
+    needs_value: ClassVar[bool] = False
+    """Whether it learns values and uses them."""
     refuses: ClassVar[frozenset[str]] = frozenset({"target", "read", "reduction"})
 
     def means(self, score: Tensor, count: float) -> dict[str, float]:
@@ -313,20 +312,25 @@ class PolicyObjective(AnyObjective):
         """
         return {"value_target": float(score) / count}
 
+    @classmethod
+    def in_batch(cls, distribution: Distribution | None, options: Mapping[str, Any], batch: int) -> Self:
+        """Return the objective with the options of a scenario, of an agent in `batch` environments."""
+        return cls(distribution, **options)
+
     @property
     def has_values(self) -> bool:
         """Whether it learns values and uses them."""
-        return self.kind != "reinforce"
+        return self.needs_value
 
     @property
     def passes(self) -> int:
         """Passes over a window."""
-        return self.epochs if self.kind == "ppo" else 1
+        return self.epochs
 
     @property
     def key(self) -> Hashable:
         """A key that is equal for objectives that are the same function but for its numbers."""
-        return self.kind, self.distribution, self.epochs, self.minibatches, self.normalise
+        return type(self), self.distribution, self.epochs, self.minibatches, self.normalise
 
     def advantages(
         self,
@@ -342,7 +346,7 @@ class PolicyObjective(AnyObjective):
 
         Args:
             trajectory: Trajectory of the window.
-            values: [T, rows], treated as constants; None for `reinforce`, whose baseline is the mean return.
+            values: [T, rows], treated as constants; None where there are none: the baseline is the mean return.
             members: N, side by side in the rows.
             statistics: Running statistics of returns before the window, [N, 3]; None: returns are not normalised.
 
@@ -350,7 +354,7 @@ class PolicyObjective(AnyObjective):
             ValueError: Values are missing, or are passed to an objective without values.
         """
         if (values is not None) is not self.has_values:
-            raise ValueError(f"{self.kind} {'needs' if self.has_values else 'has no'} values")
+            raise ValueError(f"{type(self).__name__} {'needs' if self.has_values else 'has no'} values")
         if values is None:
             returns, valid = _monte_carlo(trajectory, to_rows(self.discount, trajectory.rewards, 1))
             means = _Means(valid, members)
@@ -399,7 +403,7 @@ class PolicyObjective(AnyObjective):
 
         Args:
             outputs: [T, rows, parameters] with their graph; None if only messages are sampled.
-            values: [T, rows] with their graph; None for `reinforce`.
+            values: [T, rows] with their graph; None where there are none.
             trajectory: Trajectory of the same rows.
             advantages: Advantages of the same rows.
             log_prob_then: [T, rows], log-probabilities of the first pass; None: this is the first pass, the ratio is 1.
@@ -413,19 +417,7 @@ class PolicyObjective(AnyObjective):
         log_prob = torch.stack([each for each, _ in parts]).sum(0)
         entropy = torch.stack([each for _, each in parts]).sum(0)
         means = _Means(advantages.valid, members)
-        figures = {}
-        if self.kind == "ppo":
-            then = constant(log_prob) if log_prob_then is None else log_prob_then
-            # Where nothing is learned a ratio might be infinite, whose gradient is not a number after the selection too.
-            change = (log_prob - then).where(advantages.valid, torch.zeros_like(log_prob))
-            policy = self._clipped(change, advantages.advantages)
-            ratio = constant(change).exp()
-            # Schulman 2020, "Approximating KL divergence"
-            figures["approx_kl"] = means.of(ratio - 1 - constant(change))
-            beyond = (ratio - 1).abs() > to_rows(self.clip, ratio, 1)
-            figures["clip_fraction"] = means.of(beyond.to(ratio.dtype))
-        else:
-            policy = -log_prob * advantages.advantages
+        policy, figures = self._of_actions(log_prob, log_prob_then, advantages, means)
         total = policy - scaled(entropy, self.entropy, 1)
         figures |= {"policy_loss": means.of(constant(policy)), "entropy": means.of(constant(entropy))}
         if values is not None:
@@ -436,11 +428,18 @@ class PolicyObjective(AnyObjective):
         losses = (total * means.shares(total.dtype)).where(advantages.valid, torch.zeros_like(total))
         return PolicyLosses(losses, constant(log_prob), figures)
 
-    def _clipped(self, change: Tensor, advantages: Tensor) -> Tensor:
-        """The loss of clipped ratios (Schulman et al. 2017, eq. 7), [T, rows]; `change`: of the log-probabilities."""
-        ratio, clip = change.exp(), to_rows(self.clip, change, 1)
-        clipped = ratio.clamp(1 - clip, 1 + clip)
-        return -torch.minimum(ratio * advantages, clipped * advantages)
+    def _of_actions(
+        self, log_prob: Tensor, then: Tensor | None, advantages: Advantages, means: _Means
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of the actions, [T, rows], and metrics of it, [N] by name.
+
+        Args:
+            log_prob: [T, rows] with its graph.
+            then: [T, rows], in the first pass; None: this is the first pass.
+            advantages: Of the same rows.
+            means: Over the same rows.
+        """
+        return -log_prob * advantages.advantages, {}
 
 
 def _explained(values: Tensor, returns: Tensor, means: _Means) -> Tensor:
@@ -469,7 +468,7 @@ class RewardOptions(kinds.Options):
 class Reinforce(PolicyObjective):
     """The gradient of log-probabilities, weighted by returns (Williams 1992)."""
 
-    needs_value: ClassVar[bool] = False
+    needs_an_end: ClassVar[bool] = True
     refuses: ClassVar[frozenset[str]] = frozenset({"target", "read", "reduction", "critic"})
     Options: ClassVar[type[kinds.Options]] = RewardOptions
 
@@ -495,10 +494,20 @@ class A2c(PolicyObjective):
 
 
 @extensions.objective("ppo")
+@dataclass(frozen=True)
 class Ppo(PolicyObjective):
-    """Several passes over a window, with clipped ratios (Schulman et al. 2017)."""
+    """Several passes over a window, with clipped ratios (Schulman et al. 2017).
+
+    The loss of actions is -min(q A, clamp(q, 1 - clip, 1 + clip) A), where q = pi(a) / pi_first(a).
+    """
+
+    epochs: int = 4
+    minibatches: int = MINIBATCHES
+    clip: PerMember = 0.2
+    """Largest deviation of the probability ratio from 1."""
 
     needs_value: ClassVar[bool] = True
+    equal_in_group: ClassVar[tuple[str, ...]] = ("epochs", "minibatches")
 
     class Options(A2c.Options):
         """Keys of PPO.
@@ -513,3 +522,39 @@ class Ppo(PolicyObjective):
         clip: Annotated[float, Field(gt=0)] = 0.2
         epochs: Count = 4
         minibatches: Count | None = None
+
+        @property
+        def passes(self) -> int:
+            """Passes over a window."""
+            return self.epochs
+
+        def updates(self, batch: int) -> int:
+            """Return the optimiser steps of a window: one, and one for each minibatch of the further passes."""
+            return 1 + (self.epochs - 1) * (self.minibatches or min(MINIBATCHES, batch))
+
+    @classmethod
+    def in_batch(cls, distribution: Distribution | None, options: Mapping[str, Any], batch: int) -> Self:
+        parts = options["minibatches"] or min(MINIBATCHES, batch)
+        return cls(distribution, **{**options, "minibatches": parts})
+
+    def _of_actions(
+        self, log_prob: Tensor, then: Tensor | None, advantages: Advantages, means: _Means
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        then = constant(log_prob) if then is None else then
+        # Where nothing is learned a ratio might be infinite, whose gradient is not a number after the selection too.
+        change = (log_prob - then).where(advantages.valid, torch.zeros_like(log_prob))
+        policy = self._clipped(change, advantages.advantages)
+        ratio = constant(change).exp()
+        beyond = (ratio - 1).abs() > to_rows(self.clip, ratio, 1)
+        return policy, {
+            "approx_kl": means.of(
+                ratio - 1 - constant(change)
+            ),  # Schulman 2020, "Approximating KL divergence"
+            "clip_fraction": means.of(beyond.to(ratio.dtype)),
+        }
+
+    def _clipped(self, change: Tensor, advantages: Tensor) -> Tensor:
+        """The loss of clipped ratios (Schulman et al. 2017, eq. 7), [T, rows]; `change`: of the log-probabilities."""
+        ratio, clip = change.exp(), to_rows(self.clip, change, 1)
+        clipped = ratio.clamp(1 - clip, 1 + clip)
+        return -torch.minimum(ratio * advantages, clipped * advantages)

@@ -201,7 +201,7 @@ class _Reach:
     @cached_property
     def classifying(self) -> set[str]:
         """The agents whose messages lead to one that classifies."""
-        return self._to(lambda objective: objective.kind in ("classification", "coding"))
+        return self._to(lambda objective: objective.classifies)
 
     @cached_property
     def acting(self) -> set[str]:
@@ -314,8 +314,8 @@ def rule_10_kickback(scenario: Scenario, channel: ChannelSpec, reach: _Reach) ->
     if channel.feedback is not None and channel.coupling == "locked" and channel.feedback.kind == "kickback":
         of = channel.feedback.of or scenario.readouts[0]
         objective = scenario.agents[of].objective
-        if objective is not None and objective.kind == "classification":
-            yield f"kickback returns nothing: the errors of {of!r}, a classification, add up to 0; use dfa"
+        if objective is not None and objective.declared("errors_cancel"):
+            yield f"kickback returns nothing: the errors of {of!r}, a {name_of(objective.kind)}, add up to 0; use dfa"
 
 
 def rule_9_kind(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:

@@ -254,6 +254,30 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
         return bool(self.declared("needs_value", False))
 
     @property
+    def classifies(self) -> bool:
+        """Whether it learns which symbol follows."""
+        return bool(self.declared("classifies", False))
+
+    @property
+    def labels(self) -> bool:
+        """Whether its target names the class of each example."""
+        return bool(self.declared("labels", False))
+
+    @property
+    def needs_an_end(self) -> bool:
+        """Whether a window teaches nothing in which no episode ends."""
+        return bool(self.declared("needs_an_end", False))
+
+    @property
+    def passes(self) -> int:
+        """Passes over a window."""
+        return 1
+
+    def updates(self, batch: int) -> int:
+        """Return the optimiser steps of a window of an agent in `batch` environments."""
+        return 1
+
+    @property
     def in_words(self) -> str:
         """Kind and target, or rewards."""
         of = self.target or " + ".join(self.reward or ("reward",))

@@ -460,15 +460,18 @@ def rule_27a_share(scene: Relations) -> Iterator[DocumentError]:
         yield DocumentError(("agents", name, *_keys(key)), f"{message}; make them equal")
 
 
-def rule_42_passes(scene: Relations) -> Iterator[DocumentError]:
-    """Agents that learn as one make the same passes of `ppo`."""
-    policies = ((name, agent.objective) for name, agent in scene.agents.items())
-    passes = (
-        (scene.learning[name][0], name, {key: one.get(key) for key in ("epochs", "minibatches")})
-        for name, one in policies
-        if one is not None and one.kind == "ppo"
+def rule_42_equal_in_a_group(scene: Relations) -> Iterator[DocumentError]:
+    """Agents that learn as one make the same passes over their windows."""
+    objectives = ((name, agent.objective) for name, agent in scene.agents.items())
+    declared = (
+        (name, one, one.declared("equal_in_group", ())) for name, one in objectives if one is not None
     )
-    for name, other, key in _unequal(passes):
+    values = (
+        ((scene.learning[name][0], keys), name, {key: one.get(key) for key in keys})
+        for name, one, keys in declared
+        if keys
+    )
+    for name, other, key in _unequal(values):
         message = f"differs from {other!r}, with which the agent learns together; make them equal"
         yield DocumentError(("agents", name, "objective", key), message)
 
@@ -538,7 +541,7 @@ OF_SEVERAL = (
         rule_37_acting,
         rule_26_port,
         rule_27a_share,
-        rule_42_passes,
+        rule_42_equal_in_a_group,
         rule_13_zero_delay_cycle,
         rule_3_discount,
     ),

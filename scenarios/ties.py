@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from antiphon.base.errors import suggest
+from antiphon.base.extensions import name_of
 from antiphon.base.problems import DocumentError, Path, show_value
 from antiphon.scenarios.relations import Relations, joined
 
@@ -67,10 +68,8 @@ def _differences(scene: Relations, agents: Mapping[str, str]) -> Iterator[Docume
             yield DocumentError(("agents", name, "share"), message)
         for member in scene.learning[name]:
             objective = scene.agents[member].objective
-            if objective is not None and objective.kind == "ppo" and objective.get("epochs") != 1:
-                message = (
-                    f"{tie}, and passes of ppo after the first update one agent only; use epochs: 1, or a2c"
-                )
+            if objective is not None and objective.passes > 1:
+                message = f"{tie}, and passes of {name_of(objective.kind)} after the first update one agent only; use epochs: 1, or a2c"
                 yield DocumentError(("agents", member, "objective", "epochs"), message)
         clip = (spec.optimiser or scene.scenario.training.optimiser).clip
         if clip is not None and len({scene.learning[one] for one in names}) > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from antiphon.agents.network import features_of
 from antiphon.base.errors import suggest
+from antiphon.base.extensions import name_of
 from antiphon.base.problems import DocumentError, Path
 from antiphon.engine.build.shapes import Shapes, default_norm, port_norm
 from antiphon.engine.heart.agent import AGE, Goal
@@ -28,7 +29,7 @@ def policy_goal(name: str, scenario: Scenario, env: Description, shapes: Shapes)
         if reward != COSINE:
             _check_reward(reward, (*path, "reward"), env)
     _check_window(name, scenario, env)
-    if goal.kind == "ppo" and goal.get("epochs") > 1:
+    if goal.passes > 1:
         _check_passes(name, spec, scenario, env)
     direction = None if goal.goal is None else _direction(name, scenario, env, shapes)
     own = Rewards(tuple(rewards), tuple(rewards.values()), direction, *_life(name, spec, env))
@@ -111,7 +112,7 @@ def _check_passes(name: str, spec: AgentSpec, scenario: Scenario, env: Descripti
         if critic is not None and (critic.network.get("norm") or default_norm(agent, env)) == "batch":
             places.append(("objective", "critic", "network", "norm"))
         for place in places:
-            message = "batch norm has different statistics in each minibatch of ppo; use layer or none, or epochs: 1"
+            message = f"batch norm has different statistics in each minibatch of {name_of(spec.objective.kind)}; use layer or none, or epochs: 1"
             raise DocumentError(("agents", member, *place), message)
 
 

@@ -12,8 +12,8 @@ from gymnasium import spaces
 from antiphon.agents.distributions import distribution_of
 from antiphon.agents.feedforward import Conv
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, VALUE, Head, features_of
-from antiphon.agents.objectives import ActionValue, AnyObjective, Objective, Weighted, objective_of
-from antiphon.agents.policies import MINIBATCHES, PolicyObjective
+from antiphon.agents.objectives import AnyObjective, Objective, Weighted, objective_of
+from antiphon.agents.policies import PolicyObjective
 from antiphon.base.errors import ScenarioError, suggest
 from antiphon.base.extensions import name_of
 from antiphon.base.problems import DocumentError, Path, Problems, placed
@@ -351,8 +351,8 @@ def objective_in(
     made = f"and a {name_of(goal.kind)} of '{goal.target}' gives {size} outputs; take a target of"
     if isinstance(space, spaces.Discrete):
         count = int(space.n)
-        if goal.kind == "regression" and size == 1:
-            return ActionValue(), count
+        if (by_actions := objective.of_actions(size)) is not None:
+            return by_actions, count
         if size != count or (signal.classes is not None and signal.shape):
             raise DocumentError(
                 ("agents", name, "acts"),
@@ -439,11 +439,9 @@ def _policy_in(name: str, agent: AgentSpec, env: Description, batch: int) -> tup
             distribution = distribution_of(space)
         except ScenarioError as error:
             raise placed(error, ("agents", name, "acts")) from None
-    options = dict(goal.options)
-    if options.get("minibatches", 0) is None:
-        options["minibatches"] = min(MINIBATCHES, batch)
-    made = PolicyObjective(str(goal.kind), distribution, **options)
-    return made, 0 if distribution is None else distribution.parameters
+    kind: type[PolicyObjective] = goal.source
+    outputs = 0 if distribution is None else distribution.parameters
+    return kind.in_batch(distribution, goal.options, batch), outputs
 
 
 def _heads(

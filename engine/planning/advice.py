@@ -8,6 +8,7 @@ from math import lcm, prod
 
 import networkx as nx
 
+from antiphon.base.extensions import name_of
 from antiphon.engine.build.learning_groups import windows_of
 from antiphon.engine.heart.clock import Clock, StepWindows
 from antiphon.envs.registry import describe
@@ -89,7 +90,7 @@ def advice_on_a_run(scenario: Scenario, *, saved: bool) -> list[str]:
 def _weak_signals(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of decoupled channels, the most usual causes of what decoupling costs: one line for each cause."""
     goals = (goal for agent in scenario.agents.values() for goal in agent.goals.values())
-    targets = dict.fromkeys(goal.target for goal in goals if goal.kind == "classification")
+    targets = dict.fromkeys(goal.target for goal in goals if goal.labels)
     known = [name for name in targets if name in env.signals and env.is_stream]
     found: dict[str, list[str]] = {}
     for channel in scenario.channels:
@@ -191,19 +192,16 @@ def expected_updates(scenario: Scenario, env: Description) -> dict[str, int | No
 
     None: it learns once an episode, and their lengths vary. Where windows wait for late gradients the last ones are missing.
     """
-    from antiphon.agents.policies import MINIBATCHES  # imports torch
-
     found: dict[str, int | None] = {}
     for group in scenario.learning_groups():
         goals = list(filter(None, (scenario.agents[name].objective for name in group)))
-        parts = min(MINIBATCHES, scenario.training.batch)
-        passes = [1 + (goal.get("epochs", 1) - 1) * (goal.get("minibatches", 1) or parts) for goal in goals]
+        updates = [goal.updates(scenario.training.batch) for goal in goals]
         count = None
         if scenario.window(group) != "episode" or env.episode_steps is not None:
             windows, last = windows_of(scenario, group, env, None), scenario.training.steps - 1
             number = windows.number(last)
-            count = max(0, number + (windows.end(number) <= last)) * max(passes, default=1)
-            alone = len(goals) == 1 and goals[0].kind == "reinforce"
+            count = max(0, number + (windows.end(number) <= last)) * max(updates, default=1)
+            alone = len(goals) == 1 and goals[0].needs_an_end
             if alone and env.episode_steps and isinstance(windows, StepWindows):
                 count = _with_an_end(windows, count, env.episode_steps)
         found |= dict.fromkeys(group, count)
@@ -212,7 +210,7 @@ def expected_updates(scenario: Scenario, env: Description) -> dict[str, int | No
 
 
 def _with_an_end(windows: StepWindows, count: int, length: int) -> int:
-    """Return in how many of the first windows an episode of `length` steps ends: `reinforce` has no loss in others."""
+    """Return in how many of the first windows an episode of `length` steps ends: in others there is no loss."""
     turn = (
         lcm(windows.length, length) // windows.length
     )  # windows after which the same steps of an episode come again
@@ -230,11 +228,12 @@ def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[str]:
             seldom.setdefault((count, scenario.windows[name]), []).append(name)
     for (count, window), names in seldom.items():
         fix = "use a shorter unroll, or train for longer"
-        ends = all(_of_reinforce(scenario, name) for name in names) and window != "episode"
+        goals = [goal for name in names if (goal := scenario.agents[name].objective) is not None]
+        ends = sum(goal.needs_an_end for goal in goals) == len(names) and window != "episode"
         if ends and env.episode_steps and isinstance(window, int) and window % env.episode_steps:
             yield (
-                f"{listed('agent', names)}: {count} updates in {steps:,} steps: reinforce learns from windows in which an "
-                f"episode ends, a window has {window} steps and an episode {env.episode_steps}; use `unroll: episode`"
+                f"{listed('agent', names)}: {count} updates in {steps:,} steps: {name_of(goals[0].kind)} learns from "
+                f"windows in which an episode ends, a window has {window} steps and an episode {env.episode_steps}; use `unroll: episode`"
             )
         elif count:
             length = "an episode" if window == "episode" else f"{window} steps"
@@ -242,11 +241,6 @@ def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[str]:
         elif window != "episode":
             line = f"learns after {window} steps for the first time, and training.steps is {steps}"
             yield f"{listed('agent', names)}: {line}; {fix}"
-
-
-def _of_reinforce(scenario: Scenario, name: str) -> bool:
-    objective = scenario.agents[name].objective
-    return objective is not None and objective.kind == "reinforce"
 
 
 def _lost_credit(scenario: Scenario, env: Description) -> Iterator[str]:

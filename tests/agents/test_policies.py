@@ -21,8 +21,11 @@ from antiphon.agents.distributions import (
     distribution_of,
 )
 from antiphon.agents.policies import (
+    A2c,
     Advantages,
     PolicyObjective,
+    Ppo,
+    Reinforce,
     Trajectory,
     gae,
     trajectory_of,
@@ -31,6 +34,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.nets.random import uniform
 from tests.tensors import drawn
 
+POLICIES: dict[str, type[PolicyObjective]] = {"a2c": A2c, "ppo": Ppo, "reinforce": Reinforce}
 FAMILIES: tuple[Distribution, ...] = (Categorical(4), MultiCategorical((3, 2)), Gaussian(3, bounded=False))
 
 
@@ -182,7 +186,7 @@ def test_a_tick_that_was_no_experience_teaches_nothing_and_an_agent_that_has_lef
     absent = torch.tensor([[False, True], [False, False], [True, False], [False, False]])
     rewards[absent] = torch.nan  # nothing is known of it
     window = trajectory(rewards, absent=absent)
-    found = PolicyObjective("a2c", None, discount=0.9, trace=1.0).advantages(window, values)
+    found = A2c(None, discount=0.9, trace=1.0).advantages(window, values)
     assert window.terminated.T.tolist() == [[False, True, False, False], [False] * 4]
     assert window.unseen.T.tolist() == [[False, False, True, True], [True, False, False, True]]
     left = rewards[0, 0] + 0.9 * rewards[1, 0] - values[0, 0]
@@ -202,7 +206,7 @@ def test_returns_of_reinforce_count_to_the_end_of_their_episode() -> None:
     absent = torch.zeros(5, 3, dtype=torch.bool)
     absent[1, 1] = True
     window = trajectory(rewards, terminated, truncated, absent=absent)
-    found = PolicyObjective("reinforce", None, discount=0.9).advantages(window)
+    found = Reinforce(None, discount=0.9).advantages(window)
     # Row 0 terminates at tick 2; row 1 has left at 1, is back at 2 and truncated at 3; row 2 has no end.
     assert found.valid.T.tolist() == [[yes, yes, yes, no, no], [yes, no, yes, yes, no], [no] * 5]
     first = rewards[0, 0] + 0.9 * rewards[1, 0] + 0.81 * rewards[2, 0]
@@ -218,7 +222,7 @@ def test_advantages_are_normalised_from_32_samples(rows: int) -> None:
     rewards, values = drawn(1, 3, rows), drawn(2, 3, rows)
     window = trajectory(rewards)
     raw = gae(rewards, values, window.terminated, window.unseen, 0.99, 0.95)
-    found = PolicyObjective("a2c", None).advantages(window, values)
+    found = A2c(None).advantages(window, values)
     if rows == 15:
         torch.testing.assert_close(found.advantages, raw)
     else:
@@ -235,7 +239,7 @@ def test_returns_that_are_all_the_same_teach_no_action(kind: str, reward: float)
     rewards[3, 40] = 0.0
     ends = torch.ones(8, 64, dtype=torch.bool)
     values = None if kind == "reinforce" else drawn(2, 8, 64).float() * 0.1
-    found = PolicyObjective(kind, None).advantages(trajectory(rewards, ends), values, members=2)
+    found = POLICIES[kind](None).advantages(trajectory(rewards, ends), values, members=2)
     assert (found.advantages[:, :32] == 0).all()
     torch.testing.assert_close(found.advantages[:, 32:][found.valid[:, 32:]].var(), torch.tensor(1.0))
 
@@ -259,7 +263,7 @@ def test_losses_against_the_formula(kind: str, distribution: Distribution) -> No
     window = window_of(distribution, ticks, rows)
     outputs = drawn(2, ticks, rows, distribution.parameters)
     values = None if kind == "reinforce" else drawn(3, ticks, rows)
-    objective = PolicyObjective(kind, distribution, entropy=0.3, value=0.7)
+    objective = POLICIES[kind](distribution, entropy=0.3, value=0.7)
     advantages = objective.advantages(window, values)
     found = objective.losses(outputs, values, window, advantages)
     valid, actions = advantages.valid, window.actions
@@ -294,7 +298,7 @@ def test_losses_against_the_formula(kind: str, distribution: Distribution) -> No
 )
 def test_ratios_beyond_the_clip_have_no_gradient(advantage: float, change: float, slope: float) -> None:
     """`change` of the ratio from 1; the slope of the loss by the log-probability is -A times the ratio, or 0."""
-    objective = PolicyObjective("ppo", None, clip=0.2, entropy=0.0)
+    objective = Ppo(None, clip=0.2, entropy=0.0)
     window = trajectory(torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool), known_length=True)
     zero, valid = torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool)
     known = Advantages(torch.full((1, 1), advantage), zero, valid, zero)
@@ -313,7 +317,7 @@ def test_what_is_not_valid_gives_no_gradient_even_where_its_ratio_is_infinite() 
     window = window_of(distribution, 3, 2)
     outputs = drawn(4, 3, 2, 2)
     values = drawn(5, 3, 2)
-    objective = PolicyObjective("ppo", distribution)
+    objective = Ppo(distribution)
     advantages = objective.advantages(window, values)
     assert not advantages.valid.all()
     leaf = outputs.clone().requires_grad_()
@@ -327,7 +331,7 @@ def test_what_is_not_valid_gives_no_gradient_even_where_its_ratio_is_infinite() 
 def test_sampled_messages_add_to_the_action() -> None:
     distribution = Categorical(2)
     window, values = window_of(distribution, 3, 2), drawn(3, 3, 2)
-    objective = PolicyObjective("a2c", distribution, entropy=0.5)
+    objective = A2c(distribution, entropy=0.5)
     outputs, message = drawn(2, 3, 2, 2), (drawn(4, 3, 2), drawn(5, 3, 2))
     advantages = objective.advantages(window, values)
     without = objective.losses(outputs, values, window, advantages).losses
@@ -347,7 +351,7 @@ def test_losses_follow_finite_differences() -> None:
     for kind, distribution in itertools.product(("a2c", "ppo", "reinforce"), FAMILIES):
         window = window_of(distribution, 3, 2, seed=5)
         values = None if kind == "reinforce" else drawn(3, 3, 2)
-        objective = PolicyObjective(kind, distribution)
+        objective = POLICIES[kind](distribution)
         advantages = objective.advantages(window, values)
         leaves = [drawn(2, 3, 2, distribution.parameters).requires_grad_()]
         leaves += [] if values is None else [values.requires_grad_()]
@@ -369,7 +373,7 @@ def test_losses_follow_finite_differences() -> None:
 
 
 def test_only_ppo_has_several_passes() -> None:
-    made = PolicyObjective("ppo", Categorical(2), discount=0.9, epochs=2)
+    made = Ppo(Categorical(2), discount=0.9, epochs=2)
     assert made.passes == 2
-    assert PolicyObjective("a2c", None).passes == 1
+    assert A2c(None).passes == 1
     assert made.key == replace(made, clip=0.1).key != replace(made, epochs=3).key
