@@ -5,7 +5,7 @@ and convolutional networks. Their named layers: initial parameters, buffers and 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, Unpack, final
 
 import torch
@@ -110,6 +110,29 @@ class HeadedNetwork(Network):
 
     reads_messages: ClassVar[bool] = True
     """Whether the first layer reads messages unchanged."""
+
+    @classmethod
+    @abstractmethod
+    def of_kind(
+        cls,
+        kind: str,
+        options: Mapping[str, Any],
+        inputs: tuple[int, ...],
+        heads: tuple[Head, ...],
+        candidates: Callable[[], tuple[int, ...]],
+    ) -> HeadedNetwork:
+        """Return the network that the options of a scenario describe.
+
+        Args:
+            kind: Its name there.
+            options: The kind's own keys, with a `norm`.
+            inputs: Shape of one sample of the input.
+            heads: Its outputs.
+            candidates: Returns the shape of the agent's first observation, [candidates, …].
+
+        Raises:
+            ScenarioError: The options do not fit the inputs or the heads.
+        """
 
     @abstractmethod
     def trunk_shape(self) -> tuple[int, ...]:
@@ -233,6 +256,21 @@ class _Layered(HeadedNetwork):
     """Height and width of the filters, for convolutional layers."""
     pool: tuple[str, ...] = ()
     """Pooling after each layer; empty: none."""
+    may_be_critic: ClassVar[bool] = True
+
+    @classmethod
+    def of_kind(
+        cls,
+        kind: str,
+        options: Mapping[str, Any],
+        inputs: tuple[int, ...],
+        heads: tuple[Head, ...],
+        candidates: Callable[[], tuple[int, ...]],
+    ) -> HeadedNetwork:
+        layers: Callable[..., HeadedNetwork] = cls  # the kinds name what they have layers of
+        # Where the channels of an image are belongs to what is observed: see `Shapes.layouts`.
+        own = {key: value for key, value in options.items() if key not in ("hidden", "channels")}
+        return layers(inputs, options["hidden"], heads, **own)
 
     def __init__(
         self,
@@ -328,6 +366,7 @@ class Mlp(_Layered):
     """
 
     apply = staticmethod(linear)
+    without_layers: ClassVar[str | None] = "linear"
 
     class Options(HiddenOptions):
         """Keys of a multi-layer perceptron."""
@@ -364,6 +403,7 @@ class Conv(_Layered):
     """
 
     apply = staticmethod(convolution)
+    on_maps: ClassVar[bool] = True
 
     class Options(HiddenOptions):
         """Keys of a convolutional network.
@@ -389,6 +429,13 @@ class Conv(_Layered):
                     ("pool",), f"has {len(self.pool)} entries for {layers}; give one for each"
                 )
             return self
+
+        def hidden_shape(
+            self, inputs: tuple[int, ...] | None, candidates: Callable[[], tuple[int, ...]]
+        ) -> tuple[int, ...] | None:
+            if inputs is None:
+                return None
+            return Conv(inputs, self.hidden, (), size=self.size, pool=self.pool).trunk_shape()
 
     def __init__(
         self,

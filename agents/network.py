@@ -103,6 +103,17 @@ class HiddenOptions(kinds.Options):
     norm: Literal["batch", "layer", "none"] | None = None
     activation: Literal["relu", "tanh", "gelu", "identity"] = "relu"
 
+    def hidden_shape(
+        self, inputs: tuple[int, ...] | None, candidates: Callable[[], tuple[int, ...]]
+    ) -> tuple[int, ...] | None:
+        """Return the shape of one sample of the last hidden activation; None: the inputs decide it, and are not known.
+
+        Args:
+            inputs: Shape of one sample of the input; None: it is not known yet.
+            candidates: Returns the shape of the agent's first observation, [candidates, …].
+        """
+        return self.hidden[-1:] or inputs
+
 
 class Network(ABC):
     """A function from one input tensor, and a state if it has one, to named ports.
@@ -120,6 +131,14 @@ class Network(ABC):
     refuses: ClassVar[frozenset[str]] = frozenset()
     returns_loss: ClassVar[bool] = False
     """Whether the network returns a loss of its own, its agent's only objective (built-in kinds)."""
+    recurrent: ClassVar[bool] = False
+    """Whether a state is carried to the next tick (built-in kinds)."""
+    on_maps: ClassVar[bool] = False
+    """Whether it reads maps, [channels, height, width] (built-in kinds)."""
+    may_be_critic: ClassVar[bool] = False
+    """Whether a separate critic may be of this kind."""
+    without_layers: ClassVar[str | None] = None
+    """What the kind is called without hidden layers; None: as with them."""
 
     pure = True
     state_size: int = 0

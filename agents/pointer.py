@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Unpack, final
 
 import torch
@@ -60,7 +60,23 @@ class Pointer(HeadedNetwork):
 
         size: Count = 128
 
+        def hidden_shape(
+            self, inputs: tuple[int, ...] | None, candidates: Callable[[], tuple[int, ...]]
+        ) -> tuple[int, ...] | None:
+            return candidates()[:1]
+
     reads_messages = False
+
+    @classmethod
+    def of_kind(
+        cls,
+        kind: str,
+        options: Mapping[str, Any],
+        inputs: tuple[int, ...],
+        heads: tuple[Head, ...],
+        candidates: Callable[[], tuple[int, ...]],
+    ) -> Pointer:
+        return cls(features_of(inputs), candidates(), heads=heads, **options)
 
     def __init__(
         self,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import replace
-from typing import Annotated, Any, Literal, Unpack, final
+from collections.abc import Callable, Hashable, Mapping
+from typing import Annotated, Any, ClassVar, Literal, Unpack, final
 
 import torch
 from pydantic import Field
@@ -64,6 +63,25 @@ class Recurrent(HeadedNetwork):
         hidden: Counts = ()
         cell_norm: Literal["batch", "layer", "none"] = "none"
 
+        def hidden_shape(
+            self, inputs: tuple[int, ...] | None, candidates: Callable[[], tuple[int, ...]]
+        ) -> tuple[int, ...] | None:
+            return (self.size,)
+
+    recurrent: ClassVar[bool] = True
+
+    @classmethod
+    def of_kind(
+        cls,
+        kind: str,
+        options: Mapping[str, Any],
+        inputs: tuple[int, ...],
+        heads: tuple[Head, ...],
+        candidates: Callable[[], tuple[int, ...]],
+    ) -> Recurrent:
+        own = {key: value for key, value in options.items() if key != "hidden"}
+        return cls(inputs, heads=heads, kind=kind, encoder=options["hidden"], **own)
+
     def __init__(
         self,
         input_shape: tuple[int, ...],
@@ -90,8 +108,7 @@ class Recurrent(HeadedNetwork):
         return self.encoder.first_layer() or {f"{_CELL}.input": (self.cell.gates, self.cell.inputs)}
 
     def trunk_signature(self) -> Hashable:
-        cell = self.cell if self.cell.kind == "leaky" else replace(self.cell, leak=1.0)  # others have no leak
-        return self.encoder.trunk_signature(), cell
+        return self.encoder.trunk_signature(), self.cell.function
 
     def trunk_parameters(self, generator: torch.Generator) -> Tensors:
         return self.encoder.trunk_parameters(generator) | with_prefix(_CELL, self.cell.parameters(generator))

@@ -250,6 +250,7 @@ class LensGradient(LocalGradient):
 
     refuses: ClassVar[frozenset[str]] = frozenset({"trace"})
     own_module = True
+    of_readout: ClassVar[bool] = True
 
     class Options(kinds.Options):
         """Keys of a lens.

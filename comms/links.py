@@ -4,10 +4,11 @@ of its observations and messages).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -132,28 +133,51 @@ REDUCED = ("sum", "mean")
 """The kinds without separate columns for each message."""
 
 
+class Joined(ABC):
+    """An aggregation without parameters, which the fan-in itself computes."""
+
+    in_fan_in: ClassVar[bool] = True
+    """Whether the fan-in computes it; an aggregation with parameters is part of the agent's network."""
+    side_by_side: ClassVar[bool] = False
+    """Whether each message has columns of its own, so that messages may differ in size."""
+
+    @staticmethod
+    @abstractmethod
+    def join(messages: Sequence[Tensor], valid: Sequence[bool | Tensor]) -> list[Tensor]:
+        """Return what enters the network, [B, …] each; for the arguments see `join` below."""
+
+
 @aggregation("concat")
-def _as_they_are(messages: Sequence[Tensor], valid: Sequence[bool | Tensor]) -> list[Tensor]:
+class Concatenation(Joined):
     """The messages side by side, in the order of their channels."""
-    del valid
-    return list(messages)
+
+    side_by_side: ClassVar[bool] = True
+
+    @staticmethod
+    def join(messages: Sequence[Tensor], valid: Sequence[bool | Tensor]) -> list[Tensor]:
+        return list(messages)
 
 
 @aggregation("sum")
-def _summed(messages: Sequence[Tensor], valid: Sequence[bool | Tensor]) -> list[Tensor]:
+class Sum(Joined):
     """The sum of the messages."""
-    del valid
-    return [messages[0] if len(messages) == 1 else torch.stack(list(messages)).sum(0)]
+
+    @staticmethod
+    def join(messages: Sequence[Tensor], valid: Sequence[bool | Tensor]) -> list[Tensor]:
+        return [messages[0] if len(messages) == 1 else torch.stack(list(messages)).sum(0)]
 
 
 @aggregation("mean")
-def _averaged(messages: Sequence[Tensor], valid: Sequence[bool | Tensor]) -> list[Tensor]:
+class Mean(Joined):
     """The mean of the messages that arrived."""
-    (total,) = _summed(messages, valid)
-    return [total / _count(valid, total)]
+
+    @staticmethod
+    def join(messages: Sequence[Tensor], valid: Sequence[bool | Tensor]) -> list[Tensor]:
+        (total,) = Sum.join(messages, valid)
+        return [total / _count(valid, total)]
 
 
-_JOINED = {"concat": _as_they_are, "sum": _summed, "mean": _averaged}
+_JOINED: dict[str, type[Joined]] = {"concat": Concatenation, "sum": Sum, "mean": Mean}
 
 
 def join(
@@ -174,7 +198,7 @@ def join(
         parts += messages
         parts += [_column(there, message) for there, message in zip(valid, messages, strict=True)]
     elif messages:
-        parts += _JOINED[kind](messages, valid)
+        parts += _JOINED[kind].join(messages, valid)
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 

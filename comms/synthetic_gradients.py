@@ -12,7 +12,8 @@ features; with stacked parameters every batched tensor has one more leading axis
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import prod
 from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
@@ -29,6 +30,9 @@ from antiphon.comms.examples import ContextSpec, Example, Learned, Numbers
 from antiphon.comms.model import LinearMaps, Model
 from antiphon.nets.layers import convolution
 from antiphon.nets.site_axes import layer_norm
+
+_LARGE_MAP = 1024
+"""Numbers of a map that a dense predictor is warned of: it has their square of parameters."""
 
 
 def newest_returned(examples: Sequence[Example]) -> Example:
@@ -97,6 +101,10 @@ class Predictor(Model):
     """Whether prediction and training need the receiver's action."""
     needs_map: ClassVar[bool] = False
     """Whether messages must be [channels, height, width]."""
+    of_readout: ClassVar[bool] = False
+    """Whether its loss is that of a readout, so that it has no target of its own in scenarios."""
+    control: ClassVar[str | None] = None
+    """A warning about the kind that the variants of a template may intend; None: there is none."""
     refuses: ClassVar[frozenset[str]] = frozenset()
     """Keys of all gradients that this kind does not have."""
     Options: ClassVar[type[kinds.Options]] = kinds.Options
@@ -215,6 +223,17 @@ class LinearGradient(DirectGradient):
 
     Its parameter gradient is explicit, 2/B error^T [m, c]: equal to autograd's, at a third of the cost.
     """
+
+    class Options(DirectGradient.Options):
+        """Keys of a linear regression."""
+
+        def advice(self, shape: tuple[int, ...] | None, *, at_sites: bool) -> Iterator[str]:
+            features = 0 if shape is None or at_sites else prod(shape)
+            if shape is not None and features >= _LARGE_MAP:
+                yield (
+                    f"a linear gradient has {features:,} x {features:,} parameters, for messages {list(shape)}; "
+                    "`sites: true` applies a small one at every pixel, or use conv or local"
+                )
 
     def linear_maps(self) -> LinearMaps | None:
         if self.normalise != "none" or self.bf16:
@@ -407,6 +426,10 @@ def _selects(spec: ContextSpec) -> bool:
 @gradient("critic")
 class CriticGradient(Critic):
     """SG = dv/dm of the predicted loss v(m, c), trained by |v - l|; a baseline, as dv/dm is not trained."""
+
+    control: ClassVar[str | None] = (
+        "a critic alone is a baseline from which little is learned; use kind sobolev"
+    )
 
     def _loss(self, example: Example) -> Tensor:
         return self._absolute_error(example, self.forward(example.message, example.context, move=True))

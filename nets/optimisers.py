@@ -276,6 +276,24 @@ class Optimiser:
         return found
 
     @property
+    def counts_steps(self) -> bool:
+        """Whether the size of a step depends on how many were taken: not with SGD."""
+        return self.kind != "sgd"
+
+    def in_torch(self, lr: float) -> torch.optim.Optimizer:
+        """Return torch's optimiser of the same parameters with the same settings, in its initial state."""
+        plain: dict[str, Any] = {
+            "lr": lr,
+            "weight_decay": self.weight_decay,
+            "foreach": False,
+            "fused": False,
+        }
+        if self.kind == "sgd":
+            return torch.optim.SGD(self.parameters, momentum=self.momentum, **plain)
+        adam = torch.optim.AdamW if self.kind == "adamw" else torch.optim.Adam
+        return adam(self.parameters, betas=self.betas, eps=self.EPSILON, **plain)
+
+    @property
     def state(self) -> dict[str, list[Tensor]]:
         """The moments by name, a tensor for each parameter, the `steps` taken and those `missed`; created when first read."""
         state = self._state
@@ -297,7 +315,7 @@ class Optimiser:
 
         state = {name: [zeros(p) for p in self.parameters] for name in self.moments}
         # one count for all: a step updates every parameter but those that miss it
-        if self.kind != "sgd" and (self.parameters or self.size is None):
+        if self.counts_steps and (self.parameters or self.size is None):
             device = self.parameters[0].device if self.parameters else "cpu"
             shape = () if self.size is None else (self.size,)
             state["steps"] = [torch.zeros(shape, dtype=torch.float32, device=device)]
@@ -335,7 +353,7 @@ class Optimiser:
 
     def expected(self) -> Sequence[Tensor]:
         """Return tensors of the size of its state, which may not exist yet."""
-        return [*self.parameters * len(self.moments), *([] if self.kind == "sgd" else [torch.zeros(())])]
+        return [*self.parameters * len(self.moments), *([torch.zeros(())] if self.counts_steps else [])]
 
     def settings(self) -> dict[str, Any]:
         """Return all arguments except the parameters, for another optimiser."""
@@ -410,7 +428,7 @@ class Optimiser:
             places: Of the parameters.
             members: Places of the members of a stack that take the step; None: all.
         """
-        if not places or self.kind == "sgd":  # which counts no steps
+        if not places or not self.counts_steps:
             return
         missed, key = _missed_steps(self), tuple(places)
         if self._absent is None or self._absent[0] != key:

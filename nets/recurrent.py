@@ -9,7 +9,7 @@ The state is one flat tensor [.., B, S]: the units' activation h, for the LSTM f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +50,11 @@ class Cell:
     def state_size(self) -> int:
         """Components of the state."""
         return 2 * self.size if self.kind == "lstm" else self.size
+
+    @property
+    def function(self) -> Cell:
+        """The cell with the settings alone on which its function depends: only leaky units have a leak."""
+        return self if self.kind == "leaky" else replace(self, leak=1.0)
 
     @property
     def gates(self) -> int:

@@ -450,13 +450,7 @@ def plain_optimiser(built: Optimiser | TorchOptimiser, lr: float) -> torch.optim
     """Return torch's optimiser with the same settings, in its initial state; None if there are no parameters."""
     if isinstance(built, TorchOptimiser):
         return built.make()
-    if not built.parameters:
-        return None
-    plain: dict[str, Any] = {"lr": lr, "weight_decay": built.weight_decay, "foreach": False, "fused": False}
-    if built.kind == "sgd":
-        return torch.optim.SGD(built.parameters, momentum=built.momentum, **plain)
-    adam = torch.optim.Adam if built.kind == "adam" else torch.optim.AdamW
-    return adam(built.parameters, betas=built.betas, eps=built.EPSILON, **plain)
+    return built.in_torch(lr) if built.parameters else None
 
 
 def rate_shares(optimiser: torch.optim.Optimizer | None, base: float) -> list[float]:

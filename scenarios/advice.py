@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from math import prod
+from typing import NamedTuple
 
 from antiphon.base.extensions import name_of
 from antiphon.base.kinds import KindSpec
@@ -20,8 +20,6 @@ from antiphon.scenarios.channel_specs import (
 from antiphon.scenarios.document import Scenario
 
 _IS_NOT_USED = " is not used "
-_LARGE_MAP = 1024
-"""Numbers of a map that a dense predictor is warned of: it has their square of parameters."""
 _UNREACHED = "reached by no learning signal"
 
 
@@ -63,9 +61,7 @@ def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
         if loses:
             yield from _without_layers(channel.input, "input")
     if kind == "locked" and channel.feedback is not None:
-        yield from _ignored(
-            channel.feedback, [("of", channel.feedback.kind != "fa", "by feedback of kind fa")], "feedback."
-        )
+        yield from (_unused(f"feedback.{key}", reason) for key, reason in channel.feedback.unused())
     if link.back != link.delay and kind in ("locked", "detached"):
         yield _unused("the second value of link.delay", coupling)
     yield from _ignored(channel, [("norm", channel.size is not None, "by a channel without a size")])
@@ -98,7 +94,6 @@ _BLIND = (
     "a synthetic gradient of a policy without the sender's observations averages over all states that share a "
     "message; add the sender's observations to gradient.context"
 )
-_ONLY_A_CRITIC = "a critic alone is a baseline from which little is learned; use kind sobolev"
 
 
 def warnings(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[str]:
@@ -122,7 +117,7 @@ def warnings(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[str]
     found: dict[tuple[str, str], list[str]] = {}
     for finding in findings:
         if finding in compared or not _subject(finding):
-            kind, name, message = finding
+            kind, name, message, _ = finding
             found.setdefault((kind, message), []).append(name)
     return [f"{listed(kind, names)}: {message}" for (kind, message), names in found.items()]
 
@@ -137,20 +132,35 @@ def listed(kind: str, names: list[str]) -> str:
     return f"{kind} {shown}" if len(names) == 1 else f"{kind}s {shown}"
 
 
-Finding = tuple[str, str, str]
-"""Kind and name of a part of the scenario, and the message."""
+class Finding(NamedTuple):
+    """A warning about a part of a scenario.
+
+    Attributes:
+        kind: `agent`, `channel` or `training`.
+        name: The part's name.
+        message: The warning.
+        control: Whether a variant of a template may intend it, as a control to compare the others with.
+    """
+
+    kind: str
+    name: str
+    message: str
+    control: bool = False
 
 
-def _subject(finding: Finding) -> Finding | None:
+Subject = tuple[str, str, str]
+"""Kind and name of a part of the scenario, and the key without effect or the message."""
+
+
+def _subject(finding: Finding) -> Subject | None:
     """Return the subject of a finding that a variant may intend: the key without effect, the lack of a signal."""
-    kind, name, message = finding
-    key, unused, _ = message.partition(_IS_NOT_USED)
-    return (kind, name, key) if unused or message in (_UNREACHED, _ONLY_A_CRITIC, _COLLAPSE) else None
+    key, unused, _ = finding.message.partition(_IS_NOT_USED)
+    return (finding.kind, finding.name, key) if unused or finding.control else None
 
 
-def _differs(finding: Finding, subjects: Collection[Finding | None]) -> bool:
+def _differs(finding: Finding, subjects: Collection[Subject | None]) -> bool:
     """Whether another variant, of which the subjects are given, has no such finding, nor one of the whole section."""
-    kind, name, key = _subject(finding) or finding
+    kind, name, key = _subject(finding) or finding[:3]
     sections = [key[:end] for end in range(len(key) + 1) if key[end : end + 1] in ("", ".")]
     return all((kind, name, section) not in subjects for section in sections)
 
@@ -162,20 +172,21 @@ def _all(scenario: Scenario) -> Iterator[Finding]:
     for channel in scenario.channels:
         found = (warn(scenario, channel, reach) for warn in _OF_CHANNELS)
         messages = chain(*found, unused_by_channel(channel))
-        yield from (("channel", channel.name, message) for message in messages)
+        controls = _COLLAPSE, channel.gradient.declared("control")
+        yield from (Finding("channel", channel.name, line, line in controls) for line in messages)
     for name, agent in scenario.agents.items():
         for target in (goal.target for goal in agent.goals.values() if goal.target in agent.observes):
             message = f"observes its own target {target!r}, which it can copy; leave out one of them"
-            yield "agent", name, message
-        yield from (("agent", name, message) for message in unused_by_agent(agent))
+            yield Finding("agent", name, message)
+        yield from (Finding("agent", name, message) for message in unused_by_agent(agent))
     evaluate = scenario.training.evaluate
     if evaluate is not None and (keys := evaluate.selected_on_test):
         message = f"{' and '.join(keys)} select{'s' * (len(keys) == 1)} on the test split, so its score is no test; "
-        yield "training", "training.evaluate", f"{message}use split: validation"
+        yield Finding("training", "training.evaluate", f"{message}use split: validation")
     value, steps = scenario.telemetry.value, scenario.training.steps
     if value is not None and value.period > steps:
         message = f"measures nothing before step {value.period}, and training.steps is {steps}"
-        yield "training", "telemetry.value", message
+        yield Finding("training", "telemetry.value", message)
 
 
 def _closure(start: Iterable[str], steps: Iterable[tuple[str, str]]) -> set[str]:
@@ -229,7 +240,8 @@ def _blocked(scenario: Scenario) -> set[str]:
 def rule_15_blocked(scenario: Scenario) -> Iterator[Finding]:
     """A gradient passes over a locked channel within a window."""
     for name in sorted(_blocked(scenario)):
-        yield "channel", name, "no gradient passes, as the delay is a whole window; use unroll: episode"
+        message = "no gradient passes, as the delay is a whole window; use unroll: episode"
+        yield Finding("channel", name, message)
 
 
 def rule_2_signal(scenario: Scenario) -> Iterator[Finding]:
@@ -245,7 +257,7 @@ def rule_2_signal(scenario: Scenario) -> Iterator[Finding]:
     reached = _closure(with_signal, back)
     for name, agent in scenario.agents.items():
         if agent.learn and name not in reached:
-            yield "agent", name, _UNREACHED
+            yield Finding("agent", name, _UNREACHED, control=True)
 
 
 def _injects(channel: ChannelSpec) -> bool:
@@ -258,7 +270,7 @@ def _has_signal_of_its_own(channel: ChannelSpec) -> bool:
         gradient = channel.gradient
         own = gradient.own_target is not None and not _is_silent(channel)
         return _injects(channel) and (not gradient.returned or own)
-    direct = channel.feedback is not None and channel.feedback.kind != "fa"
+    direct = channel.feedback is not None and channel.feedback.direct
     return channel.coupling == "locked" and direct
 
 
@@ -267,7 +279,7 @@ def _carries(channel: ChannelSpec) -> bool:
     if channel.coupling == "detached":
         return False
     if channel.coupling == "locked":
-        return channel.feedback is None or channel.feedback.kind == "fa"
+        return channel.feedback is None or not channel.feedback.direct
     if channel.coupling == "delayed":
         return not _is_silent(channel)
     return _injects(channel) and channel.gradient.returned and not _is_silent(channel)
@@ -311,11 +323,11 @@ def rule_18_messages(scenario: Scenario, channel: ChannelSpec, reach: _Reach) ->
 
 def rule_10_kickback(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     """The errors of a classification add up to zero."""
-    if channel.feedback is not None and channel.coupling == "locked" and channel.feedback.kind == "kickback":
+    if channel.feedback is not None and channel.coupling == "locked" and channel.feedback.summed:
         of = channel.feedback.of or scenario.readouts[0]
         objective = scenario.agents[of].objective
         if objective is not None and objective.declared("errors_cancel"):
-            yield f"kickback returns nothing: the errors of {of!r}, a {name_of(objective.kind)}, add up to 0; use dfa"
+            yield f"{channel.feedback.kind} returns nothing: the errors of {of!r}, a {name_of(objective.kind)}, add up to 0; use dfa"
 
 
 def rule_9_kind(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
@@ -323,17 +335,13 @@ def rule_9_kind(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iter
     gradient = channel.gradient
     if not _is_predicted(channel):
         return
-    if gradient.kind == "critic":
-        yield _ONLY_A_CRITIC
+    control = gradient.declared("control")
+    if control is not None:
+        yield control
     if _is_direct(channel) and _is_residual_stream(channel, reach):
         yield f"a {name_of(gradient.kind)} gradient {_OF_A_STREAM}"
-    if gradient.kind == "linear" and isinstance(channel.size, tuple) and not channel.at_sites(gradient):
-        features = prod(channel.size)
-        if features >= _LARGE_MAP:
-            yield (
-                f"a linear gradient has {features:,} x {features:,} parameters, for messages {list(channel.size)}; "
-                "`sites: true` applies a small one at every pixel, or use conv or local"
-            )
+    axes = channel.size if isinstance(channel.size, tuple) else None
+    yield from gradient.advice(axes, at_sites=channel.at_sites(gradient))
 
 
 def rule_23_context(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:

@@ -30,7 +30,6 @@ from antiphon.base.spec import (
 from antiphon.scenarios.training import OptimiserSpec
 
 Norm = Literal["batch", "layer", "none"]
-_RECURRENT = ("rnn", "leaky", "gru", "lstm", "posterior")
 POLICY_WINDOW = 16
 """Ticks in the window of an agent that learns from rewards and values, where its clock names none."""
 COSINE = "goal.cosine"
@@ -54,7 +53,23 @@ class NetworkSpec(KindSpec, sections=("network",)):
     @property
     def recurrent(self) -> bool:
         """Whether a state is carried to the next tick."""
-        return self.kind in _RECURRENT
+        return bool(self.declared("recurrent", False))
+
+    @property
+    def on_maps(self) -> bool:
+        """Whether it reads maps, [channels, height, width]."""
+        return bool(self.declared("on_maps", False))
+
+    def hidden_shape(
+        self, inputs: tuple[int, ...] | None, candidates: Callable[[], tuple[int, ...]]
+    ) -> tuple[int, ...] | None:
+        """Return the shape of the last hidden activation; None: it is not known.
+
+        Args:
+            inputs: Shape of one sample of the input; None: it is not known yet.
+            candidates: Returns the shape of the agent's first observation.
+        """
+        return None
 
     def always_written(self) -> frozenset[str]:
         """Return the fields that are always written: the kind and the sizes."""
@@ -184,7 +199,7 @@ class CriticSpec(Observing):
 
     @model_validator(mode="after")
     def _feedforward(self) -> Self:
-        if self.network.kind not in ("mlp", "conv"):
+        if not self.network.declared("may_be_critic", False):
             message = (
                 f"a critic needs a built-in network without a state; use mlp or conv, not {self.network.kind}"
             )
@@ -309,6 +324,16 @@ class FanInSpec(KindSpec, sections=("fan_in",)):
     bare: ClassVar[str | None] = "kind"
     written: ClassVar[frozenset[str]] = frozenset({"kind"})
 
+    @property
+    def in_fan_in(self) -> bool:
+        """Whether it has no parameters, so that it is no part of the agent's network."""
+        return self.built_in and bool(self.declared("in_fan_in", False))
+
+    @property
+    def side_by_side(self) -> bool:
+        """Whether each message has columns of its own, so that messages may differ in size."""
+        return self.in_fan_in and bool(self.declared("side_by_side"))
+
 
 @cache
 def _concatenation() -> FanInSpec:
@@ -406,8 +431,8 @@ class AgentSpec(Observing):
 
     @property
     def aggregation(self) -> FanInSpec | None:
-        """Its aggregation; None: `concat`, `sum` or `mean`."""
-        return None if self.fan_in.kind in ("concat", "sum", "mean") else self.fan_in
+        """Its aggregation where that is part of its network; None: the fan-in computes it."""
+        return None if self.fan_in.in_fan_in else self.fan_in
 
     @property
     def layers(self) -> NetworkSpec | None:

@@ -110,6 +110,15 @@ class GradientSpec(KindSpec, sections=("gradient",)):
         """Whether the returned gradient is its only target."""
         return self.returned and not self.follows_actions and self.own_target is None
 
+    def advice(self, shape: tuple[int, ...] | None, *, at_sites: bool) -> Iterator[str]:
+        """Yield what is probably unintended about the kind.
+
+        Args:
+            shape: Shape of a message with several axes; None: it has one axis, or its size is not declared.
+            at_sites: Whether the predictor is applied at every token or pixel.
+        """
+        yield from ()
+
     def unused(self) -> Iterator[tuple[str, str]]:
         """Yield keys without effect, each with the reason."""
         if self.horizon != 4 and not self.trace:
@@ -154,6 +163,21 @@ class FeedbackSpec(Spec):
     of: Name | None = None
 
     bare: ClassVar[str | None] = "kind"
+
+    @property
+    def direct(self) -> bool:
+        """Whether the error of an objective is fed back, past the layers between."""
+        return self.kind != "fa"
+
+    @property
+    def summed(self) -> bool:
+        """Whether each component of a message receives the sum of the errors."""
+        return self.kind == "kickback"
+
+    def unused(self) -> Iterator[tuple[str, str]]:
+        """Yield keys without effect, each with the reason."""
+        if self.of is not None and not self.direct:
+            yield "of", f"by feedback of kind {self.kind}"
 
 
 def _or_none(given: InputSpec | None) -> InputSpec | None:

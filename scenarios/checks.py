@@ -66,7 +66,7 @@ def _unreadable(scene: Relations, channel: ChannelSpec) -> str | None:
         return f"reads several messages, and {channel.receiver!r} is aligned to one; leave out its align"
     if channel.read == "mean":
         return None
-    if receiver.fan_in.kind != "concat":
+    if not receiver.fan_in.side_by_side:
         return f"concatenates messages, but the fan_in of {channel.receiver!r} is {name_of(receiver.fan_in.kind)}; read mean"
     sent, read = scene.agents[channel.sender].clock.period, receiver.clock.period
     if read > sent and read % sent:
@@ -154,7 +154,7 @@ def rule_9_gradient(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]
     if gradient.declared("needs_map"):
         network = scene.agents[channel.sender].layers
         flat = isinstance(channel.size, int) or (channel.size is not None and len(channel.size) != 3)
-        if flat or (channel.size is None and network is not None and network.kind != "conv"):
+        if flat or (channel.size is None and network is not None and not network.on_maps):
             message = f"a {gradient.kind} gradient needs messages of [channels, height, width]; use kind mlp"
             yield "gradient.kind", message
 
@@ -185,7 +185,7 @@ def rule_10_feedback(scene: Relations, channel: ChannelSpec) -> Iterator[Problem
     feedback = channel.feedback
     if feedback is None or channel.coupling != "locked":
         return
-    if feedback.kind == "fa":
+    if not feedback.direct:
         if scene.agents[channel.receiver].layers is None:
             message = f"agent {channel.receiver!r} has a user-defined network, whose first layer is unknown"
             yield "feedback.kind", f"{message}; use dfa"
@@ -310,7 +310,7 @@ def rule_28_inputs(scene: Relations, name: str) -> Iterator[Problem]:
         yield "observes", f"{message}; leave it out"
     sizes = [(channel.name, channel.size) for channel in channels if channel.size is not None]
     for other, size in sizes[1:]:
-        if agent.fan_in.kind != "concat" and size != sizes[0][1]:
+        if not agent.fan_in.side_by_side and size != sizes[0][1]:
             first = f"{sizes[0][0]} has {show_value(sizes[0][1])}"
             message = f"{name_of(agent.fan_in.kind)} needs messages of equal size, but {first} and {other} {show_value(size)}"
             yield "fan_in", message

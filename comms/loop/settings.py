@@ -14,6 +14,7 @@ from antiphon.base.errors import ScenarioError, suggest
 from antiphon.base.kinds import Kind, KindSpec
 from antiphon.base.spec import Real
 from antiphon.comms.examples import ContextSpec
+from antiphon.comms.synthetic_gradients import PREDICTORS
 from antiphon.nets.layers import IGNORED
 
 
@@ -67,7 +68,9 @@ def read_gradient(
         ScenarioError: A key or value that is not accepted.
     """
     keys: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {"kind": given}
-    target = keys.pop("target", None) if keys.get("kind") == "lens" else None
+    kind = keys.get("kind")
+    of_readout = isinstance(kind, str) and getattr(PREDICTORS.get(kind), "of_readout", False)
+    target = keys.pop("target", None) if of_readout else None
     try:
         settings = GradientSettings.model_validate(keys)
     except ScenarioError as problem:
@@ -77,7 +80,7 @@ def read_gradient(
             f"gradient.kind: {settings.kind} needs a receiver that acts, in a scenario; use another kind"
         )
     target = settings.get("target", target)
-    if target not in list(context) and (target is not None or settings.kind == "lens"):
+    if target not in list(context) and (target is not None or of_readout):
         raise error(f"gradient.target: there is no {target!r}{suggest(str(target), list(context))}")
     return settings, target
 

@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from antiphon.agents.aggregation import Aggregated
-from antiphon.agents.feedforward import Conv, Mlp
+from antiphon.agents.feedforward import HeadedNetwork
 from antiphon.agents.learner import Learner
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import VALUE, Head, Network, Tensors, features_of
 from antiphon.agents.normalisation import OF_CRITICS, OF_NETWORKS, initial
 from antiphon.agents.objectives import AnyObjective, Weighted
-from antiphon.agents.pointer import Pointer
 from antiphon.agents.policies import RETURNS
-from antiphon.agents.recurrent import Recurrent
 from antiphon.base.errors import RunError, ScenarioError, suggest
 from antiphon.base.problems import DocumentError, Path, placed
 from antiphon.base.progress import Progress
@@ -270,7 +268,7 @@ class _Builder:
         statistics = self._statistics(name, spec, declared)
         if declared is not None:
             value = (Head(VALUE, (1,)),)
-            critic = self._feedforward(declared.network, spec, self.shapes.critics[name], value)
+            critic = self._built_in(declared.network, spec, self.shapes.critics[name], value)
         try:
             learner = Learner(
                 network,
@@ -327,13 +325,12 @@ class _Builder:
         except ScenarioError as error:
             raise placed(error, ("agents", name)) from None
 
-    def _feedforward(
+    def _built_in(
         self, network: NetworkSpec, spec: AgentSpec, inputs: tuple[int, ...], heads: tuple[Head, ...]
     ) -> Network:
         options = network.options | {"norm": network.get("norm") or default_norm(spec, self.env)}
-        options.pop("channels", None)  # of what is observed: see `Shapes.layouts`
-        made: type[Conv | Mlp] = Conv if network.kind == "conv" else Mlp
-        return made(inputs, options.pop("hidden"), heads, **options)
+        kind: type[HeadedNetwork] = network.source
+        return kind.of_kind(network.kind, options, inputs, heads, lambda: candidates_of(spec, self.env))
 
     def _layers(
         self, owner: str, spec: AgentSpec, inputs: tuple[int, ...], heads: tuple[Head, ...]
@@ -344,14 +341,7 @@ class _Builder:
             seed = seed_for(self.seed, "agent", owner, "module")
             data = partial(self._data, owner, spec)
             return ModuleNetwork(spec.source, inputs, heads, seed, options, own_loss=spec.own_loss, data=data)
-        options = network.options | {"norm": network.get("norm") or default_norm(spec, self.env)}
-        if network.kind == "pointer":
-            return Pointer(features_of(inputs), candidates_of(spec, self.env), heads=heads, **options)
-        if not network.recurrent:
-            return self._feedforward(network, spec, inputs, heads)
-        encoder = options.pop("hidden")
-        made: type[Recurrent] = network.source
-        return made(inputs, heads=heads, kind=network.kind, encoder=encoder, **options)
+        return self._built_in(network, spec, inputs, heads)
 
     def _data(self, name: str, spec: AgentSpec) -> torch.Tensor | None:
         """What an agent observes at the environment's first step, [2, features]; None: not known."""

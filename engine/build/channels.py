@@ -324,12 +324,12 @@ class Wiring:
         feedback = spec.feedback
         assert feedback is not None
         random = generator(self.seed, "channel", spec.name, "feedback")
-        if feedback.kind == "fa":
+        if not feedback.direct:
             network = self.agents[spec.receiver].learner.network
             if not isinstance(network, HeadedNetwork) or not network.reads_messages:
                 raise DocumentError(
                     ("channels", spec.name, "feedback"),
-                    f"fa replaces weights of the layer that reads the message, and '{spec.receiver}' reads it by an "
+                    f"{feedback.kind} replaces weights of the layer that reads the message, and '{spec.receiver}' reads it by an "
                     "aggregation or a pointer; use dfa, or a network of another kind",
                 )
             weights: Tensors = network.feedback_weights(channel.shape, random)
@@ -346,7 +346,7 @@ class Wiring:
             )
         heads = self.shapes.heads[channel.feedback.error_of]
         outputs = next(head.features for head in heads if head.name == OBJECTIVE)
-        matrix = feedback_matrix(channel.size, outputs, random if feedback.kind == "dfa" else None)
+        matrix = feedback_matrix(channel.size, outputs, None if feedback.summed else random)
         channel.feedback.direct = matrix.to(device=self.devices.of(spec.receiver), dtype=self.dtype)
 
 

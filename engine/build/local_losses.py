@@ -10,7 +10,7 @@ from torch import Tensor
 from antiphon.base.errors import suggest
 from antiphon.base.problems import DocumentError
 from antiphon.comms.examples import ContextSpec
-from antiphon.comms.label_gradients import LabelGradient, LensGradient
+from antiphon.comms.label_gradients import LabelGradient
 from antiphon.comms.modules import predictor_class
 from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.nets.per_member import scaled
@@ -48,7 +48,7 @@ class LocalLoss:
         self.reader = self.gradient.get("of") or readout
         kind = predictor_class(self.gradient.kind)
         self.returned = kind.needs_delta
-        self.lens = kind is LensGradient
+        self.lens = kind.of_readout
         self.target: str | None = None
         if self.lens:
             self.target = self._goal().target

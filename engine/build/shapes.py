@@ -10,7 +10,6 @@ from typing import Any
 from gymnasium import spaces
 
 from antiphon.agents.distributions import distribution_of
-from antiphon.agents.feedforward import Conv
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, VALUE, Head, features_of
 from antiphon.agents.objectives import AnyObjective, Objective, Weighted, objective_of
 from antiphon.agents.policies import PolicyObjective
@@ -117,31 +116,21 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
                 "is missing; only built-in networks can pass on their last hidden activation, so give the message "
                 "a size",
             )
-        elif sender.layers.kind == "mlp":
-            if not sender.layers.get("hidden"):
-                raise DocumentError(
-                    ("channels", channel.name, "size"),
-                    f"is missing and '{channel.sender}' has no hidden layer to pass on; give the message a size",
-                )
-            messages[channel.name] = sender.layers.get("hidden")[-1:]
-        elif sender.layers.recurrent:
-            messages[channel.name] = (sender.layers.get("size"),)
-        elif sender.layers.kind == "pointer":
-            messages[channel.name] = candidates_of(sender, env)[:1]
+        elif (hidden := _hidden_shape(sender.layers, sender, env)) is not None:
+            messages[channel.name] = hidden
     inputs: dict[str, Shape] = {}
     layouts = dict(_layouts(scenario, env))
     unknown = Counter(c.receiver for c in scenario.channels if not c.state and c.name not in messages)
     ready = [name for name in scenario.agents if not unknown[name]]
     for name in ready:  # grows as it is read
         inputs[name] = _input_shape(scenario, name, messages, env, layouts.get((name, "network"), ()))
-        network = scenario.agents[name].layers
-        if network is None or network.kind != "conv":
-            continue
-        options = network.options
-        feature_map = Conv(inputs[name], options["hidden"], (), size=options["size"], pool=options["pool"])
+        sender = scenario.agents[name]
         for channel in scenario.outputs_of(name):
             if channel.name not in messages:
-                messages[channel.name] = feature_map.trunk_shape()
+                assert sender.layers is not None
+                found = _hidden_shape(sender.layers, sender, env, inputs[name])
+                assert found is not None
+                messages[channel.name] = found
                 unknown[channel.receiver] -= 1
                 if not unknown[channel.receiver]:
                     ready.append(channel.receiver)
@@ -167,9 +156,15 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
                 seen = [env.signals[signal].shape_as(agent.categories) for signal in critic.observes]
                 seen = _maps(seen, layouts.get((name, "critic"), ()))
                 place = ("agents", name, "objective", "critic")
-                critics[name] = _joined_shape(seen, place, maps=critic.network.kind == "conv")
+                critics[name] = _joined_shape(seen, place, maps=critic.network.on_maps)
     problems.raise_any()
     return Shapes(inputs, messages, heads, critics, objectives, layouts)
+
+
+def _hidden_shape(
+    network: NetworkSpec, agent: AgentSpec, env: Description, inputs: Shape | None = None
+) -> Shape | None:
+    return network.hidden_shape(inputs, lambda: candidates_of(agent, env))
 
 
 def _layouts(scenario: Scenario, env: Description) -> Iterator[tuple[tuple[str, str], tuple[str, ...]]]:
@@ -182,7 +177,7 @@ def _layouts(scenario: Scenario, env: Description) -> Iterator[tuple[tuple[str, 
             place = ("agents", name, "objective", "critic", "network")
             networks.append((place, "critic", critic.network, critic.observes))
         for path, key, network, observes in networks:
-            if network is not None and network.kind == "conv":
+            if network is not None and network.on_maps:
                 given = network.get("channels")
                 images = [
                     _layout(path, one, env.signals.get(one), agent.categories, given) for one in observes
@@ -292,7 +287,7 @@ def _input_shape(
         raise DocumentError(
             ("agents", name), "it observes nothing and no channel leads to it; give it an input"
         )
-    if agent.fan_in.kind != "concat" and messages_read:
+    if not agent.fan_in.side_by_side and messages_read:
         if len(set(messages_read)) > 1:
             sizes = ", ".join(f"{c.name} {list(messages[c.name])}" for c in scenario.inputs_of(name))
             raise DocumentError(
@@ -302,7 +297,7 @@ def _input_shape(
         if agent.aggregation is not None:  # each message, flat, and whether it is present
             messages_read = [(features_of(messages_read[0]) * len(inputs) + len(inputs),)]
         messages_read = messages_read[:1]
-    maps = agent.layers is not None and agent.layers.kind == "conv"
+    maps = agent.layers is not None and agent.layers.on_maps
     if maps and agent.aggregation is not None:
         raise DocumentError(
             ("agents", name, "fan_in"),

@@ -62,7 +62,7 @@ def _obstacles(system: System) -> Iterator[str]:
     for place, owner in owners:
         if not isinstance(owner.optimiser, Optimiser):
             yield f"{place} has an optimiser that is not antiphon's"
-        elif owner.optimiser.kind == "sgd" and not owner.rate.constant:
+        elif not owner.optimiser.counts_steps and not owner.rate.constant:
             yield f"{place}: the learning rate of its SGD has a schedule"
     period = period_of(system)
     if period > LONGEST:
