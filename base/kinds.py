@@ -223,9 +223,10 @@ class KindSpec(Spec):
         """The class, factory or object of the kind; None: it stands for none."""
         return self.sources[0] if self.sources else None
 
-    def declared(self, name: str, default: Any = None) -> Any:
+    @classmethod
+    def declared(cls, name: str, default: Any = None) -> Any:
         """Return what the class of the kind declares, such as what it needs."""
-        return getattr(_class_of(self.point, self.source), name, default)
+        return getattr(_class_of(cls.point, cls.sources[0] if cls.sources else None), name, default)
 
     def unused(self) -> Iterator[tuple[str, str]]:
         """Yield keys that are given and have no effect beside the others, each with the reason."""

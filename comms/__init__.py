@@ -33,9 +33,27 @@ pass `learn` an objective [B]. All predictions are made when the message is sent
 Only the simulator has delay, clocks and lossy links.
 """
 
-from antiphon.comms.alignment import alignment
-from antiphon.comms.examples import Example
-from antiphon.comms.loop.channel import Channel, learn
-from antiphon.comms.synthetic_gradients import Predictor
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from antiphon.comms.examples import Example
+    from antiphon.comms.gradient_alignment import alignment
+    from antiphon.comms.loop.channel import Channel, learn
+    from antiphon.comms.synthetic_gradients import Predictor
 
 __all__ = ["Channel", "Example", "Predictor", "alignment", "learn"]
+_FROM = {
+    "Channel": "loop.channel",
+    "Example": "examples",
+    "Predictor": "synthetic_gradients",
+    "alignment": "gradient_alignment",
+    "learn": "loop.channel",
+}
+"""The modules of the public names. They import torch, which `couplings` is read without."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FROM:
+        return getattr(import_module(f"antiphon.comms.{_FROM[name]}"), name)
+    raise AttributeError(f"module 'antiphon.comms' has no attribute {name!r}")

@@ -228,7 +228,7 @@ class ChannelHandle:
 
         A channel with a synthetic gradient always has the metrics of the prediction.
         """
-        always = _PREDICTED if self._channel.coupling in ("decoupled", "unlocked") else ()
+        always = _PREDICTED if self._channel.crossing.predicts else ()
         return Figures({**dict.fromkeys(always), **self._measured()[self.name]})
 
     @either_spelling

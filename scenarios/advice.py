@@ -13,6 +13,7 @@ from typing import NamedTuple
 from antiphon.base.extensions import name_of
 from antiphon.base.kinds import KindSpec
 from antiphon.base.spec import Spec, defaults, plain
+from antiphon.comms.couplings import NOT_OF_ALL, injects
 from antiphon.scenarios.agent_specs import AgentSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import (
     ChannelSpec,
@@ -42,28 +43,21 @@ def _ignored(spec: Spec, uses: Iterable[tuple[str, bool, str]], prefix: str = ""
 
 def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
     """Return the keys of a channel without effect."""
-    coupling, link, kind = f"by a {channel.coupling} channel", channel.link, channel.coupling
-    predicted, lost = kind in ("decoupled", "unlocked"), "where every message is lost"
-    loses = kind == "unlocked" or link.drop > 0
-    if predicted:
-        yield from (_unused(f"gradient.{key}", reason) for key, reason in channel.gradient.unused())
+    reason, link, coupling = f"by a {channel.coupling} channel", channel.link, channel.crossing
+    lost, loses = "where every message is lost", coupling.replaces or link.drop > 0
+    if coupling.predicts:
+        yield from (_unused(f"gradient.{key}", why) for key, why in channel.gradient.unused())
         yield from _without_layers(channel.gradient, "gradient")
-    uses = {
-        "gradient": predicted,
-        "input": predicted,
-        "feedback": kind == "locked",
-        "horizon": kind == "delayed",
-    }
-    yield from _ignored(channel, [(key, used, coupling) for key, used in uses.items()])
-    if predicted and channel.input is not None:
+    yield from _ignored(channel, [(key, key in coupling.keys, reason) for key in NOT_OF_ALL])
+    if coupling.predicts and channel.input is not None:
         unused = channel.input.unused() if loses else [("", "where the link loses nothing")]
-        yield from (_unused(f"input.{key}".rstrip("."), reason) for key, reason in unused)
+        yield from (_unused(f"input.{key}".rstrip("."), why) for key, why in unused)
         if loses:
             yield from _without_layers(channel.input, "input")
-    if kind == "locked" and channel.feedback is not None:
-        yield from (_unused(f"feedback.{key}", reason) for key, reason in channel.feedback.unused())
-    if link.back != link.delay and kind in ("locked", "detached"):
-        yield _unused("the second value of link.delay", coupling)
+    if coupling.joins and channel.feedback is not None:
+        yield from (_unused(f"feedback.{key}", why) for key, why in channel.feedback.unused())
+    if link.back != link.delay and not coupling.goes_back:
+        yield _unused("the second value of link.delay", reason)
     yield from _ignored(channel, [("norm", channel.size is not None, "by a channel without a size")])
     yield from _ignored(link, [("noise", link.drop < 1, lost), ("bits", link.drop < 1, lost)], "link.")
 
@@ -230,7 +224,7 @@ def _blocked(scenario: Scenario) -> set[str]:
     windows = scenario.windows
     blocked = set()
     for channel in scenario.channels:
-        if channel.coupling == "locked":
+        if channel.crossing.joins:
             window = windows[channel.sender]
             if window != "episode" and channel.link.delay >= window:
                 blocked.add(channel.name)
@@ -250,45 +244,14 @@ def rule_2_signal(scenario: Scenario) -> Iterator[Finding]:
     with_signal = {name for name, agent in scenario.agents.items() if agent.goals}
     back: list[tuple[str, str]] = []
     for channel in scenario.channels:
-        if _has_signal_of_its_own(channel) and channel.name not in blocked:
+        if channel.crossing.teaches_alone(channel) and channel.name not in blocked:
             with_signal.add(channel.sender)
-        if _carries(channel) and channel.name not in blocked:
+        if channel.crossing.returns(channel) and channel.name not in blocked:
             back.append((channel.receiver, channel.sender))
     reached = _closure(with_signal, back)
     for name, agent in scenario.agents.items():
         if agent.learn and name not in reached:
             yield Finding("agent", name, _UNREACHED, control=True)
-
-
-def _injects(channel: ChannelSpec) -> bool:
-    return channel.gradient.apply and channel.gradient.scale > 0
-
-
-def _has_signal_of_its_own(channel: ChannelSpec) -> bool:
-    """Whether the sender learns from the channel although the receiver may return nothing."""
-    if channel.coupling in ("decoupled", "unlocked"):
-        gradient = channel.gradient
-        own = gradient.own_target is not None and not _is_silent(channel)
-        return _injects(channel) and (not gradient.returned or own)
-    direct = channel.feedback is not None and channel.feedback.direct
-    return channel.coupling == "locked" and direct
-
-
-def _carries(channel: ChannelSpec) -> bool:
-    """Whether the sender learns from gradients returned by the receiver."""
-    if channel.coupling == "detached":
-        return False
-    if channel.coupling == "locked":
-        return channel.feedback is None or not channel.feedback.direct
-    if channel.coupling == "delayed":
-        return not _is_silent(channel)
-    return _injects(channel) and channel.gradient.returned and not _is_silent(channel)
-
-
-def _is_silent(channel: ChannelSpec) -> bool:
-    """Whether the receiver never uses a message nor its synthetic input, so that nothing is ever returned."""
-    stands_in = channel.input is not None and channel.coupling in ("decoupled", "unlocked")
-    return channel.link.drop == 1 and not stands_in
 
 
 def rule_13_read_in_time(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
@@ -302,7 +265,7 @@ def rule_13_read_in_time(scenario: Scenario, channel: ChannelSpec, reach: _Reach
 
 def rule_16_state_of_an_episode(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     """A decoupled state is passed between windows."""
-    if channel.state and channel.coupling == "decoupled" and scenario.windows[channel.sender] == "episode":
+    if channel.state and channel.crossing.predicts and scenario.windows[channel.sender] == "episode":
         yield "the window is the episode, so no state is passed between windows; make it locked"
 
 
@@ -323,7 +286,7 @@ def rule_18_messages(scenario: Scenario, channel: ChannelSpec, reach: _Reach) ->
 
 def rule_10_kickback(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     """The errors of a classification add up to zero."""
-    if channel.feedback is not None and channel.coupling == "locked" and channel.feedback.summed:
+    if channel.feedback is not None and channel.crossing.joins and channel.feedback.summed:
         of = channel.feedback.of or scenario.readouts[0]
         objective = scenario.agents[of].objective
         if objective is not None and objective.declared("errors_cancel"):
@@ -333,7 +296,7 @@ def rule_10_kickback(scenario: Scenario, channel: ChannelSpec, reach: _Reach) ->
 def rule_9_kind(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     """A kind of synthetic gradient fits the messages."""
     gradient = channel.gradient
-    if not _is_predicted(channel):
+    if not channel.crossing.predicts:
         return
     control = gradient.declared("control")
     if control is not None:
@@ -360,20 +323,19 @@ def rule_11_update_locked(scenario: Scenario, channel: ChannelSpec, reach: _Reac
     gradient = channel.gradient
     late = ["trace"] if gradient.trace > 0 else []
     late += ["kind"] if gradient.follows_actions else []
-    if late and gradient.apply and not channel.state and _is_predicted(channel):
+    if late and gradient.apply and not channel.state and channel.crossing.predicts:
         yield f"update-locked by gradient.{late[0]}: its sender waits for its receiver"
 
 
 def rule_18_synthetic_input(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     """A synthetic input predicts from something, and replaces what a link would change."""
     model = channel.input
-    if model is None or not (
-        channel.coupling == "unlocked" or (_is_predicted(channel) and channel.link.drop)
-    ):
+    coupling = channel.crossing
+    if model is None or not (coupling.replaces or (coupling.predicts and channel.link.drop)):
         return
     if not model.context:
         yield "its synthetic input has no context and predicts the mean; give it observations"
-    if channel.coupling == "unlocked" and (channel.link.noise > 0 or channel.link.bits is not None):
+    if coupling.replaces and (channel.link.noise > 0 or channel.link.bits is not None):
         yield "noise and bits only affect the training of its synthetic input"
 
 
@@ -384,13 +346,9 @@ _OF_CHANNELS = (
 """Warnings about a channel: functions of the scenario, the channel and what messages lead to."""
 
 
-def _is_predicted(channel: ChannelSpec) -> bool:
-    return channel.coupling in ("decoupled", "unlocked")
-
-
 def _is_direct(channel: ChannelSpec) -> bool:
     """Whether the sender follows a prediction of the returned gradient alone."""
-    return _is_predicted(channel) and _injects(channel) and channel.gradient.direct
+    return channel.crossing.predicts and injects(channel.gradient) and channel.gradient.direct
 
 
 def _is_residual_stream(channel: ChannelSpec, reach: _Reach) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from math import prod
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from antiphon.base.errors import suggest
 from antiphon.base.extensions import Catalogue
@@ -15,18 +15,16 @@ from antiphon.base.kinds import Kind, KindName, KindSpec
 from antiphon.base.problems import DocumentError, show_value
 from antiphon.base.spec import Count, Delay, Key, Name, Signals, Size, Spec, channel_name, channel_slug, fail
 from antiphon.base.spellings import fix_of_word
+from antiphon.comms.couplings import COUPLINGS, DEFAULT, Coupling
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
 PortNorm = Literal["batch", "layer", "unit", "none"]
 
-_CouplingName = Literal["locked", "delayed", "detached", "decoupled", "unlocked"]
-
 
 def _coupling(value: object) -> object:
     """Refuse a kind of gradient or feedback, and a word of the field, with what is written instead."""
-    names: tuple[str, ...] = get_args(_CouplingName)
-    if value not in names:
-        fix = _fix_of_coupling(value) or suggest(str(value), names)
+    if not isinstance(value, str) or value not in COUPLINGS:
+        fix = _fix_of_coupling(value) or suggest(str(value), COUPLINGS)
         fail(f"unknown coupling {show_value(value)}{fix}")
     return value
 
@@ -36,7 +34,9 @@ def _fix_of_coupling(word: object) -> str:
     return f"; write gradient: {word}" if str(word) in kinds else fix_of_word("coupling", word)
 
 
-Coupling = Annotated[_CouplingName, BeforeValidator(_coupling)]
+CouplingName = Annotated[
+    str, BeforeValidator(_coupling), WithJsonSchema({"enum": list(COUPLINGS), "type": "string"})
+]
 STATE = "state"
 """The key of state channels."""
 
@@ -289,7 +289,7 @@ class ChannelSpec(Spec):
     port: Name | None = None
     norm: PortNorm | None = None
     sample: SampleSpec | None = None
-    coupling: Coupling = "decoupled"
+    coupling: CouplingName = DEFAULT
     gradient: GradientSpec = Field(default_factory=GradientSpec)
     input: Annotated[InputSpec | None, AfterValidator(_or_none)] = None
     feedback: FeedbackSpec | None = None
@@ -335,7 +335,7 @@ class ChannelSpec(Spec):
             raise DocumentError(("size",), f"{message}; leave it out")
         if self.sample is not None and self.sample.parameters_per_component > 1 and self.size is None:
             raise DocumentError(("size",), f"is missing; give the {self.sample.kind} message a size")
-        if self.learned_by_policy and self.coupling != "detached":
+        if self.learned_by_policy and self.crossing.passes:
             assert self.sample is not None
             message = f"the sender's policy objective learns messages of kind {self.sample.kind}, and no gradient crosses"
             raise DocumentError(
@@ -343,6 +343,11 @@ class ChannelSpec(Spec):
                 f"{message}: make it detached, not {self.coupling}, or sample symbols by gumbel",
             )
         return self
+
+    @property
+    def crossing(self) -> Coupling:
+        """Its coupling: how gradients cross it."""
+        return COUPLINGS[self.coupling]
 
     @property
     def state(self) -> bool:

@@ -15,6 +15,7 @@ from antiphon.base.errors import suggest
 from antiphon.base.extensions import name_of
 from antiphon.base.problems import DocumentError, Path, Problems, show_value
 from antiphon.base.spec import Spec, plain
+from antiphon.comms.couplings import COUPLINGS
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec
 from antiphon.scenarios.relations import (
@@ -32,7 +33,6 @@ AGE = "age"
 """Observation of the age of each message read, in periods of its sender."""
 STATES = ("from.state", "to.state")
 """Context signals: the states of a channel's ends."""
-_PREDICTED = ("decoupled", "unlocked")
 _MOST_NAMED = 8
 """Agents of a group or a cycle in a message."""
 
@@ -56,8 +56,10 @@ def _unreadable(scene: Relations, channel: ChannelSpec) -> str | None:
     """Return why several messages cannot be read at a time, and the fix."""
     receiver = scene.agents[channel.receiver]
     lost = _lost(channel)
-    if channel.coupling == "unlocked":
-        return "needs messages, and the receiver of an unlocked channel reads none; make it decoupled"
+    if channel.crossing.replaces:
+        return (
+            f"needs messages, and the receiver of an {channel.coupling} channel reads none; make it decoupled"
+        )
     if lost is not None:
         return f"needs every message, but {lost}"
     if channel.input is not None:
@@ -84,21 +86,11 @@ def _lost(channel: ChannelSpec) -> str | None:
     return f"the link has a {key} of {getattr(link, key)}; make it {value}"
 
 
-def rule_16_locked(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
-    """A locked channel loses nothing."""
-    if channel.coupling == "locked" and channel.link.drop > 0:
-        message = f"must be 0 on a locked channel, not {channel.link.drop}; leave it out"
-        yield "link.drop", f"{message}, or use another coupling"
+def rule_16_coupling(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
+    """What a coupling refuses by itself: a locked channel loses nothing (rule 16), an unlocked one has an input (rule 18)."""
+    yield from channel.crossing.problems(channel)
 
 
-def rule_18_unlocked(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
-    """An unlocked channel always reads its synthetic input."""
-    if channel.coupling == "unlocked" and channel.input is None:
-        message = "an unlocked channel needs a synthetic input; give it one, such as {kind: linear}"
-        yield "input", message
-
-
-_COUPLINGS = ("locked", "detached", "decoupled")
 _NOT_FOR_STATES = (*("size", "port", "norm", "sample", "link", "input", "feedback", "read", "horizon"),)
 _FOR_STATES = ("horizon", "auxiliary")
 
@@ -125,9 +117,10 @@ def rule_20_state(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     for key in _NOT_FOR_STATES:
         if getattr(channel, key) != ChannelSpec.model_fields[key].default:
             yield key, f"a state channel has no {key}; leave it out"
-    if channel.coupling not in _COUPLINGS:
+    if not channel.crossing.carries_states:
         message = f"a state channel cannot be {channel.coupling}"
-        yield "coupling", f"{message}; use one of {', '.join(_COUPLINGS)}"
+        possible = ", ".join(name for name, coupling in COUPLINGS.items() if coupling.carries_states)
+        yield "coupling", f"{message}; use one of {possible}"
 
 
 def rule_12_gradient_of_states(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
@@ -142,7 +135,7 @@ def rule_12_gradient_of_states(scene: Relations, channel: ChannelSpec) -> Iterat
 def rule_9_gradient(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """What each kind of synthetic gradient needs."""
     gradient = channel.gradient
-    if channel.coupling not in _PREDICTED:
+    if not channel.crossing.predicts:
         return
     if gradient.follows_actions:
         receiver = scene.agents[channel.receiver]
@@ -183,7 +176,7 @@ def rule_23_context(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]
 def rule_10_feedback(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """Feedback alignment is inside a locked group, and an error is that of one of its objectives."""
     feedback = channel.feedback
-    if feedback is None or channel.coupling != "locked":
+    if feedback is None or not channel.crossing.joins:
         return
     if not feedback.direct:
         if scene.agents[channel.receiver].layers is None:
@@ -236,7 +229,7 @@ def rule_11_at_once(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]
 def _used_at_once(channel: ChannelSpec) -> list[str]:
     """Return the keys of a channel's gradient that ask for what returns at once."""
     gradient = channel.gradient
-    if channel.coupling not in _PREDICTED or channel.state:
+    if not channel.crossing.predicts or channel.state:
         return []
     keys = ["trace"] if gradient.apply and gradient.trace > 0 else []
     return ["kind", *keys] if gradient.follows_actions else keys
@@ -251,8 +244,8 @@ def _not_at_once(scene: Relations, channel: ChannelSpec, *, ticks: bool) -> str 
         ticks: Whether both ends have to tick at the same steps too.
     """
     link, ends = channel.link, (channel.sender, channel.receiver)
-    if channel.coupling == "unlocked":
-        return "the channel is unlocked; make it decoupled"
+    if channel.crossing.replaces:
+        return f"the channel is {channel.coupling}; make it decoupled"
     if link.delay:
         return f"the link has a delay of {link.delay}; make it 0"
     if link.back:
@@ -530,8 +523,7 @@ OF_CHANNELS = (
         rule_20_state,
         rule_12_gradient_of_states,
         rule_26_size,
-        rule_16_locked,
-        rule_18_unlocked,
+        rule_16_coupling,
     ),
     *(rule_9_gradient, rule_23_context, rule_10_feedback, rule_11_at_once, rule_18_read),
 )

@@ -41,7 +41,8 @@ from antiphon.base.spec import (
     section_of,
 )
 from antiphon.base.spellings import spelled, standard_keys, suggest_key
-from antiphon.scenarios.agent_specs import AgentSpec
+from antiphon.comms.couplings import DEFAULT
+from antiphon.scenarios.agent_specs import AgentSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.checks import AGE, check
 from antiphon.scenarios.graphs.generators import (
@@ -150,7 +151,7 @@ def _conditioned(channel: ChannelSpec, sender: AgentSpec) -> ChannelSpec:
     """
     gradient = channel.gradient
     returned = gradient.returned and gradient.own_target is None
-    predicted = channel.coupling in ("decoupled", "unlocked") and returned
+    predicted = channel.crossing.predicts and returned
     if channel.symbols is None or not predicted or "context" in gradient.model_fields_set:
         return channel
     observed = tuple(name for name in sender.observes if name != AGE)
@@ -266,7 +267,7 @@ class Scenario(Spec):
 
     @cached_property
     def _automatic(self) -> list[ChannelSpec]:
-        return [c for c in self.channels if c.link.ways == AUTO and c.coupling != "locked"]
+        return [c for c in self.channels if c.link.ways == AUTO and not c.crossing.joins]
 
     def with_delay(self, delay: int, placement: Mapping[str, int] | None = None) -> Scenario:
         """Return this scenario as a pipeline: every `auto` delay becomes a number of steps, so that samples stay aligned.
@@ -450,12 +451,11 @@ class Template:
         self.resolve()  # what is not accepted is refused first
         body = copy.deepcopy(dict(self._body))
         channels = [body["channel"]] if "channel" in body else list(body.get("channels", ()))
-        chosen = [
-            one for one in channels if one.get("coupling", "decoupled") == "decoupled" and "key" not in one
-        ]
+        chosen = [one for one in channels if one.get("coupling", DEFAULT) == DEFAULT and "key" not in one]
         objectives = [agent.get("objective") for agent in dict(body.get("agents", {})).values()]
         targets = {one["target"] for one in objectives if isinstance(one, dict) and "target" in one}
-        classify = all(one["kind"] == "classification" for one in objectives if isinstance(one, dict))
+        specs = [ObjectiveSpec.spec_of(one["kind"]) for one in objectives if isinstance(one, dict)]
+        classify = all(spec.declared("labels", False) for spec in specs)
         gradients = [
             own if isinstance(own := one.get("gradient", {}), dict) else {"kind": own} for one in chosen
         ]

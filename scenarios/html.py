@@ -32,7 +32,7 @@ def html_of(scenario: Graph) -> str:
         [
             channel.name,
             channel.coupling,
-            str(name_of(channel.gradient.kind)) if channel.coupling in ("decoupled", "unlocked") else "–",
+            str(name_of(channel.gradient.kind)) if channel.crossing.predicts else "–",
             str(channel.size or "–"),
             str(channel.link.delay),
         ]

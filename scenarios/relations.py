@@ -96,7 +96,7 @@ class Relations:
 
     @property
     def _locked_pairs(self) -> list[tuple[str, str]]:
-        return [(c.sender, c.receiver) for c in self.channels if c.coupling == "locked"]
+        return [(c.sender, c.receiver) for c in self.channels if c.crossing.joins]
 
     @cached_property
     def locked(self) -> dict[str, tuple[str, ...]]:
@@ -113,14 +113,14 @@ class Relations:
         """The delayed channels out of each learning group that has some, by its first agent."""
         found: dict[str, list[ChannelSpec]] = {}
         for channel in self.channels:
-            if channel.coupling == "delayed":
+            if channel.crossing.waits:
                 found.setdefault(self.learning[channel.sender][0], []).append(channel)
         return found
 
     @cached_property
     def _episodic(self) -> frozenset[str]:
         """The agents whose window is the episode by themselves: by their clock, or by a locked state."""
-        locked = (name for name, channel in self.states.items() if channel.coupling == "locked")
+        locked = (name for name, channel in self.states.items() if channel.crossing.joins)
         clocks = (name for name, agent in self.agents.items() if agent.clock.unroll == "episode")
         return frozenset([*locked, *clocks])
 

@@ -18,6 +18,7 @@ from antiphon.agents.objectives import objective_of
 from antiphon.base.errors import ScenarioError, ScenarioWarning, suggest
 from antiphon.base.spec import AUTO, section_of
 from antiphon.base.spellings import spelled, suggest_key
+from antiphon.comms.couplings import predicts
 from antiphon.envs import registry
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.isolation.own_context import in_own_context
@@ -36,8 +37,6 @@ from antiphon.splitting.repeats import caller_random_kept, check_repeats
 from antiphon.splitting.ties import tied_parameters
 from antiphon.splitting.tracer import trace
 
-_PREDICTED = ("decoupled", "unlocked")
-_CODED = ("classification", "coding")
 _LENS = 2 / 3
 """Of a head's operations: those of its forward and of the message's gradient, without its parameters'."""
 
@@ -222,7 +221,7 @@ def _credit(
                 "`target` of one, or linear, which learns the gradients of all"
             )
         main = found[0]
-    coded = main.goal.kind in _CODED and not (several and gradient is None)
+    coded = main.goal.classifies and not (several and gradient is None)
     return Credit(model, given.example, cut.at, main.wanted, main.output, cut.members, coded=coded)
 
 
@@ -242,7 +241,7 @@ def _flop_of_heads(
     rows = len(next(iter(given.example.values())))
     with suppress(ScenarioError):  # of the cuts that are chosen it is reported what is wrong
         cut, credit = cut_before(names)
-        for wire in (wire for part in cut.parts for wire in part.reads if coupling in _PREDICTED):
+        for wire in (wire for part in cut.parts for wire in part.reads if predicts(coupling)):
             with suppress(ScenarioError):
                 keys = credit.default(wire) if gradient is None else credit.gradient(gradient, wire)
                 if isinstance(keys, str) or not isinstance(head := keys.get("network"), nn.Module):
@@ -401,7 +400,7 @@ def _channels(
             if delay:  # a skip waits for what goes through every part on its way
                 steps = delay if isinstance(delay, str) else delay * (place - wire.message.sender)
                 channel["link"] = {"delay": steps}
-            if coupling in _PREDICTED:
+            if predicts(coupling):
                 channel["gradient"] = (
                     credit.default(wire) if gradient is None else credit.gradient(gradient, wire)
                 )

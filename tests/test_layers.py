@@ -9,9 +9,14 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import networkx as nx
 import pytest
+
+from antiphon.base.kinds import kinds_of
+from antiphon.comms.couplings import COUPLINGS
+from antiphon.scenarios.channel_specs import FeedbackSpec
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
@@ -221,6 +226,83 @@ def test_no_data_file_can_run_code(library: list[Source]) -> None:
 def test_the_check_for_code_in_data_sees_it_and_nothing_else(text: str) -> None:
     found = list(unsafe_loads(Source("planted.py", "nets", list(ast.walk(ast.parse(text)))), {"SafeLoader"}))
     assert bool(found) == (text not in SAFE)
+
+
+HOMES = {
+    "objective": ("agents/objectives.py", "agents/policies.py"),
+    "network": ("agents/feedforward.py", "agents/recurrent.py", "agents/pointer.py", "nets/recurrent.py"),
+    "fan_in": ("comms/links.py", "nets/attention.py"),
+    "gradient": ("comms/synthetic_gradients.py", "comms/label_gradients.py", "agents/local_policy.py"),
+    "input": ("comms/synthetic_inputs.py",),
+    "optimiser": ("nets/optimisers.py", "nets/native/mlp.py"),
+    "schedule": ("nets/schedules.py",),
+    "sample": ("comms/symbols.py",),
+    "feedback": ("scenarios/channel_specs.py",),
+    "coupling": ("comms/couplings.py",),
+}
+"""By section with kinds, the files of its classes: no other compares the names of the kinds."""
+OTHER_WORDS = {
+    "engine/probes/ablation.py": {"mean"},
+    "engine/studies/table.py": {"mean"},
+    "splitting/credit.py": {"local", "lens"},
+    "splitting/split.py": {"lens"},
+}
+"""Comparisons with a word that is also the name of a kind: what replaces a message, a statistic, `split(gradient=...)`."""
+THE_HEART = ("engine/heart/", "engine/reference/", "engine/planning/cluster_plan.py")
+"""Where couplings are compared still."""
+
+
+def kinds_compared(source: Source, names: dict[str, set[str]]) -> Iterator[str]:
+    """Yield the comparisons of a kind, or of a coupling, with names of kinds that have their class in another file."""
+    for node in source.nodes:
+        if not isinstance(node, ast.Compare):
+            continue
+        parts = [part for side in (node.left, *node.comparators) for part in ast.walk(side)]
+        words = {part.value for part in parts if isinstance(part, ast.Constant)}
+        told = {final_name(part) for part in parts} | words
+        words -= OTHER_WORDS.get(source.path, set())
+        told -= {"coupling"} if source.path.startswith(THE_HEART) else set()
+        sections = [
+            section
+            for section, known in names.items()
+            if words & known and ("coupling" if section == "coupling" else "kind") in told
+        ]
+        if sections and not any(source.path in HOMES[section] for section in sections):
+            yield f"{source.path}:{node.lineno}: {ast.unparse(node)}: let the class of the {sections[0]} say it"
+
+
+@pytest.fixture(scope="module")
+def names_of_kinds() -> dict[str, set[str]]:
+    """The names of antiphon's own kinds, by section."""
+    own = {section: {*kinds_of(section)} for section in HOMES if section not in ("feedback", "coupling")}
+    feedback = FeedbackSpec.model_fields["kind"].annotation
+    return {**own, "feedback": {*get_args(feedback)}, "coupling": {*COUPLINGS}}
+
+
+def test_a_kind_is_asked_and_its_name_not_compared(
+    library: list[Source], names_of_kinds: dict[str, set[str]]
+) -> None:
+    wrong = [line for source in library for line in kinds_compared(source, names_of_kinds)]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("goal.kind == 'ppo'", 1),
+        ("one['kind'] in ('classification', 'coding')", 1),
+        ("channel.coupling != 'locked'", 1),
+        ("feedback.kind == 'fa'", 1),
+        ("kind == 'mlp' or kind == 'conv'", 2),
+        ("channel.read == 'mean'", 0),
+        ("goal.kind == 'mine'", 0),
+    ],
+)
+def test_the_check_for_names_of_kinds_sees_them(
+    text: str, seen: int, names_of_kinds: dict[str, set[str]]
+) -> None:
+    source = Source("scenarios/planted.py", "scenarios", list(ast.walk(ast.parse(text))))
+    assert len(list(kinds_compared(source, names_of_kinds))) == seen
 
 
 def test_functions_are_short_enough_to_read(library: list[Source]) -> None:

@@ -192,7 +192,7 @@ def _show_decoupling(
         results: Of one seed or several.
         facts: Those of one of the runs (run.json).
     """
-    names = [c.name for c in scenario.channels if c.coupling in ("decoupled", "unlocked")]
+    names = [c.name for c in scenario.channels if c.crossing.predicts]
     channels = [pair for result in results for pair in result.get("channels", {}).items()]
     figures = [channel for name, channel in channels if name in names]
     if not figures:

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from antiphon.base.errors import AntiphonError, CallError, ScenarioError, first_line, suggest
 from antiphon.base.spellings import either_spelling
-from antiphon.comms.alignment import alignment
 from antiphon.comms.backward_requests import (
     Gradients,
     Injection,
@@ -28,7 +27,9 @@ from antiphon.comms.backward_requests import (
     gradients_of,
     value_of,
 )
+from antiphon.comms.couplings import COUPLINGS, Coupling, Detached
 from antiphon.comms.examples import ContextSpec, Example, encode, over
+from antiphon.comms.gradient_alignment import alignment
 from antiphon.comms.loop.gradients import ChannelStep, add_gradients
 from antiphon.comms.loop.open_messages import OpenMessages, SentMessage
 from antiphon.comms.loop.settings import (
@@ -114,8 +115,8 @@ class Channel:
         self.dtype = dtype
         if coupling not in _COUPLINGS:
             raise self._error(f"coupling: there is no {coupling!r}{suggest(str(coupling), _COUPLINGS)}")
-        if gradient is None and coupling == "decoupled":
-            self.coupling = "detached"
+        if gradient is None and COUPLINGS[coupling].predicts:
+            self.coupling = Detached.name
         given = "linear" if gradient is None else gradient
         settings, self._target = read_gradient(given, specs, self._error)
         self._specs = specs
@@ -123,11 +124,16 @@ class Channel:
         self._scale = settings.scale
         self._discount = settings.discount
         self.predictor: Predictor | None = None
-        if self.coupling == "decoupled":
+        if self.crossing.predicts:
             target = None if self._target is None else specs[self._target]
             self.predictor = self._make_predictor(settings, target, lr, seed, device)
         self._warned: set[str] = set()
         self._begin()
+
+    @property
+    def crossing(self) -> Coupling:
+        """Its coupling: how gradients cross it."""
+        return COUPLINGS[self.coupling]
 
     def _begin(self) -> None:
         """Start without messages."""
@@ -263,7 +269,7 @@ class Channel:
             self._check_process()
             if self._version is not None and self._live._version != self._version:
                 raise self._error(_CHANGED)
-            if self.coupling == "locked":
+            if self.crossing.joins:
                 return self._live
             leaf = self._open.receive(self._live)
             return constant(self._live) if leaf is None else leaf
@@ -282,7 +288,7 @@ class Channel:
         Raises:
             ScenarioError: The gradient does not fit, or no gradient can return for the message.
         """
-        if self.coupling == "locked":
+        if self.crossing.joins:
             raise self._error(
                 "return_gradient: it is locked; pass both networks' parameters to one comms.learn"
             )
@@ -512,7 +518,7 @@ def learn(
     """
     sent, received = _channels("sent", sent), _channels("received", received)
     for channel in dict.fromkeys([*sent, *received]):
-        if channel.coupling == "locked" and not (channel in sent and channel in received):
+        if channel.crossing.joins and not (channel in sent and channel in received):
             raise ScenarioError(
                 f"channel {channel.name}: it is locked, so its ends learn as one network; pass it in both sent and "
                 "received of one learn call, with the parameters of both"

@@ -448,7 +448,7 @@ class _Builder:
             windows = windows_of(self.scenario, members, self.env, episode)
             within = set(members)
             sent = (channel for name in members for channel in self.scenario.outputs_of(name))
-            waits = [c.horizon for c in sent if c.coupling == "delayed" and c.receiver not in within]
+            waits = [c.horizon for c in sent if c.crossing.waits and c.receiver not in within]
             groups.append(LearningGroup(members, windows, late=bool(waits), staleness=max(waits, default=0)))
         return groups
 

@@ -111,7 +111,7 @@ class Wiring:
         ends: tuple[str, ...] = ()
         context: tuple[ContextSpec, ...] = ()
         predictor = None
-        if spec.coupling in ("decoupled", "unlocked"):
+        if spec.crossing.predicts:
             own = LocalLoss(spec, self.scenario.readouts[0], self.agents, self.signal)
             target = own.target  # a model of the target does not see it
             context = self._signals((n for n in gradient.context if n != target), GRADIENT_ENDS)
@@ -119,7 +119,7 @@ class Wiring:
             if not own.returned:
                 ends = tuple(name for name in ends if name != "returned")
             predictor = self._predictor(spec, shape, (*context, *self._ends(spec, ends, shape)), own)
-        returns = spec.coupling == "delayed" or (
+        returns = spec.crossing.waits or (
             predictor is not None and (predictor.needs_delta or predictor.needs_loss)
         )
         ledger = self._ledger(spec, returns)
@@ -160,11 +160,11 @@ class Wiring:
             channel.gradient.span = gradient.horizon
             channel.gradient.auxiliary = gradient.auxiliary
             channel.gradient.outliers = Outliers(channel.zeros.device) if predictor.needs_delta else None
-        if spec.input is not None and spec.coupling in ("decoupled", "unlocked"):
+        if spec.input is not None and spec.crossing.predicts:
             channel.input.context = self._signals(spec.input.context, INPUT_ENDS)
             channel.input.ends = tuple(name for name in spec.input.context if name in INPUT_ENDS)
             channel.input.model = self._input(spec, channel)
-        if spec.coupling == "locked" and spec.feedback is not None:
+        if spec.crossing.joins and spec.feedback is not None:
             self._feed_back(spec, channel)
         return channel
 

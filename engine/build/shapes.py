@@ -246,7 +246,7 @@ def _readers(scenario: Scenario) -> Iterator[tuple[str, Path, str]]:
                 seen = (*place, *where, "critic", "observes")
                 yield from ((signal, seen, "value") for signal in goal.critic.observes)
     for channel in scenario.channels:
-        if channel.coupling in ("decoupled", "unlocked"):
+        if channel.crossing.predicts:
             place, gradient = ("channels", channel.name), channel.gradient
             named = [(signal, "context") for signal in gradient.context if signal not in GRADIENT_ENDS]
             if gradient.own_target is not None:
@@ -456,7 +456,7 @@ def _heads(
             first *= 1 if channel.sample is None else channel.sample.parameters_per_component
             heads[head] = Head(head, (first, *rest), port_norm(channel, agent, env))
     memory = scenario.memory_of(name)
-    if memory is not None and memory.coupling == "decoupled" and memory.gradient.auxiliary:
+    if memory is not None and memory.crossing.predicts and memory.gradient.auxiliary:
         heads[AUXILIARY_PORT] = Head(AUXILIARY_PORT, (_state_size(agent, memory),))
     if not heads and not scenario.outputs_of(name):
         raise DocumentError(

@@ -262,7 +262,7 @@ def channel_stacks_of(
     kinds: dict[Hashable, list[Channel]] = {}
     for name, channel in system.channels.items():
         kind: Hashable = name
-        if channel.receiver not in alone and channel.coupling != "delayed":
+        if channel.receiver not in alone and not channel.crossing.waits:
             kind = stack_of[channel.sender], stack_of[channel.receiver], channel_kind(system, channel)
         kinds.setdefault(kind, []).append(channel)
     return list(kinds.values())

@@ -70,15 +70,14 @@ class LateWindows:
         if not window.given_up or any(self.system.agents[name].goal is not None for name in group.members):
             return True
         others = {name for name, _ in window.sent} - window.given_up
-        return any(
-            self.system.channels[name].coupling in ("decoupled", "unlocked", "delayed") for name in others
-        )
+        couplings = [self.system.channels[name].crossing for name in others]
+        return any(coupling.predicts or coupling.waits for coupling in couplings)
 
     def _has_returned(self, channel: Channel, message: Message, step: int) -> bool:
         """Whether nothing more is waited for that a message's receiver would return."""
         if self.not_awaited is not None and self.not_awaited(channel, message):
             return True
-        if channel.coupling != "delayed" or message.unread:
+        if not channel.crossing.waits or message.unread:
             return True
         if self.system.group_of[channel.sender] is self.system.group_of.get(channel.receiver):
             return True

@@ -93,7 +93,7 @@ class StandIns:
 def _missing(channel: Channel, read: Read, message: Message) -> RowMask:
     """The environments in which the due message is missing, though its example goes on; over `unlocked` even if it came."""
     valid = mask_not(message.void)
-    if channel.coupling == "unlocked":
+    if channel.crossing.replaces:
         return valid
     return mask_and(valid, mask_not(read.counted))
 

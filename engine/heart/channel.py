@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from antiphon.comms.couplings import COUPLINGS, Coupling
 from antiphon.comms.examples import ContextSpec, Example
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Read, Window
@@ -36,9 +37,6 @@ if TYPE_CHECKING:  # what may be plugged into a channel
     from antiphon.comms.synthetic_inputs import InputModel
     from antiphon.engine.heart.sender_rows import SenderRows
 
-Coupling = Literal["decoupled", "unlocked", "delayed", "locked", "detached"]
-"""How a gradient crosses: predicted by a synthetic gradient (`decoupled`; `unlocked` reads a synthetic input too), as it comes
-back later (`delayed`), by backpropagation within a window (`locked`), or not at all (`detached`)."""
 _ONE = Rate(base=1.0, horizon=1)
 
 
@@ -119,7 +117,8 @@ class Channel:
     """The sender's port it reads."""
     shape: tuple[int, ...]
     """Of one message; on the way it is flat."""
-    coupling: Coupling
+    coupling: str
+    """How a gradient crosses, by name: see `comms.couplings`."""
     ledger: Ledger
     zeros: Tensor
     """[rows, size]: what a receiver reads before any message has come."""
@@ -160,6 +159,11 @@ class Channel:
     def rows(self) -> int:
         """K * B."""
         return len(self.zeros)
+
+    @property
+    def crossing(self) -> Coupling:
+        """Its coupling: how gradients cross it."""
+        return COUPLINGS[self.coupling]
 
     @property
     def models(self) -> list[Predictor | InputModel]:

@@ -159,7 +159,7 @@ def about_channel(channel: ChannelSpec) -> dict[str, str]:
         about["carries"] = "the state to the next tick"
     if channel.sample is not None:
         about["message"] = channel.sample.in_words
-    predicted = channel.coupling in ("decoupled", "unlocked")
+    predicted = channel.crossing.predicts
     if predicted:
         gradient = channel.gradient
         parts: list[str] = [name_of(gradient.kind)]
@@ -173,7 +173,7 @@ def about_channel(channel: ChannelSpec) -> dict[str, str]:
         context = ", ".join(channel.input.context)
         about["input"] = name_of(channel.input.kind) + (f", given {context}" if context else "")
         about["input"] += ", at every site" if channel.at_sites(channel.input) else ""
-    if channel.coupling == "locked" and channel.feedback is not None:
+    if channel.crossing.joins and channel.feedback is not None:
         about["feedback"] = channel.feedback.kind
     parts = [f"delay {link.delay}"] if link.delay else []
     parts += [f"drop {link.drop:g}"] if link.drop else []

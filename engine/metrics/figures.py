@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from antiphon.base.memory import uncollected
-from antiphon.comms.alignment import alignment
 from antiphon.comms.backward_requests import constant
+from antiphon.comms.gradient_alignment import alignment
 from antiphon.comms.symbols import SymbolSampler
 from antiphon.comms.synthetic_gradients import newest_returned
 from antiphon.engine.backends import Backend
@@ -417,7 +417,7 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
         )
         yield Measured(names, "lost", lost)
         if channel.input.model is not None:
-            yield Measured(names, "stand_in", [1.0] * count if channel.coupling == "unlocked" else lost)
+            yield Measured(names, "stand_in", [1.0] * count if channel.crossing.replaces else lost)
     if message is not None and (link.noisy or link.bits):
         change = (message.received - message.sent).reshape(count, -1).square().mean(1).sqrt()
         yield Measured(names, "distortion", change.tolist())

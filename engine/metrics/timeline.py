@@ -114,9 +114,9 @@ class _Times:
                 if _true(channel):
                     if windows.number(stamp) == window:
                         reach = reach.joined(self.reaches[channel.sender][stamp])
-                elif channel.coupling == "delayed":
+                elif channel.crossing.waits:
                     reach = reach._replace(late=True)
-                elif channel.coupling == "locked" or (channel.injects and channel.ledger.wants_gradient):
+                elif channel.crossing.joins or (channel.injects and channel.ledger.wants_gradient):
                     reach = reach._replace(synthetic=True)
         return reach
 
@@ -185,7 +185,7 @@ class _Times:
         return (channel.state or _true(channel)) and windows.number(stamp) == windows.number(tick)
 
     def _cut(self, channel: Channel, step: int, stamps: tuple[int, ...]) -> bool:
-        closes = channel.state or channel.coupling == "locked"
+        closes = channel.state or channel.crossing.joins
         lost = [not self._within(channel, stamp, step) for stamp in stamps]
         return closes and not channel.injects and any(lost)
 
@@ -201,13 +201,12 @@ class _Times:
         end = windows.end(windows.number(stamp))
         if self._within(channel, stamp, uses[0]) or channel.injects:
             return end
-        if channel.coupling == "delayed":
+        if channel.crossing.waits:
             return max(end, self._back(channel, stamp, uses))
         return -1
 
 
 def _true(channel: Channel) -> bool:
     """Whether it takes the true gradient back, within the window."""
-    return (
-        channel.coupling == "locked" and channel.feedback.weights is None and channel.feedback.direct is None
-    )
+    feedback = channel.feedback
+    return channel.crossing.joins and feedback.weights is None and feedback.direct is None

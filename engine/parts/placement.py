@@ -156,8 +156,8 @@ def _valued_at_ends(system: System) -> Iterator[Channel]:
 
 def _uncuttable(channel: Channel) -> tuple[str, str, str] | None:
     """Return the key of a message channel that keeps it from being cut, why, and the fix; None: it can be."""
-    if channel.coupling == "locked":
-        return "coupling", "locked: both ends learn as one", f"make it decoupled and {_DELAY}"
+    if channel.crossing.joins:
+        return "coupling", f"{channel.coupling}: both ends learn as one", f"make it decoupled and {_DELAY}"
     if channel.mixes:
         key = "kind" if channel.gradient.needs_actions else "trace"
         fix = "use another kind" if channel.gradient.needs_actions else "leave it out"
@@ -274,7 +274,7 @@ def lookahead_of(system: System, placement: Placement) -> int:
 def channel_lookahead(system: System, channel: Channel) -> int:
     """Return the steps for which nothing that one end of a channel does has an effect at the other."""
     ledger = channel.ledger
-    if channel.coupling == "delayed" and not _always_returns(system, channel):
+    if channel.crossing.waits and not _always_returns(system, channel):
         return (
             1  # that nothing comes back lets a window go on one step after its receiver's, whatever `back` is
         )

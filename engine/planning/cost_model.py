@@ -66,9 +66,7 @@ class CostModel:
     def network(self, agent: Agent) -> NetworkCost:
         """Return the cost of one tick of an agent."""
         learner, batch = agent.learner, self.system.batch
-        returns = any(
-            channel.coupling == "locked" or channel.ledger.wants_gradient for channel in agent.incoming
-        )
+        returns = any(channel.crossing.joins or channel.ledger.wants_gradient for channel in agent.incoming)
         critic = None if learner.critic is None else learner.critic.signature()
         key = learner.network.signature(), critic, returns, learner.frozen
         if key not in self._networks:
@@ -161,7 +159,7 @@ class CostModel:
 
 def _learns(agent: Agent) -> bool:
     """Whether an agent has a learning signal, or passes one on."""
-    returns = any(channel.injects or channel.coupling == "delayed" for channel in agent.outgoing)
+    returns = any(channel.injects or channel.crossing.waits for channel in agent.outgoing)
     return agent.goal is not None or returns or (agent.memory is not None and agent.memory.injects)
 
 

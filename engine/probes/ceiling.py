@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.comms.alignment import alignment
 from antiphon.comms.examples import encode
+from antiphon.comms.gradient_alignment import alignment
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.system import System

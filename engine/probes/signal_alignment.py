@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import ScenarioError
-from antiphon.comms.alignment import alignment
 from antiphon.comms.backward_requests import as_leaf, clipped
+from antiphon.comms.gradient_alignment import alignment
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.heart.rows import mask_fill_zero, mask_not

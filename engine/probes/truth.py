@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import ScenarioError, suggest
-from antiphon.comms.alignment import alignment
 from antiphon.comms.backward_requests import constant
+from antiphon.comms.gradient_alignment import alignment
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.environment import EnvironmentRunner

@@ -30,6 +30,7 @@ from antiphon.agents.learner import Learner
 from antiphon.base.errors import DivergenceError, ScenarioError, suggest
 from antiphon.base.progress import Progress
 from antiphon.base.signals import check_interrupted
+from antiphon.comms.couplings import Detached
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.backends import StackedBackend
@@ -356,7 +357,7 @@ class ZeroGradient(StackedBackend):
             channels[name] = replace(
                 channel,
                 members=(),
-                coupling="detached" if channel.coupling == "locked" else channel.coupling,
+                coupling=Detached.name if channel.crossing.joins else channel.coupling,
                 gradient=replace(channel.gradient, scale=Rate(base=1.0, horizon=1), discount=1.0, trace=0.0),
                 feedback=Feedback(),
             )

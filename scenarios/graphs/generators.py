@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from antiphon.base.problems import DocumentError, Path, kind_of
 from antiphon.base.spec import Count, FrozenMap, Signal, Spec, channel_name, plain, read_by, section_of, whole
 from antiphon.base.spellings import standard_keys, suggest_key
+from antiphon.comms.couplings import DEFAULT, Detached, predicts
 from antiphon.scenarios.training import TrainingSpec
 
 if TYPE_CHECKING:
@@ -241,9 +242,8 @@ def _unknown_to_sender(channel: dict[str, Any], signal: str) -> dict[str, Any]:
     gradient = channel.get("gradient")
     if not isinstance(gradient, Mapping) or gradient.get("target") != signal:
         return channel
-    predicted = channel.get("coupling", "decoupled") in ("decoupled", "unlocked")
     without = {key: value for key, value in channel.items() if key != "gradient"}
-    return {**without, "coupling": "detached"} if predicted else without
+    return {**without, "coupling": Detached.name} if predicts(channel.get("coupling", DEFAULT)) else without
 
 
 def _arcs(graph: GraphSpec) -> Iterator[tuple[int, int]]:

@@ -336,14 +336,14 @@ LOWER: tuple[Fault, ...] = (
     ),
     Fault(
         "comms-alignment-counts-samples-without-a-gradient",
-        "comms/alignment.py",
+        "comms/gradient_alignment.py",
         '"cosine": each.where(alive, zero).sum(-1) / alive.sum(-1),',
         '"cosine": each.where(alive, zero).sum(-1) / alive.shape[-1],',
         "tests/comms/test_alignment.py::test_samples_that_do_not_count_are_as_if_they_were_not_there_for_each_member_alone",
     ),
     Fault(
         "comms-r2-is-about-zero-not-the-mean",
-        "comms/alignment.py",
+        "comms/gradient_alignment.py",
         "total = (true - _mean(true, counts)).where(counts, zero).square().sum((-2, -1))",
         "total = true.where(counts, zero).square().sum((-2, -1))",
         "tests/comms/test_alignment.py::test_the_mean_explains_nothing_and_right_angles_have_no_cosine",
