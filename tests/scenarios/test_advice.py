@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 import pytest
 
+from antiphon.comms.synthetic_gradients import DirectGradient
 from antiphon.scenarios import Scenario, warnings
 from tests.scenarios.made import OBJECTIVE
 
@@ -50,6 +52,34 @@ def test_nothing_to_say() -> None:
 def test_agents_that_no_signal_reaches(channel: dict[str, Any]) -> None:
     assert advice(channel) == ["agent a: reached by no learning signal"]
     assert advice(channel, a={"learn": False}) == []
+
+
+class Wide(DirectGradient):
+    """A kind with an advice of its own."""
+
+    control: ClassVar[str | None] = "is a control"
+
+    class Options(DirectGradient.Options):
+        """Keys of a wide gradient.
+
+        Attributes:
+            width: Of nothing.
+        """
+
+        width: int = 1
+
+        def advice(self, shape: tuple[int, ...] | None, *, at_sites: bool) -> Iterator[str]:
+            if self.width > 8:
+                yield f"a width of {self.width} for messages {shape} is wide"
+
+
+def test_a_kind_gives_advice_of_its_own() -> None:
+    kind = {"kind": Wide, "width": 9}
+    line = "channel a->b: a width of 9 for messages (4, 2, 2) is wide"
+    assert advice({"size": [4, 2, 2], "gradient": kind}) == ["channel a->b: is a control", line]
+    assert advice({"coupling": "locked", "gradient": kind}) == [
+        "channel a->b: gradient is not used by a locked channel"
+    ]
 
 
 def test_an_agent_that_observes_its_own_target() -> None:

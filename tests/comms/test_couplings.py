@@ -1,0 +1,53 @@
+"""Couplings: what checks and advice ask of each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from antiphon.comms.couplings import COUPLINGS, NOT_OF_ALL
+from antiphon.scenarios.channel_specs import ChannelSpec
+
+LOCAL = {"kind": "local", "target": "label"}
+SOBOLEV = {"kind": "sobolev_label", "target": "label"}
+LOST: dict[str, Any] = {"link": {"drop": 1}}
+STANDS_IN: dict[str, Any] = {**LOST, "input": "linear"}
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "returns", "alone"),
+    [
+        ("locked", {}, True, False),
+        ("locked", {"feedback": "fa"}, True, False),
+        ("locked", {"feedback": "dfa"}, False, True),
+        ("delayed", {}, True, False),
+        ("delayed", LOST, False, False),
+        ("detached", {}, False, False),
+        ("decoupled", {}, True, False),
+        ("decoupled", {"gradient": {"scale": 0}}, False, False),
+        ("decoupled", {"gradient": LOCAL}, False, True),
+        ("decoupled", {"gradient": LOCAL, **LOST}, False, True),
+        ("decoupled", {"gradient": SOBOLEV}, True, True),
+        ("decoupled", {"gradient": SOBOLEV, **LOST}, False, False),
+        ("decoupled", STANDS_IN, True, False),
+        ("unlocked", STANDS_IN, True, False),
+    ],
+)
+def test_what_the_sender_learns_from(name: str, keys: dict[str, Any], returns: bool, alone: bool) -> None:
+    """`returns`: from gradients that the receiver returns; `alone`: although it may return nothing."""
+    channel = ChannelSpec.model_validate({"from": "a", "to": "b", "coupling": name, **keys})
+    assert channel.crossing.returns(channel) is returns
+    assert channel.crossing.teaches_alone(channel) is alone
+
+
+def test_every_key_that_some_couplings_use_is_used_by_one() -> None:
+    assert set(NOT_OF_ALL) == {key for coupling in COUPLINGS.values() for key in coupling.keys}
+    assert all(key in ChannelSpec.model_fields for key in NOT_OF_ALL)
+
+
+def test_no_coupling_joins_and_predicts() -> None:
+    """A sender follows one of the true gradient of its window, the one that comes back, and a prediction."""
+    for coupling in COUPLINGS.values():
+        assert coupling.joins + coupling.waits + coupling.predicts == coupling.passes
+        assert coupling.predicts or not coupling.replaces
