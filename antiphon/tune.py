@@ -85,8 +85,8 @@ class _Trial:
         with suppress(DivergenceError):  # noted in the simulation
             for _ in range(self._steps - self.simulation.now):
                 self.simulation.step()
-        metric = metric_of(self.simulation) if self.by is None else self.by
-        score = score_of(self.simulation, metric).value
+        metric = metric_of(self.simulation.running) if self.by is None else self.by
+        score = score_of(self.simulation.running, metric).value
         if score is None:
             score = math.inf if less_is_better(metric) else -math.inf
         return {metric: score, "steps": self._steps, "done": self._steps >= until}
@@ -101,7 +101,7 @@ class _Trial:
         saved = Simulation.load(Path(folder) / "simulation", self._own.given, device=device)
         changes = differences_of(saved.scenario, own.model_copy(update={"env": saved.scenario.env}))
         if changes:
-            saved._set_all(changes, "continues from a checkpoint with the values of its trial")
+            saved.running.set(changes, "continues from a checkpoint with the values of its trial")
         self.cleanup()
         self.simulation, self._steps = saved, saved.now
 

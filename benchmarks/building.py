@@ -76,7 +76,7 @@ def watched(agents: int, only_build: int) -> dict[str, Any]:
         gc.collect()
         found = {"python_kb": round(((resident("VmRSS") - described) / agents - PARAMETERS) / 1e3, 1)}
         if agents <= only_build:
-            timed("describe", lambda: simulation._described)
+            timed("describe", lambda: simulation.running.described)
             with suppress(OSError):  # where the kernel does not let us, the peak is that of all before
                 Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
             simulation.run(steps=STEPS)

@@ -89,7 +89,7 @@ def run(simulation: Simulation, checkpoint: Path | None = None) -> Numbers:
     """Take the steps that remain and return what is compared."""
     recorder = LastRow()
     simulation.recorders.append(recorder)
-    simulation.until = STEPS
+    getattr(simulation, "running", simulation).until = STEPS  # older versions are what runs themselves
     found: Found = {}
     while simulation.now < STEPS:
         for name, loss in simulation.step()["losses"].items():

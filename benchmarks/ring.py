@@ -83,7 +83,7 @@ def parameters(simulation: Simulation) -> dict[str, Tensor]:
     `w1` [N, 64, 64], `b1` [N, 64], `w2` [N, 64, 64], `b2` [N, 64] (of the outputs, the message is first), and those of
     the synthetic gradient of each agent's message, `g` [N, 32, 32] and `c` [N, 32].
     """
-    system = simulation._system
+    system = simulation.running.system
     own = [agent.learner.parameters for agent in system.agents.values()]
     out, goal = f"port_{_PORT}", "objective"
     taught = {channel.sender: channel.gradient.model for channel in system.channels.values()}

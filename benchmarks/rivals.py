@@ -144,7 +144,7 @@ def virtual_time(way: str, stages: int, latency: float, seed: int, goal: float, 
 
         def run(until: float) -> None:
             while simulation.seconds < until:
-                simulation._advance()
+                simulation.running.advance()
 
         return reached(lambda: simulation.seconds, run, lambda: simulation.evaluate().accuracy, goal, limit)
 

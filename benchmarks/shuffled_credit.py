@@ -50,7 +50,7 @@ def outcome(simulation: Simulation, steps: int) -> dict[str, float]:
     """Train, and return every objective's metric on the test split, of policies the mean return of whole episodes; without
     either, what the environment says."""
     for _ in range(steps):
-        simulation._advance()
+        simulation.running.advance()
     env, agents = simulation.world.env, simulation.scenario.agents.values()
     if "test" not in env.splits and not any(a.objective is not None and a.objective.policy for a in agents):
         return env.figures()
@@ -82,7 +82,7 @@ def main() -> None:
         for shuffled in (True,) if arguments.shuffled_only else (False, True):
             simulation = Simulation(scenario, seed=seed)
             if shuffled:
-                engine = simulation.backend = StackedBackend(simulation._system, stacked=False)
+                engine = simulation.running.backend = StackedBackend(simulation.running.system, stacked=False)
                 engine.backward_pass.steering = Shuffled(engine.backward_pass)
             row = {"seed": seed, "shuffled": shuffled, **outcome(simulation, scenario.training.steps)}
             rows.append(row)

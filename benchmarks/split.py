@@ -87,10 +87,10 @@ def prepared(
     simulation = Simulation(_split(model, [f"blocks.{i}" for i in range(1, blocks)], env, batch, **WAYS[way]))
 
     def simulated() -> object:
-        simulation._advance(keep=False)  # as in the middle of a run, at a step that nobody looks at
+        simulation.running.advance(keep=False)  # as in the middle of a run, at a step that nobody looks at
         return simulation.learned.by_agent()[f"part{blocks - 1}"]
 
-    system = simulation._system
+    system = simulation.running.system
     learners = [agent.learner for agent in system.agents.values()]
     models = [m for channel in system.channels.values() for m in channel.models]
     return simulated, [p for one in (*learners, *models) for p in one.parameters.values()]

@@ -308,7 +308,7 @@ def _alike(envs: Sequence[TorchVectorEnv]) -> TypeGuard[Sequence[World]]:
     kind = type(first)
     if kind.step is not World.step or kind.state_dict is not World.state_dict:
         return False
-    return all(type(one) is kind and one._step == first._step and one._tick == first._tick for one in envs)
+    return all(type(one) is kind and one.as_often_stepped(first) for one in envs)
 
 
 def environment_state(env: TorchVectorEnv) -> dict[str, Any]:

@@ -30,20 +30,23 @@ class ReplicatedEngine:
     Args:
         systems: Of one scenario but for hyperparameters, each built with a seed of its own.
         runners: Of their environments.
+        begun: Whether they are at a later step than the first.
 
     Attributes:
         world: All environments.
         means: Means of losses and metrics of all replicas.
     """
 
-    def __init__(self, systems: Sequence[System], runners: Sequence[EnvironmentRunner]) -> None:
+    def __init__(
+        self, systems: Sequence[System], runners: Sequence[EnvironmentRunner], *, begun: bool = False
+    ) -> None:
         self.union = Union(systems)
         self.engine = StackedBackend(self.union.system)
         self.world = JointRunner(runners)
         self.means = MeanAccumulator(self.union.system)
-        self.loaded = False
+        self.loaded = begun
         """Whether a state or hyperparameters have been loaded into a replica since the last step."""
-        self._stale = True
+        self._stale = not begun
 
     def step(self, step: int, *, watch: Watch = False) -> tuple[EpisodeEnds, AgentReport]:
         """Take a step of all replicas; one that diverges is stopped, and the others continue."""

@@ -4,66 +4,49 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Literal, Self
 
 import networkx as nx
 import torch
+from torch import Tensor, fx
 
-from antiphon.base.errors import DivergenceError, RunError, ScenarioError, ScenarioWarning
-from antiphon.base.files import fitting, given_path
-from antiphon.base.memory import uncollected
-from antiphon.base.problems import show_value
+from antiphon.base.errors import DivergenceError, ScenarioError, ScenarioWarning
+from antiphon.base.files import given_path
 from antiphon.base.progress import hidden
 from antiphon.base.signals import Interrupted, deliver
-from antiphon.engine.backends import BackendFactory, checked_backend
-from antiphon.engine.base_simulation import BaseSimulation, StepInfo, check_continues, check_own_loop
-from antiphon.engine.build.builder import chosen_device, without_weights
-from antiphon.engine.capture.loop import CapturedLoop, captured_loop
-from antiphon.engine.environment import steps_of_epochs
+from antiphon.engine.backends import BackendFactory
+from antiphon.engine.capture.loop import CapturedLoop
+from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.handles import AgentHandle, ChannelHandle, Named, Recording
-from antiphon.engine.heart.predictors import Watch
-from antiphon.engine.heart.rows import RowMask
+from antiphon.engine.inference.evaluation import Evaluation
+from antiphon.engine.inference.links import Links
+from antiphon.engine.inference.of_running import composed, evaluation_of, exported, policy_of
 from antiphon.engine.inference.policy import Policy
-from antiphon.engine.metrics.figures import (
-    channel_figures,
-    keep_figures,
-    live_graph,
-    write_figures,
-    write_validation,
-)
-from antiphon.engine.metrics.report import AgentReport
-from antiphon.engine.parts.automatic_delay import with_chosen_delay
-from antiphon.engine.parts.coordinator import Coordinator
-from antiphon.engine.parts.placement import check_placement
+from antiphon.engine.metrics.channel_figures import channel_figures
+from antiphon.engine.metrics.figures import live_graph
+from antiphon.engine.metrics.report import AgentReport, MeanAccumulator
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.planning.advice import advice_on_a_run
 from antiphon.engine.probes.truth import Probe, true_gradients
-from antiphon.engine.probes.value import Values, value, write_value
-from antiphon.engine.runs.directory import RunDirectory, check_exist, check_free, is_free
+from antiphon.engine.probes.value import Values, value
+from antiphon.engine.running import Running, Settings, loaded
+from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.observers import Callbacks, RunProgress
-from antiphon.engine.runs.recorded_context import recorded_context
-from antiphon.engine.runs.run_loop import Observer, RunLoop, check_limit
-from antiphon.engine.runs.run_writer import RunWriter, open_writer
-from antiphon.engine.state.checkpoint import read_simulation
-from antiphon.engine.state.compatibility import check_same_scenario, with_saved_delays
-from antiphon.engine.state.described_scenario import described_scenario
+from antiphon.engine.runs.recorded_run import RecordedRun, StepInfo
+from antiphon.engine.runs.run import begin, resume, steps_to_take
+from antiphon.engine.runs.run_loop import Observer, RunLoop
+from antiphon.engine.runs.run_writer import RunWriter
 from antiphon.engine.state.weights import TakenWeights, load_weights
-from antiphon.nets.isolation.own_context import in_own_context, own_context
+from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.scenarios import Scenario, Template
-from antiphon.scenarios.document import as_scenario
-from antiphon.telemetry.csv_files import read_figures
+from antiphon.telemetry.figures import Recorder
 from antiphon.telemetry.history import History
 
-if TYPE_CHECKING:
-    from antiphon.engine.ray.ray_parts import RayParts
 
-Resumed = TypeVar("Resumed", bound="Simulation")
-
-
-class Simulation(BaseSimulation):
+class Simulation:
     """A running scenario.
 
     Args:
@@ -94,10 +77,7 @@ class Simulation(BaseSimulation):
         ResourceError: There is not enough memory. Steps raise it too.
     """
 
-    _writer: RunWriter | None = None
-    _history: History | None = None
-    _coordinator: Coordinator | None = None
-    _captured: CapturedLoop | None = None
+    _run: RecordedRun
 
     def __init__(
         self,
@@ -115,55 +95,31 @@ class Simulation(BaseSimulation):
         parts: int | Mapping[str, Any] | PartsSettings | None = None,
         capture: bool | CapturedLoop = False,
     ) -> None:
-        check_interval(checkpoint_every, logdir)
-        folder = None if logdir is None else given_path(logdir, "logdir")
-        if folder is not None and not isinstance(backend, str):
-            raise ScenarioError(
-                "logdir: a run is resumed with the backend that run.json names, and a function was given; leave logdir out, "
-                "or use cohort or native"
+        settings = Settings.of(
+            seed=seed, device=device, dtype=dtype, threads=threads, backend=backend, stacked=stacked
+        )
+        division = PartsSettings.of(parts)
+        self._hold(
+            begin(
+                scenario,
+                settings,
+                logdir,
+                exist=exist,
+                division=division,
+                capture=capture,
+                checkpoint_every=checkpoint_every,
             )
-        division, scenario = PartsSettings.of(parts), as_scenario(scenario)
-        settings: dict[str, Any] = {"threads": threads, "backend": backend, "stacked": stacked}
-        settings |= {"seed": seed, "device": device, "dtype": dtype}
-        with own_context(), ExitStack() as inside, ExitStack() as undo:
-            before = None
-            check_exist(exist)
-            if folder is not None:
-                check_free(folder, "number" if exist == "resume" else exist)
-                if exist == "resume" and not is_free(folder):
-                    before = RunDirectory.open(folder)
-                    undo.callback(before.release)
-                    before.lock()
-                    scenario = _check_same_run(before, scenario, **settings)
-                    inside.enter_context(recorded_context(before))
-            opened = None
-            if before is None and division is not None:
-                scenario, division, opened = with_chosen_delay(scenario, division, **settings)
-                if opened is not None:
-                    undo.callback(opened.close)
-            loads = before is not None and bool(before.checkpoints)
-            super().__init__(without_weights(scenario) if loads else scenario, **settings)
-            undo.callback(self.close)
-            self.scenario = scenario
-            self._goal = self.scenario.training.steps
-            self.recordings: list[Recording] = []
-            self._captured = captured_loop(self.device, backend, capture, parts=division is not None)
-            if before is not None:
-                if loads:
-                    self._load_saved(read_simulation(before.path, scenario, self.device))
-                self._go_on(before, division)
-                _record_in(self, before, checkpoint_every)
-            else:
-                if division is not None:
-                    self._divide(division, opened)
-                if folder is not None:
-                    facts: dict[str, Any] = {} if stacked else {"stacked": False}
-                    if capture is True:
-                        facts["capture"] = True
-                    if self._division is not None:
-                        facts["parts"] = self._division
-                    self._writer = open_writer(self, folder, checkpoint_every, facts, exist=exist)
-            undo.pop_all()
+        )
+
+    def _hold(self, run: RecordedRun) -> None:
+        self._run, self.running = run, run.running
+
+    @classmethod
+    def over(cls, run: RecordedRun | Running) -> Self:
+        """Return the simulation of a run that has begun, or of a running scenario, of which nothing is recorded yet."""
+        simulation = cls.__new__(cls)
+        simulation._hold(RecordedRun(run) if isinstance(run, Running) else run)
+        return simulation
 
     @classmethod
     def resume(
@@ -191,179 +147,165 @@ class Simulation(BaseSimulation):
                 the message names the first difference.
             DivergenceError: The run diverged and would diverge again.
         """
-        check_interval(checkpoint_every, logdir)
-        return resumed(
-            cls,
-            RunDirectory.open(given_path(logdir, "logdir")),
-            scenario,
-            PartsSettings.of(parts),
-            checkpoint_every,
-        )
+        directory = RunDirectory.open(given_path(logdir, "logdir"))
+        division = PartsSettings.of(parts)
+        return cls.over(resume(directory, scenario, division=division, checkpoint_every=checkpoint_every))
 
     @classmethod
-    def _of_directory(
+    def load(
         cls,
-        directory: RunDirectory,
+        path: str | Path,
         scenario: Scenario | Template | str | Path | None = None,
-        division: PartsSettings | None = None,
+        *,
+        device: torch.device | str = "cpu",
+        threads: int = 1,
+        backend: str | BackendFactory = "cohort",
     ) -> Self:
-        """Return the simulation of a run at its newest checkpoint, or at step 0 where it has none; it records nothing.
+        """Return the simulation of a checkpoint. With the run's settings, its next steps are bit-identical to the saved run's.
 
-        With a `division` it goes on in these parts, which run.json has as soon as it does.
+        If the environment has no `state_dict`, the simulation can be evaluated, exported and used as a policy, but takes no
+        steps.
 
-        Raises:
-            ScenarioError: `scenario` is not one, or not found, or cannot be divided.
-            RunError: It cannot go on, or `scenario` is missing or another one.
-            DivergenceError: It diverged and would do so again.
-        """
-        facts, given = directory.facts, given_scenario(directory, scenario)
-        with fitting(directory.path / "run.json"):
-            dtype, settings = getattr(torch, facts["dtype"]), cls._settings_of(facts)
-        if directory.checkpoints:
-            with uncollected():
-                saved = read_simulation(directory.path, given, settings["device"])
-            settings |= {"seed": saved.seed, "dtype": saved.dtype}
-            simulation = cls._restored(saved.scenario, lambda one: one._load_saved(saved), **settings)
-        else:  # it ended before its first checkpoint
-            simulation = cls(given or directory.scenario, seed=facts["seed"], dtype=dtype, **settings)
-        try:
-            simulation._go_on(directory, division)
-        except BaseException:
-            simulation.close()
-            raise
-        return simulation
-
-    @classmethod
-    def _settings_of(cls, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments of a run's simulation, beside its seed and type, as run.json has them."""
-        settings = {"threads": facts["threads"], "stacked": facts.get("stacked", True)}
-        settings["capture"] = facts.get("capture", False)
-        if checked_backend(backend := facts["backend"]) != backend:
-            fix = "install one, or go on with rounding of its own: Simulation.load(…, backend='cohort')"
-            raise RunError(
-                f"{facts['scenario']}: its backend '{backend}' needs a C++ compiler, which this machine lacks; {fix}"
-            )
-        return {**settings, "backend": backend, "device": chosen_device(facts["device"])}
-
-    @in_own_context
-    def _go_on(self, directory: RunDirectory, division: PartsSettings | None) -> None:
-        """Go on with a run at its newest checkpoint, in these parts or as it was divided."""
-        check_continues(self)
-        facts = directory.facts
-        division = division or PartsSettings.of_facts(facts)
-        if division is not None:
-            self._divide(division)
-            facts["parts"] = self._division
-        if len(facts.get("together") or []) > 1 and "alone_from" not in facts:
-            facts["alone_from"] = self.now  # its last bits differ from here on
-
-    # --- parts -------------------------------------------------------------------------------------------
-
-    @in_own_context
-    def _divide(self, division: PartsSettings, opened: RayParts | None = None) -> None:
-        """Have parts take the steps from here on that nothing observes; one part in this process divides nothing.
+        Args:
+            path: A checkpoint folder, or a run directory (its newest checkpoint).
+            scenario: The checkpoint's scenario; needed if it holds Python objects.
+            device: See `Simulation`.
+            threads: See `Simulation`.
+            backend: See `Simulation`.
 
         Raises:
-            ScenarioError: The scenario cannot be divided like this; the line says what and the fix.
-            RunError: A part cannot be started.
+            ScenarioError: `scenario` is invalid or not found.
+            RunError: The checkpoint is missing, damaged, of another scenario, or `scenario` is needed.
+            ResourceError: There is not enough memory.
         """
-        self._synchronize()
-        if self._coordinator is not None:
-            self._coordinator.close()
-        if division.placement is not None:
-            check_placement(self._system, division.placement)
-        self._coordinator = None if division.one_process else Coordinator(self, division, opened)
-        self.ahead = lambda: self._coordinator is not None and self._coordinator.ahead(self)
+        settings = Settings.of(device=device, threads=threads, backend=backend)
+        return cls.over(loaded(path, scenario, settings))
+
+    # --- what runs ---------------------------------------------------------------------------------------
 
     @property
-    def _division(self) -> dict[str, Any] | None:
-        """Its division as run.json has it, the `placement` of agents among it; None: it is computed as a whole."""
-        return None if self._coordinator is None else self._coordinator.facts
+    def scenario(self) -> Scenario:
+        """The resolved scenario, with all changes made since."""
+        return self.running.scenario
 
-    def _advance(self, *, watch: Watch = False, keep: bool = True) -> RowMask:
-        """Take one step as its base does; with parts, they take it if nothing observes it, and no episode's end is known."""
-        coordinator = self._coordinator
-        if coordinator is None and self._captured is not None and self.diverged is None:
-            every = self.scenario.telemetry.period
-            alone = lambda step: (
-                self.row_steps.due(step)
-                or self._observed(step)
-                or (step + 1) % every == 0
-                or (bool(self.recorders) and bool(self.newest.watched(step, self.row_steps)))
-            )
-            if self._captured.advance(self, alone):  # with the steps of a replayed period
-                return False
-        if coordinator is None:
-            return super()._advance(watch=watch, keep=keep)
-        if self._observed(self.now) and not coordinator.free:
-            self._synchronize()
-            ended = super()._advance(watch=watch, keep=keep)
-            coordinator.observe(self)
-            return ended
-        if self.diverged is not None:
-            raise DivergenceError(self.diverged)
-        self.learned = AgentReport.empty(self.backend.stacked)
-        coordinator.advance(self, self._observed)
-        return False
+    @property
+    def now(self) -> int:
+        """Steps taken."""
+        return self.running.now
 
-    def _observed(self, step: int) -> bool:
-        """Whether something besides figures reads the state after a step, or what was learned at it."""
-        read = bool(self.recordings) or self._valued(step)
-        read = read or (bool(self.recorders) and self.validation.due(step + 1))
-        return read or step + 1 >= self.observed_at or step + 1 == self.until
+    @property
+    def until(self) -> int:
+        """The step at which the run ends."""
+        return self.running.until
 
-    def _synchronize(self) -> None:
-        """Wait for the device, as its base does, and take over the state that parts have reached."""
-        if self._coordinator is not None and self.diverged is None:
-            self._coordinator.gather(self)
-        if self._captured is not None:
-            self._captured.synchronize(self)
-        super()._synchronize()
+    @property
+    def seed(self) -> int:
+        """Seed of all random numbers."""
+        return self.running.seed
+
+    @property
+    def device(self) -> torch.device:
+        """The device of all tensors."""
+        return self.running.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of all floating-point tensors."""
+        return self.running.dtype
+
+    @property
+    def threads(self) -> int:
+        """Torch's threads."""
+        return self.running.threads
+
+    @property
+    def matmul_precision(self) -> str:
+        """Torch's precision of matrix products in its calls: the one that it was created with."""
+        return self.running.matmul_precision
+
+    @property
+    def changes(self) -> list[tuple[int, str, Any]]:
+        """Changes made by `set`: step, key and value, in order."""
+        return self.running.changes
+
+    @property
+    def events(self) -> list[tuple[int, str]]:
+        """Events as (step, one line): the first clipping and the quarantine of an agent or channel, and changes by `set`."""
+        return self.running.events
+
+    @property
+    def signals(self) -> dict[str, Tensor]:
+        """The signals of the environment at the present step by name, [batch, …]: observations and targets."""
+        return self.running.signals
+
+    @property
+    def epoch(self) -> float | None:
+        """Epochs so far, 1.5 in the middle of the second; None: the environment has no epochs."""
+        return self.running.epoch
+
+    @property
+    def world(self) -> EnvironmentRunner:
+        """Its environment, as it is stepped."""
+        return self.running.world
+
+    @property
+    def learned(self) -> AgentReport:
+        """Losses and updates of the newest step."""
+        return self.running.learned
+
+    @property
+    def train_means(self) -> MeanAccumulator:
+        """Means of losses and metrics since the last log entry."""
+        return self.running.train_means
+
+    @property
+    def diverged(self) -> str | None:
+        """The message of its divergence; None: it has not diverged."""
+        return self.running.diverged
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has been closed, and takes no more steps."""
+        return self.running.closed
+
+    @property
+    def recorders(self) -> list[Recorder]:
+        """They receive the metrics."""
+        return self._run.recorders
+
+    @property
+    def recordings(self) -> list[Recording]:
+        """The recordings of tensors that have begun."""
+        return self._run.recordings
+
+    @property
+    def evaluated(self) -> Evaluation | None:
+        """The newest evaluation during training; None: there was none in this session."""
+        return self._run.evaluated
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why the run ends early; None: it does not."""
+        return self._run.stop_reason
 
     # --- running -----------------------------------------------------------------------------------------
 
-    @in_own_context
     def step(self) -> StepInfo:
-        """Take one environment step, record its metrics, and return what happened. See `BaseSimulation.step`."""
-        step, watch = self.now, self.row_steps.due(self.now)
-        info = super().step()
-        self._record(step, watch=watch)
-        if self._writer is not None:
-            self._writer.step_by_hand()
-        return info
+        """Take one environment step (semantics 13), record its metrics, and return what happened: see `StepInfo`.
 
-    def _record(self, step: int, *, watch: bool) -> None:
-        if self.watched and (self._coordinator is None or not self._coordinator.has_taken(self)):
-            keep_figures(self, step, self.watched)
-        if watch:
-            row = None if self._coordinator is None else self._coordinator.row(self)
-            self.train_means.end_row()
-            if self.recorders:  # else they are those of another seed
-                write_figures(self, step, row)
-            self.newest.end_row()
-            if self._coordinator is not None:
-                self._coordinator.write_statistics(self)
-        if self._valued(step):
-            write_value(self, step)
-        if self.recorders and self.validation.due(step + 1):
-            write_validation(self, step)
-        if self._env.exhausted:
-            self.stop_reason = self.stop_reason or "the examples of the loader have ended"
-        for recording in self.recordings:
-            recording.add(self.backend, self.learned, step)
-
-    def _valued(self, step: int) -> bool:
-        """Whether the values of channels are measured after a step."""
-        valued = self.scenario.telemetry.value
-        return bool(self.recorders) and valued is not None and (step + 1) % valued.period == 0
+        Raises:
+            DivergenceError: A loss or gradient was not finite. This step has changed no parameter.
+            RunError: The simulation has been closed.
+            ScenarioError: The simulation is one of several seeds that are trained together.
+        """
+        return self._run.step()
 
     def stop(self, reason: str = "stopped by the program") -> None:
         """End the run after the present step, with the reason in run.json. The run's `exit` is `done`.
 
         For callbacks of `run`: outside a run it has no effect.
         """
-        if self.in_run:
-            self.stop_reason = self.stop_reason or reason
+        self._run.stop(reason)
 
     def set(self, key: str, value: object) -> None:
         """Change a setting from the next step on, in `scenario`, forks and checkpoints too; a checkpoint is written to `logdir`.
@@ -386,10 +328,7 @@ class Simulation(BaseSimulation):
             DivergenceError: A loss or gradient was not finite at an earlier step.
             RunError: The simulation has been closed.
         """
-        self._set_all([(key, value)], f"{key} is {show_value(value)} from here on")
-        if self._writer is not None:
-            self._writer.directory.note(changes=self.changes)
-            self._writer.directory.checkpoint(self)
+        self._run.set(key, value)
 
     @in_own_context
     def load_weights(
@@ -415,18 +354,15 @@ class Simulation(BaseSimulation):
                 started, which hold the parameters. Nothing has changed.
             DivergenceError: A loss or gradient was not finite at an earlier step.
         """
-        self._check_open()
-        if self._coordinator is not None and self._coordinator.free and self._coordinator.begun:
-            raise ScenarioError(
-                "load_weights: parts in free mode have started and hold the parameters; call it before the first run, or "
-                "use parts in lockstep"
-            )
-        self._synchronize()
-        found = load_weights(self.backend, self.now, source, agents)
-        if self._writer is not None:
-            directory = self._writer.directory
-            directory.checkpoint(self)
-            directory.note(weights=[*directory.facts.get("weights", []), *found.origins(self.now)])
+        running = self.running
+        running.check_open()
+        running.executor.check_load_weights()
+        running.synchronize()
+        found = load_weights(running.backend, running.now, source, agents)
+        self._run.checkpoint()
+        if (writer := self._run.writer) is not None:
+            known = writer.directory.facts.get("weights", [])
+            writer.directory.note(weights=[*known, *found.origins(running.now)])
         return found
 
     def run(
@@ -473,51 +409,147 @@ class Simulation(BaseSimulation):
             RunError: The simulation has been closed.
             KeyboardInterrupt: See above.
         """
-        if self.now == 0:
-            for line in advice_on_a_run(self.scenario, saved=self._writer is not None):
+        run, running = self._run, self.running
+        if running.now == 0:
+            for line in advice_on_a_run(running.scenario, saved=run.writer is not None):
                 warnings.warn(line, ScenarioWarning, stacklevel=2)
-        steps = steps_to_take(self, steps, epochs)
+        steps = steps_to_take(running, steps, epochs)
         if steps is None and episodes is None and seconds is None:
-            steps = max(0, self._goal - self.now)
-        calls, start = Callbacks(callbacks), self.now
-        total = None if steps is None else self.now + steps
-        observers: list[Observer] = [RunProgress(total, self.now), calls]
-        if self._writer is not None:
-            observers.append(self._writer)
-        history = history_of_run(self)
+            steps = max(0, run.goal - running.now)
+        calls, start = Callbacks(callbacks, self), running.now
+        total = None if steps is None else start + steps
+        observers: list[Observer] = [RunProgress(total, start), calls]
+        if isinstance(run.writer, RunWriter):
+            observers.append(run.writer)
+        history = run.history_of_run()
         with nullcontext() if progress else hidden():
-            number, error = _train(self, calls, observers, steps=steps, episodes=episodes, seconds=seconds)
+            number, error = _train(run, calls, observers, steps=steps, episodes=episodes, seconds=seconds)
         if error is not None:
             raise DivergenceError(error)
         if number:
             place = "run()" if self.logdir is None else f"Simulation.resume('{self.logdir}')"
-            deliver(number, f"{place} continues after step {self.now:,}")
-        return history.between(start, self.now)
+            deliver(number, f"{place} continues after step {running.now:,}")
+        return history.between(start, running.now)
 
     def close(self) -> None:
-        """Close recorders and environment; a second call does nothing.
+        """Close recorders and environment, but no environment object that the caller made; a second call does nothing.
 
         After steps taken with `step()`, a checkpoint and a result are written to `logdir`. The run's `exit` is `stopped` if
         there were fewer than `training.steps`, else `done`.
         """
-        self._close(None)
+        self._run.close()
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(self, kind: object, failure: BaseException | None, trace: object) -> None:
-        self._close(failure)
+        self._run.close(failure)
 
-    def _close(self, failure: BaseException | None) -> None:
-        with ExitStack() as closing:
-            if self._writer is not None:
-                closing.callback(self._writer.directory.release)
-            closing.callback(super().close)
-            if self._coordinator is not None:
-                closing.callback(self._coordinator.close)
-            if self._writer is not None:
-                self._writer.close(failure)
+    # --- forking and saving ------------------------------------------------------------------------------
 
-    # --- playing -----------------------------------------------------------------------------------------
+    def fork(self, backend: str | BackendFactory | None = None, *, stacked: bool = True) -> Self:
+        """Return an independent copy, without recorders and `logdir`.
 
-    @in_own_context
+        Args:
+            backend: The backend of the copy; None: the same, or `cohort` if `stacked` is False.
+            stacked: See `Simulation`.
+
+        Raises:
+            RunError: The environment has no `state_dict`.
+            ScenarioError: The environment is an object that cannot be copied.
+            DivergenceError: A loss or gradient was not finite at an earlier step.
+        """
+        return type(self).over(self.running.fork(backend, stacked=stacked))
+
+    def save(self, path: str | Path) -> Path:
+        """Write a checkpoint folder, whole or not at all, and return its path.
+
+        If the environment has no `state_dict`, its state is left out: the checkpoint can be evaluated and exported, but not
+        continued.
+
+        Raises:
+            RunError: It cannot be written.
+            DivergenceError: A loss or gradient was not finite at an earlier step. After that, a second call saves the
+                diverged simulation.
+        """
+        return self.running.save(path)
+
+    # --- evaluating and playing --------------------------------------------------------------------------
+
+    def evaluate(
+        self,
+        split: str = "test",
+        links: Links | str = "perfect",
+        *,
+        episodes: int | None = None,
+        sampled: bool = False,
+    ) -> Evaluation:
+        """Score the system on a split; no bit of the run changes (semantics 24).
+
+        If agents have policies, the score is the return of whole episodes in a new environment, with the same batch as in
+        training. In an environment without splits, the split only names different episodes.
+
+        Args:
+            split: `test`, `validation` or `train`.
+            links: `perfect`: the composed system; delays are kept, nothing is dropped, no synthetic input is used.
+                `as_run`: the links of the run. Or `Links("as_run", drop=…, inputs=…)`.
+            episodes: For policies: the number of whole episodes per environment; None: so many that they take about a
+                quarter of the steps trained so far (at least 200), at most 1,000 of all environments and at least one of
+                each; in a stream of examples one pass through the split.
+            sampled: For policies: whether to sample actions as in training, instead of the most likely one.
+
+        Raises:
+            ScenarioError: No such split or kind of links, the environment has no splits or cannot be copied; `episodes` or
+                `sampled` if no agent has a policy.
+            RunError: An environment does not finish its episodes.
+            DivergenceError: A loss or gradient was not finite at an earlier step.
+        """
+        return evaluation_of(self.running, split, links, episodes=episodes, sampled=sampled)
+
+    def compose(self, agents: Sequence[str] | None = None) -> fx.GraphModule:
+        """Return the composed system as one torch module: the environment's own observations in, {agent: output} out.
+
+        Args:
+            agents: The agents whose outputs the module returns; None: the readouts.
+
+        Raises:
+            ScenarioError: No such agent, or it has no objective; the system cannot be composed.
+            DivergenceError: A loss or gradient was not finite at an earlier step.
+        """
+        return composed(self.running, agents)
+
+    def export(
+        self,
+        path: str | Path,
+        agents: Sequence[str] | None = None,
+        *,
+        episodes: int = 1,
+        actions: Literal["greedy", "sampled"] | None = None,
+    ) -> Path:
+        """Write the composed system, weights, or a film to a file that can be read without antiphon, and return its path.
+
+        Args:
+            path: `*.pt2`: the module of `compose` for any batch size, for `torch.export.load`. If the scenario has a time
+                axis, its arguments are the observations of one round of steps and the state by name, which begins with zeros.
+                `*.onnx`: the same, with the extra `onnx`. `*.safetensors`: parameters and running statistics, as
+                `agent.name`, once for tied agents. `*.gif`: whole episodes, the environment's pictures beside bars of the
+                messages.
+            agents: The agents whose outputs the module returns (None: the readouts), whose weights are written, or whose
+                messages the film shows (None: all).
+            episodes: The number of episodes of a film.
+            actions: For agents that act and have no memory: the module returns the action for an observation, both
+                [batch, …]: the most likely one (`greedy`: the largest logit, or the mean) or a sample (`sampled`). None: it
+                returns the agents' outputs.
+
+        Raises:
+            ScenarioError: No such agent, or it has no objective; the system cannot be composed (see `compose`); the
+                environment renders no pictures, or its episodes never end.
+            RunError: Another suffix; torch cannot trace a module; the file cannot be written.
+                No file is written.
+            DivergenceError: A loss or gradient was not finite at an earlier step.
+        """
+        return exported(self.running, path, agents, episodes=episodes, actions=actions)
+
     def policy(self, *, greedy: bool = True, seed: int | None = None) -> Policy:
         """Return the present agents as a policy for an environment's own loop: `act(observation)` and `reset()`.
 
@@ -529,36 +561,33 @@ class Simulation(BaseSimulation):
             ScenarioError: No agent acts.
             DivergenceError: A loss or gradient was not finite at an earlier step.
         """
-        self._synchronize()
-        check_own_loop(self)
-        seed = self.seed if seed is None else seed
-        return Policy(self._system, self._env, greedy=greedy, seed=seed, threads=self.threads)
+        return policy_of(self.running, greedy=greedy, seed=seed)
 
     # --- figures -----------------------------------------------------------------------------------------
 
     @property
     def agents(self) -> dict[str, AgentHandle]:
         """The present agents by name: `.parameters`, `.updates`, and `.module`, a plain torch module."""
-        make = partial(AgentHandle, keep=self._keep, in_place=self.backend.in_place)
-        return Named("agent", {name: make(each) for name, each in self._system.agents.items()})
+        make = partial(AgentHandle, keep=self._keep, in_place=self.running.backend.in_place)
+        return Named("agent", {name: make(each) for name, each in self.running.system.agents.items()})
 
     @property
     def channels(self) -> dict[str, ChannelHandle]:
         """The present channels by name: messages, synthetic gradient and input, and metrics."""
-        channels = self._system.channels.items()
-        measured, watched = partial(_figures_of_channels, self), self.backend.in_place
+        channels = self.running.system.channels.items()
+        measured, watched = partial(channel_figures, self.running), self.running.backend.in_place
         make = partial(ChannelHandle, measured=measured, keep=self._keep, in_place=watched)
         return Named("channel", {name: make(each) for name, each in channels})
 
     @property
     def logdir(self) -> Path | None:
         """The run directory, with the number that `exist` gave it; None: nothing is written."""
-        return None if self._writer is None else self._writer.directory.path
+        return None if self._run.writer is None else self._run.writer.directory.path
 
     @property
     def graph(self) -> nx.MultiDiGraph[str]:
         """The scenario's graph with the newest metrics as attributes of its nodes and edges."""
-        return live_graph(self)
+        return live_graph(self.running)
 
     @property
     def history(self) -> History:
@@ -567,21 +596,16 @@ class Simulation(BaseSimulation):
         With a `logdir`, they are read from metrics.csv. Without one, they are kept in memory from the first access, or from
         the first `run` that returns them.
         """
-        if self._writer is not None:
-            return History.read(self._writer.directory.path / "metrics.csv")
-        if self._history is None and self.now:
+        if not self._run.has_history and self.now:
             line = f"history: begins after step {self.now}; read it before the first step, or give a logdir"
             warnings.warn(line, stacklevel=2)
-        return _kept_history(self)
+        return self._run.history()
 
     def _keep(self, name: str, quantities: Sequence[str], period: int) -> Recording:
         """Begin a recording (`AgentHandle.record`, `ChannelHandle.record`)."""
-        if self._coordinator is not None and self._coordinator.free and name not in self.scenario.agents:
-            raise ScenarioError(
-                f"record: parts that do not wait hold the messages of '{name}'; record parameters, or use parts in lockstep"
-            )
-        recording = Recording(self._system, name, tuple(quantities), period)
-        self.recordings.append(recording)
+        self.running.executor.check_record(self.running, name)
+        recording = Recording(self.running.system, name, tuple(quantities), period)
+        self._run.recordings.append(recording)
         return recording
 
     # --- probes ------------------------------------------------------------------------------------------
@@ -589,7 +613,7 @@ class Simulation(BaseSimulation):
     @in_own_context
     def probe(self, horizon: int = 0) -> dict[str, Probe]:
         """Return, per channel, the true gradient of the messages of the next step: see `true_gradients`."""
-        return true_gradients(self, horizon)
+        return true_gradients(self.running, horizon)
 
     @in_own_context
     def value(
@@ -600,153 +624,32 @@ class Simulation(BaseSimulation):
         ahead: int | None = None,
     ) -> Values:
         """Return what the learning signal of channels is worth, in forks (semantics 36): see `probes.value.value`."""
-        return value(self, channels=channels, horizon=horizon, repeats=repeats, ahead=ahead)
+        return value(self.running, channels=channels, horizon=horizon, repeats=repeats, ahead=ahead)
 
 
 def _train(
-    simulation: Simulation, calls: Callbacks, observers: Sequence[Observer], **limits: Any
+    run: RecordedRun, calls: Callbacks, observers: Sequence[Observer], **limits: Any
 ) -> tuple[int, str | None]:
     """Run the loop, and return the signal that ended it (0: none did) and why it diverged, in one line."""
-    simulation._keeps_messages = calls.each_step or bool(simulation.recordings)
+    run.keeps_messages = calls.each_step or bool(run.recordings)
+    executor = run.running.executor
 
     def notify(event: str, *about: object) -> None:
-        if calls.call(event, simulation, *about) and simulation._coordinator is not None:
-            simulation._coordinator.changed()
+        if calls.call(event, *about):
+            executor.changed()
 
-    simulation.notify = notify
+    run.notify = notify
     try:
-        (outcome,) = RunLoop([simulation], observers).run(**limits)
+        (outcome,) = RunLoop([run], observers).run(**limits)
     except Interrupted as interrupted:
         return interrupted.number, None
     except ScenarioError as error:  # refused before it started
-        if simulation._writer is not None:
-            simulation._writer.close(error)
+        if run.writer is not None:
+            run.writer.close(error)
         raise
     finally:
-        simulation.notify = lambda *_: None
-        simulation._keeps_messages = True
-        if simulation._coordinator is not None:
-            simulation._coordinator.release(simulation)
-        if simulation._captured is not None:
-            simulation._captured.release(simulation)
-    calls.call("on_end", simulation)
+        run.notify = lambda *_: None
+        run.keeps_messages = True
+        executor.release(run.running)
+    calls.call("on_end")
     return outcome.signal, outcome.error
-
-
-@in_own_context
-def _figures_of_channels(simulation: Simulation) -> dict[str, dict[str, float]]:
-    with simulation.fork(stacked=False) as twin:
-        return channel_figures(twin)
-
-
-def _kept_history(simulation: Simulation) -> History:
-    """Return the history that a simulation without a directory keeps in memory, from here on at the latest."""
-    if simulation._history is None:
-        simulation._history = History()
-        simulation.recorders.append(simulation._history)
-    return simulation._history
-
-
-def history_of_run(simulation: Simulation) -> History:
-    """Return what a run's history is taken of: metrics.csv, or what is kept in memory, which few agents are by default."""
-    if simulation._writer is not None:
-        return History(partial(read_figures, simulation._writer.directory.path / "metrics.csv"))
-    scenario = simulation.scenario
-    few = max(len(scenario.agents), len(scenario.channels)) <= scenario.telemetry.max
-    if simulation._history is None and not few and scenario.training.evaluate is None:
-        return History()
-    return _kept_history(simulation)
-
-
-def resumed(
-    kind: type[Resumed],
-    directory: RunDirectory,
-    scenario: Scenario | Template | str | Path | None,
-    division: PartsSettings | None,
-    checkpoint_every: int | None,
-    until: int | None = None,
-) -> Resumed:
-    """Return the simulation of a run, to continue in its directory: see `Simulation.resume`; `until`: the step it is to reach."""
-    with ExitStack() as undo:
-        undo.callback(directory.release)
-        directory.lock()
-        with recorded_context(directory):
-            simulation = kind._of_directory(directory, scenario, division)
-        undo.callback(simulation.close)
-        _record_in(simulation, directory, checkpoint_every, until)
-        undo.pop_all()
-    return simulation
-
-
-def _record_in(
-    simulation: Simulation, directory: RunDirectory, checkpoint_every: int | None, until: int | None = None
-) -> None:
-    """Write to the directory of a run that goes on, to step `until` or to the one that it was to reach."""
-    if until is not None or directory.facts["exit"] != "done":
-        simulation.until = simulation._goal = until or directory.facts["steps"]
-    elif directory.facts.get("reason"):  # it was stopped early: it goes on where more steps are asked for
-        simulation._goal = simulation.now
-    simulation._writer = RunWriter(simulation, directory, checkpoint_every)
-
-
-def _check_same_run(directory: RunDirectory, scenario: Scenario, **settings: Any) -> Scenario:
-    """Return the scenario of a run that is to be resumed; RunError where it is another one, else as `given_scenario`."""
-    found = given_scenario(directory, scenario) or directory.scenario
-    settings["dtype"] = str(settings["dtype"]).removeprefix("torch.")
-    settings |= {"device": str(settings["device"]), "backend": checked_backend(settings["backend"])}
-    directory.check_same(directory.differences(**settings))
-    return found
-
-
-def steps_to_take(simulation: BaseSimulation, steps: int | None, epochs: float | None) -> int | None:
-    """Return the steps of a run whichever of both limits is less; None: there is none.
-
-    Raises:
-        ScenarioError: A limit that cannot be, or epochs of an environment without.
-    """
-    check_limit("steps", steps)
-    steps = None if steps is None else int(steps)
-    if epochs is None:
-        return steps
-    check_limit("epochs", epochs, whole=False)
-    needed = steps_of_epochs(simulation._env, epochs, simulation.now)
-    return needed if steps is None else min(steps, needed)
-
-
-def given_scenario(
-    directory: RunDirectory, scenario: Scenario | Template | str | Path | None
-) -> Scenario | None:
-    """Return the scenario that a run's checkpoints are loaded with; None: they hold their own scenario.
-
-    Raises:
-        ScenarioError: `scenario` is not one, or not found.
-        RunError: `scenario` is another one than the run's, or its parts did not wait for one another.
-        DivergenceError: The run diverged and would do so again.
-    """
-    with fitting(directory.path / "run.json"):
-        division = PartsSettings.of_facts(directory.facts)
-    if division is not None and division.mode == "free" and directory.checkpoints:
-        raise RunError(
-            f"{directory.path}: its parts ran in free mode, and no checkpoint holds the messages between them; "
-            "start another run, from its weights if you like"
-        )
-    if directory.facts["exit"] == "diverged":
-        error = directory.facts["error"]
-        raise DivergenceError(f"{directory.path}: diverged and would do so again: {error}")
-    described = directory.described  # None: it is a document
-    if scenario is not None:
-        saved = described_scenario(directory.scenario) if described is None else described
-        scenario = with_saved_delays(as_scenario(scenario), saved)
-        try:
-            check_same_scenario(saved, described_scenario(scenario))
-        except RunError as error:
-            raise RunError(f"{directory.path}: {error}") from None
-    return None if described is None else scenario
-
-
-def check_interval(steps: int | None, logdir: str | Path | None) -> None:
-    """Refuse an interval of checkpoints that is no number of steps, or that has no folder to write to."""
-    if steps is not None and (isinstance(steps, bool) or not hasattr(steps, "__index__") or steps < 1):
-        raise ScenarioError(f"checkpoint_every: {steps!r}; must be a whole number of steps, at least 1")
-    if steps is not None and logdir is None:
-        raise ScenarioError(f"checkpoint_every: {steps} has no effect without a logdir; give one")

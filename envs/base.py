@@ -166,6 +166,10 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         """Return a mask's value if it is the same everywhere and known on the host without synchronisation; else None."""
         return next((holds for holds, known in self._uniform.items() if mask is known), None)
 
+    def repeat_uniform(self, times: int) -> None:
+        """Have uniform masks for `times` as many environments."""
+        self._uniform = {holds: row.repeat(times) for holds, row in self._uniform.items()}
+
     def typed(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return values of signals in their types, whatever the environment computes in: floats in `dtype`, classes as int64."""
         signals, found = self.description.all_signals, {}

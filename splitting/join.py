@@ -16,7 +16,7 @@ from antiphon.nets.user_modules import copied, release_modes, stateful
 from antiphon.scenarios import Scenario
 
 if TYPE_CHECKING:
-    from antiphon.engine.base_simulation import BaseSimulation
+    from antiphon.engine.simulation import Simulation
 
 Model = TypeVar("Model", bound=nn.Module)
 _PREFIX = "module."
@@ -39,11 +39,11 @@ class Origin:
 
 
 @overload
-def join(run: BaseSimulation, into: None = None) -> nn.Module: ...
+def join(run: Simulation, into: None = None) -> nn.Module: ...
 @overload
-def join(run: BaseSimulation, into: Model) -> Model: ...
+def join(run: Simulation, into: Model) -> Model: ...
 @in_own_context
-def join(run: BaseSimulation, into: nn.Module | None = None) -> nn.Module:
+def join(run: Simulation, into: nn.Module | None = None) -> nn.Module:
     """Return a split model with its trained parameters and buffers.
 
     Args:
@@ -81,20 +81,20 @@ def join(run: BaseSimulation, into: nn.Module | None = None) -> nn.Module:
         for _, key in group[1:]:
             _separate(model, key)
     with torch.no_grad():
-        for learner in (run._system.agents[name].learner for name in origins):
+        for learner in (run.running.system.agents[name].learner for name in origins):
             for key, value in [*learner.parameters.items(), *learner.buffers.items()]:
                 target = _tensor(model, key.removeprefix(_PREFIX))
                 if target is not None:
                     target.copy_(value)
     states = stateful(model)
     for name in origins:
-        for path, state in run._system.agents[name].learner.extra_state().items():
+        for path, state in run.running.system.agents[name].learner.extra_state().items():
             if (part := states.get(path.removeprefix(_PREFIX))) is not None:
                 part.set_extra_state(state)
     return model
 
 
-def _origins(run: BaseSimulation) -> dict[str, Origin]:
+def _origins(run: Simulation) -> dict[str, Origin]:
     """The origin of each agent that is a part of a split model."""
     networks = {name: agent.network for name, agent in run.scenario.agents.items()}
     found = {name: getattr(network, "origin", None) for name, network in networks.items()}

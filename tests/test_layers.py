@@ -43,6 +43,8 @@ MUTUAL = {
     ("engine/runs", "engine/virtual"),
 }
 """Pairs of folders that import each other still. None is added."""
+OF_TORCH = {"_modules", "_buffers", "_parameters", "_version", "_BatchNorm"}
+"""Private names of torch's, which some files of ours use for their own too."""
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 SAFE = (
     "yaml.safe_load(text)",
@@ -319,6 +321,61 @@ def test_functions_are_short_enough_to_read(library: list[Source]) -> None:
                         f"{source.path}:{node.lineno}: {node.name} has {length} lines, at most {LONGEST_FUNCTION}"
                     )
     assert not long, "\n".join(long)
+
+
+def private_names(source: Source) -> set[str]:
+    """Return the private names that a file defines: methods, functions, fields, attributes of `self`."""
+    found = set()
+    for node in source.nodes:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            if isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"}:
+                found.add(node.attr)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return {name for name in found if name.startswith("_") and not name.startswith("__")}
+
+
+def test_what_is_private_is_used_by_its_own_file_alone(library: list[Source]) -> None:
+    """Of our own names; a NamedTuple's public methods begin with an underscore too."""
+    own = {source.path: private_names(source) for source in library}
+    names = set().union(*own.values()) - {"_replace", "_asdict", "_make", "_fields"}
+    wrong = [
+        f"{source.path}:{node.lineno}: {ast.unparse(node)} is private to another file"
+        for source in library
+        for node in source.nodes
+        if isinstance(node, ast.Attribute)
+        and node.attr in names - own[source.path] - OF_TORCH
+        and not (isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"})
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("called", "files"),
+    [
+        ("open_writer", ["engine/runs/run.py"]),
+        ("RunWriter", ["engine/runs/run.py", "engine/runs/run_writer.py"]),
+        ("read_simulation", ["engine/running.py", "engine/runs/run.py"]),
+        ("Coordinator", ["engine/runs/run.py"]),
+        ("with_chosen_delay", ["engine/runs/run.py"]),
+    ],
+)
+def test_a_run_begins_and_is_resumed_in_one_place(
+    library: list[Source], called: str, files: list[str]
+) -> None:
+    """`begin` and `resume`: for Simulation, the command line, seeds, populations, parts and virtual time.
+
+    A checkpoint without a run is also loaded by `Simulation.load`.
+    """
+    found = [
+        source.path
+        for source in library
+        for node in source.nodes
+        if isinstance(node, ast.Call) and final_name(node.func) == called
+    ]
+    assert sorted(found) == files
 
 
 def test_folders_do_not_import_each_other(library: list[Source]) -> None:

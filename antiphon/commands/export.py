@@ -68,7 +68,7 @@ def export(
 
 def _check_agents(simulation: antiphon.Simulation, file: Path, agents: Sequence[str]) -> None:
     """Check the names of --agent; of a module's, that they have outputs."""
-    system = simulation._system
+    system = simulation.running.system
     goals = system.agents if file.suffix in (".safetensors", ".gif") else system.goals()
     for name in agents:
         if name not in system.agents:

@@ -37,7 +37,7 @@ def resume(
     json: options.Json = False,
 ) -> int:
     """Resume a run or a population; return the exit code."""
-    from antiphon.engine.runs.run import resume as resume_run
+    from antiphon.engine.runs.run import Run
 
     if (path / POPULATION).is_file():
         if any(each is not None for each in (settings, parts, mode)):
@@ -55,7 +55,7 @@ def resume(
     agents, of_parts = directory.values.get("agents", {}), {"ray": ray, "mode": mode}
     division = parts_of(parts, agents, of_parts, PartsSettings.of_facts(directory.facts))
     scenario, changes = given_scenario(directory, python), values_of(settings or ())
-    resumed = resume_run(path, steps, scenario, division, checkpoint_every, changes)
+    resumed = Run.resume(path, steps, scenario, division, checkpoint_every, changes)
     if isinstance(resumed, Outcome):
         remark(f"{display_path(path)}: is done; --steps N continues to a later step")
         return print_outcome(resumed, json)

@@ -94,7 +94,7 @@ def run(
     json: options.Json = False,
 ) -> int:
     """Run a scenario, with one seed or several, or a population; return the exit code."""
-    from antiphon.engine.runs.run import begin
+    from antiphon.engine.runs.run import Run
 
     if steps is not None and epochs is not None:
         raise RunError("--epochs: --steps is given as well; leave out one of them")
@@ -156,13 +156,13 @@ def run(
         return print_outcome(outcome, json)
     with request.template.placing(variant, request.values):
         how: dict[str, Any] = {"division": division, "checkpoint_every": checkpoint_every}
-        started = begin(request, path, exist=exist, **how)
+        started = Run.begin(request, path, exist=exist, **how)
     return train(started, json)
 
 
 def train(run: Run, json: bool) -> int:
     """Train a run to its end, showing progress; print its result and return the exit code."""
-    directory = run.writers[0].directory
+    directory = run.directory
     _warn(directory.facts["warnings"])
     parts = directory.facts.get("parts") or {}
     if delay := parts.get("delay"):
@@ -171,10 +171,10 @@ def train(run: Run, json: bool) -> int:
         )
     path = display_path(directory.path)
     with second_signal(f"antiphon resume {path} continues from its latest checkpoint"):
-        (outcome,) = run.train(RunProgress(run.until, run.simulations[0].now))
+        (outcome,) = run.train(RunProgress(run.until, run.runs[0].running.now))
     code = print_outcome(outcome, json)
     if not json:
-        _show_decoupling(run.simulations[0].scenario, [outcome.result], directory.facts)
+        _show_decoupling(run.runs[0].running.scenario, [outcome.result], directory.facts)
     return code
 
 

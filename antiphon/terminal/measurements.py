@@ -68,7 +68,7 @@ class Measured:
 def keep(directory: RunDirectory, simulation: Simulation, measured: Measured) -> None:
     """Store a measurement in the run directory, for `report` and the Channels tab."""
     try:
-        if not keep_measured(directory, simulation, {measured.name: measured.kept}, measured.rows):
+        if not keep_measured(directory, simulation.running, {measured.name: measured.kept}, measured.rows):
             remark("the run has not ended: its Channels tab will not show this (it is in measured.json)")
     except RunError as error:
         remark(f"not saved with the run: {error}")
@@ -82,13 +82,13 @@ def check_measurable(
     Raises:
         RunError: There is no such channel, or nothing that can be measured so.
     """
-    system = simulation._system
+    system = simulation.running.system
     for name in channels or ():
         if name not in system.channels:
             raise RunError(f"--channels: no channel '{name}'{suggest(name, system.channels)}")
     if kind is not None:
         check_kind(kind)
-        check_readouts(simulation)
+        check_readouts(simulation.running)
     if languages:
         chosen_channels(spoken(system), channels, "language: channel of symbols")
     if kind is not None and not system.description.is_stream:
@@ -261,7 +261,7 @@ def measured_value(
     remark("measuring the value of learning signals, in forks …")
     given = {"horizon": horizon, "repeats": repeats}
     values = value(simulation, channels=channels, **{name: n for name, n in given.items() if n is not None})
-    every = predicted_channels(simulation._system)
+    every = predicted_channels(simulation.running.system)
     predicted = [name for name in every if not channels or name in channels]
     signals = signal_alignment(simulation, channels=predicted)
     highest = ceilings(simulation, channels=predicted)

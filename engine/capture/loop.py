@@ -21,15 +21,17 @@ from torch import Tensor
 
 from antiphon.base.errors import ScenarioError, first_line
 from antiphon.engine.backends import BackendFactory, StackedBackend
-from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.capture.conditions import obstacle_of, period_of
 from antiphon.engine.capture.inputs import NumberLog, Numbers, StaticInputs, StepInput, inputs_of
 from antiphon.engine.capture.loop_state import LoopState, Snapshot
 from antiphon.engine.capture.recorder import CudaGraphRecorder, NotRecordable
 from antiphon.engine.features.divergence import DivergenceCheck
 from antiphon.engine.heart.message import StepSignals
+from antiphon.engine.heart.predictors import Watch
+from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.installed import check_later
 from antiphon.engine.metrics.report import AgentReport
+from antiphon.engine.running import Executor, Reader, Running
 from antiphon.engine.state.compatibility import same_bits
 from antiphon.nets.step_numbers import numbers_from
 
@@ -47,7 +49,7 @@ def captured_loop(
     """Return what replays the steps of a simulation; None: all are taken one by one.
 
     Args:
-        device: Of the simulation.
+        device: Of the run.
         backend: Its backend.
         capture: Whether it is asked for, or what does it.
         parts: Whether parts take its steps.
@@ -134,8 +136,8 @@ class _Computed:
     values: list[Tensor]
 
 
-class CapturedLoop:
-    """Takes the steps of a simulation by replaying a recorded period, where nothing reads the state within one.
+class CapturedLoop(Executor):
+    """Takes steps by replaying a recorded period, where nothing reads the state within one.
 
     Args:
         recorder: Makes what records and replays.
@@ -158,42 +160,48 @@ class CapturedLoop:
 
     # --- steps -------------------------------------------------------------------------------------------
 
-    def advance(self, simulation: BaseSimulation, observed: Callable[[int], bool]) -> bool:
-        """Take a step with those of its period, or count one that has been taken so; False: it is to be taken alone.
-
-        Args:
-            simulation: Its `now` counts the step.
-            observed: Whether something reads the state after a step, or what was learned at it.
+    def advance(self, running: Running, reader: Reader | None, *, watch: Watch, keep: bool) -> RowMask:
+        """Take a step with those of its period, or count one that has been taken so; else take it alone.
 
         Raises:
-            DivergenceError: See `BaseSimulation.advance`.
+            DivergenceError: See `Running.advance`.
         """
-        self._follow(simulation)
-        step = simulation.now
-        if step >= self._reached:
-            if not self._begins(step) or any(observed(step + n) for n in range(self.period)):
-                self.release(simulation)
-                return False
-            self._take_period(simulation)
-            self._reached = step + self.period
-            simulation.learned = AgentReport.empty(simulation.backend.stacked)
-        simulation.now = step + 1
+        if reader is None or running.diverged is not None or not self._take_with_period(running, reader):
+            self.release(running)
+            return running.take_step(watch=watch, keep=keep)
+        running.count()
+        return False
+
+    def _take_with_period(self, running: Running, reader: Reader) -> bool:
+        """Return whether the present step has been taken with those of its period."""
+        self._follow(running)
+        step, every = running.now, running.scenario.telemetry.period
+        if step < self._reached:
+            return True
+
+        def alone(step: int) -> bool:
+            return reader.observes(step) or (step + 1) % every == 0 or reader.measures(step)
+
+        if not self._begins(step) or any(alone(step + n) for n in range(self.period)):
+            return False
+        self._take_period(running)
+        self._reached = step + self.period
         return True
 
-    def synchronize(self, simulation: BaseSimulation) -> None:
-        """Let the simulation take over the state that replays have reached, and its step."""
-        if self._backend is simulation.backend:
+    def gather(self, running: Running) -> None:
+        """Let the running scenario take over the state that replays have reached, and its step."""
+        if self._backend is running.backend:
             self._take_over()
-            simulation.now = max(simulation.now, self._reached)
+            running.now = max(running.now, self._reached)
 
-    def release(self, simulation: BaseSimulation) -> None:
-        """Synchronize; anything may be done to the simulation from here on."""
-        self.synchronize(simulation)
+    def release(self, running: Running) -> None:
+        """Gather; anything may be done to the running scenario from here on."""
+        self.gather(running)
         self._reached = 0
 
-    def _follow(self, simulation: BaseSimulation) -> None:
+    def _follow(self, running: Running) -> None:
         """Begin anew with another backend, or where another state has been loaded into it."""
-        backend = simulation.backend
+        backend = running.backend
         known = self._backend is backend and self._divergence is backend.divergence
         if known or not isinstance(backend, StackedBackend):
             return
@@ -201,11 +209,11 @@ class CapturedLoop:
         if self.obstacle is None and not backend.divergence.later:
             check_later(backend)
         self._backend, self._divergence = backend, backend.divergence
-        self._state = LoopState(backend, simulation.train_means)
+        self._state = LoopState(backend, running.train_means)
         self._reached = self._periods = 0
         self._offset: int | None = None
         """The step of the period at which it begins, counted from the schedule's."""
-        self._since = simulation.now
+        self._since = running.now
         self._attempts = 0
         self._observation: _Observation | None = None
         self._recording: _Recording | None = None
@@ -224,9 +232,9 @@ class CapturedLoop:
 
     # --- periods -----------------------------------------------------------------------------------------
 
-    def _take_period(self, simulation: BaseSimulation) -> None:
-        inputs = inputs_of(simulation.world, self.period)
-        step, recording, observation = simulation.now, self._recording, self._observation
+    def _take_period(self, running: Running) -> None:
+        inputs = inputs_of(running.world, self.period)
+        step, recording, observation = running.now, self._recording, self._observation
         varying = any(isinstance(one.ends.ended, Tensor) for one in inputs)
         if varying or (recording is not None and not recording.inputs.fits(inputs)):
             self._take_over()
@@ -390,7 +398,7 @@ class CapturedLoop:
         _log.warning("capture: steps are taken one by one: %s", reason)
 
     def _take_over(self) -> None:
-        """Load the state that replays have reached into the objects of the simulation."""
+        """Load the state that replays have reached into the objects of the running scenario."""
         recording, observation = self._recording, self._observation
         if recording is None or observation is None or not self._periods:
             return

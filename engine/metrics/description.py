@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from antiphon.base.extensions import name_of
-from antiphon.engine.base_simulation import BaseSimulation
-from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.scenarios import AgentSpec, ChannelSpec, Scenario
 from antiphon.scenarios.agent_specs import NetworkSpec
 from antiphon.scenarios.ties import agent_and_parameter
@@ -63,13 +61,6 @@ def describe_run(
         max=scenario.telemetry.max,
         timeline=timeline,
     )
-
-
-def described(simulation: BaseSimulation, parts: Mapping[str, Any] | None = None) -> RunDescription:
-    """Return the description of a simulation that has no directory; `parts`: its division, as run.json would have it."""
-    facts = {"scenario": simulation.scenario.scenario, "seed": simulation.seed, "parts": parts}
-    first = timeline(simulation._system, 0, span(simulation._system))
-    return describe_run(simulation.scenario, facts, start=simulation.now, timeline=first)
 
 
 def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:

@@ -20,17 +20,15 @@ from antiphon.comms.gradient_alignment import alignment
 from antiphon.comms.symbols import SymbolSampler
 from antiphon.comms.synthetic_gradients import newest_returned
 from antiphon.engine.backends import Backend
-from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.episodes import own_reward
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, StepReport
-from antiphon.engine.inference.evaluation import FEWEST
 from antiphon.engine.metrics.description import graph_of
 from antiphon.engine.metrics.newest import NewestFigures, Watched
-from antiphon.engine.metrics.report import AgentReport, injecting_members
+from antiphon.engine.metrics.report import AgentReport, MeanAccumulator, injecting_members
 from antiphon.nets.trained_parameters import TrainedParameters
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.training import RETURN
@@ -39,8 +37,6 @@ from antiphon.telemetry.figures import Figure, HistogramRow, Kind, SampleRow
 if TYPE_CHECKING:
     import networkx as nx
 
-_LOOK_AHEAD = 64
-"""Steps that a look at the channels takes at most, in a fork."""
 _MOST = 128
 """Messages of a channel in a sample."""
 _NUMBERS = 8192
@@ -50,7 +46,7 @@ LARGEST = 256
 
 
 class Computed(Protocol):
-    """A simulation, or a part of one: what has taken a step."""
+    """A running scenario, or a part of one: what has taken a step."""
 
     scenario: Scenario
     learned: AgentReport
@@ -63,6 +59,24 @@ class Computed(Protocol):
     @property
     def backend(self) -> Backend:
         """What has computed it."""
+
+
+class Trained(Computed, Protocol):
+    """A running scenario, as far as its log entries need it.
+
+    Attributes:
+        now: Steps taken.
+    """
+
+    now: int
+
+    @property
+    def train_means(self) -> MeanAccumulator:
+        """Means of losses and metrics since the last log entry."""
+
+    @property
+    def epoch(self) -> float | None:
+        """Epochs so far; None: the environment has none."""
 
 
 class Row(NamedTuple):
@@ -110,9 +124,9 @@ def returns_of(computed: Computed) -> dict[str, float]:
     return found
 
 
-def training_means(simulation: BaseSimulation) -> dict[str, dict[str, float]]:
+def training_means(trained: Trained) -> dict[str, dict[str, float]]:
     """Return loss and metrics in training by agent: since the newest log entry, or else of that entry; returns are the newest."""
-    means, returns = simulation.train_means.row() | simulation.train_means.means(), returns_of(simulation)
+    means, returns = trained.train_means.row() | trained.train_means.means(), returns_of(trained)
     return _with_returns({**{name: {} for name in returns}, **means}, returns)
 
 
@@ -141,35 +155,20 @@ def keep_figures(computed: Computed, step: int, watched: Watched) -> None:
         computed.newest.add(figures(computed, step, names=names), drawn)
 
 
-def write_figures(simulation: BaseSimulation, step: int, row: Row | None = None) -> None:
-    """Hand the metrics, histograms and samples of the step just taken to the simulation's recorders.
+def entry_figures(trained: Trained, row: Row) -> list[Figure]:
+    """Return the metrics of a log entry: of agents and channels, and of the environment.
 
     Args:
-        simulation: Just after `step`.
-        step: The step.
-        row: As parts of the simulation have it; None: as the simulation itself has.
+        trained: Just after the entry's step, when the row of its means is complete.
+        row: What is recorded of the step.
     """
-    row = row or Row.of(simulation, step, sampled=simulation.row_steps.sampled(step))
-    means = _with_returns(simulation.train_means.row(), row.returns)
-    env = [Figure("env", "", *figure) for figure in (_progress(simulation) | row.env).items()]
-    log_figures(simulation, step + 1, [*_means(means), *row.figures, *env])
-    for recorder in simulation.recorders:
-        if row.histograms:
-            recorder.histograms(step + 1, row.histograms)
-        if row.samples:
-            recorder.samples(step + 1, row.samples)
+    means = _with_returns(trained.train_means.row(), row.returns)
+    env = [Figure("env", "", *figure) for figure in (_progress(trained) | row.env).items()]
+    return [*score_figures(means), *row.figures, *env]
 
 
-def log_figures(simulation: BaseSimulation, step: int, rows: Sequence[Figure]) -> None:
-    """Pass metrics of a step, counted from 1, to a simulation's recorders; with its first ones, those of the run's time."""
-    if step != simulation._logged_at:
-        simulation._logged_at = step
-        rows = [*rows, *simulation._timing(step)]
-    for recorder in simulation.recorders:
-        recorder.figures(step, rows)
-
-
-def _means(scores: Mapping[str, Mapping[str, float]], prefix: str = "") -> list[Figure]:
+def score_figures(scores: Mapping[str, Mapping[str, float]], prefix: str = "") -> list[Figure]:
+    """Return scores by agent and name as metrics of agents, whose names begin with a prefix."""
     return [
         Figure("agent", name, f"{prefix}{metric}", value)
         for name, found in scores.items()
@@ -177,29 +176,13 @@ def _means(scores: Mapping[str, Mapping[str, float]], prefix: str = "") -> list[
     ]
 
 
-def _progress(simulation: BaseSimulation) -> dict[str, float]:
-    return {} if simulation.epoch is None else {"epoch": simulation.epoch}
+def _progress(trained: Trained) -> dict[str, float]:
+    return {} if trained.epoch is None else {"epoch": trained.epoch}
 
 
-def environment_figures(simulation: BaseSimulation) -> dict[str, float]:
+def environment_figures(trained: Trained) -> dict[str, float]:
     """Return metrics of progress by name: the epoch, where there are any, and those of the environment."""
-    return _progress(simulation) | simulation.world.figures()
-
-
-def write_validation(simulation: BaseSimulation, step: int) -> None:
-    """Evaluate after a step as `training.evaluate` says, record the metrics, and end a run that has stopped getting better.
-
-    They are metrics of agents, and their names begin with the split's: `validation_loss`, `validation_accuracy`, ….
-    """
-    validation = simulation.validation
-    spec = validation.training.evaluate
-    assert spec is not None
-    how: dict[str, Any] = {"episodes": spec.episodes, "steps": FEWEST}
-    simulation.evaluated = found = simulation._evaluate(spec.split, sampled=False, **how)
-    log_figures(simulation, step + 1, _means(found.agents, f"{found.split}_"))
-    validation.add(simulation.now, found)
-    simulation.stop_reason = simulation.stop_reason or validation.reason_to_stop
-    simulation.notify("on_evaluate", found)
+    return _progress(trained) | trained.world.figures()
 
 
 @torch.no_grad()
@@ -231,7 +214,7 @@ def figures(
     channels = _rows(
         "channel", computed.backend.stacked.base.channels, of_channels(system, learned, step, of), of
     )
-    return [*_means(scores or {}), *agents, *channels]
+    return [*score_figures(scores or {}), *agents, *channels]
 
 
 class Measured(NamedTuple):
@@ -256,26 +239,12 @@ def _rows(
     return [row for rows in found.values() for row in rows]
 
 
-def channel_figures(twin: BaseSimulation) -> dict[str, dict[str, float]]:
-    """Return each channel's newest metrics, found by letting a fork, which is used up, go on for some steps."""
-    system = twin._system
-    found: dict[str, dict[str, float]] = {name: {} for name in system.channels}
-    windows = [group.windows.steps() for group in system.groups]
-    delays = [channel.ledger.link.delay for channel in system.channels.values()]
-    for _ in range(min(2 * max(system.hold, *windows) + 2 * max(delays, default=0), _LOOK_AHEAD)):
-        twin._advance(watch=True)
-        for row in figures(twin, twin.now - 1):
-            if row.kind == "channel":
-                found[row.name][row.metric] = row.value
-    return found
-
-
-def live_graph(simulation: BaseSimulation) -> nx.MultiDiGraph[str]:
-    """Return a simulation's graph with the newest metrics as attributes of its nodes and edges."""
-    scenario, scores = simulation.scenario, training_means(simulation)
+def live_graph(trained: Trained) -> nx.MultiDiGraph[str]:
+    """Return the graph of what runs, with the newest metrics as attributes of its nodes and edges."""
+    scenario, scores = trained.scenario, training_means(trained)
     graph = graph_of(scenario)
     edges = {channel.name: (channel.sender, channel.receiver, channel.key) for channel in scenario.channels}
-    for row in simulation.newest.latest(figures(simulation, max(simulation.now - 1, 0), scores)):
+    for row in trained.newest.latest(figures(trained, max(trained.now - 1, 0), scores)):
         if row.kind == "agent":
             graph.nodes[row.name][row.metric] = row.value
         elif row.name in edges:  # a state that a scenario does not mention is no edge of its graph

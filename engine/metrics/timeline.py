@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,21 @@ from antiphon.engine.heart.clock import StepWindows, uses_of
 from antiphon.engine.heart.system import System
 from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline
 
-if TYPE_CHECKING:
-    from antiphon.engine.base_simulation import BaseSimulation
-
 _LONGEST = 32
 """Steps that are shown by default."""
 _SHORTEST = 8
+
+
+class _HasSystem(Protocol):
+    @property
+    def system(self) -> System:
+        """The agents and channels."""
+
+
+class _Simulation(Protocol):
+    @property
+    def running(self) -> _HasSystem:
+        """What runs."""
 
 
 def span(system: System) -> int:
@@ -29,7 +38,7 @@ def span(system: System) -> int:
     return min(max(2 * longest, _SHORTEST), _LONGEST)
 
 
-def timeline(of: System | BaseSimulation, start: int, steps: int) -> Timeline:
+def timeline(of: System | _Simulation, start: int, steps: int) -> Timeline:
     """Return the timeline of a system or simulation, for some steps from `start` on, with links that lose nothing.
 
     Raises:
@@ -39,7 +48,7 @@ def timeline(of: System | BaseSimulation, start: int, steps: int) -> Timeline:
         raise ScenarioError(f"timeline: steps is {steps}; it must be at least 1")
     if start < 0:
         raise ScenarioError(f"timeline: start is {start}; it must be at least 0")
-    system = of if isinstance(of, System) else of._system
+    system = of if isinstance(of, System) else of.running.system
     times = _Times(system, range(start, start + steps))
     return Timeline(
         start=start,

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import replace
 from math import ceil
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from antiphon.base.errors import DivergenceError, ScenarioError
 from antiphon.base.spec import LONGEST_DELAY
-from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.parts.coordinator import open_parts
 from antiphon.engine.parts.placement import placement_for
 from antiphon.engine.parts.settings import PartsSettings
+from antiphon.engine.running import Running, Settings
 from antiphon.scenarios import Scenario
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _UNHIDDEN = 0.05
 
 
 def with_chosen_delay(
-    scenario: Scenario, settings: PartsSettings, **how: Any
+    scenario: Scenario, division: PartsSettings, settings: Settings
 ) -> tuple[Scenario, PartsSettings, RayParts | None]:
     """Return a scenario with steps in place of delays that are `auto`, its division with placement and steps, and open parts.
 
@@ -35,32 +35,32 @@ def with_chosen_delay(
 
     Args:
         scenario: Resolved.
-        settings: The division.
-        **how: See `BaseSimulation`.
+        division: The division.
+        settings: Of the run.
 
     Raises:
         ScenarioError: It cannot be divided like this.
         RunError: A part cannot be started.
     """
-    if settings.delay is not None and not scenario.has_automatic_delays:
+    if division.delay is not None and not scenario.has_automatic_delays:
         raise ScenarioError(
-            f"parts: delay is {settings.delay}, and no channel has link: {{delay: auto}}; leave out delay, or write auto"
+            f"parts: delay is {division.delay}, and no channel has link: {{delay: auto}}; leave out delay, or write auto"
         )
-    if settings.one_process or not scenario.has_automatic_delays:
-        return scenario, settings, None
-    with closing(BaseSimulation(scenario.with_delay(1), **how)) as trial:
-        placement = placement_for(trial._system, trial.scenario, settings.count, settings.placement)
-        settings, opened = replace(settings, placement=placement), None
-        delay = settings.delay or 1
-        if settings.delay is None and settings.ray is not None and settings.mode != "free":
-            opened = cast("RayParts", open_parts(trial, settings))
+    if division.one_process or not scenario.has_automatic_delays:
+        return scenario, division, None
+    with Running(scenario.with_delay(1), settings) as trial:
+        placement = placement_for(trial.system, trial.scenario, division.count, division.placement)
+        division, opened = replace(division, placement=placement), None
+        delay = division.delay or 1
+        if division.delay is None and division.ray is not None and division.mode != "free":
+            opened = cast("RayParts", open_parts(trial, division))
             try:
                 with suppress(DivergenceError):  # the run itself says so, at its step
                     delay = _measured(opened)
             except BaseException:
                 opened.close()
                 raise
-    return scenario.with_delay(delay, placement), replace(settings, delay=delay), opened
+    return scenario.with_delay(delay, placement), replace(division, delay=delay), opened
 
 
 def hiding_delay(line: float, step: float) -> int:

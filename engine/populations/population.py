@@ -2,35 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from antiphon.base.errors import DivergenceError, ScenarioError, suggest
 from antiphon.base.files import given_path
 from antiphon.base.signals import deliver
-from antiphon.engine.backends import BackendFactory, backend_of
-from antiphon.engine.base_simulation import StepInfo
+from antiphon.engine.backends import BackendFactory
 from antiphon.engine.build.join_replicas import named, sequential_reason_of
 from antiphon.engine.build.stacking import reasons_alone
-from antiphon.engine.environment import make_environment, with_own_env
-from antiphon.engine.metrics.newest import NewestFigures
-from antiphon.engine.metrics.report import MeanAccumulator
+from antiphon.engine.environment import with_own_env
+from antiphon.engine.heart.predictors import Watch
+from antiphon.engine.heart.rows import RowMask
+from antiphon.engine.heart.system import System
 from antiphon.engine.replicas import Replica, ReplicatedEngine
+from antiphon.engine.running import Executor, Reader, Running, Settings
 from antiphon.engine.runs.directory import check_exist, check_free, is_free, numbered
+from antiphon.engine.runs.recorded_run import RecordedRun, StepInfo
+from antiphon.engine.runs.run import begin, steps_to_take
 from antiphon.engine.runs.run_loop import RunLoop
-from antiphon.engine.simulation import Simulation, history_of_run, steps_to_take
+from antiphon.engine.runs.run_writer import RunWriter
+from antiphon.engine.simulation import Simulation
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.hyperparameters import differences_of
 from antiphon.engine.state.objects import check_apart, check_kept
 from antiphon.engine.state.state_dict import learned_of, with_statistics
 from antiphon.engine.state.trees import split_rows
 from antiphon.envs.worlds.arena import Arena
-from antiphon.nets.isolation.matmul_precision import matmul_precision
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import as_scenario
+
+
+class StepTogether(Executor):
+    """Takes no steps: those of one seed or member are taken by the population, with the others'.
+
+    Attributes:
+        share: Brings environments and means of all members up to date, once they are joined.
+    """
+
+    stacks = False
+
+    def __init__(self) -> None:
+        self.share: Callable[[], None] = lambda: None
+
+    def advance(self, running: Running, reader: Reader | None, *, watch: Watch, keep: bool) -> RowMask:
+        """Raise ScenarioError: a member does not go on alone."""
+        raise ScenarioError(
+            "step: this simulation is one of several seeds that are trained together; use a fork of it"
+        )
+
+    def refresh(self, running: Running) -> None:
+        """Bring the environment and the means of losses up to date."""
+        self.share()
+
+    def check_change(self, running: Running, scenario: Scenario, what: str) -> None:
+        """Raise ScenarioError where more than hyperparameters would change."""
+        try:
+            differences_of(running.scenario, scenario)
+        except ScenarioError as difference:
+            place = str(difference).partition(": ")[0]
+            raise ScenarioError(
+                f"{what.partition(': ')[0]}: {place} cannot change in place, and this simulation is one of several seeds that "
+                "are trained together; use a fork of it"
+            ) from None
+
+    def continue_as(self, running: Running, scenario: Scenario, system: System, event: str | None) -> None:
+        """Go on with the hyperparameters of another system."""
+        replica: object = running.backend
+        if not isinstance(replica, Replica):  # not joined yet
+            running.rebuild(scenario, system, event)
+            return
+        replica.take_values(system)
+        running.scenario = scenario
+        running.system.on_divergence.events += [] if event is None else [(running.now, event)]
 
 
 class Population:
@@ -49,7 +96,8 @@ class Population:
         settings: `device`, `dtype`, `threads` and `checkpoint_every` of each `Simulation`.
 
     Attributes:
-        simulations: One for each member, in order.
+        runs: One for each member, in order.
+        simulations: Theirs.
         sequential_reason: Why they are stepped one after the other; None: they are stepped together.
         threads: Torch's threads in its calls.
         matmul_precision: Torch's precision of matrix products in its calls.
@@ -87,40 +135,66 @@ class Population:
             differences_of(given[0], other)
         reason = "every seed needs one of its own"
         scenarios = [given[0], *(with_own_env(own, reason) for own in given[1:])]
-        self.simulations: list[Simulation] = []
-        self.threads, self.matmul_precision = int(settings.get("threads", 1)), matmul_precision()
-        self._joint: ReplicatedEngine | None = None
-        """Of all seeds, diverged ones among them: the others' steps are taken with theirs."""
-        self._shared = True
-        """Whether environments and means of the simulations are up to date."""
-        self._unchecked = True
-        """Whether no step has shown yet whether objects of the caller's keep a state, which the members would share."""
         folder = None if logdir is None else _folder(given_path(logdir, "logdir"), exist)
         paths = [None if folder is None else member_path(folder, n, len(seeds)) for n in range(len(seeds))]
         if exist != "overwrite":
             exist = "error"
-        settings |= {"backend": backend, "stacked": False, "exist": exist}
-        try:
+        every = settings.pop("checkpoint_every", None)
+        with ExitStack() as undo:
+            runs: list[RecordedRun] = []
             for own, seed, path in zip(scenarios, seeds, paths, strict=True):
-                self.simulations.append(Simulation(own, seed=seed, logdir=path, **settings))
-            self.sequential_reason = sequential_reason(self.simulations[0], backend, len(seeds))
-            if self.sequential_reason is None:
-                self._joint = ReplicatedEngine(
-                    [simulation._system for simulation in self.simulations],
-                    [simulation._world for simulation in self.simulations],
+                how = Settings.of(seed=seed, backend=backend, stacked=False, **settings)
+                runs.append(
+                    begin(own, how, path, exist=exist, executor=StepTogether(), checkpoint_every=every)
                 )
-                for replica, simulation in enumerate(self.simulations):
-                    simulation.backend = Replica(self._joint, replica)  # type: ignore[assignment]
-                    simulation._update = self._share
-                    if simulation._writer is not None:
-                        simulation._writer.directory.note(together=seeds)
-            elif isinstance(backend, str):
-                for simulation in self.simulations:
-                    simulation._backend, simulation._stacked = backend, True
-                    simulation.backend = backend_of(backend, simulation._system)
-        except BaseException:
-            self.close()
-            raise
+                undo.callback(runs[-1].close)
+            self._join(runs)
+            for run in runs:
+                if run.writer is not None and self.sequential_reason is None:
+                    run.writer.directory.note(together=seeds)
+            undo.pop_all()
+
+    @classmethod
+    def of(cls, runs: Sequence[RecordedRun]) -> Self:
+        """Return the population of runs that have begun or were resumed, at one step, each with `StepTogether`."""
+        population = cls.__new__(cls)
+        population._join(runs)
+        return population
+
+    @in_own_context
+    def _join(self, runs: Sequence[RecordedRun]) -> None:
+        """Have the runs stepped together where that is possible, else one after the other."""
+        each = [run.running for run in runs]
+        self.runs = list(runs)
+        self.simulations = [Simulation.over(run) for run in runs]
+        self.threads, self.matmul_precision = each[0].threads, each[0].matmul_precision
+        self._joint: ReplicatedEngine | None = None
+        """Of all seeds, diverged ones among them: the others' steps are taken with theirs."""
+        self._shared = True
+        """Whether environments and means of the runs are up to date."""
+        self._unchecked = True
+        """Whether no step has shown yet whether objects of the caller's keep a state, which the members would share."""
+        backend = each[0].settings.backend
+        self.sequential_reason = sequential_reason(each[0], backend, len(runs))
+        if self.sequential_reason is not None:
+            for running in each:
+                running.execute_by(Executor())
+                if isinstance(backend, str):
+                    running.restack()
+            return
+        systems, begun = [running.system for running in each], any(running.now for running in each)
+        self._joint = ReplicatedEngine(systems, [running.world for running in each], begun=begun)
+        for replica, running in enumerate(each):
+            self._step_with_others(running, replica)
+
+    def _step_with_others(self, running: Running, replica: int) -> None:
+        """Have a running scenario computed as one of all replicas."""
+        assert self._joint is not None
+        executor = running.executor if isinstance(running.executor, StepTogether) else StepTogether()
+        executor.share = self._share
+        if executor is not running.executor:
+            running.execute_by(executor)
+        running.compute_by(Replica(self._joint, replica))  # type: ignore[arg-type]
 
     @in_own_context
     def step(self) -> list[StepInfo]:
@@ -128,79 +202,79 @@ class Population:
 
         DivergenceError where there is none.
         """
-        for simulation in self.simulations:
-            if simulation.stop_reason is not None and isinstance(simulation.backend, Replica):
-                _leave(simulation, None)
-        running = [one for one in self.simulations if one.diverged is None and one.stop_reason is None]
-        if not running:
-            raise DivergenceError(str(self.simulations[0].diverged))
-        infos: list[StepInfo] = []
+        for run in self.runs:
+            if run.stop_reason is not None and isinstance(run.running.backend, Replica):
+                run.running.continue_alone(None)
+        active = [run for run in self.runs if run.running.diverged is None and run.stop_reason is None]
+        if not active:
+            raise DivergenceError(str(self.runs[0].running.diverged))
         joint = self._joint
         if joint is None:
-            for simulation in running:
-                with suppress(DivergenceError):  # noted in the simulation
-                    infos.append(simulation.step())
-            if self._unchecked and len(self.simulations) > 1:
-                check_apart(*(one.backend.per_agent() for one in self.simulations[:2]))
+            infos: list[StepInfo] = []
+            for run in active:
+                with suppress(DivergenceError):  # noted in what runs
+                    infos.append(run.step())
+            if self._unchecked and len(self.runs) > 1:
+                check_apart(*(run.running.system for run in self.runs[:2]))
             self._unchecked = False
             return infos
-        step = running[0].now
-        if any(simulation.now != step for simulation in running):
+        return self._step_joint(joint, active)
+
+    def _step_joint(self, joint: ReplicatedEngine, active: Sequence[RecordedRun]) -> list[StepInfo]:
+        step = active[0].running.now
+        if any(run.running.now != step for run in active):
             raise ScenarioError("seeds: they are at different steps; load states of the same step into all")
         if joint.loaded:
             self._share()
-            joint.join([simulation._train_means.state_dict() for simulation in self.simulations])
-        watch = any(simulation.row_steps.due(step) for simulation in self.simulations)
+            joint.join([run.running.train_means.state_dict() for run in self.runs])
+        due = any(run.row_steps.due(step) for run in self.runs)
         predicted: set[str] = set()
-        for place, simulation in enumerate(self.simulations):
-            simulation.watched = simulation.watched_now
-            predicted.update(named(name, place) for name in simulation.watched.learning)
+        for place, run in enumerate(self.runs):
+            run.watched = run.watched_at(step)
+            predicted.update(named(name, place) for name in run.watched.learning)
         self._shared = False
-        ends, learned = joint.step(step, watch=watch or predicted)
+        ends, learned = joint.step(step, watch=due or predicted)
         for place, what in joint.union.divergence.stopped.items():
-            if self.simulations[place] in running:
-                _leave(self.simulations[place], what)
+            if self.runs[place] in active:
+                self.runs[place].running.continue_alone(what)
         joint.means.add(learned)
         self._shared = False
-        ended = split_rows(ends.ended, len(self.simulations), joint.union.system.batch)
-        for simulation, own in zip(self.simulations, ended, strict=True):
-            replica: object = simulation.backend
-            if simulation in running and simulation.diverged is None:
+        infos: list[StepInfo] = []
+        ended = split_rows(ends.ended, len(self.runs), joint.union.system.batch)
+        for run, own in zip(self.runs, ended, strict=True):
+            running, replica = run.running, run.running.backend
+            if run in active and running.diverged is None:
                 assert isinstance(replica, Replica)
-                simulation.learned, simulation.now = replica.report(learned), step + 1
-                simulation._record(step, watch=watch)
-                if simulation._writer is not None:
-                    simulation._writer.step_by_hand()
-                infos.append({"step": step, "ended": own, "losses": simulation.learned.by_agent()})
-        if watch:
+                running.count(replica.report(learned))
+                run.record(step, due=due)
+                infos.append({"step": step, "ended": own, "losses": running.learned.by_agent()})
+        if due:
             joint.means.end_row()
         return infos
 
     def _share(self) -> None:
-        """Bring environments and means of the simulations up to date, once a step."""
+        """Bring environments and means of the runs up to date, once a step."""
         if self._joint is None or self._shared:
             return
         self._shared = True
-        for simulation, sums in zip(self.simulations, self._joint.share(), strict=True):
-            if isinstance(simulation.backend, Replica) and simulation.diverged is None:
-                simulation._train_means.load_state_dict(sums)
+        for run, sums in zip(self.runs, self._joint.share(), strict=True):
+            if isinstance(run.running.backend, Replica) and run.running.diverged is None:
+                run.running.train_means.load_state_dict(sums)
 
     def run(self, steps: int | None = None, *, epochs: float | None = None) -> None:
         """Run for `steps` or `epochs` (see `Simulation.run`); with neither, until `training.steps` have been done.
 
         Members are evaluated, and end early, as `training.evaluate` says. DivergenceError where all replicas have diverged; if some have, `simulation.diverged` is the message of each. For Ctrl-C and SIGTERM see `Simulation.run`.
         """
-        first = self.simulations[0]
+        first = self.runs[0].running
         steps = steps_to_take(first, steps, epochs)
         if steps is None:
             steps = max(0, first.scenario.training.steps - first.now)
-        if (
-            first.scenario.training.evaluate is not None
-        ):  # of members that record nothing no step is evaluated
-            for simulation in self.simulations:
-                history_of_run(simulation)
-        writers = [one._writer for one in self.simulations if one._writer is not None]
-        outcomes = RunLoop(self.simulations, writers, self.step).run(steps)
+        if first.scenario.training.evaluate is not None:
+            for run in self.runs:  # of members that record nothing no step is evaluated
+                run.history_of_run()
+        writers = [run.writer for run in self.runs if isinstance(run.writer, RunWriter)]
+        outcomes = RunLoop(self.runs, writers, self.step).run(steps)
         if all(outcome.error is not None for outcome in outcomes):
             raise DivergenceError(str(outcomes[0].error))
         if number := max(outcome.signal for outcome in outcomes):
@@ -218,19 +292,19 @@ class Population:
     @in_own_context
     def learned(self, member: int) -> dict[str, Any]:
         """Return the state of what a member has learned (see `exploit`); its tensors are the member's own."""
-        return learned_of(self.simulations[member].backend.per_agent(), self.whole(member))
+        return learned_of(self.runs[member].running.system, self.whole(member))
 
     @in_own_context
     def whole(self, member: int) -> dict[str, Any]:
         """Return the state of a member's backend, for `revive`; its tensors are the member's own. RunError: see `exploit`."""
-        backend = self.simulations[member].backend
-        check_kept(backend.per_agent())
-        return backend.state_dict()
+        running = self.runs[member].running
+        check_kept(running.system)
+        return running.backend.state_dict()
 
     @in_own_context
     def load_learned(self, member: int, state: Mapping[str, Any]) -> None:
         """Continue a member with a copy of what another one has learned, which may be in another process."""
-        backend = self.simulations[member].backend
+        backend = self.runs[member].running.backend
         whole = with_statistics({**backend.state_dict(), **state}, state["learners"])
         backend.load_state_dict(copy_tree(whole))
 
@@ -246,36 +320,33 @@ class Population:
         Raises:
             ScenarioError: Something else differs; nothing has changed.
         """
-        simulation = self.simulations[member]
-        there = simulation.scenario
+        run = self.runs[member]
+        there = run.running.scenario
         changes = differences_of(there, scenario.model_copy(update={"env": there.env}))
         if not changes and event is None:
             return
         shown = ", ".join(f"{key} is {value:.4g}" for key, value in changes)
-        simulation._set_all(changes, event or f"{shown} from here on")
-        if simulation._writer is not None:
-            simulation._writer.directory.note(changes=simulation.changes)
+        run.running.set(changes, event or f"{shown} from here on")
+        if run.writer is not None:
+            run.writer.directory.note(changes=run.running.changes)
 
     @in_own_context
     def revive(self, member: int, now: int, state: Mapping[str, Any]) -> None:
         """Continue a member that has diverged, at a step and in its own environment, from the state of another one's backend."""
-        simulation = self.simulations[member]
+        running = self.runs[member].running
         self._share()
         if self._joint is not None:
-            simulation._env.let_go()
-            simulation._world = self._joint.world.runners[member]
-            simulation._env = simulation._world.env
+            running.env.let_go()
+            running.return_to(self._joint.world.runners[member])
             self._joint.engine.divergence.revive(member)
-            simulation.backend = Replica(self._joint, member)  # type: ignore[assignment]
-        simulation.now, simulation.diverged = now, None
-        simulation.backend.load_state_dict(copy_tree(state))
-        simulation._train_means = MeanAccumulator(simulation._system)
-        simulation.newest = NewestFigures(simulation._system)
+            self._step_with_others(running, member)
+        running.backend.load_state_dict(copy_tree(state))
+        running.begin_again(now)
 
     def close(self) -> None:
         """Close all simulations, and the environments of seeds that have left."""
-        for simulation in self.simulations:
-            simulation.close()
+        for run in self.runs:
+            run.close()
         for runner in () if self._joint is None else self._joint.world.runners:
             runner.env.let_go()
 
@@ -318,35 +389,14 @@ def member_path(folder: Path, member: int, members: int) -> Path:
     return folder / f"member-{member:0{len(str(members - 1))}}"
 
 
-def _leave(simulation: Simulation, line: str | None) -> None:
-    """Let a simulation that has diverged (`line`) or been stopped early keep what it is now, whatever the others do.
-
-    It continues to own an environment that nobody steps; the former one belongs to the caller.
-    """
-    state = copy_tree(simulation._state_dict(whole=False))
-    quiet: dict[str, list[str]] = {"agents": [], "gradients": [], "inputs": []}  # only in what it leaves
-    state["system"]["quarantine"] = {**state["system"]["quarantine"], **quiet}
-    kept = simulation.until, simulation.train_means, simulation.learned
-    if state["env"] is not None:
-        own = simulation.scenario = with_own_env(
-            simulation.scenario, "a seed that stops needs one of its own"
-        )
-        simulation._env = make_environment(own, simulation.device, simulation.dtype, own.training.batch)
-        simulation._backend, simulation._stacked = "cohort", False
-        simulation._start(simulation.seed)
-        simulation._load_state_dict(state)
-    simulation.until, simulation._train_means, simulation.learned = kept
-    simulation.diverged = line
-
-
-def sequential_reason(simulation: Simulation, backend: str | BackendFactory, count: int) -> str | None:
-    """Return why `count` seeds of a scenario, of one of which there is a simulation, are stepped one after the other.
+def sequential_reason(running: Running, backend: str | BackendFactory, count: int) -> str | None:
+    """Return why `count` seeds of a scenario, one of which is built, are stepped one after the other.
 
     None: they are stepped together. ScenarioError where they are not, but would have to play against each other.
     """
-    system, env = simulation._system, simulation.world.env
+    system, env = running.system, running.env
     if backend != "cohort":
-        name = backend if isinstance(backend, str) else simulation.backend.name
+        name = backend if isinstance(backend, str) else running.backend.name
         reason: str | None = f"the {name} backend was requested"
     elif count == 1:
         reason = "there is only one"

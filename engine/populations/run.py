@@ -17,8 +17,6 @@ from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.files import display_path, fitting, write_csv, write_text
 from antiphon.base.manifests import read_checked, write_checked
 from antiphon.base.spec import plain
-from antiphon.engine.base_simulation import BaseSimulation, StepInfo
-from antiphon.engine.metrics.figures import log_figures
 from antiphon.engine.populations.figure import lineage_svg
 from antiphon.engine.populations.population import Population, member_path
 from antiphon.engine.populations.processes import Meeting, alone, divided
@@ -36,6 +34,7 @@ from antiphon.engine.runs.library import MADE_IN_PYTHON
 from antiphon.engine.runs.lock import DirectoryLock
 from antiphon.engine.runs.observers import RunProgress
 from antiphon.engine.runs.python_template import PythonTemplate, load_python
+from antiphon.engine.runs.recorded_run import RecordedRun, StepInfo
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run_loop import Observer, Outcome
 from antiphon.engine.runs.seeds import MultiSeedRun
@@ -268,7 +267,7 @@ class PopulationRun(Observer):
         select = self.spec.select
 
         def step() -> list[StepInfo]:
-            now = max(one.now for one in population.simulations)  # some may have ended early
+            now = max(run.running.now for run in population.runs)  # some may have ended early
             if select is not None and now and now % select.every == 0:
                 self._select(population, now)
             infos = population.step()
@@ -279,12 +278,12 @@ class PopulationRun(Observer):
 
     def _places(self, population: Population) -> dict[int, int]:
         """By member of this process, its place in the population of the process."""
-        return {one.seed - self.spec.seed: place for place, one in enumerate(population.simulations)}
+        return {run.running.seed - self.spec.seed: place for place, run in enumerate(population.runs)}
 
     def _select(self, population: Population, step: int) -> None:
         assert self.spec.select is not None
         places = self._places(population)
-        own = {member: self._score(population.simulations[place]) for member, place in places.items()}
+        own = {member: self._score(population.runs[place]) for member, place in places.items()}
         known = self._meeting(own, range(self.spec.members))
         scores = [Score(*known[member]) for member in range(self.spec.members)]
         entries = selected(self.spec, self.spec.select, step, self.metric, scores, self._values)
@@ -306,16 +305,16 @@ class PopulationRun(Observer):
             if scores[member].ended:
                 continue
             rows = [Figure("run", "", name, value) for name, value in entries[member].values.items()]
-            log_figures(population.simulations[place], step, rows)
+            population.runs[place].log(step, rows)
 
     def _revive(self, population: Population, step: int) -> None:
         """Let members that have diverged at a step continue as copies of the best that has not; if all have, none can."""
-        simulations, places, newest = population.simulations, self._places(population), self._newest
-        errors = {member: simulations[place].diverged for member, place in places.items()}
+        runs, places, newest = population.runs, self._places(population), self._newest
+        errors = {member: runs[place].running.diverged for member, place in places.items()}
         diverged = self._meeting(
             {member: error for member, error in errors.items() if error is not None}, None
         )
-        ended = {member for member, place in places.items() if simulations[place].stop_reason is not None}
+        ended = {member for member, place in places.items() if runs[place].stop_reason is not None}
         healthy = [member for member in range(self.spec.members) if member not in {*diverged, *ended}]
         if self.spec.select is None or not diverged or not healthy:
             return
@@ -337,21 +336,22 @@ class PopulationRun(Observer):
         scenario = _request(self.spec, self.template, entry.values).scenario
         population.explore(place, scenario, f"{line}; continues with {shown}")
 
-    def _score(self, simulation: BaseSimulation) -> Score:
+    def _score(self, run: RecordedRun) -> Score:
+        running = run.running
         if self.metric is None:
             given = None if self.spec.select is None else self.spec.select.by
-            self.metric = given or metric_of(simulation)
-        newest = self._newest.get(simulation.seed - self.spec.seed)
-        if simulation.stop_reason is not None and newest is not None and newest.step == simulation.now:
+            self.metric = given or metric_of(running)
+        newest = self._newest.get(running.seed - self.spec.seed)
+        if run.stop_reason is not None and newest is not None and newest.step == running.now:
             return Score(newest.score, newest.error, ended=True)
-        return score_of(simulation, self.metric)
+        return score_of(running, self.metric)
 
-    def end(self, simulation: BaseSimulation, outcome: Outcome) -> None:
+    def end(self, run: RecordedRun, outcome: Outcome) -> None:
         """Score a member at its end."""
         if outcome.status == "done":
-            member, step = simulation.seed - self.spec.seed, simulation.now
+            member, step = run.running.seed - self.spec.seed, run.running.now
             self.lineage = [one for one in self.lineage if (one.member, one.step) != (member, step)]
-            score = self._score(simulation)
+            score = self._score(run)
             entry = Entry(step, member, member, score.value, score.error, self._values[member])
             self.lineage.append(entry)
             self._write()

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from antiphon.base.errors import ScenarioError, suggest
-from antiphon.engine.base_simulation import BaseSimulation
+from antiphon.engine.inference.of_running import evaluation_of
+from antiphon.engine.running import Running
 from antiphon.scenarios.population import PopulationSpec, SelectionSpec
 from antiphon.scenarios.training import RETURN, is_of_env, less_is_better
 
@@ -74,22 +75,22 @@ def initial_values(spec: PopulationSpec) -> list[dict[str, Any]]:
     return found
 
 
-def metric_of(simulation: BaseSimulation) -> str:
+def metric_of(running: Running) -> str:
     """Return the metric of the first readout's objective."""
-    goal = simulation._system.agents[simulation.scenario.readouts[0]].goal
+    goal = running.system.agents[running.scenario.readouts[0]].goal
     assert goal is not None  # a readout has one
     return goal.objective.metric
 
 
-def score_of(simulation: BaseSimulation, metric: str) -> Score:
+def score_of(running: Running, metric: str) -> Score:
     """Return a member's present score (see `SelectionSpec.by`); no bit of its run changes.
 
     Raises:
         ScenarioError: It has no such metric.
     """
-    if simulation.diverged is not None:
+    if running.diverged is not None:
         return Score(None)
-    episodes = simulation.world.episodes
+    episodes = running.world.episodes
     if metric == RETURN and episodes is not None:
         newest = episodes.latest()
         if not len(newest):
@@ -97,12 +98,12 @@ def score_of(simulation: BaseSimulation, metric: str) -> Score:
         spread = float(newest.std()) if len(newest) > 1 else 0.0
         return Score(float(newest.mean()), spread / math.sqrt(len(newest)))
     if is_of_env(metric):
-        measured = simulation.world.figures()
+        measured = running.world.figures()
         if measured or episodes is None:  # else no episode has ended yet
             _check_known(metric, measured)
         return Score(measured.get(metric))
-    splits = simulation.world.env.splits
-    evaluation = simulation.evaluate("validation" if "validation" in splits else "train")
+    splits = running.env.splits
+    evaluation = evaluation_of(running, "validation" if "validation" in splits else "train")
     of_readouts = [name for agent in evaluation.readout for name in evaluation.agents.get(agent, {})]
     of_agents = [f"{agent}.{name}" for agent, own in evaluation.agents.items() for name in own]
     _check_known(metric, dict.fromkeys([*of_readouts, *of_agents]))

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from antiphon.base.errors import ScenarioError, suggest
 from antiphon.base.progress import Progress
-from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.inference.evaluation import examples, first_lines, rollout_seed
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import Deliver, ExampleRollout, Scores, with_targets
 from antiphon.engine.probes.truth import chosen_channels
+from antiphon.engine.running import Holder, Running, running_of
 from antiphon.nets.random import seed_for, uniform
 from antiphon.telemetry.figures import Figure
 from antiphon.telemetry.statistics import student_t
@@ -114,7 +114,7 @@ class Ablation:
 
 
 def ablate(
-    simulation: BaseSimulation,
+    simulation: Running | Holder,
     kind: str,
     *,
     split: str = "test",
@@ -135,17 +135,18 @@ def ablate(
     Raises:
         ScenarioError: No such channel or split, or the scenario has no channels.
     """
-    system, links = simulation._system, Links(links) if isinstance(links, str) else links
+    running = running_of(simulation)
+    system, links = running.system, Links(links) if isinstance(links, str) else links
     check_kind(kind)
     names = chosen_channels(list(system.channels), channels, "ablate: channel")
     if not names:
         raise ScenarioError("ablate: the scenario has no channels")
     if limit is not None and limit < 1:
         raise ScenarioError(f"examples: must be at least 1, not {limit}")
-    check_readouts(simulation)
+    check_readouts(running)
     goals = with_targets(system)
-    batches = list(examples(simulation.world.env, split, limit, _ROWS))
-    seeds = [rollout_seed(simulation.seed, split, number) for number in range(len(batches))]
+    batches = list(examples(running.world.env, split, limit, _ROWS))
+    seeds = [rollout_seed(running.seed, split, number) for number in range(len(batches))]
 
     sums: dict[tuple[str, int], Tensor] = {}
 
@@ -172,7 +173,7 @@ def ablate(
                 after = scores(number, _without(name, kind, means, partner))
                 changes[name].append({a: {m: after[a][m] - v for m, v in before[a].items()} for a in before})
                 progress.advance()
-    readouts = simulation.scenario.readouts
+    readouts = running.scenario.readouts
     metrics = {goals[readout].objective.metrics for readout in readouts}
     shared = ["loss", *(metrics.pop() if len(metrics) == 1 else ())]
     found = Ablation(kind, split, links, count, readouts, _map(lambda v: v.nanmean().item(), _joined(intact)))
@@ -196,10 +197,10 @@ def ablation_rows(found: Ablation) -> list[Figure]:
     return rows
 
 
-def check_readouts(simulation: BaseSimulation) -> None:
+def check_readouts(running: Running) -> None:
     """Raise ScenarioError where a readout has no loss of an example by which channels can be ranked."""
-    goals = with_targets(simulation._system)
-    for name in simulation.scenario.readouts:
+    goals = with_targets(running.system)
+    for name in running.scenario.readouts:
         if name not in goals:
             raise ScenarioError(
                 f"ablate: the readout '{name}' learns from rewards, and has no loss per example; name a readout with a target"

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from antiphon.comms.examples import encode
 from antiphon.comms.gradient_alignment import alignment
-from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.system import System
 from antiphon.engine.installed import predictor_trainer_of
 from antiphon.engine.probes.truth import chosen_channels, predicted_channels, rollouts_ahead
+from antiphon.engine.running import Holder, Running, running_of
 
 _PER_FEATURE = 100
 """Samples gathered for every number that a prediction is made from; of half of them a map of 1 / 50 too few
@@ -50,7 +50,7 @@ class Ceiling:
 
 
 def ceilings(
-    simulation: BaseSimulation, *, channels: Sequence[str] | None = None, ahead: int | None = None
+    simulation: Running | Holder, *, channels: Sequence[str] | None = None, ahead: int | None = None
 ) -> dict[str, Ceiling]:
     """Compare synthetic gradients, and the best linear prediction, with true gradients in a fork in which nothing learns.
 
@@ -69,7 +69,8 @@ def ceilings(
     Raises:
         ScenarioError: There is no such channel, or it has no predictor.
     """
-    system = simulation._system
+    running = running_of(simulation)
+    system = running.system
     names = chosen_channels(predicted_channels(system), channels, "ceilings: channel with a predictor")
     samples: dict[str, _Samples] = {}
     for name in names:
@@ -80,7 +81,7 @@ def ceilings(
         if whole.size + context + (0 if whole.target is None else whole.target.features) <= _MOST_FEATURES:
             samples[name] = _Samples()
 
-    for rollout, world, horizon in rollouts_ahead(simulation, samples, ahead):
+    for rollout, world, horizon in rollouts_ahead(running, samples, ahead):
         rollout.run(world, 1)
         pairs = {name: _example(rollout.system, name, message) for name, message in rollout.sent.items()}
         rollout.run(world, horizon)

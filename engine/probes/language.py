@@ -29,7 +29,6 @@ from antiphon.agents.objectives import Classification
 from antiphon.agents.policies import PolicyObjective
 from antiphon.base.errors import ScenarioError
 from antiphon.comms.symbols import SymbolSampler
-from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.environment import continued, make_environment, signals_read, with_own_env
 from antiphon.engine.heart.agent import AGE
 from antiphon.engine.heart.message import StepSignals, Tick
@@ -39,6 +38,7 @@ from antiphon.engine.inference.evaluation import rollout_seed
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import EnvironmentRollout, Rollout, filled, steps_needed
 from antiphon.engine.probes.truth import chosen_channels
+from antiphon.engine.running import Holder, Running, running_of
 from antiphon.telemetry.figures import Figure
 
 _EXAMPLES = 1000
@@ -201,7 +201,7 @@ class _Sample:
 
 
 def language(
-    simulation: BaseSimulation,
+    simulation: Running | Holder,
     *,
     split: str = "test",
     channels: Sequence[str] | None = None,
@@ -221,15 +221,16 @@ def language(
     Raises:
         ScenarioError: No such channel, or none that carries symbols.
     """
-    simulation._synchronize()
-    system = simulation._system
+    running = running_of(simulation)
+    running.synchronize()
+    system = running.system
     names, signals = (
         chosen_channels(spoken(system), channels, "language: channel of symbols"),
         system.description.signals,
     )
     labels = [name for name, one in signals.items() if one.classes is not None and not one.shape]
     samples = {name: _Sample() for name in names}
-    for rollout, ticks in _ticks(simulation, split, examples, {*signals_read(system), *labels}):
+    for rollout, ticks in _ticks(running, split, examples, {*signals_read(system), *labels}):
         for tick in ticks:
             for channel in rollout.system.agents[tick.agent].outgoing:
                 if channel.name in samples and channel.name in tick.sampled:
@@ -253,10 +254,10 @@ def spoken(system: System) -> list[str]:
 
 @torch.no_grad()
 def _ticks(
-    simulation: BaseSimulation, split: str, examples: int, names: set[str]
+    running: Running, split: str, examples: int, names: set[str]
 ) -> Iterator[tuple[Rollout, list[Tick]]]:
     """Yield rollouts with the ticks to be measured, until they hold so many messages."""
-    system, links, env = simulation._system, Links(), simulation.world.env
+    system, links, env = running.system, Links(), running.world.env
     if env.is_stream:
         before = env.requested
         env.request({*before, *names})
@@ -266,7 +267,7 @@ def _ticks(
             env.request(before)
         for number, batch in enumerate(batches):
             rows = len(next(iter(batch.values())))
-            rollout = Rollout(system, rows, links, rollout_seed(simulation.seed, split, number))
+            rollout = Rollout(system, rows, links, rollout_seed(running.seed, split, number))
             newest: dict[str, Tick] = {}
             shown = StepSignals(0, batch)
             for step in range(steps_needed(system)):
@@ -274,10 +275,10 @@ def _ticks(
             yield rollout, list(newest.values())
         return
     rows = min(_ENVS, examples)
-    seed, part_of = rollout_seed(simulation.seed, split, 0), split if split in env.splits else None
-    scenario = with_own_env(simulation.scenario, "an evaluation needs one of its own")
-    made = make_environment(scenario, simulation.device, simulation.dtype, rows, part_of)
-    with closing(continued(made, simulation._env)) as own:
+    seed, part_of = rollout_seed(running.seed, split, 0), split if split in env.splits else None
+    scenario = with_own_env(running.scenario, "an evaluation needs one of its own")
+    made = make_environment(scenario, running.device, running.dtype, rows, part_of)
+    with closing(continued(made, running.env)) as own:
         forward, full = EnvironmentRollout(system, own, links, seed, signals=names), filled(system)
         periods = [agent.clock.period for agent in system.agents.values()]
         for step in range(max(full.values()) + max(periods) * -(-examples // rows)):

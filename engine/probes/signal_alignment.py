@@ -18,7 +18,6 @@ from torch import Tensor
 from antiphon.base.errors import ScenarioError
 from antiphon.comms.backward_requests import as_leaf, clipped
 from antiphon.comms.gradient_alignment import alignment
-from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.heart.rows import mask_fill_zero, mask_not
 from antiphon.engine.installed import predictor_trainer_of
@@ -28,6 +27,7 @@ from antiphon.engine.probes.truth import (
     predicted_channels,
     rollouts_ahead,
 )
+from antiphon.engine.running import Holder, Running, running_of
 from antiphon.telemetry.figures import Figure
 
 _LONGEST = 64
@@ -61,7 +61,7 @@ class SignalAlignment:
 
 
 def signal_alignment(
-    simulation: BaseSimulation,
+    simulation: Running | Holder,
     *,
     channels: Sequence[str] | None = None,
     ahead: int | None = None,
@@ -88,7 +88,8 @@ def signal_alignment(
     """
     if messages < 1:
         raise ScenarioError(f"signal_alignment: messages is {messages}; it must be at least 1")
-    system = simulation._system
+    running = running_of(simulation)
+    system = running.system
     probe = "signal_alignment: channel with a predictor"
     found = {
         name: _Pairs(messages)
@@ -96,7 +97,7 @@ def signal_alignment(
         if not system.agents[system.channels[name].sender].learner.frozen
     }
 
-    for rollout, world, horizon in rollouts_ahead(simulation, found, ahead):
+    for rollout, world, horizon in rollouts_ahead(running, found, ahead):
         _measure(rollout, world, horizon, found)
     return {name: own.score() for name, own in found.items() if own.cosines}
 

@@ -22,7 +22,6 @@ from antiphon.base.errors import ScenarioError, suggest
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.gradient_alignment import alignment
 from antiphon.engine.backends import StackedBackend
-from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.heart.channel import Channel, SyntheticInput
 from antiphon.engine.heart.forward import ForwardPass
@@ -30,6 +29,7 @@ from antiphon.engine.heart.message import Message, Read, StepSignals, Tick, Wind
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.rollout import copied
 from antiphon.engine.installed import install_forward, objectives_of, predictor_trainer_of
+from antiphon.engine.running import Running
 
 _FARTHEST = 256
 """Steps after which effects that go round a cycle are followed no further, whatever they have missed by then."""
@@ -51,29 +51,29 @@ class Probe:
     alignment: dict[str, float] = field(default_factory=dict)
 
 
-def true_gradients(simulation: BaseSimulation, horizon: int = 0) -> dict[str, Probe]:
+def true_gradients(running: Running, horizon: int = 0) -> dict[str, Probe]:
     """Return the gradient of the losses of the next step and `horizon` further ones by every message of the next step.
 
     A fork takes these steps with the present parameters: all channels pass gradients as if locked, across windows too, the
     links lose the same messages as in the run, and the end of an episode cuts the paths through it. Noise and quantisation
     pass the gradient unchanged (straight-through). Every agent counts, whatever its `learn`, and reads real messages, never
-    a synthetic input. No bit of `simulation` changes.
+    a synthetic input. No bit of `running` changes.
 
     Args:
-        simulation: The simulation, after any number of steps.
+        running: What runs, after any number of steps.
         horizon: Further steps whose losses count. A message that arrives later has no gradient. With an objective at the
             end of an episode of `hold` steps, `hold - 1` is enough at the first step.
 
     Returns:
-        By channel, for the channels that send at step `simulation.now`.
+        By channel, for the channels that send at step `running.now`.
 
     Raises:
         ScenarioError: The horizon is negative.
     """
     if horizon < 0:
         raise ScenarioError(f"probe: horizon is {horizon}; it must be at least 0")
-    with simulation.fork(stacked=False) as twin:
-        rollout = DifferentiableRollout(twin._system, twin.now, horizon, twin._system.channels.keys())
+    with running.fork(stacked=False) as twin:
+        rollout = DifferentiableRollout(twin.system, twin.now, horizon, twin.system.channels.keys())
         rollout.run(twin.world, 1)  # only now are the signals known that a context may use
         trainer, channels = predictor_trainer_of(rollout.system), rollout.system.channels
         with torch.no_grad():
@@ -187,12 +187,12 @@ class DifferentiableRollout:
         }
 
 
-def ahead_of(bench: BaseSimulation, simulation: BaseSimulation) -> EnvironmentRunner:
-    """Return the environment of `bench`, put where that of `simulation` is: it shows the same steps to come."""
-    world, step_signals = bench.world, simulation.world.step_signals
-    world.env.load_state_dict(simulation.world.env.state_dict())
+def ahead_of(bench: Running, running: Running) -> EnvironmentRunner:
+    """Return the environment of `bench`, put where that of `running` is: it shows the same steps to come."""
+    world, step_signals = bench.world, running.world.step_signals
+    world.env.load_state_dict(running.world.env.state_dict())
     world.step_signals = StepSignals(step_signals.step, dict(step_signals.signals))
-    world.elapsed = simulation.world.elapsed
+    world.elapsed = running.world.elapsed
     return world
 
 
@@ -220,17 +220,17 @@ def predicted_channels(system: System) -> list[str]:
 
 
 def rollouts_ahead(
-    simulation: BaseSimulation, samples: Mapping[str, Any], ahead: int | None
+    running: Running, samples: Mapping[str, Any], ahead: int | None
 ) -> Iterator[tuple[DifferentiableRollout, EnvironmentRunner, int]]:
     """Yield rollouts of coming steps, each with its environment and its horizon; nothing learns meanwhile.
 
     Args:
-        simulation: Forked; no bit of it changes.
+        running: Forked; no bit of it changes.
         samples: What is gathered of each channel's messages, until each is `complete()`.
         ahead: The horizon: further steps whose losses count. None: as many as the messages can reach.
     """
-    with simulation.fork(stacked=False) as twin, simulation.fork(stacked=False) as bench:
-        system = twin._system
+    with running.fork(stacked=False) as twin, running.fork(stacked=False) as bench:
+        system = twin.system
         assert isinstance(twin.backend, StackedBackend)
         twin.backend.freeze()
         while names := [name for name, own in samples.items() if not own.complete()]:
@@ -239,7 +239,7 @@ def rollouts_ahead(
                 horizon = look_ahead(system, due, twin.now) if ahead is None else ahead
                 rollout = DifferentiableRollout(system, twin.now, horizon, due)
                 yield rollout, ahead_of(bench, twin), horizon
-            twin._advance()
+            twin.advance()
 
 
 # --- how far effects lie ahead -----------------------------------------------------------------------------

@@ -34,7 +34,6 @@ from antiphon.comms.couplings import Detached
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.backends import StackedBackend
-from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.heart.channel import Channel, Feedback
 from antiphon.engine.heart.message import Message, StepSignals
 from antiphon.engine.heart.predictors import Watch
@@ -42,7 +41,6 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.inference.evaluation import first_lines
 from antiphon.engine.inference.rollout import rewired
-from antiphon.engine.metrics.figures import log_figures
 from antiphon.engine.probes.signal_alignment import signal_alignment, signal_rows
 from antiphon.engine.probes.truth import (
     DifferentiableRollout,
@@ -51,6 +49,7 @@ from antiphon.engine.probes.truth import (
     look_ahead,
     predicted_channels,
 )
+from antiphon.engine.running import Holder, Running, running_of
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.nets.schedules import OwnSchedule, Rate
 from antiphon.telemetry.figures import Figure
@@ -138,7 +137,7 @@ class Values:
 
 
 def value(
-    simulation: BaseSimulation,
+    simulation: Running | Holder,
     *,
     channels: Sequence[str] | None = None,
     horizon: int = 50,
@@ -165,7 +164,8 @@ def value(
         RunError: The environment has no `state_dict`, so it cannot be forked.
     """
     started = time.monotonic()
-    known = list(simulation._system.channels)
+    running = running_of(simulation)
+    known = list(running.system.channels)
     if not known:
         raise ScenarioError("value: the scenario has no channels")
     alone = {name: [name] for name in chosen_channels(known, channels, "value: channel")}
@@ -175,16 +175,16 @@ def value(
         if given < smallest:
             raise ScenarioError(f"value: {name} is {given}; it must be at least {smallest}")
     with (
-        simulation.fork(stacked=False) as start,
-        simulation.fork(stacked=False) as fork,
-        simulation.fork(stacked=False) as bench,
+        running.fork(stacked=False) as start,
+        running.fork(stacked=False) as fork,
+        running.fork(stacked=False) as bench,
         Progress("measuring", repeats * len(rows)) as progress,
     ):
         assert isinstance(start.backend, StackedBackend)
         start.backend.freeze()
-        forks = _Forks(fork, bench, fork._system, _rates(simulation, horizon), horizon)
+        forks = _Forks(fork, bench, fork.system, _rates(running, horizon), horizon)
         for _ in range(repeats):
-            state = copy_tree(start._state_dict())
+            state = copy_tree(start.state_dict())
             try:
                 synthetic = forks.loss(state)
             except _NoLoss as why:
@@ -195,9 +195,9 @@ def value(
                 row.measure(forks, state, synthetic)
                 progress.advance()
             for _ in range(horizon):
-                start._advance()
+                start.advance()
     values = tuple(row.result() for row in rows)
-    return Values(values, simulation.now, horizon, repeats, time.monotonic() - started)
+    return Values(values, running.now, horizon, repeats, time.monotonic() - started)
 
 
 def _models(system: System) -> Iterator[Learner | Predictor | InputModel]:
@@ -208,13 +208,13 @@ def _models(system: System) -> Iterator[Learner | Predictor | InputModel]:
         yield from channel.models
 
 
-def _rates(simulation: BaseSimulation, horizon: int) -> list[float]:
+def _rates(running: Running, horizon: int) -> list[float]:
     """The rates that learning goes on at: the highest of the horizon, or after the run's end the schedules' own."""
-    now = simulation.now
-    if now >= simulation.scenario.training.steps:
-        return [float(model.rate.base) for model in _models(simulation._system)]
+    now = running.now
+    if now >= running.scenario.training.steps:
+        return [float(model.rate.base) for model in _models(running.system)]
     steps = range(now, now + horizon)
-    return [max(float(model.rate(step)) for step in steps) for model in _models(simulation._system)]
+    return [max(float(model.rate(step)) for step in steps) for model in _models(running.system)]
 
 
 class _NoLoss(Exception):
@@ -225,8 +225,8 @@ class _NoLoss(Exception):
 class _Forks:
     """Two forks that are used up: one that learns, and one whose environment shows it what is to come."""
 
-    fork: BaseSimulation
-    bench: BaseSimulation
+    fork: Running
+    bench: Running
     system: System
     rates: list[float]
     horizon: int
@@ -236,25 +236,25 @@ class _Forks:
         fork, horizon = self.fork, self.horizon
         # a steered one would not know a locked window
         fork.backend = StackedBackend(self.system, stacked=False)
-        fork._load_state_dict(state)
+        fork.load_state_dict(state)
         if steered is not None:
             fork.backend = steered()
         start = fork.now
         to_nothing = lambda step: max(0.0, 1 - (step - start) / horizon)
         falling = OwnSchedule(name="falling", key=(start, horizon), function=to_nothing)
-        for model, rate in zip(_models(fork._system), self.rates, strict=True):
+        for model, rate in zip(_models(fork.system), self.rates, strict=True):
             model.rate = Rate(base=rate, horizon=horizon, schedule=falling)
         sums = dict.fromkeys(fork.scenario.readouts, (0.0, 0))
         try:
             for step in range(horizon):
-                fork._advance()
+                fork.advance()
                 check_interrupted()
                 if step < horizon // 2:
                     continue
                 for update in fork.learned.updates:
                     for name in update.window_loss.losses.keys() & sums.keys():
                         losses, (loss, count) = update.window_loss.losses[name], sums[name]
-                        total = losses.loss.item() * fork._system.batch
+                        total = losses.loss.item() * fork.system.batch
                         sums[name] = loss + total, count + int(losses.count)
         except DivergenceError as error:
             raise _NoLoss(f"it diverges: {error}") from None
@@ -323,23 +323,23 @@ def value_rows(found: Values) -> list[Figure]:
     return rows
 
 
-def write_value(simulation: BaseSimulation, step: int) -> None:
-    """Measure values during a run and hand them to its recorders, with what they cost.
+def values_of_run(running: Running) -> list[Figure]:
+    """Measure values during a run, and return them as metrics, with what they cost.
 
     Per channel (where there are no more than `telemetry.max`), and for the run as a whole (all channels together):
     `value`, `value_low` and `value_high`, where there is one; per channel with a predictor `parameter_cosine`; for the run,
     `value_seconds`. The horizon is that of the scenario's `telemetry.value`.
     """
-    spec = simulation.scenario.telemetry.value
+    spec = running.scenario.telemetry.value
     assert spec is not None
-    few = len(simulation._system.channels) <= simulation.scenario.telemetry.max
+    few = len(running.system.channels) <= running.scenario.telemetry.max
     started = time.monotonic()
     channels: list[str] | None = None if few else []
-    found = value(simulation, channels=channels, horizon=spec.horizon, repeats=_RUN_REPEATS)
-    predicted = predicted_channels(simulation._system) if few else []
-    signals = signal_rows(signal_alignment(simulation, channels=predicted))
+    found = value(running, channels=channels, horizon=spec.horizon, repeats=_RUN_REPEATS)
+    predicted = predicted_channels(running.system) if few else []
+    signals = signal_rows(signal_alignment(running, channels=predicted))
     seconds = Figure("run", "", "value_seconds", time.monotonic() - started)
-    log_figures(simulation, step + 1, [seconds, *value_rows(found), *signals])
+    return [seconds, *value_rows(found), *signals]
 
 
 # --- steering: the learning signal of some channels replaced -----------------------------------------------
@@ -393,21 +393,21 @@ class TrueGradient(ZeroGradient):
     all its graphs: one forward and one backward pass per step where effects do not outlast the step.
 
     Args:
-        simulation: What runs.
+        running: What runs.
         names: The channels.
-        bench: Another simulation of the scenario, whose environment shows what is to come.
+        bench: A fork of it, whose environment shows what is to come.
         ahead: Further steps whose losses count; None: as many as they can reach (`look_ahead`).
     """
 
     def __init__(
         self,
-        simulation: BaseSimulation,
+        running: Running,
         names: Sequence[str],
-        bench: BaseSimulation,
+        bench: Running,
         ahead: int | None = None,
     ) -> None:
-        super().__init__(simulation._system, names, simulation.now)
-        self.simulation = simulation
+        super().__init__(running.system, names, running.now)
+        self.running = running
         self.bench = bench
         self.ahead = ahead
         self.farthest = 0
@@ -431,7 +431,7 @@ class TrueGradient(ZeroGradient):
             self._before = DifferentiableRollout(self.system, step, ahead, due)
             self._step_signals = step_signals
             if ahead:
-                self._before.run(ahead_of(self.bench, self.simulation), ahead + 1)
+                self._before.run(ahead_of(self.bench, self.running), ahead + 1)
         super().tick(step, step_signals, keep=keep)
 
     def learn(self, step: int, *, watch: Watch = False) -> StepReport:

@@ -50,7 +50,8 @@ from antiphon.scenarios import Scenario
 from antiphon.scenarios.yaml_text import read, write
 
 if TYPE_CHECKING:
-    from antiphon.engine.base_simulation import BaseSimulation
+    from antiphon.engine.running import Running
+    from antiphon.telemetry.figures import Recorder
 
 EXIST = ("number", "overwrite", "resume", "error")
 """What a new run does where its directory already exists and is not empty: another name (x-2, x-3, …), the run there is removed or
@@ -346,29 +347,33 @@ class RunDirectory:
         files = {_SCENARIO: self.facts["files"][_SCENARIO], _RESULT: entry_of(self.path / _RESULT)}
         self.note(**facts, files={**files, **self._grown()})
 
-    def checkpoint(self, simulation: BaseSimulation) -> None:
-        """Save the simulation, and remove all checkpoints but the newest two.
+    def checkpoint(self, running: Running, recorders: Iterable[Recorder] = ()) -> None:
+        """Save what runs, and remove all checkpoints but the newest two.
+
+        Args:
+            running: What runs.
+            recorders: Of its metrics, whose files are written out before.
 
         Raises:
             RunError: See `note`; the previous checkpoints are kept.
         """
         self.check_in_place()
-        for recorder in simulation.recorders:
+        for recorder in recorders:
             recorder.sync()
-        name, grown = _checkpoint_name(simulation.now), self._grown()
+        name, grown = _checkpoint_name(running.now), self._grown()
         known = self.facts["checkpoints"]
         kept = {path.name: known[path.name] for path in self.checkpoints if path.name in known}
         # First the manifest: without it a checkpoint could not be gone on from, and without the checkpoint it says nothing wrong.
         self.note(
-            step=simulation.now,
+            step=running.now,
             files={**self.facts["files"], **grown},
             checkpoints={**kept, name: grown},
         )
-        simulation.save(self.path / "checkpoints" / name)
+        running.save(self.path / "checkpoints" / name)
         self._remove(self.checkpoints[:-_KEPT])
 
-    def keep_best(self, simulation: BaseSimulation, best: Mapping[str, Any]) -> None:
-        """Save the simulation as the checkpoint `best`, in place of the one before, and then note what it is.
+    def keep_best(self, running: Running, best: Mapping[str, Any]) -> None:
+        """Save what runs as the checkpoint `best`, in place of the one before, and then note what it is.
 
         No run is resumed from it: it may be of a step that a resumed run takes anew, to the same bits.
 
@@ -376,7 +381,7 @@ class RunDirectory:
             RunError: See `note`.
         """
         self.check_in_place()
-        simulation.save(self.path / "checkpoints" / _BEST)
+        running.save(self.path / "checkpoints" / _BEST)
         self.note(best=dict(best))
 
     def _grown(self) -> dict[str, Entry]:

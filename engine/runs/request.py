@@ -93,7 +93,7 @@ class Request:
         if is_free(path):
             return None
         directory = RunDirectory.open(path)
-        directory.check_same(*self._differences(directory))
+        directory.check_same(*self.differences(directory))
         return directory
 
     def outcome(self, directory: RunDirectory) -> Outcome | None:
@@ -108,7 +108,7 @@ class Request:
         done = directory.facts["exit"] == "done" and at_end
         return Outcome("done", result=result) if done else None
 
-    def _differences(self, directory: RunDirectory) -> tuple[list[str], list[str]]:
+    def differences(self, directory: RunDirectory) -> tuple[list[str], list[str]]:
         """Return the differences between a run and this request, of settings and of the scenario: `width is 128, not 64`."""
         from antiphon.engine.backends import checked_backend  # torch
         from antiphon.engine.state.compatibility import differences, in_words, with_saved_delays

@@ -1,4 +1,4 @@
-"""The run loop: one or several simulations stepped to a limit, a signal or an error, followed by observers."""
+"""The run loop: one or several runs stepped to a limit, a signal or an error, followed by observers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from antiphon.base.memory import refusals_named
 from antiphon.base.signals import Interrupted, stop_signals
 
 if TYPE_CHECKING:
-    from antiphon.engine.base_simulation import BaseSimulation, StepInfo
+    from antiphon.engine.runs.recorded_run import RecordedRun, StepInfo
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the training of a simulation ended."""
+    """How the training of a run ended."""
 
     status: str
     """`done`, `stopped` (by a signal), `diverged`, `failed` (an exception, raised again afterwards) or `interrupted` (a
@@ -31,7 +31,7 @@ class Outcome:
     result: Mapping[str, Any] = field(default_factory=dict)
     """The object of result.json, where there is a run directory."""
     reason: str | None = None
-    """Why it was done before its last step: `BaseSimulation.stop`; None: it was not."""
+    """Why it was done before its last step: `Simulation.stop`; None: it was not."""
     scored: bool = True
     """Whether its result has scores; not where a signal came in the evaluation."""
 
@@ -48,30 +48,30 @@ class Observer:
         """Prepare, before the first step."""
 
     def step(self, loop: RunLoop) -> None:
-        """Follow a step of the simulations that are `loop.running`."""
+        """Follow a step of the runs that are `loop.active`."""
 
-    def reads_state_at(self, simulation: BaseSimulation) -> float:
-        """Return how many steps have been taken when `step` reads a simulation's state or losses next; `inf`: never."""
-        return simulation.now + 1
+    def reads_state_at(self, run: RecordedRun) -> float:
+        """Return how many steps have been taken when `step` reads a run's state or losses next; `inf`: never."""
+        return run.running.now + 1
 
-    def end(self, simulation: BaseSimulation, outcome: Outcome) -> None:
-        """Finish one simulation; others may continue."""
+    def end(self, run: RecordedRun, outcome: Outcome) -> None:
+        """Finish one run; others may continue."""
 
 
 class SharedClock:
-    """Seconds of wall-clock time, divided between simulations that are stepped together; it starts paused."""
+    """Seconds of wall-clock time, divided between runs that are stepped together; it starts paused."""
 
     def __init__(self) -> None:
         self._before, self._since, self._rate = 0.0, time.perf_counter(), 0.0
 
     def __call__(self) -> float:
-        """Return the seconds of each simulation so far."""
+        """Return the seconds of each run so far."""
         return self._before + (time.perf_counter() - self._since) * self._rate
 
-    def divide(self, simulations: int) -> None:
+    def divide(self, runs: int) -> None:
         """Divide the time from now on between so many; 0 pauses the clock."""
         self._before, self._since = self(), time.perf_counter()
-        self._rate = 1 / simulations if simulations else 0.0
+        self._rate = 1 / runs if runs else 0.0
 
 
 def _outcome_of(error: BaseException, signals: Sequence[int]) -> Outcome:
@@ -102,35 +102,35 @@ def check_limit(name: str, limit: object, *, whole: bool = True) -> None:
 
 
 class RunLoop:
-    """The run loop of one simulation, or of several that are stepped together.
+    """The run loop of one run, or of several that are stepped together.
 
     Args:
-        simulations: At the step they start from.
+        runs: At the step they start from.
         observers: Called in this order.
-        step: Steps all that have not diverged (`Population.step`); None: there is one simulation, which is stepped itself.
+        step: Steps all that have not diverged (`Population.step`); None: there is one run, which is stepped itself.
 
     Attributes:
-        running: The simulations that have not ended.
+        active: The runs that have not ended.
         clock: The time of each of them.
     """
 
     def __init__(
         self,
-        simulations: Sequence[BaseSimulation],
+        runs: Sequence[RecordedRun],
         observers: Sequence[Observer] = (),
         step: Callable[[], Sequence[StepInfo]] | None = None,
     ) -> None:
-        self.simulations = list(simulations)
-        self.running = list(simulations)
+        self.runs = list(runs)
+        self.active = list(runs)
         self.clock = SharedClock()
         self._observers = observers
-        self._step = step or (lambda: [self.simulations[0].step()])
-        self._outcomes: dict[BaseSimulation, Outcome] = {}
+        self._step = step or (lambda: [self.runs[0].step()])
+        self._outcomes: dict[RecordedRun, Outcome] = {}
 
     def run(
         self, steps: int | None = None, *, episodes: int | None = None, seconds: float | None = None
     ) -> list[Outcome]:
-        """Step until a limit is met or all simulations have diverged or were stopped.
+        """Step until a limit is met or all runs have diverged or were stopped.
 
         SIGINT or SIGTERM ends it after the present step; a second one raises KeyboardInterrupt at once.
 
@@ -142,13 +142,13 @@ class RunLoop:
         Raises:
             ScenarioError: A limit is no number or less than 0, or episodes are the only one and the environment's never end.
             ResourceError: There is no more memory, for a step or for what is written.
-            RunError: A simulation has been closed, or what is observed cannot be written.
+            RunError: A run has been closed, or what is observed cannot be written.
         """
-        for simulation in self.simulations:
-            simulation._check_open()
+        for run in self.runs:
+            run.running.check_open()
         for name, limit in (("steps", steps), ("episodes", episodes), ("seconds", seconds)):
             check_limit(name, limit, whole=name != "seconds")
-        endless = self.simulations[0].world.env.endless
+        endless = self.runs[0].running.env.endless
         if episodes is not None and steps is None and seconds is None and endless:
             raise ScenarioError(
                 "run: the environment's episodes never end; give steps=…, or use `episode: example`"
@@ -165,81 +165,73 @@ class RunLoop:
 
         try:
             with refusals_named(), stop_signals() as signals:
-                for simulation in self.simulations:
-                    simulation.stop_reason, simulation.in_run = None, True
-                    if steps is not None:
-                        simulation.until = simulation.now + int(steps)
+                for run in self.runs:
+                    run.begin_loop(steps)
                 for observer in self._observers:
                     observer.start(self)
-                self.clock.divide(len(self.running))
+                self.clock.divide(len(self.active))
                 self._end_diverged()
                 self._end_stopped()
                 start = time.monotonic()
-                for simulation in self.running:
-                    simulation.stopping = lambda: bool(signals) or reached()
+                for run in self.active:
+                    run.stopping = lambda: bool(signals) or reached()
                 # parts may have taken steps that are not counted yet: the log entries of these are written too
-                while self.running and (
-                    any(one.ahead() for one in self.running) or not (signals or reached())
-                ):
-                    for simulation in (
-                        self.running if episodes is None else ()
-                    ):  # else every step's ends are read
-                        reads = (observer.reads_state_at(simulation) for observer in self._observers)
-                        simulation.observed_at = min(reads, default=math.inf)
+                while self.active and (any(run.ahead for run in self.active) or not (signals or reached())):
+                    for run in self.active if episodes is None else ():  # else every step's ends are read
+                        reads = (observer.reads_state_at(run) for observer in self._observers)
+                        run.observed_at = min(reads, default=math.inf)
                     infos = self._take_step()
                     taken += 1
                     if episodes is not None and infos:
                         mask = infos[0]["ended"]
                         ended += bool(mask if isinstance(mask, bool) else mask[0])
-                for simulation in (
-                    self.running
-                ):  # a divergence that only the device knows of comes out before the end is written
-                    with suppress(DivergenceError):  # noted in the simulation
-                        simulation._synchronize()
+                for run in self.active:
+                    # a divergence that only the device knows of comes out before the end is written
+                    with suppress(DivergenceError):  # noted in what runs
+                        run.running.synchronize()
                 self._end_diverged()
                 stopped = signals and not reached()
                 outcome = Outcome("stopped", 128 + signals[0]) if stopped else Outcome("done")
                 try:
-                    self._end(self.running, outcome)
+                    self._end(self.active, outcome)
                 except Interrupted:  # all that was learned is in the checkpoint
-                    self._end(self.running, Outcome("stopped", 128 + signals[0], scored=False))
+                    self._end(self.active, Outcome("stopped", 128 + signals[0], scored=False))
         except BaseException as error:
-            self._end(self.running, _outcome_of(error, signals))
+            self._end(self.active, _outcome_of(error, signals))
             raise
-        return [self._outcomes[simulation] for simulation in self.simulations]
+        return [self._outcomes[run] for run in self.runs]
 
     def _take_step(self) -> Sequence[StepInfo]:
-        """Take one step, end the simulations that diverged at it, call the observers for the others, and end those stopped."""
+        """Take one step, end the runs that diverged at it, call the observers for the others, and end those stopped."""
         infos: Sequence[StepInfo] = ()
         try:
             infos = self._step()
             self._end_diverged()
-            for observer in self._observers if self.running else ():
+            for observer in self._observers if self.active else ():
                 observer.step(self)
             self._end_stopped()
         except DivergenceError:
-            if all(simulation.diverged is None for simulation in self.running):
+            if all(run.running.diverged is None for run in self.active):
                 raise
             self._end_diverged()
         return infos
 
     def _end_diverged(self) -> None:
-        for simulation in [*self.running]:
-            if simulation.diverged is not None:
-                outcome = Outcome("diverged", DivergenceError.exit_code, simulation.diverged)
-                self._end([simulation], outcome)
+        for run in [*self.active]:
+            if (line := run.running.diverged) is not None:
+                self._end([run], Outcome("diverged", DivergenceError.exit_code, line))
 
     def _end_stopped(self) -> None:
-        for simulation in [*self.running]:
-            if simulation.stop_reason is not None:
-                self._end([simulation], Outcome("done", reason=simulation.stop_reason))
+        for run in [*self.active]:
+            if run.stop_reason is not None:
+                self._end([run], Outcome("done", reason=run.stop_reason))
 
-    def _end(self, simulations: Sequence[BaseSimulation], outcome: Outcome) -> None:
-        for simulation in [*simulations]:
-            simulation.observed_at, simulation.stopping, simulation.in_run = 0, lambda: False, False
+    def _end(self, runs: Sequence[RecordedRun], outcome: Outcome) -> None:
+        for run in [*runs]:
+            run.end_loop()
             self.clock.divide(0)
             for observer in self._observers:
-                observer.end(simulation, outcome)
-            self.running.remove(simulation)
-            self._outcomes[simulation] = outcome
-            self.clock.divide(len(self.running) or 1)  # a simulation may be stepped by hand afterwards
+                observer.end(run, outcome)
+            self.active.remove(run)
+            self._outcomes[run] = outcome
+            self.clock.divide(len(self.active) or 1)  # a run may be stepped by hand afterwards

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from antiphon.base.errors import AntiphonError, DivergenceError, RunError, ScenarioError
 from antiphon.base.extensions import Catalogue, made, name_of
@@ -14,12 +14,15 @@ from antiphon.base.files import display_path, finite
 from antiphon.base.manifests import read_cache, write_checked
 from antiphon.engine.in_use import use
 from antiphon.engine.inference.evaluation import policies
+from antiphon.engine.inference.of_running import evaluation_of
 from antiphon.engine.metrics.description import describe_run
 from antiphon.engine.metrics.figures import environment_figures, figures
 from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.engine.planning.advice import advice
+from antiphon.engine.running import Running
 from antiphon.engine.runs.directory import MEASURED, RunDirectory, commit, now, versions
 from antiphon.engine.runs.lock import file_lock
+from antiphon.engine.runs.recorded_run import RecordedRun
 from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop, SharedClock
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.training import OF_AGENTS, RecorderSpec
@@ -29,9 +32,6 @@ from antiphon.telemetry.event_file import BESIDE, EventFile
 from antiphon.telemetry.figures import Figure, Recorder
 from antiphon.telemetry.parts.parts_csv import PartsCsv
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
-
-if TYPE_CHECKING:
-    from antiphon.engine.base_simulation import BaseSimulation
 
 _OF_CHANNELS = ("cosine", "norm_ratio", "sg_loss")
 """Metrics that every channel has in a result; null where its coupling gives none."""
@@ -59,7 +59,7 @@ class LatestFigures(Recorder):
 
 
 def result_of(
-    simulation: BaseSimulation,
+    running: Running,
     latest: LatestFigures,
     facts: Mapping[str, Any],
     run_dir: str,
@@ -77,21 +77,21 @@ def result_of(
         `evaluated` has the metrics of the newest evaluation during the training, and `best` is the best checkpoint;
         `selected_on_test` the keys by which it selected on the split that the scores are of, where it did.
     """
-    scenario = simulation.scenario
+    scenario = running.scenario
     readouts = list(scenario.readouts)
     scores, problem = None, {}
     try:
-        if scored and (policies(simulation._system) or "test" in simulation.world.env.splits):
-            scores = simulation.evaluate("test")
+        if scored and (policies(running.system) or "test" in running.world.env.splits):
+            scores = evaluation_of(running, "test")
     except (RunError, ScenarioError) as error:
-        if not policies(simulation._system):
+        if not policies(running.system):
             raise
         problem = {"no_return": str(error)}  # policies cannot be evaluated, but the run is done
     agents = {}
     for name in scenario.agents:
         # Scores are of the test split, not of the training.
         training = {k: v for k, v in latest.of("agent", name).items() if k not in OF_AGENTS}
-        goal = simulation._system.agents[name].goal
+        goal = running.system.agents[name].goal
         objective = dict.fromkeys(("loss", *goal.objective.metrics)) if goal else {}
         agents[name] = {**objective, **(scores.agents.get(name, {}) if scores else {}), **training}
     nothing = dict.fromkeys(_OF_CHANNELS)
@@ -107,8 +107,8 @@ def result_of(
         {
             "scenario": scenario.scenario,
             "variant": facts.get("variant"),
-            "seed": simulation.seed,
-            "steps": simulation.now,
+            "seed": running.seed,
+            "steps": running.now,
             "seconds": round(facts["seconds"], 3),
             "run_dir": run_dir,
             "exit": facts["exit"],
@@ -119,10 +119,10 @@ def result_of(
             "episodes": asdict(scores.episodes) if scores and scores.episodes else None,
             **problem,
             **during_training,
-            "env": environment_figures(simulation),
+            "env": environment_figures(running),
             "agents": agents,
             "channels": channels,
-            "events": [{"step": step, "event": line} for step, line in simulation.events],
+            "events": [{"step": step, "event": line} for step, line in running.events],
         }
     )
     return result
@@ -154,13 +154,13 @@ _FEWEST_STEPS = 100
 
 
 class RunWriter(Observer):
-    """Writes metrics, checkpoints, run.json and result.json of a simulation into its run directory.
+    """Writes metrics, checkpoints, run.json and result.json of a run into its directory.
 
-    Its recorders are attached to the simulation; what an earlier session wrote after its present step is dropped. Where the
+    Its recorders are attached to the run; what an earlier session wrote after its present step is dropped. Where the
     scenario holds Python objects a checkpoint of step 0 keeps the parameters that they begin with.
 
     Args:
-        simulation: At the step it starts from; its `until` is the step that the run is to reach.
+        run: At the step it starts from; its `until` is the step that it is to reach.
         directory: Its run directory.
         checkpoint_every: Steps between checkpoints. None: ten in a run, at least 100 steps apart.
 
@@ -170,20 +170,21 @@ class RunWriter(Observer):
 
     def __init__(
         self,
-        simulation: BaseSimulation,
+        run: RecordedRun,
         directory: RunDirectory,
         checkpoint_every: int | None = None,
     ) -> None:
         self.directory = directory
         self.result: dict[str, Any] = {}
-        self._simulation, self._given_every = simulation, checkpoint_every
-        self._ended_at = simulation.now
+        running = run.running
+        self._run, self._running, self._given_every = run, running, checkpoint_every
+        self._ended_at = running.now
         self._trained = False
         self._latest = LatestFigures()
-        start, scenario, document = simulation.now, simulation.scenario, directory.document
-        first = timeline(simulation._system, 0, span(simulation._system))
+        start, scenario, document = running.now, running.scenario, directory.document
+        first = timeline(running.system, 0, span(running.system))
         description = describe_run(
-            scenario, directory.facts, document=document, start=start, until=simulation.until, timeline=first
+            scenario, directory.facts, document=document, start=start, until=running.until, timeline=first
         )
         directory.rewind(start)
         table = directory.path / "metrics.csv"
@@ -193,7 +194,7 @@ class RunWriter(Observer):
             tables.append(PartsCsv(parts))
         board = TensorBoardRecorder(directory.path)
         own = [_recorder(spec, directory.path) for spec in scenario.telemetry.recorders]
-        use(own, simulation, "telemetry.recorders", "pass its class, of which each run makes one")
+        use(own, run, "telemetry.recorders", "pass its class, of which each run makes one")
         recorders = [*tables, board, *own]
         with ExitStack() as begun:
             for recorder in recorders:
@@ -207,10 +208,10 @@ class RunWriter(Observer):
         self._clock = SharedClock()
         self._clock.divide(1)
         self._timed_at = start, self._seconds()
-        simulation.recorders += [*recorders, self._latest]
-        simulation._timing = self._times
-        if directory.described is not None and simulation.now == 0:
-            directory.checkpoint(simulation)
+        run.recorders += [*recorders, self._latest]
+        run.timing = self._times
+        if directory.described is not None and running.now == 0:
+            directory.checkpoint(running, run.recorders)
 
     def _seconds(self) -> float:
         """Return the seconds of the run so far, all sessions together."""
@@ -223,8 +224,8 @@ class RunWriter(Observer):
         (past, then), now = self._timed_at, self._seconds()
         self._timed_at = step, now
         rows = [Figure("run", "", "seconds", now)]
-        if self._simulation.world.episodes is not None and now > then:
-            rate = (step - past) * self._simulation.scenario.training.batch / (now - then)
+        if self._running.world.episodes is not None and now > then:
+            rate = (step - past) * self._running.scenario.training.batch / (now - then)
             rows.append(Figure("run", "", "steps_per_second", rate))
         return rows
 
@@ -235,25 +236,25 @@ class RunWriter(Observer):
         self._note_running()
 
     def _note_running(self) -> None:
-        facts: dict[str, Any] = {"steps": self._simulation.until, "step": self._simulation.now}
-        if self._simulation.changes or "changes" in self.directory.facts:
-            facts["changes"] = self._simulation.changes
+        facts: dict[str, Any] = {"steps": self._running.until, "step": self._running.now}
+        if self._running.changes or "changes" in self.directory.facts:
+            facts["changes"] = self._running.changes
         # those after the checkpoint that it goes on from are gone
         if taken := self.directory.facts.get("weights"):
-            facts["weights"] = [each for each in taken if each["step"] <= self._simulation.now]
+            facts["weights"] = [each for each in taken if each["step"] <= self._running.now]
         self.directory.note_running(**facts)
 
     def step(self, loop: RunLoop) -> None:
         """Write a checkpoint if one is due, or the best so far; the last step's is written by `end`."""
-        if self._simulation in loop.running:
+        if self._run in loop.active:
             self._keep_best()
-            if self._simulation.now != self._simulation.until:
+            if self._running.now != self._running.until:
                 self._write_due_checkpoint()
 
-    def reads_state_at(self, simulation: BaseSimulation) -> float:
+    def reads_state_at(self, run: RecordedRun) -> float:
         """Return the step of the next checkpoint."""
-        every = self._checkpoint_every
-        return simulation.now + every - simulation.now % every
+        every, now = self._checkpoint_every, run.running.now
+        return now + every - now % every
 
     def step_by_hand(self) -> None:
         """Follow a step that was taken outside of a run loop, as `start` and `step` do; in one it does nothing."""
@@ -266,24 +267,25 @@ class RunWriter(Observer):
 
     @property
     def _checkpoint_every(self) -> int:
-        return self._given_every or max(_FEWEST_STEPS, -(-self._simulation.until // _CHECKPOINTS))
+        return self._given_every or max(_FEWEST_STEPS, -(-self._running.until // _CHECKPOINTS))
 
     def _write_due_checkpoint(self) -> None:
-        if self._simulation.now % self._checkpoint_every == 0:
-            self.directory.checkpoint(self._simulation)
-            self._simulation.notify("on_checkpoint")
+        if self._running.now % self._checkpoint_every == 0:
+            self.directory.checkpoint(self._running, self._run.recorders)
+            self._run.notify("on_checkpoint")
 
     def _keep_best(self) -> None:
-        best = self._simulation.validation.new_best(self._simulation.now)
+        best = self._running.validation.new_best(self._running.now)
         if best is not None:
-            self.directory.keep_best(self._simulation, best)
-            self._simulation.notify("on_checkpoint")
+            self.directory.keep_best(self._running, best)
+            self._run.notify("on_checkpoint")
 
-    def end(self, simulation: BaseSimulation, outcome: Outcome) -> None:
+    def end(self, run: RecordedRun, outcome: Outcome) -> None:
         """Write a checkpoint, run.json and result.json; after an exception only its reason, into run.json."""
-        if simulation is not self._simulation or not self.running:
+        if run is not self._run or not self.running:
             return  # of an end that is written nothing changes
-        self._trained, self._ended_at = False, simulation.now
+        running = self._running
+        self._trained, self._ended_at = False, running.now
         if outcome.status in ("failed", "interrupted"):
             self._note_end("stopped" if outcome.status == "interrupted" else "failed", outcome.error)
             return
@@ -295,18 +297,18 @@ class RunWriter(Observer):
             "seconds": self._seconds(),
             "finished": now(),
         }
-        directory.checkpoint(simulation)
-        last = max(simulation.now - 1, 0)  # a run that was stopped has no row of its own in the table
-        self._latest.figures(last, figures(simulation, last))
+        directory.checkpoint(running, run.recorders)
+        last = max(running.now - 1, 0)  # a run that was stopped has no row of its own in the table
+        self._latest.figures(last, figures(running, last))
         about = directory.facts | ended, display_path(directory.path)
-        result = result_of(simulation, self._latest, *about, scored=outcome.scored)
-        for recorder in simulation.recorders:
+        result = result_of(running, self._latest, *about, scored=outcome.scored)
+        for recorder in run.recorders:
             if outcome.status == "done":
                 recorder.end(result)
             recorder.sync()
         directory.note_result(result, **ended)
         self.result = result
-        simulation.notify("on_checkpoint")
+        run.notify("on_checkpoint")
 
     @property
     def running(self) -> bool:
@@ -318,64 +320,44 @@ class RunWriter(Observer):
 
         Where no step was taken since the last end nothing but run.json is written; nor is it where it has an end already.
         """
-        simulation = self._simulation
+        run, running = self._run, self._running
         if not self.running:
             return
-        with suppress(DivergenceError):  # noted in the simulation
-            simulation._synchronize()
-        if simulation.diverged is not None and (failure is None or isinstance(failure, DivergenceError)):
-            self.end(simulation, Outcome("diverged", DivergenceError.exit_code, simulation.diverged))
+        with suppress(DivergenceError):  # noted in what runs
+            running.synchronize()
+        if running.diverged is not None and (failure is None or isinstance(failure, DivergenceError)):
+            self.end(run, Outcome("diverged", DivergenceError.exit_code, running.diverged))
         elif failure is not None:
             status = "interrupted" if isinstance(failure, KeyboardInterrupt) else "failed"
-            self.end(simulation, Outcome(status, 1, str(failure) or type(failure).__name__))
-        elif simulation.now == self._ended_at:
+            self.end(run, Outcome(status, 1, str(failure) or type(failure).__name__))
+        elif running.now == self._ended_at:
             self._note_end("stopped", None)
         else:
-            reason = simulation.stop_reason
-            done = reason is not None or simulation.now >= simulation.until
-            self.end(simulation, Outcome("done" if done else "stopped", reason=reason))
+            reason = run.stop_reason
+            done = reason is not None or running.now >= running.until
+            self.end(run, Outcome("done" if done else "stopped", reason=reason))
 
     def _note_end(self, status: str, error: str | None) -> None:
         with suppress(AntiphonError):  # the failure itself matters more than that of its note
-            step, seconds = self._simulation.now, self._seconds()
+            step, seconds = self._running.now, self._seconds()
             self.directory.note(exit=status, error=error, step=step, seconds=seconds, finished=now())
 
 
 def open_writer(
-    simulation: BaseSimulation,
+    run: RecordedRun,
     path: Path,
     checkpoint_every: int | None,
     facts: Mapping[str, Any],
     variants: Iterable[Scenario] = (),
     exist: str = "number",
 ) -> RunWriter:
-    """Create the run directory of a simulation; its metrics are written from the first step on.
-
-    For the arguments see `create_directory`, which raises the same, and `RunWriter`.
-    """
-    directory = create_directory(simulation, path, facts, variants, exist)
-    try:
-        return RunWriter(simulation, directory, checkpoint_every)
-    except BaseException as error:
-        with suppress(AntiphonError):
-            directory.note(exit="failed", error=str(error) or type(error).__name__, finished=now())
-        directory.release()
-        raise
-
-
-def create_directory(
-    simulation: BaseSimulation,
-    path: Path,
-    facts: Mapping[str, Any],
-    variants: Iterable[Scenario] = (),
-    exist: str = "number",
-) -> RunDirectory:
-    """Create the run directory of a simulation, locked.
+    """Create the directory of a run; its metrics are written from the first step on.
 
     Args:
-        simulation: At its first step.
+        run: At its first step.
         path: The directory.
-        facts: For run.json, beside those of the simulation or in their place.
+        checkpoint_every: See `RunWriter`.
+        facts: For run.json, beside those of what runs or in their place.
         variants: See `advice`.
         exist: See `RunDirectory.create`.
 
@@ -383,7 +365,21 @@ def create_directory(
         RunError: The folder holds something, or cannot be written; nothing is left.
         ScenarioError: There is no such recorder, or its package is not installed; a run to be overwritten is still there.
     """
-    scenario = simulation.scenario
+    directory = _create_directory(run.running, path, facts, variants, exist)
+    try:
+        return RunWriter(run, directory, checkpoint_every)
+    except BaseException as error:
+        with suppress(AntiphonError):
+            directory.note(exit="failed", error=str(error) or type(error).__name__, finished=now())
+        directory.release()
+        raise
+
+
+def _create_directory(
+    running: Running, path: Path, facts: Mapping[str, Any], variants: Iterable[Scenario], exist: str
+) -> RunDirectory:
+    """Create the directory of a run, locked; raises as `open_writer`."""
+    scenario = running.scenario
     try:
         for spec in scenario.telemetry.recorders:
             source = Catalogue("recorder")[spec.kind] if isinstance(spec.kind, str) else spec.kind
@@ -392,16 +388,16 @@ def create_directory(
         raise ScenarioError(f"telemetry.recorders: {error}") from None
     known = {
         "scenario": scenario.scenario,
-        "seed": simulation.seed,
+        "seed": running.seed,
         "steps": scenario.training.steps,
-        "device": str(simulation.device),
-        "dtype": str(simulation.dtype).removeprefix("torch."),
-        "matmul_precision": simulation.matmul_precision,
-        "threads": simulation.threads,
-        "backend": simulation.backend.name,
+        "device": str(running.device),
+        "dtype": str(running.dtype).removeprefix("torch."),
+        "matmul_precision": running.settings.matmul_precision,
+        "threads": running.threads,
+        "backend": running.backend.name,
         "versions": versions(),
         "git": commit(),
-        "warnings": advice(scenario, variants),
+        "warnings": [*advice(scenario, variants), *running.executor.warnings],
         "started": now(),
         "finished": None,
         "seconds": 0.0,
@@ -414,7 +410,7 @@ def create_directory(
 
 
 def keep_measured(
-    directory: RunDirectory, simulation: BaseSimulation, found: Mapping[str, Any], rows: Sequence[Figure]
+    directory: RunDirectory, running: Running, found: Mapping[str, Any], rows: Sequence[Figure]
 ) -> bool:
     """Keep measurements in `measured.json`, where they replace older ones of the same kind, and in the event file.
 
@@ -422,7 +418,7 @@ def keep_measured(
 
     Args:
         directory: The run's.
-        simulation: Of its newest checkpoint, which was measured.
+        running: Of its newest checkpoint, which was measured.
         found: By kind (`ablation`, `value`), plain data.
         rows: The same as metrics of channels.
 
@@ -430,7 +426,7 @@ def keep_measured(
         Whether the Channels tab shows them.
     """
     path = directory.path / MEASURED
-    measured = {kind: {"step": simulation.now, **content} for kind, content in found.items()}
+    measured = {kind: {"step": running.now, **content} for kind, content in found.items()}
     with file_lock(path), ExitStack() as undo:
         ended = True
         try:
@@ -441,6 +437,6 @@ def keep_measured(
         write_checked(path, read_cache(path) | measured)
         if ended:
             events = undo.enter_context(closing(EventFile(directory.path, suffix=BESIDE)))
-            writer = ChannelsWriter(events, describe_run(simulation.scenario, directory.facts))
-            writer.figures(simulation.now, rows)
+            writer = ChannelsWriter(events, describe_run(running.scenario, directory.facts))
+            writer.figures(running.now, rows)
     return ended

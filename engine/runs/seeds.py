@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from antiphon.base.errors import RunError
 from antiphon.base.files import write_json
-from antiphon.engine.base_simulation import StepInfo, check_continues
-from antiphon.engine.build.builder import chosen_device, without_weights
-from antiphon.engine.populations.population import Population, sequential_reason
+from antiphon.engine.build.builder import without_weights
+from antiphon.engine.environment import with_own_env
+from antiphon.engine.populations.population import Population, StepTogether, sequential_reason
+from antiphon.engine.running import Running, Settings
 from antiphon.engine.runs.directory import RunDirectory, check_free, remove_run
 from antiphon.engine.runs.lock import LOCK, DirectoryLock
-from antiphon.engine.runs.recorded_context import recorded_context
+from antiphon.engine.runs.recorded_run import RecordedRun, StepInfo
 from antiphon.engine.runs.request import Request
-from antiphon.engine.runs.run import Run, begin
+from antiphon.engine.runs.run import Run, begin, resume
 from antiphon.engine.runs.run_loop import Observer, Outcome
-from antiphon.engine.runs.run_writer import RunWriter, create_directory
-from antiphon.engine.state.checkpoint import read_simulation
+from antiphon.engine.state.hyperparameters import differences_of
 from antiphon.scenarios.training import OF_AGENTS
 from antiphon.telemetry.statistics import seed_statistics
 
@@ -105,10 +103,9 @@ class MultiSeedRun:
         several = next((group for group in self._groups if len(group) > 1), None)
         self.sequential_reason: str | None = None
         if several is not None:
-            with closing(self._build(several[:1])) as one:
-                self.sequential_reason = sequential_reason(
-                    one.simulations[0], requests[0].backend, len(several)
-                )
+            request = requests[several[0]]
+            with Running(without_weights(request.scenario), settings_of(request)) as one:
+                self.sequential_reason = sequential_reason(one, one.settings.backend, len(several))
         training = [group for group in self._groups if self._steps[group[0]] < self.until]
         if steps_of is not None and training and len(training[0]) < len(requests):
             at = ", ".join(sorted({f"{step:,}" for step in self._steps}))
@@ -204,59 +201,55 @@ class MultiSeedRun:
         ended = len(facts.get("together") or ()) > 1
         if len(group) == 1 and steps_of is None and not ended:
             request, path = self.requests[group[0]], self.paths[group[0]]
-            run = begin(request, path, exist=self._exist, checkpoint_every=every)
-            return run.train(*observers)
-        existing = [self._existing[index] for index in group if index in self._existing]
-        with ExitStack() as undo:
-            for one in existing:
-                one.lock()
-                undo.callback(one.release)
-            replicas = self._build(group)
+            return Run.begin(request, path, exist=self._exist, checkpoint_every=every).train(*observers)
+        with ExitStack() as begun:  # on failure no new directory is left
             seeds = [self.requests[index].seed for index in together or group]
-            with ExitStack() as begun:  # on failure no new directory is left
-                begun.callback(replicas.close)
-                for index, simulation in zip(group, replicas.simulations, strict=True):
-                    directory = self._existing.get(index)
-                    if directory is None:
-                        request, path = self.requests[index], self.paths[index]
-                        facts = {**request.facts, "backend": request.backend, "together": seeds}
-                        directory = create_directory(simulation, path, facts, request.variants, self._exist)
-                        begun.callback(remove_run, path)
-                        begun.callback(directory.release)
-                    elif self._steps[index] < self.until:
-                        directory.note(together=seeds)
-                    simulation.until = self.until
-                    simulation._writer = RunWriter(simulation, directory, every)
-                begun.pop_all()
-            step = replicas.step if steps_of is None else steps_of(replicas)
-            return Run(replicas.simulations, self.until, step).train(*observers)
+            for index in group[1:]:
+                differences_of(self.requests[group[0]].scenario, self.requests[index].scenario)
+            runs = [self._begin(index, seeds, every, begun) for index in group]
+            population = Population.of(runs)
+            begun.pop_all()
+        step = population.step if steps_of is None else steps_of(population)
+        return Run(runs, self.until, step).train(*observers)
 
-    def _build(self, group: Sequence[int]) -> Population:
-        """Build the replicas of a group, at the step they start from."""
-        request, existing = self.requests[group[0]], self._existing.get(group[0])
-        device, facts = chosen_device(request.device), {} if existing is None else existing.facts
-        name = f"checkpoints/step-{self._steps[group[0]]:09d}"
-        saved = [self._existing[index].path / name for index in group if index in self._existing]
-        if len(saved) < len(group) or not all(path.exists() for path in saved):
-            saved = []  # one of step 0 is missing, and all begin anew
-        scenarios = [self.requests[index].scenario for index in group]
-        with nullcontext() if existing is None else recorded_context(existing):
-            replicas = Population(
-                list(map(without_weights, scenarios)) if saved else scenarios,
-                [self.requests[index].seed for index in group],
-                backend=request.backend,
-                device=device,
-                dtype=getattr(torch, facts.get("dtype", "float32")),
-                threads=facts.get("threads", 1),
-            )
-        with ExitStack() as undo:
-            undo.callback(replicas.close)
-            for index, path, simulation in zip(group, saved, replicas.simulations, strict=False):
-                simulation.scenario = self.requests[index].scenario
-                simulation._load_saved(read_simulation(path, self.requests[index].given, device))
-                check_continues(simulation)
-            undo.pop_all()
-        return replicas
+    def _begin(self, index: int, seeds: Sequence[int], every: int | None, undo: ExitStack) -> RecordedRun:
+        """Begin or resume the run of an index, which is trained together with those of some seeds."""
+        request, path, there = self.requests[index], self.paths[index], self._existing.get(index)
+        scenario = with_own_env(request.scenario, "every seed needs one of its own")
+        if there is not None:
+            how: dict[str, Any] = {"step": self._steps[index], "until": self.until, "together": seeds}
+            given = None if request.given is None else scenario
+            run = resume(there, given, executor=StepTogether(), checkpoint_every=every, **how)
+            undo.callback(run.close)
+            return run
+        facts = {**request.facts, "backend": request.backend, "together": list(seeds)}
+        undo.callback(_discard, path)
+        run = begin(
+            scenario,
+            settings_of(request),
+            path,
+            exist=self._exist,
+            executor=StepTogether(),
+            checkpoint_every=every,
+            until=self.until,
+            facts=facts,
+            variants=request.variants,
+        )
+        undo.callback(remove_run, path)
+        undo.callback(run.close)
+        return run
+
+
+def _discard(path: Path) -> None:
+    """Remove a run that could not begin to be written."""
+    with suppress(RunError):
+        if RunDirectory.open(path).facts["exit"] == "failed":
+            remove_run(path)
+
+
+def settings_of(request: Request) -> Settings:
+    """Return the settings of a run that is asked for."""
+    return Settings.of(seed=request.seed, device=request.device, backend=request.backend)
 
 
 def summary_of(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -140,7 +140,7 @@ class World(Pictured):
         first, batch = worlds[0], worlds[0].num_envs
         joint = copy.copy(first)
         joint.num_envs, joint._others = batch * len(worlds), worlds[1:]
-        joint._uniform = {holds: row.repeat(len(worlds)) for holds, row in first._uniform.items()}
+        joint.repeat_uniform(len(worlds))
         joint._state = {name: torch.cat([one._state[name] for one in worlds]) for name in first._state}
         result = joint._stepped(joint._actions(actions))
         rows = zip(*(torch.split(value, batch) for value in joint._state.values()), strict=True)
@@ -148,6 +148,10 @@ class World(Pictured):
             one._state = dict(zip(joint._state, own, strict=True))
             one._step, one._tick = joint._step, joint._tick
         return result
+
+    def as_often_stepped(self, other: World) -> bool:
+        """Whether another environment has taken as many steps, since its seed and in its episodes."""
+        return self._step == other._step and self._tick == other._tick
 
     def _stepped(self, choices: Actions) -> StepResult:
         self._step += 1

@@ -11,6 +11,7 @@ import torch
 from antiphon import Simulation, load
 from antiphon.base import progress
 from antiphon.engine.runs.observers import RunProgress
+from antiphon.engine.runs.recorded_run import RecordedRun
 from antiphon.engine.runs.run_loop import RunLoop
 from antiphon.envs import from_tensors
 from tests.engine.scenes import CLASSIFY, scenario_of
@@ -116,7 +117,7 @@ def test_a_line_of_a_run_says_what_it_has_come_to(
         simulation.run(5)
         simulation.run(12, progress=False)
         monkeypatch.setenv("ANTIPHON_PROGRESS", "0")
-        RunLoop([simulation], [RunProgress(None, simulation.now)]).run(12)
+        RunLoop([RecordedRun(simulation.running)], [RunProgress(None, simulation.now)]).run(12)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("steps 3/5 · 3 updates · loss ")
     assert " · accuracy " in line

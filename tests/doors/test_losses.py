@@ -347,8 +347,13 @@ def test_a_copy_of_a_populations_member_has_what_its_loss_keeps(kind: Any) -> No
             apart.step()
         assert all(map(torch.equal, parameters(members.simulations[1]), parameters(apart)))
         members.exploit(0, 1)
-        kept = [one.backend.state_dict()["objects"] for one in (*members.simulations, apart)]
-        assert kept[0] == kept[1] == kept[2] != Simulation(keeping(kind)).backend.state_dict().get("objects")
+        kept = [one.running.backend.state_dict()["objects"] for one in (*members.simulations, apart)]
+        assert (
+            kept[0]
+            == kept[1]
+            == kept[2]
+            != Simulation(keeping(kind)).running.backend.state_dict().get("objects")
+        )
     finally:
         members.close()
 
@@ -419,7 +424,7 @@ def test_what_a_loss_keeps_is_saved_in_virtual_time(tmp_path: Path) -> None:
         half.evaluate("test")
         half.save(tmp_path / "half")
         again = VirtualSimulation(scenario, profile(2))
-        again._load_saved(read_simulation(tmp_path / "half", scenario, again.device))
+        again.running.load_saved(read_simulation(tmp_path / "half", scenario, again.device))
         for other in (again, half.fork(), half):
             other.run(4, progress=False)
             assert all(map(torch.equal, parameters(whole), parameters(other)))
@@ -438,7 +443,7 @@ def test_what_no_state_has_is_refused_in_virtual_time(tmp_path: Path) -> None:
             simulation.fork()
         simulation.save(tmp_path / "saved")
         again = VirtualSimulation(scenario, profile(2))
-        again._load_saved(read_simulation(tmp_path / "saved", scenario, again.device))
+        again.running.load_saved(read_simulation(tmp_path / "saved", scenario, again.device))
         with pytest.raises(RunError, match=line):
             again.step()
     failing = profile(2, failures={"per_day": 9, "outage": 1, "checkpoint": 1})

@@ -59,7 +59,7 @@ def kept(state: Any) -> dict[str, Any]:
 def assert_same_state(one: Simulation | dict[str, Any], other: Simulation | dict[str, Any]) -> None:
     """Hold two states to each other, bit by bit."""
     ours, theirs = (
-        kept(state._state_dict()) if isinstance(state, Simulation) else state for state in (one, other)
+        kept(state.running.state_dict()) if isinstance(state, Simulation) else state for state in (one, other)
     )
     assert list(ours) == list(theirs)
     for place, value in ours.items():
@@ -70,7 +70,7 @@ def assert_same_state(one: Simulation | dict[str, Any], other: Simulation | dict
 @contextmanager
 def unchanged(simulation: Simulation) -> Iterator[None]:
     """Expect that no bit of a simulation changes."""
-    before = kept(simulation._state_dict())
+    before = kept(simulation.running.state_dict())
     yield
     assert_same_state(simulation, before)
 

@@ -168,13 +168,13 @@ def test_what_is_clipped_is_an_event_of_its_step_as_on_the_cpu(gpu: PretendGpu) 
         simulation = Simulation(small("two-timescales"), device=device)
         for _ in range(16):
             simulation.step()
-        state = simulation._state_dict()
+        state = simulation.running.state_dict()
         for own in state["system"]["outliers"].values():  # as after many gradients that were far shorter
             own.update(median=1e-12, seen=50)
-        simulation._load_state_dict(state)
+        simulation.running.load_state_dict(state)
         for _ in range(20):
             simulation.step()
-        simulation._synchronize()
+        simulation.running.synchronize()
         found.append(simulation.events)
     assert found[0]
     assert found[0] == found[1]

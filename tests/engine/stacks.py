@@ -15,7 +15,7 @@ from tests.contracts.twins import made
 
 def system_of(document: Document | Scenario, **settings: Any) -> System:
     """The system of a document, one agent at a time."""
-    return made(document, "cohort", stacked=False, **settings)._system
+    return made(document, "cohort", stacked=False, **settings).running.system
 
 
 def stacked_system(document: Document, **settings: Any) -> Stacked:

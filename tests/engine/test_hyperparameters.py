@@ -121,7 +121,7 @@ def numbers(name: str) -> dict[str, tuple[str, float]]:
     """The hyperparameters of a scene that can vary, by what `Simulation.set` calls them: the name in the list, and the value."""
     scenario = scene(name)
     with Simulation(scenario, dtype=torch.float64) as simulation:
-        system = simulation._system
+        system = simulation.running.system
     found: dict[str, tuple[str, float]] = {}
     predicting = (channel for channel in system.channels.values() if channel.gradient.model is not None)
     for part, known in chain(
@@ -198,7 +198,7 @@ def test_a_member_changes_in_place_as_its_single_run_does(name: str) -> None:
         for each in (*alone, seeds):
             each.run(3)
         for simulation in (alone[1], seeds.simulations[1]) if step < 2 else ():
-            simulation._set_all(new if step == 0 else new[:1], f"change {step}")
+            simulation.running.set(new if step == 0 else new[:1], f"change {step}")
         for simulation in (alone[2], seeds.simulations[2]) if step == 1 else ():
             key = next(iter(numbers(name)))
             simulation.set(key, numbers(name)[key][1])
@@ -213,7 +213,7 @@ def test_a_member_changes_in_place_as_its_single_run_does(name: str) -> None:
         assert not list(differences(facts(seeds.simulations[1]), facts(fork), tolerance=0.0))
     others = Population([member(name, 0), member(name, 0), member(name, 1)], [3, 4, 3], dtype=torch.float64)
     for one, other in zip(seeds.simulations, others.simulations, strict=True):
-        other._load_state_dict(one._state_dict())
+        other.running.load_state_dict(one.running.state_dict())
         assert other.changes == one.changes
     for each in (seeds, others):
         each.run(2)

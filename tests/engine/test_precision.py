@@ -54,7 +54,7 @@ def state_of(document: str, backend: Chosen = "cohort", steps: int = 2) -> dict[
     with antiphon.Simulation(scenario, backend=backend) as simulation:
         for _ in range(steps):
             simulation.step()
-        return simulation.backend.state_dict()
+        return simulation.running.backend.state_dict()
 
 
 def numbers(state: dict[str, Any]) -> Tensor:

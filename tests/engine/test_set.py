@@ -84,11 +84,11 @@ def test_both_backends_go_on_alike(key: str) -> None:
 def test_a_change_is_what_a_scenario_with_it_does_from_the_same_state() -> None:
     simulation = made(scene(), "cohort")
     simulation.run(steps=6)
-    state = simulation._state_dict()
+    state = simulation.running.state_dict()
     declared = scene()
     declared["agents"]["n2"]["optimiser"] = {**plain(simulation.scenario.training.optimiser), "lr": 0.005}
     with made(declared, "cohort") as other:
-        other._load_state_dict(state)
+        other.running.load_state_dict(state)
         simulation.set("n2.learning_rate", 0.005)
         for each in (simulation, other):
             each.run(steps=7)
@@ -237,7 +237,7 @@ def test_what_is_not_there_to_be_changed_is_refused() -> None:
     changed, other = made(scene(), "cohort"), made(ring(2), "cohort")
     changed.set("n3.learning_rate", 0.005)
     with one_line("no agent 'n3'", RunError):
-        other._load_state_dict(changed._state_dict())
+        other.running.load_state_dict(changed.running.state_dict())
     assert other.changes == []
 
 

@@ -21,9 +21,9 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "virtual-a-lost-state-goes-on",
-        "engine/virtual/simulation.py",
-        '        if "lost" not in saved.state:\n',
-        "        if True:\n",
+        "engine/virtual/execution.py",
+        'return saved.obstacle if "lost" in saved.state else None',
+        "return None",
         "tests/doors/test_losses.py::test_what_no_state_has_is_refused_in_virtual_time",
     ),
     Fault(
@@ -204,14 +204,14 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "state-means-are-lost-in-a-fork",
-        "engine/base_simulation.py",
+        "engine/running.py",
         '            self.train_means.load_state_dict(state["means"])\n',
         "",
         "tests/engine/runs/test_run.py::test_a_run_stopped_by_signals_goes_on_to_the_same_bits",
     ),
     Fault(
         "simulation-a-diverged-one-goes-on",
-        "engine/base_simulation.py",
+        "engine/running.py",
         "            self.diverged = str(error)\n            raise\n        if ends",
         "            raise\n        if ends",
         "tests/engine/heart/test_edges.py::test_a_divergence_leaves_what_was_learned_and_cannot_be_gone_on_from",
@@ -240,8 +240,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "runs-a-resumed-run-goes-backwards",
         "engine/runs/run.py",
-        "    if until < step:\n        raise RunError(",
-        "    if until < 0:\n        raise RunError(",
+        "        if until < step:\n            raise RunError(",
+        "        if until < 0:\n            raise RunError(",
         "tests/engine/runs/test_run.py::test_figures_are_written_once_and_resume_moves_the_end_but_not_the_schedules",
     ),
     Fault(
@@ -261,8 +261,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "runs-a-pause-counts-as-time",
         "engine/runs/run_loop.py",
-        "self._rate = 1 / simulations if simulations else 0.0",
-        "self._rate = 1.0 if simulations else 0.0",
+        "self._rate = 1 / runs if runs else 0.0",
+        "self._rate = 1.0 if runs else 0.0",
         "tests/engine/runs/test_run_loop.py::test_time_is_divided_between_those_that_run",
     ),
     Fault(
@@ -534,7 +534,7 @@ REST: tuple[Fault, ...] = (
     Fault(
         "metrics-a-speed-is-of-one-environment",
         "engine/runs/run_writer.py",
-        "rate = (step - past) * self._simulation.scenario.training.batch / (now - then)",
+        "rate = (step - past) * self._running.scenario.training.batch / (now - then)",
         "rate = (step - past) / (now - then)",
         "tests/engine/metrics/test_timed.py::test_seconds_go_on_where_a_crashed_session_ended",
     ),
@@ -569,8 +569,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "seeds-that-cannot-be-made-leave-environments",
         "engine/populations/population.py",
-        "        except BaseException:\n            self.close()\n            raise\n",
-        "        except BaseException:\n            raise\n",
+        "                undo.callback(runs[-1].close)\n",
+        "",
         "tests/engine/runs/test_closing.py::test_what_cannot_be_made_leaves_no_environment[seeds]",
     ),
     Fault(
@@ -605,7 +605,7 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "metrics-of-other-steps-are-lost-in-a-checkpoint",
-        "engine/base_simulation.py",
+        "engine/running.py",
         'self.newest.load_state_dict(state.get("newest", {}))',
         "self.newest.load_state_dict({})",
         "tests/engine/metrics/test_newest.py::test_a_resumed_run_logs_what_was_taken_before",

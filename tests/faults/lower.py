@@ -22,7 +22,7 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "populations-members-that-lose-a-state-are-copied",
         "engine/populations/population.py",
-        "        check_kept(backend.per_agent())\n",
+        "        check_kept(running.system)\n",
         "",
         "tests/doors/test_losses.py::test_members_with_what_cannot_be_saved_are_not_copied",
     ),

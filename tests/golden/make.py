@@ -22,7 +22,7 @@ from antiphon import Scenario, Simulation, Template, load
 from antiphon.base.manifests import FORMAT
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.runs.request import Request
-from antiphon.engine.runs.run import begin
+from antiphon.engine.runs.run import Run
 from antiphon.engine.studies.scoring import Scoring, add_scores
 from antiphon.engine.virtual.profile import VirtualSettings, find_profile
 from antiphon.engine.virtual.simulation import VirtualSimulation
@@ -151,7 +151,7 @@ def make(folder: Path) -> None:
     folder.mkdir(parents=True)
     os.chdir(folder)
     for name, (request, division) in _requests().items():
-        begin(request, name, division=division, checkpoint_every=STOP).train(_stop)
+        Run.begin(request, name, division=division, checkpoint_every=STOP).train(_stop)
     with Simulation(objects(), logdir="objects", checkpoint_every=4) as simulation:
         for _ in (simulation.step() for _ in range(STOP)):
             pass

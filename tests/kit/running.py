@@ -21,7 +21,7 @@ from tests.engine.capture.dispatch_recorder import DispatchRecorder
 
 def stacked(simulation: Simulation) -> bool:
     """Whether some agents are computed as one."""
-    backend: Any = simulation.backend
+    backend: Any = simulation.running.backend
     return any(len(agent.members) > 1 for agent in backend.stacked.system.agents.values())
 
 
@@ -29,7 +29,7 @@ def stacks(
     simulation: Simulation,
 ) -> tuple[list[tuple[str, ...]], set[frozenset[str]], dict[str, str]]:
     """Return the agents that are computed as one, the channels that are, and by agent why it is computed alone."""
-    backend: Any = simulation.backend
+    backend: Any = simulation.running.backend
     system = backend.stacked.system
     agents = [tuple(m.name for m in one.members) for one in system.agents.values() if one.stacked]
     channels = (one.members for one in system.channels.values() if one.members[0] is not one)
@@ -39,21 +39,21 @@ def stacks(
 
 def message_slots(simulation: Simulation) -> tuple[dict[str, int], bool]:
     """Return how many messages of each channel are kept at most, as a plan counts them; and whether any may wait longer."""
-    system = simulation._system
+    system = simulation.running.system
     found = {name: slots(one, system.group_of[one.sender]) for name, one in system.channels.items()}
     return found, any(group.late for group in system.groups)
 
 
 def native_agents(simulation: Simulation) -> list[str]:
     """The stacks that the native kernel computes; none where another backend does."""
-    backend: Any = simulation.backend
+    backend: Any = simulation.running.backend
     agents = backend.stacked.system.agents.values() if backend.name == "native" else ()
     return [agent.name for agent in agents if isinstance(agent.learner.network, NativeNetwork)]
 
 
 def predictor_of(simulation: Simulation, channel: str) -> Predictor:
     """Return a channel's synthetic gradient itself, which predicts."""
-    predictor = simulation._system.channels[channel].gradient.model
+    predictor = simulation.running.system.channels[channel].gradient.model
     assert predictor is not None
     return predictor
 
@@ -76,13 +76,13 @@ def captured(
     """
     loop = CapturedLoop() if recorder is None else CapturedLoop(recorder)
     simulation = Simulation(scenario, capture=loop, **settings)
-    return (simulation, loop) if obstacle_of(simulation.backend.system) is None else None
+    return (simulation, loop) if obstacle_of(simulation.running.backend.system) is None else None
 
 
 def two_parts(scenario: Scenario, **settings: Any) -> dict[str, int] | None:
     """Return the part of each agent, its units dealt out in turn; None: no channel may be cut."""
     with Simulation(scenario, **settings) as whole:
-        system = whole._system
+        system = whole.running.system
     units = units_of(system)
     placement = {name: i % 2 for i, unit in enumerate(units) for name in unit}
     try:

@@ -5,11 +5,11 @@ Who renames one changes it here alone.
 
 from __future__ import annotations
 
-BUILD = "antiphon.engine.base_simulation.build"
+BUILD = "antiphon.engine.running.build"
 """Makes a system of a scenario."""
 CSV_RECORDER = "antiphon.engine.runs.run_writer.CsvRecorder"
 """Writes metrics.csv."""
-EVALUATE = "antiphon.engine.base_simulation.evaluate"
+EVALUATE = "antiphon.engine.inference.of_running.evaluate"
 """Scores a system on a split."""
 EVALUATION = "antiphon.engine.inference.evaluation."
 """The module with the limits of an evaluation."""

@@ -94,7 +94,7 @@ def _simulation(folder: Path, **given: Any) -> Shown:
     shown: Shown = {}
     with _watched(shown), Simulation(scene(), **given) as run:
         run.run(4, progress=False)
-        backend: Any = run.backend
+        backend: Any = run.running.backend
         stacks = [len(agent.members) for agent in backend.stacked.system.agents.values()]
         shown |= {
             **shown_by(run),
@@ -132,7 +132,7 @@ def _load(folder: Path, **given: Any) -> Shown:
         before.save(folder / "state")
     with _watched(shown), Simulation.load(folder / "state", **given) as run:
         run.run(2, progress=False)
-        backend: Any = run.backend
+        backend: Any = run.running.backend
         return {**shown_by(run), "backend": backend.name, "threads": torch.get_num_threads()}
 
 

@@ -75,7 +75,9 @@ def look(simulation: Simulation) -> None:
 BETWEEN: dict[str, Callable[[Simulation], object]] = {
     "forks, probes and evaluation": look,
     "another setting": lambda simulation: simulation.set("*.learning_rate", 0.01),
-    "a loaded state": lambda simulation: simulation._load_state_dict(Simulation(ring())._state_dict()),
+    "a loaded state": lambda simulation: simulation.running.load_state_dict(
+        Simulation(ring()).running.state_dict()
+    ),
     "a run that stops in mid-period": lambda simulation: simulation.run(1),
 }
 
@@ -97,7 +99,7 @@ def test_what_comes_between_replays_is_as_between_steps(name: str) -> None:
 def test_a_divergence_within_replays_has_its_own_step_and_moves_nothing() -> None:
     scenario = resolved("hyperplane", {"steps": 300})
     plain, (replaying, loop) = Simulation(scenario, seed=3), simulation_of(scenario)
-    check_later(plain.backend)  # as on a GPU
+    check_later(plain.running.backend)  # as on a GPU
     lines, replayed = [], 0
     for simulation in (plain, replaying):
         simulation.run(30)

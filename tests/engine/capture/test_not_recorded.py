@@ -92,7 +92,7 @@ def test_a_recording_that_fails_leaves_the_state_of_steps_and_one_warning(
     plain, captured = (
         Simulation(resolved(name, {"steps": 300}), seed=3, capture=how) for how in (None, loop)
     )
-    check_later(plain.backend)  # as on a GPU
+    check_later(plain.running.backend)  # as on a GPU
     for simulation in (plain, captured):
         simulation.run(40)
     assert loop.obstacle == reason

@@ -94,7 +94,7 @@ def test_a_loss_that_is_infinite_ends_the_run_where_its_gradient_is_not(
     name = "cohort" if backend == "device" else backend
     with Simulation(overflowing(count, **optimiser), backend=name) as simulation:
         if backend == "device":  # what is checked there is read later
-            stacked: Any = simulation.backend
+            stacked: Any = simulation.running.backend
             check_later(stacked)
         simulation.step()
         before = numbers(simulation)

@@ -62,7 +62,7 @@ def ring(network: str = "batch norm", *, stacked: bool = True, **channel: Any) -
 
 
 def later(simulation: Simulation) -> Simulation:
-    backend: Any = simulation.backend
+    backend: Any = simulation.running.backend
     check_later(backend)
     return simulation
 
@@ -182,7 +182,7 @@ def test_a_state_of_before_the_divergence_goes_on(tmp_path: Path) -> None:
     poison(simulation)
     with pytest.raises(DivergenceError):
         simulation.run(steps=30)
-    simulation._load_state_dict(Simulation.load(path)._state_dict())
+    simulation.running.load_state_dict(Simulation.load(path).running.state_dict())
     before = all_parameters(simulation)
     simulation.run(steps=8)
     assert not equal(before, all_parameters(simulation))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from typing import Any
@@ -111,7 +112,7 @@ def test_by_default_an_evaluation_plays_what_fits_into_some_steps(monkeypatch: p
         error = statistics.stdev(returns) / math.sqrt(len(returns))
         assert found.episodes.errors["reward.left"] == pytest.approx(error)
         monkeypatch.setattr(seams.ENOUGH_EPISODES, 100)
-        simulation.now = 4_100  # a quarter of these steps has room for more than is wanted
+        simulation.running.now = 4_100  # a quarter of these steps has room for more than is wanted
         most = simulation.evaluate().episodes
         assert most is not None
         assert most.count == 34 * 3  # a hundred, the same number of each environment
@@ -171,7 +172,7 @@ class Alone(Shares):
 def test_a_run_in_a_world_that_cannot_be_copied_ends_without_a_return(tmp_path: Any) -> None:
     with Simulation(sharing(Alone(3)), logdir=tmp_path / "run") as simulation:
         simulation.run(4)
-        result = simulation._writer.result  # type: ignore[union-attr]
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["return"] is None
     assert "there is one screen" in result["no_return"]
     assert result["agents"]["left"]["return"] is None

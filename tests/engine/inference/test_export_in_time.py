@@ -60,7 +60,7 @@ def simulate(agents: dict[str, Document], channels: list[Document]) -> Simulatio
 def rolled(simulation: Simulation, steps: int, batch: int = 3) -> tuple[Tensor, Tensor]:
     """Run a system forward: what it was shown, [steps, batch, …], and c's outputs, [ticks, batch, …]."""
     env = registry.make(simulation.scenario.env, batch=batch, dtype=torch.float64, split="test")
-    rollout = EnvironmentRollout(simulation._system, env, Links(), 3)
+    rollout = EnvironmentRollout(simulation.running.system, env, Links(), 3)
     shown, said = [], []
     for _ in range(steps):
         shown.append(rollout.world.step_signals.signals["image"])

@@ -109,7 +109,7 @@ def test_it_is_the_loop_that_one_would_write_by_hand() -> None:
     assert any(value.abs().max() > 0 for value in simulation.agents["a"].buffers.values())
     env = second(simulation, 64)
     steps, seed = some(env.evaluation_steps), rollout_seed(0, "test", 0)
-    rollout, hand = EnvironmentRollout(simulation._system, env, Links(), seed), ByHand(simulation, 64)
+    rollout, hand = EnvironmentRollout(simulation.running.system, env, Links(), seed), ByHand(simulation, 64)
     sums = {name: [0.0, 0.0, 0] for name in "ab"}
     for step in range(steps):
         signals = rollout.world.step_signals.signals
@@ -144,7 +144,7 @@ FROZEN: dict[str, tuple[Document, Document]] = {
 
 def lived(simulation: Simulation, step: int) -> dict[str, Tensor]:
     """What a simulation's agents made at a step that is not learned from yet."""
-    ticks = [tick for group in simulation._system.groups for tick in group.window.ticks()]
+    ticks = [tick for group in simulation.running.system.groups for tick in group.window.ticks()]
     return outputs([tick for tick in ticks if tick.step == step and OBJECTIVE in tick.ports])
 
 
@@ -158,15 +158,19 @@ def test_as_run_is_what_the_run_itself_does(name: str) -> None:
     for parameter in (model.parameters if model else {}).values():
         parameter.data.copy_(torch.randn(parameter.shape, generator=draw))
     kept = {key: value.clone() for key, value in (model.parameters if model else {}).items()}
-    rollout = EnvironmentRollout(simulation._system, second(simulation, 4, "train"), Links("as_run"), 3)
+    rollout = EnvironmentRollout(
+        simulation.running.system, second(simulation, 4, "train"), Links("as_run"), 3
+    )
     for step in range(24):
-        simulation.backend.tick(step, simulation.world.step_signals)
+        simulation.running.backend.tick(step, simulation.world.step_signals)
         expected, found = lived(simulation, step), outputs(rollout.step())
         assert found.keys() == expected.keys()
         for agent, output in found.items():
             torch.testing.assert_close(output, expected[agent], rtol=0, atol=1e-12)
-        simulation._system.cut(step, simulation.world.advance(simulation.backend.forward_pass.action))
-        simulation.backend.learn(step)
+        simulation.running.system.cut(
+            step, simulation.world.advance(simulation.running.backend.forward_pass.action)
+        )
+        simulation.running.backend.learn(step)
         for key, value in kept.items():  # it would learn from what it hears
             some(model).parameters[key].data.copy_(value)
 
@@ -176,8 +180,8 @@ def test_as_run_is_what_the_run_itself_does(name: str) -> None:
 
 def test_ticks_count_once_every_path_has_filled() -> None:
     simulation = simulate(hierarchy(link={"delay": 10}))
-    assert filled(simulation._system) == {"a": 0, "b": 11}
-    scores = EnvironmentRollout(simulation._system, second(simulation), Links(), 0).run(18)
+    assert filled(simulation.running.system) == {"a": 0, "b": 11}
+    scores = EnvironmentRollout(simulation.running.system, second(simulation), Links(), 0).run(18)
     assert (scores["a"].count, scores["b"].count) == (30, 5)  # b's first nine steps were before it
 
 
@@ -190,7 +194,7 @@ def test_on_a_cycle_a_path_has_filled_once_everybody_has_been_heard_of() -> None
         {"from": s, "to": r, "size": 2, "coupling": "detached", "link": {"delay": delay}}
         for s, r, delay in (("a", "b", 1), ("b", "c", 2), ("c", "a", 1))
     ]
-    assert filled(Simulation(scenario_of(agents, channels))._system) == {"b": 2, "a": 3, "c": 4}
+    assert filled(Simulation(scenario_of(agents, channels)).running.system) == {"b": 2, "a": 3, "c": 4}
 
 
 # --- over examples -----------------------------------------------------------------------------------------
@@ -223,7 +227,7 @@ def test_an_example_s_state_and_messages_are_passed_on_within_it_alone() -> None
 
     signals = dict(simulation.signals)
     whole, forgetful = (
-        ExampleRollout(simulation._system, signals, Links(), seed=0, deliver=deliver)
+        ExampleRollout(simulation.running.system, signals, Links(), seed=0, deliver=deliver)
         for deliver in (noted, forget)
     )
     assert all(list(own) == list(range(6)) for own in given.values())
@@ -237,9 +241,9 @@ def test_messages_of_a_disabled_agent_are_void_as_the_run_goes() -> None:
     signals = dict(simulation.signals)
     found: dict[str, list[Tensor]] = {"perfect": [], "as_run": []}
     for disabled in (None, torch.tensor([True])):
-        simulation._system.agents["a"].disabled = disabled
+        simulation.running.system.agents["a"].disabled = disabled
         for kind, outputs in found.items():
-            rollout = ExampleRollout(simulation._system, signals, Links(kind), seed=0)
+            rollout = ExampleRollout(simulation.running.system, signals, Links(kind), seed=0)
             outputs.append(rollout.ports["b"][OBJECTIVE])
     assert torch.equal(*found["perfect"])
     assert not torch.allclose(*found["as_run"])
@@ -260,4 +264,4 @@ def test_examples_are_shown_until_all_paths_have_filled(clocks: Document, env: D
     for name, clock in clocks.items():
         agents[name] = {**agents[name], "clock": clock}
     channels = [{"from": s, "to": r, "size": 4, "link": {"delay": 2}} for s, r in ("ab", "bc")]
-    assert steps_needed(Simulation(scenario_of(agents, channels, env))._system) == steps
+    assert steps_needed(Simulation(scenario_of(agents, channels, env)).running.system) == steps

@@ -15,6 +15,7 @@ import pytest
 
 from antiphon import DivergenceError, RunError, Scenario, ScenarioError, Simulation
 from antiphon.base.spec import plain
+from antiphon.engine.parts.coordinator import Coordinator
 from antiphon.engine.parts.transport import LocalParts
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from tests.contracts.builders import Play
@@ -104,7 +105,7 @@ def write(simulation: Simulation) -> None:
 def load_another(simulation: Simulation) -> None:
     with Simulation(scenario(), seed=9) as other:
         other.run(4)
-        simulation._load_state_dict(other._state_dict())
+        simulation.running.load_state_dict(other.running.state_dict())
 
 
 CHANGES: dict[str, Callable[[Simulation], object]] = {
@@ -148,8 +149,8 @@ def test_parts_stack_where_the_whole_does() -> None:
         with Simulation(scenario(), stacked=False) as whole:
             whole.run(7)
             assert_same(whole, divided)
-        assert divided._coordinator is not None
-        parts = divided._coordinator._parts
+        assert isinstance(divided.running.executor, Coordinator)
+        parts = divided.running.executor.parts
         assert isinstance(parts, LocalParts)
         for part in parts.parts:
             assert part.backend.system is part.backend.stacked.base

@@ -148,7 +148,7 @@ def test_what_was_under_way_at_the_division_may_come_back_late_too() -> None:
     with Simulation(scenario, stacked=False) as whole:
         for _ in range(5):
             whole.step()
-        state = whole._state_dict()
+        state = whole.running.state_dict()
     first, second = free_parts(scenario, staleness=50)
     for part in (first, second):
         part.load_state_dict(state)

@@ -187,8 +187,10 @@ CUT: dict[str, tuple[Document, int]] = {
 def test_exchanges_as_late_as_may_be_change_no_bit(name: str) -> None:
     doc, lookahead = CUT[name]
     with opened(doc, None) as whole, opened(doc, 2) as divided:
-        assert divided._division is not None
-        assert lookahead_of(whole._system, divided._division["placement"]) == lookahead
+        assert (
+            lookahead_of(whole.running.system, divided.running.executor.facts["parts"]["placement"])
+            == lookahead
+        )
         for steps in (9, 2):
             whole.run(steps)
             divided.run(steps)

@@ -53,14 +53,14 @@ def test_a_part_gets_and_keeps_the_parameters_of_its_own_agents_only() -> None:
     with Simulation(scenario) as whole:
         for _ in range(3):
             whole.step()
-        state = whole._state_dict()
+        state = whole.running.state_dict()
         for index in placement.values():
             own = pickle.loads(pickle.dumps(scenario_of_part(scenario, placement, -1)))
             for agent in own.agents.values():
                 assert {p.is_meta for p in agent.network.parameters()} == {True}
                 assert not hasattr(agent.network, "origin")
             part = Part(own, placement, index)
-            share = Share.of(whole._system, placement, index).state(state)
+            share = Share.of(whole.running.system, placement, index).state(state)
             part.load_state_dict(from_bytes(to_bytes(share)))
             parts.append(part)
         for _ in range(3):
@@ -70,7 +70,10 @@ def test_a_part_gets_and_keeps_the_parameters_of_its_own_agents_only() -> None:
             for part in parts:
                 for neighbour in part.neighbours:
                     parts[neighbour].deliver(part.collect(neighbour))
-        found = {**whole._state_dict(), "system": merge_states([p.state_dict() for p in parts])["system"]}
+        found = {
+            **whole.running.state_dict(),
+            "system": merge_states([p.state_dict() for p in parts])["system"],
+        }
         with Simulation(scenario) as joined:
-            joined._load_state_dict(found)
+            joined.running.load_state_dict(found)
             assert not list(differences(facts(whole), facts(joined), tolerance=0.0))

@@ -179,11 +179,11 @@ def test_torchs_refusal_is_one_line_and_other_errors_stay_what_they_are(
     assert not was_refused(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not was_refused(None)
     simulation = Simulation(ring(3))
-    monkeypatch.setattr(simulation.backend, "tick", fail)
+    monkeypatch.setattr(simulation.running.backend, "tick", fail)
     with pytest.raises(RuntimeError, match="a defect") as defect:
         simulation.step()
     assert not isinstance(defect.value, ResourceError)
-    monkeypatch.setattr(simulation.backend, "tick", refuse)
+    monkeypatch.setattr(simulation.running.backend, "tick", refuse)
     with pytest.raises(ResourceError, match=r"^out of memory; lower training\.batch") as caught:
         simulation.step()
     assert isinstance(caught.value.__cause__, RuntimeError)

@@ -110,7 +110,7 @@ def test_who_stands_alone_is_named_with_the_reason(planned: Planned, cli: Comman
     with Simulation(scenario, backend="native", logdir="native") as simulation:
         simulation.run(1)
         found = cli.json("show native")["plan"]
-        if simulation.backend.name == "native":
+        if simulation.running.backend.name == "native":
             assert found["backend"] == "native"
             assert [name for some in found["by_torch"] for name in some["agents"]] == ["n000", "n001", "n002"]
 

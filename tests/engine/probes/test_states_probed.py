@@ -26,21 +26,21 @@ def nudged(simulation: Simulation, steps: int, name: str, row: int, column: int,
     """The summed losses of a fork's next steps, nothing learned, one component of the next state moved."""
     twin = simulation.fork(stacked=False)  # its ledgers and windows are read
     now, total = twin.now, 0.0
-    for agent in twin._system.agents.values():
+    for agent in twin.running.system.agents.values():
         agent.learner.trainable = []
-    group = twin._system.group_of[twin._system.channels[name].sender]
+    group = twin.running.system.group_of[twin.running.system.channels[name].sender]
     for step in range(now, now + steps):
-        twin.backend.tick(step, twin.world.step_signals)
+        twin.running.backend.tick(step, twin.world.step_signals)
         if step == now:  # it is passed on with its graph, or over the link
-            message = twin._system.channels[name].ledger.messages[now]
+            message = twin.running.system.channels[name].ledger.messages[now]
             moved = message.received.clone()
             moved[row, column] += nudge
             message.received = group.window.live[name, now] = moved
-        twin.backend.cut(step, twin.world.advance())
-        for tick in (t for u in twin._system.groups for t in u.window.ticks() if t.step == step):
-            found = twin.backend.evaluator.loss(tick)
+        twin.running.backend.cut(step, twin.world.advance())
+        for tick in (t for u in twin.running.system.groups for t in u.window.ticks() if t.step == step):
+            found = twin.running.backend.evaluator.loss(tick)
             total += 0.0 if found is None else found[0].sum().item()
-        twin.backend.learn(step)
+        twin.running.backend.learn(step)
     return total
 
 

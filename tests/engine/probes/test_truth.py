@@ -24,9 +24,9 @@ def run_on(simulation: Simulation, horizon: int, channel: str, row: int, column:
     """The summed losses of a fork's next steps, nothing learned, with one component of a message moved."""
     twin = simulation.fork(stacked=False)
     now = twin.now
-    for agent in twin._system.agents.values():
+    for agent in twin.running.system.agents.values():
         agent.learner.trainable = []
-    ledger = twin._system.channels[channel].ledger
+    ledger = twin.running.system.channels[channel].ledger
     send = ledger.send
 
     def moved(step: int, message: Tensor, moment: Any, **known: Any) -> Any:
@@ -96,7 +96,7 @@ def test_links_lose_in_a_probe_what_they_lose_in_the_run() -> None:
     simulation = corporation("decoupled", drop=0.4, hold=5)
     simulation.run(15)
     for name, true in check_by_differences(simulation, 4).items():
-        lost = simulation._system.channels[name].ledger.link.lost(15, 8, "cpu")
+        lost = simulation.running.system.channels[name].ledger.link.lost(15, 8, "cpu")
         assert lost is not None
         assert not true[lost].any()
         assert bool((true[~lost].norm(dim=1) > 0).any()), name

@@ -23,6 +23,7 @@ import pytest
 import yaml
 
 from antiphon import RunError, Scenario, Simulation
+from antiphon.engine.parts.coordinator import Coordinator
 from antiphon.engine.parts.part import Part
 from antiphon.engine.ray.ray_parts import RayParts
 from antiphon.envs.base import StepResult, TorchVectorEnv
@@ -195,8 +196,8 @@ def kill() -> None:
 
 def parts_on(simulation: Simulation) -> RayParts:
     """The parts of a simulation on Ray."""
-    assert simulation._coordinator is not None
-    parts = simulation._coordinator._parts
+    assert isinstance(simulation.running.executor, Coordinator)
+    parts = simulation.running.executor.parts
     assert isinstance(parts, RayParts)
     return parts
 

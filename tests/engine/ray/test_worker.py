@@ -118,7 +118,7 @@ def assert_whole(state: dict[str, Any], scenario: Scenario, steps: int, rows: Ro
             whole.step()
             if rows is not None and rows.due(step):
                 whole.train_means.end_row()
-        joined._load_state_dict(state)
+        joined.running.load_state_dict(state)
         assert not list(differences(facts(whole), facts(joined), tolerance=0.0))
         assert whole.train_means.state_dict() == joined.train_means.state_dict()
 

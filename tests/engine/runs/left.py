@@ -70,7 +70,7 @@ def acting(step: int, act: Callable[[RunLoop], object]) -> Iterator[list[int]]:
     plain, done = RunWriter.step, list[int]()
 
     def following(self: RunWriter, loop: RunLoop) -> None:
-        if loop.running[0].now == step and not done:
+        if loop.active[0].running.now == step and not done:
             done.append(step)
             act(loop)
         plain(self, loop)
@@ -100,8 +100,7 @@ def poisoned(*seeds: int) -> Callable[[RunLoop], None]:
     """Make the runs of these seeds diverge."""
 
     def act(loop: RunLoop) -> None:
-        for simulation in (one for one in loop.running if one.seed in seeds):
-            assert isinstance(simulation, Simulation)
-            poison(simulation)
+        for run in (one for one in loop.active if one.running.seed in seeds):
+            poison(Simulation.over(run))
 
     return act

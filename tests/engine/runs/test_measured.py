@@ -86,7 +86,7 @@ def test_two_measurements_at_once_are_both_kept(run: Path) -> None:
             for number in range(rounds):
                 content = {f"{kind}{number}": {}}
                 assert not keep_measured(
-                    RunDirectory(directory.path, directory.facts), simulation, content, []
+                    RunDirectory(directory.path, directory.facts), simulation.running, content, []
                 )
 
         threads = [Thread(target=measure, args=(kind,)) for kind in ("a", "b", "c")]

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ class Killed(BaseException):
 def _threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have threads in the place of processes, of which one runs at a time, in float64."""
     turn, meet, take_part = threading.Lock(), processes._Meeting.__call__, processes._take_part
-    build = seeds.Population
+    settings_of = seeds.settings_of
 
     def meeting(self: Any, *arguments: Any) -> Mapping[int, Any]:
         turn.release()
@@ -84,7 +85,7 @@ def _threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes._Meeting, "__call__", meeting)
     monkeypatch.setattr(processes, "_on_this_machine", on_this_machine)
     monkeypatch.setattr(
-        seeds, "Population", lambda *given, dtype, **settings: build(*given, dtype=torch.float64, **settings)
+        seeds, "settings_of", lambda request: replace(settings_of(request), dtype=torch.float64)
     )
 
 

@@ -54,9 +54,9 @@ def test_a_copy_gets_what_was_learned_and_keeps_all_else(name: str) -> None:
     scenario = antiphon.load(name).resolve(values=TEAM if name == "cartpole-team" else {})
     population = antiphon.Population([scenario] * 3, seeds=[0, 1, 2], dtype=torch.float64)
     population.run(7)
-    before = [copy_tree(one._state_dict()) for one in population.simulations]
+    before = [copy_tree(one.running.state_dict()) for one in population.simulations]
     population.exploit(2, 0)
-    after = [one._state_dict() for one in population.simulations]
+    after = [one.running.state_dict() for one in population.simulations]
     assert same(before[:2], after[:2])
     own, copied = before[2].pop("system"), after[2].pop("system")
     assert same(before[2], after[2])
@@ -102,15 +102,15 @@ def test_a_copy_in_the_middle_of_a_window_learns_from_it_with_the_statistics_of_
     own, parent = (one.agents["hand"].buffers[RETURNS].clone() for one in population.simulations)
     assert parent[1] > 3 * own[1]
     population.exploit(0, 1)
-    saved = population.simulations[0]._state_dict()["system"]
+    saved = population.simulations[0].running.state_dict()["system"]
     window = saved["groups"][0]["window"]
     assert torch.equal(window["start"]["hand"][RETURNS], parent)
-    state = copy_tree(population.simulations[0]._state_dict())
+    state = copy_tree(population.simulations[0].running.state_dict())
     population.run(4)
     learned = population.simulations[0].agents["hand"].buffers[RETURNS]
     # as a member that had these statistics from the window's beginning on
     twin = antiphon.Simulation(poles(1.0)[0], seed=0, dtype=torch.float64)
-    twin._load_state_dict(state)
+    twin.running.load_state_dict(state)
     for _ in range(4):
         twin.step()
     torch.testing.assert_close(learned, twin.agents["hand"].buffers[RETURNS], rtol=1e-9, atol=1e-9)
@@ -138,9 +138,9 @@ def test_a_copy_gets_the_fixed_weights_that_its_parent_has_learned_with(kind: st
     population.exploit(1, 0)
     copy = population.simulations[1]
     loaded = antiphon.Simulation.load(copy.save(tmp_path / "copy"))
-    parent = population.simulations[0]._state_dict()["system"]["feedback"]
+    parent = population.simulations[0].running.state_dict()["system"]["feedback"]
     for one in (copy, loaded):
-        assert same(one._state_dict()["system"]["feedback"], parent)
+        assert same(one.running.state_dict()["system"]["feedback"], parent)
 
 
 # --- settings ----------------------------------------------------------------------------------------------

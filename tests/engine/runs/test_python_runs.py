@@ -114,8 +114,8 @@ def test_a_run_goes_on_with_its_own_settings(settings: dict[str, Any], run: Path
         Simulation(own(), logdir=run, exist="resume")
     for resume in (Simulation.resume, partial(Simulation, exist="resume", **settings)):
         with resume(logdir=run, scenario=own()) as resumed:
-            assert resumed.backend.name == settings.get("backend", "cohort")
-            assert resumed._stacked is settings.get("stacked", True)
+            assert resumed.running.backend.name == settings.get("backend", "cohort")
+            assert resumed.running.settings.stacked is settings.get("stacked", True)
 
 
 def test_a_run_of_the_native_kernel_needs_a_compiler(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,9 @@ import pytest
 from antiphon import DivergenceError, ScenarioError, Simulation, load
 from antiphon.engine.populations.population import Population
 from antiphon.engine.runs.observers import training_scores
+from antiphon.engine.runs.recorded_run import RecordedRun
 from antiphon.engine.runs.request import Request
-from antiphon.engine.runs.run import begin
+from antiphon.engine.runs.run import Run
 from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop, SharedClock
 from tests.engine.runs.left import poison
 from tests.engine.scenes import CLASSIFY, scenario_of
@@ -29,15 +30,15 @@ class Log(Observer):
         self._at, self._act = at, act
 
     def start(self, loop: RunLoop) -> None:
-        self.calls.append(("start", len(loop.running)))
+        self.calls.append(("start", len(loop.active)))
 
     def step(self, loop: RunLoop) -> None:
-        self.calls.append(("step", [simulation.now for simulation in loop.running]))
-        if loop.running[0].now == self._at:
+        self.calls.append(("step", [run.running.now for run in loop.active]))
+        if loop.active[0].running.now == self._at:
             self._act()
 
-    def end(self, simulation: Simulation, outcome: Outcome) -> None:  # type: ignore[override]
-        self.calls.append(("end", simulation.seed, outcome.status, outcome.error))
+    def end(self, run: RecordedRun, outcome: Outcome) -> None:
+        self.calls.append(("end", run.running.seed, outcome.status, outcome.error))
 
 
 def test_observers_follow_the_loop_and_limits_end_it() -> None:
@@ -45,9 +46,9 @@ def test_observers_follow_the_loop_and_limits_end_it() -> None:
     with Simulation(SCENARIO) as simulation:
         log = Log()
         with pytest.raises(ScenarioError, match="episodes never end"):
-            RunLoop([simulation], [log]).run(episodes=1)
+            RunLoop([RecordedRun(simulation.running)], [log]).run(episodes=1)
         assert log.calls == []
-        assert RunLoop([simulation], [log]).run(2) == [Outcome("done")]
+        assert RunLoop([RecordedRun(simulation.running)], [log]).run(2) == [Outcome("done")]
         assert log.calls == [("start", 1), ("step", [1]), ("step", [2]), ("end", 0, "done", None)]
         assert simulation.until == 2
         start = time.monotonic()
@@ -65,11 +66,13 @@ def test_a_divergence_found_by_an_observer_is_one() -> None:
     with Simulation(SCENARIO) as simulation:
 
         def find() -> None:
-            simulation.diverged = "too late"
+            simulation.running.diverged = "too late"
             raise DivergenceError("too late")
 
         log = Log(1, find)
-        assert RunLoop([simulation], [log]).run(5) == [Outcome("diverged", 3, "too late")]
+        assert RunLoop([RecordedRun(simulation.running)], [log]).run(5) == [
+            Outcome("diverged", 3, "too late")
+        ]
         assert [call[0] for call in log.calls] == ["start", "step", "end"]
 
 
@@ -80,7 +83,7 @@ def test_an_exception_ends_those_that_run_as_failed() -> None:
     seeds = Population(SCENARIO, [0, 1])
     log = Log(3, lambda: poison(seeds.simulations[0]))
     with pytest.raises(AssertionError):
-        RunLoop(seeds.simulations, [log, Log(5, fail)], seeds.step).run(9)
+        RunLoop(seeds.runs, [log, Log(5, fail)], seeds.step).run(9)
     seeds.close()
     ends = [call[1:] for call in log.calls if call[0] == "end"]
     assert ends == [(0, "diverged", seeds.simulations[0].diverged), (1, "failed", "AssertionError")]
@@ -123,11 +126,13 @@ def test_the_return_on_the_way_is_that_of_finished_episodes(tmp_path: Path) -> N
 
     class Scores(Observer):
         def step(self, loop: RunLoop) -> None:
-            if (step := loop.running[0].now) in (4, 60):
-                lines[step] = training_scores(loop.running).get("motor", {})
+            if (step := loop.active[0].running.now) in (4, 60):
+                lines[step] = training_scores([run.running for run in loop.active]).get("motor", {})
 
     values = {"batch": 4, "width": 4, "unroll": 4}
-    begin(Request(template=load("cartpole-team"), steps=60, values=values), tmp_path / "run").train(Scores())
+    Run.begin(Request(template=load("cartpole-team"), steps=60, values=values), tmp_path / "run").train(
+        Scores()
+    )
     assert "loss" in lines[4]
     assert lines[4]["return"] == 4  # no pole has fallen, after a reward of 1 a step
     assert "value_target" not in lines[4]

@@ -95,7 +95,7 @@ def test_agents_that_learn_with_others_are_told_from_those_that_learn_alone(tmp_
 def test_a_state_that_is_refused_changes_nothing(saved: Path) -> None:
     ours, twin = (Simulation(scenario(OTHERS["one more channel"][0]), seed=1) for _ in range(2))
     with pytest.raises(RunError, match=r"channels\.a->c: nothing in the state"):
-        ours._load_state_dict(Simulation.load(saved)._state_dict())
+        ours.running.load_state_dict(Simulation.load(saved).running.state_dict())
     assert (ours.now, ours.seed) == (0, 1)
     for each in (ours, twin):
         each.run(3)

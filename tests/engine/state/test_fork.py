@@ -77,7 +77,7 @@ def test_a_state_of_another_seed_brings_its_seed() -> None:
     one, other = Simulation(chain()), Simulation(chain(), seed=7)
     other.run(3)
     one.run(5)
-    one._load_state_dict(other._state_dict())
+    one.running.load_state_dict(other.running.state_dict())
     assert (one.seed, one.now) == (7, 3)
     one.run(4)
     other.run(4)

@@ -163,5 +163,5 @@ def test_an_open_window_begins_with_the_statistics_that_are_loaded(backend: Chos
     simulation = made(pole, backend, seed=9)
     simulation.run(steps=6)
     simulation.load_weights(source)
-    (group,) = simulation._state_dict()["system"]["groups"]
+    (group,) = simulation.running.state_dict()["system"]["groups"]
     assert torch.equal(group["window"]["start"]["hand"]["value.returns"], theirs)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.engine import base_simulation
+from antiphon.engine import running
 from antiphon.engine.studies.pool import Answer, Pool, train
 from tests.commands import Commands
 
@@ -19,7 +19,7 @@ def test_a_run_that_fails_is_missing_from_the_table_and_the_others_go_on(
 ) -> None:
     killed = "its process was killed (by hand, or the machine was out of memory)"
     failures = {"locked": Answer(1, killed), "detached": Answer(143)}
-    plain = base_simulation.build
+    plain = running.build
 
     def build(scenario: Any, *arguments: Any, **settings: Any) -> Any:
         if scenario.channels[0].gradient.kind == "local":
@@ -36,7 +36,7 @@ def test_a_run_that_fails_is_missing_from_the_table_and_the_others_go_on(
     )
     with monkeypatch.context() as patch:
         patch.setattr(Pool, "answers", answers)
-        patch.setattr(base_simulation, "build", build)
+        patch.setattr(running, "build", build)
         assert cli.code(f"{words} 2 --json") == 1
     result = json.loads(cli.out.splitlines()[-1])
     assert [line.partition(";")[0] for line in cli.err.splitlines()[1:4]] == [

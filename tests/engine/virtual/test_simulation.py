@@ -42,7 +42,7 @@ def advanced(simulation: Simulation, steps: int) -> Simulation:
 
 
 def loaded(simulation: VirtualSimulation, path: Path) -> VirtualSimulation:
-    simulation._load_saved(read_simulation(path, None, "cpu"))
+    simulation.running.load_saved(read_simulation(path, None, "cpu"))
     return simulation
 
 
@@ -87,10 +87,10 @@ def test_a_checkpoint_can_be_evaluated_as_any_but_takes_steps_in_virtual_time_al
     with pytest.raises(RunError, match="belongs to a run in virtual time; continue it with"):
         whole.step()
     with pytest.raises(RunError, match="not from a simulation in virtual time"):
-        simulation._load_state_dict(Simulation(stages())._state_dict())
+        simulation.running.load_state_dict(Simulation(stages()).running.state_dict())
     with pytest.raises(RunError, match="another placement"):
-        VirtualSimulation(stages(), profile(2), {"s0": 0, "s1": 0, "s2": 1})._load_state_dict(
-            simulation._state_dict()
+        VirtualSimulation(stages(), profile(2), {"s0": 0, "s1": 0, "s2": 1}).running.load_state_dict(
+            simulation.running.state_dict()
         )
 
 

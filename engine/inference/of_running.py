@@ -1,0 +1,118 @@
+"""What a running scenario is used for beside training: its scores, the composed system, files, a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import fx
+
+from antiphon.base.errors import ScenarioError
+from antiphon.base.files import given_path
+from antiphon.base.memory import uncollected
+from antiphon.engine.environment import continued, make_environment, with_own_env
+from antiphon.engine.inference.evaluation import FEWEST, SHARE, Evaluation, evaluate
+from antiphon.engine.inference.export import export, with_output
+from antiphon.engine.inference.film import film
+from antiphon.engine.inference.links import Links
+from antiphon.engine.inference.model_files import write_system
+from antiphon.engine.inference.policy import Policy, policy_module
+from antiphon.engine.running import Running
+from antiphon.envs.adaptors.native import native_of
+from antiphon.envs.base import TorchVectorEnv
+
+
+def evaluation_of(
+    running: Running,
+    split: str = "test",
+    links: Links | str = "perfect",
+    *,
+    episodes: int | None = None,
+    sampled: bool = False,
+    steps: int | None = None,
+) -> Evaluation:
+    """Score the system on a split: see `Simulation.evaluate`.
+
+    Args:
+        running: No bit of it changes.
+        split: See there.
+        links: See there.
+        episodes: See there.
+        sampled: See there.
+        steps: See `engine.inference.evaluation.evaluate`; None: a share of the steps trained.
+    """
+    how: dict[str, Any] = {"episodes": episodes, "sampled": sampled}
+    how["steps"] = max(FEWEST, running.now // SHARE) if steps is None else steps
+
+    def make(batch: int, part: str | None) -> TorchVectorEnv:
+        """With the running statistics of the run's."""
+        scenario = with_own_env(running.scenario, "an evaluation needs one of its own")
+        made = make_environment(scenario, running.device, running.dtype, batch, part)
+        return continued(made, running.env)
+
+    with running.settings.context():
+        running.synchronize()
+        with uncollected():
+            readouts = running.scenario.readouts
+            scores = evaluate(running.system, running.env, readouts, split, links, running.seed, make, **how)
+    spec = running.scenario.training.evaluate
+    if spec is None or split != spec.split:
+        return scores
+    return replace(scores, selected=spec.selected_on_test)
+
+
+def composed(running: Running, agents: Sequence[str] | None = None) -> fx.GraphModule:
+    """Return the composed system as one torch module: see `Simulation.compose`."""
+    with running.settings.context():
+        running.synchronize()
+        _check_own_loop(running)
+        names = with_output(running.system, running.scenario.readouts) if agents is None else agents
+        return export(running.system, names, native_of(running.env).conversions)
+
+
+def exported(
+    running: Running,
+    path: str | Path,
+    agents: Sequence[str] | None = None,
+    *,
+    episodes: int = 1,
+    actions: Literal["greedy", "sampled"] | None = None,
+) -> Path:
+    """Write the composed system, weights, or a film to a file, and return its path: see `Simulation.export`."""
+    with running.settings.context():
+        running.synchronize()
+        path, policy = given_path(path), None
+        if path.suffix not in (".gif", ".safetensors"):
+            _check_own_loop(running)
+        if actions is not None:
+            if actions not in ("greedy", "sampled") or agents or path.suffix not in (".pt2", ".onnx"):
+                raise ScenarioError(
+                    f"export: actions={actions!r}; write greedy or sampled, for a .pt2 or .onnx and without agents"
+                )
+            policy = policy_module(running.system, running.env, greedy=actions == "greedy")
+        if path.suffix == ".gif":
+            how: dict[str, Any] = {"seed": running.seed, "episodes": episodes, "senders": agents}
+            return film(running.system, running.scenario, running.env, path, running.now, **how)
+        readouts = with_output(running.system, running.scenario.readouts)
+        return write_system(running.system, native_of(running.env), path, agents, readouts, policy)
+
+
+def policy_of(running: Running, *, greedy: bool = True, seed: int | None = None) -> Policy:
+    """Return the present agents as a policy for an environment's own loop: see `Simulation.policy`."""
+    with running.settings.context():
+        running.synchronize()
+        _check_own_loop(running)
+        seed = running.seed if seed is None else seed
+        return Policy(running.system, running.env, greedy=greedy, seed=seed, threads=running.threads)
+
+
+def _check_own_loop(running: Running) -> None:
+    """Raise ScenarioError where a policy would see other observations in a loop of the user's own."""
+
+    def make() -> TorchVectorEnv:
+        scenario = with_own_env(running.scenario, "a policy needs one of its own")
+        return make_environment(scenario, running.device, running.dtype, scenario.training.batch)
+
+    running.env.check_own_loop(make)

@@ -1,0 +1,759 @@
+"""What runs: a scenario's system in its environment, stepped, changed, forked and saved.
+
+It knows no run directory, recorder, probe, evaluation or export: these take it as it is. How its steps are taken, here one by
+one or elsewhere, is its `Executor`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import torch
+from torch import Tensor
+
+from antiphon.base.errors import DivergenceError, RunError, ScenarioError
+from antiphon.base.files import fitting, given_path
+from antiphon.base.memory import refusals_named, uncollected
+from antiphon.base.spec import frozen_data
+from antiphon.engine.backends import Backend, BackendFactory, backend_of, checked_backend
+from antiphon.engine.build.builder import build, chosen_device, without_weights
+from antiphon.engine.environment import (
+    EnvironmentRunner,
+    environment_state,
+    make_environment,
+    signals_read,
+    with_own_env,
+)
+from antiphon.engine.heart.predictors import Watch
+from antiphon.engine.heart.rows import RowMask
+from antiphon.engine.heart.system import System
+from antiphon.engine.in_use import release
+from antiphon.engine.inference.validation import Validation
+from antiphon.engine.metrics.newest import NewestFigures
+from antiphon.engine.metrics.report import AgentReport, MeanAccumulator, RowSteps
+from antiphon.engine.state import checkpoint
+from antiphon.engine.state.changes import changed
+from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simulation
+from antiphon.engine.state.compatibility import check_compatible, check_objects
+from antiphon.engine.state.described_scenario import described_scenario
+from antiphon.engine.state.objects import check_kept, lost_state
+from antiphon.engine.state.state_dict import with_optimisers_of
+from antiphon.nets.isolation.matmul_precision import matmul_precision
+from antiphon.nets.isolation.own_context import in_own_context, own_context
+from antiphon.scenarios import Scenario, Template
+from antiphon.scenarios.document import as_scenario
+from antiphon.telemetry.parts.part_figures import PartFigures
+
+if TYPE_CHECKING:
+    from antiphon.engine.metrics.figures import Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a scenario is computed; for the fields see `Simulation`."""
+
+    seed: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
+    threads: int = 1
+    backend: str | BackendFactory = "cohort"
+    matmul_precision: str = field(default_factory=matmul_precision)
+    """Torch's precision of matrix products; by default the present one."""
+    stacked: bool = True
+
+    @classmethod
+    def of(cls, *, seed: int = 0, device: torch.device | str = "cpu", **others: Any) -> Self:
+        """Return settings as a caller gives them.
+
+        Raises:
+            ScenarioError: The seed is no whole number; there is no such device or backend.
+        """
+        if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+            raise ScenarioError(f"seed: {seed!r}; must be a whole number")
+        found = cls(seed=int(seed), device=chosen_device(device), **others)
+        backend = checked_backend(found.backend) if isinstance(found.backend, str) else found.backend
+        return replace(found, threads=int(found.threads), backend=backend)
+
+    def context(self) -> AbstractContextManager[object]:
+        """Return the context that everything is computed in (`own_context`)."""
+        return own_context(self.threads, self.matmul_precision)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What run.json has of them, as far as a run that is asked for again has to have the same."""
+        found = {name: getattr(self, name) for name in ("threads", "backend", "stacked", "seed")}
+        return {**found, "device": str(self.device), "dtype": str(self.dtype).removeprefix("torch.")}
+
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, Any]) -> Self:
+        """Return the settings of a run as its run.json has them.
+
+        Raises:
+            RunError: This machine has not what its backend needs.
+        """
+        if checked_backend(backend := facts["backend"]) != backend:
+            fix = "install one, or go on with rounding of its own: Simulation.load(…, backend='cohort')"
+            raise RunError(
+                f"{facts['scenario']}: its backend '{backend}' needs a C++ compiler, which this machine lacks; {fix}"
+            )
+        return cls(
+            seed=facts["seed"],
+            device=chosen_device(facts["device"]),
+            dtype=getattr(torch, facts["dtype"]),
+            threads=facts["threads"],
+            backend=backend,
+            stacked=facts.get("stacked", True),
+            matmul_precision=facts.get("matmul_precision") or "highest",
+        )
+
+
+class Holder(Protocol):
+    """What holds a running scenario: a simulation."""
+
+    @property
+    def running(self) -> Running:
+        """What runs."""
+
+
+def running_of(held: Running | Holder) -> Running:
+    """Return what runs, of what a user hands over."""
+    return held if isinstance(held, Running) else held.running
+
+
+class Reader(Protocol):
+    """What reads a running scenario between its steps: how far an executor may take them at once.
+
+    Attributes:
+        observed_at: Steps taken when something other than recorders reads the state next; 0: it is read after every step.
+        stopping: Whether the steps are to end now.
+    """
+
+    observed_at: float
+    stopping: Callable[[], bool]
+
+    @property
+    def row_steps(self) -> RowSteps:
+        """The steps at which metrics are recorded."""
+
+    def observes(self, step: int) -> bool:
+        """Whether something besides metrics reads the state after a step, or what was learned at it."""
+
+    def measures(self, step: int) -> bool:
+        """Whether metrics of a step are recorded, or kept for the next log entry."""
+
+    def write_parts(self, step: int, figures: Sequence[PartFigures]) -> None:
+        """Hand the metrics of parts to the recorders."""
+
+
+class Executor:
+    """Takes the steps of a running scenario; this one here, and one by one.
+
+    Another one takes several at once, or elsewhere. Then the running scenario is behind, and `gather` brings it up to date
+    before its state is read.
+
+    Attributes:
+        stacks: Whether the running scenario's own system may be stacked.
+        elsewhere: Whether others take steps of which the running scenario has no counts of updates.
+        warnings: One line for each warning of a run, for run.json.
+    """
+
+    stacks: bool = True
+    elsewhere: bool = False
+    warnings: Sequence[str] = ()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What run.json has of it, so that the run can be resumed."""
+        return {}
+
+    def attach(self, running: Running) -> None:
+        """Begin with a running scenario, at its present step.
+
+        Raises:
+            ScenarioError: It cannot be computed like this.
+            RunError: Something that computes it cannot be started.
+        """
+
+    def advance(self, running: Running, reader: Reader | None, *, watch: Watch, keep: bool) -> RowMask:
+        """Take a step, or count one that has been taken; see `Running.advance`."""
+        del reader
+        return running.take_step(watch=watch, keep=keep)
+
+    def ahead(self, running: Running) -> bool:
+        """Whether steps have been taken that the running scenario has yet to count."""
+        del running
+        return False
+
+    def gather(self, running: Running) -> None:
+        """Load the state that has been reached elsewhere.
+
+        Raises:
+            DivergenceError: A loss or gradient was not finite at a step that has been taken there.
+            RunError: What computes it is gone and does not come back.
+        """
+
+    def refresh(self, running: Running) -> None:
+        """Bring the environment and the means of losses up to date."""
+
+    def changed(self) -> None:
+        """Note that a callback may have changed the running scenario."""
+
+    def release(self, running: Running) -> None:
+        """Note that anything may be done to the running scenario from here on."""
+
+    # --- what is recorded of its steps -------------------------------------------------------------------
+
+    def has_taken(self, running: Running) -> bool:
+        """Whether the newest step was taken elsewhere: then that is where its metrics are."""
+        del running
+        return False
+
+    def row(self, running: Running) -> Row | None:
+        """Return what was recorded elsewhere of the newest step, and load its sums of losses; None: it was taken here."""
+        del running
+        return None
+
+    def statistics(self, running: Running) -> Sequence[PartFigures]:
+        """Return the metrics of parts, if there are any."""
+        del running
+        return ()
+
+    def figures(self) -> dict[str, float]:
+        """Return metrics of the run by name, beside those of what it computes."""
+        return {}
+
+    def events(self, running: Running) -> list[tuple[int, str]]:
+        """Return the events: see `Running.events`."""
+        return running.system.on_divergence.events
+
+    # --- what is refused ---------------------------------------------------------------------------------
+
+    def check_change(self, running: Running, scenario: Scenario, what: str) -> None:
+        """Raise ScenarioError where the running scenario cannot go on as another one.
+
+        Args:
+            running: What runs.
+            scenario: The other one.
+            what: What is done, and with which key, for the error: `set: a.learning_rate`.
+        """
+
+    def check_record(self, running: Running, name: str) -> None:
+        """Raise ScenarioError where tensors of an agent or channel cannot be recorded."""
+
+    def check_load_weights(self) -> None:
+        """Raise ScenarioError where parameters cannot be loaded any more."""
+
+    # --- state -------------------------------------------------------------------------------------------
+
+    def continue_as(self, running: Running, scenario: Scenario, system: System, event: str | None) -> None:
+        """Go on with another system of the same shapes, from the present state; `event`: one line for its events."""
+        running.rebuild(scenario, system, event)
+
+    def state_dict(self, running: Running, *, whole: bool) -> dict[str, Any]:
+        """Return the state: see `Running.state_dict`."""
+        return running.own_state(whole=whole)
+
+    def load_state_dict(self, running: Running, state: dict[str, Any]) -> None:
+        """Load a state: see `Running.load_state_dict`."""
+        running.load_own_state(state)
+
+    def obstacle_of(self, saved: Saved) -> str | None:
+        """Return why no step can follow from a checkpoint; None: one can."""
+        return saved.obstacle
+
+    def for_fork(self) -> Executor:
+        """Return the executor of a fork."""
+        return Executor()
+
+    def close(self) -> None:
+        """Close what computes; a second call does nothing."""
+
+
+class Running:
+    """A scenario that runs.
+
+    Args:
+        scenario: A scenario, a template (resolved with its defaults), a library name or a YAML file.
+        settings: How it is computed.
+        executor: Takes its steps; None: they are taken here, one by one.
+
+    Attributes:
+        scenario: The resolved scenario, with all changes made since.
+        settings: How it is computed, with the seed of the state that was loaded.
+        executor: Takes its steps.
+        env: Its environment.
+        now: Steps taken.
+        until: The step at which the run ends.
+        backend: Computes the steps.
+        learned: Losses and updates of the newest step.
+        newest: The newest metrics, since the last log entry, of what happens at some steps only.
+        validation: The best values of the evaluations during training.
+        changes: Changes made by `set`: step, key and value, in order.
+        diverged: The message of its divergence; None: it has not diverged.
+        obstacle: Why it cannot take steps (its checkpoint has no state of the environment); None: it can.
+        closed: Whether it has been closed, and takes no more steps.
+
+    Raises:
+        ScenarioError: The scenario cannot be built, or not be computed like this; the message names the place.
+        DataError: Data of the environment are missing or damaged.
+        RunError: The environment has no `state_dict`, and forks need one.
+        ResourceError: There is not enough memory. Steps raise it too.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario | Template | str | Path,
+        settings: Settings | None = None,
+        executor: Executor | None = None,
+    ) -> None:
+        self.settings = settings = settings or Settings()
+        self.executor = executor or Executor()
+        self.scenario = scenario = as_scenario(scenario)
+        self.changes: list[tuple[int, str, Any]] = []
+        self.closed = False
+        self._world: EnvironmentRunner | None = None
+        with settings.context():
+            self.env = make_environment(scenario, settings.device, settings.dtype, scenario.training.batch)
+            try:
+                with uncollected(kept=True), refusals_named():
+                    self.restart(settings)
+                if scenario.telemetry.value is not None:
+                    self.env.state_dict()  # forks need it: an environment without one is refused now, not in mid-run
+            except BaseException:
+                self.close()
+                raise
+
+    def restart(self, settings: Settings) -> None:
+        """Begin at step 0 with settings of another seed or backend; the environment is reset."""
+        self.settings = settings
+        self.now = 0
+        system = build(
+            self.scenario,
+            self.env.description,
+            seed=settings.seed,
+            device=settings.device,
+            dtype=settings.dtype,
+        )
+        stacked = settings.stacked and self.executor.stacks
+        self.backend: Backend = backend_of(settings.backend, system, stacked=stacked)
+        self.learned = AgentReport.empty(self.backend.stacked)
+        if self._world is not None:  # of another seed, whose environment this one goes on with
+            release(self._world)
+        self._world = EnvironmentRunner(self.env, signals_read(system), settings.seed)
+        system.next_episode(0, self.env.episode_length)
+        self._means, self.newest = MeanAccumulator(system), NewestFigures(system)
+        self.diverged: str | None = None
+        self.obstacle: str | None = None
+        self.until = self.scenario.training.steps
+        self.validation = Validation(self.scenario.training)
+        self.executor.attach(self)
+
+    def execute_by(self, executor: Executor) -> None:
+        """Have another executor take the steps from here on."""
+        self.synchronize()
+        self.executor.close()
+        self.executor = executor
+        executor.attach(self)
+
+    def compute_by(self, backend: Backend, world: EnvironmentRunner | None = None) -> None:
+        """Go on with another backend and, if one is given, environment, at the step that this one is at."""
+        self.backend = backend
+        self._world = world or self._world
+        self.learned = AgentReport.empty(backend.stacked)
+
+    def return_to(self, world: EnvironmentRunner) -> None:
+        """Go on in another environment, with what steps it."""
+        self._world, self.env = world, world.env
+
+    def restack(self) -> None:
+        """Compute agents of one kind as one from here on, which the executor before did not allow."""
+        state = checkpoint.copy_tree(self.backend.state_dict()) if self.now else None
+        self.settings = replace(self.settings, stacked=True)
+        self.compute_by(backend_of(self.settings.backend, self.system))
+        if state is not None:
+            self.backend.load_state_dict(state)
+
+    def begin_means(self) -> None:
+        """Begin the sums of losses and metrics anew, of what the backend computes."""
+        self._means = MeanAccumulator(self.backend.system)
+
+    # --- what it is --------------------------------------------------------------------------------------
+
+    @property
+    def world(self) -> EnvironmentRunner:
+        """Its environment, as it is stepped."""
+        self.executor.refresh(self)
+        return self._stepped_world
+
+    @property
+    def _stepped_world(self) -> EnvironmentRunner:
+        assert self._world is not None
+        return self._world
+
+    @property
+    def train_means(self) -> MeanAccumulator:
+        """Means of losses and metrics since the last log entry."""
+        self.executor.refresh(self)
+        return self._means
+
+    @property
+    def system(self) -> System:
+        """Its agents and channels, one by one: views of the stacks' rows, as they are now."""
+        return self.backend.per_agent()
+
+    @property
+    def seed(self) -> int:
+        """Of all random numbers."""
+        return self.settings.seed
+
+    @property
+    def device(self) -> torch.device:
+        """Of all tensors."""
+        return self.settings.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of all floating-point tensors."""
+        return self.settings.dtype
+
+    @property
+    def threads(self) -> int:
+        """Torch's threads."""
+        return self.settings.threads
+
+    @property
+    def matmul_precision(self) -> str:
+        """Torch's precision of matrix products."""
+        return self.settings.matmul_precision
+
+    @property
+    def events(self) -> list[tuple[int, str]]:
+        """Events as (step, one line): what was clipped first, what diverged, and changes by `set`."""
+        return self.executor.events(self)
+
+    @property
+    def signals(self) -> dict[str, Tensor]:
+        """The signals of the environment at the present step by name, [batch, …]: observations and targets."""
+        return dict(self.world.step_signals.signals)
+
+    @property
+    def epoch(self) -> float | None:
+        """Epochs so far, 1.5 in the middle of the second; None: the environment has no epochs."""
+        epoch = self.env.epoch_at(self.now)
+        return None if epoch is None else float(epoch)
+
+    # --- stepping ----------------------------------------------------------------------------------------
+
+    def check_open(self) -> None:
+        """Raise RunError if it has been closed."""
+        if self.closed:
+            raise RunError(
+                "simulation: has been closed, and its environment with it; create a new one, or load a checkpoint"
+            )
+
+    def check_continues(self) -> None:
+        """Raise RunError if it is of a checkpoint from which no step can follow."""
+        if self.obstacle is not None:
+            raise RunError(self.obstacle)
+
+    def advance(self, reader: Reader | None = None, *, watch: Watch = False, keep: bool = True) -> RowMask:
+        """Take one step and return which episodes ended; nothing is recorded.
+
+        Args:
+            reader: What reads it between steps; None: everything is read after every step.
+            watch: Whether, or of which channels, predictions are kept in `learned`; it changes no number.
+            keep: See `Engine.tick`.
+
+        Raises:
+            DivergenceError: A loss or gradient was not finite. This step has changed no parameter.
+            RunError: No step can follow from its checkpoint.
+        """
+        return self.executor.advance(self, reader, watch=watch, keep=keep)
+
+    def take_step(self, *, watch: Watch = False, keep: bool = True) -> RowMask:
+        """Take one step here (semantics 13), whatever the executor does; see `advance`."""
+        if self.diverged is not None:
+            raise DivergenceError(self.diverged)
+        self.check_continues()
+        step, world = self.now, self._stepped_world
+        # What the step before has left is as large as the gradients and messages.
+        self.learned = AgentReport.empty(self.backend.stacked)
+        self.backend.tick(step, world.step_signals, keep=keep)
+        ends = world.advance(self.backend.action)
+        self.backend.cut(step, ends)  # known before anything learns
+        try:
+            self.learned = AgentReport(self.backend.learn(step, watch=watch), self.backend.stacked)
+            if (step + 1) % self.scenario.telemetry.period == 0 or step + 1 == self.until:
+                self._wait()
+        except DivergenceError as error:  # what was learned before stays as it was; the rest cannot go on
+            self.backend.restore_statistics()
+            self.diverged = str(error)
+            raise
+        if ends.ended is True:
+            self.backend.system.next_episode(world.step_signals.step, self.env.episode_length)
+        self._means.add(self.learned)
+        self.now = step + 1
+        return ends.ended
+
+    def count(self, learned: AgentReport | None = None, steps: int = 1) -> None:
+        """Count steps that have been taken elsewhere; `learned`: at the newest, None: nothing that is known here."""
+        self.learned = AgentReport.empty(self.backend.stacked) if learned is None else learned
+        self.now += steps
+
+    @in_own_context
+    def synchronize(self) -> None:
+        """Take over what was computed elsewhere, and wait for the device: nothing else leaves a divergence unseen.
+
+        Raises:
+            DivergenceError: A loss or gradient was not finite at an earlier step, which the line names; no parameter
+                has moved since.
+        """
+        self.executor.gather(self)
+        self._wait()
+
+    def _wait(self) -> None:
+        """Wait for the device, where it checks gradients by itself (`Guard`)."""
+        if self.diverged is not None:
+            return
+        try:
+            self.backend.synchronize()
+        except DivergenceError as error:
+            self.diverged = str(error)
+            raise
+
+    # --- changing ----------------------------------------------------------------------------------------
+
+    @in_own_context
+    def set(self, changes: Sequence[tuple[str, Any]], event: str) -> None:
+        """Change settings of the scenario at once, with `event` as the line of its events. See `Simulation.set`."""
+        self.check_open()
+        self.synchronize()
+        scenario = changed(self.scenario, changes)
+        self.executor.check_change(self, scenario, f"set: {changes[0][0]}" if changes else "set")
+        with refusals_named():
+            self.executor.continue_as(self, scenario, self._built(scenario), event)
+        self.changes += [(self.now, key, frozen_data(value)) for key, value in changes]
+
+    def rebuild(self, scenario: Scenario, system: System, event: str | None = None) -> None:
+        """Go on with another system of the same shapes, from the present state."""
+        state = checkpoint.copy_tree(with_optimisers_of(system, self.backend.state_dict()))
+        state["quarantine"]["events"] += [] if event is None else [[self.now, event]]
+        means, newest = self.train_means.state_dict(), self.newest.state_dict()
+        self.scenario = scenario
+        stacked = self.settings.stacked and self.executor.stacks
+        self.backend = backend_of(self.settings.backend, system, stacked=stacked)
+        self.backend.load_state_dict(state)
+        self._means, self.newest = MeanAccumulator(system), NewestFigures(system)
+        self._means.load_state_dict(means)
+        self.newest.load_state_dict(newest)
+
+    def _built(self, scenario: Scenario) -> System:
+        """Return the system of a scenario for this environment, seed, device and type, without pretrained weights."""
+        own = self.settings
+        made: dict[str, Any] = {"seed": own.seed, "device": own.device, "dtype": own.dtype}
+        return build(without_weights(scenario), self.world.env.description, **made)
+
+    def continue_alone(self, diverged: str | None) -> None:
+        """Go on at the present state with an environment of its own, whatever becomes of what it was stepped with.
+
+        Where the environment has no `state_dict`, it stays what it is. The former environment belongs to the caller.
+
+        Args:
+            diverged: The message of its divergence; None: it has not diverged.
+        """
+        state = checkpoint.copy_tree(self.state_dict(whole=False))
+        quiet: dict[str, list[str]] = {"agents": [], "gradients": [], "inputs": []}  # only in what it leaves
+        state["system"]["quarantine"] = {**state["system"]["quarantine"], **quiet}
+        kept = self.until, self.train_means, self.learned
+        if state["env"] is not None:
+            self.scenario = with_own_env(self.scenario, "a seed that stops needs one of its own")
+            self.env = make_environment(self.scenario, self.device, self.dtype, self.scenario.training.batch)
+            self.executor = Executor()
+            self.restart(replace(self.settings, backend="cohort", stacked=False))
+            self.load_state_dict(state)
+        self.until, self._means, self.learned = kept
+        self.diverged = diverged
+
+    def begin_again(self, now: int) -> None:
+        """Forget a divergence, and what was measured before it; the run goes on at a step."""
+        self.now, self.diverged = now, None
+        self._means, self.newest = MeanAccumulator(self.system), NewestFigures(self.system)
+
+    # --- forking and saving ------------------------------------------------------------------------------
+
+    @in_own_context
+    def state_dict(self, *, whole: bool = True) -> dict[str, Any]:
+        """Return the state, without copying a tensor.
+
+        Args:
+            whole: Whether an environment that keeps its state to itself is an error; else its state is None.
+
+        Raises:
+            RunError: The environment, or an own objective, keeps its state to itself.
+            DivergenceError: See `synchronize`.
+        """
+        self.synchronize()
+        return self.executor.state_dict(self, whole=whole)
+
+    def own_state(self, *, whole: bool) -> dict[str, Any]:
+        """Return the state as it is here; see `state_dict`."""
+        lost = lost_state(self.system)
+        if whole and lost is not None:
+            raise RunError(lost)
+        return {
+            **({"env": self.env.state_dict()} if whole else environment_state(self.env)),
+            "now": self.now,
+            "seed": self.seed,
+            "diverged": self.diverged,
+            **self.world.state_dict(),
+            "means": self.train_means.state_dict(),
+            **({"newest": newest} if (newest := self.newest.state_dict()) else {}),
+            "system": self.backend.state_dict(),
+            **({} if lost is None else {"lost": lost}),
+            **self.validation.state_dict(),
+            **({"changes": [list(change) for change in self.changes]} if self.changes else {}),
+        }
+
+    @in_own_context
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a state of the same scenario; open windows are replayed.
+
+        Raises:
+            RunError: It is of another scenario; the line names the first difference, and nothing has changed.
+            ResourceError: There is not enough memory for it.
+        """
+        self.executor.load_state_dict(self, state)
+
+    def load_own_state(self, state: dict[str, Any]) -> None:
+        """Take over a state here; see `load_state_dict`."""
+        scenario, system = self.scenario, self.system
+        changes = [(step, key, value) for step, key, value in state.get("changes", self.changes)]
+        try:
+            if changes != self.changes:
+                scenario = changed(scenario, [(key, value) for _, key, value in changes])
+                self.executor.check_change(self, scenario, "load")
+            if scenario != self.scenario:
+                system = self._built(scenario)
+            check_compatible(system, self.world.step_signals.signals, state["system"], state["present"])
+        except (RunError, ScenarioError) as difference:
+            raise RunError(str(difference)) from None
+        with refusals_named(), uncollected():
+            if system is not self.system:
+                self.executor.continue_as(self, scenario, system, None)
+            self.changes = changes
+            if state["seed"] != self.seed:
+                self.restart(replace(self.settings, seed=state["seed"]))
+            state = checkpoint.copy_tree(state)
+            self.now = state["now"]
+            # a checkpoint without it: what is learned can be used, and nothing follows
+            if state["env"] is None:
+                if (carried := state.get("carried")) is not None:
+                    self.env.carry(carried, self.env.num_envs)
+                self.world.reset(self.seed)
+            else:
+                self.env.load_state_dict(state["env"])
+            self.backend.load_state_dict(state["system"])
+            self.world.load_state_dict(state)
+            self.train_means.load_state_dict(state["means"])
+            self.newest.load_state_dict(state.get("newest", {}))
+            self.validation.load_state_dict(state)
+            self.diverged = state["diverged"]
+
+    def load_saved(self, saved: Saved) -> None:
+        """Take over the state of a checkpoint; one without the environment's can be evaluated and exported only.
+
+        Raises:
+            RunError: It is of another scenario; the line names the checkpoint and the first difference.
+            ResourceError: There is not enough memory for it.
+        """
+        with fitting(saved.place):
+            try:
+                if saved.described is not None:
+                    check_objects(saved.described, self.described)
+                self.load_state_dict(saved.state)
+            except RunError as error:
+                raise RunError(f"{saved.place}: {error}") from None
+            self.obstacle = self.executor.obstacle_of(saved)
+
+    @classmethod
+    def restored(
+        cls,
+        scenario: Scenario,
+        settings: Settings,
+        restore: Callable[[Running], None],
+        executor: Executor | None = None,
+    ) -> Self:
+        """Return one that takes over a state: pretrained weights are not looked for."""
+        running = cls(without_weights(scenario), settings, executor)
+        running.scenario = scenario
+        try:
+            restore(running)
+        except BaseException:
+            running.close()
+            raise
+        return running
+
+    @in_own_context
+    def fork(self, backend: str | BackendFactory | None = None, *, stacked: bool = True) -> Self:
+        """Return an independent copy: see `Simulation.fork`."""
+        self.synchronize()
+        check_kept(self.system)  # before the copy calls what it would share
+        scenario = with_own_env(self.scenario, "a fork needs one of its own")
+        executor = self.executor.for_fork()
+        settings = self.settings
+        if executor.stacks:
+            backend = backend or (settings.backend if stacked else "cohort")
+            settings = replace(settings, backend=backend, stacked=stacked)
+        return self.restored(
+            scenario, settings, lambda twin: twin.load_state_dict(self.state_dict()), executor
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write a checkpoint folder: see `Simulation.save`."""
+        with uncollected():
+            state = self.state_dict(whole=False)
+            return write_simulation(given_path(path), self.scenario, self.dtype, state, self.described)
+
+    @cached_property
+    def described(self) -> dict[str, Any]:
+        """The scenario as plain data, with the digest of each Python object when this was first asked for."""
+        return described_scenario(self.scenario)
+
+    def close(self) -> None:
+        """Close what computes the steps, and the environment unless the caller made it; a second call does nothing."""
+        self.closed = True
+        if self._world is not None:  # none where the scenario was refused
+            release(self._world)
+        with ExitStack() as closing:
+            closing.callback(self.env.let_go)
+            closing.callback(self.executor.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
+
+
+def running_of_saved(saved: Saved, settings: Settings, executor: Executor | None = None) -> Running:
+    """Return what runs at the state of a checkpoint, with its seed and type; the other settings may differ."""
+    settings = replace(settings, seed=saved.seed, dtype=saved.dtype)
+    return Running.restored(saved.scenario, settings, lambda one: one.load_saved(saved), executor)
+
+
+def loaded(
+    path: str | Path,
+    scenario: Scenario | Template | str | Path | None = None,
+    settings: Settings | None = None,
+) -> Running:
+    """Return what runs at a checkpoint: see `Simulation.load`."""
+    settings = settings or Settings()
+    with uncollected():
+        given = None if scenario is None else as_scenario(scenario)
+        saved = read_simulation(given_path(path), given, settings.device)
+    return running_of_saved(saved, settings)
