@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from antiphon.base.errors import AntiphonError, CallError, ScenarioError, first_line, suggest
-from antiphon.base.spellings import spelled
+from antiphon.base.spellings import fix_of_word, spelled
 
 _MODULES: dict[str, tuple[str, ...]] = {
     "gradient": (
@@ -228,13 +228,47 @@ def _installed(point: str) -> dict[str, Any]:
     return _of_torch() | found if point == "optimiser" else found
 
 
+NEEDS_MORE = {
+    "LBFGS": "needs a closure in step() that computes the loss again, which no agent has; use another, such as AdamW",
+    "SparseAdam": "takes sparse gradients only, and all are dense; use another, such as Adam",
+}
+"""The classes of `torch.optim` that dense gradients do not suffice for, each with the reason."""
+_SCHEDULERS = "is a scheduler of torch.optim.lr_scheduler, whose count no checkpoint would have"
+
+
 def _of_torch() -> dict[str, type]:
     """The classes of `torch.optim` whose step needs no closure and no sparse gradients."""
     from torch import optim
 
     classes = {name: found for name, found in vars(optim).items() if isinstance(found, type)}
-    left_out = {"Optimizer", "LBFGS", "SparseAdam"}
+    left_out = {"Optimizer", *NEEDS_MORE}
     return {n: c for n, c in classes.items() if issubclass(c, optim.Optimizer) and n not in left_out}
+
+
+def refused_of_torch(point: str, kind: object) -> str:
+    """Return why a class or object of torch, or its name, is no optimiser or schedule here; empty: no such reason is known."""
+    if point not in ("optimiser", "schedule"):
+        return ""
+    from torch.optim import Optimizer, lr_scheduler
+
+    if isinstance(kind, Optimizer):
+        name = type(kind).__name__
+        return f"a {name} that is made already has other parameters; give its class, and its options as keys"
+    if point == "optimiser":
+        reasons = {name.lower(): f"{name} {reason}" for name, reason in NEEDS_MORE.items()}
+        return reasons.get(kind.lower(), "") if isinstance(kind, str) else ""
+
+    if isinstance(kind, str):
+        found = getattr(lr_scheduler, kind, None)
+        name = kind
+    else:
+        found = getattr(kind, "func", kind)  # of functools.partial
+        found = found if isinstance(found, type) else type(found)
+        name = found.__name__
+    if not (isinstance(found, type) and issubclass(found, lr_scheduler.LRScheduler)):
+        return ""
+    fix = fix_of_word(point, name).removeprefix("; ") or f"write kind: {', '.join(_own(point))}"
+    return f"{name} {_SCHEDULERS}; {fix}, or give a function of the step such as LambdaLR's lr_lambda"
 
 
 def _loaded(point: str, name: str) -> Any:

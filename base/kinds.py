@@ -25,7 +25,14 @@ from pydantic import (
 )
 
 from antiphon.base.errors import ScenarioError, suggest, suggest_registered
-from antiphon.base.extensions import Catalogue, imported, is_built_in, name_of, registered
+from antiphon.base.extensions import (
+    Catalogue,
+    imported,
+    is_built_in,
+    name_of,
+    refused_of_torch,
+    registered,
+)
 from antiphon.base.problems import MISSING, DocumentError, kind_of, show_value, translate
 from antiphon.base.spec import Spec, accepted_keys, fail, frozen_data
 from antiphon.base.spellings import fix_of_word, spelled
@@ -145,7 +152,11 @@ class KindSpec(Spec):
             DocumentError: There is no such kind, or a factory has a parameter that is a key of the section already.
         """
         known = Catalogue(cls.point)
-        if not (callable(kind) or (isinstance(kind, str) and (kind in cls.none or kind in known))):
+        by_name = isinstance(kind, str) and (kind in cls.none or kind in known)
+        own = known[kind] if kind in registered(cls.point) else kind
+        if (own is not kind or not by_name) and (reason := refused_of_torch(cls.point, own)):
+            raise DocumentError(("kind",), reason)
+        if not (callable(kind) or by_name):
             fix = suggest_registered(str(kind), [*known, *cls.none], fix_of_word(cls.point, kind))
             message = f"unknown kind {show_value(kind)}{fix}"
             raise DocumentError(("kind",), message)
@@ -170,6 +181,8 @@ class KindSpec(Spec):
             return data
         keys = {"kind": data} if isinstance(data, str) or callable(data) else data
         if not isinstance(keys, Mapping):
+            if reason := refused_of_torch(cls.point, keys):
+                fail(reason)
             fail(f"must be a mapping of keys, not {kind_of(data)}{fix_of_word(cls.point, data)}")
         field = cls.model_fields["kind"]
         if "kind" not in keys and field.is_required():
@@ -183,10 +196,12 @@ class KindSpec(Spec):
         found = []
         for one in error.separate():
             meaning = meanings.get(str(one.path[0]) if one.path else "", "")
-            missing = one.message == MISSING and len(one.path) == 1 and meaning
-            message = (
-                f"is missing; {kind} needs it: {meaning[0].lower()}{meaning[1:]}" if missing else one.message
-            )
+            message = one.message
+            if message == MISSING and len(one.path) == 1:
+                needs = f"{name_of(cls.sources[0])} needs it"
+                if meaning:
+                    needs = f"{kind} needs it: {meaning[0].lower()}{meaning[1:]}"
+                message = f"{MISSING}; {needs}"
             found.append(DocumentError(one.path, message.removesuffix(".")))
         return DocumentError(found[0].path, found[0].message, others=found[1:])
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from antiphon.base.errors import AntiphonError, ScenarioError, first_line
-from antiphon.base.extensions import Catalogue, call_factory, key_of, name_of
+from antiphon.base.extensions import NEEDS_MORE, Catalogue, call_factory, key_of, name_of
 from antiphon.nets.optimisers import Members, Optimiser, Skip, clipped
 from antiphon.nets.user_modules import with_data
 from antiphon.nets.users.outlines import Outlines
@@ -427,11 +427,11 @@ def _refused(made: torch.optim.Optimizer) -> str:
     try:
         inspect.signature(made.step).bind()
     except TypeError:
-        return "needs a closure in step() that computes the loss again, which no agent has; use another, such as AdamW"
+        return NEEDS_MORE["LBFGS"]
     except ValueError:  # of some built-in callables no signature is known
         pass
     if isinstance(made, torch.optim.SparseAdam):
-        return "takes sparse gradients only, and all are dense; use another, such as Adam"
+        return NEEDS_MORE["SparseAdam"]
     if any(group.get("differentiable") for group in made.param_groups):
         return "has differentiable=True, and no step of a run keeps a graph; leave it out"
     return ""

@@ -222,6 +222,10 @@ class GoalSpec(Spec):
     observes: Signal
 
 
+_WEIGHTS = ("weight", "weights", "loss_weight", "coefficient", "coef")
+"""Names of other libraries for the factor of a loss."""
+
+
 class ObjectiveSpec(KindSpec, sections=("objective",)):
     """Objective of an agent: the keys of every kind.
 
@@ -252,6 +256,15 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
     goal: GoalSpec | None = None
 
     point = "objective"
+
+    @classmethod
+    def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
+        """Return the line about a key that the kind does not have; of a weight, that of the whole loss has another name."""
+        value = data[key]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if key not in _WEIGHTS or not number:
+            return super().unknown_key(key, data)
+        return f"{name_of(data['kind'])} has no {key}; for the factor of the whole loss write scale: {value}"
 
     @property
     def policy(self) -> bool:

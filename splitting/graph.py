@@ -70,6 +70,22 @@ class Mode(nn.Module):
         return self.train_value if self.training else self.evaluation_value
 
 
+class Applied(nn.Module):
+    """A call of an autograd function, with its own backward.
+
+    Args:
+        function: Its class.
+    """
+
+    def __init__(self, function: type[torch.autograd.Function]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the function's outputs."""
+        return self.function.apply(*args, **kwargs)
+
+
 def tensors_in(value: object) -> list[Tensor]:
     """Return the tensors in nested tuples, lists and dicts."""
     return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]

@@ -10,19 +10,21 @@ import sys
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from types import FrameType, FunctionType
 from typing import Any
 
 import torch
 import torch.utils.checkpoint
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
 
 from antiphon.base.errors import ScenarioError, first_line
 from antiphon.nets.isolation.own_random import seeded
 from antiphon.nets.user_modules import cast, hooked, probe_of, set_mode
 from antiphon.splitting.graph import (
     SIZES,
+    Applied,
     Fact,
     Trace,
     as_dict,
@@ -227,6 +229,20 @@ class _Tracer(fx.Tracer):
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         return attr_val if self.evaluating else super().getattr(attr, attr_val, parameter_proxy_cache)
 
+    def applied(self, function: type[torch.autograd.Function], args: Any, kwargs: Any) -> Any:
+        """Record a call of an autograd function as one of a module, so that its own backward is kept."""
+        children, number = dict(self.root.named_children()), 0
+        while True:
+            path = f"{function.__name__}_function{number}"
+            found = children.get(path)
+            if isinstance(found, Applied) and found.function is function:
+                break
+            if found is None:
+                self.root.add_module(path, Applied(function).train(self.root.training))
+                break
+            number += 1
+        return self.create_proxy("call_module", path, args, kwargs)
+
     def to_bool(self, obj: fx.Proxy) -> bool:
         return bool(self.plain(obj, "a branch"))
 
@@ -258,6 +274,13 @@ class _Tracer(fx.Tracer):
         """Refuse what is computed under a context of its own, which a graph does not keep."""
         for name, have in _contexts().items():
             if have != self.contexts[name]:
+                function = _function_around()
+                if function:
+                    raise ScenarioError(
+                        f"'{node}' is computed by the autograd function {function} at {_where()}, called in a way that a trace "
+                        f"does not see; write {function}.apply(…) where it is called, or put those lines into a submodule of "
+                        "their own"
+                    )
                 raise ScenarioError(
                     f"'{node}' is computed under {name} at {_where()}, which parts do not keep; put those lines into a "
                     "submodule of their own"
@@ -287,6 +310,7 @@ class _Tracer(fx.Tracer):
             and not sampled
             and not changed
             and not silent
+            and not isinstance(module, Applied)  # its gradient may depend on what its outputs do not
             and not any(True for _ in module.parameters())
         ):
             typed = frozenset(part for part in parts if self._only_typed(node, module, part, value))
@@ -384,6 +408,46 @@ def _selects(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
     return name in _SELECTIONS
 
 
+_APPLY = torch.autograd.Function.__dict__["apply"].__func__
+"""What calls an autograd function."""
+
+
+def _function_around() -> str:
+    """The name of the autograd function whose forward is running; empty: none is."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code is not _traced.__code__:
+        if frame.f_code is _APPLY.__code__:
+            return str(frame.f_locals["cls"].__name__)
+        frame = frame.f_back
+    return ""
+
+
+@contextmanager
+def _functions_recorded(tracer: _Tracer, held: list[dict[str, Any]]) -> Iterator[None]:
+    """Record calls of autograd functions, also by other names of their `apply` among the given ones.
+
+    Called as it is, a function of values that are no tensors would run its forward alone, and its backward were lost.
+    """
+    function: Any = torch.autograd.Function
+
+    def call(cls: type[torch.autograd.Function], *args: Any, **kwargs: Any) -> Any:
+        if any(type(value) is _Carried for value in tree_leaves((args, kwargs))):
+            return tracer.applied(cls, args, kwargs)
+        return _APPLY(cls, *args, **kwargs)
+
+    with ExitStack() as undo:
+        for names in held:
+            for name, value in list(names.items()):
+                if getattr(value, "__func__", None) is _APPLY:
+                    undo.enter_context(_replaced(names, name, partial(call, value.__self__)))
+        before = function.__dict__["apply"]
+        function.apply = classmethod(call)
+        try:
+            yield
+        finally:
+            function.apply = before
+
+
 def _where() -> str:
     """The newest line outside of torch that a forward is at, or the newest of a forward of torch's own."""
     frame: FrameType | None = sys._getframe(1)
@@ -428,6 +492,9 @@ def _patched(tracer: _Tracer, root: nn.Module) -> Iterator[None]:
         replaced += [(found, "checkpoint", run) for found in names if found.get("checkpoint") is checkpoint]
         for found, name, value in replaced:
             undo.enter_context(_replaced(found, name, value))
+        held = [vars(modules[path]) for path in tracer.opened if path in modules]
+        unique = {id(found): found for found in (*names, *held)}
+        undo.enter_context(_functions_recorded(tracer, [*unique.values()]))
         yield
 
 
@@ -556,7 +623,8 @@ def _traced(
         raise
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
         raise ScenarioError(
-            f"{name}.forward cannot be traced for the example ({first_line(error)}, at {_line(error, root)}); {_way_out(error)}"
+            f"{name}.forward cannot be traced for the example ({first_line(error)}, at {_line(error, root)}); "
+            f"{_way_out(error, root)}"
         ) from None
     return tracer
 
@@ -568,14 +636,18 @@ def _changed(name: str, key: str) -> ScenarioError:
     )
 
 
-def _way_out(error: Exception) -> str:
+def _way_out(error: Exception, root: nn.Module) -> str:
     """What to write instead."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     if any(frame.f_globals.get("__name__", "").partition(".")[0] == "einops" for frame in frames):
         return 'write torch.fx.wrap("rearrange") under the import, with the name of each function of einops that is called'
-    if "Cache" in str(error):
-        return "make the model with use_cache=False"
-    return "put what fails into a submodule of its own, or give split(parts=[module, …])"
+    own = "put what fails into a submodule of its own, or give split(parts=[module, …])"
+    configs = [getattr(module, "config", None) for module in root.modules()]
+    if any(
+        getattr(config, "use_cache", False) is True for config in configs
+    ):  # as models of transformers have
+        return f"make the model with use_cache=False, or {own}"
+    return own
 
 
 def _line(error: Exception, root: nn.Module) -> str:

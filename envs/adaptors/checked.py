@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium import Space
 from gymnasium.vector import AsyncVectorEnv
@@ -187,8 +188,16 @@ def check_render_mode(name: str, world: Any, options: Mapping[str, Any]) -> None
         raise ScenarioError(f"env.render_mode: '{name}' has no '{wanted}'{suggest(str(wanted), known)}")
 
 
-def checked(name: str, signal: Signal, value: Tensor, batch: int) -> Tensor:
-    """Return a signal's values in all sub-environments, [batch, …]; RunError if shape, numbers or classes are wrong."""
+def checked(name: str, signal: Signal, value: Tensor, batch: int, given: Any = None) -> Tensor:
+    """Return a signal's values in all sub-environments, [batch, …]; RunError if shape, numbers or classes are wrong.
+
+    Args:
+        name: The signal.
+        signal: Its shape and classes.
+        value: The values, in the type of the run.
+        batch: The number of sub-environments.
+        given: The values as the environment returned them, whose type may hold larger ones.
+    """
     wanted = (batch, *signal.shape)
     if value.shape != wanted:
         raise RunError(f"env: '{name}' is {list(value.shape)}, but its space is {list(wanted)}")
@@ -201,8 +210,21 @@ def checked(name: str, signal: Signal, value: Tensor, batch: int) -> Tensor:
     if bool(wrong.any()):
         row = int(wrong.reshape(batch, -1).any(1).nonzero()[0])
         found = value[row][wrong[row]].flatten()[0].item()
-        raise RunError(f"env: '{name}' of sub-environment {row} is {found}, {fault}; fix the environment")
+        fix = "fix the environment"
+        native = found if given is None else _tensor(given)[row][wrong[row].cpu()].flatten()[0].item()
+        if math.isfinite(native) and math.isinf(found):
+            kind, most = str(value.dtype).removeprefix("torch."), torch.finfo(value.dtype).max
+            found, fault, fix = (
+                f"{native:g}",
+                f"and {kind} holds up to {most:.2g}",
+                "scale it, or use dtype: float64",
+            )
+        raise RunError(f"env: '{name}' of sub-environment {row} is {found}, {fault}; {fix}")
     return value
+
+
+def _tensor(values: Any) -> Tensor:
+    return values.cpu() if isinstance(values, Tensor) else torch.from_numpy(np.asarray(values, np.float64))
 
 
 def has_state(env: Any) -> bool:

@@ -182,8 +182,11 @@ class ParallelAdaptor(Adaptor):
         for place, ending in enumerate(("", *(f".{agent}" for agent in self._agents))):
             for kind, name in enumerate(OUTCOMES):
                 if name + ending in self.requested:
-                    outcome = outcomes[kind, place].to(self.dtype)
-                    facts[name + ending] = checked(name + ending, OUTCOMES[name], outcome, self.num_envs)
+                    given = outcomes[kind, place]
+                    outcome = given.to(self.dtype)
+                    facts[name + ending] = checked(
+                        name + ending, OUTCOMES[name], outcome, self.num_envs, given
+                    )
             if place and f"reward{ending}" in self.requested:
                 facts[f"_reward{ending}"] = there[place]
         terminated, truncated = outcomes[1:, 0].bool()
@@ -225,7 +228,7 @@ class ParallelAdaptor(Adaptor):
         with self._failing("step"):
             parts = np.stack([np.asarray(observations.part(name, one)) for one in observed])
         value = observations.value(name, parts, self.device, self.dtype)
-        return checked(name, observations.signals[name], value, len(observed))
+        return checked(name, observations.signals[name], value, len(observed), parts)
 
     def render(self) -> tuple[Any, ...]:
         """Return the rendered images of the copies."""

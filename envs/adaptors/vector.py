@@ -121,8 +121,8 @@ class VectorAdaptor(Adaptor):
             )
             require(flag.shape == (self.num_envs,), "env", wrong, RunError)
         happened = torch.stack([*flags.values()])
-        rewards = tensor_of("reward", reward, self.device).to(self.dtype)
-        rewards = checked("reward", OUTCOMES["reward"], rewards, self.num_envs)
+        given = tensor_of("reward", reward, self.device)
+        rewards = checked("reward", OUTCOMES["reward"], given.to(self.dtype), self.num_envs, given)
         result = self._outcomes(rewards, happened)
         due = happened
         if self._mode is AutoresetMode.NEXT_STEP:
@@ -186,7 +186,7 @@ class VectorAdaptor(Adaptor):
         values: dict[str, Tensor] = {}
         for name in (name for name in self.requested if name in parts):
             value = self.observations.value(name, parts[name], self.device, self.dtype)
-            values[name] = checked(name, self.signals[name], value, self.num_envs)
+            values[name] = checked(name, self.signals[name], value, self.num_envs, parts[name])
         return values
 
     def _final(self, before: dict[str, Tensor], info: Mapping[str, Any], ended: Tensor) -> dict[str, Tensor]:
@@ -219,8 +219,17 @@ class VectorAdaptor(Adaptor):
             for name, value in final.items():
                 with self._failing("step"):
                     part = self.observations.part(name, given[row])
-                value[row] = self.observations.value(name, part, self.device, self.dtype)
-        return final
+                last = self.observations.value(name, part, self.device, self.dtype)
+                wrong = (
+                    f"'{name}' of final_obs is {list(last.shape)}, but its space is {list(value.shape[1:])}"
+                )
+                require(
+                    last.shape == value.shape[1:], "env", wrong, RunError
+                )  # torch would repeat fewer numbers
+                value[row] = last
+        return {
+            name: checked(name, self.signals[name], value, self.num_envs) for name, value in final.items()
+        }
 
 
 def _state_of(sub: gymnasium.Env[Any, Any]) -> dict[str, Any]:

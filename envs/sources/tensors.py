@@ -436,8 +436,10 @@ def signals_of(
     for name in hidden:
         require(name in values, place, f"training_only: no tensor '{name}'{suggest(name, values)}")
     for name in options.classes or {}:
-        whole = name in values and is_whole(values[name])
-        require(whole, place, f"classes: no tensor of classes '{name}'{suggest(name, values)}")
+        require(name in values, place, f"classes: no tensor '{name}'{suggest(name, values)}")
+        kind = str(values[name].dtype).removeprefix("torch.")
+        floats = f"classes: '{name}' has {kind}, and classes are whole numbers; leave it out of classes, or convert it"
+        require(is_whole(values[name]), place, floats)
     masks = _masks(columns, values, hidden, place)
     signals, kept, divisors = {}, {}, {}
     for name, column in values.items():

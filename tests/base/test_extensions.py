@@ -375,7 +375,15 @@ def placed(where: str, kind: Any, options: Document) -> Document:
         ("optimiser", "Adam", {"betas": "big"}, "optimiser.betas: Adam failed: "),
         ("optimiser", "Adam", {"betas": [0.9]}, "optimiser.betas: Adam failed: "),
         ("optimiser", "RMSpropp", {}, "optimiser.kind: unknown kind 'RMSpropp'; did you mean 'RMSprop'"),
-        ("optimiser", "LBFGS", {}, "training.optimiser.kind: unknown kind 'LBFGS'"),
+        ("optimiser", "LBFGS", {}, "training.optimiser.kind: LBFGS needs a closure in step.. that"),
+        ("optimiser", "sparseadam", {}, "training.optimiser.kind: SparseAdam takes sparse gradients only"),
+        (
+            "optimiser",
+            torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1),
+            {},
+            "a SGD that is made already has other",
+        ),
+        ("optimiser", torch.nn.Linear, {}, "training.optimiser.out_features: is missing; Linear needs it"),
         ("optimiser", lambda parameters, lr: 3, {}, "<lambda> returned int, not a torch.optim.Opt"),
         ("optimiser", torch.optim.LBFGS, {}, "agents.n0.optimiser: LBFGS needs a closure in step.. that"),
         (

@@ -13,7 +13,11 @@ from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 
 import antiphon
+<<<<<<< HEAD
 from antiphon import Population, ScenarioError, Simulation
+=======
+from antiphon import Scenario, ScenarioError, Simulation
+>>>>>>> c9922020 (Calls of autograd functions are kept where a model is cut; lines about schedulers, closures, weights, soft targets and large rewards say what is meant)
 from antiphon.base.errors import RunError
 from antiphon.engine.state.checkpoint import read_simulation
 from antiphon.engine.virtual.simulation import VirtualSimulation
@@ -120,6 +124,39 @@ def test_one_number_as_class_weights_is_the_scale_of_a_loss() -> None:
         scenario_of({"a": agent})
     agent["objective"]["weight"] = torch.arange(10.0)  # as for torch's CrossEntropyLoss
     assert scenario_of({"a": agent}).agents["a"].objective.weight == tuple(range(10))
+
+
+@pytest.mark.parametrize("key", ["weight", "coefficient"])
+def test_the_factor_of_a_loss_is_its_scale(key: str) -> None:
+    agent = {"observes": ["image"], "objective": {"kind": "regression", "target": "image", key: 0.5}}
+    line = rf"^agents.a.objective.{key}: regression has no {key}; for the factor of the whole loss write scale: 0.5$"
+    with pytest.raises(ScenarioError, match=line):
+        scenario_of({"a": agent})
+
+
+def test_probabilities_of_classes_are_a_loss_of_ones_own() -> None:
+    """Targets of mixup: refused by `classification` with the loss that takes them."""
+    shares = torch.rand(20, 4).softmax(1)
+    env = antiphon.envs.from_tensors(x=torch.rand(20, 3), y=shares, z=torch.rand(20), test=0, validation=0)
+
+    def given(kind: Any, target: str) -> Simulation:
+        agent = {
+            "observes": ["x"],
+            "objective": {"kind": kind, "target": target},
+            "network": {"kind": "mlp", "hidden": [4]},
+        }
+        return Simulation(Scenario(scenario="t", env=env, agents={"a": agent}, training={"batch": 20}))
+
+    line = r"does not fit the target '{}' \(floats, .*\); give it as classes, whole numbers from 0{}$"
+    kind = r"lambda output, target: F.cross_entropy\(output, target, reduction='none'\)"
+    with pytest.raises(ScenarioError, match=line.format("y", rf"; for probabilities .* as kind {kind}")):
+        given("classification", "y")
+    with pytest.raises(ScenarioError, match=line.format("z", "")):
+        given("classification", "z")
+    with given(lambda output, target: cross_entropy(output, target, reduction="none"), "y") as run:
+        network, signals = run.agents["a"].module, run.signals
+        right = cross_entropy(network(signals["x"])["objective"], signals["y"])
+        assert run.evaluate("train").agents["a"]["loss"] == pytest.approx(right.item(), rel=1e-5)
 
 
 # --- losses of a whole batch -------------------------------------------------------------------------------

@@ -28,6 +28,38 @@ CALLS = {"count": 0, "scale": 1.0}
 Forward = Callable[[Any, Tensor], Tensor]
 
 
+class Steep(torch.autograd.Function):
+    """A power whose gradient is another function's."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, power: float) -> Tensor:
+        ctx.save_for_backward(x)
+        return x**power
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return gradients[0] * ctx.saved_tensors[0].cos(), None
+
+
+class Flat(torch.autograd.Function):
+    """Numbers that depend on no input, whose gradient does; its context is set up apart."""
+
+    @staticmethod
+    def forward(x: Tensor, scale: float = 2.0) -> Tensor:
+        return torch.full_like(x, scale)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.save_for_backward(inputs[0])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return gradients[0] * ctx.saved_tensors[0], None
+
+
+flat = Flat.apply
+
+
 class Model(nn.Module):
     """Two layers, and what a test does between them."""
 
@@ -38,6 +70,7 @@ class Model(nn.Module):
         self.a, self.b, self.between = nn.Linear(6, 8), nn.Linear(8, 3), between
         self.tau, self.step, self.history, self.cache = 1.0, 0, [], {}
         self.previous: Tensor | None = None
+        self.function = flat
         self.config = SimpleNamespace(tau=1.0)
         self.random = random.Random(0)
         self.register_buffer("count", torch.zeros(()))
@@ -174,12 +207,17 @@ def annealed_buffer(self: Model, h: Tensor) -> Tensor:
     return h * 0.9**self.count
 
 
+def own_backwards(self: Model, h: Tensor) -> Tensor:
+    """An autograd function twice, another one by a name of its own, and a third kept by the model."""
+    return Steep.apply(Steep.apply(h, 2.0) + flat(h, scale=3.0), 3.0) + self.function(h)
+
+
 def counted_buffer(self: Model, h: Tensor) -> Tensor:
     self.count += 1
     return h * 0.9**self.count
 
 
-@pytest.mark.parametrize("forward", [counted, filled_once, annealed_buffer, counted_buffer])
+@pytest.mark.parametrize("forward", [counted, filled_once, annealed_buffer, counted_buffer, own_backwards])
 def test_what_has_no_effect_and_buffers_in_place_train_like_a_loop(forward: Forward) -> None:
     model = Model(forward).double()
     loop = copy.deepcopy(model)

@@ -255,6 +255,46 @@ def test_bytes_outside_the_bounds_that_scale_them_are_refused() -> None:
         env.step(None)
 
 
+class Given(Samples):
+    """Returns a reward and a last observation that are given to it."""
+
+    def __init__(self, reward: Any = 1.0, last: Any = None) -> None:
+        super().__init__(spaces.Box(-np.inf, np.inf, (2,), np.float64))
+        self.reward, self.last = reward, last
+
+    def step(self, action: Any) -> Any:
+        seen, _, *rest = super().step(action)
+        return self.last if self.last is not None and self.at == 3 else seen, self.reward, *rest
+
+
+LARGE = r"and float32 holds up to 3.4e\+38; scale it, or use dtype: float64$"
+NOT_FINITE = r"which is not finite; fix the environment$"
+RETURNED: dict[str, tuple[dict[str, Any], str]] = {
+    "reward": ({"reward": -1e40}, rf"'reward' of sub-environment 0 is -1e\+40, {LARGE}"),
+    "whole number": ({"reward": 10**40}, rf"'reward' of sub-environment 0 is 1e\+40, {LARGE}"),
+    "infinite": ({"reward": np.inf}, f"'reward' of sub-environment 0 is inf, {NOT_FINITE}"),
+    "last": ({"last": np.array([0.0, 1e300])}, "'observation' of sub-environment 0 is "),
+    "last, too few": (
+        {"last": np.array([0.0])},
+        r"'observation' of final_obs is \[1\], but its space is \[2\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RETURNED)
+def test_numbers_that_a_run_cannot_hold_are_those_of_the_line(name: str) -> None:
+    given, line = RETURNED[name]
+    mode = AutoresetMode.SAME_STEP
+    env = envs.make(SyncVectorEnv([lambda: Given(**given)], autoreset_mode=mode), batch=1)
+
+    def played() -> None:
+        env.reset(seed=0)
+        for _ in range(3):
+            env.step(None)
+
+    refused(played, f"^env: {line}")
+
+
 @pytest.mark.parametrize("value", [[300, 0], np.array([0, -200], np.int32), np.array([70000, 0])])
 def test_whole_numbers_that_a_box_cannot_hold_are_refused(value: Any) -> None:
     world = Samples(SPACES["int8"])

@@ -135,7 +135,11 @@ def test_splits_that_do_not_fit_are_named(held: Any, expected: str) -> None:
         ({"image": IMAGES, "test": 0.6, "validation": 0.5}, "50 examples leave none for training"),
         ({"image": IMAGES[:2]}, "2 examples leave none for training with test=0.2 and validation=0.1"),
         ({"image": IMAGES, "training_only": ["imag"]}, "training_only: no tensor 'imag'; did you mean"),
-        ({"label": LABELS, "classes": {"labl": 9}}, "classes: no tensor of classes 'labl'; did you mean"),
+        (
+            {"y": IMAGES, "classes": {"y": 4}},
+            "classes: 'y' has float32, and classes are whole numbers; leave it out of classes, or convert",
+        ),
+        ({"label": LABELS, "classes": {"labl": 9}}, "classes: no tensor 'labl'; did you mean"),
         ({"label": LABELS, "classes": {"label": 2}}, "label: class 3 of 2; pass classes={'label': 4} or"),
     ],
 )

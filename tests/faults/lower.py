@@ -833,6 +833,13 @@ LOWER: tuple[Fault, ...] = (
         "tests/doors/test_loaders.py::test_the_order_follows_seed_and_epoch_and_goes_on_where_it_was_saved[RandomSampler]",
     ),
     Fault(
+        "envs-a-last-observation-of-fewer-numbers-is-repeated",
+        "envs/adaptors/vector.py",
+        "require(last.shape == value.shape[1:]",
+        "require(last.shape == last.shape",
+        "tests/doors/test_worlds.py::test_numbers_that_a_run_cannot_hold_are_those_of_the_line[last, too few]",
+    ),
+    Fault(
         "envs-whole-numbers-become-others-in-a-small-box",
         "envs/adaptors/final_observation.py",
         "if outside.size:",
