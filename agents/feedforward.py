@@ -60,11 +60,13 @@ def attach(root: nn.Module, name: str, module: nn.Module) -> None:
 def linear_module(weight: Tensor, bias: Tensor | None) -> nn.Module:
     """Return torch's layer with copies of a weight [O, I], or of a same-padded convolution [O, I, side, side], and a bias [O]."""
     outputs, inputs, *sides = weight.shape
-    like: dict[str, Any] = {"bias": bias is not None, "device": weight.device, "dtype": weight.dtype}
+    # on the device meta: elsewhere torch would draw initial weights, from the caller's random numbers
+    like: dict[str, Any] = {"bias": bias is not None, "device": "meta", "dtype": weight.dtype}
     if sides:
         copy: nn.Module = nn.Conv2d(inputs, outputs, sides[0], padding=sides[0] // 2, **like)
     else:
         copy = nn.Linear(inputs, outputs, **like)
+    copy.to_empty(device=weight.device)
     copy.load_state_dict({"weight": weight} | ({} if bias is None else {"bias": bias}))
     return copy
 

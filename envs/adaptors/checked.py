@@ -210,16 +210,13 @@ def checked(name: str, signal: Signal, value: Tensor, batch: int, given: Any = N
     if bool(wrong.any()):
         row = int(wrong.reshape(batch, -1).any(1).nonzero()[0])
         found = value[row][wrong[row]].flatten()[0].item()
-        fix = "fix the environment"
         native = found if given is None else _tensor(given)[row][wrong[row].cpu()].flatten()[0].item()
-        if math.isfinite(native) and math.isinf(found):
+        what = f"env: '{name}' of sub-environment {row} is"
+        if math.isinf(found) and math.isfinite(native):
             kind, most = str(value.dtype).removeprefix("torch."), torch.finfo(value.dtype).max
-            found, fault, fix = (
-                f"{native:g}",
-                f"and {kind} holds up to {most:.2g}",
-                "scale it, or use dtype: float64",
-            )
-        raise RunError(f"env: '{name}' of sub-environment {row} is {found}, {fault}; {fix}")
+            fix = "scale it, or use dtype: float64"
+            raise RunError(f"{what} {native:g}, and {kind} holds up to {most:.2g}; {fix}")
+        raise RunError(f"{what} {found}, {fault}; fix the environment")
     return value
 
 

@@ -119,9 +119,6 @@ class ParallelAdaptor(Adaptor):
     def step(self, actions: Any = None) -> StepResult:
         """Take a step in every copy; actions are a mapping of parts, see `Actions`. Missing parts are random."""
         given = {} if actions is None else actions
-        if isinstance(given, Mapping):  # boxes of 32 bits contain no numbers of 64
-            floats = {n: a for n, a in given.items() if isinstance(a, Tensor) and a.is_floating_point()}
-            given = {**given, **{name: value.float() for name, value in floats.items()}}
         native = iterate(self._native, self.actions.translated(given, self._native.sample, arrays=True))
         observed, outcomes = [], np.zeros((len(OUTCOMES), 1 + len(self._agents), self.num_envs))
         there = np.zeros((1 + len(self._agents), self.num_envs), bool)

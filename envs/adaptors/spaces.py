@@ -288,12 +288,21 @@ def _translated(actions: Any, space: Space[Any], arrays: bool) -> Any:
             case spaces.MultiBinary():
                 actions = actions.to(torch.int8).reshape(-1, *space.shape)
             case spaces.Box() if floats:
-                low, high = (torch.from_numpy(bound).to(actions) for bound in (space.low, space.high))
-                actions = actions.reshape(-1, *space.shape).clamp(low, high)
-                if not np.issubdtype(space.dtype, np.floating):
-                    actions = actions.round().long()
+                actions = _nearest(actions.reshape(-1, *space.shape), space)
     if not arrays or not isinstance(actions, Tensor):
         return actions
-    array = actions.numpy(force=True)
-    whole = isinstance(space, spaces.Box) and space.dtype.kind in "iu"
-    return array.astype(space.dtype) if whole else array
+    return actions.numpy(force=True).astype(space.dtype, copy=False)
+
+
+def _nearest(values: Tensor, space: spaces.Box) -> Tensor:
+    """Return the elements of a box that are nearest to some values, [batch, …]: of its own type, or int64 for whole numbers."""
+    if space.dtype.kind == "f":
+        low, high = (torch.from_numpy(bound).to(values.device) for bound in (space.low, space.high))
+        return values.to(low.dtype).clamp(low, high)
+    bounds = (space.low, space.high)
+    if space.dtype == np.uint64:  # torch computes with int64
+        bounds = tuple(np.minimum(bound, np.uint64(np.iinfo(np.int64).max)) for bound in bounds)
+    low, high = (torch.from_numpy(bound.astype(np.int64)).to(values.device) for bound in bounds)
+    # compared as floats, as far ones are no whole numbers of 64 bits
+    found, least, greatest = values.double().round(), low.double(), high.double()
+    return torch.where(found <= least, low, torch.where(found >= greatest, high, found.long()))

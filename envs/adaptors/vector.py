@@ -219,14 +219,12 @@ class VectorAdaptor(Adaptor):
             for name, value in final.items():
                 with self._failing("step"):
                     part = self.observations.part(name, given[row])
-                last = self.observations.value(name, part, self.device, self.dtype)
+                found = self.observations.value(name, part, self.device, self.dtype)
                 wrong = (
-                    f"'{name}' of final_obs is {list(last.shape)}, but its space is {list(value.shape[1:])}"
+                    f"'{name}' of final_obs is {list(found.shape)}, but its space is {list(value.shape[1:])}"
                 )
-                require(
-                    last.shape == value.shape[1:], "env", wrong, RunError
-                )  # torch would repeat fewer numbers
-                value[row] = last
+                require(found.shape == value.shape[1:], "env", wrong, RunError)  # torch would repeat fewer
+                value[row] = found
         return {
             name: checked(name, self.signals[name], value, self.num_envs) for name, value in final.items()
         }

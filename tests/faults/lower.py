@@ -835,8 +835,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "envs-a-last-observation-of-fewer-numbers-is-repeated",
         "envs/adaptors/vector.py",
-        "require(last.shape == value.shape[1:]",
-        "require(last.shape == last.shape",
+        "require(found.shape == value.shape[1:]",
+        "require(found.shape == found.shape",
         "tests/doors/test_worlds.py::test_numbers_that_a_run_cannot_hold_are_those_of_the_line[last, too few]",
     ),
     Fault(
