@@ -13,11 +13,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 
 import antiphon
-<<<<<<< HEAD
-from antiphon import Population, ScenarioError, Simulation
-=======
-from antiphon import Scenario, ScenarioError, Simulation
->>>>>>> c9922020 (Calls of autograd functions are kept where a model is cut; lines about schedulers, closures, weights, soft targets and large rewards say what is meant)
+from antiphon import Population, Scenario, ScenarioError, Simulation
 from antiphon.base.errors import RunError
 from antiphon.engine.state.checkpoint import read_simulation
 from antiphon.engine.virtual.simulation import VirtualSimulation
