@@ -77,6 +77,8 @@ class Applied(nn.Module):
         function: Its class.
     """
 
+    function: Any
+
     def __init__(self, function: type[torch.autograd.Function]) -> None:
         super().__init__()
         self.function = function

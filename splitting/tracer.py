@@ -492,9 +492,9 @@ def _patched(tracer: _Tracer, root: nn.Module) -> Iterator[None]:
         replaced += [(found, "checkpoint", run) for found in names if found.get("checkpoint") is checkpoint]
         for found, name, value in replaced:
             undo.enter_context(_replaced(found, name, value))
-        held = [vars(modules[path]) for path in tracer.opened if path in modules]
-        unique = {id(found): found for found in (*names, *held)}
-        undo.enter_context(_functions_recorded(tracer, [*unique.values()]))
+        held = [*names, *(vars(modules[path]) for path in tracer.opened if path in modules)]
+        unique: dict[int, dict[str, Any]] = {id(found): found for found in held}
+        undo.enter_context(_functions_recorded(tracer, list(unique.values())))
         yield
 
 

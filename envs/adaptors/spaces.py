@@ -299,7 +299,7 @@ def _nearest(values: Tensor, space: spaces.Box) -> Tensor:
     if space.dtype.kind == "f":
         low, high = (torch.from_numpy(bound).to(values.device) for bound in (space.low, space.high))
         return values.to(low.dtype).clamp(low, high)
-    bounds = (space.low, space.high)
+    bounds: tuple[Any, ...] = (space.low, space.high)
     if space.dtype == np.uint64:  # torch computes with int64
         bounds = tuple(np.minimum(bound, np.uint64(np.iinfo(np.int64).max)) for bound in bounds)
     low, high = (torch.from_numpy(bound.astype(np.int64)).to(values.device) for bound in bounds)
