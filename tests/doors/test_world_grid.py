@@ -311,7 +311,7 @@ CELLS = [
     if fits(observed, acted, wrapper)
 ]
 random.Random(0).shuffle(CELLS)
-CHUNKS = 40
+CHUNKS = 60
 
 
 @pytest.mark.filterwarnings("ignore")
