@@ -233,9 +233,18 @@ def make(
     """
     import torch
 
+    from antiphon.nets.isolation.own_context import own_context
+
+    with own_context():
+        return _made(spec, batch, device, torch.float32 if dtype is None else dtype, split)
+
+
+def _made(
+    spec: Any, batch: int, device: torch.device | str, dtype: torch.dtype, split: str | None
+) -> TorchVectorEnv:
     from antiphon.envs.base import TorchVectorEnv, check_split
 
-    dtype, stays_open = torch.float32 if dtype is None else dtype, _is_handed_over(spec)
+    stays_open = _is_handed_over(spec)
     kind, name, values = _declared(spec)
     if split is not None and (kind in _ADAPTORS or (kind == "id" and hasattr(_factory(name), "describe"))):
         check_split(split, () if kind in _ADAPTORS else describe(spec).splits)

@@ -26,6 +26,7 @@ from antiphon.envs.adaptors.spaces import Actions, Observations
 from antiphon.envs.adaptors.wrappers import LayersOfBatch
 from antiphon.envs.base import StepResult, Values
 from antiphon.envs.signal import ALIVE, OUTCOMES, Signal
+from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.random import sampled_seeds
 
 _STATE = "state"
@@ -103,6 +104,7 @@ class ParallelAdaptor(Adaptor):
         acted = Actions(native)
         super().__init__(worlds, worlds, name, len(worlds), signals, acted, can_be_saved=saved, **settings)
 
+    @in_own_context
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
         """Reset all copies; the seeds of each, and of random actions, are sampled from the seed."""
         seeds: list[Any] = [None] * self.num_envs
@@ -116,6 +118,7 @@ class ParallelAdaptor(Adaptor):
         self._remember()
         return self._divide(self._observe(observed))
 
+    @in_own_context
     def step(self, actions: Any = None) -> StepResult:
         """Take a step in every copy; actions are a mapping of parts, see `Actions`. Missing parts are random."""
         given = {} if actions is None else actions

@@ -19,6 +19,7 @@ from antiphon.envs.adaptors.spaces import Actions, Observations, tensor_of
 from antiphon.envs.adaptors.wrappers import Layers, LayersOfBatch
 from antiphon.envs.base import StepResult, Values
 from antiphon.envs.signal import ENDS, OUTCOMES
+from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.random import LARGEST_SEED, sampled_seeds
 
 
@@ -65,6 +66,7 @@ class VectorAdaptor(Adaptor):
         self._ended = torch.zeros(2, 0)  # [2, batch]: terminations and truncations due with the next step
         self._shown: dict[str, Tensor] = {}
 
+    @in_own_context
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
         """Reset all sub-environments; the seeds of each, and of random actions, are sampled from the seed."""
         seeds: Any = None
@@ -87,6 +89,7 @@ class VectorAdaptor(Adaptor):
         self.send(actions)
         return self.receive()
 
+    @in_own_context
     def send(self, actions: Any = None) -> None:
         """Begin a step; an environment with `step_async` and `step_wait` takes it until `receive`, any other at once.
 
@@ -106,6 +109,7 @@ class VectorAdaptor(Adaptor):
             else:
                 self._returned = self._env.step(actions)
 
+    @in_own_context
     def receive(self) -> StepResult:
         """Return the result of the step that `send` began."""
         with self._failing("step"):

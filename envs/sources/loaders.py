@@ -19,9 +19,11 @@ from antiphon.envs.options import Episode
 from antiphon.envs.sources.failures import reading
 from antiphon.envs.sources.randomness import Randomness
 from antiphon.envs.sources.tensors import Columns, ExampleOptions, columns_of, is_whole, parts_of, signals_of
+from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.random import seed_for
 
 
+@in_own_context
 def from_loader(
     loader: Iterable[Any],
     names: Sequence[str] | None = None,
@@ -146,6 +148,7 @@ class LoaderSource:
             fix = "bit-identical only if they use none; otherwise set persistent_workers=False"
             warnings.warn(f"{place}: {kept} {fix}", stacklevel=4)
 
+    @in_own_context
     def make(
         self,
         *,

@@ -32,6 +32,7 @@ from antiphon.envs.sources.tensors import (
 )
 from antiphon.envs.sources.values import Value, join_values, read_value, stack_values
 from antiphon.envs.stream import Table, shuffled
+from antiphon.nets.isolation.own_context import in_own_context
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,7 @@ class SequenceOptions(ColumnOptions):
     """Sequences are padded to a multiple of this number of steps."""
 
 
+@in_own_context
 def from_sequences(
     *,
     test: float | Mapping[str, Any] = 0.2,

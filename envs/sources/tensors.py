@@ -23,6 +23,7 @@ from antiphon.envs.signal import Description, Signal, channel_axis
 from antiphon.envs.sources.failures import reading
 from antiphon.envs.sources.values import WIDE, Value, join_values, read_column, read_value, stack_values
 from antiphon.envs.stream import ExampleStream, Table
+from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.layers import IGNORED
 from antiphon.nets.random import generator
 
@@ -82,6 +83,7 @@ class Source:
         self._stream = stream
         self._placed: dict[tuple[str, torch.dtype], Table] = {}
 
+    @in_own_context
     def make(
         self,
         *,
@@ -109,6 +111,7 @@ class Source:
         return self._stream(batch, self._placed[key], self.description, **settings)
 
 
+@in_own_context
 def from_tensors(
     *,
     test: float | Mapping[str, Any] = 0.2,
@@ -151,6 +154,7 @@ def from_tensors(
     return _source(reader, "from_tensors", (tensors, test, validation), options)
 
 
+@in_own_context
 def from_dataset(
     dataset: Indexable,
     names: Sequence[str] | None = None,
