@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stderr
 from functools import cache
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 import antiphon
+import antiphon.testing
 from antiphon.comms import Channel, learn
 from tests.reference.backend import reference
 
@@ -29,6 +40,20 @@ def switched(switch: Callable[[Any], object], value: Any, before: Any) -> Iterat
         switch(before)
 
 
+class Functions(TorchFunctionMode):
+    """Sees every call of torch's functions."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return function(*args, **(kwargs or {}))
+
+
+class Operations(TorchDispatchMode):
+    """Sees every operation of torch."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return function(*args, **(kwargs or {}))
+
+
 CONTEXTS: dict[str, Context] = {
     "no_grad": torch.no_grad,
     "set_grad_enabled": lambda: torch.set_grad_enabled(False),
@@ -39,10 +64,34 @@ CONTEXTS: dict[str, Context] = {
     "anomaly": lambda: torch.autograd.set_detect_anomaly(True),
     "threads": lambda: switched(torch.set_num_threads, 3, 1),
     "denormals": lambda: switched(torch.set_flush_denormal, True, False),
-    "deterministic": lambda: switched(torch.use_deterministic_algorithms, True, False),
+    "deterministic": lambda: switched(torch.set_deterministic_debug_mode, "error", "default"),
     "seed": lambda: switched(torch.manual_seed, 7, 0),
     "saved on cpu": torch.autograd.graph.save_on_cpu,
+    "half as default": lambda: switched(torch.set_default_dtype, torch.bfloat16, torch.float32),
+    "autocast to half": lambda: torch.autocast("cpu", torch.float16),
+    "forked": lambda: torch.random.fork_rng([]),
+    "no hooks of saved tensors": lambda: torch.autograd.graph.disable_saved_tensors_hooks("none"),
+    "one thread backwards": lambda: torch.autograd.set_multithreading_enabled(False),
+    "functions": Functions,
+    "operations": Operations,
+    "flops": lambda: FlopCounterMode(display=False),
+    "attention": lambda: sdpa_kernel(SDPBackend.MATH),
+    "parametrizations": nn.utils.parametrize.cached,
+    "forward gradients": torch.autograd.forward_ad.dual_level,
+    "sparse tensors": torch.sparse.check_sparse_tensor_invariants,
+    "numpy's errors": lambda: np.errstate(all="raise"),
 }
+SWITCHED = (
+    "no_grad",
+    "autocast",
+    "default dtype",
+    "default device",
+    "anomaly",
+    "denormals",
+    "threads",
+    "seed",
+)
+"""Contexts that change numbers, or what is recorded; around one call all together."""
 
 
 def pair(**channel: Any) -> antiphon.Scenario:
@@ -91,10 +140,18 @@ def population() -> list[Tensor]:
         members.close()
 
 
+def small() -> nn.Sequential:
+    """The caller's own model, which is as it is in any context."""
+    with torch.random.fork_rng([]), torch.inference_mode(mode=False):
+        layers = [nn.Linear(*sizes, device="cpu", dtype=torch.float32) for sizes in ((64, 6), (6, 10))]
+    for layer in layers:
+        nn.init.constant_(layer.weight, 0.01)
+        nn.init.constant_(layer.bias, 0.02)
+    return nn.Sequential(nn.Flatten(), layers[0], nn.ReLU(), layers[1])
+
+
 def joined() -> list[Tensor]:
-    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.ReLU(), nn.Linear(6, 10))
-    for n, p in enumerate(model.parameters()):
-        nn.init.constant_(p, 0.01 * n)
+    model = small()
     scenario = antiphon.split(model, at=[3], env=DIGITS, coupling="locked", batch=8, steps=3)
     with antiphon.Simulation(scenario) as simulation:
         simulation.run(progress=False)
@@ -109,12 +166,94 @@ def acted() -> list[Tensor]:
         return [*of(simulation), torch.as_tensor(policy.act(observation), device="cpu")]
 
 
+def numbers_of(value: object) -> Tensor:
+    """Numbers in the text of an object, as one that stands for them."""
+    found = [float(one) for one in re.findall(r"\d+\.\d+", str(value))]
+    assert found
+    return torch.tensor(found, dtype=torch.float64, device="cpu")
+
+
+def written() -> list[Tensor]:
+    """What a run writes, and what is read again from that: a directory, a checkpoint, weights."""
+    scenario = pair(coupling="locked")
+    with TemporaryDirectory() as folder:
+        logdir, file = Path(folder, "run"), Path(folder, "saved.safetensors")
+        with antiphon.Simulation(scenario, logdir=logdir) as simulation:
+            simulation.run(3, progress=False)
+        with antiphon.Simulation.resume(logdir, scenario=scenario) as simulation:
+            simulation.run(3, progress=False)
+            simulation.save(file)
+            simulation.step()
+            far = of(simulation)
+            simulation.load(file, scenario=scenario)
+            simulation.step()
+            again = of(simulation)
+            simulation.load_weights(file)
+            return [*far, *again, *of(simulation)]
+
+
+def exported() -> list[Tensor]:
+    """What leaves a run: the composed module, files, and the true gradients of messages."""
+    with antiphon.Simulation(pair(gradient="linear")) as simulation, TemporaryDirectory() as folder:
+        simulation.run(2, progress=False)
+        module = simulation.compose()
+        program = simulation.export(Path(folder, "system.pt2"))
+        weights = simulation.export(Path(folder, "weights.safetensors"))
+        probe = simulation.probe()
+        with torch.device("cpu"), torch.inference_mode(mode=False):
+            read = torch.export.load(str(program)).state_dict
+        parts = (module.state_dict(), read, load_file(weights))
+        return [*(value.clone() for part in parts for value in part.values()), numbers_of(probe)]
+
+
+def studied() -> list[Tensor]:
+    with TemporaryDirectory() as folder, redirect_stderr(StringIO()):
+        table = antiphon.study(
+            pair(coupling="locked"), seeds=1, steps=2, jobs=1, logdir=Path(folder, "study")
+        )
+        return [numbers_of([run["loss"] for run in table.result["runs"].values()])]
+
+
+def played() -> list[Tensor]:
+    """Environments and data without a run."""
+    x = torch.arange(60.0, dtype=torch.float32, device="cpu").reshape(20, 3)
+    sources = (
+        antiphon.envs.from_tensors(x=x, y=[1, 2] * 10),
+        antiphon.envs.from_dataset([(row, 1) for row in x], ("x", "y")),
+        antiphon.envs.from_loader([(x, x)], ("x", "y")),
+        antiphon.envs.from_sequences(x=[x] * 9),
+    )
+    worlds = [antiphon.envs.make(spec, batch=2) for spec in (DIGITS, {"id": "gymnasium/CartPole-v1"})]
+    found = []
+    for env in (*worlds, *(source.make(batch=2) for source in sources)):
+        found += env.reset(seed=1)[0].values()
+        found += [value for _ in range(2) for value in env.step(None)[0].values()]
+    assert not any(value.is_inference() for value in found)
+    return found
+
+
+def checked() -> list[Tensor]:
+    """A component that is tried, places where a model can be cut, and a scenario of the library."""
+    antiphon.testing.check(lambda inputs, outputs: nn.Linear(inputs, outputs), point="network")
+    example = torch.ones(4, 64, dtype=torch.float32, device="cpu")
+    places = antiphon.cuts(small(), example)
+    with antiphon.Simulation(antiphon.load("digits-mlp")) as simulation:
+        simulation.step()
+        return [*of(simulation), torch.tensor(len(list(places)), device="cpu")]
+
+
 DOORS: dict[str, Door] = {
     "locked": lambda: trained(lambda: pair(coupling="locked")),
     "decoupled": lambda: trained(lambda: pair(gradient={"kind": "mlp", "context": ["label"]})),
     "reference": lambda: trained(lambda: pair(gradient="linear"), backend=reference),
     "population": population,
     "policy": acted,
+    "split": joined,
+    "files": written,
+    "exports": exported,
+    "study": studied,
+    "environments": played,
+    "checks": checked,
 }
 
 
@@ -139,16 +278,33 @@ def state() -> tuple[object, ...]:
 
 def check(name: str, door: str) -> None:
     right = plain(door)
-    with CONTEXTS[name]():
+    names = SWITCHED if name == "all" else (name,)
+    with ExitStack() as around:
+        for one in names:
+            around.enter_context(CONTEXTS[one]())
         before = state()
         numbers = DOORS[door]()
         assert state() == before
     assert all(torch.equal(one, other) for one, other in zip(numbers, right, strict=True))
 
 
-@pytest.mark.parametrize("name", CONTEXTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.long] * (n in ("operations", "flops"))) for n in CONTEXTS]
+)
 def test_a_context_around_a_run_changes_nothing(name: str) -> None:
     check(name, "decoupled")
+
+
+LONGER = ("exports", "study", "checks", "reference", "locked")
+"""Doors that import much, or run much, or are much like another one."""
+
+
+@pytest.mark.parametrize(
+    "door",
+    [pytest.param(d, marks=[pytest.mark.long] * (d in LONGER)) for d in DOORS if d != "decoupled"],
+)
+def test_contexts_around_any_door_change_nothing(door: str) -> None:
+    check("all", door)
 
 
 @pytest.mark.long
@@ -156,14 +312,6 @@ def test_a_context_around_a_run_changes_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", CONTEXTS)
 def test_a_context_around_any_door_changes_nothing(name: str, door: str) -> None:
     check(name, door)
-
-
-@pytest.mark.parametrize("name", ["no_grad", "inference_mode", "autocast"])
-def test_a_split_model_learns_in_a_context_as_without(name: str) -> None:
-    right = joined()
-    with CONTEXTS[name]():
-        numbers = joined()
-    assert all(torch.equal(one, other) for one, other in zip(numbers, right, strict=True))
 
 
 def looped(context: Context) -> list[Tensor]:
