@@ -492,8 +492,8 @@ def _patched(tracer: _Tracer, root: nn.Module) -> Iterator[None]:
         replaced += [(found, "checkpoint", run) for found in names if found.get("checkpoint") is checkpoint]
         for found, name, value in replaced:
             undo.enter_context(_replaced(found, name, value))
-        held = [*names, *(vars(modules[path]) for path in tracer.opened if path in modules)]
-        unique: dict[int, dict[str, Any]] = {id(found): found for found in held}
+        held: list[Any] = [*names, *(vars(modules[path]) for path in tracer.opened if path in modules)]
+        unique: dict[int, Any] = {id(found): found for found in held}
         undo.enter_context(_functions_recorded(tracer, list(unique.values())))
         yield
 
