@@ -105,6 +105,10 @@ class Objective(AnyObjective):
     def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
         """Return the output size that a target of this shape needs, or None if the target does not fit."""
 
+    def way_out(self, shape: tuple[int, ...], classes: int | None) -> str:
+        """Return what to do with a target that does not fit; empty: that depends on the others."""
+        return ""
+
     def of_actions(self, size: int) -> Objective | None:
         """Return the objective of an agent that acts by its estimates of this target, one output per discrete action.
 
@@ -222,6 +226,12 @@ class Classification(Objective):
     @staticmethod
     def size(shape: tuple[int, ...], classes: int | None) -> int | None:
         return None if classes is None else _components(shape) * classes
+
+    def way_out(self, shape: tuple[int, ...], classes: int | None) -> str:
+        whole = "give it as classes, whole numbers from 0"
+        soft = "for probabilities of classes (mixup) give as kind lambda output, target: "
+        loss = "F.cross_entropy(output, target, reduction='none')"
+        return f"{whole}; {soft}{loss}" if len(shape) == 1 else whole
 
 
 @extensions.objective("regression")

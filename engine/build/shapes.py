@@ -399,14 +399,7 @@ def _on_target(path: Path, goal: ObjectiveSpec, env: Description) -> tuple[Objec
         others = {n: objective.size(one.shape, one.classes) for n, one in env.signals.items()}
         fits = [other for other, found in others.items() if found is not None]
         fix = f"name one that it fits, such as {fits[-1]}" if fits else "use another kind"
-        if goal.kind == "classification" and signal.classes is None:
-            fix = "give it as classes, whole numbers from 0"
-            if len(signal.shape) == 1:
-                fix += (
-                    "; for probabilities of classes (mixup) give as kind lambda output, target: "
-                    "F.cross_entropy(output, target, reduction='none')"
-                )
-        raise DocumentError(path, f"{message}; {fix}")
+        raise DocumentError(path, f"{message}; {objective.way_out(signal.shape, signal.classes) or fix}")
     return objective, size
 
 
