@@ -5,7 +5,7 @@ and convolutional networks. Their named layers: initial parameters, buffers and 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self, Unpack, final
 
 import torch
@@ -431,6 +431,13 @@ class Conv(_Layered):
                     ("pool",), f"has {len(self.pool)} entries for {layers}; give one for each"
                 )
             return self
+
+        def input_shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+            if any(len(shape) != 3 for shape in shapes) or len({shape[1:] for shape in shapes}) > 1:
+                given = ", ".join(str(list(shape)) for shape in shapes)
+                message = f"a conv network needs [channels, height, width] inputs of equal height and width, got {given}"
+                raise DocumentError((), message)
+            return (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
         def hidden_shape(
             self, inputs: tuple[int, ...] | None, candidates: Callable[[], tuple[int, ...]]

@@ -6,7 +6,7 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Annotated, Any, ClassVar, final
 
@@ -108,6 +108,21 @@ class Objective(AnyObjective):
     def way_out(self, shape: tuple[int, ...], classes: int | None) -> str:
         """Return what to do with a target that does not fit; empty: that depends on the others."""
         return ""
+
+    def refusals(self, target: str, classes: int | None) -> Iterator[tuple[str, str]]:
+        """Yield keys of the kind that do not fit a target, each with what is wrong and the fix.
+
+        Args:
+            target: Name of the signal.
+            classes: Number of its classes; None: floats.
+        """
+        ignored, have = self.ignore_index, "floats" if classes is None else f"{classes} classes"
+        if ignored is not None and not (ignored == IGNORED or 0 <= ignored < (classes or 0)):
+            first = "" if classes is None else " from 0"
+            yield "ignore_index", f"{ignored}, but '{target}' has {have}{first}; name one, or leave it out"
+        if self.weight is not None and len(self.weight) != classes:
+            message = f"has {len(self.weight)} numbers, but '{target}' has {have}"
+            yield "weight", f"{message}; give one for each class"
 
     def of_actions(self, size: int) -> Objective | None:
         """Return the objective of an agent that acts by its estimates of this target, one output per discrete action.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from math import prod
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, WithJsonSchema, WrapValidator, model_validator
@@ -59,6 +60,14 @@ class NetworkSpec(KindSpec, sections=("network",)):
     def on_maps(self) -> bool:
         """Whether it reads maps, [channels, height, width]."""
         return bool(self.declared("on_maps", False))
+
+    def input_shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """Return the shape of one sample of the input, joined of what is observed and received: a vector.
+
+        Raises:
+            DocumentError: The kind cannot read them side by side.
+        """
+        return (sum(prod(shape) for shape in shapes),)
 
     def hidden_shape(
         self, inputs: tuple[int, ...] | None, candidates: Callable[[], tuple[int, ...]]

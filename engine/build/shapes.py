@@ -18,7 +18,6 @@ from antiphon.base.extensions import name_of
 from antiphon.base.problems import DocumentError, Path, Problems, placed
 from antiphon.engine.heart.agent import AGE
 from antiphon.envs.signal import Description, Signal
-from antiphon.nets.layers import IGNORED
 from antiphon.nets.recurrent import Cell
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
@@ -156,7 +155,7 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
                 seen = [env.signals[signal].shape_as(agent.categories) for signal in critic.observes]
                 seen = _maps(seen, layouts.get((name, "critic"), ()))
                 place = ("agents", name, "objective", "critic")
-                critics[name] = _joined_shape(seen, place, maps=critic.network.on_maps)
+                critics[name] = _joined_shape(critic.network, seen, place)
     problems.raise_any()
     return Shapes(inputs, messages, heads, critics, objectives, layouts)
 
@@ -297,27 +296,23 @@ def _input_shape(
         if agent.aggregation is not None:  # each message, flat, and whether it is present
             messages_read = [(features_of(messages_read[0]) * len(inputs) + len(inputs),)]
         messages_read = messages_read[:1]
-    maps = agent.layers is not None and agent.layers.on_maps
-    if maps and agent.aggregation is not None:
+    if agent.aggregation is not None and agent.layers is not None and agent.layers.on_maps:
         raise DocumentError(
             ("agents", name, "fan_in"),
-            f"{name_of(agent.aggregation.kind)} joins flat messages, and a conv network reads maps; "
+            f"{name_of(agent.aggregation.kind)} joins flat messages, and a {agent.layers.kind} network reads maps; "
             "use concat, sum or mean",
         )
-    return _joined_shape([*observed, *messages_read], ("agents", name), maps=maps)
+    return _joined_shape(agent.layers, [*observed, *messages_read], ("agents", name))
 
 
-def _joined_shape(shapes: Sequence[Shape], path: Path, *, maps: bool) -> Shape:
-    """The shape of what a network reads side by side: flat, or the maps of a conv network."""
-    if not maps:
+def _joined_shape(network: NetworkSpec | None, shapes: Sequence[Shape], path: Path) -> Shape:
+    """The shape of what a network reads side by side; None: a user-defined network, which reads vectors."""
+    if network is None:
         return (sum(features_of(shape) for shape in shapes),)
-    if any(len(shape) != 3 for shape in shapes) or len({shape[1:] for shape in shapes}) > 1:
-        given = ", ".join(str(list(shape)) for shape in shapes)
-        raise DocumentError(
-            path,
-            f"a conv network needs [channels, height, width] inputs of equal height and width, got {given}",
-        )
-    return (sum(shape[0] for shape in shapes), *shapes[0][1:])
+    try:
+        return network.input_shape(shapes)
+    except DocumentError as error:
+        raise error.under(path) from None
 
 
 def objective_in(
@@ -380,18 +375,8 @@ def _on_target(path: Path, goal: ObjectiveSpec, env: Description) -> tuple[Objec
     if goal.target is None:  # the network returns the loss
         return objective, 1
     signal = env.all_signals[goal.target]
-    ignored = objective.ignore_index
-    if ignored is not None and not (ignored == IGNORED or 0 <= ignored < (signal.classes or 0)):
-        have = "floats" if signal.classes is None else f"{signal.classes} classes from 0"
-        raise DocumentError(
-            (*path, "ignore_index"), f"{ignored}, but '{goal.target}' has {have}; name one, or leave it out"
-        )
-    if objective.weight is not None and len(objective.weight) != signal.classes:
-        have = "floats" if signal.classes is None else f"{signal.classes} classes"
-        message = (
-            f"has {len(objective.weight)} numbers, but '{goal.target}' has {have}; give one for each class"
-        )
-        raise DocumentError((*path, "weight"), message)
+    for key, message in objective.refusals(goal.target, signal.classes):
+        raise DocumentError((*path, key), message)
     size = objective.size(signal.shape, signal.classes)
     if size is None:
         have = f"{signal.classes} classes" if signal.classes is not None else "floats"
