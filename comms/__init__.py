@@ -57,3 +57,7 @@ def __getattr__(name: str) -> Any:
     if name in _FROM:
         return getattr(import_module(f"antiphon.comms.{_FROM[name]}"), name)
     raise AttributeError(f"module 'antiphon.comms' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -99,8 +99,6 @@ class Predictor(Model):
     """Whether training needs the receiver's loss per sample: the predictor is a critic and has a `value`."""
     needs_actions: ClassVar[bool] = False
     """Whether prediction and training need the receiver's action."""
-    needs_map: ClassVar[bool] = False
-    """Whether messages must be [channels, height, width]."""
     of_readout: ClassVar[bool] = False
     """Whether its loss is that of a readout, so that it has no target of its own in scenarios."""
     control: ClassVar[str | None] = None
@@ -228,8 +226,10 @@ class LinearGradient(DirectGradient):
         """Keys of a linear regression."""
 
         def advice(self, shape: tuple[int, ...] | None, *, at_sites: bool) -> Iterator[str]:
-            features = 0 if shape is None or at_sites else prod(shape)
-            if shape is not None and features >= _LARGE_MAP:
+            if shape is None or len(shape) == 1 or at_sites:
+                return
+            features = prod(shape)
+            if features >= _LARGE_MAP:
                 yield (
                     f"a linear gradient has {features:,} x {features:,} parameters, for messages {list(shape)}; "
                     "`sites: true` applies a small one at every pixel, or use conv or local"
@@ -274,7 +274,6 @@ class ConvGradient(DirectGradient):
     """
 
     apply = staticmethod(convolution)
-    needs_map: ClassVar[bool] = True
 
     class Options(LayerOptions, ReadOptions):
         """Keys of convolutions.
@@ -285,6 +284,12 @@ class ConvGradient(DirectGradient):
 
         hidden: Hidden = (64,)
         size: Count = 5
+
+        def refusals(
+            self, shape: tuple[int, ...] | None, *, sends_maps: bool | None
+        ) -> Iterator[tuple[str, str]]:
+            if sends_maps is False if shape is None else len(shape) != 3:
+                yield "kind", "a conv gradient needs messages of [channels, height, width]; use kind mlp"
 
     def __init__(
         self, shape: tuple[int, ...], context: Sequence[ContextSpec], *, size: int = 5, **settings: Any

@@ -303,8 +303,7 @@ def rule_9_kind(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iter
         yield control
     if _is_direct(channel) and _is_residual_stream(channel, reach):
         yield f"a {name_of(gradient.kind)} gradient {_OF_A_STREAM}"
-    axes = channel.size if isinstance(channel.size, tuple) else None
-    yield from gradient.advice(axes, at_sites=channel.at_sites(gradient))
+    yield from gradient.advice(channel.shape, at_sites=channel.at_sites(gradient))
 
 
 def rule_23_context(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:

@@ -110,11 +110,22 @@ class GradientSpec(KindSpec, sections=("gradient",)):
         """Whether the returned gradient is its only target."""
         return self.returned and not self.follows_actions and self.own_target is None
 
+    def refusals(
+        self, shape: tuple[int, ...] | None, *, sends_maps: bool | None
+    ) -> Iterator[tuple[str, str]]:
+        """Yield keys that do not fit the messages, each with what is wrong and the fix.
+
+        Args:
+            shape: Declared shape of a message; None: it is the sender's last hidden activation.
+            sends_maps: Whether that is [channels, height, width]; None: the sender has a user-defined network.
+        """
+        yield from ()
+
     def advice(self, shape: tuple[int, ...] | None, *, at_sites: bool) -> Iterator[str]:
         """Yield what is probably unintended about the kind.
 
         Args:
-            shape: Shape of a message with several axes; None: it has one axis, or its size is not declared.
+            shape: Declared shape of a message; None: it is the sender's last hidden activation.
             at_sites: Whether the predictor is applied at every token or pixel.
         """
         yield from ()
@@ -353,6 +364,11 @@ class ChannelSpec(Spec):
     def state(self) -> bool:
         """Whether the channel carries a state."""
         return self.key == STATE
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """The declared shape of a message; None: it is a state, or the sender's last hidden activation."""
+        return (self.size,) if isinstance(self.size, int) else self.size
 
     @property
     def learned_by_policy(self) -> bool:

@@ -144,12 +144,10 @@ def rule_9_gradient(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]
         elif receiver.objective is None or not receiver.objective.policy or not receiver.acts:
             message = f"{gradient.kind} learns from the receiver's actions, and {channel.receiver!r} has no policy that acts"
             yield "gradient.kind", f"{message} (a2c, ppo, reinforce); use another kind"
-    if gradient.declared("needs_map"):
-        network = scene.agents[channel.sender].layers
-        flat = isinstance(channel.size, int) or (channel.size is not None and len(channel.size) != 3)
-        if flat or (channel.size is None and network is not None and not network.on_maps):
-            message = f"a {gradient.kind} gradient needs messages of [channels, height, width]; use kind mlp"
-            yield "gradient.kind", message
+    network = scene.agents[channel.sender].layers
+    sends_maps = None if network is None else network.on_maps
+    for key, message in gradient.refusals(channel.shape, sends_maps=sends_maps):
+        yield f"gradient.{key}", message
 
 
 _FOR_INPUTS = ("held", "age")

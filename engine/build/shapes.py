@@ -107,8 +107,8 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
         if channel.state:
             continue
         sender = scenario.agents[channel.sender]
-        if channel.size is not None:
-            messages[channel.name] = channel.size if isinstance(channel.size, tuple) else (channel.size,)
+        if channel.shape is not None:
+            messages[channel.name] = channel.shape
         elif sender.layers is None:
             raise DocumentError(
                 ("channels", channel.name, "size"),

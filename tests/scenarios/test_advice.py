@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from antiphon.base.errors import ScenarioError
 from antiphon.comms.synthetic_gradients import DirectGradient
 from antiphon.scenarios import Scenario, warnings
 from tests.scenarios.made import OBJECTIVE
@@ -55,7 +56,7 @@ def test_agents_that_no_signal_reaches(channel: dict[str, Any]) -> None:
 
 
 class Wide(DirectGradient):
-    """A kind with an advice of its own."""
+    """A kind with rules of its own."""
 
     control: ClassVar[str | None] = "is a control"
 
@@ -72,6 +73,12 @@ class Wide(DirectGradient):
             if self.width > 8:
                 yield f"a width of {self.width} for messages {shape} is wide"
 
+        def refusals(
+            self, shape: tuple[int, ...] | None, *, sends_maps: bool | None
+        ) -> Iterator[tuple[str, str]]:
+            if shape is None:
+                yield "width", f"{self.width}, but the size is not declared, and maps are sent: {sends_maps}"
+
 
 def test_a_kind_gives_advice_of_its_own() -> None:
     kind = {"kind": Wide, "width": 9}
@@ -80,6 +87,13 @@ def test_a_kind_gives_advice_of_its_own() -> None:
     assert advice({"coupling": "locked", "gradient": kind}) == [
         "channel a->b: gradient is not used by a locked channel"
     ]
+
+
+def test_a_kind_refuses_messages_by_itself() -> None:
+    line = r"^channels\[0\].gradient.width: 9, but the size is not declared, and maps are sent: False$"
+    with pytest.raises(ScenarioError, match=line):
+        advice({"gradient": {"kind": Wide, "width": 9}})
+    advice({"coupling": "detached", "gradient": {"kind": Wide, "width": 9}})  # not used
 
 
 def test_an_agent_that_observes_its_own_target() -> None:
