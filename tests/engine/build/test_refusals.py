@@ -65,7 +65,7 @@ REFUSED: dict[str, Making] = {
     "agents.a.objective.target: no signal 'labl'; did you mean 'label'?": digits(
         {**SEES, "objective": {**CLASSIFY, "target": "labl"}}
     ),
-    "agents.a.objective: classification does not fit the target 'image' (floats, shape [1, 8, 8]); name one that it fits, such as label": digits(
+    "agents.a.objective: classification does not fit the target 'image' (floats, shape [1, 8, 8]); give it as classes, whole numbers from 0": digits(
         {**SEES, "objective": {**CLASSIFY, "target": "image"}}
     ),
     "agents.a.objective: regression does not fit the target 'label' (10 classes": digits(
