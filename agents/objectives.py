@@ -25,6 +25,7 @@ from antiphon.nets.layers import IGNORED, binary_cross_entropy, cross_entropy, s
 from antiphon.nets.modules import mixed_rows, per_sample
 from antiphon.nets.per_member import PerMember, scaled
 from antiphon.nets.users.kept_state import KeptState, copied_object
+from antiphon.nets.users.outlines import outline_of
 
 
 def _components(shape: tuple[int, ...]) -> int:
@@ -414,7 +415,8 @@ class OwnObjective(Objective):
     def _called(self, function: Any, output: Tensor, target: Tensor) -> object:
         """Call the user's loss or score; CallError where it fails."""
         try:
-            return function(output, target)
+            with self.kept.seen():
+                return function(output, target)
         except Exception as error:
             line = call_error(error, self._place, self._name)
             if line is None:
@@ -442,10 +444,13 @@ class OwnObjective(Objective):
                 some = torch.randint(classes, (4, *target))
             state = torch.get_rng_state()
             try:
-                probed = OwnObjective(copied_object(self._loss), self._name, self._key)  # it may keep a state
+                probed = OwnObjective(copied_object(self._loss), self._name, self._key)
+                before = outline_of(probed._loss)
                 mixed = mixed_rows(probed.loss, output, some)
                 if mixed is None and not self.scores_loss:
                     mixed = mixed_rows(probed.score, output, some)
+                if mixed is None and outline_of(probed._loss) != before:
+                    mixed = "its objective keeps a state from call to call"
             except Exception as error:  # noqa: BLE001  (anything a user's object may raise)
                 return f"its objective fails on random outputs: {first_line(error)}"
             if not torch.equal(torch.get_rng_state(), state):

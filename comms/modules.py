@@ -30,6 +30,7 @@ from antiphon.comms.synthetic_inputs import INPUTS, InputModel
 from antiphon.nets.modules import check_module, mixed_rows, per_sample
 from antiphon.nets.user_modules import module_of
 from antiphon.nets.users.kept_state import KeptState, copied_object
+from antiphon.nets.users.outlines import outline_of
 
 
 class _ModuleModel(Model):
@@ -85,10 +86,13 @@ class _ModuleModel(Model):
     def _mixed(self) -> str | None:
         """Return why losses of several models cannot be one call."""
         random, probed = torch.Generator().manual_seed(0), copy.copy(self)
-        probed.module = copied_object(self.module)  # it may keep a state
-        return mixed_rows(
+        probed.module = copied_object(self.module)
+        before = outline_of(probed.module)
+        mixed = mixed_rows(
             probed.losses, *torch.rand(2, 4, self._outputs, generator=random, dtype=torch.float64)
         )
+        kept = None if outline_of(probed.module) == before else "its loss keeps a state from call to call"
+        return mixed or kept
 
 
 @final

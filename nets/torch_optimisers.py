@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import MappingProxyType
@@ -20,11 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from antiphon.base.errors import AntiphonError, ScenarioError, first_line
+from antiphon.base.errors import AntiphonError, ScenarioError, ScenarioWarning, first_line
 from antiphon.base.extensions import NEEDS_MORE, Catalogue, call_factory, key_of, name_of
 from antiphon.nets.optimisers import Members, Optimiser, Skip, clipped
 from antiphon.nets.user_modules import with_data
-from antiphon.nets.users.outlines import Outlines
+from antiphon.nets.users.outlines import ClassChanges, Outlines
 from antiphon.nets.users.plain_trees import NotPlainError, from_tree, to_tree
 
 Tree = dict[str, Any]
@@ -76,6 +77,12 @@ class TorchOptimiser:
         self.skip: Skip | None = None
         self._checked = False
         self._first = None if self.torch is None else _outlines(self.torch)
+        if self._first is not None and not self._first.is_whole:
+            line = (
+                "holds more objects than are compared; what changes in the others is neither seen nor saved"
+            )
+            warnings.warn(f"{name_of(kind)}: {line}", ScenarioWarning, stacklevel=2)
+        self._classes = ClassChanges(*([] if self.torch is None else map(type, _parts(self.torch))))
 
     @classmethod
     def stacked(cls, optimisers: Sequence[TorchOptimiser], stacks: Sequence[Tensor]) -> TorchOptimiser:
@@ -159,7 +166,15 @@ class TorchOptimiser:
         Raises:
             ScenarioError: An attribute outside `state_dict` holds what cannot be saved.
         """
-        if self.torch is None or self._first is None or not (held := dict(_not_plain(self.torch))):
+        if self.torch is None or self._first is None:
+            return
+        place = f"{self.owner}.optimiser" if self.owner else "optimiser"
+        if self._classes.found:
+            raise ScenarioError(
+                f"{place}: {name_of(self.kind)} keeps a state in its class, which its state_dict does not bring back, so the run "
+                "cannot be saved or forked; keep it on self"
+            )
+        if not (held := dict(_not_plain(self.torch))):
             return
         twin = copy.copy(self)
         twin.parameters = [_twin_of(p) for p in self.parameters]
@@ -174,7 +189,6 @@ class TorchOptimiser:
                 here.objects.keys() & there.objects.keys() & first.objects.keys()
             )  # such as a generator in its options
             if have != want or any(first.objects[key] != here.objects[key] for key in both):
-                place = f"{self.owner}.optimiser" if self.owner else "optimiser"
                 raise ScenarioError(
                     f"{place}: {name_of(self.kind)} keeps a {type(value).__name__} in {name}, which its state_dict does not "
                     "bring back, so the run cannot be saved or forked; keep numbers, text, tensors, or lists and dicts of "
@@ -269,7 +283,8 @@ class TorchOptimiser:
         """
         assert self.torch is not None
         rates = [group["lr"] for group in self.torch.param_groups]
-        self.call(self.torch.step)
+        with self._classes.seen():
+            self.call(self.torch.step)
         for group, rate in zip(self.torch.param_groups, rates, strict=True):
             if group["lr"] is not rate and group["lr"] != rate and self._rate:
                 group[_SHARE] = float(group["lr"] / self._rate)

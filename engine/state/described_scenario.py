@@ -87,7 +87,7 @@ def _parts_of(value: Any) -> Iterable[Any]:
         return sorted(value, key=repr)
     if isinstance(value, list | tuple):
         return value
-    if is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
         named = [(field, getattr(value, field.name)) for field in fields(value)]
         return [
             part

@@ -1,19 +1,33 @@
-"""Outlines of objects of any kind: what they hold, followed through attributes, containers and closures, to be compared."""
+"""Outlines of objects of any kind: what they hold, followed through attributes, containers and closures, to be compared.
+
+| followed | not followed |
+| --- | --- |
+| attributes, slots, items, what `__reduce__` returns; closures and defaults of functions, objects of methods | classes (`ClassChanges`); globals of modules; what locks, open files and the like hold |
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-_MOST_OBJECTS = 2000
-"""Objects that are followed, at most: an object may lead to all of a program."""
-_SCALARS = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device)
+_MOST_OBJECTS, _MOST_DEPTH = 100_000, 100
+"""Objects that are followed, and how far, at most: an object may lead to all of a program."""
+_FEW = 65_536
+"""Numbers of a tensor whose bits are always compared."""
+_SCALARS = (type(None), bool, int, float, complex, str, torch.dtype, torch.device)
+_WATCHED = 2
+"""Calls of an object that are compared with those before."""
+_LIBRARIES = sys.stdlib_module_names | {"torch", "numpy", "antiphon"}
+"""Packages whose classes keep nothing for an object of the user's."""
 
 
 class Outlines:
@@ -25,18 +39,28 @@ class Outlines:
     Args:
         parameters: Tensors that are known by their place, whatever they hold.
         apart: Selects the attributes of an object that are followed; None: all.
+        versions: Whether a large tensor is known by torch's count of its changes, and not by its bits, so that only outlines of
+            the same tensor can be equal.
 
     Attributes:
         objects: The outlines of all objects that can change, by their `id`.
+        is_whole: Whether all objects have been followed; else some are known by their type alone.
     """
 
     def __init__(
-        self, parameters: Sequence[Tensor], apart: Callable[[Any], dict[str, Any]] | None = None
+        self,
+        parameters: Sequence[Tensor] = (),
+        apart: Callable[[Any], dict[str, Any]] | None = None,
+        *,
+        versions: bool = False,
     ) -> None:
+        self._versions = versions
         self._places = {id(p): place for place, p in enumerate(parameters)}
         self._apart = vars if apart is None else apart
         self._alive: dict[int, Any] = {}
+        self._depth = 0
         self.objects: dict[int, Any] = {}
+        self.is_whole = True
 
     def of(self, value: Any) -> Any:
         """Return the outline of an object."""
@@ -45,43 +69,54 @@ class Outlines:
             return "parameter", place
         if isinstance(value, _SCALARS):
             return type(value).__name__, repr(value)
-        if isinstance(value, type | ModuleType | BuiltinFunctionType):
+        if isinstance(value, bytes | bytearray):
+            return type(value).__name__, hashlib.sha256(value).hexdigest()
+        if isinstance(value, type | ModuleType):
             return value.__name__
-        if id(value) in self._alive or len(self._alive) >= _MOST_OBJECTS:
+        if id(value) in self._alive:
             return "again", type(value).__qualname__
+        if len(self._alive) >= _MOST_OBJECTS or self._depth >= _MOST_DEPTH:
+            self.is_whole = False
+            return "more", type(value).__qualname__
         self._alive[id(value)] = value
-        outline = type(value).__qualname__, self._content(value)
+        self._depth += 1
+        try:
+            outline = type(value).__qualname__, self._content(value)
+        finally:
+            self._depth -= 1
         self.objects[id(value)] = outline
         return outline
 
     def _content(self, value: Any) -> Any:
         if isinstance(value, Tensor):
-            return _digest(value)
+            return _digest(value, self._versions)
         if isinstance(value, torch.Generator):
             return _digest(value.get_state())
-        if isinstance(value, dict | set | frozenset):
-            items = value.items() if isinstance(value, dict) else value
-            return sorted((self._pair(item) for item in items), key=repr)
+        if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+            return str(value.dtype), value.shape, hashlib.sha256(value.tobytes()).hexdigest()
+        if isinstance(value, dict):
+            items = list(value.items())
+            if all(type(key) is str for key in value):
+                return [(key, self.of(item)) for key, item in sorted(items)]
+            return sorted(((self.of(key), self.of(item)) for key, item in items), key=repr)
+        if isinstance(value, set | frozenset):
+            return sorted(map(self.of, value), key=repr)
         if type(value) in (list, tuple):
             return [self.of(item) for item in value]
         if isinstance(value, FunctionType):
             cells = [cell.cell_contents for cell in value.__closure__ or () if _is_full(cell)]
             return value.__qualname__, *(
-                self.of(held) for held in (cells, value.__defaults__, value.__kwdefaults__)
+                self.of(held) for held in (cells, value.__defaults__, value.__kwdefaults__, vars(value))
             )
-        if isinstance(value, MethodType):
-            return value.__func__.__qualname__, self.of(value.__self__)
+        if isinstance(value, MethodType | BuiltinFunctionType):
+            function = value.__func__ if isinstance(value, MethodType) else value
+            return function.__qualname__, self.of(value.__self__)
         held = self._apart(value) if hasattr(value, "__dict__") else {}
         return self.of(dict(held)), self._reduced(value)
 
-    def _pair(self, item: Any) -> Any:
-        return (
-            (self.of(item[0]), self.of(item[1])) if type(item) is tuple and len(item) == 2 else self.of(item)
-        )
-
     def _reduced(self, value: Any) -> Any:
         """What an object tells of itself where it is copied."""
-        if isinstance(value, torch.nn.Module | torch.optim.Optimizer):
+        if isinstance(value, nn.Module | torch.optim.Optimizer):
             return None
         try:
             reduced = value.__reduce_ex__(4)
@@ -90,19 +125,84 @@ class Outlines:
         if isinstance(reduced, str):
             return reduced
         parts = [*reduced]
+        if len(parts) > 2:
+            parts[2] = _beside_attributes(parts[2], value)
         for place in range(3, len(parts)):  # items of lists and dicts come as iterators
             parts[place] = [*parts[place]] if isinstance(parts[place], Iterator) else None
         return self.of(parts)
 
 
-def _digest(tensor: Tensor) -> Any:
+class ClassChanges:
+    """Whether calls of an object change data in attributes of its classes, as far as the first of them show.
+
+    Objects that are made meanwhile may change them too, such as a count of them, which is no state of the object.
+
+    Args:
+        kinds: The classes of the object; those of libraries keep nothing for it.
+
+    Attributes:
+        found: Whether one has been changed.
+    """
+
+    def __init__(self, *kinds: type) -> None:
+        every = dict.fromkeys(base for kind in kinds for base in kind.__mro__)
+        self._kinds = [base for base in every if base.__module__.partition(".")[0] not in _LIBRARIES]
+        self._left = _WATCHED if self._kinds else 0
+        self.found = False
+
+    @contextmanager
+    def seen(self) -> Iterator[None]:
+        """Compare the classes before and after a call."""
+        if not self._left:
+            yield
+            return
+        self._left -= 1
+        before = self._outlines()
+        yield
+        self.found = self.found or self._outlines() != before
+
+    def _outlines(self) -> list[Any]:
+        held = [
+            {name: one for name, one in vars(kind).items() if _is_data(name, one)} for kind in self._kinds
+        ]
+        return [outline_of(data) for data in held]
+
+
+def outline_of(value: Any) -> Any:
+    """Return the outline of one object; it equals a later one if nothing that is followed has changed."""
+    return Outlines().of(value)
+
+
+def _beside_attributes(state: Any, value: Any) -> Any:
+    """The state of an object without its attributes, which are followed by themselves: slots, or what it tells in their place."""
+    attributes = getattr(value, "__dict__", None)
+    if type(state) is tuple and len(state) == 2 and (state[0] is None or _are_among(state[0], attributes)):
+        return state[1]
+    return None if _are_among(state, attributes) else state
+
+
+def _are_among(state: Any, attributes: Any) -> bool:
+    """Whether a state is a dict of some of an object's attributes."""
+    dicts = type(state) is dict and type(attributes) is dict
+    return dicts and all(key in attributes and attributes[key] is one for key, one in state.items())
+
+
+def _is_data(name: str, value: Any) -> bool:
+    """Whether an attribute of a class is no method, descriptor or class, and nothing that Python itself keeps there."""
+    code = hasattr(value, "__get__") or isinstance(value, type | ModuleType)
+    return not code and not name.startswith(("__", "_abc_"))
+
+
+def _digest(tensor: Tensor, versions: bool = False) -> Any:
+    if versions and tensor.numel() > _FEW and not tensor.is_inference():
+        return str(tensor.shape), tensor._version
     if tensor.layout is not torch.strided or tensor.is_meta:
         return str(tensor.shape), str(tensor.dtype)
     data = tensor.data.resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
     return (
         str(tensor.shape),
         str(tensor.dtype),
-        hashlib.sha256(data.view(torch.uint8).numpy().tobytes()).hexdigest(),
+        hashlib.sha256(data.view(torch.uint8).numpy().data).hexdigest(),
     )
 
 

@@ -77,7 +77,11 @@ def _to_tree(value: Any, places: Mapping[int, int]) -> Any:
 def _of_tensor(value: Tensor, places: Mapping[int, int]) -> Any:
     if id(value) in places:
         return {_KIND: "parameter", _ITEMS: places[id(value)]}
-    if type(value) not in (Tensor, nn.Parameter, nn.Buffer) or value.layout is not torch.strided:
+    if (
+        type(value) not in (Tensor, nn.Parameter, nn.Buffer)
+        or value.layout is not torch.strided
+        or value.grad_fn is not None
+    ):
         raise NotPlainError(type(value).__name__)
     return {_KIND: "leaf", _ITEMS: value.data} if value.requires_grad else value
 

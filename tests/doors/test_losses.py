@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
+from collections import deque
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -482,3 +486,131 @@ def test_what_no_state_has_is_refused_in_virtual_time(tmp_path: Path) -> None:
     failing = profile(2, failures={"per_day": 9, "outage": 1, "checkpoint": 1})
     with VirtualSimulation(scenario, failing) as simulation, pytest.raises(RunError, match=line):
         simulation.run(4, progress=False)
+
+
+# --- what is seen of an object -----------------------------------------------------------------------------------
+
+
+class Slots:
+    __slots__ = ("calls",)
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return (output - target).square().mean(1)
+
+
+class OnClass:
+    calls: ClassVar[int] = 0
+
+    def __call__(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        type(self).calls += 1
+        return (output - target).square().mean(1)
+
+
+class WithNorm:
+    """An object, and no module, that holds one whose buffers change."""
+
+    def __init__(self) -> None:
+        self.norm = nn.BatchNorm1d(2, affine=False)
+
+    def __call__(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        self.norm(output.detach().float())
+        return (output - target).square().mean(1)
+
+
+def on_function(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    on_function.calls = 1 + getattr(on_function, "calls", 0)  # type: ignore[attr-defined]
+    return (output - target).square().mean(1)
+
+
+def of_generator() -> Any:
+    numbers = itertools.count()
+    return lambda output, target: (output - target).square().mean(1) + 0 * next(numbers)
+
+
+SEEN = {
+    "slots": Slots,
+    "class": OnClass,
+    "norm": WithNorm,
+    "function": on_function,
+    "iterator": of_generator(),
+}
+
+
+@pytest.mark.parametrize("kind", SEEN)
+def test_what_changes_anywhere_in_a_loss_is_seen(kind: str) -> None:
+    with Simulation(keeping(SEEN[kind])) as simulation:
+        simulation.step()
+        with pytest.raises(RunError, match="the objective of b keeps a state that no checkpoint has"):
+            simulation.fork()
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Keeps plain data of all sorts, in an object that refuses to be changed by `setattr`."""
+
+    held: dict[int, Any] = field(default_factory=lambda: {0: np.zeros(2), 1: deque([0.0], 3), 2: {1}})
+
+    def __call__(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        losses = (output - target).square().mean(1)
+        self.held[0][0] += losses.mean().item()
+        self.held[1].append(losses.mean().item())
+        self.held[2].add(len(self.held[2]))
+        return losses / (1 + self.held[0][0] + sum(self.held[1]) + len(self.held[2]))
+
+
+def test_plain_data_of_any_sort_goes_on_after_a_checkpoint(tmp_path: Path) -> None:
+    with Simulation(keeping(Frozen)) as whole, Simulation(keeping(Frozen)) as half:
+        whole.run(8, progress=False)
+        half.run(4, progress=False)
+        half.save(tmp_path / "half")
+        for other in (Simulation.load(tmp_path / "half", scenario=keeping(Frozen)), half.fork()):
+            other.run(4, progress=False)
+            assert all(map(torch.equal, parameters(whole), parameters(other)))
+
+
+class Annealed(Running):
+    """Counts its calls, which changes its losses later alone."""
+
+    def __call__(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        self.mean += 1
+        return (output - target).square().mean(1) * (1 if self.mean < 5 else 0.1)
+
+
+def test_losses_that_keep_a_state_are_not_stacked() -> None:
+    agent = {"observes": ["x"], "objective": {"kind": Annealed, "target": "y"}}
+    scenario = scenario_of({"a": agent, "b": agent}, env=keeping().env)
+    with Simulation(scenario) as simulation:
+        assert [*simulation.backend.system.agents] == ["a", "b"]
+        simulation.run(6, progress=False)
+        kept = simulation.backend.state_dict()["objects"]
+        assert kept["a"]["0"]["attributes"] == kept["b"]["0"]["attributes"] == {"mean": 6.0}
+
+
+def test_more_objects_than_are_compared_are_said_to_be() -> None:
+    chain: list[Any] = []
+    for _ in range(300):
+        chain = [chain]
+    held = Running()
+    held.chain = [chain, object()]  # type: ignore[attr-defined]
+    line = "^Running: holds more objects than are compared; what changes in the others is neither seen nor saved$"
+    with pytest.warns(antiphon.ScenarioWarning, match=line), Simulation(keeping(held)) as simulation:
+        simulation.step()
+
+
+class Numbered(Running):
+    made: ClassVar[int] = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        Numbered.made += 1
+
+
+def test_a_count_of_a_classs_objects_is_no_state_of_one() -> None:
+    with Simulation(keeping(Numbered)) as simulation:
+        for _ in range(3):
+            simulation.step()
+            simulation.fork().step()

@@ -290,6 +290,41 @@ def test_what_an_optimiser_keeps_on_itself_and_in_groups_goes_on(
             assert torch.equal(p, first.agents["a"].parameters[name])
 
 
+class Numbered(torch.optim.SGD):
+    """One of a class that counts its objects, which is no state of any."""
+
+    made: ClassVar[int] = 0
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        Numbered.made += 1
+        self.held = object()  # which a save compares with another optimiser's
+
+
+class Common(torch.optim.SGD):
+    """One whose class counts the steps of all, which changes them."""
+
+    steps: ClassVar[int] = 0
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        Common.steps += 1
+        for group in self.param_groups:
+            group["lr"] /= Common.steps
+        super().step()
+
+
+def test_a_run_whose_optimiser_keeps_a_state_in_its_class_is_not_saved(env: Any, tmp_path: Path) -> None:
+    with antiphon.Simulation(scenario_of(env, {"kind": Common, "lr": 0.5})) as run:
+        run.run(steps=2, progress=False)
+        line = r"^agents\.a\.optimiser: Common keeps a state in its class, which its state_dict does not bring back"
+        with pytest.raises(antiphon.base.errors.ScenarioError, match=line):
+            run.save(tmp_path / "saved")
+    with antiphon.Simulation(scenario_of(env, {"kind": Numbered, "lr": 0.5})) as run:
+        for _ in range(2):
+            run.run(steps=2, progress=False)
+            run.fork().run(steps=1, progress=False)
+
+
 @pytest.mark.parametrize("kind", [*HELD.values(), Forgetting], ids=[*HELD, "object beside a state_dict"])
 def test_a_run_whose_optimiser_keeps_another_object_is_not_saved(
     env: Any, kind: type[torch.optim.Optimizer], tmp_path: Path
