@@ -584,9 +584,9 @@ def test_losses_that_keep_a_state_are_not_stacked() -> None:
     agent = {"observes": ["x"], "objective": {"kind": Annealed, "target": "y"}}
     scenario = scenario_of({"a": agent, "b": agent}, env=keeping().env)
     with Simulation(scenario) as simulation:
-        assert [*simulation.backend.system.agents] == ["a", "b"]
+        assert [*simulation.running.backend.system.agents] == ["a", "b"]
         simulation.run(6, progress=False)
-        kept = simulation.backend.state_dict()["objects"]
+        kept = simulation.running.backend.state_dict()["objects"]
         assert kept["a"]["0"]["attributes"] == kept["b"]["0"]["attributes"] == {"mean": 6.0}
 
 

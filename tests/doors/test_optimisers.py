@@ -548,7 +548,7 @@ def test_a_member_of_a_stack_that_no_loss_reaches_stays(
     optimisers = [made(one.parameters(), **settings) for one in loops]
     scenario = antiphon.Scenario(scenario="stack", training=training, **given)
     with antiphon.Simulation(scenario, dtype=torch.float64, stacked=stacked) as run:
-        assert ("e0 and 2 more" in run.backend.system.agents) is stacked
+        assert ("e0 and 2 more" in run.running.backend.system.agents) is stacked
         for _ in range(6):
             x, label = run.signals["x"].double(), run.signals["label"]
             run.step()
