@@ -189,6 +189,7 @@ def written() -> list[Tensor]:
             simulation.step()
             again = of(simulation)
             simulation.load_weights(file)
+            simulation.compose()
             return [*far, *again, *of(simulation)]
 
 

@@ -217,9 +217,24 @@ def counted_buffer(self: Model, h: Tensor) -> Tensor:
     return h * 0.9**self.count
 
 
-@pytest.mark.parametrize("forward", [counted, filled_once, annealed_buffer, counted_buffer, own_backwards])
+class Behind(Model):
+    """Calls an autograd function behind the cut, with what nothing else reads there."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x)
+        slope = h.sin()
+        return self.b(h) + flat(slope)[:, :3]
+
+
+def behind(self: Model, h: Tensor) -> Tensor:
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    "forward", [counted, filled_once, annealed_buffer, counted_buffer, own_backwards, behind]
+)
 def test_what_has_no_effect_and_buffers_in_place_train_like_a_loop(forward: Forward) -> None:
-    model = Model(forward).double()
+    model = (Behind if forward is behind else Model)(forward).double()
     loop = copy.deepcopy(model)
     optimiser = torch.optim.SGD(loop.parameters(), lr=0.1)
     with Simulation(split(model), dtype=torch.float64) as run:

@@ -445,7 +445,7 @@ REST: tuple[Fault, ...] = (
         "splitting/tracer.py",
         "            and not isinstance(module, Applied)",
         "            and bool(module)",
-        "tests/doors/test_traced.py::test_what_has_no_effect_and_buffers_in_place_train_like_a_loop[own_backwards]",
+        "tests/doors/test_traced.py::test_what_has_no_effect_and_buffers_in_place_train_like_a_loop[behind]",
     ),
     Fault(
         "split-cuts-the-first-call-alone",

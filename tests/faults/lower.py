@@ -854,6 +854,27 @@ LOWER: tuple[Fault, ...] = (
         "tests/doors/test_loaders.py::test_the_order_follows_seed_and_epoch_and_goes_on_where_it_was_saved[RandomSampler]",
     ),
     Fault(
+        "envs-actions-in-large-boxes-of-whole-numbers-overflow",
+        "envs/adaptors/spaces.py",
+        "torch.where(found >= greatest, high, found.long())",
+        "found.long()",
+        "tests/doors/test_world_grid.py::test_a_world_is_played_as_in_gymnasium_alone[0]",
+    ),
+    Fault(
+        "envs-data-are-made-in-the-caller-s-context",
+        "envs/sources/tensors.py",
+        "@in_own_context\ndef from_tensors(",
+        "def from_tensors(",
+        "tests/doors/test_callers.py::test_contexts_around_any_door_change_nothing[environments]",
+    ),
+    Fault(
+        "agents-a-composed-module-draws-initial-weights",
+        "agents/feedforward.py",
+        '"device": "meta", "dtype": weight.dtype',
+        '"device": weight.device, "dtype": weight.dtype',
+        "tests/doors/test_callers.py::test_contexts_around_any_door_change_nothing[files]",
+    ),
+    Fault(
         "envs-a-last-observation-of-fewer-numbers-is-repeated",
         "envs/adaptors/vector.py",
         "require(found.shape == value.shape[1:]",
