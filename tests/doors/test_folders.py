@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,17 @@ DOORS: dict[str, Callable[[antiphon.Scenario, Any], object]] = {
     "study": lambda scenario, path: antiphon.study(scenario, seeds=1, logdir=path),
     "train": lambda scenario, path: antiphon.population("digits-mlp", vary=VARY, members=2, logdir=path),
 }
+
+
+@pytest.mark.parametrize("path", [3, b"folder", ["a"]])
+@pytest.mark.parametrize("door", [door for door in DOORS if door not in ("study", "train")])
+def test_an_object_that_is_no_path_is_refused_in_one_line(
+    door: str, path: Any, scenario: antiphon.Scenario
+) -> None:
+    with pytest.raises(antiphon.AntiphonError) as refused:
+        DOORS[door](scenario, path)
+    assert "\n" not in str(refused.value)
+    assert re.search(f"{type(path).__name__}|{path!r}".replace("[", r"\["), str(refused.value))
 
 
 @pytest.mark.parametrize("path", ["", "a\0b"])

@@ -350,7 +350,18 @@ def _adjacent() -> nn.Module:
     return model
 
 
+def _observed() -> nn.Module:
+    model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))
+    return torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+
+
 _REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "half": (
+        lambda: nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3)).bfloat16(),
+        r"is bfloat16, but parameters are trained in float32; call float\(\)",
+    ),
+    "quantised": (_observed, "quantised"),
+    "compiled": (lambda: torch.compile(nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))), "pass the original module"),
     "pruned": (_pruned, r"prune\.remove"),
     "old norm": (_old_norm, r"parametrizations\.weight_norm"),
     "scripted": (
@@ -434,6 +445,80 @@ def test_hooks_of_parameters_that_torch_does_not_send_to_other_processes_are_ref
         antiphon.Simulation(_pair(env, []), parts=parts) as run,
     ):
         run.run(steps=1, progress=False)
+
+
+def test_a_hook_of_a_tied_parameter_is_refused(env: Any) -> None:
+    agents = {
+        name: {
+            "observes": ["x"],
+            "network": nn.Sequential(nn.Linear(6, 3)),
+            "objective": {"kind": "classification", "target": "label"},
+        }
+        for name in ("left", "right")
+    }
+    agents["right"]["network"][0].weight.register_hook(lambda g: 2 * g)
+    share = [["left.module.0.weight", "right.module.0.weight"]]
+    scenario = antiphon.Scenario(scenario="tied", env=env, agents=agents, share=share)
+    line = r"^share\[0\]\[1\]: 'right.module.0.weight' has a hook, which would see a part of the tied gradient; rem"
+    with pytest.raises(AntiphonError, match=line):
+        antiphon.Simulation(scenario)
+
+
+def test_a_module_in_evaluation_mode_trains_in_training_mode_as_in_a_loop(env: Any) -> None:
+    """As a whole, as pretrained ones are; evaluations and what is composed are in evaluation mode."""
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)).double()
+    loop = copy.deepcopy(model).train()
+    modes: list[bool] = []
+    model[2].register_forward_hook(lambda module, *_: modes.append(module.training))
+    with _run(env, model.eval(), "own") as run:
+        assert _distance(run, env, loop) < 1e-12
+        assert modes == [True] * _STEPS
+        run.evaluate("test")
+        assert not any(modes[_STEPS:])
+        x = run.signals["x"].clone()
+        torch.testing.assert_close(run.compose()(x)["mind"], loop.eval()(x))
+
+
+@pytest.mark.long
+def test_an_export_calls_hooks_once(env: Any, tmp_path: Path) -> None:
+    calls: list[int] = []
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    model[1].register_forward_hook(lambda *_: calls.append(1))
+    with _run(env, model, "own") as run:
+        calls.clear()
+        run.export(tmp_path / "system.pt2")
+    assert calls == [1]
+
+
+def test_agents_whose_modules_have_hooks_are_not_stacked(env: Any) -> None:
+    """Each trains as it would alone, beside one that is like it but for the hook."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
+    goal = {"kind": "classification", "target": "label"}
+
+    def trained(*names: str) -> dict[str, Tensor]:
+        agents: dict[str, Any] = {}
+        for name in names:
+            own = copy.deepcopy(network)
+            if name == "hooked":
+                own[0].weight.register_hook(lambda g: 3 * g)
+            agents[name] = {"observes": ["x"], "network": own, "objective": goal}
+        training = {"batch": 8, "optimiser": {"kind": "sgd", "lr": 0.1}}
+        scenario = antiphon.Scenario(scenario="s", env=env, agents=agents, training=training)
+        with antiphon.Simulation(scenario, dtype=torch.float64) as run:
+            run.run(steps=_STEPS, progress=False)
+            return {
+                f"{agent}.{name}": p.clone()
+                for agent, held in run.agents.items()
+                for name, p in held.parameters.items()
+            }
+
+    together, alone = trained("hooked", "plain"), {**trained("hooked"), **trained("plain")}
+    assert together.keys() == alone.keys()
+    for name, p in together.items():
+        torch.testing.assert_close(p, alone[name], rtol=0, atol=1e-12)
+    first = "module.0.weight"
+    assert not torch.equal(together[f"hooked.{first}"], together[f"plain.{first}"])
 
 
 class Counting:

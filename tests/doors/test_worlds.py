@@ -307,6 +307,36 @@ def test_whole_numbers_that_a_box_cannot_hold_are_refused(value: Any) -> None:
     )
 
 
+FORMS: dict[str, Any] = {
+    "numbers": lambda seen: [float(one) for one in seen],
+    "list of scalars": list,
+    "tuple": tuple,
+    "other bytes": lambda seen: seen.astype(">f8"),
+    "reversed": lambda seen: np.ascontiguousarray(seen[::-1])[::-1],
+    "whole": lambda seen: seen.astype(np.int16),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_values_in_other_forms_of_python_and_numpy_are_the_same(name: str) -> None:
+    class Formed(Samples):
+        def _shown(self) -> Any:
+            return FORMS[name](super()._shown())
+
+        def step(self, action: Any) -> Any:
+            seen, reward, terminated, truncated, info = super().step(action)
+            return seen, np.float16(reward), np.bool_(terminated), int(truncated), info
+
+    space = spaces.Box(-9, 9, (3,), np.float32)
+    worlds = [Formed(space), Samples(space)]
+    for world in worlds:
+        world.samples = [np.array([i, -i, 2], np.float32) for i in range(4)]
+    one, other = (envs.make(named(lambda world=world: world), batch=1) for world in worlds)
+    found = [[env.reset(seed=0)[0], *(env.step(None)[:4] for _ in range(3))] for env in (one, other)]
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
 NUMBER = iter(range(99))
 
 
