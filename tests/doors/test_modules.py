@@ -350,7 +350,7 @@ def _adjacent() -> nn.Module:
     return model
 
 
-def _observed() -> nn.Module:
+def _quantised() -> nn.Module:
     model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))
     return torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
 
@@ -360,8 +360,11 @@ _REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3)).bfloat16(),
         r"is bfloat16, but parameters are trained in float32; call float\(\)",
     ),
-    "quantised": (_observed, "quantised"),
-    "compiled": (lambda: torch.compile(nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))), "pass the original module"),
+    "quantised": (_quantised, "quantised"),
+    "compiled": (
+        lambda: torch.compile(nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))),
+        "pass the original module",
+    ),
     "pruned": (_pruned, r"prune\.remove"),
     "old norm": (_old_norm, r"parametrizations\.weight_norm"),
     "scripted": (
