@@ -3,7 +3,7 @@
 Their thresholds and words are defined here alone, for the Channels tab, the report and the commands.
 
 *matters*, *harms* and *unresolved* follow from the 95 % interval of a measure of worth (`MEASURES`): of the value of a learning
-signal (semantics 36), or of the loss by ablation, the change of the readouts' loss without a channel's messages. An interval
+signal (semantics 36), or of the loss by ablation, what the readouts lose without a channel's messages. An interval
 that contains 0 is evidence of neither. *stale* and *silent* follow from the metrics that every run logs.
 
 Pure functions of numbers, without torch.
@@ -197,7 +197,7 @@ def worths_in_words(verdicts: Iterable[Verdict | None]) -> str:
 
 
 def measuring_command(path: str) -> str:
-    """Return the command that measures the worth of a run's channels, by value: agents that act have no ablation."""
+    """Return the command that measures the worth of a run's channels, by value."""
     return shlex.join(["antiphon", "evaluate", path, "--value"])
 
 

@@ -39,7 +39,7 @@ def test_ablation_ranks_the_channels_and_is_shown_with_verdicts(
 ) -> None:
     own = Path(shutil.copytree(run, tmp_path / "own"))
     found = cli.json("evaluate", own, "--ablate resample --examples 100")["ablation"]
-    assert (found["kind"], found["examples"]) == ("resample", 100)
+    assert (found["kind"], found["measure"], found["count"]) == ("resample", "loss", 100)
     assert sorted(found["ranked"]) == ["n0->n1", "n1->n2"]
     losses = [found["channels"][name]["readouts"]["loss"] for name in found["ranked"]]
     matter = sum(loss["change"] - loss["half"] > 0 for loss in losses)
@@ -101,6 +101,7 @@ def test_value_stands_beside_alignment(run: Path, cli: Commands) -> None:
             "language: no channel carries symbols; give one `sample: {kind: gumbel, vocabulary: …}`",
         ),
         ("--ablate zero --channels n0->n2", "no channel 'n0->n2'"),
+        ("--ablate zero --episodes 2", "episodes: has no effect on the loss of examples"),
         ("--value --channels n0->n9", "n0->n9"),
         ("--examples 5", "--examples: has no effect here; use it with --ablate or --language"),
         ("--channels n0->n1", "--channels: has no effect here"),

@@ -132,5 +132,8 @@ def test_measurements_over_examples_of_an_agent_that_learns_from_rewards(
     assert "(listener; 360 whole episodes of 1 step, greedy, in 9 steps)" in cli(
         "run", tmp_path / "game.yaml", "--name a --logdir", tmp_path
     )
-    line = cli.refused("evaluate", tmp_path / "a", "--ablate zero")
-    assert line.startswith("ablate: the readout 'listener' learns from rewards, and has no loss per example")
+    found = cli.json("evaluate", tmp_path / "a", "--ablate resample --episodes 3")["ablation"]
+    assert (found["measure"], found["count"]) == ("return", 120)
+    assert "change over 40 episodes" in cli("evaluate", tmp_path / "a", "--ablate zero --episodes 1")
+    line = cli.refused("evaluate", tmp_path / "a", "--ablate zero --examples 5")
+    assert line == "examples: has no effect where the readouts act; use episodes"

@@ -45,7 +45,9 @@ def evaluate(
     ] = False,
     ablate: Annotated[
         str | None,
-        options.text("KIND", "Rank channels by the loss without their messages: zero, mean or resample."),
+        options.text(
+            "KIND", "Rank channels by the loss or return without their messages: zero, mean or resample."
+        ),
     ] = None,
     language: Annotated[
         bool,
@@ -85,7 +87,15 @@ def evaluate(
     scenario = given_scenario(directory, python)
     saved = directory.checkpoint_path(checkpoint)
     with Simulation.load(saved, scenario, threads=directory.facts["threads"]) as simulation:
-        measurements.check_measurable(simulation, kind=ablate, languages=language, channels=only)
+        measurements.check_measurable(
+            simulation,
+            kind=ablate,
+            languages=language,
+            channels=only,
+            examples=examples,
+            episodes=episodes,
+            sampled=sampled,
+        )
         found = simulation.evaluate(split, over, episodes=episodes, sampled=sampled)
         result = measurements.result_of(directory, path, simulation, found)
         if not json:
@@ -93,7 +103,9 @@ def evaluate(
         made: list[Callable[[], Measured]] = []
         if ablate is not None:
             made.append(
-                lambda: measurements.measured_ablation(simulation, ablate, split, only, over, examples)
+                lambda: measurements.measured_ablation(
+                    simulation, ablate, split, only, over, examples, episodes=episodes, sampled=sampled
+                )
             )
         if language:
             made.append(lambda: measurements.measured_language(simulation, split, only, examples))

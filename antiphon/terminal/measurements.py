@@ -19,8 +19,8 @@ from antiphon.engine.probes.ablation import (
     Change,
     ablate,
     ablation_rows,
-    check_kind,
-    check_readouts,
+    check_measured,
+    readouts_act,
 )
 from antiphon.engine.probes.ceiling import ceilings
 from antiphon.engine.probes.language import Language, language, language_rows, spoken
@@ -75,7 +75,14 @@ def keep(directory: RunDirectory, simulation: Simulation, measured: Measured) ->
 
 
 def check_measurable(
-    simulation: Simulation, *, kind: str | None, languages: bool, channels: Sequence[str] | None
+    simulation: Simulation,
+    *,
+    kind: str | None,
+    languages: bool,
+    channels: Sequence[str] | None,
+    examples: int | None,
+    episodes: int | None,
+    sampled: bool,
 ) -> None:
     """Check the options of measurements that would otherwise fail late.
 
@@ -87,14 +94,9 @@ def check_measurable(
         if name not in system.channels:
             raise RunError(f"--channels: no channel '{name}'{suggest(name, system.channels)}")
     if kind is not None:
-        check_kind(kind)
-        check_readouts(simulation.running)
+        check_measured(simulation.running, kind, examples, episodes, sampled=sampled)
     if languages:
         chosen_channels(spoken(system), channels, "language: channel of symbols")
-    if kind is not None and not system.description.is_stream:
-        raise RunError(
-            "--ablate: needs an environment of single examples, such as a data set; evaluate without it"
-        )
 
 
 def result_of(
@@ -155,9 +157,15 @@ def measured_ablation(
     channels: Sequence[str] | None,
     links: Links,
     limit: int | None,
+    *,
+    episodes: int | None,
+    sampled: bool,
 ) -> Measured:
-    """Rank channels by the loss without their messages."""
-    found = ablate(simulation, kind, split=split, channels=channels, links=links, limit=limit or _ABLATED)
+    """Rank channels by the loss, or the return, without their messages."""
+    if limit is None and not readouts_act(simulation.running):
+        limit = _ABLATED
+    how: dict[str, Any] = {"limit": limit, "episodes": episodes, "sampled": sampled}
+    found = ablate(simulation, kind, split=split, channels=channels, links=links, **how)
     plain = _ablation(found)
     return Measured(
         "ablation", plain, {"split": split, **plain}, ablation_rows(found), lambda: _show_ablation(found)
@@ -170,7 +178,8 @@ def _ablation(found: Ablation) -> dict[str, Any]:
 
     return {
         "kind": found.kind,
-        "examples": found.examples,
+        "measure": found.measure,
+        "count": found.count,
         "intact": found.intact,
         "ranked": found.ranked(),
         "channels": {
@@ -184,22 +193,21 @@ def _ablation(found: Ablation) -> dict[str, Any]:
 
 
 def _show_ablation(found: Ablation) -> None:
-    metric = next((name for name in next(iter(found.readouts.values())) if name != "loss"), None)
+    metric = next((name for name in next(iter(found.readouts.values())) if name != found.measure), None)
     rows = []
     for name in found.ranked():
-        changes = found.readouts[name]
-        agents = found.channels[name]
-        most = max(agents, key=lambda agent: agents[agent]["loss"].value)
-        row = [name, *_change(changes["loss"], 1, 4)]
+        changes, agents = found.readouts[name], found.channels[name]
+        most = max(agents, key=lambda agent: agents[agent][found.measure].cost.value)
+        row = [name, *_change(found.change(name), 1, 4)]
         if metric is not None:
             row += _change(changes[metric], *((100, 2) if metric == "accuracy" else (1, 4)))
-        rows.append([*row, most if agents[most]["loss"].verdict == "matters" else "–"])
-    heads = ["channel", "loss", "±"]
+        rows.append([*row, most if agents[most][found.measure].verdict == "matters" else "–"])
+    heads = ["channel", found.measure, "±"]
     if metric is not None:
         heads += ["accuracy, points" if metric == "accuracy" else metric, "±"]
-    title = f"\nWithout each channel ({found.kind}): change over {found.examples:,} examples, 95 % interval"
+    title = f"\nWithout each channel ({found.kind}): change over {found.pairs}, 95 % interval"
     show_table([*heads, "most affected"], rows, right=len(heads), title=title, most=_ROWS)
-    verdicts = [changes["loss"].verdict for changes in found.readouts.values()]
+    verdicts = [found.change(name).verdict for name in found.readouts]
     console().print(f"channels: {worths_in_words(verdicts)}")
 
 

@@ -95,6 +95,12 @@ class EpisodeTable:
             self._episodes = min(max(int(fitting), 1), self._table.shape[1])
         return int(new.sum())
 
+    @property
+    def returns(self) -> dict[str, Tensor]:
+        """By reward, the return of each episode that is counted, [episodes, environments]; the table is complete."""
+        assert self._episodes is not None
+        return dict(zip(self._rewards, self._table[1:, : self._episodes], strict=True))
+
     def means(self, actions: Literal["greedy", "sampled"]) -> Episodes:
         """Return the means over the episodes that are counted; the table is complete."""
         assert self._episodes is not None

@@ -178,24 +178,25 @@ def evaluate(
         RunError: An environment has not finished an episode within 100,000 steps.
     """
     links = Links(links) if isinstance(links, str) else links
-    models = [
-        model for channel in system.channels.values() for model in channel.models
-    ]  # that stand in for messages
-    learners = [agent.learner for agent in system.agents.values()]
-    with for_evaluation([one.optimiser for one in (*learners, *models)]), _objects_kept(system):
+    with as_evaluated(system):
         return _evaluate(
             system, env, readout, split, links, seed, make, episodes=episodes, steps=steps, sampled=sampled
         )
 
 
 @contextmanager
-def _objects_kept(system: System) -> Iterator[None]:
-    """Have own objectives after the block as before it: an evaluation calls them."""
+def as_evaluated(system: System) -> Iterator[None]:
+    """Have optimisers in the mode for evaluation within the block, and own objectives after it as before: it calls them."""
+    models = [
+        model for channel in system.channels.values() for model in channel.models
+    ]  # that stand in for messages
+    learners = [agent.learner for agent in system.agents.values()]
     before = copy_tree(state_of_objects(system))
-    try:
-        yield
-    finally:
-        load_objects(system, before)
+    with for_evaluation([one.optimiser for one in (*learners, *models)]):
+        try:
+            yield
+        finally:
+            load_objects(system, before)
 
 
 def _evaluate(
@@ -322,11 +323,7 @@ def _play(
 
     In an environment without splits, the split's name seeds the episodes. Counted are the first ones of each environment.
     """
-    if episodes is not None and episodes < 1:
-        raise ScenarioError(f"evaluate: episodes={episodes}; must be at least 1")
-    check_split(split, env.splits or SPLITS)
-    if env.endless:
-        raise ScenarioError("evaluate: the environment's episodes never end, so they have no return")
+    check_episodes(env, split, episodes)
     if episodes is None and env.is_stream:
         episodes = -(-env.example_count(split) // env.num_envs)
     with (
@@ -334,28 +331,66 @@ def _play(
         Progress("evaluating", (episodes or 1) * env.num_envs) as bar,
     ):
         rollout = EnvironmentRollout(system, other, links, rollout_seed(seed, split, 0), sampled=sampled)
-        found = rollout.world.episodes
-        assert found is not None  # policies read rewards
-        table = EpisodeTable(found, episodes, steps)
-        since = 0
-        while not table.complete:
-            if table.steps - since == LONGEST:
-                raise RunError(
-                    f"evaluate: {table.missing} of {len(found.finished)} environments finished no episode within {LONGEST:,} "
-                    "steps; limit the length of episodes (max_episode_steps in Gymnasium)"
-                )
-            rollout.step()
-            check_interrupted()
-            if new := table.add():
-                since, bar.total = table.steps, table.total
+
+        def on_step(new: int, total: int) -> None:
+            bar.total = total
             bar.advance(new, lambda: f"environments, at most {LONGEST:,} steps an episode")
+
+        table = play(rollout, episodes, steps, on_step)
     played = table.means("sampled" if sampled else "greedy")
-    goals, agents = system.goals(), dict[str, dict[str, float]]()
-    for name, goal in policies(system).items():
-        own = own_reward(() if goal.rewards is None else goal.rewards.names)
-        agents[name] = {RETURN: played.returns[own]}
+    goals = system.goals()
+    agents = {name: {RETURN: played.returns[own]} for name, own in rewards_of(system).items()}
     agents |= {name: _means(score, goals[name]) for name, score in rollout.scores.items()}
     return agents, played
+
+
+def check_episodes(env: TorchVectorEnv, split: str, episodes: int | None) -> None:
+    """Raise ScenarioError where no whole episodes of a split can be played, or not so many of each environment."""
+    if episodes is not None and episodes < 1:
+        raise ScenarioError(f"evaluate: episodes={episodes}; must be at least 1")
+    check_split(split, env.splits or SPLITS)
+    if env.endless:
+        raise ScenarioError("evaluate: the environment's episodes never end, so they have no return")
+
+
+def play(
+    rollout: EnvironmentRollout, episodes: int | None, steps: int, on_step: Callable[[int, int], None]
+) -> EpisodeTable:
+    """Run a system until each environment has finished its first whole episodes, and return their table.
+
+    Args:
+        rollout: From its first step.
+        episodes: See `EpisodeTable`.
+        steps: See `EpisodeTable`.
+        on_step: Called after each step with the episodes that it has finished, and how many there will be as far as is known.
+
+    Raises:
+        RunError: An environment has not finished an episode within 100,000 steps.
+    """
+    found = rollout.world.episodes
+    assert found is not None  # policies read rewards
+    table = EpisodeTable(found, episodes, steps)
+    since = 0
+    while not table.complete:
+        if table.steps - since == LONGEST:
+            raise RunError(
+                f"evaluate: {table.missing} of {len(found.finished)} environments finished no episode within {LONGEST:,} "
+                "steps; limit the length of episodes (max_episode_steps in Gymnasium)"
+            )
+        rollout.step()
+        check_interrupted()
+        if new := table.add():
+            since = table.steps
+        on_step(new, table.total)
+    return table
+
+
+def rewards_of(system: System) -> dict[str, str]:
+    """Return the reward whose sum is an agent's return, by agent with a policy."""
+    return {
+        name: own_reward(() if goal.rewards is None else goal.rewards.names)
+        for name, goal in policies(system).items()
+    }
 
 
 def _means(score: Score, goal: Goal) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,13 @@ from antiphon.engine.inference.policy import Policy, policy_module
 from antiphon.engine.running import Running
 from antiphon.envs.adaptors.native import native_of
 from antiphon.envs.base import TorchVectorEnv
+
+
+def environment_of(running: Running, batch: int, split: str | None) -> TorchVectorEnv:
+    """Return an environment like the run's to run forward in, with the running statistics of the run's."""
+    scenario = with_own_env(running.scenario, "an evaluation needs one of its own")
+    made = make_environment(scenario, running.device, running.dtype, batch, split)
+    return continued(made, running.env)
 
 
 def evaluation_of(
@@ -46,16 +54,10 @@ def evaluation_of(
     how: dict[str, Any] = {"episodes": episodes, "sampled": sampled}
     how["steps"] = max(FEWEST, running.now // SHARE) if steps is None else steps
 
-    def make(batch: int, part: str | None) -> TorchVectorEnv:
-        """With the running statistics of the run's."""
-        scenario = with_own_env(running.scenario, "an evaluation needs one of its own")
-        made = make_environment(scenario, running.device, running.dtype, batch, part)
-        return continued(made, running.env)
-
     with running.settings.context():
         running.synchronize()
         with uncollected():
-            readouts = running.scenario.readouts
+            readouts, make = running.scenario.readouts, partial(environment_of, running)
             scores = evaluate(running.system, running.env, readouts, split, links, running.seed, make, **how)
     spec = running.scenario.training.evaluate
     if spec is None or split != spec.split:

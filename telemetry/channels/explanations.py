@@ -66,7 +66,7 @@ _CHANNEL: dict[str, Explanation] = {
     **_ends("value", "value", 1.0),
     "ablation": Explanation(
         "loss by ablation",
-        "Increase of the readouts' loss on test data when the channel's messages are removed.",
+        "Increase of the readouts' loss on test data, or fall of their return, when the channel's messages are removed.",
         "diverging",
     ),
     **_ends("ablation", "loss by ablation"),

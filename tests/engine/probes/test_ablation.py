@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon import Simulation
+from antiphon import Scenario, ScenarioError, Simulation
+from antiphon.engine.probes.ablation import ablation_rows
 from antiphon.envs import from_tensors
 from tests.engine.numbers import unchanged
 from tests.engine.scenes import CLASSIFY, scenario_of
@@ -74,7 +75,7 @@ def test_means_are_of_all_examples(trained: Simulation, monkeypatch: pytest.Monk
     whole = ablate(trained, "mean")
     monkeypatch.setattr("antiphon.engine.probes.ablation._ROWS", 60)
     parts = ablate(trained, "mean")
-    assert parts.examples == whole.examples == 200
+    assert parts.count == whole.count == 200
     for name, changes in whole.readouts.items():
         assert parts.readouts[name]["loss"].value == pytest.approx(changes["loss"].value, rel=1e-4, abs=1e-6)
 
@@ -90,8 +91,78 @@ def test_over_links_as_they_run_losses_are_common() -> None:
     assert all(changes["loss"].value == 0 for changes in everything_lost.readouts.values())
 
 
+# --- returns -----------------------------------------------------------------------------------------------
+
+ACTING = """
+scenario: acting
+env: {id: antiphon/CartPole-v0}
+agents:
+  sensor: {observes: [observation], network: {kind: mlp, hidden: [16]}}
+  deaf: {observes: [observation], network: {kind: mlp, hidden: [4]}}
+  motor: {network: {kind: mlp, hidden: [16]}, acts: true, clock: {unroll: 4}, objective: {kind: reinforce}}
+channels:
+  - {from: sensor, to: motor, size: 4, coupling: locked}
+  - {from: deaf, to: motor, size: 2, coupling: locked}
+readout: motor
+training: {steps: 8, batch: 5, optimiser: {kind: adam, lr: 0.01}}
+"""
+
+
+@pytest.fixture(scope="module")
+def acting() -> Simulation:
+    simulation = Simulation(Scenario.from_yaml(ACTING), seed=3)
+    simulation.run(4)
+    return simulation
+
+
+def test_where_readouts_act_returns_of_the_same_episodes_are_compared(acting: Simulation) -> None:
+    with unchanged(acting):
+        found = ablate(acting, "zero", episodes=1)
+    silent = acting.fork()
+    head = silent.agents["sensor"].parameters
+    for name in ("to_motor.weight", "to_motor.bias"):
+        head[name].data.zero_()
+    whole, without = acting.evaluate(episodes=1).return_, silent.evaluate(episodes=1).return_
+    assert (found.measure, found.count) == ("return", 5)
+    assert found.intact == {"motor": {"return": whole}}
+    change = found.channels["sensor->motor"]["motor"]["return"]
+    assert change.value == pytest.approx(without - whole)
+    assert change == found.change("sensor->motor")
+    assert (change.verdict == "matters") == (change.value + (change.half or 0.0) < 0)
+    rows = {(row.name, row.metric): row.value for row in ablation_rows(found)}
+    assert rows["sensor->motor", "ablation"] == pytest.approx(whole - without)  # what is lost
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ABLATIONS)
+def test_returns_without_a_channel_are_the_same_every_time(acting: Simulation, kind: str) -> None:
+    one, two, again = (ablate(acting, kind, episodes=n, sampled=True) for n in (1, 2, 2))
+    assert two == again
+    assert (one.count, two.count) == (5, 10)
+    assert one != two
+
+
+@pytest.mark.parametrize(
+    ("changed", "how", "line"),
+    [
+        ("", {"limit": 5}, "examples: has no effect where the readouts act; use episodes"),
+        ("", {"episodes": 0}, "evaluate: episodes=0; must be at least 1"),
+        (
+            "batch: 1",
+            {},
+            "ablate: resample needs messages of another environment; set training.batch to 2 or more",
+        ),
+    ],
+)
+def test_what_has_no_effect_on_returns_is_refused(changed: str, how: dict[str, Any], line: str) -> None:
+    document = ACTING.replace("batch: 5", changed or "batch: 5")
+    with Simulation(Scenario.from_yaml(document)) as simulation, pytest.raises(ScenarioError) as refused:
+        ablate(simulation, "resample", **how)
+    assert str(refused.value) == line
+
+
 def test_only_some_channels_and_examples_and_no_bit_of_the_run_changes(trained: Simulation) -> None:
     some = {"channels": ["ear->judge"], "limit": 50}
     with unchanged(trained):
         found = ablate(trained, "resample", **some)
-    assert (list(found.channels), found.examples) == (["ear->judge"], 50)
+    assert (list(found.channels), found.count) == (["ear->judge"], 50)
