@@ -9,6 +9,7 @@
 | `torch.set_num_threads` | a run's own number, `threads` |
 | precision of matrix products (TF32) | a run's own, which is the caller's when the run begins |
 | deterministic algorithms, oneDNN and other libraries | kept: what computes, as a machine does |
+| hooks of saved tensors, function and dispatch modes, profilers | kept: what sees a computation |
 
 Afterwards all is as the caller has it.
 """
