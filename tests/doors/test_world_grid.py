@@ -15,6 +15,7 @@ from gymnasium import spaces, wrappers
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
+import antiphon
 from antiphon import envs
 from antiphon.envs.adaptors.spaces import leaves, part_at
 from tests.tiers import sampled
@@ -323,3 +324,29 @@ def test_a_world_is_played_as_in_gymnasium_alone(chunk: int) -> None:
         except Exception as error:
             error.add_note(f"{observed}; {acted}; {wrapper}; {MODES[number % 3]}")
             raise
+
+
+PLAYED = [name for name in SPACES if not name.startswith("bool")]  # no policy acts in a box of bools
+
+
+@pytest.mark.parametrize("name", sampled(PLAYED, 24, "nightly"))
+@pytest.mark.parametrize("kind", ["a2c", pytest.param("ppo", marks=pytest.mark.nightly)])
+def test_policies_act_inside_every_space(name: str, kind: str) -> None:
+    """Those of a run, and the policy that is taken out of it."""
+    space = SPACES[name]
+    worlds = [World(PLAIN, space) for _ in range(2)]
+    rows = SyncVectorEnv([lambda world=world: world for world in worlds], autoreset_mode=MODES[0])
+    nested = isinstance(space, spaces.Dict | spaces.Tuple)
+    parts: list[Any] = [".".join(map(str, path)) for path in leaves(space)] if nested else [True]
+    network = {"kind": "mlp", "hidden": [4]}
+    agents = {
+        f"a{place}": {"observes": ["observation"], "acts": part, "objective": kind, "network": network}
+        for place, part in enumerate(parts)
+    }
+    scenario = antiphon.Scenario(scenario="w", env=rows, agents=agents, training={"batch": 2, "steps": 20})
+    with antiphon.Simulation(scenario) as simulation:
+        simulation.run(20, progress=False)
+        policy = simulation.policy()
+        for seed in range(3):
+            assert space.contains(policy.act(PLAIN.sample() * seed))
+    assert [len(world.given) for world in worlds] == [20, 20]
