@@ -13,13 +13,6 @@ REST: tuple[Fault, ...] = (
         "tests/doors/test_losses.py::test_what_a_loss_keeps_in_a_part_is_the_whole_simulations",
     ),
     Fault(
-        "parts-go-on-with-what-no-state-has",
-        "engine/parts/part.py",
-        "        self._unchecked = whole is None\n",
-        "        self._unchecked = False\n",
-        "tests/doors/test_losses.py::test_what_no_state_has_is_refused_in_parts",
-    ),
-    Fault(
         "virtual-a-lost-state-goes-on",
         "engine/virtual/execution.py",
         'return saved.obstacle if "lost" in saved.state else None',
