@@ -129,9 +129,11 @@ def test_a_precision_of_one_backend_that_torch_has_no_name_for(tmp_path: Path) -
     torch.set_float32_matmul_precision("highest")
     assert seen() == {"cuda ieee, mkldnn bf16"}
     with Simulation.resume(tmp_path / "run", scenario()) as simulation:
+        assert torch.get_float32_matmul_precision() == "highest"
+        torch.backends.mkldnn.matmul.fp32_precision = "tf32"  # type: ignore[attr-defined]
         simulation.step()
+    assert torch.backends.mkldnn.matmul.fp32_precision == "tf32"  # type: ignore[attr-defined]
     assert seen() == {"cuda ieee, mkldnn bf16"}
-    assert torch.get_float32_matmul_precision() == "highest"
 
 
 @pytest.mark.parametrize("name", ["highest", "high", "medium"])
