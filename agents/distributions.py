@@ -242,5 +242,5 @@ def distribution_of(space: gymnasium.Space[Any]) -> Distribution:
     if isinstance(space, spaces.Box) and space.dtype.kind in "fiu" and space.shape.count(0) == 0:
         return Gaussian(torch.Size(space.shape).numel(), bounded=bool(_bounded(space).all()))
     raise ScenarioError(
-        f"no policy acts in {space}; use Discrete, MultiDiscrete, MultiBinary or Box, or name a part of a Dict"
+        f"no policy acts in {space}; use Discrete, MultiDiscrete, MultiBinary or a Box of numbers, or name a part of a Dict"
     )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 import antiphon
 from antiphon import envs
+from antiphon.base.errors import AntiphonError
 from antiphon.envs.adaptors.spaces import leaves, part_at
 from tests.tiers import sampled
 
@@ -326,7 +327,15 @@ def test_a_world_is_played_as_in_gymnasium_alone(chunk: int) -> None:
             raise
 
 
-PLAYED = [name for name in SPACES if not name.startswith("bool")]  # no policy acts in a box of bools
+def test_no_policy_acts_in_a_box_of_bools() -> None:
+    agent = {"observes": ["observation"], "acts": True, "objective": "a2c"}
+    rows = SyncVectorEnv([lambda: World(PLAIN, SPACES["bool unit"])], autoreset_mode=MODES[0])
+    scenario = antiphon.Scenario(scenario="w", env=rows, agents={"a": agent}, training={"batch": 1})
+    with pytest.raises(AntiphonError, match=r"bool\); use Discrete, .*MultiBinary or a Box of numbers, or"):
+        antiphon.Simulation(scenario)
+
+
+PLAYED = [name for name in SPACES if not name.startswith("bool")]
 
 
 @pytest.mark.parametrize("name", sampled(PLAYED, 24, "nightly"))
