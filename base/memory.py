@@ -14,7 +14,6 @@ from antiphon.base.errors import ResourceError
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _LARGE = 2**31 - 1
-_WORTH = 1 << 23
 OWN_PAGES = 1 << 20
 """Bytes from which a tensor is worth pages of its own, which go back to the system with it."""
 _MANY = 100_000
@@ -27,10 +26,11 @@ _REFUSALS = (
 )
 
 
-def give_back(freed: int = _WORTH) -> None:
-    """Return freed memory to the system if it is at least a minimum, as after stacking many small tensors."""
-    if freed < _WORTH:
-        return
+def give_back() -> None:
+    """Return freed memory to the system.
+
+    After a checkpoint, which copies all tensors, a process of 800 agents with 128 hidden units has 477 MB in place of 585 MB.
+    """
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -49,8 +49,8 @@ def keep_memory() -> bool:
     """Keep freed memory in this process instead of returning it to the system.
 
     By default glibc maps every tensor of more than 32 MiB anew and unmaps it when it is freed; the system then clears
-    each of its pages again at the next step. A ring of 4,096 agents, computed as one cohort, took 72 instead of 50
-    microseconds per agent and step.
+    each of its pages again at the next step. Without it a step of `digits-mlp` with a width of 3,000 takes 1.30 times as long
+    (1.12 to 1.34 in six paired turns), with a width of 256 as long as with it.
 
     Returns:
         Whether this was possible: only on Linux with glibc.

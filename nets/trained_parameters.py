@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from antiphon.base.extensions import call_error
-from antiphon.base.memory import give_back
 from antiphon.nets.native.mlp import fused_step
 from antiphon.nets.optimisers import Call, Numbers, Optimiser, padded_zeros
 from antiphon.nets.schedules import Rate
@@ -138,7 +137,6 @@ class TrainedParameters:
             for p, view in zip(own, stack.unbind(), strict=True):
                 p.data = view
             found.parameters[name] = stack.requires_grad_(own[0].requires_grad)
-            give_back(stack.numel() * stack.element_size())  # the next stack needs it
         found.trainable = [] if found.frozen else list(found.parameters.values())
         optimisers: list[Any] = [one.optimiser for one in members]
         found.optimiser = type(optimisers[0]).stacked(optimisers, found.trainable)
