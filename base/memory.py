@@ -80,12 +80,14 @@ def spare_memory() -> None:
 def uncollected(*, kept: bool = False) -> Iterator[None]:
     """Pause garbage collection, for code that makes many small objects and keeps them, or frees them before its end.
 
-    With 1,000 agents and 4,000 channels a log entry is 57,000 objects, which triggered collections of the whole
-    simulation: 0.35 s in addition to 0.06 s. Collections took half of the time to build such a simulation.
+    Of 200 agents and 800 channels it takes, without the pause, 2.1 times as long to read the document, 1.7 to save a checkpoint,
+    1.3 to load it, and 1.2 to build the simulation (processor time, three paired turns); of 500 agents and 2,000 channels 1.5
+    times as long for a step with a log entry.
 
     Args:
         kept: Whether almost all objects are kept. Many objects are then moved to the oldest generation at once; otherwise
-            the collections after the pause search them twice before they move there.
+            the collections after the pause search them twice before they move there: building 800 agents and 3,200 channels, and six
+            steps, took 1.1 times as long (0.98 to 1.20).
     """
     before = gc.isenabled()
     gc.disable()

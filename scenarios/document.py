@@ -20,7 +20,6 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from antiphon.base.errors import ScenarioError, suggest
 from antiphon.base.extensions import name_of
-from antiphon.base.memory import uncollected
 from antiphon.base.problems import UNNAMED, DocumentError, Problems, kind_of, placed
 from antiphon.base.problems import Path as DocumentPath
 from antiphon.base.spec import (
@@ -364,12 +363,11 @@ class Scenario(Spec):
             ScenarioError: The graph is undirected, or not a valid scenario.
         """
         own = [name for name in cls.model_fields if name not in ("agents", "channels")]
-        with uncollected(kept=True):
-            document = document_of(graph, fields, own)
-            try:
-                return cls.model_validate(document)
-            except DocumentError as error:
-                raise named_by_ends(error, document["channels"]) from None
+        document = document_of(graph, fields, own)
+        try:
+            return cls.model_validate(document)
+        except DocumentError as error:
+            raise named_by_ends(error, document["channels"]) from None
 
     @cached_property
     def _relations(self) -> Relations:
