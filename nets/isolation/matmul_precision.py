@@ -16,13 +16,23 @@ _BACKENDS: dict[str, Any] = {"cuda": torch.backends.cuda.matmul, "mkldnn": torch
 _NAMES = {"highest": ("ieee", "ieee"), "high": ("tf32", "tf32"), "medium": ("tf32", "bf16")}
 """Values of the backends, by torch's name."""
 _BY_VALUES: dict[tuple[str, ...], str] = {values: name for name, values in _NAMES.items()}
+_VALUES = ("none", "ieee", "tf32", "bf16")
+"""Of a backend; `none` is what it has where nothing is set, and computes as `ieee`."""
+
+
+def _text(cuda: str, mkldnn: str) -> str:
+    known = tuple("ieee" if value == "none" else value for value in (cuda, mkldnn))
+    return _BY_VALUES.get(known) or f"cuda {known[0]}, mkldnn {known[1]}"
+
+
+_TEXTS = {(cuda, mkldnn): _text(cuda, mkldnn) for cuda in _VALUES for mkldnn in _VALUES}
+_value = torch._C._get_fp32_precision_getter
+"""What `fp32_precision` of a backend reads, without two more calls: this is compared at every step."""
 
 
 def matmul_precision() -> str:
     """Return the present precision: torch's name of it, or else the values of the backends: `cuda tf32, mkldnn ieee`."""
-    values = tuple("ieee" if value == "none" else value for value in _values())
-    described = (f"{backend} {value}" for backend, value in zip(_BACKENDS, values, strict=True))
-    return _BY_VALUES.get(values) or ", ".join(described)
+    return _TEXTS[_value("cuda", "matmul"), _value("mkldnn", "matmul")]
 
 
 def set_matmul_precision(precision: str) -> None:
