@@ -615,7 +615,6 @@ class Simulation:
         """Return, per channel, the true gradient of the messages of the next step: see `true_gradients`."""
         return true_gradients(self.running, horizon)
 
-    @in_own_context
     def value(
         self,
         channels: Sequence[str] | None = None,

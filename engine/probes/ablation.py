@@ -40,6 +40,7 @@ from antiphon.engine.inference.rollout import (
 )
 from antiphon.engine.probes.truth import chosen_channels
 from antiphon.engine.running import Holder, Running, running_of
+from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.random import seed_for, uniform
 from antiphon.scenarios.training import RETURN, less_is_better
 from antiphon.telemetry.figures import Figure
@@ -149,6 +150,7 @@ class Ablation:
         return first_lines(head, lines, "readouts")
 
 
+@in_own_context
 def ablate(
     simulation: Running | Holder,
     kind: str,
@@ -185,15 +187,14 @@ def ablate(
     if not names:
         raise ScenarioError("ablate: the scenario has no channels")
     acting = check_measured(running, kind, limit, episodes, sampled=sampled)
-    with running.settings.context():
-        running.synchronize()
-        with as_evaluated(running.system):
-            evaluated: _Evaluated
-            if acting:
-                evaluated = _Episodes(running, split, links, episodes, sampled)
-            else:
-                evaluated = _Examples(running, split, links, limit)
-            return _ablated(running, kind, split, links, names, evaluated)
+    running.synchronize()
+    with as_evaluated(running.system):
+        evaluated: _Evaluated
+        if acting:
+            evaluated = _Episodes(running, split, links, episodes, sampled)
+        else:
+            evaluated = _Examples(running, split, links, limit)
+        return _ablated(running, kind, split, links, names, evaluated)
 
 
 def ablation_rows(found: Ablation) -> list[Figure]:

@@ -16,6 +16,7 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.installed import predictor_trainer_of
 from antiphon.engine.probes.truth import chosen_channels, predicted_channels, rollouts_ahead
 from antiphon.engine.running import Holder, Running, running_of
+from antiphon.nets.isolation.own_context import in_own_context
 
 _PER_FEATURE = 100
 """Samples gathered for every number that a prediction is made from; of half of them a map of 1 / 50 too few
@@ -49,6 +50,7 @@ class Ceiling:
         return rows | rest | {"samples": self.samples}
 
 
+@in_own_context
 def ceilings(
     simulation: Running | Holder, *, channels: Sequence[str] | None = None, ahead: int | None = None
 ) -> dict[str, Ceiling]:

@@ -39,6 +39,7 @@ from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import EnvironmentRollout, Rollout, filled, steps_needed
 from antiphon.engine.probes.truth import chosen_channels
 from antiphon.engine.running import Holder, Running, running_of
+from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.telemetry.figures import Figure
 
 _EXAMPLES = 1000
@@ -200,6 +201,7 @@ class _Sample:
     listening: list[float] = field(default_factory=list)
 
 
+@in_own_context
 def language(
     simulation: Running | Holder,
     *,

@@ -28,6 +28,7 @@ from antiphon.engine.probes.truth import (
     rollouts_ahead,
 )
 from antiphon.engine.running import Holder, Running, running_of
+from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.telemetry.figures import Figure
 
 _LONGEST = 64
@@ -60,6 +61,7 @@ class SignalAlignment:
         return asdict(self)
 
 
+@in_own_context
 def signal_alignment(
     simulation: Running | Holder,
     *,

@@ -51,6 +51,7 @@ from antiphon.engine.probes.truth import (
 )
 from antiphon.engine.running import Holder, Running, running_of
 from antiphon.engine.state.checkpoint import copy_tree
+from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.schedules import OwnSchedule, Rate
 from antiphon.telemetry.figures import Figure
 from antiphon.telemetry.statistics import Ratio, ratio
@@ -136,6 +137,7 @@ class Values:
         return first_lines(head, [f"  {row}" for row in self.rows], "rows")
 
 
+@in_own_context
 def value(
     simulation: Running | Holder,
     *,

@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import antiphon
 import antiphon.testing
 from antiphon.comms import Channel, learn
+from tests.kit.documented import ablate, signal_alignment
 from tests.reference.backend import reference
 
 Context = Callable[[], AbstractContextManager[object]]
@@ -207,6 +208,15 @@ def exported() -> list[Tensor]:
         return [*(value.clone() for part in parts for value in part.values()), numbers_of(probe)]
 
 
+def measured() -> list[Tensor]:
+    """What is measured of channels by functions that are given a simulation."""
+    with antiphon.Simulation(pair(gradient="linear")) as simulation:
+        simulation.run(2, progress=False)
+        lost = ablate(simulation, "zero", limit=20)
+        cosines = signal_alignment(simulation, messages=4)
+        return [numbers_of(cosines), numbers_of(lost)]
+
+
 def studied() -> list[Tensor]:
     with TemporaryDirectory() as folder, redirect_stderr(StringIO()):
         table = antiphon.study(
@@ -252,6 +262,7 @@ DOORS: dict[str, Door] = {
     "split": joined,
     "files": written,
     "exports": exported,
+    "measurements": measured,
     "study": studied,
     "environments": played,
     "checks": checked,
