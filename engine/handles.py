@@ -39,13 +39,10 @@ class ModelHandle:
     """The tensors of an agent's network, or of a channel's synthetic gradient or input: the live ones, not copies."""
 
     _model: TrainedParameters
-    _quarantined: bool
     _watch: Callable[[TrainedParameters], None]
 
-    def __init__(
-        self, model: TrainedParameters, *, quarantined: bool, watch: Callable[[TrainedParameters], None]
-    ) -> None:
-        vars(self).update(_model=model, _quarantined=quarantined, _watch=watch)
+    def __init__(self, model: TrainedParameters, watch: Callable[[TrainedParameters], None]) -> None:
+        vars(self).update(_model=model, _watch=watch)
 
     @property
     def parameters(self) -> dict[str, Tensor]:
@@ -69,11 +66,6 @@ class ModelHandle:
         """Optimiser steps taken."""
         return self._model.updates
 
-    @property
-    def quarantined(self) -> bool:
-        """Whether it has diverged and is disabled."""
-        return self._quarantined
-
 
 class AgentHandle(ModelHandle):
     """One agent of a running simulation, to be read; settings are changed with `Simulation.set`."""
@@ -83,7 +75,7 @@ class AgentHandle(ModelHandle):
 
     def __init__(self, agent: Agent, keep: Keep, in_place: InPlaceChanges) -> None:
         watch = partial(in_place.watch, f"agents['{agent.name}']")
-        super().__init__(agent.learner, quarantined=agent.disabled is not None, watch=watch)
+        super().__init__(agent.learner, watch)
         vars(self).update(_agent=agent, _keep=keep)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -196,18 +188,14 @@ class ChannelHandle:
         """The predictor of the gradient that the receiver will return; None: the channel has none."""
         own, name = self._channel.gradient, f"channels['{self.name}'].synthetic_gradient"
         watch = partial(self._in_place.watch, name)
-        return (
-            None if own.model is None else ModelHandle(own.model, quarantined=own.all_disabled, watch=watch)
-        )
+        return None if own.model is None else ModelHandle(own.model, watch)
 
     @property
     def synthetic_input(self) -> ModelHandle | None:
         """The predictor of the message that the sender will send; None: the channel has none."""
         own, name = self._channel.input, f"channels['{self.name}'].synthetic_input"
         watch = partial(self._in_place.watch, name)
-        return (
-            None if own.model is None else ModelHandle(own.model, quarantined=own.all_disabled, watch=watch)
-        )
+        return None if own.model is None else ModelHandle(own.model, watch)
 
     @property
     def feedback(self) -> dict[str, Tensor]:

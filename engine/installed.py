@@ -112,11 +112,10 @@ def depths_of(system: System) -> dict[LearningGroup, int]:
 def check_later(engine: Engine) -> None:
     """Let the device skip what is not finite and clip what is far too long, and read what it found at `synchronize` only.
 
-    Where members that diverge are quarantined, a bound is asked for, or a replica stops while others continue, every step is
-    checked at once.
+    Where a bound is asked for, or a replica stops while others continue, every step is checked at once.
     """
     divergence = engine.system.on_divergence
-    if divergence.quarantine or divergence.bound is not None or engine.system.replicas > 1:
+    if divergence.bound is not None or engine.system.replicas > 1:
         return
     from antiphon.engine.features.guard import Guard
 

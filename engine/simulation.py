@@ -230,7 +230,7 @@ class Simulation:
 
     @property
     def events(self) -> list[tuple[int, str]]:
-        """Events as (step, one line): the first clipping and the quarantine of an agent or channel, and changes by `set`."""
+        """Events as (step, one line): the first clipping of an agent or channel, and changes by `set`."""
         return self.running.events
 
     @property

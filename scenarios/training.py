@@ -108,17 +108,13 @@ def _torch_kind(kind: Any) -> Any:
 
 
 class DivergenceSpec(Spec):
-    """What counts as a divergence, and its consequence.
+    """What counts as a divergence, which ends the run, beside what is not finite.
 
     Attributes:
-        kind: `stop` ends the run; `quarantine` disables the agent or channel permanently, and the others continue.
         max: Maximum norm of the gradients of an agent or predictor; a larger norm is a divergence. None: no limit.
     """
 
-    kind: Literal["stop", "quarantine"] = "stop"
     max: Annotated[float, Field(gt=0)] | None = None
-
-    bare: ClassVar[str | None] = "kind"
 
 
 def _by_metric(value: object) -> object:
@@ -180,7 +176,7 @@ class TrainingSpec(Spec):
         evaluate: Evaluation during the training, early stopping and the best checkpoint; None: evaluation at its end only.
         precision: `bf16`: forward and backward passes of agents and predictors run under autocast to bfloat16; parameters,
             messages, losses and optimisers stay float32. Or `float32`.
-        on_divergence: Consequence of a gradient that is not finite or too large.
+        on_divergence: How large a gradient may be before the run ends.
         sweep: Whether the backward pass of an agent (or locked group) follows its forward pass at once, if its learning
             signal is complete by then; its activations are freed before the next forward pass. Otherwise there is one
             backward pass for all agents that learn at a step, after all forward passes.

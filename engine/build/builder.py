@@ -164,11 +164,7 @@ class _Builder:
             self.scenario.training.batch,
             self.dtype,
             self.devices.whole,
-            Divergence(
-                self.scenario.training.on_divergence.kind == "quarantine",
-                self.scenario.training.on_divergence.max,
-                [(0, note) for note in notes],
-            ),
+            Divergence(self.scenario.training.on_divergence.max, [(0, note) for note in notes]),
             episode,
             tied=tied,
             sweep=self.scenario.training.sweep,

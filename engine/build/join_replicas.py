@@ -34,18 +34,15 @@ def replica_of(name: str) -> int:
 
 
 class ReplicaDivergence(Divergence):
-    """Under `stop`, a replica that diverges is stopped, and the others continue."""
+    """A replica that diverges is stopped, and the others continue."""
 
     def __init__(self, each: Sequence[Divergence]) -> None:
-        super().__init__(each[0].quarantine, each[0].bound)
+        super().__init__(each[0].bound)
         self.each = each
 
     def report(self, found: Report) -> None:
-        """Note a quarantine in its replica, or that the replica has stopped."""
-        if self.quarantine:
-            self.note(found)
-        else:
-            self.stopped.setdefault(replica_of(found.agents[0]), str(_bare(found)))
+        """Note that the replica has stopped."""
+        self.stopped.setdefault(replica_of(found.agents[0]), str(_bare(found)))
 
     def note(self, found: Report) -> None:
         """Note an event in its replica."""

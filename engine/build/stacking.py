@@ -56,7 +56,6 @@ def reasons_alone(system: System) -> dict[str, str]:
         for agent in system.agents.values()
         if agent.memory is not None and agent.memory.traced
     }
-    quarantine = system.on_divergence.quarantine
 
     def reason(agent: Agent) -> str | None:
         group = system.group_of[agent.name]
@@ -76,11 +75,7 @@ def reasons_alone(system: System) -> dict[str, str]:
             return "feedback goes through fixed weights in its group"
         if len(group.members) > 1 and group in evaluated:
             return "critics receive the loss of its group"
-        if quarantine and agent.align is not None:
-            return "its signals come with messages of agents that quarantine may disable (align)"
-        if group in traced_groups and (
-            quarantine or agent.participation is not None or len(group.members) > 1
-        ):
+        if group in traced_groups and (agent.participation is not None or len(group.members) > 1):
             return "returns span windows in which some agents may not learn"
         goals = () if agent.goal is None or agent.goal.policy is not None else agent.goal.each
         for goal in (goal for goal in goals if goal.target):

@@ -38,8 +38,6 @@ def _obstacles(system: System) -> Iterator[str]:
     policy, env = system.on_divergence, system.description
     if system.episode is not None or (env.episode_steps is None and not env.endless):
         yield "the lengths of its episodes differ"
-    if policy.quarantine:
-        yield "on_divergence: quarantine checks every step"
     if policy.bound is not None:
         yield "on_divergence.max is checked at every step"
     if system.replicas > 1:

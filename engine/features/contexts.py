@@ -18,7 +18,7 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Windows
 from antiphon.engine.heart.message import Message, Tick
-from antiphon.engine.heart.rows import mask_fill_zero, mask_not, mask_or
+from antiphon.engine.heart.rows import mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
 from antiphon.nets.step_numbers import stamp_number
 
@@ -124,10 +124,7 @@ class States:
         if agent.trail is None:
             return
         state = constant(tick.ports[STATE])
-        void = agent.disabled_rows
-        if self.system.on_divergence.quarantine and agent.memory is not None:
-            void = mask_or(void, agent.memory.not_finite(state))
-        state = mask_fill_zero(mask_not(void), state)  # what is void is so for predictors too
+        state = mask_fill_zero(mask_not(agent.disabled_rows), state)  # what is void is so for predictors too
         kept = agent.clock.latest(tick.step - agent.looked_back)
         agent.trail = {s: value for s, value in agent.trail.items() if kept is None or s >= kept}
         agent.trail[tick.step] = state

@@ -1,7 +1,7 @@
 """Divergence: what is not finite, or too long, never reaches a parameter (semantics 32).
 
 `Divergence` is what a scenario says about it, `DivergenceCheck` what a step does: gradients are checked before any is
-applied, and what has diverged is reported, or disabled (quarantine).
+applied, and a divergence ends the run, or of several seeds the one that diverged.
 
 On a GPU every look at a number stops the stream of work: there the guard (guard.py) takes this one's place.
 """
@@ -54,13 +54,11 @@ class Divergence:
     """Finds what has diverged, and reports it.
 
     Attributes:
-        quarantine: Whether the others continue; else a divergence is an error.
         bound: The largest norm that is none; None: any finite.
         stopped: Replicas that a divergence has stopped while others continue, with what it was (`ReplicaDivergence`).
-        events: What was shortened (the first time) or put into quarantine: (step, one line).
+        events: What was shortened (the first time): (step, one line).
     """
 
-    quarantine: bool = False
     bound: float | None = None
     events: list[tuple[int, str]] = field(default_factory=list)
     stopped: dict[int, str] = field(default_factory=dict)
@@ -103,14 +101,12 @@ class Divergence:
         return f"exceeds on_divergence.max {self.bound:g}"
 
     def report(self, found: Report) -> None:
-        """Note a quarantine, or raise.
+        """Raise a divergence.
 
         Raises:
-            DivergenceError: There is no quarantine.
+            DivergenceError: Always, but of several replicas.
         """
-        if not self.quarantine:
-            raise DivergenceError(str(found))
-        self.note(found)
+        raise DivergenceError(str(found))
 
     def note(self, found: Report) -> None:
         """Note an event."""
@@ -149,24 +145,6 @@ class RunningStatistics:
         if owner.members and owner in self._before:
             owner.restore_buffers(members, self._before[owner])
 
-    def restore_not_finite(self) -> None:
-        """Put back those that a step has moved to what is not finite; of a stack, all of such a member.
-
-        A sender that diverges may send finite messages first whose squares overflow; it is disabled, and its receiver's
-        running variance would be infinite for ever.
-        """
-        moved = list(dict.fromkeys(owner for owner, _, _ in self.replaced()))
-        new = [own for owner in moved for own in owner.buffers.values() if own.is_floating_point()]
-        if not new or math.isfinite(torch.stack(torch._foreach_norm(new, math.inf)).sum().item()):
-            return
-        for owner in moved:
-            if not owner.members:
-                if not all(own.isfinite().all() for own in owner.buffers.values()):
-                    owner.buffers = self._before[owner]
-                continue
-            finite = [own.reshape(len(own), -1).isfinite().all(1) for own in owner.buffers.values()]
-            self.restore_members(owner, torch.logical_not(torch.stack(finite).all(0)))
-
     def replaced(self) -> Iterator[tuple[TrainedParameters, str, Tensor]]:
         """Those that the step has replaced: whose, the name, and the value of before."""
         for owner in self._owners:
@@ -176,7 +154,7 @@ class RunningStatistics:
 
 
 class DivergenceCheck:
-    """Checks the gradients of a step before they are used, and disables, or reports, what has diverged.
+    """Checks the gradients of a step before they are used, and reports what has diverged; of several replicas it is disabled.
 
     Args:
         divergence: What follows.
@@ -222,9 +200,7 @@ class DivergenceCheck:
                 channel.input.disable(members)
 
     def close(self, step: int) -> None:
-        """End a step: under quarantine running statistics stay finite."""
-        if self.divergence.quarantine:
-            self.statistics.restore_not_finite()
+        """End a step."""
 
     def synchronize(self) -> None:
         """Nothing to wait for: every step is checked at once."""
@@ -240,7 +216,7 @@ class DivergenceCheck:
         """Disable the agents that have diverged, and return the updates of which anything is left.
 
         Raises:
-            DivergenceError: One has, and the scenario says stop.
+            DivergenceError: One has, and there is one replica.
         """
         checked: list[Tensor | None] = []
         for update in updates:
@@ -328,7 +304,7 @@ class DivergenceCheck:
         """Disable the models that have diverged, and drop the updates of which nothing is left.
 
         Raises:
-            DivergenceError: One has, and the scenario says stop.
+            DivergenceError: One has, and there is one replica.
         """
         if self.divergence.fine([t for update in updates.values() for t in (update.loss, *update.gradients)]):
             return

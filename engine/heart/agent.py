@@ -21,7 +21,7 @@ from antiphon.agents.policies import PolicyObjective
 from antiphon.comms.links import FanIn
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
-from antiphon.engine.heart.rows import Members, Quarantine, Replicas, RowMask, mask_and, mask_not
+from antiphon.engine.heart.rows import Members, Replicas, RowMask, Stopping, mask_and, mask_not
 from antiphon.nets.per_member import PerMember
 from antiphon.nets.site_axes import as_maps
 
@@ -107,7 +107,7 @@ class Inputs:
 
 
 @dataclass(eq=False)
-class Agent(Quarantine):
+class Agent(Stopping):
     """A stack of N >= 1 agents; members that have diverged learn no more, and their messages are void."""
 
     name: str

@@ -19,9 +19,9 @@ from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Read, Window
 from antiphon.engine.heart.rows import (
     Members,
-    Quarantine,
     Replicas,
     RowMask,
+    Stopping,
     mask_fill_zero,
     members_and,
     select_rows,
@@ -41,7 +41,7 @@ _ONE = Rate(base=1.0, horizon=1)
 
 
 @dataclass(slots=True, eq=False)
-class SyntheticGradient(Quarantine):
+class SyntheticGradient(Stopping):
     """The synthetic gradient of a channel: what predicts it, from what, and how it is injected."""
 
     model: Predictor | None = None
@@ -68,7 +68,7 @@ class SyntheticGradient(Quarantine):
 
 
 @dataclass(slots=True, eq=False)
-class SyntheticInput(Quarantine):
+class SyntheticInput(Stopping):
     """The synthetic input of a channel: what predicts the message for the receiver, and from what."""
 
     model: InputModel | None = None
@@ -202,13 +202,6 @@ class Channel:
     def members_in(self, mask: Tensor) -> Tensor:
         """The channels, [K] bool, any of whose rows are in a mask."""
         return mask.view(len(self.members), self.batch).any(1).cpu()
-
-    def not_finite(self, message: Tensor) -> RowMask:
-        """The rows of messages that hold a number that is not finite."""
-        finite = message.reshape(len(self.members), -1).isfinite().all(1)
-        if bool(finite.all()):
-            return False
-        return True if len(self.members) == 1 else torch.logical_not(finite).repeat_interleave(self.batch)
 
     # --- its predictors ------------------------------------------------------------------------------------
 

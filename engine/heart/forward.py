@@ -241,10 +241,7 @@ class ForwardPass:
 
     def void(self, agent: Agent, channel: Channel, live: Tensor) -> RowMask:
         """The rows in which a message that an agent sends over a channel would poison who reads it."""
-        void = channel.of_sender(agent.disabled_rows)
-        if self.system.on_divergence.quarantine:  # else a look at what would poison its readers is spared
-            void = mask_or(void, channel.not_finite(live))
-        return void
+        return channel.of_sender(agent.disabled_rows)
 
     @staticmethod
     def _put_live(agent: Agent, tick: Tick, window: Window) -> list[Channel]:

@@ -71,20 +71,20 @@ def members_and(a: Members, b: Members) -> Members:
 
 
 @dataclass(slots=True, eq=False)
-class Quarantine:
-    """What has diverged of a stack: it learns no more, and what it says counts for nothing (semantics 32)."""
+class Stopping:
+    """What has stopped of a stack, with the seed that it is of: it learns no more, and its messages are void (semantics 32)."""
 
     disabled: Members = field(default=None, kw_only=True)
     """[N] bool: the members that have; None: none has."""
 
     @property
     def all_disabled(self) -> bool:
-        """Whether all members have diverged."""
+        """Whether all members have stopped."""
         return self.disabled is not None and bool(self.disabled.all())
 
     @property
     def enabled(self) -> Members:
-        """The members that have not diverged; None: all."""
+        """The members that have not stopped; None: all."""
         return None if self.disabled is None else torch.logical_not(self.disabled)
 
     def disable(self, members: Tensor) -> None:

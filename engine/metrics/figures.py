@@ -258,7 +258,7 @@ def live_graph(trained: Trained) -> nx.MultiDiGraph[str]:
 def of_agents(
     system: System, learned: StepReport, step: int, of: Collection[str] | None = None
 ) -> Iterator[Measured]:
-    """Yield `gradient_norm` (of those that learned), `updates`, `learning_rate`, `silenced` (with quarantine), `parameter_norm`.
+    """Yield `gradient_norm` (of those that learned), `updates`, `learning_rate`, `parameter_norm`.
 
     `of`: of the stacks with any of these members; None: of all.
     """
@@ -275,9 +275,6 @@ def of_agents(
             continue
         yield Measured(agent.names, "updates", agent.learner.counts())
         yield from _rates(agent.names, "learning_rate", agent.learner, step)
-        if system.on_divergence.quarantine:
-            disabled = torch.zeros(len(agent.names)) if agent.disabled is None else agent.disabled
-            yield Measured(agent.names, "silenced", disabled.tolist())
         if parameters := list(agent.learner.parameters.values()):
             yield Measured(agent.names, "parameter_norm", _norms(parameters, agent))
 

@@ -66,11 +66,7 @@ def check_divisible(system: System, scenario: Scenario) -> None:
         ScenarioError: It cannot, wherever it is cut; one line with the fix.
     """
     training: dict[str, str] = {}
-    if system.on_divergence.quarantine:
-        training["on_divergence"] = (
-            "quarantine voids messages at the step of a divergence, before other parts are notified; use stop"
-        )
-    elif system.on_divergence.bound is not None:
+    if system.on_divergence.bound is not None:
         training["on_divergence"] = (
             "on_divergence.max is checked at every step, before other parts are notified; leave it out"
         )

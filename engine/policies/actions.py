@@ -93,8 +93,6 @@ class Actions:
         distribution = _policy(agent)
         if distribution is None:
             return outputs
-        if self.system.on_divergence.quarantine:
-            outputs = outputs.nan_to_num()
         if self.greedy:
             tick.action = distribution.mode(outputs)
         else:

@@ -204,7 +204,6 @@ _AGENT: dict[str, Explanation] = {
     "learning_rate": Explanation("learning rate", "Learning rate of its optimiser."),
     "gradient_norm": Explanation("gradient norm", "Norm of the gradient of its newest update."),
     "parameter_norm": Explanation("parameter norm", "Norm of all its parameters."),
-    "silenced": Explanation("in quarantine", "1 once it is in quarantine: it no longer learns.", "share"),
 }
 _AGENT |= {
     f"{split}_{metric}": _AGENT[metric]._replace(

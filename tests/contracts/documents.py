@@ -16,7 +16,7 @@ from tests.contracts.builders import GOAL, LABEL, OWN, TOLD, Document, Play, doc
 from tests.contracts.games import SPACES, Game
 from tests.contracts.library import MORE, SMALL, resolved
 from tests.contracts.sites import SITES
-from tests.contracts.themes import ENDS, GRU, INPUT, LSTM, NORMAL, SICK, THEMES
+from tests.contracts.themes import ENDS, GRU, INPUT, LSTM, NORMAL, THEMES
 from tests.contracts.unlike import UNLIKE
 
 BATCH: Document = {"network": {"kind": "mlp", "hidden": [4], "norm": "batch"}}
@@ -116,17 +116,6 @@ def with_critics(*sees: str) -> Document:
     for i, signal in enumerate(sees):
         critic = {"observes": ["secret", signal], "network": {"kind": "mlp", "hidden": [3], "norm": "layer"}}
         scene["agents"][f"a{i}"]["objective"] = {"kind": "a2c", "critic": critic}
-    return scene
-
-
-def diverging(count: int, bound: float) -> Document:
-    """Return actors whose further passes diverge; at the smaller bound already the first."""
-    scene = pairs({"kind": "ppo", "epochs": 3, "minibatches": 3, "value": 2.0}, count, coupling="detached")
-    sgd = {"kind": "sgd", "lr": 0.5}
-    scene["training"] |= {
-        "on_divergence": {"kind": "quarantine", "max": bound},
-        "optimiser": sgd,
-    }
     return scene
 
 
@@ -240,7 +229,7 @@ MIXED: dict[str, Document] = {
     ),
     "bound of a group": levels(
         channel={"coupling": "locked"},
-        on_divergence={"kind": "quarantine", "max": 2.5},
+        on_divergence={"max": 2.5e3},
         env=ENDS,
     ),
     "clip of groups": levels(
@@ -383,9 +372,6 @@ ACTING: dict[str, Document] = {
         actor={"observes": {"x": NORMAL}, "network": {"kind": "gru", "size": 4, "norm": "none"}},
         coupling="decoupled",
     ),
-    "one diverges": diverging(1, 2.0),
-    "some diverge": diverging(3, 2.0),
-    "all diverge": diverging(3, 0.1),
     "local policy": rewarded({"kind": "a2c"}, 2, gradient={"kind": "local_policy"}),
     "local policy, critic": rewarded(
         {
@@ -529,7 +515,6 @@ DOCUMENTS: dict[str, Document | Callable[[], Scenario]] = {
     **THEMES,
     **SITES,
     **{f"unlike {name}": scene for name, scene in UNLIKE.items()},
-    **{f"quarantine {name}": scene for name, scene in SICK.items()},
     **MIXED,
     **{f"acting {name}": scene for name, scene in ACTING.items()},
     **{f"library {name}": make for name, make in LIBRARY.items()},

@@ -361,5 +361,5 @@ def _document(
         "optimiser": {"kind": one(draw, "adam", "sgd"), "lr": 1e-2},
     }
     if seldom(draw, 4):
-        training |= {"on_divergence": {"kind": "quarantine", "max": one(draw, None, 2.0)}}
+        training |= {"on_divergence": {"max": one(draw, None, 1e6)}}
     return {"scenario": "acting", "env": game, "agents": agents, "channels": channels, "training": training}

@@ -234,7 +234,7 @@ THEMES: dict[str, Document] = {
         agent={"optimiser": {"kind": "sgd", "lr": 0.1, "schedule": {"kind": "steps", "at": [0.3, 0.6]}}},
         predictor={"kind": "adam", "lr": 0.01, "schedule": {"kind": "linear", "scale": 0.0, "warmup": 0.2}},
     ),
-    "bound": ring(on_divergence={"kind": "quarantine", "max": 0.9}),
+    "bound": ring(on_divergence={"max": 0.9e3}),
     "one environment": ring(batch=1),
     "to themselves": to_themselves(),
     "broadcasts": levels(channel={"port": "out", "norm": "batch"}, wide=True, env=ENDS),
@@ -247,15 +247,6 @@ THEMES: dict[str, Document] = {
         low={"learn": 0.5}, high={"align": True}, channel=gradient(kind="local", target="label")
     ),
     "at once, from who is not drawn": levels(high={"learn": 0.5}, channel=gradient(trace=0.3)),
-    "inputs that diverge": ring(
-        channel={"coupling": "unlocked", "input": DEEP},
-        on_divergence={"kind": "quarantine", "max": 1.5},
-        env=ENDS,
-    ),
-    "critics that diverge": levels(
-        channel=gradient(kind="critic", hidden=[256], norm="layer"),
-        on_divergence={"kind": "quarantine", "max": 2.0},
-    ),
     **{
         f"symbols, {coupling}": levels(
             low={"clock": {"unroll": 2}},
@@ -293,25 +284,5 @@ THEMES: dict[str, Document] = {
     "unit length, axes": levels(channel={"norm": "unit", "size": [2, 3], "coupling": "locked"}),
     "acting": ring(
         agent=[{"objective": GOAL, "acts": True}, *[{"objective": GOAL}] * 3], env=Play(moved=True)
-    ),
-}
-
-SICK: dict[str, Document] = {
-    "ring": ring(on_divergence={"kind": "quarantine", "max": 1e3}),
-    "ends": ring(
-        on_divergence={"kind": "quarantine", "max": 1e3},
-        agent={"clock": {"unroll": 2}},
-        env=ENDS,
-    ),
-    "levels": levels(on_divergence={"kind": "quarantine", "max": 1e3}, wide=True, high={"fan_in": "sum"}),
-    "states": ring(agent=LSTM, state=gradient(), on_divergence={"kind": "quarantine", "max": 1e3}),
-    "groups": levels(
-        on_divergence={"kind": "quarantine", "max": 1e3},
-        wide=True,
-        channel={"coupling": "locked", "port": "p"},
-    ),
-    "inputs": ring(
-        on_divergence={"kind": "quarantine", "max": 1e3},
-        channel={"input": {"kind": "linear", "context": ["x", "held"]}, "link": {"delay": 1, "drop": 0.4}},
     ),
 }

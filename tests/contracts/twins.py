@@ -52,7 +52,7 @@ def _numbers(place: str, model: Any) -> dict[str, Any]:
             f"{name} {i}": value for i, value in enumerate(tree_leaves(state)) if isinstance(value, Tensor)
         }
     found: dict[str, Any] = {f"{place} {name}": value.detach().clone() for name, value in tensors.items()}
-    return {**found, f"{place} updates": model.updates, f"{place} quarantined": model.quarantined}
+    return {**found, f"{place} updates": model.updates}
 
 
 def _message(place: str, message: Any) -> dict[str, Any]:

@@ -117,33 +117,6 @@ class Sick(Play):
         return env
 
 
-@pytest.mark.parametrize("backend", ["cohort", reference])
-def test_observations_that_are_not_finite_leave_the_statistics_as_they_are(backend: Chosen) -> None:
-    agents = {
-        "a": {
-            "observes": {"x": NORMAL},
-            "network": {"kind": "mlp", "hidden": []},
-            "objective": {"kind": "regression", "target": "goal"},
-            "clock": {"unroll": 2},
-        }
-    }
-    training = {"batch": 5, "steps": 20, "on_divergence": "quarantine"}
-    scenario = Scenario(
-        scenario="s",
-        env=Sick(),
-        agents={**agents, "b": {**agents["a"], "observes": ["y"]}},
-        training=training,
-    )
-    with Simulation(scenario, backend=backend, dtype=torch.float64) as simulation:
-        counts = []
-        for _ in range(4):
-            simulation.run(2)
-            statistics = simulation.agents["a"].buffers["observes.0"]
-            assert statistics.isfinite().all()
-            counts.append(float(statistics[0]))
-    assert counts[0] == pytest.approx(1e-3)
-
-
 @pytest.mark.long
 def test_parameters_come_with_statistics_or_not_at_all(tmp_path: Path) -> None:
     for name, options in (("with", NORMAL), ("without", None)):

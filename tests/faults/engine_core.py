@@ -34,14 +34,6 @@ CORE: tuple[Fault, ...] = (
         "tests/contracts/test_random_time.py::test_random_scenes_agree_with_the_event_simulator[0]",
     ),
     Fault(
-        "ledger-a-read-counts-in-rows-where-the-message-did-not",
-        "engine/heart/ledger.py",
-        "read.counted = mask_and(read.counted, rows)",
-        "read.counted = rows",
-        "tests/contracts/test_quarantine.py::test_quarantine[ends-1e+30]",
-        tier="test-all",
-    ),
-    Fault(
         "ledger-the-gradient-of-a-terminated-state-is-not-known",
         "engine/heart/ledger.py",
         "if self.state and self.wants_gradient and terminated is not False:",
@@ -235,14 +227,14 @@ CORE: tuple[Fault, ...] = (
         "engine/features/divergence.py",
         "lengths[group] = math.hypot(lengths.get(group, 0.0), norm)",
         "lengths[group] = max(lengths.get(group, 0.0), norm)",
-        "tests/contracts/test_contracts.py::test_documents[bound of a group-reference]",
+        "tests/engine/heart/test_bound.py::test_the_bound_of_a_locked_group_is_on_all_its_gradients_together[cohort]",
     ),
     Fault(
         "divergence-the-bound-is-of-single-tensors",
         "engine/features/divergence.py",
         "norms = torch.stack([g.norm(dim=1) for g in flat]).norm(dim=0).tolist()",
         "norms = torch.stack([g.norm(dim=1) for g in flat]).amax(dim=0).tolist()",
-        "tests/engine/heart/test_quarantine.py::test_the_bound_is_on_the_length_of_what_reaches_an_agents_parameters[lone]",
+        "tests/engine/heart/test_bound.py::test_the_bound_is_on_the_length_of_what_reaches_an_agents_parameters[lone]",
     ),
     Fault(
         "divergence-running-statistics-are-not-put-back",
@@ -257,13 +249,6 @@ CORE: tuple[Fault, ...] = (
         "math.isfinite(torch.stack(torch._foreach_norm(unknown)).sum().item())",
         "math.isfinite(torch.stack(torch._foreach_norm(unknown[:1])).sum().item())",
         "tests/engine/heart/test_divergence.py::test_every_agent_of_a_step_is_looked_at[1-cohort]",
-    ),
-    Fault(
-        "divergence-a-quarantine-stops-the-run",
-        "engine/features/divergence.py",
-        "        if not self.quarantine:\n            raise DivergenceError(str(found))",
-        "        if self.quarantine:\n            raise DivergenceError(str(found))",
-        "tests/contracts/test_quarantine.py::test_quarantine[levels-1e+30]",
     ),
     Fault(
         "ties-tied-agents-share-one-gradient-tensor",

@@ -58,8 +58,6 @@ class ReferenceBackend(ReferenceEngine):
         """Update every agent and predictor whose time has come."""
         found = super().learn(step, watch=watch)
         self.in_place.note()
-        if self.quarantine:
-            self._statistics.restore_not_finite()
         return found
 
     def restore_statistics(self) -> None:

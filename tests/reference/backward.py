@@ -133,8 +133,6 @@ def window_update(state: State, group: LearningGroup, window: Window, step: int)
     back = gradients_of([*objectives, *(_term(i, i.discount, batch) for i in injections)], [*leaves.values()])
     returning = [None if g is None else g * batch for g in back]  # rules 1, 3, 12: per sample
     gradients = state.gradients(update, followed, step, returning)
-    if gradients is None:
-        return None
     update.gradients.update(gradients)
     returned = dict(zip(leaves, returning, strict=True))
     for read in window.leaves.values():
@@ -157,7 +155,7 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
         loss = loss + samples
     for name, message in update.window.sent:
         channel, critic = state.channels[name], state.channels[name].gradient.model
-        if not isinstance(critic, Critic) or channel.gradient.all_disabled or message.unread:
+        if not isinstance(critic, Critic) or message.unread:
             continue
         example = example_of(state, channel, message, answered=False)
         if example is not None and message.no_injection is not True:

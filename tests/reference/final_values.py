@@ -69,7 +69,7 @@ def _next_tick(state: State, agent: Agent, step: int, final: StepSignals) -> Tic
                 return None
             contexts.enter_context(ledger.imagining(channel, imagined))
             reads = ledger.reads(channel, tick.step)
-            if channel.input.model is not None and not channel.input.all_disabled:
+            if channel.input.model is not None:
                 reads = [with_stand_in(state, channel, reads[-1], tick.step)]
             if channel.name == agent.align and reads[-1].step_signals is not None:
                 tick.step_signals = reads[-1].step_signals
@@ -99,7 +99,7 @@ def _imagined(state: State, channel: Channel, at: int, step: int, final: StepSig
     if source is None:
         return None
     live = source.ports[channel.port]
-    of = void(state, channel, live, final)
+    of = void(state, channel, final)
     if channel.sampler is not None:
         live, _ = channel.sampler.send(live, stamps[0])
     return [ledger.carried(channel, stamp, live, source.step_signals, of) for stamp in stamps]

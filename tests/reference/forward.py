@@ -53,7 +53,7 @@ def _read(state: State, agent: Agent, signals: StepSignals, window: Window) -> T
     ages = []
     for channel in agent.channels:
         found = ledger.reads(channel, step)
-        if channel.input.model is not None and not channel.input.all_disabled:
+        if channel.input.model is not None:
             found = [with_stand_in(state, channel, found[-1], step)]
         if channel.name == agent.align and found[-1].step_signals is not None:
             tick.step_signals = found[-1].step_signals
@@ -220,7 +220,7 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepS
     if agent.trail is not None:
         value, oldest = constant(tick.ports[STATE]), agent.clock.latest(step - agent.looked_back)
         trail = {s: v for s, v in agent.trail.items() if oldest is None or s >= oldest}
-        agent.trail = {**trail, step: torch.zeros_like(value) if poisons(state, agent, value) else value}
+        agent.trail = {**trail, step: value}
     for channel in (channel for channel in agent.sends if (channel.name, step) in window.live):
         live, ends = window.live[channel.name, step], {}
         crossing = ("from", channel.sender, 0), ("to", channel.receiver, channel.ledger.link.delay)
@@ -229,22 +229,16 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepS
             past = [s for s in trail if s <= step - delay]
             if f"{end}.state" in channel.gradient.ends and past:
                 ends[f"{end}.state"] = trail[max(past)]
-        of = {"void": void(state, channel, live, signals), "states": ends, "began": state.system.began}
+        of = {"void": void(state, channel, signals), "states": ends, "began": state.system.began}
         sent = mask_fill_zero(~absent(state, channel, signals), live)
         message = ledger.send(channel, step, sent, tick.step_signals, **of)
         if message.pinned:
             window.sent.append((channel.name, message))
 
 
-def poisons(state: State, agent: Agent, output: Tensor) -> bool:
-    """Whether an output would poison whoever reads it: under quarantine it is void (rule 32)."""
-    return agent.all_disabled or (state.quarantine and not bool(output.isfinite().all()))
-
-
-def void(state: State, channel: Channel, live: Tensor, signals: StepSignals) -> bool | Tensor:
-    """Where a message is void as it is sent: it would poison its readers, or one of its ends does not live (rules 20, 32)."""
-    poisoned = as_mask(poisons(state, state.agents[channel.sender], live), live.flatten(1))
-    return simplified(poisoned | absent(state, channel, signals))
+def void(state: State, channel: Channel, signals: StepSignals) -> bool | Tensor:
+    """Where a message is void as it is sent: one of its ends does not live (rule 20)."""
+    return simplified(absent(state, channel, signals))
 
 
 def absent(state: State, channel: Channel, signals: StepSignals) -> Tensor:

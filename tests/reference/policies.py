@@ -38,8 +38,6 @@ def act(state: State, tick: Tick) -> None:
     agent, outputs = state.agents[tick.agent], constant(tick.ports[OBJECTIVE])
     distribution = None if agent.policy is None else agent.policy.distribution
     if distribution is not None:
-        if state.quarantine:
-            outputs = outputs.nan_to_num()  # of an agent that has diverged
         shape = state.batch, distribution.draws
         numbers = uniform(seed_for(agent.seed, "action"), tick.step, shape[0] * shape[1], outputs.device)
         tick.action = distribution.sample(outputs, numbers.view(shape))
@@ -180,6 +178,4 @@ def further_passes(state: State, update: Update, step: int) -> None:
                 known.further.append(found.figures)
                 losses.append(agent.goal.weight * found.losses)
             gradients = state.gradients(update, [torch.stack(losses).sum() / len(rows)], step)
-            if gradients is None:
-                return
             state.move(gradients, step)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from antiphon.base.errors import DivergenceError
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example, encode
 from antiphon.comms.model import Model
@@ -98,7 +99,7 @@ def gradient_updates(
     updates: dict[str, PredictorUpdate] = {}
     for name, channel in state.channels.items():
         predictor, messages = channel.gradient.model, ledger.take(channel, step)
-        if predictor is None or predictor.frozen or channel.gradient.all_disabled:
+        if predictor is None or predictor.frozen:
             continue
         if channel.traced:  # what was read waits for its return, an episode's last state does not
             messages = [m for m in messages if m.unread or m.no_injection is True] + returns.get(name, [])
@@ -157,7 +158,7 @@ def _examples(state: State, channel: Channel, messages: list[Message], step: int
 def _learned(
     state: State, channel: Channel, model: Model, losses: list[Tensor], step: int
 ) -> tuple[Tensor, list[Tensor | None]] | None:
-    """The sum of a predictor's losses, and its gradients; None: there is none, or it has diverged, and is disabled (32)."""
+    """The sum of a predictor's losses, and its gradients; None: there is none."""
     if not losses:
         return None
     loss = torch.stack(losses).sum()
@@ -169,6 +170,4 @@ def _learned(
     if model is channel.input.model:
         who, kind, what = channel.receiver, "input", "the learning rate of the synthetic input"
     line = f"agent '{who}': the loss of the synthetic {kind} of its channel {channel.name} at step {step + 1}"
-    state.report(step, f"{line} {wrong}; lower {what}")
-    (channel.input if kind == "input" else channel.gradient).disable(torch.tensor([True]))
-    return None
+    raise DivergenceError(f"{line} {wrong}; lower {what}")

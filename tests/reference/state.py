@@ -99,18 +99,17 @@ class State:
         owners = [agent.learner for agent in self.agents.values()]
         models = [model for channel in self.channels.values() for model in channel.models]
         self.optimizers: dict[object, Optimizer] = {one: Optimizer(one) for one in (*owners, *models)}
-        self.quarantine, self.bound = system.on_divergence.quarantine, system.on_divergence.bound
+        self.bound = system.on_divergence.bound
 
     def participates(self, agent: str, window: int) -> bool:
-        """Return whether an agent learns from a window: drawn with its probability (rule 7); never once disabled (32)."""
+        """Return whether an agent learns from a window: drawn with its probability (rule 7)."""
         draws = self.agents[agent].participation
-        drawn = draws is None or uniform(draws.seeds[0], window, 1).item() < float(draws.probability)
-        return self.agents[agent].disabled is None and drawn
+        return draws is None or uniform(draws.seeds[0], window, 1).item() < float(draws.probability)
 
     def gradients(
         self, update: Update, losses: list[Tensor], step: int, returned: Sequence[Tensor | None] = ()
-    ) -> dict[str, list[Tensor | None]] | None:
-        """Return the gradients of a sum of losses, by learner; None: the group has diverged, and is disabled (rule 32).
+    ) -> dict[str, list[Tensor | None]]:
+        """Return the gradients of a sum of losses, by learner; DivergenceError where the group has diverged (rule 32).
 
         An agent that does not participate has none (rule 7); tied agents follow the mean of theirs (rule 27a).
         """
@@ -121,10 +120,9 @@ class State:
         for what, gradients, others in (("gradient", found, returned), ("loss", [], scores)):
             if wrong := self.divergence_of(gradients, others):
                 line = f"agent {', '.join(map(repr, group.members))}: the {what} at step {step + 1} {wrong}; lower its "
-                self.report(step, line + "learning rate, or the scale of the synthetic gradients it receives")
-                for name in group.members:
-                    self.agents[name].disable(torch.tensor([True]))
-                return None
+                raise DivergenceError(
+                    line + "learning rate, or the scale of the synthetic gradients it receives"
+                )
         gradients_by = {}
         for name, own in parameters.items():
             mine, found = found[: len(own)], found[len(own) :]
@@ -178,9 +176,3 @@ class State:
         if self.bound is not None and moving and torch.stack([g.norm() for g in moving]).norm() > self.bound:
             return f"exceeds on_divergence.max {self.bound:g}"
         return ""
-
-    def report(self, step: int, line: str) -> None:
-        """Note what is put into quarantine; DivergenceError where the scenario has none."""
-        if not self.quarantine:
-            raise DivergenceError(line)
-        self.system.on_divergence.events.append((step, line))

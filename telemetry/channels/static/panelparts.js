@@ -16,7 +16,7 @@ const PANEL_GROUPS = {
   agent: [
     ["Objective", ["loss", "accuracy", "error", "bits", "return"]],
     ["Policy", ["value_target", "policy_loss", "value_loss", "explained_variance", "entropy", "approx_kl", "clip_fraction"]],
-    ["Learning", ["updates", "learning_rate", "gradient_norm", "parameter_norm", "silenced"]],
+    ["Learning", ["updates", "learning_rate", "gradient_norm", "parameter_norm"]],
   ],
 };
 const PANEL_ROWS = 64;

@@ -115,17 +115,6 @@ def test_every_agent_of_a_step_is_looked_at(place: int, backend: Chosen) -> None
         assert simulation.now == 1
 
 
-@BOTH
-def test_an_agent_whose_loss_is_infinite_goes_into_quarantine(backend: Chosen) -> None:
-    scenario = overflowing(2, kind="adam").with_training(on_divergence="quarantine")
-    with Simulation(scenario, backend=backend) as simulation:
-        simulation.run(5)
-        assert [(step, line.partition(";")[0]) for step, line in simulation.events] == [
-            (1, "agent 'sick': the loss at step 2 is not finite")
-        ]
-        assert simulation.agents["well0"].updates == 5
-
-
 def test_a_seed_whose_loss_is_infinite_stops_with_the_line_that_it_has_alone() -> None:
     together = seeds_together(overflowing(0, kind="adam"), (0, 1))
     assert together is not None

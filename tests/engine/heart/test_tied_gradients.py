@@ -91,18 +91,6 @@ def test_settings_are_changed_together(backend: Chosen) -> None:
 
 
 @BACKENDS
-def test_what_is_in_quarantine_leaves_the_tie_and_the_others_stay_equal(backend: Chosen) -> None:
-    with simulation_of(backend, on_divergence="quarantine") as simulation:
-        simulation.run(3)
-        for p in simulation.channels["n0->n1"].synthetic_gradient.parameters.values():  # type: ignore[union-attr]
-            p.data.fill_(float("nan"))
-        simulation.run(5)
-        assert simulation.agents["n0"].quarantined
-        assert_tied(simulation, *ONE[1:])
-        assert not torch.equal(of(simulation, ONE[0]), of(simulation, ONE[1]))
-
-
-@BACKENDS
 def test_weights_of_another_run_are_taken_by_all_of_a_tie(tmp_path: Path, backend: Chosen) -> None:
     with simulation_of(backend) as other:
         other.run(3)

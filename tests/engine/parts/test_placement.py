@@ -106,10 +106,6 @@ POLE = document(
 )
 INDIVISIBLE: list[tuple[Document, str]] = [
     (
-        pair(on_divergence="quarantine"),
-        "training.on_divergence: quarantine voids messages at the step of",
-    ),
-    (
         pair(on_divergence={"max": 2.0}),
         "training.on_divergence: on_divergence.max is checked at every step",
     ),
