@@ -125,6 +125,7 @@ def __getattr__(name: str) -> Any:
         "comms",
         "engine",
         "envs",
+        "errors",
         "nets",
         "scenarios",
         "telemetry",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from antiphon.base.errors import RunError, in_one_line, suggest
+import antiphon
+from antiphon.base.errors import AntiphonError, RunError, ScenarioWarning, in_one_line, suggest
 
 
 def test_a_short_line_stays_and_a_long_one_keeps_its_place_and_its_fix() -> None:
@@ -27,3 +28,15 @@ def test_control_characters_are_escaped(sign: str) -> None:
 def test_no_similar_name_is_sought_for_a_huge_one() -> None:
     assert suggest("widht", ["width", "depth"]) == "; did you mean 'width'?"
     assert suggest("x" * 10**6, ["x" * (10**6 - 1), "depth"]).startswith("; known: ")
+
+
+def test_users_find_every_error_in_one_module() -> None:
+    from antiphon.base import errors
+
+    ours = {
+        name
+        for name, what in vars(errors).items()
+        if isinstance(what, type) and issubclass(what, AntiphonError | ScenarioWarning)
+    }
+    assert set(antiphon.errors.__all__) == ours
+    assert antiphon.errors.RunError is antiphon.RunError

@@ -1,0 +1,25 @@
+"""The errors that antiphon raises: each is one line that names the place, the value and the fix."""
+
+from antiphon.base.errors import (
+    AntiphonError,
+    CallError,
+    DataError,
+    DivergenceError,
+    EngineError,
+    ResourceError,
+    RunError,
+    ScenarioError,
+    ScenarioWarning,
+)
+
+__all__ = [
+    "AntiphonError",
+    "CallError",
+    "DataError",
+    "DivergenceError",
+    "EngineError",
+    "ResourceError",
+    "RunError",
+    "ScenarioError",
+    "ScenarioWarning",
+]
