@@ -31,9 +31,9 @@ if TYPE_CHECKING:
         synthetic_input,
     )
     from antiphon.base.kinds import Options
-    from antiphon.engine.populations.population import Population
-    from antiphon.engine.simulation import Simulation
+    from antiphon.jobs.populations.population import Population
     from antiphon.populations import population
+    from antiphon.running.simulation import Simulation
     from antiphon.scenarios import Scenario, Template, load
     from antiphon.splitting.cuts import cuts
     from antiphon.splitting.join import join
@@ -92,8 +92,8 @@ _FROM = {
     "Scenario": "scenarios",
     "Template": "scenarios",
     "load": "scenarios",
-    "Population": "engine.populations.population",
-    "Simulation": "engine.simulation",
+    "Population": "jobs.populations.population",
+    "Simulation": "running.simulation",
     "cuts": "splitting.cuts",
     "join": "splitting.join",
     "split": "splitting.split",

@@ -13,10 +13,10 @@ from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
 from antiphon.commands.arguments import new_directory, scenario_template
 from antiphon.commands.population import print_members
-from antiphon.engine.populations.run import PopulationRun
-from antiphon.engine.runs.library import template_named
-from antiphon.engine.runs.observers import RunProgress
-from antiphon.engine.runs.python_template import Buildable
+from antiphon.jobs.populations.run import PopulationRun
+from antiphon.running.library import template_named
+from antiphon.running.observers import RunProgress
+from antiphon.running.python_template import Buildable
 from antiphon.scenarios import Template
 from antiphon.scenarios.population import PopulationSpec, find_population
 from antiphon.terminal.output import printed

@@ -15,11 +15,11 @@ from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
 from antiphon.commands.arguments import new_directory, scenario_template
 from antiphon.commands.study import cores, find_study_or_scenario, print_tables
-from antiphon.engine.runs.python_template import Buildable
-from antiphon.engine.studies.figure import draw_figure
-from antiphon.engine.studies.plan import StudyOptions
-from antiphon.engine.studies.study import Study
-from antiphon.engine.studies.table import csv_rows
+from antiphon.jobs.studies.figure import draw_figure
+from antiphon.jobs.studies.plan import StudyOptions
+from antiphon.jobs.studies.study import Study
+from antiphon.jobs.studies.table import csv_rows
+from antiphon.running.python_template import Buildable
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.document import Template
 from antiphon.terminal.output import printed, remark

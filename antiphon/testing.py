@@ -14,7 +14,7 @@ from antiphon import envs
 from antiphon.base.errors import AntiphonError, ScenarioError
 from antiphon.base.extensions import POINTS, Catalogue, name_of, registered
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.simulation import Simulation
+from antiphon.running.simulation import Simulation
 from antiphon.scenarios import Scenario
 
 _STEPS = 6

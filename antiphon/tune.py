@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 
 from antiphon.base.errors import DivergenceError, RunError
 from antiphon.base.spec import in_python
-from antiphon.engine.populations.selection import metric_of, score_of
-from antiphon.engine.runs.library import as_template
-from antiphon.engine.runs.python_template import Buildable
-from antiphon.engine.runs.request import Request
-from antiphon.engine.simulation import Simulation
 from antiphon.engine.state.hyperparameters import differences_of
+from antiphon.jobs.populations.selection import metric_of, score_of
+from antiphon.running.library import as_template
+from antiphon.running.python_template import Buildable
+from antiphon.running.request import Request
+from antiphon.running.simulation import Simulation
 from antiphon.scenarios import Template
 from antiphon.scenarios.training import less_is_better
 

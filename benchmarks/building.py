@@ -28,7 +28,7 @@ from typing import Any
 import torch
 
 from antiphon.base.memory import keep_memory
-from antiphon.engine.simulation import Simulation
+from antiphon.running.simulation import Simulation
 
 sys.path.insert(0, str(Path(__file__).parent))
 from interleaved import finish, parsed, table

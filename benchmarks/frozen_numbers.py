@@ -31,7 +31,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from antiphon.base.errors import RunError
-from antiphon.engine.simulation import Simulation
+from antiphon.running.simulation import Simulation
 from antiphon.scenarios import Scenario, Template, library_names, load
 from antiphon.telemetry.figures import Recorder
 

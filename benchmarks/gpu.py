@@ -24,7 +24,7 @@ import torch
 
 from antiphon.base.errors import DataError
 from antiphon.engine.capture.loop import CapturedLoop
-from antiphon.engine.simulation import Simulation
+from antiphon.running.simulation import Simulation
 from antiphon.scenarios import library_names
 
 sys.path.insert(0, str(Path(__file__).parent))

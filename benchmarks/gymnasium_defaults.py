@@ -17,7 +17,7 @@ from typing import Any
 from machine import machine
 
 from antiphon import Scenario
-from antiphon.engine.populations.population import Population
+from antiphon.jobs.populations.population import Population
 
 SOLVED = {"CartPole-v1": 475, "Acrobot-v1": -100, "Pendulum-v1": -250}
 """By environment: the mean return of a policy that has solved it."""

@@ -21,7 +21,7 @@ import torch
 from machine import machine
 from numpy.typing import NDArray
 
-from antiphon.engine.simulation import Simulation
+from antiphon.running.simulation import Simulation
 
 Times = dict[str, NDArray[np.float64]]
 """Seconds per step, [rounds], by contestant."""

@@ -5,7 +5,7 @@ and `wall_ratio` the same of wall-clock time. Exchanges are in the CPU time.
 
 - `--transport local`: all parts in this process, one after the other, exchanges to bytes and back as between processes.
   There is no wall-clock time to compare.
-- `--transport ray`: each part a process (`antiphon.engine.ray`), whose CPU time is what the operating system says of it, with
+- `--transport ray`: each part a process (`antiphon.distributed.ray`), whose CPU time is what the operating system says of it, with
   all threads of Ray in it. `load` is the machine's while the turns ran: with others at work, or less than two free
   processors, wall-clock time says nothing.
 
@@ -30,8 +30,8 @@ import numpy as np
 import torch
 
 from antiphon.base.memory import keep_memory
-from antiphon.engine.parts.part import Part
-from antiphon.engine.parts.wire import decode, encode
+from antiphon.distributed.parts.part import Part
+from antiphon.distributed.parts.wire import decode, encode
 from antiphon.scenarios import Scenario
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -91,7 +91,7 @@ class OnRay:
     """Parts as processes of a Ray cluster of this machine; arguments as of `Local`, and the folder of their numbers."""
 
     def __init__(self, make: Callable[[int], Part], placement: Mapping[str, int], folder: str) -> None:
-        from antiphon.engine.ray.ray_parts import RayParts
+        from antiphon.distributed.ray.ray_parts import RayParts
 
         self.parts = RayParts(make, [], placement, keep_every=math.inf)  # no state is handed over
         self._at = 0

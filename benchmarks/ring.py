@@ -11,8 +11,8 @@ import networkx as nx
 import torch
 from torch import Tensor
 
-from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_tensors
+from antiphon.running.simulation import Simulation
 from antiphon.scenarios import Scenario
 
 SIZE = 32

@@ -44,8 +44,8 @@ from torch.nn import functional as F
 
 from antiphon import Simulation, envs
 from antiphon.base.memory import keep_memory
-from antiphon.engine.virtual.profile import ClusterProfile
-from antiphon.engine.virtual.simulation import VirtualSimulation
+from antiphon.distributed.virtual.profile import ClusterProfile
+from antiphon.running.virtual_simulation import VirtualSimulation
 from antiphon.scenarios import Scenario
 
 sys.path.insert(0, str(Path(__file__).parent))

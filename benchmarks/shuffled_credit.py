@@ -19,7 +19,7 @@ from antiphon.engine.backends import StackedBackend
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.learn import BackwardPass
 from antiphon.engine.heart.message import Message
-from antiphon.engine.simulation import Simulation
+from antiphon.running.simulation import Simulation
 from antiphon.scenarios import load
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -28,8 +28,8 @@ from torch import Tensor
 
 import antiphon
 from antiphon.base.memory import keep_memory
-from antiphon.engine.simulation import Simulation
 from antiphon.envs import from_tensors, make
+from antiphon.running.simulation import Simulation
 from antiphon.scenarios import Scenario
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "slow_line")]

@@ -28,7 +28,7 @@ import torch
 import antiphon
 from antiphon.base.errors import AntiphonError, DataError
 from antiphon.base.memory import keep_memory
-from antiphon.engine.simulation import Simulation
+from antiphon.running.simulation import Simulation
 from antiphon.scenarios import Scenario, library_names, load
 
 sys.path.insert(0, str(Path(__file__).parent))

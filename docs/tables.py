@@ -23,7 +23,7 @@ from antiphon import envs
 from antiphon.base.kinds import kinds_of, own_keys_of, summary_of
 from antiphon.base.problems import show_value
 from antiphon.cli import COMMANDS, command
-from antiphon.engine.runs.library import templates
+from antiphon.running.library import templates
 
 ROOT = Path(__file__).resolve().parents[1]
 

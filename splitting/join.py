@@ -16,7 +16,7 @@ from antiphon.nets.user_modules import copied, release_modes, stateful
 from antiphon.scenarios import Scenario
 
 if TYPE_CHECKING:
-    from antiphon.engine.simulation import Simulation
+    from antiphon.running.simulation import Simulation
 
 Model = TypeVar("Model", bound=nn.Module)
 _PREFIX = "module."

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from antiphon.engine.simulation import Simulation
+from antiphon.running.simulation import Simulation
 from tests.commands import Commands
 
 DOCUMENT = """

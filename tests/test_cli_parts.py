@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.commands import Commands
-from tests.engine.parts.rings import document
+from tests.distributed.parts.rings import document
 from tests.parts_table import read_parts
 from tests.recorded import metrics
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.commands import Commands
-from tests.engine.parts.stages import stages
+from tests.distributed.parts.stages import stages
 
 CLUSTER = """
 cluster: mine

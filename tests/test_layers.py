@@ -22,6 +22,10 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     "antiphon",
     "splitting",
+    "jobs",
+    "running",
+    "distributed",
+    "inspection",
     "engine",
     "telemetry",
     "scenarios",
@@ -38,9 +42,7 @@ LONGEST_FUNCTION = 80
 MUTUAL = {
     ("engine/features", "engine/heart"),
     ("engine/heart", "engine/policies"),
-    ("engine/parts", "engine/ray"),
-    ("engine/populations", "engine/runs"),
-    ("engine/runs", "engine/virtual"),
+    ("distributed/parts", "distributed/ray"),
 }
 """Pairs of folders that import each other still. None is added."""
 OF_TORCH = {"_modules", "_buffers", "_parameters", "_version", "_BatchNorm"}
@@ -244,8 +246,8 @@ HOMES = {
 }
 """By section with kinds, the files of its classes: no other compares the names of the kinds."""
 OTHER_WORDS = {
-    "engine/probes/ablation.py": {"mean"},
-    "engine/studies/table.py": {"mean"},
+    "inspection/ablation.py": {"mean"},
+    "jobs/studies/table.py": {"mean"},
     "splitting/credit.py": {"local", "lens"},
     "splitting/split.py": {"lens"},
 }
@@ -355,11 +357,11 @@ def test_what_is_private_is_used_by_its_own_file_alone(library: list[Source]) ->
 @pytest.mark.parametrize(
     ("called", "files"),
     [
-        ("open_writer", ["engine/runs/run.py"]),
-        ("RunWriter", ["engine/runs/run.py", "engine/runs/run_writer.py"]),
-        ("read_simulation", ["engine/running.py", "engine/runs/run.py"]),
-        ("Coordinator", ["engine/runs/run.py"]),
-        ("with_chosen_delay", ["engine/runs/run.py"]),
+        ("open_writer", ["running/run.py"]),
+        ("RunWriter", ["running/run.py", "running/run_writer.py"]),
+        ("read_simulation", ["engine/running.py", "running/run.py"]),
+        ("Coordinator", ["running/run.py"]),
+        ("with_chosen_delay", ["running/run.py"]),
     ],
 )
 def test_a_run_begins_and_is_resumed_in_one_place(

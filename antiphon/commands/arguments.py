@@ -14,11 +14,11 @@ from typing import Any
 from antiphon.base.errors import RunError, ScenarioError, suggest
 from antiphon.base.problems import show_value
 from antiphon.base.spec import plain
-from antiphon.engine.parts.settings import PartsSettings
-from antiphon.engine.runs.directory import RunDirectory, numbered, run_folder
-from antiphon.engine.runs.library import MADE_IN_PYTHON, as_template, scenario_names, template_named
-from antiphon.engine.runs.python_template import Buildable, PythonTemplate, load_python
-from antiphon.engine.virtual.profile import VirtualSettings, find_profile
+from antiphon.distributed.parts.settings import PartsSettings
+from antiphon.distributed.virtual.profile import VirtualSettings, find_profile
+from antiphon.running.directory import RunDirectory, numbered, run_folder
+from antiphon.running.library import MADE_IN_PYTHON, as_template, scenario_names, template_named
+from antiphon.running.python_template import Buildable, PythonTemplate, load_python
 from antiphon.scenarios import Scenario, Template, TrainingSpec
 from antiphon.scenarios.yaml_text import read, read_file
 

@@ -15,10 +15,10 @@ from antiphon.base.problems import placed
 from antiphon.commands import options
 from antiphon.commands.arguments import division_of, scenario_template, values_of
 from antiphon.engine.planning.advice import advice, expected_updates
-from antiphon.engine.runs.library import scenario_names, template_named
-from antiphon.engine.runs.python_template import PythonTemplate, other_variants
-from antiphon.engine.studies.plan import StudyOptions, plan
 from antiphon.envs import describe
+from antiphon.jobs.studies.plan import StudyOptions, plan
+from antiphon.running.library import scenario_names, template_named
+from antiphon.running.python_template import PythonTemplate, other_variants
 from antiphon.scenarios import DocumentError, Scenario, Template
 from antiphon.scenarios.population import PopulationSpec, find_population
 from antiphon.scenarios.study import DEFAULT, StudySpec, find_study
@@ -33,7 +33,7 @@ from antiphon.terminal.output import (
 )
 
 if TYPE_CHECKING:
-    from antiphon.engine.parts.division import Division
+    from antiphon.distributed.parts.division import Division
 
 _ROWS = 20
 """Most parts in a table."""
@@ -143,8 +143,8 @@ def check_study(study: StudySpec, options: StudyOptions) -> Findings:
 
 def check_population(population: PopulationSpec, values: Mapping[str, Any]) -> Findings:
     """Check the first member of a population, and that the others differ from it in hyperparameters alone."""
-    from antiphon.engine.populations.run import requests_of
     from antiphon.engine.state.hyperparameters import differences_of
+    from antiphon.jobs.populations.run import requests_of
 
     found = Findings(population.population, population.population)
     population = population.with_keys(set={**population.set, **values})
@@ -196,8 +196,8 @@ def _examine(
 
 def _divide(found: Findings, scenario: Scenario, parts: int | dict[str, int] | None) -> None:
     """Note what a division of the scenario cuts, or why there is none."""
-    from antiphon.engine.parts import division
-    from antiphon.engine.parts.placement import placement_for
+    from antiphon.distributed.parts import division
+    from antiphon.distributed.parts.placement import placement_for
     from antiphon.terminal.explain import built
 
     scenario = scenario.with_delay(1)

@@ -12,11 +12,11 @@ import typer
 
 from antiphon.base.files import display_path, finite
 from antiphon.commands import options
-from antiphon.engine.runs.directory import RunDirectory
+from antiphon.running.directory import RunDirectory
 from antiphon.terminal.output import print_json, show_table, some, write_line
 
 if TYPE_CHECKING:
-    from antiphon.engine.runs.compare_runs import Comparison
+    from antiphon.running.compare_runs import Comparison
 
 _ROWS = 20
 """Most settings in a table; --json has all."""
@@ -36,7 +36,7 @@ def diff(
     Raises:
         RunError: One is no run directory, or is damaged.
     """
-    from antiphon.engine.runs.compare_runs import compare_runs
+    from antiphon.running.compare_runs import compare_runs
 
     runs = {"A": RunDirectory.open(first), "B": RunDirectory.open(second)}
     comparison = compare_runs(*runs.values())

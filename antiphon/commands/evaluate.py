@@ -11,7 +11,7 @@ from antiphon.base.errors import RunError
 from antiphon.base.files import finite
 from antiphon.commands import options
 from antiphon.commands.arguments import given_scenario
-from antiphon.engine.runs.directory import RunDirectory
+from antiphon.running.directory import RunDirectory
 from antiphon.terminal.output import print_json
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def evaluate(
         RunError: An option without effect on the requested measurements, nothing to measure, or no such checkpoint.
     """
     from antiphon.engine.inference.links import Links
-    from antiphon.engine.simulation import Simulation
+    from antiphon.running.simulation import Simulation
     from antiphon.terminal import measurements
 
     asked = {"ablate": ablate is not None, "language": language, "value": value}

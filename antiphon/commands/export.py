@@ -15,7 +15,7 @@ from antiphon.base.errors import ScenarioError, suggest
 from antiphon.base.files import display_path
 from antiphon.commands import options
 from antiphon.commands.arguments import given_scenario
-from antiphon.engine.runs.directory import RunDirectory
+from antiphon.running.directory import RunDirectory
 from antiphon.terminal.output import console, print_json
 
 

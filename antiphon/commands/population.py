@@ -10,11 +10,11 @@ from typing import Any
 from rich.console import Console
 
 from antiphon.base.files import display_path
-from antiphon.engine.populations.run import LINEAGE, PopulationRun
-from antiphon.engine.populations.selection import quality
-from antiphon.engine.runs.directory import is_free, numbered
-from antiphon.engine.runs.library import template_named
-from antiphon.engine.runs.observers import RunProgress
+from antiphon.jobs.populations.run import LINEAGE, PopulationRun
+from antiphon.jobs.populations.selection import quality
+from antiphon.running.directory import is_free, numbered
+from antiphon.running.library import template_named
+from antiphon.running.observers import RunProgress
 from antiphon.scenarios.population import PopulationSpec
 from antiphon.terminal.output import (
     console,

@@ -15,7 +15,7 @@ import antiphon
 from antiphon.base.errors import RunError
 from antiphon.base.files import display_path, fitting, open_text, read_bytes, write_bytes
 from antiphon.commands import options
-from antiphon.engine.runs.directory import RunDirectory, now
+from antiphon.running.directory import RunDirectory, now
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.report import ReportRun
 from antiphon.telemetry.report import report as page_of

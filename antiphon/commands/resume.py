@@ -9,9 +9,9 @@ from antiphon.base.files import display_path
 from antiphon.commands import options
 from antiphon.commands.arguments import given_scenario, parts_of, values_of
 from antiphon.commands.run import print_outcome, train
-from antiphon.engine.parts.settings import PartsSettings
-from antiphon.engine.runs.directory import POPULATION, RunDirectory
-from antiphon.engine.runs.run_loop import Outcome
+from antiphon.distributed.parts.settings import PartsSettings
+from antiphon.running.directory import POPULATION, RunDirectory
+from antiphon.running.run_loop import Outcome
 from antiphon.terminal.output import remark
 
 
@@ -37,13 +37,13 @@ def resume(
     json: options.Json = False,
 ) -> int:
     """Resume a run or a population; return the exit code."""
-    from antiphon.engine.runs.run import Run
+    from antiphon.running.run import Run
 
     if (path / POPULATION).is_file():
         if any(each is not None for each in (settings, parts, mode)):
             raise RunError(f"{path}: is a population; leave out --set, --parts and --mode")
         from antiphon.commands.population import train_population
-        from antiphon.engine.populations.run import PopulationRun
+        from antiphon.jobs.populations.run import PopulationRun
 
         run = PopulationRun.of_directory(path, python, until=steps, jobs=jobs, ray=ray)
         if run.runs.start == run.until:

@@ -26,12 +26,12 @@ from antiphon.commands.arguments import (
     values_of,
 )
 from antiphon.engine.planning.advice import advice
-from antiphon.engine.runs.directory import EXIST, RunDirectory, is_free
-from antiphon.engine.runs.library import MADE_IN_PYTHON
-from antiphon.engine.runs.observers import RunProgress
-from antiphon.engine.runs.python_template import other_variants
-from antiphon.engine.runs.request import Request
-from antiphon.engine.runs.run_loop import Outcome
+from antiphon.running.directory import EXIST, RunDirectory, is_free
+from antiphon.running.library import MADE_IN_PYTHON
+from antiphon.running.observers import RunProgress
+from antiphon.running.python_template import other_variants
+from antiphon.running.request import Request
+from antiphon.running.run_loop import Outcome
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.population import find_population
 from antiphon.scenarios.training import selected_in_words
@@ -50,8 +50,8 @@ from antiphon.terminal.output import (
 )
 
 if TYPE_CHECKING:
-    from antiphon.engine.runs.run import Run
-    from antiphon.engine.runs.seeds import MultiSeedOutcome
+    from antiphon.jobs.seeds import MultiSeedOutcome
+    from antiphon.running.run import Run
 
 
 def run(
@@ -94,7 +94,7 @@ def run(
     json: options.Json = False,
 ) -> int:
     """Run a scenario, with one seed or several, or a population; return the exit code."""
-    from antiphon.engine.runs.run import Run
+    from antiphon.running.run import Run
 
     if steps is not None and epochs is not None:
         raise RunError("--epochs: --steps is given as well; leave out one of them")
@@ -244,7 +244,7 @@ def _run_seeds(
     json: bool,
 ) -> int:
     """Run a scenario with seeds from that of the request on; `name` begins the run directories' names."""
-    from antiphon.engine.runs.seeds import MultiSeedRun
+    from antiphon.jobs.seeds import MultiSeedRun
 
     requests = [replace(request, seed=seed) for seed in range(request.seed, request.seed + count)]
     paths, summary_dir = _directories(requests, name, logdir, exist)

@@ -13,8 +13,8 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.kinds import kinds_of, own_keys_of, sections, summary_of
 from antiphon.commands import options
 from antiphon.commands.arguments import scenario_template, values_of
-from antiphon.engine.runs.library import templates
 from antiphon.envs import describe, ids
+from antiphon.running.library import templates
 from antiphon.scenarios import Scenario, Template, json_schema
 from antiphon.scenarios.population import populations
 from antiphon.scenarios.schema import schema_text

@@ -16,10 +16,10 @@ from antiphon.base.errors import RunError, ScenarioError, suggest
 from antiphon.base.files import display_path
 from antiphon.commands import options
 from antiphon.commands.arguments import new_directory, scenario_template, values_of
-from antiphon.engine.runs.library import scenario_names
-from antiphon.engine.studies.plan import StudyOptions
-from antiphon.engine.studies.study import Study
-from antiphon.engine.studies.table import heading, notes, tables
+from antiphon.jobs.studies.plan import StudyOptions
+from antiphon.jobs.studies.study import Study
+from antiphon.jobs.studies.table import heading, notes, tables
+from antiphon.running.library import scenario_names
 from antiphon.scenarios.study import find_study, study_names
 from antiphon.terminal.output import (
     console,

@@ -13,8 +13,8 @@ from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.heart.system import System
 from antiphon.engine.metrics.description import about_agent, about_channel
 from antiphon.engine.planning.advice import expected_updates
-from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.envs import Description, Signal, describe, ids, options_of
+from antiphon.running.python_template import PythonTemplate
 from antiphon.scenarios import ChannelSpec, EnvSpec, Scenario, Template, warnings
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.channels.verdict_series import newest_verdicts

@@ -14,7 +14,7 @@ from antiphon.base.errors import RunError, suggest
 from antiphon.base.files import finite
 from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.inference.links import Links
-from antiphon.engine.probes.ablation import (
+from antiphon.inspection.ablation import (
     Ablation,
     Change,
     ablate,
@@ -22,14 +22,14 @@ from antiphon.engine.probes.ablation import (
     check_measured,
     readouts_act,
 )
-from antiphon.engine.probes.ceiling import ceilings
-from antiphon.engine.probes.language import Language, language, language_rows, spoken
-from antiphon.engine.probes.signal_alignment import signal_alignment, signal_rows
-from antiphon.engine.probes.truth import chosen_channels, predicted_channels
-from antiphon.engine.probes.value import COUPLING, Values, value, value_rows
-from antiphon.engine.runs.directory import RunDirectory
-from antiphon.engine.runs.run_writer import keep_measured, over
-from antiphon.engine.simulation import Simulation
+from antiphon.inspection.ceiling import ceilings
+from antiphon.inspection.language import Language, language, language_rows, spoken
+from antiphon.inspection.signal_alignment import signal_alignment, signal_rows
+from antiphon.inspection.truth import chosen_channels, predicted_channels
+from antiphon.inspection.value import COUPLING, Values, value, value_rows
+from antiphon.running.directory import RunDirectory
+from antiphon.running.run_writer import keep_measured, over
+from antiphon.running.simulation import Simulation
 from antiphon.scenarios.training import selected_in_words
 from antiphon.telemetry.figures import Figure
 from antiphon.telemetry.verdicts import signal_caution, worth, worths_in_words

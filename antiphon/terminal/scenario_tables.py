@@ -13,8 +13,8 @@ from rich.text import Text
 from antiphon.base.files import finite
 from antiphon.engine.planning.memory_estimate import MemoryEstimate
 from antiphon.engine.planning.plan import CohortPlan, Plan, plan
-from antiphon.engine.runs.directory import RunDirectory, run_folder
-from antiphon.engine.runs.python_template import PythonTemplate, other_variants
+from antiphon.running.directory import RunDirectory, run_folder
+from antiphon.running.python_template import PythonTemplate, other_variants
 from antiphon.scenarios import Template
 from antiphon.terminal.explain import built, explain, explain_template, explain_verdicts
 from antiphon.terminal.output import (

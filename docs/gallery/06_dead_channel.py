@@ -3,7 +3,7 @@
 import torch
 
 import antiphon
-from antiphon.engine.probes.ablation import ablate
+from antiphon.inspection.ablation import ablate
 
 torch.manual_seed(0)
 left, right, noise = torch.randn(3, 4000, 8).unbind()

@@ -2,7 +2,7 @@
 
 Which receiver ticks may use a message, and which windows must close before its gradient is complete, follow from the clocks
 alone; losses and episode ends only decide, per environment, what counts. A message is written here and nowhere else, but for
-what the other half of a cut channel sends and returns (engine/parts/ledger.py). Its life: `send` enters it, `reads` hands it
+what the other half of a cut channel sends and returns (distributed/parts/ledger.py). Its life: `send` enters it, `reads` hands it
 out and `leaf` lets a tick differentiate it, `book` adds what comes back, `close` ends a receiver's window and completes it,
 `take` gives it to the training of predictors; `cut` voids what an ended episode sent. A message is pinned while its sender has
 still to learn from it (`unpin`); it is dropped when it is no longer needed.

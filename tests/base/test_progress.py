@@ -10,10 +10,10 @@ import torch
 
 from antiphon import Simulation, load
 from antiphon.base import progress
-from antiphon.engine.runs.observers import RunProgress
-from antiphon.engine.runs.recorded_run import RecordedRun
-from antiphon.engine.runs.run_loop import RunLoop
 from antiphon.envs import from_tensors
+from antiphon.running.observers import RunProgress
+from antiphon.running.recorded_run import RecordedRun
+from antiphon.running.run_loop import RunLoop
 from tests.engine.scenes import CLASSIFY, scenario_of
 
 

@@ -12,7 +12,7 @@ import pytest
 import antiphon
 from antiphon.base import extensions
 from antiphon.base.errors import ScenarioError
-from antiphon.engine.simulation import Simulation
+from antiphon.running.simulation import Simulation
 from antiphon.scenarios import Scenario
 from antiphon.telemetry import Recorder
 from antiphon.telemetry.figures import Figure

@@ -19,7 +19,7 @@ import antiphon
 from antiphon import Scenario, Simulation
 from antiphon.base import signals
 from tests.commands import Commands
-from tests.engine.runs.left import checkpoints, ended, facts, result
+from tests.running.left import checkpoints, ended, facts, result
 
 
 class Endless(gymnasium.Env[Any, Any]):

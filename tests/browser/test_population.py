@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from antiphon.engine.populations.figure import lineage_svg
-from antiphon.engine.populations.selection import Entry
+from antiphon.jobs.populations.figure import lineage_svg
+from antiphon.jobs.populations.selection import Entry
 from antiphon.scenarios.population import PopulationSpec
 from tests.browser import runs
 from tests.browser.served import tensorboard, wait_for_runs

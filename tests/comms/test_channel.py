@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from antiphon import comms
 from antiphon.base.errors import ScenarioError
-from antiphon.engine.simulation import Simulation
+from antiphon.running.simulation import Simulation
 from antiphon.scenarios import Scenario
 from tests.batch_norm import drop_lost_biases, without_lost_biases
 from tests.contracts.builders import Play

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from antiphon import comms
 from antiphon.base.errors import ScenarioError
-from antiphon.engine.simulation import Simulation
+from antiphon.running.simulation import Simulation
 from antiphon.scenarios import Scenario
 
 BATCH, SIZE = 8, 4

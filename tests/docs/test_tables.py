@@ -12,7 +12,7 @@ import antiphon
 from antiphon import envs
 from antiphon.base.kinds import kinds_of, own_keys_of, sections
 from antiphon.cli import COMMANDS
-from antiphon.engine.runs.library import scenario_names
+from antiphon.running.library import scenario_names
 
 DOCS = Path(__file__).parents[2] / "docs"
 FENCE = re.compile(r"^```\{(kinds|environment|commands|library|modules)\}(.*)\n```$", re.MULTILINE)

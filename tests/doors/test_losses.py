@@ -20,11 +20,11 @@ import antiphon
 from antiphon import Population, Scenario, ScenarioError, Simulation
 from antiphon.base.errors import RunError
 from antiphon.engine.state.checkpoint import read_simulation
-from antiphon.engine.virtual.simulation import VirtualSimulation
+from antiphon.running.virtual_simulation import VirtualSimulation
 from antiphon.scenarios.channel_specs import LinkSpec
 from tests.commands import Commands
+from tests.distributed.virtual.profiles import profile
 from tests.engine.scenes import CLASSIFY, scenario_of
-from tests.engine.virtual.profiles import profile
 from tests.reference.backend import Chosen, reference
 
 # --- what selects ------------------------------------------------------------------------------------------

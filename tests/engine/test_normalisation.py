@@ -13,7 +13,7 @@ from gymnasium import spaces
 
 from antiphon import Scenario, ScenarioError, Simulation, envs
 from antiphon.engine.planning.advice import advice
-from antiphon.engine.populations.population import Population
+from antiphon.jobs.populations.population import Population
 from antiphon.scenarios import Template
 from tests.contracts.builders import Play
 from tests.reference.backend import Chosen, reference

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from antiphon import envs
 from antiphon.base.errors import DataError, RunError, ScenarioError
-from antiphon.engine.simulation import Simulation
+from antiphon.running.simulation import Simulation
 from antiphon.scenarios import Scenario, Template, load
 from tests.envs.made import message
 

@@ -15,8 +15,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from antiphon import envs
 from antiphon.base.errors import ScenarioError
-from antiphon.engine.simulation import Simulation
 from antiphon.envs import registry
+from antiphon.running.simulation import Simulation
 from antiphon.scenarios import Scenario, Template
 from tests.envs.adaptors.parallel_worlds import Mines
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from antiphon import envs
-from antiphon.engine.simulation import Simulation
+from antiphon.running.simulation import Simulation
 from tests.contracts.builders import document
 from tests.contracts.twins import made as simulated
 from tests.envs.made import message

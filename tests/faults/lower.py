@@ -42,7 +42,7 @@ LOWER: tuple[Fault, ...] = (
     ),
     Fault(
         "populations-members-that-lose-a-state-are-copied",
-        "engine/populations/population.py",
+        "jobs/populations/population.py",
         "        check_kept(running.system)\n",
         "",
         "tests/doors/test_losses.py::test_members_with_what_cannot_be_saved_are_not_copied",
@@ -606,7 +606,7 @@ LOWER: tuple[Fault, ...] = (
         "envs/sources/loaders.py",
         "self._batches, self._loader = None, ()",
         "pass",
-        "tests/engine/runs/test_loaders.py::test_its_processes_end_with_the_simulation[False]",
+        "tests/running/test_loaders.py::test_its_processes_end_with_the_simulation[False]",
     ),
     Fault(
         "agents-entropy-is-a-cost",
@@ -837,14 +837,14 @@ LOWER: tuple[Fault, ...] = (
         "envs/sources/loaders.py",
         "self._rows, self._rest = _cut(rest, 0, self.num_envs), _cut(rest, self.num_envs)",
         "self._rows, self._rest = _cut(rest, 0, self.num_envs), Columns()",
-        "tests/engine/runs/test_loaders.py::test_batches_are_cut_to_that_of_the_run_and_nothing_is_left_out",
+        "tests/running/test_loaders.py::test_batches_are_cut_to_that_of_the_run_and_nothing_is_left_out",
     ),
     Fault(
         "envs-a-loader-has-one-order",
         "envs/sources/randomness.py",
         "    with seeded(seed):",
         "    with seeded(0):",
-        "tests/engine/runs/test_loaders.py::test_what_is_shuffled_and_sampled_is_of_the_seed_and_resumed[0]",
+        "tests/running/test_loaders.py::test_what_is_shuffled_and_sampled_is_of_the_seed_and_resumed[0]",
     ),
     Fault(
         "envs-a-sampler-s-generator-is-not-seeded",

@@ -374,7 +374,7 @@ UPPER: tuple[Fault, ...] = (
         "base/errors.py",
         "    exit_code = 3\n",
         "    exit_code = 2\n",
-        "tests/engine/runs/test_run.py::test_divergence_keeps_what_was_learned_and_says_who_and_when",
+        "tests/running/test_run.py::test_divergence_keeps_what_was_learned_and_says_who_and_when",
     ),
     Fault(
         "errors-a-long-line-loses-its-fix",

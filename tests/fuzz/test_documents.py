@@ -26,7 +26,7 @@ LONGEST = 300
 ROOT = Path(antiphon.__file__).parent
 SCENARIOS, STUDIES, PROFILES = (
     [path.read_text(encoding="utf-8") for path in sorted((ROOT / folder).glob("*.yaml"))]
-    for folder in ("scenarios/library", "scenarios/studies", "engine/virtual/profiles")
+    for folder in ("scenarios/library", "scenarios/studies", "distributed/virtual/profiles")
 )
 AGENTS = [f"n{number}" for number in range(12)]
 PLACEMENT = "'*': 0\nn1: 1\n'n[2-4]': 2\nn5: 1\n"

@@ -20,13 +20,13 @@ import torch
 
 from antiphon import Scenario, Simulation, Template, load
 from antiphon.base.manifests import FORMAT
-from antiphon.engine.parts.settings import PartsSettings
-from antiphon.engine.runs.request import Request
-from antiphon.engine.runs.run import Run
-from antiphon.engine.studies.scoring import Scoring, add_scores
-from antiphon.engine.virtual.profile import VirtualSettings, find_profile
-from antiphon.engine.virtual.simulation import VirtualSimulation
+from antiphon.distributed.parts.settings import PartsSettings
+from antiphon.distributed.virtual.profile import VirtualSettings, find_profile
 from antiphon.envs import from_tensors
+from antiphon.jobs.studies.scoring import Scoring, add_scores
+from antiphon.running.request import Request
+from antiphon.running.run import Run
+from antiphon.running.virtual_simulation import VirtualSimulation
 
 HERE = Path(__file__).resolve().parent
 STEPS, STOP = 12, 7

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from antiphon.engine.inference.links import Links
 from antiphon.engine.metrics.timeline import timeline
-from antiphon.engine.populations.population import Population
-from antiphon.engine.probes.ablation import ABLATIONS, ablate
-from antiphon.engine.probes.ceiling import ceilings
-from antiphon.engine.probes.language import language
-from antiphon.engine.probes.signal_alignment import signal_alignment
+from antiphon.inspection.ablation import ABLATIONS, ablate
+from antiphon.inspection.ceiling import ceilings
+from antiphon.inspection.language import language
+from antiphon.inspection.signal_alignment import signal_alignment
+from antiphon.jobs.populations.population import Population
 from antiphon.splitting.library import gpt, resnet
 
 __all__ = [

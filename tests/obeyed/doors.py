@@ -17,9 +17,9 @@ from torch import nn
 
 import antiphon
 from antiphon import Population, Simulation, comms, envs
-from antiphon.engine.virtual.simulation import VirtualSimulation
+from antiphon.running.virtual_simulation import VirtualSimulation
 from antiphon.scenarios import Scenario
-from tests.engine.virtual.profiles import profile
+from tests.distributed.virtual.profiles import profile
 from tests.obeyed.scenes import SCENES
 from tests.obeyed.ways import Shown, shown_by
 from tests.reference.backend import reference

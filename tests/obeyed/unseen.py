@@ -5,7 +5,7 @@ from __future__ import annotations
 UNSEEN = {
     "scenario.description": "words for readers, in the scenario's page and in what `show` prints",
     "training.sweep": "when activations are freed, never what is computed (docs/semantics.md, rule 13)",
-    "value.horizon": "a value is undefined in so short a run; tests/engine/probes measure it",
+    "value.horizon": "a value is undefined in so short a run; tests/inspection measure it",
 }
 """By setting: these are never sensitive."""
 OBJECTS = {

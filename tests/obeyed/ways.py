@@ -12,11 +12,11 @@ from typing import Any
 from antiphon import Simulation
 from antiphon.base.errors import AntiphonError, ScenarioError
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.populations.population import Population
-from antiphon.engine.virtual.simulation import VirtualSimulation
+from antiphon.jobs.populations.population import Population
+from antiphon.running.virtual_simulation import VirtualSimulation
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.channels.tags import GRAPH
-from tests.engine.virtual.profiles import profile
+from tests.distributed.virtual.profiles import profile
 from tests.kit.running import two_parts
 from tests.written_events import raw_rows
 

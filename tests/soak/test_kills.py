@@ -20,8 +20,8 @@ import yaml
 
 import antiphon
 from tests.contracts.twins import differences
-from tests.engine.parts.rings import document
-from tests.engine.parts.stages import stages
+from tests.distributed.parts.rings import document
+from tests.distributed.parts.stages import stages
 from tests.soak.killed import contents, ended
 
 CHECKPOINTS = "--checkpoint-every 6"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from antiphon.base.errors import RunError
-from antiphon.engine.simulation import Simulation
+from antiphon.running.simulation import Simulation
 from antiphon.telemetry import Figure
 from antiphon.telemetry.history import History
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from antiphon import Scenario, Simulation
-from antiphon.engine.populations.population import Population
-from antiphon.engine.virtual.simulation import VirtualSimulation
+from antiphon.jobs.populations.population import Population
+from antiphon.running.virtual_simulation import VirtualSimulation
 from tests.contracts.builders import Document, Play, ring
 from tests.contracts.twins import made
+from tests.distributed.virtual.profiles import profile
 from tests.engine.numbers import one_line
-from tests.engine.virtual.profiles import profile
 from tests.reference.backend import Chosen, reference
 
 UNROLLED: Document = {"clock": {"unroll": 4}, "network": {"kind": "mlp", "hidden": [5], "norm": "batch"}}

@@ -15,9 +15,9 @@ from tests.commands import Commands
 from tests.contracts.builders import LABEL, OWN, Document, document
 from tests.contracts.twins import made
 from tests.engine.numbers import equal, one_line, parameters
-from tests.engine.runs.left import facts
 from tests.engine.scenes import BATCH_NORM, gradient
 from tests.reference.backend import Chosen, reference
+from tests.running.left import facts
 
 WIDER: Document = {"network": {"kind": "mlp", "hidden": [7], "norm": "batch"}}
 

@@ -151,7 +151,7 @@ def test_tags_say_what_they_hold(tag: str, meaning: object) -> None:
 
 @pytest.mark.long
 def test_every_figure_of_a_run_is_explained(tmp_path: Path) -> None:
-    from antiphon.engine.simulation import Simulation
+    from antiphon.running.simulation import Simulation
 
     told = []
     for name in ("digits-mlp", "two-timescales", "lossy", "corporation"):

@@ -1,0 +1,1 @@
+"""A scenario in parts: in one process, on Ray, and in virtual time."""

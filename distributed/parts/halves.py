@@ -1,0 +1,117 @@
+"""The system of one part: its agents, the halves of the channels that are cut, and the signals that travel over these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from copy import deepcopy
+from dataclasses import replace
+from typing import TypeVar
+
+from antiphon.comms.model import Model
+from antiphon.distributed.parts.placement import Placement
+from antiphon.engine.environment import signals_of, signals_read
+from antiphon.engine.heart.clock import Schedule
+from antiphon.engine.heart.system import System
+from antiphon.nets.user_modules import deepcopy_memo
+
+Copied = TypeVar("Copied")
+
+
+def halved(whole: System, placement: Placement) -> System:
+    """Give both ends of every cut channel a half of their own, so that parts that share the system share no message.
+
+    Args:
+        whole: All agents, as built and unstacked; it is changed.
+        placement: By agent: its part.
+    """
+    for channel in whole.channels.values():
+        if placement[channel.sender] != placement[channel.receiver]:
+            half = replace(
+                channel,
+                ledger=channel.ledger.emptied(),
+                gradient=replace(channel.gradient, model=_copied(channel.gradient.model)),
+                input=replace(channel.input, examples=[]),
+                members=(),
+            )
+            channel.input.model = _copied(channel.input.model)  # each learns at one end
+            incoming = whole.agents[channel.receiver].incoming
+            incoming[incoming.index(channel)] = half
+    return whole
+
+
+def _copied(model: Copied) -> Copied:
+    """A copy of a predictor with the hooks of a user's module."""
+    if not isinstance(model, Model) or model.layers is None:
+        return deepcopy(model)
+    return deepcopy(model, deepcopy_memo([model.layers.module], parameters=model.parameters.values()))
+
+
+def part_of(whole: System, placement: Placement, index: int) -> System:
+    """Return the agents of one part, as a system that shares them with the whole one.
+
+    Args:
+        whole: All agents, as built.
+        placement: By agent: its part.
+        index: The part.
+    """
+    own = {name for name in whole.agents if placement[name] == index}
+    agents = {name: agent for name, agent in whole.agents.items() if name in own}
+    ends = [channel for agent in agents.values() for channel in (*agent.outgoing, *agent.incoming)]
+    here = {channel.name: channel for channel in ends}
+    channels = {
+        name: here.get(name, channel)
+        for name, channel in whole.channels.items()
+        if channel.sender in own or channel.receiver in own
+    }
+    elsewhere = {
+        name: placement[channel.receiver if channel.sender in own else channel.sender]
+        for name, channel in channels.items()
+        if not (channel.sender in own and channel.receiver in own)
+    }
+    waves = [[call for call in wave if call[0] in own] for wave in whole.schedule.waves]
+    return replace(
+        whole,
+        agents=agents,
+        channels=channels,
+        groups=[group for group in whole.groups if group.members[0] in own],
+        schedule=Schedule({name: agent.clock for name, agent in agents.items()}, waves),
+        elsewhere=elsewhere,
+    )
+
+
+# --- alignment: who lacks which signals -----------------------------------------------------------------------
+
+
+def travelling_signals(whole: System, cut: Iterable[str], free: bool) -> dict[str, tuple[str, ...]]:
+    """Return by cut channel the names of the signals that travel with its messages, for the receiver has not got them.
+
+    In lockstep these are all of an aligned sender, which are not those of the step at which it sends. In parts that do not wait,
+    where the receiver is aligned to the channel, what this agent needs of them, and those that are aligned to it in turn; where
+    the sender is aligned to another one, what a synthetic input is conditioned on.
+
+    Args:
+        whole: All agents and channels.
+        cut: Names of channels.
+        free: Whether parts do not wait.
+    """
+    if not free:
+        names = tuple(sorted(signals_read(whole)))
+        return {name: names for name in cut if whole.agents[whole.channels[name].sender].align is not None}
+    import networkx as nx
+
+    channels = whole.channels.values()
+    aligned = [(c.sender, c.receiver) for c in channels if whole.agents[c.receiver].align == c.name]
+    readers: nx.DiGraph[str] = nx.DiGraph(aligned)
+    found = {}
+    for name in cut:
+        channel = whole.channels[name]
+        sender, receiver = whole.agents[channel.sender], whole.agents[channel.receiver]
+        wanted = {spec.name for spec in channel.input.context}
+        if receiver.align == name:
+            for reader in (receiver.name, *nx.descendants(readers, receiver.name)):
+                wanted |= signals_of(whole.agents[reader])
+        elif sender.align is None:
+            continue  # the receiver has the signals of the steps at which it is sent to
+        if wanted:
+            found[name] = tuple(sorted(wanted))
+    return found

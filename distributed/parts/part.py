@@ -1,0 +1,442 @@
+"""A part: the share of a scenario's agents that one process computes, with its halves of the channels that are cut.
+
+All parts step replicas of one environment and follow one schedule. What crosses a cut channel arrives before it is read
+(`Boundary`), so that each part computes the bits of the uncut run; the states of all parts make up its state
+(`merge_states`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import torch
+
+from antiphon.distributed.parts.boundary import Boundary, Exchange
+from antiphon.distributed.parts.free_boundary import FreeBoundary, FreeSettings
+from antiphon.distributed.parts.halves import part_of, travelling_signals
+from antiphon.distributed.parts.placement import Placement, lookahead_of
+from antiphon.distributed.parts.share import Share, scenario_of_part
+from antiphon.engine.backends import StackedBackend
+from antiphon.engine.build.builder import build, chosen_device, without_weights
+from antiphon.engine.environment import EnvironmentRunner, environment_state, make_environment, signals_read
+from antiphon.engine.heart.predictors import Watch
+from antiphon.engine.heart.system import System
+from antiphon.engine.metrics.figures import Row, keep_figures
+from antiphon.engine.metrics.newest import NewestFigures, Watched
+from antiphon.engine.metrics.report import AgentReport, MeanAccumulator, RowSteps
+from antiphon.engine.state.checkpoint import copy_tree
+from antiphon.engine.state.objects import OBJECTS, check_kept
+from antiphon.engine.state.trees import Tree, renumbered
+from antiphon.scenarios import Scenario
+from antiphon.telemetry.figures import Figure
+
+LEARNED = ("learners", "predictors", "inputs", "outliers", OBJECTS)
+"""Keys of a system's state that are no messages or windows; the last only where there are any."""
+
+
+class PartRow(NamedTuple):
+    """What a part records of a step: of its agents, and of the channels that they send over."""
+
+    row: Row
+    sums: dict[str, Any]
+    """Of the losses since the row before (`MeanAccumulator.state_dict`)."""
+
+
+class Part:
+    """One part of a scenario's agents.
+
+    Args:
+        scenario: Resolved.
+        placement: By agent: its part.
+        index: Which part this is.
+        seed: Of the run.
+        device: Where it is computed.
+        dtype: Of all floats.
+        stacked: Whether agents of one kind are computed as one.
+        free: It waits for nothing but messages that an agent is aligned to, within these bounds; None: lockstep.
+        whole: All agents, shared with the other parts of this process (`halved`); None: they are built for this part, with
+            parameters of its own agents only.
+
+    Attributes:
+        now: Steps taken.
+        incarnation: How many times it has been started again; for parts that do not wait.
+        neighbours: The parts at the other ends of its cut channels.
+        lookahead: Steps that it may be ahead of them.
+        free: Whether it does not wait for them.
+        learned: What was learned at the newest step.
+        row: What is recorded of it; None: nothing.
+
+    Raises:
+        ScenarioError: Something does not fit; the line names the place.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        placement: Placement,
+        index: int,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        stacked: bool = True,
+        free: FreeSettings | None = None,
+        whole: System | None = None,
+    ) -> None:
+        self.index, self.incarnation, self.seed = index, 0, seed
+        self.scenario = scenario_of_part(scenario, placement, -1)  # without weights: names and settings
+        self._unchecked = whole is None
+        """Whether no step has shown yet whether users' objects keep what its state does not hold."""
+        place = chosen_device(device)
+        self._env = make_environment(scenario, place, dtype, scenario.training.batch)
+        if whole is None:
+            numbers: dict[str, Any] = {"seed": seed, "device": place, "dtype": dtype}
+            here = {name for name, part in placement.items() if part == index}
+            own = scenario_of_part(without_weights(scenario), placement, index)
+            whole = build(own, self._env.description, here=here, **numbers)
+        part, self._share = part_of(whole, placement, index), Share.of(whole, placement, index)
+        self.backend = StackedBackend(whole, stacked=stacked, part=part)
+        self.free = free is not None
+        cut = self.backend.system, part.elsewhere, index, travelling_signals(whole, part.elsewhere, self.free)
+        self.boundary = (
+            Boundary(*cut, lookahead_of(whole, placement)) if free is None else FreeBoundary(*cut, free)
+        )
+        self.neighbours, self.lookahead = self.boundary.neighbours, self.boundary.lookahead
+        self.world = EnvironmentRunner(self._env, signals_read(whole), seed)
+        part.next_episode(0, self._env.episode_length)
+        self.train_means, self.newest = MeanAccumulator(part), NewestFigures(part)
+        self.learned = AgentReport.empty(self.backend.stacked)
+        self.row: PartRow | None = None
+        self.now = 0
+
+    # --- stepping ------------------------------------------------------------------------------------------
+
+    @property
+    def covered(self) -> Mapping[int, int]:
+        """By neighbour: the step up to which what it sent has arrived."""
+        return self.boundary.covered
+
+    @property
+    def behind(self) -> int:
+        """Steps by which the oldest of what its neighbours have sent is behind its own step; 0 without neighbours."""
+        return max(0, *(self.now - end for end in self.covered.values()), 0)
+
+    def waits_for(self) -> tuple[int, ...]:
+        """The neighbours whose exchanges the coming step needs and has not got."""
+        return self.boundary.waits_for(self.now)
+
+    def step(self, rows: RowSteps | None = None, *, watch: Watch = False) -> None:
+        """Take one environment step (semantics 13).
+
+        Args:
+            rows: The steps at which metrics are recorded, in `row` where this is one; None: none. They change no number.
+            watch: Whether, or of which channels, predictions are kept in `learned`; for metrics they are.
+
+        Raises:
+            DivergenceError: A loss or gradient was not finite. No parameter of this part has been touched by this step.
+            RunError: See `state_dict`.
+            EngineError: It waits for a neighbour (`waits_for`).
+        """
+        step = self.now
+        recorded = rows is not None and rows.due(step)
+        watched = Watched() if rows is None else self.newest.watched(step, rows)
+        self.learned = AgentReport.empty(self.backend.stacked)  # as large as the parameters
+        self.boundary.enter(step, self.world.step_signals)
+        self.backend.tick(step, self.world.step_signals)
+        ends = self.world.advance()
+        self.backend.cut(step, ends)
+        kept = watch or recorded or watched.learning
+        self.learned = AgentReport(self.backend.learn(step, watch=kept), self.backend.stacked)
+        self.boundary.note(step, self.incarnation)
+        if ends.ended is True:
+            self.backend.system.next_episode(self.world.step_signals.step, self._env.episode_length)
+        self.train_means.add(self.learned)
+        self.now = step + 1
+        if (
+            self._unchecked
+        ):  # in a process of its own, or beside the whole simulation, which calls the same object
+            self.check_kept()
+            self._unchecked = False
+        self.row = None
+        if watched:
+            keep_figures(self, step, watched)
+        if rows is not None and recorded:
+            self.backend.synchronize()
+            self.row = self._row(step, sampled=rows.sampled(step))
+
+    def _row(self, step: int, *, sampled: bool) -> PartRow:
+        base, row = self.backend.stacked.base, Row.of(self, step, sampled=sampled)
+        own = {name for name, channel in base.channels.items() if channel.sender in base.agents}
+        row = Row(
+            [figure for figure in row.figures if self._is_own(figure.kind, figure.name, figure.metric)],
+            [one for one in row.histograms if one[1] in own],
+            [one for one in row.samples if one[0] in own],
+            row.env,
+            row.returns,
+        )
+        sums = self.train_means.state_dict()
+        self.train_means.end_row()
+        self.newest.end_row()
+        return PartRow(row, sums)
+
+    def _is_own(self, kind: str, name: str, metric: str) -> bool:
+        """Whether a metric is this part's: of a channel its sender's, but of a synthetic input its receiver's."""
+        base = self.backend.stacked.base
+        if kind == "agent":
+            return name in base.agents
+        channel = base.channels[name]
+        return (channel.receiver if metric.startswith("si_") else channel.sender) in base.agents
+
+    def collect(self, neighbour: int) -> Exchange:
+        """Return what a neighbour has not been handed yet, up to the newest step."""
+        return self.boundary.collect(neighbour, self.now, self.incarnation)
+
+    def deliver(self, exchange: Exchange) -> None:
+        """Take what a neighbour has collected for this part: all its exchanges, in order.
+
+        Raises:
+            EngineError: It is not the next of that neighbour.
+        """
+        self.boundary.deliver(exchange, self.now)
+        self.backend.stale = self.backend.system is not self.backend.stacked.base
+
+    # --- state ---------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> Tree:
+        """Return its share of the whole state, without copying a tensor; see `merge_states`.
+
+        All that was sent before the present step must have been delivered, here and at the neighbours. Of a part that does not
+        wait, what it has learned: what is under way then is no state of a whole.
+
+        Raises:
+            DivergenceError: The device has found a number that is not finite at an earlier step.
+            RunError: An object of the user's keeps what no other process has, such as the whole simulation's.
+        """
+        self.check_kept()
+        state, ends = self._state(), self._share.ends
+        system = state["system"]
+        for key, end in (("gradients", "sender"), ("inputs", "receiver")):
+            names = system["quarantine"][key]
+            system["quarantine"][key] = [name for name in names if end in ends[name]]
+        if self.free:
+            state["system"] = {key: system[key] for key in LEARNED if key in system}
+        state["part"] |= {"order": self._share.order, "groups": list(self._share.groups), "ends": dict(ends)}
+        state["env"] = state["env"] if self.index == 0 else None
+        return state
+
+    def _state(self) -> Tree:
+        self.backend.synchronize()
+        return {
+            "part": {"index": self.index},
+            **environment_state(self._env),
+            "now": self.now,
+            "seed": self.seed,
+            "diverged": None,
+            **self.world.state_dict(),
+            "means": self.train_means.state_dict(),
+            "newest": {
+                kind: {
+                    name: {metric: value for metric, value in own.items() if self._is_own(kind, name, metric)}
+                    for name, own in each.items()
+                }
+                for kind, each in self.newest.state_dict().items()
+            },
+            "system": self.backend.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take its share of the state of a whole simulation of the same scenario (`Running.state_dict`).
+
+        All that is on its way between parts is in that state: every part takes its share of the same one.
+
+        Args:
+            state: The whole's; or the share of it (`Share.state`), whose tensors are used as they are, so hand in copies.
+        """
+        self._load(state if "part" in state else copy_tree(self._share.state(state)))
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        self.now = state["now"]
+        self._env.load_state_dict(state["env"])
+        self.backend.load_state_dict(state["system"])
+        self.boundary.reset(self.now)
+        self.world.load_state_dict(state)
+        agents = self.backend.stacked.base.agents
+        self.train_means = MeanAccumulator(self.backend.stacked.base)
+        self.train_means.load_state_dict({n: own for n, own in state["means"].items() if n in agents})
+        self.newest.load_state_dict(state.get("newest", {}))
+
+    def check_kept(self) -> None:
+        """Check that its state holds all that users' objects keep.
+
+        Raises:
+            RunError: It does not.
+        """
+        check_kept(self.backend.per_agent())
+
+    def own_state(self) -> Tree:
+        """Return all of the state of a part that does not wait, for a restart of it alone, without copying a tensor.
+
+        What it has for its neighbours must have been collected.
+        """
+        assert isinstance(self.boundary, FreeBoundary)
+        return {**self._state(), "boundary": self.boundary.state_dict()}
+
+    def load_own_state(self, state: Tree) -> None:
+        """Load an `own_state` of this part; its tensors are used as they are, so hand in copies."""
+        assert isinstance(self.boundary, FreeBoundary)
+        self._load(state)
+        self.boundary.load_state_dict(state["boundary"])
+
+    def close(self) -> None:
+        """Close its environment, unless the caller made it."""
+        self._env.let_go()
+
+
+# --- all parts as one --------------------------------------------------------------------------------------
+
+
+def merge_rows(rows: Iterable[PartRow], scenario: Scenario, channels: Sequence[str]) -> PartRow:
+    """Return what all parts record of a step as the whole simulation does.
+
+    Args:
+        rows: Of all parts in order.
+        scenario: Of the whole.
+        channels: All, states too, in canonical order.
+    """
+    found: dict[tuple[str, str], list[Figure]] = {}
+    known = [*rows]
+    # What only the receiver of a channel has, its synthetic input's loss, comes before what its sender has.
+    for one in sorted((f for own in known for f in own.row.figures), key=lambda f: f.metric != "si_loss"):
+        found.setdefault((one.kind, one.name), []).append(one)
+    order = [*(("agent", name) for name in scenario.agents), *(("channel", name) for name in channels)]
+    readouts_first = sorted(scenario.channels, key=lambda channel: channel.receiver not in scenario.readouts)
+    sampled = [channel.name for channel in readouts_first]
+    row = Row(
+        [figure for key in order for figure in found.get(key, ())],
+        sorted((one for own in known for one in own.row.histograms), key=lambda one: channels.index(one[1])),
+        sorted((one for own in known for one in own.row.samples), key=lambda one: sampled.index(one[0])),
+        known[0].row.env,
+        {name: value for own in known for name, value in own.row.returns.items()},
+    )
+    return PartRow(row, {name: sums for own in known for name, sums in own.sums.items()})
+
+
+_BY_NAME = {
+    "learners": "agents",
+    "predictors": "channels",
+    "inputs": "channels",
+    "trails": "agents",
+    "actions": "agents",
+    "outliers": "channels",
+    "feedback": "channels",
+    OBJECTS: "agents",
+}
+"""What of a state is by name, and of what."""
+_DISABLED = ("agents", "gradients", "inputs")
+
+
+def merge_states(states: Sequence[Mapping[str, Any]]) -> Tree:
+    """Return the state of the whole simulation, as `Running.state_dict` does.
+
+    Args:
+        states: Of all parts at one step, everything delivered (`Part.state_dict`). Of parts that do not wait the result has
+            what they have learned, and no more.
+    """
+    first = min(states, key=lambda state: int(state["part"]["index"]))
+    order = first["part"]["order"]
+    signals: list[list[Any]] = []
+    free = "ledgers" not in first["system"]
+    systems = [state["system"] if free else _renumbered(state["system"], signals) for state in states]
+    merged: Tree = {
+        **systems[0],
+        **{
+            key: _union((system[key] for system in systems if key in system), order[names])
+            for key, names in _BY_NAME.items()
+            if any(key in system for system in systems)
+        },
+    }
+    if not free:
+        merged |= _merged_schedule(states, systems) | {"signals": signals}
+    tally = _union((state["means"] for state in states), order["agents"])
+    kept = {key: value for key, value in first.items() if key != "part"}
+    newest: Tree = {}
+    for state in states:
+        for kind, each in state["newest"].items():
+            for name, own in each.items():
+                newest.setdefault(kind, {}).setdefault(name, {}).update(own)
+    return {**kept, "means": tally, "newest": newest, "system": merged}
+
+
+def _merged_schedule(states: Sequence[Mapping[str, Any]], systems: Sequence[Tree]) -> Tree:
+    """Return what of the whole state is of windows, messages and divergences."""
+    groups: dict[int, Any] = {}
+    halves: dict[str, Tree] = {}
+    for state, system in zip(states, systems, strict=True):
+        groups |= dict(zip(state["part"]["groups"], system["groups"], strict=True))
+        for name, ends in state["part"]["ends"].items():
+            halves.setdefault(name, {}).update(dict.fromkeys(ends, system["ledgers"][name]))
+    events = {tuple(event): None for system in systems for event in system["quarantine"]["events"]}
+    return {
+        "quarantine": {
+            **{key: [n for system in systems for n in system["quarantine"][key]] for key in _DISABLED},
+            "events": sorted(map(list, events), key=lambda event: event[0]),
+        },
+        "ledgers": {name: _joined(**halves[name]) for name in states[0]["part"]["order"]["channels"]},
+        "groups": [groups[number] for number in sorted(groups)],
+    }
+
+
+def _union(each: Iterable[Mapping[str, Any]], order: Sequence[str]) -> Tree:
+    found = {name: value for some in each for name, value in some.items()}
+    return {name: found[name] for name in order if name in found}
+
+
+def _joined(sender: Tree, receiver: Tree) -> Tree:
+    """The state of a channel's ledger, of that of its two halves.
+
+    What was sent is known to the sending half, and what became of it to the receiving one.
+    """
+    if sender is receiver:
+        return sender
+    used = {one["stamp"]: one for key in ("loose", "messages") for one in receiver[key]}
+    sent = {one["stamp"] for key in ("loose", "messages") for one in sender[key]}
+
+    def whole(message: Tree) -> Tree:
+        known = used.get(message["stamp"], message)
+        return {**message, **{key: known[key] for key in _BY_RECEIVER}}
+
+    messages = [whole(message) for message in sender["messages"]]
+    messages += [message for message in receiver["messages"] if message["stamp"] not in sent]
+    loose = [whole(message) for message in sender["loose"]]
+    stamps = {message["stamp"] for message in (*messages, *loose)}
+    loose += [message for message in receiver["loose"] if message["stamp"] not in stamps]
+    return {
+        **receiver,
+        "messages": sorted(messages, key=itemgetter("stamp")),
+        "loose": loose,
+        "completed": sender["completed"],
+        "newest": sender["newest"],
+    }
+
+
+_BY_RECEIVER = ("open", "deadline", "counted", "gradient", "loss", "finished")
+"""What the receiving half knows of a message."""
+
+
+def _renumbered(system: Tree, signals: list[list[Any]]) -> Tree:
+    """Return a part's state with its step signals entered among those of all parts, and numbered as they are there."""
+    numbers = [_number(entry, signals) for entry in system["signals"]]
+    return {**system, **{key: renumbered(system[key], numbers) for key in ("ledgers", "groups")}}
+
+
+def _number(entry: Sequence[Any], signals: list[list[Any]]) -> int:
+    """The number of a step's signals among those of all parts, which have equal ones."""
+    step, own = entry
+    for number, (other, known) in enumerate(signals):
+        equal = other == step and own.keys() == known.keys()
+        if equal and all(torch.equal(value, known[name]) for name, value in own.items()):
+            return number
+    signals.append([step, own])
+    return len(signals) - 1

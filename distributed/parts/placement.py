@@ -1,0 +1,402 @@
+"""Placements: which part computes each agent, what must stay in one part, and how far parts may be apart in time.
+
+A channel whose ends are in different parts is cut. In lockstep a cut changes no bit (docs/semantics.md, 43), so that what is
+computed at one step from two agents, without a message that was sent earlier, cannot be cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+
+import torch
+
+from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.problems import DocumentError, Path, show_value
+from antiphon.comms.label_gradients import LensGradient
+from antiphon.distributed.parts.graph_partition import WeightedGraph, partition_graph
+from antiphon.engine.environment import signals_read
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.system import System
+from antiphon.engine.planning.cost_model import CostModel
+from antiphon.envs.registry import obstacle_to_copies
+from antiphon.scenarios.document import Scenario
+
+Placement = Mapping[str, int]
+"""The part of each agent, by name; parts are numbered from 0."""
+
+MOST_LOOKAHEAD = 1024
+"""Lookahead where no channel is cut: the largest delay of a link."""
+_DELAY = "give the channel `link: {delay: 1}`"
+
+
+@dataclass(frozen=True)
+class Bond:
+    """Two agents that must be in one part.
+
+    Attributes:
+        agents: The two.
+        path: Place in the scenario of what joins them.
+        reason: Why.
+        fix: What would let them be in different parts.
+    """
+
+    agents: tuple[str, str]
+    path: Path
+    reason: str
+    fix: str
+
+    def error(self, placement: Placement) -> DocumentError:
+        """Return the error of a placement that has them in different parts."""
+        where = " and ".join(f"'{name}' is in part {placement[name]}" for name in self.agents)
+        return DocumentError(
+            self.path, f"{self.reason}, but {where}; {self.fix}, or place both ends together"
+        )
+
+
+# --- what cannot be cut ------------------------------------------------------------------------------------
+
+
+def check_divisible(system: System, scenario: Scenario) -> None:
+    """Check that a scenario can be cut at all.
+
+    Raises:
+        ScenarioError: It cannot, wherever it is cut; one line with the fix.
+    """
+    training: dict[str, str] = {}
+    if system.on_divergence.bound is not None:
+        training["on_divergence"] = (
+            "on_divergence.max is checked at every step, before other parts are notified; leave it out"
+        )
+    for key, message in training.items():
+        raise DocumentError(("training", key), f"{message}, or run the scenario as one part")
+    if system.replicas > 1:
+        raise ScenarioError("parts: several seeds run at once; run a single seed in parts")
+    for name, agent in system.agents.items():
+        if agent.acts:
+            raise DocumentError(
+                ("agents", name, "acts"),
+                "observations depend on the action, and every part has its own environment; "
+                "leave it out, or run the scenario as one part",
+            )
+    obstacle = obstacle_to_copies(scenario.env)
+    if obstacle is not None:
+        raise DocumentError(("env",), f"{obstacle}, and every part has one; run the scenario as one part")
+
+
+def check_free(system: System) -> None:
+    """Check that parts of a scenario need not wait for one another.
+
+    Raises:
+        ScenarioError: They do; one line with the fix.
+    """
+    if not system.description.endless:
+        raise ScenarioError(
+            "env: its episodes end, and parts in free mode are at different steps of them; use a stream of examples, or "
+            "parts in lockstep"
+        )
+
+
+def bonds(system: System) -> Iterator[Bond]:
+    """Yield what joins agents that must be in one part: channels that cannot be cut, and common parameters.
+
+    Args:
+        system: As built, before it is stacked.
+    """
+    for channel in system.channels.values():
+        if channel.sender == channel.receiver:
+            continue
+        found = _uncuttable(channel)
+        if found is not None:
+            key, reason, fix = found
+            ends = channel.sender, channel.receiver
+            yield Bond(ends, ("channels", channel.name, *filter(None, key.split("."))), reason, fix)
+    for name, owner in system.owner_of.items():
+        if name != owner:
+            yield Bond(
+                (owner, name), ("agents", name, "share"), "shared parameters learn as one", "leave it out"
+            )
+    for index, tie in enumerate(system.tied):
+        for (one, _), (other, _) in pairwise(tie):
+            if one != other:
+                yield Bond((one, other), ("share", index), "tied parameters are one weight", "leave it out")
+    yield from _lenses(system)
+    for channel in _valued_at_ends(system):
+        reason = "what is sent at the step at which an episode is truncated is read at once, for the value of a policy"
+        yield Bond(
+            (channel.sender, channel.receiver),
+            ("channels", channel.name),
+            reason,
+            "give it a critic, or use reinforce",
+        )
+
+
+def _valued_at_ends(system: System) -> Iterator[Channel]:
+    """Yield the channels that policies' networks read when an episode is truncated (semantics 40)."""
+    if system.description.endless or system.description.is_stream:
+        return
+    policies = ((name, agent.policy, agent.inputs.critic) for name, agent in system.agents.items())
+    waiting = [
+        name for name, policy, critic in policies if policy is not None and policy.has_values and not critic
+    ]
+    for name in waiting:
+        agent = system.agents[name]
+        for channel in agent.incoming:
+            yield channel
+            made_then = channel.ledger.link.delay < agent.clock.period
+            if made_then and channel.sender in system.agents and channel.sender not in waiting:
+                waiting.append(channel.sender)
+
+
+def _uncuttable(channel: Channel) -> tuple[str, str, str] | None:
+    """Return the key of a message channel that keeps it from being cut, why, and the fix; None: it can be."""
+    if channel.crossing.joins:
+        return "coupling", f"{channel.coupling}: both ends learn as one", f"make it decoupled and {_DELAY}"
+    if channel.mixes:
+        key = "kind" if channel.gradient.needs_actions else "trace"
+        fix = "use another kind" if channel.gradient.needs_actions else "leave it out"
+        return f"gradient.{key}", "it needs what the receiver returns at the same step", f"{fix} and {_DELAY}"
+    ledger = channel.ledger
+    if ledger.link.delay == 0:
+        return "link.delay", "0: a message is read at the step at which it is sent", _DELAY
+    if ledger.wants_gradient and ledger.back == 0:
+        return (
+            "link.delay",
+            "0 back: a gradient returns at the step at which it is computed",
+            "make it 1 or more",
+        )
+    if "to.state" in channel.gradient.ends:
+        return "gradient.context", "'to.state' is read from the receiver itself", "leave it out"
+    return None
+
+
+def _lenses(system: System) -> Iterator[Bond]:
+    lenses = [
+        (channel, channel.gradient.model)
+        for channel in system.channels.values()
+        if isinstance(channel.gradient.model, LensGradient)
+    ]
+    if not lenses:
+        return
+    agents = {p: name for name, agent in system.agents.items() for p in agent.learner.parameters.values()}
+    for channel, lens in lenses:
+        sources = (agents[p] for p in lens.sources.values() if p in agents)
+        for name in dict.fromkeys(sources):
+            if name != channel.sender:
+                path = ("channels", channel.name, "gradient", "kind")
+                reason = "a lens reads the parameters of another agent"
+                yield Bond((channel.sender, name), path, reason, "use kind local")
+
+
+def units_of(system: System) -> list[tuple[str, ...]]:
+    """Return the agents in sets that cannot be separated, single ones included, in canonical order."""
+    import networkx as nx
+
+    graph: nx.Graph[str] = nx.Graph()
+    graph.add_nodes_from(system.agents)
+    graph.add_edges_from(bond.agents for bond in bonds(system))
+    order = {name: place for place, name in enumerate(system.agents)}
+    return sorted(
+        (tuple(sorted(unit, key=order.__getitem__)) for unit in nx.connected_components(graph)),
+        key=lambda unit: order[unit[0]],
+    )
+
+
+def check_placement(system: System, placement: Placement) -> None:
+    """Check that a placement has every agent, and that all it cuts can be cut.
+
+    Args:
+        system: As built, before it is stacked.
+        placement: The part of each agent.
+
+    Raises:
+        ScenarioError: It does not; one line that names what cannot be cut, and the fix.
+    """
+    for name, part in placement.items():
+        if name not in system.agents:
+            raise ScenarioError(f"place: no agent '{name}'{suggest(name, system.agents)}")
+        if isinstance(part, bool) or not hasattr(part, "__index__") or part < 0:
+            raise ScenarioError(f"place.{name}: must be the number of a part, from 0, not {show_value(part)}")
+    missing = [name for name in system.agents if name not in placement]
+    if missing:
+        listed = ", ".join(missing[:8]) + (", …" if len(missing) > 8 else "")
+        raise ScenarioError(f"place: no part for {listed}; place every agent")
+    parts = set(placement.values())
+    empty = next((part for part in range(len(parts)) if part not in parts), None)
+    if empty is not None:
+        message = f"no agent is in part {empty}, and one is in part {max(parts)}"
+        raise ScenarioError(f"place: {message}; number the parts from 0 on")
+    for bond in bonds(system):
+        one, other = bond.agents
+        if placement[one] != placement[other]:
+            raise bond.error(placement)
+
+
+# --- parts that do not wait --------------------------------------------------------------------------------
+
+
+def unaligned_readers(system: System, placement: Placement) -> list[str]:
+    """Return the agents that in parts which never wait may read messages of other examples than they work on.
+
+    In a stream of examples, those that are aligned to none of the cut channels that they read; elsewhere none.
+    """
+    if not system.description.is_stream:
+        return []
+    aligned: dict[str, bool] = {}
+    for channel in cut_channels(system, placement):
+        aligned[channel.receiver] = aligned.get(channel.receiver, False) or channel.ledger.aligned
+    return [name for name in system.agents if not aligned.get(name, True)]
+
+
+# --- what a cut costs --------------------------------------------------------------------------------------
+
+
+def cut_channels(system: System, placement: Placement) -> list[Channel]:
+    """Return the channels whose ends are in different parts, in canonical order."""
+    return [c for c in system.channels.values() if placement[c.sender] != placement[c.receiver]]
+
+
+def lookahead_of(system: System, placement: Placement) -> int:
+    """Return the steps that parts may be apart: what a part does at a step is of no effect elsewhere for so many.
+
+    Where nothing is cut, `MOST_LOOKAHEAD`.
+    """
+    cut = cut_channels(system, placement)
+    return min((channel_lookahead(system, channel) for channel in cut), default=MOST_LOOKAHEAD)
+
+
+def channel_lookahead(system: System, channel: Channel) -> int:
+    """Return the steps for which nothing that one end of a channel does has an effect at the other."""
+    ledger = channel.ledger
+    if channel.crossing.waits and not _always_returns(system, channel):
+        return (
+            1  # that nothing comes back lets a window go on one step after its receiver's, whatever `back` is
+        )
+    return min(
+        ledger.link.delay, max(1, ledger.back)
+    )  # that a message has been read is known to its sender, too
+
+
+def _always_returns(system: System, channel: Channel) -> bool:
+    """Whether a gradient comes back for every message that is read, if a zero one."""
+    receiver = system.agents[channel.receiver]
+    late = system.group_of[channel.receiver].late
+    return (
+        system.description.endless
+        and receiver.participation is None
+        and not channel.ledger.link.drop
+        and not late
+    )
+
+
+def message_bytes(system: System, channel: Channel) -> float:
+    """Return the bytes a step of a channel's messages, and of the signals that cross with those of an aligned sender.
+
+    The mean over steps. A link of bits without noise has integers of one or two bytes, and a float for each sample.
+    """
+    sender, link = channel.ledger.sender, channel.ledger.link
+    size = system.dtype.itemsize * channel.size
+    if link.in_levels:
+        size = system.dtype.itemsize + channel.size * (1 if (link.bits or 0) <= 8 else 2)
+    if system.agents[channel.sender].align is not None:
+        signals = [system.description.all_signals[name] for name in signals_read(system)]
+        size += sum(
+            prod(signal.shape) * (system.dtype if signal.classes is None else torch.int64).itemsize
+            for signal in signals
+        )
+    return size * system.batch / sender.interval
+
+
+def returned_bytes(system: System, channel: Channel) -> float:
+    """Return the bytes a step of what comes back over a channel: gradients and losses of the messages that are read."""
+    ledger = channel.ledger
+    if not ledger.wants_gradient:
+        return 0.0
+    read = min(1 / ledger.sender.interval, channel.slots / ledger.receiver.period)
+    numbers = channel.size + (1 if channel.needs_returned_loss else 0)
+    return system.dtype.itemsize * system.batch * numbers * read
+
+
+# --- placements --------------------------------------------------------------------------------------------
+
+
+def placement_for(
+    system: System, scenario: Scenario, count: int | None, placement: Placement | None = None
+) -> Placement:
+    """Return a placement that has been checked, or one that is computed (`partition`).
+
+    Args:
+        system: As built, before it is stacked.
+        scenario: Of the system.
+        count: Number of parts; None: as `placement` has.
+        placement: The part of each agent; None: of balanced cost and little traffic.
+
+    Raises:
+        ScenarioError: There is no such placement; one line with the fix.
+    """
+    if placement is None:
+        return partition(system, scenario, count or 1)
+    check_placement(system, placement)
+    found = max(placement.values()) + 1
+    if count not in (None, found):
+        raise ScenarioError(f"parts: {count}, and the placement has {found}; leave one of them out")
+    if found > 1:
+        check_divisible(system, scenario)
+    return placement
+
+
+def partition(system: System, scenario: Scenario, parts: int) -> dict[str, int]:
+    """Return a placement of a scenario's agents on so many parts: of balanced cost first, then of the least traffic.
+
+    Args:
+        system: As built, before it is stacked.
+        scenario: Of the system.
+        parts: Number of parts.
+
+    Raises:
+        ScenarioError: It cannot be cut, or not into so many parts.
+    """
+    if parts < 1:
+        raise ScenarioError(f"parts: must be at least 1, not {parts}")
+    if parts > 1:
+        check_divisible(system, scenario)
+    units = units_of(system)
+    if parts > len(units):
+        raise ScenarioError(f"parts: {parts}; {_too_many(system, len(units))}")
+    place = {name: number for number, unit in enumerate(units) for name in unit}
+    costs = agent_costs(system)
+    graph = WeightedGraph(
+        [1.0 + sum(costs[name] for name in unit) for unit in units],
+        [{} for _ in units],
+    )
+    for channel in system.channels.values():
+        one, other = place[channel.sender], place[channel.receiver]
+        if one != other:
+            bytes_a_step = message_bytes(system, channel) + returned_bytes(system, channel)
+            for near, end in ((graph.neighbours[one], other), (graph.neighbours[other], one)):
+                near[end] = near.get(end, 0.0) + bytes_a_step
+    found = partition_graph(graph, parts)
+    first = list(dict.fromkeys(found))  # the first agent is in part 0
+    return {name: first.index(found[place[name]]) for name in system.agents}
+
+
+def _too_many(system: System, units: int) -> str:
+    """Return why a system has no more parts than it has units, and the fix."""
+    if units == len(system.agents):
+        return f"the number of agents is {units}; use at most {units}"
+    bond = next(bonds(system))
+    ends = " and ".join(f"'{name}'" for name in bond.agents)
+    why = DocumentError(bond.path, bond.reason)
+    return f"the agents cannot be separated into more than {units}: {ends} stay together ({why}); {bond.fix}"
+
+
+def agent_costs(system: System) -> dict[str, float]:
+    """Return the FLOP of a step of each agent, its synthetic gradients and synthetic inputs among them."""
+    model = CostModel(system)
+    costs = {name: model.tick(agent) for name, agent in system.agents.items()}
+    for channel in system.channels.values():
+        costs[channel.sender] += model.gradient(channel)
+        costs[channel.receiver] += model.input(channel)
+    return costs

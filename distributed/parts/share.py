@@ -1,0 +1,135 @@
+"""What of a scenario, and of its states, is one part's: what a process needs that computes this part alone."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from torch import nn
+
+from antiphon.base.errors import ScenarioError, ScenarioWarning
+from antiphon.distributed.parts.halves import part_of
+from antiphon.distributed.parts.placement import Placement
+from antiphon.engine.heart.system import System
+from antiphon.engine.state.objects import OBJECTS
+from antiphon.engine.state.trees import Tree
+from antiphon.nets.modules import meta_copy
+from antiphon.nets.user_modules import hooked_parameter, reporting_hook
+from antiphon.scenarios import Scenario
+
+_BY_AGENT = ("learners", "trails", "actions")
+
+
+@dataclass(frozen=True)
+class Share:
+    """The agents of a part and its ends of channels.
+
+    Attributes:
+        index: The part.
+        agents: Its agents.
+        ends: Which ends of each of its channels are its own, `receiver` or `sender`, in order.
+        groups: Places of its learning groups among all of them.
+        order: All agents and all channels, in canonical order.
+    """
+
+    index: int
+    agents: frozenset[str]
+    ends: Mapping[str, list[str]]
+    groups: tuple[int, ...]
+    order: Mapping[str, list[str]]
+
+    @classmethod
+    def of(cls, whole: System, placement: Placement, index: int) -> Self:
+        """Return the share of a part in a system as built."""
+        part = part_of(whole, placement, index)
+        each = {
+            name: {"receiver": channel.receiver, "sender": channel.sender}
+            for name, channel in part.channels.items()
+        }
+        return cls(
+            index,
+            frozenset(part.agents),
+            {
+                name: [end for end, agent in both.items() if agent in part.agents]
+                for name, both in each.items()
+            },
+            tuple(i for i, group in enumerate(whole.groups) if group in part.groups),
+            {"agents": list(whole.agents), "channels": list(whole.channels)},
+        )
+
+    def state(self, whole: Mapping[str, Any]) -> Tree:
+        """Return this part's share of the state of a whole simulation (`Running.state_dict`), without copying a tensor."""
+        system = dict(whole["system"])
+        for key in _BY_AGENT:
+            system[key] = {name: own for name, own in system[key].items() if name in self.agents}
+        for key, end in (("predictors", "sender"), ("inputs", "receiver")):
+            own = {name for name, ends in self.ends.items() if end in ends}
+            system[key] = {name: state for name, state in system[key].items() if name in own}
+        if OBJECTS in system:
+            system[OBJECTS] = {name: own for name, own in system[OBJECTS].items() if name in self.agents}
+        if "feedback" in system:
+            system["feedback"] = {n: fixed for n, fixed in system["feedback"].items() if n in self.ends}
+        system["groups"] = [system["groups"][i] for i in self.groups]
+        system["ledgers"] = {name: dict(system["ledgers"][name]) for name in self.ends}
+        for name, ends in self.ends.items():
+            ledger = system["ledgers"][name]
+            if "receiver" not in ends:
+                ledger["held"] = None
+            if "sender" not in ends:
+                for key in ("messages", "loose"):
+                    ledger[key] = [{**message, "pinned": False} for message in ledger[key]]
+        return {**whole, "system": system, "part": {"index": self.index}}
+
+
+def check_hooks_arrive(scenario: Scenario) -> None:
+    """Check that modules mean the same in other processes, where torch sends parameters without their hooks.
+
+    A ScenarioWarning names a hook of a module that holds an object of the caller's: the copies in other processes are written to.
+
+    Raises:
+        ScenarioError: A parameter has one.
+    """
+    specs: list[tuple[str, Any]] = [(f"agents.{name}", spec) for name, spec in scenario.agents.items()]
+    specs += [(f"channels.{c.name}", part) for c in scenario.channels for part in (c.gradient, c.input)]
+    modules = ((place, one) for place, spec in specs if spec is not None for one in vars(spec).values())
+    for place, module in modules:
+        if not isinstance(module, nn.Module):
+            continue
+        if (path := reporting_hook(module)) is not None:
+            line = (
+                f"{place}: the hook of '{path}' is called in Ray's processes, on copies of what it holds: lists and other objects "
+                "of this program stay as they are; leave out ray to fill them"
+            )
+            warnings.warn(line, ScenarioWarning, stacklevel=2)
+        if (name := hooked_parameter(module)) is not None:
+            raise ScenarioError(
+                f"{place}: the parameter '{name}' has a hook, which torch does not send to Ray's processes; pass a factory that "
+                "makes the module with its hook, or leave out ray"
+            )
+
+
+def scenario_of_part(scenario: Scenario, placement: Placement, index: int) -> Scenario:
+    """Return a scenario whose modules take no memory where another part computes them; `index` -1: none of them does."""
+
+    def of_part(spec: Any, agent: str) -> Any:
+        """A specification with modules for where an agent is computed."""
+        if placement[agent] == index:
+            return spec
+        modules = {name: meta_copy(one) for name, one in vars(spec).items() if isinstance(one, nn.Module)}
+        return spec.model_copy(update=modules)
+
+    channels = []
+    for spec in scenario.channels:
+        own = {"gradient": of_part(spec.gradient, spec.sender)}
+        if spec.input is not None:
+            own["input"] = of_part(spec.input, spec.receiver)
+        channels.append(
+            spec.model_copy(update={key: one for key, one in own.items() if one != getattr(spec, key)})
+        )
+    agents = {name: of_part(spec, name) for name, spec in scenario.agents.items()}
+    found = scenario.model_copy(update={"agents": agents, "channels": tuple(channels)})
+    for name in vars(found).keys() - type(found).model_fields.keys():  # what has been derived of the others
+        del vars(found)[name]
+    return found

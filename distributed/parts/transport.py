@@ -1,0 +1,138 @@
+"""Transports: what holds the parts of a scenario, and carries exchanges between them; here, in this process. Between processes and machines:
+`distributed/ray`.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+from antiphon.base.errors import EngineError
+from antiphon.distributed.parts.part import Part, PartRow, merge_states
+from antiphon.distributed.parts.placement import Placement
+from antiphon.engine.metrics.report import RowSteps
+from antiphon.telemetry.parts.part_figures import PartFigures
+
+Stop = Callable[[], bool]
+"""Whether the run loop is to end: a signal has come, or its time is over."""
+
+
+def never() -> bool:
+    """A limit that is never met."""
+    return False
+
+
+class Parts(Protocol):
+    """All parts of a scenario, which exchange what crosses their cuts without the simulation that they belong to.
+
+    Attributes:
+        placement: The part of each agent.
+    """
+
+    placement: Placement
+
+    def advance(self, until: int, *, stop: Stop = never, rows: RowSteps | None = None) -> int:
+        """Have all parts take the steps up to `until`, at least one, and return the step that all of them have reached.
+
+        Args:
+            until: Steps taken in the end.
+            stop: Looked at now and then; once it holds, all parts end at a step they can all reach soon.
+            rows: The steps at which metrics are recorded (`row`); None: none.
+
+        Raises:
+            DivergenceError: A loss or gradient of a part was not finite.
+            RunError: A part is gone and does not come back.
+        """
+
+    def rows(self) -> list[PartRow]:
+        """Return what each part records of the newest step, which is one at which metrics are recorded."""
+
+    def gather(self) -> dict[str, Any]:
+        """Return the state of the whole simulation (`Running.state_dict`), everything delivered; raises as `advance`."""
+
+    def scatter(self, state: Mapping[str, Any]) -> None:
+        """Have all parts take over the state of the whole simulation; what was under way between them is dropped."""
+
+    def statistics(self) -> list[PartFigures]:
+        """Return the metrics of each part, in order, as they are known without waiting for a part."""
+
+    def close(self) -> None:
+        """End all parts and what was started for them; a second call does nothing."""
+
+
+class LocalParts:
+    """All parts in this process: in turn each takes the steps that it may be ahead, then all exchange.
+
+    Args:
+        make: Builds part `index`, at step 0.
+        placement: The part of each agent.
+    """
+
+    def __init__(self, make: Callable[[int], Part], placement: Placement) -> None:
+        self.placement = placement
+        self.parts: list[Part] = []
+        try:
+            for index in range(max(placement.values()) + 1):
+                self.parts.append(make(index))
+        except BaseException:
+            self.close()
+            raise
+        self._began = time.perf_counter()
+        self._figures = [PartFigures(part=part.index, machine=platform.node()) for part in self.parts]
+
+    def advance(self, until: int, *, stop: Stop = never, rows: RowSteps | None = None) -> int:
+        """See `Parts.advance`."""
+        while (first := min(part.now for part in self.parts)) < until:
+            before = sum(part.now for part in self.parts)
+            for part in self.parts:
+                start = time.perf_counter()
+                while part.now < min(until, first + part.lookahead) and not part.waits_for():
+                    part.step(rows)
+                    if stop():  # the others go on to where the first one is
+                        until = max(one.now for one in self.parts)
+                self._count(part.index, computing=time.perf_counter() - start)
+            if sum(part.now for part in self.parts) == before:
+                raise EngineError(f"parts: none can take its step before {until}, each waits for another")
+            self._exchange()
+        return until
+
+    def _exchange(self) -> None:
+        for part in self.parts:
+            for neighbour in part.neighbours:
+                exchange = part.collect(neighbour)
+                self.parts[neighbour].deliver(exchange)
+                self._count(part.index, calls=1, bytes_sent=exchange.nbytes)
+                self._count(neighbour, bytes_received=exchange.nbytes)
+
+    def _count(self, index: int, **more: Any) -> None:
+        """Add to the totals of a part."""
+        figures = self._figures[index]
+        totals = {name: getattr(figures, name) + value for name, value in more.items()}
+        self._figures[index] = replace(figures, steps_taken=self.parts[index].now, **totals)
+
+    def rows(self) -> list[PartRow]:
+        """See `Parts.rows`."""
+        return [part.row for part in self.parts if part.row is not None]
+
+    def gather(self) -> dict[str, Any]:
+        """See `Parts.gather`; every exchange has been delivered at the end of `advance`."""
+        return merge_states([part.state_dict() for part in self.parts])
+
+    def scatter(self, state: Mapping[str, Any]) -> None:
+        """See `Parts.scatter`."""
+        for part in self.parts:
+            part.load_state_dict(dict(state))
+
+    def statistics(self) -> list[PartFigures]:
+        """See `Parts.statistics`; no part waits, as the parts take turns."""
+        seconds = time.perf_counter() - self._began
+        return [replace(figures, seconds=seconds) for figures in self._figures]
+
+    def close(self) -> None:
+        """See `Parts.close`."""
+        for part in self.parts:
+            part.close()
+        self.parts.clear()

@@ -1,0 +1,389 @@
+"""Parts as actors of a Ray cluster, each in a process of its own; what they exchange goes over sockets of theirs."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import IO, Any, NoReturn
+
+from antiphon.base.errors import AntiphonError, DivergenceError, RunError, first_line
+from antiphon.distributed.parts.part import Part, PartRow, merge_states
+from antiphon.distributed.parts.placement import Placement
+from antiphon.distributed.parts.share import Share
+from antiphon.distributed.parts.transport import Stop, never
+from antiphon.distributed.ray.ray_cluster import open_cluster
+from antiphon.distributed.ray.sockets import Address
+from antiphon.distributed.ray.states import buffers, exchanged
+from antiphon.distributed.ray.worker import Answer, PartWorker
+from antiphon.engine.metrics.report import RowSteps
+from antiphon.nets.isolation.matmul_precision import matmul_precision
+from antiphon.telemetry.parts.part_figures import PartFigures
+
+_log = logging.getLogger(__name__)
+
+
+_GROUPS = {"steps": 1, "notes": 1}
+"""Threads of an actor: one steps its part, one takes calls of the driver meanwhile."""
+_STARTED_WITHIN = 120.0
+"""Seconds in which the process of a part must be there, at first and after it died."""
+_POLL = 0.2
+"""Seconds between two looks at whether the run is to end."""
+_RESTARTS = 20
+"""Of a part, at most."""
+_SELDOM = 100
+"""Times what it takes to gather a state are between two at least: over a slow line it takes long."""
+_BREAKS = 3
+"""Times one after the other that connections break although no part has died, or that none is made, at most."""
+
+
+class RayParts:
+    """All parts of a scenario in a Ray cluster (`Parts`).
+
+    Ray starts a part again whose process dies. In lockstep all parts then go back to the newest state of the whole, which is that
+    of the newest `gather` or `scatter`, and take the steps since once more; also where a connection breaks. In free mode
+    a part goes on alone, from the state that it handed over last, and the others do not wait for it.
+
+    Args:
+        make: Builds part `index`, at step 0; it is called in the part's process.
+        shares: What of a state of the whole is each part's.
+        placement: The part of each agent.
+        free: Whether parts do not wait.
+        cluster: `local`, or HOST:PORT of a cluster (`RayCluster`).
+        gpu: Whether each part has a GPU, or its share of those there are.
+        keep_every: Seconds after which a state is taken to go back to, or more where that takes long: of the whole, or in free
+            mode of each part.
+
+    Raises:
+        RunError: See `RayCluster`, or a part does not start.
+        AntiphonError: What building a part raises.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[int], Part],
+        shares: Sequence[Share],
+        placement: Placement,
+        *,
+        free: bool = False,
+        cluster: str = "local",
+        gpu: bool = False,
+        keep_every: float = 30.0,
+    ) -> None:
+        self.placement, self._shares = placement, shares
+        self._free, self._keep_every = free, keep_every
+        self._count = max(placement.values()) + 1
+        self._at = self._calls = self._breaks = self._unreached = 0
+        self._epoch = -1
+        self._row_steps: RowSteps | None = None
+        self._rows: list[PartRow] = []
+        self._began = time.monotonic()
+        self._keep_at = self._began + keep_every
+        self._figures = [PartFigures(part=index) for index in range(self._count)]
+        self._actors: list[Any] = []
+        self._addresses: dict[int, Address] = {}
+        """At which each part takes exchanges."""
+        self._token = secrets.token_bytes(32)
+        self._resources = resources = ExitStack()
+        try:
+            self._states = [resources.enter_context(tempfile.TemporaryFile()) for _ in range(self._count)]  # noqa: SIM115
+            """What each part begins from: its share of the newest state of the whole, or its own; empty: that of step 0."""
+            opened = self._resources.enter_context(open_cluster(cluster))
+            self._ray = importlib.import_module("ray")
+            self._make = self._ray.put(make)
+            self._actors = self._created(opened.own, gpu)
+            self._begin()
+        except BaseException:
+            self.close()
+            raise
+
+    def _created(self, alone: bool, gpu: bool) -> list[Any]:
+        """Return the actors of all parts, in a cluster of this machine alone or in one that others may use too."""
+        gpus = self._ray.cluster_resources().get("GPU", 0.0) if gpu else 0.0
+        actor = self._ray.remote(
+            num_cpus=0 if alone else 1,
+            num_gpus=min(1.0, int(1000 * gpus / self._count) / 1000),
+            max_restarts=_RESTARTS,
+            concurrency_groups=_GROUPS,
+            scheduling_strategy="DEFAULT" if alone else "SPREAD",
+        )(PartWorker)
+        host, precision = "127.0.0.1" if alone else None, matmul_precision()
+        same = self._keep_every, self._token, host, precision, sys.path
+        return [actor.remote(index, *same) for index in range(self._count)]
+
+    # --- the protocol ------------------------------------------------------------------------------------
+
+    def advance(self, until: int, *, stop: Stop = never, rows: RowSteps | None = None) -> int:
+        """See `Parts.advance`."""
+        self._row_steps = rows
+        reached = self._take_steps(until, stop)
+        self._at = max(*reached, self._at + 1)
+        if reached != {self._at}:  # they were stopped: all go on to where the first one is
+            self._take_steps(self._at)
+        if not self._free and time.monotonic() >= self._keep_at:
+            self.gather()
+        return self._at
+
+    def _take_steps(self, until: int, stop: Stop = never) -> set[int]:
+        """Have all parts take steps, keep what comes of them, and return the steps that they have reached."""
+        answers = self._all("advance", until, self._row_steps, stop)
+        for index, (_, own) in enumerate(answers):
+            if own.state and (state := self._exchanged(index)):
+                self._keep(index, state)
+        self._rows = [own.row for _, own in answers if own.row is not None]
+        return {figures.steps_taken for figures, _ in answers}
+
+    def rows(self) -> list[PartRow]:
+        """See `Parts.rows`."""
+        return self._rows
+
+    def gather(self) -> dict[str, Any]:
+        """See `Parts.gather`."""
+        start = time.monotonic()
+        self._all("gather", self._at, self._row_steps)
+        while None in (states := [self._exchanged(index) for index in range(self._count)]):
+            if not self._free:
+                self._begin()
+            self._all("gather", self._at, self._row_steps)
+        whole = merge_states([state for state in states if state is not None])
+        if not self._free:
+            self._keep_all(whole)
+            self._keep_at += _SELDOM * (time.monotonic() - start)
+        return whole
+
+    def scatter(self, state: Mapping[str, Any]) -> None:
+        """See `Parts.scatter`."""
+        self._keep_all(state)
+        self._begin()
+        self._at = self._figures[0].steps_taken
+
+    def _keep_all(self, whole: Mapping[str, Any]) -> None:
+        """Keep a state of the whole to go back to."""
+        for index, share in enumerate(self._shares):
+            self._keep(index, share.state(whole))
+        self._keep_at = time.monotonic() + self._keep_every
+
+    def _keep(self, index: int, state: dict[str, Any]) -> None:
+        """Keep the state from which a part begins; on disk, as the parts together have more than one machine may."""
+        file = self._states[index]
+        try:
+            file.seek(0)
+            file.truncate()
+            file.writelines(buffers(state))
+            file.flush()
+        except OSError as error:
+            raise RunError(
+                f"ray: {tempfile.gettempdir()}: the states of the parts cannot be kept there ({first_line(error)}); "
+                "free space, or set TMPDIR"
+            ) from None
+
+    def _exchanged(self, index: int, given: IO[bytes] | None = None) -> dict[str, Any] | None:
+        """Return the state that a part has ready, where it is given none; None: there is none, or its process has died.
+
+        Raises:
+            RunError: It cannot be reached, time after time.
+        """
+        try:
+            found = exchanged(self._addresses[index], index, self._token, given)
+        except OSError as error:
+            self._unreached += 1
+            if self._unreached > _BREAKS:
+                self._raise_broken(f"part {index} cannot be reached ({error})")
+            return None
+        self._unreached = 0
+        return found
+
+    def _raise_broken(self, line: str) -> NoReturn:
+        raise RunError(f"ray: {line}; machines of the cluster must reach one another at all ports")
+
+    def rebuild(self, make: Callable[[int], Part], shares: Sequence[Share]) -> None:
+        """Have all parts begin anew at step 0, as these build them.
+
+        Raises:
+            RunError: See `RayParts`.
+            AntiphonError: See `RayParts`.
+        """
+        self._make, self._shares = self._ray.put(make), shares
+        self._at = 0
+        for file in self._states:
+            file.seek(0)
+            file.truncate()
+        self._begin()
+
+    def line_seconds(self) -> float:
+        """Return the seconds from when a part has an exchange until its neighbour has it, for the two that are furthest apart.
+
+        It is measured over the connections that parts exchange over, all at once: medians of echoes, of the bytes of the largest
+        exchange that each part has sent to each neighbour since all began.
+
+        Raises:
+            RunError: A part is gone and does not come back, or does not answer.
+        """
+        return max(float(seconds) for _, seconds in self._all("measure", self._at, None))
+
+    def statistics(self) -> list[PartFigures]:
+        """See `Parts.statistics`."""
+        seconds = time.monotonic() - self._began
+        return [replace(figures, seconds=seconds) for figures in self._figures]
+
+    def close(self) -> None:
+        """See `Parts.close`."""
+        for actor in self._actors:
+            self._ray.kill(actor)
+        self._actors = []
+        self._resources.close()
+
+    # --- calls -------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Have all parts begin from the newest state of the whole; RunError where one does not start."""
+        self._epoch += 1
+        for submit in (self._submit_listen, self._submit_begin):
+            refs = [submit(index) for index in range(self._count)]
+            # Over a slow line the states with which parts begin take as long as they take.
+            within = _STARTED_WITHIN if submit == self._submit_listen else None
+            _, late = self._ray.wait(refs, num_returns=len(refs), timeout=within)
+            if late:
+                self._raise_late(refs.index(late[0]))
+            answers = [self._answer(index, ref) for index, ref in enumerate(refs)]
+            if None in answers:
+                return self._begin()
+            if submit == self._submit_listen:
+                self._addresses = {index: answer[1] for index, answer in enumerate(answers) if answer}
+        return None
+
+    def _raise_late(self, index: int) -> NoReturn:
+        """Raise RunError: the process of a part is not there."""
+        there = self._ray.available_resources()
+        raise RunError(
+            f"ray: part {index} has not started within {_STARTED_WITHIN:g} s; "
+            f"{there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs of the cluster are free"
+        )
+
+    def _submit_listen(self, index: int) -> Any:
+        """Have a part open its address, once Ray has started it."""
+        return self._submit(index, "listen", self._figures[index], max_task_retries=-1)
+
+    def _submit_begin(self, index: int) -> Any:
+        """Have a part begin from its newest state, which it is given; one that does not get it does not begin."""
+        given = self._states[index].tell() > 0
+        if given:
+            self._exchanged(index, self._states[index])
+        own = self._make, self._epoch, self._addresses, given
+        return self._submit(index, "begin", *own, max_task_retries=-1)
+
+    def _submit(self, index: int, method: str, *arguments: Any, **options: Any) -> Any:
+        call = self._actors[index].call.options(concurrency_group="steps", **options)
+        return call.remote(method, *arguments)
+
+    def _note(self, index: int, method: str, *arguments: Any) -> None:
+        """Call a method of an actor whose answer nobody waits for, also while it steps."""
+        getattr(self._actors[index], method).options(concurrency_group="notes", num_returns=0).remote(
+            *arguments
+        )
+
+    def _all(self, method: str, until: int, argument: object, stop: Stop = never) -> list[Answer]:
+        """Call a method of all workers and return their answers; in lockstep all go back if one dies, and are called again.
+
+        Args:
+            method: `advance`, `gather` or `measure`.
+            until: The step that they are to reach.
+            argument: What else the method takes.
+            stop: See `Parts.advance`.
+
+        Raises:
+            AntiphonError: What a worker raises, a divergence first; all others have ended the call.
+            RunError: A part has died and not come back, or none goes on.
+        """
+        while (answers := self._call(method, until, argument, stop)) is None:
+            self._begin()
+        return answers
+
+    def _call(self, method: str, until: int, argument: object, stop: Stop) -> list[Answer] | None:
+        """Call a method of all workers once; None: one has died or is cut off, and the others have ended the call."""
+        self._calls += 1
+        call = method, self._calls, until, argument
+        pending = {self._submit(index, *call): index for index in range(self._count)}
+        answers: dict[int, Answer] = {}
+        errors: list[AntiphonError] = []
+        died = halted = False
+        broken = ""
+        awaited: dict[Any, float] = {}
+        """In free mode, by reference: until when the process of a part must be there again."""
+        while pending:
+            for ref in self._ray.wait([*pending], timeout=_POLL)[0]:
+                index = pending.pop(ref)
+                try:
+                    answer = self._answer(index, ref)
+                except AntiphonError as error:
+                    errors.append(error)
+                    continue
+                awaited.pop(ref, None)
+                if answer is None and self._free:
+                    listening = self._submit_listen(index)
+                    pending[listening] = index
+                    awaited[listening] = time.monotonic() + _STARTED_WITHIN
+                elif answer is None:
+                    died = True
+                elif isinstance(answer[1], tuple):  # in free mode: its address; it is there again
+                    pending[self._submit_begin_alone(index, answer[1])] = index
+                elif isinstance(answer[1], str):
+                    broken = answer[1]
+                elif self._free and (answer[1] is None or (answer[0].steps_taken < until and not halted)):
+                    # it has begun again
+                    pending[self._submit(index, *call)] = index
+                else:
+                    answers[index] = answer
+            for ref, end in awaited.items():
+                if time.monotonic() > end:
+                    self._raise_late(pending[ref])
+            halted = stop() or halted or died or bool(broken or errors)
+            if halted:  # all of them: one that could not be reached may be at work
+                for one in range(self._count):
+                    self._note(one, "halt", self._calls)
+        if errors:
+            raise min(errors, key=lambda error: not isinstance(error, DivergenceError))
+        self._breaks = self._breaks + 1 if broken and not died else 0
+        if self._breaks > _BREAKS:
+            self._raise_broken(broken)
+        return None if died or broken else [answers[index] for index in range(self._count)]
+
+    def _submit_begin_alone(self, index: int, address: Address) -> Any:
+        """Have a part begin that does not wait and has been started again, at an address that the others are told."""
+        self._addresses = {**self._addresses, index: address}
+        for one in range(self._count):
+            self._note(one, "meet", index, address)
+        return self._submit_begin(index)
+
+    def _answer(self, index: int, ref: Any) -> Answer | None:
+        """Return a worker's answer, which is there; None: its process has died, and Ray starts another one.
+
+        Raises:
+            AntiphonError: What the worker raised.
+            RunError: It has died too often.
+        """
+        figures, answer = self._figures[index], None
+        try:
+            answer = self._ray.get(ref)
+        except self._ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, AntiphonError):
+                raise error.cause from error
+            raise RunError(f"ray: part {index} fails ({first_line(error.cause or error)})") from error
+        except self._ray.exceptions.ActorDiedError as error:
+            line = f"died after step {figures.steps_taken} and cannot be restarted ({first_line(error)})"
+            raise RunError(f"ray: part {index} {line}") from None
+        except self._ray.exceptions.RayError:
+            pass
+        if answer is not None:
+            self._figures[index] = answer[0]
+        elif figures.alive:
+            self._figures[index] = replace(figures, alive=False, incarnation=figures.incarnation + 1)
+        if self._figures[index].incarnation > figures.incarnation:
+            _log.warning("part %d died after step %d; Ray restarts it", index, figures.steps_taken)
+        return answer

@@ -1,0 +1,329 @@
+"""One part of a scenario in a process of its own: it takes steps, and exchanges with its neighbours.
+
+A worker keeps nothing on disk. One whose process has died and was started again has no part, and answers None until it has begun
+from a state that is handed to it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import socket
+import sys
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from queue import SimpleQueue
+from statistics import median
+from typing import Any
+
+import torch
+
+from antiphon.base import errors
+from antiphon.base.memory import spare_memory
+from antiphon.distributed.parts.boundary import Exchange
+from antiphon.distributed.parts.part import Part, PartRow
+from antiphon.distributed.ray.sockets import Address, Sockets
+from antiphon.distributed.ray.states import buffers, received
+from antiphon.engine.metrics.report import RowSteps
+from antiphon.nets.isolation.matmul_precision import set_matmul_precision
+from antiphon.telemetry.parts.part_figures import PartFigures
+
+Answer = tuple[PartFigures, Any]
+"""The metrics of a part; its seconds since the run began are not known to it. And what a method returns, or instead of it a line of
+text that says which connection has broken: then all parts have to begin a new epoch."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """What comes of steps: what is recorded of the newest one, and whether the part's state is to be fetched (`states`)."""
+
+    row: PartRow | None = None
+    state: bool = False
+
+
+_LARGE = 2**25
+"""Bytes of parameters from which memory is scarce, and a step long."""
+_ECHOES = 5
+"""Times that a line is measured."""
+_ECHO_WITHIN = 60.0
+"""Seconds."""
+
+
+class PartWorker:
+    """A part and its exchanges. The driver's calls come one at a time, `meet` and `halt` at any time.
+
+    Args:
+        index: The part's number.
+        keep_every: Seconds after which a part that does not wait hands over its own state, at the end of a call.
+        token: Of the run, which parts prove to one another that they have.
+        host: Where it takes exchanges; None: at the address of the Ray node that it is on.
+        precision: Of matrix products (`matmul_precision`).
+        path: Where the driver finds modules (`sys.path`), the user's among them.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        keep_every: float,
+        token: bytes,
+        host: str | None = None,
+        precision: str = "highest",
+        path: Sequence[str] = (),
+    ) -> None:
+        sys.path += [folder for folder in path if folder not in sys.path]
+        self._keep_every, self._token, self._host = keep_every, token, host
+        self._precision = precision
+        self._built: Part | None = None
+        self._given: dict[str, Any] | None = None
+        """The state from which it begins."""
+        self._ready: dict[str, Any] | None = None
+        """The state that is fetched."""
+        self._sockets: Sockets | None = None
+        self._epoch = -1
+        self._inbox: SimpleQueue[tuple[int, Exchange | str] | None] = SimpleQueue()
+        """Exchanges, and breaks of connections, with their epochs; and None to wake the one who waits for them."""
+        self._arrived: list[tuple[int, Exchange | str]] = []
+        """Taken from the inbox and not delivered."""
+        self._broken: str | None = None
+        """Which connection of this epoch has broken, in lockstep, where an exchange may be lost."""
+        self._figures = PartFigures(part=index)
+        self._bytes_before = 0, 0
+        """Sent and received by former processes of the part."""
+        self._due_at = 0.0
+        """When the part hands over its own state next."""
+        self._halted = -1
+        """The newest call that is to end early."""
+
+    # --- calls of the driver -----------------------------------------------------------------------------
+
+    def call(self, method: str, *arguments: Any) -> Answer | None:
+        """Return what another method does, or raise its error as one that any process can load; None: it has not begun."""
+        if self._built is None and method not in ("listen", "begin"):
+            return None
+        try:
+            answer: Answer | None = getattr(self, method)(*arguments)
+            return answer
+        except Exception as error:  # anything that a user's module may raise
+            known = next((kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__), None)
+            line = str(error) if known else f"{type(error).__name__}: {error}"
+            raise (known or errors.RunError)(line) from error
+
+    def listen(self, figures: PartFigures) -> Answer:
+        """Return the address at which the part takes exchanges (`Address`).
+
+        Args:
+            figures: Totals of former processes of the part, and its incarnation.
+        """
+        if self._sockets is None:
+            torch.set_num_threads(1)
+            set_matmul_precision(self._precision)
+            host = self._host or importlib.import_module("ray").util.get_node_ip_address()
+            self._sockets = Sockets(figures.part, self._token, host, self._take, self._serve_driver)
+            self._bytes_before = figures.bytes_sent, figures.bytes_received
+            unseen = bool(figures.machine) and figures.alive  # its process has died between two calls
+            number = figures.incarnation + unseen
+            self._figures = replace(figures, machine=socket.gethostname(), incarnation=number, alive=True)
+        else:
+            self._figures = replace(self._figures, incarnation=figures.incarnation)
+        return self._figures, (self._figures.incarnation, self._sockets.host, self._sockets.port)
+
+    def begin(
+        self,
+        make: Callable[[int], Part],
+        epoch: int,
+        addresses: Mapping[int, Address],
+        given: bool,
+    ) -> Answer | None:
+        """Begin an epoch from a state; exchanges of former ones are dropped. None: its process has not been given it.
+
+        Args:
+            make: Builds a part by its number, at step 0.
+            epoch: Grows whenever all parts begin from one state together.
+            addresses: By number of the part.
+            given: Whether it has been given the state: its share of that of the whole (`Part.load_state_dict`), or its own
+                (`Part.load_own_state`); else it is that of step 0.
+        """
+        state, self._given, self._ready = self._given, None, None
+        if self._sockets is None or (given and state is None):
+            return None
+        if self._built is not None and not given:
+            self._built.close()
+            self._built = None
+        if self._built is None:
+            self._built = make(self._figures.part)
+            sweep, agents = self._built.backend.sweep, self._built.backend.stacked.base.agents.values()
+            large = sum(p.nbytes for one in agents for p in one.learner.parameters.values()) >= _LARGE
+            if sweep is not None and large:
+                sweep.before = spare_memory
+        part = self._built
+        if given and state is not None:
+            (part.load_own_state if "boundary" in state else part.load_state_dict)(state)
+        part.incarnation = self._figures.incarnation
+        self._figures = replace(self._figures, steps_taken=part.now)
+        self._epoch, self._broken = epoch, None
+        self._sockets.connect(epoch, {one: addresses[one] for one in part.neighbours}, free=part.free)
+        self._due_at = time.monotonic() + self._keep_every
+        return self._figures, None
+
+    def advance(self, call: int, until: int, rows: RowSteps | None) -> Answer:
+        """Take steps up to one, or fewer where the call is halted; with its own state, where that is due in free mode.
+
+        Args:
+            call: A number that grows from call to call, for `halt`.
+            until: Steps taken in the end.
+            rows: The steps at which metrics are recorded.
+
+        Raises:
+            DivergenceError: See `Part.step`.
+        """
+        part = self._part
+        while part.now < until and self._receive(call, lambda: self._late(until)):
+            start = time.perf_counter()
+            part.step(rows)
+            self._count(computing=self._figures.computing + time.perf_counter() - start)
+            self._send()
+        if part.free:  # one that was started again may lack the step that this part is at
+            self._send()
+        if part.now < until:
+            return self._figures, self._broken or Results()
+        if not part.free or time.monotonic() < self._due_at:
+            return self._figures, Results(part.row)
+        self._due_at = time.monotonic() + self._keep_every
+        self._ready = part.own_state()
+        return self._figures, Results(part.row, state=True)
+
+    def gather(self, call: int, step: int, rows: RowSteps | None) -> Answer:
+        """Have the part's state at a step fetched (`Part.state_dict`), with all exchanges before it, unless the call is halted."""
+        answer, part = self.advance(call, step, rows), self._part
+        expected = () if part.free else part.neighbours
+        late = lambda: [one for one in expected if part.covered[one] < step]
+        if part.now < step:
+            return answer
+        if not self._receive(call, late):
+            return self._figures, self._broken or Results()
+        self._ready = part.state_dict()
+        return self._figures, Results(state=True)
+
+    def measure(self, *_: object) -> Answer:
+        """Return the seconds that an exchange takes to the neighbour for which that is longest; 0 without neighbours."""
+        sockets, longest = self._connections, 0.0
+        for one in self._part.neighbours:
+            medians = []
+            for size in (0, sockets.largest(one)):
+                echoes: list[float] = []
+                while len(echoes) < _ECHOES:
+                    echo = sockets.echo(one, size, _ECHO_WITHIN)
+                    if echo is None:
+                        return self._figures, f"part {one} does not answer part {self._part.index}"
+                    echoes.append(echo)
+                medians.append(median(echoes))
+            there_and_back, full = medians
+            longest = max(longest, full - there_and_back / 2, there_and_back / 2)
+        return self._figures, longest
+
+    # --- calls at any time -----------------------------------------------------------------------------------
+
+    def _take(self, epoch: int, item: Exchange | str) -> None:
+        """Take what has come from a neighbour (`sockets.Take`)."""
+        self._inbox.put((epoch, item))
+
+    def _serve_driver(self, connection: socket.socket) -> None:
+        """Take the state that the driver gives; or give it the one that is ready, which no step changes meanwhile."""
+        self._given = received(connection)
+        if self._given is not None:
+            connection.sendall(b"".join(buffers(None)))
+            return
+        ready, self._ready = self._ready, None
+        for buffer in buffers(ready):
+            connection.sendall(buffer)
+
+    def meet(self, neighbour: int, address: Address) -> None:
+        """Take note of the new address of a part that was started again; for parts that do not wait."""
+        if self._sockets is not None:
+            self._sockets.meet(neighbour, address)
+
+    def halt(self, call: int) -> None:
+        """End a call early, and all before it."""
+        self._halted = max(self._halted, call)
+        self._inbox.put(None)
+
+    # --- exchanges ---------------------------------------------------------------------------------------
+
+    @property
+    def _part(self) -> Part:
+        assert self._built is not None
+        return self._built
+
+    @property
+    def _connections(self) -> Sockets:
+        assert self._sockets is not None
+        return self._sockets
+
+    def _count(self, **totals: Any) -> None:
+        """Bring the figures up to date; by the thread that takes steps alone."""
+        now, behind = self._part.now, self._part.behind
+        sent, received = self._bytes_before
+        totals |= {
+            "bytes_sent": sent + self._connections.written,
+            "bytes_received": received + self._connections.read,
+        }
+        self._figures = replace(self._figures, steps_taken=now, staleness=behind, **totals)
+
+    def _late(self, until: int) -> list[int]:
+        """Return the neighbours that the coming step waits for.
+
+        In free mode none that has come to the call's end: what it has sent, and is not here, was dropped or lost.
+        """
+        part = self._part
+        return [one for one in part.waits_for() if not part.free or part.covered[one] < until]
+
+    def _send(self) -> None:
+        """Send every neighbour what it has to get up to the present step."""
+        part = self._part
+        for one in part.neighbours:
+            self._connections.send(one, part.collect(one))
+        self._count(calls=self._figures.calls + len(part.neighbours))
+
+    def _receive(self, call: int, late: Callable[[], list[int]]) -> bool:
+        """Deliver what has come, and wait while someone is late; False: the call was halted, or a connection has broken."""
+        while True:
+            self._deliver()
+            missing = late()
+            if call <= self._halted or self._broken is not None:
+                return False
+            if not missing:
+                return True
+            self._wait(missing)
+
+    def _deliver(self) -> None:
+        """Deliver the exchanges of this epoch: in lockstep none of a step that the part has not taken."""
+        part = self._part
+        while not self._inbox.empty():
+            item = self._inbox.get()
+            if item is not None:
+                self._arrived.append(item)
+        arrived, self._arrived = self._arrived, []
+        for epoch, content in arrived:
+            early = not part.free and isinstance(content, Exchange) and content.end > part.now
+            if epoch > self._epoch or (epoch == self._epoch and early):
+                self._arrived.append((epoch, content))
+            elif epoch == self._epoch and isinstance(content, Exchange):
+                part.deliver(content)
+            elif epoch == self._epoch and not part.free:
+                self._broken = self._broken or str(content)
+
+    def _wait(self, missing: Collection[int]) -> None:
+        """Wait until something has come."""
+        start, before = time.monotonic(), self._figures.waiting
+        item = self._inbox.get()
+        if item is not None:
+            self._arrived.append(item)
+        each = (time.monotonic() - start) / len(missing)
+        self._count(waiting={**before, **{one: before.get(one, 0.0) + each for one in missing}})
+
+    def close(self) -> None:
+        """End its connections and threads, and close its environment."""
+        if self._sockets is not None:
+            self._sockets.close()
+        if self._built is not None:
+            self._built.close()

@@ -1,0 +1,347 @@
+"""Execution in virtual time: a scenario whose agents run on the machines of a cluster profile."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, replace
+from typing import Any, Self
+
+from antiphon.base.errors import DivergenceError, RunError, ScenarioError
+from antiphon.base.spec import plain
+from antiphon.distributed.parts.free_boundary import FreeBoundary, FreeFigures, FreeSettings
+from antiphon.distributed.parts.halves import halved
+from antiphon.distributed.parts.part import LEARNED, Part
+from antiphon.distributed.parts.placement import (
+    agent_costs,
+    check_divisible,
+    check_free,
+    check_placement,
+    partition,
+    unaligned_readers,
+    units_of,
+)
+from antiphon.distributed.virtual.cluster import VirtualCluster
+from antiphon.distributed.virtual.profile import ClusterProfile
+from antiphon.engine.backends import StackedBackend
+from antiphon.engine.build.builder import build, without_weights
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.predictors import Watch
+from antiphon.engine.heart.rows import RowMask
+from antiphon.engine.heart.system import System
+from antiphon.engine.heart.updates import StepReport
+from antiphon.engine.metrics.report import AgentReport
+from antiphon.engine.running import Executor, Reader, Running
+from antiphon.engine.state.checkpoint import Saved, copy_tree
+from antiphon.engine.state.compatibility import check_compatible
+from antiphon.engine.state.objects import lost_state
+from antiphon.engine.state.state_dict import snapshot
+from antiphon.scenarios import Scenario
+from antiphon.telemetry.parts.part_figures import PartFigures
+
+_TIMED_STEPS = 24
+"""Of each part whose machine's profile says `measure`."""
+
+
+class VirtualParts(Executor):
+    """Takes steps by parts in free mode, on the machines of a cluster profile, in the order of virtual time.
+
+    One step is as many steps of parts as there are parts: `Running.now` is the mean number of steps taken per part, including
+    steps that a failure has undone. A state holds all exchanges on their way.
+
+    Args:
+        profile: The cluster.
+        placement: See `VirtualSimulation`.
+        free: Bounds of the exchange.
+        step_seconds: Seconds per step of each part, without chance; None: from the profile. With `measure` it is timed, once.
+
+    Attributes:
+        placement: The part of each agent, once it is attached.
+        cluster: The machines, once it is attached.
+    """
+
+    stacks = False
+    cluster: VirtualCluster
+
+    def __init__(
+        self,
+        profile: ClusterProfile,
+        placement: Mapping[str, int] | int | None = None,
+        free: FreeSettings | None = None,
+        step_seconds: list[float] | None = None,
+    ) -> None:
+        self.profile, self.free = profile, free or FreeSettings()
+        self._asked_placement, self._step_seconds = placement, step_seconds
+        self.placement: dict[str, int] = {}
+        self._parts: list[Part] = []
+
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, Any]) -> Self | None:
+        """Return that of a run as its run.json has it; None: it did not run in virtual time."""
+        if "virtual" not in facts:
+            return None
+        virtual = facts["virtual"]
+        free = FreeSettings(virtual["free"]["queue"], virtual["free"]["staleness"])
+        return cls(
+            ClusterProfile(**virtual["profile"]), facts["parts"]["placement"], free, virtual["step_seconds"]
+        )
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What run.json has of it: its parts, and the cluster: profile, bounds, and seconds of the steps."""
+        seconds = self.cluster.step_seconds
+        parts = {"count": len(self._parts), "placement": dict(self.placement), "mode": "free"}
+        virtual = {"profile": plain(self.profile), "free": asdict(self.free), "step_seconds": seconds}
+        return {"parts": parts, "virtual": virtual}
+
+    def attach(self, running: Running) -> None:
+        """Make the parts, as they are before the first step, and the view of all of them.
+
+        Raises:
+            ScenarioError: The scenario cannot be divided, or not in free mode.
+        """
+        self.close()
+        self.placement = self.placement or self._place(running)
+        self._whole = running.system
+        self._open(running)
+
+    # --- parts -------------------------------------------------------------------------------------------
+
+    def _place(self, running: Running) -> dict[str, int]:
+        """Return the part of each agent, where parts that do not wait can run the scenario."""
+        system, scenario, placement = running.system, running.scenario, self._asked_placement
+        if scenario.telemetry.value is not None:
+            problem = "is measured in forks of a whole simulation; leave it out in virtual time"
+            raise ScenarioError(f"telemetry.value: {problem}")
+        check_divisible(system, scenario)
+        if isinstance(placement, Mapping):
+            check_placement(system, placement)
+            placement = dict(placement)
+        else:
+            # where nothing can be separated, a division by two is refused with the reason
+            if placement is None:
+                most = min(len(system.agents), self.profile.size)
+                placement = max(min(len(units_of(system)), most), min(2, most))
+            placement = partition(system, scenario, placement)
+        if any(placement.values()):
+            check_free(system)
+        return placement
+
+    def _open(self, running: Running) -> None:
+        whole, count = self._whole, max(self.placement.values()) + 1
+        settings: dict[str, Any] = {"seed": running.seed, "device": running.device, "dtype": running.dtype}
+        if self._step_seconds is None:
+            costs = agent_costs(whole)
+            self._step_seconds = [self._seconds_of(running, part, costs, **settings) for part in range(count)]
+        own = build(without_weights(running.scenario), running.env.description, **settings)
+        settings["whole"] = halved(own, self.placement)
+        self._parts = [self._part(running, number, **settings) for number in range(count)]
+        self.cluster = VirtualCluster(self.profile, self._parts, self._step_seconds, running.seed)
+        self._at_start, self._present = snapshot(whole), running.signals
+        self._newest: dict[int, AgentReport] = {}
+        self._before = FreeFigures()
+        running.compute_by(StackedBackend(self._view(whole), stacked=False), self._parts[0].world)
+        running.begin_means()
+        self.warnings = [
+            f"agents[{name}]: reads from another part, which does not wait, and works on the example of its own step; an "
+            "example has to last for longer than parts drift apart, or add `align: true`"
+            for name in unaligned_readers(running.system, self.placement)
+        ]
+
+    def _part(self, running: Running, number: int, **settings: Any) -> Part:
+        part = Part(running.scenario, self.placement, number, stacked=False, free=self.free, **settings)
+        if any(agent.parameters is not None for agent in running.scenario.agents.values()):
+            part.load_state_dict(running.own_state(whole=True))
+        return part
+
+    def _seconds_of(
+        self, running: Running, number: int, costs: Mapping[str, float], **settings: Any
+    ) -> float:
+        """Return the seconds of a part's step, without chance: by FLOP as the profile says, or timed on this machine."""
+        compute = self.profile.machine(number).compute
+        flop = sum(cost for name, cost in costs.items() if self.placement[name] == number)
+        found, times = compute.seconds(flop), []
+        if compute.measure:
+            with closing(self._part(running, number, **settings)) as part:
+                for _ in range(_TIMED_STEPS):
+                    start = time.perf_counter()
+                    part.step()
+                    for neighbour in part.neighbours:  # on messages of zeros
+                        part.collect(neighbour)
+                    times.append(time.perf_counter() - start)
+            found = statistics.median(times)
+        if not found > 0:
+            problem = (
+                f"a step of part {number} takes no time at {compute.flop:g} s per FLOP; give compute.step"
+            )
+            raise ScenarioError(f"{self.profile.cluster}: {problem}")
+        return found
+
+    def _view(self, whole: System) -> System:
+        """Return all parts' own agents, and the halves of their channels that learn, as one system, which takes no steps."""
+        systems = [part.backend.per_agent() for part in self._parts]
+
+        def home(agent: str) -> System:
+            return systems[self.placement[agent]]
+
+        def channel(one: Channel) -> Channel:
+            sent, received = home(one.sender).channels[one.name], home(one.receiver).channels[one.name]
+            if sent is received or sent.input is None:
+                return sent
+            return replace(sent, input=received.input, members=())  # a synthetic input is its receiver's
+
+        agents = {name: home(name).agents[name] for name in whole.agents}
+        channels = {name: channel(one) for name, one in whole.channels.items()}
+        groups = [home(group.members[0]).group_of[group.members[0]] for group in whole.groups]
+        return replace(whole, agents=agents, channels=channels, groups=groups)
+
+    # --- stepping ----------------------------------------------------------------------------------------
+
+    def events(self, running: Running) -> list[tuple[int, str]]:
+        """Return what was clipped in any part, by the part's own steps."""
+        del running
+        found = [event for part in self._parts for event in part.backend.per_agent().on_divergence.events]
+        return sorted(dict.fromkeys(found), key=lambda event: event[0])
+
+    def advance(self, running: Running, reader: Reader | None, *, watch: Watch, keep: bool) -> RowMask:
+        """Take as many steps of parts as there are parts, in the order of virtual time.
+
+        Raises:
+            DivergenceError: A loss or gradient of a part was not finite.
+            RunError: Every part waits for another one.
+        """
+        del reader, keep  # a part keeps what its next step reads
+        if running.diverged is not None:
+            raise DivergenceError(running.diverged)
+        running.check_continues()
+        target = (running.now + 1) * len(self._parts)
+        if running.backend.in_place.taken():
+            for part in self._parts:
+                part.backend.replay_open_windows()
+        try:
+            while self.cluster.steps_taken < target:
+                number = self.cluster.advance(watch=watch)
+                if number is not None:
+                    self._newest[number] = self._parts[number].learned
+                    running.train_means.add(self._newest[number])
+        except DivergenceError as error:
+            running.diverged = str(error)
+            raise
+        joined = StepReport([], {})  # of each part's newest step
+        for _, report in sorted(self._newest.items()):
+            joined.updates.extend(report.stacks.updates)
+            joined.predictor_updates.update(report.stacks.predictor_updates)
+            joined.input_updates.update(report.stacks.input_updates)
+        running.count(AgentReport(joined, running.backend.stacked))
+        running.backend.in_place.note()
+        return False
+
+    def statistics(self, running: Running) -> Sequence[PartFigures]:
+        """Return the metrics of the machines."""
+        del running
+        return self.cluster.statistics()
+
+    def figures(self) -> dict[str, float]:
+        """Return the run's metrics of virtual time: see `VirtualSimulation.figures`."""
+        cluster, machines = self.cluster, self.cluster.machines
+        goodput = cluster.goodput
+        seconds = len(machines) * cluster.seconds or 1.0
+        calls = sum(machine.calls for machine in machines)
+        figures = {
+            "simulated_seconds": cluster.seconds,
+            "goodput": goodput,
+            "waiting": sum(sum(machine.waiting.values()) for machine in machines) / seconds,
+            "away": sum(machine.away for machine in machines) / seconds,
+            "traffic": float(sum(machine.bytes_sent for machine in machines)),
+            "calls": float(calls),
+            "calls_lost": sum(machine.calls_lost for machine in machines) / (calls or 1),
+        }
+        boundaries = [p.boundary for p in self._parts if isinstance(p.boundary, FreeBoundary)]
+        names, before = vars(FreeFigures()), vars(self._before)
+        self._before = FreeFigures(**{n: sum(vars(one.figures)[n] for one in boundaries) for n in names})
+        since = {name: total - before[name] for name, total in vars(self._before).items()}
+        figures["missed"] = float(since["missed"])
+        if since["returned"]:
+            figures["gradient_age"] = since["staleness"] / since["returned"]
+            figures["given_up"] = since["given_up"] / (since["given_up"] + since["returned"])
+        return figures
+
+    # --- state -------------------------------------------------------------------------------------------
+
+    def check_change(self, running: Running, scenario: Scenario, what: str) -> None:
+        """Raise ScenarioError: settings cannot change in virtual time."""
+        raise ScenarioError(f"{what} cannot change in virtual time; start a run with the other value")
+
+    def state_dict(self, running: Running, *, whole: bool) -> dict[str, Any]:
+        """Return the whole state with that of the cluster, without copying a tensor.
+
+        What is learned is where the state of any running scenario has it, so that it can be evaluated and exported as one.
+        RunError where an object of the user's keeps a state that it cannot hold, and `whole` asks for all.
+        """
+        learned, lost = snapshot(running.system), lost_state(running.system)
+        if whole and lost is not None:
+            raise RunError(lost)
+        system = {
+            **self._at_start,
+            **{key: learned[key] for key in LEARNED if key in learned},
+            "quarantine": {
+                **self._at_start["quarantine"],
+                "events": [list(event) for event in self.events(running)],
+            },
+        }
+        return {
+            "env": None,
+            "now": running.now,
+            "seed": running.seed,
+            "diverged": running.diverged,
+            "present": dict(self._present),
+            "elapsed": 0,
+            "means": running.train_means.state_dict(),
+            "system": system,
+            **({} if lost is None else {"lost": lost}),
+            **running.validation.state_dict(),
+            "virtual": {
+                "placement": dict(self.placement),
+                "before": vars(self._before),
+                "cluster": self.cluster.state_dict(),
+            },
+        }
+
+    def load_state_dict(self, running: Running, state: dict[str, Any]) -> None:
+        """Load a state of the same scenario, placement and profile.
+
+        Raises:
+            RunError: It is of another scenario or placement, or not of virtual time; nothing has changed.
+        """
+        if "virtual" not in state:
+            problem = "the state is not from a simulation in virtual time"
+            raise RunError(f"{problem}; run it without --cluster")
+        check_compatible(running.system, self._present, state["system"], state["present"])
+        if state["virtual"]["placement"] != self.placement:
+            raise RunError("the state has another placement of the agents; give the placement of its run")
+        if state["seed"] != running.seed:
+            running.restart(replace(running.settings, seed=state["seed"]))
+        state = copy_tree(state)
+        running.now, running.diverged = state["now"], state["diverged"]
+        self.cluster.load_state_dict(state["virtual"]["cluster"])
+        self._before = FreeFigures(**state["virtual"]["before"])
+        self._newest = {}
+        running.begin_means()
+        running.train_means.load_state_dict(state["means"])
+        running.validation.load_state_dict(state)
+
+    def obstacle_of(self, saved: Saved) -> str | None:
+        """Return why no step can follow: not that there is no state of one environment, since each part's is in its state."""
+        return saved.obstacle if "lost" in saved.state else None
+
+    def for_fork(self) -> Executor:
+        """Return the same cluster, at its beginning."""
+        return VirtualParts(self.profile, self.placement, self.free, self._step_seconds)
+
+    def close(self) -> None:
+        """Close the parts; a second call does nothing."""
+        for part in self._parts:
+            part.close()
+        self._parts = []

@@ -1,1 +1,0 @@
-"""Runs: the loop, the run directory, several seeds in one program."""

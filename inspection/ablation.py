@@ -1,0 +1,403 @@
+"""Ablation: what each agent loses without each channel, with common random numbers and intervals.
+
+A channel's messages are replaced before they go out, one channel at a time; what the links lose and add stays the
+same. Losses are compared example by example, returns episode by episode.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.progress import Progress
+from antiphon.engine.heart.system import System
+from antiphon.engine.inference.evaluation import (
+    as_evaluated,
+    check_episodes,
+    examples,
+    first_lines,
+    play,
+    policies,
+    rewards_of,
+    rollout_seed,
+)
+from antiphon.engine.inference.links import Links
+from antiphon.engine.inference.of_running import environment_of
+from antiphon.engine.inference.rollout import (
+    Deliver,
+    EnvironmentRollout,
+    ExampleRollout,
+    Scores,
+    with_targets,
+)
+from antiphon.engine.running import Holder, Running, running_of
+from antiphon.inspection.truth import chosen_channels
+from antiphon.nets.isolation.own_context import in_own_context
+from antiphon.nets.random import seed_for, uniform
+from antiphon.scenarios.training import RETURN, less_is_better
+from antiphon.telemetry.figures import Figure
+from antiphon.telemetry.statistics import student_t
+from antiphon.telemetry.verdicts import Verdict, bounds, worth
+
+ABLATIONS = ("zero", "mean", "resample")
+"""What messages are replaced by: zeros, their mean, or the message made for another example or in another environment."""
+_ROWS = 500
+"""Examples at once, at most."""
+_EPISODES = 200
+"""Episodes of all environments together that are played by default, at least."""
+_PERFECT = Links()
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A mean over examples or episodes of ablated minus intact, with its 95 % interval.
+
+    Attributes:
+        value: The mean.
+        half: Half the interval's width, Student's t over the pairs; None for a single pair.
+        metric: What changes.
+    """
+
+    value: float
+    half: float | None
+    metric: str = "loss"
+
+    @classmethod
+    def of(cls, metric: str, pairs: Tensor) -> Change:
+        """Return the mean of paired differences, [pairs]; NaN: the pair has no target."""
+        pairs = pairs[~pairs.isnan()]
+        if len(pairs) < 2:
+            return cls(pairs.mean().item(), None, metric)
+        error = pairs.std().item() / math.sqrt(len(pairs))
+        return cls(pairs.mean().item(), student_t(len(pairs) - 1) * error, metric)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Both ends of the interval; None for a single pair."""
+        return None if self.half is None else (self.value - self.half, self.value + self.half)
+
+    @property
+    def cost(self) -> Change:
+        """The change for the worse: that of a loss, or minus that of an accuracy or a return."""
+        return self if less_is_better(self.metric) else Change(-self.value, self.half, self.metric)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict on the channel; without an interval it is unresolved."""
+        return worth(*(self.cost.interval or (None, None))) or "unresolved"
+
+    def __str__(self) -> str:
+        return f"{self.value:+.4f}" + ("" if self.half is None else f" ± {self.half:.4f}")
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """The change of each agent's scores without each channel.
+
+    Attributes:
+        kind: The replacement of the messages, one of `ABLATIONS`.
+        split: The split of the examples, or of the episodes.
+        links: The links of the evaluation.
+        measure: What channels are ranked by: `loss` over examples, or `return` over episodes where the readouts act.
+        count: The number of examples or episodes.
+        readout: The scenario's readouts.
+        intact: With every channel in place, by agent with an objective: `loss` and its metric; or by agent that acts: `return`.
+        channels: By channel and agent: by metric, the change without the channel.
+        readouts: By channel: the changes of the readouts' mean `measure`, and of their mean metric if all have the same.
+    """
+
+    kind: str
+    split: str
+    links: Links
+    measure: str
+    count: int
+    readout: tuple[str, ...]
+    intact: dict[str, dict[str, float]]
+    channels: dict[str, dict[str, dict[str, Change]]] = field(default_factory=dict)
+    readouts: dict[str, dict[str, Change]] = field(default_factory=dict)
+
+    def change(self, channel: str) -> Change:
+        """Return the change of the readouts' mean loss or return without a channel."""
+        return self.readouts[channel][self.measure]
+
+    def ranked(self, agent: str | None = None) -> list[str]:
+        """Return the channels, most needed first: by the change of the readouts' mean loss or return, or of an agent's."""
+
+        def cost(channel: str) -> float:
+            changes = self.readouts[channel] if agent is None else self.channels[channel][agent]
+            return changes[self.measure].cost.value
+
+        return sorted(self.channels, key=lambda channel: (-cost(channel), channel))
+
+    @property
+    def pairs(self) -> str:
+        """How many examples or episodes were compared, in words."""
+        return f"{self.count:,} {'episodes' if self.measure == RETURN else 'examples'}"
+
+    def __str__(self) -> str:
+        head = f"ablation ({self.kind}) over {self.pairs} of {self.split}: change of the readouts' {self.measure}"
+        changes = [(name, self.change(name)) for name in self.ranked()]
+        lines = [f"  {name}: {change} ({change.verdict})" for name, change in changes]
+        return first_lines(head, lines, "readouts")
+
+
+@in_own_context
+def ablate(
+    simulation: Running | Holder,
+    kind: str,
+    *,
+    split: str = "test",
+    channels: Sequence[str] | None = None,
+    links: Links | str = _PERFECT,
+    limit: int | None = None,
+    episodes: int | None = None,
+    sampled: bool = False,
+) -> Ablation:
+    """Evaluate a system with the messages of one channel after the other replaced.
+
+    Where the readouts act, whole episodes are played from the same seeds with and without each channel, and the returns of
+    each pair of episodes compared.
+
+    Args:
+        simulation: The simulation to evaluate; no bit of it changes.
+        kind: The replacement of the messages, one of `ABLATIONS`.
+        split: The part of the data; in an environment without splits, the name of different episodes.
+        channels: The channels; None: all.
+        links: The links, or their kind. Losses are sampled from the run's seed, the same with and without the channel.
+        limit: The largest number of examples, spread evenly over the split; None: all.
+        episodes: Episodes of each environment, where the readouts act; None: so many that there are 200 of all together.
+        sampled: Whether actions are sampled, where the readouts act; else each is the most likely one.
+
+    Raises:
+        ScenarioError: No such channel or split, the scenario has no channels, some readouts act and others do not, or a
+            setting that has no effect.
+        RunError: An environment does not finish its episodes.
+    """
+    running, links = running_of(simulation), Links(links) if isinstance(links, str) else links
+    names = chosen_channels(list(running.system.channels), channels, "ablate: channel")
+    if not names:
+        raise ScenarioError("ablate: the scenario has no channels")
+    acting = check_measured(running, kind, limit, episodes, sampled=sampled)
+    running.synchronize()
+    with as_evaluated(running.system):
+        evaluated: _Evaluated
+        if acting:
+            evaluated = _Episodes(running, split, links, episodes, sampled)
+        else:
+            evaluated = _Examples(running, split, links, limit)
+        return _ablated(running, kind, split, links, names, evaluated)
+
+
+def ablation_rows(found: Ablation) -> list[Figure]:
+    """Return what the readouts lose as metrics of channels, each with the ends of its interval."""
+    rows = []
+    for name in found.readouts:
+        cost = found.change(name).cost
+        rows.append(Figure("channel", name, "ablation", cost.value))
+        ends = zip(bounds("ablation"), cost.interval or (), strict=False)
+        rows += [Figure("channel", name, metric, end) for metric, end in ends]
+    return rows
+
+
+def check_measured(
+    running: Running, kind: str, limit: int | None, episodes: int | None, *, sampled: bool
+) -> bool:
+    """Return whether the readouts act; ScenarioError where nothing can be measured, or a setting has no effect (see `ablate`)."""
+    if kind not in ABLATIONS:
+        raise ScenarioError(f"ablate: no kind '{kind}'{suggest(kind, ABLATIONS)}")
+    acting = readouts_act(running)
+    if acting and limit is not None:
+        raise ScenarioError("examples: has no effect where the readouts act; use episodes")
+    if acting and kind == "resample" and running.env.num_envs < 2:
+        raise ScenarioError(
+            "ablate: resample needs messages of another environment; set training.batch to 2 or more"
+        )
+    if not acting and (episodes is not None or sampled):
+        name = "sampled" if episodes is None else "episodes"
+        raise ScenarioError(f"{name}: has no effect on the loss of examples; leave it out")
+    return acting
+
+
+def readouts_act(running: Running) -> bool:
+    """Return whether the readouts act; ScenarioError where only some do, or none does and there are no single examples."""
+    acting = policies(running.system)
+    some = next((name for name in running.scenario.readouts if name in acting), None)
+    other = next((name for name in running.scenario.readouts if name not in acting), None)
+    if some is not None and other is not None:
+        raise ScenarioError(
+            f"ablate: the readout '{some}' learns from rewards and '{other}' from a target; name readouts of one sort"
+        )
+    if other is not None and not running.system.description.is_stream:
+        raise ScenarioError(
+            "ablate: needs single examples, such as those of a data set, or readouts that learn from rewards"
+        )
+    return some is not None
+
+
+# --- what is evaluated with and without a channel ----------------------------------------------------------
+
+
+class _Evaluated(Protocol):
+    """Batches of examples or episodes, each evaluated with the same random numbers as often as it is asked for.
+
+    Attributes:
+        system: What is evaluated.
+        measure: What channels are ranked by.
+        in_step: Whether all rows of a step are as far in their example: then means are of the messages of a step.
+        seeds: Of each batch.
+        rows: Examples or environments of each batch.
+    """
+
+    system: System
+    measure: str
+    in_step: bool
+    seeds: list[int]
+    rows: list[int]
+
+    def scores(self, batch: int, deliver: Deliver | None) -> Scores:
+        """Return scores by agent of every example or episode of a batch."""
+        ...
+
+    def shared(self, readouts: Sequence[str]) -> Sequence[str]:
+        """Return the metrics that all readouts have."""
+        ...
+
+
+class _Examples:
+    """The examples of a split."""
+
+    measure = "loss"
+    in_step = True
+
+    def __init__(self, running: Running, split: str, links: Links, limit: int | None) -> None:
+        if limit is not None and limit < 1:
+            raise ScenarioError(f"examples: must be at least 1, not {limit}")
+        self.system, self._links, self._goals = running.system, links, with_targets(running.system)
+        self._batches = list(examples(running.world.env, split, limit, _ROWS))
+        self.seeds = [rollout_seed(running.seed, split, number) for number in range(len(self._batches))]
+        self.rows = [len(next(iter(batch.values()))) for batch in self._batches]
+
+    def scores(self, batch: int, deliver: Deliver | None) -> Scores:
+        how: dict[str, Any] = {"seed": self.seeds[batch], "ends": self._goals, "deliver": deliver}
+        return ExampleRollout(self.system, self._batches[batch], self._links, **how).scores()
+
+    def shared(self, readouts: Sequence[str]) -> Sequence[str]:
+        metrics = {self._goals[readout].objective.metrics for readout in readouts}
+        return ["loss", *(metrics.pop() if len(metrics) == 1 else ())]
+
+
+class _Episodes:
+    """The first episode of each of an environment's copies, from as many seeds as episodes are wanted of each."""
+
+    measure = RETURN
+    in_step = False
+
+    def __init__(
+        self, running: Running, split: str, links: Links, episodes: int | None, sampled: bool
+    ) -> None:
+        check_episodes(running.env, split, episodes)
+        copies = running.env.num_envs
+        count = -(-_EPISODES // copies) if episodes is None else episodes
+        self.system, self._links, self._sampled = running.system, links, sampled
+        self._make = partial(environment_of, running, copies, split if running.env.splits else None)
+        self.seeds = [rollout_seed(running.seed, split, number) for number in range(count)]
+        self.rows = [copies] * count
+
+    def scores(self, batch: int, deliver: Deliver | None) -> Scores:
+        with closing(self._make()) as env:
+            how: dict[str, Any] = {"sampled": self._sampled, "deliver": deliver}
+            rollout = EnvironmentRollout(self.system, env, self._links, self.seeds[batch], **how)
+            returns = play(rollout, 1, 0, lambda new, total: None).returns
+        return {name: {RETURN: returns[own][0].cpu()} for name, own in rewards_of(self.system).items()}
+
+    def shared(self, readouts: Sequence[str]) -> Sequence[str]:
+        return [RETURN]
+
+
+def _ablated(
+    running: Running, kind: str, split: str, links: Links, names: Sequence[str], evaluated: _Evaluated
+) -> Ablation:
+    """Evaluate each batch with every channel in place, then without each of some."""
+    means = _Means(evaluated.in_step)
+    changes: dict[str, list[Scores]] = {name: [] for name in names}
+    batches = range(len(evaluated.seeds))
+    with Progress("ablating", (1 + len(names)) * len(batches)) as progress:
+        intact = []
+        for batch in batches:
+            intact.append(evaluated.scores(batch, means.add if kind == "mean" else None))
+            progress.advance()
+        for batch, before in enumerate(intact):
+            order = uniform(seed_for(evaluated.seeds[batch], "ablation"), 0, evaluated.rows[batch]).argsort()
+            partner = torch.empty_like(order)  # one random cycle through all rows of the batch
+            partner[order] = order.roll(1)
+            for name in names:
+                after = evaluated.scores(batch, _without(name, kind, means, partner))
+                changes[name].append({a: {m: after[a][m] - v for m, v in before[a].items()} for a in before})
+                progress.advance()
+    readouts, count = running.scenario.readouts, sum(evaluated.rows)
+    shown = _map(lambda metric, rows: rows.nanmean().item(), _joined(intact))
+    found = Ablation(kind, split, links, evaluated.measure, count, readouts, shown)
+    for name in names:
+        pairs = _joined(changes[name])
+        found.channels[name] = _map(Change.of, pairs)
+        found.readouts[name] = {
+            metric: Change.of(metric, torch.stack([pairs[a][metric] for a in readouts]).nanmean(0))
+            for metric in evaluated.shared(readouts)
+        }
+    return found
+
+
+class _Means:
+    """Means of the messages of each channel, over all rows and, unless these are in step, all steps."""
+
+    def __init__(self, in_step: bool) -> None:
+        self._in_step = in_step
+        self._sums: dict[tuple[str, int], Tensor] = {}
+        self._counts: dict[tuple[str, int], int] = {}
+
+    def add(self, name: str, stamp: int, message: Tensor) -> Tensor:
+        """Count the messages of a step, [rows, size], and return them."""
+        place, total = self._place(name, stamp), message.sum(0)
+        self._sums[place] = self._sums[place] + total if place in self._sums else total
+        self._counts[place] = self._counts.get(place, 0) + len(message)
+        return message
+
+    def of(self, name: str, stamp: int) -> Tensor:
+        """Return the mean message of a channel at a step, [size]."""
+        place = self._place(name, stamp)
+        return self._sums[place] / self._counts[place]
+
+    def _place(self, name: str, stamp: int) -> tuple[str, int]:
+        return name, stamp if self._in_step else 0
+
+
+def _map(function: Callable[[str, Tensor], T], scores: Scores) -> dict[str, dict[str, T]]:
+    """Return what a function makes of each metric's name and rows."""
+    return {a: {m: function(m, v) for m, v in own.items()} for a, own in scores.items()}
+
+
+def _joined(batches: Sequence[Scores]) -> Scores:
+    first = batches[0]
+    return {a: {m: torch.cat([batch[a][m] for batch in batches]) for m in first[a]} for a in first}
+
+
+def _without(channel: str, kind: str, means: _Means, partner: Tensor) -> Deliver:
+    """Return what replaces the messages of one channel."""
+
+    def deliver(name: str, stamp: int, message: Tensor) -> Tensor:
+        if name != channel:
+            return message
+        if kind == "mean":
+            return means.of(name, stamp).expand_as(message)
+        return message[partner.to(message.device)] if kind == "resample" else torch.zeros_like(message)
+
+    return deliver

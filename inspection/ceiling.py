@@ -1,0 +1,167 @@
+"""Alignment beside its ceiling: what the best linear prediction from the same message and context reaches (semantics 34)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from antiphon.comms.examples import encode
+from antiphon.comms.gradient_alignment import alignment
+from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.system import System
+from antiphon.engine.installed import predictor_trainer_of
+from antiphon.engine.running import Holder, Running, running_of
+from antiphon.inspection.truth import chosen_channels, predicted_channels, rollouts_ahead
+from antiphon.nets.isolation.own_context import in_own_context
+
+_PER_FEATURE = 100
+"""Samples gathered for every number that a prediction is made from; of half of them a map of 1 / 50 too few
+degrees of freedom is fitted, so that its R^2 falls short by 0.02 of what it leaves unexplained."""
+_MOST_FEATURES = 4096
+_PENALTIES = (1e-12, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+"""Ridge penalties tried, as shares of the largest eigenvalue."""
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """Alignment with the true gradients of a channel's synthetic gradients, and of the best linear prediction.
+
+    Attributes:
+        synthetic: `antiphon.comms.alignment` of the channel's predictor.
+        linear: `antiphon.comms.alignment` of the best linear map of message and context, on the same samples. A linear
+            predictor cannot do better except by chance; other kinds can.
+        samples: The number of samples.
+    """
+
+    synthetic: dict[str, float]
+    linear: dict[str, float]
+    samples: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return `cosine`, `pooled_cosine` and `r2` with their ceilings, `bias2`, `variance` and `samples`."""
+        rows: dict[str, Any] = {}
+        for name in ("cosine", "pooled_cosine", "r2"):
+            rows |= {name: self.synthetic[name], f"{name}_ceiling": self.linear[name]}
+        rest = {name: self.synthetic[name] for name in ("bias2", "variance")}
+        return rows | rest | {"samples": self.samples}
+
+
+@in_own_context
+def ceilings(
+    simulation: Running | Holder, *, channels: Sequence[str] | None = None, ahead: int | None = None
+) -> dict[str, Ceiling]:
+    """Compare synthetic gradients, and the best linear prediction, with true gradients in a fork in which nothing learns.
+
+    Samples are gathered over the next steps, 100 per input feature of the prediction. The linear map is fitted on one half
+    of them, by ridge regression with a penalty found by generalised cross-validation; the other half is scored. Messages
+    that the link loses are left out.
+
+    Args:
+        simulation: The simulation to measure; no bit of it changes.
+        channels: The channels; None: all that have a predictor.
+        ahead: Further steps whose losses count in a true gradient; None: as many as the messages can reach.
+
+    Returns:
+        By channel, without channels whose message and context have more than 4,096 features together.
+
+    Raises:
+        ScenarioError: There is no such channel, or it has no predictor.
+    """
+    running = running_of(simulation)
+    system = running.system
+    names = chosen_channels(predicted_channels(system), channels, "ceilings: channel with a predictor")
+    samples: dict[str, _Samples] = {}
+    for name in names:
+        predictor = system.channels[name].gradient.model
+        assert predictor is not None  # those with one can be chosen
+        whole = predictor.sites or predictor
+        context = sum(spec.features for spec in whole.context)
+        if whole.size + context + (0 if whole.target is None else whole.target.features) <= _MOST_FEATURES:
+            samples[name] = _Samples()
+
+    for rollout, world, horizon in rollouts_ahead(running, samples, ahead):
+        rollout.run(world, 1)
+        pairs = {name: _example(rollout.system, name, message) for name, message in rollout.sent.items()}
+        rollout.run(world, horizon)
+        for name, true in rollout.gradients().items():
+            samples[name].add(pairs[name], true, rollout.sent[name].lost)
+    return {name: found.score() for name, found in samples.items()}
+
+
+@torch.no_grad()
+def _example(system: System, name: str, message: Message) -> tuple[Tensor, Tensor] | None:
+    """What a predictor is given of a message, [B, features], and its prediction, [B, size]; None where it has none."""
+    channel, trainer = system.channels[name], predictor_trainer_of(system)
+    prediction, example = trainer.predict(channel, message), trainer.example(channel, message)
+    if prediction is None or example is None or channel.gradient.model is None:
+        return None
+    columns = [example.message] if example.context is None else [example.message, example.context]
+    spec = (channel.gradient.model.sites or channel.gradient.model).target
+    if spec is not None and example.target is not None:
+        known = {spec.name: example.target}
+        if example.sites is not None:
+            known[f"_{spec.name}"] = example.sites
+        target = encode((spec,), known, system.dtype)
+        assert target is not None
+        columns.append(target)
+    return torch.cat(columns, 1), prediction
+
+
+class _Samples:
+    """Samples of one channel, one tensor per step: inputs [rows, features], true and synthetic gradients [rows, size]."""
+
+    def __init__(self) -> None:
+        self.inputs: list[Tensor] = []
+        self.true: list[Tensor] = []
+        self.synthetic: list[Tensor] = []
+
+    def add(self, pair: tuple[Tensor, Tensor] | None, true: Tensor, lost: Tensor | None) -> None:
+        """Keep the rows of a step that the link does not lose."""
+        if pair is not None:
+            rows = slice(None) if lost is None else ~lost
+            self.inputs.append(pair[0][rows].double())
+            self.synthetic.append(pair[1][rows].double())
+            self.true.append(true[rows].double())
+
+    def complete(self) -> bool:
+        """Whether there are samples enough, in an even number of batches."""
+        rows = sum(map(len, self.inputs))
+        return bool(rows) and len(self.inputs) % 2 == 0 and rows >= _PER_FEATURE * self.inputs[0].shape[1]
+
+    def score(self) -> Ceiling:
+        """Fit on every other batch, score on those between."""
+        weight, bias = best_linear(torch.cat(self.inputs[::2]), torch.cat(self.true[::2]))
+        linear, true = torch.cat(self.inputs[1::2]) @ weight + bias, torch.cat(self.true[1::2])
+        scores = [alignment(found, true) for found in (torch.cat(self.synthetic[1::2]), linear)]
+        synthetic, best = ({name: v.item() for name, v in score.items()} for score in scores)
+        return Ceiling(synthetic, best, len(true))
+
+
+@torch.no_grad()
+def best_linear(inputs: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the linear map, [features, outputs] and [outputs], that predicts best, by ridge regression.
+
+    Inputs are [rows, features], outputs [rows, outputs]. The penalty is the one of the least generalised cross-validation
+    error (Golub, Heath and Wahba 1979).
+    """
+    rows = len(inputs)
+    x_mean, y_mean = inputs.mean(0), outputs.mean(0)
+    x, y = inputs - x_mean, outputs - y_mean
+    values, vectors = torch.linalg.eigh(x.T @ x)
+    values = values.clamp_min(0)
+    along = vectors.T @ (x.T @ y)  # of the outputs, along each direction
+    best, least = torch.zeros_like(along), float("inf")
+    for share in _PENALTIES:
+        shrunk = values + share * values[-1].clamp_min(1e-300)
+        weights = along / shrunk.unsqueeze(1)
+        residual = y - x @ (vectors @ weights)
+        freedom = rows - 1 - (values / shrunk).sum().item()
+        error = residual.square().sum().item() / max(freedom, 1e-9) ** 2
+        if error < least:
+            best, least = weights, error
+    weight = vectors @ best
+    return weight, y_mean - x_mean @ weight

@@ -1,0 +1,371 @@
+"""The language of channels that carry symbols: their entropy, their information, and their effect on receivers.
+
+    entropy                   bits of a symbol and of a whole message
+    information               mutual information of messages and a label, in bits
+    topographic similarity    rank correlation of distances between observations and between messages (Brighton and Kirby
+                              2006); cosine and edit distance, as EGG computes it (Kharitonov et al. 2019, 1907.00852)
+    positive signalling       information of a symbol about what its sender read (Eccles et al. 2019, 1912.05676)
+    positive listening        causal influence of messages on the receiver's decisions (Lowe et al. 2019, 1903.05168)
+
+Entropies are computed from observed frequencies. With n samples of k values they are too small by about
+(k - 1) / (2 n ln 2) bits, and the information is too large by as much (Miller 1955): measure many more messages than there
+are different ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from antiphon.agents.distributions import Categorical
+from antiphon.agents.network import OBJECTIVE
+from antiphon.agents.objectives import Classification
+from antiphon.agents.policies import PolicyObjective
+from antiphon.base.errors import ScenarioError
+from antiphon.comms.symbols import SymbolSampler
+from antiphon.engine.environment import continued, make_environment, signals_read, with_own_env
+from antiphon.engine.heart.agent import AGE
+from antiphon.engine.heart.message import StepSignals, Tick
+from antiphon.engine.heart.system import System
+from antiphon.engine.inference.evaluation import examples as examples_of
+from antiphon.engine.inference.evaluation import rollout_seed
+from antiphon.engine.inference.links import Links
+from antiphon.engine.inference.rollout import EnvironmentRollout, Rollout, filled, steps_needed
+from antiphon.engine.running import Holder, Running, running_of
+from antiphon.inspection.truth import chosen_channels
+from antiphon.nets.isolation.own_context import in_own_context
+from antiphon.telemetry.figures import Figure
+
+_EXAMPLES = 1000
+_ENVS = 64
+"""Environments side by side, where there are no examples."""
+_PAIRED = 400
+"""Messages of which all pairs are compared, at most."""
+_MESSAGES = 64
+"""Messages that a receiver is given in place of its own, at most: the most frequent ones."""
+
+
+# --- measures of symbols -----------------------------------------------------------------------------------
+
+
+def entropy(values: Tensor) -> float:
+    """Return the entropy of the observed frequencies in bits.
+
+    Args:
+        values: [n] or [n, length] of integers, whose rows are the values.
+    """
+    _, counts = torch.unique(values, dim=0, return_counts=True)
+    return max(0.0, _entropies(counts.double() / len(values)).item())
+
+
+def mutual_information(values: Tensor, labels: Tensor) -> float:
+    """Return the mutual information of two variables' observed frequencies in bits: H(a) + H(b) - H(a, b).
+
+    Args:
+        values: See `entropy`.
+        labels: The other variable, in the same rows.
+    """
+    both = torch.cat([values.reshape(len(values), -1), labels.reshape(len(labels), -1)], 1)
+    return max(0.0, entropy(values) + entropy(labels) - entropy(both))
+
+
+def _entropies(probabilities: Tensor) -> Tensor:
+    """The entropy in bits of distributions along the last axis."""
+    found: Tensor = torch.special.entr(probabilities).sum(-1) / math.log(2)
+    return found
+
+
+def spearman(a: Tensor, b: Tensor) -> float:
+    """Return Spearman's rank correlation of [n] and [n], equal values having their mean rank; NaN where all are equal."""
+    return float(torch.corrcoef(torch.stack([_ranks(a), _ranks(b)]))[0, 1])
+
+
+def _ranks(values: Tensor) -> Tensor:
+    """Ranks from 0, float64 [n]; of equal values their mean."""
+    _, place, counts = torch.unique(values, return_inverse=True, return_counts=True)
+    last = counts.cumsum(0).double()
+    ranks: Tensor = (last - (counts + 1) / 2)[place]
+    return ranks
+
+
+def edit_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Return the Levenshtein distance of each pair of messages, int64 [pairs].
+
+    Args:
+        a: [pairs, length] of symbols.
+        b: [pairs, other length].
+    """
+    distances = torch.arange(b.shape[1] + 1, device=a.device).expand(len(a), -1)
+    for i in range(a.shape[1]):
+        following = [distances[:, 0] + 1]
+        for j in range(b.shape[1]):
+            changed = distances[:, j] + (a[:, i] != b[:, j]).long()
+            shifted = torch.minimum(distances[:, j + 1], following[j]) + 1
+            following.append(torch.minimum(changed, shifted))
+        distances = torch.stack(following, 1)
+    return distances[:, -1]
+
+
+def topographic_similarity(observations: Tensor, symbols: Tensor) -> float:
+    """Return the rank correlation of cosine distances of observations and edit distances of messages, over all pairs.
+
+    NaN where all messages or all observations are equally far from each other. An observation of zeros is at distance 1.
+
+    Args:
+        observations: [n, features].
+        symbols: [n, length].
+    """
+    one, other = torch.triu_indices(len(symbols), len(symbols), 1, device=symbols.device)
+    directions = torch.nn.functional.normalize(observations.double(), dim=1)
+    cosines = 1 - (directions @ directions.T)[one, other]
+    # What differs by rounding alone is a tie: rank correlation would order it.
+    return spearman((cosines * 1e9).round(), edit_distances(symbols[one], symbols[other]))
+
+
+def signalling(probabilities: Tensor) -> float:
+    """Return the information of symbols about what their sender read, in bits, summed over the positions.
+
+    It is the entropy of the mean of the symbols' probabilities less the mean of their entropies; a sender that always
+    sends the same symbols, or random ones, has none (Eccles et al. 2019).
+
+    Args:
+        probabilities: [n, length, vocabulary], given what was read.
+    """
+    each = probabilities.double()
+    return max(0.0, float((_entropies(each.mean(0)) - _entropies(each).mean(0)).sum()))
+
+
+def causal_influence(probabilities: Tensor, weights: Tensor) -> float:
+    """Return the information between messages and decisions, in bits, where each receiver is given every message.
+
+    It is the mean over receivers of the entropy of the mean decision less the mean entropy (Lowe et al. 2019, causal
+    influence of communication): zero for a receiver that does not listen.
+
+    Args:
+        probabilities: [messages, n, decisions] of each receiver given each message.
+        weights: [messages], how often each is sent.
+    """
+    each = probabilities.double()
+    share = (weights.double() / weights.sum()).view(-1, 1)
+    mean = (share.unsqueeze(2) * each).sum(0)
+    return max(0.0, float((_entropies(mean) - (share * _entropies(each)).sum(0)).mean()))
+
+
+# --- of a system -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Language:
+    """The information in a channel of symbols.
+
+    Attributes:
+        messages: The number of messages measured.
+        different: The number of different messages.
+        entropy: Bits of the symbol at each position.
+        message_entropy: Bits of whole messages.
+        information: By signal with one class per environment: its mutual information with messages, in bits.
+        topographic_similarity: Similarity of messages and the sender's observations; None: it observes nothing, or always
+            sends the same message.
+        signalling: Bits of the symbols about the sender's inputs.
+        listening: Bits of the receiver's decisions that messages determine; None: its objective has no classes or actions.
+    """
+
+    messages: int
+    different: int
+    entropy: tuple[float, ...]
+    message_entropy: float
+    information: dict[str, float]
+    topographic_similarity: float | None
+    signalling: float
+    listening: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return asdict(self)
+
+
+@dataclass
+class _Sample:
+    """Messages of one channel, a tensor [rows, …] for each tick."""
+
+    symbols: list[Tensor] = field(default_factory=list)
+    probabilities: list[Tensor] = field(default_factory=list)
+    observations: list[Tensor] = field(default_factory=list)
+    labels: dict[str, list[Tensor]] = field(default_factory=dict)
+    listening: list[float] = field(default_factory=list)
+
+
+@in_own_context
+def language(
+    simulation: Running | Holder,
+    *,
+    split: str = "test",
+    channels: Sequence[str] | None = None,
+    examples: int = _EXAMPLES,
+) -> dict[str, Language]:
+    """Measure the languages of channels that carry symbols, over perfect links, with the most probable symbols.
+
+    In a stream of examples, the newest message about each example is measured; else the messages of all ticks in new
+    environments.
+
+    Args:
+        simulation: The simulation to measure; no bit of it changes.
+        split: The part of the data, if the environment has splits.
+        channels: The channels; None: all that carry symbols.
+        examples: The approximate number of messages per channel.
+
+    Raises:
+        ScenarioError: No such channel, or none that carries symbols.
+    """
+    running = running_of(simulation)
+    running.synchronize()
+    system = running.system
+    names, signals = (
+        chosen_channels(spoken(system), channels, "language: channel of symbols"),
+        system.description.signals,
+    )
+    labels = [name for name, one in signals.items() if one.classes is not None and not one.shape]
+    samples = {name: _Sample() for name in names}
+    for rollout, ticks in _ticks(running, split, examples, {*signals_read(system), *labels}):
+        for tick in ticks:
+            for channel in rollout.system.agents[tick.agent].outgoing:
+                if channel.name in samples and channel.name in tick.sampled:
+                    _add(samples[channel.name], rollout.system, channel.name, tick, labels)
+            for channel in rollout.system.agents[tick.agent].incoming:
+                if channel.name in samples:
+                    bits = _influence(rollout, channel.name, tick)
+                    samples[channel.name].listening += [] if bits is None else [bits]
+    return {name: _measured(sample) for name, sample in samples.items()}
+
+
+def spoken(system: System) -> list[str]:
+    """Return the names of the channels that carry symbols; ScenarioError where there is none."""
+    found = [name for name, channel in system.channels.items() if isinstance(channel.sampler, SymbolSampler)]
+    if not found:
+        raise ScenarioError(
+            "language: no channel carries symbols; give one `sample: {kind: gumbel, vocabulary: …}`"
+        )
+    return found
+
+
+@torch.no_grad()
+def _ticks(
+    running: Running, split: str, examples: int, names: set[str]
+) -> Iterator[tuple[Rollout, list[Tick]]]:
+    """Yield rollouts with the ticks to be measured, until they hold so many messages."""
+    system, links, env = running.system, Links(), running.world.env
+    if env.is_stream:
+        before = env.requested
+        env.request({*before, *names})
+        try:
+            batches = list(examples_of(env, split, examples))
+        finally:
+            env.request(before)
+        for number, batch in enumerate(batches):
+            rows = len(next(iter(batch.values())))
+            rollout = Rollout(system, rows, links, rollout_seed(running.seed, split, number))
+            newest: dict[str, Tick] = {}
+            shown = StepSignals(0, batch)
+            for step in range(steps_needed(system)):
+                newest |= {tick.agent: tick for tick in rollout.tick(step, shown)}
+            yield rollout, list(newest.values())
+        return
+    rows = min(_ENVS, examples)
+    seed, part_of = rollout_seed(running.seed, split, 0), split if split in env.splits else None
+    scenario = with_own_env(running.scenario, "an evaluation needs one of its own")
+    made = make_environment(scenario, running.device, running.dtype, rows, part_of)
+    with closing(continued(made, running.env)) as own:
+        forward, full = EnvironmentRollout(system, own, links, seed, signals=names), filled(system)
+        periods = [agent.clock.period for agent in system.agents.values()]
+        for step in range(max(full.values()) + max(periods) * -(-examples // rows)):
+            ticks = forward.step()
+            yield forward.rollout, [tick for tick in ticks if step >= full[tick.agent]]
+
+
+def _add(sample: _Sample, system: System, name: str, tick: Tick, labels: Sequence[str]) -> None:
+    """Add the message of a tick to the sample of its channel."""
+    agent, channel = system.agents[tick.agent], system.channels[name]
+    sampler = channel.sampler
+    assert isinstance(sampler, SymbolSampler)
+    shape = (-1, sampler.size, sampler.vocabulary)
+    one_hot = tick.sampled[name].view(shape)
+    sample.symbols.append(one_hot.argmax(-1))
+    chosen = not sampler.noisy
+    logits = channel.message_of(tick.ports[channel.port]).reshape(shape)
+    sample.probabilities.append(one_hot if chosen else torch.softmax(logits, -1))
+    signals = tick.step_signals.signals
+    observed = [
+        system.network_input(one, signals[one]).reshape(len(one_hot), -1).to(system.dtype)
+        for one in agent.inputs.observes
+        if one != AGE and one in signals
+    ]
+    if observed:
+        sample.observations.append(torch.cat(observed, 1))
+    for label in labels:
+        if label in signals:
+            known = signals.get(f"_{label}", torch.ones_like(signals[label], dtype=torch.bool))
+            sample.labels.setdefault(label, []).append(signals[label].long().where(known.flatten(), -1))
+
+
+def _influence(rollout: Rollout, name: str, tick: Tick) -> float | None:
+    """The causal influence of the messages of a channel on a receiver's tick; None: it decides nothing, or has read none."""
+    place = next((i for i, read in reversed(list(enumerate(tick.reads))) if read.channel == name), None)
+    value = None if place is None else tick.reads[place].value
+    if place is None or value is None:
+        return None
+    agent = rollout.system.agents[tick.agent]
+    if agent.goal is None or OBJECTIVE not in agent.ports:
+        return None
+    if isinstance(agent.goal.objective, PolicyObjective):
+        decides = isinstance(agent.goal.objective.distribution, Categorical)
+    else:
+        target = rollout.system.description.signals.get(agent.goal.target)
+        decides = isinstance(agent.goal.objective, Classification) and target is not None and not target.shape
+    if not decides:
+        return None
+    messages, counts = torch.unique(value, dim=0, return_counts=True)
+    often = counts.argsort(descending=True, stable=True)[:_MESSAGES]
+    decisions = []
+    for message in messages[often]:
+        others = list(tick.reads)
+        others[place] = replace(others[place], value=message.expand_as(value))
+        ports = rollout.evaluated(replace(tick, reads=others, ports={}))
+        decisions.append(torch.softmax(ports[OBJECTIVE], -1))
+    return causal_influence(torch.stack(decisions), counts[often])
+
+
+def _measured(sample: _Sample) -> Language:
+    symbols = torch.cat(sample.symbols)
+    similarity = None
+    if sample.observations:
+        count = len(symbols)
+        chosen = torch.arange(min(_PAIRED, count), device=symbols.device) * count // min(_PAIRED, count)
+        similarity = topographic_similarity(torch.cat(sample.observations)[chosen], symbols[chosen])
+    information = {}
+    for label, each in sample.labels.items():
+        values = torch.cat(each)
+        if bool((values >= 0).any()):
+            information[label] = mutual_information(symbols[values >= 0], values[values >= 0])
+    return Language(
+        messages=len(symbols),
+        different=len(torch.unique(symbols, dim=0)),
+        entropy=tuple(entropy(symbols[:, i]) for i in range(symbols.shape[1])),
+        message_entropy=entropy(symbols),
+        information=information,
+        topographic_similarity=None if similarity is None or math.isnan(similarity) else similarity,
+        signalling=signalling(torch.cat(sample.probabilities)),
+        listening=sum(sample.listening) / len(sample.listening) if sample.listening else None,
+    )
+
+
+def language_rows(found: Mapping[str, Language]) -> list[Figure]:
+    """Return languages as metrics of channels."""
+    metrics = ("message_entropy", "topographic_similarity", "signalling", "listening")
+    rows = ((name, metric, getattr(own, metric)) for name, own in found.items() for metric in metrics)
+    return [Figure("channel", name, metric, value) for name, metric, value in rows if value is not None]

@@ -1,0 +1,181 @@
+"""Alignment of what a channel's signal does: the parameter gradient it causes in its sender, beside the signal itself.
+
+Per sample, most of a classifier's gradient is the label's own noise, which a context with the label gives away; what the
+sender's parameters follow is the sum over samples, in which that part cancels. So a signal can be like the true one message
+by message and still move the parameters elsewhere, always the same way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from antiphon.base.errors import ScenarioError
+from antiphon.comms.backward_requests import as_leaf, clipped
+from antiphon.comms.gradient_alignment import alignment
+from antiphon.engine.environment import EnvironmentRunner
+from antiphon.engine.heart.rows import mask_fill_zero, mask_not
+from antiphon.engine.installed import predictor_trainer_of
+from antiphon.engine.running import Holder, Running, running_of
+from antiphon.inspection.truth import (
+    DifferentiableRollout,
+    chosen_channels,
+    predicted_channels,
+    rollouts_ahead,
+)
+from antiphon.nets.isolation.own_context import in_own_context
+from antiphon.telemetry.figures import Figure
+
+_LONGEST = 64
+"""Messages of a channel after which it is left out, where fewer than asked for have a true gradient."""
+
+
+@dataclass(frozen=True)
+class SignalAlignment:
+    """Alignment of a channel's signal with the true gradient, at the message and in its sender's parameters.
+
+    Attributes:
+        cosine: Mean cosine of the signals of single samples.
+        parameter_cosine: Mean cosine, over messages, of the gradients of the sender's parameters that the batch of signals
+            causes; 0 if the signal causes none.
+        parameter_low: The smallest of these cosines.
+        parameter_high: The largest of these cosines.
+        parameter_norm_ratio: Mean of |caused by the signal| / |caused by the true gradient|.
+        messages: The number of messages measured.
+    """
+
+    cosine: float
+    parameter_cosine: float
+    parameter_low: float
+    parameter_high: float
+    parameter_norm_ratio: float
+    messages: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the attributes."""
+        return asdict(self)
+
+
+@in_own_context
+def signal_alignment(
+    simulation: Running | Holder,
+    *,
+    channels: Sequence[str] | None = None,
+    ahead: int | None = None,
+    messages: int = 16,
+) -> dict[str, SignalAlignment]:
+    """Compare the parameter gradients that synthetic and true gradients cause, in a fork in which nothing learns.
+
+    With J the Jacobian of a message by its sender's parameters, at the tick at which it is made, the two are J^T SG / B and
+    J^T g / B, with the true gradient g: a channel's part in one optimiser step, before its `scale`. A sender in a locked
+    group counts with its own parameters.
+
+    Args:
+        simulation: The simulation to measure; no bit of it changes.
+        channels: The channels; None: all that have a predictor.
+        ahead: Further steps whose losses count in a true gradient; None: as many as the messages can reach.
+        messages: The number of messages per channel, each a batch.
+
+    Returns:
+        By channel, without channels whose sender has no trainable parameters, and channels of which 64 messages had no true
+        gradient.
+
+    Raises:
+        ScenarioError: There is no such channel, it has no predictor, or `messages` is below 1.
+    """
+    if messages < 1:
+        raise ScenarioError(f"signal_alignment: messages is {messages}; it must be at least 1")
+    running = running_of(simulation)
+    system = running.system
+    probe = "signal_alignment: channel with a predictor"
+    found = {
+        name: _Pairs(messages)
+        for name in chosen_channels(predicted_channels(system), channels, probe)
+        if not system.agents[system.channels[name].sender].learner.frozen
+    }
+
+    for rollout, world, horizon in rollouts_ahead(running, found, ahead):
+        _measure(rollout, world, horizon, found)
+    return {name: own.score() for name, own in found.items() if own.cosines}
+
+
+def signal_rows(found: dict[str, SignalAlignment]) -> list[Figure]:
+    """Return the cosines of parameter gradients as metrics of channels."""
+    return [Figure("channel", name, "parameter_cosine", own.parameter_cosine) for name, own in found.items()]
+
+
+def _measure(
+    rollout: DifferentiableRollout, world: EnvironmentRunner, horizon: int, found: dict[str, _Pairs]
+) -> None:
+    """Add the messages of the rollout's first step to the pairs of their channels."""
+    system = rollout.system
+    senders = {system.owner_of[system.channels[name].sender] for name in found}
+    learners = {name: system.agents[name].learner for name in senders}
+    constants = {name: learner.parameters for name, learner in learners.items()}
+    for learner in learners.values():  # leaves at the first step, and constants after it
+        learner.parameters = {key: as_leaf(p) for key, p in learner.parameters.items()}
+    leaves = {name: list(learner.parameters.values()) for name, learner in learners.items()}
+    rollout.run(world, 1)
+    for name, learner in learners.items():
+        learner.parameters = constants[name]
+    trainer = predictor_trainer_of(system)
+    signals: dict[str, Tensor] = {}
+    with torch.no_grad():
+        for name, message in rollout.sent.items():
+            channel = system.channels[name]
+            signal = trainer.predict(channel, message)
+            if signal is not None and message.no_injection is not True:
+                signal = signal if channel.gradient.clip is None else clipped(signal, channel.gradient.clip)
+                signals[name] = mask_fill_zero(mask_not(message.no_injection), signal)
+    rollout.run(world, horizon)
+    for name, true in rollout.gradients(retain=True).items():
+        found[name].sent += 1
+        if name in signals:
+            parameters = leaves[system.owner_of[system.channels[name].sender]]
+            sent = rollout.sent[name].sent
+            caused = [_parameter_gradient(sent, parameters, g / system.batch) for g in (signals[name], true)]
+            found[name].add(signals[name], true, *caused)
+
+
+def _parameter_gradient(message: Tensor, parameters: list[Tensor], gradient: Tensor) -> Tensor:
+    """[parameters]: what a gradient of a message, [B, size], causes in the parameters it was made with."""
+    found = torch.autograd.grad(message, parameters, gradient, retain_graph=True, allow_unused=True)
+    pairs = zip(found, parameters, strict=True)
+    return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs]).double()
+
+
+@dataclass
+class _Pairs:
+    """Comparisons of the messages of one channel."""
+
+    wanted: int
+    sent: int = 0
+    message_cosines: list[float] = field(default_factory=list)
+    cosines: list[float] = field(default_factory=list)
+    ratios: list[float] = field(default_factory=list)
+
+    def add(self, signal: Tensor, true: Tensor, caused: Tensor, truly: Tensor) -> None:
+        """Compare one message's; nothing where the true gradient causes nothing."""
+        own, other = caused.norm().item(), truly.norm().item()
+        cosine = alignment(signal, true)["cosine"].item()
+        if other == 0 or math.isnan(cosine):
+            return
+        self.message_cosines.append(cosine)
+        self.cosines.append(torch.dot(caused, truly).item() / (own * other) if own else 0.0)
+        self.ratios.append(own / other)
+
+    def complete(self) -> bool:
+        """Whether there are as many as wanted, or no hope of them."""
+        return len(self.cosines) >= self.wanted or self.sent >= max(_LONGEST, self.wanted)
+
+    def score(self) -> SignalAlignment:
+        """Return the means."""
+        count = len(self.cosines)
+        means = (sum(some) / count for some in (self.message_cosines, self.cosines, self.ratios))
+        cosine, parameters, ratio = means
+        return SignalAlignment(cosine, parameters, min(self.cosines), max(self.cosines), ratio, count)

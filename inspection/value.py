@@ -1,0 +1,451 @@
+"""Value: the worth of a channel's learning signal over a horizon, between no gradient (0) and the true one (1).
+
+Three forks continue from one state with common random numbers: one with the true gradient as the channel's signal, one
+with the signal of its coupling, one with none. All learn for `horizon` steps on the same examples. With the losses of
+the readouts in the second half of these steps,
+
+    value = (zero - synthetic) / (zero - true),
+
+a ratio of means over repeats (semantics 36). Repeats start from the same parameters and see other examples: time
+moves on between them while nothing learns. Would each start where the one before ended, the fall of what learning
+still brings, often tenfold within a few horizons, would pass for chance.
+
+Learning rates fall to nothing over the horizon, from what they are, in all forks alike. At a steady rate a network
+that learns is shaken by it, one that is held is not, and once the first steep gains are made the shaking costs more
+than a short horizon brings: the truth would seem to harm. Every loss is of examples not yet learned from. Reading
+them over half of the horizon, and not at its end, costs nothing and is the less noisy of the two.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
+
+from antiphon.agents.learner import Learner
+from antiphon.base.errors import DivergenceError, ScenarioError, suggest
+from antiphon.base.progress import Progress
+from antiphon.base.signals import check_interrupted
+from antiphon.comms.couplings import Detached
+from antiphon.comms.synthetic_gradients import Predictor
+from antiphon.comms.synthetic_inputs import InputModel
+from antiphon.engine.backends import StackedBackend
+from antiphon.engine.heart.channel import Channel, Feedback
+from antiphon.engine.heart.message import Message, StepSignals
+from antiphon.engine.heart.predictors import Watch
+from antiphon.engine.heart.system import System
+from antiphon.engine.heart.updates import StepReport
+from antiphon.engine.inference.evaluation import first_lines
+from antiphon.engine.inference.rollout import rewired
+from antiphon.engine.running import Holder, Running, running_of
+from antiphon.engine.state.checkpoint import copy_tree
+from antiphon.inspection.signal_alignment import signal_alignment, signal_rows
+from antiphon.inspection.truth import (
+    DifferentiableRollout,
+    ahead_of,
+    chosen_channels,
+    look_ahead,
+    predicted_channels,
+)
+from antiphon.nets.isolation.own_context import in_own_context
+from antiphon.nets.schedules import OwnSchedule, Rate
+from antiphon.telemetry.figures import Figure
+from antiphon.telemetry.statistics import Ratio, ratio
+
+COUPLING = "all channels"
+"""The name of the row in which the signals of all channels are replaced together."""
+_RUN_REPEATS = 3
+"""Repeats of a measurement during a run."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """The value of one channel's learning signal, or of all channels' together.
+
+    Attributes:
+        name: The channel's name, or `COUPLING`.
+        value: 1: as good as the true gradient; 0: as good as none; negative: worse than none. None: undefined.
+        low, high: Its 95 % interval; None without a value.
+        true, synthetic, zero: Mean loss of the readouts with the true signal, the channel's own, and none, in the second
+            half of the horizon, over repeats.
+        gain: zero - true: the gain from the true signal.
+        error: The standard error of `gain`.
+        ahead: Further steps whose losses counted in the true signal.
+        seconds: Seconds of this measurement, without those shared by all rows.
+        why: Why there is no value; empty if there is one.
+    """
+
+    name: str
+    value: float | None
+    low: float | None
+    high: float | None
+    true: float
+    synthetic: float
+    zero: float
+    gain: float
+    error: float
+    ahead: int
+    seconds: float
+    why: str = ""
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return f"{self.name}: undefined: {self.why}"
+        losses = f"loss {self.true:.4f} true, {self.synthetic:.4f} synthetic, {self.zero:.4f} zero"
+        return f"{self.name}: {self.value:.2f} [{self.low:.2f}, {self.high:.2f}] ({losses})"
+
+
+@dataclass(frozen=True)
+class Values:
+    """The value of some channels.
+
+    Attributes:
+        rows: All channels together first, then each requested channel, in canonical order.
+        step: The first step.
+        horizon: Steps of learning.
+        repeats: Sets of examples.
+        seconds: Seconds of the whole measurement.
+    """
+
+    rows: tuple[Value, ...]
+    step: int
+    horizon: int
+    repeats: int
+    seconds: float
+
+    def __getitem__(self, name: str) -> Value:
+        """Return the row of a channel, or of `COUPLING`.
+
+        Raises:
+            ScenarioError: It was not measured.
+        """
+        rows = {row.name: row for row in self.rows}
+        if name not in rows:
+            raise ScenarioError(f"value: '{name}' was not measured{suggest(name, rows)}")
+        return rows[name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data: the attributes, `rows` as a list of theirs."""
+        return asdict(self) | {"rows": [asdict(row) for row in self.rows]}
+
+    def __str__(self) -> str:
+        head = f"value over {self.horizon} steps after step {self.step}, {self.repeats} repeats"
+        return first_lines(head, [f"  {row}" for row in self.rows], "rows")
+
+
+@in_own_context
+def value(
+    simulation: Running | Holder,
+    *,
+    channels: Sequence[str] | None = None,
+    horizon: int = 50,
+    repeats: int = 5,
+    ahead: int | None = None,
+) -> Values:
+    """Measure the value of channels' learning signals, in forks; no bit of `simulation` changes.
+
+    The true signal of a message is the gradient that `true_gradients` computes when the message is sent. It replaces the
+    signal of the coupling, at full size. In a locked channel, true and zero signals replace the gradient through the graph.
+    Messages sent before a fork keep their signal. Learning rates start at their present values, or after the end of a run
+    at the initial values of its schedules, and decay to 0.
+
+    Args:
+        simulation: The simulation to measure, after any number of steps.
+        channels: The channels to measure one by one, beside all together; None: every channel; empty: none.
+        horizon: Steps of learning, at least 1.
+        repeats: Sets of examples, at least 2: the interval is over them.
+        ahead: Further steps whose losses count in a message's true signal; None: as many as the message can reach
+            (`look_ahead`).
+
+    Raises:
+        ScenarioError: There is no such channel, or a number is too small.
+        RunError: The environment has no `state_dict`, so it cannot be forked.
+    """
+    started = time.monotonic()
+    running = running_of(simulation)
+    known = list(running.system.channels)
+    if not known:
+        raise ScenarioError("value: the scenario has no channels")
+    alone = {name: [name] for name in chosen_channels(known, channels, "value: channel")}
+    rows = [_Row(name, members, ahead) for name, members in {COUPLING: known, **alone}.items()]
+    least = {"horizon": (horizon, 1), "repeats": (repeats, 2), "ahead": (ahead or 0, 0)}
+    for name, (given, smallest) in least.items():
+        if given < smallest:
+            raise ScenarioError(f"value: {name} is {given}; it must be at least {smallest}")
+    with (
+        running.fork(stacked=False) as start,
+        running.fork(stacked=False) as fork,
+        running.fork(stacked=False) as bench,
+        Progress("measuring", repeats * len(rows)) as progress,
+    ):
+        assert isinstance(start.backend, StackedBackend)
+        start.backend.freeze()
+        forks = _Forks(fork, bench, fork.system, _rates(running, horizon), horizon)
+        for _ in range(repeats):
+            state = copy_tree(start.state_dict())
+            try:
+                synthetic = forks.loss(state)
+            except _NoLoss as why:
+                for row in rows:
+                    row.failed = f"as it is, {why}"
+                break
+            for row in rows:
+                row.measure(forks, state, synthetic)
+                progress.advance()
+            for _ in range(horizon):
+                start.advance()
+    values = tuple(row.result() for row in rows)
+    return Values(values, running.now, horizon, repeats, time.monotonic() - started)
+
+
+def _models(system: System) -> Iterator[Learner | Predictor | InputModel]:
+    """Whatever learns."""
+    for agent in system.owners().values():
+        yield agent.learner
+    for channel in system.channels.values():
+        yield from channel.models
+
+
+def _rates(running: Running, horizon: int) -> list[float]:
+    """The rates that learning goes on at: the highest of the horizon, or after the run's end the schedules' own."""
+    now = running.now
+    if now >= running.scenario.training.steps:
+        return [float(model.rate.base) for model in _models(running.system)]
+    steps = range(now, now + horizon)
+    return [max(float(model.rate(step)) for step in steps) for model in _models(running.system)]
+
+
+class _NoLoss(Exception):
+    """Why a fork has no loss."""
+
+
+@dataclass
+class _Forks:
+    """Two forks that are used up: one that learns, and one whose environment shows it what is to come."""
+
+    fork: Running
+    bench: Running
+    system: System
+    rates: list[float]
+    horizon: int
+
+    def loss(self, state: dict[str, Any], steered: Callable[[], StackedBackend] | None = None) -> float:
+        """Learn from `state` on, and return the readouts' mean loss in the second half; _NoLoss where there is none."""
+        fork, horizon = self.fork, self.horizon
+        # a steered one would not know a locked window
+        fork.backend = StackedBackend(self.system, stacked=False)
+        fork.load_state_dict(state)
+        if steered is not None:
+            fork.backend = steered()
+        start = fork.now
+        to_nothing = lambda step: max(0.0, 1 - (step - start) / horizon)
+        falling = OwnSchedule(name="falling", key=(start, horizon), function=to_nothing)
+        for model, rate in zip(_models(fork.system), self.rates, strict=True):
+            model.rate = Rate(base=rate, horizon=horizon, schedule=falling)
+        sums = dict.fromkeys(fork.scenario.readouts, (0.0, 0))
+        try:
+            for step in range(horizon):
+                fork.advance()
+                check_interrupted()
+                if step < horizon // 2:
+                    continue
+                for update in fork.learned.updates:
+                    for name in update.window_loss.losses.keys() & sums.keys():
+                        losses, (loss, count) = update.window_loss.losses[name], sums[name]
+                        total = losses.loss.item() * fork.system.batch
+                        sums[name] = loss + total, count + int(losses.count)
+        except DivergenceError as error:
+            raise _NoLoss(f"it diverges: {error}") from None
+        means = [loss / count for loss, count in sums.values() if count]
+        if not means:
+            raise _NoLoss(
+                f"no readout ({', '.join(sums)}) learns from a loss in the second half of {horizon} steps; use a longer "
+                "horizon"
+            )
+        return sum(means) / len(means)
+
+
+@dataclass
+class _Row:
+    """The losses of one row, as they come in."""
+
+    name: str
+    members: list[str]
+    ahead: int | None
+    farthest: int = 0
+    failed: str = ""
+    seconds: float = 0.0
+    losses: list[tuple[float, float, float]] = field(default_factory=list)
+    """True, synthetic and zero, per repeat."""
+
+    def measure(self, forks: _Forks, state: dict[str, Any], synthetic: float) -> None:
+        """Let a fork go on from `state` twice: with the true signal and with none."""
+        if self.failed:
+            return
+        started, signal = time.monotonic(), "true"
+        try:
+            true = forks.loss(state, lambda: TrueGradient(forks.fork, self.members, forks.bench, self.ahead))
+            steering, signal = forks.fork.backend, "zero"
+            zero = forks.loss(state, lambda: ZeroGradient(forks.system, self.members, forks.fork.now))
+        except _NoLoss as why:
+            self.failed = f"with a {signal} signal, {why}"
+            return
+        assert isinstance(steering, TrueGradient)
+        self.farthest = max(self.farthest, steering.farthest)
+        self.losses.append((true, synthetic, zero))
+        self.seconds += time.monotonic() - started
+
+    def result(self) -> Value:
+        """Return the row."""
+        found, why = Ratio(None, None, None, math.nan, math.nan), self.failed
+        true = synthetic = zero = math.nan
+        if not self.failed:
+            parts = [zero - synthetic for _, synthetic, zero in self.losses]
+            found = ratio(parts, [zero - true for true, _, zero in self.losses])
+            true, synthetic, zero = (sum(losses) / len(losses) for losses in zip(*self.losses, strict=True))
+            if found.value is None:
+                gain = f"{found.whole:.2g}, standard error {found.error:.2g}"
+                why = f"over this horizon true gradients give no significant gain ({gain})"
+        figures = found.value, found.low, found.high, true, synthetic, zero, found.whole, found.error
+        return Value(self.name, *figures, self.farthest, self.seconds, why)
+
+
+def value_rows(found: Values) -> list[Figure]:
+    """Return values as metrics, of channels and of the run (all channels together), where there is one."""
+    rows = []
+    for row in found.rows:
+        if row.value is not None and row.low is not None and row.high is not None:
+            about = ("run", "") if row.name == COUPLING else ("channel", row.name)
+            numbers = {"value": row.value, "value_low": row.low, "value_high": row.high}
+            rows += [Figure(*about, metric, number) for metric, number in numbers.items()]  # type: ignore[arg-type]
+    return rows
+
+
+def values_of_run(running: Running) -> list[Figure]:
+    """Measure values during a run, and return them as metrics, with what they cost.
+
+    Per channel (where there are no more than `telemetry.max`), and for the run as a whole (all channels together):
+    `value`, `value_low` and `value_high`, where there is one; per channel with a predictor `parameter_cosine`; for the run,
+    `value_seconds`. The horizon is that of the scenario's `telemetry.value`.
+    """
+    spec = running.scenario.telemetry.value
+    assert spec is not None
+    few = len(running.system.channels) <= running.scenario.telemetry.max
+    started = time.monotonic()
+    channels: list[str] | None = None if few else []
+    found = value(running, channels=channels, horizon=spec.horizon, repeats=_RUN_REPEATS)
+    predicted = predicted_channels(running.system) if few else []
+    signals = signal_rows(signal_alignment(running, channels=predicted))
+    seconds = Figure("run", "", "value_seconds", time.monotonic() - started)
+    return [seconds, *value_rows(found), *signals]
+
+
+# --- steering: the learning signal of some channels replaced -----------------------------------------------
+
+
+class ZeroGradient(StackedBackend):
+    """An engine of single agents that injects nothing into the messages of some channels, from step `start` on."""
+
+    def __init__(self, system: System, names: Sequence[str], start: int) -> None:
+        channels = dict(system.channels)
+        for name in names:
+            channel = channels[name]
+            # a locked one passes its messages as numbers; how a channel weighs, clips or mixes its own signal does not touch
+            # the one that is put in its place
+            channels[name] = replace(
+                channel,
+                members=(),
+                coupling=Detached.name if channel.crossing.joins else channel.coupling,
+                gradient=replace(channel.gradient, scale=Rate(base=1.0, horizon=1), discount=1.0, trace=0.0),
+                feedback=Feedback(),
+            )
+        super().__init__(rewired(system, channels), stacked=False)
+        self._plain = system
+        self.names = frozenset(names)
+        self.start = start
+        self.backward_pass.credit, self.sweep = self._credit, None
+        if self.late is not None:
+            self.late.not_awaited = self.applies
+
+    def per_agent(self) -> System:
+        """The system as it was declared."""
+        return self._plain
+
+    def applies(self, channel: Channel, message: Message) -> bool:
+        """Whether a message is one of a steered channel."""
+        return channel.name in self.names and message.stamp >= self.start
+
+    def _credit(self, channel: Channel, message: Message) -> Tensor | None:
+        own = self.signal if self.applies(channel, message) else self.backward_pass.own_credit
+        return own(channel, message)
+
+    def signal(self, channel: Channel, message: Message) -> Tensor | None:
+        """No signal."""
+        return None
+
+
+class TrueGradient(ZeroGradient):
+    """An engine of single agents that injects the true gradient into the messages of some channels.
+
+    It is found when a message is sent, with the parameters of then, by letting a copy of what changes run on with
+    all its graphs: one forward and one backward pass per step where effects do not outlast the step.
+
+    Args:
+        running: What runs.
+        names: The channels.
+        bench: A fork of it, whose environment shows what is to come.
+        ahead: Further steps whose losses count; None: as many as they can reach (`look_ahead`).
+    """
+
+    def __init__(
+        self,
+        running: Running,
+        names: Sequence[str],
+        bench: Running,
+        ahead: int | None = None,
+    ) -> None:
+        super().__init__(running.system, names, running.now)
+        self.running = running
+        self.bench = bench
+        self.ahead = ahead
+        self.farthest = 0
+        """The farthest that was looked ahead."""
+        self._true: dict[tuple[str, int], Tensor] = {}
+        self._before: DifferentiableRollout | None = None
+        self._step_signals: StepSignals
+
+    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
+        """Tick all agents due, after a copy of the system as it is before."""
+        self._before = None
+        ledgers = {n: channel.ledger for n, channel in self.system.channels.items() if n in self.names}
+        due = [
+            n
+            for n, own in ledgers.items()
+            if own.sender.due(step) and (not own.state or own.returned_at(step) is not None)
+        ]
+        if due:
+            ahead = look_ahead(self.system, due, step) if self.ahead is None else self.ahead
+            self.farthest = max(self.farthest, ahead)
+            self._before = DifferentiableRollout(self.system, step, ahead, due)
+            self._step_signals = step_signals
+            if ahead:
+                self._before.run(ahead_of(self.bench, self.running), ahead + 1)
+        super().tick(step, step_signals, keep=keep)
+
+    def learn(self, step: int, *, watch: Watch = False) -> StepReport:
+        """Update what is due; the step's true gradients are found first."""
+        rollout = self._before
+        if rollout is not None:
+            if not rollout.sent:  # nothing lies ahead: by now the step's own signals are complete
+                rollout.tick(step, self._step_signals)
+            self._true |= {(name, step): true for name, true in rollout.gradients().items()}
+            self._before = None
+        return super().learn(step, watch=watch)
+
+    def signal(self, channel: Channel, message: Message) -> Tensor | None:
+        """The true gradient of a message."""
+        return self._true.get((channel.name, message.stamp))

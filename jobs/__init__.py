@@ -1,0 +1,1 @@
+"""Many runs: seeds, studies and populations."""

@@ -1,0 +1,149 @@
+"""The figure of a lineage: the members' scores and values over steps, as in figure 6 of Jaderberg et al. 2017."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from html import escape
+from itertools import groupby
+from operator import attrgetter
+
+from antiphon.jobs.populations.selection import Entry, initial_values, quality
+from antiphon.scenarios.population import PopulationSpec, RangeSpec
+
+Line = tuple[tuple[int, float], tuple[int, float], float]
+"""Its two ends as step and value, and the score of the member at the second, ranked from 0 (worst) to 1."""
+
+_STEP = attrgetter("step")
+_WIDE, _HIGH = 300, 240
+"""Size of a panel with its labels, in pixels."""
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 282, 26, 204
+"""Sides of the axes within a panel."""
+_COLOURS = (47, 109, 181), (158, 163, 168), (222, 126, 40)
+"""Of the worst, the middle and the best member, which are told apart on white and on black, and by all eyes."""
+_STYLE = """
+svg { font: 11px system-ui, sans-serif; fill: #56636f; }
+rect { fill: #ffffff; }
+path { fill: none; stroke-width: 1.3; stroke-linecap: round; }
+.grid { stroke: #dde3e8; stroke-width: 1; }
+.title { font-size: 12px; font-weight: 600; }
+@media (prefers-color-scheme: dark) {
+svg { fill: #a2afbb; }
+rect { fill: #14191f; }
+.grid { stroke: #333d47; }
+}
+"""
+
+
+def lineage_svg(lineage: Sequence[Entry], spec: PopulationSpec, metric: str | None) -> str:
+    """Return a drawing of the scores and of each parameter that varies: a line for each member, branching where it is copied.
+
+    Lines are coloured by the rank of the member's score, from blue (worst) to orange (best).
+
+    Args:
+        lineage: The entries, in order.
+        spec: The population.
+        metric: The metric of the scores.
+    """
+    by_step = [list(group) for _, group in groupby(sorted(lineage, key=_STEP), key=_STEP)]
+    ranks: dict[tuple[int, int], float] = {}  # by step and member, from 0 (worst score of the step) to 1
+    for now in by_step:
+        order = sorted(now, key=lambda entry: quality(entry.score, metric))
+        ranks |= {(entry.step, entry.member): n / max(1, len(order) - 1) for n, entry in enumerate(order)}
+    names, initial = list(spec.vary), initial_values(spec)
+    lines = [_lines(by_step, ranks, None, ())]
+    lines += [_lines(by_step, ranks, name, [own[name] for own in initial]) for name in names]
+    columns = math.ceil(math.sqrt(len(lines)))
+    width, height = columns * _WIDE, -(-len(lines) // columns) * _HIGH
+    panels = []
+    for place, (title, found) in enumerate(zip([metric or "score", *names], lines, strict=True)):
+        x, y = place % columns * _WIDE, place // columns * _HIGH
+        within = spec.vary.get(title) if place else None
+        log = isinstance(within, RangeSpec) and within.log
+        panels.append(f'<g transform="translate({x} {y})">\n{_panel(title, found, log=log)}\n</g>')
+    body = "\n".join(panels)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">\n'
+        f'<style>{_STYLE}</style>\n<rect width="{width}" height="{height}"/>\n{body}\n</svg>\n'
+    )
+
+
+def _panel(title: str, lines: Sequence[Line], *, log: bool) -> str:
+    """Draw axes with ticks, and the lines of the best members over all others."""
+    ends = [end for line in lines for end in line[:2]] or [(0, 1.0)]
+    steps, values = zip(*ends, strict=True)
+    across = _axis(0, max(*steps, 1), _LEFT, _RIGHT)
+    up = _axis(min(values), max(values), _BOTTOM, _TOP, log=log)
+    found = []
+    for tick in _ticks(0, max(*steps, 1)):
+        found.append(f'<path class="grid" d="M{across(tick)} {_TOP}V{_BOTTOM}"/>')
+        found.append(f'<text x="{across(tick)}" y="{_BOTTOM + 15}" text-anchor="middle">{tick:.6g}</text>')
+    for tick in _ticks(min(values), max(values), log=log):
+        found.append(f'<path class="grid" d="M{_LEFT} {up(tick)}H{_RIGHT}"/>')
+        found.append(f'<text x="{_LEFT - 5}" y="{up(tick) + 4}" text-anchor="end">{tick:.6g}</text>')
+    by_rank = defaultdict(list)
+    for (step, value), (then, reached), rank in lines:
+        by_rank[rank].append(f"M{across(step)} {up(value)}L{across(then)} {up(reached)}")
+    for rank in sorted(by_rank):
+        first = min(int(2 * rank), 1)
+        pairs = zip(_COLOURS[first], _COLOURS[first + 1], strict=True)
+        mixed = (round(one + (2 * rank - first) * (other - one)) for one, other in pairs)
+        colour = "#" + "".join(f"{part:02x}" for part in mixed)
+        found.append(f'<path stroke="{colour}" d="{"".join(by_rank[rank])}"/>')
+    middle = (_LEFT + _RIGHT) / 2
+    found.append(f'<text class="title" x="{middle}" y="17" text-anchor="middle">{escape(title)}</text>')
+    found.append(f'<text x="{middle}" y="{_BOTTOM + 30}" text-anchor="middle">step</text>')
+    return "\n".join(found)
+
+
+def _axis(low: float, high: float, first: int, last: int, *, log: bool = False) -> Callable[[float], float]:
+    """Return the pixel of a value on an axis from `first` to `last`; a single value is in the middle."""
+    scaled = math.log if log else float
+    bottom, length = scaled(low), scaled(high) - scaled(low)
+
+    def pixel(value: float) -> float:
+        share = (scaled(value) - bottom) / length if length else 0.5
+        return round(first + share * (last - first), 1)
+
+    return pixel
+
+
+def _ticks(low: float, high: float, *, log: bool = False) -> list[float]:
+    """Return round values between two: powers of ten on a logarithmic axis, where there are at least two."""
+    if low == high:
+        return [low]
+    if log:
+        powers = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
+        if len(powers) > 1:
+            return [10.0**power for power in powers[:: -(-len(powers) // 6)]]
+    least = (high - low) / 5
+    unit = 10.0 ** math.floor(math.log10(least))
+    step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= least)
+    return [step * n for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def _lines(
+    by_step: Sequence[Sequence[Entry]],
+    ranks: dict[tuple[int, int], float],
+    name: str | None,
+    start: Sequence[float],
+) -> list[Line]:
+    """The lines of one panel: level between selections, and from the parent's value where a member was copied.
+
+    Those of scores (no `name`) lead from score to score; a member's first one is a point.
+    """
+    found: list[Line] = []
+    at = {member: (0, value) for member, value in enumerate(start)}
+    for now in by_step:
+        before = dict(at)
+        for entry in now:
+            step, value = entry.step, entry.score if name is None else entry.values[name]
+            if value is None:
+                continue
+            rank, held = ranks[step, entry.member], before.get(entry.member, (step, value))
+            found.append((held, (step, value if name is None else held[1]), rank))
+            if entry.parent != entry.member and name is not None:
+                found.append(((step, before[entry.parent][1]), (step, value), rank))
+            at[entry.member] = step, value
+    return found

@@ -1,0 +1,411 @@
+"""Members of one scenario that are stepped together, each with a seed and hyperparameters of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any, Self
+
+from antiphon.base.errors import DivergenceError, ScenarioError, suggest
+from antiphon.base.files import given_path
+from antiphon.base.signals import deliver
+from antiphon.engine.backends import BackendFactory
+from antiphon.engine.build.join_replicas import named, sequential_reason_of
+from antiphon.engine.build.stacking import reasons_alone
+from antiphon.engine.environment import with_own_env
+from antiphon.engine.heart.predictors import Watch
+from antiphon.engine.heart.rows import RowMask
+from antiphon.engine.heart.system import System
+from antiphon.engine.running import Executor, Reader, Running, Settings
+from antiphon.engine.state.checkpoint import copy_tree
+from antiphon.engine.state.hyperparameters import differences_of
+from antiphon.engine.state.objects import check_apart, check_kept
+from antiphon.engine.state.state_dict import learned_of, with_statistics
+from antiphon.engine.state.trees import split_rows
+from antiphon.envs.worlds.arena import Arena
+from antiphon.jobs.replicas import Replica, ReplicatedEngine
+from antiphon.nets.isolation.own_context import in_own_context
+from antiphon.running.directory import check_exist, check_free, is_free, numbered
+from antiphon.running.recorded_run import RecordedRun, StepInfo
+from antiphon.running.run import begin, steps_to_take
+from antiphon.running.run_loop import RunLoop
+from antiphon.running.run_writer import RunWriter
+from antiphon.running.simulation import Simulation
+from antiphon.scenarios import Scenario, Template
+from antiphon.scenarios.document import as_scenario
+
+
+class StepTogether(Executor):
+    """Takes no steps: those of one seed or member are taken by the population, with the others'.
+
+    Attributes:
+        share: Brings environments and means of all members up to date, once they are joined.
+    """
+
+    stacks = False
+
+    def __init__(self) -> None:
+        self.share: Callable[[], None] = lambda: None
+
+    def advance(self, running: Running, reader: Reader | None, *, watch: Watch, keep: bool) -> RowMask:
+        """Raise ScenarioError: a member does not go on alone."""
+        raise ScenarioError(
+            "step: this simulation is one of several seeds that are trained together; use a fork of it"
+        )
+
+    def refresh(self, running: Running) -> None:
+        """Bring the environment and the means of losses up to date."""
+        self.share()
+
+    def check_change(self, running: Running, scenario: Scenario, what: str) -> None:
+        """Raise ScenarioError where more than hyperparameters would change."""
+        try:
+            differences_of(running.scenario, scenario)
+        except ScenarioError as difference:
+            place = str(difference).partition(": ")[0]
+            raise ScenarioError(
+                f"{what.partition(': ')[0]}: {place} cannot change in place, and this simulation is one of several seeds that "
+                "are trained together; use a fork of it"
+            ) from None
+
+    def continue_as(self, running: Running, scenario: Scenario, system: System, event: str | None) -> None:
+        """Go on with the hyperparameters of another system."""
+        replica: object = running.backend
+        if not isinstance(replica, Replica):  # not joined yet
+            running.rebuild(scenario, system, event)
+            return
+        replica.take_values(system)
+        running.scenario = scenario
+        running.system.on_divergence.events += [] if event is None else [(running.now, event)]
+
+
+class Population:
+    """Members of one scenario, each with its own seed and hyperparameters, all stepped at a time.
+
+    Seeds of one scenario are a population in which nothing else differs. Each member computes what it would compute alone, up
+    to rounding.
+
+    Args:
+        scenario: See `Simulation`; or one for each member, equal but for hyperparameters.
+        seeds: One for each member; different ones where the scenario is the same.
+        backend: `cohort` steps members together, where that is possible; `native`, or a function (see `Simulation`), one
+            after the other.
+        logdir: A folder for the members' run directories, `member-0` and so on; None: nothing is written.
+        exist: What to do if `logdir` already exists and is not empty (see `Simulation`); `resume` is refused.
+        settings: `device`, `dtype`, `threads` and `checkpoint_every` of each `Simulation`.
+
+    Attributes:
+        runs: One for each member, in order.
+        simulations: Theirs.
+        sequential_reason: Why they are stepped one after the other; None: they are stepped together.
+        threads: Torch's threads in its calls.
+        matmul_precision: Torch's precision of matrix products in its calls.
+
+    Raises:
+        ScenarioError: No seed, a seed twice, or a scenario that cannot be built; scenarios that differ in more than
+            hyperparameters; a setting that a population does not have.
+        RunError: `logdir` cannot be written or holds something else.
+    """
+
+    @in_own_context
+    def __init__(
+        self,
+        scenario: Scenario | Template | str | Path | Sequence[Scenario],
+        seeds: Sequence[int],
+        *,
+        backend: str | BackendFactory = "cohort",
+        logdir: str | Path | None = None,
+        exist: str = "number",
+        **settings: Any,
+    ) -> None:
+        _check_settings(settings, exist)
+        seeds = list(seeds)
+        given = (
+            [as_scenario(scenario)] * len(seeds)
+            if isinstance(scenario, Scenario | Template | str | Path)
+            else list(scenario)
+        )
+        distinct = set(zip(map(id, given), seeds, strict=False))
+        if not seeds or not len(distinct) == len(seeds) == len(given):
+            raise ScenarioError(
+                f"seeds: got {seeds} for {len(given)} scenarios; give each one, and different ones to equal scenarios"
+            )
+        for other in given[1:]:
+            differences_of(given[0], other)
+        reason = "every seed needs one of its own"
+        scenarios = [given[0], *(with_own_env(own, reason) for own in given[1:])]
+        folder = None if logdir is None else _folder(given_path(logdir, "logdir"), exist)
+        paths = [None if folder is None else member_path(folder, n, len(seeds)) for n in range(len(seeds))]
+        if exist != "overwrite":
+            exist = "error"
+        every = settings.pop("checkpoint_every", None)
+        with ExitStack() as undo:
+            runs: list[RecordedRun] = []
+            for own, seed, path in zip(scenarios, seeds, paths, strict=True):
+                how = Settings.of(seed=seed, backend=backend, stacked=False, **settings)
+                runs.append(
+                    begin(own, how, path, exist=exist, executor=StepTogether(), checkpoint_every=every)
+                )
+                undo.callback(runs[-1].close)
+            self._join(runs)
+            for run in runs:
+                if run.writer is not None and self.sequential_reason is None:
+                    run.writer.directory.note(together=seeds)
+            undo.pop_all()
+
+    @classmethod
+    def of(cls, runs: Sequence[RecordedRun]) -> Self:
+        """Return the population of runs that have begun or were resumed, at one step, each with `StepTogether`."""
+        population = cls.__new__(cls)
+        population._join(runs)
+        return population
+
+    @in_own_context
+    def _join(self, runs: Sequence[RecordedRun]) -> None:
+        """Have the runs stepped together where that is possible, else one after the other."""
+        each = [run.running for run in runs]
+        self.runs = list(runs)
+        self.simulations = [Simulation.over(run) for run in runs]
+        self.threads, self.matmul_precision = each[0].threads, each[0].matmul_precision
+        self._joint: ReplicatedEngine | None = None
+        """Of all seeds, diverged ones among them: the others' steps are taken with theirs."""
+        self._shared = True
+        """Whether environments and means of the runs are up to date."""
+        self._unchecked = True
+        """Whether no step has shown yet whether objects of the caller's keep a state, which the members would share."""
+        backend = each[0].settings.backend
+        self.sequential_reason = sequential_reason(each[0], backend, len(runs))
+        if self.sequential_reason is not None:
+            for running in each:
+                running.execute_by(Executor())
+                if isinstance(backend, str):
+                    running.restack()
+            return
+        systems, begun = [running.system for running in each], any(running.now for running in each)
+        self._joint = ReplicatedEngine(systems, [running.world for running in each], begun=begun)
+        for replica, running in enumerate(each):
+            self._step_with_others(running, replica)
+
+    def _step_with_others(self, running: Running, replica: int) -> None:
+        """Have a running scenario computed as one of all replicas."""
+        assert self._joint is not None
+        executor = running.executor if isinstance(running.executor, StepTogether) else StepTogether()
+        executor.share = self._share
+        if executor is not running.executor:
+            running.execute_by(executor)
+        running.compute_by(Replica(self._joint, replica))  # type: ignore[arg-type]
+
+    @in_own_context
+    def step(self) -> list[StepInfo]:
+        """Take one step of all replicas that have not diverged or been stopped, and return its info for each.
+
+        DivergenceError where there is none.
+        """
+        for run in self.runs:
+            if run.stop_reason is not None and isinstance(run.running.backend, Replica):
+                run.running.continue_alone(None)
+        active = [run for run in self.runs if run.running.diverged is None and run.stop_reason is None]
+        if not active:
+            raise DivergenceError(str(self.runs[0].running.diverged))
+        joint = self._joint
+        if joint is None:
+            infos: list[StepInfo] = []
+            for run in active:
+                with suppress(DivergenceError):  # noted in what runs
+                    infos.append(run.step())
+            if self._unchecked and len(self.runs) > 1:
+                check_apart(*(run.running.system for run in self.runs[:2]))
+            self._unchecked = False
+            return infos
+        return self._step_joint(joint, active)
+
+    def _step_joint(self, joint: ReplicatedEngine, active: Sequence[RecordedRun]) -> list[StepInfo]:
+        step = active[0].running.now
+        if any(run.running.now != step for run in active):
+            raise ScenarioError("seeds: they are at different steps; load states of the same step into all")
+        if joint.loaded:
+            self._share()
+            joint.join([run.running.train_means.state_dict() for run in self.runs])
+        due = any(run.row_steps.due(step) for run in self.runs)
+        predicted: set[str] = set()
+        for place, run in enumerate(self.runs):
+            run.watched = run.watched_at(step)
+            predicted.update(named(name, place) for name in run.watched.learning)
+        self._shared = False
+        ends, learned = joint.step(step, watch=due or predicted)
+        for place, what in joint.union.divergence.stopped.items():
+            if self.runs[place] in active:
+                self.runs[place].running.continue_alone(what)
+        joint.means.add(learned)
+        self._shared = False
+        infos: list[StepInfo] = []
+        ended = split_rows(ends.ended, len(self.runs), joint.union.system.batch)
+        for run, own in zip(self.runs, ended, strict=True):
+            running, replica = run.running, run.running.backend
+            if run in active and running.diverged is None:
+                assert isinstance(replica, Replica)
+                running.count(replica.report(learned))
+                run.record(step, due=due)
+                infos.append({"step": step, "ended": own, "losses": running.learned.by_agent()})
+        if due:
+            joint.means.end_row()
+        return infos
+
+    def _share(self) -> None:
+        """Bring environments and means of the runs up to date, once a step."""
+        if self._joint is None or self._shared:
+            return
+        self._shared = True
+        for run, sums in zip(self.runs, self._joint.share(), strict=True):
+            if isinstance(run.running.backend, Replica) and run.running.diverged is None:
+                run.running.train_means.load_state_dict(sums)
+
+    def run(self, steps: int | None = None, *, epochs: float | None = None) -> None:
+        """Run for `steps` or `epochs` (see `Simulation.run`); with neither, until `training.steps` have been done.
+
+        Members are evaluated, and end early, as `training.evaluate` says. DivergenceError where all replicas have diverged; if some have, `simulation.diverged` is the message of each. For Ctrl-C and SIGTERM see `Simulation.run`.
+        """
+        first = self.runs[0].running
+        steps = steps_to_take(first, steps, epochs)
+        if steps is None:
+            steps = max(0, first.scenario.training.steps - first.now)
+        if first.scenario.training.evaluate is not None:
+            for run in self.runs:  # of members that record nothing no step is evaluated
+                run.history_of_run()
+        writers = [run.writer for run in self.runs if isinstance(run.writer, RunWriter)]
+        outcomes = RunLoop(self.runs, writers, self.step).run(steps)
+        if all(outcome.error is not None for outcome in outcomes):
+            raise DivergenceError(str(outcomes[0].error))
+        if number := max(outcome.signal for outcome in outcomes):
+            deliver(number, f"run() continues after step {first.now:,}")
+
+    @in_own_context
+    def exploit(self, member: int, parent: int) -> None:
+        """Copy what another member has learned: parameters, running statistics, also of own objectives, optimiser state, predictors.
+
+        Environment, messages, open windows (replayed with the new parameters and statistics) and random draws stay the
+        member's own. RunError where an object of the other one's keeps a state that cannot be copied.
+        """
+        self.load_learned(member, self.learned(parent))
+
+    @in_own_context
+    def learned(self, member: int) -> dict[str, Any]:
+        """Return the state of what a member has learned (see `exploit`); its tensors are the member's own."""
+        return learned_of(self.runs[member].running.system, self.whole(member))
+
+    @in_own_context
+    def whole(self, member: int) -> dict[str, Any]:
+        """Return the state of a member's backend, for `revive`; its tensors are the member's own. RunError: see `exploit`."""
+        running = self.runs[member].running
+        check_kept(running.system)
+        return running.backend.state_dict()
+
+    @in_own_context
+    def load_learned(self, member: int, state: Mapping[str, Any]) -> None:
+        """Continue a member with a copy of what another one has learned, which may be in another process."""
+        backend = self.runs[member].running.backend
+        whole = with_statistics({**backend.state_dict(), **state}, state["learners"])
+        backend.load_state_dict(copy_tree(whole))
+
+    @in_own_context
+    def explore(self, member: int, scenario: Scenario, event: str | None = None) -> None:
+        """Continue a member with the hyperparameters of another scenario (see `Simulation.set`).
+
+        Args:
+            member: The member.
+            scenario: Equal to the member's but for hyperparameters.
+            event: One line for the member's events; None: the hyperparameters that change.
+
+        Raises:
+            ScenarioError: Something else differs; nothing has changed.
+        """
+        run = self.runs[member]
+        there = run.running.scenario
+        changes = differences_of(there, scenario.model_copy(update={"env": there.env}))
+        if not changes and event is None:
+            return
+        shown = ", ".join(f"{key} is {value:.4g}" for key, value in changes)
+        run.running.set(changes, event or f"{shown} from here on")
+        if run.writer is not None:
+            run.writer.directory.note(changes=run.running.changes)
+
+    @in_own_context
+    def revive(self, member: int, now: int, state: Mapping[str, Any]) -> None:
+        """Continue a member that has diverged, at a step and in its own environment, from the state of another one's backend."""
+        running = self.runs[member].running
+        self._share()
+        if self._joint is not None:
+            running.env.let_go()
+            running.return_to(self._joint.world.runners[member])
+            self._joint.engine.divergence.revive(member)
+            self._step_with_others(running, member)
+        running.backend.load_state_dict(copy_tree(state))
+        running.begin_again(now)
+
+    def close(self) -> None:
+        """Close all simulations, and the environments of seeds that have left."""
+        for run in self.runs:
+            run.close()
+        for runner in () if self._joint is None else self._joint.world.runners:
+            runner.env.let_go()
+
+
+_ELSEWHERE = {
+    "stacked": "the members' agents are stacked where possible; leave it out",
+    "parts": "one program computes all members; divide them with `antiphon run --jobs`, or each with Simulation(parts=…)",
+    "capture": "the steps of several members are not captured; leave it out",
+    "seed": "write seeds, one for each member",
+    "evaluate": "is a key of the scenario: training: {evaluate: {period: 100}}",
+    "patience": "is a key of the scenario: training: {evaluate: {period: 100, patience: {loss: 5}}}",
+}
+"""The fix for arguments that are accepted elsewhere."""
+_SETTINGS = ("device", "dtype", "threads", "checkpoint_every")
+
+
+def _check_settings(settings: Mapping[str, Any], exist: str) -> None:
+    """Raise ScenarioError where a population does not have a setting."""
+    for name in settings:
+        if name not in _SETTINGS:
+            fix = _ELSEWHERE.get(name, f"a population has no such setting{suggest(name, _SETTINGS)}")
+            raise ScenarioError(f"Population: {name}: {fix}")
+    check_exist(exist)
+    if exist == "resume":
+        line = "members are resumed together by antiphon.population, or each by Simulation.resume"
+        raise ScenarioError(f"Population: exist='resume': {line}")
+
+
+def _folder(path: Path, exist: str) -> Path:
+    """Return the folder of the members' run directories; RunError where it is not free."""
+    if exist == "number":
+        return next(place for place in numbered(path) if is_free(place))
+    if exist != "overwrite":
+        check_free(path, exist)
+    return path
+
+
+def member_path(folder: Path, member: int, members: int) -> Path:
+    """Return the run directory of a member of a population."""
+    return folder / f"member-{member:0{len(str(members - 1))}}"
+
+
+def sequential_reason(running: Running, backend: str | BackendFactory, count: int) -> str | None:
+    """Return why `count` seeds of a scenario, one of which is built, are stepped one after the other.
+
+    None: they are stepped together. ScenarioError where they are not, but would have to play against each other.
+    """
+    system, env = running.system, running.env
+    if backend != "cohort":
+        name = backend if isinstance(backend, str) else running.backend.name
+        reason: str | None = f"the {name} backend was requested"
+    elif count == 1:
+        reason = "there is only one"
+    else:
+        alone = [f"'{name}' runs unstacked: {why}" for name, why in reasons_alone(system).items()]
+        reason = sequential_reason_of(system, alone)
+    if reason is not None and count > 1 and isinstance(env, Arena) and env.league:
+        fix = "change that, or set league to false"
+        raise ScenarioError(
+            f"env.league: members meet only where they are stepped together, and {reason}; {fix}"
+        )
+    return reason

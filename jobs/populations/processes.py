@@ -1,0 +1,222 @@
+"""Members divided over processes of this machine or of a Ray cluster, which step together and meet after each step.
+
+At a meeting each process gives values, and gets those of all. They go through the process that began the others.
+"""
+
+from __future__ import annotations
+
+import importlib
+import secrets
+import signal
+import socket
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import pairwise
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client, Connection, Listener
+from typing import Any
+
+import torch
+
+from antiphon.base.errors import AntiphonError, ResourceError, RunError
+from antiphon.base.signals import stop_signals
+from antiphon.distributed.ray.ray_cluster import open_cluster
+from antiphon.engine.state.checkpoint import from_bytes, to_bytes
+from antiphon.engine.state.trees import mapped
+from antiphon.jobs.studies.pool import Worker
+from antiphon.nets.isolation.matmul_precision import matmul_precision, set_matmul_precision
+
+Meeting = Callable[[Mapping[int, Any], Collection[int] | None], Mapping[int, Any]]
+"""Gives values by member, and returns those of all processes, of the members that are wanted; None: all, after a step."""
+
+
+_NOTHING: Mapping[str, Any] = {"values": [], "wanted": None}
+"""Given at most meetings, and sent as no bytes."""
+
+
+def alone(own: Mapping[int, Any], wanted: Collection[int] | None = None) -> Mapping[int, Any]:
+    """Meet nobody: the process has all members."""
+    return own
+
+
+Work = Callable[[Sequence[int], Meeting], Any]
+"""What a process does with its share of the members; it is sent there, and called with its meeting."""
+
+
+def divided(
+    name: str,
+    work: Work,
+    members: Sequence[int],
+    jobs: int,
+    *,
+    ray: str | None,
+    device: str,
+    on_step: Callable[[], object],
+) -> list[Any]:
+    """Divide members over processes, and return what each of them returns; a signal is passed on to all at the next meeting.
+
+    Args:
+        name: Begins errors, and is what can be resumed.
+        work: Meets once after each step, in each process until it returns.
+        members: In order.
+        jobs: Processes; at most one for each member.
+        ray: `local`, or HOST:PORT of a Ray cluster (`RayCluster`); None: processes of this machine.
+        device: Of the members.
+        on_step: Called after each step.
+
+    Raises:
+        AntiphonError: What the work raises; a RunError for what is no error of antiphon's.
+        RunError: A process was killed, or cannot begin.
+        KeyboardInterrupt: A signal before all have begun, or a second one.
+    """
+    count = min(jobs, len(members))
+    edges = [len(members) * place // count for place in range(count + 1)]
+    shares = [members[start:end] for start, end in pairwise(edges)]
+    key, settings = secrets.token_bytes(32), (device, matmul_precision())
+    with ExitStack() as resources:
+        host, submit = resources.enter_context(
+            _on_this_machine() if ray is None else _on_ray(ray, count, gpu=device != "cpu")
+        )
+        listener = resources.enter_context(Listener((host, 0), backlog=2 * count, authkey=key))
+        address: Any = listener.address
+        stopped = resources.enter_context(stop_signals(lambda: _wake(address)))
+        calls = [submit(_take_part, work, share, address, key, *settings) for share in shares]
+        for call in calls:
+            call.add_done_callback(lambda _: _wake(address))
+        connections: dict[int, Connection] = {}
+        """Of the shares whose processes take part, by their first member."""
+        while len(connections) < count:
+            with suppress(AuthenticationError, EOFError, OSError):  # it was only woken
+                connection = listener.accept()
+                connections[int(connection.recv_bytes())] = resources.enter_context(connection)
+            for share, call in zip(shares, calls, strict=True):
+                if call.done():  # before it has taken part
+                    _result(name, share, call)
+            if stopped:
+                raise KeyboardInterrupt
+        by_first = {share[0]: (name, share, call) for share, call in zip(shares, calls, strict=True)}
+        connections = {first: connections[first] for first in by_first}
+        while connections:
+            for first in _meet(connections, stopped, on_step):
+                _result(*by_first[first])
+        return [_result(*each) for each in by_first.values()]
+
+
+def _wake(address: tuple[str, int]) -> None:
+    """Have `Listener.accept` return."""
+    with suppress(OSError):
+        socket.create_connection(address).close()
+
+
+def _meet(
+    connections: dict[int, Connection], stopped: Sequence[int], on_step: Callable[[], object]
+) -> list[int]:
+    """Hold a meeting; return which of the processes have ended instead, and drop their connections."""
+    asked: dict[int, Mapping[str, Any]] = {}
+    for first, connection in connections.items():
+        with suppress(EOFError, OSError):
+            data = connection.recv_bytes()
+            asked[first] = from_bytes(data) if data else _NOTHING
+    values = {member: value for given in asked.values() for member, value in given["values"]}
+    for first, given in asked.items():
+        wanted = values if given["wanted"] is None else [one for one in given["wanted"] if one in values]
+        answer = {"values": [[member, values[member]] for member in wanted], "stop": stopped[:1]}
+        with suppress(OSError):  # it has died, and the next meeting finds so
+            connections[first].send_bytes(to_bytes(answer) if any(answer.values()) else b"")
+    if any(given["wanted"] is None for given in asked.values()):
+        on_step()
+    ended = [first for first in connections if first not in asked]
+    for first in ended:
+        del connections[first]
+    return ended
+
+
+def _result(name: str, share: Sequence[int], call: Future[Any]) -> Any:
+    """Return what a process has returned, or raise its error."""
+    try:
+        result = call.result()
+    except Exception as error:  # Ray raises many kinds
+        line = f"the process of members {share[0]} to {share[-1]} was killed (by hand, or out of memory)"
+        raise RunError(
+            f"{name}: {line}; antiphon resume {name} continues from the latest checkpoints"
+        ) from error
+    if isinstance(result, AntiphonError):
+        raise result
+    return result
+
+
+# --- the processes -----------------------------------------------------------------------------------------
+
+_Submit = Callable[..., Future[Any]]
+
+
+@contextmanager
+def _on_this_machine() -> Iterator[tuple[str, _Submit]]:
+    """Yield an address that processes of this machine reach, and what calls a function in a process of its own."""
+    with ExitStack() as workers:
+
+        def submit(*call: Any) -> Future[Any]:
+            worker = Worker()
+            workers.callback(worker.close)
+            return worker.submit(*call)
+
+        yield "127.0.0.1", submit
+
+
+@contextmanager
+def _on_ray(address: str, count: int, *, gpu: bool) -> Iterator[tuple[str, _Submit]]:
+    """Yield an address that processes of a Ray cluster reach, and what calls a function in a process of its own."""
+    with open_cluster(address) as cluster:
+        ray = importlib.import_module("ray")
+        there = ray.cluster_resources()
+        if not cluster.own and there.get("CPU", 0) < count:
+            raise RunError(
+                f"--ray: the cluster has {there.get('CPU', 0):g} CPUs; --jobs {count} needs one each"
+            )
+        task = ray.remote(
+            num_cpus=0 if cluster.own else 1,
+            num_gpus=min(1.0, int(1000 * there.get("GPU", 0.0) / count) / 1000) if gpu else 0,
+            max_retries=0,
+            scheduling_strategy="DEFAULT" if cluster.own else "SPREAD",
+        )
+        host = "127.0.0.1" if cluster.own else ray.util.get_node_ip_address()
+        yield host, lambda function, *call: task(function).remote(*call).future()
+
+
+class _Meeting:
+    """The meetings of a process (`Meeting`)."""
+
+    def __init__(self, connection: Connection, device: str) -> None:
+        self._connection, self._device, self._stopped = connection, device, False
+
+    def __call__(self, own: Mapping[int, Any], wanted: Collection[int] | None = None) -> Mapping[int, Any]:
+        given = {"values": list(own.items()), "wanted": None if wanted is None else list(wanted)}
+        try:
+            self._connection.send_bytes(b"" if given == _NOTHING else to_bytes(given))
+            data = self._connection.recv_bytes()
+        except (EOFError, OSError):
+            raise ResourceError("another process of the population has ended") from None
+        answer = from_bytes(data) if data else {"values": [], "stop": []}
+        if answer["stop"] and not self._stopped:
+            self._stopped = True
+            signal.raise_signal(
+                answer["stop"][0]
+            )  # the run loop ends after this step, as that of each process
+        on_device = lambda leaf: leaf.to(self._device) if isinstance(leaf, torch.Tensor) else leaf
+        return dict(mapped(answer["values"], on_device))
+
+
+def _take_part(
+    work: Work, share: Sequence[int], address: tuple[str, int], key: bytes, device: str, precision: str
+) -> object:
+    """Do the work on a share of the members in this process; return an error as one that any process can load."""
+    try:
+        set_matmul_precision(precision)
+        with Client(address, authkey=key) as connection:
+            connection.send_bytes(b"%d" % share[0])
+            return work(share, _Meeting(connection, device))
+    except AntiphonError as error:
+        return error
+    except Exception as error:  # noqa: BLE001  (anything that a user's module may raise)
+        return RunError(f"{type(error).__name__}: {error}")

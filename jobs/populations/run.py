@@ -1,0 +1,469 @@
+"""A population's run: a run directory for each member, the selections among them, and their lineage.
+
+`population.json` has the document, the template of the scenario and the lineage; `lineage.csv` is a table of the latter.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Self
+
+from antiphon.base.errors import RunError, ScenarioError
+from antiphon.base.files import display_path, fitting, write_csv, write_text
+from antiphon.base.manifests import read_checked, write_checked
+from antiphon.base.spec import plain
+from antiphon.engine.state.hyperparameters import ELSEWHERE
+from antiphon.jobs.populations.figure import lineage_svg
+from antiphon.jobs.populations.population import Population, member_path
+from antiphon.jobs.populations.processes import Meeting, alone, divided
+from antiphon.jobs.populations.selection import (
+    Entry,
+    Score,
+    initial_values,
+    metric_of,
+    quality,
+    score_of,
+    selected,
+)
+from antiphon.jobs.seeds import MultiSeedRun
+from antiphon.running.directory import POPULATION, RunDirectory, is_free, remove_run
+from antiphon.running.library import MADE_IN_PYTHON
+from antiphon.running.lock import DirectoryLock
+from antiphon.running.observers import RunProgress
+from antiphon.running.python_template import PythonTemplate, load_python
+from antiphon.running.recorded_run import RecordedRun, StepInfo
+from antiphon.running.request import Request
+from antiphon.running.run_loop import Observer, Outcome
+from antiphon.scenarios import Template
+from antiphon.scenarios.parameters import ParameterSpec
+from antiphon.scenarios.population import PopulationSpec
+from antiphon.telemetry.channels.documents import lineage_document
+from antiphon.telemetry.channels.tags import GRAPH, PLUGIN
+from antiphon.telemetry.event_file import SUFFIX, EventFile
+from antiphon.telemetry.figures import Figure
+
+LINEAGE, FIGURE = "lineage.csv", "lineage.svg"
+
+
+class PopulationRun(Observer):
+    """The runs of a population's members, each in a directory of its own, `member-0` and so on, and the selections among them.
+
+    The selection due after a step is the beginning of the next one: a checkpoint is of the state before it.
+
+    Args:
+        spec: The population.
+        template: Its scenario.
+        directory: Its folder.
+        exist: Where the folder holds a population already: `resume`, `overwrite` or `error`.
+        until: The step to stop at; schedules keep `training.steps`. None: that of the folder, or `training.steps`.
+        jobs: The processes that members are divided over; None: one, or as many as the population there had.
+        ray: `local`, or HOST:PORT of the Ray cluster that they are on; None: they are on this machine.
+        settings: Of each member's `Request`: `device`, `backend`, `command`.
+
+    Attributes:
+        lineage: What became of the members.
+        metric: What they are compared by; None: not known before the first score.
+        runs: The members' runs.
+        until: The step they stop at.
+
+    Raises:
+        ScenarioError: A scenario cannot be resolved or built, or what varies is structure.
+        DataError: Its data are missing or broken.
+        RunError: The folder holds something else, or members that cannot continue together; nothing has been written.
+    """
+
+    def __init__(
+        self,
+        spec: PopulationSpec,
+        template: Template | PythonTemplate,
+        directory: Path,
+        *,
+        exist: str = "error",
+        until: int | None = None,
+        jobs: int | None = None,
+        ray: str | None = None,
+        **settings: Any,
+    ) -> None:
+        self.spec, self.template, self.directory, self._ray = spec, template, directory, ray
+        self.lineage: list[Entry] = []
+        self.metric: str | None = None
+        self._meeting: Meeting = alone
+        """With the processes of the other members."""
+        self._writes = True
+        """Whether this process writes the lineage."""
+        self._events: EventFile | None = None
+        self._drawn = 0
+        """Entries of the newest drawing."""
+        there = (directory / POPULATION).is_file()
+        before: Mapping[str, Any] = {}
+        if there and exist == "resume":
+            before = self._read()
+        elif not is_free(directory) and not (there and exist == "overwrite"):
+            raise RunError(
+                f"{directory}: already exists and is not empty; choose another name, or --exist resume"
+            )
+        jobs = self._jobs = min(before.get("jobs", 1) if jobs is None else jobs, spec.members)
+        if ray is not None and jobs == 1:
+            raise RunError("--ray: has no effect on one process; add --jobs N")
+        if jobs > 1 and isinstance(template, PythonTemplate) and not template.importable:
+            line = f"{template.source} cannot be imported by other processes; put it into a module"
+            raise RunError(f"--jobs {jobs}: {line}")
+        stop_at = before.get("until") if until is None else until
+        requests = requests_of(spec, template, stop_at=stop_at, **settings)
+        self.runs = MultiSeedRun(
+            requests,
+            [self._path(member) for member in range(spec.members)],
+            steps_of=None if spec.select is None else self._steps_of,
+            exist=exist,
+        )
+        self.until = self.runs.until
+        if jobs > 1 and getattr(requests[0].scenario.env, "league", False):
+            raise RunError(f"--jobs {jobs}: the members of a league meet in one process; leave it out")
+        evaluate = requests[0].scenario.training.evaluate
+        if jobs > 1 and spec.select is not None and evaluate is not None and evaluate.patience:
+            line = (
+                "`select` compares members after each step, and `training.evaluate.patience` ends some early"
+            )
+            raise RunError(f"--jobs {jobs}: {line}; leave out one of the three")
+        if until is not None and until < self.runs.done:
+            raise RunError(
+                f"{directory}: has done {self.runs.done:,} steps already, and cannot stop at {until:,}; give more"
+            )
+
+    @classmethod
+    def of_directory(cls, directory: Path, python: str | None = None, **settings: Any) -> Self:
+        """Return the population of a folder, to continue it.
+
+        Args:
+            directory: The folder.
+            python: MODULE:FUNCTION of its scenario, which is needed if that was made in Python.
+            settings: `until`, `jobs` and `ray` (see above).
+
+        Raises:
+            RunError: It is damaged or has gone further, or `python` is needed.
+        """
+        place = directory / POPULATION
+        facts = read_checked(place)
+        with fitting(place):
+            spec, template = PopulationSpec(**facts["document"]), facts["template"]
+            text, source = str(template["text"]), str(template["source"])
+        for member in sorted(directory.glob("member-*"))[:1]:  # all have these from the first run on
+            settings |= {name: RunDirectory.open(member).facts[name] for name in ("device", "backend")}
+        if python is None and source in MADE_IN_PYTHON.values():
+            python = source
+        if python is None and not text:
+            raise RunError(f"{directory}: its scenario was made in Python; add --scenario MODULE:FUNCTION")
+        found = Template.from_yaml(text, source) if python is None else load_python(python)
+        return cls(spec, found, directory, exist="resume", **settings)
+
+    def train(self, *observers: Observer, checkpoint_every: int | None = None) -> dict[str, Any]:
+        """Train to the end, or until a signal, and return the result as plain data; RunError where it cannot be written."""
+        with DirectoryLock(self.directory):
+            for path in set(self.directory.glob("member-*")) - set(self.runs.paths):
+                remove_run(path)  # of a larger population that is overwritten
+            start = self.runs.start
+            if self._jobs > 1:
+                train_group = partial(self._train_divided, observers, checkpoint_every)
+                outcome = self.runs.train(train_group=train_group)
+                start = self.until  # the rest is of the first process
+            self._begin(start)
+            try:
+                if self._jobs == 1:
+                    outcome = self.runs.train(*observers, self, checkpoint_every=checkpoint_every)
+            finally:
+                self._finish()
+        newest, values = self._newest, self._values
+        members: list[dict[str, Any]] = [
+            {
+                "member": member,
+                **{key: one.result.get(key) for key in ("seed", "exit", "steps", "seconds", "run_dir")},
+                "score": newest[member].score if member in newest else None,
+                "error": newest[member].error if member in newest else 0.0,
+                "values": values[member],
+            }
+            for member, one in ((seed - self.spec.seed, one) for seed, one in outcome.outcomes.items())
+        ]
+        done = [one for one in members if one["exit"] == "done"]
+        return {
+            "population": self.spec.population,
+            "metric": self.metric,
+            "run_dir": display_path(self.directory),
+            "best": max(done, key=lambda one: quality(one["score"], self.metric), default=None),
+            "members": members,
+            "apart": outcome.sequential_reason,
+            "exit_code": outcome.exit_code,
+        }
+
+    @property
+    def _values(self) -> list[dict[str, float]]:
+        """By member, the present values of the parameters that vary."""
+        found = initial_values(self.spec)
+        for entry in self.lineage:
+            found[entry.member] = entry.values
+        return found
+
+    @property
+    def _newest(self) -> dict[int, Entry]:
+        """The newest entry of each member, by member."""
+        return {entry.member: entry for entry in self.lineage}
+
+    def _path(self, member: int) -> Path:
+        """The run directory of a member."""
+        return member_path(self.directory, member, self.spec.members)
+
+    # --- several processes -------------------------------------------------------------------------------
+
+    def _train_divided(
+        self, observers: Sequence[Observer], every: int | None, group: Sequence[int]
+    ) -> list[Outcome]:
+        """Train members in processes of their own, and take over what these have selected."""
+        bars = [one.progress for one in observers if isinstance(one, RunProgress)]
+
+        def on_step() -> None:
+            for bar in bars:
+                bar.advance(len(group) / self.spec.members)
+
+        found = divided(
+            str(self.directory),
+            partial(self._train_share, group, every),
+            group,
+            self._jobs,
+            ray=self._ray,
+            device=self.runs.requests[0].device,
+            on_step=on_step,
+        )
+        for bar in bars:
+            bar.close()
+        outcomes, lineages, metrics = zip(*found, strict=True)
+        self.metric, self.lineage = metrics[0], lineages[0]
+        known = {(entry.step, entry.member) for entry in self.lineage}
+        for other in lineages[1:]:  # which has the ends of other members
+            self.lineage += [one for one in other if (one.step, one.member) not in known]
+        return [outcome for share in outcomes for outcome in share]
+
+    def _train_share(
+        self, group: Sequence[int], every: int | None, share: Sequence[int], meeting: Meeting
+    ) -> tuple[list[Outcome], list[Entry], str | None]:
+        """Train a share of the members of a group in a process of its own; the one with the first share writes the lineage."""
+        self._meeting, self._writes = meeting, share[0] == group[0]
+        if self._writes:
+            self._begin(self.runs.start)
+        try:
+            outcomes = self.runs.train_group(share, [self], every, self._steps_of, group)
+        finally:
+            if self._writes:
+                self._finish()
+        return outcomes, self.lineage, self.metric
+
+    # --- between steps -----------------------------------------------------------------------------------
+
+    def _steps_of(self, population: Population) -> Callable[[], list[StepInfo]]:
+        """Return a function that selects among the members where that is due, and then takes a step of those of this process."""
+        select = self.spec.select
+
+        def step() -> list[StepInfo]:
+            now = max(run.running.now for run in population.runs)  # some may have ended early
+            if select is not None and now and now % select.every == 0:
+                self._select(population, now)
+            infos = population.step()
+            self._revive(population, now)
+            return infos
+
+        return step
+
+    def _places(self, population: Population) -> dict[int, int]:
+        """By member of this process, its place in the population of the process."""
+        return {run.running.seed - self.spec.seed: place for place, run in enumerate(population.runs)}
+
+    def _select(self, population: Population, step: int) -> None:
+        assert self.spec.select is not None
+        places = self._places(population)
+        own = {member: self._score(population.runs[place]) for member, place in places.items()}
+        known = self._meeting(own, range(self.spec.members))
+        scores = [Score(*known[member]) for member in range(self.spec.members)]
+        entries = selected(self.spec, self.spec.select, step, self.metric, scores, self._values)
+        copied = [entry for entry in entries if entry.copied]
+        learned = {
+            parent: population.learned(places[parent])
+            for parent in {entry.parent for entry in copied}
+            if parent in places
+        }
+        states = self._meeting(learned, {entry.parent for entry in copied if entry.member in places})
+        for entry in copied:
+            if entry.member in places:
+                population.load_learned(places[entry.member], states[entry.parent])
+                self._explore(population, places[entry.member], entry, f"copied from member {entry.parent}")
+        self.lineage += [entry for entry, score in zip(entries, scores, strict=True) if not score.ended]
+        self._write()
+        self._write_events(step)
+        for member, place in places.items():
+            if scores[member].ended:
+                continue
+            rows = [Figure("run", "", name, value) for name, value in entries[member].values.items()]
+            population.runs[place].log(step, rows)
+
+    def _revive(self, population: Population, step: int) -> None:
+        """Let members that have diverged at a step continue as copies of the best that has not; if all have, none can."""
+        runs, places, newest = population.runs, self._places(population), self._newest
+        errors = {member: runs[place].running.diverged for member, place in places.items()}
+        diverged = self._meeting(
+            {member: error for member, error in errors.items() if error is not None}, None
+        )
+        ended = {member for member, place in places.items() if runs[place].stop_reason is not None}
+        healthy = [member for member in range(self.spec.members) if member not in {*diverged, *ended}]
+        if self.spec.select is None or not diverged or not healthy:
+            return
+        known = {member: newest[member].score for member in healthy if member in newest}
+        parent = max(healthy, key=lambda member: quality(known.get(member), self.metric))
+        own = {parent: population.whole(places[parent])} if parent in places else {}
+        states = self._meeting(own, [parent] if any(member in places for member in diverged) else [])
+        for member in diverged:
+            entry = Entry(step, member, parent, None, 0.0, self._values[parent])
+            if member in places:
+                population.revive(places[member], step + 1, states[parent])
+                line = f"copied from member {parent} since it diverged ({diverged[member]})"
+                self._explore(population, places[member], entry, line)
+            self.lineage.append(entry)
+        self._write()
+
+    def _explore(self, population: Population, place: int, entry: Entry, line: str) -> None:
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in entry.values.items())
+        scenario = _request(self.spec, self.template, entry.values).scenario
+        population.explore(place, scenario, f"{line}; continues with {shown}")
+
+    def _score(self, run: RecordedRun) -> Score:
+        running = run.running
+        if self.metric is None:
+            given = None if self.spec.select is None else self.spec.select.by
+            self.metric = given or metric_of(running)
+        newest = self._newest.get(running.seed - self.spec.seed)
+        if run.stop_reason is not None and newest is not None and newest.step == running.now:
+            return Score(newest.score, newest.error, ended=True)
+        return score_of(running, self.metric)
+
+    def end(self, run: RecordedRun, outcome: Outcome) -> None:
+        """Score a member at its end."""
+        if outcome.status == "done":
+            member, step = run.running.seed - self.spec.seed, run.running.now
+            self.lineage = [one for one in self.lineage if (one.member, one.step) != (member, step)]
+            score = self._score(run)
+            entry = Entry(step, member, member, score.value, score.error, self._values[member])
+            self.lineage.append(entry)
+            self._write()
+
+    # --- on disk -----------------------------------------------------------------------------------------
+
+    def _begin(self, step: int) -> None:
+        """Begin to write at a step of a run: what an earlier session wrote after it is dropped, but for the ends of members."""
+        self.lineage = [entry for entry in self.lineage if entry.step < step or step == self.until]
+        self._write()
+        for path in self.directory.glob(f"events.out.tfevents.*{SUFFIX}"):
+            path.unlink()
+        self._events, self._drawn = EventFile(self.directory), 0
+        for earlier in sorted({entry.step for entry in self.lineage} - {self.until}):
+            self._write_events(earlier)
+
+    def _finish(self) -> None:
+        """Write the events of the run's end, and close their file."""
+        assert self._events is not None  # it has begun
+        self._write_events(self.until)
+        if self._drawn < len(self.lineage):
+            self._draw(self._events, self.until, self.lineage)
+        self._events.close()
+
+    def _read(self) -> dict[str, Any]:
+        """Take over the lineage of an earlier session, and return its facts; RunError where it is another population's."""
+        place = self.directory / POPULATION
+        facts = read_checked(place)
+        with fitting(place):
+            there, own = facts["document"], plain(self.spec)
+            differing = [key for key in {**there, **own} if there.get(key) != own.get(key)]
+            self.metric, self.lineage = facts["metric"], [Entry(**entry) for entry in facts["lineage"]]
+        if differing:
+            raise RunError(
+                f"{self.directory}: holds another population ({differing[0]} is {there.get(differing[0])}, not "
+                f"{own.get(differing[0])}); choose another name"
+            )
+        return facts
+
+    def _write(self) -> None:
+        if not self._writes:
+            return
+        newest, names = self._newest, list(self.spec.vary)
+        best = max(newest, key=lambda member: quality(newest[member].score, self.metric), default=None)
+        facts = {
+            "document": plain(self.spec),
+            "template": {"source": self.template.source, "text": self.template.text},
+            "metric": self.metric,
+            "until": self.until,
+            "best": None if best is None else self._path(best).name,
+            "jobs": self._jobs,
+            "lineage": [asdict(entry) for entry in self.lineage],
+        }
+        write_checked(self.directory / POPULATION, facts)
+        head = ["step", "member", "parent", self.metric or "score", "standard_error", *names]
+        rows = [
+            [one.step, one.member, one.parent, one.score, one.error, *(one.values[name] for name in names)]
+            for one in self.lineage
+        ]
+        write_csv(self.directory / LINEAGE, [head, *rows])
+
+    def _write_events(self, step: int) -> None:
+        """Write scores and values of all members at a step, and the lineage up to it if it has grown by a fifth."""
+        before = [entry for entry in self.lineage if entry.step <= step]
+        now = [entry for entry in before if entry.step == step]
+        several = len(now) > 1 and not all(entry.copied for entry in now)  # not those that have diverged
+        if self._events is not None and several:
+            columns = {str(self.metric): [one.score for one in now if one.score is not None]}
+            columns |= {name: [one.values[name] for one in now] for name in self.spec.vary}
+            rows = [
+                (f"population/{name}/{what}", f"{name} {what}", function(column))
+                for name, column in columns.items()
+                for what, function in (("mean", fmean), ("lowest", min), ("highest", max))
+                if column
+            ]
+            self._events.scalars(step, rows)
+            if len(before) >= 1.2 * self._drawn:  # not each time: the event file keeps all drawings
+                self._draw(self._events, step, before)
+            self._events.sync()
+
+    def _draw(self, events: EventFile, step: int, lineage: Sequence[Entry]) -> None:
+        picture, self._drawn = lineage_svg(lineage, self.spec, self.metric), len(lineage)
+        write_text(self.directory / FIGURE, picture)
+        events.document(step, GRAPH, json.dumps(lineage_document(self.spec.population, picture)), PLUGIN)
+
+
+def requests_of(spec: PopulationSpec, template: Template | PythonTemplate, **settings: Any) -> list[Request]:
+    """Return the request of each member of a population, with its initial values.
+
+    Raises:
+        ScenarioError: A parameter that varies cannot have a value of its range or list.
+    """
+    for name, within in spec.vary.items():
+        known = template.parameters.get(name)
+        if not isinstance(known, ParameterSpec):
+            continue  # no parameter, or one of a Python function: the scenario says so
+        ends = within if isinstance(within, tuple) else (within.low, within.high)
+        problem = next(filter(None, map(known.problem, ends)), None)
+        if known.type == "int":
+            problem = f"is a whole number: structure, which cannot vary within a population; {ELSEWHERE}"
+        if problem is not None:
+            raise ScenarioError(f"population: vary.{name}: {problem}")
+    each = enumerate(initial_values(spec))
+    return [_request(spec, template, values, seed=spec.seed + member, **settings) for member, values in each]
+
+
+def _request(
+    spec: PopulationSpec,
+    template: Template | PythonTemplate,
+    values: Mapping[str, float],
+    **settings: Any,
+) -> Request:
+    """Return the request of a member with values of the parameters that vary."""
+    of_all: dict[str, Any] = {"template": template, "variant": spec.variant, "steps": spec.steps}
+    return Request(values={**spec.set, **values}, **of_all, **settings)

@@ -1,0 +1,110 @@
+"""The figure of a study: a line for every variant along an axis of the grid, or the table's lines side by side."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from antiphon.base.errors import RunError
+from antiphon.base.files import write_bytes
+from antiphon.jobs.studies.plan import worded
+from antiphon.jobs.studies.table import described, heading, metric_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#7f7f7f")
+"""Okabe and Ito's: told apart with any kind of colour blindness; shapes of markers tell them apart in print."""
+_MARKERS = "os^Dv<>P"
+_ACROSS = 3
+_MOST_TICKS = 10
+_BESIDE = 0.6
+"""The share of the way from word to word over which the variants stand side by side."""
+_MARGIN = 0.08
+"""The share of an axis that is left free at each end, so that no marker is on the frame."""
+_FAINT = 0.4
+"""Opacity of the points of single seeds, behind their mean."""
+
+
+def draw_figure(study: Mapping[str, Any], path: Path | None = None) -> Figure:
+    """Draw the figure of a study, with its intervals and the single seeds as faint points: a panel for each metric and point of the other axes.
+
+    Args:
+        study: Its result.
+        path: An SVG that it is written to; None: it is returned only.
+
+    Raises:
+        RunError: matplotlib is not installed, or the file cannot be written.
+    """
+    try:
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise RunError("figure.svg needs matplotlib: pip install 'antiphon[plots]'") from error
+    x = study["x"]
+    figure = Figure(facecolor="white", layout="constrained")
+    figure.suptitle(heading(study), fontsize=10)
+    panels: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for line in study["lines"]:
+        rest = {axis: value for axis, value in line["point"].items() if axis != x}
+        title = "" if x is None else ", ".join(f"{axis} {worded(value)}" for axis, value in rest.items())
+        panels.setdefault((line["metric"], title), []).append(line)
+    across = min(len({title for _, title in panels}), _ACROSS)
+    down = -(-len(panels) // across)
+    figure.set_size_inches(4.2 * across + 1.2, 3.4 * down + 0.3)
+    grid = figure.subplots(down, across, squeeze=False)
+    looks = {"markersize": 4, "linewidth": 1.2, "capsize": 2}
+    styles = {  # by variant
+        name: {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)], **looks}
+        for i, name in enumerate(dict.fromkeys(line["variant"] for line in study["lines"]))
+    }
+    for axes, ((_, title), lines) in zip(grid.flat, panels.items(), strict=False):
+        axes.set_title(title, fontsize=9)
+        axes.grid(alpha=0.25, linewidth=0.5)
+        _draw(axes, x, lines, styles)
+    for axes in grid.flat[len(panels) :]:
+        axes.remove()
+    handles, names = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside right upper", fontsize=8, frameon=False)
+    if path is not None:
+        content = io.BytesIO()
+        with rc_context({"svg.hashsalt": "antiphon"}):
+            figure.savefig(content, format="svg", metadata={"Date": None})
+        write_bytes(path, content.getvalue())
+    return figure
+
+
+def _draw(
+    axes: Axes, x: str | None, lines: Sequence[Mapping[str, Any]], styles: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Draw the metric along the axis x, or by line of the table, a line for every variant; words stand side by side."""
+
+    def place(line: Mapping[str, Any]) -> Any:
+        return described(line) if x is None else line["point"][x]
+
+    places = list(dict.fromkeys(map(place, lines)))
+    words = any(isinstance(one, bool) or not isinstance(one, int | float) for one in places)
+    at = dict(zip(places, range(len(places)) if words else places, strict=True))
+    for rank, (variant, style) in enumerate(styles.items()):
+        aside = _BESIDE * ((rank + 0.5) / len(styles) - 0.5) if words and x is not None else 0.0
+        shown = [line for line in lines if line["variant"] == variant and line["mean"]]
+        factor = 100 if all(line["share"] for line in shown) else 1  # a share is drawn in per cent
+        means = [line["mean"] for line in shown]
+        values = [factor * mean["value"] for mean in means]
+        below = [0.0 if m["low"] is None else factor * (m["value"] - m["low"]) for m in means]
+        above = [0.0 if m["high"] is None else factor * (m["high"] - m["value"]) for m in means]
+        look = {**style, "label": variant, "linestyle": "none" if words else "-"}
+        where = [aside + at[place(line)] for line in shown]
+        axes.errorbar(where, values, yerr=(below, above), **look)
+        for across, line in zip(where, shown, strict=True):
+            seeds = [factor * value for value in line["values"]]
+            axes.scatter([across] * len(seeds), seeds, s=9, color=style["color"], alpha=_FAINT)
+    axes.margins(_MARGIN)
+    axes.set(xlabel=x or "", ylabel=metric_name(lines))
+    if words or len(at) <= _MOST_TICKS:
+        axes.set_xticks(list(at.values()), [worded(value) for value in at])
+    if x is None:
+        axes.tick_params("x", rotation=90, labelsize=8)

@@ -1,0 +1,216 @@
+"""The plan of a study: every line of its table (grid × variants), the values that are tried for it, and its runs."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Any
+
+from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.problems import show_value
+from antiphon.base.spec import plain
+from antiphon.jobs.studies.scoring import Scoring
+from antiphon.running.library import template_named
+from antiphon.running.python_template import PythonTemplate
+from antiphon.running.request import Request
+from antiphon.scenarios import Scenario, Template
+from antiphon.scenarios.study import DEFAULT, StudySpec, VariantSpec
+
+_MOST_RUNS = 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions:
+    """Settings of a study beside its file.
+
+    Attributes:
+        budget: Its name; None: the file's first.
+        variants: Some of the study's; empty: all.
+        values: Parameters set in every run: they are neither on the grid nor tuned then.
+        seeds: In place of the budget's.
+        steps: In place of the budget's.
+        episodes: In place of the study's.
+        device: Where the runs are trained.
+        command: The command line, for run.json.
+    """
+
+    budget: str | None = None
+    variants: Sequence[str] = ()
+    values: Mapping[str, Any] = field(default_factory=dict)
+    seeds: int | None = None
+    steps: int | None = None
+    episodes: int | None = None
+    device: str = "cpu"
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlannedRuns:
+    """Runs that differ in their seed alone, however many lines they serve.
+
+    Attributes:
+        name: That of their directories, without the seed.
+        label: The line of the table that they were planned for, in words.
+        request: That of seed 0.
+        scorings: The evaluations besides that of result.json; planning adds to them.
+    """
+
+    name: str
+    label: str
+    request: Request
+    scorings: list[Scoring] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table.
+
+    Attributes:
+        point: Values on the grid, by axis.
+        variant: Its name.
+        scoring: The evaluation that is tabulated.
+        candidates: By the name of runs the values of the tuned parameters; at least one.
+    """
+
+    point: Mapping[str, Any]
+    variant: str
+    scoring: Scoring
+    candidates: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def group(self) -> str:
+        """A key of the lines that differ in the variant alone, and are compared."""
+        return json.dumps(dict(self.point), sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All lines and runs of a study.
+
+    Attributes:
+        spec: The study file.
+        budget: The name of the budget.
+        seeds: The number of seeds of each line.
+        lines: In the order of the table: all variants at a point of the grid before the next point.
+        runs: By name.
+        tuned: Lists of values by parameter, of which each line takes the best.
+        fixed: Parameters that the study tunes, and this budget does not.
+    """
+
+    spec: StudySpec
+    budget: str
+    seeds: int
+    lines: Sequence[Line]
+    runs: Mapping[str, PlannedRuns]
+    tuned: Mapping[str, Sequence[Any]]
+    fixed: Sequence[str]
+
+    @property
+    def steps(self) -> list[int]:
+        """The different numbers of steps that runs take, rising."""
+        return sorted({runs.request.scenario.training.steps for runs in self.runs.values()})
+
+
+_COUPLINGS = ("locked", "decoupled", "local")
+"""Variants that a scenario without any may have."""
+
+
+def plan(spec: StudySpec, options: StudyOptions, template: Template | PythonTemplate | None = None) -> Plan:
+    """Plan every run of a study; None: the template is loaded by the name in the study file.
+
+    A scenario without variants has those of its channels' couplings, where they are asked for (`Template.with_couplings`).
+    ScenarioError where there is no such budget, variant, parameter or value; nothing has been run.
+    """
+    template = template or template_named(spec.scenario)
+    asked = any(name in _COUPLINGS for name in spec.variants) if spec.variants else options.variants
+    if asked and isinstance(template, Template):
+        template = template.with_couplings()
+    name = options.budget or next(iter(spec.budgets))
+    if name not in spec.budgets:
+        alone = list(spec.budgets) == [DEFAULT]
+        known = "; a scenario has none: give --steps and --seeds" if alone else suggest(name, spec.budgets)
+        raise ScenarioError(f"{spec.study} has no budget {name!r}{known}")
+    budget, variants = spec.budgets[name], _variants(spec, template, options.variants)
+    fixed = {*budget.set, *options.values}
+    grid = {axis: budget.grid.get(axis, values) for axis, values in spec.grid.items()}
+    grid = {axis: values for axis, values in grid.items() if axis not in options.values}
+    tune = {parameter: values for parameter, values in spec.tune.items() if parameter not in fixed}
+    seeds = options.seeds or budget.seeds
+    count = seeds * prod(map(len, (variants, *grid.values(), *tune.values())))
+    if count > _MOST_RUNS:
+        fix = "take fewer values, variants or seeds"
+        raise ScenarioError(f"{spec.study}: {count:,} runs; a study has at most {_MOST_RUNS:,}: {fix}")
+    lines, runs, names = [], dict[str, PlannedRuns](), dict[str, str]()
+    for point, (of_line, variant) in itertools.product(_points(grid), variants.items()):
+        scoring = Scoring("test", variant.evaluate or spec.evaluate, options.episodes or spec.episodes)
+        candidates: dict[str, dict[str, Any]] = {}
+        for tuned in _points(tune):
+            values = {**spec.set, **budget.set, **point, **variant.set, **options.values, **tuned}
+            request = Request(
+                template=template,
+                variant=variant.variant,
+                values=values,
+                steps=options.steps or budget.steps,
+                device=options.device,
+                command=options.command,
+            )
+            words = [f"{axis}={worded(value)}" for axis, value in (*point.items(), *tuned.items())]
+            label = " ".join([*words[: len(point)], of_line, *words[len(point) :]])
+            try:
+                key = str(id(request.scenario)) if request.given else repr(plain(request.scenario))
+            except ScenarioError as error:
+                if spec.study == template.name:
+                    raise
+                raise ScenarioError(f"{spec.study}: {label}: {error}") from None
+            if scoring.episodes is not None and not _has_policy(request.scenario):
+                line = "episodes: has no effect here: no agent has a policy; leave it out"
+                raise ScenarioError(f"{spec.study}: {label}: {line}")
+            if key not in names:  # lines of an equal scenario share its runs
+                stem = re.sub(r"[^A-Za-z0-9._]+", "-", label).strip("-")  # `depth-3-locked`
+                free = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+                names[key] = next(name for name in free if name not in runs)
+                runs[names[key]] = PlannedRuns(names[key], label, request)
+            candidates.setdefault(names[key], tuned)
+            scorings = runs[names[key]].scorings
+            wanted = [scoring, *([replace(scoring, split="validation")] if tuned else [])]
+            scorings += [one for one in wanted if not one.plain and one not in scorings]
+        lines.append(Line(point, of_line, scoring, candidates))
+    return Plan(spec, name, seeds, lines, runs, tune, [one for one in spec.tune if one in fixed])
+
+
+def worded(value: object) -> str:
+    """Format a parameter's value: a word as it is, anything else as in YAML."""
+    return value if isinstance(value, str) else show_value(value)
+
+
+def _has_policy(scenario: Scenario) -> bool:
+    """Whether an agent learns from rewards."""
+    return any(goal.policy for agent in scenario.agents.values() for goal in agent.goals.values())
+
+
+def _variants(
+    spec: StudySpec, template: Template | PythonTemplate, chosen: Sequence[str]
+) -> dict[str, VariantSpec]:
+    """Return the chosen variants (empty: all), each with the template's variant that it is, if it is one."""
+    variants = spec.variants or {name: VariantSpec() for name in template.variants or [DEFAULT]}
+    for name in chosen:
+        if name not in variants:
+            raise ScenarioError(f"{spec.study} has no variant {name!r}{suggest(name, variants)}")
+    resolved = {}
+    for name in chosen or variants:
+        of_template = variants[name].variant or (name if template.variants else None)
+        if of_template is not None and of_template not in template.variants:
+            line = f"{template.name} has no variant {of_template!r}{suggest(of_template, template.variants)}"
+            raise ScenarioError(f"{spec.study}: variant {name!r}: {line}")
+        resolved[name] = variants[name].model_copy(update={"variant": of_template})
+    return resolved
+
+
+def _points(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    """Yield every combination of values, the last axis fastest; one empty combination of no axes."""
+    for values in itertools.product(*axes.values()):
+        yield dict(zip(axes, values, strict=True))

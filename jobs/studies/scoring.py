@@ -1,0 +1,147 @@
+"""Scores of a study's finished runs beside their results: other splits, other links (evaluations.json)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from antiphon.base.errors import RunError
+from antiphon.base.files import fitting
+from antiphon.base.manifests import read_cache, write_checked
+from antiphon.scenarios.training import metric_of_agents
+
+if TYPE_CHECKING:
+    from antiphon.scenarios import Scenario
+
+_FILE = "evaluations.json"
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """An evaluation of the composed system.
+
+    Attributes:
+        split: `test` or `validation`.
+        links: `perfect` or `as_run`.
+        episodes: For policies: whole episodes per environment; None: the default.
+    """
+
+    split: str = "test"
+    links: str = "perfect"
+    episodes: int | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is the evaluation of result.json."""
+        return self == Scoring()
+
+    @property
+    def name(self) -> str:
+        """The key in evaluations.json."""
+        links = "" if self.links == "perfect" else f", {self.links}"
+        return self.split + links + ("" if self.episodes is None else f", {self.episodes} episodes")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The result of a run that has ended, and its scores by `Scoring.name`."""
+
+    result: Mapping[str, Any]
+    scores: Mapping[str, Mapping[str, float]]
+
+    @property
+    def known(self) -> dict[str, float | None]:
+        """The metrics of result.json by name; None where the run has no number for it."""
+        return metrics_of(self.result["readout"], self.result["agents"], self.result.get("env", {}))
+
+    def metrics(self, scoring: Scoring) -> dict[str, float]:
+        """Return the metrics of an evaluation; none of a run that has diverged or was not scored that way."""
+        if self.result["exit"] != "done":
+            return {}
+        env: Mapping[str, float | None] = self.result.get("env", {})
+        found = self.known if scoring.plain else {**env, **self.scores.get(scoring.name, {})}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def metrics_of(
+    readouts: str | Sequence[str],
+    agents: Mapping[str, Mapping[str, Any]],
+    env: Mapping[str, float | None] = MappingProxyType({}),
+) -> dict[str, float | None]:
+    """Return the metrics that a study can tabulate, by name.
+
+    Means over the readouts (`accuracy`), those of every agent (`A.accuracy`), and those of the environment where the
+    readouts have none of that name. The error of a classifier is 1 - accuracy.
+    """
+    names = [readouts] if isinstance(readouts, str) else readouts
+    means = {
+        metric: mean_of([agents[name].get(metric) for name in names])
+        for metric in dict.fromkeys(metric for name in names for metric in agents[name])
+        if metric_of_agents(metric)
+    }
+    found = {
+        f"{name}.{metric}": value
+        for name, metrics in agents.items()
+        for metric, value in _with_error(metrics).items()
+        if metric_of_agents(metric)
+    }
+    found |= _with_error(means)
+    return {**env, **{name: value for name, value in found.items() if value is not None or name not in env}}
+
+
+def mean_of(values: Sequence[float | None]) -> float | None:
+    """Return the mean of numbers; None where one is missing."""
+    numbers = [value for value in values if value is not None]
+    return sum(numbers) / len(numbers) if numbers and len(numbers) == len(values) else None
+
+
+def _with_error(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+    if "accuracy" not in metrics:
+        return dict(metrics)
+    accuracy = metrics["accuracy"]
+    return {"error": None, **metrics} if accuracy is None else {**metrics, "error": 1 - accuracy}
+
+
+def kept_scores(path: Path, steps: int) -> dict[str, dict[str, float]]:
+    """Return the scores of a finished run by `Scoring.name`; none where the file is missing, damaged or of another step."""
+    try:
+        kept = read_cache(path / _FILE)
+        with fitting(path / _FILE):
+            return dict(kept["scores"]) if kept.get("steps") == steps else {}
+    except RunError:
+        return {}
+
+
+def add_scores(
+    path: Path, steps: int, wanted: Sequence[Scoring], scenario: Scenario | None = None
+) -> dict[str, dict[str, float]]:
+    """Evaluate a finished run in every way that is wanted and not kept, and return all its scores.
+
+    `scenario` is needed where it holds Python objects.
+
+    Raises:
+        ScenarioError: It cannot be evaluated so.
+        RunError: The directory cannot be read or written.
+    """
+    from antiphon.engine.inference.links import Links
+    from antiphon.running.simulation import Simulation
+
+    kept = kept_scores(path, steps)
+    missing = [scoring for scoring in wanted if scoring.name not in kept]
+    if not missing:
+        return kept
+    with Simulation.load(path, scenario) as simulation:
+        for scoring in missing:
+            found = simulation.evaluate(scoring.split, Links(scoring.links), episodes=scoring.episodes)
+            score = metrics_of(found.readout, found.agents) | {"examples": found.examples}
+            if (played := found.episodes) is not None:
+                score |= {"evaluation_episodes": played.count, "evaluation_steps": played.steps}
+            kept[scoring.name] = {
+                name: value for name, value in score.items() if value is not None and math.isfinite(value)
+            }
+    write_checked(path / _FILE, {"steps": steps, "scores": kept})
+    return kept

@@ -1,0 +1,182 @@
+"""A study: its lines side by side over seeds, each run in its own directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from antiphon.base.errors import RunError, ScenarioError, suggest
+from antiphon.jobs.studies.figure import draw_figure
+from antiphon.jobs.studies.plan import Plan, StudyOptions, plan
+from antiphon.jobs.studies.pool import Chunk, Pool
+from antiphon.jobs.studies.scoring import Finished, kept_scores
+from antiphon.jobs.studies.summary import metrics_of_study, summary
+from antiphon.jobs.studies.table import write_tables
+from antiphon.running.lock import DirectoryLock
+from antiphon.running.python_template import PythonTemplate
+from antiphon.scenarios import Template
+from antiphon.scenarios.study import DEFAULT, BudgetSpec, StudySpec
+
+_OF_RUNS = ("variant", "steps", "accuracy", "loss", "seconds", "exit", "run_dir")
+"""Keys of each run's result that the study's result repeats."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A study to be carried out.
+
+    Attributes:
+        spec: The study file.
+        directory: The folder of its runs, `<line>-s<seed>`, its tables and its figure.
+        options: Settings beside the file.
+        template: Its scenario; None: loaded by the name in the study file.
+    """
+
+    spec: StudySpec
+    directory: Path
+    options: StudyOptions = field(default_factory=StudyOptions)
+    template: Template | PythonTemplate | None = None
+
+    @classmethod
+    def of_template(
+        cls, template: Template | PythonTemplate, directory: Path, options: StudyOptions, **keys: Any
+    ) -> Study:
+        """Return the study that a scenario alone is: its variants over three seeds; `keys`: more keys of the study."""
+        spec = StudySpec(
+            study=template.name,
+            description=template.description,
+            scenario=template.name,
+            budgets={DEFAULT: BudgetSpec()},
+            **keys,
+        )
+        return cls(spec=spec, directory=directory, options=options, template=template)
+
+    @property
+    def in_process(self) -> str | None:
+        """The source of a template that workers cannot import: then all runs take place in this process."""
+        python = isinstance(self.template, PythonTemplate) and not self.template.importable
+        return self.template.source if python and self.template is not None else None
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Every line and run; ScenarioError where a scenario does not accept something."""
+        return plan(self.spec, self.options, self.template)
+
+    def go(self, jobs: int, report: Callable[[str], None]) -> dict[str, Any]:
+        """Carry out the runs that are not finished, `jobs` processes at a time; write table.csv, table.md and figure.svg.
+
+        A run whose process was killed, or that had no memory, is missing from them; the others continue, and the next call
+        resumes it. `report` is called with a line about every run that ends.
+
+        Returns:
+            The object of `--json`. `exit_code` is 0, 1 where runs failed, 130 or 143 where a signal stopped the study.
+
+        Raises:
+            ScenarioError: A variant or value that a scenario does not accept (nothing has been run), or a metric that
+                the runs do not have.
+            RunError: A directory holds a run with other values (nothing has been run), or a run cannot begin or continue.
+        """
+        finished: dict[str, dict[int, Finished]] = {name: {} for name in self.plan.runs}
+        failed: dict[str, str] = {}
+        total = len(finished) * self.plan.seeds
+
+        def end(chunk: Chunk, seed: int, run: Finished | None, note: str | None = None) -> None:
+            name, label = chunk.runs.name, f"{chunk.runs.label} s{seed}"
+            if run is None:
+                failed[f"{name}-s{seed}"], outcome = str(note), f"failed: {note}"
+            else:
+                finished[name][seed] = run
+                for metric in self.spec.metric if run.result["exit"] == "done" else ():
+                    if metric not in run.known:
+                        line = (
+                            f"no agent and no environment has a metric {metric!r}{suggest(metric, run.known)}"
+                        )
+                        raise ScenarioError(f"{self.spec.study}: {label}: {line}")
+                metric = metrics_of_study(self.plan, {name: {seed: run}})[0]
+                value = run.known.get(metric) if run.result["exit"] == "done" else None
+                outcome = run.result["exit"] if value is None else f"{metric} {value:.4g}"
+                outcome += f" ({note or format(run.result['seconds'], '.0f') + ' s'})"
+            report(f"[{sum(map(len, finished.values())) + len(failed)}/{total}] {label}: {outcome}")
+
+        processes = 1 if self.in_process is not None else min(jobs, total)
+        waiting = []
+        for chunk, kept in [(chunk, _kept(chunk)) for chunk in self._chunks(processes)]:
+            if len(kept) < len(chunk.seeds):  # the others may have to go on together with those that are done
+                waiting.append(chunk)
+                continue
+            for seed, run in kept.items():
+                end(chunk, seed, run, "kept")
+        pool = Pool(processes)
+        with DirectoryLock(self.directory), closing(pool.answers(waiting)) as answers:
+            for chunk, found in answers:
+                for seed, answer in zip(chunk.seeds, found, strict=True):
+                    code = answer.exit_code
+                    if answer.finished is None and code == RunError.exit_code:  # no other would do better
+                        raise RunError(f"{chunk.runs.label} s{seed}: {answer.error}")
+                    if answer.finished is None or code > 128:
+                        end(chunk, seed, None, answer.error or f"its process was stopped (exit code {code})")
+                    else:
+                        end(chunk, seed, answer.finished)
+        code = 128 + pool.stopped[0] if pool.stopped else 1 if failed else 0
+        result = self._result(finished, failed, code)
+        if not pool.stopped:
+            write_tables(self.directory, result)
+            try:
+                draw_figure(result, self.directory / "figure.svg")
+            except RunError as error:
+                report(f"no figure: {error}")
+        return result
+
+    def _chunks(self, processes: int) -> Iterator[Chunk]:
+        """Yield the runs of each line, its seeds divided where there are fewer lines than processes."""
+        runs, seeds = self.plan.runs, range(self.plan.seeds)
+        parts = min(max(1, processes // len(runs)), len(seeds))
+        for planned in runs.values():
+            # for other processes, with nothing resolved
+            bare = replace(planned, request=replace(planned.request))
+            for part in range(parts):
+                share = seeds[len(seeds) * part // parts : len(seeds) * (part + 1) // parts]
+                yield Chunk(bare, share, self.directory)
+
+    def _result(
+        self, finished: Mapping[str, Mapping[int, Finished]], failed: Mapping[str, str], exit_code: int
+    ) -> dict[str, Any]:
+        plan, axes = self.plan, list(self.plan.lines[0].point)
+        several = [axis for axis in axes if len({repr(line.point[axis]) for line in plan.lines}) > 1]
+        return {
+            "study": self.spec.study,
+            "budget": plan.budget,
+            "study_dir": str(self.directory),
+            "exit_code": exit_code,
+            "steps": plan.steps,
+            "seeds": plan.seeds,
+            "axes": axes,
+            "x": several[0] if several else None,
+            "tuned": {name: list(values) for name, values in plan.tuned.items()},
+            "fixed": list(plan.fixed),
+            "lines": summary(plan, finished),
+            "runs": {
+                f"{name}-s{seed}": {"seed": seed, "scores": dict(run.scores)}
+                | {key: run.result[key] for key in _OF_RUNS}
+                for name, runs in finished.items()
+                for seed, run in sorted(runs.items())
+            },
+            "failed": dict(failed),
+        }
+
+
+def _kept(chunk: Chunk) -> dict[int, Finished]:
+    """Return the runs of a chunk by seed that are done and scored as is wanted."""
+    kept = {}
+    for request, path in zip(chunk.requests, chunk.paths, strict=True):
+        directory = request.existing(path)
+        outcome = None if directory is None else request.outcome(directory)
+        if outcome is not None and outcome.status == "done":
+            scores = kept_scores(path, outcome.result["steps"])
+            if all(scoring.name in scores for scoring in chunk.runs.scorings):
+                kept[request.seed] = Finished(outcome.result, scores)
+    return kept

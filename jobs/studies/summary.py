@@ -1,0 +1,177 @@
+"""Lines of a study's table as numbers: means over seeds with intervals, *recovered*, and the values chosen for each line."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from antiphon.jobs.studies.plan import Line, Plan
+from antiphon.jobs.studies.scoring import Finished, Scoring, mean_of
+from antiphon.scenarios.training import OF_AGENTS, is_of_env, less_is_better, metric_of_agents
+from antiphon.telemetry.statistics import (
+    FEWEST,
+    bootstrap,
+    contrast,
+    interquartile_mean,
+    mean,
+    recovered,
+)
+
+LOCKED, DETACHED = "locked", "detached"
+"""The variants whose recovered is 1 and 0 by definition."""
+Runs = Mapping[str, Mapping[int, Finished]]
+"""Finished runs by name and seed."""
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """A line with the runs (`name`) that were chosen for it, by the score `validation`."""
+
+    line: Line
+    name: str
+    runs: Mapping[int, Finished]
+    validation: float | None
+
+    def scores(self, metric: str) -> dict[int, float]:
+        """Return the metric by seed, of the runs that have it."""
+        return _scores(self.runs, self.line.scoring, metric)
+
+    def is_share(self, metric: str) -> bool:
+        """Whether the metric is a share of examples: then it lies in [0, 1]."""
+        accuracy = re.sub("error$", "accuracy", metric)
+        metrics = [run.metrics(self.line.scoring) for run in self.runs.values()]
+        return metric_of_agents(accuracy.rpartition(".")[2]) == "accuracy" and all(
+            accuracy in found for found in metrics if found
+        )
+
+    @property
+    def evaluation(self) -> dict[str, float] | None:
+        """Episodes and steps of a run's evaluation, means over seeds; None: no agent has a policy."""
+        scored: list[Mapping[str, Any]] = []
+        for run in self.runs.values():
+            if self.line.scoring.plain:
+                scored.append(run.result.get("episodes") or {})
+            else:
+                found = run.metrics(self.line.scoring)
+                scored.append({key: found.get(f"evaluation_{key}") for key in ("episodes", "steps")})
+        episodes = mean_of([found.get("count", found.get("episodes")) for found in scored])
+        steps = mean_of([found.get("steps") for found in scored])
+        return None if episodes is None or steps is None else {"episodes": episodes, "steps": steps}
+
+    @property
+    def examples(self) -> int | None:
+        """The number of examples in the split that was scored."""
+        for run in self.runs.values():
+            scored = run.result if self.line.scoring.plain else run.metrics(self.line.scoring)
+            if scored.get("examples"):
+                return int(scored["examples"])
+        return None
+
+
+def metrics_of_study(plan: Plan, runs: Runs) -> Sequence[str]:
+    """Return the tabulated metrics: the study's, or the first one that readouts have (`accuracy` … `loss`)."""
+    done = [run.metrics(Scoring()) for of_seeds in runs.values() for run in of_seeds.values()]
+    return plan.spec.metric or [
+        next((metric for metric in OF_AGENTS if any(metric in found for found in done)), "loss")
+    ]
+
+
+def summary(plan: Plan, runs: Runs) -> list[dict[str, Any]]:
+    """Return the lines of the table, all of a metric before those of the next one.
+
+    Returns:
+        Plain data, None where there is no such number: `metric`, `point`, `variant`, `runs` (their name), `tuned`
+        (chosen values), `validation` (the mean of the first metric that they were chosen by), `n`, `values` (by seed), `diverged`, `mean`
+        (value, interval, sd), `iqm` (value and interval; of five seeds or more), `recovered`, `contrast` (locked -
+        detached of its group, its standard error or None, whether it is resolved), `share` (whether the metric is a share of
+        examples), `of_env` (whether it is the environment's), `seconds` (mean per run), `evaluation` (of policies: `episodes`
+        and `steps` of a run's evaluation, means over seeds), `updates` (by learning agent, means over seeds) and
+        `selected_on_test` (the keys of `training.evaluate` by which the runs selected on the split of the scores).
+    """
+    metrics = metrics_of_study(plan, runs)
+    chosen = [_choose(line, runs, metrics[0]) for line in plan.lines]
+    groups: dict[str, dict[str, _Chosen]] = {}
+    for one in chosen:
+        groups.setdefault(one.line.group, {})[one.line.variant] = one
+    return [_row(one, groups[one.line.group], metric) for metric in metrics for one in chosen]
+
+
+def _choose(line: Line, runs: Runs, metric: str) -> _Chosen:
+    """Choose among the candidates of a line: the fewest diverged, then the best on the validation split."""
+    scoring = replace(line.scoring, split="validation")
+    ranked: list[tuple[tuple[int, float], _Chosen]] = []
+    for name, tuned in line.candidates.items():
+        of_seeds = runs.get(name, {})
+        score = mean_of([*_scores(of_seeds, scoring, metric).values()]) if tuned else None
+        good = -math.inf if score is None else _good(metric, score)
+        chosen = _Chosen(line, name, of_seeds, score)
+        ranked.append(((len(chosen.scores(metric)), good), chosen))
+    return max(ranked, key=operator.itemgetter(0))[1]
+
+
+def _updates(results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the optimiser steps of each agent that learns, means over the runs of these results."""
+    counts: dict[str, list[float]] = {}
+    for result in results:
+        for name, metrics in result["agents"].items():
+            if (
+                metrics.get("updates") or metrics.get("learning_rate") is not None
+            ):  # a frozen agent has neither
+                counts.setdefault(name, []).append(metrics.get("updates") or 0.0)
+    return {name: sum(of_runs) / len(of_runs) for name, of_runs in counts.items()}
+
+
+def _scores(runs: Mapping[int, Finished], scoring: Scoring, metric: str) -> dict[int, float]:
+    found = {seed: run.metrics(scoring).get(metric) for seed, run in runs.items()}
+    return {seed: value for seed, value in found.items() if value is not None}
+
+
+def _good(metric: str, value: float) -> float:
+    """Turn a metric so that more is better; a share of errors becomes the share of what is right."""
+    return 1 - value if less_is_better(metric) else value
+
+
+def _row(one: _Chosen, group: Mapping[str, _Chosen], metric: str) -> dict[str, Any]:
+    line, share, scores = one.line, one.is_share(metric), one.scores(metric)
+    examples = one.examples if share else None
+    good = {
+        name: {seed: _good(metric, value) for seed, value in other.scores(metric).items()}
+        for name, other in group.items()
+    }
+    locked, detached = good.get(LOCKED, {}), good.get(DETACHED, {})
+    gap = contrast(locked, detached, examples)
+    regained = recovered(good[line.variant], locked, detached) if gap is not None and gap.resolved else None
+    values, iqm = list(scores.values()), None
+    if len(values) >= FEWEST:
+        iqm = dict(
+            zip(("value", "low", "high"), (interquartile_mean(values), *bootstrap(values)), strict=True)
+        )
+    results = [run.result for run in one.runs.values()]
+    return {
+        "metric": metric,
+        "point": dict(line.point),
+        "variant": line.variant,
+        "runs": one.name,
+        "tuned": dict(line.candidates[one.name]),
+        "validation": one.validation,
+        "n": len(values),
+        "values": values,
+        "diverged": sum(result["exit"] == "diverged" for result in results),
+        "mean": asdict(mean(values, examples, share=share)) if values else None,
+        "iqm": iqm,
+        "recovered": None if regained is None else asdict(regained),
+        "contrast": None if gap is None else asdict(gap) | {"resolved": gap.resolved},
+        "share": share,
+        "of_env": is_of_env(metric)
+        or any(result.get(metric) is None and metric in result.get("env", {}) for result in results),
+        "seconds": mean_of([result["seconds"] for result in results]),
+        "evaluation": one.evaluation,
+        "selected_on_test": sorted({key for result in results for key in result.get("selected_on_test", ())})
+        if line.scoring.split == "test"
+        else [],
+        "updates": _updates(results),
+    }

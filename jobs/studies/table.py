@@ -1,0 +1,192 @@
+"""The table of a study as text: cells for a terminal, table.md, and unrounded as table.csv."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from antiphon.base.files import write_csv, write_text
+from antiphon.jobs.studies.plan import worded
+from antiphon.jobs.studies.summary import DETACHED, LOCKED
+from antiphon.scenarios.training import RETURN, selected_in_words, split_metric
+
+Line = Mapping[str, Any]
+_LEGEND = (
+    "± standard deviation over seeds; interval: Student's t over seeds (one seed: Wilson's, of the test split). Recovered: "
+    f"(variant - {DETACHED}) / ({LOCKED} - {DETACHED}), paired over seeds, with a bootstrap interval; undefined where "
+    f"{LOCKED} - {DETACHED} is within three standard errors. Updates: of each agent. Seconds: mean per run."
+)
+_NUMBERS = {
+    "mean": ("value", "sd", "low", "high"),
+    "iqm": ("value", "low", "high"),
+    "recovered": ("value", "low", "high"),
+}
+"""Columns of table.csv, by the key of a line that they are of."""
+_COSTS = ("updates_least", "updates_most", "evaluation_episodes", "evaluation_steps")
+"""Its last columns: the fewest and the most updates of an agent, and what a run's evaluation took."""
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """The lines of one metric: headings (the first `names` of them tell lines apart), and cells."""
+
+    headings: Sequence[str]
+    names: int
+    cells: Sequence[Sequence[str]]
+
+
+def tables(study: Mapping[str, Any]) -> list[TextTable]:
+    """Return a table for each metric of a study's result."""
+    by_metric: dict[str, list[Line]] = {}
+    for line in study["lines"]:
+        by_metric.setdefault(line["metric"], []).append(line)
+    return [_table(study, lines) for lines in by_metric.values()]
+
+
+def heading(study: Mapping[str, Any]) -> str:
+    """Return the title: name, budget, steps and seeds."""
+    budget = "" if study["budget"] == "default" else f", budget {study['budget']}"
+    steps = " – ".join(f"{count:,}" for count in dict.fromkeys([min(study["steps"]), max(study["steps"])]))
+    return f"{study['study']}{budget}: {steps} steps, {study['seeds']} seed{'s' * (study['seeds'] != 1)}"
+
+
+def metric_name(lines: Sequence[Line]) -> str:
+    """Return the heading of the metric of these lines, with its unit."""
+    return f"{lines[0]['metric'].replace('_', ' ')}{' %' * _is_share(lines)}"
+
+
+def described(line: Line) -> str:
+    """Return a line of the table in words."""
+    return " ".join([*(f"{axis}={worded(value)}" for axis, value in line["point"].items()), line["variant"]])
+
+
+def notes(study: Mapping[str, Any]) -> list[str]:
+    """Return the notes under the tables: what the numbers are, how values were tuned, and which runs are missing."""
+    lines = [_LEGEND]
+    if any(line["iqm"] for line in study["lines"]):
+        lines.append("IQM: the mean of the middle half of the seeds; interval: bootstrap over seeds.")
+    if evaluations := [line["evaluation"] for line in study["lines"] if line["evaluation"]]:
+        episodes, steps = (_ends([one[key] for one in evaluations]) for key in ("episodes", "steps"))
+        lines.append(f"Evaluation of a run: {episodes} whole episodes, in {steps} steps.")
+    if keys := sorted({key for line in study["lines"] for key in line["selected_on_test"]}):
+        lines.append(f"(selected on test): {selected_in_words(keys)}; use split: validation.")
+    for name, values in study["tuned"].items():
+        listed = ", ".join(worded(value) for value in values)
+        lines.append(f"{name}: of {listed}, for each line the one that was best on the validation split.")
+    lines += [f"{name}: fixed here; it was not chosen on the validation split." for name in study["fixed"]]
+    if not study["tuned"] and not study["fixed"]:
+        lines.append("Learning rates are as the scenario gives them: none was tuned for a variant.")
+    return [*lines, *(f"{name}: missing, {error}." for name, error in study["failed"].items())]
+
+
+def write_tables(directory: Path, study: Mapping[str, Any]) -> None:
+    """Write table.csv and table.md; RunError where they cannot be written."""
+    write_csv(directory / "table.csv", csv_rows(study))
+    lines = [f"# {heading(study)}"]
+    for table in tables(study):
+        rules = ["---"] * table.names + ["---:"] * (len(table.headings) - table.names)
+        lines += ["", *(f"| {' | '.join(row)} |" for row in (table.headings, rules, *table.cells))]
+    lines += [text for note in notes(study) for text in ("", note)]
+    write_text(directory / "table.md", "\n".join(lines) + "\n")
+
+
+def csv_rows(study: Mapping[str, Any]) -> Iterator[list[Any]]:
+    """Yield the headings, and a row of numbers, unrounded, for every line."""
+    tuned, names = list(study["tuned"]), []
+    for kind, keys in _NUMBERS.items():
+        names += [kind if key == "value" else key if kind == "mean" else f"{kind}_{key}" for key in keys]
+    yield [*study["axes"], "variant", *tuned, "n", "diverged", "metric", *names, "seconds", *_COSTS]
+    for line in study["lines"]:
+        numbers = [(line[kind] or {}).get(key) for kind, keys in _NUMBERS.items() for key in keys]
+        if _is_undefined(line):
+            numbers[names.index("recovered")] = "undefined"
+        place = [line["point"].get(axis) for axis in study["axes"]]
+        place += [line["variant"], *(line["tuned"].get(name) for name in tuned)]
+        yield [*place, line["n"], line["diverged"], line["metric"], *numbers, line["seconds"], *_costs(line)]
+
+
+def _table(study: Mapping[str, Any], lines: Sequence[Line]) -> TextTable:
+    """Return the table of one metric; some columns are there only where a line has such a number."""
+    digits = 2 if lines[0]["of_env"] or split_metric(lines[0]["metric"])[1] == RETURN else 5
+    factor, digits, range_digits = (100, 2, 1) if _is_share(lines) else (1, digits, digits)
+
+    def value_of(kind: str, name: str) -> Callable[[Line], str]:
+        return lambda line: worded(line[kind][name]) if name in line[kind] else ""
+
+    def variant(line: Line) -> str:
+        diverged = f" ({line['diverged']} diverged)" if line["diverged"] else ""
+        return f"{line['variant']}{diverged}{' (selected on test)' * bool(line['selected_on_test'])}"
+
+    def mean(line: Line) -> str:
+        if line["mean"] is None:
+            return "–"
+        sd = line["mean"]["sd"]
+        spread = "" if sd is None else f" ± {factor * sd:.{digits}f}"
+        return _number(factor * line["mean"]["value"], digits) + spread
+
+    def iqm(line: Line) -> str:
+        if line["iqm"] is None:
+            return "–"
+        return (
+            f"{_number(factor * line['iqm']['value'], digits)} [{_range(line['iqm'], factor, range_digits)}]"
+        )
+
+    def recovered(line: Line) -> str:
+        if line["recovered"] is None:
+            return "undefined" if _is_undefined(line) else "–"
+        interval = "" if line["variant"] in (LOCKED, DETACHED) else _range(line["recovered"], 1, 2)
+        return _number(line["recovered"]["value"], 2) + (f" [{interval}]" if interval else "")
+
+    names = {axis: value_of("point", axis) for axis in study["axes"]}
+    names |= {"variant": variant, **{name: value_of("tuned", name) for name in study["tuned"]}}
+    columns = {**names, metric_name(lines): mean}
+    columns["95 % interval"] = lambda line: _range(line["mean"], factor, range_digits)
+    if any(line["iqm"] for line in lines):
+        columns["IQM [95 %]"] = iqm
+    columns["n"] = lambda line: str(line["n"])
+    if any(line["contrast"] for line in lines):
+        columns["recovered [95 %]"] = recovered
+    if any(line["updates"] for line in lines):
+        columns["updates"] = _updates
+    columns["seconds"] = lambda line: "–" if line["seconds"] is None else f"{line['seconds']:,.1f}"
+    return TextTable(list(columns), len(names), [[cell(line) for cell in columns.values()] for line in lines])
+
+
+def _costs(line: Line) -> list[float | None]:
+    """Return the values of the columns `_COSTS`."""
+    counts, evaluation = line["updates"].values(), line["evaluation"] or {}
+    ends = [min(counts), max(counts)] if counts else [None, None]
+    return [*ends, evaluation.get("episodes"), evaluation.get("steps")]
+
+
+def _updates(line: Line) -> str:
+    """Return the fewest and the most updates of an agent: `500`, `31 – 500`."""
+    return _ends(line["updates"].values())
+
+
+def _ends(counts: Collection[float]) -> str:
+    """Return the least and the most of some counts; once, if they are equal."""
+    ends = dict.fromkeys(f"{count:,.0f}" for count in (min(counts), max(counts))) if counts else ["–"]
+    return " – ".join(ends)
+
+
+def _is_share(lines: Sequence[Line]) -> bool:
+    """Whether the metric is a share of examples, written in per cent."""
+    return all(line["share"] for line in lines)
+
+
+def _is_undefined(line: Line) -> bool:
+    return line["contrast"] is not None and not line["contrast"]["resolved"]
+
+
+def _number(value: float, digits: int) -> str:
+    """Format a number with some digits after the point; a zero has no sign."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def _range(estimate: Mapping[str, Any] | None, factor: float, digits: int) -> str:
+    if estimate is None or estimate["low"] is None:
+        return ""
+    return " – ".join(_number(factor * estimate[end], digits) for end in ("low", "high"))

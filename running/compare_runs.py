@@ -1,0 +1,183 @@
+"""Comparison of two runs by what they recorded: settings, changes in mid-run, metrics, checkpoints. Loads without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from antiphon.base.files import fitting
+from antiphon.running.directory import RunDirectory
+from antiphon.telemetry.csv_files import read_figures
+from antiphon.telemetry.figures import WALL_CLOCK
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_FACTS = (
+    *("seed", "device", "backend", "dtype", "matmul_precision", "threads", "together", "parts", "virtual"),
+    *("weights", "git", "versions"),
+)
+"""Entries of run.json that decide what a run computes, besides the scenario."""
+_Path = tuple[str, ...]
+"""Keys from the root of a tree to a leaf."""
+
+
+@dataclass(frozen=True)
+class SettingDifference:
+    """One setting that differs: its value by run, `a` and `b`; a run without the setting is missing.
+
+    The path begins with a key of the scenario (of channels, the name follows), with `run` for an entry of run.json, or is
+    `("changes", "NAME.KEY at step N")` for a setting changed in mid-run.
+    """
+
+    path: _Path
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class MetricDifference:
+    """One row of metrics.csv whose value differs."""
+
+    step: int
+    kind: str
+    name: str
+    metric: str
+    a: float
+    b: float
+
+
+@dataclass(frozen=True)
+class TensorDifference:
+    """One tensor of two checkpoints that differs: `("learners", AGENT, "parameters", "0.weight")`.
+
+    `largest` is the largest absolute difference (may be nan or infinite); None: the shapes or types differ.
+    """
+
+    step: int
+    path: _Path
+    largest: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Comparison of two runs.
+
+    Attributes:
+        settings: Those that differ.
+        not_recorded: The places of Python objects in the scenarios, whose code is not recorded.
+        steps: Steps whose rows of metrics.csv were compared.
+        metric: The first row that differs; None: none does.
+        checkpoints: Steps whose checkpoints were compared.
+        tensor: The first tensor that differs, parameters before others; None: none does.
+    """
+
+    settings: Sequence[SettingDifference]
+    not_recorded: Sequence[str]
+    steps: Sequence[int]
+    metric: MetricDifference | None
+    checkpoints: Sequence[int]
+    tensor: TensorDifference | None
+
+    @property
+    def same(self) -> bool | None:
+        """Whether nothing that both recorded differs; None: they recorded nothing at the same step."""
+        if self.metric is not None or self.tensor is not None:
+            return False
+        return True if self.steps or self.checkpoints else None
+
+
+def compare_runs(first: RunDirectory, second: RunDirectory) -> Comparison:
+    """Compare the records of two runs: metrics and checkpoints at the steps that both have.
+
+    Raises:
+        RunError: A file cannot be read, or is damaged.
+    """
+    from antiphon.engine.state.compatibility import differences  # torch
+
+    settings = [
+        SettingDifference(
+            path, {run: value for run, value in zip("ab", values, strict=True) if value is not None}
+        )
+        for path, *values in differences(_settings(first), _settings(second))
+    ]
+    not_recorded = list(dict.fromkeys([*first.not_recorded, *second.not_recorded]))
+    steps, metric = _compare_metrics(*(run.verified("metrics.csv") for run in (first, second)))
+    checkpoints, tensor = _compare_checkpoints(first, second)
+    return Comparison(settings, not_recorded, steps, metric, checkpoints, tensor)
+
+
+def _settings(run: RunDirectory) -> dict[str, Any]:
+    """Return the scenario of a run as a tree, with what else decides its numbers."""
+    with fitting(run.path / "run.json"):
+        changes = {f"{key} at step {step}": value for step, key, value in run.facts.get("changes", ())}
+    facts = {key: run.facts[key] for key in _FACTS if key in run.facts}
+    return {**run.values, "run": facts, "changes": changes}
+
+
+def _compare_metrics(first: Path, second: Path) -> tuple[list[int], MetricDifference | None]:
+    """Return the steps compared, and the first row that differs, of those that both tables have; not wall-clock times.
+
+    Losses are means since the rows before: compared are steps before which both tables have rows of the same step.
+    """
+    steps = []
+    one, other = (_by_step(table) for table in (first, second))
+    before = [dict(zip(sorted(table), [0, *sorted(table)], strict=False)) for table in (one, other)]
+    for step in sorted(one.keys() & other.keys()):
+        if before[0][step] == before[1][step]:
+            steps.append(step)
+            for key, value in one[step].items():
+                if repr(other[step].get(key, value)) != repr(value):  # nan equals itself
+                    return steps, MetricDifference(step, *key, value, other[step][key])
+    return steps, None
+
+
+def _by_step(table: Path) -> dict[int, dict[tuple[str, str, str], float]]:
+    """Return the metrics of a metrics.csv by step and by kind, name and metric, without wall-clock times."""
+    found: dict[int, dict[tuple[str, str, str], float]] = {}
+    for step, row in read_figures(table):
+        if row.kind != "run" or row.metric not in WALL_CLOCK:
+            found.setdefault(step, {})[row[:3]] = row.value
+    return found
+
+
+def _compare_checkpoints(
+    first: RunDirectory, second: RunDirectory
+) -> tuple[list[int], TensorDifference | None]:
+    """Return the steps compared, and the first tensor that differs, of those that both checkpoints have."""
+    from antiphon.engine.state.compatibility import same_bits  # torch
+
+    steps = []
+    others = {path.name: path for path in second.checkpoints}
+    for path in first.checkpoints:
+        if path.name in others:
+            steps.append(int(path.name.removeprefix("step-")))
+            other = _tensors(others[path.name])
+            for place, tensor in _tensors(path).items():
+                if place in other and not same_bits(tensor, other[place]):
+                    return steps, TensorDifference(steps[-1], place, _largest(tensor, other[place]))
+    return steps, None
+
+
+def _tensors(path: Path) -> dict[_Path, Tensor]:
+    """Return the tensors of a checkpoint's agents and channels, parameters first."""
+    from antiphon.engine.state import checkpoint
+
+    found = dict(_leaves(checkpoint.read(path)[1]["system"]))
+    return dict(sorted(found.items(), key=lambda item: "parameters" not in item[0]))
+
+
+def _leaves(state: Any, path: _Path = ()) -> Iterator[tuple[_Path, Tensor]]:
+    if hasattr(state, "element_size"):
+        yield path, state
+    elif isinstance(state, dict | list):
+        for key, item in state.items() if isinstance(state, dict) else enumerate(state):
+            yield from _leaves(item, (*path, str(key)))
+
+
+def _largest(one: Tensor, other: Tensor) -> float | None:
+    """Return the largest absolute difference; None: the shapes or types differ."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return None
+    return float((one.double() - other.double()).abs().max())

@@ -1,0 +1,561 @@
+"""The run directory: what a run leaves on disk, written whole or not at all.
+
+`scenario.yaml` (resolved), `run.json` (where it comes from, how it ended, and the manifest of the other files), `metrics.csv`,
+TensorBoard's event files, `checkpoints/step-000000100/` (the newest two) and `checkpoints/best/`, `result.json` (what `--json`
+prints). Loads without torch.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from antiphon.base.errors import RunError, ScenarioError, suggest, write_error
+from antiphon.base.files import (
+    cut,
+    display_path,
+    fitting,
+    given_path,
+    read_bytes,
+    sync_folder,
+    write_json,
+    write_text,
+    writing,
+)
+from antiphon.base.manifests import (
+    DELETE,
+    FORMAT,
+    Entry,
+    GrowingFile,
+    check_entry,
+    checkpoints,
+    entry_of,
+    read_checked,
+    write_checked,
+)
+from antiphon.running.lock import LOCK, DirectoryLock
+from antiphon.scenarios import Scenario
+from antiphon.scenarios.yaml_text import read, write
+
+if TYPE_CHECKING:
+    from antiphon.engine.running import Running
+    from antiphon.telemetry.figures import Recorder
+
+EXIST = ("number", "overwrite", "resume", "error")
+"""What a new run does where its directory already exists and is not empty: another name (x-2, x-3, …), the run there is removed or
+resumed, or an error."""
+_KEPT = 2
+"""How many checkpoints are kept, but for the best one."""
+_BEST = "best"
+"""Name of the checkpoint that was best by `training.evaluate.keep_best`."""
+_SCENARIO, _RUN, _RESULT = "scenario.yaml", "run.json", "result.json"
+MEASURED = "measured.json"
+POPULATION = "population.json"
+"""In the folder of a population's members: its document, and which of them is best."""
+_TABLES = ("metrics.csv", "parts.csv")
+_EVENTS = "events.out.tfevents.*.antiphon"
+"""Event files that a run writes; others in its directory are let alone."""
+_MEASURED_EVENTS = "events.out.tfevents.*.measured"
+_SERVICES = ("wandb.id", "mlflow.id")
+"""The ids of its run at services, which another run does not go on with."""
+_PACKAGES = ("antiphon", "torch", "numpy", "gymnasium", "networkx", "pydantic", "tensorboard", "safetensors")
+_KINDS: Mapping[str, Any] = {
+    **dict.fromkeys(("scenario", "device", "dtype", "backend", "exit"), str),
+    **dict.fromkeys(("seed", "steps", "step", "threads"), int),
+    **dict.fromkeys(("files", "checkpoints"), dict),
+    "seconds": (int, float),
+    "warnings": [str],
+}
+"""Kinds of what every run.json has: a type, the keys of an object with theirs, or that of all items of a list."""
+_KINDS_IF_THERE: Mapping[str, Any] = {
+    **dict.fromkeys(("variant", "error", "reason", "started", "finished", "matmul_precision"), str),
+    **dict.fromkeys(("values", "versions", "parts", "virtual", "best"), dict),
+    "template": {"source": str, "text": str},
+    "command": [str],
+    "together": [int],
+    "alone_from": int,
+    "stacked": bool,
+    "capture": bool,
+    "changes": [list],
+    "weights": [{"step": int}],
+}
+"""Kinds of what a run.json may have, or null."""
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Return whether a value of run.json is of a kind (`_KINDS`)."""
+    if isinstance(kind, Mapping):
+        return isinstance(value, Mapping) and all(_is_of(value.get(key), of) for key, of in kind.items())
+    if isinstance(kind, list):
+        return isinstance(value, list) and all(_is_of(item, kind[0]) for item in value)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def now() -> str:
+    """Return the present time as ISO 8601, with the zone, to the second."""
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+_NO_DOCUMENT = "# No document: "
+"""Beginning of a scenario.yaml whose scenario holds Python objects."""
+
+
+def holds_objects(scenario: Scenario) -> bool:
+    """Return whether a scenario holds Python objects, which no YAML file can."""
+    try:
+        scenario.to_yaml()
+    except ScenarioError:
+        return True
+    return False
+
+
+def scenario_text(scenario: Scenario) -> str:
+    """Return the text of scenario.yaml: YAML, or under a comment the description of a scenario with Python objects."""
+    try:
+        return scenario.to_yaml()
+    except ScenarioError as error:
+        from antiphon.engine.state.described_scenario import described_scenario
+
+        return f"{_NO_DOCUMENT}{error}\n{write(described_scenario(scenario))}"
+
+
+def _objects(described: Any, place: str) -> Iterator[str]:
+    """Yield the places of Python objects in the description of a scenario."""
+    if isinstance(described, Mapping) and described.keys() == {"python", "digest"}:
+        yield place
+    elif isinstance(described, Mapping | list):
+        items = described.items() if isinstance(described, Mapping) else enumerate(described)
+        for key, value in items:
+            yield from _objects(value, f"{place}.{key}" if place else str(key))
+
+
+def run_folder(path: str | Path) -> Path:
+    """Return the folder of a run: a folder itself, or where it is a population's, that of the best run in it."""
+    path = given_path(path, "run")
+    population = path / POPULATION
+    best = read_checked(population).get("best") if population.is_file() else None
+    return path if best is None else path / Path(str(best)).name
+
+
+def is_free(path: Path) -> bool:
+    """Return whether a new run can begin in a folder: there is nothing, or what a process left that was killed as it began one."""
+    if not path.is_dir():
+        return not os.path.lexists(path)
+    names = {each.name for each in path.iterdir()}
+    begun = {name for name in names if name.startswith((f".{_RUN}.", f".{_SCENARIO}.", f".{POPULATION}."))}
+    return not names or (LOCK in names and names <= {LOCK, _SCENARIO, *begun})
+
+
+def check_exist(exist: str) -> None:
+    """Raise ScenarioError where `exist` is none of `EXIST`."""
+    if exist not in EXIST:
+        raise ScenarioError(f"exist: {exist!r}; must be {', '.join(EXIST[:-1])} or {EXIST[-1]}")
+
+
+def check_free(path: Path, exist: str = "error") -> None:
+    """Raise RunError unless a new run can begin in a folder; ScenarioError where `exist` is none of `EXIST`."""
+    check_exist(exist)
+    if exist == "number" or is_free(path):
+        return
+    if exist != "overwrite":
+        raise RunError(
+            f"{path}: already exists and is not empty; choose another name, or --exist number ({path.name}-2), resume or "
+            "overwrite (in Python exist=…)"
+        )
+    if not (path / _RUN).is_file():
+        raise RunError(
+            f"{path}: already exists and holds no run (no run.json), so it is not removed; choose another name"
+        )
+
+
+def _claim(path: Path, exist: str) -> tuple[Path, DirectoryLock]:
+    """Return the folder of a new run, `path` or one numbered after it, and its lock; raises as `check_free`."""
+    for place in numbered(path):
+        try:
+            check_free(place, exist if exist == "overwrite" else "error")
+            lock = DirectoryLock(place)
+        except RunError:
+            taken = not is_free(place) or os.path.lexists(place / LOCK)
+            if exist == "number" and taken:
+                continue
+            raise
+        if exist == "overwrite" or is_free(place):  # else another process was faster
+            return place, lock
+        lock.release()
+    raise AssertionError  # there is no last number
+
+
+def numbered(path: Path) -> Iterator[Path]:
+    """Yield `path`, and it with a number from 2 on."""
+    yield path
+    named = path if path.name.strip(".") else path.resolve()
+    yield from (named.with_name(f"{named.name}-{number}") for number in count(2))
+
+
+def remove_run(path: Path) -> None:
+    """Remove what a run has written in a folder, run.json last, and the folder if nothing else is in it."""
+    shutil.rmtree(path / "checkpoints", ignore_errors=True)
+    names = [_EVENTS, _MEASURED_EVENTS, _SCENARIO, _RESULT, MEASURED, *_TABLES, *_SERVICES, _RUN]
+    for file in (file for name in names for file in [*path.glob(name)]):
+        file.unlink()
+    with suppress(OSError):  # a lock, or files of another's
+        path.rmdir()
+
+
+@dataclass(eq=False)
+class RunDirectory:
+    """A run on disk."""
+
+    path: Path
+    facts: dict[str, Any]
+    """The content of run.json. Its `files` are the manifest: of a file that grows, the entry is of what it held at the newest
+    checkpoint or at the end; its `checkpoints` have the entries of those files at each checkpoint that is kept."""
+    _lock: DirectoryLock | None = field(default=None, repr=False)
+    _growing: dict[str, GrowingFile] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def create(
+        cls, path: str | Path, scenario: Scenario, facts: Mapping[str, Any], exist: str = "number"
+    ) -> Self:
+        """Make the folder with scenario.yaml and, last, run.json in it, locked (`lock`); on any failure nothing is left.
+
+        Args:
+            path: The folder.
+            scenario: Resolved. One that holds Python objects is described, under a comment that says so.
+            facts: For run.json.
+            exist: Where the folder exists and is not empty (`EXIST`); another name is printed on standard error.
+
+        Raises:
+            RunError: The folder holds something, or cannot be written.
+        """
+        asked = given_path(path, "logdir")
+        with ExitStack() as undo, writing(asked):
+            path, lock = _claim(asked, exist)
+            directory = cls(path, {"format": FORMAT, **facts, "files": {}, "checkpoints": {}}, lock)
+            undo.callback(directory.release)
+            if exist == "overwrite":
+                remove_run(path)
+            elif path != asked:
+                there = display_path(asked)
+                write_error(f"{there} already exists: this run is written to {display_path(path)}")
+            undo.callback(remove_run, path)
+            write_text(path / _SCENARIO, scenario_text(scenario))
+            directory.note(files={_SCENARIO: entry_of(path / _SCENARIO)})
+            sync_folder(path.parent)
+            undo.pop_all()
+        return directory
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Return the run of a folder, or the best run of a population's.
+
+        RunError where it holds none, a damaged one, or one of another format.
+        """
+        path = run_folder(path)
+        place = path / _RUN
+        if not os.path.lexists(place):
+            raise RunError(f"{path}: no run there (a run directory holds run.json)")
+        facts = read_checked(place)
+        with fitting(place):
+            for key, kind in _KINDS.items():
+                if not _is_of(facts[key], kind):
+                    raise TypeError(f"{key} is {facts[key]!r}")
+            for key, kind in _KINDS_IF_THERE.items():
+                if facts.get(key) is not None and not _is_of(facts[key], kind):
+                    raise TypeError(f"{key} is {facts[key]!r}")
+        return cls(path, facts)
+
+    def differences(self, **settings: Any) -> list[str]:
+        """Return the differences between settings in run.json and those asked for: `backend is native, not cohort`."""
+        there = {"stacked": True, **self.facts}  # earlier runs have no `stacked`
+        return [
+            f"{name} is {there.get(name)}, not {value}"
+            for name, value in settings.items()
+            if there.get(name) != value
+        ]
+
+    def check_same(self, of_settings: Sequence[str], of_scenario: Sequence[str] = ()) -> None:
+        """Raise RunError where a run that is to be continued differs from the one asked for, in these lines."""
+        if of_settings or of_scenario:
+            listed = "; ".join([*of_scenario, *of_settings][:4])
+            own = "" if of_scenario else ", or continue it as it was run: antiphon resume, Simulation.resume"
+            raise RunError(
+                f"{self.path}: holds another run ({listed}); choose another name or directory{own}"
+            )
+
+    def lock(self) -> None:
+        """Keep others from writing here until `release`, read run.json anew, and remove what a killed process left.
+
+        Raises:
+            RunError: Another process writes here, or this one, or run.json is damaged.
+        """
+        self._lock = DirectoryLock(self.path)
+        try:
+            self.facts = type(self).open(self.path).facts
+        except BaseException:
+            self.release()
+            raise
+        for path in (self.path / "checkpoints").glob(".*"):
+            whole = path.with_name(path.name.removeprefix(".").removesuffix(".old"))
+            if path.suffix == ".old" and not whole.exists():  # it was killed while it replaced this one
+                path.rename(whole)
+            shutil.rmtree(path, ignore_errors=True)
+
+    def release(self) -> None:
+        """Let others write here; a second call does nothing."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def check_in_place(self) -> None:
+        """Raise RunError where the directory that this process writes in was deleted, moved or replaced by another."""
+        if self._lock is not None and not self._lock.in_place:
+            raise RunError(
+                f"{self.path}: was deleted or moved while the run was writing to it, so the run has stopped; if it was moved, "
+                "continue from its latest checkpoint with `antiphon resume`"
+            )
+
+    # --- what is written ---------------------------------------------------------------------------------
+
+    def note(self, **facts: Any) -> None:
+        """Change facts and rewrite run.json; RunError if it cannot be written or is not in place: no fact changes."""
+        self.check_in_place()
+        write_checked(self.path / _RUN, self.facts | facts)
+        self.facts.update(facts)
+
+    def note_running(self, **facts: Any) -> None:
+        """Note that the run is running, and has no result."""
+        files = {name: entry for name, entry in self.facts["files"].items() if name != _RESULT}
+        self.note(**facts, exit="running", finished=None, error=None, reason=None, files=files)
+
+    def note_result(self, result: Mapping[str, Any], **facts: Any) -> None:
+        """Write result.json and, last, how the run ended: a run that is killed before that has its end again."""
+        self.check_in_place()
+        write_json(self.path / _RESULT, result)
+        files = {_SCENARIO: self.facts["files"][_SCENARIO], _RESULT: entry_of(self.path / _RESULT)}
+        self.note(**facts, files={**files, **self._grown()})
+
+    def checkpoint(self, running: Running, recorders: Iterable[Recorder] = ()) -> None:
+        """Save what runs, and remove all checkpoints but the newest two.
+
+        Args:
+            running: What runs.
+            recorders: Of its metrics, whose files are written out before.
+
+        Raises:
+            RunError: See `note`; the previous checkpoints are kept.
+        """
+        self.check_in_place()
+        for recorder in recorders:
+            recorder.sync()
+        name, grown = _checkpoint_name(running.now), self._grown()
+        known = self.facts["checkpoints"]
+        kept = {path.name: known[path.name] for path in self.checkpoints if path.name in known}
+        # First the manifest: without it a checkpoint could not be gone on from, and without the checkpoint it says nothing wrong.
+        self.note(
+            step=running.now,
+            files={**self.facts["files"], **grown},
+            checkpoints={**kept, name: grown},
+        )
+        running.save(self.path / "checkpoints" / name)
+        self._remove(self.checkpoints[:-_KEPT])
+
+    def keep_best(self, running: Running, best: Mapping[str, Any]) -> None:
+        """Save what runs as the checkpoint `best`, in place of the one before, and then note what it is.
+
+        No run is resumed from it: it may be of a step that a resumed run takes anew, to the same bits.
+
+        Raises:
+            RunError: See `note`.
+        """
+        self.check_in_place()
+        running.save(self.path / "checkpoints" / _BEST)
+        self.note(best=dict(best))
+
+    def _grown(self) -> dict[str, Entry]:
+        """Return the entries of the files that grow, as they are now."""
+        found = self._growing_files()
+        return {path.name: self._growing.setdefault(path.name, GrowingFile(path)).entry() for path in found}
+
+    def _growing_files(self) -> list[Path]:
+        tables = [self.path / name for name in _TABLES]
+        return [*filter(os.path.lexists, tables), *sorted(self.path.glob(_EVENTS))]
+
+    def _remove(self, places: Iterable[Path]) -> None:
+        """Remove checkpoints; a kill leaves no half of one under its name."""
+        for path in places:
+            with suppress(OSError):
+                path.rename(path.with_name(f".{path.name}.gone"))
+        for path in (self.path / "checkpoints").glob(".step-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def rewind(self, step: int) -> None:
+        """Go back to a step, of a checkpoint or 0: what was written after it is dropped.
+
+        Raises:
+            RunError: There is no checkpoint of this step, or a file is not what was written by then; nothing has changed.
+        """
+        found, name = self._growing_files(), _checkpoint_name(step)
+        later = [path for path in self.checkpoints if path.name > name]
+        if step and name not in self.facts["checkpoints"]:
+            raise RunError(
+                f"{self.path}: run.json has no checkpoint of step {step:,}; resume from another one"
+            )
+        with fitting(self.path / _RUN):
+            known: dict[str, Entry] = self.facts["checkpoints"].get(name, {})
+            kept = {path.name: known[path.name] for path in found if path.name in known}
+            fix = "restore it from a copy, or delete it, and a new one begins"
+            for path in found:
+                if path.name in kept:
+                    self._growing[path.name] = check_entry(path, kept[path.name], fix, whole=False)
+        if not found and not later:
+            return
+        fixed = (_SCENARIO,) if later else (_SCENARIO, _RESULT)
+        self.note(files={**{name: e for name, e in self.facts["files"].items() if name in fixed}, **kept})
+        for path in found:
+            with writing(path):
+                if path.name in kept:
+                    cut(path, kept[path.name]["bytes"])
+                else:
+                    path.unlink()
+        self._remove(later)
+
+    # --- what is read ------------------------------------------------------------------------------------
+
+    def verified(self, name: str, fix: str = "restore it from a copy") -> Path:
+        """Return the path of a file of the run, whose content is what was written; one that is not there is not looked at.
+
+        Raises:
+            RunError: It is not what was written; the line ends with `fix`.
+        """
+        path = self.path / name
+        entry = self.facts["files"].get(name)
+        if entry is not None and os.path.lexists(path):
+            grows = name not in (_SCENARIO, _RESULT) and _RESULT not in self.facts["files"]
+            check_entry(path, entry, fix, whole=not grows)
+        return path
+
+    @property
+    def document(self) -> str:
+        """The text of scenario.yaml; RunError where it cannot be read."""
+        path = self.verified(_SCENARIO)
+        with fitting(path):
+            return read_bytes(path).decode()
+
+    @property
+    def described(self) -> dict[str, Any] | None:
+        """The scenario with a digest in the place of each Python object; None: it holds none.
+
+        Raises:
+            RunError: scenario.yaml cannot be read, or is damaged.
+        """
+        return self.values if self.document.startswith(_NO_DOCUMENT) else None
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The data of scenario.yaml; RunError where it cannot be read, or is damaged."""
+        try:
+            return dict(read(self.document, str(self.path / _SCENARIO)).data)
+        except ScenarioError as error:
+            raise RunError(str(error)) from None
+
+    @property
+    def not_recorded(self) -> list[str]:
+        """The places in the scenario of Python objects, whose code is not recorded; for RunError see `values`."""
+        return list(_objects(self.described, ""))
+
+    @property
+    def scenario(self) -> Scenario:
+        """The scenario in scenario.yaml.
+
+        Raises:
+            RunError: It holds Python objects, and must be given.
+            ScenarioError: scenario.yaml is damaged.
+        """
+        self.check_document()
+        return Scenario.from_yaml(self.document, str(self.path / _SCENARIO))
+
+    def check_document(self) -> None:
+        """Raise RunError where the scenario holds Python objects, and must be given."""
+        if self.document.startswith(_NO_DOCUMENT):
+            raise RunError(
+                f"{self.path}: its scenario holds Python objects; give scenario=… "
+                "(on the command line: --scenario MODULE:FUNCTION)"
+            )
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The content of result.json; None where there is none (yet); RunError where it is damaged."""
+        path = self.path / _RESULT
+        if _RESULT not in self.facts["files"] or not os.path.lexists(path):
+            return None
+        with fitting(self.verified(_RESULT, DELETE)):
+            return dict(json.loads(read_bytes(path)))
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """The checkpoints, oldest first."""
+        return checkpoints(self.path)
+
+    def checkpoint_path(self, name: str | None = None) -> Path:
+        """Return the path of a checkpoint by its name, such as `best`; None: of the newest, as `Simulation.load` takes it.
+
+        Raises:
+            RunError: There is none of this name.
+        """
+        if name is None:
+            return self.path
+        names = [
+            path.name for path in (*self.checkpoints, self.path / "checkpoints" / _BEST) if path.is_dir()
+        ]
+        if name not in names:
+            raise RunError(f"{self.path}: no checkpoint '{name}'{suggest(name, names)}")
+        return self.path / "checkpoints" / name
+
+    @property
+    def checkpoint_step(self) -> int:
+        """The step that the run continues from: that of the newest checkpoint, else 0."""
+        found = self.checkpoints
+        return int(found[-1].name.removeprefix("step-")) if found else 0
+
+
+def _checkpoint_name(step: int) -> str:
+    return f"step-{step:09d}"
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that compute."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+@cache
+def commit() -> str | None:
+    """Return the commit of the checkout that this code runs from; None where it was installed otherwise."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,66 @@
+"""The library's scenarios by name: YAML files, and functions of antiphon's own."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+from antiphon.base.errors import ScenarioError, suggest
+from antiphon.running.python_template import Buildable, PythonTemplate, load_python
+from antiphon.scenarios import Scenario, Template, catalogue, library_names, load
+from antiphon.scenarios.population import find_population
+
+MADE_IN_PYTHON = {
+    "gpt": "antiphon.splitting.library:gpt",
+    "resnet": "antiphon.splitting.library:resnet",
+    "surrogate": "antiphon.jobs.populations.surrogate:surrogate",
+}
+"""Functions of the scenarios that no YAML file can hold, by name."""
+_loaded = cache(load_python)
+
+
+def scenario_names() -> tuple[str, ...]:
+    """Return the names of all scenarios of the library, sorted."""
+    return tuple(sorted((*library_names(), *MADE_IN_PYTHON)))
+
+
+def templates() -> dict[str, Template | PythonTemplate]:
+    """Return the templates of all scenarios of the library, by name."""
+    documents = catalogue()
+    return {name: documents.get(name) or template_named(name) for name in scenario_names()}
+
+
+def template_named(name: str | Path) -> Template | PythonTemplate:
+    """Return the template of a name of the library, or of a file.
+
+    Raises:
+        ScenarioError: There is none.
+    """
+    if str(name) in MADE_IN_PYTHON:
+        return _loaded(MADE_IN_PYTHON[str(name)])
+    if (population := find_population(name)) is not None:
+        fix = f"antiphon run trains it; its scenario is {population.scenario}"
+        raise ScenarioError(f"{name}: is a population, not a scenario; {fix}")
+    path = Path(os.path.expanduser(name))
+    bare = not path.suffix and path.parent == Path()
+    known = str(name) in library_names() or os.path.exists(path)  # False, where it is too long for a file's
+    if bare and not known:
+        raise ScenarioError(f"no scenario {str(name)!r}{suggest(str(name), scenario_names())}")
+    return load(name)
+
+
+def as_template(scenario: Buildable | Template | str | Path) -> Template | PythonTemplate:
+    """Return the template of a scenario as Python has it: a template, a name or file, a scenario, or a function that returns one.
+
+    Raises:
+        ScenarioError: It is none of these, or there is no such scenario.
+    """
+    if isinstance(scenario, str | Path):
+        return template_named(scenario)
+    if isinstance(scenario, Template):
+        return scenario
+    if isinstance(scenario, Scenario) or callable(scenario):
+        return PythonTemplate.of(scenario)
+    kind = type(scenario).__name__
+    raise ScenarioError(f"scenario: must be a scenario, a template, a name or a function, not {kind}")

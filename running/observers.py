@@ -1,0 +1,145 @@
+"""Observers of the run loop that write nothing: progress, callbacks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from antiphon.base.errors import ScenarioError
+from antiphon.base.problems import show_value
+from antiphon.base.progress import Progress
+from antiphon.running.run_loop import Observer, Outcome, RunLoop
+from antiphon.scenarios.training import RETURN
+from antiphon.telemetry.figures import VALUE_TARGET
+
+if TYPE_CHECKING:
+    from antiphon.engine.running import Running
+    from antiphon.running.recorded_run import RecordedRun
+
+
+class RunProgress(Observer):
+    """Progress of a run on standard error (`Progress`), with the newest losses and scores.
+
+    Args:
+        until: The step it stops at; None: not known.
+        start: The step it starts from.
+        runs: How many runs there are, which may be stepped one after the other: their mean step is displayed.
+    """
+
+    def __init__(self, until: int | None, start: int, runs: int = 1) -> None:
+        self.progress, self._runs = Progress("steps", until, start, at_once=True), runs
+
+    def start(self, loop: RunLoop) -> None:
+        self.progress.advance(0)
+
+    def step(self, loop: RunLoop) -> None:
+        share = len(loop.runs) / self._runs
+        self.progress.advance(share, lambda: " · ".join(_parts(loop.active)))
+
+    def reads_state_at(self, run: RecordedRun) -> float:
+        return math.inf
+
+    def end(self, run: RecordedRun, outcome: Outcome) -> None:
+        self.progress.close()
+
+
+_EVENTS = ("on_start", "on_step", "on_evaluate", "on_checkpoint", "on_end")
+
+
+class Callbacks(Observer):
+    """The callbacks of a run, called with its simulation; `Simulation.run` says when.
+
+    Args:
+        callbacks: Objects with methods of some of the events' names; or functions, which are called after each step.
+        simulation: What they are called with.
+
+    Raises:
+        ScenarioError: One of them is neither.
+    """
+
+    def __init__(self, callbacks: Iterable[object], simulation: object) -> None:
+        self._simulation = simulation
+        self._methods: dict[str, list[Callable[..., object]]] = {event: [] for event in _EVENTS}
+        for callback in callbacks if isinstance(callbacks, Iterable) else (callbacks,):
+            methods = {event: getattr(callback, event) for event in _EVENTS if hasattr(callback, event)}
+            if isinstance(callback, type) or not (methods or callable(callback)):
+                fix = f"give functions, or objects with any of {', '.join(_EVENTS)}"
+                raise ScenarioError(f"run: callbacks: {show_value(callback)}; {fix}")
+            for event, method in (methods or {"on_step": callback}).items():
+                self._methods[event].append(method)
+
+    def call(self, event: str, *about: object) -> bool:
+        """Call the methods of an event, in the order of the callbacks; return whether there are any."""
+        for method in self._methods[event]:
+            method(self._simulation, *about)
+        return bool(self._methods[event])
+
+    @property
+    def each_step(self) -> bool:
+        """Whether something is called after each step."""
+        return bool(self._methods["on_step"])
+
+    def start(self, loop: RunLoop) -> None:
+        self.call("on_start")
+
+    def step(self, loop: RunLoop) -> None:
+        self.call("on_step")
+
+    def reads_state_at(self, run: RecordedRun) -> float:
+        return run.running.now + 1 if self.each_step else math.inf
+
+
+def _parts(runs: Sequence[RecordedRun]) -> list[str]:
+    """Return what progress displays of runs that are stepped together, beside their step."""
+    first = runs[0].running
+    epoch = "" if first.epoch is None else f"epoch {first.epoch:.2f}"
+    training = {
+        name: {f"training {metric}" if metric == RETURN else metric: value for metric, value in own.items()}
+        for name, own in training_scores([run.running for run in runs]).items()
+    }
+    parts = [epoch, _updates(first), *_means(training)]
+    if (found := runs[0].evaluated) is not None:
+        scores = {name: found.agents[name] for name in found.readout if name in found.agents}
+        parts += [f"{found.split} {mean}" for mean in _means(scores)]
+    return [part for part in parts if part]
+
+
+def _updates(running: Running) -> str:
+    """Return the fewest and most updates of the agents that learn: `31 updates`, `1 update`."""
+    if running.executor.elsewhere:
+        return ""  # parts have taken some that nobody has counted here
+    learners = [a.learner for a in running.backend.system.agents.values() if not a.learner.frozen]
+    counts = {*chain.from_iterable(learner.counts() for learner in learners)}
+    numbers = " to ".join(f"{n:,}" for n in sorted({min(counts), max(counts)})) if counts else ""
+    return numbers and f"{numbers} update{'s' * (counts != {1})}"
+
+
+def _means(scores: dict[str, dict[str, float]]) -> list[str]:
+    """Return each metric of the readouts' scores, a mean over the readouts: `loss 0.312`."""
+    found: dict[str, list[float]] = {}
+    for metric, value in chain.from_iterable(own.items() for own in scores.values()):
+        found.setdefault(metric, []).append(value)
+    means = {metric: sum(values) / len(values) for metric, values in found.items()}
+    return [f"{m} {mean:.1%}" if m == "accuracy" else f"{m} {mean:.4g}" for m, mean in means.items()]
+
+
+def training_scores(runs: Sequence[Running]) -> dict[str, dict[str, float]]:
+    """Return loss and metric on the training data by readout, since the newest log entry, or else of that entry.
+
+    They are means over the runs, of readouts that all of them have. A policy's `return` is that of finished episodes, as
+    evaluations have it; what its values are trained towards is left out.
+    """
+    from antiphon.engine.metrics.figures import training_means  # it loads torch, which help does not need
+
+    rows = [training_means(one) for one in runs]
+    scores: dict[str, dict[str, float]] = {}
+    for name in runs[0].scenario.readouts:
+        own = [row[name] for row in rows if name in row]
+        if len(own) == len(rows):
+            metrics = [
+                metric for metric in own[0] if metric != VALUE_TARGET and all(metric in one for one in own)
+            ]
+            scores[name] = {metric: sum(one[metric] for one in own) / len(own) for metric in metrics}
+    return scores

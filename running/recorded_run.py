@@ -1,0 +1,308 @@
+"""A run in this process: a running scenario, and what is recorded of its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, Protocol
+
+from antiphon.base.memory import refusals_named
+from antiphon.base.problems import show_value
+from antiphon.engine.in_use import release
+from antiphon.engine.inference.evaluation import FEWEST, Evaluation
+from antiphon.engine.inference.of_running import evaluation_of
+from antiphon.engine.metrics.figures import Row, entry_figures, keep_figures, score_figures
+from antiphon.engine.metrics.newest import Watched
+from antiphon.engine.metrics.report import RowSteps
+from antiphon.engine.running import Running
+from antiphon.inspection.value import values_of_run
+from antiphon.nets.isolation.own_context import in_own_context
+from antiphon.running.directory import RunDirectory
+from antiphon.running.handles import Recording
+from antiphon.telemetry.csv_files import read_figures
+from antiphon.telemetry.figures import Figure, Recorder
+from antiphon.telemetry.history import History
+from antiphon.telemetry.parts.part_figures import PartFigures
+
+StepInfo = dict[str, Any]
+"""`step`, `ended` (which episodes ended) and `losses` ({agent: scalar tensor} of those that learned)."""
+
+
+class Writer(Protocol):
+    """Writes the run directory of a run."""
+
+    @property
+    def directory(self) -> RunDirectory:
+        """Where it writes."""
+
+    @property
+    def result(self) -> Mapping[str, Any]:
+        """The object of result.json; empty until the run has ended."""
+
+    def step_by_hand(self) -> None:
+        """Follow a step that was taken outside of a run loop."""
+
+    def close(self, failure: BaseException | None = None) -> None:
+        """Note how steps taken by hand have ended."""
+
+
+class RecordedRun:
+    """A running scenario whose steps are recorded: by recorders, into a run directory, as tensors.
+
+    Args:
+        running: What runs, at the step that it starts from.
+
+    Attributes:
+        running: What runs.
+        recorders: Receive the metrics.
+        recordings: Keep tensors of agents and channels.
+        writer: Writes its run directory; None: nothing is written.
+        goal: The step to which it runs where nothing else is asked for.
+        watched: Whose metrics of the newest step, if it has no log entry, are kept for the next one.
+        observed_at: Steps taken when something other than its recorders reads its state next, set by the run loop. 0: it is
+            read after every step.
+        stopping: Whether the run loop is to end now.
+        stop_reason: Why its run ends early; None: it does not.
+        in_run: Whether a run loop steps it.
+        keeps_messages: Whether messages and injections of every step are kept until the next one; else `training.sweep` may
+            release them.
+        evaluated: The newest evaluation; None: there was none in this session.
+        notify: Calls the callbacks of the run with the name of an event and its arguments.
+        timing: Returns the timing metrics of a step, which are logged with its first metrics.
+    """
+
+    def __init__(self, running: Running) -> None:
+        self.running = running
+        self.recorders: list[Recorder] = []
+        self.recordings: list[Recording] = []
+        self.writer: Writer | None = None
+        self.goal = running.until
+        self.watched = Watched()
+        self.observed_at: float = 0
+        self.stopping: Callable[[], bool] = lambda: False
+        self.stop_reason: str | None = None
+        self.in_run = False
+        self.keeps_messages = True
+        self.evaluated: Evaluation | None = None
+        self.notify: Callable[..., None] = lambda *_: None
+        self.timing: Callable[[int], Sequence[Figure]] = lambda step: ()
+        self._logged_at: int | None = None
+        self._history: History | None = None
+
+    @property
+    def threads(self) -> int:
+        """Torch's threads in its calls."""
+        return self.running.threads
+
+    @property
+    def matmul_precision(self) -> str:
+        """Torch's precision of matrix products in its calls."""
+        return self.running.matmul_precision
+
+    # --- when something is read --------------------------------------------------------------------------
+
+    @property
+    def row_steps(self) -> RowSteps:
+        """The steps at which metrics are recorded."""
+        if not self.recorders:
+            return RowSteps(0, 0)
+        scenario = self.running.scenario
+        evaluate = scenario.training.evaluate
+        may_end = evaluate.period if evaluate is not None and evaluate.patience else 0
+        return RowSteps(scenario.telemetry.period, self.running.until, may_end)
+
+    def watched_at(self, step: int) -> Watched:
+        """Return the agents and channels whose metrics are kept of a step for the next log entry."""
+        return self.running.newest.watched(step, self.row_steps) if self.recorders else Watched()
+
+    def measures(self, step: int) -> bool:
+        """Whether metrics of a step are recorded, or kept for the next log entry."""
+        return bool(self.row_steps.due(step) or self.watched_at(step))
+
+    def observes(self, step: int) -> bool:
+        """Whether something besides metrics reads the state after a step, or what was learned at it."""
+        read = bool(self.recordings) or self._valued(step) or self._evaluates(step)
+        return read or step + 1 >= self.observed_at or step + 1 == self.running.until
+
+    def _valued(self, step: int) -> bool:
+        """Whether the values of channels are measured after a step."""
+        valued = self.running.scenario.telemetry.value
+        return bool(self.recorders) and valued is not None and (step + 1) % valued.period == 0
+
+    def _evaluates(self, step: int) -> bool:
+        """Whether an evaluation follows a step."""
+        return bool(self.recorders) and self.running.validation.due(step + 1)
+
+    # --- stepping ----------------------------------------------------------------------------------------
+
+    @in_own_context
+    def step(self) -> StepInfo:
+        """Take one step, record its metrics, and return what happened: see `StepInfo`.
+
+        Raises:
+            DivergenceError: A loss or gradient was not finite. This step has changed no parameter.
+            RunError: It has been closed.
+            ScenarioError: It is one of several seeds that are trained together.
+        """
+        running = self.running
+        running.check_open()
+        step, due = running.now, self.row_steps.due(running.now)
+        self.watched = self.watched_at(step)
+        watch = due or self.watched.learning
+        keep = bool(watch or self.watched) or self.keeps_messages or step + 1 == running.until
+        with refusals_named():
+            ended = running.advance(self, watch=watch, keep=keep)
+        info = {"step": step, "ended": ended, "losses": running.learned.by_agent()}
+        self.record(step, due=due)
+        return info
+
+    def record(self, step: int, *, due: bool) -> None:
+        """Record what follows from the step just taken; `due`: whether it has a log entry."""
+        running, executor = self.running, self.running.executor
+        if self.watched and not executor.has_taken(running):
+            keep_figures(running, step, self.watched)
+        if due:
+            row = executor.row(running)
+            running.train_means.end_row()
+            if self.recorders:  # else they are those of another seed
+                self._write_entry(step, row)
+            running.newest.end_row()
+            if statistics := executor.statistics(running):
+                self.write_parts(running.now, statistics)
+        if self._valued(step):
+            self.log(step + 1, values_of_run(running))
+        if self._evaluates(step):
+            self._evaluate(step)
+        if running.env.exhausted:
+            self.stop_reason = self.stop_reason or "the examples of the loader have ended"
+        for recording in self.recordings:
+            recording.add(running.backend, running.learned, step)
+        if due and (figures := executor.figures()):
+            self.log(step + 1, [Figure("run", "", name, value) for name, value in figures.items()])
+        if self.writer is not None:
+            self.writer.step_by_hand()
+
+    def log(self, step: int, figures: Sequence[Figure]) -> None:
+        """Hand metrics of a step, counted from 1, to the recorders; with its first ones, those of the run's time."""
+        if step != self._logged_at:
+            self._logged_at = step
+            figures = [*figures, *self.timing(step)]
+        for recorder in self.recorders:
+            recorder.figures(step, figures)
+
+    def write_parts(self, step: int, figures: Sequence[PartFigures]) -> None:
+        """Hand the metrics of parts to the recorders."""
+        for recorder in self.recorders:
+            recorder.parts(step, figures)
+
+    def _write_entry(self, step: int, row: Row | None) -> None:
+        """Hand the metrics, histograms and samples of the step just taken to the recorders.
+
+        Args:
+            step: The step.
+            row: As parts have it; None: as the running scenario itself has.
+        """
+        row = row or Row.of(self.running, step, sampled=self.row_steps.sampled(step))
+        self.log(step + 1, entry_figures(self.running, row))
+        for recorder in self.recorders:
+            if row.histograms:
+                recorder.histograms(step + 1, row.histograms)
+            if row.samples:
+                recorder.samples(step + 1, row.samples)
+
+    def _evaluate(self, step: int) -> None:
+        """Evaluate after a step as `training.evaluate` says, record the metrics, and end a run that has stopped getting better.
+
+        They are metrics of agents, and their names begin with the split's: `validation_loss`, `validation_accuracy`, ….
+        """
+        validation = self.running.validation
+        spec = validation.training.evaluate
+        assert spec is not None
+        found = evaluation_of(self.running, spec.split, episodes=spec.episodes, steps=FEWEST)
+        self.evaluated = found
+        self.log(step + 1, score_figures(found.agents, f"{found.split}_"))
+        validation.add(self.running.now, found)
+        self.stop_reason = self.stop_reason or validation.reason_to_stop
+        self.notify("on_evaluate", found)
+
+    def set(self, key: str, value: object) -> None:
+        """Change a setting from the next step on, and write a checkpoint: see `Simulation.set`."""
+        self.running.set([(key, value)], f"{key} is {show_value(value)} from here on")
+        if self.writer is not None:
+            self.writer.directory.note(changes=self.running.changes)
+            self.checkpoint()
+
+    # --- in a run loop -----------------------------------------------------------------------------------
+
+    def begin_loop(self, steps: int | None) -> None:
+        """Begin to be stepped by a run loop, for so many steps; None: no number is known."""
+        self.stop_reason, self.in_run = None, True
+        if steps is not None:
+            self.running.until = self.running.now + int(steps)
+
+    @property
+    def ahead(self) -> bool:
+        """Whether steps have been taken that are not counted yet."""
+        return self.running.executor.ahead(self.running)
+
+    def end_loop(self) -> None:
+        """Be stepped by hand from here on."""
+        self.observed_at, self.stopping, self.in_run = 0, lambda: False, False
+
+    def stop(self, reason: str) -> None:
+        """End the run loop after the present step; outside of one it has no effect."""
+        if self.in_run:
+            self.stop_reason = self.stop_reason or reason
+
+    # --- what is kept ------------------------------------------------------------------------------------
+
+    @property
+    def has_history(self) -> bool:
+        """Whether metrics are kept, in a directory or in memory."""
+        return self.writer is not None or self._history is not None
+
+    def history(self) -> History:
+        """Return all metrics: of metrics.csv, or what is kept in memory, from here on at the latest."""
+        if self.writer is not None:
+            return History.read(self.writer.directory.path / "metrics.csv")
+        if self._history is None:
+            self._history = History()
+            self.recorders.append(self._history)
+        return self._history
+
+    def history_of_run(self) -> History:
+        """Return what a run's history is taken of: metrics.csv, or what is kept in memory, which few agents are by default."""
+        if self.writer is not None:
+            return History(partial(read_figures, self.writer.directory.path / "metrics.csv"))
+        scenario = self.running.scenario
+        few = max(len(scenario.agents), len(scenario.channels)) <= scenario.telemetry.max
+        if self._history is None and not few and scenario.training.evaluate is None:
+            return History()
+        return self.history()
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint into the run directory, if there is one."""
+        if self.writer is not None:
+            self.writer.directory.checkpoint(self.running, self.recorders)
+
+    def close(self, failure: BaseException | None = None) -> None:
+        """Close the run directory, recorders and environment; a second call does nothing.
+
+        Args:
+            failure: What ended steps that were taken by hand; None: nothing did.
+        """
+        with ExitStack() as closing:
+            if self.writer is not None:
+                closing.callback(self.writer.directory.release)
+            closing.callback(self.running.close)
+            closing.callback(self._close_recorders)
+            if self.writer is not None:
+                self.writer.close(failure)
+
+    def _close_recorders(self) -> None:
+        recorders, self.recorders = self.recorders, []
+        release(self)
+        with ExitStack() as closing:
+            for recorder in reversed(recorders):
+                closing.callback(recorder.close)

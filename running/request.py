@@ -1,0 +1,138 @@
+"""The request for a run, and its comparison with a run on disk. Loads without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from antiphon.base.errors import DivergenceError
+from antiphon.base.files import finite
+from antiphon.base.spec import plain
+from antiphon.distributed.virtual.profile import VirtualSettings
+from antiphon.running.directory import RunDirectory, holds_objects, is_free, scenario_text
+from antiphon.running.python_template import PythonTemplate, other_variants
+from antiphon.running.run_loop import Outcome
+from antiphon.scenarios import Scenario, Template
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Scenario, seed and settings of a run.
+
+    Raises:
+        ScenarioError: From `scenario` and `resolved_values`: something that the template does not accept.
+    """
+
+    template: Template | PythonTemplate
+    variant: str | None = None
+    """Of the template; None: its defaults."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters that are set."""
+    steps: int | None = None
+    """`training.steps`; None: the template's."""
+    stop_at: int | None = None
+    """The step at which it stops; None: `training.steps`."""
+    seed: int = 0
+    device: str = "cpu"
+    backend: str = "cohort"
+    capture: bool = False
+    """Whether steps are captured (see `Simulation`)."""
+    cluster: VirtualSettings | None = None
+    """Where it runs in virtual time; None: it runs here."""
+    command: tuple[str, ...] = ()
+    """The command line, for the record."""
+
+    @cached_property
+    def resolved_values(self) -> dict[str, Any]:
+        """The value of every parameter, as plain data; a parameter called `steps` follows `steps`."""
+        values: dict[str, Any] = finite(self.template.resolve_values(self.variant, self.values))
+        if self.steps is not None and "steps" in values:
+            values["steps"] = self.steps
+        return values
+
+    @cached_property
+    def scenario(self) -> Scenario:
+        """The explicit scenario."""
+        scenario = self.template.resolve(self.variant, self.values)
+        return scenario if self.steps is None else scenario.with_training(steps=self.steps)
+
+    @property
+    def until(self) -> int:
+        """The step at which it stops."""
+        return self.scenario.training.steps if self.stop_at is None else self.stop_at
+
+    @property
+    def given(self) -> Scenario | None:
+        """The scenario, if it holds Python objects: then its checkpoints are loaded with it; else None."""
+        python = isinstance(self.template, PythonTemplate) and holds_objects(self.scenario)
+        return self.scenario if python else None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What run.json has of the request, beside what it has of the simulation."""
+        return {
+            "template": {"source": self.template.source, "text": self.template.text},
+            "variant": self.variant,
+            "values": self.resolved_values,
+            "command": list(self.command),
+            "device": self.device,
+            **({"capture": True} if self.capture else {}),
+        }
+
+    @property
+    def variants(self) -> Iterator[Scenario]:
+        """The template's other variants, for `advice`."""
+        return other_variants(self.template, self.variant, self.values)
+
+    def existing(self, path: str | Path) -> RunDirectory | None:
+        """Return the run that is at `path`, or None; RunError where it is not this one, with a line that names what differs."""
+        path = Path(path)
+        if is_free(path):
+            return None
+        directory = RunDirectory.open(path)
+        directory.check_same(*self.differences(directory))
+        return directory
+
+    def outcome(self, directory: RunDirectory) -> Outcome | None:
+        """Return how this run ended, done or diverged; None where it can be resumed."""
+        result = directory.result
+        if result is None:
+            return None
+        if directory.facts["exit"] == "diverged":
+            error = f"{directory.path}: diverged and would do so again: {directory.facts['error']}"
+            return Outcome("diverged", DivergenceError.exit_code, error, result)
+        at_end = result["steps"] >= self.until or directory.facts.get("reason")
+        done = directory.facts["exit"] == "done" and at_end
+        return Outcome("done", result=result) if done else None
+
+    def differences(self, directory: RunDirectory) -> tuple[list[str], list[str]]:
+        """Return the differences between a run and this request, of settings and of the scenario: `width is 128, not 64`."""
+        from antiphon.engine.backends import checked_backend  # torch
+        from antiphon.engine.state.compatibility import differences, in_words, with_saved_delays
+        from antiphon.engine.state.described_scenario import described_scenario
+
+        facts = directory.facts
+        pairs: dict[str, tuple[Any, Any]] = {"scenario": (facts.get("scenario"), self.scenario.scenario)}
+        there = facts.get("values") or {}
+        pairs |= {name: (there.get(name), value) for name, value in self.resolved_values.items()}
+        of_settings = directory.differences(
+            seed=self.seed, device=self.device, backend=checked_backend(self.backend)
+        )
+        profile, placement = facts.get("virtual", {}).get("profile"), None
+        wanted = None if self.cluster is None else plain(self.cluster.profile)
+        if self.cluster is not None:
+            placement = self.cluster.placement
+        if profile != wanted:
+            names = ["none" if one is None else one["cluster"] for one in (profile, wanted)]
+            pairs["cluster"] = names[0], f"{'another ' * (names[0] == names[1])}{names[1]}"
+        elif isinstance(placement, Mapping) and placement != facts["parts"]["placement"]:
+            pairs["place"] = "another placement", "this one"
+        found = [f"{name} is {old}, not {new}" for name, (old, new) in pairs.items() if old != new]
+        if not (found or of_settings) and directory.document != scenario_text(self.scenario):
+            before = directory.described or described_scenario(directory.scenario)
+            own = described_scenario(with_saved_delays(self.scenario, before))
+            found += [in_words(*difference) for difference in differences(before, own)][:1]
+        return of_settings, found

@@ -1,0 +1,442 @@
+"""The observer that writes a run directory, and what is in it of a run: its result, and what is measured of it afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from antiphon.base.errors import AntiphonError, DivergenceError, RunError, ScenarioError
+from antiphon.base.extensions import Catalogue, made, name_of
+from antiphon.base.files import display_path, finite
+from antiphon.base.manifests import read_cache, write_checked
+from antiphon.engine.in_use import use
+from antiphon.engine.inference.evaluation import policies
+from antiphon.engine.inference.of_running import evaluation_of
+from antiphon.engine.metrics.description import describe_run
+from antiphon.engine.metrics.figures import environment_figures, figures
+from antiphon.engine.metrics.timeline import span, timeline
+from antiphon.engine.planning.advice import advice
+from antiphon.engine.running import Running
+from antiphon.running.directory import MEASURED, RunDirectory, commit, now, versions
+from antiphon.running.lock import file_lock
+from antiphon.running.recorded_run import RecordedRun
+from antiphon.running.run_loop import Observer, Outcome, RunLoop, SharedClock
+from antiphon.scenarios import Scenario
+from antiphon.scenarios.training import OF_AGENTS, RecorderSpec
+from antiphon.telemetry.channels.recorder import ChannelsWriter
+from antiphon.telemetry.csv_files import CsvRecorder, read_figures
+from antiphon.telemetry.event_file import BESIDE, EventFile
+from antiphon.telemetry.figures import Figure, Recorder
+from antiphon.telemetry.parts.parts_csv import PartsCsv
+from antiphon.telemetry.tensorboard import TensorBoardRecorder
+
+_OF_CHANNELS = ("cosine", "norm_ratio", "sg_loss")
+"""Metrics that every channel has in a result; null where its coupling gives none."""
+
+
+class LatestFigures(Recorder):
+    """A recorder that keeps the latest value of every metric."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], dict[str, float]] = {}
+
+    def of(self, kind: str, name: str) -> dict[str, float]:
+        """Return the latest metrics of an agent or channel by metric."""
+        return self._found.get((kind, name), {})
+
+    def read(self, table: Path) -> None:
+        """Read the metrics of an earlier session from metrics.csv."""
+        for step, row in read_figures(table):
+            self.figures(step, [row])
+
+    def figures(self, step: int, rows: Sequence[Figure]) -> None:
+        """Keep the metrics."""
+        for row in rows:
+            self._found.setdefault((row.kind, row.name), {})[row.metric] = row.value
+
+
+def result_of(
+    running: Running,
+    latest: LatestFigures,
+    facts: Mapping[str, Any],
+    run_dir: str,
+    *,
+    scored: bool = True,
+) -> dict[str, Any]:
+    """Evaluate the composed system on the test split, unless it is not to be `scored`, and return the run's result.
+
+    Returns:
+        Plain data; what is not finite is None. `accuracy` (in [0, 1]), `error`, `bits` and `return` are means over the
+        readouts that have them, else None; loss and metric of agents are of the test split too (None where the
+        environment has none), returns of whole episodes (`episodes`), with the most likely actions; other metrics of
+        agents and those of channels are the latest of the training. `env` is what the environment says of progress;
+        `no_return`, why policies could not be evaluated; `reason`, why it was stopped early. With `training.evaluate`,
+        `evaluated` has the metrics of the newest evaluation during the training, and `best` is the best checkpoint;
+        `selected_on_test` the keys by which it selected on the split that the scores are of, where it did.
+    """
+    scenario = running.scenario
+    readouts = list(scenario.readouts)
+    scores, problem = None, {}
+    try:
+        if scored and (policies(running.system) or "test" in running.world.env.splits):
+            scores = evaluation_of(running, "test")
+    except (RunError, ScenarioError) as error:
+        if not policies(running.system):
+            raise
+        problem = {"no_return": str(error)}  # policies cannot be evaluated, but the run is done
+    agents = {}
+    for name in scenario.agents:
+        # Scores are of the test split, not of the training.
+        training = {k: v for k, v in latest.of("agent", name).items() if k not in OF_AGENTS}
+        goal = running.system.agents[name].goal
+        objective = dict.fromkeys(("loss", *goal.objective.metrics)) if goal else {}
+        agents[name] = {**objective, **(scores.agents.get(name, {}) if scores else {}), **training}
+    nothing = dict.fromkeys(_OF_CHANNELS)
+    channels = {c.name: {**nothing, **latest.of("channel", c.name)} for c in scenario.channels}
+    during_training: dict[str, Any] = {}
+    if (evaluate := scenario.training.evaluate) is not None:
+        means = {metric: over(readouts, f"{evaluate.split}_{metric}", agents) for metric in OF_AGENTS}
+        newest = {metric: value for metric, value in means.items() if value is not None}
+        during_training = {"evaluated": {"split": evaluate.split, **newest}, "best": facts.get("best")}
+        if selected := evaluate.selected_on_test:
+            during_training["selected_on_test"] = list(selected)
+    result: dict[str, Any] = finite(
+        {
+            "scenario": scenario.scenario,
+            "variant": facts.get("variant"),
+            "seed": running.seed,
+            "steps": running.now,
+            "seconds": round(facts["seconds"], 3),
+            "run_dir": run_dir,
+            "exit": facts["exit"],
+            "reason": facts["reason"],
+            "readout": readouts[0] if len(readouts) == 1 else readouts,
+            **{metric: over(readouts, metric, agents) for metric in OF_AGENTS},
+            "examples": scores.examples if scores else None,
+            "episodes": asdict(scores.episodes) if scores and scores.episodes else None,
+            **problem,
+            **during_training,
+            "env": environment_figures(running),
+            "agents": agents,
+            "channels": channels,
+            "events": [{"step": step, "event": line} for step, line in running.events],
+        }
+    )
+    return result
+
+
+def _recorder(spec: RecorderSpec, directory: Path) -> Recorder:
+    """Return a recorder of a user's; ScenarioError where it cannot be made."""
+    name = name_of(spec.kind)
+    try:
+        recorder = made("recorder", spec.kind, spec.options, factory=True, directory=directory)
+    except ScenarioError as error:
+        raise ScenarioError(f"telemetry.recorders: {error}") from None
+    if not isinstance(recorder, Recorder):
+        raise ScenarioError(
+            f"telemetry.recorders: {name} made {type(recorder).__name__}; make it a subclass of antiphon.telemetry.Recorder"
+        )
+    return recorder
+
+
+def over(readouts: Sequence[str], metric: str, agents: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Return the mean of a metric over the readouts that have it; `agents`: metrics by agent."""
+    values = [agents[name][metric] for name in readouts if agents[name].get(metric) is not None]
+    return sum(values) / len(values) if values else None
+
+
+_CHECKPOINTS = 10
+_FEWEST_STEPS = 100
+"""Between checkpoints, where nothing else is set: ten in a run, but at least so many steps apart."""
+
+
+class RunWriter(Observer):
+    """Writes metrics, checkpoints, run.json and result.json of a run into its directory.
+
+    Its recorders are attached to the run; what an earlier session wrote after its present step is dropped. Where the
+    scenario holds Python objects a checkpoint of step 0 keeps the parameters that they begin with.
+
+    Args:
+        run: At the step it starts from; its `until` is the step that it is to reach.
+        directory: Its run directory.
+        checkpoint_every: Steps between checkpoints. None: ten in a run, at least 100 steps apart.
+
+    Attributes:
+        result: The object of result.json; empty until the run has ended.
+    """
+
+    def __init__(
+        self,
+        run: RecordedRun,
+        directory: RunDirectory,
+        checkpoint_every: int | None = None,
+    ) -> None:
+        self.directory = directory
+        self.result: dict[str, Any] = {}
+        running = run.running
+        self._run, self._running, self._given_every = run, running, checkpoint_every
+        self._ended_at = running.now
+        self._trained = False
+        self._latest = LatestFigures()
+        start, scenario, document = running.now, running.scenario, directory.document
+        first = timeline(running.system, 0, span(running.system))
+        description = describe_run(
+            scenario, directory.facts, document=document, start=start, until=running.until, timeline=first
+        )
+        directory.rewind(start)
+        table = directory.path / "metrics.csv"
+        tables: list[Recorder] = [CsvRecorder(table)]
+        parts = directory.path / "parts.csv"
+        if directory.facts.get("parts") or parts.exists():
+            tables.append(PartsCsv(parts))
+        board = TensorBoardRecorder(directory.path)
+        own = [_recorder(spec, directory.path) for spec in scenario.telemetry.recorders]
+        use(own, run, "telemetry.recorders", "pass its class, of which each run makes one")
+        recorders = [*tables, board, *own]
+        with ExitStack() as begun:
+            for recorder in recorders:
+                begun.callback(recorder.close)
+                recorder.begin(description)
+            self._latest.read(table)
+            begun.pop_all()
+        # A crash leaves run.json behind the table.
+        logged = self._latest.of("run", "").get("seconds", 0.0)
+        self._seconds_before: float = max(directory.facts["seconds"], logged)
+        self._clock = SharedClock()
+        self._clock.divide(1)
+        self._timed_at = start, self._seconds()
+        run.recorders += [*recorders, self._latest]
+        run.timing = self._times
+        if directory.described is not None and running.now == 0:
+            directory.checkpoint(running, run.recorders)
+
+    def _seconds(self) -> float:
+        """Return the seconds of the run so far, all sessions together."""
+        return self._seconds_before + self._clock()
+
+    def _times(self, step: int) -> list[Figure]:
+        """Return the seconds of the run, and where environments are stepped the steps of all of them in a second since the
+        figures before.
+        """
+        (past, then), now = self._timed_at, self._seconds()
+        self._timed_at = step, now
+        rows = [Figure("run", "", "seconds", now)]
+        if self._running.world.episodes is not None and now > then:
+            rate = (step - past) * self._running.scenario.training.batch / (now - then)
+            rows.append(Figure("run", "", "steps_per_second", rate))
+        return rows
+
+    def start(self, loop: RunLoop) -> None:
+        """Note in run.json that the run is running."""
+        self._trained = True
+        self._seconds_before, self._clock = self._seconds() - loop.clock(), loop.clock
+        self._note_running()
+
+    def _note_running(self) -> None:
+        facts: dict[str, Any] = {"steps": self._running.until, "step": self._running.now}
+        if self._running.changes or "changes" in self.directory.facts:
+            facts["changes"] = self._running.changes
+        # those after the checkpoint that it goes on from are gone
+        if taken := self.directory.facts.get("weights"):
+            facts["weights"] = [each for each in taken if each["step"] <= self._running.now]
+        self.directory.note_running(**facts)
+
+    def step(self, loop: RunLoop) -> None:
+        """Write a checkpoint if one is due, or the best so far; the last step's is written by `end`."""
+        if self._run in loop.active:
+            self._keep_best()
+            if self._running.now != self._running.until:
+                self._write_due_checkpoint()
+
+    def reads_state_at(self, run: RecordedRun) -> float:
+        """Return the step of the next checkpoint."""
+        every, now = self._checkpoint_every, run.running.now
+        return now + every - now % every
+
+    def step_by_hand(self) -> None:
+        """Follow a step that was taken outside of a run loop, as `start` and `step` do; in one it does nothing."""
+        if self._trained:
+            return
+        if not self.running:
+            self._note_running()
+        self._keep_best()
+        self._write_due_checkpoint()
+
+    @property
+    def _checkpoint_every(self) -> int:
+        return self._given_every or max(_FEWEST_STEPS, -(-self._running.until // _CHECKPOINTS))
+
+    def _write_due_checkpoint(self) -> None:
+        if self._running.now % self._checkpoint_every == 0:
+            self.directory.checkpoint(self._running, self._run.recorders)
+            self._run.notify("on_checkpoint")
+
+    def _keep_best(self) -> None:
+        best = self._running.validation.new_best(self._running.now)
+        if best is not None:
+            self.directory.keep_best(self._running, best)
+            self._run.notify("on_checkpoint")
+
+    def end(self, run: RecordedRun, outcome: Outcome) -> None:
+        """Write a checkpoint, run.json and result.json; after an exception only its reason, into run.json."""
+        if run is not self._run or not self.running:
+            return  # of an end that is written nothing changes
+        running = self._running
+        self._trained, self._ended_at = False, running.now
+        if outcome.status in ("failed", "interrupted"):
+            self._note_end("stopped" if outcome.status == "interrupted" else "failed", outcome.error)
+            return
+        directory = self.directory
+        ended = {
+            "exit": outcome.status,
+            "error": outcome.error,
+            "reason": outcome.reason,
+            "seconds": self._seconds(),
+            "finished": now(),
+        }
+        directory.checkpoint(running, run.recorders)
+        last = max(running.now - 1, 0)  # a run that was stopped has no row of its own in the table
+        self._latest.figures(last, figures(running, last))
+        about = directory.facts | ended, display_path(directory.path)
+        result = result_of(running, self._latest, *about, scored=outcome.scored)
+        for recorder in run.recorders:
+            if outcome.status == "done":
+                recorder.end(result)
+            recorder.sync()
+        directory.note_result(result, **ended)
+        self.result = result
+        run.notify("on_checkpoint")
+
+    @property
+    def running(self) -> bool:
+        """Whether run.json has no end of the run yet."""
+        return bool(self.directory.facts["exit"] == "running")
+
+    def close(self, failure: BaseException | None = None) -> None:
+        """Note how steps taken by hand have ended, as the run loop does: done, stopped early, diverged, or by an exception.
+
+        Where no step was taken since the last end nothing but run.json is written; nor is it where it has an end already.
+        """
+        run, running = self._run, self._running
+        if not self.running:
+            return
+        with suppress(DivergenceError):  # noted in what runs
+            running.synchronize()
+        if running.diverged is not None and (failure is None or isinstance(failure, DivergenceError)):
+            self.end(run, Outcome("diverged", DivergenceError.exit_code, running.diverged))
+        elif failure is not None:
+            status = "interrupted" if isinstance(failure, KeyboardInterrupt) else "failed"
+            self.end(run, Outcome(status, 1, str(failure) or type(failure).__name__))
+        elif running.now == self._ended_at:
+            self._note_end("stopped", None)
+        else:
+            reason = run.stop_reason
+            done = reason is not None or running.now >= running.until
+            self.end(run, Outcome("done" if done else "stopped", reason=reason))
+
+    def _note_end(self, status: str, error: str | None) -> None:
+        with suppress(AntiphonError):  # the failure itself matters more than that of its note
+            step, seconds = self._running.now, self._seconds()
+            self.directory.note(exit=status, error=error, step=step, seconds=seconds, finished=now())
+
+
+def open_writer(
+    run: RecordedRun,
+    path: Path,
+    checkpoint_every: int | None,
+    facts: Mapping[str, Any],
+    variants: Iterable[Scenario] = (),
+    exist: str = "number",
+) -> RunWriter:
+    """Create the directory of a run; its metrics are written from the first step on.
+
+    Args:
+        run: At its first step.
+        path: The directory.
+        checkpoint_every: See `RunWriter`.
+        facts: For run.json, beside those of what runs or in their place.
+        variants: See `advice`.
+        exist: See `RunDirectory.create`.
+
+    Raises:
+        RunError: The folder holds something, or cannot be written; nothing is left.
+        ScenarioError: There is no such recorder, or its package is not installed; a run to be overwritten is still there.
+    """
+    directory = _create_directory(run.running, path, facts, variants, exist)
+    try:
+        return RunWriter(run, directory, checkpoint_every)
+    except BaseException as error:
+        with suppress(AntiphonError):
+            directory.note(exit="failed", error=str(error) or type(error).__name__, finished=now())
+        directory.release()
+        raise
+
+
+def _create_directory(
+    running: Running, path: Path, facts: Mapping[str, Any], variants: Iterable[Scenario], exist: str
+) -> RunDirectory:
+    """Create the directory of a run, locked; raises as `open_writer`."""
+    scenario = running.scenario
+    try:
+        for spec in scenario.telemetry.recorders:
+            source = Catalogue("recorder")[spec.kind] if isinstance(spec.kind, str) else spec.kind
+            getattr(source, "imported", lambda: None)()
+    except ScenarioError as error:
+        raise ScenarioError(f"telemetry.recorders: {error}") from None
+    known = {
+        "scenario": scenario.scenario,
+        "seed": running.seed,
+        "steps": scenario.training.steps,
+        "device": str(running.device),
+        "dtype": str(running.dtype).removeprefix("torch."),
+        "matmul_precision": running.settings.matmul_precision,
+        "threads": running.threads,
+        "backend": running.backend.name,
+        "versions": versions(),
+        "git": commit(),
+        "warnings": [*advice(scenario, variants), *running.executor.warnings],
+        "started": now(),
+        "finished": None,
+        "seconds": 0.0,
+        "step": 0,
+        "exit": "running",
+        "error": None,
+        "reason": None,
+    }
+    return RunDirectory.create(path, scenario, {**known, **facts}, exist)
+
+
+def keep_measured(
+    directory: RunDirectory, running: Running, found: Mapping[str, Any], rows: Sequence[Figure]
+) -> bool:
+    """Keep measurements in `measured.json`, where they replace older ones of the same kind, and in the event file.
+
+    TensorBoard follows the newest event file of a run only: while the run continues, nothing is written there.
+
+    Args:
+        directory: The run's.
+        running: Of its newest checkpoint, which was measured.
+        found: By kind (`ablation`, `value`), plain data.
+        rows: The same as metrics of channels.
+
+    Returns:
+        Whether the Channels tab shows them.
+    """
+    path = directory.path / MEASURED
+    measured = {kind: {"step": running.now, **content} for kind, content in found.items()}
+    with file_lock(path), ExitStack() as undo:
+        ended = True
+        try:
+            directory.lock()
+            undo.callback(directory.release)
+        except RunError:  # the run goes on
+            ended = False
+        write_checked(path, read_cache(path) | measured)
+        if ended:
+            events = undo.enter_context(closing(EventFile(directory.path, suffix=BESIDE)))
+            writer = ChannelsWriter(events, describe_run(running.scenario, directory.facts))
+            writer.figures(running.now, rows)
+    return ended

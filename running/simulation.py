@@ -1,0 +1,654 @@
+"""The simulation: a running scenario with its metrics, run directory, run loop and probes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import networkx as nx
+import torch
+from torch import Tensor, fx
+
+from antiphon.base.errors import DivergenceError, ScenarioError, ScenarioWarning
+from antiphon.base.files import given_path
+from antiphon.base.progress import hidden
+from antiphon.base.signals import Interrupted, deliver
+from antiphon.distributed.parts.settings import PartsSettings
+from antiphon.engine.backends import BackendFactory
+from antiphon.engine.capture.loop import CapturedLoop
+from antiphon.engine.environment import EnvironmentRunner
+from antiphon.engine.inference.evaluation import Evaluation
+from antiphon.engine.inference.links import Links
+from antiphon.engine.inference.of_running import composed, evaluation_of, exported, policy_of
+from antiphon.engine.inference.policy import Policy
+from antiphon.engine.metrics.channel_figures import channel_figures
+from antiphon.engine.metrics.figures import live_graph
+from antiphon.engine.metrics.report import AgentReport, MeanAccumulator
+from antiphon.engine.planning.advice import advice_on_a_run
+from antiphon.engine.running import Running, Settings, loaded
+from antiphon.engine.state.weights import TakenWeights, load_weights
+from antiphon.inspection.truth import Probe, true_gradients
+from antiphon.inspection.value import Values, value
+from antiphon.nets.isolation.own_context import in_own_context
+from antiphon.running.directory import RunDirectory
+from antiphon.running.handles import AgentHandle, ChannelHandle, Named, Recording
+from antiphon.running.observers import Callbacks, RunProgress
+from antiphon.running.recorded_run import RecordedRun, StepInfo
+from antiphon.running.run import begin, resume, steps_to_take
+from antiphon.running.run_loop import Observer, RunLoop
+from antiphon.running.run_writer import RunWriter
+from antiphon.scenarios import Scenario, Template
+from antiphon.telemetry.figures import Recorder
+from antiphon.telemetry.history import History
+
+
+class Simulation:
+    """A running scenario.
+
+    Args:
+        scenario: A scenario, a template (resolved with its defaults), a library name or a YAML file.
+        seed: Seed of all random numbers.
+        device: The device of all tensors.
+        dtype: The type of all floating-point tensors.
+        logdir: The run directory, written from the first step on; None: nothing is written.
+        exist: What to do if `logdir` already exists and is not empty: `number` writes to the first free of logdir-2, …;
+            `overwrite` removes the existing run, `resume` continues it like `Simulation.resume` if it is this one, with the same
+            settings, `error` raises.
+        checkpoint_every: Steps between checkpoints in `logdir`; None: ten in a run, at least 100 steps apart.
+        threads: Torch's threads in this process. Small networks lose more to a second thread than they gain.
+        backend: `cohort` computes agents of the same kind together; `native` also by a compiled kernel. Or an engine of your
+            own: a function that is called with the built system and returns its `Backend`, without `logdir`.
+        stacked: Whether agents are stacked. Probes need False: they read messages and windows of single agents.
+        parts: The number of parts that compute the scenario; or the part of each agent, by name; or settings: `count` or
+            `placement`, and `mode`, `delay`, `ray` (see the options of `antiphon run`, and `parts` in run.json).
+            None: the scenario is not divided. Parts compute the steps of `run` that nothing observes; in lockstep, the run
+            is bit-identical to an undivided one.
+        capture: Whether `run` replays recorded periods of the schedule (CUDA graphs) at steps that nothing observes, which
+            changes no bit; or the object that replays them. For GPUs.
+
+    Raises:
+        ScenarioError: The scenario cannot be built or divided; the message names the place.
+        DataError: Data of the environment are missing or damaged.
+        RunError: `logdir` cannot be written or holds a run other than the one to resume, or a part cannot be started.
+        ResourceError: There is not enough memory. Steps raise it too.
+    """
+
+    _run: RecordedRun
+
+    def __init__(
+        self,
+        scenario: Scenario | Template | str | Path,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        logdir: str | Path | None = None,
+        exist: str = "number",
+        checkpoint_every: int | None = None,
+        threads: int = 1,
+        backend: str | BackendFactory = "cohort",
+        stacked: bool = True,
+        parts: int | Mapping[str, Any] | PartsSettings | None = None,
+        capture: bool | CapturedLoop = False,
+    ) -> None:
+        settings = Settings.of(
+            seed=seed, device=device, dtype=dtype, threads=threads, backend=backend, stacked=stacked
+        )
+        division = PartsSettings.of(parts)
+        self._hold(
+            begin(
+                scenario,
+                settings,
+                logdir,
+                exist=exist,
+                division=division,
+                capture=capture,
+                checkpoint_every=checkpoint_every,
+            )
+        )
+
+    def _hold(self, run: RecordedRun) -> None:
+        self._run, self.running = run, run.running
+
+    @classmethod
+    def over(cls, run: RecordedRun | Running) -> Self:
+        """Return the simulation of a run that has begun, or of a running scenario, of which nothing is recorded yet."""
+        simulation = cls.__new__(cls)
+        simulation._hold(RecordedRun(run) if isinstance(run, Running) else run)
+        return simulation
+
+    @classmethod
+    def resume(
+        cls,
+        logdir: str | Path,
+        scenario: Scenario | Template | str | Path | None = None,
+        *,
+        checkpoint_every: int | None = None,
+        parts: int | Mapping[str, Any] | PartsSettings | None = None,
+    ) -> Self:
+        """Return the simulation of a run directory at its newest checkpoint, to continue as if it had never stopped.
+
+        `run()` continues to the step at which the run was to end. Device, threads, backend and the precision of its matrix
+        products are read from run.json.
+
+        Args:
+            logdir: The run directory, from the command line or from Python.
+            scenario: The same agents and data; needed if the run's scenario holds Python objects.
+            checkpoint_every: See `Simulation`.
+            parts: See `Simulation`; the number may differ from the run's. None: the run's own.
+
+        Raises:
+            ScenarioError: `scenario` is invalid or not found, or cannot be divided into these parts.
+            RunError: There is no run, it is damaged, another process writes to it, or `scenario` differs from the run's;
+                the message names the first difference.
+            DivergenceError: The run diverged and would diverge again.
+        """
+        directory = RunDirectory.open(given_path(logdir, "logdir"))
+        division = PartsSettings.of(parts)
+        return cls.over(resume(directory, scenario, division=division, checkpoint_every=checkpoint_every))
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        scenario: Scenario | Template | str | Path | None = None,
+        *,
+        device: torch.device | str = "cpu",
+        threads: int = 1,
+        backend: str | BackendFactory = "cohort",
+    ) -> Self:
+        """Return the simulation of a checkpoint. With the run's settings, its next steps are bit-identical to the saved run's.
+
+        If the environment has no `state_dict`, the simulation can be evaluated, exported and used as a policy, but takes no
+        steps.
+
+        Args:
+            path: A checkpoint folder, or a run directory (its newest checkpoint).
+            scenario: The checkpoint's scenario; needed if it holds Python objects.
+            device: See `Simulation`.
+            threads: See `Simulation`.
+            backend: See `Simulation`.
+
+        Raises:
+            ScenarioError: `scenario` is invalid or not found.
+            RunError: The checkpoint is missing, damaged, of another scenario, or `scenario` is needed.
+            ResourceError: There is not enough memory.
+        """
+        settings = Settings.of(device=device, threads=threads, backend=backend)
+        return cls.over(loaded(path, scenario, settings))
+
+    # --- what runs ---------------------------------------------------------------------------------------
+
+    @property
+    def scenario(self) -> Scenario:
+        """The resolved scenario, with all changes made since."""
+        return self.running.scenario
+
+    @property
+    def now(self) -> int:
+        """Steps taken."""
+        return self.running.now
+
+    @property
+    def until(self) -> int:
+        """The step at which the run ends."""
+        return self.running.until
+
+    @property
+    def seed(self) -> int:
+        """Seed of all random numbers."""
+        return self.running.seed
+
+    @property
+    def device(self) -> torch.device:
+        """The device of all tensors."""
+        return self.running.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of all floating-point tensors."""
+        return self.running.dtype
+
+    @property
+    def threads(self) -> int:
+        """Torch's threads."""
+        return self.running.threads
+
+    @property
+    def matmul_precision(self) -> str:
+        """Torch's precision of matrix products in its calls: the one that it was created with."""
+        return self.running.matmul_precision
+
+    @property
+    def changes(self) -> list[tuple[int, str, Any]]:
+        """Changes made by `set`: step, key and value, in order."""
+        return self.running.changes
+
+    @property
+    def events(self) -> list[tuple[int, str]]:
+        """Events as (step, one line): the first clipping of an agent or channel, and changes by `set`."""
+        return self.running.events
+
+    @property
+    def signals(self) -> dict[str, Tensor]:
+        """The signals of the environment at the present step by name, [batch, …]: observations and targets."""
+        return self.running.signals
+
+    @property
+    def epoch(self) -> float | None:
+        """Epochs so far, 1.5 in the middle of the second; None: the environment has no epochs."""
+        return self.running.epoch
+
+    @property
+    def world(self) -> EnvironmentRunner:
+        """Its environment, as it is stepped."""
+        return self.running.world
+
+    @property
+    def learned(self) -> AgentReport:
+        """Losses and updates of the newest step."""
+        return self.running.learned
+
+    @property
+    def train_means(self) -> MeanAccumulator:
+        """Means of losses and metrics since the last log entry."""
+        return self.running.train_means
+
+    @property
+    def diverged(self) -> str | None:
+        """The message of its divergence; None: it has not diverged."""
+        return self.running.diverged
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has been closed, and takes no more steps."""
+        return self.running.closed
+
+    @property
+    def recorders(self) -> list[Recorder]:
+        """They receive the metrics."""
+        return self._run.recorders
+
+    @property
+    def recordings(self) -> list[Recording]:
+        """The recordings of tensors that have begun."""
+        return self._run.recordings
+
+    @property
+    def evaluated(self) -> Evaluation | None:
+        """The newest evaluation during training; None: there was none in this session."""
+        return self._run.evaluated
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why the run ends early; None: it does not."""
+        return self._run.stop_reason
+
+    # --- running -----------------------------------------------------------------------------------------
+
+    def step(self) -> StepInfo:
+        """Take one environment step (semantics 13), record its metrics, and return what happened: see `StepInfo`.
+
+        Raises:
+            DivergenceError: A loss or gradient was not finite. This step has changed no parameter.
+            RunError: The simulation has been closed.
+            ScenarioError: The simulation is one of several seeds that are trained together.
+        """
+        return self._run.step()
+
+    def stop(self, reason: str = "stopped by the program") -> None:
+        """End the run after the present step, with the reason in run.json. The run's `exit` is `done`.
+
+        For callbacks of `run`: outside a run it has no effect.
+        """
+        self._run.stop(reason)
+
+    def set(self, key: str, value: object) -> None:
+        """Change a setting from the next step on, in `scenario`, forks and checkpoints too; a checkpoint is written to `logdir`.
+
+        The system is built again with the changed scenario, and its state is kept: from here on, the run is bit-identical
+        to a simulation with this setting in this state. An agent that begins to learn has a new optimiser.
+
+        Args:
+            key: `AGENT.learning_rate`, `.schedule`, `.learn`, `.p_update` (the probability to learn from a window),
+                `.optimiser.clip`, `.optimiser.weight_decay`; of its objective `.scale` (`.scale.0` of the first of several),
+                `.reward.NAME`, `.discount`, `.trace`, `.entropy`, `.value`, `.clip`. `CHANNEL.learning_rate`, `.schedule`,
+                `.learn`, `.optimiser.…`, `.scale`, `.discount`, `.clip` of a synthetic gradient, `.input.…` of a synthetic
+                input, `.drop`, `.noise`, `.bits` of a link. `*` in the name matches any characters. Agents that share
+                parameters are set together, but for their objectives.
+            value: As in a scenario file. A learning rate is the schedule's base; a schedule keeps the run's horizon.
+
+        Raises:
+            ScenarioError: The setting cannot change during a run, or not to this value; nothing has changed. Of one of several
+                seeds that are trained together, only hyperparameters can.
+            DivergenceError: A loss or gradient was not finite at an earlier step.
+            RunError: The simulation has been closed.
+        """
+        self._run.set(key, value)
+
+    @in_own_context
+    def load_weights(
+        self,
+        source: str | Path,
+        agents: Iterable[str] | Mapping[str, str] | None = None,
+    ) -> TakenWeights:
+        """Load parameters and running statistics of another run's agents, where names and shapes match.
+
+        Predictors of channels keep their parameters. The optimiser of an agent that is loaded is reset. A checkpoint is
+        written to `logdir`.
+
+        Args:
+            source: A run directory (its newest checkpoint), or a checkpoint folder.
+            agents: The agents to load; or a mapping from them to the run's agents. None: all that the run has.
+
+        Returns:
+            What was loaded, what was not, and why. The load is also an event.
+
+        Raises:
+            RunError: The run or checkpoint is missing or damaged, or this simulation has been closed.
+            ScenarioError: An agent is missing in this simulation or in the run, or does not fit; or parts in mode `free` have
+                started, which hold the parameters. Nothing has changed.
+            DivergenceError: A loss or gradient was not finite at an earlier step.
+        """
+        running = self.running
+        running.check_open()
+        running.executor.check_load_weights()
+        running.synchronize()
+        found = load_weights(running.backend, running.now, source, agents)
+        self._run.checkpoint()
+        if (writer := self._run.writer) is not None:
+            known = writer.directory.facts.get("weights", [])
+            writer.directory.note(weights=[*known, *found.origins(running.now)])
+        return found
+
+    def run(
+        self,
+        steps: int | None = None,
+        *,
+        epochs: float | None = None,
+        episodes: int | None = None,
+        seconds: float | None = None,
+        progress: bool = True,
+        callbacks: Iterable[object] = (),
+    ) -> History:
+        """Train, and return the metrics.
+
+        Ctrl-C and SIGTERM end the run after the present step, with a checkpoint; an evaluation that has not ended seconds
+        later is given up. Then your own handler of the signal is called; without one, KeyboardInterrupt is raised. A second
+        signal raises it at once.
+
+        `logdir` receives the same files as a run from the command line: ten checkpoints (the newest two are kept), a result
+        at the end, and after an exception its reason in run.json. Before the first step, the warnings of `antiphon check`
+        are issued as `ScenarioWarning`, but for controls.
+
+        Args:
+            steps: Further environment steps. Without any limit, the run ends at `training.steps` (a resumed simulation: at
+                the step at which the run was to end).
+            epochs: Further passes over the examples, rounded up to whole steps; fractions are possible. The first limit
+                that is reached ends the run.
+            episodes: Episodes of the first environment.
+            seconds: Wall-clock time.
+            progress: Whether to show progress on standard error: a bar on a terminal, else at most one line a minute.
+            callbacks: Functions, which are called with the simulation after every step; or objects with any of the
+                methods `on_start`, `on_evaluate` (called with the simulation and the evaluation, before the step's `on_step`),
+                `on_step`, `on_checkpoint` (after it is written) and `on_end` (not after an exception). `simulation.stop()`
+                ends the run after the present step.
+
+        Returns:
+            The log entries of this run. With a `logdir` they are read from metrics.csv on first access. Without one, a
+            scenario with more than `telemetry.max` agents or channels has none, unless `simulation.history` was read
+            before or `training.evaluate` is set.
+
+        Raises:
+            DivergenceError: A loss or gradient was not finite; what was learned before is kept, also in `logdir`.
+            ScenarioError: A limit or callback is invalid, the environment's episodes never end, or it has no epochs.
+            RunError: The simulation has been closed.
+            KeyboardInterrupt: See above.
+        """
+        run, running = self._run, self.running
+        if running.now == 0:
+            for line in advice_on_a_run(running.scenario, saved=run.writer is not None):
+                warnings.warn(line, ScenarioWarning, stacklevel=2)
+        steps = steps_to_take(running, steps, epochs)
+        if steps is None and episodes is None and seconds is None:
+            steps = max(0, run.goal - running.now)
+        calls, start = Callbacks(callbacks, self), running.now
+        total = None if steps is None else start + steps
+        observers: list[Observer] = [RunProgress(total, start), calls]
+        if isinstance(run.writer, RunWriter):
+            observers.append(run.writer)
+        history = run.history_of_run()
+        with nullcontext() if progress else hidden():
+            number, error = _train(run, calls, observers, steps=steps, episodes=episodes, seconds=seconds)
+        if error is not None:
+            raise DivergenceError(error)
+        if number:
+            place = "run()" if self.logdir is None else f"Simulation.resume('{self.logdir}')"
+            deliver(number, f"{place} continues after step {running.now:,}")
+        return history.between(start, running.now)
+
+    def close(self) -> None:
+        """Close recorders and environment, but no environment object that the caller made; a second call does nothing.
+
+        After steps taken with `step()`, a checkpoint and a result are written to `logdir`. The run's `exit` is `stopped` if
+        there were fewer than `training.steps`, else `done`.
+        """
+        self._run.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, failure: BaseException | None, trace: object) -> None:
+        self._run.close(failure)
+
+    # --- forking and saving ------------------------------------------------------------------------------
+
+    def fork(self, backend: str | BackendFactory | None = None, *, stacked: bool = True) -> Self:
+        """Return an independent copy, without recorders and `logdir`.
+
+        Args:
+            backend: The backend of the copy; None: the same, or `cohort` if `stacked` is False.
+            stacked: See `Simulation`.
+
+        Raises:
+            RunError: The environment has no `state_dict`.
+            ScenarioError: The environment is an object that cannot be copied.
+            DivergenceError: A loss or gradient was not finite at an earlier step.
+        """
+        return type(self).over(self.running.fork(backend, stacked=stacked))
+
+    def save(self, path: str | Path) -> Path:
+        """Write a checkpoint folder, whole or not at all, and return its path.
+
+        If the environment has no `state_dict`, its state is left out: the checkpoint can be evaluated and exported, but not
+        continued.
+
+        Raises:
+            RunError: It cannot be written.
+            DivergenceError: A loss or gradient was not finite at an earlier step. After that, a second call saves the
+                diverged simulation.
+        """
+        return self.running.save(path)
+
+    # --- evaluating and playing --------------------------------------------------------------------------
+
+    def evaluate(
+        self,
+        split: str = "test",
+        links: Links | str = "perfect",
+        *,
+        episodes: int | None = None,
+        sampled: bool = False,
+    ) -> Evaluation:
+        """Score the system on a split; no bit of the run changes (semantics 24).
+
+        If agents have policies, the score is the return of whole episodes in a new environment, with the same batch as in
+        training. In an environment without splits, the split only names different episodes.
+
+        Args:
+            split: `test`, `validation` or `train`.
+            links: `perfect`: the composed system; delays are kept, nothing is dropped, no synthetic input is used.
+                `as_run`: the links of the run. Or `Links("as_run", drop=…, inputs=…)`.
+            episodes: For policies: the number of whole episodes per environment; None: so many that they take about a
+                quarter of the steps trained so far (at least 200), at most 1,000 of all environments and at least one of
+                each; in a stream of examples one pass through the split.
+            sampled: For policies: whether to sample actions as in training, instead of the most likely one.
+
+        Raises:
+            ScenarioError: No such split or kind of links, the environment has no splits or cannot be copied; `episodes` or
+                `sampled` if no agent has a policy.
+            RunError: An environment does not finish its episodes.
+            DivergenceError: A loss or gradient was not finite at an earlier step.
+        """
+        return evaluation_of(self.running, split, links, episodes=episodes, sampled=sampled)
+
+    def compose(self, agents: Sequence[str] | None = None) -> fx.GraphModule:
+        """Return the composed system as one torch module: the environment's own observations in, {agent: output} out.
+
+        Args:
+            agents: The agents whose outputs the module returns; None: the readouts.
+
+        Raises:
+            ScenarioError: No such agent, or it has no objective; the system cannot be composed.
+            DivergenceError: A loss or gradient was not finite at an earlier step.
+        """
+        return composed(self.running, agents)
+
+    def export(
+        self,
+        path: str | Path,
+        agents: Sequence[str] | None = None,
+        *,
+        episodes: int = 1,
+        actions: Literal["greedy", "sampled"] | None = None,
+    ) -> Path:
+        """Write the composed system, weights, or a film to a file that can be read without antiphon, and return its path.
+
+        Args:
+            path: `*.pt2`: the module of `compose` for any batch size, for `torch.export.load`. If the scenario has a time
+                axis, its arguments are the observations of one round of steps and the state by name, which begins with zeros.
+                `*.onnx`: the same, with the extra `onnx`. `*.safetensors`: parameters and running statistics, as
+                `agent.name`, once for tied agents. `*.gif`: whole episodes, the environment's pictures beside bars of the
+                messages.
+            agents: The agents whose outputs the module returns (None: the readouts), whose weights are written, or whose
+                messages the film shows (None: all).
+            episodes: The number of episodes of a film.
+            actions: For agents that act and have no memory: the module returns the action for an observation, both
+                [batch, …]: the most likely one (`greedy`: the largest logit, or the mean) or a sample (`sampled`). None: it
+                returns the agents' outputs.
+
+        Raises:
+            ScenarioError: No such agent, or it has no objective; the system cannot be composed (see `compose`); the
+                environment renders no pictures, or its episodes never end.
+            RunError: Another suffix; torch cannot trace a module; the file cannot be written.
+                No file is written.
+            DivergenceError: A loss or gradient was not finite at an earlier step.
+        """
+        return exported(self.running, path, agents, episodes=episodes, actions=actions)
+
+    def policy(self, *, greedy: bool = True, seed: int | None = None) -> Policy:
+        """Return the present agents as a policy for an environment's own loop: `act(observation)` and `reset()`.
+
+        Args:
+            greedy: Whether to take the most likely action instead of a sample.
+            seed: Seed of the samples; None: the simulation's.
+
+        Raises:
+            ScenarioError: No agent acts.
+            DivergenceError: A loss or gradient was not finite at an earlier step.
+        """
+        return policy_of(self.running, greedy=greedy, seed=seed)
+
+    # --- figures -----------------------------------------------------------------------------------------
+
+    @property
+    def agents(self) -> dict[str, AgentHandle]:
+        """The present agents by name: `.parameters`, `.updates`, and `.module`, a plain torch module."""
+        make = partial(AgentHandle, keep=self._keep, in_place=self.running.backend.in_place)
+        return Named("agent", {name: make(each) for name, each in self.running.system.agents.items()})
+
+    @property
+    def channels(self) -> dict[str, ChannelHandle]:
+        """The present channels by name: messages, synthetic gradient and input, and metrics."""
+        channels = self.running.system.channels.items()
+        measured, watched = partial(channel_figures, self.running), self.running.backend.in_place
+        make = partial(ChannelHandle, measured=measured, keep=self._keep, in_place=watched)
+        return Named("channel", {name: make(each) for name, each in channels})
+
+    @property
+    def logdir(self) -> Path | None:
+        """The run directory, with the number that `exist` gave it; None: nothing is written."""
+        return None if self._run.writer is None else self._run.writer.directory.path
+
+    @property
+    def graph(self) -> nx.MultiDiGraph[str]:
+        """The scenario's graph with the newest metrics as attributes of its nodes and edges."""
+        return live_graph(self.running)
+
+    @property
+    def history(self) -> History:
+        """All logged metrics, one value per entry: `pandas.DataFrame(simulation.history)` is a table of them.
+
+        With a `logdir`, they are read from metrics.csv. Without one, they are kept in memory from the first access, or from
+        the first `run` that returns them.
+        """
+        if not self._run.has_history and self.now:
+            line = f"history: begins after step {self.now}; read it before the first step, or give a logdir"
+            warnings.warn(line, stacklevel=2)
+        return self._run.history()
+
+    def _keep(self, name: str, quantities: Sequence[str], period: int) -> Recording:
+        """Begin a recording (`AgentHandle.record`, `ChannelHandle.record`)."""
+        self.running.executor.check_record(self.running, name)
+        recording = Recording(self.running.system, name, tuple(quantities), period)
+        self._run.recordings.append(recording)
+        return recording
+
+    # --- probes ------------------------------------------------------------------------------------------
+
+    @in_own_context
+    def probe(self, horizon: int = 0) -> dict[str, Probe]:
+        """Return, per channel, the true gradient of the messages of the next step: see `true_gradients`."""
+        return true_gradients(self.running, horizon)
+
+    def value(
+        self,
+        channels: Sequence[str] | None = None,
+        horizon: int = 50,
+        repeats: int = 5,
+        ahead: int | None = None,
+    ) -> Values:
+        """Return what the learning signal of channels is worth, in forks (semantics 36): see `probes.value.value`."""
+        return value(self.running, channels=channels, horizon=horizon, repeats=repeats, ahead=ahead)
+
+
+def _train(
+    run: RecordedRun, calls: Callbacks, observers: Sequence[Observer], **limits: Any
+) -> tuple[int, str | None]:
+    """Run the loop, and return the signal that ended it (0: none did) and why it diverged, in one line."""
+    run.keeps_messages = calls.each_step or bool(run.recordings)
+    executor = run.running.executor
+
+    def notify(event: str, *about: object) -> None:
+        if calls.call(event, *about):
+            executor.changed()
+
+    run.notify = notify
+    try:
+        (outcome,) = RunLoop([run], observers).run(**limits)
+    except Interrupted as interrupted:
+        return interrupted.number, None
+    except ScenarioError as error:  # refused before it started
+        if run.writer is not None:
+            run.writer.close(error)
+        raise
+    finally:
+        run.notify = lambda *_: None
+        run.keeps_messages = True
+        executor.release(run.running)
+    calls.call("on_end")
+    return outcome.signal, outcome.error

@@ -1,0 +1,327 @@
+"""Steps taken by parts and by the whole simulation in turn: the same files, limits, divergences and states as without parts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from antiphon import DivergenceError, RunError, Scenario, ScenarioError, Simulation
+from antiphon.base.spec import plain
+from antiphon.distributed.parts.coordinator import Coordinator
+from antiphon.distributed.parts.transport import LocalParts
+from antiphon.envs.base import StepResult, TorchVectorEnv
+from tests.contracts.builders import Play
+from tests.contracts.builders import ring as noise_ring
+from tests.contracts.twins import differences, facts
+from tests.distributed.parts.rings import ring
+from tests.distributed.parts.stages import stages
+from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.parts_table import read_parts
+from tests.recorded import metrics
+from tests.reference.backend import reference
+from tests.resigned import resign
+
+
+def scenario(steps: int = 23) -> Scenario:
+    return ring(steps, every=5)
+
+
+def said(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    return found
+
+
+def saved(path: Path) -> dict[str, Any]:
+    """What a run has written, but for times and names."""
+    result = json.loads((path / "result.json").read_text())
+    del result["seconds"], result["run_dir"]
+    files = (path / "checkpoints").glob("*/state.*")
+    states = {f"{file.parent.name}/{file.name}": file.read_bytes() for file in files}
+    return {"result": result, "states": states, "metrics": metrics(path)}
+
+
+def assert_same(one: Simulation, other: Simulation) -> None:
+    found = list(differences(facts(one), facts(other), tolerance=0.0))
+    assert not found, found[:12]
+
+
+def assert_whole(simulation: Simulation) -> None:
+    """Hold a simulation to one without parts at the same step."""
+    with Simulation(simulation.scenario) as whole:
+        whole.run(simulation.now)
+        assert_same(whole, simulation)
+
+
+def test_a_run_in_parts_writes_the_same_files(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for path, parts in ((one, None), (two, 2)):
+        with Simulation(scenario(), seed=3, logdir=path, checkpoint_every=7, parts=parts) as simulation:
+            simulation.run()
+    assert saved(one) == saved(two)
+    assert "parts" not in said(one)
+    found = said(two)["parts"]
+    assert (found["count"], found["mode"]) == (2, "lockstep")
+    figures = read_parts(two / "parts.csv")
+    assert list(figures) == [1, 5, 10, 15, 20, 23]
+    for rows in figures.values():
+        assert sum(row.bytes_sent for row in rows) == sum(row.bytes_received for row in rows)
+    # The steps before checkpoints, at 7, 14 and 21, and the last are the whole's: the parts take them after it.
+    assert [figures[step][0].steps_taken for step in figures] == [1, 5, 10, 15, 20, 22]
+    assert [row.calls for row in figures[23]] == [13, 13]  # mostly one after two steps
+    assert all(0 < row.computing < row.seconds for row in figures[23])
+    assert not (one / "parts.csv").exists()
+
+
+def test_checkpoints_have_the_bytes_of_one_process_where_a_sender_keeps_its_messages(tmp_path: Path) -> None:
+    """The sender keeps messages until its window ends, long after the receiver has returned their gradients."""
+    found = []
+    for parts in (None, 2):
+        late = {"from": "eye", "to": "mind", "size": 4, "coupling": "delayed", "link": {"delay": 2}}
+        network = {"kind": "mlp", "hidden": [8]}
+        agents = {
+            "eye": {"observes": ["image"], "network": network, "clock": {"unroll": 5}},
+            "mind": {"network": network, "objective": CLASSIFY},
+        }
+        with Simulation(scenario_of(agents, [late]), parts=parts) as simulation:
+            simulation.run(10)
+            folder = simulation.save(tmp_path / str(parts))
+        found.append([(folder / name).read_bytes() for name in ("state.json", "state.safetensors")])
+    assert found[0] == found[1]
+
+
+def write(simulation: Simulation) -> None:
+    for parameter in simulation.agents["b"].parameters.values():
+        parameter.data.mul_(1.5)
+
+
+def load_another(simulation: Simulation) -> None:
+    with Simulation(scenario(), seed=9) as other:
+        other.run(4)
+        simulation.running.load_state_dict(other.running.state_dict())
+
+
+CHANGES: dict[str, Callable[[Simulation], object]] = {
+    "set": lambda simulation: simulation.set("a.learning_rate", 0.5),
+    "write": write,
+    "load": load_another,
+    "step": lambda simulation: simulation.step(),
+}
+
+
+@pytest.mark.parametrize("then", CHANGES)
+def test_parts_take_over_whatever_is_done_to_the_simulation(then: str) -> None:
+    with Simulation(scenario()) as whole, Simulation(scenario(), parts=2) as divided:
+        for simulation in (whole, divided):
+            simulation.run(6)
+            CHANGES[then](simulation)
+            simulation.run(6)
+        assert_same(whole, divided)
+
+
+class Halves:
+    """Halves the parameters of an agent at each evaluation."""
+
+    def on_evaluate(self, simulation: Simulation, evaluation: object) -> None:
+        for parameter in simulation.agents["b"].parameters.values():
+            parameter.data.mul_(0.5)
+
+
+@pytest.mark.long
+def test_parts_take_over_what_a_callback_changes() -> None:
+    evaluated = scenario().with_training(evaluate={"period": 4})
+    with Simulation(evaluated) as whole, Simulation(evaluated, parts=2) as divided:
+        for simulation in (whole, divided):
+            simulation.run(11, callbacks=[Halves()])
+        assert_same(whole, divided)
+
+
+def test_parts_stack_where_the_whole_does() -> None:
+    with Simulation(scenario(), stacked=False, parts=2) as divided:
+        divided.run(7)
+        with Simulation(scenario(), stacked=False) as whole:
+            whole.run(7)
+            assert_same(whole, divided)
+        assert isinstance(divided.running.executor, Coordinator)
+        parts = divided.running.executor.parts
+        assert isinstance(parts, LocalParts)
+        for part in parts.parts:
+            assert part.backend.system is part.backend.stacked.base
+
+
+def test_steps_that_are_read_are_the_wholes() -> None:
+    """An observer of every step, and a recording."""
+    read: list[int] = []
+    with Simulation(scenario(), parts=2) as simulation:
+        simulation.run(3, callbacks=[lambda one: read.append(one.now)])
+        assert read == [1, 2, 3]
+        recording = simulation.agents["a"].record(["0.weight"])
+        simulation.run(3)
+        assert recording.steps == {"0.weight": [3, 4, 5]}
+        simulation.recordings.clear()
+        simulation.run(3)
+        assert_whole(simulation)
+
+
+def test_a_limit_of_episodes_counts_all_ends() -> None:
+    with Simulation(scenario()) as whole, Simulation(scenario(), parts=2) as divided:
+        for simulation in (whole, divided):
+            simulation.run(episodes=2)
+        assert divided.now == whole.now == 8
+        assert_same(whole, divided)
+
+
+class Bell:
+    """What happens when the first environment takes a step: a part's, where the parts take that step."""
+
+    at = -1
+    does: Callable[[], object] = bool
+
+
+@pytest.fixture
+def bell(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
+    """Sets the bell, which rings once."""
+
+    def set_bell(at: int, does: Callable[[], object]) -> None:
+        monkeypatch.setattr(Bell, "at", at)
+        monkeypatch.setattr(Bell, "does", staticmethod(does))
+
+    return set_bell
+
+
+@dataclass(frozen=True)
+class Belled(Play):
+    """Environments that ring the bell before its step."""
+
+    def make(self, *, batch: int, **where: Any) -> TorchVectorEnv:
+        env = super().make(batch=batch, **where)
+        inner = env.step
+
+        def step(actions: Any = None) -> StepResult:
+            if env.state_dict()["step"] == Bell.at:
+                Bell.at = -1
+                Bell.does()
+            return inner(actions)
+
+        env.step = step  # type: ignore[method-assign]
+        return env
+
+
+BELLED = Scenario.model_validate(
+    noise_ring(channel={"link": {"delay": 2}}, env=Belled()) | {"telemetry": {"period": 5}}
+)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("at", "number"),
+    [
+        (1, signal.SIGINT),
+        (5, signal.SIGTERM),
+        *(pytest.param(n, signal.SIGINT, marks=pytest.mark.nightly) for n in (2, 6, 12)),
+    ],
+)
+def test_a_signal_ends_a_run_where_all_parts_are(at: int, number: int, bell: Any, tmp_path: Path) -> None:
+    """Also just after a step that the whole has taken, and the parts have not."""
+    bell(at, lambda: os.kill(os.getpid(), number))
+    with Simulation(BELLED, logdir=tmp_path / "a", checkpoint_every=4, parts=2) as simulation:
+        with pytest.raises(KeyboardInterrupt, match=f"stopped by {signal.Signals(number).name}; "):
+            simulation.run(23)
+        assert at < simulation.now == said(tmp_path / "a")["step"] < 23
+        assert said(tmp_path / "a")["exit"] == "stopped"
+        assert_whole(simulation)
+    with Simulation.resume(tmp_path / "a", BELLED) as simulation:
+        simulation.run()
+        assert_whole(simulation)
+    with Simulation(BELLED, logdir=tmp_path / "b", checkpoint_every=4) as simulation:
+        simulation.run(23)
+    rows = [metrics(tmp_path / name) for name in "ab"]
+    assert rows[0] == rows[1]  # also the entry of a step that the parts had taken when the signal came
+
+
+def test_parts_that_do_not_wait_measure_no_value_and_record_no_messages() -> None:
+    free: Any = {"count": 2, "mode": "free"}
+    valued = Scenario.model_validate(plain(stages(2)) | {"telemetry": {"value": {"period": 4, "horizon": 2}}})
+    with pytest.raises(ScenarioError, match=r"^telemetry\.value: parts that do not wait hold the messages"):
+        Simulation(valued, parts=free)
+    with Simulation(stages(2), parts=free) as simulation:
+        name = next(iter(simulation.channels))
+        with pytest.raises(
+            ScenarioError, match=f"^record: parts that do not wait hold the messages of '{name}'"
+        ):
+            simulation.channels[name].record(["message"])
+
+
+def test_a_part_that_is_lost_leaves_the_newest_state_that_is_known(bell: Any, tmp_path: Path) -> None:
+    def lost() -> None:
+        raise RunError("a part is gone")
+
+    bell(3, lost)
+    with Simulation(BELLED, logdir=tmp_path / "a", checkpoint_every=7, parts=2) as simulation:
+        with pytest.raises(RunError, match="a part is gone"):
+            simulation.run()
+        assert simulation.now == 0
+        assert_whole(simulation)
+    assert said(tmp_path / "a")["exit"] == "failed"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("before", [0, 3])
+def test_a_divergence_is_that_of_the_whole(before: int, tmp_path: Path) -> None:
+    """Parts go on a little when one of them diverges: the step is repeated in the whole."""
+    paths = [tmp_path / "one", tmp_path / "two"]
+    errors = []
+    for path, parts in zip(paths, (None, 2), strict=True):
+        with Simulation(scenario(), logdir=path, parts=parts) as simulation:
+            simulation.run(before)
+            simulation.set("d.learning_rate", 1e22)
+            with pytest.raises(DivergenceError) as error:
+                simulation.run(23)
+            errors.append(str(error.value))
+            assert simulation.diverged == str(error.value)
+    assert errors[0] == errors[1]
+    assert said(paths[0])["exit"] == said(paths[1])["exit"] == "diverged"
+    assert saved(paths[0]) == saved(paths[1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"parts": {"count": None}}, "count is missing"),
+        ({"parts": 0}, "count is 0; must be a whole number, at least 1"),
+        ({"parts": True}, "count is True; must be a whole number"),
+        ({"parts": {"count": 2, "delay": 0}}, "delay is 0; must be a whole number, at least 1"),
+        ({"parts": {"count": 2, "rya": "local"}}, "no setting 'rya'; did you mean 'ray'?"),
+        ({"parts": 2, "backend": reference}, "leave out backend"),
+        ({"parts": 2, "backend": "native"}, "the native backend computes in one process"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], line: str) -> None:
+    with pytest.raises(ScenarioError, match=re.escape(line)):
+        Simulation(scenario(), **settings)
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_rows_that_a_checkpoint_does_not_know_are_dropped_also_in_one_process(
+    parts: int, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    with Simulation(scenario(), logdir=folder, parts=2) as simulation:
+        simulation.run(steps=3)
+    table = folder / "parts.csv"
+    newest = table.read_text().splitlines()[-1]
+    table.write_text(table.read_text() + newest.replace("3,", "9,", 1) + "\n")
+    with Simulation.resume(folder, parts=parts) as simulation:
+        simulation.run(steps=2)
+    assert list(read_parts(table)) == [1, 3] + [5] * (parts - 1)
+    assert bool(said(folder)["parts"]) is (parts == 2)  # one part in this process divides nothing
+    resign(folder, parts=3)
+    with pytest.raises(RunError, match="cannot be used"):
+        Simulation.resume(folder)

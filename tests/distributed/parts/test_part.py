@@ -1,0 +1,103 @@
+"""Parts in lockstep compute the bits of the uncut run, and those that do not wait do so where nothing is late (semantics 43).
+
+tests/contracts cuts every document in two. Here are cuts through rows of aligned agents, and larger ones.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from antiphon import Scenario, Simulation, load
+from tests.contracts.twins import differences, facts
+from tests.distributed.parts.rings import ring
+from tests.distributed.parts.stages import different, learned, stages
+from tests.engine.numbers import one_line
+
+
+def in_order(scenario: Scenario, parts: int) -> dict[str, int]:
+    """Agents in order, in parts of about equal size."""
+    names = list(scenario.agents)
+    return {name: i * parts // len(names) for i, name in enumerate(names)}
+
+
+def in_turn(scenario: Scenario, parts: int) -> dict[str, int]:
+    return {name: i % parts for i, name in enumerate(scenario.agents)}
+
+
+RING = ring(delay=3, drop=0.2, noise=0.1)
+BYTES = ring(bits=7)
+ROW = stages(4, "linear")
+LATE = stages(3, "linear", channel={"link": {"delay": 2, "drop": 0.3}, "input": {"context": ["image"]}})
+CORPORATION = load("corporation").resolve()
+CUT: dict[str, tuple[Scenario, dict[str, int]]] = {
+    "a stack": (RING, in_turn(RING, 3)),
+    "messages of one byte a component": (BYTES, in_turn(BYTES, 2)),
+    "aligned agents in a row": (ROW, in_order(ROW, 4)),
+    "synthetic inputs of an aligned sender's messages": (LATE, in_order(LATE, 3)),
+    # in the whole its messages are rows of a port; alone, they would be the port itself
+    "a stack of which one member is here": (
+        CORPORATION,
+        dict.fromkeys(CORPORATION.agents, 1) | dict.fromkeys(("n00", "n28"), 0),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.long if "one member" in n else ()) for n in CUT]
+)
+def test_parts_compute_the_bits_of_the_uncut_run(name: str) -> None:
+    """With exchanges as late as may be, and again from a state that they have handed over."""
+    scenario, placement = CUT[name]
+    with Simulation(scenario) as whole, Simulation(scenario, parts=placement) as divided:
+        for steps in (8, 3, 4):
+            whole.run(steps)
+            divided.run(steps)
+            assert not list(differences(facts(whole), facts(divided), tolerance=0.0))
+
+
+LOSSY = {"link": {"delay": 1, "drop": 0.3, "noise": 0.1}, "input": {"kind": "linear", "context": ["image"]}}
+UNLOCKED = {"coupling": "unlocked", "input": {"kind": "linear", "context": ["image"]}}
+IN_TIME = {
+    "sobolev": stages(),
+    "unlocked": stages(channel=UNLOCKED, aligned=False, env={"hold": 4}),
+    "delayed": stages(channel={"coupling": "delayed"}),
+    "lossy": stages(channel=LOSSY),
+    "critic": stages(4, "critic"),
+    "local": stages(2, "local"),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.long if n in ("critic", "local") else ()) for n in IN_TIME]
+)
+def test_where_nothing_is_late_parts_that_do_not_wait_learn_the_bits_of_delay_1(name: str) -> None:
+    """From the state of a whole, and from that of other parts that do not wait."""
+    scenario = IN_TIME[name]
+    free = {"placement": in_turn(scenario, len(scenario.agents)), "mode": "free"}
+    with Simulation(scenario) as whole, Simulation(scenario, parts=free) as divided:
+        for _ in range(5):
+            whole.step()
+            divided.step()
+        for steps in (6, 5):
+            whole.run(steps)
+            divided.run(steps)
+            assert not different(learned(whole), learned(divided))
+        assert not list(differences(whole.train_means.means(), divided.train_means.means(), tolerance=1e-6))
+
+
+def test_parts_that_do_not_wait_take_weights_before_they_begin_and_then_no_more(tmp_path: Path) -> None:
+    scenario = stages(2)
+    with Simulation(scenario, seed=5, logdir=tmp_path / "run") as source:
+        source.run(3)
+    free = {"placement": in_turn(scenario, 2), "mode": "free"}
+    with Simulation(scenario) as whole, Simulation(scenario, parts=free) as divided:
+        for one in (whole, divided):
+            one.load_weights(tmp_path / "run")
+            one.run(4)
+        assert not different(learned(whole), learned(divided))
+        with one_line(
+            "load_weights: parts in free mode have started and hold the parameters; call it before"
+        ):
+            divided.load_weights(tmp_path / "run")

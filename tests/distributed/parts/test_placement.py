@@ -1,0 +1,264 @@
+"""Placements: every cut that could change a bit is refused with one line, the others change none; and what a cut costs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import yaml
+from torch import nn
+
+from antiphon import Scenario, Simulation, Template
+from antiphon.commands.check import check_scenario
+from antiphon.distributed.parts.placement import lookahead_of
+from tests.contracts.builders import LABEL, OWN, Document, Play, document
+from tests.contracts.games import Game
+from tests.contracts.twins import differences, facts
+from tests.distributed.parts import rings
+from tests.engine.numbers import one_line
+
+CELL: Document = {"network": {"kind": "gru", "size": 4}, "observes": ["x"]}
+APART: Mapping[str, int] = {"a": 0, "b": 1}
+
+
+def pair(
+    channel: Document | None = None,
+    *,
+    a: Document | None = None,
+    b: Document | None = None,
+    env: Any = None,
+    **training: Any,
+) -> Document:
+    """Return two agents and a channel of delay 1."""
+    link = {"delay": 1} | (channel or {}).get("link", {})
+    way = {"from": "a", "to": "b", "size": 4, **(channel or {}), "link": link}
+    agents = {"a": {**OWN, **(a or {})}, "b": {**OWN, "objective": LABEL, **(b or {})}}
+    return document(agents, [way], env, **training)
+
+
+def opened(doc: Document, parts: Any) -> Simulation:
+    return Simulation(Scenario.model_validate(doc), parts=parts)
+
+
+def assert_refused(line: str, doc: Document, parts: Any) -> None:
+    with one_line("^" + re.escape(line)):
+        opened(doc, parts)
+
+
+BACK: list[Document] = [{"from": a, "to": b, "size": 4, "link": {"delay": 1}} for a, b in ("ab", "ba")]
+HEAD = {"weight": "b.objective.weight", "bias": "b.objective.bias"}
+LENS: Document = {"gradient": {"kind": "lens", "network": nn.Linear(4, 3), "parameters": HEAD}}
+SHARED = document(
+    {one: {**OWN, "objective": LABEL, "share": "g"} for one in "ab"},
+    [way | {"port": "out"} for way in BACK],
+)
+WHERE = "'a' is in part 0 and 'b' is in part 1"
+ONCE = "give the channel `link: {delay: 1}`, or place both ends together"
+AT_ONCE: Document = {"link": {"delay": 0}}
+TO_STATE: Document = {"gradient": {"kind": "linear", "context": ["to.state"]}}
+SPEAKS: Document = {"size": 2, "link": {"delay": 1}, "sample": {"kind": "gaussian", "noise": 0.1}}
+SPEAKER = document(
+    {"a": OWN | {"objective": LABEL}, "b": OWN | {"clock": {"unroll": 2}, "objective": "a2c"}},
+    [BACK[0], BACK[1] | SPEAKS],
+    Game(share=0.2),
+)
+REFUSED: list[tuple[Document, str]] = [
+    (SPEAKER, "channels[a->b]: what is sent at the step at which an episode is truncated is read at once"),
+    (
+        pair({"coupling": "locked"}),
+        f"channels[a->b].coupling: locked: both ends learn as one, but {WHERE}; make it decoupled and {ONCE}",
+    ),
+    (pair(AT_ONCE), "channels[a->b].link.delay: 0: a message is read at the step at which it is sent"),
+    (
+        pair({"link": {"delay": [2, 0]}}),
+        "channels[a->b].link.delay: 0 back: a gradient returns at the step at which it is computed",
+    ),
+    (
+        pair({**AT_ONCE, "gradient": {"kind": "linear", "trace": 0.5}}),
+        "channels[a->b].gradient.trace: it needs",
+    ),
+    (pair(TO_STATE, b=CELL), "channels[a->b].gradient.context: 'to.state' is read from the receiver itself"),
+    (SHARED, "agents.b.share: shared parameters learn as one"),
+    (pair() | {"share": [["a.0.bias", "b.0.bias"]]}, "share[0]: tied parameters are one weight"),
+    (
+        pair(LENS, b={"network": {"hidden": []}, "observes": []}),
+        "channels[a->b].gradient.kind: a lens reads the parameters of another agent",
+    ),
+]
+
+
+@pytest.mark.parametrize(("doc", "line"), REFUSED, ids=[line.partition(":")[0] for _, line in REFUSED])
+def test_cuts_that_could_change_a_bit_are_refused(doc: Document, line: str) -> None:
+    assert_refused(line, doc, APART)
+    opened(doc, {"a": 0, "b": 0}).close()
+    with one_line("cannot be separated into more than 1: 'a' and 'b' stay together"):
+        opened(doc, 2)
+
+
+ACTS = {"acts": True, "objective": {"kind": "regression", "target": "goal"}}
+SEES = {**OWN, "observes": ["observation"]}
+POLE = document(
+    {"a": SEES, "b": {**SEES, "objective": LABEL | {"kind": "regression", "target": "reward"}}},
+    BACK[:1],
+    {"id": "gymnasium/CartPole-v1"},
+)
+INDIVISIBLE: list[tuple[Document, str]] = [
+    (
+        pair(on_divergence={"max": 2.0}),
+        "training.on_divergence: on_divergence.max is checked at every step",
+    ),
+    (pair(b=ACTS), "agents.b.acts: observations depend on the action"),
+    (POLE, "env: 'CartPole-v1' is an environment of gymnasium, whose state may not depend on its seed alone"),
+]
+
+
+@pytest.mark.parametrize(
+    ("doc", "line"), INDIVISIBLE, ids=[line.partition(":")[0] for _, line in INDIVISIBLE]
+)
+def test_scenarios_that_are_not_cut_anywhere(doc: Document, line: str) -> None:
+    for parts in (2, APART):
+        assert_refused(line, doc, parts)
+    for whole in (1, {"a": 0, "b": 0}):
+        opened(doc, whole).close()
+
+
+NUMBER = "must be the number of a part, from 0, not"
+NO_PLACEMENT: list[tuple[Any, str]] = [
+    ({"a": 0, "c": 1}, "place: no agent 'c'; known: a, b"),
+    ({"a": 1}, "place: no part for b; place every agent"),
+    ({"a": 0}, "place: no part for b; place every agent"),
+    ({"a": 0, "b": 2}, "place: no agent is in part 1, and one is in part 2; number the parts from 0 on"),
+    ({"a": 0, "b": -1}, f"place.b: {NUMBER} -1"),
+    ({"a": 0, "b": "x"}, f"place.b: {NUMBER} 'x'"),
+    ({"placement": APART, "count": 3}, "parts: 3, and the placement has 2; leave one of them out"),
+    (3, "parts: 3; the number of agents is 2; use at most 2"),
+]
+
+
+@pytest.mark.parametrize(("parts", "line"), NO_PLACEMENT)
+def test_placements_that_are_none(parts: Any, line: str) -> None:
+    assert_refused(line, pair(), parts)
+
+
+def delayed(b: Document | None = None, env: Any = None, **link: Any) -> Document:
+    """A delayed channel of delay 4."""
+    return pair({"coupling": "delayed", "link": {"delay": 4, **link}}, b=b, env=env)
+
+
+AGE: Document = {"kind": "linear", "context": ["held", "age"]}
+ALIGNED: list[Document] = [BACK[0] | {"input": {"context": ["x"]}}, BACK[1]]
+DELAYED_BACK: list[Document] = [way | {"coupling": "delayed", "link": {"delay": 4}} for way in BACK]
+CUT: dict[str, tuple[Document, int]] = {
+    "detached": (pair({"coupling": "detached"}), 1),
+    "unlocked": (pair({"coupling": "unlocked", "input": AGE}), 1),
+    "no gradient is wanted": (pair({"coupling": "detached", "link": {"delay": [4, 0]}}), 1),
+    "a trace without effect": (
+        pair({"gradient": {"kind": "linear", "trace": 0.5, "scale": 0, "discount": 0}}),
+        1,
+    ),
+    "the sender's state": (pair({"gradient": {"kind": "linear", "context": ["from.state"]}}, a=CELL), 1),
+    "states of its own": (pair(a=CELL, b=CELL), 1),
+    "aligned at the receiving end": (pair(b={"align": True}), 1),
+    "aligned at the sending end": (pair(a={"align": "b->a"}) | {"channels": BACK}, 1),
+    "aligned at both ends": (pair(a={"align": "b->a"}, b={"align": True}) | {"channels": BACK}, 1),
+    "an aligned sender's synthetic input": (pair(a={"align": "b->a"}) | {"channels": ALIGNED}, 1),
+    "losses, noise, a rate": (pair({"link": {"drop": 0.5, "noise": 0.1, "rate": 0.5}}), 1),
+    "a sender that learns seldom": (pair({"link": {"delay": 2}}, a={"learn": 0.3}), 2),
+    "a sender with windows": (pair({"link": {"delay": 2}}, a={"clock": {"unroll": 4}}), 2),
+    "a delay": (pair({"link": {"delay": 4}}), 4),
+    "a gradient that is back sooner": (pair({"link": {"delay": [4, 2]}}), 2),
+    "a gradient that is back later": (pair({"link": {"delay": [4, 9]}}), 4),
+    "delayed": (delayed(), 4),
+    "delayed, to a reader that ticks seldom": (delayed({"clock": {"period": 3}}), 4),
+    "delayed, and messages are lost": (delayed(drop=0.5), 1),
+    "delayed, and its receiver learns seldom": (delayed({"learn": 0.5}), 1),
+    "delayed, and its receiver waits itself": (delayed() | {"channels": DELAYED_BACK}, 1),
+    "delayed, and episodes end": (delayed(env=Play(share=0.2)), 1),
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_exchanges_as_late_as_may_be_change_no_bit(name: str) -> None:
+    doc, lookahead = CUT[name]
+    with opened(doc, None) as whole, opened(doc, 2) as divided:
+        assert (
+            lookahead_of(whole.running.system, divided.running.executor.facts["parts"]["placement"])
+            == lookahead
+        )
+        for steps in (9, 2):
+            whole.run(steps)
+            divided.run(steps)
+            assert not list(differences(facts(whole), facts(divided), tolerance=0.0))
+
+
+def test_parts_that_do_not_wait_see_a_stream() -> None:
+    with one_line("env: its episodes end, and parts in free mode are at different steps"):
+        opened(pair(env=Play(share=0.2)), {"count": 2, "mode": "free"})
+
+
+# --- what a cut costs ------------------------------------------------------------------------------------
+
+
+def division(doc: Document, *parts: str) -> Any:
+    """What the ring of digits cuts, changed."""
+    found = check_scenario(Template.from_yaml(yaml.safe_dump(doc), "ring.yaml"), None, {}, parts)
+    assert not found.problems
+    return found.division
+
+
+THIRDS = ("a=0", "b=0", "c=1", "d=2")
+STREAM = {"id": "antiphon/Digits-v0", "patches": 4}
+
+
+def pair_of_digits(channel: Document, reader: Document | None = None) -> Document:
+    """Two agents of the ring and a channel of theirs."""
+    doc = rings.document() | {"env": STREAM}
+    doc["agents"] = {name: doc["agents"][name] for name in "ab"}
+    doc["agents"]["b"] |= reader or {}
+    doc["channels"] = [{**doc["channels"][0], **channel}]
+    return doc
+
+
+def test_a_ring_in_three_parts() -> None:
+    """Batch 8, messages of four floats: 128 bytes a step each way over each of the three channels."""
+    doc = rings.document(delay=2)
+    doc["channels"][1]["link"]["delay"] = 3
+    found = division(doc, *THIRDS)
+    assert found.parts == (("a", "b"), ("c",), ("d",))
+    assert found.shares == pytest.approx([1 / 2, 1 / 4, 1 / 4])
+    assert (found.cut, found.bytes) == ({"b->c": 3, "c->d": 2, "d->a": 2}, 3 * 256)
+    assert (found.total, found.lookahead, found.speedup) == (4, 2, pytest.approx(2))
+    together = division(doc, "*=0")
+    assert (together.cut, together.bytes, together.lookahead) == ({}, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("channel", "reader", "there", "back"),
+    [
+        ({"coupling": "detached", "gradient": {"kind": "linear"}}, {}, 128, 0),
+        ({}, {}, 128, 128),
+        ({"gradient": {"kind": "critic"}}, {}, 128, 160),  # a loss comes back too
+        ({"link": {"delay": 1, "rate": 0.5}}, {}, 64, 64),
+        ({"link": {"delay": 1, "bits": 8}}, {}, 64, 128),  # four bytes and a float32 for each of 8 samples
+        ({"link": {"delay": 1, "bits": 9}}, {}, 96, 128),
+        ({"link": {"delay": 1, "bits": 8, "noise": 0.1}}, {}, 128, 128),
+        ({}, {"clock": {"period": 4}}, 128, 32),  # for what is read only
+    ],
+)
+def test_the_traffic_of_a_channel(channel: Document, reader: Document, there: int, back: int) -> None:
+    assert division(pair_of_digits(channel, reader), "a=0", "b=1").bytes == there + back
+
+
+def test_models_of_a_channel_are_work_of_the_part_that_has_them() -> None:
+    """A synthetic gradient is computed where its sender is, a synthetic input where its receiver is."""
+    changes: list[Document] = [
+        {},
+        {"gradient": {"kind": "mlp", "hidden": [99]}},
+        {"input": {"context": ["image"]}, "link": {"delay": 2, "drop": 0.5}},
+    ]
+    same, with_gradient, with_input = (
+        division(pair_of_digits(keys), "a=0", "b=1").shares[0] for keys in changes
+    )
+    assert with_gradient > same > with_input

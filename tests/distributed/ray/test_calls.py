@@ -1,0 +1,50 @@
+"""Calls of all parts where some are started again, with answers that are made up."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from antiphon import RunError
+from antiphon.distributed.ray import ray_parts
+from antiphon.distributed.ray.ray_parts import RayParts
+from antiphon.distributed.ray.worker import Results
+from antiphon.telemetry.parts.part_figures import PartFigures
+
+
+def made(answers: dict[str, list[Any]]) -> Any:
+    """One part that does not wait, and the answers to what is called."""
+    parts: Any = object.__new__(RayParts)
+    parts._free, parts._count, parts._calls, parts._breaks = True, 1, 0, 0
+    parts._submit = lambda index, method, *arguments, **options: method
+    parts._submit_listen, parts._submit_begin_alone = (
+        (lambda index: "listen"),
+        (lambda index, answer: "begin"),
+    )
+    parts._note = lambda *arguments: None
+    parts._answer = lambda index, ref: answers[ref].pop(0)
+    ready = lambda refs, timeout: ([ref for ref in refs if answers[ref]], [])
+    parts._ray = SimpleNamespace(wait=ready, available_resources=lambda: {"CPU": 0.0})
+    return parts
+
+
+FIGURES = PartFigures(part=0)
+
+
+def test_a_part_that_begins_again_while_the_run_ends_still_answers_the_call() -> None:
+    answers = {
+        "advance": [None, (FIGURES, Results())],
+        "listen": [(FIGURES, (1, "host", 1))],
+        "begin": [(FIGURES, None)],
+    }
+    (answer,) = made(answers)._call("advance", 9, None, lambda: True)
+    assert isinstance(answer[1], Results)
+
+
+def test_a_part_that_does_not_come_back_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_parts, "_STARTED_WITHIN", 0.0)
+    parts = made({"advance": [None], "listen": []})
+    with pytest.raises(RunError, match=r"^ray: part 0 has not started within 0 s; 0 CPUs"):
+        parts._call("advance", 9, None, lambda: False)

@@ -1,0 +1,387 @@
+"""Runs in parts of a Ray cluster: the bits of one process, deaths, stops, refusals; where the cluster listens (Linux)."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from antiphon import RunError, Scenario, Simulation
+from antiphon.distributed.parts.coordinator import Coordinator
+from antiphon.distributed.parts.part import Part
+from antiphon.distributed.ray.ray_parts import RayParts
+from antiphon.envs.base import StepResult, TorchVectorEnv
+from tests.commands import Commands
+from tests.contracts.builders import Play
+from tests.contracts.builders import ring as noise_ring
+from tests.contracts.twins import differences, facts
+from tests.distributed.parts.rings import document, ring
+from tests.distributed.parts.stages import stages
+from tests.distributed.ray.conftest import PATIENCE
+from tests.parts_table import read_parts
+from tests.recorded import metrics
+
+TOKEN = "0123456789abcdef" * 4
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+"""127.0.0.1 as /proc/net/tcp has it, the same within IPv6, and ::1."""
+
+
+def needs_ray(test: Any) -> Any:
+    """Mark a test that starts processes of Ray."""
+    absent = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
+    return pytest.mark.ray(pytest.mark.long(absent(test)))
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder for temporary files with a short name, for the paths of sockets."""
+    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp", ignore_cleanup_errors=True) as found:
+        yield Path(found)
+
+
+# --- what cannot be opened ---------------------------------------------------------------------------------
+
+
+def on(address: str) -> Simulation:
+    return Simulation(ring(), parts={"count": 2, "ray": address})
+
+
+@pytest.mark.long
+def test_antiphon_does_not_import_ray() -> None:
+    program = (
+        "import sys, antiphon, antiphon.cli, antiphon.running.simulation; sys.exit('ray' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_without_ray_the_line_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(RunError, match=r"^ray: is not installed; pip install 'antiphon\[ray\]'$"):
+        on("local")
+
+
+@pytest.mark.parametrize("address", ["", "here:", ":6379", "here:port", "10.0.0.1:65536"])
+def test_what_is_no_address_is_one_line(address: str) -> None:
+    with pytest.raises(RunError, match=r"^--ray: '.*' is not HOST:PORT; .* 10\.0\.0\.1:6379$"):
+        on(address)
+
+
+def test_an_address_where_nothing_answers_is_one_line() -> None:
+    port = free_port()
+    with pytest.raises(
+        RunError, match=rf"^--ray: nothing answers at 127\.0\.0\.1:{port} \(.*refused.*\); start"
+    ):
+        on(f"127.0.0.1:{port}")
+    with pytest.raises(RunError, match=r"^--ray: nothing answers at no-such-host\.invalid:1 "):
+        on("no-such-host.invalid:1")
+
+
+# --- processes of this machine -----------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def children_of(process: int) -> set[int]:
+    """Return the processes that descend from one."""
+    parents = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            with suppress(OSError):
+                stat = (folder / "stat").read_text()
+                parents[int(folder.name)] = int(stat.rpartition(")")[2].split()[1])
+    found, newest = set(), {process}
+    while newest:
+        newest = {child for child, parent in parents.items() if parent in newest}
+        found |= newest
+    return found
+
+
+def named(process: int) -> str:
+    """Return the command line of a process; empty: it is gone."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def parts_of(process: int) -> list[int]:
+    """Return the processes of parts that descend from one."""
+    return sorted(child for child in children_of(process) if named(child).startswith("ray::PartWorker"))
+
+
+def is_alive(process: int) -> bool:
+    """Return whether a process is there, and more than an entry that its parent has not read."""
+    try:
+        return (Path("/proc") / str(process) / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def survivors(processes: set[int], seconds: float) -> set[int]:
+    """Return those that are still there after some seconds; sooner where there is none."""
+    end = time.monotonic() + seconds
+    while (left := set(filter(is_alive, processes))) and time.monotonic() < end:
+        time.sleep(0.05)
+    return left
+
+
+def listening(processes: set[int]) -> dict[str, int]:
+    """Return the addresses at which processes listen, as hexadecimal digits, and how many ports at each."""
+    sockets = set()
+    for process in processes:
+        with suppress(OSError):
+            links = (os.readlink(entry.path) for entry in os.scandir(f"/proc/{process}/fd"))
+            sockets |= {link[8:-1] for link in links if link.startswith("socket:[")}
+    found: dict[str, int] = {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in sockets:
+                address = fields[1].rpartition(":")[0]
+                found[address] = found.get(address, 0) + 1
+    return found
+
+
+# --- a cluster of this process -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Slow(Play):
+    """Environments whose steps take 20 ms."""
+
+    def make(self, *, batch: int, **where: Any) -> TorchVectorEnv:
+        env = super().make(batch=batch, **where)
+        inner = env.step
+
+        def step(actions: Any = None) -> StepResult:
+            time.sleep(0.02)
+            return inner(actions)
+
+        env.step = step  # type: ignore[method-assign]
+        return env
+
+
+@contextmanager
+def later(seconds: float, call: Callable[[], object]) -> Iterator[None]:
+    timer = threading.Timer(seconds, call)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
+
+
+def kill() -> None:
+    """Kill a part of this process."""
+    os.kill(parts_of(os.getpid())[0], signal.SIGKILL)
+
+
+def parts_on(simulation: Simulation) -> RayParts:
+    """The parts of a simulation on Ray."""
+    assert isinstance(simulation.running.executor, Coordinator)
+    parts = simulation.running.executor.parts
+    assert isinstance(parts, RayParts)
+    return parts
+
+
+@needs_ray
+def test_parts_have_the_bits_of_one_process_also_when_they_are_killed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    document = noise_ring(channel={"link": {"delay": 4}}, env=Slow()) | {"telemetry": {"period": 60}}
+    scenario = Scenario.model_validate(document)
+    cut = {"count": 2, "ray": "local"}
+    with (
+        Simulation(scenario, logdir=tmp_path / "whole", checkpoint_every=1000) as whole,
+        Simulation(scenario, parts=cut, logdir=tmp_path / "run", checkpoint_every=1000) as divided,
+    ):
+        divided.run(31)
+        kill()  # between two calls
+        with later(1.0, kill):  # in one
+            divided.run(119)
+        for steps in (31, 119):
+            whole.run(steps)
+        assert not list(differences(facts(whole), facts(divided), tolerance=0.0))
+        assert 0 < parts_on(divided).line_seconds() < PATIENCE
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "run")
+    rows = read_parts(tmp_path / "run" / "parts.csv")
+    last = rows[max(rows)]
+    restarts = sum(row.incarnation for row in last)
+    assert restarts >= 1
+    lines = [record.getMessage() for record in caplog.records if "Ray restarts it" in record.getMessage()]
+    assert len(lines) == restarts
+    assert all(re.fullmatch(r"part [01] died after step \d+; Ray restarts it", line) for line in lines)
+    for row in last:
+        assert row.alive
+        assert row.steps_taken >= 119
+        assert min(row.calls, row.bytes_sent, row.bytes_received) > 0
+        assert row.computing > 50 * 0.02
+
+
+@needs_ray
+@pytest.mark.nightly
+def test_a_part_that_does_not_wait_comes_back_at_another_address() -> None:
+    scenario = stages(2, env={"hold": 50})
+    with Simulation(scenario, parts={"count": 2, "mode": "free", "ray": "local"}) as simulation:
+        parts = parts_on(simulation)
+        assert parts.advance(50) == 50
+        with later(0.5, kill):
+            assert parts.advance(3000) == 3000
+        before = parts.statistics()
+        assert sum(row.incarnation for row in before) == 1
+        parts.advance(3100)
+        for row, earlier in zip(parts.statistics(), before, strict=True):
+            assert row.alive
+            assert row.bytes_received > earlier.bytes_received
+
+
+@needs_ray
+@pytest.mark.nightly
+def test_it_listens_on_this_machine_alone_and_a_process_that_does_not_come_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with on("local") as simulation:
+        parts = parts_on(simulation)
+        parts.advance(9)
+        assert 0 < parts.line_seconds() < PATIENCE
+        parts.rebuild(partial(Part, ring(delay=3), parts.placement), parts._shares)
+        assert (parts.advance(4), parts.gather()["now"]) == (4, 4)
+        found = listening({os.getpid(), *children_of(os.getpid())})
+        assert sum(found.values()) >= 6
+        assert set(found) <= LOOPBACK
+    monkeypatch.setattr("antiphon.distributed.ray.ray_parts._STARTED_WITHIN", 0.0)
+    with pytest.raises(
+        RunError, match=r"^ray: part 0 has not started within 0 s; \d+ CPUs and 0 GPUs .* free$"
+    ):
+        on("local")
+
+
+# --- runs from the command line ----------------------------------------------------------------------------
+
+
+def wait_for_rows(folder: Path, count: int, run: subprocess.Popen[str]) -> None:
+    """Wait until a run has written so many lines of parts.csv."""
+    file, end = folder / "run" / "parts.csv", time.monotonic() + PATIENCE
+    while not file.exists() or file.read_text().count("\n") <= count:
+        assert run.poll() is None, run.communicate()
+        assert time.monotonic() < end, "it does not start"
+        time.sleep(0.05)
+
+
+@needs_ray
+@pytest.mark.nightly
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_however_a_run_ends_nothing_of_it_is_left(number: int, tmp_path: Path, short: Path) -> None:
+    """After kill -9 Ray ends all but two agents of its own, which go a minute later."""
+    scenario = tmp_path / "ring.yaml"
+    scenario.write_text(yaml.safe_dump(document(1_000_000)), encoding="utf-8")
+    words = f"run {scenario} --parts 2 --ray --name run --logdir {tmp_path}".split()
+    with subprocess.Popen(
+        [sys.executable, "-m", "antiphon", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(short), "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    ) as run:
+        try:
+            wait_for_rows(tmp_path, 4, run)
+            processes = children_of(run.pid)
+            agents = {one for one in processes if named(one).startswith("ray::") and "Agent" in named(one)}
+            assert len(parts_of(run.pid)) == 2
+            if number == signal.SIGTERM:  # a part that is killed comes back
+                os.kill(parts_of(run.pid)[0], signal.SIGKILL)
+                wait_for_rows(tmp_path, 40, run)
+                processes |= children_of(run.pid)
+            run.send_signal(number)
+            out, err = run.communicate(timeout=PATIENCE)
+        finally:
+            run.kill()
+    if number == signal.SIGTERM:
+        assert not survivors(processes, 300.0)
+        assert (run.returncode, "Traceback" in out + err) == (143, False), out + err
+        assert (tmp_path / "run" / "result.json").exists()
+        assert list(short.iterdir()) == []
+    else:
+        assert not survivors(processes - agents, 300.0)
+        for one in survivors(agents, 0.0):
+            os.kill(one, signal.SIGKILL)
+
+
+HERE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
+
+@contextmanager
+def head(folder: Path, token: str) -> Iterator[str]:
+    """Yield the address of a cluster that another process has started."""
+    address = f"127.0.0.1:{free_port()}"
+    ray = Path(sys.executable).with_name("ray")
+    settings = (
+        f"start --head --block --node-ip-address=127.0.0.1 --port={address.split(':')[1]} --num-cpus=2 "
+        f"--include-dashboard=false --temp-dir={folder} --object-store-memory=100000000"
+    )
+    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, **HERE}
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [ray, *settings.split()], env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+    family = {process.pid}
+    try:
+        end = time.monotonic() + PATIENCE
+        while "Ray runtime started" not in (folder / "log").read_text():
+            assert process.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        yield address
+    finally:
+        family |= children_of(process.pid)
+        process.terminate()
+        process.wait(PATIENCE)
+        for one in survivors(family, 10.0):
+            with suppress(ProcessLookupError):
+                os.kill(one, signal.SIGKILL)
+
+
+@pytest.mark.nightly
+@needs_ray
+def test_a_run_on_a_cluster_that_is_there_has_the_bits_of_one_process(
+    here: Path, short: Path, cli: Commands
+) -> None:
+    Path("ring.yaml").write_text(yaml.safe_dump(document(24)), encoding="utf-8")
+    cli("run ring.yaml --name one --logdir .")
+    with head(short, TOKEN) as address:
+        for token, code in ((TOKEN, 0), ("1" * 64, 2)):
+            words = f"run ring.yaml --name several --parts 2 --ray {address} --logdir runs-{code}"
+            done = subprocess.run(
+                [sys.executable, "-m", "antiphon", *words.split()],
+                env={**os.environ, "RAY_AUTH_TOKEN": token, **HERE},
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+                check=False,
+            )
+            assert done.returncode == code, done.stderr
+        assert re.search(
+            r"error: --ray: the cluster at \S+ and this process share no token; name", done.stderr
+        )
+    assert cli.json("diff one runs-0/several")["same"] is True

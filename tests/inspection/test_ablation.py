@@ -1,0 +1,168 @@
+"""Ablation: channels ranked by what is lost without them, example by example, with the same random numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from antiphon import Scenario, ScenarioError, Simulation
+from antiphon.envs import from_tensors
+from antiphon.inspection.ablation import ablation_rows
+from tests.engine.numbers import unchanged
+from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.kit.documented import ABLATIONS, Links, ablate
+
+COUNT = 400
+GENERATOR = torch.Generator().manual_seed(0)
+X = torch.randn(COUNT, 4, generator=GENERATOR)
+NOISE = torch.randn(COUNT, 4, generator=GENERATOR)
+LABEL = (X[:, 0] > 0).long() + 2 * (X[:, 1] > 0).long()
+SCORE = NOISE[:, 0]
+NET = {"kind": "mlp", "hidden": [16], "norm": "none"}
+
+
+def simulate(link: dict[str, Any] | None = None, **channel: Any) -> Simulation:
+    """`eye` sees what decides, `ear` what does not (but the score); both speak to both judges."""
+    env = from_tensors(x=X, noise=NOISE, label=LABEL, score=SCORE, test=0.5, training_only=["label", "score"])
+    agents = {
+        "eye": {"observes": ["x"], "network": NET},
+        "ear": {"observes": ["noise"], "network": NET},
+        "judge": {"network": NET, "objective": CLASSIFY},
+        "other": {"network": NET, "objective": {"kind": "regression", "target": "score"}},
+    }
+    common = {"size": 4, "norm": "none", "coupling": "locked", "link": link or {}, **channel}
+    channels = [{"from": a, "to": b, **common} for a in ("eye", "ear") for b in ("judge", "other")]
+    adam = {"kind": "adam", "lr": 0.01}
+    scenario = scenario_of(agents, channels, env, readout="judge", batch=32, steps=300, optimiser=adam)
+    return Simulation(scenario, seed=1)
+
+
+@pytest.fixture(scope="module")
+def trained() -> Simulation:
+    simulation = simulate()
+    simulation.run(100)
+    return simulation
+
+
+@pytest.mark.parametrize("kind", ABLATIONS)
+def test_the_channel_that_matters_comes_first_for_whom_it_matters(trained: Simulation, kind: str) -> None:
+    found = ablate(trained, kind)
+    assert found.ranked()[0] == "eye->judge"
+    assert found.ranked("other")[0] == "ear->other"
+    assert found.readouts["eye->judge"]["loss"].verdict == "matters"
+    assert found.readouts["eye->judge"]["accuracy"].value < -0.2
+    assert found.channels["ear->other"]["other"]["error"].value > 0.2
+    unreached = found.channels["eye->judge"]["other"]["loss"]
+    assert (unreached.value, unreached.half, unreached.verdict) == (0.0, 0.0, "unresolved")
+
+
+def test_it_agrees_with_a_system_whose_channel_is_silent(trained: Simulation) -> None:
+    found = ablate(trained, "zero")
+    silent = trained.fork()
+    head = silent.agents["eye"].parameters
+    for name in ("to_judge.weight", "to_judge.bias"):
+        head[name].data.zero_()
+    whole, without = trained.evaluate(), silent.evaluate()
+    changes = found.channels["eye->judge"]["judge"]
+    assert found.intact["judge"]["loss"] == pytest.approx(whole.loss, rel=1e-5)
+    assert changes["loss"].value == pytest.approx(without.loss - whole.loss, rel=1e-4)
+    assert changes["accuracy"].value == pytest.approx(without.accuracy - whole.accuracy, abs=1e-6)
+
+
+def test_means_are_of_all_examples(trained: Simulation, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = ablate(trained, "mean")
+    monkeypatch.setattr("antiphon.inspection.ablation._ROWS", 60)
+    parts = ablate(trained, "mean")
+    assert parts.count == whole.count == 200
+    for name, changes in whole.readouts.items():
+        assert parts.readouts[name]["loss"].value == pytest.approx(changes["loss"].value, rel=1e-4, abs=1e-6)
+
+
+def test_over_links_as_they_run_losses_are_common() -> None:
+    simulation = simulate({"drop": 0.3, "noise": 0.2}, coupling="detached")
+    links = Links("as_run")
+    one, two = (ablate(simulation, "zero", links=links) for _ in range(2))
+    assert one == two
+    intact = simulation.evaluate("test", links="as_run").agents["judge"]["loss"]
+    assert one.intact["judge"]["loss"] == pytest.approx(intact, rel=1e-6)
+    everything_lost = ablate(simulation, "zero", links=Links("as_run", drop=1.0))
+    assert all(changes["loss"].value == 0 for changes in everything_lost.readouts.values())
+
+
+# --- returns -----------------------------------------------------------------------------------------------
+
+ACTING = """
+scenario: acting
+env: {id: antiphon/CartPole-v0}
+agents:
+  sensor: {observes: [observation], network: {kind: mlp, hidden: [16]}}
+  deaf: {observes: [observation], network: {kind: mlp, hidden: [4]}}
+  motor: {network: {kind: mlp, hidden: [16]}, acts: true, clock: {unroll: 4}, objective: {kind: reinforce}}
+channels:
+  - {from: sensor, to: motor, size: 4, coupling: locked}
+  - {from: deaf, to: motor, size: 2, coupling: locked}
+readout: motor
+training: {steps: 8, batch: 5, optimiser: {kind: adam, lr: 0.01}}
+"""
+
+
+@pytest.fixture(scope="module")
+def acting() -> Simulation:
+    simulation = Simulation(Scenario.from_yaml(ACTING), seed=3)
+    simulation.run(4)
+    return simulation
+
+
+def test_where_readouts_act_returns_of_the_same_episodes_are_compared(acting: Simulation) -> None:
+    with unchanged(acting):
+        found = ablate(acting, "zero", episodes=1)
+    silent = acting.fork()
+    head = silent.agents["sensor"].parameters
+    for name in ("to_motor.weight", "to_motor.bias"):
+        head[name].data.zero_()
+    whole, without = acting.evaluate(episodes=1).return_, silent.evaluate(episodes=1).return_
+    assert (found.measure, found.count) == ("return", 5)
+    assert found.intact == {"motor": {"return": whole}}
+    change = found.channels["sensor->motor"]["motor"]["return"]
+    assert change.value == pytest.approx(without - whole)
+    assert change == found.change("sensor->motor")
+    assert (change.verdict == "matters") == (change.value + (change.half or 0.0) < 0)
+    rows = {(row.name, row.metric): row.value for row in ablation_rows(found)}
+    assert rows["sensor->motor", "ablation"] == pytest.approx(whole - without)  # what is lost
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ABLATIONS)
+def test_returns_without_a_channel_are_the_same_every_time(acting: Simulation, kind: str) -> None:
+    one, two, again = (ablate(acting, kind, episodes=n, sampled=True) for n in (1, 2, 2))
+    assert two == again
+    assert (one.count, two.count) == (5, 10)
+    assert one != two
+
+
+@pytest.mark.parametrize(
+    ("changed", "how", "line"),
+    [
+        ("", {"limit": 5}, "examples: has no effect where the readouts act; use episodes"),
+        ("", {"episodes": 0}, "evaluate: episodes=0; must be at least 1"),
+        (
+            "batch: 1",
+            {},
+            "ablate: resample needs messages of another environment; set training.batch to 2 or more",
+        ),
+    ],
+)
+def test_what_has_no_effect_on_returns_is_refused(changed: str, how: dict[str, Any], line: str) -> None:
+    document = ACTING.replace("batch: 5", changed or "batch: 5")
+    with Simulation(Scenario.from_yaml(document)) as simulation, pytest.raises(ScenarioError) as refused:
+        ablate(simulation, "resample", **how)
+    assert str(refused.value) == line
+
+
+def test_only_some_channels_and_examples_and_no_bit_of_the_run_changes(trained: Simulation) -> None:
+    some = {"channels": ["ear->judge"], "limit": 50}
+    with unchanged(trained):
+        found = ablate(trained, "resample", **some)
+    assert (list(found.channels), found.count) == (["ear->judge"], 50)

@@ -1,0 +1,111 @@
+"""The measures of the probes in the small, by hand: entropies, ranks, edits, intervals, the best linear map."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor
+
+from antiphon.inspection.ablation import Change
+from antiphon.inspection.ceiling import best_linear
+from antiphon.inspection.language import (
+    causal_influence,
+    edit_distances,
+    entropy,
+    mutual_information,
+    signalling,
+    spearman,
+    topographic_similarity,
+)
+from tests.engine.numbers import normal
+
+HALF = 1 + 0.75 * math.log2(0.75) + 0.25 * math.log2(0.25)
+"""1 - H(1/4): what two bits tell of each other that are equal three times of four."""
+
+
+def test_entropy_and_mutual_information_in_bits() -> None:
+    assert entropy(torch.tensor([3, 3, 3])) == 0.0
+    assert entropy(torch.tensor([[0, 1], [0, 1], [1, 1], [1, 0]])) == pytest.approx(1.5)
+    four = torch.arange(4)
+    assert mutual_information(four, four.flip(0)) == pytest.approx(2.0)
+    assert mutual_information(four // 2, four % 2) == pytest.approx(0.0)
+    assert mutual_information(torch.stack([four // 2, four % 2], 1), four) == pytest.approx(2.0)
+    a, b = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]), torch.tensor([0, 0, 0, 1, 1, 1, 1, 0])
+    assert mutual_information(a, b) == pytest.approx(HALF)
+
+
+def test_rank_correlation_gives_equal_values_their_mean_rank() -> None:
+    up = torch.tensor([1.0, 2.0, 4.0, 8.0])
+    assert (spearman(up, up.exp()), spearman(up, -up)) == pytest.approx((1.0, -1.0))
+    # ranks 1, 2.5, 2.5, 4 and 1, 3, 2, 4
+    tied, other = torch.tensor([1.0, 2.0, 2.0, 3.0]), torch.tensor([1.0, 3.0, 2.0, 4.0])
+    assert spearman(tied, other) == pytest.approx(4.5 / math.sqrt(4.5 * 5.0))
+    assert math.isnan(spearman(tied, torch.ones(4)))
+
+
+def test_edit_distances() -> None:
+    kitten, sitting = (torch.tensor([[ord(letter) for letter in word]]) for word in ("kitten", "sitting"))
+    assert edit_distances(kitten, sitting).tolist() == edit_distances(sitting, kitten).tolist() == [3]
+    words = list(product(range(3), repeat=3))
+    pairs = list(product(words, words))
+
+    @cache
+    def by_recursion(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+        if not a or not b:
+            return len(a) + len(b)
+        change = by_recursion(a[1:], b[1:]) + (a[0] != b[0])
+        return min(change, by_recursion(a[1:], b) + 1, by_recursion(a, b[1:]) + 1)
+
+    found = edit_distances(torch.tensor([a for a, _ in pairs]), torch.tensor([b for _, b in pairs]))
+    assert found.tolist() == [by_recursion(a, b) for a, b in pairs]
+
+
+def one_hot(symbols: Tensor, classes: int) -> Tensor:
+    return torch.nn.functional.one_hot(symbols, classes).flatten(1).double()
+
+
+def test_topographic_similarity_of_known_languages() -> None:
+    things = torch.tensor(list(product(range(3), repeat=2)))
+    assert topographic_similarity(one_hot(things, 3), things) == pytest.approx(1.0)
+    holistic = things[torch.tensor([4, 0, 7, 2, 8, 3, 5, 1, 6])]
+    assert abs(topographic_similarity(one_hot(things, 3), holistic)) < 0.4
+    assert math.isnan(topographic_similarity(one_hot(things, 3), torch.zeros_like(things)))
+    # of one pair and another: cosines 0, 1 and 1 - 1/sqrt(2), edits 1, 2 and 1: ranks 1, 3, 2 and 1.5, 3, 1.5
+    seen, said = torch.tensor([[1.0, 0.0], [2.0, 0.0], [1.0, 1.0]]), torch.tensor([[0, 0], [0, 1], [1, 0]])
+    assert topographic_similarity(seen, said) == pytest.approx(0.5)
+
+
+def test_signalling_is_what_symbols_tell_and_listening_what_messages_change() -> None:
+    told = one_hot(torch.tensor(list(product(range(2), repeat=2))), 2).view(4, 2, 2)
+    assert signalling(told) == pytest.approx(2.0)
+    assert signalling(torch.full((4, 2, 2), 0.5)) == pytest.approx(0.0)
+    assert signalling(torch.tensor([[[0.75, 0.25]], [[0.25, 0.75]]])) == pytest.approx(HALF)
+    decided = torch.eye(4).unsqueeze(1).expand(-1, 3, -1)  # by the message, whoever reads it
+    assert causal_influence(decided, torch.ones(4)) == pytest.approx(2.0)
+    assert causal_influence(decided, torch.tensor([2, 1, 1, 0])) == pytest.approx(1.5)
+    assert causal_influence(torch.eye(4).expand(3, -1, -1), torch.ones(3)) == pytest.approx(0.0)
+
+
+def test_the_best_linear_map_is_found_where_columns_repeat_and_of_noise_nothing_is_predicted() -> None:
+    x = normal(200, 3, seed=1)
+    x = torch.cat([x, x[:, :1], torch.ones(200, 1).double()], 1)
+    y = x @ normal(5, 2, seed=2) + 3
+    weight, bias = best_linear(x, y)
+    torch.testing.assert_close(x @ weight + bias, y, atol=1e-8, rtol=0)
+    weight, bias = best_linear(normal(100, 40, seed=3), normal(100, 3, seed=4))
+    fresh = normal(1000, 40, seed=5) @ weight + bias
+    assert float(fresh.square().mean()) < 0.15  # unpenalised: about 0.7
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
+    draws = torch.randn(2000, 12, generator=torch.Generator().manual_seed(2)) + 0.5
+    covered = [abs(c.value - 0.5) <= c.half for row in draws if (c := Change.of(row, 2.201)).half is not None]
+    assert sum(covered) / 2000 == pytest.approx(0.95, abs=0.02)
+    assert Change.of(torch.ones(1), None).half is None
+    for value, half, verdict in ((0.2, 0.1, "matters"), (-0.2, 0.1, "harms"), (0.1, 0.2, "unresolved")):
+        assert Change(value, half).verdict == verdict
+    assert Change(0.2, None).verdict == "unresolved"

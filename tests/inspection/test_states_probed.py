@@ -1,0 +1,103 @@
+"""Probes of state channels: the truth of a state that is handed on (inspection/truth.py), and what its gradient is worth."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+import torch
+
+from antiphon import Simulation
+from tests.engine.numbers import unchanged
+from tests.numerics.recurring import GOAL, LINEAR, STATE, flags, make, played
+
+MIND: dict[str, Any] = {"network": {"kind": "lstm", "size": 3}, "objective": GOAL}
+TOLD = {"from": "a", "to": "b", "size": 2, "gradient": LINEAR, "link": {"delay": 1}}
+
+
+def pair(unroll: int, **ends: Any) -> Simulation:
+    """Two recurrent agents, the second of which hears the first."""
+    others = {"b": {**MIND, "clock": {"unroll": 3}}}
+    return make(played(**ends), LINEAR, unroll=unroll, others=others, channels=[TOLD])
+
+
+def nudged(simulation: Simulation, steps: int, name: str, row: int, column: int, nudge: float) -> float:
+    """The summed losses of a fork's next steps, nothing learned, one component of the next state moved."""
+    twin = simulation.fork(stacked=False)  # its ledgers and windows are read
+    now, total = twin.now, 0.0
+    for agent in twin.running.system.agents.values():
+        agent.learner.trainable = []
+    group = twin.running.system.group_of[twin.running.system.channels[name].sender]
+    for step in range(now, now + steps):
+        twin.running.backend.tick(step, twin.world.step_signals)
+        if step == now:  # it is passed on with its graph, or over the link
+            message = twin.running.system.channels[name].ledger.messages[now]
+            moved = message.received.clone()
+            moved[row, column] += nudge
+            message.received = group.window.live[name, now] = moved
+        twin.running.backend.cut(step, twin.world.advance())
+        for tick in (t for u in twin.running.system.groups for t in u.window.ticks() if t.step == step):
+            found = twin.running.backend.evaluator.loss(tick)
+            total += 0.0 if found is None else found[0].sum().item()
+        twin.running.backend.learn(step)
+    return total
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("unroll", "ends"), [(1, {"terminated": flags(0, 3)}), (2, {"endless": True})], ids=["ends", "endless"]
+)
+def test_the_truth_of_a_state_is_that_of_finite_differences(unroll: int, ends: dict[str, Any]) -> None:
+    with pair(unroll, **ends) as simulation:
+        simulation.run(8)  # an episode ends with the step after the next one
+        probes = simulation.probe(horizon=3)
+        assert set(probes) == {STATE, "b->b:state", "a->b"}
+        for name in (STATE, "b->b:state"):
+            true = probes[name].true
+            for row, column in ((0, 1), (2, 2), (3, 0)):
+                loss = functools.partial(nudged, simulation, 4, name, row, column)
+                slope = (loss(1e-5) - loss(-1e-5)) / 2e-5
+                assert float(true[row, column]) == pytest.approx(slope, abs=1e-8, rel=1e-5), (name, row)
+            assert float(true.norm()) > 1e-3
+
+
+def test_what_is_handed_past_an_end_has_no_truth() -> None:
+    with pair(1, terminated=flags(1)) as simulation:
+        simulation.run(5)  # the next step is an episode's last
+        true = simulation.probe(horizon=3)[STATE].true
+        assert not true[1].any()
+        assert true[[0, 2, 3]].any(1).all()
+
+
+@pytest.mark.parametrize("context", ["from.state", "to.state", "hint"])
+def test_what_a_predictor_says_in_a_probe_is_what_it_will_say(context: str) -> None:
+    channel = {**TOLD, "gradient": {"kind": "linear", "context": [context]}}
+    with make(played(endless=True), LINEAR, unroll=1, others={"b": MIND}, channels=[channel]) as simulation:
+        simulation.run(12)
+        with unchanged(simulation):
+            probes = simulation.probe(horizon=2)
+        recordings = {name: simulation.channels[name].record(["prediction"]) for name in ("a->b", STATE)}
+        simulation.step()
+        for name, recording in recordings.items():
+            (said,) = recording.values["prediction"]
+            synthetic = probes[name].synthetic
+            assert synthetic is not None
+            torch.testing.assert_close(synthetic, said)
+            assert bool(said.any())
+
+
+@pytest.mark.long
+def test_a_state_has_a_value_and_measuring_it_changes_no_bit() -> None:
+    with pair(1, endless=True) as simulation:
+        simulation.run(20)
+        with unchanged(simulation):
+            values = simulation.value([STATE], horizon=6, repeats=2)
+        assert [row.name for row in values.rows] == ["all channels", STATE]
+        row = values[STATE]
+        assert len({row.true, row.synthetic, row.zero}) == 3
+    with make(played(lengths=(5,) * 6), "locked", unroll="episode") as simulation:
+        simulation.run(5)
+        row = simulation.value([STATE], horizon=10, repeats=2)[STATE]
+        assert row.value is None
+        assert row.true == row.synthetic == row.zero  # of a locked state nothing is left to tell

@@ -1,0 +1,186 @@
+"""Probes (inspection/truth.py): true gradients against finite differences, and without a trace.
+
+A component of a message is moved where the ledger has it, behind all that a link does to it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from antiphon import Simulation
+from tests.engine.acting import ONE, Stage
+from tests.engine.numbers import unchanged
+from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.inspection.probed import EYE, JUDGE, SMOOTH, chain, corporation, make, timescales
+
+
+def run_on(simulation: Simulation, horizon: int, channel: str, row: int, column: int, nudge: float) -> float:
+    """The summed losses of a fork's next steps, nothing learned, with one component of a message moved."""
+    twin = simulation.fork(stacked=False)
+    now = twin.now
+    for agent in twin.running.system.agents.values():
+        agent.learner.trainable = []
+    ledger = twin.running.system.channels[channel].ledger
+    send = ledger.send
+
+    def moved(step: int, message: Tensor, moment: Any, **known: Any) -> Any:
+        sent = send(step, message, moment, **known)
+        if step == now:
+            sent.received = sent.received.clone()
+            sent.received[row, column] += nudge
+        return sent
+
+    ledger.send = moved  # type: ignore[method-assign]
+    return sum(
+        float(loss) for info in (twin.step() for _ in range(horizon + 1)) for loss in info["losses"].values()
+    )
+
+
+def check_by_differences(simulation: Simulation, horizon: int) -> dict[str, Tensor]:
+    """Compare a component of true gradients, of many channels every second one's, with central differences; return them."""
+    found = {name: probe.true for name, probe in simulation.probe(horizon).items()}
+    batch = simulation.scenario.training.batch
+    for number, (name, true) in list(enumerate(found.items()))[:: 2 if len(found) > 5 else 1]:
+        row, column = number % batch, number % true.shape[1]
+        loss = functools.partial(run_on, simulation, horizon, name, row, column)
+        slope = (loss(1e-5) - loss(-1e-5)) / 2e-5 * batch
+        assert float(true[row, column]) == pytest.approx(slope, abs=1e-8, rel=1e-6), name
+    return found
+
+
+def pair(eye: dict[str, Any], **channel: Any) -> Simulation:
+    return make({"a": eye, "b": JUDGE}, [{"from": "a", "to": "b", **channel}])
+
+
+SCENES: dict[str, tuple[Callable[[], Simulation], int, int]] = {
+    "chain": (lambda: chain("decoupled", "layer"), 20, 0),
+    "cycles": (lambda: corporation("decoupled"), 20, 3),
+    # into an episode: what was sent before stands as numbers; channels of one port have a gradient each
+    "port": (lambda: corporation("decoupled", port="out"), 17, 2),
+    "noise": (lambda: corporation("decoupled", noise=0.3), 17, 2),  # a probe draws what the run draws
+    "rate": (lambda: corporation("decoupled", rate=0.5), 16, 3),  # all channels send
+    "bits": (lambda: pair(EYE, link={"bits": 2}), 0, 0),  # of what arrives
+    "frozen": (lambda: pair({**EYE, "learn": False}), 0, 0),
+}
+"""How it is made, how many steps it takes, and the horizon of its probes."""
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_gradients_are_those_of_finite_differences(scene: str) -> None:
+    make_one, steps, horizon = SCENES[scene]
+    simulation = make_one()
+    simulation.run(steps)
+    found = check_by_differences(simulation, horizon)
+    assert found.keys() == simulation.channels.keys()
+    assert any(float(true.norm()) > 1e-3 for true in found.values())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("now", "due"), [(31, {"fast"}), (32, {"fast", "slow", "even"})])
+def test_clocks_of_all_periods_are_probed_in_the_middle_of_windows(now: int, due: set[str]) -> None:
+    simulation = timescales()
+    simulation.run(now)
+    found = check_by_differences(simulation, 7)
+    assert {name.split("->")[0] for name in found} == due
+    assert float(found["fast->slow"].abs().max()) > 1e-6 if now == 32 else True
+
+
+@pytest.mark.long
+def test_links_lose_in_a_probe_what_they_lose_in_the_run() -> None:
+    simulation = corporation("decoupled", drop=0.4, hold=5)
+    simulation.run(15)
+    for name, true in check_by_differences(simulation, 4).items():
+        lost = simulation.running.system.channels[name].ledger.link.lost(15, 8, "cpu")
+        assert lost is not None
+        assert not true[lost].any()
+        assert bool((true[~lost].norm(dim=1) > 0).any()), name
+
+
+def test_channels_that_send_at_a_rate_are_probed_when_they_send() -> None:
+    simulation = corporation("decoupled", rate=0.5)
+    simulation.run(17)
+    assert simulation.probe(3) == {}
+
+
+@pytest.mark.long
+def test_what_no_loss_depends_on_has_a_gradient_of_zero() -> None:
+    """Beyond the horizon, and beyond the episode, whose last step is the next one."""
+    agents = {"a": {**EYE, "objective": CLASSIFY}, "b": {"network": SMOOTH}, "c": JUDGE}
+    late = make(agents, [{"from": "a", "to": "b"}, {"from": "b", "to": "c", "link": {"delay": 9}}])
+    ending = corporation("decoupled")
+    ending.run(19)
+    for simulation, horizon in ((late, 2), (ending, 3)):
+        assert not any(true.any() for true in check_by_differences(simulation, horizon).values())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"coupling": "decoupled", "agent": {"learn": 0.05}},
+        {"coupling": "unlocked", "input": {"kind": "linear"}, "gradient": {"context": ["label"]}},
+        {"coupling": "locked", "feedback": "fa"},
+        {"coupling": "detached"},
+        {"coupling": "delayed"},
+    ],
+    ids=str,
+)
+def test_how_agents_learn_has_no_say_in_the_truth(other: dict[str, Any]) -> None:
+    plain, probes = chain("decoupled").probe(), chain(**other).probe()
+    for name, probe in probes.items():
+        assert torch.equal(probe.true, plain[name].true)
+        if other["coupling"] in ("locked", "detached", "delayed"):  # no prediction
+            assert (probe.synthetic, probe.alignment) == (None, {})
+
+
+def test_over_spoilt_links_and_cycles_too() -> None:
+    found, expected = (
+        corporation(coupling, noise=0.3, bits=3).probe(3) for coupling in ("decoupled", "locked")
+    )
+    for name, probe in found.items():
+        torch.testing.assert_close(probe.true, expected[name].true, atol=1e-10, rtol=0)
+    assert float(expected["a->b"].true.norm()) > 1e-3
+
+
+@pytest.mark.parametrize("coupling", ["decoupled", "delayed", "locked"])
+def test_a_probe_changes_no_bit_of_the_run_and_has_figures_of_what_will_be_injected(coupling: str) -> None:
+    simulation = corporation(coupling)
+    simulation.run(5)
+    with unchanged(simulation):
+        probes = simulation.probe(5)
+    recordings = {name: simulation.channels[name].record(["prediction"]) for name in probes}
+    simulation.step()
+    for name, probe in probes.items():
+        if coupling == "decoupled":
+            assert probe.synthetic is not None
+            assert torch.equal(probe.synthetic, recordings[name].stack("prediction")[0])
+            assert {"cosine", "norm_ratio", "r2", "bias2", "variance"} <= probe.alignment.keys()
+            if probe.true.any():
+                ratio = float(probe.synthetic.norm() / probe.true.norm())
+                assert probe.alignment["norm_ratio"] == pytest.approx(ratio)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["a2c", "ppo"])
+def test_the_truth_at_a_windows_start_is_what_a_policy_will_return(kind: str) -> None:
+    ticks, adam = 4, {"kind": "adam", "lr": 0.01}
+    net = {"network": {"kind": "mlp", "hidden": [4], "activation": "tanh"}, "clock": {"unroll": ticks}}
+    motor = {**net, "observes": ["place"], "acts": True, "objective": {"kind": kind}}
+    gradient = {"kind": "linear", "context": ["view", "reward"]}
+    channel = {"from": "s", "to": "m", "size": 2, "norm": "none", "gradient": gradient}
+    agents = {"s": {**net, "observes": ["view"]}, "m": motor}
+    scenario = scenario_of(agents, [channel], Stage(ONE), batch=8, optimiser=adam, predictor=adam)
+    with Simulation(scenario, dtype=torch.float64) as simulation:
+        simulation.run(3 * ticks)
+        probe = simulation.probe(ticks - 1)["s->m"]
+        simulation.run(ticks)
+        returned = simulation.channels["s->m"].messages[3 * ticks].gradient
+        assert returned is not None
+        assert torch.allclose(probe.true, returned, atol=1e-12)
+        assert probe.true.abs().sum() > 0
+        assert len(simulation.value(horizon=ticks, repeats=2).rows) == 2

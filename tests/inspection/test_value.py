@@ -1,0 +1,216 @@
+"""What a learning signal is worth: 1 for the truth, 0 for nothing, and no bit of the run changed."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from antiphon import Scenario, Simulation
+from antiphon.base import progress
+from antiphon.base.errors import ScenarioError
+from antiphon.base.spec import plain
+from tests.engine.numbers import unchanged
+from tests.inspection.probed import EYE, JUDGE, chain, corporation, make, timescales
+from tests.kit.documented import signal_alignment
+
+ALL = "all channels"
+LABELLED = {"kind": "linear", "context": ["label"]}
+COSINE = {"kind": "adam", "lr": 0.01, "schedule": {"kind": "cosine", "scale": 0.0}}
+
+
+def wide(coupling: str, **settings: Any) -> Simulation:
+    """A chain with a batch large enough to tell what a few steps bring."""
+    return chain(coupling, **{**settings, "training": {"batch": 64, **settings.get("training", {})}})
+
+
+def measured(simulation: Simulation, **settings: Any) -> Any:
+    return simulation.value(**{"horizon": 6, "repeats": 3, **settings})
+
+
+def test_its_progress_has_the_time_that_is_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ANTIPHON_PROGRESS", "1")
+    monkeypatch.setattr(progress, "_BAR_AFTER", 0.0)
+    monkeypatch.setattr(progress, "_LINE_AFTER", 0.0)
+    chain("locked").value(["c->d"], horizon=2, repeats=2)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("measuring")]
+    assert lines[0].startswith("measuring 1/4 · ")  # all channels and one, twice
+    assert lines[0].endswith(" left")
+
+
+@pytest.mark.long
+def test_a_locked_chain_is_worth_what_backpropagation_is() -> None:
+    found = measured(wide("locked"))
+    assert [row.name for row in found.rows] == [ALL, "a->b", "b->c", "c->d"]
+    for row in found.rows:
+        assert (row.value, row.low, row.high) == pytest.approx((1, 1, 1), abs=1e-9)
+        assert row.gain > 3 * row.error > 0
+        assert row.ahead == 0
+    assert found[ALL].gain == pytest.approx(found["c->d"].gain)  # a cut there is a cut for all
+    data = json.loads(json.dumps(found.to_dict()))
+    assert ([row["name"] for row in data["rows"]][1:], data["horizon"]) == (["a->b", "b->c", "c->d"], 6)
+    assert str(found).startswith("value over 6 steps after step 0, 3 repeats\n  all channels: ")
+    with pytest.raises(ScenarioError, match=r"^value: 'c->e' was not measured; did you mean 'c->d'\?$"):
+        found["c->e"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "channel",
+    [
+        {"coupling": "decoupled"},
+        {"coupling": "locked", "feedback": "fa"},
+        {"coupling": "decoupled", "gradient": {**LABELLED, "scale": 0.5, "trace": 0.5}},
+        {"coupling": "decoupled", "training": {"sweep": True}},
+    ],
+    ids=str,
+)
+def test_whatever_the_coupling_the_true_signal_is_a_locked_channel_s_and_none_a_detached_one_s(
+    channel: dict[str, Any],
+) -> None:
+    """How a channel weighs or mixes its own signal does not touch the one that is put in its place."""
+    row, locked, detached = (
+        measured(wide(**one), channels=[], repeats=2)[ALL]
+        for one in (channel, {"coupling": "locked"}, {"coupling": "detached"})
+    )
+    assert (row.true, row.zero) == pytest.approx((locked.synthetic, detached.synthetic), rel=1e-9)
+    assert abs(row.true - row.zero) > 1e-3
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "channel",
+    [
+        {"coupling": "detached"},
+        {"coupling": "decoupled", "gradient": {**LABELLED, "scale": 0, "discount": 0}},
+        {"coupling": "decoupled", "gradient": {"kind": "linear", "optimiser": {"kind": "sgd", "lr": 1e-300}}},
+    ],
+    ids=["detached", "shadow", "zero predictor"],
+)
+def test_a_signal_that_is_nothing_is_worth_nothing(channel: dict[str, Any]) -> None:
+    for row in measured(wide(**channel), channels=["a->b"]).rows:
+        assert (row.value, row.low, row.high) == (0, 0, 0)
+        assert row.synthetic == row.zero > row.true
+
+
+def test_a_delayed_channel_does_not_wait_where_another_signal_is_put_in_its_place() -> None:
+    """Its sender moves at the first step, which is read two steps later; what comes back would move it two steps later still."""
+    row = chain("delayed", link={"delay": 1}).value(["c->d"], horizon=4, repeats=2)["c->d"]
+    assert row.true != row.zero
+
+
+@pytest.mark.long
+def test_over_cycles_and_delays_the_true_signal_is_that_of_whole_episodes() -> None:
+    locked, decoupled = (
+        corporation(coupling, unroll="episode").value([], horizon=8, repeats=2)[ALL]
+        for coupling in ("locked", "decoupled")
+    )
+    assert (locked.synthetic, decoupled.true) == pytest.approx((locked.true, locked.true), abs=1e-9)
+    assert abs(locked.gain) > 1e-4
+    assert locked.ahead == 3
+    found = corporation("locked").value([], horizon=2)[ALL]
+    assert found.value is None
+    line = "no readout (a, d) learns from a loss in the second half of 2 steps; use a longer horizon"
+    assert found.why.endswith(line)
+
+
+@pytest.mark.long
+def test_messages_sent_before_keep_their_signal() -> None:
+    """Forth and back takes four steps: what is sent now has no effect before the sixth."""
+    simulation = chain("delayed", link={"delay": 2})
+    simulation.run(12)
+    short, long = (simulation.value([], horizon=steps, repeats=2)[ALL] for steps in (5, 12))
+    assert short.zero == short.synthetic
+    assert long.zero != long.synthetic
+
+
+@pytest.mark.long
+def test_repeats_see_other_examples_and_start_from_the_same_parameters() -> None:
+    simulation = chain("decoupled")
+    first, both = (measured(simulation, repeats=count, channels=[])[ALL] for count in (2, 3))
+    assert first.zero != both.zero
+    assert abs(first.zero - both.zero) < 0.1  # nothing was learned between the repeats
+
+
+def test_where_the_truth_brings_nothing_there_is_no_value() -> None:
+    agents = {"a": {**EYE, "learn": False}, "b": JUDGE}
+    found = measured(make(agents, [{"from": "a", "to": "b"}]))
+    for row in found.rows:
+        assert row.value is row.low is row.high is None
+        assert row.gain == row.error == 0
+    assert "a->b: undefined: over this horizon true gradients give no significant gain" in str(found)
+
+
+def test_a_run_that_is_over_learns_at_the_rates_its_schedules_started_from() -> None:
+    simulation = wide("locked", training={"steps": 10, "optimiser": COSINE})
+    simulation.run()
+    assert measured(simulation, channels=[])[ALL].value == pytest.approx(1, abs=1e-9)
+
+
+def test_divergence_leaves_no_value_and_is_named() -> None:
+    found = measured(chain("decoupled", training={"optimiser": {"kind": "sgd", "lr": 1e200}}))
+    assert all(row.value is None for row in found.rows)
+    assert "as it is, it diverges: agent" in found[ALL].why
+
+
+@pytest.mark.parametrize("horizon", [5, 6])
+def test_losses_count_in_the_second_half_of_the_horizon(horizon: int) -> None:
+    """With a rate of next to nothing, the losses are those of the parameters there are."""
+    simulation = chain("decoupled", training={"optimiser": {"kind": "sgd", "lr": 1e-300}})
+    simulation.run(3)
+    row = simulation.value([], horizon=horizon, repeats=2)[ALL]
+    with simulation.fork(stacked=False) as twin:
+        losses = [float(info["losses"]["d"]) for info in (twin.step() for _ in range(2 * horizon))]
+    halves = [losses[start + horizon // 2 : start + horizon] for start in (0, horizon)]
+    expected = sum(sum(half) / len(half) for half in halves) / 2
+    assert (row.true, row.synthetic, row.zero) == pytest.approx((expected,) * 3, rel=1e-12)
+    assert abs(expected - sum(losses) / len(losses)) > 1e-4
+
+
+MEASURED: dict[str, Callable[[], Simulation]] = {
+    "links": lambda: chain("decoupled", link={"drop": 0.3, "noise": 0.1, "bits": 6}, agent={"learn": 0.5}),
+    "unlocked": lambda: chain("unlocked", input={"kind": "linear"}),
+    "dfa": lambda: chain("locked", feedback={"kind": "dfa", "of": "d"}),
+    "clocks": timescales,
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", MEASURED)
+def test_every_coupling_can_be_measured_and_keeps_its_bits(name: str) -> None:
+    simulation = MEASURED[name]()
+    simulation.run(9)
+    with unchanged(simulation):
+        found = simulation.value(list(simulation.channels)[:1], horizon=6, repeats=2)
+    for row in found.rows:
+        assert row.why == "" or row.value is None
+        # Who reads stand-ins alone loses the same whatever the message: what differs there is rounding.
+        assert row.true != row.zero or name == "unlocked"
+        assert row.synthetic == pytest.approx(row.zero, abs=1)
+
+
+@pytest.mark.long
+def test_a_run_has_its_values_and_the_cosines_of_its_parameter_gradients(tmp_path: Path) -> None:
+    own = wide("decoupled").scenario
+    fields = {name: getattr(own, name) for name in type(own).model_fields}
+    telemetry = plain(own.telemetry) | {"value": {"period": 4, "horizon": 4}}
+    scenario, settings = Scenario(**{**fields, "telemetry": telemetry}), {"dtype": torch.float64}
+    with Simulation(scenario, logdir=tmp_path / "run", **settings) as simulation:
+        simulation.run(4)
+        signals = signal_alignment(simulation)
+    with (tmp_path / "run/metrics.csv").open(encoding="utf-8") as table:
+        rows = [row for row in csv.DictReader(table) if row["step"] == "4"]
+    found = {(row["name"], row["metric"]): float(row["value"]) for row in rows}
+    assert len(found) == len(rows)  # each comes once, the seconds too
+    assert found["", "value_seconds"] > 0
+    assert {name for name, metric in found if metric == "parameter_cosine"} == {"a->b", "b->c", "c->d"}
+    for name in simulation.channels:
+        assert found[name, "parameter_cosine"] == pytest.approx(signals[name].parameter_cosine, rel=1e-6)
+        assert found[name, "value_low"] <= found[name, "value"] <= found[name, "value_high"]

@@ -1,0 +1,99 @@
+"""From documents to lines and runs: grids, variants, tuning, budgets, and runs that several lines share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from antiphon.jobs.studies.plan import Plan, StudyOptions, plan
+from antiphon.jobs.studies.scoring import Scoring
+from antiphon.scenarios.study import StudySpec, find_study, study_names
+from tests.engine.numbers import one_line
+from tests.some import some
+
+HEAD = """study: toy
+scenario: digits-mlp
+budgets: {small: {steps: 5, seeds: 2}, paper: {seeds: 1, set: {lr: 0.1}}}
+"""
+
+
+def planned(text: str, head: str = HEAD, **options: Any) -> Plan:
+    return plan(StudySpec.from_yaml(head + text, "toy.yaml"), StudyOptions(**options))
+
+
+def test_values_of_a_variant_go_before_the_grid_and_equal_runs_are_one() -> None:
+    found = planned(
+        "grid: {delay: [0, 1]}\nvariants: {locked: {set: {delay: 0}}, bare: {variant: decoupled, set: {context: []}}}"
+    )
+    assert [line.variant for line in found.lines] == ["locked", "bare"] * 2
+    assert found.lines[0].candidates == found.lines[2].candidates
+    assert len(found.runs) == 3
+    bare = found.runs["delay-1-bare"].request
+    assert (bare.variant, bare.resolved_values["context"], bare.resolved_values["delay"]) == (
+        "decoupled",
+        [],
+        1,
+    )
+
+
+def test_tuning_makes_candidates_scored_on_validation_and_scorings_alone_share_runs() -> None:
+    found = planned("variants: [locked]\ntune: {lr: [0.1, 0.2], batch: [4]}")
+    (line,) = found.lines
+    assert line.candidates == {
+        "locked-lr-0.1-batch-4": {"lr": 0.1, "batch": 4},
+        "locked-lr-0.2-batch-4": {"lr": 0.2, "batch": 4},
+    }
+    assert found.runs["locked-lr-0.2-batch-4"].scorings == [Scoring("validation")]
+    assert found.tuned == {"lr": (0.1, 0.2), "batch": (4,)}
+    found = planned("variants: {local: {}, lossy: {variant: local, evaluate: as_run}}")
+    assert list(found.runs) == ["local"]
+    assert found.runs["local"].scorings == [Scoring("test", "as_run")]
+    assert [line.scoring.plain for line in found.lines] == [True, False]
+
+
+@pytest.mark.parametrize("options", [{"budget": "paper"}, {"values": {"lr": 0.1}}])
+def test_what_a_budget_or_the_user_sets_is_not_tuned(options: dict[str, Any]) -> None:
+    found = planned("variants: [locked]\ngrid: {depth: [2]}\ntune: {lr: [0.1, 0.2]}", **options)
+    assert [tuned for line in found.lines for tuned in line.candidates.values()] == [{}]
+    assert (found.tuned, found.fixed) == ({}, ["lr"])
+    assert {runs.request.resolved_values["lr"] for runs in found.runs.values()} == {0.1}
+
+
+def test_a_budget_replaces_axes_and_the_user_takes_them_away() -> None:
+    text = "variants: [locked]\ngrid: {depth: [2, 3]}"
+    deeper = HEAD.replace("set: {lr: 0.1}", "grid: {depth: [2, 3, 4]}")
+    assert [line.point["depth"] for line in planned(text, deeper, budget="paper").lines] == [2, 3, 4]
+    found = planned(text, values={"depth": 5})
+    assert [line.point for line in found.lines] == [{}]
+    assert found.runs["locked"].request.resolved_values["depth"] == 5
+
+
+MANY = f"grid: {{depth: {list(range(2, 99))}, width: {list(range(1, 99))}}}"
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("variants: [lokal]", {}, "toy: variant 'lokal': digits-mlp has no variant 'lokal'; did you mean"),
+    ("grid: {dpth: [1]}", {}, "toy: dpth=1 locked: digits-mlp has no parameter 'dpth'; did you mean"),
+    ("grid: {depth: [0]}", {}, "depth=0 locked: parameter 'depth': must be at least 2"),
+    (MANY, {}, "toy: 76,048 runs; a study has at most 20,000: take fewer values, variants or seeds"),
+]
+
+
+def test_what_cannot_be_is_one_line() -> None:
+    for text, options, problem in REFUSED:
+        with one_line(problem):
+            planned(text, **options)
+    with one_line("no scenario 'digts-mlp'; did you mean 'digits-mlp'"):
+        planned("", HEAD.replace("digits", "digts"))
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_every_library_study_has_a_plan_under_every_budget(name: str) -> None:
+    spec = some(find_study(name))
+    assert list(spec.budgets)[:1] == ["small"]
+    for budget in spec.budgets:
+        found = plan(spec, StudyOptions(budget=budget))
+        groups: dict[str, set[str]] = {}
+        for line in found.lines:
+            groups.setdefault(line.group, set()).add(line.variant)
+        if spec.metric in ((), ("accuracy",), ("error",)):
+            assert all(variants >= {"locked", "detached"} for variants in groups.values())

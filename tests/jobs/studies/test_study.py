@@ -1,0 +1,172 @@
+"""Studies carried out: runs kept and resumed, tables written, processes stopped, failures in one line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import antiphon
+from antiphon import RunError, Simulation
+from tests.commands import Commands
+
+TINY = "--set depth=2 --set width=8 --set batch=16 --steps 8"
+DOCUMENT = """
+study: toy
+scenario: digits-mlp
+variants: [locked, detached]
+set: {width: 8, batch: 16}
+grid: {depth: [2, 3]}
+tune: {lr: [0.000001, 0.01]}
+metric: error
+budgets: {small: {steps: 30, seeds: 1}}
+"""
+
+
+def failed(cli: Commands, words: str) -> str:
+    """The line with which a study fails that has said what it is about to run."""
+    assert cli.code(words) == 2
+    head, line = cli.err.splitlines()
+    assert " runs of " in head or "1 run of " in head
+    return line
+
+
+@pytest.mark.long
+def test_all_variants_run_tables_are_written_and_what_is_finished_is_kept(here: Path, cli: Commands) -> None:
+    first = cli.json(f"study digits-mlp {TINY} -v locked --seeds 1 --jobs 1 --logdir study")
+    before = (here / "study/locked-s0/metrics.csv").stat().st_mtime_ns
+    words = f"study digits-mlp {TINY} -v locked -v detached --seeds 2 --jobs 1 --logdir study"
+    result = cli.json(words)
+    assert result["runs"]["locked-s0"] == first["runs"]["locked-s0"]
+    assert (here / "study/locked-s0/metrics.csv").stat().st_mtime_ns == before
+    names = ["locked s0", "locked s1", "detached s0", "detached s1"]
+    assert [line.partition(": accuracy")[0] for line in cli.err.splitlines()[1:5]] == [
+        f"[{i}/4] {name}" for i, name in enumerate(names, 1)
+    ]
+    runs = {name.replace(" ", "-") for name in names}
+    assert {path.name for path in (here / "study").iterdir()} == runs | {
+        "table.csv",
+        "table.md",
+        "figure.svg",
+    }
+    with (here / "study/table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["variant"], row["n"]) for row in rows] == [("locked", "2"), ("detached", "2")]
+    scores = [run["accuracy"] for name, run in result["runs"].items() if name.startswith("locked")]
+    assert float(rows[0]["mean"]) == pytest.approx(sum(scores) / 2)
+    text = (here / "study/table.md").read_text()
+    assert text.startswith("# digits-mlp: 8 steps, 2 seeds\n\n| variant | accur")
+    assert cli.json(words) == result
+    assert cli.err.count(" (kept)") == 4
+    other = words.replace("detached", "local").replace("width=8", "width=9")
+    assert "locked-s0: holds another run (width is 8, not 9)" in failed(cli, other)
+    assert not (here / "study/local-s0").exists()
+
+
+def test_a_study_that_cannot_write_or_begin_is_one_line_and_leaves_nothing(
+    here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(folder: str) -> str:
+        return failed(cli, f"study digits-mlp {TINY} -v locked --seeds 1 --jobs 1 --logdir {folder}")
+
+    (here / "file").write_text("")
+    assert "cannot be written (Not a directory)" in refused("file/study")
+    with Simulation("digits-mlp", logdir=here / "held"):
+        before = sorted(path.name for path in (here / "held").iterdir())
+        assert "held: is being written by another process, or" in refused("held")
+        assert sorted(path.name for path in (here / "held").iterdir()) == before
+
+    def full(*_: object) -> None:
+        raise RunError("the disk is gone")
+
+    monkeypatch.setattr("antiphon.running.directory.RunDirectory.create", full)
+    assert "locked s0: the disk is gone" in refused("new")
+    assert not (here / "new").exists()
+
+
+@pytest.mark.long
+def test_a_document_is_tuned_on_validation_and_reported_on_test(here: Path, cli: Commands) -> None:
+    (here / "toy.yaml").write_text(DOCUMENT)
+    result = cli.json("study toy.yaml --jobs 1 --logdir s")
+    lines, runs = result["lines"], result["runs"]
+    assert [(line["point"], line["variant"]) for line in lines] == [
+        ({"depth": depth}, variant) for depth in (2, 3) for variant in ("locked", "detached")
+    ]
+    assert len(runs) == 8
+    assert (lines[0]["tuned"], lines[0]["runs"]) == ({"lr": 0.01}, "depth-2-locked-lr-0.01")
+    chosen = runs["depth-2-locked-lr-0.01-s0"]
+    assert lines[0]["mean"]["value"] == pytest.approx(1 - chosen["accuracy"])
+    assert lines[0]["validation"] == pytest.approx(chosen["scores"]["validation"]["error"])
+    assert lines[0]["validation"] < runs["depth-2-locked-lr-1e-06-s0"]["scores"]["validation"]["error"]
+    assert "| depth | variant | lr | error % |" in (here / "s/table.md").read_text()
+    place = here / "s/depth-2-locked-lr-0.01-s0"
+    before = (place / "metrics.csv").stat().st_mtime_ns
+    (place / "evaluations.json").unlink()
+    assert cli.json("study toy.yaml --jobs 1 --logdir s") == result  # scored again, not run again
+    assert (place / "metrics.csv").stat().st_mtime_ns == before
+
+
+@pytest.mark.long
+def test_several_metrics_are_a_table_each(here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("antiphon.envs.base.TorchVectorEnv.figures", lambda env: {"solved": 2.0})
+    (here / "toy.yaml").write_text(DOCUMENT.replace("metric: error\n", "metric: [n1.accuracy, solved]\n"))
+    words = "--set depth=2 --set lr=0.01 --jobs 1 --logdir s"
+    accuracy, _, solved, _ = cli.json(f"study toy.yaml {words}")["lines"]
+    assert [(line["metric"], line["of_env"]) for line in (accuracy, solved)] == [
+        ("n1.accuracy", False),
+        ("solved", True),
+    ]
+    assert solved["mean"]["value"] == 2.0
+    assert (here / "s/table.md").read_text().count("| variant |") == 2
+    with (here / "s/table.csv").open() as file:
+        assert [row["metric"] for row in csv.DictReader(file)] == ["n1.accuracy"] * 2 + ["solved"] * 2
+    (here / "toy.yaml").write_text(DOCUMENT.replace("metric: error\n", "metric: [n1.accuracy, solvd]\n"))
+    for _ in range(2):  # the run that has found it out is kept
+        assert cli.code(f"study toy.yaml {words}") == 2
+        assert "toy: locked s0: " in cli.err
+        assert "has a metric 'solvd'; did you mean 'solved'" in cli.err
+
+
+@pytest.mark.long
+def test_workers_compute_the_same_numbers(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"variants": ["locked", "detached"], "seeds": 2, "steps": 8}
+    settings["values"] = {"depth": 2, "width": 8, "batch": 16}
+    one, two = (
+        antiphon.study("digits-mlp", **settings, jobs=jobs, logdir=tmp_path / str(jobs)).result
+        for jobs in (1, 2)
+    )
+    for ours, theirs in zip(one["lines"], two["lines"], strict=True):
+        assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
+    facts = json.loads((tmp_path / "2/locked-s0/run.json").read_text())
+    assert facts["together"] == [0, 1]
+
+
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.nightly)])
+def test_a_signal_stops_a_study_with_checkpoints(here: Path, cli: Commands, jobs: int) -> None:
+    """As soon as all that run at a time have written a row of metrics."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.05):
+            tables = here.glob("s/*/metrics.csv")
+            if sum(path.read_text().count("\n") > 1 for path in tables) >= 2 * jobs:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    words = f"study digits-mlp {TINY} --steps 200000 -v detached -v locked --seeds 2 --logdir s"
+    try:
+        assert cli.code(f"{words} --jobs {jobs}") == 143
+    finally:
+        ended.set()
+        watcher.join()
+    names = sorted(path.name for path in (here / "s").iterdir())
+    assert names == ["detached-s0", "detached-s1", "locked-s0", "locked-s1"][: 2 * jobs]
+    assert len(list(here.glob("s/*/checkpoints/step-*/state.json"))) == 2 * jobs

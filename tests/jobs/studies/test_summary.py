@@ -1,0 +1,244 @@
+"""The table of a study worked out by hand: means, recovered per group, choice on validation, divergence, cells, figure."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from antiphon.base.errors import RunError
+from antiphon.jobs.studies.figure import draw_figure
+from antiphon.jobs.studies.plan import Line, Plan
+from antiphon.jobs.studies.scoring import Finished, Scoring
+from antiphon.jobs.studies.summary import summary
+from antiphon.jobs.studies.table import heading, notes, tables, write_tables
+from antiphon.scenarios.study import StudySpec
+
+Runs = Mapping[str, Mapping[int, Finished]]
+
+
+def finished(ended: str = "done", validation: dict[str, float] | None = None, **metrics: float) -> Finished:
+    """Return a run with metrics of its readout `b`; `solved` is of the environment."""
+    env = {name: metrics.pop(name) for name in ("solved",) if name in metrics}
+    result = {"readout": "b", "agents": {"b": {"loss": 2.0, **metrics}}, "env": env}
+    result |= {"exit": ended, "seconds": 2.0, "examples": 400}
+    return Finished(result, {} if validation is None else {"validation": validation})
+
+
+def line(
+    variant: str, point: Mapping[str, Any] | None = None, tuned: Mapping[str, Any] | None = None
+) -> Line:
+    return Line(point or {}, variant, Scoring(), tuned or {f"{variant}{point or ''}": {}})
+
+
+def plan_of(lines: list[Line], metric: str | list[str] = "accuracy") -> Plan:
+    document = {"study": "toy", "scenario": "digits-mlp", "budgets": {"small": {}}, "metric": metric}
+    return Plan(StudySpec.model_validate(document), "small", 2, lines, {}, {}, [])
+
+
+def lines_of(metric: str = "accuracy", of: str = "accuracy", **variants: list[float]) -> list[dict[str, Any]]:
+    """Return the table's lines of variants with these figures over seeds."""
+    runs = {
+        name: {seed: finished(**{of: value}) for seed, value in enumerate(values)}
+        for name, values in variants.items()
+    }
+    return summary(plan_of([line(name) for name in variants], metric), runs)
+
+
+def study_of(lines: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:
+    study = {"study": "toy", "budget": "small", "steps": [8], "seeds": 2, "x": None, "lines": lines}
+    study |= {"axes": list(lines[0]["point"]), "tuned": {}, "fixed": [], "failed": {}}
+    return study | changes
+
+
+def column(study: dict[str, Any], heading: str) -> list[str]:
+    (table,) = tables(study)
+    return [row[table.headings.index(heading)] for row in table.cells]
+
+
+def test_variants_are_compared_with_locked_and_detached() -> None:
+    locked, _, local = lines_of(locked=[0.90, 0.92], detached=[0.50, 0.52], local=[0.70, 0.72])
+    assert local["contrast"] == locked["contrast"]
+    assert local["contrast"]["resolved"]
+    assert local["contrast"]["difference"] == pytest.approx(0.4)
+    assert (locked["recovered"]["value"], local["recovered"]["value"]) == (1.0, pytest.approx(0.5))
+    assert local["seconds"] == 2.0
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "error"])
+def test_one_seed_has_the_error_of_the_test_split(metric: str) -> None:
+    found = lines_of(metric, locked=[0.9], detached=[0.5])[0]
+    assert found["mean"]["low"] is not None
+    assert found["contrast"]["error"] == pytest.approx(((0.09 + 0.25) / 400) ** 0.5)
+
+
+def test_one_seed_of_a_metric_that_is_no_share_has_no_error_and_json_can_hold_it() -> None:
+    found = lines_of("loss", "loss", locked=[1.5], detached=[9.5])[0]
+    assert found["contrast"] == {"difference": 8.0, "error": None, "resolved": False}
+    json.dumps(found, allow_nan=False)
+
+
+def test_errors_losses_and_what_was_solved_recover_what_accuracies_do() -> None:
+    """A loss is no share; of errors and losses less is better, of what was solved more."""
+    scores = {"locked": [0.90, 0.92], "detached": [0.50, 0.52], "local": [0.70, 0.74]}
+    accuracy, error = lines_of(**scores)[2], lines_of("error", **scores)[2]
+    assert error["mean"]["value"] == pytest.approx(0.28)
+    for key in ("value", "low", "high"):
+        assert error["recovered"][key] == pytest.approx(accuracy["recovered"][key])
+    assert error["contrast"]["error"] == pytest.approx(accuracy["contrast"]["error"])
+    losses = {"locked": [1.5, 1.51], "detached": [9.5, 9.51], "local": [3.5, 3.51]}
+    found = lines_of("loss", "loss", **losses)
+    assert found[2]["recovered"]["value"] == pytest.approx(0.75)
+    assert found[1]["mean"]["high"] > 9.5
+    assert column(study_of(found), "loss")[0] == "1.50500 ± 0.00707"
+    solved = {"locked": [5.0, 5.01], "detached": [1.0, 1.01], "local": [4.0, 4.01]}
+    found = lines_of("solved", "solved", **solved)
+    assert found[2]["recovered"]["value"] == pytest.approx(0.75)
+    assert column(study_of(found), "solved")[0] == "5.00 ± 0.01"
+
+
+def test_recovered_is_undefined_within_three_standard_errors(tmp_path: Path) -> None:
+    found = lines_of(locked=[0.90, 0.60], detached=[0.50, 0.52], local=[0.70, 0.72])
+    assert not found[2]["contrast"]["resolved"]
+    assert found[2]["recovered"] is None
+    assert column(study_of(found), "recovered [95 %]") == ["undefined"] * 3
+    write_tables(tmp_path, study_of(found))
+    with (tmp_path / "table.csv").open() as file:
+        assert [row["recovered"] for row in csv.DictReader(file)] == ["undefined"] * 3
+    (table,) = tables(study_of(lines_of(locked=[0.9, 0.91], local=[0.7, 0.71])))
+    assert "recovered [95 %]" not in table.headings  # it needs both references
+
+
+def test_references_are_those_of_the_same_point() -> None:
+    lines, runs = [], {}
+    for depth, scores in ((2, (0.9, 0.5, 0.7)), (3, (0.8, 0.4, 0.7))):
+        for variant, score in zip(("locked", "detached", "local"), scores, strict=True):
+            lines.append(line(variant, {"depth": depth}))
+            (name,) = lines[-1].candidates
+            runs[name] = {seed: finished(accuracy=score + 0.01 * seed) for seed in (0, 1)}
+    found = summary(plan_of(lines), runs)
+    assert [round(one["recovered"]["value"], 6) for one in found if one["variant"] == "local"] == [0.5, 0.75]
+
+
+def test_a_diverged_run_is_counted_but_not_averaged() -> None:
+    runs: Runs = {
+        "locked": {0: finished(accuracy=0.9), 1: finished("diverged", accuracy=0.1)},
+        "local": {0: finished("diverged", accuracy=0.1)},
+    }
+    locked, local = summary(plan_of([line("locked"), line("local")]), runs)
+    assert (locked["mean"]["value"], locked["n"], locked["diverged"]) == (0.9, 1, 1)
+    assert (local["mean"], local["n"]) == (None, 0)
+    study = study_of([locked, local])
+    assert column(study, "variant") == ["locked (1 diverged)", "local (1 diverged)"]
+    assert column(study, "accuracy %") == ["90.00", "–"]
+
+
+def test_values_are_chosen_on_validation_never_on_test() -> None:
+    """Those that diverge are chosen last; errors choose as accuracies do."""
+    tuned = line("locked", tuned={"a": {"lr": 0.1}, "b": {"lr": 0.2}, "c": {"lr": 0.3}})
+
+    def of(test: float, *validation: float) -> dict[int, Finished]:
+        scores = [{"accuracy": value, "error": 1 - value} for value in validation]
+        return {seed: finished(accuracy=test, validation=score) for seed, score in enumerate(scores)}
+
+    runs = {
+        "a": of(0.9, 0.5, 0.5),
+        "b": of(0.6, 0.7, 0.4),
+        "c": {0: of(0.9, 0.9)[0], 1: finished("diverged")},
+    }
+    for metric, mean, validation in (("accuracy", 0.6, 0.55), ("error", 0.4, 0.45)):
+        (found,) = summary(plan_of([tuned], metric), runs)
+        assert (found["tuned"], found["runs"]) == ({"lr": 0.2}, "b")
+        assert (found["mean"]["value"], found["validation"]) == pytest.approx((mean, validation))
+
+
+def test_the_metric_is_the_first_that_readouts_have_where_none_is_named() -> None:
+    runs = {"locked": {0: finished(bits=1.0)}}
+    document = {"study": "toy", "scenario": "digits-mlp", "budgets": {"small": {}}}
+    planned = Plan(StudySpec.model_validate(document), "small", 1, [line("locked")], {}, {}, [])
+    assert summary(planned, runs)[0]["metric"] == "bits"
+    assert summary(planned, {})[0]["metric"] == "loss"
+
+
+def test_cells_and_notes_read_well() -> None:
+    found = lines_of(locked=[0.90, 0.92], detached=[0.50, 0.52], local=[0.70, 0.76])
+    study = study_of(found, tuned={"lr": [0.1, 0.2]}, failed={"local-s1": "out of memory"})
+    for one in found:
+        one["tuned"] = {"lr": 0.1}
+    (table,) = tables(study)
+    headings = "variant, lr, accuracy %, 95 % interval, n, recovered [95 %], seconds"
+    assert (", ".join(table.headings), table.names) == (headings, 2)
+    assert ", ".join(table.cells[2]) == "local, 0.1, 73.00 ± 4.24, 34.9 – 100.0, 2, 0.55 [0.50 – 0.60], 2.0"
+    assert heading(study) == "toy, budget small: 8 steps, 2 seeds"
+    several = study | {"budget": "default", "steps": [8, 2000], "seeds": 1}
+    assert heading(several) == "toy: 8 – 2,000 steps, 1 seed"
+    assert notes(study)[1:] == [
+        "lr: of 0.1, 0.2, for each line the one that was best on the validation split.",
+        "local-s1: missing, out of memory.",
+    ]
+    fixed = "lr: fixed here; it was not chosen on the validation split."
+    assert notes(study_of(found, fixed=["lr"]))[1] == fixed
+
+
+def test_five_seeds_have_an_interquartile_mean() -> None:
+    found = lines_of(locked=[0.1, 0.6, 0.7, 0.8, 0.9], local=[0.5, 0.5])
+    assert found[0]["iqm"]["value"] == pytest.approx(0.7)
+    assert [cell.partition(" [")[0] for cell in column(study_of(found), "IQM [95 %]")] == ["70.00", "–"]
+    assert any(note.startswith("IQM: ") for note in notes(study_of(found)))
+
+
+def drawn_line(variant: str, value: float | None, metric: str = "error", **point: Any) -> dict[str, Any]:
+    mean = None if value is None else {"value": value, "low": value - 0.1, "high": value + 0.2}
+    seeds = [] if value is None else [value - 0.2, value + 0.2]
+    found = {"metric": metric, "point": point, "variant": variant, "mean": mean, "values": seeds}
+    return {**found, "share": metric == "error"}
+
+
+def test_the_figure_has_a_line_for_every_variant_with_its_interval(tmp_path: Path) -> None:
+    lines = [
+        drawn_line(variant, value, depth=depth)
+        for depth, values in ((3, (0.5, 0.4)), (9, (0.6, None)))
+        for variant, value in zip(("locked", "local"), values, strict=True)
+    ]
+    (axes,) = draw_figure(study_of(lines, x="depth"), tmp_path / "figure.svg").axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("depth", "error %")
+    locked, local = axes.containers
+    assert (locked.get_label(), local.get_label()) == ("locked", "local")
+    assert locked[0].get_xydata().tolist() == [[3.0, 50.0], [9.0, 60.0]]
+    assert local[0].get_xydata().tolist() == [[3.0, 40.0]]
+    ends = locked[2][0].get_segments()[0]
+    assert ends.tolist() == [[3.0, pytest.approx(40.0)], [3.0, pytest.approx(70.0)]]
+    points = [dots.get_offsets().tolist() for dots in axes.collections if len(dots.get_offsets()) == 2]
+    assert [[3.0, pytest.approx(30.0)], [3.0, pytest.approx(70.0)]] == points[0]  # the single seeds
+    assert axes.get_xlim()[0] < 3.0
+    assert axes.get_ylim()[0] < 20.0  # local's lowest seed is not on the frame
+    assert (locked[0].get_color(), locked[0].get_marker()) != (local[0].get_color(), local[0].get_marker())
+    assert "<svg" in (tmp_path / "figure.svg").read_text()
+    draw_figure(study_of(lines, x="depth"), tmp_path / "again.svg")
+    assert (tmp_path / "again.svg").read_bytes() == (tmp_path / "figure.svg").read_bytes()
+    with pytest.raises(RunError, match="cannot be written"):
+        draw_figure(study_of(lines), tmp_path / "none/figure.svg")
+
+
+def test_metrics_and_other_axes_have_panels_and_without_an_axis_lines_stand_side_by_side() -> None:
+    lines = [
+        drawn_line("locked", 0.5, metric, depth=depth, width=width)
+        for metric in ("error", "bits")
+        for width in (1, 2)
+        for depth in ("deep", "flat")
+    ]
+    panels = draw_figure(study_of(lines, x="depth")).axes
+    assert [(axes.get_ylabel(), axes.get_title()) for axes in panels] == [
+        (metric, f"width {width}") for metric in ("error %", "bits") for width in (1, 2)
+    ]
+    assert panels[0].containers[0][0].get_linestyle() == "None"  # between words there is nothing
+    assert [label.get_text() for label in panels[0].get_xticklabels()] == ["deep", "flat"]
+    (axes,) = draw_figure(
+        study_of([drawn_line("locked", 0.5, depth=3), drawn_line("local", None, depth=3)])
+    ).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["depth=3 locked", "depth=3 local"]
+    assert axes.containers[0][0].get_xydata().tolist() == [[0.0, 50.0]]

@@ -1,0 +1,217 @@
+"""Damaged files of a run directory: one line with the file and the fix, and a run that is as it was."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from antiphon import RunError, Simulation, load
+from antiphon.base.manifests import entry_of, read_checked, write_checked, write_manifest
+from tests.commands import Commands
+from tests.engine.numbers import one_line
+from tests.running.left import result
+
+NEWEST = "checkpoints/step-000000004"
+
+
+def trained(path: Path, steps: int) -> Path:
+    scenario = load("digits-mlp").resolve(None, {"depth": 3, "width": 4, "batch": 8, "steps": 6})
+    with Simulation(scenario, logdir=path, checkpoint_every=2) as simulation:
+        for _ in (simulation.step() for _ in range(steps)):
+            pass
+    return path
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has stopped after four of six steps."""
+    return trained(tmp_path_factory.mktemp("runs") / "run", 4)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run to its end."""
+    return trained(tmp_path_factory.mktemp("runs") / "whole", 6)
+
+
+@pytest.fixture
+def run(original: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(original, tmp_path / "run")
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(run)): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def gone_on_with(run: Path) -> None:
+    with Simulation.resume(run) as simulation:
+        simulation.run()
+
+
+def file_of(run: Path, name: str) -> Path:
+    (path,) = run.glob("events.*.antiphon" if name == "events" else name)
+    return path
+
+
+FIX = {
+    "run.json": "restore it from a copy",
+    "scenario.yaml": "restore it from a copy",
+    "metrics.csv": "restore it from a copy, or delete it, and a new one begins",
+    "events": "restore it from a copy, or delete it, and a new one begins",
+    f"{NEWEST}/state.json": "delete this checkpoint to continue from step-000000002",
+}
+
+
+@pytest.mark.parametrize("file", FIX)
+def test_a_damaged_file_is_found_before_anything_is_written(run: Path, file: str) -> None:
+    path = file_of(run, file)
+    whole = path.read_bytes()
+    for damaged in (whole[:100], whole[:100] + bytes([whole[100] ^ 1]) + whole[101:]):
+        path.write_bytes(damaged)
+        before = contents(run)
+        with one_line(rf"^{re.escape(str(path))}: is damaged \(checksum mismatch\); {FIX[file]}$", RunError):
+            gone_on_with(run)
+        assert contents(run) == before
+
+
+@pytest.mark.parametrize("file", ["metrics.csv", "events", NEWEST])
+def test_what_may_be_deleted_is_no_obstacle(run: Path, whole: Path, file: str) -> None:
+    path = file_of(run, file)
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    gone_on_with(run)
+    last = Path("checkpoints") / "step-000000006"
+    assert contents(run / last) == contents(whole / last)
+
+
+def test_a_damaged_result_is_written_anew_without_it(run: Path, cli: Commands) -> None:
+    gone_on_with(run)
+    whole = (run / "result.json").read_bytes()
+    (run / "result.json").write_bytes(whole.replace(b"done", b"gone"))
+    line = "result.json: is damaged (checksum mismatch); delete it, and it will be written again"
+    assert cli.refused("resume", run).endswith(line)
+    (run / "result.json").unlink()
+    gone_on_with(run)
+    assert result(run) == {**json.loads(whole), "seconds": 0, "run_dir": ""}
+
+
+def test_what_reads_a_run_names_the_damaged_file_and_no_digest_covers_newer_rows(
+    run: Path, original: Path, cli: Commands
+) -> None:
+    """Of a run that goes on, or was killed, rows after the newest checkpoint are read as they are."""
+    table, report = run / "metrics.csv", run.parent / "report.html"
+    before = table.read_bytes()
+    table.write_bytes(before.replace(b"n1", b"n9", 1))
+    assert "metrics.csv: is damaged" in cli.refused("diff", run, original)
+    cli("report", run, "-o", report)
+    assert "metrics.csv: is damaged (checksum mismatch)" in cli.err
+    table.write_bytes(before + b"5,agent,n2,loss,0.5\n6,agent,n2,lo")
+    found = read_checked(run / "run.json")
+    files = {name: entry for name, entry in found["files"].items() if name != "result.json"}
+    write_checked(run / "run.json", found | {"exit": "running", "finished": None, "files": files})
+    cli("report", run, "-o", report)
+    assert cli.err == ""
+    gone_on_with(run)
+    assert b"5,agent,n2,loss,0.5" not in table.read_bytes()
+    (run / "scenario.yaml").write_bytes((run / "scenario.yaml").read_bytes() + b"#")
+    assert "scenario.yaml: is damaged" in cli.refused("diff", original, run)
+
+
+def test_a_checkpoint_that_the_run_knows_nothing_of_is_not_gone_on_from(run: Path) -> None:
+    with Simulation.load(run) as simulation:
+        simulation.step()
+        simulation.save(run / "checkpoints/step-000000005")
+    with one_line("run.json has no checkpoint of step 5; resume from another one", RunError):
+        Simulation.resume(run)
+
+
+# --- what somebody wrote by hand, with the digests that belong to it ------------------------------------------
+
+
+WRONG: list[dict[str, Any]] = [
+    *({key: ...} for key in ("exit", "warnings", "files", "checkpoints")),
+    *({"threads": value} for value in ("1", None, True)),
+    *({"dtype": value} for value in (3, "int9")),
+    {"warnings": "x"},
+    *({"values": value} for value in ("x", [1])),
+    *({"template": value} for value in (1, {}, {"source": "x", "text": 3})),
+    {"variant": 3},
+    {"parts": [2]},
+    {"virtual": "x"},
+    {"together": [0, "1"]},
+    {"changes": [3]},
+    {"weights": [{"step": None}]},
+    {"matmul_precision": 3},
+]
+
+
+def test_what_run_json_needs_is_there_and_of_its_kind(run: Path, cli: Commands) -> None:
+    facts = read_checked(run / "run.json")
+    for change in WRONG:
+        changed = {key: value for key, value in (facts | change).items() if value is not ...}
+        write_checked(run / "run.json", changed)
+        with one_line(r"run\.json: cannot be used \(.*\); restore it from a copy", RunError):
+            gone_on_with(run)
+    for content in ("{", "[1]"):
+        (run / "result.json").write_text(content)
+        write_checked(run / "run.json", facts | {"files": {"result.json": entry_of(run / "result.json")}})
+        assert "result.json: cannot be used (" in cli.refused("resume", run)
+
+
+def _system(content: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = content["state"]["system"]
+    return found
+
+
+def _reshaped(content: dict[str, Any]) -> None:
+    own = _system(content)["learners"]["n0"]["parameters"]
+    own["0.weight"] = own["0.bias"]
+
+
+Change = Callable[[dict[str, Any]], object]
+CHANGES: list[tuple[Change, str]] = [
+    *((lambda c, key=key: c.pop(key), rf"cannot be used \(no '{key}'\)") for key in ("scenario", "seed", "dtype")),
+    (lambda c: c.update(dtype="int8"), r"cannot be used \(dtype 'int8'\)"),
+    *((lambda c, key=key: c.update({key: 3}), "cannot be used") for key in ("dtype", "scenario")),
+    (lambda c: c.update(seed="x"), "cannot be used"),
+    *((lambda c, key=key: c["state"].pop(key), "cannot be used") for key in ("now", "means", "present", "system", "env")),
+    (lambda c: c["state"]["env"].pop("example"), r"cannot be used \(no 'example'\)"),
+    (lambda c: _system(c)["learners"].pop("n0"), r"agents\.n0: nothing in the state, there in the scenario"),
+    (_reshaped, r"agents\.n0\.parameters\.0\.weight: \[4\] of float32 in"),
+    (lambda c: _system(c)["groups"][0].update(window=[]), "cannot be used"),
+    (lambda c: c["state"]["present"].update(label=c["state"]["present"]["image"]), r"signals\.label: \[8, 1, 8, 8\] of float32 in"),
+    (lambda c: _system(c)["ledgers"]["n0->n1"]["messages"][0].pop("stamp"), r"cannot be used \(no 'stamp'\)"),
+]  # fmt: skip
+
+
+def changed(folder: Path, text: str) -> None:
+    """Write another state.json, with a digest of its own."""
+    (folder / "manifest.json").unlink()
+    (folder / "state.json").write_text(text)
+    write_manifest(folder)
+
+
+def test_a_state_of_another_form_is_one_line(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # of a long path the line would have the ends alone
+    text = (run / NEWEST / "state.json").read_text()
+    (run / NEWEST).rename("changed")
+    for change, reason in CHANGES:
+        content = json.loads(text)
+        change(content)
+        changed(Path("changed"), json.dumps(content))
+        with one_line(f"^changed.*{reason}", RunError):
+            Simulation.load("changed")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"state": {"a": {"\\u0000tensor": "x"}}}', "[" * 100_000])
+def test_a_state_json_that_is_no_state_is_one_line(run: Path, text: str) -> None:
+    changed(run / NEWEST, text)
+    with one_line(r"step-000000004: cannot be used \(", RunError):
+        Simulation.load(run / NEWEST)

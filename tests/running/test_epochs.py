@@ -1,0 +1,188 @@
+"""Epochs: every example once in each, in an order of its own, the same however a run is computed; and runs of so many."""
+
+from __future__ import annotations
+
+import json
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from antiphon import Scenario, Simulation
+from antiphon.base.errors import ScenarioError
+from antiphon.envs import Source, from_dataset, from_sequences, from_tensors
+from antiphon.jobs.populations.population import Population
+from tests.commands import Commands
+from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.reference.backend import reference
+
+COUNT = 21
+NUMBERS = torch.arange(COUNT).float().unsqueeze(1)
+LABELS = torch.arange(COUNT) % 3
+
+
+def data(**options: Any) -> Source:
+    return from_tensors(x=NUMBERS, label=LABELS, **{"test": 0.0, "validation": 0.0, **options})
+
+
+def scene(env: Any = None, *, batch: int = 4, steps: int = 30) -> Scenario:
+    """An eye that shows what it sees to a mind, a step late: in parts, they are one each."""
+    agents = {"eye": {"observes": ["x"]}, "mind": {"objective": CLASSIFY}}
+    channel = {"from": "eye", "to": "mind", "size": 2, "norm": "none", "link": {"delay": 1}}
+    return scenario_of(agents, [channel], env or data(), batch=batch, steps=steps, telemetry={"period": 4})
+
+
+def shown(simulation: Simulation, steps: int) -> list[list[int]]:
+    """The examples of so many steps, and those of the step that is to come."""
+    found = [simulation.signals["x"][:, 0].int().tolist()]
+    for _ in range(steps):
+        simulation.step()
+        found.append(simulation.signals["x"][:, 0].int().tolist())
+    return found
+
+
+@pytest.mark.parametrize("hold", [1, 3])
+@pytest.mark.parametrize("batch", [1, 4, 7, 21, 50])
+def test_an_epoch_shows_every_example_once_and_the_next_one_in_another_order(batch: int, hold: int) -> None:
+    with Simulation(scene(data(hold=hold), batch=batch)) as simulation:
+        steps = shown(simulation, 3 * COUNT * hold // batch + hold)
+    stream = [*chain(*steps[::hold])]
+    epochs = [stream[start : start + COUNT] for start in range(0, 3 * COUNT, COUNT)]
+    assert all(sorted(epoch) == list(range(COUNT)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert all(steps[at] == steps[at - at % hold] for at in range(len(steps)))
+
+
+@pytest.mark.long
+def test_the_order_is_of_the_seed_and_the_same_in_every_computation(tmp_path: Path) -> None:
+    """One seed alone, by the reference, in parts, saved and resumed in mid-epoch, and trained with another seed."""
+    with Simulation(scene(), seed=1) as simulation:
+        whole = shown(simulation, 13)
+        wanted = simulation.agents["mind"].parameters
+        wanted = {name: value.clone() for name, value in wanted.items()}
+    with Simulation(scene(), seed=2) as other:
+        assert shown(other, 13) != whole
+    with Simulation(scene(), seed=1, backend=reference) as single:
+        assert shown(single, 13) == whole
+    with Simulation(scene(), seed=1, logdir=tmp_path / "run") as first:
+        first.run(steps=7)
+    with Simulation.resume(tmp_path / "run", scene()) as second:
+        assert shown(second, 6) == whole[7:]
+        assert all(torch.equal(own, wanted[name]) for name, own in second.agents["mind"].parameters.items())
+    with Simulation(scene(), seed=1, parts=2) as parts:
+        parts.run(steps=13)
+        assert parts.signals["x"][:, 0].int().tolist() == whole[13]
+        assert all(torch.equal(own, wanted[name]) for name, own in parts.agents["mind"].parameters.items())
+    seeds = Population(scene(), [0, 1])
+    assert seeds.sequential_reason is None
+    for step in range(1, 14):
+        seeds.step()
+        assert seeds.simulations[1].signals["x"][:, 0].int().tolist() == whole[step]
+    seeds.run(epochs=1)
+    with Simulation(scene(), seed=1) as alone:
+        alone.run(13)
+        alone.run(epochs=1)
+        assert seeds.simulations[1].now == alone.now
+    seeds.close()
+
+
+def test_with_replacement_examples_do_not_wait_for_the_others() -> None:
+    """What one environment shows does not depend on the others, and an example may come again within an epoch."""
+    with Simulation(scene(data(sampling="with_replacement"), batch=7)) as simulation:
+        stream = [*chain(*shown(simulation, 2))]
+        assert len(set(stream)) < COUNT
+        assert simulation.epoch is None
+        with pytest.raises(
+            ScenarioError, match="run: epochs=1, but the environment has no epochs: its examples are"
+        ):
+            simulation.run(epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("batch", "hold", "epochs", "steps"), [(4, 1, 2, 11), (7, 3, 0.5, 5), (50, 1, 10, 5), (3, 1, 0, 0)]
+)
+def test_a_run_of_epochs_takes_the_steps_that_show_them(
+    batch: int, hold: int, epochs: float, steps: int
+) -> None:
+    with Simulation(scene(data(hold=hold), batch=batch)) as simulation:
+        for runs in (1, 2):  # from where it stands
+            simulation.run(epochs=epochs)
+            assert simulation.now == runs * steps
+        assert simulation.epoch == pytest.approx(2 * steps * batch / (COUNT * hold))
+        simulation.run(epochs=3, steps=1)
+        assert simulation.now == 2 * steps + 1
+
+
+@pytest.mark.parametrize("epochs", [-1, float("nan"), float("inf"), "two"])
+def test_numbers_of_epochs_that_cannot_be(epochs: Any) -> None:
+    with Simulation(scene()) as simulation, pytest.raises(ScenarioError, match=r"^run: epochs=\S+; must be "):
+        simulation.run(epochs=epochs)
+
+
+def test_the_epoch_is_a_figure_and_in_the_result(tmp_path: Path) -> None:
+    with Simulation(scene(), logdir=tmp_path / "run", parts=2) as simulation:
+        simulation.run(epochs=1)
+        history = simulation.history
+    epochs = [(row.step, row.value) for row in history if row.metric == "epoch"]
+    assert epochs == [(step, pytest.approx(4 * step / COUNT)) for step in (1, 4, 6)]
+    assert json.loads((tmp_path / "run/result.json").read_text())["env"] == {"epoch": pytest.approx(24 / 21)}
+
+
+def test_the_command_counts_in_epochs_and_schedules_end_with_them(here: Path, cli: Commands) -> None:
+    agents = "{mind: {observes: [image], objective: {kind: classification, target: label}}}"
+    document = f"scenario: own\nenv: {{id: antiphon/Digits-v0}}\nagents: {agents}\ntraining: {{batch: 256}}\n"
+    (here / "own.yaml").write_text(document)
+    found = cli.json("run own.yaml --epochs 1.5 --logdir . --name a")
+    assert (found["steps"], found["env"]["epoch"]) == (8, pytest.approx(8 * 256 / 1293))
+    assert Scenario.from_yaml((here / "a/scenario.yaml").read_text()).training.steps == 8
+    assert cli.refused("run own.yaml --epochs 1 --steps 3").startswith("--epochs: --steps is given as well")
+    expected = (
+        "run: epochs=1.0, but the environment has no epochs: it does not go through a data set; give steps"
+    )
+    assert expected in cli.refused("run cartpole-team --epochs 1")
+
+
+LENGTHS = [1 + 5 * number % 4 for number in range(10)]
+
+
+def test_sequences_of_unequal_lengths_have_epochs() -> None:
+    x = [torch.full((length, 1), float(number)) for number, length in enumerate(LENGTHS)]
+    env = from_sequences(x=x, label=torch.arange(10) % 3, test=0.0, validation=0.0)
+    agents = {"mind": {"observes": ["x"], "objective": CLASSIFY, "network": {"kind": "gru", "size": 2}}}
+    with Simulation(scenario_of(agents, env=env, batch=3)) as simulation:
+        seen: set[int] = set()
+        ends = []
+        for epoch in (1, 2):
+            simulation.run(
+                epochs=1,
+                callbacks=[lambda one: seen.update(one.signals["x"][one.signals["x"] > 0].int().tolist())],
+            )
+            ends.append(simulation.now)
+            assert simulation.epoch == epoch
+        assert seen == set(range(1, 10))
+        simulation.run(epochs=0.5)
+        assert 2.5 <= simulation.epoch < 2.9
+        assert 2.5 * max(ends[0], ends[1] - ends[0]) >= simulation.now - 1
+
+
+class Rows:
+    """A data set of the shape of Hugging Face's: columns by name, items as dicts."""
+
+    column_names = ("x", "label")
+
+    def __len__(self) -> int:
+        return COUNT
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if index >= COUNT:
+            raise IndexError(index)
+        return {"label": index % 3, "x": [float(index)]}
+
+
+def test_a_data_set_with_column_names_needs_no_others() -> None:
+    source = from_dataset(Rows(), test=0.0, validation=0.0)
+    assert source.description.observations == ("x",)
+    with Simulation(scene(source)) as simulation, Simulation(scene()) as plain:
+        assert shown(simulation, 9) == shown(plain, 9)

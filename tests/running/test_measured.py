@@ -1,0 +1,99 @@
+"""Measurements made after a run stay with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pytest
+
+from antiphon import RunError, Simulation
+from antiphon.base.manifests import read_cache, read_checked, write_checked
+from antiphon.running.directory import RunDirectory
+from antiphon.running.run_writer import keep_measured
+from antiphon.telemetry.channels.reading import read_run
+from tests.commands import Commands
+
+ABLATE = "--examples 40 --ablate"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    with Simulation("digits-mlp", logdir=tmp_path / "run") as simulation:
+        simulation.run(steps=4)
+    return tmp_path / "run"
+
+
+def kept(run: Path) -> Any:
+    """What is kept of the ablations of a run."""
+    return read_cache(run / "measured.json").get("ablation")
+
+
+def test_an_ablation_is_kept_and_shown_in_the_tab_and_the_run_goes_on(run: Path, cli: Commands) -> None:
+    told = cli.json("evaluate", run, ABLATE, "zero")["ablation"]
+    assert kept(run) == {"step": 4, "split": "test", **told}
+    shown = read_run(run)
+    series = shown.figures["channel", "ablation"]
+    assert series.steps.tolist() == [4]
+    names = [channel["name"] for channel in shown.graph["channels"]]
+    losses = [told["channels"][name]["readouts"]["loss"]["change"] for name in names]
+    np.testing.assert_allclose(series.values[0], losses, rtol=1e-6)
+    assert shown.figures["channel", "age"].steps.tolist() == [1, 4], "what was there stays"
+    cli("resume", run, "--steps 6")
+    figures = read_run(run).figures
+    assert figures["channel", "ablation"].steps.tolist() == [4]
+    assert figures["channel", "age"].steps.tolist() == [1, 4, 6]
+
+
+def test_a_second_measurement_takes_the_place_of_the_first_of_its_kind(run: Path, cli: Commands) -> None:
+    """The events of a run that goes on are left alone, and a damaged file is never replaced."""
+    with Simulation.resume(run):
+        before = {path: path.read_bytes() for path in run.glob("events*")}
+        cli("evaluate", run, ABLATE, "zero")
+        assert {path: path.read_bytes() for path in run.glob("events*")} == before
+    write_checked(run / "run.json", read_checked(run / "run.json") | {"exit": "running"})  # it was killed
+    count = len(list(run.glob("events*")))
+    for kind in ("zero", "mean"):
+        cli("evaluate", run, ABLATE, kind)
+        assert kept(run)["kind"] == kind
+    assert len(list(run.glob("events*"))) > count
+    assert not (run / "run.lock").exists()
+    (run / "measured.json").write_text("[", encoding="utf-8")
+    cli("evaluate", run, ABLATE, "zero")
+    assert "measured.json: is damaged (checksum mismatch); delete it, and it will be written again" in cli.err
+    assert (run / "measured.json").read_text(encoding="utf-8") == "["
+
+
+def test_where_nothing_can_be_written_evaluate_still_tells(
+    run: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
+) -> None:
+    def refuse(*_: object) -> bool:
+        raise RunError("measured.json: cannot be written (no space left on device)")
+
+    monkeypatch.setattr("antiphon.terminal.measurements.keep_measured", refuse)
+    cli("evaluate", run, ABLATE, "zero")
+    assert "not saved with the run: measured.json: cannot be written" in cli.err
+
+
+def test_two_measurements_at_once_are_both_kept(run: Path) -> None:
+    """While the run goes on too; each reads what the other has written."""
+    directory, rounds = RunDirectory.open(run), 5
+    with Simulation.resume(run) as simulation:
+
+        def measure(kind: str) -> None:
+            for number in range(rounds):
+                content = {f"{kind}{number}": {}}
+                assert not keep_measured(
+                    RunDirectory(directory.path, directory.facts), simulation.running, content, []
+                )
+
+        threads = [Thread(target=measure, args=(kind,)) for kind in ("a", "b", "c")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    kept = read_cache(run / "measured.json")
+    assert set(kept) == {f"{kind}{number}" for kind in "abc" for number in range(rounds)}
+    assert not [*run.glob(".measured*")]

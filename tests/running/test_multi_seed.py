@@ -1,0 +1,237 @@
+"""Runs of several seeds: directories as of separate runs; stopped, killed and gone on with to the same bits; diverging."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import statistics
+from pathlib import Path
+
+import pytest
+
+from antiphon import RunError, load
+from antiphon.base.manifests import read_checked, write_checked
+from antiphon.jobs.seeds import MultiSeedRun
+from antiphon.running.observers import RunProgress
+from antiphon.running.request import Request
+from antiphon.running.run_loop import Observer, RunLoop
+from antiphon.telemetry.csv_files import CsvRecorder
+from tests.commands import Commands
+from tests.contracts.twins import differences
+from tests.kit import seams
+from tests.recorded import metrics
+from tests.running.left import (
+    TEXT,
+    acting,
+    assert_same_run,
+    checkpoints,
+    ended,
+    facts,
+    poisoned,
+    result,
+    signalled,
+)
+
+ONE = "run tiny.yaml --set depth=3 --set width=8 --set batch=16 --steps 12"
+SEVERAL = f"{ONE} --seeds 3 --seed 2 --name x --logdir"
+SEEDS = (2, 3, 4)
+COPIES = "run copy --steps 6 --seeds 2 --logdir ."
+
+
+@pytest.fixture(autouse=True)
+def _document(here: Path) -> None:
+    (here / "tiny.yaml").write_text(TEXT)
+
+
+def runs(folder: Path) -> list[Path]:
+    return [folder / f"x-s{seed}" for seed in SEEDS]
+
+
+def assert_close(one: Path, other: Path, tolerance: float) -> None:
+    """Hold all figures of two runs to each other."""
+    tables = [
+        {place: float(value) for place, _, value in (row.rpartition(",") for row in metrics(run)[1:])}
+        for run in (one, other)
+    ]
+    assert not list(differences(*tables, tolerance=tolerance))
+    assert not list(differences(result(one), result(other), tolerance=tolerance))
+
+
+@pytest.mark.long
+def test_each_seed_has_the_directory_of_a_run_of_its_own_and_goes_on_alone(here: Path, cli: Commands) -> None:
+    """In single precision: a little grows in 12 steps."""
+    found = cli.json(SEVERAL, ". --checkpoint-every 5")
+    assert found["apart"] is None
+    assert json.loads((here / "x-seeds/seeds.json").read_text()) == found
+    for own, told in zip(runs(here), found["seeds"], strict=True):
+        assert told == json.loads((own / "result.json").read_text())
+        assert (facts(own)["together"], checkpoints(own)) == ([*SEEDS], [10, 12])
+        assert not list(own.rglob(".*"))
+    own, alone = here / "x-s3", here / "alone"
+    cli(ONE, "--seed 3 --logdir . --name alone --checkpoint-every 5")
+    assert (own / "scenario.yaml").read_text() == (alone / "scenario.yaml").read_text()
+    assert checkpoints(own) == checkpoints(alone)
+    assert_close(own, alone, 1e-4)
+    for run in ("x-s3", "alone"):
+        cli(f"resume {run} --steps 20")
+    assert (result(own)["steps"], result(here / "x-s2")["steps"]) == (20, 12)
+    assert_close(own, alone, 1e-3)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs that nothing happened to: to be read only."""
+    from antiphon.cli import main
+
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "tiny.yaml").write_text(TEXT)
+    words = SEVERAL.replace("tiny.yaml", str(folder / "tiny.yaml"))
+    assert main([*words.split(), str(folder), "--checkpoint-every", "4"]) == 0
+    return folder
+
+
+def assert_same_runs(one: Path, other: Path) -> None:
+    """Check that the runs of all seeds are the same to the last bit, and have been trained together to the end."""
+    for ours, theirs in zip(runs(one), runs(other), strict=True):
+        found = facts(theirs)
+        assert (found["together"], found.get("alone_from"), found["exit"]) == ([*SEEDS], None, "done")
+        assert_same_run(ours, theirs)
+
+
+def test_a_signal_ends_all_with_checkpoints_and_the_same_again_goes_on(
+    here: Path, whole: Path, cli: Commands
+) -> None:
+    with acting(7, signalled()):
+        assert cli.code(SEVERAL, ".") == 130
+    assert {(ended(run), *checkpoints(run)) for run in runs(here)} == {(("stopped", 7, None), 7)}
+    first = cli.json(SEVERAL, ". --exist resume")
+    assert_same_runs(whole, here)
+    assert cli.json(SEVERAL, ". --exist resume") == first
+
+
+@pytest.mark.long
+def test_progress_goes_on_from_the_mean_step(here: Path, cli: Commands) -> None:
+    with acting(6, signalled()):
+        cli.code(SEVERAL, ".")
+    shutil.rmtree(here / "x-s4")
+    template, values = load(here / "tiny.yaml"), {"depth": 3, "width": 8, "batch": 16}
+    requests = [Request(template=template, values=values, steps=12, seed=seed) for seed in SEEDS]
+    again = MultiSeedRun(requests, runs(here), exist="resume")
+    progress, shown = RunProgress(12, again.start, len(SEEDS)), list[int]()
+
+    class Shown(Observer):
+        def step(self, loop: RunLoop) -> None:
+            shown.append(round(3 * progress.progress.done))
+
+    again.train(progress, Shown())
+    assert again.start == 4
+    assert shown == [*(2 * step for step in range(7, 13)), *(24 + step for step in range(1, 13))]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("behind", [(3,), pytest.param((2, 4), marks=pytest.mark.long)])
+def test_runs_killed_between_their_checkpoints_go_on_together(
+    behind: tuple[int, ...], here: Path, whole: Path, cli: Commands
+) -> None:
+    """Some have the checkpoint of step 8 already, the others not: all go on from step 4, to the same bits."""
+    with acting(8, signalled()):
+        cli.code(SEVERAL, ". --checkpoint-every 4")
+    for seed in behind:
+        shutil.rmtree(here / f"x-s{seed}/checkpoints/step-000000008")
+    with acting(4, bool) as fourth, acting(5, bool) as fifth:
+        cli(SEVERAL, ". --checkpoint-every 4 --exist resume")
+    assert (fourth, fifth) == ([], [5])
+    assert_same_runs(whole, here)
+
+
+@pytest.mark.parametrize("reached", [8, 12])
+def test_runs_killed_between_their_ends_end_together(
+    reached: int, here: Path, whole: Path, cli: Commands
+) -> None:
+    """One is done; the others have only got as far as step 8, or have taken all steps and not written their ends."""
+    for run in runs(whole):
+        shutil.copytree(run, here / run.name)
+    for run in runs(here)[1:]:
+        write_checked(run / "run.json", read_checked(run / "run.json") | {"exit": "running", "step": reached})
+        (run / "result.json").unlink()
+        if reached == 8:
+            shutil.rmtree(run / "checkpoints/step-000000012")
+    words = SEVERAL.replace("tiny.yaml", str(whole / "tiny.yaml"))
+    assert len(cli.json(words, ". --checkpoint-every 4 --exist resume")["seeds"]) == 3
+    assert_same_runs(whole, here)
+
+
+@pytest.mark.long
+def test_those_at_the_same_step_go_on_together(here: Path, cli: Commands) -> None:
+    with acting(5, signalled()):
+        cli.code(ONE, "--seed 2 --name x-s2 --logdir .")
+    cli(ONE, "--seed 3 --name x-s3 --logdir .")
+    cli(SEVERAL.replace("--seeds 3", "--seeds 4"), ". --exist resume")
+    found = {seed: facts(here / f"x-s{seed}") for seed in (*SEEDS, 5)}
+    joint = {seed: one.get("together") for seed, one in found.items()}
+    assert joint == {2: None, 3: None, 4: [4, 5], 5: [4, 5]}
+    assert {one["step"] for one in found.values()} == {12}
+
+
+def test_one_that_diverges_ends_by_itself(here: Path, whole: Path, cli: Commands) -> None:
+    with acting(5, poisoned(3)):
+        found = cli.json(SEVERAL, ". --checkpoint-every 4")
+    exit, step, error = ended(here / "x-s3")
+    assert (exit, step) == ("diverged", 5)
+    assert "agent 'n0': the gradient at step 6 is not finite" in str(error)
+    for seed in (2, 4):
+        assert_close(whole / f"x-s{seed}", here / f"x-s{seed}", 1e-4)
+    values = [one["accuracy"] for one in found["seeds"] if one["seed"] != 3]
+    summary = found["summary"]["accuracy"]
+    assert (summary["n"], summary["mean"]) == (2, pytest.approx(statistics.fmean(values)))
+    again = cli.json(SEVERAL, ". --exist resume")
+    assert again["summary"] == found["summary"]
+
+
+@pytest.mark.long
+def test_what_cannot_be_joined_runs_one_after_the_other_to_the_same_bits(here: Path, cli: Commands) -> None:
+    """A signal leaves those that have not begun for later."""
+    found = cli.json(f"{COPIES} --name whole")
+    assert found["apart"] == "the length of episodes differs between seeds"
+    asked = cli.json(SEVERAL.replace("--steps 12", "--steps 1 --backend native"), "native")
+    assert asked["apart"] == "the native backend was requested"
+    with acting(2, signalled()):
+        assert cli.code(f"{COPIES} --name x") == 130
+    assert not (here / "x-s1").exists()
+    cli(f"{COPIES} --name x --exist resume")
+    cli("run copy --steps 6 --seed 1 --name alone --logdir .")
+    for one, other in (("whole-s0", "x-s0"), ("whole-s1", "x-s1"), ("alone", "x-s1")):
+        assert_same_run(here / one, here / other)
+    assert "together" not in facts(here / "x-s1")
+
+
+def test_what_cannot_begin_leaves_nothing(here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "broken.yaml").write_text(TEXT.replace("data: digits", "data: digitz"))
+    for words in (SEVERAL, SEVERAL.replace("--seeds 3", "--seeds 1")):
+        assert "digitz" in cli.refused(words.replace("tiny", "broken"), ".")
+    plain = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if list(here.glob("x-s4/*")):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        plain(descriptor)
+
+    def table(path: Path) -> CsvRecorder:
+        if path.parent.name == "x-s4":
+            raise RunError(f"{path}: cannot be written")
+        return CsvRecorder(path)
+
+    for name, refusing in (("antiphon.base.files.os.fsync", fsync), (seams.CSV_RECORDER, table)):
+        with monkeypatch.context() as patch:
+            patch.setattr(name, refusing)
+            assert "x-s4" in cli.refused(SEVERAL, ".")
+    assert sorted(path.name for path in here.iterdir()) == ["broken.yaml", "tiny.yaml"]
+    (here / "x-s4").mkdir()
+    (here / "x-s4/notes.txt").write_text("mine")
+    assert "x-s4: already exists and is not empty; choose another name" in cli.refused(
+        SEVERAL, ". --exist error"
+    )
+    assert "no run there" in cli.refused(SEVERAL, ". --exist resume")
+    assert sorted(path.name for path in here.iterdir()) == ["broken.yaml", "tiny.yaml", "x-s4"]

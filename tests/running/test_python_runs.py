@@ -1,0 +1,402 @@
+"""Runs begun in Python: killed and resumed to the same bits, with Python objects; stepped by hand; ended by exceptions."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from antiphon import RunError, Scenario, Simulation, load
+from antiphon.base.errors import ResourceError
+from antiphon.engine import backends
+from antiphon.engine.state.compatibility import same_bits
+from antiphon.envs import from_tensors
+from antiphon.running.compare_runs import compare_runs
+from antiphon.running.directory import RunDirectory
+from tests.commands import Commands
+from tests.engine.numbers import one_line
+from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.kit import seams
+from tests.resigned import resign
+from tests.running.left import acting, assert_same_run, checkpoints, ended, facts, result, signalled
+
+
+def network(inputs: int, outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(inputs, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, outputs))
+
+
+def own(*, shift: float = 0.0, channel: Any = None, steps: int = 40, **changes: Any) -> Scenario:
+    """Two modules of one's own on tensors of one's own; the module's parameters are others at every call."""
+    x = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    agents = {
+        "a": {"observes": ["x"], "network": changes.pop("first", network)},
+        "b": {"network": nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2)), "objective": CLASSIFY},
+    }
+    channels = [{"from": "a", "to": "b", "size": 4, "norm": "none", **(channel or {})}]
+    env = changes.pop("env", None) or from_tensors(x=x + shift, label=(x[:, 0] > 0).long())
+    return scenario_of(agents, channels, env, batch=4, steps=steps, telemetry={"period": 5}, **changes)
+
+
+def stepped(simulation: Simulation, steps: int) -> Simulation:
+    """Take steps by hand."""
+    for _ in range(steps):
+        simulation.step()
+    return simulation
+
+
+def at(step: int, error: BaseException) -> Callable[[Simulation], None]:
+    """Raise an error at a step."""
+
+    def act(simulation: Simulation) -> None:
+        if simulation.now == step:
+            raise error
+
+    return act
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run that was never stopped, and the checkpoint of step 0 it began with: to be read only."""
+    folder = tmp_path_factory.mktemp("whole")
+    torch.manual_seed(5)
+    with Simulation(own(), seed=1, logdir=folder / "run", checkpoint_every=10) as simulation:
+        simulation.save(folder / "start")
+        simulation.run()
+    return folder / "run", folder / "start"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """The place of a run, whose modules begin as those of `whole` do."""
+    torch.manual_seed(5)
+    return tmp_path / "run"
+
+
+# --- a script that is run again ---------------------------------------------------------------------------
+
+
+def test_a_script_that_is_run_again_goes_on_to_the_same_bits(whole: tuple[Path, Path], run: Path) -> None:
+    for stop in (7, 13, None, None):
+        begun = partial(Simulation, own(), seed=1, logdir=run, exist="resume", checkpoint_every=10)
+        with suppress(ZeroDivisionError), begun() as simulation:
+            simulation.run(callbacks=[at(stop, ZeroDivisionError())] if stop else [])
+    assert_same_run(whole[0], run)
+    for changes, line in (
+        ({"seed": 2}, "seed is 1, not 2"),
+        ({"dtype": torch.float64}, "dtype is float32, not float64"),
+        ({"backend": "native"}, "backend is cohort, not native"),
+        ({"threads": 2}, "threads is 1, not 2"),
+        ({"stacked": False}, "stacked is True, not False"),
+        ({"seed": 3, "backend": "native"}, "backend is cohort, not native; seed is 1, not 3"),
+    ):
+        with one_line(f"run: holds another run .{line}.*antiphon resume", RunError):
+            Simulation(own(), logdir=run, exist="resume", **{"seed": 1, **changes})
+    with one_line("scenario: ", RunError):
+        Simulation(own(shift=1.0), seed=1, logdir=run, exist="resume")
+
+
+@pytest.mark.parametrize("settings", [{"backend": "native"}, {"stacked": False}])
+def test_a_run_goes_on_with_its_own_settings(settings: dict[str, Any], run: Path) -> None:
+    with Simulation(own(), logdir=run, **settings) as simulation:
+        simulation.run(2)
+    with one_line("run: holds another run ", RunError):
+        Simulation(own(), logdir=run, exist="resume")
+    for resume in (Simulation.resume, partial(Simulation, exist="resume", **settings)):
+        with resume(logdir=run, scenario=own()) as resumed:
+            assert resumed.running.backend.name == settings.get("backend", "cohort")
+            assert resumed.running.settings.stacked is settings.get("stacked", True)
+
+
+def test_a_run_of_the_native_kernel_needs_a_compiler(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stepped(Simulation(own(), logdir=run), 1).close()
+    resign(run, backend="native")
+    monkeypatch.setattr(backends, "kernel", lambda: None)
+    with one_line("backend 'native' needs a C.. compiler, which this machine lacks", RunError):
+        Simulation.resume(run, own())
+
+
+def test_a_script_that_is_run_again_writes_beside_the_run_or_in_its_place(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(3):
+        with Simulation(own(), logdir=run) as simulation:
+            simulation.run(2)
+        (run / "notes.txt").write_text("keep me")
+        assert simulation.logdir == (run.with_name(f"run-{number + 1}") if number else run)
+    assert capsys.readouterr().err.count("already exists: this run is written to ") == 2
+    with Simulation(own(), logdir=run, exist="overwrite") as simulation:
+        simulation.run(1)
+    assert (result(run)["steps"], checkpoints(run)) == (1, [0, 1])
+    assert (run / "notes.txt").read_text() == "keep me"
+    (run / "run.json").unlink()
+    with one_line("run: already exists and holds no run", RunError):
+        Simulation(own(), logdir=run, exist="overwrite")
+    assert checkpoints(run) == [0, 1]
+
+
+# --- interrupted and resumed ------------------------------------------------------------------------------
+
+
+def test_a_run_of_python_objects_goes_on_to_the_same_bits(whole: tuple[Path, Path], run: Path) -> None:
+    crash = 27
+    with (
+        pytest.raises(ZeroDivisionError),
+        Simulation(own(), seed=1, logdir=run, checkpoint_every=10) as simulation,
+    ):
+        simulation.run(callbacks=[at(crash, ZeroDivisionError("by nought"))])
+    assert ended(run) == ("failed", crash, "by nought")
+    with Simulation.resume(run, own(), checkpoint_every=10) as simulation:  # modules of other parameters
+        assert simulation.now == crash // 10 * 10
+        simulation.run()
+    assert_same_run(whole[0], run)
+
+
+def test_the_command_line_goes_on_with_a_python_run_given_its_objects(
+    whole: tuple[Path, Path], run: Path, cli: Commands
+) -> None:
+    stop, begun = signalled(), partial(Simulation, own(), seed=1, logdir=run, checkpoint_every=10)
+    with pytest.raises(KeyboardInterrupt, match=r"stopped by SIGINT; .* 13"), begun() as simulation:
+        simulation.run(callbacks=[lambda one: stop(one) if one.now == 13 else None])
+    assert (ended(run), facts(run)["steps"]) == (("stopped", 13, None), 40)
+    assert "scenario holds Python objects" in cli.refused("resume", run)
+    cli("resume", run, "--scenario tests.running.test_python_runs:own --checkpoint-every 10")
+    assert_same_run(whole[0], run)
+
+
+PROGRAM = """
+import os, signal, sys
+from unittest import mock
+import torch
+from antiphon import Simulation
+from tests.running.test_python_runs import own
+from tests.kit import seams
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def train(run, stop, begun):
+    torch.manual_seed(5)
+    scenario, every = own(), {"checkpoint_every": 10}
+    simulation = Simulation.resume(run, scenario, **every) if begun else Simulation(scenario, seed=1, logdir=run, **every)
+    if stop == "while a checkpoint is written":
+        mock.patch(seams.SAVE_CHECKPOINT, die).start()
+    with simulation:
+        simulation.run(callbacks=[lambda s: die() if s.now == stop else None])
+
+for number, stop in enumerate([3, 20, 27, "while a checkpoint is written", None]):
+    child = os.fork()
+    if not child:
+        train(sys.argv[1], stop, number > 0)
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status == (0 if stop is None else -signal.SIGKILL), (stop, status)
+    print(*sorted(os.listdir(sys.argv[1] + "/checkpoints")), flush=True)
+"""
+
+
+@pytest.mark.long
+def test_killed_at_any_time_it_has_lost_at_most_an_interval(whole: tuple[Path, Path], run: Path) -> None:
+    root = Path(__file__).resolve().parents[3]
+    command = [sys.executable, "-c", PROGRAM, str(run)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    kept = [[name for name in line.split() if name[0] != "."] for line in done.stdout.splitlines()]
+    assert [names[-1] for names in kept] == [f"step-{step:09d}" for step in (0, 10, 20, 20, 40)]
+    assert_same_run(whole[0], run)
+    assert len(list((run / "checkpoints").iterdir())) == 2, "nothing half written is left"
+
+
+# --- stepped by hand --------------------------------------------------------------------------------------
+
+
+def test_steps_by_hand_leave_what_run_leaves(whole: tuple[Path, Path], run: Path) -> None:
+    with Simulation(own(), seed=1, logdir=run, checkpoint_every=10) as simulation:
+        for _ in range(40):
+            now = simulation.step()["step"] + 1
+            assert ended(run) == ("running", now // 10 * 10, None)
+    assert_same_run(whole[0], run)
+
+
+def test_steps_by_hand_that_end_early_have_stopped_and_go_on(run: Path) -> None:
+    with Simulation(own(), logdir=run) as simulation:
+        stepped(simulation, 12)
+    assert (ended(run), facts(run)["steps"], checkpoints(run)) == (("stopped", 12, None), 40, [0, 12])
+    assert (result(run)["steps"], result(run)["exit"]) == (12, "stopped")
+    with pytest.raises(ZeroDivisionError), Simulation.resume(run, own()) as simulation:
+        simulation.run(steps=43, callbacks=[at(20, ZeroDivisionError())])
+    assert facts(run)["steps"] == 55
+    with Simulation.resume(run, own()) as simulation:
+        simulation.run()  # ends where the interrupted call would have
+        assert ended(run) == ("done", 55, None)
+        simulation.step()
+        assert (facts(run)["exit"], facts(run)["finished"]) == ("running", None)
+    assert (ended(run), checkpoints(run)[-1]) == (("done", 56, None), 56)
+
+
+# --- several seeds ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", ["x-s2", "x-s2/checkpoints", "x-s1"])
+def test_seeds_killed_as_they_began_begin_anew(missing: str, here: Path, cli: Commands) -> None:
+    """Not all have the checkpoint of step 0 yet; the parameters are others then, and so is each one's first checkpoint."""
+    words = (
+        "run tests.running.test_python_runs:own --steps 4 --seed 1 --seeds 2 --exist resume --logdir . --name"
+    )
+    torch.manual_seed(4)
+    with acting(1, signalled(signal.SIGINT, signal.SIGINT)):
+        assert cli.code(words, "x") == 130
+    shutil.rmtree(here / missing)
+    for name in ("x", "whole"):
+        torch.manual_seed(5)
+        assert cli.json(words, name)["apart"] is None
+    for seed in (1, 2):
+        one, other = here / f"x-s{seed}", here / f"whole-s{seed}"
+        assert_same_run(other, one)
+        assert checkpoints(one) == [0, 4]
+        assert compare_runs(*map(RunDirectory.open, (one, other))).same
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_tensors_are_compared_by_their_bits(dtype: torch.dtype) -> None:
+    """Also of a type that numpy does not have, as a module of one's own may keep."""
+    one = torch.tensor([[1.0, 0.0], [torch.nan, 2.0]], dtype=dtype)
+    assert same_bits(one, one.t().contiguous().t())
+    assert same_bits(one[0, 0], torch.ones((), dtype=dtype))
+    for other in (one.t(), one * torch.tensor([1, -1]), one.flatten(), one.float()):
+        assert not same_bits(one, other)
+
+
+# --- ended by exceptions ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (AssertionError(), "failed", "AssertionError"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "stopped", "out of memory; lower training.batch"),
+        (KeyboardInterrupt(), "stopped", "KeyboardInterrupt"),
+    ],
+)
+def test_an_exception_is_noted_with_its_step_and_the_run_goes_on(
+    error: BaseException, status: str, reason: str, run: Path
+) -> None:
+    simulation = Simulation(own(), logdir=run)
+    assert ended(run) == ("running", 0, None)
+    shortage = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    with pytest.raises(ResourceError if shortage else type(error)) as caught:
+        simulation.run(callbacks=[at(7, error)])
+    assert (caught.value.__cause__ if shortage else caught.value) is error
+    exit, step, line = ended(run)
+    assert (exit, step, str(line)[: len(reason)]) == (status, 7, reason)
+    assert facts(run)["finished"] is not None
+    seen: set[Any] = set()
+    simulation.run(steps=2, callbacks=[lambda _: seen.add((*ended(run)[::2], facts(run)["finished"]))])
+    assert seen == {("running", None, None)}
+    assert ended(run) == ("done", 9, None)
+    simulation.close()
+    assert ended(run) == ("done", 9, None)
+
+
+def test_an_exception_between_steps_or_in_the_result_is_a_failure_and_a_close_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("by nought")
+
+    Simulation(own(), logdir=tmp_path / "closed").close()
+    assert ended(tmp_path / "closed") == ("stopped", 0, None)
+    assert not (tmp_path / "closed/result.json").exists()
+    with pytest.raises(ZeroDivisionError), Simulation(own(), logdir=tmp_path / "a") as simulation:
+        fail(stepped(simulation, 4))
+    assert ended(tmp_path / "a") == ("failed", 4, "by nought")
+    monkeypatch.setattr(seams.RESULT_OF, fail)
+    with pytest.raises(ZeroDivisionError), Simulation(own(steps=3), logdir=tmp_path / "b") as simulation:
+        simulation.run()
+    assert ended(tmp_path / "b") == ("failed", 3, "by nought")
+
+
+# --- refused ----------------------------------------------------------------------------------------------
+
+OTHERS: list[tuple[dict[str, Any], str, bool]] = [
+    ({"shift": 0.5}, "env: this Source holds other data or settings than the one saved", True),
+    ({"first": nn.Linear(3, 4)}, r"agents\.a\.network: a Python network was saved, a Python Linear is", True),
+    ({"optimiser": {"kind": "sgd", "lr": 0.5}}, r"training\.optimiser", False),
+    ({"channel": {"link": {"delay": 1}}}, r"channels\.a->b\.link", False),
+    ({"steps": 41}, r"training\.steps: 40 was saved, 41 is given", False),
+]
+"""Changes of the scenario, what is said of them, and whether a checkpoint cannot be loaded with them either."""
+
+
+def test_another_scenario_is_not_gone_on_with(whole: tuple[Path, Path], tmp_path: Path) -> None:
+    for changes, line, loaded in OTHERS:
+        with one_line(rf"^{whole[0]}: .*scenario: .*{line}", RunError):
+            Simulation.resume(whole[0], own(**changes))
+        for saved in whole if loaded else ():
+            with one_line(line, RunError):
+                Simulation.load(saved, own(**changes))
+    Simulation.load(whole[1], own()).close()
+    for made in (Simulation.resume, Simulation.load):
+        with one_line(r"^scenario: must be an antiphon\.Scenario, .*, not int$"):
+            made(whole[0], 3)  # type: ignore[arg-type]
+    with one_line(r"run.*its scenario holds Python objects; load it with scenario=", RunError):
+        Simulation.resume(whole[0])
+    stepped(Simulation("digits-mlp", logdir=tmp_path / "run"), 1).close()
+    for given in ("digits-mlp", load("digits-mlp")):
+        Simulation.resume(tmp_path / "run", given).close()
+    with one_line(r"run: scenario: .*hidden: .128. was saved, .9. is given", RunError):
+        Simulation.resume(tmp_path / "run", load("digits-mlp").resolve(None, {"width": 9}))
+
+
+LIMITS: list[tuple[dict[str, Any], str]] = [
+    ({"steps": -3}, r"^run: steps=-3; must be at least 0$"),
+    ({"steps": 2.5}, r"^run: steps=2\.5; must be a whole number$"),
+    ({"steps": True}, r"^run: steps=True; must be a whole number$"),
+    ({"episodes": -1}, r"^run: episodes=-1; must be at least 0$"),
+    ({"seconds": "soon"}, r"^run: seconds='soon'; must be a number$"),
+    ({"seconds": float("nan")}, r"^run: seconds=nan; must be at least 0$"),
+]
+
+
+def test_limits_intervals_and_scenarios_that_cannot_be_are_refused(run: Path) -> None:
+    for given in (3, {"scenario": "mine"}, own):
+        word = type(given).__name__
+        with one_line(rf"^scenario: must be an antiphon\.Scenario, a template, .*, not {word}$"):
+            Simulation(given)  # type: ignore[arg-type]
+    with Simulation(own()) as simulation:
+        for limits, line in LIMITS:
+            with one_line(line):
+                simulation.run(**limits)
+        assert simulation.now == 0
+        simulation.run(steps=np.int64(2), seconds=np.float32(60))
+        assert simulation.now == 2
+    for seed in ("1", 2.5, True):
+        with one_line(r"^seed: .*; must be a whole number$"):
+            Simulation(own(), seed=seed)  # type: ignore[arg-type]
+    for every in (0, 2.5, "10", True):
+        with one_line(r"^checkpoint_every: .*; must be a whole number of steps, at least 1$"):
+            Simulation(own(), logdir=run, checkpoint_every=every)  # type: ignore[arg-type]
+    with one_line(r"^checkpoint_every: 10 has no effect without a logdir; give one$"):
+        Simulation(own(), checkpoint_every=10)
+    assert not run.exists()
+
+
+def test_a_closed_simulation_takes_no_step(run: Path) -> None:
+    simulation = stepped(Simulation(own(), logdir=run), 2)
+    simulation.close()
+    before = (run / "run.json").read_bytes()
+    for act in (simulation.step, simulation.run):
+        with one_line(r"^simulation: has been closed, .*create a new one, or load a checkpoint$", RunError):
+            act()
+    assert simulation.now == 2
+    assert (run / "run.json").read_bytes() == before

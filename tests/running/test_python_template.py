@@ -1,0 +1,205 @@
+"""Scenarios made in Python where a template may stand (`running/python_template.py`): parameters, variants, `--scenario`."""
+
+from __future__ import annotations
+
+import functools
+import pickle
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from antiphon import Scenario, load
+from antiphon.envs import from_tensors
+from antiphon.running.python_template import PythonTemplate, load_python
+from tests.engine.numbers import one_line
+from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.engine.walks import Walk, walking
+
+X = [[0.0, 1.0]] * 10
+
+
+def build(lr: float = 0.1, *, batch: int = 4, env: Any = None) -> Scenario:
+    """A function of parameters, of which one is a Python object."""
+    env = env or from_tensors(x=X, label=[0, 1] * 5)
+    agents = {"a": {"observes": ["x"], "objective": CLASSIFY}}
+    return scenario_of(agents, env=env, batch=batch, optimiser={"kind": "sgd", "lr": lr})
+
+
+def needs(lr: float) -> Scenario:
+    return build(lr)
+
+
+def test_a_function_is_called_with_values_and_its_result_kept() -> None:
+    template = PythonTemplate.of(build)
+    scenario = template.resolve(None, {"lr": 0.5})
+    assert scenario.training.optimiser.lr == 0.5
+    assert template.resolve(None, {"lr": 0.5}) is scenario
+    assert template.resolve() is not scenario
+    words = "A function of parameters, of which one is a Python object."
+    assert (template.name, template.description, template.text) == ("build", words, "")
+    assert list(template.parameters) == ["lr", "batch", "env"]
+    assert template.resolve_values(None, {"batch": 8}) == {"lr": 0.1, "batch": 8, "env": None}
+    assert template.resolve_values(None, {"env": scenario.env}) == {"lr": 0.1, "batch": 4}  # plain data alone
+    every = PythonTemplate.of(lambda **values: build(**values))
+    assert every.resolve(None, {"batch": 3}).training.batch == 3
+
+
+def test_a_function_makes_the_same_modules_at_every_call() -> None:
+    def scenario() -> Scenario:
+        agents = {"a": {"observes": ["x"], "network": torch.nn.Linear(2, 2), "objective": CLASSIFY}}
+        return scenario_of(agents, env=from_tensors(x=X, label=[0, 1] * 5))
+
+    before = torch.random.get_rng_state()
+    one, other = (PythonTemplate.of(scenario).resolve().agents["a"].network for _ in range(2))
+    assert isinstance(one, torch.nn.Linear)
+    assert isinstance(other, torch.nn.Linear)
+    assert one is not other
+    assert torch.equal(one.weight, other.weight)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_variants_are_values_of_parameters_and_a_scenario_is_a_base_too() -> None:
+    mine = PythonTemplate.of(build())
+    assert mine.resolve() is mine.base
+    assert (mine.name, mine.resolve_values(), dict(mine.parameters)) == ("scene", {}, {})
+    template = replace(PythonTemplate.of(build), variants={"wide": {"batch": 16}})
+    assert template.resolve("wide", {"lr": 0.2}).training.batch == 16
+    assert template.resolve("wide", {"batch": 2}).training.batch == 2
+    assert template.resolve_values("wide", {"lr": 0.2})["batch"] == 16
+
+
+def test_only_what_another_process_finds_by_its_name_is_importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    copied = pickle.loads(pickle.dumps(PythonTemplate.of(build)))
+    assert copied.source == "tests.running.test_python_template:build"
+    assert copied.importable
+    assert copied.resolve(None, {"batch": 16}).training.batch == 16
+    for other in (build(), lambda: build(), functools.partial(build, 0.1)):
+        assert not PythonTemplate.of(other).importable
+    local = functools.wraps(build)(lambda **values: build(**values))  # says that it is build, and is not
+    assert not PythonTemplate.of(local).importable
+    monkeypatch.setattr(sys.modules["__main__"], "needs", needs, raising=False)
+    monkeypatch.setattr(needs, "__module__", "__main__")
+    assert not PythonTemplate.of(needs).importable
+
+
+@pytest.mark.parametrize("base", [lambda: walking(Walk(4)), walking(Walk(4))])
+def test_every_run_has_an_environment_of_its_own(base: Any) -> None:
+    template = PythonTemplate.of(base)
+    assert template.resolve().env is not template.resolve().env
+
+
+# --- MODULE:FUNCTION, and what is refused -----------------------------------------------------------------
+
+MODULE = """
+import antiphon
+
+def build(width: int = 8):
+    return antiphon.load("digits-mlp").resolve(None, {"width": width, "steps": 4})
+
+build.variants = {"wide": {"width": 16}}
+MADE = build()
+NUMBER = 3
+
+class Inner:
+    make = staticmethod(build)
+
+def broken():
+    raise KeyError("oops")
+
+def refused():
+    return antiphon.load("digits-mlp").resolve(None, {"width": -1})
+"""
+
+
+@pytest.fixture
+def module(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The name of a module in the working directory."""
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    modules = {
+        "of_test": MODULE,
+        "no_import": "import nosuch_module",
+        "no_syntax": "def f(:",
+        "leaves": "exit(3)",
+    }
+    for name, text in modules.items():
+        (here / f"mine_{name}.py").write_text(text)
+    yield "mine_of_test"
+    for name in [name for name in sys.modules if name.startswith("mine_")]:
+        del sys.modules[name]
+
+
+def test_a_function_or_scenario_of_a_module_beside_is_loaded(module: str) -> None:
+    template = load_python(f"{module}:build")
+    assert (template.importable, template.source) == (True, f"{module}:build")
+    assert template.resolve("wide") == load("digits-mlp").resolve(None, {"width": 16, "steps": 4})
+    assert load_python(f"{module}:Inner.make").resolve() == load_python(f"{module}:MADE").resolve()
+
+
+PLACES = {
+    "mine_of_test.py:build": "must be MODULE:FUNCTION, for example train:build for build",
+    "mine_no_import:f": r"ModuleNotFoundError: No module named 'nosuch_module' \(mine_no_import\.py:1\)$",
+    "mine_no_syntax:f": r"SyntaxError: .*\(mine_no_syntax\.py, line 1\)$",
+    "mine_leaves:f": "SystemExit: 3",
+    "mine_of_test:broken": r"KeyError: 'oops' \(mine_of_test\.py:15\)$",
+}
+"""What cannot be loaded; what a function lacks is said on the command line (tests/test_cli_python.py)."""
+CALLS: list[tuple[Callable[[], object], str]] = [
+    (lambda: PythonTemplate.of(lambda: 3).resolve(), r"returns int; it must return an antiphon\.Scenario$"),  # type: ignore[arg-type, return-value]
+    (
+        lambda: PythonTemplate.of(build()).resolve(None, {"lr": 0.2}),
+        "has no parameter 'lr'; give a function of its parameters that returns a Scenario",
+    ),
+    (lambda: load_python("mine_of_test:refused").resolve(), "width.*-1"),
+]
+
+
+def test_what_cannot_be_is_one_line(module: str) -> None:
+    """But an exception of a function that is at hand is its own."""
+    with pytest.raises(ZeroDivisionError):
+        PythonTemplate.of(lambda: 1 / 0).resolve()  # type: ignore[arg-type, return-value]
+    for place, line in PLACES.items():
+        with one_line(rf"^{place}: {line}"):
+            load_python(place).resolve()
+    for call, line in CALLS:
+        with one_line(line):
+            call()
+
+
+def _module(x: Any) -> torch.nn.Module:
+    module = torch.nn.Embedding(2000, 2)
+    module.weight.data.copy_(torch.from_numpy(x))
+    return module
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        np.array,
+        lambda x: torch.from_numpy(x.copy()),
+        lambda x: x.tolist(),
+        lambda x: {"x": x.copy()},
+        _module,
+    ],
+)
+def test_values_that_differ_anywhere_make_scenarios_of_their_own(kind: Any) -> None:
+    """Printed, large arrays are equal wherever they are abbreviated."""
+
+    def build(x: Any) -> Scenario:
+        x = x["x"] if isinstance(x, dict) else x.weight if isinstance(x, torch.nn.Module) else x
+        agents = {"a": {"observes": ["x"], "objective": CLASSIFY}}
+        return scenario_of(agents, env=from_tensors(x=torch.as_tensor(x).data, label=[0, 1] * 1000))
+
+    template, x = PythonTemplate.of(build), np.zeros((2000, 2), np.float32)
+    other = x.copy()
+    other[1000] = 1.0
+    made = [template.resolve(None, {"x": kind(each)}) for each in (x, other, x.copy())]
+    assert made[0] is made[2]
+    assert [float(one.env.table.columns["x"].sum()) for one in made] == [0.0, 2.0, 0.0]
+    x[0] = 5.0
+    assert template.resolve(None, {"x": kind(x)}) is not made[0]

@@ -1,0 +1,228 @@
+"""Runs of documents: what they leave, stopped and gone on with to the same bits, and what is not gone on with."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from antiphon import DivergenceError, RunError, Scenario, Simulation, Template, load
+from tests.commands import Commands
+from tests.kit import seams
+from tests.running.left import (
+    TEXT,
+    acting,
+    assert_same_run,
+    checkpoints,
+    ended,
+    facts,
+    result,
+    signalled,
+)
+
+VALUES = {"depth": 3, "width": 8, "batch": 16}
+RUN = "run tiny.yaml --set depth=3 --set width=8 --set batch=16 --logdir . --name run"
+
+
+@pytest.fixture(autouse=True)
+def _document(here: Path) -> None:
+    (here / "tiny.yaml").write_text(TEXT)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run from Python that was never stopped: to be read only."""
+    path = tmp_path_factory.mktemp("whole") / "run"
+    scenario = Template.from_yaml(TEXT, "tiny.yaml").resolve(None, VALUES).with_training(steps=24)
+    with Simulation(scenario, logdir=path, checkpoint_every=10) as simulation:
+        simulation.run()
+    return path
+
+
+# --- what a run leaves ------------------------------------------------------------------------------------
+
+
+def test_the_command_line_leaves_what_python_leaves(whole: Path, here: Path, cli: Commands) -> None:
+    cli(RUN, "--steps 24 --checkpoint-every 10")
+    run = here / "run"
+    assert_same_run(whole, run)
+    names = sorted(path.name.partition(".out")[0] for path in run.iterdir())
+    assert names == ["checkpoints", "events", "metrics.csv", "result.json", "run.json", "scenario.yaml"]
+    assert checkpoints(run) == checkpoints(whole) == [20, 24]
+    scenario = Template.from_yaml(TEXT, "tiny.yaml").resolve(None, VALUES).with_training(steps=24)
+    assert Scenario.from_yaml((run / "scenario.yaml").read_text()) == scenario
+    found = facts(run)
+    assert ended(run) == ("done", 24, None)
+    assert (found["values"]["width"], found["values"]["steps"]) == (8, 24)
+    assert found["template"] == {"source": "tiny.yaml", "text": TEXT}
+    assert {"python", "torch", "antiphon"} <= found["versions"].keys()
+    assert found["started"] <= found["finished"]
+    root = Path(__file__).resolve().parents[3]
+    if (root / ".git").exists():
+        command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+        commit = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert found["git"] == commit.stdout.strip()
+
+
+def test_the_result_has_scores_of_readouts_and_figures_of_channels(
+    whole: Path, here: Path, cli: Commands
+) -> None:
+    found = result(whole)
+    assert [found[key] for key in ("scenario", "seed", "steps", "exit")] == ["digits-mlp", 0, 24, "done"]
+    assert found["readout"] == "n2"
+    assert 0 <= found["accuracy"] == found["agents"]["n2"]["accuracy"] <= 1
+    assert (found["error"], found["bits"], found["env"]) == (None, None, {})
+    assert found["agents"]["n0"]["updates"] == 24
+    assert not {"accuracy", "loss"} & found["agents"]["n0"].keys()
+    assert list(found["channels"]) == ["n0->n1", "n1->n2"]
+    assert {"cosine", "norm_ratio", "sg_loss"} <= found["channels"]["n0->n1"].keys()
+    cli(RUN, "--steps 2 --variant locked --seed 3")
+    assert (found := result(here / "run"))["channels"]["n0->n1"]["cosine"] is None
+    assert (found["variant"], found["seed"]) == ("locked", 3)
+
+
+def test_a_regression_without_a_test_split_and_what_an_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {"solved": 3.0, "difficulty": float("nan")}
+    monkeypatch.setattr("antiphon.envs.base.TorchVectorEnv.figures", lambda env: said)
+    values = {"steps": 2, "loss": "regression", "target": "onehot", "size": 2, "points": 20}
+    with Simulation(load("hyperplane").resolve(values=values), logdir=tmp_path / "run") as simulation:
+        simulation.run()
+    found = result(tmp_path / "run")
+    (agent,) = [agent for agent in found["agents"].values() if "loss" in agent]
+    assert (found["error"], agent["error"]) == (None, None)
+    assert "accuracy" not in agent
+    assert found["env"] == {"epoch": 2.0, "solved": 3.0, "difficulty": None}
+
+
+def test_ten_checkpoints_are_written_in_a_run_and_two_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seams.FEWEST_STEPS, 3)
+    seen: dict[int, list[int]] = {}
+    scenario = load("digits-mlp").resolve(None, {"depth": 2, "width": 8, "steps": 42})  # a tenth, rounded up
+    with Simulation(scenario, logdir=tmp_path / "run") as simulation:
+        simulation.run(callbacks=[lambda one: seen.update({one.now: checkpoints(tmp_path / "run")})])
+    assert [steps[-1] for step, steps in seen.items() if steps and step % 5 == 1] == [*range(5, 41, 5)]
+    assert {len(steps) for step, steps in seen.items() if step > 11} == {2}
+
+
+def steps_of(run: Path) -> list[int]:
+    """Steps of which a run's table has figures of its readout."""
+    with (run / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if (row["name"], row["metric"]) == ("n2", "loss")]
+    return [int(row["step"]) for row in rows]
+
+
+def test_figures_are_written_once_and_resume_moves_the_end_but_not_the_schedules(
+    here: Path, cli: Commands
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with acting(12, signalled()):
+        assert cli.code(RUN, "--steps 24") == 130
+    cli("resume run")
+    assert steps_of(here / "run") == [1, 5, 10, 15, 20, 24]
+    cli("resume run --steps 30")
+    events = EventAccumulator(str(here / "run")).Reload()
+    assert [event.step for event in events.Scalars("agent/n2/loss")] == steps_of(here / "run")
+    assert steps_of(here / "run") == [1, 5, 10, 15, 20, 24, 25, 30]
+    assert Scenario.from_yaml((here / "run/scenario.yaml").read_text()).training.steps == 24
+    before = (here / "run/run.json").read_bytes()
+    assert cli.json("resume run")["steps"] == result(here / "run")["agents"]["n0"]["updates"] == 30
+    assert (here / "run/run.json").read_bytes() == before
+    assert "--steps: 10, but run has done 30 already" in cli.refused("resume run --steps 10")
+    assert "set: 'typo' of 'n0' cannot change during a run" in cli.refused("resume run --set n0.typo=3")
+    assert "--set: run is done, and nothing is left to change" in cli.refused("resume run --set n0.lr=3")
+
+
+# --- stopped, and gone on with ----------------------------------------------------------------------------
+
+
+def test_a_run_stopped_by_signals_goes_on_to_the_same_bits(whole: Path, here: Path, cli: Commands) -> None:
+    number, code = signal.SIGTERM, 143
+    handler = signal.getsignal(number)
+    with acting(7, signalled(number)):
+        assert cli.code(RUN, "--steps 24") == code
+    assert signal.getsignal(number) is handler
+    assert ended(here / "run") == ("stopped", 7, None)
+    assert (result(here / "run")["steps"], checkpoints(here / "run")) == (7, [7])
+    with acting(16, signalled(number)):
+        assert cli.code("resume run") == code
+    assert checkpoints(here / "run") == [7, 16]
+    cli(RUN, "--steps 24 --exist resume")
+    assert_same_run(whole, here / "run")
+
+
+def test_divergence_keeps_what_was_learned_and_says_who_and_when(here: Path, cli: Commands) -> None:
+    assert cli.code(RUN, "--steps 24 --set lr=1e30") == 3
+    exit, step, error = ended(here / "run")
+    assert (exit, result(here / "run")["exit"], checkpoints(here / "run")) == ("diverged", "diverged", [step])
+    assert "agent 'n0'" in str(error)
+    assert f"at step {step + 1} " in str(error)
+    with Simulation.load(here / "run") as simulation:
+        assert simulation.now == step
+        assert all(bool(p.isfinite().all()) for p in simulation.agents["n0"].parameters.values())
+    assert cli.code("resume run") == 3
+    assert "would do so again" in cli.err
+    with pytest.raises(DivergenceError, match="would do so again"):
+        Simulation.resume(here / "run")
+
+
+# --- refused ----------------------------------------------------------------------------------------------
+
+REFUSED: dict[str, str] = {
+    f"{RUN.replace('width=8', 'width=9')} --steps 3 --exist resume": "width is 8, not 9",
+    f"{RUN} --steps 3 --seed 1 --exist resume": "seed is 0, not 1",
+    f"{RUN} --steps 3 --variant locked --exist resume": "coupling is decoupled, not locked",
+    f"{RUN} --steps 4 --exist resume": "steps is 3, not 4",
+    f"{RUN.replace('tiny', 'other')} --steps 3 --exist resume": "network.norm: 'batch' was saved, 'layer' is given",
+    f"{RUN} --exist error": "run: already exists and is not empty; choose another name, or --exist number (run-2), resume",
+    f"{RUN.replace('name run', 'name mine')} --exist error": "mine: already exists and is not empty",
+    f"{RUN.replace('name run', 'name mine')} --exist overwrite": "mine: already exists and holds no run",
+    f"{RUN} --exist never": "exist: 'never'; must be number, overwrite, resume or error",
+    f"{RUN.replace('name run', 'name mine')} --exist resume": "mine: no run there",
+    RUN.replace("logdir .", "logdir mine/mine.txt"): "cannot be written (Not a directory)",
+    f"{RUN}2 --device tpu9": "no device 'tpu9' on this machine",
+}
+
+
+def test_what_is_not_this_run_or_cannot_begin_is_one_line_and_changes_nothing(
+    here: Path, cli: Commands
+) -> None:
+    (here / "other.yaml").write_text(TEXT.replace("norm: batch", "norm: layer"))
+    (here / "mine").mkdir()
+    (here / "mine/mine.txt").write_text("mine")
+    (here / "run").mkdir()  # an empty one is taken
+    cli(RUN, "--steps 3")
+    before = {path: path.read_bytes() for path in here.rglob("*") if path.is_file()}
+    for words, line in REFUSED.items():
+        assert line in cli.refused(words), words
+    assert {path: path.read_bytes() for path in here.rglob("*") if path.is_file()} == before
+    assert sorted(path.name for path in here.iterdir()) == ["mine", "other.yaml", "run", "tiny.yaml"]
+
+
+def test_a_run_whose_files_cannot_be_made_is_noted_with_the_reason(
+    here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RunError("no room on the disk")
+
+    monkeypatch.setattr(seams.CSV_RECORDER, fail)
+    assert cli.code(RUN) == 2
+    assert ended(here / "run") == ("failed", 0, "no room on the disk")
+
+
+def test_a_folder_with_more_than_a_lock_is_no_new_run(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "run.lock").touch()
+    (folder / "notes.txt").write_text("keep me", encoding="utf-8")
+    with pytest.raises(RunError, match="already exists and is not empty"):
+        Simulation("digits-mlp", logdir=folder, exist="error")
+    assert {each.name for each in folder.iterdir()} == {"run.lock", "notes.txt"}

@@ -1,0 +1,139 @@
+"""The run loop itself (`running/run_loop.py`, `observers.py`): limits, what observers are told, and several simulations at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from antiphon import DivergenceError, ScenarioError, Simulation, load
+from antiphon.jobs.populations.population import Population
+from antiphon.running.observers import training_scores
+from antiphon.running.recorded_run import RecordedRun
+from antiphon.running.request import Request
+from antiphon.running.run import Run
+from antiphon.running.run_loop import Observer, Outcome, RunLoop, SharedClock
+from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.running.left import poison
+
+SCENARIO = load("digits-mlp").resolve(None, {"depth": 2, "width": 8, "batch": 16, "steps": 12})
+
+
+class Log(Observer):
+    """Records the calls that an observer gets, and does something at a step."""
+
+    def __init__(self, at: int = 0, act: Callable[[], object] = lambda: None) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self._at, self._act = at, act
+
+    def start(self, loop: RunLoop) -> None:
+        self.calls.append(("start", len(loop.active)))
+
+    def step(self, loop: RunLoop) -> None:
+        self.calls.append(("step", [run.running.now for run in loop.active]))
+        if loop.active[0].running.now == self._at:
+            self._act()
+
+    def end(self, run: RecordedRun, outcome: Outcome) -> None:
+        self.calls.append(("end", run.running.seed, outcome.status, outcome.error))
+
+
+def test_observers_follow_the_loop_and_limits_end_it() -> None:
+    """Endless episodes are refused before anything starts."""
+    with Simulation(SCENARIO) as simulation:
+        log = Log()
+        with pytest.raises(ScenarioError, match="episodes never end"):
+            RunLoop([RecordedRun(simulation.running)], [log]).run(episodes=1)
+        assert log.calls == []
+        assert RunLoop([RecordedRun(simulation.running)], [log]).run(2) == [Outcome("done")]
+        assert log.calls == [("start", 1), ("step", [1]), ("step", [2]), ("end", 0, "done", None)]
+        assert simulation.until == 2
+        start = time.monotonic()
+        simulation.run(seconds=0.1)
+        assert time.monotonic() - start >= 0.1
+        simulation.run(steps=0)
+    agents = {"a": {"observes": ["image"], "objective": CLASSIFY}}
+    with Simulation(scenario_of(agents, env={"hold": 3, "episode": "example"})) as simulation:
+        simulation.run(episodes=2)
+        assert simulation.now == 6
+
+
+def test_a_divergence_found_by_an_observer_is_one() -> None:
+    """A checkpoint may be what finds it, where losses are looked at later."""
+    with Simulation(SCENARIO) as simulation:
+
+        def find() -> None:
+            simulation.running.diverged = "too late"
+            raise DivergenceError("too late")
+
+        log = Log(1, find)
+        assert RunLoop([RecordedRun(simulation.running)], [log]).run(5) == [
+            Outcome("diverged", 3, "too late")
+        ]
+        assert [call[0] for call in log.calls] == ["start", "step", "end"]
+
+
+def test_an_exception_ends_those_that_run_as_failed() -> None:
+    def fail() -> None:
+        raise AssertionError
+
+    seeds = Population(SCENARIO, [0, 1])
+    log = Log(3, lambda: poison(seeds.simulations[0]))
+    with pytest.raises(AssertionError):
+        RunLoop(seeds.runs, [log, Log(5, fail)], seeds.step).run(9)
+    seeds.close()
+    ends = [call[1:] for call in log.calls if call[0] == "end"]
+    assert ends == [(0, "diverged", seeds.simulations[0].diverged), (1, "failed", "AssertionError")]
+
+
+def test_time_is_divided_between_those_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = [0.0]
+    monkeypatch.setattr("antiphon.running.run_loop.time.perf_counter", lambda: times[0])
+    clock = SharedClock()
+    for simulations, passed, found in ((0, 5, 0), (4, 8, 2), (0, 100, 2), (1, 3, 5)):
+        clock.divide(simulations)
+        times[0] += passed
+        assert clock() == found
+
+
+def test_the_progress_bar_follows_the_steps_and_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    monkeypatch.delenv("ANTIPHON_PROGRESS")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    times = iter(range(1000))
+    monkeypatch.setattr("antiphon.base.progress.time.monotonic", lambda: next(times))
+    for name in ("start", "update", "stop"):
+        monkeypatch.setattr(f"rich.progress.Progress.{name}", lambda *_, name=name, **__: calls.append(name))
+
+    def fail(simulation: Simulation) -> None:
+        if simulation.now == 3:
+            raise ZeroDivisionError
+
+    with Simulation(SCENARIO) as simulation:
+        calls.clear()  # those of building
+        with pytest.raises(ZeroDivisionError):
+            simulation.run(callbacks=[fail])
+    assert calls == ["start", *["update"] * 4, "stop"]
+
+
+@pytest.mark.long
+def test_the_return_on_the_way_is_that_of_finished_episodes(tmp_path: Path) -> None:
+    """As evaluations have it: not that of windows, with rewards weighed and discounted. Of running ones until one has finished."""
+    lines: dict[int, dict[str, float]] = {}
+
+    class Scores(Observer):
+        def step(self, loop: RunLoop) -> None:
+            if (step := loop.active[0].running.now) in (4, 60):
+                lines[step] = training_scores([run.running for run in loop.active]).get("motor", {})
+
+    values = {"batch": 4, "width": 4, "unroll": 4}
+    Run.begin(Request(template=load("cartpole-team"), steps=60, values=values), tmp_path / "run").train(
+        Scores()
+    )
+    assert "loss" in lines[4]
+    assert lines[4]["return"] == 4  # no pole has fallen, after a reward of 1 a step
+    assert "value_target" not in lines[4]
+    assert lines[60]["return"] > 5

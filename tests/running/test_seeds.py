@@ -1,0 +1,112 @@
+"""Seeds in one program (`jobs/seeds.py`): what the documents of tests/contracts do not try of them."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+import torch
+
+from antiphon import DivergenceError, Scenario, Simulation, load
+from antiphon.jobs.seeds import Population, summary_of
+from tests.contracts.twins import TOLERANCE, differences, facts
+from tests.engine.numbers import one_line
+from tests.engine.walks import Walk, walking
+from tests.reference.backend import Chosen, reference
+from tests.running.left import poison
+
+SEEDS = [3, 4, 5]
+STEPS = 8
+
+
+def scenario(**training: Any) -> Scenario:
+    small = load("digits-mlp").resolve(None, {"depth": 3, "width": 8, "batch": 8})
+    return small.with_training(steps=STEPS, **training)
+
+
+def assert_alike(one: Simulation, other: Simulation, tolerance: float = TOLERANCE) -> None:
+    """Hold all that is known of two simulations to each other."""
+    assert not list(differences(facts(one), facts(other), tolerance=tolerance))
+
+
+def test_one_can_be_evaluated_forked_and_gone_on_with_whatever_stands_beside_it() -> None:
+    together = Population(scenario(), [5, 4, 3, 8], dtype=torch.float64)
+    alone = Simulation(scenario(), seed=4, dtype=torch.float64)
+    for each in (together, alone):
+        each.run(4)
+    fork = together.simulations[1].fork()
+    assert together.simulations[1].evaluate("test").accuracy == alone.evaluate("test").accuracy
+    for one in (together, alone, fork):
+        one.run(4)
+    assert_alike(alone, fork)
+    assert_alike(alone, together.simulations[1])
+
+
+class Uncopied(Walk):
+    """One that holds what cannot be copied."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.lock = threading.Lock()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("backend", ["cohort", reference])
+def test_each_seed_has_an_environment_of_its_own(backend: Chosen) -> None:
+    """An environment made in Python is one object, which every seed needs a copy of."""
+    together = Population(walking(Walk(4)), SEEDS, backend=backend, dtype=torch.float64)
+    together.run(STEPS)
+    for seed, simulation in zip(SEEDS, together.simulations, strict=True):
+        alone = Simulation(walking(Walk(4)), seed=seed, backend=reference, dtype=torch.float64)
+        alone.run(STEPS)
+        assert torch.equal(simulation.signals["observation"], alone.signals["observation"])
+        assert_alike(alone, simulation)
+
+
+def test_a_seed_that_diverges_keeps_the_environment_as_it_was_and_there_is_no_step_without_any() -> None:
+    together = Population(walking(Walk(4)), SEEDS)
+    together.run(3)
+    poison(stopped := together.simulations[1])
+    together.step()
+    assert stopped.diverged is not None
+    before = stopped.signals["observation"].clone()
+    together.run(3)
+    assert torch.equal(stopped.signals["observation"], before)
+    for simulation in together.simulations:
+        poison(simulation)
+    for _ in range(2):
+        with pytest.raises(DivergenceError):
+            together.run(2)
+    assert all(simulation.diverged is not None for simulation in together.simulations)
+
+
+def test_what_cannot_be_seeds_is_one_line() -> None:
+    for seeds in ([], [1, 1]):
+        with one_line("seeds: got"):
+            Population(scenario(), seeds)
+    with one_line(r"^env: Uncopied cannot be copied \(.*lock.*\), and every seed"):
+        Population(walking(Uncopied(4)), [3, 4])
+    (one,) = Population(walking(Uncopied(4)), [3]).simulations  # one seed needs one environment
+    with one_line("^env: Uncopied cannot be copied"):
+        one.fork()
+
+
+def of_seed(accuracy: float, exit: str = "done", **env: float | None) -> dict[str, Any]:
+    return {"exit": exit, "accuracy": accuracy, "error": None, "bits": None, "loss": 1.0, "env": env}
+
+
+def test_a_summary_is_of_the_seeds_that_came_to_their_end() -> None:
+    found = summary_of(
+        [
+            of_seed(0.5, solved=4.0),
+            of_seed(0.7, solved=None),
+            of_seed(0.1, "diverged"),
+            of_seed(0.2, "stopped"),
+        ]
+    )
+    assert list(found) == ["accuracy", "loss", "solved"]
+    assert (found["accuracy"]["mean"], found["accuracy"]["n"]) == (pytest.approx(0.6), 2)
+    assert (found["solved"]["mean"], found["solved"]["n"], found["solved"]["low"]) == (4.0, 1, None)
+    assert summary_of([of_seed(0.5, "stopped")])["accuracy"]["n"] == 1
+    assert summary_of([of_seed(0.5, "diverged")]) == {}

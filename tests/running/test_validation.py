@@ -1,0 +1,333 @@
+"""Evaluation during the training: its curve, the best checkpoint, early stopping; and callbacks and histories of `run`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from antiphon import RunError, Scenario, Simulation, load
+from antiphon.commands.report import report
+from antiphon.engine.inference.evaluation import Evaluation
+from antiphon.telemetry.history import History
+from tests.commands import Commands
+from tests.engine.numbers import one_line
+from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.kit import seams
+from tests.running.left import acting, assert_same_run, checkpoints, ended, facts, result, signalled
+
+EVALUATE: dict[str, Any] = {"evaluate": {"period": 4}}
+AGENTS: dict[str, Any] = {"a": {"observes": ["image"]}, "b": {"objective": CLASSIFY}}
+CHANNELS = [{"from": "a", "to": "b", "size": 16, "link": {"delay": 1}, "gradient": {"kind": "linear"}}]
+POLICY = {
+    "b": {"observes": ["observation"], "acts": True, "objective": {"kind": "ppo"}, "clock": {"unroll": 4}}
+}
+POLE = {"id": "antiphon/CartPole-v0"}
+
+
+def scene(agents: dict[str, Any] = AGENTS, env: Any = None, **training: Any) -> Scenario:
+    channels = CHANNELS if agents is AGENTS else ()
+    return scenario_of(agents, channels, env, telemetry={"period": 3}, **{"steps": 16, **training})
+
+
+def parameters(simulation: Simulation) -> Iterator[torch.Tensor]:
+    return (value for agent in simulation.agents.values() for value in agent.parameters.values())
+
+
+@pytest.fixture
+def curve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validation accuracies that rise to a best at step 8 and fall, of seed 1 at step 16; a new system has none."""
+
+    def evaluate(
+        system: Any, env: Any, readouts: Any, split: str, links: Any, seed: int, *_: Any, **__: Any
+    ) -> Any:
+        updates = system.agents["b"].learner.counts()[0]
+        accuracy = 1 - abs(updates - (16 if seed == 1 else 8)) / 100
+        return Evaluation(split, 1, readouts, {"b": {"loss": 1 - accuracy, "accuracy": accuracy}})
+
+    monkeypatch.setattr(seams.EVALUATE, evaluate)
+
+
+# --- evaluated ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("agents", "env", "settings"),
+    [
+        (AGENTS, None, {}),
+        (AGENTS, None, {"backend": "native"}),
+        (AGENTS, None, {"parts": 2}),
+        (POLICY, POLE, {}),
+    ],
+    ids=["cohort", "native", "parts", "policy"],
+)
+def test_it_changes_no_bit_of_the_training(
+    agents: dict[str, Any], env: Any, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """With sizes at which a cut into parts changes none either."""
+    plain = Simulation(scene(agents, env, batch=16), **settings)
+    evaluated = Simulation(scene(agents, env, batch=16, **EVALUATE), logdir=tmp_path / "run", **settings)
+    with plain, evaluated:
+        plain.run(9)
+        evaluated.run(9)
+        assert all(map(torch.equal, parameters(plain), parameters(evaluated)))
+        metric = "return" if agents is POLICY else "accuracy"
+        steps, values = History.read(tmp_path / "run/metrics.csv").of("b", f"validation_{metric}")
+        assert steps.tolist() == [4, 8]
+        assert evaluated.evaluated is not None
+        assert evaluated.evaluated.score(metric) == values[-1]
+    with Simulation(scene(agents, env, batch=16), **settings) as stepped:
+        stepped.run(8)
+        assert stepped.evaluate("validation").agents["b"][metric] == values[1]
+
+
+def test_it_is_in_tensorboard_the_tab_the_report_and_the_result(tmp_path: Path, cli: Commands) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from antiphon.telemetry.channels.reading import read_run
+
+    with Simulation(
+        scene(evaluate={"period": 4, "keep_best": "accuracy"}), logdir=tmp_path / "run"
+    ) as simulation:
+        simulation.run()
+    events = EventAccumulator(str(tmp_path / "run")).Reload()
+    assert [event.step for event in events.Scalars("agent/b/validation_accuracy")] == [4, 8, 12, 16]
+    assert read_run(tmp_path / "run").figures["agent", "validation_loss"].steps.tolist() == [4, 8, 12, 16]
+    report([tmp_path / "run"], tmp_path / "report.html")
+    assert '"validation accuracy"' in (tmp_path / "report.html").read_text(encoding="utf-8")
+    found = result(tmp_path / "run")
+    agent = found["agents"]["b"]
+    scores = {"accuracy": agent["validation_accuracy"], "loss": agent["validation_loss"]}
+    assert found["evaluated"] == {"split": "validation", **scores}
+    assert found["best"] == facts(tmp_path / "run")["best"]
+
+
+# --- kept and stopped --------------------------------------------------------------------------------------
+
+STOPPED = {"evaluate": {"period": 4, "keep_best": "accuracy", "patience": {"b.loss": 2}}}
+REASON = "validation b.loss has not improved in 2 evaluations (best: 0 at step 8)"
+
+
+@pytest.mark.parametrize("crash", [9, 15])
+def test_a_run_that_was_killed_keeps_and_stops_as_if_it_had_not_been(
+    crash: int, curve: None, tmp_path: Path, cli: Commands
+) -> None:
+    runs = [tmp_path / name for name in ("whole", "run")]
+    whole, killed = (Simulation(scene(steps=40, **STOPPED), logdir=run, checkpoint_every=6) for run in runs)
+    with whole:
+        whole.run()
+    with (
+        pytest.raises(KeyboardInterrupt),
+        killed,
+        acting(crash, signalled(2, 2)),
+    ):  # the second ends it at once
+        killed.run()
+    cli("resume", runs[1], "--checkpoint-every 6")
+    assert_same_run(*runs)
+    for run in runs:
+        assert (ended(run), facts(run)["reason"]) == (("done", 16, None), REASON)
+        assert (checkpoints(run), facts(run)["best"]) == (
+            [12, 16],
+            {"step": 8, "metric": "accuracy", "value": 1.0},
+        )
+        with Simulation.load(run / "checkpoints/best") as best:
+            assert best.now == 8
+    assert "is done" in (cli("resume", runs[1]), cli.err)[1]
+    with Simulation.resume(runs[1]) as resumed:
+        assert len(resumed.run()) == 0
+        resumed.run(2)
+    assert ended(runs[1])[:2] == ("done", 18)
+
+
+def test_the_best_checkpoint_is_evaluated_and_exported(curve: None, here: Path, cli: Commands) -> None:
+    (here / "mine.yaml").write_text(scene(steps=40, **STOPPED).to_yaml())
+    out = cli("run mine.yaml --name x --logdir .")
+    assert f"stopped      {REASON}" in out
+    assert "best         accuracy 100.00 % at step 8 (--checkpoint best)" in out
+    assert cli.json("evaluate x --checkpoint best")["steps"] == 8
+    assert cli.json("export x best.safetensors --checkpoint best")["steps"] == 8
+    assert "no checkpoint 'bset'; did you mean 'best'?" in cli.refused("evaluate x --checkpoint bset")
+    assert cli("run mine.yaml --name x --logdir . --exist resume").startswith("\nscene · seed 0 · 16 steps")
+
+
+def test_a_seed_that_stops_early_ends_alone(curve: None, here: Path, cli: Commands) -> None:
+    (here / "mine.yaml").write_text(scene(steps=40, **STOPPED).to_yaml())
+    several = "run mine.yaml --name x --seeds 2 --logdir . --checkpoint-every 6"
+    with acting(20, signalled(2, 2)):
+        assert cli.code(several) == 130
+    assert ended(here / "x-s0") == ("done", 16, None)
+    found = cli.json(several, "--exist resume")
+    assert (found["apart"], [one["steps"] for one in found["seeds"]]) == (None, [16, 24])
+    assert [facts(here / f"x-s{seed}")["best"]["step"] for seed in (0, 1)] == [8, 16]
+    rows = History.read(
+        here / "x-s0/metrics.csv"
+    ).rows()  # a run may end with every evaluation: each is a whole entry
+    assert [row["step"] for row in rows if "a->b.injection_norm" in row] == [1, 3, 4, 6, 8, 9, 12, 15, 16]
+
+
+# --- refused -----------------------------------------------------------------------------------------------
+
+REFUSED: list[tuple[dict[str, Any], Any, str]] = [
+    ({"keep_best": "accuracy"}, None, "keep_best: unknown key 'keep_best'; write evaluate: {keep_best: …}"),
+    (
+        {"evaluate": {"period": 4, "patience": {"loss": 0}}},
+        None,
+        "patience.loss: must be at least 1, not 0",
+    ),
+    (
+        {"evaluate": {"period": 4, "split": "valid"}},
+        None,
+        "split: no split 'valid'; did you mean 'validation'?",
+    ),
+    (
+        {"evaluate": {"period": 4, "keep_best": "acuracy"}},
+        None,
+        "keep_best: no metric 'acuracy' here; did you mean 'accuracy'?",
+    ),
+    (
+        {"evaluate": {"period": 4, "patience": {"a.loss": 1}}},
+        None,
+        "patience.a.loss: no agent 'a' with an objective",
+    ),
+    (EVALUATE, {"id": "antiphon/Copy-v0"}, "evaluate: the environment has no splits to evaluate on"),
+]
+
+
+@pytest.mark.parametrize(("training", "env", "line"), REFUSED, ids=lambda value: str(value)[:30])
+def test_what_cannot_be_evaluated_is_refused_before_the_run(
+    training: dict[str, Any], env: Any, line: str, here: Path, cli: Commands
+) -> None:
+    document = load("copy").text if env else scene().to_yaml()
+    keys = "".join(f"  {key}: {value}\n" for key, value in training.items())
+    (here / "mine.yaml").write_text(
+        document.replace("\ntraining:\n", f"\ntraining:\n{keys}".replace("'", ""))
+    )
+    assert cli.code("check mine.yaml") == 2
+    assert line in cli.err
+    assert line in cli.refused("run mine.yaml --logdir .")
+
+
+def test_an_evaluation_that_never_comes_is_warned_of(here: Path, cli: Commands) -> None:
+    (here / "mine.yaml").write_text(scene(steps=3, **EVALUATE).to_yaml())
+    assert "training.evaluate.period: 4 is more than training.steps, 3: nothing is evaluated" in cli(
+        "check mine.yaml"
+    )
+
+
+# --- callbacks and the history -----------------------------------------------------------------------------
+
+
+class Log:
+    """Records the events of a run, and stops it at a step."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, int]] = []
+
+    def on_start(self, simulation: Simulation) -> None:
+        self.events.append(("start", simulation.now))
+
+    def on_evaluate(self, simulation: Simulation, found: Evaluation) -> None:
+        assert found is simulation.evaluated
+        self.events.append(("evaluate", simulation.now))
+
+    def on_checkpoint(self, simulation: Simulation) -> None:
+        self.events.append(("checkpoint", simulation.now))
+
+    def on_step(self, simulation: Simulation) -> None:
+        if simulation.now == 5:
+            simulation.stop("enough")
+
+    def on_end(self, simulation: Simulation) -> None:
+        self.events.append(("end", simulation.now))
+
+
+def test_callbacks_are_called_in_order_and_stop_the_run(curve: None, tmp_path: Path) -> None:
+    log, steps = Log(), list[int]()
+    with Simulation(scene(**EVALUATE), logdir=tmp_path / "run", checkpoint_every=3) as simulation:
+        history = simulation.run(callbacks=[log, lambda one: steps.append(one.now)])
+        assert steps == [1, 2, 3, 4, 5]
+        assert [event for event in log.events if event[0] != "checkpoint"] == [
+            ("start", 0),
+            ("evaluate", 4),
+            ("end", 5),
+        ]
+        assert [step for event, step in log.events if event == "checkpoint"] == [3, 5]
+        assert (ended(tmp_path / "run"), facts(tmp_path / "run")["reason"]) == (("done", 5, None), "enough")
+        simulation.step()
+        assert steps[-1] == 5
+    assert [entry["step"] for entry in history.rows()] == [1, 3, 4]
+    assert history.rows()[2]["b.validation_accuracy"] == 0.96
+
+
+def test_a_single_callback_is_no_list() -> None:
+    steps: list[int] = []
+    with Simulation(scene()) as simulation:
+        simulation.run(2, callbacks=lambda one: steps.append(one.now))  # type: ignore[arg-type]
+    assert steps == [1, 2]
+
+
+def test_a_run_that_is_stopped_at_its_start_takes_no_step(tmp_path: Path) -> None:
+    class Stop:
+        def on_start(self, simulation: Simulation) -> None:
+            simulation.stop("not today")
+
+    with Simulation(scene(), logdir=tmp_path / "run") as simulation:
+        assert len(simulation.run(callbacks=[Stop()])) == 0
+        assert simulation.now == 0
+    assert facts(tmp_path / "run")["reason"] == "not today"
+
+
+def test_outside_a_run_stop_has_no_effect(tmp_path: Path) -> None:
+    with Simulation(scene(), logdir=tmp_path / "run") as simulation:
+        simulation.step()
+        simulation.stop("by hand")
+    assert (facts(tmp_path / "run")["exit"], facts(tmp_path / "run")["reason"]) == ("stopped", None)
+    with Simulation.resume(tmp_path / "run") as simulation:
+        simulation.stop("before the run")
+        simulation.run(2)
+        assert simulation.now == 3
+        simulation.stop("after the run")
+    assert (facts(tmp_path / "run")["exit"], facts(tmp_path / "run")["reason"]) == ("done", None)
+
+
+def test_exist_is_checked_without_a_directory_too() -> None:
+    with one_line(r"^exist: 'replace'; must be number, overwrite, resume or error$"):
+        Simulation(scene(), exist="replace")
+
+
+@pytest.mark.parametrize("callback", [3, Log, object()])
+def test_what_is_no_callback_is_refused(callback: object) -> None:
+    with (
+        Simulation(scene()) as simulation,
+        one_line(r"^run: callbacks: .*; give functions, or objects with any of on_start"),
+    ):
+        simulation.run(callbacks=[callback])
+
+
+def test_many_agents_have_a_history_in_memory_where_it_is_asked_for() -> None:
+    few = {"period": 3, "max": 1}
+    with Simulation(scenario_of(AGENTS, CHANNELS, telemetry=few, steps=4)) as simulation:
+        assert len(simulation.run(2)) == 0
+        with pytest.warns(UserWarning, match="begins after step 2"):
+            assert len(simulation.history) == 0
+        assert {row.step for row in simulation.run(2)} == {3, 4}
+
+
+def test_the_history_of_a_run_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Simulation(scene()) as simulation:
+        first, second = simulation.run(4), simulation.run(3)
+        assert [[entry["step"] for entry in one.rows()] for one in (first, second)] == [[1, 3, 4], [6, 7]]
+        assert first.rows()[0].keys() >= {"b.loss", "b.accuracy", "a->b.traffic"}
+        assert list(simulation.history) == [*first, *second]
+        with (
+            monkeypatch.context() as patch,
+            one_line("^to_pandas: needs pandas; install it .*or use rows", RunError),
+        ):
+            patch.setitem(sys.modules, "pandas", None)
+            first.to_pandas()
+        pytest.importorskip("pandas")
+        assert first.to_pandas()["b.loss"].tolist() == first.of("b", "loss")[1].tolist()
