@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError
 from antiphon.base.files import fitting, given_path
 from antiphon.base.memory import uncollected
-from antiphon.distributed.parts.automatic_delay import with_chosen_delay
-from antiphon.distributed.parts.coordinator import Coordinator
+from antiphon.distributed.automatic_delay import with_chosen_delay
+from antiphon.distributed.coordinator import Coordinator
 from antiphon.distributed.parts.placement import check_placement
 from antiphon.distributed.parts.settings import PartsSettings
 from antiphon.distributed.virtual.execution import VirtualParts

@@ -42,7 +42,6 @@ LONGEST_FUNCTION = 80
 MUTUAL = {
     ("engine/features", "engine/heart"),
     ("engine/heart", "engine/policies"),
-    ("distributed/parts", "distributed/ray"),
 }
 """Pairs of folders that import each other still. None is added."""
 OF_TORCH = {"_modules", "_buffers", "_parameters", "_version", "_BatchNorm"}

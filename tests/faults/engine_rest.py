@@ -109,7 +109,7 @@ REST: tuple[Fault, ...] = (
         "distributed/parts/part.py",
         "        self.train_means.end_row()\n",
         "",
-        "tests/distributed/parts/test_coordinator.py::test_a_run_in_parts_writes_the_same_files",
+        "tests/distributed/test_coordinator.py::test_a_run_in_parts_writes_the_same_files",
     ),
     Fault(
         "capture-counts-grow-by-one-period",

@@ -23,7 +23,7 @@ import pytest
 import yaml
 
 from antiphon import RunError, Scenario, Simulation
-from antiphon.distributed.parts.coordinator import Coordinator
+from antiphon.distributed.coordinator import Coordinator
 from antiphon.distributed.parts.part import Part
 from antiphon.distributed.ray.ray_parts import RayParts
 from antiphon.envs.base import StepResult, TorchVectorEnv

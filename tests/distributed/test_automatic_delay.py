@@ -11,7 +11,7 @@ from torch import nn
 
 import antiphon
 from antiphon import ScenarioError, Simulation
-from antiphon.distributed.parts.automatic_delay import hiding_delay
+from antiphon.distributed.automatic_delay import hiding_delay
 from antiphon.scenarios import Scenario
 from tests.distributed.parts.stages import different, learned
 from tests.splitting.models import UNet

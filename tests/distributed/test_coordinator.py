@@ -15,7 +15,7 @@ import pytest
 
 from antiphon import DivergenceError, RunError, Scenario, ScenarioError, Simulation
 from antiphon.base.spec import plain
-from antiphon.distributed.parts.coordinator import Coordinator
+from antiphon.distributed.coordinator import Coordinator
 from antiphon.distributed.parts.transport import LocalParts
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from tests.contracts.builders import Play
