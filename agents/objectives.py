@@ -445,7 +445,7 @@ class OwnObjective(Objective):
             state = torch.get_rng_state()
             try:
                 probed = OwnObjective(copied_object(self._loss), self._name, self._key)
-                before = outline_of(probed._loss)
+                before = outline_of(probed._on(output))
                 mixed = mixed_rows(probed.loss, output, some)
                 if mixed is None and not self.scores_loss:
                     mixed = mixed_rows(probed.score, output, some)

@@ -66,7 +66,7 @@ def test_a_hierarchy_is_evaluated_as_it_runs_and_a_copy_task_not_at_all(
     assert lost["agents"]["A"] == again["agents"]["A"]
     assert lost["agents"]["B"] != again["agents"]["B"]
     line = cli.refused("evaluate a --ablate zero")
-    assert "--ablate: needs an environment of single examples" in line
+    assert line.startswith("ablate: needs single examples")
     copied = cli.json("run copy", small("copy"), how, "c")
     assert copied["env"].keys() == {"difficulty", "solved", "bits"}
     line = cli.refused("evaluate c")

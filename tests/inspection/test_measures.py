@@ -103,9 +103,11 @@ def test_the_best_linear_map_is_found_where_columns_repeat_and_of_noise_nothing_
 
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     draws = torch.randn(2000, 12, generator=torch.Generator().manual_seed(2)) + 0.5
-    covered = [abs(c.value - 0.5) <= c.half for row in draws if (c := Change.of(row, 2.201)).half is not None]
+    covered = [
+        abs(c.value - 0.5) <= c.half for row in draws if (c := Change.of("loss", row)).half is not None
+    ]
     assert sum(covered) / 2000 == pytest.approx(0.95, abs=0.02)
-    assert Change.of(torch.ones(1), None).half is None
+    assert Change.of("loss", torch.ones(1)).half is None
     for value, half, verdict in ((0.2, 0.1, "matters"), (-0.2, 0.1, "harms"), (0.1, 0.2, "unresolved")):
         assert Change(value, half).verdict == verdict
     assert Change(0.2, None).verdict == "unresolved"

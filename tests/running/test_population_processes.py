@@ -25,9 +25,9 @@ import antiphon
 from antiphon.base.errors import RunError
 from antiphon.envs.base import StepResult
 from antiphon.envs.images import Digits
+from antiphon.jobs import seeds
 from antiphon.jobs.populations import processes
 from antiphon.jobs.populations.run import PopulationRun
-from antiphon.running import seeds
 from antiphon.running.library import template_named
 from antiphon.running.observers import RunProgress
 from antiphon.scenarios.population import PopulationSpec

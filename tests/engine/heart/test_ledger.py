@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from antiphon import engine
 from antiphon.base.errors import EngineError
 from antiphon.comms.links import Link
 from antiphon.engine.heart.clock import Clock, StepWindows
@@ -27,7 +26,7 @@ def test_a_message_open_beyond_its_deadline_is_the_engines_fault() -> None:
 
 
 FIELDS = {one.name for one in fields(Message)} - {"actions"}
-LEDGERS = {"heart/ledger.py", "parts/ledger.py"}
+LEDGERS = {"engine/heart/ledger.py", "distributed/parts/ledger.py"}
 
 
 def written(source: str) -> list[str]:
@@ -48,7 +47,8 @@ def written(source: str) -> list[str]:
 
 @pytest.mark.long
 def test_messages_are_written_by_ledgers_alone() -> None:
-    folder = Path(engine.__file__).parent
-    found = {path.relative_to(folder).as_posix(): written(path.read_text()) for path in folder.rglob("*.py")}
+    root = Path(__file__).parents[3]
+    files = (path for folder in ("engine", "distributed") for path in (root / folder).rglob("*.py"))
+    found = {path.relative_to(root).as_posix(): written(path.read_text()) for path in files}
     assert {name for name, attributes in found.items() if attributes} == LEDGERS
-    assert len(found["heart/ledger.py"]) > 10
+    assert len(found["engine/heart/ledger.py"]) > 10

@@ -245,7 +245,9 @@ def test_what_cannot_be_evaluated_is_one_clear_line() -> None:
     agent = {"observes": ["symbol"], "objective": {"kind": "coding", "target": "target"}, "acts": True}
     with one_line("has no splits to evaluate on; its own metrics in the run show progress: .*difficulty, so"):
         forward({"id": "antiphon/Copy-v0"}, {"a": agent}).evaluate()
-    with one_line("not a stream of examples, so there is no loss per example"):
+    with one_line(
+        "ablate: needs single examples, such as those of a data set, or readouts that learn from rewards"
+    ):
         ablate(counting(), "zero")
 
 
