@@ -101,7 +101,7 @@ def test_value_stands_beside_alignment(run: Path, cli: Commands) -> None:
             "language: no channel carries symbols; give one `sample: {kind: gumbel, vocabulary: …}`",
         ),
         ("--ablate zero --channels n0->n2", "no channel 'n0->n2'"),
-        ("--ablate zero --episodes 2", "episodes: has no effect on the loss of examples"),
+        ("--ablate zero --episodes 2", "episodes has no effect here: no agent has a policy"),
         ("--value --channels n0->n9", "n0->n9"),
         ("--examples 5", "--examples: has no effect here; use it with --ablate or --language"),
         ("--channels n0->n1", "--channels: has no effect here"),

@@ -94,7 +94,11 @@ def check_measurable(
         if name not in system.channels:
             raise RunError(f"--channels: no channel '{name}'{suggest(name, system.channels)}")
     if kind is not None:
-        check_measured(simulation.running, kind, examples, episodes, sampled=sampled)
+        acting = readouts_act(simulation.running)
+        limit = None if acting and languages else examples  # then they are the language's
+        check_measured(
+            simulation.running, kind, limit, episodes if acting else None, sampled=acting and sampled
+        )
     if languages:
         chosen_channels(spoken(system), channels, "language: channel of symbols")
 
@@ -162,9 +166,9 @@ def measured_ablation(
     sampled: bool,
 ) -> Measured:
     """Rank channels by the loss, or the return, without their messages."""
-    if limit is None and not readouts_act(simulation.running):
-        limit = _ABLATED
-    how: dict[str, Any] = {"limit": limit, "episodes": episodes, "sampled": sampled}
+    how: dict[str, Any] = {"limit": limit or _ABLATED}
+    if readouts_act(simulation.running):
+        how = {"episodes": episodes, "sampled": sampled}
     found = ablate(simulation, kind, split=split, channels=channels, links=links, **how)
     plain = _ablation(found)
     return Measured(

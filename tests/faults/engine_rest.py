@@ -676,4 +676,18 @@ REST: tuple[Fault, ...] = (
         "for one in (self,) * (1 + len(self._others)) if one._seed is not None",
         "tests/envs/worlds/test_worlds.py::test_several_stepped_together_are_each_what_it_is_alone[antiphon/CartPole-v0]",
     ),
+    Fault(
+        "ablation-plays-other-episodes-without-a-channel",
+        "inspection/ablation.py",
+        "self._links, self.seeds[batch], **how)\n            returns",
+        "self._links, self.seeds[batch] + (deliver is not None), **how)\n            returns",
+        "tests/inspection/test_ablation.py::test_where_readouts_act_returns_of_the_same_episodes_are_compared",
+    ),
+    Fault(
+        "ablation-in-the-contexts-of-the-caller",
+        "inspection/signal_alignment.py",
+        "@in_own_context\ndef signal_alignment(",
+        "def signal_alignment(",
+        "tests/doors/test_callers.py::test_a_context_around_any_door_changes_nothing[no_grad-measurements]",
+    ),
 )
