@@ -24,6 +24,8 @@ _ONE_AT_A_TIME = threading.RLock()
 """Held while torch's generator, which all threads share, has numbers that are not its own."""
 _QUIET = ("tensorboard.", "torch.utils.tensorboard.", "tqdm.")
 """Packages whose threads draw no random numbers."""
+_exchanges = 0
+"""How often its numbers were exchanged and put back: what was drawn meanwhile cannot be seen from its state."""
 _MARK = 0x5EED
 """A seed by which a call of `torch.manual_seed` is noticed."""
 
@@ -36,7 +38,9 @@ def seeded(seed: int | None, device: torch.device | None = None) -> Iterator[Non
         seed: The seed; None: it goes on from where it is.
         device: A GPU whose generator is seeded too; None: none is.
     """
+    global _exchanges
     with _ONE_AT_A_TIME, torch.random.fork_rng(devices=[] if device is None else [device]):
+        _exchanges += 1
         if seed is None:
             pass
         elif device is not None:
@@ -84,14 +88,15 @@ class NoDraws(Draws):
             return OwnDraws()(seed, compute)
         with _ONE_AT_A_TIME:
             NoDraws.in_progress += 1
-            before = torch.default_generator.get_state()
+            before, exchanges = torch.default_generator.get_state(), _exchanges
         try:
             computed = compute()
         finally:
             with _ONE_AT_A_TIME:
                 NoDraws.in_progress -= 1
+                certain = exchanges == _exchanges
                 after = torch.default_generator.get_state()
-        if torch.equal(before, after):
+        if certain and torch.equal(before, after):
             return computed
         with _Drawing(seed) as drawing:
             computed = compute()
@@ -138,7 +143,9 @@ class _Drawing(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.drew = True
         if takes_generator is not None:
             return takes_generator(*args, **{**kwargs, "generator": self._generator})
+        global _exchanges
         with _ONE_AT_A_TIME:
+            _exchanges += 1
             shared = torch.default_generator
             before = shared.get_state()
             shared.set_state(self._generator.get_state())

@@ -13,7 +13,7 @@ import pytest
 from antiphon.base import memory
 from antiphon.base.memory import give_back, keep_memory, uncollected
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 LINUX = sys.platform.startswith("linux")
 GLIBC = LINUX and hasattr(ctypes.CDLL(None), "mallopt")
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import antiphon
-from antiphon.nets.isolation.own_random import NoDraws, OwnDraws, SeededDraws, draws_of
+from antiphon.nets.isolation.own_random import NoDraws, OwnDraws, SeededDraws, draws_of, seeded
 
 
 class Seeding(nn.Linear):
@@ -173,3 +173,32 @@ def test_a_generator_that_is_given_is_used() -> None:
     generator = torch.Generator().manual_seed(4)
     expected = torch.rand(3, generator=torch.Generator().manual_seed(4))
     assert torch.equal(OwnDraws()(1, lambda: torch.rand(3, generator=generator)), expected)
+
+
+@pytest.mark.parametrize("drawing", [True, False])
+def test_a_call_beside_another_runs_numbers_has_those_of_its_own_seed(drawing: bool) -> None:
+    """What it draws while they are torch's is not seen from torch's generator, which then has its own state again."""
+    entered, leave = threading.Event(), threading.Event()
+
+    def another() -> None:
+        with seeded(3):
+            entered.set()
+            leave.wait()
+
+    def compute() -> Tensor:
+        if not entered.is_set():
+            thread.start()
+            entered.wait()
+            value = torch.rand(3) if drawing else torch.ones(3)
+            leave.set()
+            thread.join()
+            return value
+        return torch.rand(3) if drawing else torch.ones(3)
+
+    thread = threading.Thread(target=another)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(11)
+        expected = torch.rand(3) if drawing else torch.ones(3)
+    before = torch.get_rng_state()
+    assert torch.equal(NoDraws()(11, compute), expected)
+    assert torch.equal(torch.get_rng_state(), before)

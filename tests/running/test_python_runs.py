@@ -207,7 +207,7 @@ for number, stop in enumerate([3, 20, 27, "while a checkpoint is written", None]
 
 @pytest.mark.long
 def test_killed_at_any_time_it_has_lost_at_most_an_interval(whole: tuple[Path, Path], run: Path) -> None:
-    root = Path(__file__).resolve().parents[3]
+    root = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-c", PROGRAM, str(run)]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

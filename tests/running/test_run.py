@@ -61,7 +61,7 @@ def test_the_command_line_leaves_what_python_leaves(whole: Path, here: Path, cli
     assert found["template"] == {"source": "tiny.yaml", "text": TEXT}
     assert {"python", "torch", "antiphon"} <= found["versions"].keys()
     assert found["started"] <= found["finished"]
-    root = Path(__file__).resolve().parents[3]
+    root = Path(__file__).resolve().parents[2]
     if (root / ".git").exists():
         command = ["git", "-C", str(root), "rev-parse", "HEAD"]
         commit = subprocess.run(command, capture_output=True, text=True, check=True)
