@@ -72,9 +72,10 @@ check: $(STAMP) ## everything to run before a commit: format, lint, types, tests
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
-format: $(STAMP) ## rewrite the code in the one format, sort its imports
+format: $(STAMP) ## rewrite the code in the one format, sort its imports, renew the generated tables of docs/
 	$(BIN)/ruff check --fix --exit-zero .
 	$(BIN)/ruff format .
+	$(BIN)/python docs/generated.py
 
 docs: $(STAMP) ## build the documentation site into docs/_build/html; a warning is an error
 	@$(BIN)/python -m sphinx -W --keep-going -q -E -b html -d docs/_build/doctrees docs docs/_build/html

@@ -25,7 +25,7 @@ html_copy_source = False
 html_show_copyright = False
 exclude_patterns = ["_build", "pictures"]
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "tables"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4
 myst_links_external_new_tab = False
@@ -45,8 +45,18 @@ suppress_warnings = [
     "ref.python"
 ]  # words such as `name` in docstrings that several classes have as attributes
 
+FOR_THE_SITE = re.compile(r"<!-- (\{[\w-]+\}\n.*?)\n-->", re.DOTALL)
+"""A directive that a page has in a comment, which code hosts do not show."""
+FOR_CODE_HOSTS = re.compile(r"<!-- generated: api .*?<!-- end -->\n?", re.DOTALL)
+"""The short list of names that stands there in place of the directive."""
 CODE = re.compile(r"(?<![`:])`([^`]+)`(?!`)")
 EMPHASIS = re.compile(r"\*\w(?:[^*`|]*\w)?\*")
+
+
+def with_directives(app: Any, name: str, source: list[str]) -> None:
+    """Replace, in the text of a page, what is for code hosts by what is for the site."""
+    text = FOR_CODE_HOSTS.sub("", source[0])
+    source[0] = FOR_THE_SITE.sub(lambda found: f"```{found[1]}\n```", text)
 
 
 def as_restructured_text(
@@ -107,5 +117,6 @@ def _key(name: str, field: Any) -> str:
 
 def setup(app: Any) -> None:
     """Connect before napoleon, which reads what is converted."""
+    app.connect("source-read", with_directives)
     app.connect("autodoc-process-docstring", as_restructured_text, priority=400)
     app.connect("autodoc-process-signature", readable_signature)

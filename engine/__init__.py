@@ -1,4 +1,4 @@
-"""What runs a scenario. docs/glossary.md names the file of each concept.
+"""What runs a scenario. docs/glossary.md lists its folders.
 
 heart/       one step, and what it works on: agent, channel, message, ledger, clock, window; read step.py first
 features/    what is not the step itself, one file each, on its hooks

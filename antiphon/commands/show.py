@@ -1,4 +1,4 @@
-"""The command `show`: a scenario with its execution plan, a run, an environment, a timeline, or the list of the library."""
+"""The command `show`: a scenario with its execution plan, a run, an environment, kinds, a timeline, or the library."""
 
 from __future__ import annotations
 
@@ -20,13 +20,28 @@ from antiphon.scenarios.population import populations
 from antiphon.scenarios.schema import schema_text
 from antiphon.telemetry.timeline import raster_lines
 from antiphon.terminal.output import console, print_json, remark, show_table
+from antiphon.terminal.reference import (
+    ReferenceTable,
+    environment_named,
+    kind_option_table,
+    kind_table,
+    library_tables,
+    section_named,
+)
 
 
 def show(
     what: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME|FILE|MODULE:FUNCTION|RUN|ENV]", help="A scenario, a run or an environment."
+            metavar="[NAME|FILE|MODULE:FUNCTION|RUN|ID|env|kinds]",
+            help="A scenario, a run or an environment; `env ID`; `kinds` of gradients, networks, …",
+        ),
+    ] = None,
+    which: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[ID|SECTION]", help="After `env` an environment; after `kinds` a section, as `gradient`."
         ),
     ] = None,
     python: options.PythonObjects = None,
@@ -39,9 +54,6 @@ def show(
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of scenario files.")
     ] = False,
-    kinds: Annotated[
-        bool, typer.Option("--kinds", help="Print the kinds of gradients, networks, … with their keys.")
-    ] = False,
     timeline: Annotated[
         bool,
         typer.Option("--timeline", help="Print ticks, messages read, and how far back gradients reach."),
@@ -50,17 +62,23 @@ def show(
     json: options.Json = False,
 ) -> None:
     """Explain a scenario, run or environment, print its scenario file or timeline, or list the library."""
-    if sum((yaml, resolved, schema, kinds, timeline)) > 1:
+    if sum((yaml, resolved, schema, timeline)) > 1:
         raise ScenarioError(
-            "show: --yaml, --resolved, --schema, --kinds and --timeline are mutually exclusive; give one"
+            "show: --yaml, --resolved, --schema and --timeline are mutually exclusive; give one"
         )
     if steps is not None and not timeline:
         raise ScenarioError("show --steps is for --timeline; give both, or neither")
     values = values_of(settings or ())
+    if what in (_ENV, _KINDS):
+        if yaml or resolved or schema or timeline or variant or (what == _KINDS and values):
+            taken = "--json" if what == _KINDS else "--json and --set"
+            raise ScenarioError(f"show {what} describes no scenario; leave out all options but {taken}")
+        _kinds(which, json) if what == _KINDS else _environment(which, values, json)
+        return
+    if which is not None:
+        raise ScenarioError(f"show: {which!r}: one name at a time, or show env ID, or show kinds SECTION")
     if schema:
         print_json(json_schema()) if json else print(schema_text(), end="")
-    elif kinds:
-        _kinds(json)
     elif what is None:
         if yaml or resolved or timeline or variant or values:
             raise ScenarioError("show: name a scenario, run or environment")
@@ -86,31 +104,32 @@ def show(
         show_scenario(what, scenario_template(what, python), variant, values, json)
 
 
-def _kinds(json: bool) -> None:
-    """Print the kinds of each section of a document: antiphon's own and those registered in this process."""
-    found = {
-        section: {kind: own_keys_of(section, kind) for kind in kinds_of(section)} for section in sections()
-    }
+def _kinds(section: str | None, json: bool) -> None:
+    """Print the kinds of one section of scenario files with their options, or those of all; also registered ones."""
+    names = sections() if section is None else (section_named(section),)
     if json:
-        print_json(
-            {
-                section: {
-                    kind: {
-                        "summary": summary_of(section, kind),
-                        "keys": {key: meaning for key, (_, meaning) in keys.items()},
-                    }
-                    for kind, keys in kinds.items()
-                }
-                for section, kinds in found.items()
-            }
-        )
+        print_json({name: {kind: _kind(name, kind) for kind in kinds_of(name)} for name in names})
         return
-    for section, kinds in found.items():
-        rows = [[kind, summary_of(section, kind), ", ".join(keys)] for kind, keys in kinds.items()]
-        show_table([section, "", "keys of its own"], rows)
-    remark("antiphon show --kinds --json lists the meaning of each key")
+    for name in names:
+        _reference(kind_table(name, name if section is None else "kind"))
+    if section is None:
+        remark("antiphon show kinds SECTION lists the meaning and default of each option")
+    else:
+        _reference(kind_option_table(names[0]))
 
 
+def _kind(section: str, kind: str) -> dict[str, Any]:
+    keys = {key: meaning for key, (_, meaning) in own_keys_of(section, kind).items()}
+    return {"summary": summary_of(section, kind), "keys": keys}
+
+
+def _reference(table: ReferenceTable) -> None:
+    if table.rows:
+        show_table(table.headings, table.rows)
+
+
+_ENV, _KINDS = "env", "kinds"
+"""First words that name no scenario: what follows is an environment, or a section of scenario files."""
 _OF_ENVIRONMENTS = ("antiphon/", "gymnasium/", "pettingzoo/")
 """How ids of environments begin."""
 
@@ -129,23 +148,19 @@ def _list(json: bool) -> None:
         of_members = {name: {"description": one.description} for name, one in trained.items()}
         print_json({"scenarios": scenarios, "populations": of_members, "environments": list(ids())})
         return
-    rows = [
-        [name, _head(template.description), ", ".join(template.variants)] for name, template in found.items()
-    ]
-    show_table(["scenario", "", "variants"], rows)
-    show_table(["population", ""], [[name, _head(one.description)] for name, one in trained.items()])
+    for table in library_tables():
+        _reference(table)
     show_table(["environment"], [[name] for name in ids()])
     remark("antiphon show NAME describes a scenario; antiphon run NAME runs it")
 
 
-def _head(description: str) -> str:
-    return description.partition(": ")[0].split(". ")[0]
-
-
-def _environment(name: str, values: Mapping[str, Any], json: bool) -> None:
+def _environment(named: str | None, values: Mapping[str, Any], json: bool) -> None:
     from antiphon.terminal.explain import explain_environment
     from antiphon.terminal.scenario_tables import show_signals
 
+    if named is None:
+        raise ScenarioError(f"show env: give an environment, such as {ids()[0]}; antiphon show lists them")
+    name = environment_named(named)
     explained = explain_environment(name, describe({"id": name, **values}))
     if json:
         print_json(explained)

@@ -74,4 +74,4 @@ def test_a_script_is_short_asserts_something_and_is_on_the_page(script: Path) ->
     assert any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(text)))
     page = (GALLERY / "index.md").read_text(encoding="utf-8")
     for file in (script.name, script.with_suffix(".txt").name):
-        assert f"```{{literalinclude}} {file}\n" in page
+        assert f"<!-- generated: file {file} -->\n" in page

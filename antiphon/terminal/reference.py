@@ -1,0 +1,109 @@
+"""Reference tables: kinds, environments, commands and the library, as `show` prints them and as the documentation has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.kinds import kinds_of, own_keys_of, sections, summary_of
+from antiphon.base.problems import show_value
+from antiphon.base.spellings import spelled
+from antiphon.envs import ids, options_of
+from antiphon.running.library import templates
+from antiphon.scenarios.population import populations
+
+
+@dataclass(frozen=True)
+class ReferenceTable:
+    """Headings and rows of text; the first column names the row."""
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def section_named(name: str) -> str:
+    """Return a section of scenario files whose kinds can be listed.
+
+    Raises:
+        ScenarioError: No section of this name has kinds; the line suggests one.
+    """
+    section = spelled(name, sections())
+    if section not in sections():
+        raise ScenarioError(f"show kinds: no section {name!r} has kinds{suggest(name, sections())}")
+    return section
+
+
+def kind_table(section: str, heading: str = "kind") -> ReferenceTable:
+    """Return the kinds of a section of a scenario file, such as `gradient`, with their keys."""
+    rows = (
+        (kind, summary_of(section, kind), ", ".join(own_keys_of(section, kind))) for kind in kinds_of(section)
+    )
+    return ReferenceTable((heading, "", "options"), tuple(rows))
+
+
+def kind_option_table(section: str) -> ReferenceTable:
+    """Return the options of all kinds of a section; where defaults differ between kinds, each of them."""
+    declared: dict[str, list[tuple[Any, str]]] = {}
+    for kind in kinds_of(section):
+        for option, entry in own_keys_of(section, kind).items():
+            declared.setdefault(option, []).append(entry)
+    rows = (
+        (option, entries[0][1], " or ".join(dict.fromkeys(_default(value) for value, _ in entries)))
+        for option, entries in declared.items()
+    )
+    return ReferenceTable(("option", "meaning", "default"), tuple(rows))
+
+
+def environment_named(name: str) -> str:
+    """Return the id of an environment whose `antiphon/` may have been left out."""
+    return f"antiphon/{name}" if f"antiphon/{name}" in ids() else name
+
+
+def option_table(name: str) -> ReferenceTable:
+    """Return the options of an environment of the library, by its id."""
+    return ReferenceTable(("option", "meaning", "default"), tuple(options_of(name).rows()))
+
+
+def library_tables() -> tuple[ReferenceTable, ReferenceTable]:
+    """Return the library's scenarios and populations, each with the first sentence of its description."""
+    scenarios = (
+        (name, _head(template.description), ", ".join(template.variants))
+        for name, template in templates().items()
+    )
+    members = ((name, _head(declared.description)) for name, declared in populations().items())
+    return (
+        ReferenceTable(("scenario", "", "variants"), tuple(scenarios)),
+        ReferenceTable(("population", ""), tuple(members)),
+    )
+
+
+def command_table(commands: Iterable[tuple[str, str, Any]]) -> ReferenceTable:
+    """Return commands with their arguments and options.
+
+    Args:
+        commands: Name, summary, and the command as Click has it.
+    """
+    rows = []
+    for name, summary, declared in commands:
+        words, options = [f"antiphon {name}"], []
+        for parameter in declared.params:
+            if parameter.param_type_name == "argument":
+                metavar = parameter.metavar or str(parameter.name).upper()
+                words.append(metavar if parameter.required else f"[{metavar.strip('[]')}]")
+            else:
+                options.append(parameter.opts[0])
+        rows.append((" ".join(words), summary, ", ".join(options)))
+    return ReferenceTable(("command", "", "options"), tuple(rows))
+
+
+def _head(description: str) -> str:
+    return description.partition(": ")[0].partition(". ")[0].removesuffix(".")
+
+
+def _default(value: Any) -> str:
+    """Return a default value as a scenario file has it."""
+    if value == "needed":
+        return "required"
+    return show_value(list(value) if isinstance(value, tuple) else value).replace("'", "")

@@ -1,0 +1,108 @@
+"""What is written into the pages from the code is current, complete, and the same in the terminal."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import antiphon
+from antiphon import envs
+from antiphon.base.kinds import kinds_of, own_keys_of, sections
+from antiphon.cli import COMMANDS
+from antiphon.running.library import scenario_names
+from tests.commands import Commands
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture(scope="module")
+def generated() -> dict[str, Any]:
+    return runpy.run_path(str(DOCS / "generated.py"))
+
+
+def regions(generated: dict[str, Any]) -> set[tuple[str, str]]:
+    """Return name and argument of all regions of the pages."""
+    pages = (page.read_text(encoding="utf-8") for page in generated["pages"]())
+    return {
+        (found["name"], found["argument"]) for text in pages for found in generated["REGION"].finditer(text)
+    }
+
+
+def test_the_pages_are_current(generated: dict[str, Any]) -> None:
+    assert antiphon.scenarios.library_names()  # the kinds are declared where scenarios are read
+    stale = [
+        page.name for page in generated["pages"]() if generated["renewed"](page) != page.read_text("utf-8")
+    ]
+    assert not stale, f"run python docs/generated.py, which renews {', '.join(stale)}"
+
+
+def test_every_kind_environment_and_command_has_a_page(generated: dict[str, Any]) -> None:
+    written = regions(generated)
+    assert {argument for name, argument in written if name == "kinds"} == set(sections())
+    pages = "".join(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))
+    library = [name.removeprefix("antiphon/") for name in envs.ids() if name.startswith("antiphon/")]
+    assert not [name for name in library if f"`{name}`" not in pages and f"antiphon/{name}" not in pages]
+    assert {name for name, _ in written} == set(generated["GENERATORS"])
+
+
+def test_the_tables_have_what_is_declared(generated: dict[str, Any]) -> None:
+    def table(name: str, argument: str = "") -> str:
+        return "\n".join(generated["GENERATORS"][name](argument, DOCS / "index.md"))
+
+    for section in sections():
+        found = table("kinds", section)
+        for kind in kinds_of(section):
+            assert f"\n| `{kind}` |" in found
+            assert all(f"\n| `{option}` |" in found for option in own_keys_of(section, kind))
+    assert all(f"\n| `antiphon {name}" in table("commands") for name in COMMANDS)
+    assert all(f"\n| `{name}` |" in table("library") for name in scenario_names())
+    assert "\n| `Simulation.fork(backend, stacked)` |" in table("api", "antiphon.Simulation")
+    rows = [line for line in table("kinds", "gradient").splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {4}
+
+
+def test_an_unknown_name_or_a_region_without_an_end_is_refused(
+    generated: dict[str, Any], tmp_path: Path
+) -> None:
+    page = tmp_path / "page.md"
+    for wrong in ("kinds gradeint", "environment Digit-v0", "tabel x", "file no.py"):
+        page.write_text(f"<!-- generated: {wrong} -->\n<!-- end -->\n", encoding="utf-8")
+        with pytest.raises((KeyError, ValueError, OSError, antiphon.ScenarioError)):
+            generated["renewed"](page)
+    page.write_text("<!-- generated: library -->\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="has no <!-- end -->"):
+        generated["renewed"](page)
+    page.write_text("by hand\n<!-- generated: library -->\nold\n<!-- end -->\nby hand", encoding="utf-8")
+    text = generated["renewed"](page)
+    assert "old" not in text
+    assert generated["written_by_hand"](text).split() == ["by", "hand", "by", "hand"]
+
+
+def test_the_terminal_prints_the_same(cli: Commands) -> None:
+    listed = cli("show kinds gradient")
+    assert all(kind in listed for kind in kinds_of("gradient"))
+    meaning = own_keys_of("gradient", "lens")["of"][1]
+    assert meaning in " ".join(listed.split())
+    assert all(section in cli("show kinds") for section in sections())
+    assert cli.json("show kinds optimizer").keys() == {"optimiser"}
+    assert cli("show env Digits-v0") == cli("show antiphon/Digits-v0")
+    assert cli.json("show env Digits-v0 --set patches=4")["signals"]["patch_3"]["shape"] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("words", "fix"),
+    [
+        ("show kinds gradeint", "did you mean 'gradient'?"),
+        ("show env", "give an environment"),
+        ("show env Digit-v0", "did you mean 'antiphon/Digits-v0'?"),
+        ("show kinds gradient --yaml", "leave out all options but --json"),
+        ("show kinds --set width=3", "leave out all options but --json"),
+        ("show digits-mlp locked", "one name at a time"),
+    ],
+)
+def test_what_cannot_be_shown_names_the_fix(words: str, fix: str, cli: Commands) -> None:
+    assert fix in cli.refused(words)
