@@ -421,7 +421,8 @@ class OwnObjective(Objective):
             line = call_error(error, self._place, self._name)
             if line is None:
                 raise
-            raise line from error
+            shapes = f"output {list(output.shape)}, target {list(target.shape)}"
+            raise type(line)(f"{line}; it was called with {shapes}") from error
 
     def _on(self, output: Tensor) -> Any:
         return self._loss.to(output) if isinstance(self._loss, nn.Module) else self._loss

@@ -64,7 +64,7 @@ COMMANDS: Mapping[str, Command] = {
         ),
     ),
     "evaluate": Command(
-        "Evaluate a run on unseen data; rank and measure its channels.",
+        "Evaluate a run on unseen data; rank channels by how much the loss rises without them.",
         (
             "antiphon evaluate runs/exp1 --split validation",
             "antiphon evaluate runs/exp1 --ablate zero --examples 200",

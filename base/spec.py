@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from inspect import Parameter, Signature
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeVar, Union, get_args, get_origin
 
@@ -335,6 +336,10 @@ class Spec(BaseModel):
     refused: ClassVar[frozenset[str]] = frozenset()
     """Fields of its base that a document may not name here."""
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        cls.__signature__ = _readable_signature(cls)
+
     def __init__(self, /, **data: Any) -> None:
         try:
             super().__init__(**data)
@@ -400,6 +405,29 @@ class Spec(BaseModel):
         known = [name for name in cls.model_fields if name not in cls.refused]
         meant = section_of(cls, key) or suggest_key(key, [written_key(cls, field) for field in known])
         return f"unknown key {key!r}{meant}"
+
+
+class _Elided:
+    """A default value that is too long for a signature."""
+
+    def __repr__(self) -> str:
+        return "…"
+
+
+def _readable_signature(spec: type[Spec]) -> Signature:
+    """Return the keys with plain default values, for `help` and editors; pydantic's has validators for types.
+
+    Keys that are no names of Python's, such as `from`, are among `data`.
+    """
+    parameters, others = [], []
+    for name, field in spec.model_fields.items():
+        if written_key(spec, name) != name:
+            others = [Parameter("data", Parameter.VAR_KEYWORD)]
+            continue
+        default = field.default if isinstance(field.default, bool | int | float | str | None) else _Elided()
+        given = Parameter.empty if field.is_required() else default
+        parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=given))
+    return Signature([*sorted(parameters, key=lambda one: one.default is not Parameter.empty), *others])
 
 
 @cache

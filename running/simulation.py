@@ -291,7 +291,10 @@ class Simulation:
     # --- running -----------------------------------------------------------------------------------------
 
     def step(self) -> StepInfo:
-        """Take one environment step (semantics 13), record its metrics, and return what happened: see `StepInfo`.
+        """Take one environment step (semantics 13), record its metrics, and return what happened.
+
+        Returns:
+            `step`, `ended` (which episodes ended) and `losses` ({agent: scalar tensor} of those that learned).
 
         Raises:
             DivergenceError: A loss or gradient was not finite. This step has changed no parameter.
@@ -612,7 +615,16 @@ class Simulation:
 
     @in_own_context
     def probe(self, horizon: int = 0) -> dict[str, Probe]:
-        """Return, per channel, the true gradient of the messages of the next step: see `true_gradients`."""
+        """Return, per channel, the gradient of all losses by the messages of the next step, computed in a fork.
+
+        Gradients pass through all channels as if locked, and across windows.
+
+        Args:
+            horizon: Further steps whose losses count. A message that arrives later has no gradient.
+
+        Raises:
+            ScenarioError: The horizon is negative.
+        """
         return true_gradients(self.running, horizon)
 
     def value(
@@ -622,7 +634,18 @@ class Simulation:
         repeats: int = 5,
         ahead: int | None = None,
     ) -> Values:
-        """Return what the learning signal of channels is worth, in forks (semantics 36): see `probes.value.value`."""
+        """Return what the learning signal of channels is worth, measured in forks (semantics 36).
+
+        Args:
+            channels: The channels to measure one by one, beside all together; None: every channel; empty: none.
+            horizon: Steps of learning, at least 1.
+            repeats: Sets of examples, at least 2: the interval is over them.
+            ahead: Further steps whose losses count in a message's true signal; None: as many as the message can reach.
+
+        Raises:
+            ScenarioError: There is no such channel, or a number is too small.
+            RunError: The environment has no `state_dict`, so it cannot be forked.
+        """
         return value(self.running, channels=channels, horizon=horizon, repeats=repeats, ahead=ahead)
 
 

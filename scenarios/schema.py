@@ -12,6 +12,7 @@ from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.graphs.generators import GraphSpec
 from antiphon.scenarios.parameters import ParameterSpec
+from antiphon.scenarios.yaml_text import EXTENSION
 
 _REFERENCE = {
     "type": "string",
@@ -53,6 +54,7 @@ def json_schema() -> dict[str, Any]:
         "variants": {"type": "object", "additionalProperties": {"type": "object"}},
         **{part: {"$ref": f"#/$defs/{part}_section"} for part in ("graph", "agent", "channel")},
     }
+    scenario["patternProperties"] = {f"^{EXTENSION}": {}}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$defs": dict(sorted(definitions.items())),

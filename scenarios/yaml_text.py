@@ -2,7 +2,8 @@
 with one line per agent and per channel.
 
 Keys are always words. `1e-3` is a number; `no`, `on` and `12:30` are words; `012` is twelve. `<<: *anchor` merges the keys of
-an anchored mapping, or of several in a list, the first of which counts; the mapping's own keys replace them.
+an anchored mapping, or of several in a list, the first of which counts; the mapping's own keys replace them. Keys of the
+document that begin with `x-` are a place for anchors, and are left out.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ _MOST_VALUES = 200_000
 _MOST_LEVELS = 64
 """Lists and mappings around a value; libraries that read the data call themselves for each."""
 _TOO_LONG = f"has more than {_MOST_VALUES} values (aliases counted)"
+EXTENSION = "x-"
+"""How keys of a document begin that only hold anchors, as in Compose files."""
 _SHORT = 100_000
 """Characters that PyYAML's own parser reads in less than a second."""
 
@@ -181,6 +184,7 @@ def _read(text: str, source: str, kind: str) -> Document:
     if not isinstance(data, dict):
         raise ScenarioError(f"{source}:1: a {kind} is a mapping of keys, not {show_value(data)}")
     lines = {standard(path): line for path, line in builder.lines.items()}
+    data = {key: value for key, value in data.items() if not key.startswith(EXTENSION)}
     return Document(data, builder.lines | lines, source)
 
 

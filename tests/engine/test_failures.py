@@ -77,7 +77,10 @@ def scene(network: Any = None, objective: Any = None) -> Document:
         ),
         (
             {"objective": failing},
-            r"step 1: agents.n0.objective: failing failed at test_failures.py:\d+: KeyError: 'nothing'$",
+            (
+                r"step 1: agents.n0.objective: failing failed at test_failures.py:\d+: KeyError: 'nothing'; "
+                r"it was called with output \[8, 3\], target \[8\]$"
+            ),
         ),
         (
             {"network": Clamps},

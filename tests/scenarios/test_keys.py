@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -221,3 +222,11 @@ def test_python_takes_both_spellings() -> None:
     assert antiphon.comms.Channel(4, gradient=None).coupling == "detached"
     with pytest.raises(antiphon.ScenarioError, match="Channel: lr: is another spelling of 'learning_rate'"):
         antiphon.comms.Channel(4, learning_rate=0.5, lr=0.5)
+
+
+def test_help_shows_keys_with_defaults_and_no_validators() -> None:
+    shown = str(inspect.signature(antiphon.Scenario))
+    assert shown.startswith("(*, scenario, env, agents, description=''")
+    assert "Validator" not in shown
+    assert "function" not in shown
+    assert str(inspect.signature(antiphon.scenarios.ChannelSpec)).endswith("horizon=16, **data)")

@@ -70,6 +70,27 @@ def test_merge_keys_add_what_a_mapping_lacks() -> None:
     assert document.lines["c", "z", "w"] == 4
 
 
+@pytest.mark.parametrize("name", ["scenario", "study", "population"])
+def test_keys_that_begin_with_x_hold_anchors_and_are_left_out(name: str) -> None:
+    text = f"{name}: mine\nx-eye: &eye {{network: {{hidden: [$width]}}}}\nagents: {{a: {{<<: *eye, observes: [image]}}}}\n"
+    document = read(text, "f.yaml", name)
+    assert document.data == {
+        name: "mine",
+        "agents": {"a": {"network": {"hidden": ["$width"]}, "observes": ["image"]}},
+    }
+    assert read("a: {x-b: 1}\nx: 2\n", "f.yaml").data == {"a": {"x-b": 1}, "x": 2}  # elsewhere they are keys
+
+
+def test_a_scenario_with_anchors_is_the_one_without() -> None:
+    goal = "objective: {kind: classification, target: label}"
+    written = f"agents: {{a: {{observes: [image], {goal}}}, b: {{observes: [image], {goal}}}}}"
+    anchored = f"x-goal: &goal {{{goal}}}\nagents: {{a: {{<<: *goal, observes: [image]}}, b: {{<<: *goal, observes: [image]}}}}"
+    begin = "scenario: two\nenv: antiphon/Digits-v0\n"
+    assert Scenario.from_yaml(f"{begin}{anchored}\n") == Scenario.from_yaml(f"{begin}{written}\n")
+    with pytest.raises(ScenarioError, match="unknown key 'x'"):
+        Scenario.from_yaml(f"{begin}{written}\nx: 1\n")
+
+
 def test_lines_of_paths() -> None:
     lines = read("a:\n  b:\n    - 1\n    - {c: 2,\n       d: 3}\n", "f.yaml").lines
     assert lines[()] == 1

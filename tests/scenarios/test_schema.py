@@ -13,6 +13,10 @@ from antiphon.scenarios.yaml_text import read
 
 
 @pytest.mark.long
+def test_it_allows_the_keys_that_hold_anchors() -> None:
+    assert json_schema()["patternProperties"] == {"^x-": {}}
+
+
 def test_it_knows_every_key_of_the_library() -> None:
     schema = json_schema()
     assert schema["additionalProperties"] is False
