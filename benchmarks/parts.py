@@ -30,8 +30,9 @@ import numpy as np
 import torch
 
 from antiphon.base.memory import keep_memory
+from antiphon.distributed.parts.exchange import Exchange
 from antiphon.distributed.parts.part import Part
-from antiphon.distributed.parts.wire import decode, encode
+from antiphon.engine.state.wire import encode
 from antiphon.scenarios import Scenario
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -67,17 +68,17 @@ class Local:
         """Take steps; return the CPU seconds of each part, and nothing of wall-clock time."""
         seconds = [0.0 for _ in self.parts]
         for _ in range(steps):
-            carried: list[tuple[int, tuple[bytes, bytes]]] = []
+            carried: list[tuple[int, tuple[bytes, bytearray]]] = []
             for index, part in enumerate(self.parts):
                 start = time.process_time()
                 part.step()
                 for other in part.neighbours:
-                    facts, arrays = encode(part.collect(other))
-                    carried.append((other, (facts, b"".join(arrays))))
+                    facts, contents = encode(part.collect(other).tree)
+                    carried.append((other, (facts, bytearray().join(contents))))
                 seconds[index] += time.process_time() - start
             for index, exchange in carried:
                 start = time.process_time()
-                self.parts[index].deliver(decode(exchange[0], memoryview(exchange[1])))
+                self.parts[index].deliver(Exchange.decoded(exchange[0], memoryview(exchange[1])))
                 seconds[index] += time.process_time() - start
         return seconds, None
 

@@ -8,104 +8,21 @@ half's windows have returned before it is due. So each half has, of what it read
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from antiphon.base.errors import EngineError
-from antiphon.comms.backward_requests import constant
 from antiphon.comms.links import Link, levels_of, of_levels
+from antiphon.distributed.parts.exchange import CutMessage, Exchange, Return, as_sent
 from antiphon.distributed.parts.ledger import enter, fill, give_back
 from antiphon.engine.heart.lives import absent_ends
 from antiphon.engine.heart.message import Message, StepSignals
 from antiphon.engine.heart.system import System
 
-Array = NDArray[Any]
 Origin = tuple[int, int]
 """Incarnation and stamp of a sender."""
-
-
-@dataclass(frozen=True, eq=False)
-class CutMessage:
-    """A message that crosses: of all channels of one stack between two parts.
-
-    Attributes:
-        channel: The first of these channels.
-        stamp: The step at which it was sent.
-        content: [rows, size], as received; or its levels as integers around 0, on a link of so many bits.
-        example: The step whose signals it was made from; -1: of none.
-        signals: Those that travel with it.
-        largest: [rows, 1], of levels: the largest magnitude of each sample; None: they are none.
-    """
-
-    channel: str
-    stamp: int
-    content: Array
-    example: int
-    signals: Mapping[str, Array] = field(default_factory=dict)
-    largest: Array | None = None
-
-
-@dataclass(frozen=True)
-class Return:
-    """What comes back for a message.
-
-    Attributes:
-        channel: The first of the channels of its stack.
-        stamp: The step at which it was sent.
-        finished: The step at which the last window that used it closed.
-        counted: [rows] bool: where a use counted; or everywhere, or nowhere.
-        gradient: [rows, size], per sample; None: nothing.
-        loss: [rows]: its receiver's, for critics; None: it is not needed.
-        incarnation: The sender's, when it sent the message; for parts that do not wait.
-    """
-
-    channel: str
-    stamp: int
-    finished: int
-    counted: Array | bool
-    gradient: Array | None
-    loss: Array | None
-    incarnation: int = 0
-
-    @classmethod
-    def of_message(cls, channel: str, message: Message, incarnation: int, stamp: int) -> Self:
-        """Return what a finished message gives back for the one that its sender sent at `stamp`, in an incarnation."""
-        assert message.finished is not None
-        counted, gradient, loss = map(array_of, (message.counted, message.gradient, message.loss))
-        return cls(channel, stamp, message.finished, counted, gradient, loss, incarnation)
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """What a part has for a neighbour of the steps [first, end), plain data; a watermark, also where it is empty.
-
-    Attributes:
-        sender: The part that it comes from.
-        incarnation: How many times that part has been started again.
-        first: The first step that it covers.
-        end: The step after the last.
-        messages: Sent in these steps.
-        returns: Finished in these steps.
-    """
-
-    sender: int
-    incarnation: int
-    first: int
-    end: int
-    messages: list[CutMessage] = field(default_factory=list)
-    returns: list[Return] = field(default_factory=list)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its contents."""
-        values = tree_leaves([vars(one) for one in (*self.messages, *self.returns)])
-        return sum(value.nbytes for value in values if isinstance(value, np.ndarray))
 
 
 class Boundary:
@@ -224,7 +141,7 @@ class Boundary:
         del incarnation  # in lockstep what is sent again is the same
         own = message.step_signals
         wanted = (name for signal in self._signals.get(key, ()) for name in (signal, f"_{signal}"))
-        signals = {name: array_of(own.signals[name]) for name in wanted if name in own.signals}
+        signals = {name: as_sent(own.signals[name]) for name in wanted if name in own.signals}
         messages, _ = self._outgoing[self._part_of[key]]
         content, largest = _on_line(message, self.sending[key].ledger.link)
         messages.append(CutMessage(key, message.stamp, content, own.step, signals, largest))
@@ -269,25 +186,16 @@ class Boundary:
         give_back(self.sending[one.channel].ledger, one.stamp, finished, *returned)
 
     def _tensor(self, content: Any) -> Any:
-        """An array as a tensor of its own on the part's device; anything else as it is."""
-        return (
-            content
-            if not isinstance(content, np.ndarray)
-            else torch.tensor(content, device=self.system.device)
-        )
+        """A tensor as one of its own on the part's device; anything else as it is."""
+        return content.to(self.system.device, copy=True) if isinstance(content, Tensor) else content
 
 
-def _on_line(message: Message, link: Link) -> tuple[Array, Array | None]:
+def _on_line(message: Message, link: Link) -> tuple[Tensor, Tensor | None]:
     """Return the content of a message as it crosses, and the largest magnitudes where that is its levels."""
     if link.in_levels:
         assert link.bits is not None
         level, largest = levels_of(message.sent, link.bits)
         if bool(largest.isfinite().all()):  # else there are no levels, and some step diverges
             whole = torch.int8 if link.bits <= 8 else torch.int16
-            return array_of((level - (1 << link.bits - 1)).to(whole)), array_of(largest)
-    return array_of(message.received), None
-
-
-def array_of(value: Any) -> Any:
-    """Return a copy of a tensor's numbers; anything else as it is."""
-    return constant(value).cpu().numpy().copy() if isinstance(value, Tensor) else value
+            return as_sent((level - (1 << link.bits - 1)).to(whole)), as_sent(largest)
+    return as_sent(message.received), None

@@ -11,17 +11,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from antiphon.distributed.parts.boundary import Boundary, CutMessage, Exchange, Origin, Return
+from antiphon.distributed.parts.boundary import Boundary, Origin
+from antiphon.distributed.parts.exchange import CutMessage, Exchange
 from antiphon.distributed.parts.ledger import fill, give_back
 from antiphon.engine.features.held_messages import HeldMessages
 from antiphon.engine.heart.clock import Clock
 from antiphon.engine.heart.message import Message, StepSignals
 from antiphon.engine.heart.system import System
-from antiphon.engine.state.trees import mapped
 
 
 @dataclass(frozen=True)
@@ -234,7 +230,7 @@ class FreeBoundary(Boundary):
         return {
             **{name: [list(item) for item in getattr(self, name).items()] for name in _UNDER_WAY},
             "queues": {
-                key: [[incarnation, mapped(vars(one), _tensor)] for incarnation, one in queue]
+                key: [[incarnation, one.tree] for incarnation, one in queue]
                 for key, queue in self._queues.items()
             },
             "due": [list(key) for key in self._due],
@@ -246,37 +242,12 @@ class FreeBoundary(Boundary):
         for name in _UNDER_WAY:
             setattr(self, name, {_tuple(key): _tuple(value) for key, value in state[name]})
         self._queues = {
-            key: [(incarnation, CutMessage(**mapped(one, _array))) for incarnation, one in queue]
+            key: [(incarnation, CutMessage(*one)) for incarnation, one in queue]
             for key, queue in state["queues"].items()
         }
         self._due = {(key, stamp): self.receiving[key].ledger.messages[stamp] for key, stamp in state["due"]}
         self.figures = FreeFigures(**state["figures"])
 
 
-def packed(exchange: Exchange | None) -> dict[str, Any] | None:
-    """Return an exchange as plain data and tensors, for a checkpoint; None: there is none."""
-    found: dict[str, Any] | None = None if exchange is None else mapped(asdict(exchange), _tensor)
-    return found
-
-
-def unpacked(state: dict[str, Any] | None) -> Any:
-    """Return the exchange that `packed` was given."""
-    if state is None:
-        return None
-    tree = mapped(state, _array)
-    messages, returns = tree.pop("messages"), tree.pop("returns")
-    return Exchange(
-        **tree, messages=[CutMessage(**m) for m in messages], returns=[Return(**r) for r in returns]
-    )
-
-
 def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
-
-
-def _tensor(leaf: Any) -> Any:
-    return torch.from_numpy(leaf) if isinstance(leaf, np.ndarray) else leaf
-
-
-def _array(leaf: Any) -> Any:
-    return leaf.cpu().numpy() if isinstance(leaf, Tensor) else leaf

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from antiphon.distributed.parts.boundary import Boundary, Exchange
+from antiphon.distributed.parts.boundary import Boundary
+from antiphon.distributed.parts.exchange import Exchange
 from antiphon.distributed.parts.free_boundary import FreeBoundary, FreeSettings
 from antiphon.distributed.parts.halves import part_of, travelling_signals
 from antiphon.distributed.parts.placement import Placement, lookahead_of

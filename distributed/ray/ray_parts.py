@@ -20,9 +20,10 @@ from antiphon.distributed.parts.share import Share
 from antiphon.distributed.parts.transport import Stop, never
 from antiphon.distributed.ray.ray_cluster import open_cluster
 from antiphon.distributed.ray.sockets import Address
-from antiphon.distributed.ray.states import buffers, exchanged
+from antiphon.distributed.ray.states import exchanged
 from antiphon.distributed.ray.worker import Answer, PartWorker
 from antiphon.engine.metrics.report import RowSteps
+from antiphon.engine.state.wire import stream
 from antiphon.nets.isolation.matmul_precision import matmul_precision
 from antiphon.telemetry.parts.part_figures import PartFigures
 
@@ -175,7 +176,7 @@ class RayParts:
         try:
             file.seek(0)
             file.truncate()
-            file.writelines(buffers(state))
+            file.writelines(stream(state))
             file.flush()
         except OSError as error:
             raise RunError(

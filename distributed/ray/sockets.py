@@ -20,8 +20,8 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from antiphon.base.errors import RunError
-from antiphon.distributed.parts.boundary import Exchange
-from antiphon.distributed.parts.wire import decode, encode
+from antiphon.distributed.parts.exchange import Exchange
+from antiphon.engine.state.wire import encode
 
 Address = tuple[int, str, int]
 """Incarnation of a part, and the host and port at which it listens: the newest one counts."""
@@ -195,7 +195,7 @@ class Sockets:
             self._pongs[sender].put(bytes(facts))
         elif kind == _EXCHANGE:
             self.count(read=_FRAME.size + len(facts) + len(content))
-            self.take(epoch, decode(facts, content))
+            self.take(epoch, Exchange.decoded(facts, content))
 
     # --- all -----------------------------------------------------------------------------------------------
 
@@ -300,7 +300,8 @@ class _Line:
             connection.sendall(item)
             return
         self._watermark = replace(item, first=item.end, messages=[], returns=[])
-        frame = _frame(_EXCHANGE, *encode(item))
+        facts, contents = encode(item.tree)
+        frame = _frame(_EXCHANGE, facts, [*contents])
         connection.sendall(frame)
         self.largest = max(self.largest, len(frame))
         self.sockets.count(written=len(frame))

@@ -20,11 +20,12 @@ import torch
 
 from antiphon.base import errors
 from antiphon.base.memory import spare_memory
-from antiphon.distributed.parts.boundary import Exchange
+from antiphon.distributed.parts.exchange import Exchange
 from antiphon.distributed.parts.part import Part, PartRow
 from antiphon.distributed.ray.sockets import Address, Sockets
-from antiphon.distributed.ray.states import buffers, received
+from antiphon.distributed.ray.states import received
 from antiphon.engine.metrics.report import RowSteps
+from antiphon.engine.state.wire import stream, to_bytes
 from antiphon.nets.isolation.matmul_precision import set_matmul_precision
 from antiphon.telemetry.parts.part_figures import PartFigures
 
@@ -231,10 +232,10 @@ class PartWorker:
         """Take the state that the driver gives; or give it the one that is ready, which no step changes meanwhile."""
         self._given = received(connection)
         if self._given is not None:
-            connection.sendall(b"".join(buffers(None)))
+            connection.sendall(to_bytes(None))
             return
         ready, self._ready = self._ready, None
-        for buffer in buffers(ready):
+        for buffer in stream(ready):
             connection.sendall(buffer)
 
     def meet(self, neighbour: int, address: Address) -> None:

@@ -14,8 +14,7 @@ from functools import cache
 from typing import Any, Literal
 
 from antiphon.base.errors import RunError
-from antiphon.distributed.parts.boundary import Exchange
-from antiphon.distributed.parts.free_boundary import packed, unpacked
+from antiphon.distributed.parts.exchange import Exchange
 from antiphon.distributed.parts.part import Part
 from antiphon.distributed.virtual.profile import SECONDS_A_DAY, ClusterProfile
 from antiphon.engine.heart.predictors import Watch
@@ -301,10 +300,10 @@ class VirtualCluster:
             "seconds": self.seconds,
             "number": self._number,
             "step_seconds": self.step_seconds,
-            "heap": [[*event, packed(exchange)] for *event, exchange in sorted(self._heap)],
+            "heap": [[*event, exchange and exchange.tree] for *event, exchange in sorted(self._heap)],
             "machines": [asdict(machine) for machine in self.machines],
             "links": [[*pair, *link] for pair, link in self._links.items()],
-            "inbox": [list(map(packed, exchanges)) for exchanges in self._inbox],
+            "inbox": [[exchange.tree for exchange in exchanges] for exchanges in self._inbox],
             "saved": self._saved,
             "parts": [part.own_state() for part in self.parts],
         }
@@ -313,10 +312,10 @@ class VirtualCluster:
         """Load a state of the same parts on the same profile; its tensors are used as they are, so hand in copies."""
         self.seconds, self._number = state["seconds"], state["number"]
         self.step_seconds = list(state["step_seconds"])
-        self._heap = [(*event, unpacked(exchange)) for *event, exchange in state["heap"]]
+        self._heap = [(*event, tree and Exchange.of_tree(tree)) for *event, tree in state["heap"]]
         self.machines = [MachineState(**machine) for machine in state["machines"]]
         self._links = {(sender, receiver): [calls, free] for sender, receiver, calls, free in state["links"]}
-        self._inbox = [list(map(unpacked, exchanges)) for exchanges in state["inbox"]]
+        self._inbox = [[*map(Exchange.of_tree, trees)] for trees in state["inbox"]]
         self._saved = list(state["saved"])
         for part, machine, own in zip(self.parts, self.machines, state["parts"], strict=True):
             part.load_own_state(own)

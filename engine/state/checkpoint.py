@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load, save, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -44,8 +44,6 @@ from antiphon.scenarios import Scenario
 _TENSOR = "\x00tensor"
 _PAIRS = "complex:"
 """Before the key of a tensor of complex numbers that is kept as pairs of real ones."""
-_TREE = "tree"
-"""Key of a state's tree among its tensors, in bytes."""
 _STATE, _TENSORS = "state.json", "state.safetensors"
 _LARGEST = 2**30
 """Bytes of state.json, at most."""
@@ -175,28 +173,6 @@ def latest(path: str | Path) -> Path:
     if not found:
         raise RunError(f"{path}: neither a checkpoint nor a run with one")
     return found[-1]
-
-
-def to_bytes(state: dict[str, Any]) -> bytes:
-    """Return a state as `write` takes it."""
-    tensors: dict[str, Tensor] = {}
-    tree = json.dumps(pack(state, tensors)).encode()
-    tensors[_TREE] = torch.frombuffer(bytearray(tree), dtype=torch.uint8)
-    return save(_apart(tensors))
-
-
-def from_bytes(data: bytes) -> dict[str, Any]:
-    """Return a state made by `to_bytes`, its tensors on the CPU.
-
-    Raises:
-        ValueError: It is damaged.
-    """
-    try:
-        tensors = load(data)
-        state: dict[str, Any] = unpack(json.loads(bytes(tensors.pop(_TREE).numpy())), tensors)
-    except (KeyError, SafetensorError) as error:
-        raise ValueError(f"a damaged state: {error}") from None
-    return state
 
 
 def pack(value: Any, tensors: dict[str, Tensor]) -> Any:

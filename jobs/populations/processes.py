@@ -22,8 +22,8 @@ import torch
 from antiphon.base.errors import AntiphonError, ResourceError, RunError
 from antiphon.base.signals import stop_signals
 from antiphon.distributed.ray.ray_cluster import open_cluster
-from antiphon.engine.state.checkpoint import from_bytes, to_bytes
 from antiphon.engine.state.trees import mapped
+from antiphon.engine.state.wire import from_bytes, to_bytes
 from antiphon.jobs.studies.pool import Worker
 from antiphon.nets.isolation.matmul_precision import matmul_precision, set_matmul_precision
 

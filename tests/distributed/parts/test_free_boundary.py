@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from antiphon import Scenario, Simulation
-from antiphon.distributed.parts.boundary import Exchange
+from antiphon.distributed.parts.exchange import Exchange
 from antiphon.distributed.parts.free_boundary import FreeBoundary, FreeFigures, FreeSettings
 from antiphon.distributed.parts.part import Part
 from antiphon.engine.state.checkpoint import copy_tree

@@ -10,7 +10,7 @@ import pytest
 from antiphon import Simulation
 from antiphon.distributed.parts.part import Part, merge_states
 from antiphon.distributed.parts.share import Share, scenario_of_part
-from antiphon.engine.state.checkpoint import from_bytes, to_bytes
+from antiphon.engine.state.wire import from_bytes, to_bytes
 from antiphon.scenarios import Scenario
 from tests.contracts.twins import differences, facts
 from tests.splitting.parts import gpt, split_gpt

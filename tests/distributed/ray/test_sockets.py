@@ -12,20 +12,28 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from antiphon.base.errors import RunError
-from antiphon.distributed.parts.boundary import CutMessage, Exchange, Return
-from antiphon.distributed.parts.wire import decode, encode
+from antiphon.distributed.parts.exchange import CutMessage, Exchange, Return
 from antiphon.distributed.ray import sockets
 from antiphon.distributed.ray.sockets import Sockets
-from antiphon.distributed.ray.states import buffers, received
+from antiphon.distributed.ray.states import received
+from antiphon.engine.state.wire import encode, stream
 from tests.distributed.ray.conftest import PATIENCE
 
-DTYPES = ("bool", "uint8", "int8", "int16", "int64", "float16", "float32", "float64")
-BIG = np.arange(200_000, dtype=np.float32)
+DTYPES = (
+    torch.bool,
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int64,
+    torch.float16,
+    torch.float32,
+    torch.float64,
+)
+BIG = torch.arange(200_000, dtype=torch.float32)
 
 
 def exchange(*contents: Any, end: int = 1, **more: Any) -> Exchange:
@@ -35,8 +43,9 @@ def exchange(*contents: Any, end: int = 1, **more: Any) -> Exchange:
 
 def equal(one: Any, other: Any) -> bool:
     """Whether two trees have the same types, shapes and bits."""
-    if isinstance(one, np.ndarray):
-        return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+    if isinstance(one, torch.Tensor):
+        bits = [tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (one, other)]
+        return one.dtype == other.dtype and one.shape == other.shape and torch.equal(*bits)
     if isinstance(one, list):
         return len(one) == len(other) and all(map(equal, one, other))
     if isinstance(one, dict):
@@ -59,14 +68,14 @@ def wait_for(holds: Callable[[], object]) -> None:
 def test_what_is_decoded_has_the_bits_of_what_was_encoded() -> None:
     shapes = ((2, 3), (0, 5), (1, 1), (7,), ())
     contents = [
-        np.arange(np.prod(shape)).reshape(shape).astype(dtype) for shape in shapes for dtype in DTYPES
+        torch.arange(math.prod(shape)).reshape(shape).to(dtype) for shape in shapes for dtype in DTYPES
     ]
-    contents += [np.float32([[np.nan, -0.0, np.inf]]), np.arange(12.0).reshape(3, 4).T]
+    contents += [torch.tensor([[math.nan, -0.0, math.inf]]), torch.arange(12.0).reshape(3, 4).mT]
     returns = [
         Return("a->b", 3, 4, counted, gradient, loss, 2)
         for counted, gradient, loss in (
             (True, None, None),
-            (np.array([True, False]), contents[0], contents[5]),
+            (torch.tensor([True, False]), contents[0], contents[5]),
         )
     ]
     sent = exchange(*contents, returns=returns)
@@ -74,11 +83,10 @@ def test_what_is_decoded_has_the_bits_of_what_was_encoded() -> None:
         CutMessage("ä", 2, contents[0], 1, {"x": contents[3], "_x": contents[0]}, contents[6])
     )
     for one in (sent, exchange()):
-        facts, arrays = encode(one)
-        content = b"".join(arrays)
-        assert equal(decode(facts, memoryview(bytearray(content))), one)
+        facts, arrays = encode(one.tree)
+        assert equal(Exchange.decoded(facts, memoryview(bytearray().join(arrays))), one)
     assert len(facts) < 30
-    facts, arrays = encode(exchange(BIG[:25_000]))
+    facts, arrays = encode(exchange(BIG[:25_000]).tree)
     assert len(facts) + sum(map(len, arrays)) < 1.01 * 100_000
 
 
@@ -88,19 +96,22 @@ def test_what_is_decoded_has_the_bits_of_what_was_encoded() -> None:
         b"",
         b"[]",
         b"\xff",
-        b"[0,0,0,1,[],[],7]",
-        b'[0,0,0,1,[["a",0,["<f4",3],0]],[]]',
-        b'[0,0,0,1,[["a",0,["O",1],0]],[]]',
-        b'[0,0,0,1,[["a",0,["<f4",-1],0]],[]]',
-        b'[0,0,0,1,[["a",0,["<f4",1e9],0]],[]]',
-        b'[0,0,0,1,[["a"]],[]]',
-        b'[0,0,0,1,["a"],0]',
+        b"[[0,0,0,1,[],[]]]",
+        b"[[0,0,0,1,[],[]],[]]",
+        b"[[0,0,0,1,[],[],7],[]]",
+        b'[[],[["float32",3]]]',
+        b'[[],[["load",1]]]',
+        b'[[],[["float32",-1]]]',
+        b'[[],[["float32",1e9]]]',
+        b'[[0,0,0,1,[["a",0,{"\\u0000tensor":"0"},0]],[]],[]]',
+        b'[[0,0,0,1,[["a"]],[]],[["int64",1]]]',
+        b'[[0,0,0,1,["a"],0],[["int64",1]]]',
         b"[" * 100_000,
     ],
 )
 def test_bytes_that_are_no_exchange_are_one_line(facts: bytes) -> None:
     with pytest.raises(RunError, match=r"^parts: the data received are not an exchange \(.*\)$"):
-        decode(facts, memoryview(b"12345678"))
+        Exchange.decoded(facts, memoryview(bytearray(b"12345678")))
 
 
 # --- connections -------------------------------------------------------------------------------------------
@@ -197,13 +208,13 @@ def test_a_state_crosses_with_its_bits() -> None:
     with first, second, ThreadPoolExecutor(1) as pool:
         for given in (state, None):
             found = pool.submit(received, second)
-            for buffer in buffers(given):
+            for buffer in stream(given):
                 first.sendall(buffer)
             back = found.result()
             assert repr(back) == repr(given)  # types and shapes
             assert back is None or all(map(torch.equal, back["tensors"], state["tensors"]))
         found = pool.submit(received, second)
-        first.sendall(next(buffers(state)))
+        first.sendall(next(stream(state)))
         first.close()
         with pytest.raises(ConnectionError, match=r"^it was closed$"):
             found.result()
@@ -222,7 +233,7 @@ def connected(end: End, sender: int, token: bytes = b"token") -> socket.socket:
         (b"\x07" * 13, "the data received are not a frame"),
         (sockets._FRAME.pack(0, 2**32 - 1, 2**63), "the data received are not a frame"),
         (sockets._frame(0, b"[1]"), "the data received are not an exchange"),
-        (sockets._frame(0, b"[0,0,0,1,[],[]]")[:-1], "it was closed"),
+        (sockets._frame(0, b"[[0,0,0,1,[],[]],[]]")[:-1], "it was closed"),
         (b"", "it was closed"),
     ],
 )

@@ -18,9 +18,10 @@ from antiphon.base.errors import DivergenceError, RunError, ScenarioError
 from antiphon.base.problems import DocumentError
 from antiphon.distributed.parts.free_boundary import FreeSettings
 from antiphon.distributed.parts.part import Part, merge_states
-from antiphon.distributed.ray.states import buffers, exchanged
+from antiphon.distributed.ray.states import exchanged
 from antiphon.distributed.ray.worker import PartWorker
 from antiphon.engine.metrics.report import RowSteps
+from antiphon.engine.state.wire import stream
 from antiphon.running.simulation import Simulation
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.parts.part_figures import PartFigures
@@ -60,7 +61,7 @@ class Line:
     def begin(self, index: int, state: Any = None) -> None:
         if state is not None:
             with tempfile.TemporaryFile() as file:
-                file.writelines(buffers(state))
+                file.writelines(stream(state))
                 file.flush()
                 assert exchanged(self.addresses[index], index, b"token", file) is None
         given = state is not None

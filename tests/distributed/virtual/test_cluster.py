@@ -9,17 +9,17 @@ import itertools
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
-import numpy as np
 import pytest
+import torch
 
 from antiphon.base.errors import RunError, ScenarioError
-from antiphon.distributed.parts.boundary import CutMessage, Exchange
+from antiphon.distributed.parts.exchange import CutMessage, Exchange
 from antiphon.distributed.parts.part import Part
 from antiphon.distributed.virtual.cluster import VirtualCluster
 from antiphon.distributed.virtual.profile import find_profile
 from tests.distributed.virtual.profiles import profile
 
-HUNDRED_BYTES = np.zeros(25, np.float32)
+HUNDRED_BYTES = torch.zeros(25)
 
 
 @dataclass

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from antiphon import RunError, Scenario, Simulation
-from antiphon.engine.state.checkpoint import from_bytes, to_bytes
+from antiphon.engine.state.wire import from_bytes, to_bytes
 from tests.contracts.twins import differences, facts
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of

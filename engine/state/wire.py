@@ -1,0 +1,129 @@
+"""A tree of plain data and tensors as bytes: JSON of all but the tensors, then these one after the other. Nothing is pickled.
+
+It is what crosses between processes, whatever carries it: exchanges and states of parts, values of members.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Iterator
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from antiphon.engine.state.checkpoint import pack, unpack
+
+Take = Callable[[int], Any]
+"""Returns memory of its own with so many of the bytes that come next: a bytearray, or what else can be written to."""
+
+_ALIGNED = 8
+"""Bytes of which every tensor begins at a multiple."""
+_SIZE = struct.Struct("!Q")
+"""Of the JSON; 0: there is no tree."""
+
+
+def encode(tree: Any) -> tuple[bytes, Iterator[bytes | memoryview]]:
+    """Return the JSON of a tree, with the types and shapes of its tensors, and what these hold, padded, in their order there.
+
+    A tensor is brought to the CPU when its bytes are asked for.
+    """
+    tensors: dict[str, Tensor] = {}
+    packed = pack(tree, tensors)
+    kinds = [[str(tensor.dtype).removeprefix("torch."), *tensor.shape] for tensor in tensors.values()]
+    return json.dumps([packed, kinds], separators=(",", ":")).encode(), _contents(tensors.values())
+
+
+def _contents(tensors: Any) -> Iterator[bytes | memoryview]:
+    for tensor in tensors:
+        content = tensor.cpu().reshape(-1).view(torch.uint8).numpy().data
+        yield content
+        yield bytes(-len(content) % _ALIGNED)
+
+
+def decode(facts: bytes | memoryview, take: Take) -> Any:
+    """Return the tree of its JSON and of the bytes of its tensors, which stay in the memory that is taken.
+
+    Raises:
+        ValueError: They are no tree.
+    """
+    try:
+        packed, kinds = json.loads(bytes(facts))
+        return unpack(packed, {str(number): _tensor(kind, take) for number, kind in enumerate(kinds)})
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"a damaged tree: {error}") from None
+
+
+def _tensor(kind: list[Any], take: Take) -> Tensor:
+    name, *shape = kind
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype) or not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError(f"{kind} is not a tensor")
+    count = prod(shape)
+    if not count:
+        return torch.empty(shape, dtype=dtype)
+    size = count * dtype.itemsize
+    return torch.frombuffer(take(size + -size % _ALIGNED), dtype=dtype, count=count).view(shape)
+
+
+def decode_from(facts: bytes | memoryview, content: memoryview) -> Any:
+    """Return the tree of its JSON and of all its tensors' bytes, which are not copied.
+
+    Raises:
+        ValueError: They are no tree.
+    """
+    take = _Content(content)
+    tree = decode(facts, take)
+    if take.at != len(content):
+        raise ValueError(f"{len(content)} bytes, of which tensors fill {take.at}")
+    return tree
+
+
+class _Content:
+    """Takes one piece of memory after the other from a larger one."""
+
+    def __init__(self, memory: memoryview) -> None:
+        self._memory, self.at = memory, 0
+
+    def __call__(self, size: int) -> memoryview:
+        begin, self.at = self.at, self.at + size
+        if self.at > len(self._memory):
+            raise ValueError(f"{len(self._memory)} bytes, and tensors of more")
+        return self._memory[begin : self.at]
+
+
+def stream(tree: Any) -> Iterator[bytes | memoryview]:
+    """Yield a tree with its size before it, so that it can be read from a stream (`read`); None: that there is none."""
+    if tree is None:
+        yield _SIZE.pack(0)
+        return
+    facts, contents = encode(tree)
+    yield _SIZE.pack(len(facts))
+    yield facts
+    yield from contents
+
+
+def read(take: Take) -> Any:
+    """Return the next tree of a stream; None: there is none.
+
+    Raises:
+        ValueError: What comes is no tree.
+    """
+    (size,) = _SIZE.unpack(take(_SIZE.size))
+    return decode(take(size), take) if size else None
+
+
+def to_bytes(tree: Any) -> bytes:
+    """Return a tree as `stream` yields it."""
+    return b"".join(stream(tree))
+
+
+def from_bytes(data: bytes) -> Any:
+    """Return the tree of `to_bytes`, its tensors on the CPU.
+
+    Raises:
+        ValueError: It is damaged.
+    """
+    return read(_Content(memoryview(bytearray(data))))
