@@ -15,10 +15,9 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from antiphon.base.errors import DivergenceError, ScenarioError
-from antiphon.distributed.parts.free_boundary import FreeSettings
 from antiphon.distributed.parts.part import LEARNED, Part, merge_rows
 from antiphon.distributed.parts.placement import check_free, placement_for
-from antiphon.distributed.parts.settings import PartsSettings
+from antiphon.distributed.parts.settings import FreeSettings, PartsSettings
 from antiphon.distributed.parts.share import Share, check_hooks_arrive, scenario_of_part
 from antiphon.distributed.parts.transport import LocalParts, Parts
 from antiphon.engine.build.builder import without_weights

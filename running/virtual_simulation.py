@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from antiphon.distributed.parts.free_boundary import FreeSettings
+from antiphon.distributed.parts.settings import FreeSettings
 from antiphon.distributed.virtual.cluster import VirtualCluster
 from antiphon.distributed.virtual.execution import VirtualParts
 from antiphon.distributed.virtual.profile import ClusterProfile, find_profile

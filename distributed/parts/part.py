@@ -13,11 +13,14 @@ from typing import Any, NamedTuple
 
 import torch
 
+from antiphon.distributed.parts.arrivals import LockstepArrivals
 from antiphon.distributed.parts.boundary import Boundary
+from antiphon.distributed.parts.cut import Cut
 from antiphon.distributed.parts.exchange import Exchange
-from antiphon.distributed.parts.free_boundary import FreeBoundary, FreeSettings
+from antiphon.distributed.parts.free_arrivals import FreeArrivals
 from antiphon.distributed.parts.halves import part_of, travelling_signals
 from antiphon.distributed.parts.placement import Placement, lookahead_of
+from antiphon.distributed.parts.settings import FreeSettings
 from antiphon.distributed.parts.share import Share, scenario_of_part
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.build.builder import build, chosen_device, without_weights
@@ -65,7 +68,7 @@ class Part:
         incarnation: How many times it has been started again; for parts that do not wait.
         neighbours: The parts at the other ends of its cut channels.
         lookahead: Steps that it may be ahead of them.
-        free: Whether it does not wait for them.
+        free: What arrives where it does not wait for them; None: lockstep.
         learned: What was learned at the newest step.
         row: What is recorded of it; None: nothing.
 
@@ -99,12 +102,13 @@ class Part:
             whole = build(own, self._env.description, here=here, **numbers)
         part, self._share = part_of(whole, placement, index), Share.of(whole, placement, index)
         self.backend = StackedBackend(whole, stacked=stacked, part=part)
-        self.free = free is not None
-        cut = self.backend.system, part.elsewhere, index, travelling_signals(whole, part.elsewhere, self.free)
-        self.boundary = (
-            Boundary(*cut, lookahead_of(whole, placement)) if free is None else FreeBoundary(*cut, free)
-        )
-        self.neighbours, self.lookahead = self.boundary.neighbours, self.boundary.lookahead
+        travelling = travelling_signals(whole, part.elsewhere, free is not None)
+        self._cut = Cut(self.backend.system, part.elsewhere, index, travelling)
+        self.neighbours, self.lookahead = self._cut.neighbours, 1
+        self.free = None if free is None else FreeArrivals(self._cut, free)
+        if free is None:
+            self.lookahead = lookahead_of(whole, placement)
+        self._boundary = Boundary(self._cut, self.free or LockstepArrivals(self._cut, self.lookahead))
         self.world = EnvironmentRunner(self._env, signals_read(whole), seed)
         part.next_episode(0, self._env.episode_length)
         self.train_means, self.newest = MeanAccumulator(part), NewestFigures(part)
@@ -117,7 +121,7 @@ class Part:
     @property
     def covered(self) -> Mapping[int, int]:
         """By neighbour: the step up to which what it sent has arrived."""
-        return self.boundary.covered
+        return self._cut.covered
 
     @property
     def behind(self) -> int:
@@ -126,7 +130,7 @@ class Part:
 
     def waits_for(self) -> tuple[int, ...]:
         """The neighbours whose exchanges the coming step needs and has not got."""
-        return self.boundary.waits_for(self.now)
+        return self._boundary.waits_for(self.now)
 
     def step(self, rows: RowSteps | None = None, *, watch: Watch = False) -> None:
         """Take one environment step (semantics 13).
@@ -144,13 +148,13 @@ class Part:
         recorded = rows is not None and rows.due(step)
         watched = Watched() if rows is None else self.newest.watched(step, rows)
         self.learned = AgentReport.empty(self.backend.stacked)  # as large as the parameters
-        self.boundary.enter(step, self.world.step_signals)
+        self._boundary.enter(step, self.world.step_signals)
         self.backend.tick(step, self.world.step_signals)
         ends = self.world.advance()
         self.backend.cut(step, ends)
         kept = watch or recorded or watched.learning
         self.learned = AgentReport(self.backend.learn(step, watch=kept), self.backend.stacked)
-        self.boundary.note(step, self.incarnation)
+        self._boundary.note(step, self.incarnation)
         if ends.ended is True:
             self.backend.system.next_episode(self.world.step_signals.step, self._env.episode_length)
         self.train_means.add(self.learned)
@@ -192,7 +196,7 @@ class Part:
 
     def collect(self, neighbour: int) -> Exchange:
         """Return what a neighbour has not been handed yet, up to the newest step."""
-        return self.boundary.collect(neighbour, self.now, self.incarnation)
+        return self._boundary.collect(neighbour, self.now, self.incarnation)
 
     def deliver(self, exchange: Exchange) -> None:
         """Take what a neighbour has collected for this part: all its exchanges, in order.
@@ -200,7 +204,7 @@ class Part:
         Raises:
             EngineError: It is not the next of that neighbour.
         """
-        self.boundary.deliver(exchange, self.now)
+        self._boundary.deliver(exchange, self.now)
         self.backend.stale = self.backend.system is not self.backend.stacked.base
 
     # --- state ---------------------------------------------------------------------------------------------
@@ -221,7 +225,7 @@ class Part:
         for key, end in (("gradients", "sender"), ("inputs", "receiver")):
             names = system["quarantine"][key]
             system["quarantine"][key] = [name for name in names if end in ends[name]]
-        if self.free:
+        if self.free is not None:
             state["system"] = {key: system[key] for key in LEARNED if key in system}
         state["part"] |= {"order": self._share.order, "groups": list(self._share.groups), "ends": dict(ends)}
         state["env"] = state["env"] if self.index == 0 else None
@@ -261,7 +265,7 @@ class Part:
         self.now = state["now"]
         self._env.load_state_dict(state["env"])
         self.backend.load_state_dict(state["system"])
-        self.boundary.reset(self.now)
+        self._boundary.reset(self.now)
         self.world.load_state_dict(state)
         agents = self.backend.stacked.base.agents
         self.train_means = MeanAccumulator(self.backend.stacked.base)
@@ -281,14 +285,15 @@ class Part:
 
         What it has for its neighbours must have been collected.
         """
-        assert isinstance(self.boundary, FreeBoundary)
-        return {**self._state(), "boundary": self.boundary.state_dict()}
+        assert self.free is not None
+        return {**self._state(), "boundary": {**self._boundary.state_dict(), **self.free.state_dict()}}
 
     def load_own_state(self, state: Tree) -> None:
         """Load an `own_state` of this part; its tensors are used as they are, so hand in copies."""
-        assert isinstance(self.boundary, FreeBoundary)
+        assert self.free is not None
         self._load(state)
-        self.boundary.load_state_dict(state["boundary"])
+        self._boundary.load_state_dict(state["boundary"])
+        self.free.load_state_dict(state["boundary"])
 
     def close(self) -> None:
         """Close its environment, unless the caller made it."""

@@ -14,6 +14,20 @@ LOCAL = "local"
 """`ray`: a cluster of this machine alone, started for the run."""
 
 
+@dataclass(frozen=True)
+class FreeSettings:
+    """Bounds of the exchange in free mode.
+
+    Attributes:
+        queue: Messages of a channel that wait for an aligned receiver, at most; then the oldest are dropped. Other receivers
+            read only the newest.
+        staleness: Steps after which a sender gives up waiting for the gradient of a message.
+    """
+
+    queue: int = 8
+    staleness: int = 1024
+
+
 @dataclass(frozen=True, kw_only=True)
 class PartsSettings:
     """The division of a run into parts. In lockstep, the run is bit-identical to an undivided one.

@@ -162,7 +162,9 @@ class PartWorker:
         part.incarnation = self._figures.incarnation
         self._figures = replace(self._figures, steps_taken=part.now)
         self._epoch, self._broken = epoch, None
-        self._sockets.connect(epoch, {one: addresses[one] for one in part.neighbours}, free=part.free)
+        self._sockets.connect(
+            epoch, {one: addresses[one] for one in part.neighbours}, free=part.free is not None
+        )
         self._due_at = time.monotonic() + self._keep_every
         return self._figures, None
 
@@ -183,11 +185,11 @@ class PartWorker:
             part.step(rows)
             self._count(computing=self._figures.computing + time.perf_counter() - start)
             self._send()
-        if part.free:  # one that was started again may lack the step that this part is at
+        if part.free is not None:  # one that was started again may lack the step that this part is at
             self._send()
         if part.now < until:
             return self._figures, self._broken or Results()
-        if not part.free or time.monotonic() < self._due_at:
+        if part.free is None or time.monotonic() < self._due_at:
             return self._figures, Results(part.row)
         self._due_at = time.monotonic() + self._keep_every
         self._ready = part.own_state()
@@ -196,7 +198,7 @@ class PartWorker:
     def gather(self, call: int, step: int, rows: RowSteps | None) -> Answer:
         """Have the part's state at a step fetched (`Part.state_dict`), with all exchanges before it, unless the call is halted."""
         answer, part = self.advance(call, step, rows), self._part
-        expected = () if part.free else part.neighbours
+        expected = () if part.free is not None else part.neighbours
         late = lambda: [one for one in expected if part.covered[one] < step]
         if part.now < step:
             return answer
@@ -276,7 +278,7 @@ class PartWorker:
         In free mode none that has come to the call's end: what it has sent, and is not here, was dropped or lost.
         """
         part = self._part
-        return [one for one in part.waits_for() if not part.free or part.covered[one] < until]
+        return [one for one in part.waits_for() if part.free is None or part.covered[one] < until]
 
     def _send(self) -> None:
         """Send every neighbour what it has to get up to the present step."""
@@ -305,12 +307,12 @@ class PartWorker:
                 self._arrived.append(item)
         arrived, self._arrived = self._arrived, []
         for epoch, content in arrived:
-            early = not part.free and isinstance(content, Exchange) and content.end > part.now
+            early = part.free is None and isinstance(content, Exchange) and content.end > part.now
             if epoch > self._epoch or (epoch == self._epoch and early):
                 self._arrived.append((epoch, content))
             elif epoch == self._epoch and isinstance(content, Exchange):
                 part.deliver(content)
-            elif epoch == self._epoch and not part.free:
+            elif epoch == self._epoch and part.free is None:
                 self._broken = self._broken or str(content)
 
     def _wait(self, missing: Collection[int]) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError
 from antiphon.base.spec import plain
-from antiphon.distributed.parts.free_boundary import FreeBoundary, FreeFigures, FreeSettings
+from antiphon.distributed.parts.free_arrivals import FreeFigures
 from antiphon.distributed.parts.halves import halved
 from antiphon.distributed.parts.part import LEARNED, Part
 from antiphon.distributed.parts.placement import (
@@ -23,6 +23,7 @@ from antiphon.distributed.parts.placement import (
     unaligned_readers,
     units_of,
 )
+from antiphon.distributed.parts.settings import FreeSettings
 from antiphon.distributed.virtual.cluster import VirtualCluster
 from antiphon.distributed.virtual.profile import ClusterProfile
 from antiphon.engine.backends import StackedBackend
@@ -258,9 +259,9 @@ class VirtualParts(Executor):
             "calls": float(calls),
             "calls_lost": sum(machine.calls_lost for machine in machines) / (calls or 1),
         }
-        boundaries = [p.boundary for p in self._parts if isinstance(p.boundary, FreeBoundary)]
+        arrivals = [part.free for part in self._parts if part.free is not None]
         names, before = vars(FreeFigures()), vars(self._before)
-        self._before = FreeFigures(**{n: sum(vars(one.figures)[n] for one in boundaries) for n in names})
+        self._before = FreeFigures(**{n: sum(vars(one.figures)[n] for one in arrivals) for n in names})
         since = {name: total - before[name] for name, total in vars(self._before).items()}
         figures["missed"] = float(since["missed"])
         if since["returned"]:

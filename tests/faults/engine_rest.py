@@ -99,10 +99,10 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "parts-a-restarted-part's-messages-are-read-before-older-ones",
-        "distributed/parts/free_boundary.py",
+        "distributed/parts/free_arrivals.py",
         "queue.sort(key=lambda one: (one[0], one[1].stamp))",
         "queue.sort(key=lambda one: one[1].stamp)",
-        "tests/distributed/parts/test_free_boundary.py",
+        "tests/distributed/parts/test_free_arrivals.py",
     ),
     Fault(
         "parts-losses-of-two-rows-are-summed",

@@ -16,8 +16,8 @@ import pytest
 
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError
 from antiphon.base.problems import DocumentError
-from antiphon.distributed.parts.free_boundary import FreeSettings
 from antiphon.distributed.parts.part import Part, merge_states
+from antiphon.distributed.parts.settings import FreeSettings
 from antiphon.distributed.ray.states import exchanged
 from antiphon.distributed.ray.worker import PartWorker
 from antiphon.engine.metrics.report import RowSteps
@@ -223,7 +223,8 @@ def test_a_part_that_does_not_wait_goes_on_alone_and_comes_back_under_a_new_numb
         wait_for(lambda: line.workers[1]._deliver() or line.workers[1]._part.covered[0] == 60)
         line.all("advance", 61)
         first, second = (worker._part for worker in line.workers)
-        assert dict(second.boundary.state_dict()["_newest"])["s0->s1"][0] == 1
+        assert second.free is not None
+        assert dict(second.free.state_dict()["newest"])["s0->s1"][0] == 1
         assert line.gather(61)["now"] == first.now == second.now == 61
 
 

@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from antiphon import DivergenceError, RunError, Scenario, Simulation
-from antiphon.distributed.parts.free_boundary import FreeSettings
+from antiphon.distributed.parts.settings import FreeSettings
 from antiphon.engine.state.checkpoint import copy_tree, read_simulation
 from antiphon.running.virtual_simulation import VirtualSimulation
 from tests.distributed.parts.stages import different, learned, stages

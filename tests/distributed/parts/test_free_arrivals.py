@@ -1,4 +1,4 @@
-"""Parts that do not wait: what a late, lost, old or overtaking message does at a part's boundary (distributed/parts/free_boundary.py)."""
+"""Parts that do not wait: what a late, lost, old or overtaking message does at a part (distributed/parts/free_arrivals.py)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import yaml
 
 from antiphon import Scenario, Simulation
 from antiphon.distributed.parts.exchange import Exchange
-from antiphon.distributed.parts.free_boundary import FreeBoundary, FreeFigures, FreeSettings
+from antiphon.distributed.parts.free_arrivals import FreeFigures
 from antiphon.distributed.parts.part import Part
+from antiphon.distributed.parts.settings import FreeSettings
 from antiphon.engine.state.checkpoint import copy_tree
 from tests.distributed.parts.stages import stages
 
@@ -22,8 +23,8 @@ def free_parts(scenario: Scenario, **settings: Any) -> list[Part]:
 
 
 def figures(part: Part) -> FreeFigures:
-    assert isinstance(part.boundary, FreeBoundary)
-    return part.boundary.figures
+    assert part.free is not None
+    return part.free.figures
 
 
 def stepped(part: Part, steps: int) -> Part:

@@ -1,4 +1,4 @@
-"""The boundary of a part that does not wait: steps are its own, and what has not come counts as lost.
+"""What arrives at a part that does not wait: steps are its own, and what has not come counts as lost.
 
 A message is read at the step at which it is taken from its queue, whatever step its sender was at. What comes back for it is
 learned from at the step at which it arrives, or is given up. Where all parts are equally fast and nothing is late, lost or
@@ -11,27 +11,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from antiphon.distributed.parts.boundary import Boundary, Origin
+from antiphon.distributed.parts.arrivals import Origin
+from antiphon.distributed.parts.cut import Cut
 from antiphon.distributed.parts.exchange import CutMessage, Exchange
 from antiphon.distributed.parts.ledger import fill, give_back
+from antiphon.distributed.parts.settings import FreeSettings
 from antiphon.engine.features.held_messages import HeldMessages
 from antiphon.engine.heart.clock import Clock
-from antiphon.engine.heart.message import Message, StepSignals
-from antiphon.engine.heart.system import System
-
-
-@dataclass(frozen=True)
-class FreeSettings:
-    """Bounds of the exchange in free mode.
-
-    Attributes:
-        queue: Messages of a channel that wait for an aligned receiver, at most; then the oldest are dropped. Other receivers
-            read only the newest.
-        staleness: Steps after which a sender gives up waiting for the gradient of a message.
-    """
-
-    queue: int = 8
-    staleness: int = 1024
+from antiphon.engine.heart.message import Message
 
 
 @dataclass
@@ -52,63 +39,53 @@ class FreeFigures:
 
 _OF_WHOLE = -1
 """The incarnation of messages that were sent before a division into parts."""
-_UNDER_WAY = ("_newest", "_origins", "_sent", "_collected", "covered")
-"""What is saved of the boundary as it is."""
 Queued = tuple[int, CutMessage]
 """A message that has arrived and not been read, and its sender's incarnation."""
 
 
-class FreeBoundary(Boundary):
+class FreeArrivals:
     """Enters messages when they come, and gives gradients back by the sender's own steps.
 
     Args:
-        system: The part's, of stacks.
-        elsewhere: By channel that is cut: the part that its other end is in.
-        index: The part.
-        signals: By channel: the names of the signals that travel with its messages (`halves.travelling_signals`).
+        cut: The part's.
         settings: Bounds.
 
     Attributes:
         figures: Totals since the run began.
     """
 
-    def __init__(
-        self,
-        system: System,
-        elsewhere: Mapping[str, int],
-        index: int,
-        signals: Mapping[str, tuple[str, ...]],
-        settings: FreeSettings,
-    ) -> None:
-        self.settings = settings
+    def __init__(self, cut: Cut, settings: FreeSettings) -> None:
+        self._cut, self._settings = cut, settings
         self.figures = FreeFigures()
-        super().__init__(system, elsewhere, index, signals, lookahead=1)
-        for channel in self.sending.values():
-            channel.ledger.slack += self.settings.staleness
-        for channel in self.receiving.values():  # what has not come in time counts as lost
+        for channel in cut.sending.values():
+            channel.ledger.slack += settings.staleness
+        for channel in cut.receiving.values():  # what has not come in time counts as lost
             channel.ledger.held = channel.ledger.held or HeldMessages()
         self._aligned: list[tuple[Clock, list[str]]] = []
         """Of agents that are aligned to a cut channel: the clock, and the cut channels that they read, that one first."""
-        for name, agent in system.agents.items():
-            read = {key: channel.name for key, channel in self.receiving.items() if channel.receiver == name}
+        for name, agent in cut.system.agents.items():
+            read = {key: channel.name for key, channel in cut.receiving.items() if channel.receiver == name}
             if agent.align in read.values():
                 self._aligned.append((agent.clock, sorted(read, key=lambda key: read[key] != agent.align)))
         self._in_turn = {key for _, keys in self._aligned for key in keys}
         """Channels whose messages are read one after the other; of others the newest one is."""
-
-    def reset(self, step: int) -> None:
-        """Begin at `step` from the state of a whole: what is in both halves' ledgers has been sent and arrived."""
-        super().reset(step)
-        self._queues: dict[str, list[Queued]] = {key: [] for key in self.receiving}
+        self._queues: dict[str, list[Queued]] = {}
         self._newest: dict[str, Origin] = {}
         """Per channel, of all that has arrived."""
         self._origins: dict[tuple[str, int], Origin] = {}
         """By channel and own stamp: what filled it."""
         self._sent: dict[tuple[str, int], int] = {}
         """By channel and stamp: the incarnation that sent it, while something may come back."""
-        for key, channel in (self.receiving | self.sending).items():
+
+    def reset(self, step: int) -> None:
+        """Begin from the state of a whole: what is in both halves' ledgers has been sent and arrived."""
+        del step
+        cut = self._cut
+        self._queues = {key: [] for key in cut.receiving}
+        self._newest, self._origins, self._sent = {}, {}, {}
+        for key, channel in (cut.receiving | cut.sending).items():
             for stamp, message in channel.ledger.messages.items():
-                if message.finished is None and key in self.receiving:
+                if message.finished is None and key in cut.receiving:
                     self._origins[key, stamp] = _OF_WHOLE, stamp
                 elif message.finished is None:
                     self._sent[key, stamp] = _OF_WHOLE
@@ -116,33 +93,32 @@ class FreeBoundary(Boundary):
     # --- a step --------------------------------------------------------------------------------------------
 
     def waits_for(self, step: int) -> tuple[int, ...]:
-        """Return the parts without whose messages the coming step cannot be taken: those that an agent is aligned to."""
+        """Return the parts without whose messages `step` cannot be taken: those that an agent is aligned to."""
         missing: set[str] = set()
         for clock, keys in self._aligned:
             if clock.due(step) and self._match(keys, step) is None:
                 read = self._read(keys, step)
                 missing.update([key for key in read if not self._queues[key]] or read)
-        return tuple(sorted({self._part_of[key] for key in missing}))
+        return tuple(sorted({self._cut.part_of[key] for key in missing}))
 
-    def enter(self, step: int, step_signals: StepSignals) -> None:
-        """Enter the messages that are read at `step`, and give up what has not come back for too long."""
-        for key, channel in self.sending.items():
+    def begin_step(self, step: int) -> None:
+        """Give up what has not come back for too long."""
+        for key, channel in self._cut.sending.items():
             for stamp, message in list(channel.ledger.messages.items()):
-                if message.finished is None and stamp + self.settings.staleness < step:
+                if message.finished is None and stamp + self._settings.staleness < step:
                     self.figures.given_up += 1
                     self._sent.pop((key, stamp), None)
                     give_back(channel.ledger, stamp, step, False, None, None)
-        super().enter(step, step_signals)
 
-    def _fill_due(self, step: int) -> None:
+    def fill_due(self, step: int) -> None:
         """Fill the messages that reach their receivers at `step` with what has come; without, they are lost."""
         chosen: dict[str, Queued] = {}
         for _, keys in self._aligned:
             chosen |= self._match(keys, step) or {}
-        for key, channel in self.receiving.items():
+        for key, channel in self._cut.receiving.items():
             ledger, queue = channel.ledger, self._queues[key]
             stamp = step - ledger.link.delay
-            placeholder = self._due.pop((key, stamp), None)
+            placeholder = self._cut.due.pop((key, stamp), None)
             if placeholder is None:
                 continue
             if queue and not ledger.aligned and not placeholder.unread:
@@ -155,7 +131,7 @@ class FreeBoundary(Boundary):
             self.figures.dropped += place
             incarnation, message = queue[place]
             del queue[: place + 1]
-            self._fill(placeholder, message)
+            self._cut.fill(placeholder, message)
             assert ledger.held is not None
             if not ledger.remembers:
                 ledger.held.keep(placeholder, aligned=ledger.aligned)
@@ -163,7 +139,9 @@ class FreeBoundary(Boundary):
 
     def _read(self, keys: list[str], step: int) -> list[str]:
         """The channels over which the schedule has a message that reaches its receiver at `step` and has still to come."""
-        return [key for key in keys if (key, step - self.receiving[key].ledger.link.delay) in self._due]
+        return [
+            key for key in keys if (key, step - self._cut.receiving[key].ledger.link.delay) in self._cut.due
+        ]
 
     def _match(self, keys: list[str], step: int) -> dict[str, Queued] | None:
         """What an aligned receiver reads at `step`: the oldest example that has come over all of its cut channels.
@@ -182,23 +160,22 @@ class FreeBoundary(Boundary):
             found = {key: one for key, one in same.items() if one is not None}
             if len(found) == len(read):
                 return found
-        return {keys[0]: queue[0]} if len(queue) >= self.settings.queue else None
+        return {keys[0]: queue[0]} if len(queue) >= self._settings.queue else None
 
-    def _send(self, key: str, message: Message, incarnation: int) -> None:
+    def note_sent(self, key: str, message: Message, incarnation: int) -> None:
         """Note that a message is to cross, for which something comes back to this incarnation alone."""
-        super()._send(key, message, incarnation)
         if not message.unread:
             self._sent[key, message.stamp] = incarnation
 
-    def _origin(self, key: str, message: Message) -> Origin | None:
-        """Which message of the sender is given back; None: nothing is."""
+    def origin(self, key: str, message: Message) -> Origin | None:
+        """Return which message of the sender is given back; None: nothing is."""
         return self._origins.pop((key, message.stamp), None)
 
     # --- between parts -------------------------------------------------------------------------------------
 
     def deliver(self, exchange: Exchange, now: int) -> None:
         """Take what a neighbour has sent, in whatever order it comes; `now`: the step that this part comes to next."""
-        self.covered[exchange.sender] = max(exchange.end, self.covered[exchange.sender])
+        self._cut.covered[exchange.sender] = max(exchange.end, self._cut.covered[exchange.sender])
         for message in exchange.messages:
             self._queue(message, exchange.incarnation)
         for one in exchange.returns:
@@ -207,7 +184,7 @@ class FreeBoundary(Boundary):
                 del self._sent[one.channel, one.stamp]
                 self.figures.returned += 1
                 self.figures.staleness += now - one.stamp
-                self._give_back(one, now - self.sending[one.channel].ledger.back)
+                self._cut.give_back(one, now - self._cut.sending[one.channel].ledger.back)
 
     def _queue(self, message: CutMessage, incarnation: int) -> None:
         key, origin = message.channel, (incarnation, message.stamp)
@@ -219,35 +196,37 @@ class FreeBoundary(Boundary):
             return
         queue.append((incarnation, message))
         queue.sort(key=lambda one: (one[0], one[1].stamp))
-        surplus = max(0, len(queue) - (self.settings.queue if in_turn else 1))
+        surplus = max(0, len(queue) - (self._settings.queue if in_turn else 1))
         del queue[:surplus]
         self.figures.dropped += surplus
 
     # --- state ---------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what is under way; what is to be sent must have been collected."""
+        """Return what has arrived and not been read, and what may come back."""
         return {
-            **{name: [list(item) for item in getattr(self, name).items()] for name in _UNDER_WAY},
+            "newest": [list(item) for item in self._newest.items()],
+            "origins": [list(item) for item in self._origins.items()],
+            "sent": [list(item) for item in self._sent.items()],
             "queues": {
                 key: [[incarnation, one.tree] for incarnation, one in queue]
                 for key, queue in self._queues.items()
             },
-            "due": [list(key) for key in self._due],
+            "due": [list(key) for key in self._cut.due],
             "figures": asdict(self.figures),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load what was under way, once the ledgers have been loaded; its tensors are used as they are."""
-        for name in _UNDER_WAY:
-            setattr(self, name, {_tuple(key): _tuple(value) for key, value in state[name]})
+        """Load a state, once the ledgers have been loaded; its tensors are used as they are."""
+        self._newest = {key: (incarnation, stamp) for key, (incarnation, stamp) in state["newest"]}
+        self._origins = {
+            (key, own): (incarnation, stamp) for (key, own), (incarnation, stamp) in state["origins"]
+        }
+        self._sent = {(key, stamp): incarnation for (key, stamp), incarnation in state["sent"]}
         self._queues = {
             key: [(incarnation, CutMessage(*one)) for incarnation, one in queue]
             for key, queue in state["queues"].items()
         }
-        self._due = {(key, stamp): self.receiving[key].ledger.messages[stamp] for key, stamp in state["due"]}
+        cut = self._cut
+        cut.due = {(key, stamp): cut.receiving[key].ledger.messages[stamp] for key, stamp in state["due"]}
         self.figures = FreeFigures(**state["figures"])
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

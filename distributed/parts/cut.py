@@ -1,0 +1,106 @@
+"""The cut of a part: its halves of the channels between it and other parts, and what is missing in them (semantics 43).
+
+Both halves of a cut channel keep the channel's ledger by the same schedule. The receiving half enters a message at the step
+at which the other half sends, and what arrives fills it before it is read; the sending half is given back what the other
+half's windows have returned before it is due. So each half has, of what it reads, what an uncut channel has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from antiphon.comms.links import of_levels
+from antiphon.distributed.parts.exchange import CutMessage, Return
+from antiphon.distributed.parts.ledger import enter, fill, give_back
+from antiphon.engine.heart.lives import absent_ends
+from antiphon.engine.heart.message import Message, StepSignals
+from antiphon.engine.heart.system import System
+
+
+class Cut:
+    """The halves of the cut channels of one part.
+
+    Args:
+        system: The part's, of stacks.
+        elsewhere: By channel that is cut: the part that its other end is in.
+        index: The part.
+        signals: By cut channel: the names of the signals that travel with its messages (`halves.travelling_signals`).
+
+    Attributes:
+        system: As given.
+        index: As given.
+        signals: As given.
+        part_of: By cut channel: the part that its other end is in.
+        neighbours: These parts, in order.
+        sending: The halves whose sender is here, by the first channel of their stack.
+        receiving: The halves whose receiver is here.
+        due: Messages whose content is missing, by channel and stamp.
+        covered: By neighbour: the step up to which what it sent has arrived.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        elsewhere: Mapping[str, int],
+        index: int,
+        signals: Mapping[str, tuple[str, ...]],
+    ) -> None:
+        self.system, self.index, self.part_of, self.signals = system, index, elsewhere, signals
+        cut = [channel for channel in system.channels.values() if channel.names[0] in elsewhere]
+        self.neighbours = tuple(sorted({elsewhere[channel.names[0]] for channel in cut}))
+        self.sending = {c.names[0]: c for c in cut if c.sender in system.agents}
+        self.receiving = {c.names[0]: c for c in cut if c.receiver in system.agents}
+        self.due: dict[tuple[str, int], Message] = {}
+        self.covered: dict[int, int] = {}
+        for channel in self.sending.values():
+            # What is returned may take so much longer to be known here; and what arrives is held elsewhere.
+            channel.ledger.slack += max(channel.ledger.back, channel.ledger.link.delay) + 1
+            channel.ledger.held = None
+
+    def reset(self, step: int) -> None:
+        """Begin at `step`: all that was sent before has arrived."""
+        self.due.clear()
+        self.covered = dict.fromkeys(self.neighbours, step)
+        # A synthetic gradient is where its sender is, a synthetic input where its receiver is.
+        for channel in self.receiving.values():
+            if channel.gradient.model is not None:
+                channel.gradient.disable(torch.ones(len(channel.members), dtype=torch.bool))
+        for channel in self.sending.values():
+            if channel.input.model is not None:
+                channel.input.disable(torch.ones(len(channel.members), dtype=torch.bool))
+
+    def enter(self, step: int, step_signals: StepSignals) -> None:
+        """Enter the messages that other parts send at `step`, without their contents."""
+        for key, channel in self.receiving.items():
+            if channel.ledger.sender.due(step):
+                void, began = absent_ends(channel, step_signals), self.system.began
+                self.due[key, step] = enter(
+                    channel.ledger, step, channel.zeros, step_signals, began=began, void=void
+                )
+
+    def fill(self, placeholder: Message, arrived: CutMessage) -> None:
+        """Put what has arrived in place of a message without its content."""
+        signals = None
+        if arrived.channel in self.signals:
+            each = {name: self._own(value) for name, value in arrived.signals.items()}
+            signals = StepSignals(arrived.example, each)
+        ledger, content = self.receiving[arrived.channel].ledger, self._own(arrived.content)
+        if arrived.largest is not None:
+            assert ledger.link.bits is not None
+            largest = self._own(arrived.largest)
+            level = content.to(largest.dtype) + (1 << ledger.link.bits - 1)
+            content = of_levels(level, largest, ledger.link.bits)
+        fill(placeholder, content, signals)
+
+    def give_back(self, one: Return, finished: int) -> None:
+        """Enter what has come back for a message, finished at a step."""
+        returned = (self._own(value) for value in (one.counted, one.gradient, one.loss))
+        give_back(self.sending[one.channel].ledger, one.stamp, finished, *returned)
+
+    def _own(self, content: Any) -> Any:
+        """A tensor as one of its own on the part's device; anything else as it is."""
+        return content.to(self.system.device, copy=True) if isinstance(content, Tensor) else content
