@@ -41,6 +41,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "optimiser": ("antiphon.nets.optimisers",),
     "schedule": ("antiphon.nets.schedules",),
     "sample": ("antiphon.comms.symbols",),
+    "coupling": ("antiphon.comms.couplings",),
     "recorder": ("antiphon.telemetry.loggers",),
 }
 """By extension point, the modules whose classes register themselves, imported at the first use of the point."""
@@ -61,7 +62,7 @@ def register(point: str, name: str, factory: Callable[..., Any]) -> None:
 
     Args:
         point: `objective`, `gradient`, `input` (predictor of messages), `aggregation`, `optimiser`, `schedule`, `network`,
-            `sample`, `recorder`; or `environment`, which is `antiphon.envs.register`.
+            `sample`, `coupling`, `recorder`; or `environment`, which is `antiphon.envs.register`.
         name: The name in scenario files. A user-defined name that already exists is replaced.
         factory: Called with the keys in the scenario file as keyword arguments, and with the sizes that the point gives. Its
             keys are the fields of its class `Options`, or else the parameters of its signature.
@@ -109,6 +110,7 @@ schedule = _decorator("schedule")
 network = _decorator("network")
 recorder = _decorator("recorder")
 sample = _decorator("sample")
+coupling = _decorator("coupling")
 synthetic_input = _decorator("input")
 
 

@@ -1,13 +1,21 @@
-"""Couplings: how gradients cross a channel, one class each.
+"""Couplings: how gradients cross a channel, one class each; a user's own stands beside antiphon's.
 
-A scenario names a coupling, `ChannelSpec.crossing` is its class. Checks, advice, `show`, the timeline and telemetry ask the class
-and compare no names. The training step (engine/heart) compares the names themselves.
+A scenario names a coupling, and `ChannelSpec.crossing` is the object. Checks, advice, `show`, the timeline and telemetry ask what
+it declares; the training step asks what a receiver differentiates (`follow`) and what a sender learns from (`credit`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import ClassVar, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from antiphon.base import extensions
+from antiphon.base.errors import ScenarioError
+from antiphon.base.extensions import call_factory, name_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DEFAULT = "decoupled"
 """The coupling of a channel that names none."""
@@ -47,31 +55,112 @@ class Declared(Protocol):
     def feedback(self) -> _Feedback | None: ...
 
 
+class Sent(Protocol):
+    """A message as its sender learns from it; all tensors are [rows, size] without a graph, gradients per sample.
+
+    A row is one environment of a channel. A gradient per sample is B times the gradient of the receivers' mean loss.
+    """
+
+    @property
+    def sent(self) -> Tensor:
+        """The message as it was sent."""
+
+    @property
+    def now(self) -> Tensor:
+        """The message as the sender's present parameters make it; it differs from `sent` if the window has waited."""
+
+    @property
+    def returned(self) -> Tensor | None:
+        """The gradient that has come back over the link; None: none has."""
+
+    @property
+    def predicted(self) -> Tensor | None:
+        """The synthetic gradient; None: the channel has none, or a signal of its context is absent."""
+
+
+class Followed(Enum):
+    """What a receiver differentiates of a message that it reads."""
+
+    GRAPH = "graph"
+    """The message with its sender's graph: only of the same window, and where both ends learn as one."""
+    LEAF = "leaf"
+    """The message as a leaf: its gradient is booked for the sender, if the coupling or a predictor wants it."""
+    CONSTANT = "constant"
+    """Nothing."""
+
+
 Problem = tuple[str, str]
 """Key of a channel, joined by dots, and what is wrong there with the fix."""
 
 
 class Coupling:
-    """How gradients cross a channel; the base lets none cross."""
+    """How gradients cross a channel; the base lets none cross. Objects are shared by channels, and keep no state."""
 
-    name: ClassVar[str]
+    name: str = ""
     """The name in scenarios."""
     predicts: ClassVar[bool] = False
     """Whether the channel has a synthetic gradient, and may have a synthetic input."""
     joins: ClassVar[bool] = False
     """Whether both ends learn as one, by backpropagation through the messages of a window."""
+    returns: ClassVar[bool] = False
+    """Whether the gradients of receivers are booked for the sender, even where no predictor learns from them."""
     waits: ClassVar[bool] = False
-    """Whether the sender's window waits for the gradients of its messages."""
+    """Whether the sender's window waits for the gradients of its messages, and is replayed when they are back."""
     replaces: ClassVar[bool] = False
     """Whether the receiver reads the synthetic input in place of every message."""
-    passes: ClassVar[bool] = False
-    """Whether the sender can learn from the receiver's losses."""
     carries_states: ClassVar[bool] = False
     """Whether a state channel may have it."""
-    keys: ClassVar[frozenset[str]] = frozenset()
-    """The keys of `NOT_OF_ALL` that it uses."""
-    goes_back: ClassVar[bool] = True
-    """Whether something returns over the link, in steps of its delay back."""
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.name))
+
+    # --- in the training step ------------------------------------------------------------------------------
+
+    def follow(self, *, within: bool, state: bool) -> Followed:
+        """Return what a receiver differentiates of a message.
+
+        Args:
+            within: Whether the message was sent in the same window, by an agent of the same learning group.
+            state: Whether the message is an agent's state.
+        """
+        return Followed.GRAPH if state and within else Followed.LEAF
+
+    def credit(self, message: Sent, step: int) -> Tensor | None:
+        """Return what the sender learns from about a message, [rows, size] per sample; None: nothing.
+
+        Where the coupling predicts, `gradient.clip`, `gradient.scale` and `gradient.discount` apply to it.
+
+        Args:
+            message: One of the window that is learned from.
+            step: The step just taken, from 0.
+        """
+        return None
+
+    # --- of a scenario -------------------------------------------------------------------------------------
+
+    @property
+    def passes(self) -> bool:
+        """Whether the sender can learn from the receiver's losses."""
+        return self.joins or self.returns or self.predicts
+
+    @property
+    def goes_back(self) -> bool:
+        """Whether something returns over the link, in steps of its delay back."""
+        return self.returns or self.predicts
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The keys of `NOT_OF_ALL` that it uses."""
+        uses = {
+            "gradient": self.predicts,
+            "input": self.predicts,
+            "feedback": self.joins,
+            "horizon": self.waits,
+        }
+        return frozenset(key for key, used in uses.items() if used)
 
     def problems(self, channel: Declared) -> Iterator[Problem]:
         """Yield what the coupling refuses of a channel."""
@@ -79,26 +168,28 @@ class Coupling:
 
     def returns_nothing(self, channel: Declared) -> bool:
         """Return whether the receiver never uses a message nor its synthetic input."""
-        return channel.link.drop == 1
+        return channel.link.drop == 1 and not (self.predicts and channel.input is not None)
 
     def teaches_alone(self, channel: Declared) -> bool:
         """Return whether the sender learns from the channel although the receiver may return nothing."""
         return False
 
-    def returns(self, channel: Declared) -> bool:
+    def teaches_back(self, channel: Declared) -> bool:
         """Return whether the sender learns from gradients that the receiver returns."""
-        return False
+        return self.returns and not self.returns_nothing(channel)
 
 
+@extensions.coupling("locked")
 class Locked(Coupling):
     """Backpropagation: both ends learn as one."""
 
     name = "locked"
     joins = True
-    passes = True
     carries_states = True
-    keys = frozenset({"feedback"})
-    goes_back = False
+
+    def follow(self, *, within: bool, state: bool) -> Followed:
+        """Return the graph; a message of an earlier window is a constant, where its credit is lost."""
+        return Followed.GRAPH if within else Followed.CONSTANT
 
     def problems(self, channel: Declared) -> Iterator[Problem]:
         if channel.link.drop > 0:
@@ -108,52 +199,52 @@ class Locked(Coupling):
     def teaches_alone(self, channel: Declared) -> bool:
         return channel.feedback is not None and channel.feedback.direct
 
-    def returns(self, channel: Declared) -> bool:
+    def teaches_back(self, channel: Declared) -> bool:
         return channel.feedback is None or not channel.feedback.direct
 
 
+@extensions.coupling("delayed")
 class Delayed(Coupling):
     """The returned gradient itself, for which the sender's window waits."""
 
     name = "delayed"
+    returns = True
     waits = True
-    passes = True
-    keys = frozenset({"horizon"})
 
-    def returns(self, channel: Declared) -> bool:
-        return not self.returns_nothing(channel)
+    def credit(self, message: Sent, step: int) -> Tensor | None:
+        return message.returned
 
 
+@extensions.coupling("detached")
 class Detached(Coupling):
     """No gradient crosses."""
 
     name = "detached"
     carries_states = True
-    goes_back = False
 
 
+@extensions.coupling("decoupled")
 class Decoupled(Coupling):
     """A synthetic gradient: the sender predicts what the receiver will return."""
 
     name = "decoupled"
     predicts = True
-    passes = True
     carries_states = True
-    keys = frozenset({"gradient", "input"})
 
-    def returns_nothing(self, channel: Declared) -> bool:
-        return channel.input is None and super().returns_nothing(channel)
+    def credit(self, message: Sent, step: int) -> Tensor | None:
+        return message.predicted
 
     def teaches_alone(self, channel: Declared) -> bool:
         gradient = channel.gradient
         own = gradient.own_target is not None and not self.returns_nothing(channel)
         return injects(gradient) and (not gradient.returned or own)
 
-    def returns(self, channel: Declared) -> bool:
+    def teaches_back(self, channel: Declared) -> bool:
         gradient = channel.gradient
         return injects(gradient) and gradient.returned and not self.returns_nothing(channel)
 
 
+@extensions.coupling("unlocked")
 class Unlocked(Decoupled):
     """A synthetic gradient, and a synthetic input that the receiver reads in place of the message."""
 
@@ -175,11 +266,33 @@ def injects(gradient: _Gradient) -> bool:
 COUPLINGS: dict[str, Coupling] = {
     each.name: each() for each in (Locked, Delayed, Detached, Decoupled, Unlocked)
 }
-"""The couplings by name."""
+"""antiphon's own couplings by name."""
 NOT_OF_ALL = ("gradient", "input", "feedback", "horizon")
 """The keys of a channel that not every coupling uses."""
 
 
-def predicts(name: object) -> bool:
-    """Return whether a name is that of a coupling with a synthetic gradient."""
-    return isinstance(name, str) and name in COUPLINGS and COUPLINGS[name].predicts
+def coupling_of(kind: object, factory: Callable[..., Any], options: Mapping[str, Any]) -> Coupling:
+    """Return the coupling that a kind stands for.
+
+    Args:
+        kind: Its name, or the class.
+        factory: What is called with the options.
+        options: The keys of the kind.
+
+    Raises:
+        ScenarioError: The factory fails, or makes something else.
+    """
+    found = call_factory(factory, name_of(kind), **options)
+    if not isinstance(found, Coupling):
+        made = type(found).__name__
+        raise ScenarioError(f"{name_of(kind)} makes a {made}; make it a subclass of antiphon.comms.Coupling")
+    found.name = name_of(kind)
+    return found
+
+
+def predicts(coupling: object) -> bool:
+    """Return whether a coupling as documents have it, by name, as a class or with a `kind`, has a synthetic gradient."""
+    found = coupling.get("kind", DEFAULT) if isinstance(coupling, Mapping) else coupling
+    known = extensions.Catalogue("coupling")
+    made = known[found] if isinstance(found, str) and found in known else found
+    return bool(getattr(made, "predicts", False))

@@ -35,6 +35,7 @@ from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.heart.channel import Channel, Feedback
+from antiphon.engine.heart.learn import SentMessage
 from antiphon.engine.heart.message import Message, StepSignals
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.system import System
@@ -359,7 +360,7 @@ class ZeroGradient(StackedBackend):
             channels[name] = replace(
                 channel,
                 members=(),
-                coupling=Detached.name if channel.crossing.joins else channel.coupling,
+                crossing=Detached() if channel.crossing.joins else channel.crossing,
                 gradient=replace(channel.gradient, scale=Rate(base=1.0, horizon=1), discount=1.0, trace=0.0),
                 feedback=Feedback(),
             )
@@ -379,9 +380,10 @@ class ZeroGradient(StackedBackend):
         """Whether a message is one of a steered channel."""
         return channel.name in self.names and message.stamp >= self.start
 
-    def _credit(self, channel: Channel, message: Message) -> Tensor | None:
-        own = self.signal if self.applies(channel, message) else self.backward_pass.own_credit
-        return own(channel, message)
+    def _credit(self, sent: SentMessage, step: int) -> Tensor | None:
+        if self.applies(sent.channel, sent.message):
+            return self.signal(sent.channel, sent.message)
+        return self.backward_pass.own_credit(sent, step)
 
     def signal(self, channel: Channel, message: Message) -> Tensor | None:
         """No signal."""

@@ -246,7 +246,7 @@ def rule_2_signal(scenario: Scenario) -> Iterator[Finding]:
     for channel in scenario.channels:
         if channel.crossing.teaches_alone(channel) and channel.name not in blocked:
             with_signal.add(channel.sender)
-        if channel.crossing.returns(channel) and channel.name not in blocked:
+        if channel.crossing.teaches_back(channel) and channel.name not in blocked:
             back.append((channel.receiver, channel.sender))
     reached = _closure(with_signal, back)
     for name, agent in scenario.agents.items():

@@ -7,26 +7,30 @@ from functools import cached_property
 from math import prod
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from antiphon.base.errors import suggest
-from antiphon.base.extensions import Catalogue
+from antiphon.base.errors import ScenarioError, suggest_registered
+from antiphon.base.extensions import Catalogue, name_of
 from antiphon.base.kinds import Kind, KindName, KindSpec
 from antiphon.base.problems import DocumentError, show_value
-from antiphon.base.spec import Count, Delay, Key, Name, Signals, Size, Spec, channel_name, channel_slug, fail
+from antiphon.base.spec import (
+    Count,
+    Delay,
+    Key,
+    Name,
+    Signals,
+    Size,
+    Spec,
+    channel_name,
+    channel_slug,
+    fail,
+    plain,
+)
 from antiphon.base.spellings import fix_of_word
-from antiphon.comms.couplings import COUPLINGS, DEFAULT, Coupling
+from antiphon.comms.couplings import COUPLINGS, DEFAULT, Coupling, Detached, coupling_of
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
 PortNorm = Literal["batch", "layer", "unit", "none"]
-
-
-def _coupling(value: object) -> object:
-    """Refuse a kind of gradient or feedback, and a word of the field, with what is written instead."""
-    if not isinstance(value, str) or value not in COUPLINGS:
-        fix = _fix_of_coupling(value) or suggest(str(value), COUPLINGS)
-        fail(f"unknown coupling {show_value(value)}{fix}")
-    return value
 
 
 def _fix_of_coupling(word: object) -> str:
@@ -34,9 +38,57 @@ def _fix_of_coupling(word: object) -> str:
     return f"; write gradient: {word}" if str(word) in kinds else fix_of_word("coupling", word)
 
 
-CouplingName = Annotated[
-    str, BeforeValidator(_coupling), WithJsonSchema({"enum": list(COUPLINGS), "type": "string"})
-]
+class CouplingSpec(KindSpec, sections=("coupling",)):
+    """How gradients cross a channel.
+
+    Attributes:
+        kind: `locked`, `delayed`, `detached`, `decoupled` or `unlocked`; or a registered name, or from Python a subclass of
+            `antiphon.comms.Coupling`.
+    """
+
+    kind: Kind = DEFAULT
+
+    point = "coupling"
+    bare: ClassVar[str | None] = "kind"
+    written: ClassVar[frozenset[str]] = frozenset({"kind"})
+
+    @model_validator(mode="after")
+    def _is_a_coupling(self) -> Self:
+        try:
+            _ = self.made
+        except ScenarioError as error:
+            raise DocumentError(("kind",), str(error)) from None
+        return self
+
+    @cached_property
+    def made(self) -> Coupling:
+        """The coupling."""
+        if self.built_in:
+            return COUPLINGS[name_of(self.kind)]
+        return coupling_of(self.kind, self.source, self.options)
+
+    @property
+    def in_words(self) -> str:
+        """Its name, with the keys that are given: `half (share 0.3)`."""
+        keys = ", ".join(f"{key} {value}" for key, value in plain(self).items() if key != "kind")
+        return self.made.name + (f" ({keys})" if keys else "")
+
+
+_BARE = {name: CouplingSpec(kind=name) for name in COUPLINGS}
+"""The specs of antiphon's own couplings, one for all channels."""
+
+
+def _coupling(value: object) -> object:
+    """Refuse a kind of gradient or feedback, and a word of the field, with what is written instead."""
+    if isinstance(value, CouplingSpec | Mapping | type):
+        return value
+    known = Catalogue("coupling")
+    if not isinstance(value, str) or value not in known:
+        fix = _fix_of_coupling(value) or suggest_registered(str(value), known)
+        fail(f"unknown coupling {show_value(value)}{fix}")
+    return _BARE.get(value, value)
+
+
 STATE = "state"
 """The key of state channels."""
 
@@ -283,7 +335,7 @@ class ChannelSpec(Spec):
         norm: Normalisation of the port; `unit` divides a message by its Euclidean norm. None: batch if the sender ticks once per
             example, else layer; for symbols, none.
         sample: How messages, such as symbols, are sampled from the port's output; None: the output is the message.
-        coupling: How gradients cross the channel.
+        rule: How gradients cross the channel (`coupling` in scenario files).
         gradient: Its synthetic gradient (`decoupled` and `unlocked` only).
         input: Its synthetic input: replaces a missing message (`decoupled`), or every message (`unlocked`).
         feedback: `locked` only: feedback path of the gradient; None: the receiver's own weights.
@@ -300,7 +352,9 @@ class ChannelSpec(Spec):
     port: Name | None = None
     norm: PortNorm | None = None
     sample: SampleSpec | None = None
-    coupling: CouplingName = DEFAULT
+    rule: Annotated[CouplingSpec, BeforeValidator(_coupling)] = Field(
+        default=_BARE[DEFAULT], validation_alias="coupling"
+    )
     gradient: GradientSpec = Field(default_factory=GradientSpec)
     input: Annotated[InputSpec | None, AfterValidator(_or_none)] = None
     feedback: FeedbackSpec | None = None
@@ -308,12 +362,17 @@ class ChannelSpec(Spec):
     link: LinkSpec = LinkSpec()
     horizon: Count = 16
 
-    written: ClassVar[frozenset[str]] = frozenset({"coupling"})
+    written: ClassVar[frozenset[str]] = frozenset({"rule"})
 
     def always_written(self) -> frozenset[str]:
         """Return the coupling, and a gradient whose context is given as empty."""
         given = "context" in self.gradient.always_written()
         return self.written | ({"gradient"} if given else frozenset())
+
+    def as_written(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Return the plain data with a coupling without keys as a bare word."""
+        coupling = data["coupling"]
+        return {**data, "coupling": coupling["kind"] if len(coupling) == 1 else coupling}
 
     @classmethod
     def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
@@ -331,7 +390,7 @@ class ChannelSpec(Spec):
             sample = SampleSpec.model_validate(data["sample"])
         except DocumentError as error:
             raise error.under(("sample",)) from None
-        implied: dict[str, Any] = {"coupling": "detached"} if sample.learned else {}
+        implied: dict[str, Any] = {"coupling": Detached.name} if sample.learned else {}
         if sample.symbols is not None:
             implied["size"] = prod(sample.symbols)
         given = {key: value for key, value in data.items() if value is not None or key not in implied}
@@ -351,14 +410,19 @@ class ChannelSpec(Spec):
             message = f"the sender's policy objective learns messages of kind {self.sample.kind}, and no gradient crosses"
             raise DocumentError(
                 ("coupling",),
-                f"{message}: make it detached, not {self.coupling}, or sample symbols by gumbel",
+                f"{message}: make it {Detached.name}, not {self.coupling}, or sample symbols by gumbel",
             )
         return self
 
     @property
     def crossing(self) -> Coupling:
         """Its coupling: how gradients cross it."""
-        return COUPLINGS[self.coupling]
+        return self.rule.made
+
+    @property
+    def coupling(self) -> str:
+        """The name of its coupling."""
+        return self.crossing.name
 
     @property
     def state(self) -> bool:

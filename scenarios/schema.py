@@ -20,7 +20,7 @@ _REFERENCE = {
     "description": "a template parameter",
 }
 
-_WRITTEN = {"aims": "objective", "sender": "from", "receiver": "to", "ways": "delay"}
+_WRITTEN = {"aims": "objective", "sender": "from", "receiver": "to", "rule": "coupling", "ways": "delay"}
 
 
 def json_schema() -> dict[str, Any]:

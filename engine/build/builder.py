@@ -24,6 +24,7 @@ from antiphon.agents.policies import RETURNS
 from antiphon.base.errors import RunError, ScenarioError, suggest
 from antiphon.base.problems import DocumentError, Path, placed
 from antiphon.base.progress import Progress
+from antiphon.comms.couplings import Detached
 from antiphon.comms.links import FanIn
 from antiphon.engine.build.channels import Devices, Wiring, connect, optimiser_of
 from antiphon.engine.build.learning_groups import windows_of
@@ -187,7 +188,7 @@ class _Builder:
         for name, agent in agents.items():
             named = self.scenario.memory_of(name)
             if agent.learner.network.state_size:
-                implied = {"from": name, "to": name, "key": STATE, "coupling": "detached"}
+                implied = {"from": name, "to": name, "key": STATE, "coupling": Detached.name}
                 yield named or ChannelSpec.model_validate(implied)
             elif named is not None:
                 message = f"agent '{name}' has no state: its module has no state_size; give it one, or use another key"

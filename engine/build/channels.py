@@ -119,7 +119,7 @@ class Wiring:
             if not own.returned:
                 ends = tuple(name for name in ends if name != "returned")
             predictor = self._predictor(spec, shape, (*context, *self._ends(spec, ends, shape)), own)
-        returns = spec.crossing.waits or (
+        returns = spec.crossing.returns or (
             predictor is not None and (predictor.needs_delta or predictor.needs_loss)
         )
         ledger = self._ledger(spec, returns)
@@ -129,7 +129,7 @@ class Wiring:
             spec.receiver,
             STATE if spec.state else head_of(spec),
             shape,
-            spec.coupling,
+            spec.crossing,
             ledger,
             torch.zeros((), dtype=self.dtype, device=self.devices.whole).expand(
                 batch, torch.Size(shape).numel()

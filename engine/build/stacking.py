@@ -195,7 +195,7 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
 
 
 _CHANNEL = attrgetter(
-    *("shape", "coupling", "slots", "gradient.context", "gradient.ends", "gradient.target"),
+    *("shape", "crossing", "slots", "gradient.context", "gradient.ends", "gradient.target"),
     *("gradient.scale.horizon", "gradient.scale.schedule", "gradient.trace", "gradient.span"),
     *("gradient.auxiliary", "gradient.apply", "input.context", "input.ends"),
 )

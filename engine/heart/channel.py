@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from antiphon.comms.couplings import COUPLINGS, Coupling
+from antiphon.comms.couplings import Coupling
 from antiphon.comms.examples import ContextSpec, Example
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Read, Window
@@ -117,8 +117,8 @@ class Channel:
     """The sender's port it reads."""
     shape: tuple[int, ...]
     """Of one message; on the way it is flat."""
-    coupling: str
-    """How a gradient crosses, by name: see `comms.couplings`."""
+    crossing: Coupling
+    """How gradients cross it."""
     ledger: Ledger
     zeros: Tensor
     """[rows, size]: what a receiver reads before any message has come."""
@@ -161,9 +161,9 @@ class Channel:
         return len(self.zeros)
 
     @property
-    def crossing(self) -> Coupling:
-        """Its coupling: how gradients cross it."""
-        return COUPLINGS[self.coupling]
+    def coupling(self) -> str:
+        """The name of its coupling."""
+        return self.crossing.name
 
     @property
     def models(self) -> list[Predictor | InputModel]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
+from antiphon.comms.couplings import Followed
 from antiphon.comms.links import combine_reads
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
@@ -133,15 +134,17 @@ class ForwardPass:
 
     def follow(self, channel: Channel, read: Read, tick: Tick, window: Window) -> Read:
         """Return what a tick reads as it is differentiated: a message made in this window, a leaf, or a constant."""
-        message, passed_on = read.message, channel.coupling == "locked" or channel.state
-        if message is not None and passed_on and (channel.name, message.stamp) in window.live:
-            return Read(channel.name, available=mask_not(message.void), stamp=message.stamp)
-        # Over a locked channel it was made in an earlier window, where its credit is lost.
-        if channel.coupling != "locked" and tick.participates is not False:
-            if isinstance(tick.participates, Tensor):
-                channel.ledger.restrict(read, channel.of_receiver(tick.participates))
-            if message is not None and read.value is not None and read.counted is not False:
-                return channel.ledger.leaf(read, tick.step, window)
+        message = read.message
+        if message is not None:
+            within = (channel.name, message.stamp) in window.live
+            followed = channel.crossing.follow(within=within, state=channel.state)
+            if followed is Followed.GRAPH:
+                return Read(channel.name, available=mask_not(message.void), stamp=message.stamp)
+            if followed is Followed.LEAF and tick.participates is not False:
+                if isinstance(tick.participates, Tensor):
+                    channel.ledger.restrict(read, channel.of_receiver(tick.participates))
+                if read.value is not None and read.counted is not False:
+                    return channel.ledger.leaf(read, tick.step, window)
         return Read(channel.name, read.value, read.available)
 
     def send(

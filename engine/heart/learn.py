@@ -21,7 +21,14 @@ from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
 from antiphon.agents.objectives import Weighted
-from antiphon.comms.backward_requests import BackwardRequest, Injection, backward_all, clipped, constant
+from antiphon.comms.backward_requests import (
+    BackwardRequest,
+    Injection,
+    backward_all,
+    clipped,
+    constant,
+    value_of,
+)
 from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ledger import Ledger
@@ -194,7 +201,7 @@ class BackwardPass:
         self.system, self.agents = system, system.agents
         self.evaluator = evaluator
         self.predictor_trainer = predictor_trainer
-        self.credit: Callable[[Channel, Message], Tensor | None] = self.own_credit
+        self.credit: Callable[[SentMessage, int], Tensor | None] = self.own_credit
         """Hook on the credit of a message: a probe may put another one in its place."""
         self.mixing: Callable[[Channel, Message], Tensor | None] | None = None
         """Hook on credit: a prediction with what has just come back."""
@@ -264,12 +271,12 @@ class BackwardPass:
                 continue
             if live is None or name in update.window.given_up:
                 continue
-            credit = self.credit(channel, message)
+            credit = self.credit(SentMessage(self, channel, message, live, step), step)
             if credit is None:
                 continue
             rows = mask_and(channel.of_sender(participates), mask_not(message.no_injection))
             credit = mask_fill_zero(rows, channel.enabled_predictions(credit))
-            if channel.coupling == "delayed":
+            if not channel.crossing.predicts:
                 injections.append(Injection(live, credit))
                 continue
             scale, before = channel.gradient.scale(step), update.injected.get(name)
@@ -283,15 +290,60 @@ class BackwardPass:
             injections.extend(root(update))
         return injections
 
-    def own_credit(self, channel: Channel, message: Message) -> Tensor | None:
+    def own_credit(self, sent: SentMessage, step: int) -> Tensor | None:
         """The credit of a message by the coupling of its channel, [rows, size] per sample before `scale`; None: nothing."""
-        if channel.coupling == "delayed":
-            return message.gradient if message.complete else None
+        credit, clip = sent.channel.crossing.credit(sent, step), sent.channel.gradient.clip
+        if credit is None or clip is None or not sent.channel.crossing.predicts:
+            return credit
+        return clipped(credit, clip)
+
+    def prediction(self, channel: Channel, message: Message) -> Tensor | None:
+        """The synthetic gradient of a message, mixed with what has come back by `trace`, [rows, size]; None: there is none."""
         if not channel.injects:
             return None
         if channel.may_mix and self.mixing is not None:
-            credit = self.mixing(channel, message)
-        else:
-            credit = self.predictor_trainer.predict(channel, message)
-        clip = channel.gradient.clip
-        return credit if credit is None or clip is None else clipped(credit, clip)
+            return self.mixing(channel, message)
+        return self.predictor_trainer.predict(channel, message)
+
+
+class SentMessage:
+    """A message of a window that is learned from: what the coupling of its channel makes credit of (`comms.couplings.Sent`).
+
+    Args:
+        backward_pass: Has the predictions.
+        channel: The message's.
+        message: In the channel's ledger.
+        live: What was sent, with the graph of its window.
+        step: The step just taken.
+    """
+
+    __slots__ = ("_backward_pass", "_live", "_step", "channel", "message")
+
+    def __init__(
+        self, backward_pass: BackwardPass, channel: Channel, message: Message, live: Tensor, step: int
+    ) -> None:
+        self._backward_pass, self._live, self._step = backward_pass, live, step
+        self.channel, self.message = channel, message
+
+    @property
+    def sent(self) -> Tensor:
+        """As it was sent."""
+        return self.message.sent
+
+    @property
+    def now(self) -> Tensor:
+        """As the present parameters make it: a window that has waited is replayed."""
+        return value_of(self._live)
+
+    @property
+    def returned(self) -> Tensor | None:
+        """Its gradient, if that has come back."""
+        message = self.message
+        if not message.complete or message.finished is None:
+            return None
+        return message.gradient if message.finished + self.channel.ledger.back <= self._step else None
+
+    @property
+    def predicted(self) -> Tensor | None:
+        """Its synthetic gradient, if it has one."""
+        return self._backward_pass.prediction(self.channel, self.message)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from antiphon.agents.learner import Learner
 from antiphon.agents.network import OBJECTIVE, Tensors
+from antiphon.comms.couplings import Detached
 from antiphon.comms.links import Link
 from antiphon.engine.environment import EnvironmentRunner, signals_read
 from antiphon.engine.features.held_messages import HeldMessages
@@ -405,7 +406,7 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int) -> Channel:
     )
     return replace(
         channel,
-        coupling="detached",  # the real message is read, also where in training it never is
+        crossing=Detached(),  # the real message is read, also where in training it never is
         ledger=ledger,
         zeros=channel.zeros.new_zeros(()).expand(batch, channel.size),
         gradient=SyntheticGradient(),

@@ -208,11 +208,11 @@ class _Times:
     def _trained(self, channel: Channel, stamp: int, uses: tuple[int, int]) -> int:
         windows = self.windows[channel.sender]
         end = windows.end(windows.number(stamp))
-        if self._within(channel, stamp, uses[0]) or channel.injects:
+        if self._within(channel, stamp, uses[0]):
             return end
         if channel.crossing.waits:
             return max(end, self._back(channel, stamp, uses))
-        return -1
+        return end if channel.injects else -1
 
 
 def _true(channel: Channel) -> bool:

@@ -9,12 +9,14 @@ from math import lcm, prod
 import networkx as nx
 
 from antiphon.base.extensions import name_of
+from antiphon.comms.couplings import Locked
 from antiphon.engine.build.learning_groups import windows_of
 from antiphon.engine.heart.clock import Clock, StepWindows
 from antiphon.envs.registry import describe
 from antiphon.envs.signal import Description
 from antiphon.scenarios import ChannelSpec, Scenario, warnings
 from antiphon.scenarios.advice import is_unused_key, listed
+from antiphon.scenarios.channel_specs import CouplingSpec
 
 _MOST_WALKED = 300_000
 """Agents and channels that are walked through, at most, in search of late messages."""
@@ -80,7 +82,8 @@ def advice_on_a_run(scenario: Scenario, *, saved: bool) -> list[str]:
         scenario: The scenario.
         saved: See `advice`.
     """
-    channels = [channel.model_copy(update={"coupling": "locked"}) for channel in scenario.channels]
+    rule = CouplingSpec(kind=Locked.name)
+    channels = [channel.model_copy(update={"rule": rule}) for channel in scenario.channels]
     locked = scenario.model_copy(update={"channels": channels})
     of_controls = [line for line in warnings(scenario, [locked]) if not is_unused_key(line)]
     unused = [line for line in warnings(scenario) if is_unused_key(line)]
