@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from antiphon.base.extensions import (
         aggregation,
+        coupling,
         environment,
         gradient,
         network,
@@ -56,6 +57,7 @@ __all__ = [
     "Template",
     "aggregation",
     "comms",
+    "coupling",
     "cuts",
     "environment",
     "envs",
@@ -101,6 +103,7 @@ _FROM = {
     "environment": "base.extensions",
     "register": "base.extensions",
     "aggregation": "base.extensions",
+    "coupling": "base.extensions",
     "gradient": "base.extensions",
     "network": "base.extensions",
     "objective": "base.extensions",

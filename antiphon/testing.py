@@ -14,10 +14,14 @@ from antiphon import envs
 from antiphon.base.errors import AntiphonError, ScenarioError
 from antiphon.base.extensions import POINTS, Catalogue, name_of, registered
 from antiphon.comms.backward_requests import constant
+from antiphon.comms.couplings import Unlocked
 from antiphon.running.simulation import Simulation
 from antiphon.scenarios import Scenario
+from antiphon.scenarios.channel_specs import CouplingSpec
 
 _STEPS = 6
+_LINK = {"delay": 1, "drop": 0.25}
+_PARTS = {"s0": 0, "s1": 0, "r0": 1, "r1": 1}
 _TOLERANCE = 1e-9
 """Of parameters in float64, relative and absolute: a stack computes the same sums in another order."""
 
@@ -25,8 +29,9 @@ _TOLERANCE = 1e-9
 def check(kind: Any, *, point: str | None = None, **options: Any) -> None:
     """Check that a kind works in every way that runs use it: alone, in a stack, saved and resumed.
 
-    A small scenario trains with it for some steps in float64: four agents, in two pairs of identical ones. An environment is
-    checked with `antiphon.envs.check_vector_env`.
+    A small scenario trains with it for some steps in float64: four agents, in two pairs of identical ones. A coupling is also
+    checked over links that delay and lose messages, and in two parts. An environment is checked with
+    `antiphon.envs.check_vector_env`.
 
     Args:
         kind: The class or factory, or its registered name; the id of an environment.
@@ -63,6 +68,13 @@ def check(kind: Any, *, point: str | None = None, **options: Any) -> None:
         _same(alone, stacked, "a stack", _TOLERANCE)
     with _tried(name, "saved and resumed"), tempfile.TemporaryDirectory() as folder:
         _same(stacked, _learned(scenario, saved=Path(folder) / "state"), "a resumed run", 0.0)
+    if point == "coupling" and not scenario.channels[0].crossing.joins:
+        with _tried(name, "over a link that delays and loses messages"):
+            scenario = Scenario.model_validate(_document(point, {"kind": kind, **options}, link=_LINK))
+            stacked = _learned(scenario)
+            _same(_learned(scenario, stacked=False), stacked, "a stack", _TOLERANCE)
+        with _tried(name, "in two parts"):
+            _same(stacked, _learned(scenario, parts=_PARTS), "the run in parts", 0.0)
 
 
 def _point_of(kind: Any) -> str:
@@ -76,8 +88,8 @@ def _point_of(kind: Any) -> str:
     raise ScenarioError(f"check: {name_of(kind)} is not registered; give point=, such as point='gradient'")
 
 
-def _document(point: str, kind: dict[str, Any]) -> dict[str, Any]:
-    """Return a document in which the kind stands at its point: two pairs of a sender and a receiver."""
+def _document(point: str, kind: dict[str, Any], link: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return a document in which the kind stands at its point: two pairs of a sender and a receiver; `link`: of all channels."""
     network = {"kind": "mlp", "hidden": [5], "norm": "layer"}
     sender: dict[str, Any] = {"observes": ["image"], "network": network}
     receiver: dict[str, Any] = {
@@ -98,7 +110,15 @@ def _document(point: str, kind: dict[str, Any]) -> dict[str, Any]:
     if point == "gradient":
         channel["gradient"] = {"context": ["label"], **kind}
     elif point == "input":
-        channel |= {"coupling": "unlocked", "input": {"context": ["image"], **kind}}
+        channel |= {"coupling": Unlocked.name, "input": {"context": ["image"], **kind}}
+    elif point == "coupling":
+        crossing = CouplingSpec.model_validate(kind).made
+        channel |= {"coupling": kind, **({} if link is None else {"link": link})}
+        if crossing.replaces:
+            channel["input"] = {"kind": "linear", "context": ["image"]}
+        if not crossing.predicts:
+            del channel["gradient"]
+        document["env"]["hold"] = 4  # what is read late is of the same example
     elif point == "objective":
         receiver["objective"] = {"target": "label", **kind}
     elif point == "network":
@@ -128,10 +148,15 @@ def _returns_finite(scenario: Scenario) -> bool:
 
 
 def _learned(
-    scenario: Scenario, *, stacked: bool = True, steps: int = _STEPS, saved: Path | None = None
+    scenario: Scenario,
+    *,
+    stacked: bool = True,
+    steps: int = _STEPS,
+    saved: Path | None = None,
+    parts: dict[str, int] | None = None,
 ) -> dict[str, torch.Tensor]:
     """Return the parameters after some steps; `saved`: of a simulation that loads the state of another half-way."""
-    settings: dict[str, Any] = {"seed": 1, "dtype": torch.float64, "stacked": stacked}
+    settings: dict[str, Any] = {"seed": 1, "dtype": torch.float64, "stacked": stacked, "parts": parts}
     with tempfile.TemporaryDirectory() as folder:
         if scenario.telemetry.recorders:  # a recorder needs a run directory
             settings["logdir"] = f"{folder}/run"

@@ -28,13 +28,6 @@ _FEEDBACK = {
     "dfa": "dfa directfeedbackalignment",
     "kickback": "kickback",
 }
-_COUPLINGS = {
-    "locked": "true yes on bp backprop backpropagation endtoend e2e coupled joint full exact",
-    "detached": "false no off none null stop stopgradient stopgrad detach nograd blocked",
-    "decoupled": "sg dni synthetic syntheticgradient syntheticgradients decouple async dg",
-    "delayed": "ddg stale delay late",
-    "unlocked": "si syntheticinput syntheticinputs forwardunlocked fullyunlocked",
-}
 _GRADIENTS = {"local": "greedy layerwise greedylayerwise localloss auxiliaryloss", "mlp": "nn network hidden"}
 _OBJECTIVES = {
     "classification": "crossentropy ce xent nll negativeloglikelihood softmax logsoftmax classify classifier categorical "
@@ -77,11 +70,10 @@ def _fixes(key: str, words: Mapping[str, str]) -> dict[str, str]:
 _OF_CHANNELS = {
     **_fixes("coupling: locked, feedback", _FEEDBACK),
     **_fixes("gradient", _GRADIENTS),
-    **_fixes("coupling", _COUPLINGS),
 }
-_FIXES: Mapping[str, Mapping[str, str]] = {
-    "coupling": _OF_CHANNELS,
-    "gradient": _OF_CHANNELS,
+_FIXES: Mapping[str, dict[str, str]] = {
+    "coupling": {**_OF_CHANNELS},
+    "gradient": {**_OF_CHANNELS},
     "network": _fixes("kind", _NETWORKS),
     "objective": {
         **_fixes("kind", _OBJECTIVES),
@@ -134,6 +126,12 @@ def standard_keys(keys: Mapping[str, Any], known: Collection[str]) -> dict[str, 
             )
         found[name], first[name] = value, key
     return found
+
+
+def add_words(sections: Collection[str], key: str, words: Mapping[str, str]) -> None:
+    """Add words of the field to sections; `words`: by the value of the key that is written for them."""
+    for section in sections:
+        _FIXES[section].update(_fixes(key, words))
 
 
 def fix_of_word(section: str, word: object) -> str:

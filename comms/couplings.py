@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from antiphon.base import extensions
 from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import call_factory, name_of
+from antiphon.base.spellings import add_words
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-DEFAULT = "decoupled"
-"""The coupling of a channel that names none."""
 
 
 class _Link(Protocol):
@@ -98,6 +96,8 @@ class Coupling:
 
     name: str = ""
     """The name in scenarios."""
+    words: ClassVar[str] = ""
+    """Words of the field for it, small letters alone: an error names the coupling for them."""
     predicts: ClassVar[bool] = False
     """Whether the channel has a synthetic gradient, and may have a synthetic input."""
     joins: ClassVar[bool] = False
@@ -184,6 +184,7 @@ class Locked(Coupling):
     """Backpropagation: both ends learn as one."""
 
     name = "locked"
+    words = "true yes on bp backprop backpropagation endtoend e2e coupled joint full exact"
     joins = True
     carries_states = True
 
@@ -208,6 +209,7 @@ class Delayed(Coupling):
     """The returned gradient itself, for which the sender's window waits."""
 
     name = "delayed"
+    words = "ddg stale delay late"
     returns = True
     waits = True
 
@@ -220,6 +222,7 @@ class Detached(Coupling):
     """No gradient crosses."""
 
     name = "detached"
+    words = "false no off none null stop stopgradient stopgrad detach nograd blocked"
     carries_states = True
 
 
@@ -228,6 +231,7 @@ class Decoupled(Coupling):
     """A synthetic gradient: the sender predicts what the receiver will return."""
 
     name = "decoupled"
+    words = "sg dni synthetic syntheticgradient syntheticgradients decouple async dg"
     predicts = True
     carries_states = True
 
@@ -249,6 +253,7 @@ class Unlocked(Decoupled):
     """A synthetic gradient, and a synthetic input that the receiver reads in place of the message."""
 
     name = "unlocked"
+    words = "si syntheticinput syntheticinputs forwardunlocked fullyunlocked"
     replaces = True
     carries_states = False
 
@@ -267,6 +272,9 @@ COUPLINGS: dict[str, Coupling] = {
     each.name: each() for each in (Locked, Delayed, Detached, Decoupled, Unlocked)
 }
 """antiphon's own couplings by name."""
+add_words(("coupling", "gradient"), "coupling", {name: one.words for name, one in COUPLINGS.items()})
+DEFAULT = Decoupled.name
+"""The coupling of a channel that names none."""
 NOT_OF_ALL = ("gradient", "input", "feedback", "horizon")
 """The keys of a channel that not every coupling uses."""
 

@@ -40,7 +40,7 @@ from antiphon.base.spec import (
     section_of,
 )
 from antiphon.base.spellings import spelled, standard_keys, suggest_key
-from antiphon.comms.couplings import DEFAULT
+from antiphon.comms.couplings import DEFAULT, Locked
 from antiphon.scenarios.agent_specs import AgentSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.checks import AGE, check
@@ -65,6 +65,9 @@ from antiphon.scenarios.yaml_text import read, read_file, write
 
 if TYPE_CHECKING:
     import networkx as nx
+
+COMPARED = (Locked.name, DEFAULT, "local")
+"""Variants that a scenario without any may have: they show what decoupling costs (`Template.with_couplings`)."""
 
 
 class EnvSpec(Spec):
@@ -458,8 +461,8 @@ class Template:
             own if isinstance(own := one.get("gradient", {}), dict) else {"kind": own} for one in chosen
         ]
         kinds = {gradient.get("kind", "linear") for gradient in gradients}
-        parameters = {"coupling": ParameterSpec(choices=("decoupled", "locked"), default="decoupled")}
-        variants: dict[str, dict[str, Any]] = {"locked": {"coupling": "locked"}, "decoupled": {}}
+        parameters = {"coupling": ParameterSpec(choices=(DEFAULT, Locked.name), default=DEFAULT)}
+        variants: dict[str, dict[str, Any]] = {Locked.name: {"coupling": Locked.name}, DEFAULT: {}}
         for channel, gradient in zip(chosen, gradients, strict=True):
             channel["coupling"] = "$coupling"
             if len(targets) == len(kinds) == 1 and classify:

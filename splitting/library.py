@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from antiphon.agents.models import GPT, ResNet
+from antiphon.comms.couplings import DEFAULT, Detached, Locked
 from antiphon.envs import registry
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.isolation.own_random import seeded
@@ -27,7 +28,7 @@ def gpt(
     heads: int = 4,
     dropout: float = 0.0,
     tied: bool = False,
-    coupling: str = "decoupled",
+    coupling: str = DEFAULT,
     gradient: str | Mapping[str, Any] | None = None,
     delay: int = 0,
     batch: int = 16,
@@ -84,7 +85,7 @@ def resnet(
     data: str = "digits",
     channels: int = 16,
     stages: tuple[int, ...] = (2, 2),
-    coupling: str = "decoupled",
+    coupling: str = DEFAULT,
     gradient: str | Mapping[str, Any] = "local",
     delay: int = 0,
     batch: int = 64,
@@ -158,10 +159,10 @@ def _training(batch: int, steps: int, lr: float, sg_lr: float, schedule: str) ->
 
 
 _COUPLINGS: dict[str, dict[str, Any]] = {
-    "locked": {"coupling": "locked"},
-    "detached": {"coupling": "detached"},
+    Locked.name: {"coupling": Locked.name},
+    Detached.name: {"coupling": Detached.name},
     "local": {"gradient": "local"},
-    "decoupled": {},
+    DEFAULT: {},
 }
 _AUG_LOCAL = {"gradient": {"kind": "aug_local", "layers": 1}}
 gpt.variants = {**_COUPLINGS, "lens": {"gradient": "lens"}, "aug_local": _AUG_LOCAL}  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ from antiphon.agents.objectives import objective_of
 from antiphon.base.errors import ScenarioError, ScenarioWarning, suggest
 from antiphon.base.spec import AUTO, section_of
 from antiphon.base.spellings import spelled, suggest_key
-from antiphon.comms.couplings import predicts
+from antiphon.comms.couplings import DEFAULT, predicts
 from antiphon.envs import registry
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.isolation.own_context import in_own_context
@@ -53,7 +53,7 @@ def split(
     objective: str | Mapping[str, Any] | None = None,
     objectives: Mapping[str | int, str | Mapping[str, Any] | None] | None = None,
     class_axis: int | Mapping[str | int, int] | None = None,
-    coupling: str = "decoupled",
+    coupling: str = DEFAULT,
     gradient: str | Mapping[str, Any] | None = None,
     delay: int | Literal["auto"] = "auto",
     tie: Literal["copy", "together"] | None = None,

@@ -251,8 +251,6 @@ OTHER_WORDS = {
     "splitting/split.py": {"lens"},
 }
 """Comparisons with a word that is also the name of a kind: what replaces a message, a statistic, `split(gradient=...)`."""
-THE_HEART = ("engine/heart/",)
-"""Folders in which couplings are compared still."""
 
 
 def kinds_compared(source: Source, names: dict[str, set[str]]) -> Iterator[str]:
@@ -264,7 +262,6 @@ def kinds_compared(source: Source, names: dict[str, set[str]]) -> Iterator[str]:
         words = {part.value for part in parts if isinstance(part, ast.Constant)}
         told = {final_name(part) for part in parts} | words
         words -= OTHER_WORDS.get(source.path, set())
-        told -= {"coupling"} if source.path.startswith(THE_HEART) else set()
         sections = [
             section
             for section, known in names.items()
@@ -287,6 +284,28 @@ def test_a_kind_is_asked_and_its_name_not_compared(
 ) -> None:
     wrong = [line for source in library for line in kinds_compared(source, names_of_kinds)]
     assert not wrong, "\n".join(wrong)
+
+
+OF_ANY_GRAPH = "telemetry/channels/documents.py"
+"""Telemetry records graphs of any program, and imports no couplings: it has the one that an edge without any is shown with."""
+
+
+def couplings_named(source: Source) -> Iterator[str]:
+    """Yield the names of couplings that a file has as words: in lists, comparisons, defaults."""
+    if source.path not in (*HOMES["coupling"], OF_ANY_GRAPH):
+        words = (
+            node for node in source.nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        )
+        for node in words:
+            if node.value in COUPLINGS:
+                yield f"{source.path}:{node.lineno}: {node.value!r}: ask the class, or write its name as `Locked.name`"
+
+
+def test_couplings_are_named_by_their_classes_alone(library: list[Source]) -> None:
+    wrong = [line for source in library for line in couplings_named(source)]
+    assert not wrong, "\n".join(wrong)
+    planted = ast.parse("MINE = ('locked', 'decoupled')\nmatch coupling:\n    case 'delayed':\n        pass")
+    assert len(list(couplings_named(Source("engine/planted.py", "engine", list(ast.walk(planted)))))) == 3
 
 
 @pytest.mark.parametrize(

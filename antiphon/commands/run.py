@@ -33,6 +33,7 @@ from antiphon.running.python_template import other_variants
 from antiphon.running.request import Request
 from antiphon.running.run_loop import Outcome
 from antiphon.scenarios import Scenario, Template
+from antiphon.scenarios.document import COMPARED
 from antiphon.scenarios.population import find_population
 from antiphon.scenarios.training import selected_in_words
 from antiphon.terminal.output import (
@@ -178,10 +179,6 @@ def train(run: Run, json: bool) -> int:
     return code
 
 
-_COMPARED = ("locked", "decoupled", "local")
-"""Variants that show what decoupling costs."""
-
-
 def _show_decoupling(
     scenario: Scenario, results: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]
 ) -> None:
@@ -208,7 +205,7 @@ def _show_decoupling(
         source = next((name for name, place in MADE_IN_PYTHON.items() if place == source), source)
         template = scenario_template(source)
         template = template.with_couplings() if isinstance(template, Template) else template
-        variants = [name for name in _COMPARED if name in template.variants]
+        variants = [name for name in COMPARED if name in template.variants]
         varied = {"steps", *(key for name in variants for key in template.variants[name])}
         defaults, values = finite(template.resolve_values()), facts.get("values") or {}
         changed = {k: v for k, v in values.items() if k not in varied and v != defaults.get(k)}

@@ -27,7 +27,7 @@ from antiphon.comms.backward_requests import (
     gradients_of,
     value_of,
 )
-from antiphon.comms.couplings import COUPLINGS, Coupling, Detached
+from antiphon.comms.couplings import COUPLINGS, DEFAULT, Coupling, Detached
 from antiphon.comms.examples import ContextSpec, Example, encode, over
 from antiphon.comms.gradient_alignment import alignment
 from antiphon.comms.loop.gradients import ChannelStep, add_gradients
@@ -51,7 +51,7 @@ from antiphon.nets.torch_optimisers import copied
 
 _RESOLVED = ("target", "of", "parameters", "sites", "normalise")
 """Options that `Channel` gives to the predictor itself."""
-_COUPLINGS = ("decoupled", "detached", "locked")
+_COUPLINGS = sorted(name for name, one in COUPLINGS.items() if not (one.waits or one.replaces))
 _MANY = 256
 """Gradients that return without a step of the predictor, and after which a warning says so."""
 _MOST_INJECTIONS = 1024
@@ -98,7 +98,7 @@ class Channel:
         *,
         gradient: str | Mapping[str, Any] | Callable[..., Any] | None = "linear",
         context: Mapping[str, Context] | None = None,
-        coupling: str = "decoupled",
+        coupling: str = DEFAULT,
         lr: float = 1e-3,
         seed: int = 0,
         name: str = "channel",

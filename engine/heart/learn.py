@@ -21,6 +21,7 @@ from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
 from antiphon.agents.objectives import Weighted
+from antiphon.base.errors import ScenarioError
 from antiphon.comms.backward_requests import (
     BackwardRequest,
     Injection,
@@ -292,8 +293,16 @@ class BackwardPass:
 
     def own_credit(self, sent: SentMessage, step: int) -> Tensor | None:
         """The credit of a message by the coupling of its channel, [rows, size] per sample before `scale`; None: nothing."""
-        credit, clip = sent.channel.crossing.credit(sent, step), sent.channel.gradient.clip
-        if credit is None or clip is None or not sent.channel.crossing.predicts:
+        channel = sent.channel
+        crossing, clip = channel.crossing, channel.gradient.clip
+        credit = crossing.credit(sent, step)
+        if credit is not None and credit.shape != channel.zeros.shape:
+            shapes = f"{list(credit.shape)}, not {list(channel.zeros.shape)}"
+            raise ScenarioError(
+                f"channels[{channel.names[0]}].coupling: {crossing.name} gives a credit of {shapes}; return a value for each "
+                "component of a message"
+            )
+        if credit is None or clip is None or not crossing.predicts:
             return credit
         return clipped(credit, clip)
 

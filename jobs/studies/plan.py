@@ -18,6 +18,7 @@ from antiphon.running.library import template_named
 from antiphon.running.python_template import PythonTemplate
 from antiphon.running.request import Request
 from antiphon.scenarios import Scenario, Template
+from antiphon.scenarios.document import COMPARED
 from antiphon.scenarios.study import DEFAULT, StudySpec, VariantSpec
 
 _MOST_RUNS = 20_000
@@ -115,10 +116,6 @@ class Plan:
         return sorted({runs.request.scenario.training.steps for runs in self.runs.values()})
 
 
-_COUPLINGS = ("locked", "decoupled", "local")
-"""Variants that a scenario without any may have."""
-
-
 def plan(spec: StudySpec, options: StudyOptions, template: Template | PythonTemplate | None = None) -> Plan:
     """Plan every run of a study; None: the template is loaded by the name in the study file.
 
@@ -126,7 +123,7 @@ def plan(spec: StudySpec, options: StudyOptions, template: Template | PythonTemp
     ScenarioError where there is no such budget, variant, parameter or value; nothing has been run.
     """
     template = template or template_named(spec.scenario)
-    asked = any(name in _COUPLINGS for name in spec.variants) if spec.variants else options.variants
+    asked = any(name in COMPARED for name in spec.variants) if spec.variants else options.variants
     if asked and isinstance(template, Template):
         template = template.with_couplings()
     name = options.budget or next(iter(spec.budgets))

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from antiphon.comms.couplings import Detached, Locked
 from antiphon.jobs.studies.plan import Line, Plan
 from antiphon.jobs.studies.scoring import Finished, Scoring, mean_of
 from antiphon.scenarios.training import OF_AGENTS, is_of_env, less_is_better, metric_of_agents
@@ -21,7 +22,7 @@ from antiphon.telemetry.statistics import (
     recovered,
 )
 
-LOCKED, DETACHED = "locked", "detached"
+LOCKED, DETACHED = Locked.name, Detached.name
 """The variants whose recovered is 1 and 0 by definition."""
 Runs = Mapping[str, Mapping[int, Finished]]
 """Finished runs by name and seed."""
