@@ -31,7 +31,7 @@ def html_of(scenario: Graph) -> str:
     channels = [
         [
             channel.name,
-            channel.coupling,
+            channel.rule.in_words,
             str(name_of(channel.gradient.kind)) if channel.crossing.predicts else "–",
             str(channel.size or "–"),
             str(channel.link.delay),

@@ -219,7 +219,8 @@ def _channels(channels: Mapping[str, Any]) -> None:
     for name, channel in channels.items():
         about, size = channel["about"], " x ".join(map(str, channel["shape"]))
         size += f" ({about['message']})" if "message" in about else ""
-        coupling = channel["coupling"] + (f" ({about['feedback']})" if "feedback" in about else "")
+        coupling = about.get("coupling", channel["coupling"])
+        coupling += f" ({about['feedback']})" if "feedback" in about else ""
         link = about["link"] + (f", reads {about['read']}" if "read" in about else "")
         gradient, input_ = (about.get(heading, "–") for heading in ("gradient", "input"))
         rows.append((name, (coupling, gradient, input_, size, link), "", 0))

@@ -150,6 +150,8 @@ def about_channel(channel: ChannelSpec) -> dict[str, str]:
         about["carries"] = "the state to the next tick"
     if channel.sample is not None:
         about["message"] = channel.sample.in_words
+    if channel.rule.in_words != channel.coupling:
+        about["coupling"] = channel.rule.in_words
     predicted = channel.crossing.predicts
     if predicted:
         gradient = channel.gradient

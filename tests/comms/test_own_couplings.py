@@ -1,0 +1,356 @@
+"""A user's own coupling: it is a class with keys, and the training step asks it as it asks antiphon's own."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+import antiphon
+from antiphon import Scenario, Simulation
+from antiphon.comms import Coupling, Followed, Sent
+from antiphon.running.library import Template
+from antiphon.testing import check
+from tests.commands import Commands
+from tests.contracts.builders import Document, levels, ring
+from tests.distributed.parts.stages import different, learned
+from tests.engine.numbers import one_line
+
+LINK: Document = {"link": {"delay": 1, "drop": 0.25}}
+GRADIENT: Document = {"kind": "linear", "context": ["label"], "scale": 0.5, "discount": 0.3, "clip": 0.2}
+SOON: Document = {"optimiser": {"kind": "sgd", "lr": 0.1}}
+
+
+class Waiting(Coupling):
+    """The returned gradient, which is waited for."""
+
+    returns = waits = True
+
+    def credit(self, message: Sent, step: int) -> Tensor | None:
+        return message.returned
+
+
+class Predicting(Coupling):
+    """The prediction."""
+
+    predicts = carries_states = True
+
+    def credit(self, message: Sent, step: int) -> Tensor | None:
+        return message.predicted
+
+
+class Joining(Coupling):
+    """The graph of a window."""
+
+    joins = True
+
+    def follow(self, *, within: bool, state: bool) -> Followed:
+        return Followed.GRAPH if within else Followed.CONSTANT
+
+
+class Mixed(Coupling):
+    """Returned and predicted gradient."""
+
+    predicts = returns = waits = True
+
+    class Options(antiphon.Options):
+        """Keys of the mixture.
+
+        Attributes:
+            share: Share of the returned gradient.
+        """
+
+        share: float = 0.5
+
+    def __init__(self, share: float = 0.5) -> None:
+        self.share = share
+
+    def credit(self, message: Sent, step: int) -> Tensor | None:
+        if message.returned is None or message.predicted is None:
+            return None
+        return torch.lerp(message.predicted, message.returned, self.share)
+
+
+class Soonest(Coupling):
+    """The returned gradient where it has come back by the end of the window, else the prediction; it notes which."""
+
+    predicts = returns = True
+    noted: ClassVar[dict[tuple[int, int], bool]] = {}
+    """By step and place of a message in its window: whether its gradient was back."""
+
+    def credit(self, message: Sent, step: int) -> Tensor | None:
+        here = message.returned is not None
+        place = sum(at == step for at, _ in self.noted)
+        self.noted[step, place] = here
+        return message.returned if here else message.predicted
+
+
+class Replayed(Coupling):
+    """How far the present parameters have moved a message."""
+
+    returns = waits = True
+    moved: ClassVar[list[float]] = []
+
+    def credit(self, message: Sent, step: int) -> Tensor | None:
+        self.moved.append(float((message.now - message.sent).abs().max()))
+        return message.returned
+
+
+class Flat(Coupling):
+    """One number for each sample."""
+
+    predicts = True
+
+    def credit(self, message: Sent, step: int) -> Tensor | None:
+        return message.sent.sum(1)
+
+
+def simulated(coupling: Any, steps: int = 12, stacked: bool = True, **keys: Any) -> Simulation:
+    """Return two levels of agents, and a coupling of the channels between them, after some steps."""
+    channel = {"coupling": coupling, "gradient": GRADIENT, **LINK, **keys.pop("channel", {})}
+    agent = keys.pop("agent", {})
+    scenario = Scenario.model_validate(
+        levels(low=agent, high=agent, channel=channel, wide=True, **SOON, **keys)
+    )
+    simulation = Simulation(scenario, seed=3, dtype=torch.float64, stacked=stacked)
+    simulation.run(steps)
+    return simulation
+
+
+def of_agents(simulation: Simulation) -> dict[str, Tensor]:
+    with simulation:
+        agents = simulation.agents.items()
+        return {f"{a} {key}": p.detach().clone() for a, one in agents for key, p in one.parameters.items()}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
+@pytest.mark.parametrize("stacked", [True, False])
+@pytest.mark.parametrize(
+    ("own", "name", "keys"),
+    [
+        (Waiting, "delayed", {}),
+        (Predicting, "decoupled", {}),
+        (Joining, "locked", {"channel": {"link": {"delay": 1}}, "agent": {"clock": {"unroll": 3}}}),
+    ],
+)
+def test_a_copy_of_a_coupling_computes_its_bits(
+    own: type[Coupling], name: str, keys: Document, stacked: bool
+) -> None:
+    mine, theirs = (of_agents(simulated(one, stacked=stacked, **keys)) for one in (own, name))
+    assert same(mine, theirs)
+    assert not same(mine, of_agents(simulated("detached", stacked=stacked, **keys)))
+
+
+@pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
+def test_a_state_may_have_one_that_says_so() -> None:
+    recurrent = {"network": {"kind": "gru", "size": 4}, "observes": ["x"], "clock": {"unroll": 2}}
+
+    def learned_by(own: Any) -> dict[str, Tensor]:
+        state = {"coupling": own, "gradient": {"kind": "linear"}}
+        scenario = Scenario.model_validate(ring(2, agent=recurrent, state=state, **SOON))
+        simulation = Simulation(scenario, seed=3)
+        simulation.run(12)
+        return of_agents(simulation)
+
+    assert same(learned_by(Predicting), learned_by("decoupled"))
+    assert not same(learned_by(Predicting), learned_by("detached"))
+    with one_line("a state channel cannot be Waiting"):
+        learned_by(Waiting)
+
+
+@pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
+def test_what_comes_back_and_what_is_predicted_are_mixed_by_the_key() -> None:
+    whole = {"gradient": {**GRADIENT, "scale": 1, "discount": 1, "clip": None}}
+    returned = of_agents(simulated({"kind": Mixed, "share": 1}, channel=whole))
+    assert same(returned, of_agents(simulated("delayed", channel=whole)))
+    shares = [of_agents(simulated({"kind": Mixed, "share": share}, channel=whole)) for share in (0, 0.5)]
+    assert not any(same(one, returned) for one in shares)
+    assert not same(*shares)
+    halved = {"gradient": {**GRADIENT, "scale": 0.5, "discount": 1, "clip": None}}
+    assert not same(shares[1], of_agents(simulated(Mixed, channel=halved)))
+
+
+def test_a_gradient_is_there_once_its_link_has_brought_it_back() -> None:
+    """Of four messages of a window, sent at steps 0 to 3 and read a step later, the first two gradients are back at step 3."""
+    Soonest.noted.clear()
+    slow = [{"clock": {"unroll": 4}}, {}]
+    channel = [{"coupling": Soonest, "link": {"delay": 1}}, {"coupling": "detached", "link": {"delay": 1}}]
+    scenario = Scenario.model_validate(ring(2, agent=slow, channel=channel, **SOON))
+    whole = Simulation(scenario, seed=3)
+    whole.run(8)
+    back = [True, True, False, False]
+    assert Soonest.noted == {(step, i): there for step in (3, 7) for i, there in enumerate(back)}
+    Soonest.noted.clear()
+    divided = Simulation(scenario, seed=3, parts=2)
+    divided.run(8)
+    assert list(Soonest.noted.values()) == 2 * back
+    assert not different(learned(divided), learned(whole))
+    whole.close()
+    divided.close()
+
+
+def test_a_window_that_has_waited_is_replayed_with_the_present_parameters() -> None:
+    Replayed.moved.clear()
+    simulated(Replayed, channel={"link": {"delay": 1}}).close()
+    assert len(Replayed.moved) > 10
+    assert Replayed.moved[0] == 0  # nothing has been learned before
+    assert 0 < Replayed.moved[-1] < 1
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("own", [Waiting, Predicting, Joining, Mixed])
+def test_the_check_tries_it_alone_stacked_saved_and_in_parts(own: type[Coupling]) -> None:
+    check(own, point="coupling")
+
+
+class Numbered(Predicting):
+    """A prediction that grows with the calls: a state that no checkpoint has."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def credit(self, message: Sent, step: int) -> Tensor | None:
+        self.calls += 1
+        return message.predicted * self.calls if message.predicted is not None else None
+
+
+class Early(Waiting):
+    """What depends on where the channel is: parts of a run have objects of their own."""
+
+    def __init__(self) -> None:
+        self.first: list[int] = []
+
+    def credit(self, message: Sent, step: int) -> Tensor | None:
+        self.first.append(step)
+        return None if message.returned is None else message.returned * len(self.first)
+
+
+@pytest.mark.parametrize("own", [Numbered, Early])
+def test_the_check_finds_a_state_that_is_not_saved(own: type[Coupling]) -> None:
+    with pytest.raises(AssertionError, match=rf"{own.__name__}, (alone|in a stack|saved and resumed): "):
+        check(own, point="coupling")
+
+
+# --- in scenario files ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("antiphon.base.extensions._registered", {**_registered(), "coupling": {}})
+    antiphon.coupling("mixed")(Mixed)
+
+
+def _registered() -> dict[str, Any]:
+    from antiphon.base import extensions
+
+    return extensions._registered
+
+
+DOCUMENT = """
+scenario: own
+env: {id: antiphon/Digits-v0}
+agents:
+  eye: {observes: [image]}
+  mind: {objective: {kind: classification, target: label}}
+channels:
+  - {from: eye, to: mind, size: 8, coupling: {kind: mixed, share: 0.25}, gradient: {context: [label]}}
+training: {batch: 4, steps: 4}
+"""
+
+
+@pytest.mark.usefixtures("_named")
+def test_its_keys_are_read_checked_and_written() -> None:
+    scenario = Scenario.from_yaml(DOCUMENT)
+    (channel,) = scenario.channels
+    assert (channel.coupling, channel.crossing) == ("mixed", channel.crossing)
+    assert isinstance(channel.crossing, Mixed)
+    assert channel.crossing.share == 0.25
+    assert "coupling: {kind: mixed, share: 0.25}" in scenario.to_yaml()
+    assert Scenario.from_yaml(scenario.to_yaml()) == scenario
+    bare = Scenario.from_yaml(DOCUMENT.replace("{kind: mixed, share: 0.25}", "mixed"))
+    assert "coupling: mixed" in bare.to_yaml()
+    for text, line in (
+        (
+            DOCUMENT.replace("share", "sahre"),
+            "channels[0].coupling.sahre: unknown key 'sahre'; did you mean 'share'?",
+        ),
+        (
+            DOCUMENT.replace("0.25", "much"),
+            "channels[0].coupling.share: must be a number, not the word 'much'",
+        ),
+        (
+            DOCUMENT.replace("kind: mixed", "kind: mixd"),
+            "channels[0].coupling.kind: unknown kind 'mixd'; did you mean 'mixed'?",
+        ),
+        (
+            DOCUMENT.replace("kind: mixed", "kind: delayed"),
+            "channels[0].coupling.share: delayed has no share; leave it out, or use mixed",
+        ),
+        (
+            DOCUMENT.replace("{kind: mixed, share: 0.25}", "mixd"),
+            "channels[0].coupling: unknown coupling 'mixd'; did you mean 'mixed'?",
+        ),
+    ):
+        with one_line(re.escape(line)):
+            Scenario.from_yaml(text)
+
+
+@pytest.mark.usefixtures("_named")
+def test_a_template_chooses_it() -> None:
+    text = "parameters: {coupling: {default: mixed, choices: [mixed, locked]}}" + DOCUMENT.replace(
+        "kind: mixed", "kind: $coupling"
+    )
+    template = Template.from_yaml(text)
+    assert template.resolve().channels[0].coupling == "mixed"
+    assert template.resolve(values={"coupling": "locked"}).channels[0].coupling == "locked"
+
+
+@pytest.mark.usefixtures("_named")
+def test_show_and_the_timeline_have_it(tmp_path: Path, cli: Commands) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(DOCUMENT, encoding="utf-8")
+    assert "mixed (share 0.25)" in cli("show", str(path))
+    drawn = json.loads(cli("show", str(path), "--timeline", "--steps", "4", "--json"))
+    (times,) = drawn["channels"].values()
+    assert (times["coupling"], times["back"], times["trained"]) == ("mixed", [1, 2, 3, 4], [1, 2, 3, 4])
+    assert drawn["agents"]["mind"]["late_credit"] == [True] * 4
+
+
+@pytest.mark.parametrize(
+    ("own", "line"),
+    [
+        (dict, "channels[0].coupling.kind: dict makes a dict; make it a subclass of antiphon.comms.Coupling"),
+        (7, "channels[0].coupling: unknown coupling 7; known: "),
+    ],
+)
+def test_what_is_no_coupling_is_refused(own: Any, line: str) -> None:
+    with one_line(re.escape(line)):
+        Scenario.model_validate(ring(channel={"coupling": own}))
+
+
+def test_a_credit_has_a_number_for_each_component() -> None:
+    line = "channels[n0->n1].coupling: Flat gives a credit of [16], not [16, 4]; return a value for each component"
+    with (
+        one_line(re.escape(line)),
+        Simulation(Scenario.model_validate(ring(channel={"coupling": Flat}))) as simulation,
+    ):
+        simulation.run(2)
+
+
+def test_a_class_is_no_word_of_a_scenario_file() -> None:
+    seeing = {"observes": ["image"], "objective": {"kind": "classification", "target": "label"}}
+    scenario = Scenario.model_validate(
+        ring(channel={"coupling": Mixed}, agent=seeing, env={"id": "antiphon/Digits-v0"})
+    )
+    line = "channels[0].coupling: a Python Mixed cannot be written as YAML; give it a name with antiphon.register"
+    with one_line(re.escape(line)):
+        scenario.to_yaml()
