@@ -181,7 +181,7 @@ class Coupling:
 
 @extensions.coupling("locked")
 class Locked(Coupling):
-    """Backpropagation: both ends learn as one."""
+    """The true gradient within the common window: both ends learn as one network."""
 
     name = "locked"
     words = "true yes on bp backprop backpropagation endtoend e2e coupled joint full exact"
@@ -206,7 +206,7 @@ class Locked(Coupling):
 
 @extensions.coupling("delayed")
 class Delayed(Coupling):
-    """The returned gradient itself, for which the sender's window waits."""
+    """The true gradient when it has returned; the message's window is then replayed and learned."""
 
     name = "delayed"
     words = "ddg stale delay late"
@@ -219,7 +219,7 @@ class Delayed(Coupling):
 
 @extensions.coupling("detached")
 class Detached(Coupling):
-    """No gradient crosses."""
+    """None: no gradient crosses."""
 
     name = "detached"
     words = "false no off none null stop stopgradient stopgrad detach nograd blocked"
@@ -228,7 +228,7 @@ class Detached(Coupling):
 
 @extensions.coupling("decoupled")
 class Decoupled(Coupling):
-    """A synthetic gradient: the sender predicts what the receiver will return."""
+    """A synthetic gradient, immediately; a synthetic input may replace missing messages."""
 
     name = "decoupled"
     words = "sg dni synthetic syntheticgradient syntheticgradients decouple async dg"
@@ -250,7 +250,7 @@ class Decoupled(Coupling):
 
 @extensions.coupling("unlocked")
 class Unlocked(Decoupled):
-    """A synthetic gradient, and a synthetic input that the receiver reads in place of the message."""
+    """A synthetic gradient, immediately; the receiver reads the synthetic input in place of every message."""
 
     name = "unlocked"
     words = "si syntheticinput syntheticinputs forwardunlocked fullyunlocked"
