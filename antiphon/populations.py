@@ -9,10 +9,11 @@ from typing import Any
 
 from antiphon.base.errors import DivergenceError, is_terminal
 from antiphon.base.files import given_path
+from antiphon.base.notebook import html_of, html_table
 from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
 from antiphon.commands.arguments import new_directory, scenario_template
-from antiphon.commands.population import print_members
+from antiphon.commands.population import members_table, print_members
 from antiphon.jobs.populations.run import PopulationRun
 from antiphon.running.library import template_named
 from antiphon.running.observers import RunProgress
@@ -42,6 +43,11 @@ class Members:
         return printed(lambda out: print_members(self.result, out))
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """Return the members with their scores and values, the best first, for notebooks."""
+        title, headings, rows = members_table(self.result)
+        return html_of(title, html_table(headings, rows))
 
 
 def population(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from antiphon.base.errors import RunError, ScenarioError, is_terminal
 from antiphon.base.files import given_path
+from antiphon.base.notebook import html_of, html_table
 from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
 from antiphon.commands.arguments import new_directory, scenario_template
@@ -18,7 +19,7 @@ from antiphon.commands.study import cores, find_study_or_scenario, print_tables
 from antiphon.jobs.studies.figure import draw_figure
 from antiphon.jobs.studies.plan import StudyOptions
 from antiphon.jobs.studies.study import Study
-from antiphon.jobs.studies.table import csv_rows
+from antiphon.jobs.studies.table import csv_rows, heading, tables
 from antiphon.running.python_template import Buildable
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.document import Template
@@ -44,6 +45,11 @@ class Table:
         return printed(lambda out: print_tables(self.result, out))
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """Return the table of each metric, for notebooks."""
+        found = [html_table(one.headings, one.cells, names=one.names) for one in tables(self.result)]
+        return html_of(heading(self.result), *found)
 
     def to_pandas(self) -> DataFrame:
         """Return table.csv as a DataFrame: unrounded, one row per line of the table; RunError without pandas."""

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.notebook import html_of, html_table
 from antiphon.base.progress import Progress
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.evaluation import (
@@ -98,6 +99,8 @@ class Change:
     def __str__(self) -> str:
         return f"{self.value:+.4f}" + ("" if self.half is None else f" ± {self.half:.4f}")
 
+    __repr__ = __str__
+
 
 @dataclass(frozen=True)
 class Ablation:
@@ -148,6 +151,15 @@ class Ablation:
         changes = [(name, self.change(name)) for name in self.ranked()]
         lines = [f"  {name}: {change} ({change.verdict})" for name, change in changes]
         return first_lines(head, lines, "readouts")
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """Return a table of the channels, most needed first, for notebooks."""
+        changes = [(name, self.change(name)) for name in self.ranked()]
+        rows = [[name, str(change), str(change.verdict)] for name, change in changes]
+        title = f"ablation ({self.kind}) over {self.pairs} of {self.split}"
+        return html_of(title, html_table(("channel", f"change of {self.measure}", "verdict"), rows))
 
 
 @in_own_context

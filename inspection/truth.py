@@ -50,6 +50,10 @@ class Probe:
     synthetic: Tensor | None = None
     alignment: dict[str, float] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        aligned = ", ".join(f"{name} {value:.3f}" for name, value in self.alignment.items())
+        return f"<Probe: true {list(self.true.shape)}{', ' if aligned else ''}{aligned}>"
+
 
 def true_gradients(running: Running, horizon: int = 0) -> dict[str, Probe]:
     """Return the gradient of the losses of the next step and `horizon` further ones by every message of the next step.

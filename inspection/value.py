@@ -28,6 +28,7 @@ from torch import Tensor
 
 from antiphon.agents.learner import Learner
 from antiphon.base.errors import DivergenceError, ScenarioError, suggest
+from antiphon.base.notebook import html_of, html_table, number
 from antiphon.base.progress import Progress
 from antiphon.base.signals import check_interrupted
 from antiphon.comms.couplings import Detached
@@ -99,6 +100,8 @@ class Value:
         losses = f"loss {self.true:.4f} true, {self.synthetic:.4f} synthetic, {self.zero:.4f} zero"
         return f"{self.name}: {self.value:.2f} [{self.low:.2f}, {self.high:.2f}] ({losses})"
 
+    __repr__ = __str__
+
 
 @dataclass(frozen=True)
 class Values:
@@ -136,6 +139,16 @@ class Values:
     def __str__(self) -> str:
         head = f"value over {self.horizon} steps after step {self.step}, {self.repeats} repeats"
         return first_lines(head, [f"  {row}" for row in self.rows], "rows")
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """Return a table of the channels, for notebooks."""
+        columns = ("value", "low", "high", "true", "synthetic", "zero")
+        rows = [[row.name, *(number(getattr(row, name)) for name in columns), row.why] for row in self.rows]
+        title = f"value over {self.horizon} steps after step {self.step}, {self.repeats} repeats"
+        heads = ("channel", "value", "low", "high", "loss true", "synthetic", "zero", "undefined because")
+        return html_of(title, html_table(heads, rows))
 
 
 @in_own_context

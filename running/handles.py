@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.notebook import html_table, number
 from antiphon.base.spellings import either_spelling
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.backends import Backend
@@ -23,6 +24,10 @@ from antiphon.engine.inference.export import agent_module
 from antiphon.engine.metrics.report import AgentReport
 from antiphon.engine.state.in_place import InPlaceChanges
 from antiphon.nets.trained_parameters import TrainedParameters
+from antiphon.telemetry.history import History
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as MatplotlibFigure
 
 _PREDICTED = (
     *("sg_loss", "cosine", "norm_ratio", "r2", "pooled_cosine", "bias2", "variance"),
@@ -43,6 +48,10 @@ class ModelHandle:
 
     def __init__(self, model: TrainedParameters, watch: Callable[[TrainedParameters], None]) -> None:
         vars(self).update(_model=model, _watch=watch)
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name} {list(one.shape)}" for name, one in self._model.parameters.items())
+        return f"<Model of {shapes or 'no parameters'}, {self.updates:,} updates>"
 
     @property
     def parameters(self) -> dict[str, Tensor]:
@@ -89,6 +98,10 @@ class AgentHandle(ModelHandle):
     def name(self) -> str:
         """Its name."""
         return self._agent.name
+
+    def __repr__(self) -> str:
+        count = sum(parameter.numel() for parameter in self._model.parameters.values())
+        return f"<Agent {self.name}: {count:,} parameters, {self.updates:,} updates>"
 
     @property
     def module(self) -> nn.Module:
@@ -141,6 +154,11 @@ class Message:
     void: Tensor
     injects: Tensor
 
+    def __repr__(self) -> str:
+        returned = "no gradient" if self.gradient is None else "a gradient"
+        state = "complete" if self.complete else "incomplete"
+        return f"<Message sent at step {self.stamp}: {list(self.value.shape)}, {returned} returned, {state}>"
+
     @classmethod
     def of(cls, message: heart.Message) -> Message:
         """Return a message as its ledger has it."""
@@ -167,6 +185,7 @@ class ChannelHandle:
         measured: Measures the metrics of all channels.
         keep: Starts a recording.
         in_place: Watches parameters that are handed out.
+        history: Returns the logged metrics.
     """
 
     def __init__(
@@ -175,8 +194,28 @@ class ChannelHandle:
         measured: Callable[[], dict[str, dict[str, float]]],
         keep: Keep,
         in_place: InPlaceChanges,
+        history: Callable[[], History],
     ) -> None:
         self._channel, self._measured, self._keep, self._in_place = channel, measured, keep, in_place
+        self._history = history
+
+    def __repr__(self) -> str:
+        size, held = " x ".join(map(str, self._channel.shape)), len(self._channel.ledger.messages)
+        plural = "" if held == 1 else "s"
+        coupling, delay = self._channel.coupling, self._channel.ledger.link.delay
+        return f"<Channel {self.name}: {coupling}, size {size}, delay {delay}, {held} message{plural} held>"
+
+    def plot(self, metrics: str | Sequence[str] | None = None) -> MatplotlibFigure:
+        """Return a matplotlib figure of its logged metrics, a panel for each: see `History.plot`.
+
+        Args:
+            metrics: Such as `message_energy`; None: `cosine` and `sg_loss`, or all if neither is logged.
+
+        Raises:
+            ScenarioError: A metric that is not logged.
+            RunError: Nothing is logged, or matplotlib is not installed.
+        """
+        return self._history().plot(metrics, self.name)
 
     @property
     def name(self) -> str:
@@ -236,6 +275,9 @@ class ChannelHandle:
 class Figures(dict[str, float | None]):
     """Metrics of a channel by name; None: not measured. Printed as a table."""
 
+    def _repr_html_(self) -> str:
+        return html_table(("metric", "value"), [[name, number(value)] for name, value in self.items()])
+
     def __repr__(self) -> str:
         width = max(map(len, self), default=0)
         values = {name: "–" if value is None else f"{value:.4g}" for name, value in self.items()}
@@ -253,6 +295,9 @@ class Named(dict[str, T]):
     def __init__(self, what: str, handles: Mapping[str, T]) -> None:
         super().__init__(handles)
         self._what = what
+
+    def _repr_html_(self) -> str:
+        return html_table((self._what, ""), [[name, repr(handle)] for name, handle in self.items()], names=2)
 
     def __missing__(self, name: str) -> T:
         raise ScenarioError(f"{self._what}s: no {self._what} '{name}'{suggest(name, self)}")
@@ -279,6 +324,10 @@ class Recording:
         self.period = period
         self.steps: dict[str, list[int]] = {quantity: [] for quantity in quantities}
         self.values: dict[str, list[Tensor]] = {quantity: [] for quantity in quantities}
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{len(values)} of {quantity}" for quantity, values in self.values.items())
+        return f"<Recording of {self.name}: {counts}>"
 
     def add(self, backend: Backend, learned: AgentReport, step: int) -> None:
         """Record the tensors of `step`; called by the simulation."""

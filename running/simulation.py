@@ -15,6 +15,7 @@ from torch import Tensor, fx
 
 from antiphon.base.errors import DivergenceError, ScenarioError, ScenarioWarning
 from antiphon.base.files import given_path
+from antiphon.base.notebook import html_of, newest_table
 from antiphon.base.progress import hidden
 from antiphon.base.signals import Interrupted, deliver
 from antiphon.distributed.parts.settings import PartsSettings
@@ -42,7 +43,8 @@ from antiphon.running.run import begin, resume, steps_to_take
 from antiphon.running.run_loop import Observer, RunLoop
 from antiphon.running.run_writer import RunWriter
 from antiphon.scenarios import Scenario, Template
-from antiphon.telemetry.figures import Recorder
+from antiphon.scenarios.html import drawing
+from antiphon.telemetry.figures import CURVES, SIGNALS, Recorder
 from antiphon.telemetry.history import History
 
 
@@ -287,6 +289,28 @@ class Simulation:
     def stop_reason(self) -> str | None:
         """Why the run ends early; None: it does not."""
         return self._run.stop_reason
+
+    def __repr__(self) -> str:
+        running, scenario = self.running, self.scenario
+        ended = ", diverged" if self.diverged else ", closed" if self.closed else ""
+        parts = {"agent": len(scenario.agents), "channel": len(scenario.channels)}
+        counts = ", ".join(f"{count:,} {name}{'s' * (count != 1)}" for name, count in parts.items())
+        return f"<Simulation of {scenario.scenario}: step {running.now:,} of {self.until:,}, seed {self.seed}, {counts}{ended}>"
+
+    def _repr_html_(self) -> str:
+        """Return the state, the graph, and the newest metrics of agents and channels, for notebooks."""
+        graph = self.graph
+        agents = {name: graph.nodes[name] for name in self.scenario.agents}
+        channels = {
+            channel.name: graph.edges[channel.sender, channel.receiver, channel.key]
+            for channel in self.scenario.channels
+        }
+        return html_of(
+            repr(self),
+            drawing(self.scenario),
+            newest_table("agent", agents, ("updates", *CURVES)),
+            newest_table("channel", channels, (*SIGNALS, "norm_ratio", "value", "message_energy")),
+        )
 
     # --- running -----------------------------------------------------------------------------------------
 
@@ -579,7 +603,8 @@ class Simulation:
         """The present channels by name: messages, synthetic gradient and input, and metrics."""
         channels = self.running.system.channels.items()
         measured, watched = partial(channel_figures, self.running), self.running.backend.in_place
-        make = partial(ChannelHandle, measured=measured, keep=self._keep, in_place=watched)
+        history = self._run.history
+        make = partial(ChannelHandle, measured=measured, keep=self._keep, in_place=watched, history=history)
         return Named("channel", {name: make(each) for name, each in channels})
 
     @property

@@ -20,7 +20,8 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from antiphon.base.errors import ScenarioError, suggest
 from antiphon.base.extensions import name_of
-from antiphon.base.problems import UNNAMED, DocumentError, Problems, kind_of, placed
+from antiphon.base.notebook import html_of, html_table
+from antiphon.base.problems import UNNAMED, DocumentError, Problems, kind_of, placed, show_value
 from antiphon.base.problems import Path as DocumentPath
 from antiphon.base.spec import (
     AUTO,
@@ -441,6 +442,17 @@ class Template:
                 problems.append(DocumentError(("description",), message))
             problems.raise_any()
         return cls(body["scenario"], description, parameters, variants, text, source, body, document.lines)
+
+    def __repr__(self) -> str:
+        count = len(self.parameters)
+        variants = f", variants {', '.join(self.variants)}" if self.variants else ""
+        return f"<Template {self.name}: {count} parameter{'s' * (count != 1)}{variants}>"
+
+    def _repr_html_(self) -> str:
+        """Return the parameters, and the scenario of their default values, for notebooks."""
+        rows = [[name, show_value(one.default), one.description] for name, one in self.parameters.items()]
+        table = html_table(("parameter", "default", ""), rows, names=3)
+        return html_of(repr(self), table, self.resolve()._repr_html_())
 
     def with_couplings(self) -> Template:
         """Return the template with variants `locked` and `decoupled` of its decoupled channels, if it has no variants.

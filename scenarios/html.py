@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from html import escape
 
+from antiphon.base import notebook
 from antiphon.base.extensions import name_of
+from antiphon.base.notebook import html_table
 from antiphon.scenarios.relations import Graph
 
 _DRAWN = 60
 """Most agents in the drawing."""
-_ROWS = 20
-"""Most rows of a table."""
 _WIDE, _HIGH = 150, 40
 """Pixels between the agents of the drawing."""
 
@@ -38,13 +37,13 @@ def html_of(scenario: Graph) -> str:
         ]
         for channel in scenario.channels
     ]
-    parts = [f"<b>{escape(repr(scenario))}</b>", _graph(scenario)]
-    parts.append(_table(("agent", "observes", "network", "ticks", "objective"), agents))
-    parts.append(_table(("channel", "coupling", "gradient", "size", "delay"), channels))
-    return "\n".join(parts)
+    heads = ("agent", "observes", "network", "ticks", "objective")
+    of_channels = ("channel", "coupling", "gradient", "size", "delay")
+    tables = html_table(heads, agents, names=5), html_table(of_channels, channels, names=3)
+    return notebook.html_of(repr(scenario), drawing(scenario), *tables)
 
 
-def _graph(scenario: Graph) -> str:
+def drawing(scenario: Graph) -> str:
     """Draw agents in columns, by how many channels lead to them from those that observe, and arrows between them."""
     if len(scenario.agents) > _DRAWN:
         return ""
@@ -58,7 +57,8 @@ def _graph(scenario: Graph) -> str:
         column, names = column + 1, list(reached) or [n for n in scenario.agents if n not in places]
     width, height = (max(place[axis] for place in places.values()) + 60 for axis in (0, 1))
     lines = [
-        f'<line x1="{places[a][0]}" y1="{places[a][1]}" x2="{places[b][0]}" y2="{places[b][1]}" stroke="#999"/>'
+        f'<path d="M{places[a][0]} {places[a][1]}L{places[b][0]} {places[b][1]}" stroke="#999" '
+        f'marker-end="url(#antiphon-arrow)"/>'
         for a, b in pairs
     ]
     texts = [
@@ -66,13 +66,8 @@ def _graph(scenario: Graph) -> str:
         f'text-anchor="middle" fill="currentColor">{escape(name)}</text>'
         for name, (x, y) in places.items()
     ]
-    return f'<svg width="{width}" height="{height}">{"".join(lines + texts)}</svg>'
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def row(cells: Iterable[str], tag: str) -> str:
-        return f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)}</tr>"
-
-    shown = [row(heads, "th"), *(row(cells, "td") for cells in rows[:_ROWS])]
-    more = f"<p>… and {len(rows) - _ROWS} more</p>" if len(rows) > _ROWS else ""
-    return f"<table>{''.join(shown)}</table>{more}"
+    arrow = '<marker id="antiphon-arrow" viewBox="0 0 9 8" refX="16" refY="4" markerWidth="9" markerHeight="8" orient="auto">'
+    head = f'<defs>{arrow}<path d="M0 0L9 4L0 8z" fill="#999"/></marker></defs>'
+    return (
+        f'<svg width="{width}" height="{height}" style="display: block">{head}{"".join(lines + texts)}</svg>'
+    )

@@ -13,6 +13,7 @@ from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from antiphon.base.errors import ScenarioError
+from antiphon.base.notebook import html_table
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.splitting.example import check_model, named_example
 from antiphon.splitting.graph import Trace
@@ -54,17 +55,29 @@ class Cuts(tuple[Cut, ...]):
 
     __slots__ = ()
 
-    def __str__(self) -> str:
-        rows = [("cut before", "module", "crosses", "bytes/sample", "cost before")]
+    @property
+    def _rows(self) -> list[tuple[str, ...]]:
+        """The table's cells, the headings first."""
+        rows: list[tuple[str, ...]] = [("cut before", "module", "crosses", "bytes/sample", "cost before")]
         for cut in self:
             crosses = cut.problem or ", ".join(f"{name} {list(shape)}" for name, shape in cut.tensors.items())
             figures = ("–", "–") if cut.problem else (f"{cut.size:,}", f"{100 * cut.share:.0f} %")
             rows.append((cut.name, cut.kind, crosses, *figures))
+        return rows
+
+    def _repr_html_(self) -> str:
+        """Return the table, for notebooks."""
+        return html_table(self._rows[0], self._rows[1:], names=3)
+
+    def __str__(self) -> str:
+        rows = self._rows
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = (
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
         )
         return "\n".join(line.rstrip() for line in lines)
+
+    __repr__ = __str__
 
 
 @in_own_context

@@ -17,6 +17,12 @@ WALL_CLOCK = ("seconds", "steps_per_second", "value_seconds")
 """Metrics of a run that are different on another machine, and on every execution."""
 EVALUATED = ("train", "validation", "test")
 """Splits whose names begin the metrics of an evaluation during training: `validation_loss`."""
+METRICS = ("accuracy", "error", "bits", "return", "loss")
+"""Metrics of objectives, in order of display."""
+CURVES = (*METRICS, *(f"{split}_{metric}" for split in EVALUATED for metric in METRICS))
+"""Metrics of agents that reports and plots draw."""
+SIGNALS = ("cosine", "sg_loss")
+"""Metrics of channels that reports and plots draw."""
 VALUE_TARGET = "value_target"
 """Metric of a policy: the mean return that it learns from, discounted, and bootstrapped at the end of a window."""
 _MEASURED = ("value", "value_low", "value_high", "parameter_cosine", "value_seconds")

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.base.errors import RunError
+from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.files import fitting
+from antiphon.base.notebook import html_of, newest_table
 from antiphon.telemetry.csv_files import read_figures
-from antiphon.telemetry.figures import Figure, Kind, Recorder
+from antiphon.telemetry.figures import CURVES, SIGNALS, Figure, Kind, Recorder
+from antiphon.telemetry.plots import chosen, curves_figure
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure as MatplotlibFigure
     from pandas import DataFrame  # type: ignore[import-untyped]
 
 
@@ -115,9 +118,40 @@ class History(Recorder, Sequence[HistoryRow]):
         for step, about, value in zip(self._steps, self._about, self._values, strict=True):
             yield HistoryRow(step, *self._names[about], value)
 
+    def plot(
+        self, metrics: str | Sequence[str] | None = None, names: str | Sequence[str] | None = None
+    ) -> MatplotlibFigure:
+        """Return a matplotlib figure of curves, a panel for each metric.
+
+        Args:
+            metrics: Such as `accuracy` or `cosine`; None: those of a report.
+            names: Agents and channels; None: all that have the metrics.
+
+        Raises:
+            ScenarioError: A metric or name that is not logged.
+            RunError: Nothing is logged, or matplotlib is not installed.
+        """
+        if not len(self):
+            raise RunError("plot: no metrics have been logged; run some steps first")
+        shown = chosen("metric", metrics, [metric for _, _, metric in self._names], (*CURVES, *SIGNALS))
+        named = chosen("agent or channel", names, [name for _, name, _ in self._names], ())
+        pairs = dict.fromkeys((m, n) for m in shown for _, n, metric in self._names if m == metric)
+        curves = [(n, m, *self.of(n, m)) for m, n in pairs if n in named]
+        if not curves:
+            raise ScenarioError(f"plot: {', '.join(named)} has no {', '.join(shown)}; choose another metric")
+        return curves_figure("plot", curves)
+
     def __repr__(self) -> str:
         steps = f", steps {self._steps[0]} to {self._steps[-1]}" if len(self) else ""
         return f"<History of {len(self):,} values{steps}; pandas.DataFrame(history) is a table>"
+
+    def _repr_html_(self) -> str:
+        """Return the newest value of each metric, for notebooks."""
+        newest: dict[str, dict[str, dict[str, float]]] = {"agent": {}, "channel": {}}
+        for row in self:
+            newest.setdefault(row.kind, {}).setdefault(row.name, {})[row.metric] = row.value
+        of_channels = newest_table("channel", newest["channel"], (*SIGNALS, "norm_ratio"))
+        return html_of(repr(self), newest_table("agent", newest["agent"], CURVES), of_channels)
 
     def _load(self) -> None:
         read, self._read = self._read, None

@@ -16,16 +16,10 @@ from numpy.typing import NDArray
 from antiphon.telemetry.channels.explanations import EXPLANATIONS
 from antiphon.telemetry.channels.page import page
 from antiphon.telemetry.channels.series import RunData, Series
-from antiphon.telemetry.figures import EVALUATED
+from antiphon.telemetry.figures import CURVES, METRICS, SIGNALS
 from antiphon.telemetry.statistics import standard_error
 from antiphon.telemetry.verdicts import MEASURES, Measure, bounds, worth
 
-METRICS = ("accuracy", "error", "bits", "return", "loss")
-"""Metrics of readouts, in order of display."""
-_CURVES = (*METRICS, *(f"{split}_{metric}" for split in EVALUATED for metric in METRICS))
-"""Metrics of readouts that have a curve."""
-_SIGNALS = ("cosine", "sg_loss")
-"""Metrics of channels that have a curve, the mean over channels."""
 _LIVE = 24
 """Most runs in the graph: the first ones of each group."""
 _RANKED = 20
@@ -236,11 +230,11 @@ def _charts(groups: Mapping[str, Sequence[ReportRun]]) -> Iterator[dict[str, Any
     """Yield the charts as plain data: of readouts, of the environment, of synthetic gradients; a line per group."""
     env = dict.fromkeys(chain.from_iterable(run.env for runs in groups.values() for run in runs))
     wanted: list[tuple[str, str, Callable[[ReportRun], Curve]]] = [
-        *((metric, EXPLANATIONS["agent"][metric].says, partial(_of, "agent", metric)) for metric in _CURVES),
+        *((metric, EXPLANATIONS["agent"][metric].says, partial(_of, "agent", metric)) for metric in CURVES),
         *((metric, "A metric of the environment.", partial(_of_env, metric)) for metric in env),
         *(
             (metric, EXPLANATIONS["channel"][metric].says, partial(_of, "channel", metric))
-            for metric in _SIGNALS
+            for metric in SIGNALS
         ),
     ]
     for metric, says, curve in wanted:

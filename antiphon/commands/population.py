@@ -71,6 +71,12 @@ def train_population(run: PopulationRun, json: bool, checkpoint_every: int | Non
 
 def print_members(result: Mapping[str, Any], out: Console) -> None:
     """Print a population's table: its members with their scores and values, the best first."""
+    title, columns, rows = members_table(result)
+    show_table(columns, rows, right=len(columns) - 1, title=f"\n{title}", out=out)
+
+
+def members_table(result: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:
+    """Return title, headings and rows of a population's table."""
     metric = result["metric"] or "score"
     members = sorted(result["members"], key=lambda one: -quality(one["score"], metric))
     names, rows, steps = list(members[0]["values"]), [], max(one["steps"] for one in members)
@@ -80,6 +86,5 @@ def print_members(result: Mapping[str, Any], out: Console) -> None:
         error = f" ± {written(metric, one['error'])}" if one["error"] else ""
         values = [f"{one['values'][name]:.3g}" for name in names]
         rows.append([f"{one['member']}{ended}", f"{written(metric, one['score'])}{error}", *values])
-    title = f"\n{result['population']} · {len(members)} members · {steps:,} steps"
-    columns = ["member", metric.replace("_", " "), *names]
-    show_table(columns, rows, right=1 + len(names), title=title, out=out)
+    title = f"{result['population']} · {len(members)} members · {steps:,} steps"
+    return title, ["member", metric.replace("_", " "), *names], rows

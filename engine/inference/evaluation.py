@@ -17,6 +17,7 @@ from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, features_of
 from antiphon.base.errors import RunError, ScenarioError
+from antiphon.base.notebook import html_of, newest_table
 from antiphon.base.progress import Progress
 from antiphon.base.signals import check_interrupted
 from antiphon.engine.episodes import own_reward
@@ -116,17 +117,31 @@ class Evaluation:
         """Mean loss of the readouts."""
         return self.score("loss")
 
-    def __str__(self) -> str:
+    @property
+    def _head(self) -> str:
         head = f"{self.split}: {self.examples:,} examples"
         if self.episodes is not None:
             head = f"{self.episodes.count:,} whole episodes of {self.episodes.length:.1f} steps, {self.episodes.actions}"
-        head += f" ({selected_in_words(self.selected)})" if self.selected else ""
+        return head + (f" ({selected_in_words(self.selected)})" if self.selected else "")
+
+    def _repr_html_(self) -> str:
+        """Return a table of the agents' scores, for notebooks."""
+        shown = dict.fromkeys(metric for own in self.agents.values() for metric in own)
+        names = {
+            f"{name} (readout)" if name in self.readout else name: own for name, own in self.agents.items()
+        }
+        return html_of(self._head, newest_table("agent", names, tuple(shown)))
+
+    def __str__(self) -> str:
+        head = self._head
         if len(self.agents) > _LINES:
             means = {metric: self.score(metric) for metric in self.agents[self.readout[0]]}
             head += f"; mean of {len(self.readout):,} readouts: {_written(means)}"
         marks = dict.fromkeys(self.readout, " (readout)")
         lines = [f"  {name}{marks.get(name, '')}: {_written(own)}" for name, own in self.agents.items()]
         return first_lines(head, lines, "agents")
+
+    __repr__ = __str__
 
 
 def _written(figures: Mapping[str, float]) -> str:

@@ -70,6 +70,10 @@ class Policy:
         self._rollout: Rollout | None = None
         self._step = self._batch = 0
 
+    def __repr__(self) -> str:
+        actions = "greedy" if self.greedy else f"sampled with seed {self.seed}"
+        return f"<Policy of {', '.join(self._system.agents)}: {actions}>"
+
     @in_own_context
     def act(self, observation: Any) -> Any:
         """Return the action for an observation, in the environment's form, in numpy.

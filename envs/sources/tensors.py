@@ -15,6 +15,7 @@ from torch import Tensor
 
 from antiphon.base.errors import RunError, require, suggest
 from antiphon.base.files import given_path
+from antiphon.base.notebook import html_of, html_table
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.envs.datasets.columns import read
 from antiphon.envs.datasets.files import SPLITS, Identity, identity
@@ -82,6 +83,24 @@ class Source:
         self.table = table
         self._stream = stream
         self._placed: dict[tuple[str, torch.dtype], Table] = {}
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{split} {count:,}" for split, count in self.description.example_counts.items())
+        return f"<Source of {', '.join(self.description.signals)}: {counts}>"
+
+    def _repr_html_(self) -> str:
+        """Return a table of the signals, for notebooks."""
+        heads = ("signal", "shape", "kind", "seen by")
+        rows = [
+            [
+                name,
+                " x ".join(map(str, signal.shape)) or "–",
+                "number" if signal.classes is None else f"one of {signal.classes}",
+                "objectives and predictors" if signal.training_only else "agents too",
+            ]
+            for name, signal in self.description.signals.items()
+        ]
+        return html_of(repr(self), html_table(heads, rows, names=4))
 
     @in_own_context
     def make(

@@ -196,6 +196,12 @@ class Population:
             running.execute_by(executor)
         running.compute_by(Replica(self._joint, replica))  # type: ignore[arg-type]
 
+    def __repr__(self) -> str:
+        one, count = self.simulations[0], len(self.simulations)
+        return (
+            f"<Population of {one.scenario.scenario}: {count} member{'s' * (count != 1)}, step {one.now:,}>"
+        )
+
     @in_own_context
     def step(self) -> list[StepInfo]:
         """Take one step of all replicas that have not diverged or been stopped, and return its info for each.

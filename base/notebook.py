@@ -1,0 +1,64 @@
+"""Results in a notebook: tables as HTML without scripts, in the notebook's own colours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+
+_ROWS = 20
+"""Most rows of a table."""
+
+
+def html_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, names: int = 1) -> str:
+    """Return a table, empty where it has no rows.
+
+    Args:
+        heads: Its headings.
+        rows: The cells as text; the first 20 rows are shown, and the others are counted.
+        names: The columns on the left that are words; the others are numbers, aligned on the right.
+    """
+    shown = list(rows)
+    if not shown:
+        return ""
+    body = [_row(cells, "td", names) for cells in (*shown[:_ROWS],)]
+    more = f"<p>… and {len(shown) - _ROWS:,} more</p>" if len(shown) > _ROWS else ""
+    return f"<table>{_row(heads, 'th', names)}{''.join(body)}</table>{more}"
+
+
+def newest_table(what: str, metrics: Mapping[str, Mapping[str, object]], shown: Sequence[str]) -> str:
+    """Return a table of metrics, a row by name: those of `shown` that some name has.
+
+    Args:
+        what: What the names are.
+        metrics: By name and metric.
+        shown: The metrics in order.
+    """
+    columns = [metric for metric in shown if any(metric in own for own in metrics.values())]
+    rows = [
+        [name, *(number(own.get(metric)) for metric in columns)]
+        for name, own in metrics.items()
+        if any(metric in own for metric in columns)
+    ]
+    return html_table((what, *columns), rows)
+
+
+def html_of(title: str, *parts: str) -> str:
+    """Return a title in bold, and tables and drawings below it."""
+    return "\n".join([f"<div><b>{escape(title)}</b></div>", *filter(None, parts)])
+
+
+def number(value: object) -> str:
+    """Format a number of a table with four digits, a count in full; what is no number is a dash."""
+    if not isinstance(value, int | float):
+        return "–"
+    count = math.isfinite(value) and value == int(value) and abs(value) >= 1
+    return f"{value:,.0f}" if count else f"{value:.4g}"
+
+
+def _row(cells: Sequence[str], tag: str, names: int) -> str:
+    def style(column: int) -> str:
+        return ' style="text-align: left"' if column < names else ""
+
+    inner = "".join(f"<{tag}{style(i)}>{escape(cell)}</{tag}>" for i, cell in enumerate(cells))
+    return f"<tr>{inner}</tr>"

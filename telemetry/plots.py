@@ -1,0 +1,110 @@
+"""Curves of metrics as matplotlib figures, for notebooks: the curves of a report, of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antiphon.base.errors import RunError, ScenarioError, suggest
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#7f7f7f")
+"""Okabe and Ito's: told apart with any kind of colour blindness."""
+_ACROSS = 3
+
+Curve = tuple[str, str, NDArray[np.int64], NDArray[np.float64]]
+"""Name of an agent or channel (empty: the environment or run), metric, steps and values."""
+
+
+def empty_figure(what: str) -> Figure:
+    """Return an empty figure on white.
+
+    Args:
+        what: What is drawn, for the error.
+
+    Raises:
+        RunError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise RunError(f"{what} needs matplotlib: pip install 'antiphon[plots]'") from error
+    return Figure(facecolor="white", layout="constrained")
+
+
+def curves_figure(what: str, curves: Iterable[Curve]) -> Figure:
+    """Draw curves, a panel for each metric; of more than eight in a panel the mean, and the range behind it.
+
+    Args:
+        what: What is drawn, for errors.
+        curves: At least one.
+
+    Raises:
+        RunError: matplotlib is not installed.
+    """
+    figure = empty_figure(what)
+    panels: dict[str, list[Curve]] = {}
+    for curve in curves:
+        panels.setdefault(curve[1], []).append(curve)
+    across = 2 if len(panels) == 4 else min(len(panels), _ACROSS)
+    down = -(-len(panels) // across)
+    figure.set_size_inches(4.2 * across, 3 * down)
+    grid = figure.subplots(down, across, squeeze=False)
+    for axes, (metric, found) in zip(grid.flat, panels.items(), strict=False):
+        _draw(axes, found)
+        axes.set(title=metric, xlabel="step")
+        axes.grid(alpha=0.25, linewidth=0.5)
+    for axes in grid.flat[len(panels) :]:
+        axes.remove()
+    return figure
+
+
+def _draw(axes: Axes, curves: Sequence[Curve]) -> None:
+    if len(curves) <= len(COLOURS):
+        for (name, _, steps, values), colour in zip(curves, COLOURS, strict=False):
+            axes.plot(
+                steps, values, color=colour, label=name, linewidth=1.2, marker="." if len(steps) < 2 else ""
+            )
+        if any(name for name, *_ in curves):
+            axes.legend(fontsize=8, frameon=False)
+        return
+    every = np.unique(np.concatenate([steps for _, _, steps, _ in curves]))
+    table = np.full((len(curves), len(every)), np.nan)
+    for row, (_, _, steps, values) in zip(table, curves, strict=True):
+        row[np.searchsorted(every, steps)] = values
+    measured = ~np.isnan(table).all(0)
+    every, table = every[measured], table[:, measured]
+    axes.fill_between(
+        every, np.nanmin(table, 0), np.nanmax(table, 0), color=COLOURS[0], alpha=0.2, linewidth=0
+    )
+    axes.plot(every, np.nanmean(table, 0), color=COLOURS[0], label=f"mean of {len(curves)}", linewidth=1.2)
+    axes.legend(fontsize=8, frameon=False)
+
+
+def chosen(
+    what: str, given: str | Sequence[str] | None, known: Sequence[str], default: Sequence[str]
+) -> list[str]:
+    """Return the names or metrics to draw.
+
+    Args:
+        what: What they are, for the error.
+        given: The caller's choice; None: those of the default that are known, or all if none is.
+        known: What has been logged.
+        default: What is drawn without a choice.
+
+    Raises:
+        ScenarioError: One is not known.
+    """
+    if given is None:
+        return [one for one in default if one in known] or list(dict.fromkeys(known))
+    wanted = [given] if isinstance(given, str) else list(given)
+    for one in wanted:
+        if one not in known:
+            raise ScenarioError(f"plot: no {what} '{one}' is logged{suggest(one, known)}")
+    return wanted

@@ -1,0 +1,153 @@
+"""What a notebook shows: short texts, tables as HTML, and plots."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import torch
+
+import antiphon
+from antiphon.agents.models import ResNet
+from antiphon.inspection.ablation import ablate
+
+LONGEST = 600
+"""Characters of a printed object of a small scenario."""
+
+
+@pytest.fixture(scope="module")
+def simulation() -> Any:
+    values = {"depth": 3, "width": 8, "batch": 8, "steps": 20}
+    scenario = antiphon.load("digits-mlp").resolve(values=values)
+    with antiphon.Simulation(scenario, seed=0) as simulation:
+        simulation.channels["n0->n1"].record(["delta"])
+        simulation.history  # noqa: B018 (kept from here on)
+        simulation.run(steps=12, progress=False)
+        yield simulation
+
+
+def tables(shown: Any) -> list[list[list[str]]]:
+    """Return the tables of what a notebook shows, by row and cell."""
+    page = ElementTree.fromstring(f"<div>{shown._repr_html_()}</div>")
+    return [
+        [["".join(cell.itertext()) for cell in row] for row in table.iter("tr")]
+        for table in page.iter("table")
+    ]
+
+
+def test_a_simulation_shows_its_state_and_the_newest_metrics(simulation: Any) -> None:
+    assert repr(simulation) == "<Simulation of digits-mlp: step 12 of 12, seed 0, 3 agents, 2 channels>"
+    agents, channels = tables(simulation)
+    assert agents[0] == ["agent", "updates", "accuracy", "loss"]
+    assert [row[:2] for row in agents[1:]] == [["n0", "12"], ["n1", "12"], ["n2", "12"]]
+    assert channels[0][:3] == ["channel", "cosine", "sg_loss"]
+    assert [row[0] for row in channels[1:]] == ["n0->n1", "n1->n2"]
+    newest = simulation.history.of("n0->n1", "cosine")[1][-1]
+    assert channels[1][1] == f"{newest:.4g}"
+    with simulation.fork() as twin:
+        before = twin.agents["n0"].parameters["0.weight"].clone()
+        twin._repr_html_()
+        assert torch.equal(before, twin.agents["n0"].parameters["0.weight"])
+    assert repr(twin).endswith("2 channels, closed>")
+    assert tables(twin)
+
+
+def test_handles_are_one_line_each(simulation: Any) -> None:
+    assert repr(simulation.agents["n0"]) == "<Agent n0: 536 parameters, 12 updates>"
+    channel = simulation.channels["n0->n1"]
+    assert repr(channel) == "<Channel n0->n1: decoupled, size 8, delay 0, 1 message held>"
+    assert tables(simulation.channels)[0][1] == ["n0->n1", repr(channel)]
+    assert repr(channel.synthetic_gradient).startswith("<Model of last.weight [8, 18], last.bias [8], 12")
+    assert repr(channel.messages) == "{11: <Message sent at step 11: [8, 8], a gradient returned, complete>}"
+    assert repr(simulation.recordings) == "[<Recording of n0->n1: 12 of delta>]"
+    assert tables(channel.figures())[0][0] == ["metric", "value"]
+
+
+def test_measurements_are_tables(simulation: Any) -> None:
+    score = simulation.evaluate()
+    assert str(score) == repr(score)
+    assert tables(score)[0][1][0] == "n2 (readout)"
+    assert tables(simulation.history)[0][0] == ["agent", "accuracy", "loss"]
+    ablation = ablate(simulation, "zero")
+    assert [row[0] for row in tables(ablation)[0][1:]] == ablation.ranked()
+    values = simulation.value(channels=[], horizon=2, repeats=2)
+    assert tables(values)[0][1][0] == "all channels"
+    assert repr(simulation.probe()).count("<Probe: true [8, 8], cosine ") == 2
+    cuts = antiphon.cuts(ResNet(1, 10), torch.zeros(2, 1, 8, 8))
+    assert len(tables(cuts)[0]) == 1 + len(cuts)
+    for shown in (score, simulation.history, ablation, values):
+        assert "object at 0x" not in repr(shown)
+        assert len(repr(shown)) < LONGEST
+
+
+def test_what_a_run_is_made_of_is_short() -> None:
+    template = antiphon.load("digits-mlp")
+    assert (
+        repr(template) == "<Template digits-mlp: 10 parameters, variants locked, detached, local, decoupled>"
+    )
+    assert tables(template)[0][1][:2] == ["depth", "4"]
+    x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+    source = antiphon.envs.from_tensors(x=x, label=(x[:, 0] > 0).long())
+    assert repr(source) == "<Source of x, label: train 45, validation 6, test 13>"
+    assert tables(source)[0][2] == ["label", "–", "one of 2", "objectives and predictors"]
+    members = antiphon.Population("digits-mlp", [0, 1])
+    assert repr(members) == "<Population of digits-mlp: 2 members, step 0>"
+    members.close()
+    policy = {"observes": ["observation"], "acts": True, "objective": "ppo"}
+    env = {"id": "antiphon/CartPole-v0"}
+    with antiphon.Simulation(antiphon.Scenario(scenario="pole", env=env, agents={"motor": policy})) as player:
+        assert repr(player.policy()) == "<Policy of motor: greedy>"
+
+
+@pytest.mark.long
+def test_studies_and_populations_are_tables(tmp_path: Path) -> None:
+    small = {"depth": 2, "width": 8, "batch": 8}
+    table = antiphon.study(
+        "digits-mlp",
+        variants=["locked", "detached"],
+        values=small,
+        steps=5,
+        seeds=1,
+        jobs=1,
+        logdir=tmp_path / "a",
+    )
+    assert [row[0] for row in tables(table)[0]] == ["variant", "locked", "detached"]
+    vary = {"lr": {"from": 1e-4, "to": 1e-1, "log": True}}
+    members = antiphon.population(
+        "digits-mlp", vary=vary, values=small, members=3, steps=4, logdir=tmp_path / "b", progress=False
+    )
+    assert tables(members)[0][0] == ["member", "accuracy", "lr"]
+    assert re.fullmatch(r"\d\.\d% ± .*|\d+\.\d+ % ± .*", tables(members)[0][1][1])
+
+
+def test_a_plot_has_a_panel_for_each_metric(simulation: Any) -> None:
+    pytest.importorskip("matplotlib")
+    history, channel = simulation.history, simulation.channels["n0->n1"]
+    figure = history.plot()
+    assert [axes.get_title() for axes in figure.axes] == ["accuracy", "loss", "cosine", "sg_loss"]
+    steps, cosines = history.of("n0->n1", "cosine")
+    (line,) = channel.plot("cosine").axes[0].get_lines()
+    assert list(line.get_xdata()) == list(steps)
+    assert str(list(line.get_ydata())) == str(list(cosines))  # the first one is nan
+    assert [len(axes.get_lines()) for axes in history.plot(["loss", "updates"]).axes] == [1, 3]
+    with pytest.raises(
+        antiphon.ScenarioError, match="no metric 'acuracy' is logged; did you mean 'accuracy'"
+    ):
+        history.plot("acuracy")
+    with pytest.raises(antiphon.ScenarioError, match="n0->n1 has no loss"):
+        channel.plot("loss")
+    with simulation.fork() as twin, pytest.raises(antiphon.RunError, match="no metrics have been logged"):
+        twin.channels["n0->n1"].plot()
+
+
+def test_of_many_curves_the_mean_and_the_range_are_drawn() -> None:
+    pytest.importorskip("matplotlib")
+    scenario = antiphon.load("ring-of-many").resolve(values={"agents": 12})
+    with antiphon.Simulation(scenario) as ring:
+        (axes,) = ring.run(steps=2, progress=False).plot("parameter_norm").axes
+    (line,) = axes.get_lines()
+    assert line.get_label() == "mean of 12"
+    assert len(axes.collections) == 1
