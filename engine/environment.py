@@ -260,6 +260,12 @@ class JointRunner(EnvironmentRunner):
         ):
             runner.load_state_dict(own)
 
+    def go_on_with(self, staying: Sequence[int]) -> None:
+        """Note that only the replicas of these places are stepped together from here on."""
+        for place in staying:
+            if isinstance(env := self.runners[place].env, World):
+                env.go_on_with(staying, place, len(self.runners))
+
     def advance(self, action: Action | None = None) -> EpisodeEnds:
         """Take one step of all, computed at once where the environments can (`World.step_all`). See `EnvironmentRunner`."""
         length, envs = self.env.episode_length, [runner.env for runner in self.runners]

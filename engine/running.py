@@ -366,10 +366,6 @@ class Running:
         self._world = world or self._world
         self.learned = AgentReport.empty(backend.stacked)
 
-    def return_to(self, world: EnvironmentRunner) -> None:
-        """Go on in another environment, with what steps it."""
-        self._world, self.env = world, world.env
-
     def restack(self) -> None:
         """Compute agents of one kind as one from here on, which the executor before did not allow."""
         state = checkpoint.copy_tree(self.backend.state_dict()) if self.now else None
@@ -542,7 +538,7 @@ class Running:
     def rebuild(self, scenario: Scenario, system: System, event: str | None = None) -> None:
         """Go on with another system of the same shapes, from the present state."""
         state = checkpoint.copy_tree(with_optimisers_of(system, self.backend.state_dict()))
-        state["quarantine"]["events"] += [] if event is None else [[self.now, event]]
+        state["events"] += [] if event is None else [[self.now, event]]
         means, newest = self.train_means.state_dict(), self.newest.state_dict()
         self.scenario = scenario
         stacked = self.settings.stacked and self.executor.stacks
@@ -557,27 +553,6 @@ class Running:
         own = self.settings
         made: dict[str, Any] = {"seed": own.seed, "device": own.device, "dtype": own.dtype}
         return build(without_weights(scenario), self.world.env.description, **made)
-
-    def continue_alone(self, diverged: str | None) -> None:
-        """Go on at the present state with an environment of its own, whatever becomes of what it was stepped with.
-
-        Where the environment has no `state_dict`, it stays what it is. The former environment belongs to the caller.
-
-        Args:
-            diverged: The message of its divergence; None: it has not diverged.
-        """
-        state = checkpoint.copy_tree(self.state_dict(whole=False))
-        quiet: dict[str, list[str]] = {"agents": [], "gradients": [], "inputs": []}  # only in what it leaves
-        state["system"]["quarantine"] = {**state["system"]["quarantine"], **quiet}
-        kept = self.until, self.train_means, self.learned
-        if state["env"] is not None:
-            self.scenario = with_own_env(self.scenario, "a seed that stops needs one of its own")
-            self.env = make_environment(self.scenario, self.device, self.dtype, self.scenario.training.batch)
-            self.executor = Executor()
-            self.restart(replace(self.settings, backend="cohort", stacked=False))
-            self.load_state_dict(state)
-        self.until, self._means, self.learned = kept
-        self.diverged = diverged
 
     def begin_again(self, now: int) -> None:
         """Forget a divergence, and what was measured before it; the run goes on at a step."""

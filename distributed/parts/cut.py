@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from antiphon.comms.links import of_levels
@@ -65,13 +64,6 @@ class Cut:
         """Begin at `step`: all that was sent before has arrived."""
         self.due.clear()
         self.covered = dict.fromkeys(self.neighbours, step)
-        # A synthetic gradient is where its sender is, a synthetic input where its receiver is.
-        for channel in self.receiving.values():
-            if channel.gradient.model is not None:
-                channel.gradient.disable(torch.ones(len(channel.members), dtype=torch.bool))
-        for channel in self.sending.values():
-            if channel.input.model is not None:
-                channel.input.disable(torch.ones(len(channel.members), dtype=torch.bool))
 
     def enter(self, step: int, step_signals: StepSignals) -> None:
         """Enter the messages that other parts send at `step`, without their contents."""

@@ -222,9 +222,6 @@ class Part:
         self.check_kept()
         state, ends = self._state(), self._share.ends
         system = state["system"]
-        for key, end in (("gradients", "sender"), ("inputs", "receiver")):
-            names = system["quarantine"][key]
-            system["quarantine"][key] = [name for name in names if end in ends[name]]
         if self.free is not None:
             state["system"] = {key: system[key] for key in LEARNED if key in system}
         state["part"] |= {"order": self._share.order, "groups": list(self._share.groups), "ends": dict(ends)}
@@ -340,7 +337,6 @@ _BY_NAME = {
     OBJECTS: "agents",
 }
 """What of a state is by name, and of what."""
-_DISABLED = ("agents", "gradients", "inputs")
 
 
 def merge_states(states: Sequence[Mapping[str, Any]]) -> Tree:
@@ -383,12 +379,9 @@ def _merged_schedule(states: Sequence[Mapping[str, Any]], systems: Sequence[Tree
         groups |= dict(zip(state["part"]["groups"], system["groups"], strict=True))
         for name, ends in state["part"]["ends"].items():
             halves.setdefault(name, {}).update(dict.fromkeys(ends, system["ledgers"][name]))
-    events = {tuple(event): None for system in systems for event in system["quarantine"]["events"]}
+    events = {tuple(event): None for system in systems for event in system["events"]}
     return {
-        "quarantine": {
-            **{key: [n for system in systems for n in system["quarantine"][key]] for key in _DISABLED},
-            "events": sorted(map(list, events), key=lambda event: event[0]),
-        },
+        "events": sorted(map(list, events), key=lambda event: event[0]),
         "ledgers": {name: _joined(**halves[name]) for name in states[0]["part"]["order"]["channels"]},
         "groups": [groups[number] for number in sorted(groups)],
     }

@@ -287,10 +287,7 @@ class VirtualParts(Executor):
         system = {
             **self._at_start,
             **{key: learned[key] for key in LEARNED if key in learned},
-            "quarantine": {
-                **self._at_start["quarantine"],
-                "events": [list(event) for event in self.events(running)],
-            },
+            "events": [list(event) for event in self.events(running)],
         }
         return {
             "env": None,

@@ -142,12 +142,7 @@ class Union:
             for name, agent in system.agents.items():
                 pair = (agent, union.agents[named(name, replica)])
                 source, target = pair if to_union else pair[::-1]
-                target.disabled, target.trail = source.disabled, source.trail
-                target.action = source.action
-            for name, channel in system.channels.items():
-                ends = (channel, union.channels[named(name, replica)])
-                giver, taker = ends if to_union else ends[::-1]
-                taker.gradient.disabled, taker.input.disabled = giver.gradient.disabled, giver.input.disabled
+                target.action, target.trail = source.action, source.trail
 
             def called(name: str, replica: int = replica) -> str:
                 return named(name, replica) if to_union else bare(name)

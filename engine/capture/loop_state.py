@@ -110,7 +110,7 @@ class LoopState:
         tree["signals"] = [
             [shared.step, dict(shared.signals), dict(shared.uniform)] for shared in tree["signals"]
         ]
-        tree["quarantine"]["events"] = []  # noted where the device is waited for, and never within a period
+        tree["events"] = []  # noted where the device is waited for, and never within a period
         return Snapshot(
             {
                 "messages": tree,
@@ -146,8 +146,8 @@ class LoopState:
         ]
         for owner, buffers in zip(self._owners, stamps["buffers"], strict=True):
             owner.buffers = dict(buffers)
-        quarantine = {**stamps["messages"]["quarantine"], "events": system.on_divergence.events}
-        load_messages(system, {**stamps["messages"], "quarantine": quarantine, "signals": all_signals})
+        kept = {"events": system.on_divergence.events, "signals": all_signals}
+        load_messages(system, {**stamps["messages"], **kept})
         if self._guard is not None:
             self._guard.load_values(stamps["guard"])
         for outliers, values in zip(self._outliers, stamps["outliers"], strict=True):

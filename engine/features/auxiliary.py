@@ -29,9 +29,7 @@ def auxiliary_loss(system: System, predictor_trainer: PredictorTrainer, update: 
             continue
         else:
             target = mask_fill_zero(mask_not(last.no_injection), prediction)
-        error = memory.enabled_predictions(
-            mask_fill_zero(first.participates, first.ports[AUXILIARY_PORT] - target)
-        )
+        error = mask_fill_zero(first.participates, first.ports[AUXILIARY_PORT] - target)
         update.auxiliary.add(name)
         loss = memory.gradient.auxiliary * error.square().sum() / system.batch
         total = loss if total is None else total + loss

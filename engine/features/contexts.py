@@ -18,7 +18,6 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Windows
 from antiphon.engine.heart.message import Message, Tick
-from antiphon.engine.heart.rows import mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
 from antiphon.nets.step_numbers import stamp_number
 
@@ -123,11 +122,9 @@ class States:
         """Keep the state of a tick, where a predictor is conditioned on states of its agent."""
         if agent.trail is None:
             return
-        state = constant(tick.ports[STATE])
-        state = mask_fill_zero(mask_not(agent.disabled_rows), state)  # what is void is so for predictors too
         kept = agent.clock.latest(tick.step - agent.looked_back)
         agent.trail = {s: value for s, value in agent.trail.items() if kept is None or s >= kept}
-        agent.trail[tick.step] = state
+        agent.trail[tick.step] = constant(tick.ports[STATE])
 
     def of_ends(self, channel: Channel, step: int) -> dict[str, Tensor]:
         """The states of a channel's ends that its predictor will be shown: the far one has crossed the link."""

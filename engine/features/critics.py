@@ -40,12 +40,12 @@ def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: 
         channel = system.channels[name]
         if not isinstance(channel.gradient.model, Critic):
             continue
-        if message.unread or message.no_injection is True or channel.gradient.all_disabled:
+        if message.unread or message.no_injection is True:
             continue
         example = predictor_trainer.example(channel, message, answered=False)
         if example is not None:
             value = constant(channel.gradient.model.value(example))
-            value = scaled(channel.enabled_predictions(value), channel.gradient.discount)
+            value = scaled(value, channel.gradient.discount)
             loss = loss + _to_senders(channel, mask_fill_zero(mask_not(message.no_injection), value))
     return loss
 

@@ -19,8 +19,8 @@ from antiphon.base.errors import DivergenceError
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup
-from antiphon.engine.heart.rows import mask_fill_zero, mask_not, members_and
-from antiphon.engine.heart.updates import Losses, PredictorUpdate, Update
+from antiphon.engine.heart.rows import Members, mask_fill_zero
+from antiphon.engine.heart.updates import PredictorUpdate, Update
 from antiphon.nets.trained_parameters import TrainedParameters
 
 NOT_FINITE = "is not finite"
@@ -154,13 +154,13 @@ class RunningStatistics:
 
 
 class DivergenceCheck:
-    """Checks the gradients of a step before they are used, and reports what has diverged; of several replicas it is disabled.
+    """Checks the numbers of a step before they are used, and reports what has diverged; of several replicas nothing of it moves.
 
     Args:
         divergence: What follows.
         agents: All, by name.
         channels: All, by name.
-        groups: The learning groups of single agents, which are disabled as wholes.
+        groups: The learning groups of single agents.
 
     Attributes:
         statistics: Running statistics of before the step.
@@ -181,39 +181,34 @@ class DivergenceCheck:
         self.groups = groups
         self.statistics = RunningStatistics(agents, channels)
         self.group_of = {name: group for group in groups for name in group.members}
-        self._stopped: set[int] = set()
-        """Replicas that have been disabled."""
 
     def decide(self) -> None:
-        """Disable every member of the replicas that have diverged: nothing of them moves at this step either."""
-        for replica in self.divergence.stopped.keys() - self._stopped:
-            self._stopped.add(replica)
-            for agent in self.agents.values():
-                members = (agent.replicas.index == replica).cpu()
-                agent.disable(members)
-                self.statistics.restore_members(agent.learner, members)
-            for channel in self.channels.values():
-                members = (channel.places.replicas.index == replica).cpu()
-                for model in channel.models:
-                    self.statistics.restore_members(model, members)
-                channel.gradient.disable(members)
-                channel.input.disable(members)
+        """End the check of what is to move: on the host, what has diverged is known by then."""
+
+    def moving(self, part: Agent | Channel) -> Members:
+        """The members of a stack that may move: not those of replicas that have diverged at this step; None: all."""
+        stopped = self.divergence.stopped
+        if not stopped:
+            return None
+        replicas = part.replicas if isinstance(part, Agent) else part.places.replicas
+        return torch.tensor([replica not in stopped for replica in replicas.index.tolist()])
 
     def close(self, step: int) -> None:
-        """End a step."""
+        """End a step: running statistics of replicas that have diverged at it are put back."""
+        parts: list[Agent | Channel] = [*self.agents.values(), *self.channels.values()]
+        for part in parts if self.divergence.stopped else ():
+            members = self.moving(part)
+            for owner in [part.learner] if isinstance(part, Agent) else part.models:
+                if members is not None:
+                    self.statistics.restore_members(owner, torch.logical_not(members))
 
     def synchronize(self) -> None:
         """Nothing to wait for: every step is checked at once."""
 
-    def revive(self, replica: int) -> None:
-        """Let a replica that has diverged take part again, once a state is loaded into it."""
-        self.divergence.stopped.pop(replica, None)
-        self._stopped.discard(replica)
-
     # --- agents ----------------------------------------------------------------------------------------------
 
-    def check_updates(self, updates: Sequence[Update], step: int) -> list[Update]:
-        """Disable the agents that have diverged, and return the updates of which anything is left.
+    def check_updates(self, updates: Sequence[Update], step: int) -> None:
+        """Report the groups of agents that have diverged.
 
         Raises:
             DivergenceError: One has, and there is one replica.
@@ -223,36 +218,11 @@ class DivergenceCheck:
             checked += [losses.loss for losses in update.window_loss.losses.values()]
             checked += (gradient for gradients in update.gradients.values() for gradient in gradients)
             checked += update.returned.values()
-        if self.divergence.fine(checked):
-            return list(updates)
-        return [update for update in updates if self._disable_members(update, step)]
-
-    def _disable_members(self, update: Update, step: int) -> bool:
-        """Disable the members of an update that have diverged, each with all that it learns with; return whether any is left."""
-        wrong = self._groups_diverged(update)
-        for group in self.groups:
-            if group in wrong:
-                self.report_group(group, wrong[group], step)
-        left = False
-        for name in update.group.members:
-            agent = self.agents[name]
-            bad = torch.tensor([self.group_of[member.name] in wrong for member in agent.members])
-            left = left or not bool(bad.all())
-            if not bool(bad.any()):
-                continue
-            agent.disable(bad)
-            if agent.stacked:
-                enabled = torch.logical_not(bad)
-                update.stepping_members[name] = members_and(update.stepping_members[name], enabled)
-            if name in update.window_loss.losses:
-                update.window_loss.losses[name] = _without(update.window_loss.losses[name], bad)
-        for read in update.returned:  # what they would return does not count
-            channel = self.channels[read.channel]
-            disabled = self.agents[channel.receiver].disabled_rows
-            if isinstance(disabled, Tensor):
-                disabled = channel.of_receiver(disabled)
-            channel.ledger.restrict(read, mask_not(disabled))
-        return left
+        for update in () if self.divergence.fine(checked) else updates:
+            wrong = self._groups_diverged(update)
+            for group in self.groups:
+                if group in wrong:
+                    self.report_group(group, wrong[group], step)
 
     def _groups_diverged(self, update: Update) -> dict[LearningGroup, str]:
         """By group of single agents: what is wrong with its gradients or losses. Returned gradients that are not finite are zeroed."""
@@ -301,27 +271,20 @@ class DivergenceCheck:
     # --- synthetic gradients and inputs ----------------------------------------------------------------------
 
     def check_predictors(self, updates: dict[str, PredictorUpdate], step: int) -> None:
-        """Disable the models that have diverged, and drop the updates of which nothing is left.
+        """Report the models that have diverged.
 
         Raises:
             DivergenceError: One has, and there is one replica.
         """
         if self.divergence.fine([t for update in updates.values() for t in (update.loss, *update.gradients)]):
             return
-        for name, update in list(updates.items()):
+        for name, update in updates.items():
             diverged = self.divergence.members(
                 update.loss.numel(), [g for g in update.gradients if g is not None], [update.loss]
             )
-            if not diverged:
-                continue
-            channel, of_input = self.channels[name], update.of_input
-            models = channel.input if of_input else channel.gradient
-            new = [k for k in diverged if models.disabled is None or not models.disabled[k]]
-            for k in new:
-                self.report_channel(channel.members[k], diverged[k], step, of_input=of_input)
-            models.disable(torch.tensor([k in new for k in range(len(channel.members))]))
-            if models.all_disabled:
-                del updates[name]
+            for k, what in diverged.items():
+                channel = self.channels[name].members[k]
+                self.report_channel(channel, what, step, of_input=update.of_input)
 
     def report_channel(self, channel: Channel, what: str, step: int, *, of_input: bool) -> None:
         """Report what is wrong with the loss of a channel's synthetic gradient or input: see `Divergence.report`."""
@@ -336,11 +299,3 @@ class DivergenceCheck:
             f"lower {fix}"
         )
         self.divergence.report(Report(step, text, (end,), channel.name))
-
-
-def _without(losses: Losses, members: Tensor) -> Losses:
-    """Losses of a stack as if `members`, [N] bool, had had no target."""
-    members = members.to(losses.loss.device)
-    count = torch.as_tensor(losses.count, device=members.device).expand(len(members))
-    places = members.nonzero().view(-1)
-    return Losses(*(t.index_fill(0, places, 0) for t in (losses.loss, losses.score, count)))

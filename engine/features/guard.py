@@ -74,8 +74,8 @@ class Guard(DivergenceCheck):
 
     # --- a step --------------------------------------------------------------------------------------------
 
-    def check_updates(self, updates: Sequence[Update], step: int) -> list[Update]:
-        """Note the numbers of updates for `decide`, and return all of them."""
+    def check_updates(self, updates: Sequence[Update], step: int) -> None:
+        """Note the numbers of updates for `decide`."""
         for turn, update in enumerate(updates, self._turns):
             for name, gradients in update.gradients.items():
                 self._note(_Place("update", name, turn), len(self.agents[name].members), gradients)
@@ -85,7 +85,6 @@ class Guard(DivergenceCheck):
                 members = len(self.channels[read.channel].members)
                 self._note(_Place("returned", read.channel, turn), members, [gradient])
         self._turns += len(updates)
-        return list(updates)
 
     def check_predictors(self, updates: dict[str, PredictorUpdate], step: int) -> None:
         """Note the numbers of updates for `decide`."""

@@ -61,8 +61,7 @@ class Reach:
             channel = self.system.channels[name]
             if channel.sender != agent.name or channel.places.sender_index is not None:
                 continue  # not every member sends over it
-            silent = sent[name, stamp].no_injection
-            if channel.gradient.disabled is None and not isinstance(silent, Tensor):
+            if not isinstance(sent[name, stamp].no_injection, Tensor):
                 return None
         return _Window(self.system, update, self.places).of(agent)
 
@@ -92,9 +91,7 @@ class _Window:
             if name == agent.name:
                 found = found | members
         if agent.name in self.update.auxiliary:
-            assert agent.memory is not None
-            disabled = agent.memory.gradient.disabled
-            found = torch.ones_like(found) if disabled is None else found | torch.logical_not(disabled)
+            return None
         return None if bool(found.all()) else found
 
     def _with_target(self, agent: str) -> Tensor:
@@ -123,10 +120,8 @@ class _Window:
             members = receivers if ends is None else receivers[ends]
             if isinstance(available, Tensor):
                 members = members & channel.members_in(available)
-        else:  # nothing is injected where no injection is due, or the predictor is disabled
+        else:  # nothing is injected where no injection is due
             silent = self.sent[name, stamp].no_injection
             if isinstance(silent, Tensor):
                 members = channel.members_in(torch.logical_not(silent))
-            if channel.gradient.disabled is not None:
-                members = members & torch.logical_not(channel.gradient.disabled)
         found[members if senders is None else senders[members]] = True

@@ -21,7 +21,7 @@ from antiphon.engine.features.held_messages import mixed
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Message, Read, StepSignals
 from antiphon.engine.heart.predictors import members_of
-from antiphon.engine.heart.rows import RowMask, mask_and, mask_not, mask_or, members_and
+from antiphon.engine.heart.rows import RowMask, mask_and, mask_not, mask_or
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate
 
@@ -49,7 +49,7 @@ class StandIns:
             step: The tick's.
         """
         message = read.message
-        if channel.input.model is None or channel.input.all_disabled or message is None:
+        if channel.input.model is None or message is None:
             return read
         if channel.input.context and not message.step_signals.signals:
             return read  # made by an aligned agent before its first message
@@ -60,12 +60,11 @@ class StandIns:
             example = Example(message.received, context, None, valid=arrived)
             if channel.stacked:
                 void = message.void
-                known = channel.members_in(torch.logical_not(void)) if isinstance(void, Tensor) else None
-                example.members = members_and(known, channel.input.enabled)
+                example.members = (
+                    channel.members_in(torch.logical_not(void)) if isinstance(void, Tensor) else None
+                )
             channel.input.examples.append(example)
         missing = _missing(channel, read, message)
-        if channel.input.enabled is not None:
-            missing = mask_and(missing, channel.places.replicas.rows_of(channel.input.enabled))
         if missing is False:
             return read
         prediction = channel.input.model.predict(context, channel.rows, training=self.training)
@@ -77,13 +76,7 @@ class StandIns:
         for name, channel in self.system.channels.items():
             examples, channel.input.examples = channel.input.examples, []
             model = channel.input.model
-            if (
-                self.system.frozen
-                or model is None
-                or model.frozen
-                or not examples
-                or channel.input.all_disabled
-            ):
+            if self.system.frozen or model is None or model.frozen or not examples:
                 continue
             members, learned = members_of(examples), model.gradients(examples)
             found[name] = PredictorUpdate(examples, *learned, members=members, of_input=True)

@@ -80,12 +80,7 @@ class TiedGradients:
 
     def sum_updates(self, updates: Sequence[Update]) -> None:
         """Sum over the updates of one step, all of which have been differentiated."""
-        tied = [
-            (update, name)
-            for update in updates
-            for name in update.gradients.keys() & self.agents
-            if not self.system.agents[name].all_disabled
-        ]
+        tied = [(update, name) for update in updates for name in update.gradients.keys() & self.agents]
         for update, name in tied:
             members = update.stepping_members.get(name)
             if members is not None and not bool(members.any()):

@@ -21,7 +21,7 @@ from antiphon.agents.policies import PolicyObjective
 from antiphon.comms.links import FanIn
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
-from antiphon.engine.heart.rows import Members, Replicas, RowMask, Stopping, mask_and, mask_not
+from antiphon.engine.heart.rows import Members, Replicas, RowMask
 from antiphon.nets.per_member import PerMember
 from antiphon.nets.site_axes import as_maps
 
@@ -107,8 +107,8 @@ class Inputs:
 
 
 @dataclass(eq=False)
-class Agent(Stopping):
-    """A stack of N >= 1 agents; members that have diverged learn no more, and their messages are void."""
+class Agent:
+    """A stack of N >= 1 agents."""
 
     name: str
     clock: Clock
@@ -184,17 +184,9 @@ class Agent(Stopping):
             return rows.view(len(self.members), -1)[:, 0].cpu()
         return None if rows else torch.zeros(len(self.members), dtype=torch.bool)
 
-    @property
-    def disabled_rows(self) -> RowMask:
-        """The rows of members that have diverged."""
-        if self.disabled is None or self.all_disabled:
-            return self.disabled is not None
-        return self.replicas.rows_of(self.disabled)
-
     def participates(self, window: int) -> RowMask:
         """The rows in which it learns from `window`."""
-        rows = True if self.participation is None else self.participation.rows(window)
-        return rows if self.disabled is None else mask_and(rows, mask_not(self.disabled_rows))
+        return True if self.participation is None else self.participation.rows(window)
 
     # --- what it observes ----------------------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from antiphon.comms.couplings import Coupling
@@ -21,9 +20,7 @@ from antiphon.engine.heart.rows import (
     Members,
     Replicas,
     RowMask,
-    Stopping,
     mask_fill_zero,
-    members_and,
     select_rows,
 )
 from antiphon.nets.per_member import PerMember, nonzero
@@ -41,7 +38,7 @@ _ONE = Rate(base=1.0, horizon=1)
 
 
 @dataclass(slots=True, eq=False)
-class SyntheticGradient(Stopping):
+class SyntheticGradient:
     """The synthetic gradient of a channel: what predicts it, from what, and how it is injected."""
 
     model: Predictor | None = None
@@ -68,7 +65,7 @@ class SyntheticGradient(Stopping):
 
 
 @dataclass(slots=True, eq=False)
-class SyntheticInput(Stopping):
+class SyntheticInput:
     """The synthetic input of a channel: what predicts the message for the receiver, and from what."""
 
     model: InputModel | None = None
@@ -189,7 +186,7 @@ class Channel:
         if not isinstance(mask, Tensor) or index is None:
             return mask
         rows = select_rows(mask, index, self.batch)
-        return bool(rows[0]) if len(self.members) == 1 else rows  # members learn and are disabled as wholes
+        return bool(rows[0]) if len(self.members) == 1 else rows  # members learn as wholes
 
     def of_receiver(self, rows: Tensor) -> Tensor:
         """The rows of its receiver as those of the channel."""
@@ -206,19 +203,11 @@ class Channel:
     # --- its predictors ------------------------------------------------------------------------------------
 
     def examples_for(self, mask: RowMask) -> Members:
-        """The channels of several with an enabled predictor that a message is an example for: with a row in the mask."""
-        if not self.stacked:
+        """The channels of several that a message is an example for: those with a row in the mask; None: all."""
+        if not self.stacked or not isinstance(mask, Tensor):
             return None
-        members = members_and(
-            self.members_in(mask) if isinstance(mask, Tensor) else None, self.gradient.enabled
-        )
-        return None if members is None or bool(members.all()) else members
-
-    def enabled_predictions(self, rows: Tensor) -> Tensor:
-        """Synthetic gradients, zeros where the predictor is disabled."""
-        if self.gradient.disabled is None:
-            return rows
-        return mask_fill_zero(self.places.replicas.rows_of(torch.logical_not(self.gradient.disabled)), rows)
+        members = self.members_in(mask)
+        return None if bool(members.all()) else members
 
     # --- what follows from its settings --------------------------------------------------------------------
 
@@ -226,9 +215,8 @@ class Channel:
     def injects(self) -> bool:
         """Whether its synthetic gradient is injected into its messages."""
         own = self.gradient
-        if own.model is None or not own.apply or not (nonzero(own.scale.base) or nonzero(own.discount)):
-            return False
-        return own.disabled is None or not own.all_disabled
+        weighs = nonzero(own.scale.base) or nonzero(own.discount)
+        return own.model is not None and own.apply and weighs
 
     @property
     def needs_returned_loss(self) -> bool:

@@ -18,7 +18,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Call
 from antiphon.engine.heart.lives import absent_ends
 from antiphon.engine.heart.message import Action, Message, Read, StepSignals, Tick, Window
-from antiphon.engine.heart.rows import RowMask, mask_fill_zero, mask_not, mask_or
+from antiphon.engine.heart.rows import RowMask, mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
 from antiphon.nets.random import seed_for
 
@@ -232,19 +232,14 @@ class ForwardPass:
         for channel in self._put_live(agent, tick, window):
             live = window.live[channel.name, tick.step]
             absent = absent_ends(channel, step_signals)
-            void = mask_or(self.void(agent, channel, live), absent)
             states = None
             if self.states is not None and channel.gradient.ends:
                 states = self.states.of_ends(channel, tick.step)
             began, signals = self.system.began, tick.step_signals
-            known: dict[str, Any] = {"void": void, "states": states, "began": began}
+            known: dict[str, Any] = {"void": absent, "states": states, "began": began}
             message = self.send(channel, tick.step, mask_fill_zero(mask_not(absent), live), signals, **known)
             if message.pinned:
                 window.sent.append((channel.name, message))
-
-    def void(self, agent: Agent, channel: Channel, live: Tensor) -> RowMask:
-        """The rows in which a message that an agent sends over a channel would poison who reads it."""
-        return channel.of_sender(agent.disabled_rows)
 
     @staticmethod
     def _put_live(agent: Agent, tick: Tick, window: Window) -> list[Channel]:

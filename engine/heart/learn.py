@@ -276,7 +276,7 @@ class BackwardPass:
             if credit is None:
                 continue
             rows = mask_and(channel.of_sender(participates), mask_not(message.no_injection))
-            credit = mask_fill_zero(rows, channel.enabled_predictions(credit))
+            credit = mask_fill_zero(rows, credit)
             if not channel.crossing.predicts:
                 injections.append(Injection(live, credit))
                 continue

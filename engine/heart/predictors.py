@@ -68,7 +68,7 @@ class PredictorTrainer:
             prediction, example.learned = predictor.predict_and_learn(example)
         if example.target is not None and example.valid is not None:  # no own loss, no injection
             prediction = mask_fill_zero(example.valid, prediction)
-        example.prediction = channel.enabled_predictions(constant(prediction))
+        example.prediction = constant(prediction)
         self.predicted[message] = example
         return example.prediction
 
@@ -184,10 +184,10 @@ class PredictorTrainer:
     # --- training ------------------------------------------------------------------------------------------
 
     def _learns(self, channel: Channel) -> bool:
+        """Whether the synthetic gradient of a channel is trained here; that of a cut channel is where its sender is."""
         predictor = channel.gradient.model
-        if self.system.frozen or predictor is None or predictor.frozen:
-            return False
-        return not channel.gradient.all_disabled
+        trained = predictor is not None and not predictor.frozen and not self.system.frozen
+        return trained and channel.sender in self.system.agents
 
     def updates(self, ended: EndedWindows, step: int, *, watch: Watch) -> dict[str, PredictorUpdate]:
         """Gather what reached each synthetic gradient at this step, with the gradients of its parameters.
@@ -234,15 +234,21 @@ class PredictorTrainer:
         assert predictor is not None
         return predictor
 
-    def apply(self, updates: Iterable[tuple[str, PredictorUpdate]], step: int) -> None:
-        """Take the optimiser step of each synthetic gradient, or input, of a channel."""
+    def apply(
+        self,
+        updates: Iterable[tuple[str, PredictorUpdate]],
+        step: int,
+        moving: Callable[[Channel], Members],
+    ) -> None:
+        """Take the optimiser step of each synthetic gradient, or input, of a channel; `moving`: the members that may."""
         steps: list[tuple[TrainedParameters, Sequence[Tensor | None], Members]] = []
         for name, update in updates:
             channel = self.system.channels[name]
             own = channel.input if update.of_input else channel.gradient
             assert own.model is not None
-            update.members = members_and(update.members, own.enabled)
-            steps.append((own.model, update.gradients, update.members))
+            update.members = members_and(update.members, moving(channel))
+            if update.members is None or bool(update.members.any()):
+                steps.append((own.model, update.gradients, update.members))
             update.gradients = []  # as large as the models, and of no more use
         step_all(steps, step)
 

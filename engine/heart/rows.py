@@ -7,7 +7,6 @@ operation; any other is a tensor of rows, [B] or [N * B] bool. Where each holds 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
@@ -68,29 +67,6 @@ def members_and(a: Members, b: Members) -> Members:
     if a is None or b is None:
         return a if b is None else b
     return a & b
-
-
-@dataclass(slots=True, eq=False)
-class Stopping:
-    """What has stopped of a stack, with the seed that it is of: it learns no more, and its messages are void (semantics 32)."""
-
-    disabled: Members = field(default=None, kw_only=True)
-    """[N] bool: the members that have; None: none has."""
-
-    @property
-    def all_disabled(self) -> bool:
-        """Whether all members have stopped."""
-        return self.disabled is not None and bool(self.disabled.all())
-
-    @property
-    def enabled(self) -> Members:
-        """The members that have not stopped; None: all."""
-        return None if self.disabled is None else torch.logical_not(self.disabled)
-
-    def disable(self, members: Tensor) -> None:
-        """Disable `members`, [N] bool, too."""
-        if bool(members.any()):
-            self.disabled = members if self.disabled is None else self.disabled | members
 
 
 class Replicas:

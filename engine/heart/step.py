@@ -104,7 +104,8 @@ class Engine:
         ended, dropped = self._take_ended_windows(step)
         turns: list[list[Update]] = []
         for windows in self._turns(ended):
-            turns.append(self.ready_to_move(self.backward_pass.differentiate(windows, step), step))
+            turns.append(self.backward_pass.differentiate(windows, step))
+            self.make_ready(turns[-1], step)
             for update in turns[-1]:
                 self.backward_pass.book(update)
         updates = [update for turn in turns for update in turn]
@@ -121,7 +122,8 @@ class Engine:
         if not self.system.frozen:  # all is computed and finite: now, and only now, parameters move
             for turn in turns:
                 self.apply(turn, step)
-            self.predictor_trainer.apply([*predictor_updates.items(), *input_updates.items()], step)
+            learned = [*predictor_updates.items(), *input_updates.items()]
+            self.predictor_trainer.apply(learned, step, self.divergence.moving)
             for after in self.after_move:
                 for turn in turns:
                     after(turn, step)
@@ -167,11 +169,11 @@ class Engine:
             turns.setdefault(turn, []).append((group, window))
         return [turns[turn] for turn in sorted(turns)]
 
-    def ready_to_move(self, updates: list[Update], step: int) -> list[Update]:
-        """Return updates with the members that they move, as far as they have not diverged."""
+    def make_ready(self, updates: Sequence[Update], step: int) -> None:
+        """Let updates have the members that they move, and check them."""
         for update in updates:
             update.stepping_members = {} if self.reach is None else self.reach.stepping_members(update)
-        updates = self.divergence.check_updates(updates, step)
+        self.divergence.check_updates(updates, step)
         for update in updates:
             for name, sharing in update.group.owners.items():
                 gradients = update.gradients.get(name)
@@ -179,7 +181,6 @@ class Engine:
                     gradients = [None if g is None else g / sharing for g in gradients]
                 if gradients is not None:
                     update.gradients[name] = self.system.agents[name].learner.accumulated(gradients)
-        return updates
 
     def _close(self, group: LearningGroup, window: Window, step: int) -> None:
         Ledger.unpin(window.sent)
@@ -198,7 +199,7 @@ class Engine:
                 agent = self.system.agents[name]
                 if not agent.learner.trainable or all(g is None for g in gradients):
                     continue
-                members = members_and(update.stepping_members.get(name), agent.enabled)
+                members = members_and(update.stepping_members.get(name), self.divergence.moving(agent))
                 update.stepping_members[name] = members
                 if members is None or bool(members.any()):
                     moving[name] = gradients, members

@@ -90,7 +90,6 @@ class Rollout:
             agent.batch, agent.replicas = batch, Replicas(batch=batch, device=agent.replicas.index.device)
             agent.seed = seed_for(seed, "agent", name)
             agent.trail = agent.action = None
-            agent.disabled = agent.disabled if links.kind == "as_run" else None
             if agent.goal is not None:
                 agent.goal = replace(agent.goal, weight=1.0)
         for channel in self.system.channels.values():

@@ -15,7 +15,7 @@ from torch import Tensor
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup
-from antiphon.engine.heart.rows import Members, RowMask, members_and
+from antiphon.engine.heart.rows import Members, RowMask
 from antiphon.engine.heart.stacked import Stacked
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Losses, PredictorUpdate, StepReport, Update, WindowLoss
@@ -337,9 +337,6 @@ def injecting_members(channel: Channel, participates: RowMask) -> Members:
         participates: The sender's rows that learned.
     """
     learned = channel.of_sender(participates)
-    members: Members = None
     if isinstance(learned, Tensor):
-        members = channel.members_in(learned)
-    elif not learned:
-        members = torch.zeros(len(channel.members), dtype=torch.bool)
-    return members_and(members, channel.gradient.enabled)
+        return channel.members_in(learned)
+    return None if learned else torch.zeros(len(channel.members), dtype=torch.bool)

@@ -131,8 +131,7 @@ class FinalValues:
         void: RowMask = False
         if source is not None:
             live, signals = channel.message_of(source.ports[channel.port]), source.step_signals
-            void = self.forward_pass.void(self.system.agents[channel.sender], channel, live)
-            void = mask_or(void, absent_ends(channel, final))
+            void = absent_ends(channel, final)
             if channel.sampler is not None:
                 live, _ = channel.sampler.send(live, stamps[0])
         imagined.enter_context(channel.ledger.imagining(stamps, live, signals, void))

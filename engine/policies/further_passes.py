@@ -16,7 +16,6 @@ from torch import Tensor
 
 from antiphon.comms.backward_requests import BackwardRequest, backward_all
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.rows import mask_fill_zero, mask_not
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update, WindowLoss
@@ -54,9 +53,9 @@ class FurtherPasses:
     def learn(self, closed: Sequence[Update], step: int) -> None:
         """Take all of them, and move the parameters after each."""
         for found in self.updates(closed, step):
-            updates = self.engine.ready_to_move(found, step)
+            self.engine.make_ready(found, step)
             self.engine.divergence.decide()
-            self.engine.apply(updates, step)
+            self.engine.apply(found, step)
 
     def updates(self, closed: Sequence[Update], step: int) -> Iterator[list[Update]]:
         """Yield the updates of each minibatch in turn; parameters are to be moved before the next is asked for.
@@ -75,7 +74,7 @@ class FurtherPasses:
                 (each, self._minibatches(each, epoch, step)) for each in waiting if each.passes > epoch
             ]
             for place in range(max(len(batches) for _, batches in running)):
-                learning = [(each, own) for each, own in running if place < len(own) and each.learns]
+                learning = [(each, own) for each, own in running if place < len(own)]
                 if learning:
                     yield [self._update(each, own[place]) for each, own in learning]
 
@@ -127,10 +126,7 @@ class FurtherPasses:
             assert policies is not None
             found = policies.further(agent, policy, own, ports[agent.name])
             assert agent.goal is not None
-            losses, stopped = found.losses.sum(0), agent.disabled_rows
-            if isinstance(stopped, Tensor):  # members, by an earlier pass
-                losses = mask_fill_zero(mask_not(stopped[own]), losses)
-            weight = agent.goal.weight
+            losses, weight = found.losses.sum(0), agent.goal.weight
             if isinstance(weight, Tensor):
                 losses, weight = scaled(losses, weight), 1.0
             roots.append(losses.sum() * (weight * len(agent.members) / len(own)))
@@ -158,8 +154,3 @@ class _Window:
     passes: int
     replay: Replay
     """Of its ticks."""
-
-    @property
-    def learns(self) -> bool:
-        """Whether some agent has not been stopped by an earlier pass."""
-        return not all(agent.all_disabled for agent in self.agents)

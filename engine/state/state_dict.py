@@ -6,15 +6,12 @@ they are kept once, by number. Graphs are never stored; open windows are replaye
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
-
-import torch
 
 from antiphon.comms.backward_requests import as_leaf
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Message, Read, StepSignals, Tick, Window
-from antiphon.engine.heart.rows import Members
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.objects import OBJECTS, load_objects, state_of_objects
 from antiphon.engine.state.trees import Tree, from_tree, to_tree
@@ -126,7 +123,7 @@ def with_optimisers_of(system: System, state: Mapping[str, Any]) -> Tree:
 
 
 def messages(system: System) -> Tree:
-    """Return what is on the way and in open windows, and what has diverged, of single agents or of stacks.
+    """Return what is on the way and in open windows, and the events, of single agents or of stacks.
 
     `signals` are the step signals themselves, which messages and ticks have by number.
     """
@@ -144,12 +141,7 @@ def messages(system: System) -> Tree:
     agents, channels = system.agents.values(), system.channels
     ledgers = {name: _ledger(c.ledger, held.get(name, []), number) for name, c in channels.items()}
     return {
-        "quarantine": {
-            "agents": _among((agent.names, agent.disabled) for agent in agents),
-            "gradients": _among((c.names, c.gradient.disabled) for c in channels.values()),
-            "inputs": _among((c.names, c.input.disabled) for c in channels.values()),
-            "events": [list(event) for event in system.on_divergence.events],
-        },
+        "events": [list(event) for event in system.on_divergence.events],
         "ledgers": ledgers,
         "groups": [to_tree(group, number) for group in system.groups],
         "trails": {
@@ -164,36 +156,20 @@ def messages(system: System) -> Tree:
 
 def load_messages(system: System, state: Mapping[str, Any]) -> None:
     """Load what `messages` returned of single agents, or of the same stacks."""
-    signals, quarantine = state["signals"], state["quarantine"]
-    agents, gradients, inputs = (frozenset(quarantine[key]) for key in ("agents", "gradients", "inputs"))
+    signals = state["signals"]
     for name, trail in state["trails"].items():
         system.agents[name].trail = dict(trail)
     known: dict[str, dict[int, Message]] = {}
     for name, channel in system.channels.items():
         channel.input.examples = []
-        channel.gradient.disabled = _members(channel.names, gradients)
-        channel.input.disabled = _members(channel.names, inputs)
         known[name] = _load_ledger(channel.ledger, state["ledgers"][name], signals)
     for name, agent in system.agents.items():
         agent.action = state["actions"].get(name)
-        agent.disabled = _members(agent.names, agents)
-    system.on_divergence.events = [(step, line) for step, line in quarantine["events"]]
+    system.on_divergence.events = [(step, line) for step, line in state["events"]]
     for group, saved in zip(system.groups, state["groups"], strict=True):
         group.window = _load_window(saved["window"], system, signals, known)
         group.pending = [_load_window(window, system, signals, known) for window in saved["pending"]]
         group.past = [_load_window(window, system, signals, known) for window in saved["past"]]
-
-
-def _among(stacks: Iterable[tuple[Sequence[str], Members]]) -> list[str]:
-    """The names of the members of stacks that a mask, [N] bool, holds for; None: of none."""
-    found = (zip(names, mask.tolist(), strict=True) for names, mask in stacks if mask is not None)
-    return [name for stack in found for name, disabled in stack if disabled]
-
-
-def _members(names: Sequence[str], among: Collection[str]) -> Members:
-    """Which of a stack's members are among those named, [N] bool; None: none of them."""
-    found = [name in among for name in names]
-    return torch.tensor(found) if any(found) else None
 
 
 def _ledger(ledger: Ledger, held: Sequence[Message], number: Number) -> Tree:

@@ -131,7 +131,7 @@ def load_weights(
             renewed |= joined if joined & renewed else set()
     for name in renewed:
         learners[name]["optimiser"] = system.agents[name].learner.optimiser.initial_state()
-    state["quarantine"]["events"].append([now, f"weights of {source} are loaded into {', '.join(takers)}"])
+    state["events"].append([now, f"weights of {source} are loaded into {', '.join(takers)}"])
     backend.load_state_dict(copy_tree(with_statistics(state, takers)))
     return found
 

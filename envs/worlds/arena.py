@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,17 @@ class Arena(World):
         own = surplus.view(1 + len(self._others), -1)
         rating = rating + _GAIN / 2 * own.mean(1, keepdim=True).expand_as(own).flatten()
         return {"rating": rating, "opponent": self._paired(rating), "lead": lead.long()}
+
+    def go_on_with(self, staying: Sequence[int], place: int, worlds: int) -> None:
+        """Keep the opponents that stay; where one leaves, the row plays against its own mirror image until the episode ends."""
+        rows = torch.arange(self.num_envs, device=self.device)
+        known = torch.full((worlds,), -1, device=self.device)
+        known[list(staying)] = torch.arange(len(staying), device=self.device)
+        other = place * self.num_envs + rows + self._state["opponent"]
+        there = (other >= 0) & (other < worlds * self.num_envs)
+        after = known[torch.where(there, other // self.num_envs, place)]
+        offset = (after - known[place]) * self.num_envs + other % self.num_envs - rows
+        self._state = {**self._state, "opponent": torch.where(there & (after >= 0), offset, 0)}
 
     def figures(self) -> dict[str, float]:
         """Return the shares `won` and `drawn` of the newest finished games, and in a league the `rating`."""

@@ -152,6 +152,15 @@ class World(Pictured):
             one._step, one._tick = joint._step, joint._tick
         return result
 
+    def go_on_with(self, staying: Sequence[int], place: int, worlds: int) -> None:
+        """Note that some of the environments that are stepped together stay (`step_all`); by default nothing follows.
+
+        Args:
+            staying: Their places among those before.
+            place: Its own place there.
+            worlds: How many these were.
+        """
+
     def as_often_stepped(self, other: World) -> bool:
         """Whether another environment has taken as many steps, since its seed and in its episodes."""
         return self._step == other._step and self._tick == other._tick

@@ -169,32 +169,46 @@ class Population:
         self.simulations = [Simulation.over(run) for run in runs]
         self.threads, self.matmul_precision = each[0].threads, each[0].matmul_precision
         self._joint: ReplicatedEngine | None = None
-        """Of all seeds, diverged ones among them: the others' steps are taken with theirs."""
+        """Of the runs that are stepped together; None: they run one after the other, or fewer than two are left."""
+        self._together: list[RecordedRun] = []
+        """These runs."""
         self._shared = True
         """Whether environments and means of the runs are up to date."""
         self._unchecked = True
         """Whether no step has shown yet whether objects of the caller's keep a state, which the members would share."""
         backend = each[0].settings.backend
         self.sequential_reason = sequential_reason(each[0], backend, len(runs))
-        if self.sequential_reason is not None:
-            for running in each:
-                running.execute_by(Executor())
-                if isinstance(backend, str):
-                    running.restack()
+        if self.sequential_reason is None:
+            self._regroup(self.runs)
             return
-        systems, begun = [running.system for running in each], any(running.now for running in each)
-        self._joint = ReplicatedEngine(systems, [running.world for running in each], begun=begun)
-        for replica, running in enumerate(each):
-            self._step_with_others(running, replica)
+        for running in each:
+            running.execute_by(Executor())
+            if isinstance(backend, str):
+                running.restack()
 
-    def _step_with_others(self, running: Running, replica: int) -> None:
-        """Have a running scenario computed as one of all replicas."""
-        assert self._joint is not None
-        executor = running.executor if isinstance(running.executor, StepTogether) else StepTogether()
-        executor.share = self._share
-        if executor is not running.executor:
-            running.execute_by(executor)
-        running.compute_by(Replica(self._joint, replica))  # type: ignore[arg-type]
+    def _regroup(self, runs: Sequence[RecordedRun]) -> None:
+        """Step these runs together from here on, each of the others alone."""
+        self._share()
+        if self._joint is not None:
+            self._joint.world.go_on_with([n for n, run in enumerate(self._together) if run in runs])
+        for run in self._together:
+            if run not in runs or len(runs) == 1:
+                run.running.execute_by(Executor())
+                run.running.restack()
+        self._together, self._joint = list(runs) if len(runs) > 1 else [], None
+        if not self._together:
+            return
+        each = [run.running for run in runs]
+        begun = any(running.now for running in each)
+        self._joint = ReplicatedEngine(
+            [running.system for running in each], [running.world for running in each], begun=begun
+        )
+        for replica, running in enumerate(each):
+            if not isinstance(running.executor, StepTogether):
+                running.execute_by(StepTogether())
+            assert isinstance(running.executor, StepTogether)
+            running.executor.share = self._share
+            running.compute_by(Replica(self._joint, replica))  # type: ignore[arg-type]
 
     def __repr__(self) -> str:
         one, count = self.simulations[0], len(self.simulations)
@@ -208,12 +222,11 @@ class Population:
 
         DivergenceError where there is none.
         """
-        for run in self.runs:
-            if run.stop_reason is not None and isinstance(run.running.backend, Replica):
-                run.running.continue_alone(None)
         active = [run for run in self.runs if run.running.diverged is None and run.stop_reason is None]
         if not active:
             raise DivergenceError(str(self.runs[0].running.diverged))
+        if self.sequential_reason is None and active != self._together:
+            self._regroup(active)
         joint = self._joint
         if joint is None:
             infos: list[StepInfo] = []
@@ -232,24 +245,25 @@ class Population:
             raise ScenarioError("seeds: they are at different steps; load states of the same step into all")
         if joint.loaded:
             self._share()
-            joint.join([run.running.train_means.state_dict() for run in self.runs])
-        due = any(run.row_steps.due(step) for run in self.runs)
+            joint.join([run.running.train_means.state_dict() for run in active])
+        due = any(run.row_steps.due(step) for run in active)
         predicted: set[str] = set()
-        for place, run in enumerate(self.runs):
+        for place, run in enumerate(active):
             run.watched = run.watched_at(step)
             predicted.update(named(name, place) for name in run.watched.learning)
         self._shared = False
         ends, learned = joint.step(step, watch=due or predicted)
-        for place, what in joint.union.divergence.stopped.items():
-            if self.runs[place] in active:
-                self.runs[place].running.continue_alone(what)
+        if stopped := joint.union.divergence.stopped:
+            self._share()
+            for place, what in stopped.items():
+                active[place].running.diverged = what
         joint.means.add(learned)
         self._shared = False
         infos: list[StepInfo] = []
-        ended = split_rows(ends.ended, len(self.runs), joint.union.system.batch)
-        for run, own in zip(self.runs, ended, strict=True):
+        ended = split_rows(ends.ended, len(active), joint.union.system.batch)
+        for run, own in zip(active, ended, strict=True):
             running, replica = run.running, run.running.backend
-            if run in active and running.diverged is None:
+            if running.diverged is None:
                 assert isinstance(replica, Replica)
                 running.count(replica.report(learned))
                 run.record(step, due=due)
@@ -263,8 +277,8 @@ class Population:
         if self._joint is None or self._shared:
             return
         self._shared = True
-        for run, sums in zip(self.runs, self._joint.share(), strict=True):
-            if isinstance(run.running.backend, Replica) and run.running.diverged is None:
+        for run, sums in zip(self._together, self._joint.share(), strict=True):
+            if run.running.diverged is None:  # it has those of before
                 run.running.train_means.load_state_dict(sums)
 
     def run(self, steps: int | None = None, *, epochs: float | None = None) -> None:
@@ -341,20 +355,15 @@ class Population:
         """Continue a member that has diverged, at a step and in its own environment, from the state of another one's backend."""
         running = self.runs[member].running
         self._share()
-        if self._joint is not None:
-            running.env.let_go()
-            running.return_to(self._joint.world.runners[member])
-            self._joint.engine.divergence.revive(member)
-            self._step_with_others(running, member)
+        if self._joint is not None and self.runs[member] in self._together:
+            self._joint.union.divergence.stopped.pop(self._together.index(self.runs[member]), None)
         running.backend.load_state_dict(copy_tree(state))
         running.begin_again(now)
 
     def close(self) -> None:
-        """Close all simulations, and the environments of seeds that have left."""
+        """Close all simulations."""
         for run in self.runs:
             run.close()
-        for runner in () if self._joint is None else self._joint.world.runners:
-            runner.env.let_go()
 
 
 _ELSEWHERE = {

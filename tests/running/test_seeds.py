@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from antiphon import DivergenceError, Scenario, Simulation, load
+from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.jobs.seeds import Population, summary_of
 from tests.contracts.twins import TOLERANCE, differences, facts
 from tests.engine.numbers import one_line
@@ -79,6 +80,26 @@ def test_a_seed_that_diverges_keeps_the_environment_as_it_was_and_there_is_no_st
         with pytest.raises(DivergenceError):
             together.run(2)
     assert all(simulation.diverged is not None for simulation in together.simulations)
+
+
+@pytest.mark.parametrize("stopped", [[1], [0, 2]])
+def test_the_others_of_a_seed_that_diverges_are_what_they_are_alone(stopped: list[int]) -> None:
+    """Its own numbers are those of before the step, and no other's are moved by it."""
+    together = Population(scenario(), SEEDS, dtype=torch.float64)
+    together.run(3)
+    for place in stopped:
+        poison(together.simulations[place])
+    before = [copy_tree(one.running.state_dict()["system"]["learners"]) for one in together.simulations]
+    together.run(STEPS - 3)
+    for place, (seed, simulation) in enumerate(zip(SEEDS, together.simulations, strict=True)):
+        if place in stopped:
+            after = simulation.running.state_dict()["system"]["learners"]
+            torch.testing.assert_close(after, before[place], rtol=0, atol=0, equal_nan=True)
+            assert simulation.now == 3
+            continue
+        alone = Simulation(scenario(), seed=seed, dtype=torch.float64)
+        alone.run(STEPS)
+        assert_alike(alone, simulation)
 
 
 def test_what_cannot_be_seeds_is_one_line() -> None:

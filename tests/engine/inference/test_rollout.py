@@ -236,19 +236,6 @@ def test_an_example_s_state_and_messages_are_passed_on_within_it_alone() -> None
     torch.testing.assert_close(whole.ports["b"][OBJECTIVE], module, rtol=0, atol=1e-12)
 
 
-def test_messages_of_a_disabled_agent_are_void_as_the_run_goes() -> None:
-    simulation = remembering()
-    signals = dict(simulation.signals)
-    found: dict[str, list[Tensor]] = {"perfect": [], "as_run": []}
-    for disabled in (None, torch.tensor([True])):
-        simulation.running.system.agents["a"].disabled = disabled
-        for kind, outputs in found.items():
-            rollout = ExampleRollout(simulation.running.system, signals, Links(kind), seed=0)
-            outputs.append(rollout.ports["b"][OBJECTIVE])
-    assert torch.equal(*found["perfect"])
-    assert not torch.allclose(*found["as_run"])
-
-
 @pytest.mark.parametrize(
     ("clocks", "env", "steps"),
     [

@@ -156,6 +156,24 @@ def test_a_league_that_is_saved_goes_on_with_the_same_bits_and_a_member_alone() 
     assert "won" in alone.figures()
 
 
+@pytest.mark.parametrize("staying", [[0, 2], [1, 2], [0, 1, 3]])
+def test_where_a_member_leaves_the_others_keep_their_opponents_until_the_episode_ends(
+    staying: list[int],
+) -> None:
+    envs = members(4)
+    play(envs, torch.arange(24) % 9)
+    met = opponents(envs)
+    for place in staying:
+        envs[place].go_on_with(staying, place, 4)
+    left = [envs[place] for place in staying]
+    before = {place * BATCH + row: n * BATCH + row for n, place in enumerate(staying) for row in range(BATCH)}
+    assert opponents(left) == [before.get(met[old], new) for old, new in before.items()]
+    assert opponents(left) != list(range(len(left) * BATCH))
+    play(left, torch.arange(len(left) * BATCH) % 9)
+    found = opponents(left)
+    assert [found[other] for other in found] == list(range(len(left) * BATCH))
+
+
 def test_episodes_of_different_lengths_are_refused() -> None:
     class Endless(Race):
         @staticmethod
