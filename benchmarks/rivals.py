@@ -45,7 +45,6 @@ from torch.nn import functional as F
 from antiphon import Simulation, envs
 from antiphon.base.memory import keep_memory
 from antiphon.distributed.virtual.profile import ClusterProfile
-from antiphon.running.virtual_simulation import VirtualSimulation
 from antiphon.scenarios import Scenario
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -140,13 +139,19 @@ def virtual_time(way: str, stages: int, latency: float, seed: int, goal: float, 
             "links": [{"between": ["stage", "stage"], "latency": latency}],
         }
     )
-    with VirtualSimulation(chain(stages, way), profile, seed=seed) as simulation:
+    with Simulation(chain(stages, way), seed=seed, parts={"cluster": profile}) as simulation:
 
         def run(until: float) -> None:
-            while simulation.seconds < until:
+            while simulation.figures()["simulated_seconds"] < until:
                 simulation.running.advance()
 
-        return reached(lambda: simulation.seconds, run, lambda: simulation.evaluate().accuracy, goal, limit)
+        return reached(
+            lambda: simulation.figures()["simulated_seconds"],
+            run,
+            lambda: simulation.evaluate().accuracy,
+            goal,
+            limit,
+        )
 
 
 # --- the asynchronous pipeline ---------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from antiphon.base.errors import DivergenceError, ScenarioError
 from antiphon.base.spec import LONGEST_DELAY
 from antiphon.distributed.coordinator import open_parts
 from antiphon.distributed.parts.placement import placement_for
-from antiphon.distributed.parts.settings import PartsSettings
+from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.running import Running, Settings
 from antiphon.scenarios import Scenario
 
@@ -46,7 +46,7 @@ def with_chosen_delay(
         raise ScenarioError(
             f"parts: delay is {division.delay}, and no channel has link: {{delay: auto}}; leave out delay, or write auto"
         )
-    if division.one_process or not scenario.has_automatic_delays:
+    if division.one_process or division.cluster is not None or not scenario.has_automatic_delays:
         return scenario, division, None
     with Running(scenario.with_delay(1), settings) as trial:
         placement = placement_for(trial.system, trial.scenario, division.count, division.placement)

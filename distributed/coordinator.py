@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from antiphon.base.errors import DivergenceError, ScenarioError
 from antiphon.distributed.parts.part import LEARNED, Part, merge_rows
 from antiphon.distributed.parts.placement import check_free, placement_for
-from antiphon.distributed.parts.settings import FreeSettings, PartsSettings
+from antiphon.distributed.parts.settings import FreeSettings
 from antiphon.distributed.parts.share import Share, check_hooks_arrive, scenario_of_part
 from antiphon.distributed.parts.transport import LocalParts, Parts
+from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.build.builder import without_weights
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.rows import RowMask
@@ -84,7 +85,7 @@ class Coordinator(Executor):
     @property
     def facts(self) -> dict[str, Any]:
         """What run.json has of it: the division, with the placement of agents."""
-        return {"parts": self._division}
+        return self._division
 
     def _open(self, running: Running) -> Parts:
         key = running.scenario, running.seed
@@ -310,7 +311,7 @@ def open_parts(running: Running, settings: PartsSettings, opened: RayParts | Non
                 "telemetry.value: parts that do not wait hold the messages in flight, so no value can be measured; leave it "
                 "out, or use parts in lockstep"
             )
-    bounds = FreeSettings() if free else None
+    bounds = settings.free or FreeSettings() if free else None
     own: dict[str, Any] = {"seed": running.seed, "device": running.device, "dtype": running.dtype}
     own |= {"stacked": running.settings.stacked, "free": bounds}
     scenario = running.scenario

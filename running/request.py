@@ -11,7 +11,7 @@ from typing import Any
 from antiphon.base.errors import DivergenceError
 from antiphon.base.files import finite
 from antiphon.base.spec import plain
-from antiphon.distributed.virtual.profile import VirtualSettings
+from antiphon.distributed.settings import PartsSettings
 from antiphon.running.directory import RunDirectory, holds_objects, is_free, scenario_text
 from antiphon.running.python_template import PythonTemplate, other_variants
 from antiphon.running.run_loop import Outcome
@@ -40,8 +40,8 @@ class Request:
     backend: str = "cohort"
     capture: bool = False
     """Whether steps are captured (see `Simulation`)."""
-    cluster: VirtualSettings | None = None
-    """Where it runs in virtual time; None: it runs here."""
+    division: PartsSettings | None = None
+    """The parts that compute it; None: it is not divided."""
     command: tuple[str, ...] = ()
     """The command line, for the record."""
 
@@ -121,14 +121,13 @@ class Request:
         of_settings = directory.differences(
             seed=self.seed, device=self.device, backend=checked_backend(self.backend)
         )
-        profile, placement = facts.get("virtual", {}).get("profile"), None
-        wanted = None if self.cluster is None else plain(self.cluster.profile)
-        if self.cluster is not None:
-            placement = self.cluster.placement
+        profile, placement, wanted = facts.get("virtual", {}).get("profile"), None, None
+        if self.division is not None and self.division.cluster is not None:
+            placement, wanted = self.division.placement, plain(self.division.cluster)
         if profile != wanted:
             names = ["none" if one is None else one["cluster"] for one in (profile, wanted)]
             pairs["cluster"] = names[0], f"{'another ' * (names[0] == names[1])}{names[1]}"
-        elif isinstance(placement, Mapping) and placement != facts["parts"]["placement"]:
+        elif placement is not None and placement != facts["parts"]["placement"]:
             pairs["place"] = "another placement", "this one"
         found = [f"{name} is {old}, not {new}" for name, (old, new) in pairs.items() if old != new]
         if not (found or of_settings) and directory.document != scenario_text(self.scenario):

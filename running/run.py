@@ -14,7 +14,7 @@ from antiphon.base.memory import uncollected
 from antiphon.distributed.automatic_delay import with_chosen_delay
 from antiphon.distributed.coordinator import Coordinator
 from antiphon.distributed.parts.placement import check_placement
-from antiphon.distributed.parts.settings import PartsSettings
+from antiphon.distributed.settings import PartsSettings
 from antiphon.distributed.virtual.execution import VirtualParts
 from antiphon.engine.capture.loop import CapturedLoop, captured_loop
 from antiphon.engine.environment import steps_of_epochs
@@ -101,8 +101,7 @@ def begin(
             scenario, division, opened = with_chosen_delay(scenario, division, settings)
             if opened is not None:
                 undo.callback(opened.close)
-        captured = captured_loop(settings.device, settings.backend, capture, parts=division is not None)
-        executor = executor or captured
+        executor = executor or _executor(settings, division, capture)
         running = Running(scenario, settings, executor)
         undo.callback(running.close)
         if division is not None:
@@ -158,20 +157,22 @@ def resume(
         directory.lock()
         facts, given = directory.facts, given_scenario(directory, scenario)
         with fitting(directory.path / "run.json"):
-            settings, virtual = Settings.of_facts(facts), VirtualParts.of_facts(facts)
+            settings, own = Settings.of_facts(facts), PartsSettings.of_facts(facts)
             inside.enter_context(settings.context())
-        if virtual is not None and division is not None:
-            raise RunError(f"{directory.path}: a run in virtual time keeps its parts; leave out --parts")
+        if own is not None and own.cluster is not None and division is not None:
+            own.check_kept(division, directory.path)
+            division = None
+        elif division is not None and division.cluster is not None:
+            raise RunError(f"{directory.path}: is no run in virtual time; leave out the cluster")
         capture = capture or (facts.get("capture", False) and division is None)
-        captured = captured_loop(settings.device, settings.backend, capture, parts=division is not None)
-        executor = virtual or executor or captured
+        division = division or own
+        executor = executor or _executor(settings, division, capture)
         running = _restored(directory, given, settings, executor, step)
         undo.callback(running.close)
         running.check_continues()
-        division = division or PartsSettings.of_facts(facts)
         if division is not None:
             _divide(running, division)
-            facts["parts"] = running.executor.facts.get("parts")
+            facts |= {"parts": None, **running.executor.facts}
         run = RecordedRun(running)
         if until is not None or facts["exit"] != "done":
             running.until = run.goal = until or facts["steps"]
@@ -204,6 +205,15 @@ def _restored(
     return Running(scenario or directory.scenario, settings, executor)  # it ended before its first checkpoint
 
 
+def _executor(
+    settings: Settings, division: PartsSettings | None, capture: bool | CapturedLoop
+) -> Executor | None:
+    """Return what takes the steps of a run from its beginning; None: they are taken one by one, until it is divided."""
+    if division is not None and division.cluster is not None and not capture:
+        return VirtualParts(division)
+    return captured_loop(settings.device, settings.backend, capture, parts=division is not None)
+
+
 def _divide(running: Running, division: PartsSettings, opened: RayParts | None = None) -> None:
     """Have parts take the steps from here on that nothing observes; one part in this process divides nothing.
 
@@ -211,6 +221,8 @@ def _divide(running: Running, division: PartsSettings, opened: RayParts | None =
         ScenarioError: The scenario cannot be divided like this; the line says what and the fix.
         RunError: A part cannot be started.
     """
+    if division.cluster is not None:
+        return  # from its beginning
     if division.placement is not None:
         check_placement(running.system, division.placement)
     if not division.one_process:
@@ -229,7 +241,12 @@ def given_scenario(
     """
     with fitting(directory.path / "run.json"):
         division = PartsSettings.of_facts(directory.facts)
-    if division is not None and division.mode == "free" and directory.checkpoints:
+    if (
+        division is not None
+        and division.mode == "free"
+        and division.cluster is None
+        and directory.checkpoints
+    ):
         raise RunError(
             f"{directory.path}: its parts ran in free mode, and no checkpoint holds the messages between them; "
             "start another run, from its weights if you like"
@@ -289,19 +306,16 @@ class Run:
         path: str | Path,
         *,
         exist: str = "error",
-        division: PartsSettings | None = None,
         checkpoint_every: int | None = None,
     ) -> Self:
         """Begin the run of a request: see `begin`."""
-        cluster = request.cluster
         run = begin(
             request.scenario,
             Settings.of(seed=request.seed, device=request.device, backend=request.backend),
             path,
             exist=exist,
             differences=request.differences,
-            executor=None if cluster is None else VirtualParts(cluster.profile, cluster.placement),
-            division=division,
+            division=request.division,
             capture=request.capture,
             checkpoint_every=checkpoint_every,
             until=request.until,

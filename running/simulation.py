@@ -18,7 +18,7 @@ from antiphon.base.files import given_path
 from antiphon.base.notebook import html_of, newest_table
 from antiphon.base.progress import hidden
 from antiphon.base.signals import Interrupted, deliver
-from antiphon.distributed.parts.settings import PartsSettings
+from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.backends import BackendFactory
 from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.environment import EnvironmentRunner
@@ -68,7 +68,8 @@ class Simulation:
         parts: The number of parts that compute the scenario; or the part of each agent, by name; or settings: `count` or
             `placement`, and `mode`, `delay`, `ray` (see the options of `antiphon run`, and `parts` in run.json).
             None: the scenario is not divided. Parts compute the steps of `run` that nothing observes; in lockstep, the run
-            is bit-identical to an undivided one.
+            is bit-identical to an undivided one. With `cluster` (a `ClusterProfile`, the name of one of antiphon's own, or
+            a YAML file) they never wait, in virtual time: one step is as many steps of parts as there are parts.
         capture: Whether `run` replays recorded periods of the schedule (CUDA graphs) at steps that nothing observes, which
             changes no bit; or the object that replays them. For GPUs.
 
@@ -141,7 +142,7 @@ class Simulation:
             logdir: The run directory, from the command line or from Python.
             scenario: The same agents and data; needed if the run's scenario holds Python objects.
             checkpoint_every: See `Simulation`.
-            parts: See `Simulation`; the number may differ from the run's. None: the run's own.
+            parts: See `Simulation`; the number may differ from the run's, but in virtual time. None: the run's own.
 
         Raises:
             ScenarioError: `scenario` is invalid or not found, or cannot be divided into these parts.
@@ -628,6 +629,17 @@ class Simulation:
             line = f"history: begins after step {self.now}; read it before the first step, or give a logdir"
             warnings.warn(line, stacklevel=2)
         return self._run.history()
+
+    def figures(self) -> dict[str, float]:
+        """Return the metrics of the run in virtual time; elsewhere there are none.
+
+        `simulated_seconds`. `goodput`: the share of the machines' time in which they computed steps that count; `waiting`
+        and `away`: the shares in which they waited for a message, or had failed. `traffic`: bytes sent so far; `calls`; and
+        the share of calls that were lost. Since the previous metrics: `gradient_age`, steps from a message to the step that
+        learns from its returned gradient; `given_up`, the share of messages without a returned gradient; and `missed`,
+        ticks without a new message.
+        """
+        return self.running.executor.figures()
 
     def _keep(self, name: str, quantities: Sequence[str], period: int) -> Recording:
         """Begin a recording (`AgentHandle.record`, `ChannelHandle.record`)."""

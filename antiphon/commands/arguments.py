@@ -14,8 +14,8 @@ from typing import Any
 from antiphon.base.errors import RunError, ScenarioError, suggest
 from antiphon.base.problems import show_value
 from antiphon.base.spec import plain
-from antiphon.distributed.parts.settings import PartsSettings
-from antiphon.distributed.virtual.profile import VirtualSettings, find_profile
+from antiphon.distributed.settings import PartsSettings
+from antiphon.distributed.virtual.profile import find_profile
 from antiphon.running.directory import RunDirectory, numbered, run_folder
 from antiphon.running.library import MADE_IN_PYTHON, as_template, scenario_names, template_named
 from antiphon.running.python_template import Buildable, PythonTemplate, load_python
@@ -197,8 +197,8 @@ def parts_of(
 
 def cluster_of(
     cluster: str, parts: Sequence[str] | None, agents: Iterable[str], backend: str, options: Mapping[str, Any]
-) -> VirtualSettings:
-    """Return the cluster and the placement of a run in virtual time; for the arguments, see `parts_of`.
+) -> PartsSettings:
+    """Return the settings of a run in virtual time; for the arguments, see `parts_of`.
 
     Raises:
         ScenarioError: An option has no effect, or the profile is not accepted.
@@ -207,7 +207,10 @@ def cluster_of(
         raise ScenarioError(f"--backend {backend}: has no effect in virtual time; leave it out")
     for name in (name for name, value in options.items() if value is not None):
         raise ScenarioError(f"--{name}: has no effect in virtual time; leave it out")
-    return VirtualSettings(find_profile(cluster), division_of(parts or (), agents))
+    profile, division = find_profile(cluster), division_of(parts or (), agents)
+    if isinstance(division, int):
+        return PartsSettings(cluster=profile, count=division)
+    return PartsSettings(cluster=profile, placement=division)
 
 
 def logdir_root(logdir: Path | None) -> Path:

@@ -138,14 +138,13 @@ def run(
         from antiphon.engine.environment import steps_for_epochs
 
         request = replace(request, steps=steps_for_epochs(request.scenario, seed, epochs))
-    division, agents, of_parts = None, request.scenario.agents, {"ray": ray, "mode": mode}
-    if cluster is not None:
-        request = replace(request, cluster=cluster_of(cluster, parts, agents, backend, of_parts))
-    else:
-        division = parts_of(parts, agents, of_parts)
-    if seeds is not None and (division or request.cluster) is not None:
+    agents, of_parts = request.scenario.agents, {"ray": ray, "mode": mode}
+    on_cluster = cluster is not None and cluster_of(cluster, parts, agents, backend, of_parts)
+    division = on_cluster or parts_of(parts, agents, of_parts)
+    request = replace(request, division=division)
+    if seeds is not None and division is not None:
         raise RunError("--seeds: cannot be combined with --parts or --cluster; run each with --seed S")
-    if capture and (seeds or request.cluster) is not None:
+    if capture and (seeds or cluster) is not None:
         raise RunError("--capture: cannot be combined with --seeds or --cluster; leave out one of them")
     if seeds is not None:
         return _run_seeds(request, seeds, name, logdir, checkpoint_every, exist, json)
@@ -156,8 +155,7 @@ def run(
     if outcome is not None and outcome.status == "done":
         return print_outcome(outcome, json)
     with request.template.placing(variant, request.values):
-        how: dict[str, Any] = {"division": division, "checkpoint_every": checkpoint_every}
-        started = Run.begin(request, path, exist=exist, **how)
+        started = Run.begin(request, path, exist=exist, checkpoint_every=checkpoint_every)
     return train(started, json)
 
 

@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.base.errors import RunError, first_line
-from antiphon.distributed.parts.settings import LOCAL
 
+LOCAL = "local"
+"""A cluster of this machine alone, started for the run."""
 _OBJECT_STORE = 200 * 2**20
 """Bytes of shared memory for what actors send; more is spilled to disk."""
 _CONNECT = 5.0

@@ -6,11 +6,10 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, replace
-from typing import Any, Self
+from dataclasses import replace
+from typing import Any
 
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError
-from antiphon.base.spec import plain
 from antiphon.distributed.parts.free_arrivals import FreeFigures
 from antiphon.distributed.parts.halves import halved
 from antiphon.distributed.parts.part import LEARNED, Part
@@ -18,14 +17,13 @@ from antiphon.distributed.parts.placement import (
     agent_costs,
     check_divisible,
     check_free,
-    check_placement,
-    partition,
+    placement_for,
     unaligned_readers,
     units_of,
 )
 from antiphon.distributed.parts.settings import FreeSettings
+from antiphon.distributed.settings import PartsSettings
 from antiphon.distributed.virtual.cluster import VirtualCluster
-from antiphon.distributed.virtual.profile import ClusterProfile
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.build.builder import build, without_weights
 from antiphon.engine.heart.channel import Channel
@@ -53,49 +51,26 @@ class VirtualParts(Executor):
     steps that a failure has undone. A state holds all exchanges on their way.
 
     Args:
-        profile: The cluster.
-        placement: See `VirtualSimulation`.
-        free: Bounds of the exchange.
-        step_seconds: Seconds per step of each part, without chance; None: from the profile. With `measure` it is timed, once.
+        settings: The division, with the cluster.
 
     Attributes:
-        placement: The part of each agent, once it is attached.
+        settings: As given; from the moment that it is attached with the placement and the seconds of steps.
         cluster: The machines, once it is attached.
     """
 
     stacks = False
     cluster: VirtualCluster
 
-    def __init__(
-        self,
-        profile: ClusterProfile,
-        placement: Mapping[str, int] | int | None = None,
-        free: FreeSettings | None = None,
-        step_seconds: list[float] | None = None,
-    ) -> None:
-        self.profile, self.free = profile, free or FreeSettings()
-        self._asked_placement, self._step_seconds = placement, step_seconds
-        self.placement: dict[str, int] = {}
+    def __init__(self, settings: PartsSettings) -> None:
+        assert settings.cluster is not None
+        self.settings, self.profile = settings, settings.cluster
         self._parts: list[Part] = []
-
-    @classmethod
-    def of_facts(cls, facts: Mapping[str, Any]) -> Self | None:
-        """Return that of a run as its run.json has it; None: it did not run in virtual time."""
-        if "virtual" not in facts:
-            return None
-        virtual = facts["virtual"]
-        free = FreeSettings(virtual["free"]["queue"], virtual["free"]["staleness"])
-        return cls(
-            ClusterProfile(**virtual["profile"]), facts["parts"]["placement"], free, virtual["step_seconds"]
-        )
+        self._placement: Mapping[str, int] = {}
 
     @property
     def facts(self) -> dict[str, Any]:
         """What run.json has of it: its parts, and the cluster: profile, bounds, and seconds of the steps."""
-        seconds = self.cluster.step_seconds
-        parts = {"count": len(self._parts), "placement": dict(self.placement), "mode": "free"}
-        virtual = {"profile": plain(self.profile), "free": asdict(self.free), "step_seconds": seconds}
-        return {"parts": parts, "virtual": virtual}
+        return self.settings.facts(self._placement)
 
     def attach(self, running: Running) -> None:
         """Make the parts, as they are before the first step, and the view of all of them.
@@ -103,8 +78,10 @@ class VirtualParts(Executor):
         Raises:
             ScenarioError: The scenario cannot be divided, or not in free mode.
         """
+        if (name := running.backend.name) != "cohort":
+            raise ScenarioError(f"parts: the {name} backend computes in one process; leave out backend")
         self.close()
-        self.placement = self.placement or self._place(running)
+        self._placement = self._placement or self._place(running)
         self._whole = running.system
         self._open(running)
 
@@ -112,34 +89,34 @@ class VirtualParts(Executor):
 
     def _place(self, running: Running) -> dict[str, int]:
         """Return the part of each agent, where parts that do not wait can run the scenario."""
-        system, scenario, placement = running.system, running.scenario, self._asked_placement
+        system, scenario, settings = running.system, running.scenario, self.settings
         if scenario.telemetry.value is not None:
             problem = "is measured in forks of a whole simulation; leave it out in virtual time"
             raise ScenarioError(f"telemetry.value: {problem}")
         check_divisible(system, scenario)
-        if isinstance(placement, Mapping):
-            check_placement(system, placement)
-            placement = dict(placement)
-        else:
+        count = settings.count
+        if count is None and settings.placement is None:
             # where nothing can be separated, a division by two is refused with the reason
-            if placement is None:
-                most = min(len(system.agents), self.profile.size)
-                placement = max(min(len(units_of(system)), most), min(2, most))
-            placement = partition(system, scenario, placement)
+            most = min(len(system.agents), self.profile.size)
+            count = max(min(len(units_of(system)), most), min(2, most))
+        placement = placement_for(system, scenario, count, settings.placement)
         if any(placement.values()):
             check_free(system)
-        return placement
+        return dict(placement)
 
     def _open(self, running: Running) -> None:
-        whole, count = self._whole, max(self.placement.values()) + 1
+        whole, count = self._whole, max(self._placement.values()) + 1
+        self._free = self.settings.free or FreeSettings()
         settings: dict[str, Any] = {"seed": running.seed, "device": running.device, "dtype": running.dtype}
-        if self._step_seconds is None:
+        seconds = self.settings.step_seconds
+        if seconds is None:
             costs = agent_costs(whole)
-            self._step_seconds = [self._seconds_of(running, part, costs, **settings) for part in range(count)]
+            seconds = [self._seconds_of(running, part, costs, **settings) for part in range(count)]
+        self.settings = replace(self.settings, placement=self._placement, count=count, step_seconds=seconds)
         own = build(without_weights(running.scenario), running.env.description, **settings)
-        settings["whole"] = halved(own, self.placement)
+        settings["whole"] = halved(own, self._placement)
         self._parts = [self._part(running, number, **settings) for number in range(count)]
-        self.cluster = VirtualCluster(self.profile, self._parts, self._step_seconds, running.seed)
+        self.cluster = VirtualCluster(self.profile, self._parts, seconds, running.seed)
         self._at_start, self._present = snapshot(whole), running.signals
         self._newest: dict[int, AgentReport] = {}
         self._before = FreeFigures()
@@ -148,11 +125,11 @@ class VirtualParts(Executor):
         self.warnings = [
             f"agents[{name}]: reads from another part, which does not wait, and works on the example of its own step; an "
             "example has to last for longer than parts drift apart, or add `align: true`"
-            for name in unaligned_readers(running.system, self.placement)
+            for name in unaligned_readers(running.system, self._placement)
         ]
 
     def _part(self, running: Running, number: int, **settings: Any) -> Part:
-        part = Part(running.scenario, self.placement, number, stacked=False, free=self.free, **settings)
+        part = Part(running.scenario, self._placement, number, stacked=False, free=self._free, **settings)
         if any(agent.parameters is not None for agent in running.scenario.agents.values()):
             part.load_state_dict(running.own_state(whole=True))
         return part
@@ -162,7 +139,7 @@ class VirtualParts(Executor):
     ) -> float:
         """Return the seconds of a part's step, without chance: by FLOP as the profile says, or timed on this machine."""
         compute = self.profile.machine(number).compute
-        flop = sum(cost for name, cost in costs.items() if self.placement[name] == number)
+        flop = sum(cost for name, cost in costs.items() if self._placement[name] == number)
         found, times = compute.seconds(flop), []
         if compute.measure:
             with closing(self._part(running, number, **settings)) as part:
@@ -185,7 +162,7 @@ class VirtualParts(Executor):
         systems = [part.backend.per_agent() for part in self._parts]
 
         def home(agent: str) -> System:
-            return systems[self.placement[agent]]
+            return systems[self._placement[agent]]
 
         def channel(one: Channel) -> Channel:
             sent, received = home(one.sender).channels[one.name], home(one.receiver).channels[one.name]
@@ -245,7 +222,7 @@ class VirtualParts(Executor):
         return self.cluster.statistics()
 
     def figures(self) -> dict[str, float]:
-        """Return the run's metrics of virtual time: see `VirtualSimulation.figures`."""
+        """Return the run's metrics of virtual time: see `Simulation.figures`."""
         cluster, machines = self.cluster, self.cluster.machines
         goodput = cluster.goodput
         seconds = len(machines) * cluster.seconds or 1.0
@@ -301,7 +278,7 @@ class VirtualParts(Executor):
             **({} if lost is None else {"lost": lost}),
             **running.validation.state_dict(),
             "virtual": {
-                "placement": dict(self.placement),
+                "placement": dict(self._placement),
                 "before": vars(self._before),
                 "cluster": self.cluster.state_dict(),
             },
@@ -317,7 +294,7 @@ class VirtualParts(Executor):
             problem = "the state is not from a simulation in virtual time"
             raise RunError(f"{problem}; run it without --cluster")
         check_compatible(running.system, self._present, state["system"], state["present"])
-        if state["virtual"]["placement"] != self.placement:
+        if state["virtual"]["placement"] != self._placement:
             raise RunError("the state has another placement of the agents; give the placement of its run")
         if state["seed"] != running.seed:
             running.restart(replace(running.settings, seed=state["seed"]))
@@ -336,7 +313,7 @@ class VirtualParts(Executor):
 
     def for_fork(self) -> Executor:
         """Return the same cluster, at its beginning."""
-        return VirtualParts(self.profile, self.placement, self.free, self._step_seconds)
+        return VirtualParts(self.settings)
 
     def close(self) -> None:
         """Close the parts; a second call does nothing."""

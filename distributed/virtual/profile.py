@@ -5,7 +5,6 @@ A file begins with `cluster: NAME`. Times are in seconds, sizes in bytes; nothin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations_with_replacement
@@ -203,15 +202,6 @@ class ClusterProfile(DocumentSpec):
     @cached_property
     def _links(self) -> dict[frozenset[str], LinkSpec]:
         return {frozenset(link.between): link for link in self.links}
-
-
-@dataclass(frozen=True)
-class VirtualSettings:
-    """The cluster and the placement of a run in virtual time."""
-
-    profile: ClusterProfile
-    placement: Mapping[str, int] | int | None = None
-    """The part of each agent, or the number of parts; None: see `VirtualSimulation`."""
 
 
 def find_profile(name_or_path: str | Path) -> ClusterProfile:

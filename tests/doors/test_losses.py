@@ -20,10 +20,9 @@ import antiphon
 from antiphon import Population, Scenario, ScenarioError, Simulation
 from antiphon.base.errors import RunError
 from antiphon.engine.state.checkpoint import read_simulation
-from antiphon.running.virtual_simulation import VirtualSimulation
 from antiphon.scenarios.channel_specs import LinkSpec
 from tests.commands import Commands
-from tests.distributed.virtual.profiles import profile
+from tests.distributed.virtual.profiles import on_cluster, profile
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.reference.backend import Chosen, reference
 
@@ -454,13 +453,13 @@ def test_what_no_state_has_is_refused_in_parts(kind: str, mode: str) -> None:
 @pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
 def test_what_a_loss_keeps_is_saved_in_virtual_time(tmp_path: Path) -> None:
     scenario = divided(objective=Running, gradient="linear")
-    whole, half = (VirtualSimulation(scenario, profile(2)) for _ in range(2))
+    whole, half = (on_cluster(scenario, profile(2)) for _ in range(2))
     with whole, half:
         whole.run(8, progress=False)
         half.run(4, progress=False)
         half.evaluate("test")
         half.save(tmp_path / "half")
-        again = VirtualSimulation(scenario, profile(2))
+        again = on_cluster(scenario, profile(2))
         again.running.load_saved(read_simulation(tmp_path / "half", scenario, again.device))
         for other in (again, half.fork(), half):
             other.run(4, progress=False)
@@ -474,17 +473,17 @@ def test_what_a_loss_keeps_is_saved_in_virtual_time(tmp_path: Path) -> None:
 def test_what_no_state_has_is_refused_in_virtual_time(tmp_path: Path) -> None:
     scenario = divided(objective=in_closure(), gradient="linear")
     line = LOST["closure"][1]
-    with VirtualSimulation(scenario, profile(2)) as simulation:
+    with on_cluster(scenario, profile(2)) as simulation:
         simulation.run(4, progress=False)
         with pytest.raises(RunError, match=line):
             simulation.fork()
         simulation.save(tmp_path / "saved")
-        again = VirtualSimulation(scenario, profile(2))
+        again = on_cluster(scenario, profile(2))
         again.running.load_saved(read_simulation(tmp_path / "saved", scenario, again.device))
         with pytest.raises(RunError, match=line):
             again.step()
     failing = profile(2, failures={"per_day": 9, "outage": 1, "checkpoint": 1})
-    with VirtualSimulation(scenario, failing) as simulation, pytest.raises(RunError, match=line):
+    with on_cluster(scenario, failing) as simulation, pytest.raises(RunError, match=line):
         simulation.run(4, progress=False)
 
 

@@ -20,13 +20,12 @@ import torch
 
 from antiphon import Scenario, Simulation, Template, load
 from antiphon.base.manifests import FORMAT
-from antiphon.distributed.parts.settings import PartsSettings
-from antiphon.distributed.virtual.profile import VirtualSettings, find_profile
+from antiphon.distributed.settings import PartsSettings
 from antiphon.envs import from_tensors
 from antiphon.jobs.studies.scoring import Scoring, add_scores
 from antiphon.running.request import Request
 from antiphon.running.run import Run
-from antiphon.running.virtual_simulation import VirtualSimulation
+from antiphon.running.run_loop import Observer, RunLoop
 
 HERE = Path(__file__).resolve().parent
 STEPS, STOP = 12, 7
@@ -85,7 +84,7 @@ def objects() -> Scenario:
     )
 
 
-def _requests() -> dict[str, tuple[Request, PartsSettings | None]]:
+def _requests() -> dict[str, Request]:
     """Return what is run, by name."""
 
     def request(name: str, template: Template, **settings: Any) -> Request:
@@ -94,24 +93,24 @@ def _requests() -> dict[str, tuple[Request, PartsSettings | None]]:
 
     acting = {"width": 2, "batch": 4, "unroll": 4, "units": 2}
     pair, clocks = Template.from_yaml(PAIR, "pair.yaml"), Template.from_yaml(CLOCKS, "clocks.yaml")
-    cluster = VirtualSettings(find_profile("two-cores"), {"eye": 0, "ear": 1})
+    cluster = PartsSettings(cluster="two-cores", placement={"eye": 0, "ear": 1})
     return {
-        "pair": (request("pair", pair, seed=3, variant="wide"), None),
-        "clocks": (request("clocks", clocks), PartsSettings(count=2)),
-        "acting": (request("acting", load("cartpole-team"), values=acting), None),
-        "virtual": (request("virtual", pair, values={"batch": 1}, cluster=cluster), None),
+        "pair": request("pair", pair, seed=3, variant="wide"),
+        "clocks": request("clocks", clocks, division=PartsSettings(count=2)),
+        "acting": request("acting", load("cartpole-team"), values=acting),
+        "virtual": request("virtual", pair, values={"batch": 1}, division=cluster),
     }
 
 
-def _stop(step: int, _: object) -> None:
-    if step == STOP:
-        os.kill(os.getpid(), signal.SIGINT)
+class _Stop(Observer):
+    def step(self, loop: RunLoop) -> None:
+        """Interrupt the run."""
+        if loop.active[0].running.now == STOP:
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 def restored(run: Path) -> Simulation:
     """Return the simulation of a golden run at its newest checkpoint, to go on in its directory."""
-    if run.name == "virtual":
-        return VirtualSimulation.resume(run)
     return Simulation.resume(run, objects() if run.name == "objects" else None)
 
 
@@ -150,8 +149,8 @@ def make(folder: Path) -> None:
     """Make the golden runs in a folder that is not there yet."""
     folder.mkdir(parents=True)
     os.chdir(folder)
-    for name, (request, division) in _requests().items():
-        Run.begin(request, name, division=division, checkpoint_every=STOP).train(_stop)
+    for name, request in _requests().items():
+        Run.begin(request, name, checkpoint_every=STOP).train(_Stop())
     with Simulation(objects(), logdir="objects", checkpoint_every=4) as simulation:
         for _ in (simulation.step() for _ in range(STOP)):
             pass

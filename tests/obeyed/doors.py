@@ -17,7 +17,8 @@ from torch import nn
 
 import antiphon
 from antiphon import Population, Simulation, comms, envs
-from antiphon.running.virtual_simulation import VirtualSimulation
+from antiphon.distributed.parts.settings import FreeSettings
+from antiphon.distributed.settings import PartsSettings
 from antiphon.scenarios import Scenario
 from tests.distributed.virtual.profiles import profile
 from tests.obeyed.scenes import SCENES
@@ -161,10 +162,12 @@ def _evaluated(folder: Path, **given: Any) -> Shown:
 
 def _virtual(folder: Path, **given: Any) -> Shown:
     shown: Shown = {}
-    given = {"profile": profile(2, latency=0.1), "placement": PARTS, **given}
-    with _watched(shown), VirtualSimulation(scene(), **given) as run:
+    division: dict[str, Any] = {"cluster": profile(2, latency=0.1), "placement": PARTS}
+    division |= {name: given.pop(name) for name in PartsSettings.__dataclass_fields__ if name in given}
+    with _watched(shown), Simulation(scene(), parts=PartsSettings(**division), **given) as run:
         run.run(4, progress=False)
-        shown |= {**shown_by(run), "seconds": run.seconds, "events": run.events, "placement": run.placement}
+        facts = run.running.executor.facts
+        shown |= {**shown_by(run), "figures": run.figures(), "events": run.events, "facts": facts}
     return {**shown, **_files(folder)}
 
 
@@ -334,20 +337,33 @@ DOORS: list[Door] = [
         {"split": ["train", "nowhere"], "links": ["own", "none"], "episodes": [2], "sampled": [True]},
     ),
     Door(
-        VirtualSimulation,
+        PartsSettings,
         _virtual,
         {
-            "profile": [profile(2, latency=5.0), profile(2, latency=0.1, compute={"step": 3})],
+            "count": [1, 0],
             "placement": [{"eye": 0, "hand": 1, "other": 1, "twin": 1}],
+            "mode": ["lockstep", "other"],
+            "delay": [2],
+            "ray": ["local"],
+            "cluster": [profile(2, latency=5.0), profile(2, latency=0.1, compute={"step": 3})],
+            "step_seconds": [[2.0, 7.0]],
+            "free": [FreeSettings(staleness=1)],
+        },
+    ),
+    Door(
+        Simulation,
+        _virtual,
+        {
             "seed": [1],
             "device": ["meta"],
             "dtype": [torch.float64],
-            "step_seconds": [[2.0, 7.0]],
             "logdir": ["run"],
             "checkpoint_every": [1],
             "threads": [2],
+            "backend": [reference, "native"],
+            "capture": [True],
         },
-        {"scenario": "see the settings of scenarios", "free": "see test_bounds_of_free_parts"},
+        partial=True,
     ),
     Door(
         Population,

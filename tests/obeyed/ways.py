@@ -13,10 +13,9 @@ from antiphon import Simulation
 from antiphon.base.errors import AntiphonError, ScenarioError
 from antiphon.comms.backward_requests import constant
 from antiphon.jobs.populations.population import Population
-from antiphon.running.virtual_simulation import VirtualSimulation
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.channels.tags import GRAPH
-from tests.distributed.virtual.profiles import profile
+from tests.distributed.virtual.profiles import on_cluster, profile
 from tests.kit.running import two_parts
 from tests.written_events import raw_rows
 
@@ -117,7 +116,7 @@ def parts(scenario: Scenario) -> Shown:
 def in_virtual_time(scenario: Scenario) -> Shown:
     """Run it in virtual time, in two parts that do not wait for each other."""
     placement = _placement(scenario)
-    return _run(VirtualSimulation(_unmeasured(scenario), profile(2, latency=0.1), placement, seed=1))
+    return _run(on_cluster(_unmeasured(scenario), profile(2, latency=0.1), placement, seed=1))
 
 
 WAYS: dict[str, Callable[[Scenario], Shown]] = {

@@ -1,9 +1,13 @@
-"""Profiles of clusters of equal machines."""
+"""Profiles of clusters of equal machines, and simulations on them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from antiphon import Scenario, Simulation
+from antiphon.distributed.virtual.cluster import VirtualCluster
+from antiphon.distributed.virtual.execution import VirtualParts
 from antiphon.distributed.virtual.profile import ClusterProfile
 
 
@@ -15,3 +19,22 @@ def profile(parts: int, **keys: Any) -> ClusterProfile:
     return ClusterProfile(
         cluster="test", machines={"m": {"count": parts}}, compute=compute, failures=failures, links=links
     )
+
+
+def on_cluster(
+    scenario: Scenario,
+    cluster: ClusterProfile,
+    parts: int | Mapping[str, int] | None = None,
+    of_parts: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> Simulation:
+    """A simulation in virtual time; `parts`: their number, or the part of each agent."""
+    division = {"count": parts} if isinstance(parts, int) else {"placement": parts}
+    return Simulation(scenario, parts={"cluster": cluster, **division, **(of_parts or {})}, **settings)
+
+
+def machines_of(simulation: Simulation) -> VirtualCluster:
+    """The machines of a simulation in virtual time."""
+    executor = simulation.running.executor
+    assert isinstance(executor, VirtualParts)
+    return executor.cluster

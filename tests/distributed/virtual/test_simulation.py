@@ -15,9 +15,8 @@ import yaml
 from antiphon import DivergenceError, RunError, Scenario, Simulation
 from antiphon.distributed.parts.settings import FreeSettings
 from antiphon.engine.state.checkpoint import copy_tree, read_simulation
-from antiphon.running.virtual_simulation import VirtualSimulation
 from tests.distributed.parts.stages import different, learned, stages
-from tests.distributed.virtual.profiles import profile
+from tests.distributed.virtual.profiles import machines_of, on_cluster, profile
 from tests.engine.numbers import one_line
 
 ROUGH: dict[str, Any] = {
@@ -31,8 +30,8 @@ ROUGH: dict[str, Any] = {
 """Keys of a cluster on which everything goes wrong that can."""
 
 
-def virtual(scenario: Scenario | None = None, *, seed: int = 0, **keys: Any) -> VirtualSimulation:
-    return VirtualSimulation(scenario or stages(), profile(3, **keys), seed=seed)
+def virtual(scenario: Scenario | None = None, *, seed: int = 0, **keys: Any) -> Simulation:
+    return on_cluster(scenario or stages(), profile(3, **keys), seed=seed)
 
 
 def advanced(simulation: Simulation, steps: int) -> Simulation:
@@ -41,7 +40,7 @@ def advanced(simulation: Simulation, steps: int) -> Simulation:
     return simulation
 
 
-def loaded(simulation: VirtualSimulation, path: Path) -> VirtualSimulation:
+def loaded(simulation: Simulation, path: Path) -> Simulation:
     simulation.running.load_saved(read_simulation(path, None, "cpu"))
     return simulation
 
@@ -54,7 +53,7 @@ def test_equal_machines_without_latency_learn_the_bits_of_one_machine() -> None:
     assert not different(learned(cluster), learned(one))
     assert cluster.evaluate() == one.evaluate()
     assert cluster.train_means.means() == one.train_means.means()
-    assert (cluster.seconds, cluster.now) == (12.0, 12)
+    assert (machines_of(cluster).seconds, cluster.now) == (12.0, 12)
     assert different(learned(cluster), learned(advanced(virtual(latency=0.5), 12)))
 
 
@@ -71,11 +70,12 @@ def test_one_seed_gives_one_run_and_a_fork_and_a_checkpoint_go_on_with_all_that_
         advanced(one, steps)
     for one in (fork, other, again):
         assert not different(learned(simulation), learned(one))
-        assert one.seconds == simulation.seconds
+        assert machines_of(one).seconds == machines_of(simulation).seconds
         assert one.figures() == simulation.fork().figures()
     assert all(bool(value.isfinite().all()) for value in learned(simulation).values())
-    assert sum(machine.incarnation for machine in simulation.cluster.machines) > 0
-    assert advanced(virtual(seed=1, **ROUGH), 24).seconds != simulation.seconds  # type: ignore[attr-defined]
+    assert sum(machine.incarnation for machine in machines_of(simulation).machines) > 0
+    other = advanced(virtual(seed=1, **ROUGH), 24)
+    assert machines_of(other).seconds != machines_of(simulation).seconds
 
 
 def test_a_checkpoint_can_be_evaluated_as_any_but_takes_steps_in_virtual_time_alone(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_checkpoint_can_be_evaluated_as_any_but_takes_steps_in_virtual_time_al
     with pytest.raises(RunError, match="not from a simulation in virtual time"):
         simulation.running.load_state_dict(Simulation(stages()).running.state_dict())
     with pytest.raises(RunError, match="another placement"):
-        VirtualSimulation(stages(), profile(2), {"s0": 0, "s1": 0, "s2": 1}).running.load_state_dict(
+        on_cluster(stages(), profile(2), {"s0": 0, "s1": 0, "s2": 1}).running.load_state_dict(
             simulation.running.state_dict()
         )
 
@@ -102,18 +102,18 @@ def test_stragglers_let_aligned_agents_wait_and_figures_say_so() -> None:
     assert figures["goodput"] == pytest.approx(1 - figures["waiting"])
     assert figures["gradient_age"] > 2
     assert figures["traffic"] > 1e4
-    assert figures["simulated_seconds"] == found.seconds
+    assert figures["simulated_seconds"] == machines_of(found).seconds
     assert (figures["given_up"], figures["calls_lost"], figures["away"]) == (0, 0, 0)
 
 
 @pytest.mark.long
 def test_a_machine_that_fails_loses_steps_and_lost_messages_are_given_up() -> None:
     cluster = profile(3, failures={"per_day": 3000, "outage": 10, "checkpoint": 5}, loss=0.3)
-    found = VirtualSimulation(stages(), cluster, free=FreeSettings(staleness=5))
+    found = on_cluster(stages(), cluster, of_parts={"free": FreeSettings(staleness=5)})
     advanced(found, 40)
-    figures, machines = found.figures(), found.cluster.machines
+    figures, machines = found.figures(), machines_of(found).machines
     assert sum(machine.incarnation for machine in machines) >= 2
-    for part, machine in zip(found.cluster.parts, machines, strict=True):
+    for part, machine in zip(machines_of(found).parts, machines, strict=True):
         assert (part.now < machine.steps_taken) == (machine.incarnation > 0)
     assert 0.3 < figures["goodput"] < 1 - figures["away"]
     assert machines[0].waiting == {}  # it sees the images, and waits for nobody
@@ -124,9 +124,9 @@ def test_a_machine_that_fails_loses_steps_and_lost_messages_are_given_up() -> No
 def test_a_part_that_goes_back_to_its_checkpoint_takes_no_other_part_with_it() -> None:
     channel = {"link": {"delay": 1, "drop": 0.3}, "input": {"kind": "linear", "context": ["image"]}}
     found = virtual(stages(channel=channel))
-    saved = copy_tree(found.cluster.parts[1].own_state())
+    saved = copy_tree(machines_of(found).parts[1].own_state())
     before = learned(advanced(found, 12))
-    found.cluster.parts[1].load_own_state(saved)
+    machines_of(found).parts[1].load_own_state(saved)
     changed = different(before, learned(found))
     assert {name.partition(".")[0] for name in changed} == {"s1", "s1->s2", "input s0->s1"}
 
@@ -137,35 +137,35 @@ def test_all_agents_in_one_part_are_the_simulation_on_one_machine(
 ) -> None:
     scenario = stages(aligned=not env, env=env)
     one = advanced(Simulation(scenario, stacked=False), 10)
-    alone = VirtualSimulation(scenario, profile(1))
+    alone = on_cluster(scenario, profile(1))
     advanced(alone, 5)
     alone.save(tmp_path / "saved")
-    for other in (alone, loaded(VirtualSimulation(scenario, profile(1)), tmp_path / "saved")):
+    for other in (alone, loaded(on_cluster(scenario, profile(1)), tmp_path / "saved")):
         assert not different(learned(advanced(other, 5)), learned(one))
 
 
 def test_a_run_directory_has_simulated_seconds_and_figures_of_agents(tmp_path: Path) -> None:
-    with VirtualSimulation(stages(steps=12), profile(3, latency=1), logdir=tmp_path / "run") as simulation:
+    with on_cluster(stages(steps=12), profile(3, latency=1), logdir=tmp_path / "run") as simulation:
         simulation.run()
     with (tmp_path / "run/metrics.csv").open(encoding="utf-8") as table:
         rows = list(csv.DictReader(table))
     seconds = [float(row["value"]) for row in rows if row["metric"] == "simulated_seconds"]
     assert seconds == sorted(seconds)
-    assert seconds[-1] == simulation.cluster.seconds
+    assert seconds[-1] == machines_of(simulation).seconds
     assert {"goodput", "traffic", "seconds"} <= {row["metric"] for row in rows if row["kind"] == "run"}
     assert {row["metric"] for row in rows if row["name"] == "s2"} >= {"loss", "accuracy"}
 
 
 def test_flop_decide_how_long_a_step_takes_and_so_does_a_measurement() -> None:
     sizes = {"s0": 0, "s1": 0, "s2": 1}
-    by_flop = VirtualSimulation(stages(), profile(2, compute={"flop": 1e-6}), sizes)
-    first, second = by_flop.cluster.step_seconds
+    by_flop = on_cluster(stages(), profile(2, compute={"flop": 1e-6}), sizes)
+    first, second = machines_of(by_flop).step_seconds
     assert first > second > 0
-    timed = VirtualSimulation(stages(), profile(2, compute={"measure": True}), sizes)
-    assert all(1e-5 < seconds < 1 for seconds in timed.cluster.step_seconds)
-    assert timed.fork().cluster.step_seconds == timed.cluster.step_seconds
-    shared = VirtualSimulation(stages(5), profile(2))  # more agents than machines
-    assert sorted(set(shared.placement.values())) == [0, 1]
+    timed = on_cluster(stages(), profile(2, compute={"measure": True}), sizes)
+    assert all(1e-5 < seconds < 1 for seconds in machines_of(timed).step_seconds)
+    assert machines_of(timed.fork()).step_seconds == machines_of(timed).step_seconds
+    shared = on_cluster(stages(5), profile(2))  # more agents than machines
+    assert [part.index for part in machines_of(shared).parts] == [0, 1]
 
 
 def test_agents_that_may_read_messages_of_other_examples_are_warned_of() -> None:
@@ -180,8 +180,10 @@ def test_agents_that_may_read_messages_of_other_examples_are_warned_of() -> None
         (apart, {"s0": 0, "s1": 0, "s2": 1}, ["s2"]),
         (apart, 1, []),
     ):
-        simulation = VirtualSimulation(scenario, profile(3), parts)
-        assert [line.partition(":")[0] for line in simulation.warnings] == [f"agents[{n}]" for n in found]
+        simulation = on_cluster(scenario, profile(3), parts)
+        assert [line.partition(":")[0] for line in simulation.running.executor.warnings] == [
+            f"agents[{n}]" for n in found
+        ]
 
 
 def test_a_divergence_ends_the_run_with_one_line() -> None:
@@ -197,12 +199,12 @@ def test_a_divergence_ends_the_run_with_one_line() -> None:
 THREE = {"s0": 0, "s1": 1, "s2": 2}
 AT_ONCE: dict[str, Any] = {"channel": {"link": {"delay": 0}}}
 REFUSED: list[tuple[Callable[[], object], str]] = [
-    (lambda: VirtualSimulation(stages(), profile(2), THREE), "test: no machine 2; it has 2"),
+    (lambda: on_cluster(stages(), profile(2), THREE), "test: no machine 2; it has 2"),
     (
-        lambda: VirtualSimulation(stages(), profile(2), {"s0": 0}),
+        lambda: on_cluster(stages(), profile(2), {"s0": 0}),
         "place: no part for s1, s2; place every agent",
     ),
-    (lambda: VirtualSimulation(stages(**AT_ONCE), profile(3), THREE), "delay: 1"),
+    (lambda: on_cluster(stages(**AT_ONCE), profile(3), THREE), "delay: 1"),
     (lambda: virtual(stages(env={"hold": 3, "episode": "example"}, aligned=False)), "env: its episodes end"),
     (lambda: virtual().set("s0.learning_rate", 0.1), "set: s0.learning_rate cannot change in virtual time"),
 ]
@@ -220,7 +222,7 @@ def test_four_stages_reach_95_percent_as_late_as_a_plain_simulator_says(
     latency: float, kind: str, low: float, high: float
 ) -> None:
     scenario = stages(4, kind, batch=64, size=128, norm="batch", rate=1e-3)
-    simulation = VirtualSimulation(scenario, profile(4, latency=latency, compute={"step": 1.2}))
-    while simulation.seconds < high and simulation.evaluate().accuracy < 0.95:  # type: ignore[operator]
+    simulation = on_cluster(scenario, profile(4, latency=latency, compute={"step": 1.2}))
+    while machines_of(simulation).seconds < high and simulation.evaluate().accuracy < 0.95:  # type: ignore[operator]
         advanced(simulation, 4)
-    assert low < simulation.seconds < high
+    assert low < machines_of(simulation).seconds < high

@@ -10,10 +10,9 @@ from torch import Tensor
 
 from antiphon import Scenario, Simulation
 from antiphon.jobs.populations.population import Population
-from antiphon.running.virtual_simulation import VirtualSimulation
 from tests.contracts.builders import Document, Play, ring
 from tests.contracts.twins import made
-from tests.distributed.virtual.profiles import profile
+from tests.distributed.virtual.profiles import on_cluster, profile
 from tests.engine.numbers import one_line
 from tests.reference.backend import Chosen, reference
 
@@ -44,8 +43,8 @@ def numbers(simulation: Simulation) -> dict[str, Tensor]:
 
 
 def check_change_counts(
-    simulation: Simulation | VirtualSimulation,
-    unchanged: Simulation | VirtualSimulation,
+    simulation: Simulation,
+    unchanged: Simulation,
     change: Callable[[Tensor], None],
 ) -> None:
     """Check that parameters changed within a window count from the next step on, as in a fork, where the window is replayed."""
@@ -115,7 +114,7 @@ def test_other_memory_is_refused_by_name(backend: Chosen) -> None:
 def test_changes_count_in_virtual_time(change: Callable[[Tensor], None]) -> None:
     sent = {"gradient": {"kind": "linear", "context": ["label"]}, "link": {"delay": 1}}
     scenario = Scenario.model_validate(ring(count=2, agent=UNROLLED, channel=sent, env=Play()))
-    simulation, unchanged = (VirtualSimulation(scenario, profile(2), {"n0": 0, "n1": 1}) for _ in range(2))
+    simulation, unchanged = (on_cluster(scenario, profile(2), {"n0": 0, "n1": 1}) for _ in range(2))
     for one in (simulation, unchanged):
         one.run(steps=2, progress=False)
     check_change_counts(simulation, unchanged, change)

@@ -1,0 +1,142 @@
+"""The division of a run into parts, as requested and as in run.json. Loads without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+from antiphon.base.errors import RunError, ScenarioError, suggest
+from antiphon.base.files import fitting
+from antiphon.base.spec import plain
+from antiphon.distributed.parts.settings import FreeSettings
+from antiphon.distributed.virtual.profile import ClusterProfile, find_profile
+
+_MODES = ("lockstep", "free")
+_OF_CLUSTER = {"cluster": "profile", "free": "free", "step_seconds": "step_seconds"}
+"""What run.json has of a cluster in a place of its own, and as what."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartsSettings:
+    """The division of a run into parts. In lockstep, the run is bit-identical to an undivided one.
+
+    Raises:
+        ScenarioError: A value is invalid, or has no effect beside the others.
+    """
+
+    count: int | None = None
+    """Number of parts; None: as in `placement`; on a cluster one for every set of agents that cannot be separated, or for every
+    machine."""
+    placement: Mapping[str, int] | None = None
+    """The part of each agent, from 0; None: chosen for equal work and little traffic."""
+    mode: str | None = None
+    """`lockstep`: parts wait for one another, and the run is bit-identical to an undivided one. `free`: parts never wait. None:
+    lockstep, but on a cluster free."""
+    delay: int | None = None
+    """Steps of a delay that is `auto`, from one part to the next; None: the fewest that hide the network between them."""
+    ray: str | None = None
+    """Runs each part in a process of a Ray cluster: `local`, or HOST:PORT of a cluster to join; None: all in this process."""
+    cluster: ClusterProfile | None = None
+    """Runs in virtual time: part i on machine i of this simulated cluster; or the name of a profile, or a YAML file."""
+    free: FreeSettings | None = None
+    """Bounds of parts that never wait; None: the defaults."""
+    step_seconds: Sequence[float] | None = None
+    """On a cluster, seconds per step of each part, without chance; None: from the profile. With `measure` it is timed, once."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.cluster, str | Path):
+            object.__setattr__(self, "cluster", find_profile(self.cluster))
+        if self.cluster is not None:
+            refused = {
+                "delay": self.delay,
+                "ray": self.ray,
+                "mode": self.mode if self.mode != "free" else None,
+            }
+            for name in (name for name, value in refused.items() if value is not None):
+                raise ScenarioError(f"parts: {name} has no effect in virtual time; leave it out")
+        elif self.step_seconds is not None:
+            raise ScenarioError("parts: step_seconds has no effect without a cluster; leave it out")
+        mode = self.mode or ("lockstep" if self.cluster is None else "free")
+        object.__setattr__(self, "mode", mode)
+        if mode not in _MODES:
+            raise ScenarioError(f"parts: no mode '{mode}'{suggest(mode, _MODES)}")
+        if self.free is not None and mode != "free":
+            raise ScenarioError("parts: free has no effect in lockstep; leave it out, or add mode: free")
+        for name, number in (("count", self.count), ("delay", self.delay)):
+            if number is None:
+                continue
+            if not hasattr(number, "__index__") or isinstance(number, bool) or number < 1:
+                raise ScenarioError(f"parts: {name} is {number!r}; must be a whole number, at least 1")
+            object.__setattr__(self, name, int(number))
+        if self.placement is None and self.count is None and self.cluster is None:
+            raise ScenarioError("parts: count is missing; give it, or a placement of the agents")
+
+    @classmethod
+    def of(cls, parts: int | Mapping[str, Any] | PartsSettings | None) -> PartsSettings | None:
+        """Return settings as `Simulation` takes them; None: no parts.
+
+        Args:
+            parts: The number of parts; or a placement, the part of each agent; or settings by name, as in run.json, with
+                `count`, `placement` or `cluster`.
+        """
+        if parts is None or isinstance(parts, PartsSettings):
+            return parts
+        if not isinstance(parts, Mapping):
+            return cls(count=parts)
+        if not parts.keys() & {"count", "placement", "cluster"}:
+            return cls(placement=dict(parts))
+        known = cls.__dataclass_fields__
+        for name in parts:
+            if name not in known:
+                raise ScenarioError(f"parts: no setting '{name}'{suggest(name, known)}")
+        return cls(**parts)
+
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, Any]) -> Self | None:
+        """Return the settings of a run as its run.json has them; None: it was not divided.
+
+        Raises:
+            RunError: They are not settings.
+        """
+        found = facts.get("parts")
+        if found is None:
+            return None
+        with fitting("run.json"):
+            known = {key: value for key, value in found.items() if key in cls.__dataclass_fields__}
+            if "virtual" in facts:
+                known |= {name: facts["virtual"][key] for name, key in _OF_CLUSTER.items()}
+                known["cluster"] = ClusterProfile(**known["cluster"])
+            if "free" in known:
+                known["free"] = FreeSettings(**known["free"])
+            return cls(**known)
+
+    @property
+    def one_process(self) -> bool:
+        """Whether nothing is divided: one part, in this process."""
+        alone = self.count == 1 if self.placement is None else set(self.placement.values()) == {0}
+        return alone and self.ray is None and self.cluster is None
+
+    def check_kept(self, asked: PartsSettings, place: Path) -> None:
+        """Raise RunError where other settings are asked for than a run in virtual time has, which keeps its own."""
+        if asked.cluster is None:
+            raise RunError(f"{place}: a run in virtual time keeps its parts; leave out --parts")
+        for name in (field.name for field in fields(self)):
+            if (value := getattr(asked, name)) is not None and value != getattr(self, name):
+                raise RunError(
+                    f"{place}: a run in virtual time keeps its parts, and {name} differs; leave it out"
+                )
+
+    def facts(self, placement: Mapping[str, int]) -> dict[str, Any]:
+        """Return what run.json has of them, with the placement as chosen: `parts`, and of a cluster `virtual`."""
+        known = {field.name: getattr(self, field.name) for field in fields(self)}
+        known |= {"count": max(placement.values()) + 1, "placement": dict(placement)}
+        virtual: dict[str, Any] = {}
+        if self.cluster is not None:
+            known |= {"cluster": plain(self.cluster), "free": self.free or FreeSettings()}
+        if known["free"] is not None:
+            known["free"] = asdict(known["free"])
+        if self.cluster is not None:
+            virtual = {"virtual": {key: known.pop(name) for name, key in _OF_CLUSTER.items()}}
+        return {"parts": {key: value for key, value in known.items() if value is not None}, **virtual}
