@@ -156,7 +156,7 @@ def print_tables(result: Mapping[str, Any], out: Console) -> None:
     title = heading(result)
     for table in tables(result):
         right = len(table.headings) - table.names
-        show_table(table.headings, table.cells, right=right, title=title, out=out)
+        show_table(table.headings, table.cells, right=right, names=table.names, title=title, out=out)
         title = ""
     for line in notes(result):
         out.print(Text(line, style="dim"))

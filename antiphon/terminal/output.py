@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -24,6 +25,12 @@ METRICS = ("accuracy", "error", "bits", "return")
 """Metrics of objectives, in order of display."""
 _ROWS = 10
 """Most agents or channels in a table of results; metrics.csv has all."""
+_READABLE = 14
+"""Characters to which a column of words is squeezed at most."""
+_SHORTEST = 8
+"""Characters to which a column of names is squeezed at most."""
+_GAP = 3
+"""Characters between columns."""
 _WIDTH = 120
 """Characters of a line without a terminal."""
 
@@ -85,17 +92,19 @@ def show_table(
     rows: Iterable[Sequence[str]],
     *,
     right: int = 0,
+    names: int = 1,
     title: str = "",
     out: Console | None = None,
     most: int | None = None,
     where: str = "--json",
 ) -> None:
-    """Print a table.
+    """Print a table. Where it is too narrow for all columns, several, each with the columns that tell rows apart.
 
     Args:
         columns: Their headings.
         rows: The cells, as plain text.
-        right: Number of right-aligned columns, counted from the right.
+        right: Number of right-aligned columns, counted from the right; their cells are never cut or broken.
+        names: Number of columns on the left that tell rows apart.
         title: A line above it.
         out: Where it is printed; None: on stdout.
         most: How many rows are printed; None: all.
@@ -103,18 +112,55 @@ def show_table(
     """
     rows = list(rows)
     out = out or console()
-    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, header_style="bold")
     if title:
         out.print(Text(title + "\n", style="bold"))
-    for index, heading in enumerate(columns):
-        number = index >= len(columns) - right
-        table.add_column(Text(heading), justify="right" if number else "left", no_wrap=number)
-    for row in rows[:most]:
-        table.add_row(*(Text(cell) for cell in row))
-    out.print(table)
-    out.print()
+    cells = [list(column) for column in zip(columns, *rows[:most], strict=True)]
+    numbers = range(len(columns) - right, len(columns))
+    least = [_least_width(column, index in numbers) for index, column in enumerate(cells)]
+    groups = _groups(least, names, out.width)
+    for group in groups:
+        table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, header_style="bold")
+        for index in group:
+            number = index in numbers
+            table.add_column(
+                Text(columns[index]),
+                justify="right" if number else "left",
+                no_wrap=number and index >= names,
+                overflow="fold",
+                min_width=least[index],
+            )
+        for row in zip(*(cells[index][1:] for index in group), strict=True):
+            table.add_row(*map(Text, row))
+        out.print(table)
+        out.print()
     if most is not None and len(rows) > most:
         out.print(Text(f"… and {len(rows) - most} more; {where} has all\n", style="dim"))
+
+
+def _least_width(cells: Sequence[str], number: bool) -> int:
+    """Return the width below which a column is not squeezed: all of a number, of words a readable part."""
+    longest = max(map(cell_len, cells))
+    return longest if number else min(longest, max(_READABLE, cell_len(cells[0])))
+
+
+def _groups(least: list[int], names: int, width: int) -> list[list[int]]:
+    """Return the columns that are printed side by side, each group with the columns that tell rows apart.
+
+    These columns are squeezed further where the widest of the others needs it: `least` is set.
+    """
+    room = (width - max(least[names:], default=0)) // names - _GAP
+    least[:names] = [min(one, max(_SHORTEST, room)) for one in least[:names]]
+    first = list(range(names))
+    taken = sum(least[:names]) + _GAP * (names - 1)
+    groups, used = [[*first]], taken
+    for index in range(names, len(least)):
+        needed = least[index] + _GAP
+        if used + needed > width and groups[-1] != first:
+            groups.append([*first])
+            used = taken
+        groups[-1].append(index)
+        used += needed
+    return groups
 
 
 def printed(show: Callable[[Console], None]) -> str:
