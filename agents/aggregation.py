@@ -7,14 +7,13 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Unpack, final
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
-from antiphon.agents.feedforward import attach
-from antiphon.agents.network import CallSettings, Emitter, Network, Tensors, call_module, sub, with_prefix
+from antiphon.agents.network import CallSettings, Network, Tensors, sub, with_prefix
 from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import made, name_of
 from antiphon.nets.modules import ModuleFunction, draws, output_size
-from antiphon.nets.user_modules import copied, hold_modes, module_of, with_values
+from antiphon.nets.user_modules import copied, hold_modes, module_of
 from antiphon.nets.users.kept_state import KeptState
 
 _PREFIX = "fan_in"
@@ -79,7 +78,7 @@ class Aggregated(Network):
                 raise ScenarioError(f"{name_of(kind)} {random}")
         except ScenarioError as error:
             raise ScenarioError(f"fan_in: {error}") from None
-        self.observed, self.aggregator = observed, ModuleFunction(module, joined)
+        self.observed, self.aggregator = observed, ModuleFunction(module, joined, features)
         self.kept = KeptState(module, owned=False)
         """What it keeps between calls outside its buffers."""
         self.inner = inner((observed + features,))
@@ -119,18 +118,3 @@ class Aggregated(Network):
     def stackable(self) -> str | None:
         reason = self.aggregator.refusal
         return self.inner.stackable() if reason is None else f"its fan-in: {reason}"
-
-    def emit(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
-        inner = self.inner.emit(root, name, parameters, buffers)
-        like = next(iter(parameters.values()), torch.zeros(()))
-        values = sub(parameters, _PREFIX) | sub(buffers, _PREFIX)
-        module = with_values(self.aggregator.module.to(like.device), values)
-        attach(root, f"{name}.{_PREFIX}", module)
-
-        def emitter(x: fx.Proxy, state: fx.Proxy | None) -> dict[str, Any]:
-            flat: Any = x.flatten(1)
-            made = call_module(f"{name}.{_PREFIX}", flat[:, self.observed :])
-            joined: Any = torch.cat([flat[:, : self.observed], made], 1)
-            return inner(joined, state)
-
-        return emitter

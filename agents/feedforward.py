@@ -1,5 +1,5 @@
 """Networks of a trunk and heads, the base of the built-in kinds, and the kinds without a state: multi-layer perceptrons
-and convolutional networks. Their named layers: initial parameters, buffers and torch modules.
+and convolutional networks. Their named layers: initial parameters and buffers.
 """
 
 from __future__ import annotations
@@ -10,17 +10,15 @@ from typing import Annotated, Any, ClassVar, Literal, Self, Unpack, final
 
 import torch
 from pydantic import model_validator
-from torch import Tensor, fx, nn
+from torch import Tensor
 
 from antiphon.agents.network import (
     HIDDEN,
     CallSettings,
-    Emitter,
     Head,
     HiddenOptions,
     Network,
     Tensors,
-    call_module,
     features_of,
     unnamed,
 )
@@ -40,71 +38,7 @@ from antiphon.nets.layers import (
     linear,
     norm_buffers,
     pool,
-    unit_length,
 )
-
-ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "tanh": nn.Tanh,
-    "gelu": nn.GELU,
-    "identity": nn.Identity,
-}
-
-
-def attach(root: nn.Module, name: str, module: nn.Module) -> None:
-    """Add `module` to `root` at a dotted name whose parent exists."""
-    parent, _, last = name.rpartition(".")
-    root.get_submodule(parent).add_module(last, module)
-
-
-def linear_module(weight: Tensor, bias: Tensor | None) -> nn.Module:
-    """Return torch's layer with copies of a weight [O, I], or of a same-padded convolution [O, I, side, side], and a bias [O]."""
-    outputs, inputs, *sides = weight.shape
-    # on the device meta: elsewhere torch would draw initial weights, from the caller's random numbers
-    like: dict[str, Any] = {"bias": bias is not None, "device": "meta", "dtype": weight.dtype}
-    if sides:
-        copy: nn.Module = nn.Conv2d(inputs, outputs, sides[0], padding=sides[0] // 2, **like)
-    else:
-        copy = nn.Linear(inputs, outputs, **like)
-    copy.to_empty(device=weight.device)
-    copy.load_state_dict({"weight": weight} | ({} if bias is None else {"bias": bias}))
-    return copy
-
-
-def norm_module(
-    kind: str, shape: tuple[int, ...], parameters: Tensors, buffers: Tensors, name: str
-) -> nn.Module:
-    """Return torch's layer for the normalisation `name` over samples of `shape`, with copies of the parameters."""
-    gain, bias = parameters[f"{name}.gain"], parameters[f"{name}.bias"]
-    if kind == "layer":
-        full = [t.view(-1, *([1] * (len(shape) - 1))).expand(shape) for t in (gain, bias)]
-        norm: nn.Module = nn.LayerNorm(shape, device=gain.device, dtype=gain.dtype)
-        norm.load_state_dict({"weight": full[0], "bias": full[1]})
-        return norm
-    kinds = {1: nn.BatchNorm1d, 3: nn.BatchNorm2d}
-    norm = kinds[len(shape)](shape[0], device=gain.device, dtype=gain.dtype)
-    norm.load_state_dict(
-        {
-            "weight": gain,
-            "bias": bias,
-            "running_mean": buffers[f"{name}.mean"],
-            "running_var": buffers[f"{name}.var"],
-            "num_batches_tracked": torch.zeros((), dtype=torch.int64),
-        }
-    )
-    return norm
-
-
-def head_module(head: Head, parameters: Tensors, buffers: Tensors, *layers: nn.Module) -> nn.Module:
-    """Return `layers`, followed by a head's normalisation and shape, as one torch module."""
-    after: list[nn.Module] = []
-    if head.norm == "unit":  # torch has no layer for it, and its graph needs nothing else
-        after.append(fx.symbolic_trace(unit_length))
-    elif head.norm != "none":
-        after.append(norm_module(head.norm, (head.features,), parameters, buffers, f"{head.name}.norm"))
-    if len(head.size) > 1:
-        after.append(nn.Unflatten(1, head.size))
-    return nn.Sequential(*layers, *after)
 
 
 class HeadedNetwork(Network):
@@ -164,10 +98,6 @@ class HeadedNetwork(Network):
         self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
     ) -> tuple[Tensors, Tensors]:
         """Return the trunk's ports, `HIDDEN` among them, and its new buffers."""
-
-    @abstractmethod
-    def emit_trunk(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
-        """Add the trunk to `root` at a dotted name and return its emitter."""
 
     def linear_heads(self) -> dict[str, Head]:
         """Return the heads that are linear maps of the last hidden activation; other heads are ports of the trunk."""
@@ -230,23 +160,6 @@ class HeadedNetwork(Network):
 
     def signature(self) -> Hashable:
         return type(self), self.input_shape, unnamed(self.heads.values()), self.trunk_signature()
-
-    def emit(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
-        root.add_module(name, nn.Module())
-        place = root.get_submodule(name)
-        trunk = self.emit_trunk(root, f"{name}.trunk", parameters, buffers)
-        for head in self.linear_heads().values():
-            layers: list[nn.Module] = [nn.Flatten(1)] if len(self.trunk_shape()) > 1 else []
-            layers.append(linear_module(parameters[f"{head.name}.weight"], parameters[f"{head.name}.bias"]))
-            place.add_module(f"head_{head.name}", head_module(head, parameters, buffers, *layers))
-
-        def emitter(x: fx.Proxy, state: fx.Proxy | None) -> dict[str, Any]:
-            ports = trunk(x, state)
-            for head in self.linear_heads():
-                ports[head] = call_module(f"{name}.head_{head}", ports[HIDDEN])
-            return ports
-
-        return emitter
 
 
 class _Layered(HeadedNetwork):
@@ -340,20 +253,6 @@ class _Layered(HeadedNetwork):
             if self.pool:
                 x = pool(self.pool[i], x)
         return {HIDDEN: x}, after
-
-    def emit_trunk(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
-        layers: list[nn.Module] = []
-        for i, (width, before) in enumerate(zip(self.widths, self.shapes(), strict=False)):
-            layers.append(linear_module(parameters[f"{i}.weight"], parameters[f"{i}.bias"]))
-            if self.norm != "none":
-                shape = (width, *before[1:])
-                layers.append(norm_module(self.norm, shape, parameters, buffers, f"{i}.norm"))
-            layers.append(ACTIVATION_MODULES[self.activation]())
-            if self.pool and self.pool[i] != "none":
-                kind = nn.MaxPool2d if self.pool[i] == "max" else nn.AvgPool2d
-                layers.append(kind(*POOL))
-        attach(root, name, nn.Sequential(*layers))
-        return lambda x, state: {HIDDEN: call_module(name, x)}
 
 
 @extensions.network("mlp")

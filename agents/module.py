@@ -9,18 +9,15 @@ from types import MappingProxyType
 from typing import Any, Unpack, final
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
-from antiphon.agents.feedforward import head_module
 from antiphon.agents.network import (
     OBJECTIVE,
     STATE,
     CallSettings,
-    Emitter,
     Head,
     Network,
     Tensors,
-    call_module,
     features_of,
     sub,
     unnamed,
@@ -30,7 +27,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.nets.isolation.own_random import seeded
 from antiphon.nets.layers import initial_norm, norm_buffers, normalise
 from antiphon.nets.modules import ModuleFunction, check_module, draws_of_module, per_sample
-from antiphon.nets.user_modules import buffers_of, module_of, parameters_of, with_values
+from antiphon.nets.user_modules import buffers_of, module_of, parameters_of
 
 _MODULE = "module"
 
@@ -113,7 +110,7 @@ class ModuleNetwork(Network):
             check_module(module, inputs, outputs, needs, random=True, data=data)
         except ScenarioError as error:
             raise ScenarioError(f"network: {error}") from None
-        self.function, self.module = ModuleFunction(module, inputs), module
+        self.function, self.module = ModuleFunction(module, inputs, outputs), module
         self._wrapped = isinstance(module, SideBySide)
         self._draws = draws_of_module(module, inputs)
 
@@ -193,28 +190,3 @@ class ModuleNetwork(Network):
 
     def port_shape(self, port: str) -> tuple[int, ...]:
         return (self.state_size,) if port == STATE and self.state_size else self.heads[port].size
-
-    def emit(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
-        module = with_values(self.module, self._own(parameters) | self._own(buffers))
-        place = module if self._wrapped else nn.Module()
-        if not self._wrapped:
-            place.add_module(_MODULE, module)
-        root.add_module(name, place)
-        for head in self.heads.values():
-            place.add_module(f"head_{head.name}", head_module(head, parameters, buffers))
-
-        def emitter(x: fx.Proxy, state: fx.Proxy | None) -> dict[str, Any]:
-            flat: Any = x.flatten(1).clone()
-            if self.state_size:
-                before = x.new_zeros((x.size(0), self.state_size)) if state is None else state
-                flat = torch.cat([flat, before], 1)  # type: ignore[list-item]  # of the graph
-            y = call_module(name if self._wrapped else f"{name}.{_MODULE}", flat)
-            ports = {STATE: y[:, -self.state_size :]} if self.state_size else {}
-            start = 0
-            for head in self.heads.values():
-                part = y[:, start : start + head.features]
-                ports[head.name] = call_module(f"{name}.head_{head.name}", part)
-                start += head.features
-            return ports
-
-        return emitter

@@ -8,20 +8,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Required, TypedDict, Unpack
+from typing import ClassVar, Literal, Required, TypedDict, Unpack
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from antiphon.base import kinds
 from antiphon.base.spec import Counts
 from antiphon.nets.layers import Transport
 
 Tensors = dict[str, Tensor]
-Emitter = Callable[[fx.Proxy, fx.Proxy | None], dict[str, Any]]
-"""Append a network's evaluation of an input [B, *input_shape] to the input's graph, and return its ports as proxies; the
-last argument is the state [B, state_size], the port `STATE` of the previous evaluation; None: zeros."""
-
 OBJECTIVE = "objective"
 """The port of an agent's objective."""
 VALUE = "value"
@@ -47,11 +43,6 @@ class Head:
     def features(self) -> int:
         """Components per sample."""
         return features_of(self.size)
-
-
-def call_module(name: str, x: Any) -> Any:
-    """Append a call of the module with a dotted name to the graph of its input."""
-    return x.tracer.create_proxy("call_module", name, (x,), {})
 
 
 def unnamed(heads: Iterable[Head]) -> tuple[Head, ...]:
@@ -217,7 +208,3 @@ class Network(ABC):
     def stackable(self) -> str | None:
         """Return why the network cannot be called with stacked parameters, in one line; None if it can."""
         return None
-
-    @abstractmethod
-    def emit(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
-        """Add torch modules with copies of the parameters to `root` and return their emitter."""

@@ -6,18 +6,16 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Unpack, final
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor
 
-from antiphon.agents.feedforward import HeadedNetwork, Mlp, attach, linear_module
+from antiphon.agents.feedforward import HeadedNetwork, Mlp
 from antiphon.agents.network import (
     HIDDEN,
     OBJECTIVE,
     CallSettings,
-    Emitter,
     Head,
     HiddenOptions,
     Tensors,
-    call_module,
     features_of,
     sub,
     with_prefix,
@@ -149,27 +147,3 @@ class Pointer(HeadedNetwork):
         each = made["candidate"].reshape(*x.shape[:-2], rows, count, -1)
         scores = (each * made["query"].unsqueeze(-2)).sum(-1)
         return {HIDDEN: scores, OBJECTIVE: scores}, after
-
-    def emit_trunk(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
-        attach(root, name, nn.Module())
-        emitters = {}
-        for part, network in self.parts.items():
-            own, held = sub(parameters, part), sub(buffers, part)
-            emitters[part] = network.emit_trunk(root, f"{name}.{part}", own, held)
-            last = linear_module(own[f"{_EMBEDDING}.weight"], own[f"{_EMBEDDING}.bias"])
-            attach(root, f"{name}.{part}_{_EMBEDDING}", last)
-        attach(root, f"{name}.rows", nn.Unflatten(1, (self.count, self.features)))
-        attach(root, f"{name}.each", nn.Unflatten(0, (-1, self.count)))
-        count = self.count * self.features
-
-        def emitter(x: fx.Proxy, state: fx.Proxy | None) -> dict[str, Any]:
-            def embedding(part: str, read: Any) -> Any:
-                return call_module(f"{name}.{part}_{_EMBEDDING}", emitters[part](read, None)[HIDDEN])
-
-            flat: Any = x.flatten(1)
-            rows = call_module(f"{name}.rows", flat[:, :count]).flatten(0, 1)
-            each = call_module(f"{name}.each", embedding("candidate", rows))
-            scores = (each * embedding("query", flat[:, count:]).unsqueeze(1)).sum(-1)
-            return {HIDDEN: scores, OBJECTIVE: scores}
-
-        return emitter

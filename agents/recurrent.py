@@ -7,18 +7,16 @@ from typing import Annotated, Any, ClassVar, Literal, Unpack, final
 
 import torch
 from pydantic import Field
-from torch import Tensor, fx, nn
+from torch import Tensor
 
-from antiphon.agents.feedforward import HeadedNetwork, Mlp, attach, linear_module, norm_module
+from antiphon.agents.feedforward import HeadedNetwork, Mlp
 from antiphon.agents.network import (
     HIDDEN,
     STATE,
     CallSettings,
-    Emitter,
     Head,
     HiddenOptions,
     Tensors,
-    call_module,
     features_of,
     sub,
     with_prefix,
@@ -26,7 +24,7 @@ from antiphon.agents.network import (
 from antiphon.base import extensions
 from antiphon.base.spec import Count, Counts
 from antiphon.nets.layers import transported
-from antiphon.nets.recurrent import Cell, combine
+from antiphon.nets.recurrent import Cell
 
 _CELL = "cell"
 
@@ -135,37 +133,6 @@ class Recurrent(HeadedNetwork):
 
     def port_shape(self, port: str) -> tuple[int, ...]:
         return (self.state_size,) if port == STATE else super().port_shape(port)
-
-    def emit_trunk(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
-        attach(root, name, nn.Module())
-        encoder = self.encoder.emit_trunk(root, f"{name}.encoder", parameters, buffers)
-        own, held = sub(parameters, _CELL), sub(buffers, _CELL)
-        for part in ("input", "recurrent"):
-            attach(root, f"{name}.{part}", linear_module(own[f"{part}.weight"], own.get(f"{part}.bias")))
-        for part, features in self.cell.norms.items():
-            norm = norm_module(self.cell.norm, (features,), own, held, part)
-            attach(root, f"{name}.{_place(part)}", norm)
-        cell = self.cell
-
-        def emitter(x: fx.Proxy, state: fx.Proxy | None) -> dict[str, Any]:
-            encoded: Any = encoder(x, None)[HIDDEN]
-            before: Any = encoded.new_zeros((encoded.size(0), cell.state_size)) if state is None else state
-
-            def normed(norm: str, value: Any) -> Any:
-                return call_module(f"{name}.{_place(norm)}", value) if norm in cell.norms else value
-
-            past = before.chunk(cell.state_size // cell.size, -1)
-            from_input = normed("input.norm", call_module(f"{name}.input", encoded))
-            from_past = normed("recurrent.norm", call_module(f"{name}.recurrent", past[0]))
-            hidden, after = combine(cell, from_input, from_past, past, lambda c: normed("cell.norm", c))
-            return {HIDDEN: hidden, STATE: after}
-
-        return emitter
-
-
-def _place(norm: str) -> str:
-    """The name of a norm's module: no dot, since a linear layer holds no other."""
-    return norm.replace(".", "_")
 
 
 @final

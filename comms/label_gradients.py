@@ -122,7 +122,7 @@ class LabelGradient(Predictor):
         assert self.target is not None
         seed = generator.initial_seed() % 2**63
         module = head_of(self._given, self.read_shape, output_shape(self.target), seed)
-        values = self.values_of_module(module, torch.Size(self.read_shape).numel())
+        values = self.values_of_module(module, torch.Size(self.read_shape).numel(), outputs)
         assert self.layers is not None
         self._given, self.layers.module = None, meta_copy(module)  # its parameters are there once
         return values

@@ -207,9 +207,9 @@ class Model(TrainedParameters, ABC):
         initial["last.bias"] = torch.zeros(outputs)
         return initial, buffers
 
-    def values_of_module(self, module: nn.Module, inputs: int) -> tuple[Numbers, Numbers]:
+    def values_of_module(self, module: nn.Module, inputs: int, outputs: int) -> tuple[Numbers, Numbers]:
         """Use a user's module as the layers, and return `initial_values`."""
-        self.layers = ModuleFunction(module, inputs)
+        self.layers = ModuleFunction(module, inputs, outputs)
         self.function = self.layers.key
         return self.layers.initial_values()
 

@@ -64,7 +64,7 @@ class _ModuleModel(Model):
         except ScenarioError as error:
             raise ScenarioError(f"{self.point}.kind: {error}") from None
         self._outputs = outputs
-        values = self.values_of_module(self.module, inputs)
+        values = self.values_of_module(self.module, inputs, outputs)
         self.kept = KeptState(self.module, owned=False)
         return values
 

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from antiphon.base.errors import ScenarioError, first_line
 from antiphon.nets.isolation.own_random import Draws, NoDraws, OwnDraws, SeededDraws, draws_of, seeded
@@ -381,13 +382,16 @@ def _of_value(value: Any) -> Hashable:
 class ModuleFunction:
     """A user's module as a function of (parameters, buffers, x), for one network or N stacked ones.
 
+    As a function of torch's own, it can be traced as a whole, by a `TorchFunctionMode`.
+
     Args:
         module: The module.
         inputs: Its input features.
+        outputs: Its output features.
     """
 
-    def __init__(self, module: nn.Module, inputs: int) -> None:
-        self.module, self.inputs = module, inputs
+    def __init__(self, module: nn.Module, inputs: int, outputs: int) -> None:
+        self.module, self.inputs, self.outputs = module, inputs, outputs
         self._mode: tuple[nn.Module, bool] | None = None
 
     @functools.cached_property
@@ -405,7 +409,8 @@ class ModuleFunction:
 
     def probe(self) -> ModuleFunction:
         """Return the same function for trial calls, which call no hook and leave what the module keeps as it is."""
-        return ModuleFunction(probe_of(self.module, shared=self.module.parameters()), self.inputs)
+        probe = probe_of(self.module, shared=self.module.parameters())
+        return ModuleFunction(probe, self.inputs, self.outputs)
 
     def initial_values(self) -> tuple[Tensors, Tensors]:
         """Return the module's trained parameters themselves, with their hooks, and copies of its buffers."""
@@ -423,6 +428,13 @@ class ModuleFunction:
         keeps_input: bool = False,
     ) -> tuple[Tensor, Tensors]:
         """Return the output for `x`, [B, …] or with stacked tensors [N, B, …], and the new buffers: see `called`."""
+        if has_torch_function_unary(x):
+            how = {"training": training, "keeps_input": keeps_input}
+            own = ModuleFunction.__call__
+            found: tuple[Tensor, Tensors] = handle_torch_function(
+                own, (x,), self, parameters, buffers, x, **how
+            )
+            return found
         if self._mode is None or self._mode[0] is not self.module or self._mode[1] is not training:
             set_mode(self.module, training)
             self._mode = self.module, training

@@ -135,11 +135,11 @@ class Cell:
         from_input = read("input", x)
         from_input = normed("input.norm", from_input if way_back is None else way_back(from_input))
         from_past = normed("recurrent.norm", read("recurrent", past[0]))
-        h, state = combine(self, from_input, from_past, past, lambda c: normed("cell.norm", c))
+        h, state = _combined(self, from_input, from_past, past, lambda c: normed("cell.norm", c))
         return h, state, after
 
 
-def combine(
+def _combined(
     cell: Cell,
     from_input: Tensor,
     from_past: Tensor,
@@ -147,8 +147,6 @@ def combine(
     normed: Callable[[Tensor], Tensor],
 ) -> tuple[Tensor, Tensor]:
     """Return the units [.., B, H] and the new state [.., B, S]: the computation of a cell after its linear maps.
-
-    Only torch functions are used, so that the same code can be traced with an fx.Proxy for each tensor.
 
     Args:
         cell: The cell.

@@ -109,7 +109,8 @@ class AgentHandle(ModelHandle):
 
         It takes [batch, *input] and returns {port: [batch, …]}.
         """
-        return agent_module(self._agent.learner)
+        learner = self._agent.learner
+        return agent_module(learner.network, learner.parameters, learner.buffers)
 
     @either_spelling
     def record(self, parameters: Sequence[str], period: int = 1) -> Recording:

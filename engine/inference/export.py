@@ -1,6 +1,6 @@
 """Export: a system over perfect links as one plain torch module, which needs no antiphon to run.
 
-The module is a torch.fx graph of ordinary torch layers, which torch.fx and torch.export accept. Over a stream of
+The module is a torch.fx graph of torch's functions, which torch.export accepts: the system's rollout, traced. Over a stream of
 examples it is unrolled over the steps that an example is shown. Elsewhere it is one round of all clocks, after which
 ticks, sends and reads repeat themselves: from the signals of its steps and the state before it to its outputs and the
 state after it.
@@ -8,35 +8,36 @@ state after it.
 
 from __future__ import annotations
 
-import functools
 import keyword
 import math
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, final
 
 import torch
-from torch import fx, nn
-from torch.fx.proxy import GraphAppendingTracer
+from torch import Tensor, fx, nn
 
-from antiphon.agents.learner import Learner
-from antiphon.agents.network import OBJECTIVE, STATE, Emitter
-from antiphon.agents.normalisation import MOST, OF_NETWORKS, mean_and_deviation
+from antiphon.agents.network import OBJECTIVE, Network, Tensors, with_prefix
 from antiphon.base.errors import ScenarioError, suggest
-from antiphon.comms.symbols import SymbolSampler
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.clock import Call
+from antiphon.engine.heart.message import Message, StepSignals, Tick
 from antiphon.engine.heart.system import System
-from antiphon.engine.inference.rollout import steps_needed
+from antiphon.engine.inference.links import Links
+from antiphon.engine.inference.rollout import Deliver, Deliveries, ExampleRollout, Rollout, filled
+from antiphon.engine.inference.trace import Input, Recorder, Trace, Written
 from antiphon.envs.adaptors.spaces import Conversion
-from antiphon.nets.user_modules import set_mode
 
-Ports = dict[str, fx.Node]
 _LONGEST = 4096
 """Steps of a round, at most: its ticks are all in the graph."""
 _STEPS = "steps"
 """Entry of the state: how many steps have been taken, int64 []."""
+TAKEN = 0
+"""The key of that entry as an input: others are names of signals, and `Earlier`."""
 
 
 def export(system: System, agents: Sequence[str], conversions: Mapping[str, Conversion]) -> fx.GraphModule:
@@ -69,7 +70,7 @@ def export(system: System, agents: Sequence[str], conversions: Mapping[str, Conv
             why = "has a policy over its messages alone" if name in goals else "has no objective"
             raise ScenarioError(f"compose: '{name}' {why}, so it has no output{suggest(name, outputs)}")
     length = 0 if system.description.is_stream else steps_per_round(system)
-    return Ticks(system, conversions, length).module(agents)
+    return Composition(system, conversions, length).module(agents)
 
 
 def with_output(system: System, names: Iterable[str]) -> list[str]:
@@ -77,24 +78,29 @@ def with_output(system: System, names: Iterable[str]) -> list[str]:
     return [name for name in names if OBJECTIVE in system.agents[name].ports]
 
 
-def agent_module(learner: Learner) -> fx.GraphModule:
-    """Return one agent's network as a module in evaluation mode, with copies of the parameters.
+def agent_module(network: Network, parameters: Tensors, buffers: Tensors) -> fx.GraphModule:
+    """Return a network as a module in evaluation mode, with copies of the parameters.
 
     It takes `x`, [batch, *input], and returns {port: [batch, …]}; a recurrent network begins with a state of zeros.
     """
-    root, graph = nn.Module(), fx.Graph()
-    emit = learner.network.emit(root, "network", learner.parameters, learner.buffers)
-    graph.output(_emitted(emit, graph.placeholder("x"), None))
-    module = fx.GraphModule(root, graph, class_name="Agent")
-    set_mode(module, False)
-    return module
+    like = next(iter(parameters.values()), torch.zeros(()))
+
+    def evaluated(recorder: Recorder) -> Tensors:
+        x = recorder.given("x", like.new_zeros(recorder.rows, *network.input_shape))
+        return network(parameters, buffers, x, training=False)[0]
+
+    trace = Trace(evaluated, *_held("network", network, parameters | buffers))
+    written = Written()
+    x = written.graph.placeholder("x")
+    written.rows = written.call("size", x, 0)
+    written.graph.output(trace.write(trace.outputs, written, lambda key: x))
+    return written.module("Agent")
 
 
-def _emitted(emit: Emitter, x: fx.Node, state: fx.Node | None) -> Ports:
-    """Append a network's evaluation to the graph of its input, and return the ports."""
-    tracer = GraphAppendingTracer(x.graph)
-    ports = emit(fx.Proxy(x, tracer), None if state is None else fx.Proxy(state, tracer))
-    return {name: port.node for name, port in ports.items()}
+def _held(name: str, network: Network, tensors: Tensors) -> tuple[Tensors, dict[str, nn.Module]]:
+    """A network's parameters and running statistics, and the users' modules in it, by their names in a graph's module."""
+    modules = network.modules().items()
+    return with_prefix(name, tensors), {f"{name}.{place}".rstrip("."): module for place, module in modules}
 
 
 def steps_per_round(system: System) -> int:
@@ -131,12 +137,11 @@ def observed(system: System) -> list[str]:
 
 
 @final
-class Ticks:
-    """Ticks of a system, one after the other, as one graph.
+class Composition:
+    """A system over perfect links as one graph: its rollout, traced.
 
-    Of a stream, those of an example from silence on; all steps show the same signals. Elsewhere those of one round,
-    anywhere but at the beginning: what came before it is in the state. Steps are counted from the graph's start; those
-    below zero are of earlier rounds.
+    Of a stream, the rollout of an example from silence on. Elsewhere that of one round, anywhere but at the beginning: what came
+    before it is in the state. Steps are counted from the round's start; those below zero are of earlier rounds.
 
     Args:
         system: Whose; the graph's modules hold copies of its parameters.
@@ -144,32 +149,29 @@ class Ticks:
         length: Steps in a round; 0: an example is shown.
 
     Attributes:
-        observed: What is observed, in the order in which it is given.
-        signals: By name, what is observed: [batch, *shape] of an example, [steps, batch, *shape] of a round.
-        messages: By channel and stamp, [batch, size].
-        states: By agent and step of the tick that left it, [batch, state size].
-        outputs: By agent with an objective: one [batch, outputs] per tick.
-        carried: Shapes of the state's entries per environment, by name.
+        carried: Shapes of the state's entries per environment, by name, beside the number of steps.
+
+    Raises:
+        ScenarioError: No agent observes anything; a channel that loses every message has a synthetic input.
     """
 
     def __init__(self, system: System, conversions: Mapping[str, Conversion], length: int = 0) -> None:
-        self.system = system
-        self.length = length
+        self.system, self.length = system, length
         self._conversions = conversions
-        self.root = nn.Module()
-        self.graph = fx.Graph()
-        self.observed = observed(system)
-        self.signals: Ports = {}
-        self.messages: dict[tuple[str, int], fx.Node] = {}
-        self.states: dict[tuple[str, int], fx.Node] = {}
-        self.outputs: dict[str, list[fx.Node]] = {}
+        self._observed = observed(system)
         self.carried: dict[str, tuple[int, ...]] = {}
-        self._calls: dict[str, fx.Node] = {}
-        self._left: list[tuple[str, Callable[[], fx.Node]]] = []
-        ledgers = [channel.ledger for channel in system.channels.values()]
-        spans = [one.link.delay + one.receiver.period + one.sender.period for one in ledgers]
-        self._later = (max(spans, default=0) // length + 2) * length if length else 0
-        """The graph's start: a round's at which all that is ever due has been made (a sent share of ticks repeats)."""
+        for channel in system.channels.values():
+            if channel.ledger.link.drop == 1 and not channel.state and channel.input.model is not None:
+                raise ScenarioError(
+                    f"compose: {channel.name} loses every message, and its synthetic input is not exported"
+                )
+        self._tensors: Tensors = {}
+        self._modules: dict[str, nn.Module] = {}
+        for name, agent in system.owners().items():
+            learner = agent.learner
+            tensors, modules = _held(f"agent_{name}", learner.network, learner.parameters | learner.buffers)
+            self._tensors |= tensors
+            self._modules |= modules
 
     def module(self, agents: Sequence[str], result: nn.Module | None = None) -> fx.GraphModule:
         """Return the ticks of an example, or those of a round, with the outputs of some agents.
@@ -178,318 +180,261 @@ class Ticks:
             agents: These.
             result: Of an example: what is made of their outputs and returned in their place; None: they are.
         """
-        words = {"state"} if self.length else set[str]()
-        for name in self.observed:  # as the name of an argument: what is no letter or digit becomes `_`
-            word = re.sub(r"\W", "_", name)
-            if not word.isidentifier() or keyword.iskeyword(word):
-                word = f"_{word}"
-            while word in words:
-                word += "_"
-            words.add(word)
-            self.signals[name] = self.graph.placeholder(word)
-        given = self.graph.placeholder("state", default_value=None) if self.length else None
-        for name, observation in self.signals.items():
-            self.signals[name] = self._converted(name, observation)
-        if given is None:
-            self._append(steps_needed(self.system))
-            newest = {name: self.outputs[name][-1] for name in agents}
-            if result is not None:
-                self.root.add_module("result", result)
-            self.graph.output(
-                newest if result is None else self.graph.call_module("result", tuple(newest.values()))
-            )
+        written = Written()
+        given = {name: written.graph.placeholder(word) for name, word in self._words().items()}
+        state = written.graph.placeholder("state", default_value=None) if self.length else None
+        signals = {name: self._converted(written, name, value) for name, value in given.items()}
+        if state is not None:
+            self._write_round(written, agents, signals, state)
         else:
-            self._append_round(agents, given)
-        module = fx.GraphModule(self.root, self.graph, class_name="Corporation")
-        module.graph.eliminate_dead_code()
-        module.recompile()
+            written.rows = written.call("size", signals[self._observed[0]], 0)
+            trace = Trace(partial(self._shown, agents), self._tensors, self._modules)
+            outputs = trace.write(trace.outputs, written, lambda key: signals[str(key)])
+            if result is not None:
+                written.root.add_module("result", result)
+                outputs = written.graph.call_module("result", tuple(outputs.values()))
+            written.graph.output(outputs)
+        module = written.module("Corporation")
         if self.length:
             module.steps_per_round = self.length  # type: ignore[assignment]
             # the attributes that a deep copy of a GraphModule keeps
             module.meta["_user_preserved_attributes"] = {"steps_per_round": self.length}
-        set_mode(module, False)
         return module
 
-    def _converted(self, name: str, observation: fx.Node) -> fx.Node:
-        """Return a signal, from the environment's own values."""
+    # --- what is given ---------------------------------------------------------------------------------------
+
+    def _words(self) -> dict[str, str]:
+        """The argument of each signal: what is no letter or digit in its name becomes `_`."""
+        words: dict[str, str] = {}
+        for name in self._observed:
+            word = re.sub(r"\W", "_", name)
+            if not word.isidentifier() or keyword.iskeyword(word):
+                word = f"_{word}"
+            while word in words.values() or (self.length and word == "state"):
+                word += "_"
+            words[name] = word
+        return words
+
+    def _converted(self, written: Written, name: str, value: fx.Node) -> fx.Node:
+        """A signal, from the environment's own values."""
         conversion = self._conversions[name]
         if conversion.of_bytes:
-            right = self.call(operator.eq, self.call(getattr, observation, "dtype"), torch.uint8)
+            right = written.call(operator.eq, written.call(getattr, value, "dtype"), torch.uint8)
             line = f"'{name}' must be the environment's own bytes (torch.uint8)"
-            self.graph.call_function(torch._assert, (right, line))
-        classes = self.system.description.signals[name].classes
-        value = self.call("to", observation, self.system.dtype if classes is None else torch.int64)
+            written.graph.call_function(torch._assert, (right, line))
+        value = written.call("to", value, self._type(name))
         if conversion.start is not None:
-            value = self.call(torch.sub, value, self._buffer("start", conversion.start))
-        if isinstance(conversion.scale, torch.Tensor):
-            return self.call(torch.div, value, self._buffer("scale", conversion.scale))
-        return value if conversion.scale == 1 else self.call(torch.div, value, conversion.scale)
+            value = written.call(torch.sub, value, written.constant(self._whole(conversion.start)))
+        if isinstance(conversion.scale, Tensor):
+            return written.call(torch.div, value, written.constant(self._whole(conversion.scale)))
+        return value if conversion.scale == 1 else written.call(torch.div, value, conversion.scale)
 
-    def _buffer(self, kind: str, whole: torch.Tensor) -> fx.Node:
-        """Return a buffer of the module with whole numbers."""
-        key = f"{kind}_{len(self.root._buffers)}"
-        self.root.register_buffer(key, whole.to(self.system.device, torch.int64))
-        return self.graph.get_attr(key)
+    def _whole(self, numbers: Tensor) -> Tensor:
+        return numbers.to(self.system.device, torch.int64)
 
-    def _append_round(self, agents: Sequence[str], given: fx.Node) -> None:
-        """Append a round's ticks, from the state that is given to the state after it."""
-        for name, signal in self.signals.items():  # fails for another number of steps
-            self.signals[name] = self.call(
-                "select", self.call("unflatten", signal, 0, (1, self.length)), 0, 0
-            )
-        stated = _whole(self.graph, filter, None, [given])
-        self._state = _whole(self.graph, next, stated)
-        self._steps = self._item(self._state, _STEPS)
-        self._append(self.length)
-        after = {_STEPS: self.call(torch.add, self._steps, self.length)}
-        for key, left in self._left:  # grows as it is read: what lies further back moves up a round at a time
-            after[key] = left()
-        with self.graph.inserting_before(stated):
-            like = self.signals[self.observed[0]]
-            size = _call(self.graph, "size", like, 1)
-            silence = {_STEPS: _call(self.graph, "new_zeros", like, (), dtype=torch.int64)}
-            for key, shape in self.carried.items():
-                silence[key] = _call(self.graph, "new_zeros", like, (size, *shape), dtype=self.system.dtype)
-        stated.args = (None, [given, silence])  # the first that is not None
-        self.graph.output(({name: self.call(torch.stack, self.outputs[name]) for name in agents}, after))
+    def _type(self, name: str) -> torch.dtype:
+        return self.system.dtype if self.system.description.signals[name].classes is None else torch.int64
 
-    # --- where a tick finds what it reads ---------------------------------------------------------------------
+    def _zeros(self, name: str, *axes: int) -> Tensor:
+        """A signal of zeros, [*axes, *shape]."""
+        shape = self.system.description.signals[name].shape
+        return torch.zeros(*axes, *shape, dtype=self._type(name), device=self.system.device)
 
-    def due(self, channel: Channel, step: int) -> list[int]:
-        """Return the stamps that the receiver's tick at `step` reads, oldest first; empty before the first.
+    # --- an example ------------------------------------------------------------------------------------------
 
-        Raises:
-            ScenarioError: A link that loses every message has a synthetic input.
+    def _shown(self, agents: Sequence[str], recorder: Recorder) -> Tensors:
+        """The newest outputs of agents of whom an example is shown."""
+        signals = {name: recorder.given(name, self._zeros(name, recorder.rows)) for name in self._observed}
+        rollout = ExampleRollout(
+            self.system, signals, Links(), seed=0, ends=agents, forward_pass=PerfectDeliveries
+        )
+        return {name: rollout.ports[name][OBJECTIVE] for name in agents}
+
+    # --- a round ---------------------------------------------------------------------------------------------
+
+    def _write_round(
+        self, written: Written, agents: Sequence[str], signals: dict[str, fx.Node], given: fx.Node
+    ) -> None:
+        """Write a round, from the state that is given to the state after it."""
+        for name, signal in signals.items():  # fails for another number of steps
+            whole = written.call("unflatten", signal, 0, (1, self.length))
+            signals[name] = written.call("select", whole, 0, 0)
+        like = signals[self._observed[0]]
+        written.rows = written.call("size", like, 1)
+        graph: Any = written.graph
+        either = _untraced(graph, filter, None, [given])
+        state = _untraced(graph, next, either)
+
+        def input_of(key: Hashable) -> fx.Node:
+            if isinstance(key, str):
+                return signals[key]
+            return written.call(operator.getitem, state, key.entry if isinstance(key, Earlier) else _STEPS)
+
+        shapes: dict[str, tuple[int, ...]] = {}
+        trace = Trace(partial(self._round, agents, shapes), self._tensors, self._modules)
+        outputs, made = trace.outputs
+        left: dict[str, Any] = {}
+        waiting = trace.inputs_of(outputs)
+        for key in waiting:  # grows as it is read: what lies further back moves up a round at a time
+            if isinstance(key, Earlier) and key.entry not in left:
+                later = key.step + self.length
+                left[key.entry] = made[key.name][later] if later >= 0 else Input(Earlier(key.name, later))
+                self.carried[key.entry] = shapes[key.name]
+                waiting += trace.inputs_of(left[key.entry])
+        outputs, left = trace.write((outputs, left), written, input_of)
+        after = {_STEPS: written.call(torch.add, input_of(TAKEN), self.length), **left}
+        with graph.inserting_before(either):
+            silence = {_STEPS: graph.call_method("new_zeros", (like, ()), {"dtype": torch.int64})}
+            for entry, shape in self.carried.items():
+                args, dtype = (like, (written.rows, *shape)), {"dtype": self.system.dtype}
+                silence[entry] = graph.call_method("new_zeros", args, dtype)
+        either.args = None, [given, silence]  # the first that is not None
+        written.graph.output((outputs, after))
+
+    def _round(
+        self, agents: Sequence[str], shapes: dict[str, tuple[int, ...]], recorder: Recorder
+    ) -> tuple[Tensors, dict[str, dict[int, Tensor]]]:
+        """The outputs of agents in a round, [ticks, batch, …], and what is made in it, by name and step.
+
+        It follows rounds enough for all that is ever due to have been made, in whose place is the state.
         """
-        if channel.ledger.link.drop == 1 and not channel.state:
-            if channel.input.model is not None:
-                raise ScenarioError(
-                    f"compose: {channel.name} loses every message, and its synthetic input is not exported"
-                )
-            return []
-        return [stamp - self._later for stamp in channel.ledger.due(step + self._later)]
+        system, rows = self.system, recorder.rows
+        ledgers = [channel.ledger for channel in system.channels.values()]
+        longest = max(
+            (one.link.delay + one.receiver.period + one.sender.period for one in ledgers), default=0
+        )
+        start = (max(longest, *filled(system).values()) // self.length + 1) * self.length
+        continued: list[Continued] = []
 
-    def made(self, stamps: Sequence[int]) -> fx.Node | None:
-        """Return which of some due messages have come, [stamps] bool; None: all of them."""
-        if all(stamp >= 0 for stamp in stamps):
-            return None
-        at = self.call("new_tensor", self._steps, list(stamps))
-        return self.call(torch.ge, self.call(torch.add, at, self._steps), 0)
+        def forward_pass(copied: System, deliver: Deliver | None) -> Continued:
+            continued.append(Continued(copied, recorder, start))
+            return continued[0]
 
-    def signal(self, name: str, step: int | None, categories: str) -> fx.Node:
-        """Return the observation of a step as it enters a network, [batch, *shape_as(categories)].
-
-        Args:
-            name: Of the signal.
-            step: None: as an aligned agent reads before its first message.
-            categories: Of the agent.
-        """
-        if not self.length:
-            return self.encoded(name, self.signals[name], categories)
-        shape = self.system.description.signals[name].shape_as(categories)
-        if step is None:
-            return self.silence(*shape)
-        if step < 0:
-            key = f"{name}@{step}" if categories == "one_hot" else f"{name}@{step}.{categories}"
-            return self._before(key, shape, lambda: self.signal(name, step + self.length, categories))
-        return self.encoded(name, self.call("select", self.signals[name], 0, step), categories)
-
-    def message(self, channel: Channel, stamp: int) -> fx.Node:
-        """Return the message of a due stamp, [batch, size]."""
-        if stamp >= 0:
-            return self.messages[channel.name, stamp]
-        key = f"{channel.name}@{stamp}"
-        return self._before(key, (channel.size,), lambda: self.message(channel, stamp + self.length))
-
-    def state(self, agent: Agent, step: int) -> fx.Node:
-        """Return the state that a recurrent agent's tick at `step` takes up, [batch, state size]."""
-        assert agent.memory is not None
-        size = agent.learner.network.state_size
-        before = agent.clock.latest(step + self._later - 1)
-        if before is None:
-            return self.silence(size)
-        left = before - self._later
-        if left >= 0:
-            return self.states[agent.name, left]
-        return self._before(agent.memory.name, (size,), lambda: self.states[agent.name, left + self.length])
-
-    def _before(self, key: str, shape: tuple[int, ...], left: Callable[[], fx.Node]) -> fx.Node:
-        """An entry of the state, and what this round leaves in its place."""
-        if key not in self.carried:
-            self.carried[key] = shape
-            self._left.append((key, left))
-        return self._item(self._state, key)
-
-    def _item(self, whole: fx.Node, key: int | str) -> fx.Node:
-        return self.call(operator.getitem, whole, key)
-
-    # --- ticks ---------------------------------------------------------------------------------------------
-
-    def _append(self, steps: int) -> None:
-        """Append the ticks of steps 0 to `steps` - 1."""
-        emitters: dict[str, Emitter] = {}
-        for name, agent in self.system.owners().items():
-            learner = agent.learner
-            emit = learner.network.emit(self.root, f"agent_{name}", learner.parameters, learner.buffers)
-            emitters[name] = emit
-        for step in range(steps):
-            for name in self.system.schedule.ticks(step):
-                agent = self.system.agents[name]
-                state = self.state(agent, step) if agent.memory is not None else None
-                ports = _emitted(emitters[self.system.owner_of[name]], self._input(agent, step), state)
-                if OBJECTIVE in ports:
-                    self.outputs.setdefault(name, []).append(ports[OBJECTIVE])
-                if agent.memory is not None:
-                    self.states[name, step] = ports[STATE]
-                for channel in agent.outgoing:
-                    self.messages[channel.name, step] = self._sent(channel, ports[channel.port])
-
-    def _sent(self, channel: Channel, port: fx.Node) -> fx.Node:
-        """The message of a port, [batch, size]: where it is sampled, the most probable one."""
-        if channel.sampler is not None and channel.sampler.parameters_per_component > 1:
-            port = self.call("narrow", port, 1, 0, channel.shape[0])  # the means
-        message = self.call("flatten", port, 1)
-        if not isinstance(channel.sampler, SymbolSampler):
-            return message
-        positions = self.call("unflatten", message, 1, (channel.sampler.size, channel.sampler.vocabulary))
-        symbols = self.call("argmax", positions, -1)
-        one_hot = self.call(nn.functional.one_hot, symbols, channel.sampler.vocabulary)
-        return self.call("flatten", self.call("to", one_hot, self.system.dtype), 1)
-
-    def _input(self, agent: Agent, step: int) -> fx.Node:
-        flat = len(agent.learner.network.input_shape) == 1
-        at = self._observed_step(agent, step)
-
-        def age(channel: Channel, stamp: int) -> float:
-            return (step - stamp) / channel.ledger.sender.period  # in ticks of its sender
-
-        parts = [
-            self._per_channel(agent, step, age) if name == AGE else self._observation(agent, place, name, at)
-            for place, name in enumerate(agent.inputs.observes)
-        ]
-        due = [self.due(channel, step) for channel in agent.incoming]
-        messages = [
-            self._reading(channel, stamps, flat) for channel, stamps in zip(agent.incoming, due, strict=True)
-        ]
-        if agent.inputs.fan_in == "own":
-            messages.append(self._per_channel(agent, step, lambda channel, stamp: 1.0))
-        elif agent.inputs.fan_in != "concat" and messages:
-            newest = [stamps[-1] for stamps in due if stamps]
-            messages = [
-                self._mean(messages, newest) if agent.inputs.fan_in == "mean" else self._sum(messages)
-            ]
-        return self._joined([*parts, *messages])
-
-    def _observed_step(self, agent: Agent, step: int) -> int | None:
-        """The step whose observations an agent works on: an aligned one on those of the message it reads."""
-        passed: set[str] = set()
-        while agent.align is not None:
-            channel = next(channel for channel in agent.incoming if channel.name == agent.align)
-            due = self.due(channel, step)
-            if not due or agent.name in passed:  # aligned to each other in a ring, none ever sees anything
-                return None
-            passed.add(agent.name)
-            step, agent = due[-1], self.system.agents[channel.sender]
-        return step
-
-    # --- what a tick reads ---------------------------------------------------------------------------------
-
-    def _observation(self, agent: Agent, place: int, name: str, step: int | None) -> fx.Node:
-        signal = self._shown(agent, place, name, step)
-        if len(agent.learner.network.input_shape) > 1:
-            layout = agent.inputs.layouts[agent.inputs.observes.index(name)]
-            if layout == "last":
-                return self.call("movedim", signal, -1, 1)
-            return self.call("unsqueeze", signal, 1) if layout == "none" else signal
-        shaped = self.system.description.signals[name].shape_as(agent.inputs.categories)
-        return self.call("flatten" if shaped else "unsqueeze", signal, 1)
-
-    def _shown(self, agent: Agent, place: int, name: str, step: int | None) -> fx.Node:
-        """An observation [batch, *shape], in units of its deviation from its mean if the agent reads it so; zeros before the first."""
-        signal, categories = self.system.description.signals[name], agent.inputs.categories
-        if place not in agent.inputs.normalised or (self.length and step is None):
-            return self.signal(name, step, categories)
-        if self.length and step is not None and step < 0:
-            key, later = f"{name}@{step}.{agent.name}.{place}", step + self.length
-            return self._before(key, signal.shape, lambda: self._shown(agent, place, name, later))
-        node = self.signal(name, step, categories)
-        moments = mean_and_deviation(agent.learner.buffers[f"{OF_NETWORKS}.{place}"].unsqueeze(0))
-        operations: dict[str, Callable[..., Any]] = {"mean": torch.sub, "deviation": torch.div}
-        for (moment, operation), values in zip(operations.items(), moments, strict=True):
-            key = f"{moment}_{list(self.system.agents).index(agent.name)}_{place}"
-            self.root.register_buffer(key, values.clone().view(1, *signal.shape))
-            node = self.call(operation, node, self.graph.get_attr(key))
-        return self.call(torch.clamp, node, -MOST, MOST)
-
-    def encoded(self, name: str, value: fx.Node, categories: str) -> fx.Node:
-        """Return a signal, [batch, *shape], as it enters a network: and where it is categorical `one_hot` or as its values (`index`)."""
-        classes = self.system.description.signals[name].classes
-        if classes is None:
-            return value
-        if categories == "index":
-            return self.call("to", value, self.system.dtype)
-        one_hot = self.call(nn.functional.one_hot, value, classes)
-        return self.call("to", self.call("movedim", one_hot, -1, 1), self.system.dtype)
-
-    def _reading(self, channel: Channel, stamps: Sequence[int], flat: bool) -> fx.Node:
-        """What a tick reads on a channel: one message, or several as one (`read`)."""
-        values = [self.message(channel, stamp) for stamp in stamps] or [self.silence(channel.size)]
-        if not flat:
-            values = [self.call("unflatten", value, 1, channel.shape) for value in values]
-        if channel.ledger.read == "concat":
-            shape = (channel.size,) if flat else channel.shape
-            return self._joined([self.silence(*shape)] * (channel.slots - len(values)) + values)
-        return self._mean(values, stamps) if len(values) > 1 else values[0]
-
-    def _mean(self, values: Sequence[fx.Node], stamps: Sequence[int]) -> fx.Node:
-        """The mean of those messages that have come; zeros stand for the others."""
-        mask = self.made(stamps)
-        count = max(len(stamps), 1) if mask is None else self.call("clamp_min", self.call("sum", mask), 1)
-        return self.call(torch.div, self._sum(values), count)
-
-    def _per_channel(self, agent: Agent, step: int, number: Callable[[Channel, int], float]) -> fx.Node:
-        """[batch, channels]: a number of each newest message, by its channel and stamp; 0 where none has come."""
-        values, stamps = [], []
-        for channel in agent.incoming:
-            due = self.due(channel, step)
-            values.append(number(channel, due[-1]) if due else 0.0)
-            stamps.append(due[-1] if due else 0)
-        zeros = self.silence(len(values))
-        row = self.call("new_tensor", zeros, values)
-        mask = self.made(stamps)
-        if mask is not None:
-            row = self.call(torch.mul, row, mask)
-        return self.call("expand_as", row, zeros)
-
-    def silence(self, *shape: int) -> fx.Node:
-        """Return zeros [batch, *shape]: what is read before anything has come."""
-        like = self.signals[self.observed[0]]
-        if self.length:
-            like = self.call("select", like, 0, 0)
-        return self.call("new_zeros", like, (self.call("size", like, 0), *shape), dtype=self.system.dtype)
-
-    def _sum(self, values: Sequence[fx.Node]) -> fx.Node:
-        return functools.reduce(functools.partial(self.call, torch.add), values)
-
-    def _joined(self, parts: Sequence[fx.Node]) -> fx.Node:
-        return parts[0] if len(parts) == 1 else self.call(torch.cat, list(parts), 1)
-
-    def call(self, function: Callable[..., Any] | str, *args: Any, **settings: Any) -> fx.Node:
-        """Return the call of a function, or of a method of the first argument; the same call is appended once."""
-        key = repr((function, args, settings))
-        if key not in self._calls:
-            self._calls[key] = _call(self.graph, function, *args, **settings)
-        return self._calls[key]
+        rollout = Rollout(system, rows, Links(), 0, forward_pass=forward_pass)
+        shown = {name: recorder.given(name, self._zeros(name, self.length, rows)) for name in self._observed}
+        outputs: dict[str, list[Tensor]] = {name: [] for name in agents}
+        for step in range(start + self.length):
+            signals = {name: self._zeros(name, rows) for name in self._observed}
+            if step >= start:
+                signals = {name: values[step - start] for name, values in shown.items()}
+            for tick in rollout.tick(step, StepSignals(step, signals)):
+                if step >= start and tick.agent in outputs:
+                    outputs[tick.agent].append(tick.ports[OBJECTIVE])
+        rollout.release()
+        made = continued[0].made
+        shapes |= {
+            name: tuple(value.shape[1:]) for name, by_step in made.items() for value in by_step.values()
+        }
+        return {name: torch.stack(each) for name, each in outputs.items()}, made
 
 
-def _call(graph: fx.Graph, function: Callable[..., Any] | str, *args: Any, **settings: Any) -> fx.Node:
-    if isinstance(function, str):
-        return graph.call_method(function, args, settings)
-    return graph.call_function(function, args, settings)
+def _seen(agent: Agent, *, ages: bool = False) -> list[str]:
+    """The entries of what an agent observes, in order; with `ages`, "" for the ages of its messages."""
+    names = [
+        f"{agent.name}.{place}" if name != AGE else "" for place, name in enumerate(agent.inputs.observes)
+    ]
+    return names if ages else [name for name in names if name]
 
 
-def _whole(graph: fx.Graph, function: Callable[..., Any], *args: Any) -> fx.Node:
+def _untraced(graph: fx.Graph, function: Callable[..., Any], *args: Any) -> fx.Node:
     """Append the call of a function that is not traced into."""
-    node = _call(graph, function, *args)
+    node = graph.call_function(function, args)
     node.meta["is_wrapped"] = True
     return node
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What was made at a step before a round: an entry of its state.
+
+    Attributes:
+        name: Of the channel that carries it, or of an agent and the place of what it observes.
+        step: When, counted from the round's start.
+    """
+
+    name: str
+    step: int
+
+    @property
+    def entry(self) -> str:
+        """Its name in the state."""
+        return f"{self.name}@{self.step}"
+
+
+class PerfectDeliveries(Deliveries):
+    """Ticks of one agent after the other, tied ones too, over perfect links; one that loses every message carries none."""
+
+    def tick(
+        self,
+        step: int,
+        step_signals: StepSignals,
+        calls: Sequence[Call] | None = None,
+        *,
+        ticked: Callable[[Call], None] | None = None,
+    ) -> None:
+        calls = self.system.schedule.calls(step) if calls is None else calls
+        super().tick(step, step_signals, [(name,) for call in calls for name in call], ticked=ticked)
+
+    def send(
+        self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals, **known: Any
+    ) -> Message:
+        message = super().send(channel, step, live, step_signals, **known)
+        if channel.ledger.link.drop == 1 and not channel.state:
+            del channel.ledger.messages[step]
+        return message
+
+
+class Continued(PerfectDeliveries):
+    """Ticks that go on from a state: what was sent and observed before a step is an input.
+
+    Args:
+        system: Whose.
+        recorder: What is given the inputs.
+        start: The step.
+
+    Attributes:
+        made: What was made since, [rows, …], by name and step as in `Earlier`.
+    """
+
+    def __init__(self, system: System, recorder: Recorder, start: int) -> None:
+        super().__init__(system, None)
+        self.recorder, self.start = recorder, start
+        self.taken = recorder.given(TAKEN, torch.zeros((), dtype=torch.int64, device=system.device))
+        self.made: dict[str, dict[int, Tensor]] = {}
+
+    def tick(
+        self,
+        step: int,
+        step_signals: StepSignals,
+        calls: Sequence[Call] | None = None,
+        *,
+        ticked: Callable[[Call], None] | None = None,
+    ) -> None:
+        super().tick(step, step_signals, calls, ticked=ticked)
+        for agent in self.system.agents.values():
+            if agent.align is not None and step >= self.start:  # a later tick may work on this step
+                seen = super().observations(Tick(step, agent.name, step_signals, []), agent.learner.buffers)
+                for name, value in zip(_seen(agent), seen, strict=True):
+                    self.made.setdefault(name, {})[step - self.start] = value
+
+    def send(
+        self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals, **known: Any
+    ) -> Message:
+        live = live.flatten(1)
+        at = step - self.start
+        if at >= 0:
+            self.made.setdefault(channel.name, {})[at] = live
+        else:
+            live = self.recorder.given(Earlier(channel.name, at), torch.zeros_like(live))
+            known["void"] = torch.lt(self.taken + at, 0).expand(len(live))
+        return super().send(channel, step, live, step_signals, **known)
+
+    def observations(self, tick: Tick, statistics: Tensors) -> list[Tensor]:
+        found, signals = super().observations(tick, statistics), tick.step_signals
+        agent, at = self.system.agents[tick.agent], signals.step - self.start
+        if agent.align is None or at >= 0 or not signals.signals:
+            return found
+        return [
+            self.recorder.given(Earlier(name, at), torch.zeros_like(value)) if name else value
+            for name, value in zip(_seen(agent, ages=True), found, strict=True)
+        ]

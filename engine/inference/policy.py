@@ -19,7 +19,7 @@ from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.message import EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
-from antiphon.engine.inference.export import Ticks, steps_per_round
+from antiphon.engine.inference.export import Composition, steps_per_round
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import Rollout
 from antiphon.envs.adaptors.native import native_of
@@ -185,7 +185,7 @@ def policy_module(system: System, env: TorchVectorEnv, *, greedy: bool) -> fx.Gr
         )
     if not greedy and any(channel.sampler is not None for channel in system.channels.values()):
         raise ScenarioError("policy: messages are sampled too, which a file cannot do; use actions='greedy'")
-    rounds = Ticks(system, native.conversions, steps_per_round(system))
+    rounds = Composition(system, native.conversions, steps_per_round(system))
     rounds.module([agent.name for agent in actors])
     if rounds.length > 1 or rounds.carried:
         held = ", ".join(rounds.carried) or f"clocks that repeat after {rounds.length} steps"
@@ -193,8 +193,9 @@ def policy_module(system: System, env: TorchVectorEnv, *, greedy: bool) -> fx.Gr
             f"policy: it has memory ({held}), and a file from observation to action has none; use simulation.policy(), or "
             "export the system"
         )
-    ticks = Ticks(system, native.conversions)
-    module = ticks.module([agent.name for agent in actors], _Choice(actors, actions, greedy=greedy))
+    module = Composition(system, native.conversions).module(
+        [agent.name for agent in actors], _Choice(actors, actions, greedy=greedy)
+    )
     return module.requires_grad_(requires_grad=False)
 
 

@@ -67,6 +67,7 @@ class Rollout:
         seed: Of what is lost and added on the way.
         deliver: What is sent in place of messages; None: they are.
         sampled: Whether policies sample their actions, messages among them; else they take the most likely one.
+        forward_pass: Makes what ticks the agents of the copy.
 
     Attributes:
         system: The copy.
@@ -81,6 +82,7 @@ class Rollout:
         deliver: Deliver | None = None,
         *,
         sampled: bool = False,
+        forward_pass: Callable[[System, Deliver | None], Deliveries] | None = None,
     ) -> None:
         channels = {name: _silent(channel, batch, links, seed) for name, channel in system.channels.items()}
         self.system = replace(copied(system, channels), batch=batch)
@@ -96,7 +98,7 @@ class Rollout:
             if channel.sampler is not None:
                 own = channel.sampler.seeded(seed_for(seed, "message", channel.sender, channel.port))
                 channel.sampler = own if sampled and own.learned else own.most_probable()
-        self._forward_pass = _Deliveries(self.system, deliver)
+        self._forward_pass = (forward_pass or Deliveries)(self.system, deliver)
         install_forward(self._forward_pass)
         if self._forward_pass.actions is not None:
             self._forward_pass.actions.greedy = not sampled
@@ -139,7 +141,7 @@ class Rollout:
         return tick.ports
 
 
-class _Deliveries(ForwardPass):
+class Deliveries(ForwardPass):
     """Ticks that read messages as constants, replaced before they go out."""
 
     def __init__(self, system: System, deliver: Deliver | None) -> None:
@@ -171,6 +173,7 @@ class ExampleRollout:
         ends: The agents whose newest outputs are wanted; ticks that do not reach these are left out. None: all agents.
         deliver: What is sent in place of messages; None: they are.
         on_step: Called after each of the steps for which the examples are shown.
+        forward_pass: See `Rollout`.
 
     Attributes:
         rows: How many examples there are.
@@ -187,6 +190,7 @@ class ExampleRollout:
         ends: Collection[str] | None = None,
         deliver: Deliver | None = None,
         on_step: Callable[[], None] = lambda: None,
+        forward_pass: Callable[[System, Deliver | None], Deliveries] | None = None,
     ) -> None:
         self.system = system
         self.rows = len(next(iter(signals.values())))
@@ -207,7 +211,7 @@ class ExampleRollout:
                 while earlier is not None:
                     needed.add((channel.sender, earlier))
                     earlier = sender.latest(earlier - 1)
-        self._rollout = rollout = Rollout(system, self.rows, links, seed, deliver)
+        self._rollout = rollout = Rollout(system, self.rows, links, seed, deliver, forward_pass=forward_pass)
         self._evaluator = ObjectiveEvaluator(rollout.system)
         if links.kind == "perfect":  # all steps show the same, and nothing is lost
             for agent in rollout.system.agents.values():

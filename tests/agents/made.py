@@ -1,10 +1,9 @@
-"""Parameters for networks, and networks as plain torch modules."""
+"""Parameters for networks, and their gradients."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, fx, nn
-from torch.fx.proxy import GraphAppendingTracer
+from torch import Tensor
 
 from antiphon.agents.network import Network, Tensors
 from tests.tensors import DOUBLE, drawn
@@ -20,15 +19,6 @@ def numbers(network: Network, seed: int = 0) -> tuple[Tensors, Tensors]:
             for i, (k, v) in enumerate(buffers.items())
         },
     )
-
-
-def emitted(network: Network, parameters: Tensors, buffers: Tensors) -> fx.GraphModule:
-    """The network as plain torch modules called by a graph."""
-    root, graph = nn.Module(), fx.Graph()
-    emitter = network.emit(root, "agent", parameters, buffers)
-    x = fx.Proxy(graph.placeholder("x"), GraphAppendingTracer(graph))
-    graph.output({name: port.node for name, port in emitter(x, None).items()})
-    return fx.GraphModule(root, graph)
 
 
 def evaluated(

@@ -17,7 +17,8 @@ from antiphon import Scenario, Simulation
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import OBJECTIVE, Head
 from antiphon.base.errors import ScenarioError
-from tests.agents.made import emitted
+from antiphon.engine.inference.export import agent_module
+from tests.agents import plain
 
 HEADS = (Head(OBJECTIVE, (3,)), Head("to_b", (2, 1, 2), "batch"))
 
@@ -55,7 +56,7 @@ def test_it_equals_the_module_it_was_made_of(training: bool) -> None:
     assert [network.port_shape(name) for name in ports] == [(3,), (2, 1, 2)]
     assert all(torch.equal(buffers[k], v) for k, v in before.items()), "buffers are values"
     assert set(after) == set(buffers)
-    theirs = emitted(network, parameters, buffers).train(training)(x)
+    theirs = plain.Plain(network, parameters, before).train(training)(x)
     torch.testing.assert_close(ports, theirs)
 
 
@@ -85,13 +86,13 @@ def test_dropout_follows_the_seed_of_the_call() -> None:
     assert torch.equal(network({}, {}, x, training=False)[0][OBJECTIVE], x)
 
 
-def test_buffers_that_modules_do_not_save_are_kept_and_emitted() -> None:
+def test_buffers_that_modules_do_not_save_are_kept_and_exported() -> None:
     network = ModuleNetwork(Counting(), (3,), (Head(OBJECTIVE, (3,)),), seed=0)
     buffers = network.buffers()
     for _ in range(4):
         _, buffers = network({}, buffers, torch.zeros(2, 3), training=True)
     assert buffers["module.calls"] == 4
-    assert emitted(network, {}, buffers)(torch.zeros(1, 3))[OBJECTIVE].tolist() == [[5.0, 5.0, 5.0]]
+    assert agent_module(network, {}, buffers)(torch.zeros(1, 3))[OBJECTIVE].tolist() == [[5.0, 5.0, 5.0]]
 
 
 @pytest.mark.parametrize(

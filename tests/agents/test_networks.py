@@ -1,4 +1,4 @@
-"""Built-in networks against torch: as emitted over several ticks, and N of one signature in one call."""
+"""Built-in networks against torch's layers over several ticks, as graphs, and N of one signature in one call."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import itertools
 
 import pytest
 import torch
-from torch import Tensor, fx, nn
-from torch.fx.proxy import GraphAppendingTracer
+from torch import Tensor
 
 from antiphon.agents.feedforward import Conv, Mlp
-from antiphon.agents.network import HIDDEN, OBJECTIVE, STATE, Head, Network, Tensors
+from antiphon.agents.network import HIDDEN, OBJECTIVE, STATE, Head, Network
 from antiphon.agents.pointer import Pointer
 from antiphon.agents.recurrent import Recurrent
 from antiphon.base.errors import ScenarioError
+from antiphon.engine.inference.export import agent_module
 from tests.agents.made import evaluated, numbers
+from tests.agents.plain import Plain
 from tests.tensors import Counter, drawn, member, same, stack
 
 BATCH, TICKS, SIZE = 6, 3, 5
@@ -63,33 +64,18 @@ def inputs(network: Network, batch: int = 8, seed: int = 1) -> Tensor:
     return drawn(seed, batch, *network.input_shape)
 
 
-# --- as emitted ----------------------------------------------------------------------------------------------
-
-
-def unrolled(network: Network, parameters: Tensors, buffers: Tensors) -> fx.GraphModule:
-    """The network as plain torch modules, called once per tick by one graph."""
-    root, graph = nn.Module(), fx.Graph()
-    emitter = network.emit(root, "agent", parameters, buffers)
-    xs = fx.Proxy(graph.placeholder("xs"), GraphAppendingTracer(graph))
-    state: fx.Proxy | None = None
-    ticks = []
-    for tick in range(TICKS):
-        ports = emitter(xs.select(0, tick), state)
-        state = ports.get(STATE)
-        ticks.append({name: port.node for name, port in ports.items()})
-    graph.output(ticks)
-    return fx.GraphModule(root, graph)
+# --- beside torch's layers -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("training", [False, True])
 @each_network
-def test_it_equals_the_torch_modules_it_emits(network: Network, training: bool) -> None:
+def test_it_equals_torch_s_layers(network: Network, training: bool) -> None:
     parameters, buffers = numbers(network)
     before = {k: v.clone() for k, v in buffers.items()}
-    module = unrolled(network, parameters, buffers).train(training)
-    xs = drawn(50, TICKS, BATCH, *network.input_shape)
+    module = Plain(network, parameters, buffers).train(training)
     state, after = None, buffers
-    for x, theirs in zip(xs, module(xs), strict=True):
+    for x in drawn(50, TICKS, BATCH, *network.input_shape):
+        theirs = module(x, state)
         ports, after = network(parameters, after, x, training=training, state=state)
         assert set(ports) == set(theirs) >= {HIDDEN, OBJECTIVE, "to_b", "map"}
         for name, port in ports.items():
@@ -99,6 +85,21 @@ def test_it_equals_the_torch_modules_it_emits(network: Network, training: bool) 
     same(buffers, before)  # which are values
     moved = sorted(float(b.sum()) for name, b in module.named_buffers() if "running" in name)
     assert sorted(float(b.sum()) for b in after.values()) == pytest.approx(moved)
+
+
+@each_network
+def test_its_graph_is_for_any_number_of_rows_and_has_gradients(network: Network) -> None:
+    parameters, buffers = numbers(network)
+    leaves = {name: value.requires_grad_() for name, value in parameters.items()}
+    module = agent_module(network, leaves, buffers)
+    for rows in (1, BATCH):
+        x = inputs(network, rows)
+        ports, found = network(leaves, buffers, x, training=False)[0], module(x)
+        same(ports, found)
+        total = [sum(port.square().sum() for port in each.values()) for each in (ports, found)]
+        own = torch.autograd.grad(total[0], list(leaves.values()))
+        twins = [module.get_parameter(f"network.{name}") for name in leaves]
+        same(own, torch.autograd.grad(total[1], twins))
 
 
 @pytest.mark.parametrize(("height", "pool"), [(5, "max"), (6, "max"), (7, "avg"), (8, "none")])

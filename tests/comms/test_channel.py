@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -55,9 +54,14 @@ def layers_of(simulation: Simulation) -> list[nn.Sequential]:
     """The agents as plain torch layers in training mode, with the same numbers."""
     layers = []
     for name in NAMES:
-        module = simulation.agents[name].module.get_submodule("network")
-        parts = ["trunk", "head_objective"] if name == "d" else ["trunk"]
-        layers.append(nn.Sequential(*(copy.deepcopy(module.get_submodule(p)) for p in parts)).train())
+        numbers = simulation.agents[name].parameters
+        place = "objective" if name == "d" else "0"
+        linear = nn.Linear(*reversed(numbers[f"{place}.weight"].shape), dtype=DOUBLE)
+        with torch.no_grad():
+            linear.weight.copy_(numbers[f"{place}.weight"])
+            linear.bias.copy_(numbers[f"{place}.bias"])
+        hidden = [] if name == "d" else [nn.BatchNorm1d(12, dtype=DOUBLE), nn.ReLU()]
+        layers.append(nn.Sequential(linear, *hidden))
         drop_lost_biases(layers[-1])
     return layers
 

@@ -350,6 +350,20 @@ REST: tuple[Fault, ...] = (
         "tests/engine/inference/test_policy.py::test_a_file_takes_the_observations_that_act_takes",
     ),
     Fault(
+        "inference-a-graph-is-for-the-rows-that-were-traced",
+        "engine/inference/trace.py",
+        "    return written.rows if times == 1 else",
+        "    return one if times == 1 else",
+        "tests/engine/inference/test_export.py::test_it_scores_what_an_evaluation_does[a chain]",
+    ),
+    Fault(
+        "inference-a-round-reads-what-has-not-been-sent",
+        "engine/inference/export.py",
+        "torch.lt(self.taken + at, 0)",
+        "torch.lt(self.taken, 0)",
+        "tests/engine/inference/test_export_in_time.py::test_it_is_the_system_run_forward[mean]",
+    ),
+    Fault(
         "inference-a-reset-of-some-resets-none",
         "engine/inference/policy.py",
         "ends = EpisodeEnds(self._ended(mask))",

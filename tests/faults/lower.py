@@ -868,13 +868,6 @@ LOWER: tuple[Fault, ...] = (
         "tests/doors/test_callers.py::test_contexts_around_any_door_change_nothing[environments]",
     ),
     Fault(
-        "agents-a-composed-module-draws-initial-weights",
-        "agents/feedforward.py",
-        '"device": "meta", "dtype": weight.dtype',
-        '"device": weight.device, "dtype": weight.dtype',
-        "tests/doors/test_callers.py::test_contexts_around_any_door_change_nothing[files]",
-    ),
-    Fault(
         "envs-a-last-observation-of-fewer-numbers-is-repeated",
         "envs/adaptors/vector.py",
         "require(found.shape == value.shape[1:]",

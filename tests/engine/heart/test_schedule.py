@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import pytest
@@ -65,10 +64,7 @@ def test_a_locked_cycle_over_an_episode_equals_backpropagation_through_it(delay:
     pairs = [(s, r) for s, r in ("ab", "bc", "ca", "ba")]
     scenario = make(agents, [{"from": s, "to": r, **link} for s, r in pairs], hold=6, episode="example")
     simulation = Simulation(scenario, dtype=DOUBLE)
-    modules: dict[str, Any] = {
-        name: copy.deepcopy(agent.module.get_submodule("network"))
-        for name, agent in simulation.agents.items()
-    }
+    modules: dict[str, Any] = {name: agent.module for name, agent in simulation.agents.items()}
     own = [p for module in modules.values() for p in module.parameters()]
     optimiser = torch.optim.SGD(own, lr=0.1)
     for _ in range(5):
@@ -84,12 +80,10 @@ def test_a_locked_cycle_over_an_episode_equals_backpropagation_through_it(delay:
                 told = [
                     sent[t - delay][s, r] if t >= delay else silence for s, r in sorted(pairs) if r == name
                 ]
-                hidden = module.trunk(torch.cat([*seen, *told], 1))
-                outputs |= {
-                    (s, r): module.get_submodule(f"head_to_{r}")(hidden) for s, r in pairs if s == name
-                }
+                ports = module(torch.cat([*seen, *told], 1))
+                outputs |= {(s, r): ports[f"to_{r}"] for s, r in pairs if s == name}
                 if name == "c":
-                    logits = module.head_objective(hidden)
+                    logits = ports["objective"]
             sent.append(outputs)
             simulation.step()
         optimiser.zero_grad()

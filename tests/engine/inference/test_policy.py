@@ -335,7 +335,7 @@ def test_without_memory_it_is_an_onnx_file_too(world: str, tmp_path: Path) -> No
         (
             ", network: gru",
             {},
-            "policy: it has memory .hand->hand:state., and a file from observation to action has",
+            "policy: it has memory .hand->hand:state@-1., and a file from observation to action has",
         ),
         (
             "",

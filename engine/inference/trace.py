@@ -1,0 +1,370 @@
+"""Trace: a computation on rows, written down as a torch.fx graph for any number of rows.
+
+The computation runs twice, on two rows and on three, while the functions of torch that it calls are recorded. Numbers that differ
+between the recordings are the number of rows, or a multiple. A user's module is not run: it is one call, of a copy of it.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, final
+
+import torch
+from torch import Tensor, fx, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from antiphon.base.errors import EngineError, ScenarioError
+from antiphon.comms.backward_requests import constant
+from antiphon.nets.modules import ModuleFunction
+from antiphon.nets.user_modules import set_mode, with_values
+
+_ROWS = (2, 3)
+"""Rows of the two recordings."""
+_LOOKS = frozenset(("__bool__", "__float__", "__int__", "__index__", "item", "tolist", "numpy", "equal"))
+"""Functions that take values out of a tensor, which a graph cannot follow."""
+Given = TypeVar("Given", bound=Tensor)
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What a recorded call returned: the call's place."""
+
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """An input of the computation, by its key."""
+
+    key: Hashable
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A parameter or a running statistic, by its name in the graph's module."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Constant:
+    """A tensor that depends on none of these."""
+
+    tensor: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UserModule:
+    """A user's module at its place in the graph's module, with the values that it is called with."""
+
+    name: str
+    module: nn.Module
+    values: dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """A call of a function, of a method by its name, or of a user's module."""
+
+    target: Callable[..., Any] | str | UserModule
+    args: tuple[Any, ...]
+    settings: dict[str, Any]
+
+
+@final
+class Recorder(TorchFunctionMode):
+    """Records the calls that depend on inputs and named tensors; what else a computation does is constant.
+
+    Args:
+        named: Parameters and running statistics by name.
+        modules: Users' modules by the name that they are to have.
+        rows: How many rows the computation is on.
+
+    Attributes:
+        calls: In order.
+    """
+
+    def __init__(self, named: Mapping[str, Tensor], modules: Mapping[str, nn.Module], rows: int) -> None:
+        super().__init__()
+        self.rows = rows
+        self.calls: list[Call] = []
+        self._modules = {id(module): name for name, module in modules.items()}
+        self._tensors: list[Tensor] = []  # kept, so that no later one has the identity of one of these
+        self._known: dict[int, Any] = {}
+        for name, tensor in named.items():
+            self._note(tensor, Named(name))
+
+    def given(self, key: Hashable, tensor: Given) -> Given:
+        """Return a tensor that stands for an input."""
+        self._note(tensor, Input(key))
+        return tensor
+
+    def recorded(self, tree: Any) -> Any:
+        """Return a tree of tensors and other values with what each tensor was recorded as in its place."""
+        return fx.node.map_aggregate(tree, self._recorded)
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        settings = kwargs or {}
+        if func is ModuleFunction.__call__:
+            return self._module(*args)
+        depends = any(id(leaf) in self._known for leaf in _leaves((args, settings)))
+        name = getattr(func, "__name__", "")
+        if depends and name in _LOOKS:
+            raise ScenarioError(
+                f"compose: what is computed depends on values that are only known in a call ({name} of a tensor); use torch's functions"
+            )
+        if depends and (name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))):
+            raise EngineError(f"a traced computation changes a tensor in place ({name})")
+        found = func(*args, **settings)
+        if not depends or not any(isinstance(part, Tensor) for part in _leaves(found)):
+            return found
+        if name == "__get__":  # of an attribute, such as `T`
+            name = func.__self__.__name__
+            func, args = getattr, (*args, name)
+        if name in ("detach", "data"):  # gradients go through the whole graph
+            self._note(found, self._recorded(args[0]))
+        elif found is not args[0]:  # else a conversion to the type that it has
+            self._record(found, _target(func), *self.recorded((tuple(args), settings)))
+        return found
+
+    def _module(
+        self, function: ModuleFunction, parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        module = UserModule(self._modules[id(function.module)], function.module, parameters | buffers)
+        x_copied = self._append("clone", (self._recorded(x),))  # it may write to its input
+        found = x.new_zeros(x.shape[0], function.outputs)
+        self._record(found, "type_as", (self._append(module, (x_copied,)), x_copied))
+        return found, buffers
+
+    def _append(self, target: Any, args: tuple[Any, ...], settings: dict[str, Any] | None = None) -> Value:
+        self.calls.append(Call(target, args, settings or {}))
+        return Value(len(self.calls) - 1)
+
+    def _record(
+        self, found: Any, target: Any, args: tuple[Any, ...], settings: dict[str, Any] | None = None
+    ) -> None:
+        value = self._append(target, args, settings)
+        if isinstance(found, Tensor):
+            self._note(found, value)
+            return
+        for place, part in enumerate(found):
+            self._record(part, operator.getitem, (value, place))
+
+    def _note(self, tensor: Tensor, kept: Any) -> None:
+        self._tensors.append(tensor)
+        self._known[id(tensor)] = kept
+
+    def _recorded(self, leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        return self._known.get(id(leaf)) or Constant(leaf)
+
+
+def _leaves(tree: Any) -> list[Any]:
+    return pytree.tree_leaves(tree)
+
+
+def _target(func: Any) -> Any:
+    """A function as a graph holds it: a method by its name, an operator as Python's."""
+    name: str = func.__name__
+    if getattr(Tensor, name, None) is not func:
+        return func
+    return getattr(operator, name, name) if name.startswith("__") else name
+
+
+Computation = Callable[[Recorder], Any]
+"""Computes a tree of tensors from inputs, each of which it makes and lets be `given` by the recorder."""
+
+
+@final
+class Written:
+    """A graph under construction, and the module that holds what it uses.
+
+    Attributes:
+        root: The module.
+        graph: The graph.
+        rows: The number of rows in a call; set before anything is written that depends on it.
+    """
+
+    rows: fx.Node
+
+    def __init__(self) -> None:
+        self.root = nn.Module()
+        self.graph = fx.Graph()
+        self._calls: dict[str, fx.Node] = {}
+        self._constants: list[tuple[Tensor, fx.Node]] = []
+
+    def call(self, function: Callable[..., Any] | str, *args: Any, **settings: Any) -> fx.Node:
+        """Return the call of a function, or of a method of the first argument; the same call is written once."""
+        key = repr((function, args, settings))
+        if key not in self._calls:
+            append: Any = self.graph.call_method if isinstance(function, str) else self.graph.call_function
+            self._calls[key] = append(function, args, settings)
+        return self._calls[key]
+
+    def attach(self, name: str, value: nn.Module | Tensor) -> None:
+        """Put a module, or a copy of a parameter or running statistic, at a dotted name; what is there already stays."""
+        place = self.root
+        *path, last = name.split(".")
+        for part in path:
+            if part not in place._modules:
+                place.add_module(part, nn.Module())
+            place = place.get_submodule(part)
+        if hasattr(place, last):
+            return
+        if isinstance(value, nn.Module):
+            place.add_module(last, value)
+        elif value.requires_grad:
+            place.register_parameter(last, nn.Parameter(constant(value).clone()))
+        else:
+            place.register_buffer(last, value.clone())
+
+    def get(self, name: str) -> fx.Node:
+        """Return the node of an attached parameter or running statistic."""
+        if name not in self._calls:
+            self._calls[name] = self.graph.get_attr(name)
+        return self._calls[name]
+
+    def constant(self, value: Tensor) -> fx.Node:
+        """Return the node of a buffer with a value."""
+        for known, node in self._constants:
+            if (known.dtype, known.shape) == (value.dtype, value.shape) and torch.equal(known, value):
+                return node
+        name = f"constant_{len(self._constants)}"
+        self.root.register_buffer(name, value.clone())
+        self._constants.append((value, self.graph.get_attr(name)))
+        return self._constants[-1][1]
+
+    def module(self, name: str) -> fx.GraphModule:
+        """Return the module in evaluation mode; `name`: of its class."""
+        module = fx.GraphModule(self.root, self.graph, class_name=name)
+        module.graph.eliminate_dead_code()
+        module.recompile()
+        set_mode(module, False)
+        return module
+
+
+@final
+class Trace:
+    """A computation as it was recorded, to be written into a graph.
+
+    Args:
+        computation: What is traced; it may not depend on the values of tensors.
+        named: The parameters and running statistics that it uses, by name.
+        modules: The users' modules that it calls, by name.
+
+    Attributes:
+        outputs: What it returns, as recorded, of which a part can be written.
+    """
+
+    def __init__(
+        self, computation: Computation, named: Mapping[str, Tensor], modules: Mapping[str, nn.Module]
+    ) -> None:
+        self._named = named
+        recordings = []
+        for rows in _ROWS:
+            recorder = Recorder(named, modules, rows)
+            with torch.no_grad(), recorder:
+                found = computation(recorder)
+            recordings.append((recorder.calls, recorder.recorded(found)))
+        (self._calls, self.outputs), (self._others, _) = recordings
+        if len(self._calls) != len(self._others):
+            raise EngineError("the calls of a traced computation depend on the number of rows")
+
+    def inputs_of(self, outputs: Any) -> list[Hashable]:
+        """Return the keys of the inputs that a part of the outputs depends on."""
+        return list(dict.fromkeys(leaf.key for leaf in self._needed(outputs)[1] if isinstance(leaf, Input)))
+
+    def _needed(self, outputs: Any) -> tuple[list[int], list[Any]]:
+        """The calls that a part of the outputs rests on, in order, and all that is read."""
+        read = _recorded_in(outputs)
+        needed: set[int] = set()
+        waiting = [leaf.place for leaf in read if isinstance(leaf, Value)]
+        while waiting:
+            place = waiting.pop()
+            if place not in needed:
+                needed.add(place)
+                arguments = _recorded_in((self._calls[place].args, self._calls[place].settings))
+                read += arguments
+                waiting += [leaf.place for leaf in arguments if isinstance(leaf, Value)]
+        return sorted(needed), read
+
+    def write(self, outputs: Any, written: Written, inputs: Callable[[Hashable], fx.Node]) -> Any:
+        """Write what a part of the outputs rests on, and return this part as nodes.
+
+        Args:
+            outputs: The part.
+            written: Where.
+            inputs: Returns the node of an input by its key.
+        """
+        places, read = self._needed(outputs)
+        used = {leaf.name for leaf in read if isinstance(leaf, Named)}
+        nodes: dict[int, fx.Node] = {}
+
+        def node(leaf: Any, other: Any) -> Any:
+            if isinstance(leaf, Value):
+                return nodes[leaf.place]
+            if isinstance(leaf, Input):
+                return inputs(leaf.key)
+            if isinstance(leaf, Named):
+                return written.get(leaf.name)
+            if isinstance(leaf, Constant):
+                return _for_any_rows(leaf.tensor, other.tensor, written)
+            return _number(leaf, other, written)
+
+        for target in (self._calls[place].target for place in places):
+            if isinstance(target, UserModule):
+                written.attach(target.name, with_values(target.module, target.values))
+        for name in (name for name in self._named if name in used):
+            written.attach(name, self._named[name])
+        for place in places:
+            call, other = self._calls[place], self._others[place]
+            args, settings = _both(node, call.args, other.args), _both(node, call.settings, other.settings)
+            if isinstance(call.target, UserModule):
+                nodes[place] = written.graph.call_module(call.target.name, args)
+            else:
+                nodes[place] = written.call(call.target, *args, **settings)
+        return fx.node.map_aggregate(outputs, lambda leaf: node(leaf, leaf))
+
+
+def _recorded_in(tree: Any) -> list[Any]:
+    """What a tree has recorded tensors as."""
+    found: list[Any] = []
+    fx.node.map_aggregate(tree, found.append)
+    return [leaf for leaf in found if isinstance(leaf, Value | Input | Named | Constant)]
+
+
+def _both(function: Callable[[Any, Any], Any], one: Any, other: Any) -> Any:
+    """Return the tree of what a function gives for each leaf of one tree and the same of another."""
+    others: list[Any] = []
+    fx.node.map_aggregate(other, others.append)
+    rest = iter(others)
+    return fx.node.map_aggregate(one, lambda leaf: function(leaf, next(rest)))
+
+
+def _number(one: Any, other: Any, written: Written) -> Any:
+    """An argument that is no tensor, from both recordings."""
+    if type(one) is not int or one == other:
+        return one
+    times, rest = divmod(one, _ROWS[0])
+    if rest or other != times * _ROWS[1]:
+        raise EngineError(f"{one} of {_ROWS[0]} rows and {other} of {_ROWS[1]} are not multiples of them")
+    return written.rows if times == 1 else written.call(operator.mul, written.rows, times)
+
+
+def _for_any_rows(one: Tensor, other: Tensor, written: Written) -> fx.Node:
+    """A constant, from both recordings: one that is the same in all rows is expanded to them."""
+    varies = [axis for axis, sizes in enumerate(zip(one.shape, other.shape, strict=True)) if sizes == _ROWS]
+    alone = one
+    for axis in varies:
+        alone = alone.narrow(axis, 0, 1)
+    if not (torch.equal(alone.expand_as(one), one) and torch.equal(alone.expand_as(other), other)):
+        raise EngineError("a constant of a traced computation depends on the number of rows")
+    node = written.constant(alone)
+    sizes = [written.rows if axis in varies else -1 for axis in range(one.dim())]
+    return written.call("expand", node, *sizes) if varies else node
