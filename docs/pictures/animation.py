@@ -90,11 +90,19 @@ def composed(left: Image.Image, right: Image.Image, caption: str) -> Image.Image
     )
     frame = Image.new("RGB", (LEFT + right.width, HEIGHT), PAPER)
     frame.paste(pole, (10, HEAD))
-    frame.paste(message, ((LEFT - message.width) // 2, HEAD + pole.height + 30))
+    across, top = (LEFT - message.width) // 2, HEAD + pole.height + 30
+    frame.paste(message, (across, top))
     frame.paste(right, (LEFT, HEAD))
     draw, font = ImageDraw.Draw(frame), ImageFont.load_default(18)
     draw.text((10, 12), "one network sees, one pushes", fill=INK, font=font)
     draw.text((10, HEAD + pole.height + 60), "the message:", fill=INK, font=font)
+    small = ImageFont.load_default(13)
+    for share, words in ((1 / 22, "+1"), (1 / 2, "0"), (21 / 22, "-1")):
+        high = top + round(
+            share * message.height
+        )  # the film draws the largest message 20 of 44 pixels high
+        draw.line((across - 8, high, across - 2, high), fill=INK)
+        draw.text((across - 12, high), words, fill=INK, font=small, anchor="rm")
     draw.text((LEFT + 10, 12), caption, fill=INK, font=font)
     return frame
 

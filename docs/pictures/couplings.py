@@ -12,19 +12,22 @@ import antiphon
 from antiphon.engine.metrics.timeline import timeline
 from antiphon.telemetry import AgentTimes, ChannelTimes, Timeline
 
-INK, FAINT, TRUE, SYNTHETIC, LATE = (
+INK, FAINT, TRUE, SYNTHETIC, LATE, OWN = (
     "#22303c",
     "#a9b4bf",
     "#0072b2",
     "#d55e00",
     "#cc79a7",
+    "#009e73",
 )
 COUPLINGS = {
     "locked": "both learn together, from the true gradient; a message that is read later returns none",
     "delayed": "the sender learns later, when the true gradient has returned",
-    "detached": "the sender gets no gradient",
     "decoupled": "the sender learns at once, from a predicted gradient; the true one trains the predictor",
+    "local": "the sender learns at once, from a loss of its own; no gradient is returned",
+    "detached": "the sender gets no gradient",
 }
+LOCAL = {"coupling": "decoupled", "gradient": {"kind": "local", "target": "label"}}
 STEPS = 9
 
 
@@ -44,7 +47,7 @@ def couplings(coupling: str) -> Timeline:
                 "from": "sender",
                 "to": "receiver",
                 "size": 4,
-                "coupling": coupling,
+                **(LOCAL if coupling == "local" else {"coupling": coupling}),
                 "link": {"delay": 1},
             }
         ],
@@ -55,7 +58,7 @@ def couplings(coupling: str) -> Timeline:
 
 def draw(path: Path) -> None:
     """Draw all couplings under one another."""
-    figure = Figure(figsize=(10.0, 8.6), facecolor="white", layout="constrained")
+    figure = Figure(figsize=(10.0, 10.4), facecolor="white", layout="constrained")
     for axes, (coupling, words) in zip(
         figure.subplots(len(COUPLINGS), 1), COUPLINGS.items(), strict=True
     ):
@@ -69,7 +72,7 @@ def draw(path: Path) -> None:
         agents = {agent.name: agent for agent in found.agents}
         for height, name in enumerate(("receiver", "sender")):
             _lane(axes, agents[name], height)
-        _messages(axes, found.channels[0])
+        _messages(axes, found.channels[0], OWN if coupling == "local" else SYNTHETIC)
     figure.legend(
         handles=[
             Line2D(
@@ -111,9 +114,17 @@ def draw(path: Path) -> None:
                 linestyle=":",
                 label="predicted gradient",
             ),
+            Line2D(
+                [],
+                [],
+                color=OWN,
+                linewidth=2,
+                linestyle=":",
+                label="gradient of a local loss",
+            ),
         ],
         loc="outside lower center",
-        ncols=3,
+        ncols=4,
         frameon=False,
         fontsize=8.5,
     )
@@ -132,7 +143,7 @@ def _lane(axes: Axes, agent: AgentTimes, height: int) -> None:
     )
 
 
-def _messages(axes: Axes, channel: ChannelTimes) -> None:
+def _messages(axes: Axes, channel: ChannelTimes, at_once: str) -> None:
     for tick, stamps in enumerate(channel.stamps):
         for stamp in stamps:
             _arrow(axes, (stamp, 0.85), (tick, 0.17), FAINT)
@@ -147,7 +158,7 @@ def _messages(axes: Axes, channel: ChannelTimes) -> None:
                 axes,
                 (stamp - 0.12, 1.17),
                 (trained + 0.3, 1.27),
-                SYNTHETIC,
+                at_once,
                 ":",
                 bend=-1.2,
             )
