@@ -79,7 +79,7 @@ class Aggregated(Network):
         except ScenarioError as error:
             raise ScenarioError(f"fan_in: {error}") from None
         self.observed, self.aggregator = observed, ModuleFunction(module, joined, features)
-        self.kept = KeptState(module, owned=False)
+        self.kept = KeptState(module.aggregation, owned=False)
         """What it keeps between calls outside its buffers."""
         self.inner = inner((observed + features,))
         super().__init__((observed + joined,), tuple(self.inner.heads.values()))
@@ -95,7 +95,8 @@ class Aggregated(Network):
         self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
     ) -> tuple[Tensors, Tensors]:
         own, held, messages = sub(parameters, _PREFIX), sub(buffers, _PREFIX), x[..., self.observed :]
-        y, after = self.aggregator(own, held, messages, training=settings["training"])
+        with self.kept.seen():
+            y, after = self.aggregator(own, held, messages, training=settings["training"])
         ports, updated = self.inner(
             parameters, buffers, torch.cat([x[..., : self.observed], y], -1), **settings
         )
@@ -106,6 +107,9 @@ class Aggregated(Network):
 
     def modules(self) -> dict[str, nn.Module]:
         return {**self.inner.modules(), _PREFIX: self.aggregator.module}
+
+    def keeps_state(self) -> bool:
+        return self.inner.keeps_state()
 
     def probe(self) -> Network:
         found = copy.copy(self)

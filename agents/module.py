@@ -26,7 +26,7 @@ from antiphon.agents.network import (
 from antiphon.base.errors import ScenarioError
 from antiphon.nets.isolation.own_random import seeded
 from antiphon.nets.layers import initial_norm, norm_buffers, normalise
-from antiphon.nets.modules import ModuleFunction, check_module, draws_of_module, per_sample
+from antiphon.nets.modules import ModuleFunction, check_module, draws_of_module, kept_state, per_sample
 from antiphon.nets.user_modules import buffers_of, module_of, parameters_of
 
 _MODULE = "module"
@@ -175,6 +175,12 @@ class ModuleNetwork(Network):
 
     def modules(self) -> dict[str, nn.Module]:
         return {"" if self._wrapped else _MODULE: self.module}
+
+    def keeps_state(self) -> bool:
+        try:
+            return kept_state(self.module, self.function.inputs) is not None
+        except ScenarioError:  # it cannot be copied, and so is not tried
+            return False
 
     def probe(self) -> Network:
         found = copy.copy(self)

@@ -201,6 +201,10 @@ class Network(ABC):
         """Return the users' modules within, by the prefix that the names of their parameters have here."""
         return {}
 
+    def keeps_state(self) -> bool:
+        """Return whether results of a user's module within depend on the calls before, beside its buffers."""
+        return False
+
     def probe(self) -> Network:
         """Return the network for trial calls, which call no hook of a user's and leave what their modules keep as it is."""
         return self

@@ -37,6 +37,7 @@ class _ModuleModel(Model):
     """A model whose layers are a user's module, made before the rest of the model is."""
 
     point: ClassVar[str]
+    kept: KeptState
 
     def __init__(
         self,
@@ -74,7 +75,8 @@ class _ModuleModel(Model):
         if own is None:
             return (prediction - truth).square().sum(-1)
         flat = prediction.reshape(-1, prediction.shape[-1])
-        found = own(flat, truth.reshape(flat.shape))
+        with self.kept.seen():
+            found = own(flat, truth.reshape(flat.shape))
         return per_sample(f"{self.point} {type(self.module).__name__}: its loss", found, len(flat)).view(
             prediction.shape[:-1]
         )

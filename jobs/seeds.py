@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
@@ -14,13 +15,14 @@ from antiphon.engine.build.builder import without_weights
 from antiphon.engine.environment import with_own_env
 from antiphon.engine.running import Running, Settings
 from antiphon.engine.state.hyperparameters import differences_of
+from antiphon.engine.state.objects import check_apart
 from antiphon.jobs.populations.population import Population, StepTogether, sequential_reason
 from antiphon.running.directory import RunDirectory, check_free, remove_run
 from antiphon.running.lock import LOCK, DirectoryLock
 from antiphon.running.recorded_run import RecordedRun, StepInfo
 from antiphon.running.request import Request
 from antiphon.running.run import Run, begin, resume
-from antiphon.running.run_loop import Observer, Outcome
+from antiphon.running.run_loop import Observer, Outcome, RunLoop
 from antiphon.scenarios.training import OF_AGENTS
 from antiphon.telemetry.statistics import seed_statistics
 
@@ -201,7 +203,8 @@ class MultiSeedRun:
         ended = len(facts.get("together") or ()) > 1
         if len(group) == 1 and steps_of is None and not ended:
             request, path = self.requests[group[0]], self.paths[group[0]]
-            return Run.begin(request, path, exist=self._exist, checkpoint_every=every).train(*observers)
+            run = Run.begin(request, path, exist=self._exist, checkpoint_every=every)
+            return run.train(*observers, *[_Apart()] * (len(self.requests) > 1))
         with ExitStack() as begun:  # on failure no new directory is left
             seeds = [self.requests[index].seed for index in together or group]
             for index in group[1:]:
@@ -238,6 +241,19 @@ class MultiSeedRun:
         undo.callback(remove_run, path)
         undo.callback(run.close)
         return run
+
+
+class _Apart(Observer):
+    """Checks that the runs that follow one another share no object that keeps a state, once the first has called them."""
+
+    def __init__(self) -> None:
+        self._known = False
+
+    def step(self, loop: RunLoop) -> None:
+        self._known = self._known or check_apart(loop.runs[0].running.system)
+
+    def reads_state_at(self, run: RecordedRun) -> float:
+        return math.inf if self._known else super().reads_state_at(run)
 
 
 def _discard(path: Path) -> None:

@@ -17,7 +17,8 @@ from antiphon.nets.optimisers import Call, Numbers, Optimiser, padded_zeros
 from antiphon.nets.schedules import Rate
 from antiphon.nets.step_numbers import learning_rate
 from antiphon.nets.torch_optimisers import TorchOptimiser
-from antiphon.nets.user_modules import as_real, extra_state, kept_types, load_extra_state, stateful, with_data
+from antiphon.nets.user_modules import as_real, kept_types, with_data
+from antiphon.nets.users.module_state import ModuleState
 
 AnyOptimiser = Optimiser | TorchOptimiser
 Evaluated = TypeVar("Evaluated")
@@ -71,6 +72,7 @@ class TrainedParameters:
         trainable: The parameters that the optimiser changes.
         updates: Optimiser steps taken; in a stack, by any of its members.
         members: The members of a stack; empty if it is not a stack.
+        module_state: What the users' modules keep between calls beside parameters and buffers.
         taken: In a stack, [N]: optimiser steps taken since the members' own counts were written.
     """
 
@@ -97,11 +99,7 @@ class TrainedParameters:
         self.members: tuple[TrainedParameters, ...] = ()
         self.taken = torch.zeros(0, dtype=torch.int64)
         kept = {_dotted(prefix, name) for prefix, one in modules.items() for name in kept_types(one)}
-        self._stateful = {
-            _dotted(prefix, path): part
-            for prefix, one in modules.items()
-            for path, part in stateful(one).items()
-        }
+        self.module_state = ModuleState(modules)
 
         def of_type(name: str, tensor: Tensor) -> torch.dtype:
             return dtype if tensor.is_floating_point() and name not in kept else tensor.dtype
@@ -161,7 +159,8 @@ class TrainedParameters:
     def _named(self, function: Callable[..., Evaluated], *inputs: Any, **settings: Any) -> Evaluated:
         """Call what is, or may call, a user's object; CallError where that fails."""
         try:
-            return function(*inputs, **settings)
+            with self.module_state.seen():
+                return function(*inputs, **settings)
         except Exception as error:
             line = call_error(error, self.owner, self._called)
             if line is None:
@@ -183,16 +182,8 @@ class TrainedParameters:
             "buffers": dict(self.buffers),
             "optimiser": {name: list(tensors) for name, tensors in self.optimiser.state.items()},
             "updates": self.updates,
-            **({"extra": self.extra_state()} if self._stateful else {}),
+            **self.module_state.state_dict(),
         }
-
-    def extra_state(self) -> dict[str, Any]:
-        """Return a copy of the extra states of users' modules, by name; ScenarioError where one is not plain data."""
-        return extra_state(self._stateful)
-
-    def load_extra_state(self, states: Mapping[str, Any]) -> None:
-        """Set the extra states of users' modules to copies of some."""
-        load_extra_state(self._stateful, states)
 
     def accumulated(self, gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
         """Return gradients, in the order of `trainable`, as the parameters' hooks for accumulated gradients leave them.
@@ -235,7 +226,7 @@ class TrainedParameters:
                 self.buffers[name] = saved.to(b).clone()
         self.optimiser.load(state["optimiser"])
         self.updates = state["updates"]
-        self.load_extra_state(state.get("extra", {}))
+        self.module_state.load_state_dict(state)
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor | None], now: int, members: Tensor | None = None) -> None:

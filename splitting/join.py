@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from antiphon.base.errors import RunError
 from antiphon.nets.isolation.own_context import in_own_context
-from antiphon.nets.user_modules import copied, release_modes, stateful
+from antiphon.nets.user_modules import copied, release_modes
 from antiphon.scenarios import Scenario
 
 if TYPE_CHECKING:
@@ -86,11 +86,8 @@ def join(run: Simulation, into: nn.Module | None = None) -> nn.Module:
                 target = _tensor(model, key.removeprefix(_PREFIX))
                 if target is not None:
                     target.copy_(value)
-    states = stateful(model)
     for name in origins:
-        for path, state in run.running.system.agents[name].learner.extra_state().items():
-            if (part := states.get(path.removeprefix(_PREFIX))) is not None:
-                part.set_extra_state(state)
+        run.running.system.agents[name].learner.module_state.copy_to(model, _PREFIX)
     return model
 
 

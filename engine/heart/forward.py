@@ -254,17 +254,17 @@ class ForwardPass:
         return channels
 
     def replay(self, window: Window) -> None:
-        """Make a window's graph again from its ticks; running statistics and extra states stay as they are."""
+        """Make a window's graph again from its ticks; running statistics, and what users' modules keep, stay as they are."""
         buffers = dict(window.start)
         learners = [self.system.agents[name].learner for name in buffers]
-        states = [(learner, learner.extra_state()) for learner in learners]
+        states = [(learner.module_state, learner.module_state.state_dict()) for learner in learners]
         for ticks in window.calls:
             name = self.system.owner_of[ticks[0].agent]
             buffers[name] = self.evaluate(ticks, window, buffers[name])
             for tick in ticks:
                 self._put_live(self.system.agents[tick.agent], tick, window)
-        for learner, state in states:
-            learner.load_extra_state(state)
+        for module_state, state in states:
+            module_state.load_state_dict(state)
 
 
 def _joined(rows: list[Tensor]) -> Tensor:

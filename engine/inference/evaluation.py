@@ -201,17 +201,20 @@ def evaluate(
 
 @contextmanager
 def as_evaluated(system: System) -> Iterator[None]:
-    """Have optimisers in the mode for evaluation within the block, and own objectives after it as before: it calls them."""
+    """Have optimisers in the mode for evaluation within the block; after it users' modules and objectives keep what they kept before."""
     models = [
         model for channel in system.channels.values() for model in channel.models
     ]  # that stand in for messages
     learners = [agent.learner for agent in system.agents.values()]
     before = copy_tree(state_of_objects(system))
+    kept = [(learner.module_state, learner.module_state.state_dict()) for learner in learners]
     with for_evaluation([one.optimiser for one in (*learners, *models)]):
         try:
             yield
         finally:
             load_objects(system, before)
+            for module_state, state in kept:
+                module_state.load_state_dict(state)
 
 
 def _evaluate(

@@ -1,4 +1,4 @@
-"""State of users' objects that are no networks: own objectives, which are saved, and modules that predict or aggregate."""
+"""State of users' objects beside tensors: own objectives, which are saved, networks, and modules that predict or aggregate."""
 
 from __future__ import annotations
 
@@ -55,18 +55,26 @@ def check_kept(system: System) -> None:
         raise RunError(lost)
 
 
-def check_apart(first: System, second: System) -> None:
-    """Check that runs of one scenario do not change one another's objectives.
+def check_apart(first: System, second: System | None = None) -> bool:
+    """Check that runs of one scenario do not change one another's objectives; return whether all have been called, and so are known.
+
+    Args:
+        first: Of a run.
+        second: Of a run that is stepped beside it; None: it follows, of the same document.
 
     Raises:
         RunError: An objective is one object of the caller's, which both runs call, and keeps a state.
     """
-    others = _objectives(second)
+    others, called = {} if second is None else _objectives(second), True
     for name, each in _objectives(first).items():
-        if any(kept.is_lost and kept.shares(others[name][place]) for place, kept in each.items()):
-            raise RunError(
-                f"the objective of {name} is an object that keeps a state, which several seeds would share; give its class"
-            )
+        for place, kept in each.items():
+            shared = kept.is_the_callers if second is None else kept.shares(others[name][place])
+            called = called and (kept.was_called or not shared)
+            if shared and kept.was_called and kept.is_lost:
+                raise RunError(
+                    f"the objective of {name} is an object that keeps a state, which several runs would share; give its class"
+                )
+    return called
 
 
 def lost_state(system: System) -> str | None:
@@ -75,6 +83,10 @@ def lost_state(system: System) -> str | None:
         if any(kept.is_lost for kept in each.values()):
             fix = "give its class, with plain data in attributes, or a module with buffers"
             return f"the objective of {name} keeps a state that no checkpoint has; {fix}"
+    for name, agent in system.agents.items():
+        if (what := agent.learner.module_state.lost) is not None and agent.learner.network.keeps_state():
+            fix = "keep plain data there, or return it from get_extra_state"
+            return f"the network of {name} changes {what}, which no checkpoint has, and depends on it; {fix}"
     for place, kept in _modules(system):
         if kept.is_lost:
             return f"{place} keeps a state in attributes, which no checkpoint has; register a buffer for it"

@@ -234,8 +234,7 @@ class Population:
                 with suppress(DivergenceError):  # noted in what runs
                     infos.append(run.step())
             if self._unchecked and len(self.runs) > 1:
-                check_apart(*(run.running.system for run in self.runs[:2]))
-            self._unchecked = False
+                self._unchecked = not check_apart(*(run.running.system for run in self.runs[:2]))
             return infos
         return self._step_joint(joint, active)
 

@@ -37,6 +37,8 @@ class KeptState:
 
     def __init__(self, thing: Any, *, owned: bool) -> None:
         self._thing, self._owned = thing, owned
+        self.was_called = False
+        """Whether it has been called (`seen`)."""
         self._classes = ClassChanges(type(thing))
         self._first, is_whole = self._outline()
         if not is_whole:
@@ -52,11 +54,17 @@ class KeptState:
 
     def seen(self) -> AbstractContextManager[None]:
         """Return a context for a call of the object, of which it is seen whether it changes the object's class."""
+        self.was_called = True
         return self._classes.seen()
 
     def shares(self, other: KeptState) -> bool:
         """Whether another state is of the same object."""
         return self._thing is other._thing
+
+    @property
+    def is_the_callers(self) -> bool:
+        """Whether the caller holds the object too, and may give it to another run."""
+        return not self._owned
 
     def state_dict(self) -> dict[str, Any]:
         """Return what can be loaded, without copying a tensor."""

@@ -11,7 +11,7 @@ import hashlib
 import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -28,6 +28,9 @@ _WATCHED = 2
 """Calls of an object that are compared with those before."""
 _LIBRARIES = sys.stdlib_module_names | {"torch", "numpy", "antiphon"}
 """Packages whose classes keep nothing for an object of the user's."""
+
+
+_NOT_SEEN = nullcontext()
 
 
 class Outlines:
@@ -150,12 +153,12 @@ class ClassChanges:
         self._left = _WATCHED if self._kinds else 0
         self.found = False
 
+    def seen(self) -> AbstractContextManager[None]:
+        """Return a context for a call, which compares the classes before and after it."""
+        return self._compared() if self._left else _NOT_SEEN
+
     @contextmanager
-    def seen(self) -> Iterator[None]:
-        """Compare the classes before and after a call."""
-        if not self._left:
-            yield
-            return
+    def _compared(self) -> Iterator[None]:
         self._left -= 1
         before = self._outlines()
         yield

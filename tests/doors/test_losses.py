@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import sys
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from antiphon.scenarios.channel_specs import LinkSpec
 from tests.commands import Commands
 from tests.distributed.virtual.profiles import on_cluster, profile
 from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.recorded import metrics
 from tests.reference.backend import Chosen, reference
 
 # --- what selects ------------------------------------------------------------------------------------------
@@ -286,6 +288,24 @@ class WornSum:
         return messages.sum(1) / self.calls
 
 
+class OfClass(WornLoss):
+    """Counts its calls in its class."""
+
+    worn: ClassVar[int] = 0
+
+    def loss(self, prediction: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        type(self).worn += 1
+        return (prediction - truth).square().sum(1) / self.worn
+
+
+class SumOfClass(WornSum):
+    worn: ClassVar[int] = 0
+
+    def __call__(self, messages: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        type(self).worn += 1
+        return messages.sum(1) / self.worn
+
+
 def keeping(objective: Any = "regression", gradient: Any = None, fan_in: Any = None) -> antiphon.Scenario:
     numbers = torch.Generator().manual_seed(0)
     x, y = torch.randn(60, 4, generator=numbers), torch.randn(60, 2, generator=numbers)
@@ -339,6 +359,8 @@ LOST: dict[str, tuple[dict[str, Any], str]] = {
     "closure": ({"objective": in_closure()}, "the objective of b keeps a state that no checkpoint has; give its class"),
     "gradient": ({"gradient": WornLoss}, "the gradient of a->b keeps a state in attributes, which no checkpoint has; regi"),
     "aggregation": ({"fan_in": WornSum}, "the aggregation of b keeps a state in attributes, which no checkpoint has; regi"),
+    "gradient's class": ({"gradient": OfClass}, "the gradient of a->b keeps a state in attributes, which no checkpoint "),
+    "aggregation's class": ({"fan_in": SumOfClass}, "the aggregation of b keeps a state in attributes, which no check"),
 }  # fmt: skip
 
 
@@ -400,7 +422,7 @@ def test_members_with_what_cannot_be_saved_are_not_copied(kind: str) -> None:
     members = Population(keeping(**keys), [0, 1])
     try:
         if "objective" in keys:
-            line = "the objective of b is an object that keeps a state, which several seeds would share; give its cl"
+            line = "the objective of b is an object that keeps a state, which several runs would share; give its cl"
             with pytest.raises(RunError, match=line):
                 members.step()
         else:
@@ -410,6 +432,45 @@ def test_members_with_what_cannot_be_saved_are_not_copied(kind: str) -> None:
                     copy()
     finally:
         members.close()
+
+
+LENT = """\
+import torch
+import antiphon
+
+class Running:
+    mean = 0.0
+    def __call__(self, output, target):
+        losses = (output - target).square().mean(1)
+        self.mean = 0.9 * self.mean + 0.1 * losses.mean().item()
+        return losses / (1 + self.mean)
+
+LOSS = Running()
+
+def scenario(kind=LOSS):
+    x = torch.arange(80.0).view(20, 4) / 80
+    env = antiphon.envs.from_tensors(x=x, y=x[:, :2].clone(), training_only=["y"])
+    agent = {"observes": ["x"], "objective": {"kind": kind, "target": "y"}, "clock": {"unroll": 3}}
+    return antiphon.Scenario(scenario="lent", env=env, agents={"a": agent}, training={"batch": 4, "steps": 6})
+
+def given():
+    return scenario(Running)
+"""
+"""A loss whose object a module holds, and its class; the first call is after the third step."""
+
+
+def test_seeds_that_follow_one_another_share_no_loss_that_keeps_a_state(here: Path, cli: Commands) -> None:
+    (here / "lent.py").write_text(LENT)
+    sys.modules.pop("lent", None)
+    run = "--allow-import lent run lent:{} --seeds 2 --logdir runs"
+    line = (
+        "the objective of a is an object that keeps a state, which several runs would share; give its class"
+    )
+    assert cli.code(run.format("scenario")) == 2
+    assert line in " ".join(cli.err.split())
+    cli(run.format("given"), "--name", "given")
+    cli(run.format("given").replace("--seeds 2", "--seed 1"), "--name", "alone")
+    assert metrics(here / "runs" / "given-s1") == metrics(here / "runs" / "alone")
 
 
 # --- the same in parts and in virtual time -----------------------------------------------------------------------

@@ -6,8 +6,9 @@ import copy
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils import parametrizations, prune, spectral_norm
 
 import antiphon
-from antiphon.base.errors import AntiphonError, ScenarioWarning
+from antiphon.base.errors import AntiphonError, RunError, ScenarioWarning
 from antiphon.nets.user_modules import reporting_hook
 
 _STEPS = 4
@@ -319,6 +320,190 @@ def test_an_extra_state_of_objects_is_no_checkpoint(env: Any, tmp_path: Path) ->
         pytest.raises(AntiphonError, match="holds a object"),
     ):
         run.save(tmp_path / "saved")
+
+
+class Counted(nn.Linear):
+    """A layer whose result depends on its count of calls, which a subclass keeps somewhere."""
+
+    def __init__(self) -> None:
+        super().__init__(6, 3)
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin to count."""
+
+    def count(self) -> float:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self.count()
+
+
+class InNumber(Counted):
+    def begin(self) -> None:
+        self.calls = 0
+
+    def count(self) -> float:
+        self.calls += 1
+        return self.calls
+
+
+class InTensor(InNumber):
+    def begin(self) -> None:
+        self.calls = torch.zeros(2000)  # type: ignore[assignment]
+
+    def count(self) -> float:
+        self.calls += 1
+        return float(self.calls[0])
+
+
+class InList(Counted):
+    def begin(self) -> None:
+        self.shown: list[Tensor] = []
+
+    def count(self) -> float:
+        self.shown.append(torch.zeros(()))
+        return len(self.shown)
+
+
+class FromFirstCall(Counted):
+    """Keeps in an attribute that its first call makes."""
+
+    def count(self) -> float:
+        self.late = getattr(self, "late", 0) + 1
+        return self.late
+
+
+class OfClass(Counted):
+    calls: ClassVar[int] = 0
+
+    def count(self) -> float:
+        type(self).calls += 1
+        return self.calls
+
+
+class OfGenerator(Counted):
+    def begin(self) -> None:
+        self.random = np.random.default_rng(0)
+
+    def count(self) -> float:
+        return float(self.random.random())
+
+
+class OfClosure(Counted):
+    def begin(self) -> None:
+        calls = 0
+
+        def number() -> int:
+            nonlocal calls
+            calls += 1
+            return calls
+
+        self.number = number
+
+    def count(self) -> float:
+        return self.number()
+
+
+class Shows(Counted):
+    """Keeps what no later call reads."""
+
+    def begin(self) -> None:
+        self.timer = Counting()
+
+    def count(self) -> float:
+        self.timer.count()
+        self.weights = self.weight * 2
+        return 1
+
+
+KEEPING = [InNumber, InTensor, InList, FromFirstCall]
+
+
+def _loop(run: Any, loop: nn.Module, steps: int) -> None:
+    """Take steps of a run and of a plain loop over its batches."""
+    optimiser = torch.optim.Adam(loop.parameters(), lr=0.01)
+    for _ in range(steps):
+        batch = {name: value.clone() for name, value in run.signals.items()}
+        run.step()
+        optimiser.zero_grad()
+        cross_entropy(loop(batch["x"]), batch["label"]).backward()
+        optimiser.step()
+
+
+@pytest.mark.parametrize(
+    ("kind", "door"), [*((kind, "own") for kind in KEEPING), (InNumber, "split"), (FromFirstCall, "split")]
+)
+def test_what_a_module_keeps_in_attributes_is_saved_and_no_evaluation_changes_it(
+    env: Any, tmp_path: Path, kind: type[Counted], door: str
+) -> None:
+    def model() -> nn.Sequential:
+        torch.manual_seed(1)
+        return nn.Sequential(kind(), nn.Tanh(), nn.Linear(3, 3)).double()
+
+    loop = model()
+    with _run(env, model(), door) as run:
+        run.step()
+        run.evaluate("test")
+        run.fork().run(steps=2, progress=False)
+        run.save(tmp_path / "saved")
+        scenario = run.scenario
+    with antiphon.Simulation(scenario, dtype=torch.float64) as whole:
+        _loop(whole, loop, 4)
+        with antiphon.Simulation.load(tmp_path / "saved", scenario=scenario) as loaded:
+            loaded.run(steps=3, progress=False)
+            left, right = _values(whole), _values(loaded)
+            assert all(torch.equal(left[key], right[key]) for key in left)
+            for key, value in loop.named_parameters():
+                torch.testing.assert_close(left[key], value.data, rtol=0, atol=1e-12)
+            if door == "split":
+                joined: Any = antiphon.join(loaded)
+                assert joined[0].count() == loop[0].count() == 5  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("kind", KEEPING)
+def test_a_state_of_before_brings_back_what_a_module_kept_then(env: Any, kind: type[Counted]) -> None:
+    with _run(env, nn.Sequential(kind(), nn.Linear(3, 3)).double(), "own") as run:
+        first = copy.deepcopy(run.running.state_dict())
+        run.step()
+        after = _values(run)
+        run.step()
+        run.running.load_state_dict(first)
+        run.step()
+        again = _values(run)
+        assert all(torch.equal(after[key], again[key]) for key in after)
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        (OfClass, "an attribute of its class"),
+        (OfGenerator, "its attribute 'random'"),
+        (OfClosure, "its attribute 'number'"),
+    ],
+)
+def test_what_a_module_keeps_elsewhere_is_no_checkpoint(
+    env: Any, tmp_path: Path, kind: type[Counted], what: str
+) -> None:
+    with _run(env, nn.Sequential(kind(), nn.Linear(3, 3)).double(), "own") as run:
+        run.step()
+        line = (
+            f"the network of mind changes {what}, which no checkpoint has, and depends on it; keep plain data"
+        )
+        with pytest.raises(RunError, match=line):
+            run.fork()
+        run.save(tmp_path / "saved")
+        loaded = antiphon.Simulation.load(tmp_path / "saved", scenario=run.scenario)
+        with loaded, pytest.raises(RunError, match=line):
+            loaded.step()
+
+
+def test_what_no_later_call_reads_is_no_state(env: Any, tmp_path: Path) -> None:
+    with _run(env, nn.Sequential(Shows(), nn.Linear(3, 3)).double(), "own") as run:
+        run.run(steps=2, progress=False)
+        run.save(tmp_path / "saved")
+        with antiphon.Simulation.load(tmp_path / "saved", scenario=run.scenario) as loaded:
+            assert loaded.now == 2
 
 
 def _pruned() -> nn.Module:

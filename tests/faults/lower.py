@@ -50,9 +50,30 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "populations-seeds-share-an-objects-state",
         "engine/state/objects.py",
-        "if any(kept.is_lost and kept.shares(",
-        "if any(kept.is_lost and not kept.shares(",
+        "else kept.shares(others[name][place])",
+        "else not kept.shares(others[name][place])",
         "tests/doors/test_losses.py::test_members_with_what_cannot_be_saved_are_not_copied",
+    ),
+    Fault(
+        "seeds-that-follow-one-another-share-an-objects-state",
+        "jobs/seeds.py",
+        "*[_Apart()] * (len(self.requests) > 1)",
+        "*[_Apart()] * (len(self.requests) > 2)",
+        "tests/doors/test_losses.py::test_seeds_that_follow_one_another_share_no_loss_that_keeps_a_state",
+    ),
+    Fault(
+        "modules-an-evaluation-changes-what-they-keep",
+        "engine/inference/evaluation.py",
+        "                module_state.load_state_dict(state)\n",
+        "                pass\n",
+        "tests/doors/test_modules.py::test_what_a_module_keeps_in_attributes_is_saved_and_no_evaluation_changes_it",
+    ),
+    Fault(
+        "modules-an-attribute-of-later-stays",
+        "nets/users/module_state.py",
+        "                    del held[name]\n",
+        "                    pass\n",
+        "tests/doors/test_modules.py::test_a_state_of_before_brings_back_what_a_module_kept_then",
     ),
     Fault(
         "envs-a-reward-that-is-missing-is-zero",

@@ -1,0 +1,163 @@
+"""State that users' networks keep between calls beside parameters and buffers.
+
+| of a user's module | |
+| --- | --- |
+| `get_extra_state` | saved |
+| plain data in attributes that its calls change, where it has no extra state | saved |
+| what else changes: generators, closures, other objects, attributes of classes | found: such a run cannot be continued |
+| parameters and tensors with a graph; what torch's own modules, and hooks, hold | neither |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+from torch import Tensor, nn
+
+from antiphon.nets.user_modules import extra_state, load_extra_state, stateful
+from antiphon.nets.users.outlines import ClassChanges, outline_of
+from antiphon.nets.users.plain_trees import NotPlainError, from_tree, to_tree
+
+_OF_TORCH = frozenset(vars(nn.Module()))
+"""Attributes of every module."""
+_LIBRARIES = ("torch", "antiphon", "builtins")
+"""Packages whose modules keep nothing in attributes."""
+_ATOMS = (type(None), bool, int, float, str)
+_FEW = 1024
+"""Numbers of a tensor whose bits are compared; a larger one is known by torch's count of its changes."""
+
+
+class ModuleState:
+    """What the users' modules of one network keep between calls.
+
+    Args:
+        modules: The modules, by the prefix of their tensors' names.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        paths = [
+            (f"{prefix}.{path}".strip("."), part)
+            for prefix, one in modules.items()
+            for path, part in one.named_modules()
+        ]
+        extra = {id(part) for one in modules.values() for part in stateful(one).values()}
+        self._extra = {path: part for path, part in paths if id(part) in extra}
+        self._parts = {path: part for path, part in paths if id(part) not in extra and _is_users(part)}
+        self._classes = ClassChanges(*{type(part) for part in self._parts.values()})
+        self._alive = [dict(vars(part)) for part in self._parts.values()]  # so that none has another's id
+        self._first = {path: self._outlines(part) for path, part in self._parts.items()}
+        self._trees = {path: _copied(self._plain(part)) for path, part in self._parts.items()}
+
+    @property
+    def lost(self) -> str | None:
+        """What has changed that `state_dict` lacks, and that a call might read; None: nothing."""
+        for path, names in self._changed().items():
+            if beside := sorted(names - self._plain(self._parts[path]).keys()):
+                return f"its attribute '{beside[0]}'"
+        return "an attribute of its class" if self._classes.found else None
+
+    def seen(self) -> AbstractContextManager[None]:
+        """Return a context for a call of the modules, of which it is seen whether it changes their classes."""
+        return self._classes.seen()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of what is kept; empty where nothing is.
+
+        Raises:
+            ScenarioError: An extra state is not plain data.
+        """
+        found: dict[str, Any] = {"extra": extra_state(self._extra)} if self._extra else {}
+        attributes: dict[str, Any] = {}
+        for path, names in self._changed().items():
+            plain = self._plain(self._parts[path])
+            if own := {name: plain[name] for name in sorted(names) if name in plain}:
+                attributes[path] = _copied(own)
+        return found | ({"attributes": attributes} if attributes else {})
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load a copy of what `state_dict` returned; attributes that it lacks are as they were at first."""
+        load_extra_state(self._extra, state.get("extra", {}))
+        saved = state.get("attributes", {})
+        for path, names in self._changed().items():
+            first, held = self._trees[path], vars(self._parts[path])
+            for name in names - saved.get(path, {}).keys():
+                if name in first:
+                    held[name] = from_tree(first[name])
+                elif name not in self._first[path]:
+                    del held[name]
+        self._load_attributes(self._parts, saved)
+
+    def copy_to(self, module: nn.Module, prefix: str) -> None:
+        """Set what is kept in another module that has the submodules, by their paths without a prefix."""
+        state = {key: _without(prefix, each) for key, each in self.state_dict().items()}
+        parts = dict(module.named_modules(remove_duplicate=False))
+        load_extra_state(stateful(module), state.get("extra", {}))
+        self._load_attributes(parts, state.get("attributes", {}))
+
+    @staticmethod
+    def _load_attributes(parts: Mapping[str, nn.Module], states: Mapping[str, Any]) -> None:
+        for path, trees in states.items():
+            if path in parts:
+                own = {name: from_tree(tree) for name, tree in trees.items()}
+                vars(parts[path]).update(own)
+
+    def _changed(self) -> dict[str, set[str]]:
+        """The names of the attributes that differ from the first ones, or are gone or new, by path."""
+        found = {}
+        for path, part in self._parts.items():
+            first, now = self._first[path], self._outlines(part)
+            if names := {n for n in first.keys() | now.keys() if first.get(n) != now.get(n)}:
+                found[path] = names
+        return found
+
+    def _outlines(self, part: nn.Module) -> dict[str, Any]:
+        return {
+            name: self._outline(value)
+            for name, value in vars(part).items()
+            if name not in _OF_TORCH and not _is_made_again(value)
+        }
+
+    def _outline(self, value: Any) -> Any:
+        if isinstance(value, _ATOMS):
+            return type(value).__name__, repr(value)
+        if isinstance(value, Tensor) and value.numel() > _FEW and not value.is_inference():
+            return "tensor", id(value), value._version
+        return outline_of(value)
+
+    def _plain(self, part: nn.Module) -> dict[str, Any]:
+        """The attributes with plain data, as trees."""
+        found = {}
+        for name, value in vars(part).items():
+            if name not in _OF_TORCH and not _is_made_again(value):
+                try:
+                    found[name] = to_tree(value)
+                except (NotPlainError, RecursionError):
+                    continue
+        return found
+
+
+def _is_users(part: nn.Module) -> bool:
+    return any(kind.__module__.partition(".")[0] not in _LIBRARIES for kind in type(part).__mro__)
+
+
+def _without(prefix: str, by_path: Mapping[str, Any]) -> dict[str, Any]:
+    return {path.removeprefix(prefix): value for path, value in by_path.items()}
+
+
+def _is_made_again(value: Any) -> bool:
+    """Whether a value is a parameter or a tensor with a graph, or holds one: these are no state of a later call."""
+    if isinstance(value, Tensor):
+        return value.requires_grad or isinstance(value, nn.Parameter)
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return any(map(_is_made_again, values))
+
+
+def _copied(tree: Any) -> Any:
+    """Return a tree with copies of its tensors and lists."""
+    if isinstance(tree, Tensor):
+        return tree.data.clone()
+    if isinstance(tree, dict):
+        return {key: _copied(value) for key, value in tree.items()}
+    return [_copied(value) for value in tree] if isinstance(tree, list) else tree
