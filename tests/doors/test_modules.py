@@ -438,8 +438,9 @@ def test_what_a_module_keeps_in_attributes_is_saved_and_no_evaluation_changes_it
     env: Any, tmp_path: Path, kind: type[Counted], door: str
 ) -> None:
     def model() -> nn.Sequential:
-        torch.manual_seed(1)
-        return nn.Sequential(kind(), nn.Tanh(), nn.Linear(3, 3)).double()
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            return nn.Sequential(kind(), nn.Tanh(), nn.Linear(3, 3)).double()
 
     loop = model()
     with _run(env, model(), door) as run:
@@ -654,7 +655,9 @@ def test_a_hook_of_a_tied_parameter_is_refused(env: Any) -> None:
 
 def test_a_module_in_evaluation_mode_trains_in_training_mode_as_in_a_loop(env: Any) -> None:
     """As a whole, as pretrained ones are; evaluations and what is composed are in evaluation mode."""
-    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)).double()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)).double()
     loop = copy.deepcopy(model).train()
     modes: list[bool] = []
     model[2].register_forward_hook(lambda module, *_: modes.append(module.training))
