@@ -67,7 +67,8 @@ def scenario_of(name: str, variant: str | None) -> tuple[Scenario, dict[str, Any
 
 def steps_of(simulation: Simulation) -> int:
     """Return the steps after which windows and examples, and so costs, repeat."""
-    system = getattr(simulation, "_system", None) or simulation.system  # type: ignore[attr-defined]  # in older versions
+    running = getattr(simulation, "running", simulation)  # an older version has the system itself
+    system = getattr(simulation, "_system", None) or running.system
     lengths = {group.windows.end(1) - group.windows.end(0) for group in system.groups}
     return min(math.lcm(system.hold, *lengths), _LONGEST)
 

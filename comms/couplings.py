@@ -139,6 +139,10 @@ class Coupling:
         """
         return None
 
+    def awaits(self, stamp: int) -> bool:
+        """Return whether a window waits for the gradient of a message sent at step `stamp`, where the coupling `waits`."""
+        return self.waits
+
     # --- of a scenario -------------------------------------------------------------------------------------
 
     @property

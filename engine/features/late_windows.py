@@ -77,7 +77,7 @@ class LateWindows:
         """Whether nothing more is waited for that a message's receiver would return."""
         if self.not_awaited is not None and self.not_awaited(channel, message):
             return True
-        if not channel.crossing.waits or message.unread:
+        if not channel.crossing.awaits(message.stamp) or message.unread:
             return True
         if self.system.group_of[channel.sender] is self.system.group_of.get(channel.receiver):
             return True

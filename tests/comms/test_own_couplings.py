@@ -206,8 +206,31 @@ def test_a_window_that_has_waited_is_replayed_with_the_present_parameters() -> N
     assert 0 < Replayed.moved[-1] < 1
 
 
+class Relaxed(Mixed):
+    """A mixture that is waited for at first."""
+
+    def awaits(self, stamp: int) -> bool:
+        return stamp < 4
+
+    def credit(self, message: Sent, step: int) -> Tensor | None:
+        return super().credit(message, step) if message.returned is not None else message.predicted
+
+
+@pytest.mark.filterwarnings("ignore::antiphon.ScenarioWarning")
+def test_a_coupling_may_stop_waiting() -> None:
+    """A message of step t and its gradient take a step each: a window that is waited for is learned from at step t + 2."""
+
+    def updates(own: Any) -> list[int]:
+        with simulated(own, steps=0, channel={"link": {"delay": 1}}) as simulation:
+            return [(simulation.step(), simulation.agents["a0"].updates)[1] for _ in range(8)]
+
+    assert updates("delayed") == [0, 0, 1, 2, 3, 4, 5, 6]
+    assert updates("decoupled") == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert updates(Relaxed) == [0, 0, 1, 2, 4, 6, 7, 8]  # at steps 4 and 5 two windows are learned from
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("own", [Waiting, Predicting, Joining, Mixed])
+@pytest.mark.parametrize("own", [Waiting, Predicting, Joining, Mixed, Relaxed])
 def test_the_check_tries_it_alone_stacked_saved_and_in_parts(own: type[Coupling]) -> None:
     check(own, point="coupling")
 
