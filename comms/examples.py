@@ -49,6 +49,21 @@ def encode(specs: Sequence[ContextSpec], signals: Mapping[str, Tensor], dtype: t
     return columns[0] if len(columns) == 1 else torch.cat(columns, 1)
 
 
+def target_of(signals: Mapping[str, Tensor], name: str) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return a target [B, …], zeros where it is absent, the rows that have one, [B] bool, and the sites; None: all.
+
+    Where it is present is the signal `_name`: a mask of rows [B], of sites [B, *S], or [B, 1] of a target without sites.
+    """
+    target, present, sites = signals[name], signals.get(f"_{name}"), None
+    if present is None:
+        return target, None, None
+    if present.dim() > 1:
+        sites, present = present.view(target.shape), present.flatten(1).any(1)
+        target = target.where(sites, 0)
+    target = target.where(over(present, target), 0)
+    return target, present, sites if target.dim() > 1 else None
+
+
 Numbers = dict[str, Tensor]
 
 

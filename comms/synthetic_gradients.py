@@ -26,7 +26,7 @@ from antiphon.base.extensions import Catalogue, gradient
 from antiphon.base.spec import Count
 from antiphon.base.spec import Sequence as IsSequence
 from antiphon.comms.backward_requests import as_leaf, constant
-from antiphon.comms.examples import ContextSpec, Example, Learned, Numbers
+from antiphon.comms.examples import ContextSpec, Example, Learned, Numbers, over
 from antiphon.comms.model import LinearMaps, Model
 from antiphon.nets.layers import convolution
 from antiphon.nets.site_axes import layer_norm
@@ -161,6 +161,21 @@ class Predictor(Model):
     def predict_and_learn(self, example: Example) -> tuple[Tensor, Learned | None]:
         """Return `predict`, and the training step on all rows of the example if the same backward pass computes it."""
         return self.predict(example), None
+
+    def predict_sent(self, example: Example, *, learns: bool = True) -> Tensor:
+        """Return `predict` for a message as it is sent, of which nothing has come back: no target of its own, no injection.
+
+        Args:
+            example: If it `learns`, it gets the training step, as far as the same backward pass computes it.
+            learns: Whether the predictor is trained.
+        """
+        if learns:
+            prediction, example.learned = self.predict_and_learn(example)
+        else:
+            prediction = self.predict(example)
+        if example.target is None or example.valid is None:
+            return prediction
+        return prediction.where(over(example.valid, prediction), 0.0)
 
 
 def _same(gradient: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from antiphon.comms.backward_requests import (
     value_of,
 )
 from antiphon.comms.couplings import COUPLINGS, DEFAULT, Coupling, Detached
-from antiphon.comms.examples import ContextSpec, Example, encode, over
+from antiphon.comms.examples import ContextSpec, Example, encode, target_of
 from antiphon.comms.gradient_alignment import alignment
 from antiphon.comms.loop.gradients import ChannelStep, add_gradients
 from antiphon.comms.loop.open_messages import OpenMessages, SentMessage
@@ -230,16 +230,11 @@ class Channel:
     def _recorded(self, predictor: Predictor, message: Tensor, signals: Mapping[str, Tensor]) -> SentMessage:
         """Return the record of a message with its predicted gradient, which waits for the sender's `learn`."""
         context = encode(self._context, signals, self.dtype)
-        example = Example(
-            value_of(message), context, None, target=None if self._target is None else signals[self._target]
-        )
-        if (present := signals.get(f"_{self._target}")) is not None:
-            example.valid = present.flatten(1).any(1)
-            example.sites = present if example.target is not None and example.target.dim() > 1 else None
+        example = Example(value_of(message), context, None)
+        if self._target is not None:
+            example.target, example.valid, example.sites = target_of(signals, self._target)
         with self._named(f"gradient: {predictor.kind}"):
-            prediction, example.learned = predictor.predict_and_learn(example)
-            if example.valid is not None:  # no own loss, no injection
-                prediction = prediction.where(over(example.valid, prediction), 0.0)
+            prediction = predictor.predict_sent(example)
             if isinstance(predictor, Critic) and self._discount:
                 self._expected.append(predictor.value(example) * self._discount)
         if message.requires_grad:

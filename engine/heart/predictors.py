@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
-from antiphon.comms.examples import Example
+from antiphon.comms.examples import Example, target_of
 from antiphon.comms.synthetic_gradients import Predictor, newest_returned
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Message, Window
-from antiphon.engine.heart.rows import Members, mask_and, mask_fill_zero, mask_not, members_and
+from antiphon.engine.heart.rows import Members, mask_and, mask_not, members_and
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import EndedWindows, PredictorUpdate
 from antiphon.nets.trained_parameters import TrainedParameters, step_all
@@ -62,13 +62,7 @@ class PredictorTrainer:
         predictor, example = channel.gradient.model, self._unanswered(channel, message)
         if predictor is None or example is None:
             return None
-        if self.system.frozen:
-            prediction = predictor.predict(example)
-        else:
-            prediction, example.learned = predictor.predict_and_learn(example)
-        if example.target is not None and example.valid is not None:  # no own loss, no injection
-            prediction = mask_fill_zero(example.valid, prediction)
-        example.prediction = constant(prediction)
+        example.prediction = constant(predictor.predict_sent(example, learns=not self.system.frozen))
         self.predicted[message] = example
         return example.prediction
 
@@ -122,14 +116,11 @@ class PredictorTrainer:
             example.actions = tuple(message.actions)
             example.valid = torch.stack([one.valid for one in message.actions]).any(0)
         if own.target is not None:
-            target, present = signals[own.target], signals.get(f"_{own.target}")
+            target, present, sites = target_of(signals, own.target)
             if present is not None:
-                if present.dim() > 1:
-                    sites = present.view(target.shape)
-                    target, present = target.where(sites, 0), present.flatten(1).any(1)
-                    example.sites = None if target.dim() == 1 else channel.to_rows(sites)
-                target, present = mask_fill_zero(present, target), channel.to_rows(present)
+                present = channel.to_rows(present)
                 example.valid = present if example.valid is None else present & example.valid
+            example.sites = None if sites is None else channel.to_rows(sites)
             example.target = channel.to_rows(target)
         return example
 
