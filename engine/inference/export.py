@@ -314,12 +314,16 @@ class Composition:
         shown = {name: recorder.given(name, self._zeros(name, self.length, rows)) for name in self._observed}
         outputs: dict[str, list[Tensor]] = {name: [] for name in agents}
         for step in range(start + self.length):
-            signals = {name: self._zeros(name, rows) for name in self._observed}
+            values = {name: self._zeros(name, rows) for name in self._observed}
             if step >= start:
-                signals = {name: values[step - start] for name, values in shown.items()}
-            for tick in rollout.tick(step, StepSignals(step, signals)):
-                if step >= start and tick.agent in outputs:
-                    outputs[tick.agent].append(tick.ports[OBJECTIVE])
+                values = {name: shown[name][step - start] for name in shown}
+            signals = StepSignals(step, values)
+            ticks = rollout.tick(step, signals)
+            if step >= start:
+                continued[0].note(signals)
+                for tick in ticks:
+                    if tick.agent in outputs:
+                        outputs[tick.agent].append(tick.ports[OBJECTIVE])
         rollout.release()
         made = continued[0].made
         shapes |= {
@@ -402,20 +406,14 @@ class Continued(PerfectDeliveries):
         self.taken = recorder.given(TAKEN, torch.zeros((), dtype=torch.int64, device=system.device))
         self.made: dict[str, dict[int, Tensor]] = {}
 
-    def tick(
-        self,
-        step: int,
-        step_signals: StepSignals,
-        calls: Sequence[Call] | None = None,
-        *,
-        ticked: Callable[[Call], None] | None = None,
-    ) -> None:
-        super().tick(step, step_signals, calls, ticked=ticked)
+    def note(self, seen: StepSignals) -> None:
+        """Note what aligned agents would observe of a step, on which later ticks may work."""
         for agent in self.system.agents.values():
-            if agent.align is not None and step >= self.start:  # a later tick may work on this step
-                seen = super().observations(Tick(step, agent.name, step_signals, []), agent.learner.buffers)
-                for name, value in zip(_seen(agent), seen, strict=True):
-                    self.made.setdefault(name, {})[step - self.start] = value
+            if agent.align is not None:
+                tick = Tick(seen.step, agent.name, seen, [])
+                values = super().observations(tick, agent.learner.buffers)
+                for name, value in zip(_seen(agent), values, strict=True):
+                    self.made.setdefault(name, {})[seen.step - self.start] = value
 
     def send(
         self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals, **known: Any
