@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from antiphon.base.errors import DivergenceError, ScenarioError
 from antiphon.base.spec import LONGEST_DELAY
-from antiphon.distributed.coordinator import open_parts
+from antiphon.distributed.opening import open_parts
 from antiphon.distributed.parts.placement import placement_for
 from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.running import Running, Settings

@@ -158,13 +158,16 @@ class Executor:
 
     Attributes:
         stacks: Whether the running scenario's own system may be stacked.
-        elsewhere: Whether others take steps of which the running scenario has no counts of updates.
         warnings: One line for each warning of a run, for run.json.
     """
 
     stacks: bool = True
-    elsewhere: bool = False
     warnings: Sequence[str] = ()
+
+    @property
+    def reached(self) -> int:
+        """Steps taken by the newest that was taken elsewhere, which the running scenario may have yet to count; 0: none was."""
+        return 0
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -184,11 +187,6 @@ class Executor:
         del reader
         return running.take_step(watch=watch, keep=keep)
 
-    def ahead(self, running: Running) -> bool:
-        """Whether steps have been taken that the running scenario has yet to count."""
-        del running
-        return False
-
     def gather(self, running: Running) -> None:
         """Load the state that has been reached elsewhere.
 
@@ -200,36 +198,22 @@ class Executor:
     def refresh(self, running: Running) -> None:
         """Bring the environment and the means of losses up to date."""
 
-    def changed(self) -> None:
-        """Note that a callback may have changed the running scenario."""
-
     def release(self, running: Running) -> None:
-        """Note that anything may be done to the running scenario from here on."""
+        """Note that anything may have been done to the running scenario, or will be before its next step."""
 
     # --- what is recorded of its steps -------------------------------------------------------------------
 
-    def has_taken(self, running: Running) -> bool:
-        """Whether the newest step was taken elsewhere: then that is where its metrics are."""
-        del running
-        return False
+    def recorded(self, running: Running) -> tuple[Row | None, Sequence[PartFigures]]:
+        """Return what was recorded elsewhere of the newest step, with its sums of losses loaded, and the metrics of parts.
 
-    def row(self, running: Running) -> Row | None:
-        """Return what was recorded elsewhere of the newest step, and load its sums of losses; None: it was taken here."""
+        None instead of a row: it was taken here.
+        """
         del running
-        return None
-
-    def statistics(self, running: Running) -> Sequence[PartFigures]:
-        """Return the metrics of parts, if there are any."""
-        del running
-        return ()
+        return None, ()
 
     def figures(self) -> dict[str, float]:
         """Return metrics of the run by name, beside those of what it computes."""
         return {}
-
-    def events(self, running: Running) -> list[tuple[int, str]]:
-        """Return the events: see `Running.events`."""
-        return running.system.on_divergence.events
 
     # --- what is refused ---------------------------------------------------------------------------------
 
@@ -430,7 +414,7 @@ class Running:
     @property
     def events(self) -> list[tuple[int, str]]:
         """Events as (step, one line): what was clipped first, what diverged, and changes by `set`."""
-        return self.executor.events(self)
+        return self.system.on_divergence.events
 
     @property
     def signals(self) -> dict[str, Tensor]:

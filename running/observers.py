@@ -108,8 +108,8 @@ def _parts(runs: Sequence[RecordedRun]) -> list[str]:
 
 def _updates(running: Running) -> str:
     """Return the fewest and most updates of the agents that learn: `31 updates`, `1 update`."""
-    if running.executor.elsewhere:
-        return ""  # parts have taken some that nobody has counted here
+    if running.executor.reached >= running.now > 0:
+        return ""  # the newest are counted elsewhere
     learners = [a.learner for a in running.backend.system.agents.values() if not a.learner.frozen]
     counts = {*chain.from_iterable(learner.counts() for learner in learners)}
     numbers = " to ".join(f"{n:,}" for n in sorted({min(counts), max(counts)})) if counts else ""

@@ -160,16 +160,16 @@ class RecordedRun:
     def record(self, step: int, *, due: bool) -> None:
         """Record what follows from the step just taken; `due`: whether it has a log entry."""
         running, executor = self.running, self.running.executor
-        if self.watched and not executor.has_taken(running):
+        if self.watched and executor.reached < running.now:
             keep_figures(running, step, self.watched)
         if due:
-            row = executor.row(running)
+            row, parts = executor.recorded(running)
             running.train_means.end_row()
             if self.recorders:  # else they are those of another seed
                 self._write_entry(step, row)
             running.newest.end_row()
-            if statistics := executor.statistics(running):
-                self.write_parts(running.now, statistics)
+            if parts:
+                self.write_parts(running.now, parts)
         if self._valued(step):
             self.log(step + 1, values_of_run(running))
         if self._evaluates(step):
@@ -244,7 +244,7 @@ class RecordedRun:
     @property
     def ahead(self) -> bool:
         """Whether steps have been taken that are not counted yet."""
-        return self.running.executor.ahead(self.running)
+        return self.running.executor.reached > self.running.now
 
     def end_loop(self) -> None:
         """Be stepped by hand from here on."""

@@ -13,9 +13,11 @@ from antiphon.base.files import fitting, given_path
 from antiphon.base.memory import uncollected
 from antiphon.distributed.automatic_delay import with_chosen_delay
 from antiphon.distributed.coordinator import Coordinator
+from antiphon.distributed.free_coordinator import FreeCoordinator
+from antiphon.distributed.opening import OpenParts
 from antiphon.distributed.parts.placement import check_placement
 from antiphon.distributed.settings import PartsSettings
-from antiphon.distributed.virtual.execution import VirtualParts
+from antiphon.distributed.virtual.virtual_coordinator import VirtualCoordinator
 from antiphon.engine.capture.loop import CapturedLoop, captured_loop
 from antiphon.engine.environment import steps_of_epochs
 from antiphon.engine.running import Executor, Running, Settings, running_of_saved
@@ -210,7 +212,7 @@ def _executor(
 ) -> Executor | None:
     """Return what takes the steps of a run from its beginning; None: they are taken one by one, until it is divided."""
     if division is not None and division.cluster is not None and not capture:
-        return VirtualParts(division)
+        return VirtualCoordinator(division)
     return captured_loop(settings.device, settings.backend, capture, parts=division is not None)
 
 
@@ -226,7 +228,8 @@ def _divide(running: Running, division: PartsSettings, opened: RayParts | None =
     if division.placement is not None:
         check_placement(running.system, division.placement)
     if not division.one_process:
-        running.execute_by(Coordinator(division, opened))
+        parts = OpenParts(division, opened)
+        running.execute_by(FreeCoordinator(parts) if division.mode == "free" else Coordinator(parts))
 
 
 def given_scenario(

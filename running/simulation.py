@@ -695,7 +695,7 @@ def _train(
 
     def notify(event: str, *about: object) -> None:
         if calls.call(event, *about):
-            executor.changed()
+            executor.release(run.running)
 
     run.notify = notify
     try:

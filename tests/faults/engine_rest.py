@@ -14,7 +14,7 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "virtual-a-lost-state-goes-on",
-        "distributed/virtual/execution.py",
+        "distributed/virtual/virtual_coordinator.py",
         'return saved.obstacle if "lost" in saved.state else None',
         "return None",
         "tests/doors/test_losses.py::test_what_no_state_has_is_refused_in_virtual_time",

@@ -24,6 +24,7 @@ import yaml
 
 from antiphon import RunError, Scenario, Simulation
 from antiphon.distributed.coordinator import Coordinator
+from antiphon.distributed.free_coordinator import FreeCoordinator
 from antiphon.distributed.parts.part import Part
 from antiphon.distributed.ray.ray_parts import RayParts
 from antiphon.envs.base import StepResult, TorchVectorEnv
@@ -198,8 +199,9 @@ def kill() -> None:
 
 def parts_on(simulation: Simulation) -> RayParts:
     """The parts of a simulation on Ray."""
-    assert isinstance(simulation.running.executor, Coordinator)
-    parts = simulation.running.executor.parts
+    executor = simulation.running.executor
+    assert isinstance(executor, Coordinator | FreeCoordinator)
+    parts = executor.parts
     assert isinstance(parts, RayParts)
     return parts
 

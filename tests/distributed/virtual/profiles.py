@@ -7,8 +7,8 @@ from typing import Any
 
 from antiphon import Scenario, Simulation
 from antiphon.distributed.virtual.cluster import VirtualCluster
-from antiphon.distributed.virtual.execution import VirtualParts
 from antiphon.distributed.virtual.profile import ClusterProfile
+from antiphon.distributed.virtual.virtual_coordinator import VirtualCoordinator
 
 
 def profile(parts: int, **keys: Any) -> ClusterProfile:
@@ -36,5 +36,5 @@ def on_cluster(
 def machines_of(simulation: Simulation) -> VirtualCluster:
     """The machines of a simulation in virtual time."""
     executor = simulation.running.executor
-    assert isinstance(executor, VirtualParts)
+    assert isinstance(executor, VirtualCoordinator)
     return executor.cluster

@@ -31,6 +31,7 @@ from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
+from antiphon.engine.metrics.figures import Row
 from antiphon.engine.metrics.report import AgentReport
 from antiphon.engine.running import Executor, Reader, Running
 from antiphon.engine.state.checkpoint import Saved, copy_tree
@@ -44,7 +45,7 @@ _TIMED_STEPS = 24
 """Of each part whose machine's profile says `measure`."""
 
 
-class VirtualParts(Executor):
+class VirtualCoordinator(Executor):
     """Takes steps by parts in free mode, on the machines of a cluster profile, in the order of virtual time.
 
     One step is as many steps of parts as there are parts: `Running.now` is the mean number of steps taken per part, including
@@ -177,12 +178,6 @@ class VirtualParts(Executor):
 
     # --- stepping ----------------------------------------------------------------------------------------
 
-    def events(self, running: Running) -> list[tuple[int, str]]:
-        """Return what was clipped in any part, by the part's own steps."""
-        del running
-        found = [event for part in self._parts for event in part.backend.per_agent().on_divergence.events]
-        return sorted(dict.fromkeys(found), key=lambda event: event[0])
-
     def advance(self, running: Running, reader: Reader | None, *, watch: Watch, keep: bool) -> RowMask:
         """Take as many steps of parts as there are parts, in the order of virtual time.
 
@@ -207,6 +202,8 @@ class VirtualParts(Executor):
         except DivergenceError as error:
             running.diverged = str(error)
             raise
+        finally:
+            self._note_events(running)
         joined = StepReport([], {})  # of each part's newest step
         for _, report in sorted(self._newest.items()):
             joined.updates.extend(report.stacks.updates)
@@ -216,10 +213,16 @@ class VirtualParts(Executor):
         running.backend.in_place.note()
         return False
 
-    def statistics(self, running: Running) -> Sequence[PartFigures]:
-        """Return the metrics of the machines."""
+    def _note_events(self, running: Running) -> None:
+        """Note what was clipped in any part, by the part's own steps."""
+        found = [event for part in self._parts for event in part.backend.per_agent().on_divergence.events]
+        events = running.system.on_divergence.events
+        events[:] = sorted(dict.fromkeys(found), key=lambda event: event[0])
+
+    def recorded(self, running: Running) -> tuple[Row | None, Sequence[PartFigures]]:
+        """Return no row, as the running scenario has what is learned, and the metrics of the machines."""
         del running
-        return self.cluster.statistics()
+        return None, self.cluster.statistics()
 
     def figures(self) -> dict[str, float]:
         """Return the run's metrics of virtual time: see `Simulation.figures`."""
@@ -264,7 +267,7 @@ class VirtualParts(Executor):
         system = {
             **self._at_start,
             **{key: learned[key] for key in LEARNED if key in learned},
-            "events": [list(event) for event in self.events(running)],
+            "events": [list(event) for event in running.events],
         }
         return {
             "env": None,
@@ -306,6 +309,7 @@ class VirtualParts(Executor):
         running.begin_means()
         running.train_means.load_state_dict(state["means"])
         running.validation.load_state_dict(state)
+        self._note_events(running)
 
     def obstacle_of(self, saved: Saved) -> str | None:
         """Return why no step can follow: not that there is no state of one environment, since each part's is in its state."""
@@ -313,7 +317,7 @@ class VirtualParts(Executor):
 
     def for_fork(self) -> Executor:
         """Return the same cluster, at its beginning."""
-        return VirtualParts(self.settings)
+        return VirtualCoordinator(self.settings)
 
     def close(self) -> None:
         """Close the parts; a second call does nothing."""

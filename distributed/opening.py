@@ -1,0 +1,174 @@
+"""The parts of a running scenario: opened where they are first needed for a scenario and seed, stepped, recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from antiphon.base.errors import ScenarioError
+from antiphon.distributed.parts.part import Part, merge_rows
+from antiphon.distributed.parts.placement import check_free, placement_for
+from antiphon.distributed.parts.settings import FreeSettings
+from antiphon.distributed.parts.share import Share, check_hooks_arrive, scenario_of_part
+from antiphon.distributed.parts.transport import LocalParts, Parts, never
+from antiphon.distributed.settings import PartsSettings
+from antiphon.engine.build.builder import without_weights
+from antiphon.engine.metrics.figures import Row
+from antiphon.engine.metrics.report import RowSteps
+from antiphon.engine.running import Reader, Running
+from antiphon.scenarios import Scenario
+from antiphon.telemetry.parts.part_figures import PartFigures
+
+if TYPE_CHECKING:
+    from antiphon.distributed.ray.ray_parts import RayParts
+
+
+_LONGEST = 1000
+"""Steps of one call to the parts, where nothing is observed for longer."""
+
+
+class OpenParts:
+    """The parts of a running scenario.
+
+    Args:
+        settings: The division.
+        ready: Parts of another scenario in the same division, in processes that go on as those of this one.
+
+    Attributes:
+        settings: As given.
+        parts: The newest that were opened; None: they are closed.
+        facts: What run.json has of them: the division, with the placement of agents.
+    """
+
+    def __init__(self, settings: PartsSettings, ready: RayParts | None = None) -> None:
+        self.settings = settings
+        self.parts: Parts | None = None
+        self.facts: dict[str, Any] = {}
+        self._ready = ready
+        self._opened_for: tuple[Scenario, int] | None = None
+        self._alive: list[bool] = []
+        """Whether each part ran in the newest metrics that were written, and their step."""
+        self._written = 0
+
+    def of(self, running: Running) -> Parts:
+        """Return the parts of a running scenario; where it is another one, or of another seed, they begin anew at step 0.
+
+        Raises:
+            ScenarioError: The scenario cannot be divided like this; the line says what and the fix.
+            RunError: A part cannot be started.
+        """
+        wanted = running.scenario, running.seed
+        if self.parts is None or self._opened_for != wanted:
+            self.close()
+            ready, self._ready = self._ready, None
+            self.parts, self._opened_for = open_parts(running, self.settings, ready), wanted
+            self.facts = self.settings.facts(self.parts.placement)
+            self._alive = [True] * (max(self.parts.placement.values()) + 1)
+        return self.parts
+
+    def until(self, step: int, rows: RowSteps, ends: Callable[[int], bool]) -> int:
+        """Return how many steps will have been taken where the parts stop next, once `step` have been.
+
+        Args:
+            step: Steps taken.
+            rows: The steps at which metrics are recorded: the parts stop after each.
+            ends: Whether they stop at a number of steps taken.
+        """
+        return next(n for n in count(step + 1) if rows.due(n - 1) or ends(n) or n == step + _LONGEST)
+
+    def advance(self, step: int, until: int, rows: RowSteps, reader: Reader | None) -> int:
+        """Have the parts take steps up to one, or fewer where the run is to end; return how many they have taken, above `step`.
+
+        Raises:
+            DivergenceError: A loss or gradient of a part was not finite.
+            RunError: A part is gone and does not come back.
+        """
+        parts, stop = self.parts, never
+        assert parts is not None
+        if reader is not None:
+            stop = reader.stopping if self.settings.ray is None else partial(self._stop, reader, parts)
+        reached = parts.advance(until, stop=stop, rows=rows)
+        if reached <= step:  # stopped after a step that the whole has taken too
+            reached = parts.advance(until, stop=stop, rows=rows)
+        return reached
+
+    def recorded(self, running: Running, reached: int) -> tuple[Row | None, Sequence[PartFigures]]:
+        """Return what the parts record of the newest step, with its sums of losses loaded, and their metrics.
+
+        Args:
+            running: The whole.
+            reached: Steps that they have taken; where these are others than the whole has, there is no row.
+        """
+        if self.parts is None:
+            return None, ()
+        row, rows = None, self.parts.rows() if reached == running.now else []
+        if rows:
+            found = merge_rows(rows, running.scenario, [*running.backend.stacked.base.channels])
+            running.train_means.load_state_dict(found.sums)
+            row = found.row
+        return row, self._noted(self.parts.statistics(), running.now)
+
+    def _noted(self, figures: Sequence[PartFigures], step: int) -> Sequence[PartFigures]:
+        """Note which parts run in the metrics that are written of a step."""
+        self._written, self._alive = step, [row.alive for row in figures]
+        return figures
+
+    def _stop(self, reader: Reader, parts: Parts) -> bool:
+        """Return whether the run loop is to end, and write the figures of parts where one has gone or come back.
+
+        Parts are behind the whole while they take steps for it: such figures are of the step that all have reached.
+        """
+        figures = parts.statistics()
+        if [row.alive for row in figures] != self._alive:
+            reached = max(self._written, min(row.steps_taken for row in figures))
+            reader.write_parts(reached, self._noted(figures, reached))
+        return reader.stopping()
+
+    def close(self) -> None:
+        """Close the parts; a second call does nothing."""
+        parts, self.parts = self.parts, None
+        if parts is not None:
+            parts.close()
+
+
+def open_parts(running: Running, settings: PartsSettings, ready: RayParts | None = None) -> Parts:
+    """Start the parts of a running scenario, at step 0.
+
+    Args:
+        running: The whole.
+        settings: The division.
+        ready: Parts in the same division whose processes are to compute them; None: they are started.
+
+    Raises:
+        ScenarioError: The scenario cannot be divided like this; the line says what and the fix.
+        RunError: A part cannot be started, or Ray is not installed.
+    """
+    if (name := running.backend.name) != "cohort":
+        raise ScenarioError(f"parts: the {name} backend computes in one process; leave out backend")
+    system, free = running.system, settings.mode == "free"
+    placement = placement_for(system, running.scenario, settings.count, settings.placement)
+    if free:
+        check_free(system)
+        if running.scenario.telemetry.value is not None:
+            raise ScenarioError(
+                "telemetry.value: parts that do not wait hold the messages in flight, so no value can be measured; leave it "
+                "out, or use parts in lockstep"
+            )
+    bounds = settings.free or FreeSettings() if free else None
+    own: dict[str, Any] = {"seed": running.seed, "device": running.device, "dtype": running.dtype}
+    own |= {"stacked": running.settings.stacked, "free": bounds}
+    scenario = running.scenario
+    if settings.ray is None:
+        return LocalParts(partial(Part, scenario, placement, **own), placement)
+    check_hooks_arrive(scenario)
+    make = partial(Part, scenario_of_part(without_weights(scenario), placement, -1), placement, **own)
+    shares = [Share.of(system, placement, i) for i in range(max(placement.values()) + 1)]
+    if ready is not None:
+        ready.rebuild(make, shares)
+        return ready
+    from antiphon.distributed.ray.ray_parts import RayParts
+
+    gpu = running.device.type == "cuda"
+    return RayParts(make, shares, placement, free=free, cluster=settings.ray, gpu=gpu)
