@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from antiphon.base.errors import ResourceError, RunError, ScenarioError
 from antiphon.base.files import (
@@ -38,7 +38,7 @@ from antiphon.base.manifests import checkpoints, is_checkpoint, read_manifest, w
 from antiphon.base.memory import give_back, was_refused
 from antiphon.engine.state.compatibility import with_saved_delays
 from antiphon.engine.state.described_scenario import described_scenario
-from antiphon.engine.state.trees import mapped
+from antiphon.engine.state.trees import check_keys, mapped
 from antiphon.scenarios import Scenario
 
 _TENSOR = "\x00tensor"
@@ -68,7 +68,7 @@ def write(path: Path, facts: dict[str, Any], state: dict[str, Any]) -> None:
     if path.exists() and not is_checkpoint(path) and not (path.is_dir() and not any(path.iterdir())):
         raise RunError(f"{path}: already exists and is not a checkpoint; choose another path")
     tensors: dict[str, Tensor] = {}
-    tree = pack(state, tensors)
+    tree = _pack(state, tensors)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         temporary.mkdir(parents=True)
@@ -128,7 +128,7 @@ def read(
         facts["sha256"] = files[_TENSORS]["sha256"]
         tree = facts.pop("state")
         tree = tree if part is None else part(tree)
-        return facts, unpack(tree, _load(path / _TENSORS, device, _keys(tree)))
+        return facts, _unpack(tree, _load(path / _TENSORS, device, _keys(tree)))
 
 
 def _load(file: Path, device: torch.device | str, keys: Iterable[str]) -> dict[str, Tensor]:
@@ -175,25 +175,23 @@ def latest(path: str | Path) -> Path:
     return found[-1]
 
 
-def pack(value: Any, tensors: dict[str, Tensor]) -> Any:
+def _pack(state: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
     """Return a state with a key in the place of each tensor; `tensors` gets them.
 
     Raises:
-        RunError: A key is no text, which a user's environment or module may have: it would come back as text.
+        RunError: See `check_keys`.
     """
-    if isinstance(value, dict):
-        wrong = next((key for key in value if not isinstance(key, str)), None)
-        if wrong is not None:
-            raise RunError(f"a state has the key {wrong!r}; the keys of a `state_dict` must be strings")
-        return {key: pack(item, tensors) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [pack(item, tensors) for item in value]
-    if not isinstance(value, Tensor):
-        return value
-    key = str(len(tensors))
-    pairs = value.dtype is torch.complex128  # which safetensors has no type for
-    tensors[key] = torch.view_as_real(value.data.resolve_conj()) if pairs else value.data
-    return {_TENSOR: f"{_PAIRS}{key}" if pairs else key}
+    check_keys(state)
+
+    def packed(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        key = str(len(tensors))
+        pairs = leaf.dtype is torch.complex128  # which safetensors has no type for
+        tensors[key] = torch.view_as_real(leaf.data.resolve_conj()) if pairs else leaf.data
+        return {_TENSOR: f"{_PAIRS}{key}" if pairs else key}
+
+    return mapped(state, packed)
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -208,17 +206,17 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def unpack(state: Any, tensors: Mapping[str, Tensor]) -> Any:
+def _unpack(state: Any, tensors: Mapping[str, Tensor]) -> Any:
     """Return a packed state with its tensors."""
-
-    def unpacked(value: Any) -> Any:
-        if not _is_tensor(value):
-            return value
-        key = value[_TENSOR]
-        pairs = key.startswith(_PAIRS)
-        return torch.view_as_complex(tensors[key.removeprefix(_PAIRS)]) if pairs else tensors[key]
-
-    return tree_map(unpacked, state, is_leaf=_is_tensor)
+    if isinstance(state, list):
+        return [_unpack(item, tensors) for item in state]
+    if not isinstance(state, dict):
+        return state
+    if not _is_tensor(state):
+        return {key: _unpack(item, tensors) for key, item in state.items()}
+    key = state[_TENSOR]
+    pairs = key.startswith(_PAIRS)
+    return torch.view_as_complex(tensors[key.removeprefix(_PAIRS)]) if pairs else tensors[key]
 
 
 # --- simulations -----------------------------------------------------------------------------------------------

@@ -7,20 +7,33 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from math import prod
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from antiphon.engine.state.checkpoint import pack, unpack
+from antiphon.engine.state.trees import check_keys
 
 Take = Callable[[int], Any]
 """Returns memory of its own with so many of the bytes that come next: a bytearray, or what else can be written to."""
 
+_TENSOR = "\x00"
+"""The key of a tensor's type and shape, in its place."""
 _ALIGNED = 8
 """Bytes of which every tensor begins at a multiple."""
+_OF_NUMPY = {
+    torch.bool,
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.float32,
+    torch.float64,
+}
 _SIZE = struct.Struct("!Q")
 """Of the JSON; 0: there is no tree."""
 
@@ -30,15 +43,23 @@ def encode(tree: Any) -> tuple[bytes, Iterator[bytes | memoryview]]:
 
     A tensor is brought to the CPU when its bytes are asked for.
     """
-    tensors: dict[str, Tensor] = {}
-    packed = pack(tree, tensors)
-    kinds = [[str(tensor.dtype).removeprefix("torch."), *tensor.shape] for tensor in tensors.values()]
-    return json.dumps([packed, kinds], separators=(",", ":")).encode(), _contents(tensors.values())
+    tensors: list[Tensor] = []
+
+    def kind(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{type(value).__name__} is no plain data")
+        tensors.append(value.data.resolve_conj())
+        return {_TENSOR: [str(value.dtype).removeprefix("torch."), *value.shape]}
+
+    return json.dumps(tree, separators=(",", ":"), default=kind).encode(), _contents(tensors)
 
 
-def _contents(tensors: Any) -> Iterator[bytes | memoryview]:
+def _contents(tensors: Iterable[Tensor]) -> Iterator[bytes | memoryview]:
     for tensor in tensors:
-        content = tensor.cpu().reshape(-1).view(torch.uint8).numpy().data
+        own = tensor.cpu()
+        # NumPy is faster, and lacks some types
+        array = own.numpy() if own.dtype in _OF_NUMPY else own.reshape(-1).view(torch.uint8).numpy()
+        content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
         yield content
         yield bytes(-len(content) % _ALIGNED)
 
@@ -49,10 +70,13 @@ def decode(facts: bytes | memoryview, take: Take) -> Any:
     Raises:
         ValueError: They are no tree.
     """
+
+    def whole(value: dict[str, Any]) -> Any:
+        return _tensor(value[_TENSOR], take) if value.keys() == {_TENSOR} else value
+
     try:
-        packed, kinds = json.loads(bytes(facts))
-        return unpack(packed, {str(number): _tensor(kind, take) for number, kind in enumerate(kinds)})
-    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        return json.loads(bytes(facts), object_hook=whole)
+    except (TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"a damaged tree: {error}") from None
 
 
@@ -95,10 +119,15 @@ class _Content:
 
 
 def stream(tree: Any) -> Iterator[bytes | memoryview]:
-    """Yield a tree with its size before it, so that it can be read from a stream (`read`); None: that there is none."""
+    """Yield a tree with its size before it, so that it can be read from a stream (`read`); None: that there is none.
+
+    Raises:
+        RunError: A key is no text (`check_keys`).
+    """
     if tree is None:
         yield _SIZE.pack(0)
         return
+    check_keys(tree)
     facts, contents = encode(tree)
     yield _SIZE.pack(len(facts))
     yield facts
