@@ -51,7 +51,7 @@ class AnyObjective(ABC):
     """Whether a window teaches nothing in which no episode ends."""
     equal_in_group: ClassVar[tuple[str, ...]] = ()
     """Keys that are equal for all agents of a learning group with this kind."""
-    refuses: ClassVar[frozenset[str]] = frozenset({"reward", "critic", "goal"})
+    refuses: ClassVar[frozenset[str]] = frozenset({"reward", "critic", "goal", "mask"})
     """Keys of all objectives that this kind does not have."""
     Options: ClassVar[type[kinds.Options]] = kinds.Options
     """The kind's own keys."""

@@ -253,6 +253,7 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
             `reward.AGENT` if the environment has it, else `reward`.
         critic: `a2c` and `ppo` only: a separate critic; None: a value head on the agent's own network.
         goal: Policies only: the goal of the reward `goal.cosine`.
+        mask: Policies only: a signal with a number for each choice, 0 where it is not legal; the agent observes it too.
     """
 
     kind: Kind
@@ -263,6 +264,7 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
     reward: Rewards = None
     critic: CriticSpec | None = None
     goal: GoalSpec | None = None
+    mask: Signal | None = None
 
     point = "objective"
 
@@ -491,6 +493,13 @@ class AgentSpec(Observing):
                 self.__dict__["network"] = policy_network()
             if "unroll" not in self.clock.model_fields_set:
                 self.__dict__["clock"] = self.clock.model_copy(update={"unroll": POLICY_WINDOW})
+        return self
+
+    @model_validator(mode="after")
+    def _mask_is_observed(self) -> Self:
+        mask = None if self.objective is None else self.objective.mask
+        if mask is not None and mask not in self.observes:
+            self.__dict__["observes"] = (*self.observes, mask)
         return self
 
     @model_validator(mode="after")

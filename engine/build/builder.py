@@ -16,6 +16,7 @@ import torch
 from antiphon.agents.aggregation import Aggregated
 from antiphon.agents.feedforward import HeadedNetwork
 from antiphon.agents.learner import Learner
+from antiphon.agents.masked import Masked
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import VALUE, Head, Network, Tensors, features_of
 from antiphon.agents.normalisation import OF_CRITICS, OF_NETWORKS, initial
@@ -28,7 +29,7 @@ from antiphon.comms.couplings import Detached
 from antiphon.comms.links import FanIn
 from antiphon.engine.build.channels import Devices, Wiring, connect, optimiser_of
 from antiphon.engine.build.learning_groups import windows_of
-from antiphon.engine.build.policies import life_of, policy_goal
+from antiphon.engine.build.policies import life_of, mask_place, policy_goal
 from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, resolve
 from antiphon.engine.build.tied_values import tie_parameters
 from antiphon.engine.features.divergence import Divergence
@@ -304,6 +305,12 @@ class _Builder:
         return found
 
     def _network(self, name: str, owner: str, spec: AgentSpec) -> Network:
+        network = self._unmasked(name, owner, spec)
+        if spec.objective is None or spec.objective.mask is None:
+            return network
+        return Masked(network, mask_place(name, self.scenario, self.env, self.shapes))
+
+    def _unmasked(self, name: str, owner: str, spec: AgentSpec) -> Network:
         inputs, heads = self.shapes.inputs[name], self.shapes.heads[name]
         aggregation, channels = spec.aggregation, self.scenario.inputs_of(name)
         try:

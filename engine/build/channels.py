@@ -330,7 +330,7 @@ class Wiring:
                 raise DocumentError(
                     ("channels", spec.name, "feedback"),
                     f"{feedback.kind} replaces weights of the layer that reads the message, and '{spec.receiver}' reads it by an "
-                    "aggregation or a pointer; use dfa, or a network of another kind",
+                    "aggregation or a pointer, or has a mask; use dfa, or a network of another kind",
                 )
             weights: Tensors = network.feedback_weights(channel.shape, random)
             channel.feedback.weights = {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from antiphon.agents.distributions import Categorical, MultiCategorical
 from antiphon.agents.network import features_of
+from antiphon.agents.policies import PolicyObjective
 from antiphon.base.errors import suggest
 from antiphon.base.extensions import name_of
 from antiphon.base.problems import DocumentError, Path
@@ -34,6 +36,41 @@ def policy_goal(name: str, scenario: Scenario, env: Description, shapes: Shapes)
     direction = None if goal.goal is None else _direction(name, scenario, env, shapes)
     own = Rewards(tuple(rewards), tuple(rewards.values()), direction, *_life(name, spec, env))
     return Goal(shapes.objectives[name], "", False, goal.scale, own)
+
+
+def mask_place(name: str, scenario: Scenario, env: Description, shapes: Shapes) -> int:
+    """Return where the mask of a policy's choices begins among its network's inputs.
+
+    Raises:
+        DocumentError: The agent has no choices, or the signal is no mask of them.
+    """
+    spec, path = scenario.agents[name], ("agents", name, "objective", "mask")
+    goal, objective = spec.objective, shapes.objectives[name]
+    assert goal is not None
+    assert goal.mask is not None
+    assert isinstance(objective, PolicyObjective)
+    distribution, signal = objective.distribution, env.signals[goal.mask]
+    if not isinstance(distribution, Categorical | MultiCategorical):
+        message = "masks choices (Discrete, MultiDiscrete, MultiBinary), which this agent does not have; leave it out"
+        raise DocumentError(path, message)
+    if signal.classes is not None or features_of(signal.shape) != distribution.parameters:
+        have = f"shape {list(signal.shape)}" if signal.classes is None else f"{signal.classes} classes"
+        message = (
+            f"'{goal.mask}' has {have}; a mask has {distribution.parameters} numbers, one for each choice"
+        )
+        raise DocumentError(path, message)
+    place = spec.observes.index(goal.mask)
+    if place in spec.normalised:
+        message = "is the mask of its choices, which is not normalised; leave it out"
+        raise DocumentError(("agents", name, "observes", goal.mask, "normalise"), message)
+    if len(shapes.inputs[name]) > 1:
+        message = "needs a network of flat inputs, such as mlp or one of your own; conv reads maps alone"
+        raise DocumentError(path, message)
+    ages = len(scenario.inputs_of(name))
+    return sum(
+        ages if observed == AGE else features_of(env.signals[observed].shape_as(spec.categories))
+        for observed in spec.observes[:place]
+    )
 
 
 def life_of(name: str, spec: AgentSpec, env: Description) -> str:

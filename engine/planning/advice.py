@@ -54,6 +54,7 @@ def _beside_its_environment(scenario: Scenario, *, saved: bool, acts: bool) -> l
     if env.is_stream:
         found += _over(scenario) if env.episode_steps == env.hold else _late(scenario, env)
     found += [*_lost_credit(scenario, env), *_mixed(scenario), *_seldom_learning(scenario, env)]
+    found += _unmasked(scenario, env)
     steps, evaluate = scenario.training.steps, scenario.training.evaluate
     if evaluate is not None and evaluate.period > steps:
         found.append(
@@ -274,6 +275,15 @@ def _lost_credit(scenario: Scenario, env: Description) -> Iterator[str]:
                     f"channel {channel.name}: {lost} of {len(sent)} messages of a window are read after its end, where "
                     "their credit is lost; use a longer unroll, or `unroll: episode`"
                 )
+
+
+def _unmasked(scenario: Scenario, env: Description) -> Iterator[str]:
+    for name, agent in scenario.agents.items():
+        goal, part = agent.objective, f"{agent.acts}." if isinstance(agent.acts, str) else ""
+        mask = f"{part}action_mask"
+        if agent.acts and goal is not None and goal.policy and goal.mask is None and mask in env.signals:
+            line = f"the environment has '{mask}', and the policy may choose what is not legal"
+            yield f"agent {name}: {line}; write objective: {{kind: {name_of(goal.kind)}, mask: {mask}}}"
 
 
 def _mixed(scenario: Scenario) -> Iterator[str]:

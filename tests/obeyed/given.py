@@ -29,6 +29,7 @@ GIVEN: dict[str, list[Any]] = {
     "objective.kind": ["regression", "coding", "classification", "a2c", "reinforce"],
     "objective.target": _NAMES,
     "objective.reward": ["reward", "solved", {"reward": 0.5}],
+    "objective.mask": ["observation"],
     "objective.critic": [{"observes": ["x"], "network": {"kind": "mlp", "hidden": [3], "norm": "none"}}],
     "critic.observes": [*_SIGNALS, *_NORMALISED],
     "critic.network": [{"kind": "mlp", "hidden": [5], "norm": "none"}],

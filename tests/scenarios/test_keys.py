@@ -30,7 +30,7 @@ from antiphon.scenarios.channel_specs import SampleSpec
 from antiphon.scenarios.schema import json_schema
 
 ROOT = Path(__file__).parents[2]
-MOST = 106
+MOST = 107
 OF_OTHERS: list[tuple[type[Spec], dict[str, Any], str]] = [
     (ObjectiveSpec, {"kind": "coding", "weight": 2}, "weight: coding has no weight"),
     (

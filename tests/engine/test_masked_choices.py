@@ -1,0 +1,226 @@
+"""Policies whose choices are masked: what is not legal has no probability, anywhere (semantics 37)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+import antiphon
+from antiphon import Scenario, Simulation
+from antiphon.agents.distributions import Categorical
+from antiphon.base.errors import ScenarioError
+from antiphon.engine.planning.advice import advice
+
+CHOICES = 5
+
+
+class Board(gymnasium.Env[Any, Any]):
+    """A move may be made once; it raises where it is made again. A right move is the first that is legal."""
+
+    observation_space = spaces.Dict(
+        {
+            "taken": spaces.Box(0, 1, (CHOICES,), np.float32),
+            "action_mask": spaces.MultiBinary(CHOICES),
+            "picture": spaces.Box(0, 1, (1, 4, 4), np.float32),
+            "narrow": spaces.MultiBinary(3),
+            "of_classes": spaces.MultiDiscrete([2] * CHOICES),
+        }
+    )
+
+    def __init__(self, kind: str = "one") -> None:
+        every: dict[str, spaces.Space[Any]] = {
+            "one": spaces.Discrete(CHOICES),
+            "two": spaces.MultiDiscrete([2, 3]),
+            "number": spaces.Box(-1, 1, (1,), np.float32),
+        }
+        self.action_space = every[kind]
+
+    def _shown(self) -> dict[str, Any]:
+        return {
+            "taken": 1 - self.legal.astype(np.float32),
+            "action_mask": self.legal.astype(np.int8),
+            "picture": np.zeros((1, 4, 4), np.float32),
+            "narrow": np.ones(3, np.int8),
+            "of_classes": self.legal.astype(np.int64),
+        }
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.legal = np.ones(CHOICES, bool)
+        self.legal[self.np_random.integers(CHOICES)] = False
+        if isinstance(self.action_space, spaces.MultiDiscrete):
+            self.legal = np.array([True, False, False, True, True])
+        return self._shown(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        if isinstance(self.action_space, spaces.MultiDiscrete):
+            assert action[0] == 0
+            assert action[1] in (1, 2)
+            return self._shown(), float(action[1]), False, False, {}
+        assert self.legal[action], f"{action} is not legal"
+        right = action == int(self.legal.argmax())
+        self.legal[action] = False
+        return self._shown(), float(right), not self.legal.any(), False, {}
+
+
+antiphon.envs.register("tests/Board-v0", Board)
+
+
+def board(agent: Mapping[str, Any] = {}, objective: Mapping[str, Any] = {}, **env: Any) -> Scenario:
+    goal = {"kind": "ppo", "mask": "action_mask", **objective}
+    player = {"observes": ["taken"], "acts": True, "objective": goal, "clock": {"unroll": 10}, **agent}
+    return Scenario(
+        scenario="board",
+        env={"id": "tests/Board-v0", **env},
+        agents={"player": player},
+        training={"batch": 4, "steps": 200},
+    )
+
+
+class Plain(nn.Module):
+    """A network of one's own, which has a logit for each choice and a value."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 9 * self.layer(x)
+
+
+PLAYERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "ppo": ({}, {}),
+    "a2c with a critic": ({}, {"kind": "a2c", "critic": {"observes": ["taken"]}}),
+    "reinforce": ({}, {"kind": "reinforce"}),
+    "mask before": ({"observes": ["action_mask", "taken"]}, {}),
+    "mask between": ({"observes": {"of_classes": {}, "action_mask": {}, "taken": {"normalise": True}}}, {}),
+    "recurrent": ({"network": {"kind": "gru", "size": 8}}, {}),
+    "of one's own": ({"network": Plain}, {}),
+}
+
+
+@pytest.mark.parametrize("name", PLAYERS)
+def test_no_choice_that_is_not_legal_is_taken(name: str) -> None:
+    with Simulation(board(*PLAYERS[name])) as simulation:
+        simulation.run(steps=60, progress=False)
+        assert simulation.agents["player"].updates > 0
+        assert simulation.evaluate(episodes=1).return_ >= 0
+
+
+def test_several_choices_are_masked_each() -> None:
+    with Simulation(board(kind="two")) as simulation:
+        simulation.run(steps=20, progress=False)
+
+
+def test_a_team_has_a_mask_for_each() -> None:
+    """Two agents of one kind, stacked, with masks at the same place."""
+
+    class Pair(gymnasium.Env[Any, Any]):
+        one = spaces.Dict({"seen": spaces.Box(0, 1, (2,), np.float32), "action_mask": spaces.MultiBinary(3)})
+        observation_space = spaces.Dict({"a": one, "b": one})
+        action_space = spaces.Dict({"a": spaces.Discrete(3), "b": spaces.Discrete(3)})
+
+        def _shown(self) -> Any:
+            self.legal = {name: self.np_random.integers(3) for name in "ab"}
+            masks = {name: np.eye(3, dtype=np.int8)[legal] for name, legal in self.legal.items()}
+            return {name: {"seen": np.zeros(2, np.float32), "action_mask": masks[name]} for name in "ab"}
+
+        def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+            super().reset(seed=seed)
+            return self._shown(), {}
+
+        def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            assert dict(action) == self.legal
+            return self._shown(), 1.0, False, False, {}
+
+    antiphon.envs.register("tests/Pair-v0", Pair)
+
+    def player(name: str) -> dict[str, Any]:
+        goal = {"kind": "ppo", "mask": f"{name}.action_mask"}
+        return {"observes": [f"{name}.seen"], "acts": name, "objective": goal, "clock": {"unroll": 8}}
+
+    agents = {name: player(name) for name in "ab"}
+    env = {"id": "tests/Pair-v0"}
+    with Simulation(
+        Scenario(scenario="pair", env=env, agents=agents, training={"batch": 4, "steps": 100})
+    ) as simulation:
+        simulation.run(steps=20, progress=False)
+        assert simulation.agents["a"].updates > 0
+
+
+def test_masked_probabilities_are_those_of_the_legal_choices(tmp_path: Path) -> None:
+    with Simulation(board(), dtype=torch.float64) as simulation:
+        network = simulation.running.system.agents["player"].learner
+        x = torch.rand(6, 2 * CHOICES, dtype=torch.float64)
+        legal = torch.rand(6, CHOICES).argsort(1) < 3
+        x[:, CHOICES:] = legal.double()
+        logits = network.evaluate(network.buffers, x)[0]["objective"]
+        plain = logits[legal].view(6, 3)
+        choice = torch.randint(3, (6,))
+        place = legal.nonzero()[:, 1].view(6, 3).gather(1, choice[:, None]).squeeze(1)
+        every, few = Categorical(CHOICES), Categorical(3)
+        torch.testing.assert_close(every.log_prob(logits, place), few.log_prob(plain, choice))
+        torch.testing.assert_close(every.entropy(logits), few.entropy(plain))
+        loss = (every.entropy(logits) - every.log_prob(logits, place)).sum()
+        gradients = torch.autograd.grad(loss, list(network.parameters.values()), allow_unused=True)
+        assert all(gradient is None or gradient.isfinite().all() for gradient in gradients)
+        nothing = torch.zeros(1, 2 * CHOICES, dtype=torch.float64)
+        even = network.evaluate(network.buffers, nothing)[0]["objective"].softmax(1)
+        torch.testing.assert_close(even, torch.full_like(even, 1 / CHOICES))
+        policy = simulation.policy()
+        shown = {"taken": torch.zeros(6, CHOICES), "action_mask": legal.float()}
+        exported = torch.export.load(simulation.export(tmp_path / "p.pt2", actions="greedy")).module()
+        assert torch.equal(
+            exported(**{name: value.double() for name, value in shown.items()}),
+            torch.as_tensor(policy.act(shown)),
+        )
+
+
+@pytest.mark.parametrize("uniform", [0.0, 0.5, 1 - 2**-53])
+def test_no_uniform_number_leads_to_a_choice_without_probability(uniform: float) -> None:
+    logits = torch.randn(500, CHOICES)
+    logits[:, -2:] = -1e9
+    sampled = Categorical(CHOICES).sample(logits, torch.full((500, 1), uniform, dtype=torch.float64))
+    assert int(sampled.max()) < CHOICES - 2
+
+
+REFUSED: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
+    "numbers": ({}, {}, {"kind": "number"}, "objective.mask: masks choices .* which this agent does not have"),
+    "another size": ({}, {"mask": "narrow"}, {}, r"'narrow' has shape \[3\]; a mask has 5 numbers, one for each"),
+    "classes": ({}, {"mask": "of_classes"}, {}, "'of_classes' has 2 classes; a mask has 5 numbers"),
+    "normalised": (
+        {"observes": {"taken": {}, "action_mask": {"normalise": True}}},
+        {},
+        {},
+        "observes.action_mask.normalise: is the mask of its choices, which is not normalised",
+    ),
+    "maps": (
+        {"observes": ["picture"], "network": {"kind": "conv", "hidden": [4]}},
+        {},
+        {},
+        "conv",
+    ),
+    "no signal": ({}, {"mask": "legal"}, {}, "no signal 'legal'"),
+    "no policy": ({"acts": False}, {"kind": "regression", "target": "taken"}, {}, "mask: regression has no mask; leave it out"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_mask_is_refused(name: str) -> None:
+    agent, objective, env, line = REFUSED[name]
+    with pytest.raises(ScenarioError, match=line):
+        Simulation(board(agent, objective, **env))
+
+
+def test_check_names_a_mask_that_is_not_used() -> None:
+    line = "agent player: the environment has 'action_mask', and the policy may choose what is not legal; write obj"
+    assert any(line in one for one in advice(board(objective={"mask": None}), acts=False))
+    assert not any(line in one for one in advice(board(), acts=False))
