@@ -24,7 +24,7 @@ from antiphon.agents.network import (
 from antiphon.base import extensions
 from antiphon.base.spec import Count, Counts
 from antiphon.nets.layers import transported
-from antiphon.nets.recurrent import Cell
+from antiphon.nets.recurrent_cells import Cell
 
 _CELL = "cell"
 

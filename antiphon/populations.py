@@ -13,13 +13,13 @@ from antiphon.base.notebook import html_of, html_table
 from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
 from antiphon.commands.arguments import new_directory, scenario_template
-from antiphon.commands.population import members_table, print_members
+from antiphon.commands.run_population import members_table, print_members
 from antiphon.jobs.populations.run import PopulationRun
 from antiphon.running.library import template_named
 from antiphon.running.observers import RunProgress
 from antiphon.running.python_template import Buildable
 from antiphon.scenarios import Template
-from antiphon.scenarios.population import PopulationSpec, find_population
+from antiphon.scenarios.population_spec import PopulationSpec, find_population
 from antiphon.terminal.output import printed
 
 

@@ -42,8 +42,11 @@ if TYPE_CHECKING:
     from pydantic_core import core_schema
 
 _RUNNERS = {
-    "gradient": ("antiphon.comms.synthetic_gradients:Predictor", "antiphon.comms.modules:ModuleGradient"),
-    "input": ("antiphon.comms.synthetic_inputs:InputModel", "antiphon.comms.modules:ModuleInput"),
+    "gradient": (
+        "antiphon.comms.synthetic_gradients:Predictor",
+        "antiphon.comms.module_predictors:ModuleGradient",
+    ),
+    "input": ("antiphon.comms.synthetic_inputs:InputModel", "antiphon.comms.module_predictors:ModuleInput"),
     "network": ("antiphon.agents.network:Network", "antiphon.agents.module:ModuleNetwork"),
     "objective": ("antiphon.agents.objectives:AnyObjective", "antiphon.agents.objectives:OwnObjective"),
 }

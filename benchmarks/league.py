@@ -24,7 +24,7 @@ import antiphon
 from antiphon import envs
 from antiphon.base.spec import plain
 from antiphon.engine.inference.policy import Policy
-from antiphon.scenarios.population import find_population
+from antiphon.scenarios.population_spec import find_population
 from antiphon.telemetry.statistics import mean
 
 sys.path.insert(0, str(Path(__file__).parent))

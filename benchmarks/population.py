@@ -27,7 +27,7 @@ import torch
 
 import antiphon
 from antiphon.base.memory import keep_memory
-from antiphon.scenarios.population import find_population
+from antiphon.scenarios.population_spec import find_population
 
 sys.path.insert(0, str(Path(__file__).parent))
 from interleaved import finish, parsed, ratio, table, timed

@@ -40,19 +40,19 @@ if TYPE_CHECKING:
     from antiphon.comms.couplings import Coupling, Followed, Sent
     from antiphon.comms.examples import Example
     from antiphon.comms.gradient_alignment import alignment
-    from antiphon.comms.loop.channel import Channel, learn
+    from antiphon.comms.loop.loop_channel import Channel, learn
     from antiphon.comms.synthetic_gradients import Predictor
 
 __all__ = ["Channel", "Coupling", "Example", "Followed", "Predictor", "Sent", "alignment", "learn"]
 _FROM = {
-    "Channel": "loop.channel",
+    "Channel": "loop.loop_channel",
     "Coupling": "couplings",
     "Example": "examples",
     "Followed": "couplings",
     "Predictor": "synthetic_gradients",
     "Sent": "couplings",
     "alignment": "gradient_alignment",
-    "learn": "loop.channel",
+    "learn": "loop.loop_channel",
 }
 """The modules of the public names. They import torch, which `couplings` is read without."""
 

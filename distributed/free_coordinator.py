@@ -14,8 +14,8 @@ from antiphon.distributed.parts.part import LEARNED
 from antiphon.distributed.parts.transport import Parts
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.rows import RowMask
-from antiphon.engine.metrics.figures import Row
-from antiphon.engine.metrics.report import RowSteps
+from antiphon.engine.metrics.report_by_agent import RowSteps
+from antiphon.engine.metrics.step_metrics import Row
 from antiphon.engine.running import Executor, Reader, Running
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.telemetry.parts.part_figures import PartFigures

@@ -15,8 +15,8 @@ from antiphon.distributed.parts.share import Share, check_hooks_arrive, scenario
 from antiphon.distributed.parts.transport import LocalParts, Parts, never
 from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.build.builder import without_weights
-from antiphon.engine.metrics.figures import Row
-from antiphon.engine.metrics.report import RowSteps
+from antiphon.engine.metrics.report_by_agent import RowSteps
+from antiphon.engine.metrics.step_metrics import Row
 from antiphon.engine.running import Reader, Running
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.parts.part_figures import PartFigures

@@ -24,7 +24,7 @@ from antiphon.engine.state.state_dict import (
     snapshot,
     stacked_parts,
 )
-from antiphon.nets.native.library import kernel
+from antiphon.nets.native.compiled_kernel import kernel
 
 BACKENDS = ("cohort", "native")
 

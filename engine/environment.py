@@ -23,7 +23,7 @@ from antiphon.envs import registry
 from antiphon.envs.adaptors.vector import VectorAdaptor
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.signal import ALIVE, ENDS, OUTCOMES
-from antiphon.envs.worlds.base import World
+from antiphon.envs.worlds.world import World
 from antiphon.nets.random import LARGEST_SEED, sampled_seeds
 from antiphon.scenarios.document import Scenario
 

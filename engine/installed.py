@@ -64,11 +64,11 @@ def install(engine: Engine, base: System, *, native: bool = False) -> None:
 
         engine.backward_pass.auxiliary = partial(auxiliary_loss, system, engine.predictor_trainer)
     if any(channel.needs_returned_loss for channel in channels):
-        from antiphon.engine.features.critics import return_losses
+        from antiphon.engine.features.returned_losses import return_losses
 
         engine.backward_pass.answered.append(partial(return_losses, system, engine.predictor_trainer))
     if any(channel.gradient.needs_actions for channel in channels):
-        from antiphon.engine.policies.local_policy import return_actions
+        from antiphon.engine.policies.returned_actions import return_actions
 
         engine.backward_pass.answered.append(partial(return_actions, system))
     if any(

@@ -35,7 +35,7 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.in_use import release
 from antiphon.engine.inference.validation import Validation
 from antiphon.engine.metrics.newest import NewestFigures
-from antiphon.engine.metrics.report import AgentReport, MeanAccumulator, RowSteps
+from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator, RowSteps
 from antiphon.engine.state import checkpoint
 from antiphon.engine.state.changes import changed
 from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simulation
@@ -50,7 +50,7 @@ from antiphon.scenarios.document import as_scenario
 from antiphon.telemetry.parts.part_figures import PartFigures
 
 if TYPE_CHECKING:
-    from antiphon.engine.metrics.figures import Row
+    from antiphon.engine.metrics.step_metrics import Row
 
 
 @dataclass(frozen=True, kw_only=True)

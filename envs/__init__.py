@@ -4,7 +4,7 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any
 
 from antiphon.base.extensions import environment
-from antiphon.envs.options import EnvOptions
+from antiphon.envs.env_keys import EnvOptions
 from antiphon.envs.registry import describe, ids, make, options_of, register
 from antiphon.envs.signal import Description, Signal
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from antiphon.envs.sources.tensors import Source, from_dataset, from_file, from_tensors
     from antiphon.envs.stream import ExampleStream
     from antiphon.envs.worlds.arena import Arena
-    from antiphon.envs.worlds.base import World
+    from antiphon.envs.worlds.world import World
 
 __all__ = [
     "Arena",
@@ -48,7 +48,7 @@ _LAZY = {
     "ExampleStream": "stream",
     "Source": "sources.tensors",
     "TorchVectorEnv": "base",
-    "World": "worlds.base",
+    "World": "worlds.world",
     "check_vector_env": "conformance",
     "download": "datasets.catalogue",
     "from_dataset": "sources.tensors",

@@ -22,7 +22,7 @@ from pydantic import create_model
 from antiphon.base.errors import ScenarioError, require, suggest_registered
 from antiphon.base.extensions import imported
 from antiphon.base.problems import MISSING, DocumentError
-from antiphon.envs.options import EnvOptions
+from antiphon.envs.env_keys import EnvOptions
 from antiphon.envs.signal import Description
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ _environments: dict[str, Callable[..., Any] | str] = {
     "antiphon/CountDigits-v0": "antiphon.envs.counting:CountDigits",
     "antiphon/Copy-v0": "antiphon.envs.copying:Copy",
     "antiphon/RepeatCopy-v0": "antiphon.envs.copying:RepeatCopy",
-    "antiphon/CharText-v0": "antiphon.envs.reading:CharText",
-    "antiphon/TextWindows-v0": "antiphon.envs.reading:TextWindows",
+    "antiphon/CharText-v0": "antiphon.envs.texts:CharText",
+    "antiphon/TextWindows-v0": "antiphon.envs.texts:TextWindows",
     "antiphon/CartPole-v0": "antiphon.envs.worlds.cartpole:CartPole",
     "antiphon/SpeakerListener-v0": "antiphon.envs.worlds.speaker:SpeakerListener",
     "antiphon/KeyDoor-v0": "antiphon.envs.worlds.keydoor:KeyDoor",

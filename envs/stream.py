@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from antiphon.envs.base import SeededEnv, Values, check_split, chosen
-from antiphon.envs.options import EnvOptions
+from antiphon.envs.env_keys import EnvOptions
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.random import integers, normal, seed_for, uniform
 

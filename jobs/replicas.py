@@ -14,7 +14,7 @@ from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.stacked import Stacked
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Losses, PredictorUpdate, StepReport, Update
-from antiphon.engine.metrics.report import AgentReport, MeanAccumulator
+from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.engine.state.hyperparameters import read_members
 from antiphon.engine.state.in_place import InPlaceChanges
 from antiphon.engine.state.state_dict import restore, snapshot

@@ -20,8 +20,8 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.system import System
-from antiphon.engine.inference.export import agent_module
-from antiphon.engine.metrics.report import AgentReport
+from antiphon.engine.inference.composition import agent_module
+from antiphon.engine.metrics.report_by_agent import AgentReport
 from antiphon.engine.state.in_place import InPlaceChanges
 from antiphon.nets.trained_parameters import TrainedParameters
 from antiphon.telemetry.history import History

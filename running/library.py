@@ -9,11 +9,11 @@ from pathlib import Path
 from antiphon.base.errors import ScenarioError, suggest
 from antiphon.running.python_template import Buildable, PythonTemplate, load_python
 from antiphon.scenarios import Scenario, Template, catalogue, library_names, load
-from antiphon.scenarios.population import find_population
+from antiphon.scenarios.population_spec import find_population
 
 MADE_IN_PYTHON = {
-    "gpt": "antiphon.splitting.library:gpt",
-    "resnet": "antiphon.splitting.library:resnet",
+    "gpt": "antiphon.splitting.split_scenarios:gpt",
+    "resnet": "antiphon.splitting.split_scenarios:resnet",
     "surrogate": "antiphon.jobs.populations.surrogate:surrogate",
 }
 """Functions of the scenarios that no YAML file can hold, by name."""

@@ -131,7 +131,9 @@ def training_scores(runs: Sequence[Running]) -> dict[str, dict[str, float]]:
     They are means over the runs, of readouts that all of them have. A policy's `return` is that of finished episodes, as
     evaluations have it; what its values are trained towards is left out.
     """
-    from antiphon.engine.metrics.figures import training_means  # it loads torch, which help does not need
+    from antiphon.engine.metrics.step_metrics import (
+        training_means,  # it loads torch, which help does not need
+    )
 
     rows = [training_means(one) for one in runs]
     scores: dict[str, dict[str, float]] = {}

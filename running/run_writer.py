@@ -16,7 +16,7 @@ from antiphon.engine.in_use import use
 from antiphon.engine.inference.evaluation import policies
 from antiphon.engine.inference.of_running import evaluation_of
 from antiphon.engine.metrics.description import describe_run
-from antiphon.engine.metrics.figures import environment_figures, figures
+from antiphon.engine.metrics.step_metrics import environment_figures, figures
 from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.engine.planning.advice import advice
 from antiphon.engine.running import Running

@@ -27,8 +27,8 @@ from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.of_running import composed, evaluation_of, exported, policy_of
 from antiphon.engine.inference.policy import Policy
 from antiphon.engine.metrics.channel_figures import channel_figures
-from antiphon.engine.metrics.figures import live_graph
-from antiphon.engine.metrics.report import AgentReport, MeanAccumulator
+from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
+from antiphon.engine.metrics.step_metrics import live_graph
 from antiphon.engine.planning.advice import advice_on_a_run
 from antiphon.engine.running import Running, Settings, loaded
 from antiphon.engine.state.weights import TakenWeights, load_weights

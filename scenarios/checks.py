@@ -27,7 +27,7 @@ from antiphon.scenarios.relations import (
     levels,
     undelayed,
 )
-from antiphon.scenarios.ties import rule_27c_ties
+from antiphon.scenarios.tied_parameters import rule_27c_ties
 
 AGE = "age"
 """Observation of the age of each message read, in periods of its sender."""

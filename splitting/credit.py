@@ -20,11 +20,11 @@ from antiphon.agents.models import MapHead
 from antiphon.base.errors import ScenarioError, suggest
 from antiphon.nets.site_axes import features_first, site_axes, site_features
 from antiphon.nets.user_modules import parameters_of, remove_hooks, without_parameter_hooks
+from antiphon.splitting.cut_plan import at_path, plan_parts
 from antiphon.splitting.cuts import containers
 from antiphon.splitting.graph import Trace
 from antiphon.splitting.outputs import Wanted, prediction_of
 from antiphon.splitting.parts import Part, Wire, build_parts
-from antiphon.splitting.plan import at_path, plan_parts
 from antiphon.splitting.tracer import trace
 
 Shape = tuple[int, ...]

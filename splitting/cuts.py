@@ -15,10 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from antiphon.base.errors import ScenarioError
 from antiphon.base.notebook import html_table
 from antiphon.nets.isolation.own_context import in_own_context
+from antiphon.splitting.cut_plan import Place, plan_parts
 from antiphon.splitting.example import check_model, named_example
 from antiphon.splitting.graph import Trace
 from antiphon.splitting.outputs import outputs_of, prediction_of
-from antiphon.splitting.plan import Place, plan_parts
 from antiphon.splitting.tracer import trace
 
 _BYTES = 4

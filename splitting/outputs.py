@@ -13,8 +13,8 @@ from torch import Tensor, fx
 
 from antiphon.base.errors import ScenarioError, suggest
 from antiphon.envs.signal import Signal
+from antiphon.splitting.cut_plan import Place, at_path, leaves
 from antiphon.splitting.graph import Trace
-from antiphon.splitting.plan import Place, at_path, leaves
 
 Shape = tuple[int, ...]
 _ONLY = "a tensor"

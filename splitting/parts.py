@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from antiphon.nets.user_modules import copied, hold_mode, own_type, set_mode, set_type
+from antiphon.splitting.cut_plan import Message, PartPlan, Plan, Rows, at_path, plain_shape, plain_size
 from antiphon.splitting.graph import Trace
-from antiphon.splitting.plan import Message, PartPlan, Plan, Rows, at_path, plain_shape, plain_size
 
 Shape = tuple[int, ...]
 

@@ -27,14 +27,14 @@ from antiphon.scenarios import Scenario
 from antiphon.scenarios.agent_specs import ObjectiveSpec
 from antiphon.scenarios.training import TrainingSpec
 from antiphon.splitting.credit import WORDS, Credit
+from antiphon.splitting.cut_plan import Message, at_path, plan_parts
 from antiphon.splitting.cuts import containers, cut_names, flop_of
 from antiphon.splitting.example import Inputs, check_model, inputs_for
 from antiphon.splitting.join import Origin
 from antiphon.splitting.outputs import Wanted, loss_among, prediction_of, predictions_of
 from antiphon.splitting.parts import Part, build_parts
-from antiphon.splitting.plan import Message, at_path, plan_parts
 from antiphon.splitting.repeats import caller_random_kept, check_repeats
-from antiphon.splitting.ties import tied_parameters
+from antiphon.splitting.shared_parameters import tied_parameters
 from antiphon.splitting.tracer import trace
 
 _LENS = 2 / 3

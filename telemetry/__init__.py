@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from antiphon.telemetry.figures import Figure, Recorder, RunDescription
 from antiphon.telemetry.parts.part_figures import PartFigures
-from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline, raster_lines
+from antiphon.telemetry.timeline_text import AgentTimes, ChannelTimes, Timeline, raster_lines
 
 __all__ = [
     "AgentTimes",

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from antiphon.telemetry.parts.part_figures import PartFigures
-    from antiphon.telemetry.timeline import Timeline
+    from antiphon.telemetry.timeline_text import Timeline
 
 WALL_CLOCK = ("seconds", "steps_per_second", "value_seconds")
 """Metrics of a run that are different on another machine, and on every execution."""

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from antiphon.base import extensions
-from antiphon.nets.native.library import kernel
+from antiphon.nets.native.compiled_kernel import kernel
 from tests.commands import Commands
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))

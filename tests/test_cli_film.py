@@ -13,7 +13,7 @@ from PIL import Image
 from antiphon import Simulation
 from antiphon.base.errors import RunError
 from antiphon.scenarios import Scenario
-from antiphon.telemetry.film import FilmFrame, SentMessage, write_film
+from antiphon.telemetry.gif import FilmFrame, SentMessage, write_film
 from tests.commands import Commands
 from tests.test_cli_returns import TEAM
 
@@ -84,7 +84,7 @@ def test_bars_go_up_or_down_on_one_scale_and_are_grey_while_nothing_is_sent(
     assert painted(images[3], grey) >= large
     assert painted(images[3], green) == 0
     assert painted(images[4], green) == painted(images[4], red) == 0
-    monkeypatch.setattr("antiphon.telemetry.film._MOST", 2)
+    monkeypatch.setattr("antiphon.telemetry.gif._MOST", 2)
     write_film(path, frames, title="team", fps=30)
     assert len(shown(path)) == 3  # of the steps 0 and 3, and the last
     with pytest.raises(RunError, match="cannot be written"):

@@ -233,7 +233,12 @@ def test_the_check_for_code_in_data_sees_it_and_nothing_else(text: str) -> None:
 
 HOMES = {
     "objective": ("agents/objectives.py", "agents/policies.py"),
-    "network": ("agents/feedforward.py", "agents/recurrent.py", "agents/pointer.py", "nets/recurrent.py"),
+    "network": (
+        "agents/feedforward.py",
+        "agents/recurrent.py",
+        "agents/pointer.py",
+        "nets/recurrent_cells.py",
+    ),
     "fan_in": ("comms/links.py", "nets/attention.py"),
     "gradient": ("comms/synthetic_gradients.py", "comms/label_gradients.py", "agents/local_policy.py"),
     "input": ("comms/synthetic_inputs.py",),

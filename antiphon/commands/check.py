@@ -20,7 +20,7 @@ from antiphon.jobs.studies.plan import StudyOptions, plan
 from antiphon.running.library import scenario_names, template_named
 from antiphon.running.python_template import PythonTemplate, other_variants
 from antiphon.scenarios import DocumentError, Scenario, Template
-from antiphon.scenarios.population import PopulationSpec, find_population
+from antiphon.scenarios.population_spec import PopulationSpec, find_population
 from antiphon.scenarios.study import DEFAULT, StudySpec, find_study
 from antiphon.terminal.output import (
     console,

@@ -17,8 +17,8 @@ from antiphon.base.files import display_path, fitting, open_text, read_bytes, wr
 from antiphon.commands import options
 from antiphon.running.directory import RunDirectory, now
 from antiphon.telemetry.channels.reading import read_run
-from antiphon.telemetry.report import ReportRun
-from antiphon.telemetry.report import report as page_of
+from antiphon.telemetry.html_report import ReportRun
+from antiphon.telemetry.html_report import report as page_of
 from antiphon.terminal.output import console, print_json, remark
 
 

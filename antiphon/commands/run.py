@@ -34,7 +34,7 @@ from antiphon.running.request import Request
 from antiphon.running.run_loop import Outcome
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import COMPARED
-from antiphon.scenarios.population import find_population
+from antiphon.scenarios.population_spec import find_population
 from antiphon.scenarios.training import selected_in_words
 from antiphon.terminal.output import (
     console,
@@ -109,7 +109,7 @@ def run(
         for option, given in refused.items():
             if given is not None:
                 raise RunError(f"{option}: {name_or_file} is a population; leave it out")
-        from antiphon.commands.population import run_population
+        from antiphon.commands.run_population import run_population
 
         changed = {
             "steps": steps,

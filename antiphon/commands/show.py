@@ -16,9 +16,9 @@ from antiphon.commands.arguments import scenario_template, values_of
 from antiphon.envs import describe, ids
 from antiphon.running.library import templates
 from antiphon.scenarios import Scenario, Template, json_schema
-from antiphon.scenarios.population import populations
+from antiphon.scenarios.population_spec import populations
 from antiphon.scenarios.schema import schema_text
-from antiphon.telemetry.timeline import raster_lines
+from antiphon.telemetry.timeline_text import raster_lines
 from antiphon.terminal.output import console, print_json, remark, show_table
 from antiphon.terminal.reference import (
     ReferenceTable,

@@ -12,7 +12,7 @@ from antiphon.base.problems import show_value
 from antiphon.base.spellings import spelled
 from antiphon.envs import ids, options_of
 from antiphon.running.library import templates
-from antiphon.scenarios.population import populations
+from antiphon.scenarios.population_spec import populations
 
 
 @dataclass(frozen=True)

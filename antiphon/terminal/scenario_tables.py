@@ -12,7 +12,7 @@ from rich.text import Text
 
 from antiphon.base.files import finite
 from antiphon.engine.planning.memory_estimate import MemoryEstimate
-from antiphon.engine.planning.plan import CohortPlan, Plan, plan
+from antiphon.engine.planning.scenario_plan import CohortPlan, Plan, plan
 from antiphon.running.directory import RunDirectory, run_folder
 from antiphon.running.python_template import PythonTemplate, other_variants
 from antiphon.scenarios import Template

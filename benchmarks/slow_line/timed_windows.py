@@ -8,8 +8,8 @@ from typing import Any
 
 from clock import Clock
 
-from antiphon.envs.reading import TextWindows
 from antiphon.envs.signal import Description
+from antiphon.envs.texts import TextWindows
 
 CLOCK = "SLOW_LINE_CLOCK"
 """The variable that names the clock's file, in the processes of parts."""

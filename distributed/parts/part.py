@@ -27,9 +27,9 @@ from antiphon.engine.build.builder import build, chosen_device, without_weights
 from antiphon.engine.environment import EnvironmentRunner, environment_state, make_environment, signals_read
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.system import System
-from antiphon.engine.metrics.figures import Row, keep_figures
 from antiphon.engine.metrics.newest import NewestFigures, Watched
-from antiphon.engine.metrics.report import AgentReport, MeanAccumulator, RowSteps
+from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator, RowSteps
+from antiphon.engine.metrics.step_metrics import Row, keep_figures
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.objects import OBJECTS, check_kept
 from antiphon.engine.state.trees import Tree, renumbered

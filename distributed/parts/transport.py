@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from antiphon.base.errors import EngineError
 from antiphon.distributed.parts.part import Part, PartRow, merge_states
 from antiphon.distributed.parts.placement import Placement
-from antiphon.engine.metrics.report import RowSteps
+from antiphon.engine.metrics.report_by_agent import RowSteps
 from antiphon.telemetry.parts.part_figures import PartFigures
 
 Stop = Callable[[], bool]

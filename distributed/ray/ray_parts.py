@@ -22,7 +22,7 @@ from antiphon.distributed.ray.ray_cluster import open_cluster
 from antiphon.distributed.ray.sockets import Address
 from antiphon.distributed.ray.states import exchanged
 from antiphon.distributed.ray.worker import Answer, PartWorker
-from antiphon.engine.metrics.report import RowSteps
+from antiphon.engine.metrics.report_by_agent import RowSteps
 from antiphon.engine.state.wire import stream
 from antiphon.nets.isolation.matmul_precision import matmul_precision
 from antiphon.telemetry.parts.part_figures import PartFigures

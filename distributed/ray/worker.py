@@ -24,7 +24,7 @@ from antiphon.distributed.parts.exchange import Exchange
 from antiphon.distributed.parts.part import Part, PartRow
 from antiphon.distributed.ray.sockets import Address, Sockets
 from antiphon.distributed.ray.states import received
-from antiphon.engine.metrics.report import RowSteps
+from antiphon.engine.metrics.report_by_agent import RowSteps
 from antiphon.engine.state.wire import stream, to_bytes
 from antiphon.nets.isolation.matmul_precision import set_matmul_precision
 from antiphon.telemetry.parts.part_figures import PartFigures

@@ -31,8 +31,8 @@ from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
-from antiphon.engine.metrics.figures import Row
-from antiphon.engine.metrics.report import AgentReport
+from antiphon.engine.metrics.report_by_agent import AgentReport
+from antiphon.engine.metrics.step_metrics import Row
 from antiphon.engine.running import Executor, Reader, Running
 from antiphon.engine.state.checkpoint import Saved, copy_tree
 from antiphon.engine.state.compatibility import check_compatible

@@ -37,7 +37,7 @@ WINDOW = {"width": 1120, "height": 700}
 HEIGHT, HEAD, LEFT = 480, 44, 400
 """Pixels: of a frame, of its captions, and the width of the left side."""
 PICTURE, MESSAGE = (18, 30, 498, 345), (512, 44, 560, 88)
-"""Where a frame of the film (telemetry/film.py) has the environment, and the bar of its one channel: left, top, right, bottom."""
+"""Where a frame of the film (telemetry/gif.py) has the environment, and the bar of its one channel: left, top, right, bottom."""
 INK, PAPER = (32, 44, 57), "white"
 FRAME_SECONDS, LAST_SECONDS = 0.2, 3.0
 _MOST = 2_000_000

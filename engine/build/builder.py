@@ -19,8 +19,8 @@ from antiphon.agents.learner import Learner
 from antiphon.agents.masked import Masked
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import VALUE, Head, Network, Tensors, features_of
-from antiphon.agents.normalisation import OF_CRITICS, OF_NETWORKS, initial
 from antiphon.agents.objectives import AnyObjective, Weighted
+from antiphon.agents.observation_statistics import OF_CRITICS, OF_NETWORKS, initial
 from antiphon.agents.policies import RETURNS
 from antiphon.base.errors import RunError, ScenarioError, suggest
 from antiphon.base.problems import DocumentError, Path, placed
@@ -29,7 +29,7 @@ from antiphon.comms.couplings import Detached
 from antiphon.comms.links import FanIn
 from antiphon.engine.build.channels import Devices, Wiring, connect, optimiser_of
 from antiphon.engine.build.learning_groups import windows_of
-from antiphon.engine.build.policies import life_of, mask_place, policy_goal
+from antiphon.engine.build.policy_checks import life_of, mask_place, policy_goal
 from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, resolve
 from antiphon.engine.build.tied_values import tie_parameters
 from antiphon.engine.features.divergence import Divergence
@@ -46,7 +46,7 @@ from antiphon.nets.random import generator, seed_for
 from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec, NetworkSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import STATE, ChannelSpec
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.ties import tied_agents
+from antiphon.scenarios.tied_parameters import tied_agents
 from antiphon.scenarios.training import SPLITS, split_metric
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from antiphon.comms.backward_requests import Outliers
 from antiphon.comms.examples import ContextSpec
 from antiphon.comms.feedback import feedback_matrix
 from antiphon.comms.links import Link
-from antiphon.comms.modules import input_of, predictor_of
+from antiphon.comms.module_predictors import input_of, predictor_of
 from antiphon.comms.symbols import MessageSampler
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel

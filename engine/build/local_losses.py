@@ -11,7 +11,7 @@ from antiphon.base.errors import suggest
 from antiphon.base.problems import DocumentError
 from antiphon.comms.examples import ContextSpec
 from antiphon.comms.label_gradients import LabelGradient
-from antiphon.comms.modules import predictor_class
+from antiphon.comms.module_predictors import predictor_class
 from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.nets.per_member import scaled
 from antiphon.scenarios.channel_specs import ChannelSpec

@@ -18,7 +18,7 @@ from antiphon.base.extensions import name_of
 from antiphon.base.problems import DocumentError, Path, Problems, placed
 from antiphon.engine.heart.agent import AGE
 from antiphon.envs.signal import Description, Signal
-from antiphon.nets.recurrent import Cell
+from antiphon.nets.recurrent_cells import Cell
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario

@@ -11,7 +11,7 @@ from antiphon.base.errors import suggest
 from antiphon.base.problems import DocumentError
 from antiphon.engine.heart.agent import Agent
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.ties import agent_and_parameter
+from antiphon.scenarios.tied_parameters import agent_and_parameter
 
 Places = tuple[tuple[str, str], ...]
 """Agents and parameters."""

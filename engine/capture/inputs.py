@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from antiphon.engine.capture.recorder import NotRecordable
+from antiphon.engine.capture.kernel_recorder import NotRecordable
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.heart.message import EpisodeEnds
 from antiphon.engine.state.checkpoint import copy_tree

@@ -23,14 +23,14 @@ from antiphon.base.errors import ScenarioError, first_line
 from antiphon.engine.backends import BackendFactory, StackedBackend
 from antiphon.engine.capture.conditions import obstacle_of, period_of
 from antiphon.engine.capture.inputs import NumberLog, Numbers, StaticInputs, StepInput, inputs_of
+from antiphon.engine.capture.kernel_recorder import CudaGraphRecorder, NotRecordable
 from antiphon.engine.capture.loop_state import LoopState, Snapshot
-from antiphon.engine.capture.recorder import CudaGraphRecorder, NotRecordable
 from antiphon.engine.features.divergence import DivergenceCheck
 from antiphon.engine.heart.message import StepSignals
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.installed import check_later
-from antiphon.engine.metrics.report import AgentReport
+from antiphon.engine.metrics.report_by_agent import AgentReport
 from antiphon.engine.running import Executor, Reader, Running
 from antiphon.engine.state.compatibility import same_bits
 from antiphon.nets.step_numbers import numbers_from

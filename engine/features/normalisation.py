@@ -9,7 +9,13 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import Tensors
-from antiphon.agents.normalisation import OF_CRITICS, OF_NETWORKS, first_statistics, merged, normalised
+from antiphon.agents.observation_statistics import (
+    OF_CRITICS,
+    OF_NETWORKS,
+    first_statistics,
+    merged,
+    normalised,
+)
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.message import Tick, Window
 from antiphon.engine.heart.rows import RowMask, mask_not, mask_or

@@ -20,7 +20,7 @@ from antiphon.base.files import write_bytes, writing
 from antiphon.base.manifests import VERSION
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.system import System
-from antiphon.engine.inference.export import export, observed
+from antiphon.engine.inference.composition import export, observed
 from antiphon.envs.adaptors.native import Native
 
 SUFFIXES = (".pt2", ".onnx", ".safetensors")

@@ -14,8 +14,8 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.files import given_path
 from antiphon.base.memory import uncollected
 from antiphon.engine.environment import continued, make_environment, with_own_env
+from antiphon.engine.inference.composition import export, with_output
 from antiphon.engine.inference.evaluation import FEWEST, SHARE, Evaluation, evaluate
-from antiphon.engine.inference.export import export, with_output
 from antiphon.engine.inference.film import film
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.model_files import write_system

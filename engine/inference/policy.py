@@ -19,7 +19,7 @@ from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.message import EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
-from antiphon.engine.inference.export import Composition, steps_per_round
+from antiphon.engine.inference.composition import Composition, steps_per_round
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import Rollout
 from antiphon.envs.adaptors.native import native_of

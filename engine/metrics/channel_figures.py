@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from antiphon.engine.metrics.figures import figures
+from antiphon.engine.metrics.step_metrics import figures
 from antiphon.engine.running import Running
 
 _LONGEST = 64

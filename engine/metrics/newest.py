@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from antiphon.engine.heart.channel import Channel
     from antiphon.engine.heart.clock import Windows
     from antiphon.engine.heart.system import System
-    from antiphon.engine.metrics.report import RowSteps
+    from antiphon.engine.metrics.report_by_agent import RowSteps
 
 Owner = tuple[str, str]
 """Whose metric it is: `agent` or `channel`, and the name."""

@@ -13,7 +13,7 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import StepWindows, uses_of
 from antiphon.engine.heart.system import System
-from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline
+from antiphon.telemetry.timeline_text import AgentTimes, ChannelTimes, Timeline
 
 _LONGEST = 32
 """Steps that are shown by default."""

@@ -15,8 +15,8 @@ from antiphon.engine.heart.clock import Clock, StepWindows
 from antiphon.envs.registry import describe
 from antiphon.envs.signal import Description
 from antiphon.scenarios import ChannelSpec, Scenario, warnings
-from antiphon.scenarios.advice import is_unused_key, listed
 from antiphon.scenarios.channel_specs import CouplingSpec
+from antiphon.scenarios.unintended_settings import is_unused_key, listed
 
 _MOST_WALKED = 300_000
 """Agents and channels that are walked through, at most, in search of late messages."""

@@ -16,9 +16,9 @@ from antiphon.envs.registry import ids, make
 from antiphon.envs.signal import Description
 from antiphon.envs.sources.tensors import Source
 from antiphon.scenarios import Scenario
-from antiphon.scenarios.advice import listed
 from antiphon.scenarios.agent_specs import AgentSpec, Observing
 from antiphon.scenarios.document import EnvSpec
+from antiphon.scenarios.unintended_settings import listed
 
 _LARGE, _SMALL = 100.0, 1e-3
 """Sizes of the largest number of an observation, root mean square, beyond which it is warned of."""

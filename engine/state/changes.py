@@ -14,7 +14,7 @@ from antiphon.engine.state.hyperparameters import OF_AGENTS, OF_CHANNELS, path_o
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.ties import tied_agents
+from antiphon.scenarios.tied_parameters import tied_agents
 
 _AGENT_KEYS: Mapping[str, Path] = {
     **{key: one.path for key, one in OF_AGENTS.items()},

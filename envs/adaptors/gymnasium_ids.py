@@ -13,7 +13,7 @@ from antiphon.base.errors import ScenarioError, ScenarioWarning, suggest
 from antiphon.base.extensions import imported_by_name
 from antiphon.envs.adaptors.checked import check_render_mode, making
 from antiphon.envs.adaptors.final_observation import FinalObservation
-from antiphon.envs.options import EnvOptions
+from antiphon.envs.env_keys import EnvOptions
 
 _OWN = {"id", "num_envs", "vector_kwargs", "wrappers"}
 """Arguments of `make_vec` that a scenario file cannot set."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from antiphon.base.errors import DataError, suggest
-from antiphon.envs.datasets import cifar10, cluttered, digits, mnist, shapes
-from antiphon.envs.datasets.files import Pictures
+from antiphon.envs.datasets import cifar10, cluttered, coloured_shapes, digits, mnist
+from antiphon.envs.datasets.dataset_files import Pictures
 
 DataName = Literal["digits", "mnist", "cluttered_mnist", "cifar10", "shapes"]
 """Name of an image data set."""
@@ -46,7 +46,7 @@ DATA_SETS: dict[DataName, DataSet] = {
     "mnist": _of(mnist),
     "cluttered_mnist": _of(cluttered),
     "cifar10": _of(cifar10, colours=3),
-    "shapes": _of(shapes, colours=3),
+    "shapes": _of(coloured_shapes, colours=3),
 }
 
 

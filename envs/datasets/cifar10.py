@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.base.errors import DataError, require
-from antiphon.envs.datasets.files import Pictures, cache_folder, fetch, find_folder, in_order, nowhere
+from antiphon.envs.datasets.dataset_files import Pictures, cache_folder, fetch, find_folder, in_order, nowhere
 
 SIDE = 32
 """Height and width of an image, in pixels."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.envs.datasets import mnist
-from antiphon.envs.datasets.files import Pictures
+from antiphon.envs.datasets.dataset_files import Pictures
 
 SIDE = 40
 """Height and width of an image, in pixels."""

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import safe_open
 
 from antiphon.base.errors import DataError, first_line, require
-from antiphon.envs.datasets.files import check_fits
+from antiphon.envs.datasets.dataset_files import check_fits
 
 
 def read(path: Path) -> dict[str, Any]:

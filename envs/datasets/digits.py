@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from antiphon.envs.datasets import idx
-from antiphon.envs.datasets.files import Pictures
+from antiphon.envs.datasets.dataset_files import Pictures
 
 SIDE = 8
 """Height and width of an image, in pixels."""

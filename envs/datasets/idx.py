@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.base.errors import DataError, require
-from antiphon.envs.datasets.files import check_fits
+from antiphon.envs.datasets.dataset_files import check_fits
 
 _UNSIGNED_BYTE = 0x08
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from antiphon.base.errors import require
 from antiphon.envs.datasets import idx
-from antiphon.envs.datasets.files import Pictures, cache_folder, fetch, find_folder, in_order, nowhere
+from antiphon.envs.datasets.dataset_files import Pictures, cache_folder, fetch, find_folder, in_order, nowhere
 
 SIDE = 28
 """Height and width of an image, in pixels."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.base.errors import DataError, require, suggest
-from antiphon.envs.datasets.files import SPLITS, Identity, check_fits, find_folder, identity
+from antiphon.envs.datasets.dataset_files import SPLITS, Identity, check_fits, find_folder, identity
 
 EMBEDDED = "embedded"
 """Name of the text that ships with antiphon."""

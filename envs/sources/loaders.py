@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from antiphon.base.errors import DataError, RunError, require
 from antiphon.envs.base import SeededEnv, Values, check_split
-from antiphon.envs.options import Episode
-from antiphon.envs.sources.failures import reading
+from antiphon.envs.env_keys import Episode
 from antiphon.envs.sources.randomness import Randomness
+from antiphon.envs.sources.source_errors import reading
 from antiphon.envs.sources.tensors import Columns, ExampleOptions, columns_of, is_whole, parts_of, signals_of
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.random import seed_for

@@ -40,7 +40,7 @@ from torch.utils.data import (
 )
 
 from antiphon.base.errors import require
-from antiphon.envs.sources.failures import reading
+from antiphon.envs.sources.source_errors import reading
 from antiphon.nets.isolation.own_random import seeded
 from antiphon.nets.random import seed_for
 

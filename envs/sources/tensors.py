@@ -18,10 +18,10 @@ from antiphon.base.files import given_path
 from antiphon.base.notebook import html_of, html_table
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.envs.datasets.columns import read
-from antiphon.envs.datasets.files import SPLITS, Identity, identity
-from antiphon.envs.options import EnvOptions, Episode, HeldOptions, Sampling
+from antiphon.envs.datasets.dataset_files import SPLITS, Identity, identity
+from antiphon.envs.env_keys import EnvOptions, Episode, HeldOptions, Sampling
 from antiphon.envs.signal import Description, Signal, channel_axis
-from antiphon.envs.sources.failures import reading
+from antiphon.envs.sources.source_errors import reading
 from antiphon.envs.sources.values import WIDE, Value, join_values, read_column, read_value, stack_values
 from antiphon.envs.stream import ExampleStream, Table
 from antiphon.nets.isolation.own_context import in_own_context

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.base.errors import DataError, require
-from antiphon.envs.datasets.files import check_fits
+from antiphon.envs.datasets.dataset_files import check_fits
 
 WIDE = (torch.uint16, torch.uint32, torch.uint64)
 """Unsigned types that torch stores but hardly computes with."""

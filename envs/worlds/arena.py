@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from antiphon.base.errors import ScenarioError, require
-from antiphon.envs.worlds.base import State, World
+from antiphon.envs.worlds.world import State, World
 
 _START = 1000.0
 """Rating of a member that has played no game."""

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.worlds.arena import Arena
-from antiphon.envs.worlds.base import Actions, State
 from antiphon.envs.worlds.canvas import BLACK, Canvas
+from antiphon.envs.worlds.world import Actions, State
 
 _PLAYERS = ("player0", "player1")
 _EVENTS = ("reward", "capture", "pickup", "tag", "tagged")

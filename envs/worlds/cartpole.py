@@ -13,8 +13,8 @@ from pydantic import Field
 from torch import Tensor
 
 from antiphon.envs.signal import Description, Signal
-from antiphon.envs.worlds.base import Actions, State, World
 from antiphon.envs.worlds.canvas import BLACK, Canvas
+from antiphon.envs.worlds.world import Actions, State, World
 
 _GRAVITY = 9.8  # m / s^2
 _CART = 1.0  # kg

@@ -12,8 +12,8 @@ from pydantic import Field
 from torch import Tensor
 
 from antiphon.envs.signal import Description, Signal
-from antiphon.envs.worlds.base import Actions, State, World
 from antiphon.envs.worlds.canvas import Canvas
+from antiphon.envs.worlds.world import Actions, State, World
 
 _MOVES = ((1, 0), (-1, 0), (0, 1), (0, -1))
 """Change of column and row for each action."""

@@ -12,8 +12,8 @@ from pydantic import Field
 from torch import Tensor
 
 from antiphon.envs.signal import Description, Signal
-from antiphon.envs.worlds.base import Actions, State, World
 from antiphon.envs.worlds.canvas import BLACK, Canvas, Colour
+from antiphon.envs.worlds.world import Actions, State, World
 
 _SECONDS = 0.1  # per step
 _DAMPING = 0.25

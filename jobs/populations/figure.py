@@ -10,7 +10,7 @@ from itertools import groupby
 from operator import attrgetter
 
 from antiphon.jobs.populations.selection import Entry, initial_values, quality
-from antiphon.scenarios.population import PopulationSpec, RangeSpec
+from antiphon.scenarios.population_spec import PopulationSpec, RangeSpec
 
 Line = tuple[tuple[int, float], tuple[int, float], float]
 """Its two ends as step and value, and the score of the member at the second, ranked from 0 (worst) to 1."""

@@ -41,7 +41,7 @@ from antiphon.running.request import Request
 from antiphon.running.run_loop import Observer, Outcome
 from antiphon.scenarios import Template
 from antiphon.scenarios.parameters import ParameterSpec
-from antiphon.scenarios.population import PopulationSpec
+from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.telemetry.channels.documents import lineage_document
 from antiphon.telemetry.channels.tags import GRAPH, PLUGIN
 from antiphon.telemetry.event_file import SUFFIX, EventFile

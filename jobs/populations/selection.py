@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from antiphon.base.errors import ScenarioError, suggest
 from antiphon.engine.inference.of_running import evaluation_of
 from antiphon.engine.running import Running
-from antiphon.scenarios.population import PopulationSpec, SelectionSpec
+from antiphon.scenarios.population_spec import PopulationSpec, SelectionSpec
 from antiphon.scenarios.training import RETURN, is_of_env, less_is_better
 
 _ERRORS = 2.0

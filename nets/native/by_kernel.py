@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from antiphon.nets.native.compiled_kernel import address, function
 from antiphon.nets.native.layer import ACTIVATIONS, NORMS, Input, Layer
-from antiphon.nets.native.library import address, function
 
 
 class _Call(ctypes.Structure):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from antiphon.nets.native.library import address, function
+from antiphon.nets.native.compiled_kernel import address, function
 
 
 def squared_error(output: Tensor, target: Tensor, mean: float, factor: float) -> tuple[Tensor, Tensor]:

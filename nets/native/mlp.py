@@ -20,8 +20,8 @@ from torch.utils._pytree import tree_map_only
 
 from antiphon.nets.layers import EPSILON, MOMENTUM
 from antiphon.nets.native.by_kernel import Form
+from antiphon.nets.native.compiled_kernel import address
 from antiphon.nets.native.layer import Input, Layer
-from antiphon.nets.native.library import address
 from antiphon.nets.optimisers import Optimiser
 
 _FINITE = 1e30

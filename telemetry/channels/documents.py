@@ -10,8 +10,8 @@ import numpy as np
 from antiphon.telemetry.channels.explanations import EXPLANATIONS
 from antiphon.telemetry.channels.tags import FORMAT
 from antiphon.telemetry.figures import RunDescription
-from antiphon.telemetry.placement import Points, communities, positions
-from antiphon.telemetry.timeline import Timeline
+from antiphon.telemetry.graph_layout import Points, communities, positions
+from antiphon.telemetry.timeline_text import Timeline
 
 if TYPE_CHECKING:
     import networkx as nx

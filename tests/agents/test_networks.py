@@ -13,7 +13,7 @@ from antiphon.agents.network import HIDDEN, OBJECTIVE, STATE, Head, Network
 from antiphon.agents.pointer import Pointer
 from antiphon.agents.recurrent import Recurrent
 from antiphon.base.errors import ScenarioError
-from antiphon.engine.inference.export import agent_module
+from antiphon.engine.inference.composition import agent_module
 from tests.agents.made import evaluated, numbers
 from tests.agents.plain import Plain
 from tests.tensors import Counter, drawn, member, same, stack

@@ -9,7 +9,7 @@ import pytest
 
 from antiphon.jobs.populations.figure import lineage_svg
 from antiphon.jobs.populations.selection import Entry
-from antiphon.scenarios.population import PopulationSpec
+from antiphon.scenarios.population_spec import PopulationSpec
 from tests.browser import runs
 from tests.browser.served import tensorboard, wait_for_runs
 from tests.browser.tab import Tab

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon.comms.examples import ContextSpec, Example, encode
-from antiphon.comms.modules import input_of, predictor_of
+from antiphon.comms.module_predictors import input_of, predictor_of
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.nets.schedules import Rate
 from tests.comms.made import DOUBLE, draw

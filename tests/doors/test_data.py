@@ -15,7 +15,7 @@ from torch import Tensor
 
 from antiphon import Scenario, Simulation, envs
 from antiphon.base.errors import DataError
-from antiphon.envs.datasets import files
+from antiphon.envs.datasets import dataset_files
 
 pandas = pytest.importorskip("pandas")
 
@@ -345,7 +345,7 @@ def test_a_loader_that_fills_one_buffer_is_read_batch_by_batch() -> None:
 
 def test_a_copy_that_does_not_fit_in_memory_is_refused_with_the_way_to_read_it(monkeypatch: Any) -> None:
     monkeypatch.setattr("antiphon.envs.sources.values._LARGE", 1)
-    monkeypatch.setattr(files, "most_bytes", lambda: 100)
+    monkeypatch.setattr(dataset_files, "most_bytes", lambda: 100)
     with pytest.raises(
         DataError, match=r"from_tensors: x: its data take 384 bytes, .*; pass a DataLoader to from_"
     ):

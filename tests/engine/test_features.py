@@ -24,7 +24,7 @@ USERS: dict[str, Document] = {
     "features.ages": ring(2, agent={"observes": ["x", "age"]}),
     "features.auxiliary": ring(2, agent=LSTM, state=STATE),
     "features.contexts": ring(2, channel={"gradient": {"kind": "linear", "context": ["returned"]}}),
-    "features.critics": ring(2, channel={"gradient": {"kind": "critic"}}),
+    "features.returned_losses": ring(2, channel={"gradient": {"kind": "critic"}}),
     "features.direct_feedback": levels(
         channel={"coupling": "locked", "feedback": {"kind": "dfa", "of": "b0"}}, count=1
     ),
@@ -38,7 +38,7 @@ USERS: dict[str, Document] = {
     "features.late_windows": ring(2, channel=DELAYED),
     "features.message_rate": ring(2, channel={"link": {"delay": 1, "rate": 0.5}}),
     "features.mixing": levels(channel={"gradient": {"kind": "linear", "trace": 0.5}}, count=1),
-    "policies.local_policy": pairs(A2C, gradient={"kind": "local_policy"}),
+    "policies.returned_actions": pairs(A2C, gradient={"kind": "local_policy"}),
     "features.newest_returned": ring(2, channel={"gradient": {"kind": "linear", "context": ["returned"]}}),
     "features.outliers": ring(2, agent=LSTM, state={"gradient": {"kind": "linear"}}),
     "features.stand_ins": ring(2, channel={"link": {"delay": 1, "drop": 0.3}, "input": {"kind": "linear"}}),

@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from antiphon import Population, Scenario, Simulation, envs
 from antiphon.envs.signal import OUTCOMES, Description, Signal
-from antiphon.envs.worlds.base import World
+from antiphon.envs.worlds.world import World
 from antiphon.nets.random import sampled_seeds
 from tests.tiers import sampled
 

@@ -8,7 +8,7 @@ import pytest
 
 from antiphon import envs
 from antiphon.base.errors import DataError
-from antiphon.envs.datasets import digits, shapes
+from antiphon.envs.datasets import coloured_shapes, digits
 from antiphon.envs.datasets.catalogue import DATA_SETS
 from tests.envs.made import message
 
@@ -67,7 +67,7 @@ def test_splits_of_the_digits_never_mix_and_share_out_every_class() -> None:
 
 
 def test_the_shapes_are_the_same_on_every_machine() -> None:
-    found = shapes.load()
+    found = coloured_shapes.load()
     assert found.pixels.shape == (3000, 3, 32, 32)
     assert found.pixels.dtype == np.uint8
     assert hashlib.md5(found.pixels.tobytes()).hexdigest() == "b5fc96c6c5c379a235ead1d96c6e98c9"

@@ -14,7 +14,7 @@ import antiphon
 from antiphon import envs
 from antiphon.base.errors import ScenarioError
 from antiphon.envs import Description, Signal, registry
-from antiphon.envs.worlds.base import Actions, State
+from antiphon.envs.worlds.world import Actions, State
 from tests.commands import Commands
 from tests.some import some
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from antiphon.envs.datasets import columns, files, idx, texts
+from antiphon.envs.datasets import columns, dataset_files, idx, texts
 from tests.envs.made import message
 
 ZEROS = 64 * 2**20
@@ -56,14 +56,14 @@ def test_an_idx_file_that_promises_more_than_the_memory(tmp_path: Path, name: st
     path.write_bytes(gzip.compress(header) if name.endswith("gz") else header)
     line = cheap(lambda: idx.read(path, 3, "mend it"))
     assert line.startswith(f"{path}: its data take 79,228,162,")
-    assert line.endswith("of this machine's memory (" + f"{files.most_bytes():,}); mend it")
+    assert line.endswith("of this machine's memory (" + f"{dataset_files.most_bytes():,}); mend it")
 
 
 def test_an_archive_of_columns_that_unpacks_to_more_than_the_memory(tmp_path: Path, monkeypatch: Any) -> None:
     path = tmp_path / "data.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         archive.writestr("x.npy", bytes(ZEROS))
-    monkeypatch.setattr(files, "most_bytes", lambda: ZEROS - 1)
+    monkeypatch.setattr(dataset_files, "most_bytes", lambda: ZEROS - 1)
     line = cheap(lambda: columns.read(path))
     assert line.startswith(f"{path}: its data take {ZEROS:,} bytes, more than half of this machine's memory")
     assert line.endswith("split it into smaller files, or save it as .safetensors")
@@ -82,5 +82,5 @@ def test_a_column_with_a_shape_that_it_does_not_have(tmp_path: Path) -> None:
 def test_a_text_that_is_too_long_is_refused_unread(tmp_path: Path, monkeypatch: Any) -> None:
     path = tmp_path / "text"
     with path.open("wb") as file:
-        file.truncate(files.most_bytes() // 32 + 1)  # a hole: no disk is taken
+        file.truncate(dataset_files.most_bytes() // 32 + 1)  # a hole: no disk is taken
     assert cheap(lambda: texts.load(str(path))).endswith("use a shorter text")

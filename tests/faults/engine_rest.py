@@ -211,7 +211,7 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "simulation-figures-are-a-step-off",
-        "engine/metrics/report.py",
+        "engine/metrics/report_by_agent.py",
         "any((step + 1) % every == 0 for every in periods)",
         "any(step % every == 0 for every in periods)",
         "tests/engine/metrics/test_figures.py::test_a_loss_is_the_mean_since_the_row_before",
@@ -344,7 +344,7 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "inference-a-file-takes-choices-from-zero",
-        "engine/inference/export.py",
+        "engine/inference/composition.py",
         "        if conversion.start is not None:\n",
         "        if False:\n",
         "tests/engine/inference/test_policy.py::test_a_file_takes_the_observations_that_act_takes",
@@ -358,7 +358,7 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "inference-a-round-reads-what-has-not-been-sent",
-        "engine/inference/export.py",
+        "engine/inference/composition.py",
         "torch.lt(self.taken + at, 0)",
         "torch.lt(self.taken, 0)",
         "tests/engine/inference/test_export_in_time.py::test_it_is_the_system_run_forward[mean]",
@@ -533,14 +533,14 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "metrics-an-age-forgets-the-link",
-        "engine/metrics/figures.py",
+        "engine/metrics/step_metrics.py",
         "newest_usable = channel.ledger.sender.latest(step - channel.ledger.link.delay)",
         "newest_usable = channel.ledger.sender.latest(step)",
         "tests/engine/metrics/test_figures.py::test_age_is_counted_from_the_newest_message_that_has_crossed[3-2]",
     ),
     Fault(
         "metrics-energy-is-the-spread",
-        "engine/metrics/figures.py",
+        "engine/metrics/step_metrics.py",
         "(mean.square() + std.square()).sqrt().tolist()",
         "std.tolist()",
         "tests/engine/metrics/test_figures.py::test_energy_and_deviation_are_those_of_the_newest_message",
@@ -554,7 +554,7 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "metrics-a-sample's-label-is-another's",
-        "engine/metrics/figures.py",
+        "engine/metrics/step_metrics.py",
         "labels = label.float().where(label >= 0, torch.nan)",
         "labels = label.float().where(label >= 0, torch.nan).flip(0)",
         "tests/engine/metrics/test_figures.py::test_samples_are_the_newest_messages_with_their_labels_those_to_readouts_first",
@@ -685,7 +685,7 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "worlds-stepped-together-start-with-one-seed",
-        "envs/worlds/base.py",
+        "envs/worlds/world.py",
         "for one in (self, *self._others) if one._seed is not None",
         "for one in (self,) * (1 + len(self._others)) if one._seed is not None",
         "tests/envs/worlds/test_worlds.py::test_several_stepped_together_are_each_what_it_is_alone[antiphon/CartPole-v0]",

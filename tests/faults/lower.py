@@ -217,7 +217,7 @@ LOWER: tuple[Fault, ...] = (
     ),
     Fault(
         "comms-a-message-that-was-not-read-yet-has-a-gradient-of-zero",
-        "comms/loop/channel.py",
+        "comms/loop/loop_channel.py",
         "                elif not reached:\n                    sent.book_unused(own)\n",
         "                else:\n                    sent.book(torch.zeros_like(sent.example.message), own)\n",
         "tests/comms/test_late_gradients.py::test_the_predictor_learns_the_gradient_of_the_message_that_was_read",
@@ -252,7 +252,7 @@ LOWER: tuple[Fault, ...] = (
     ),
     Fault(
         "comms-a-channel's-injections-are-never-forgotten",
-        "comms/loop/channel.py",
+        "comms/loop/loop_channel.py",
         "        channel._injections.clear()\n",
         "",
         "tests/comms/test_late_gradients.py::test_the_predictor_learns_the_gradient_of_the_message_that_was_read",
@@ -266,7 +266,7 @@ LOWER: tuple[Fault, ...] = (
     ),
     Fault(
         "comms-a-missing-context-is-not-refused",
-        "comms/loop/channel.py",
+        "comms/loop/loop_channel.py",
         "            if name not in context:\n                raise self._error(f\"context: '{name}' is missing; pass {name}= to send\")\n",
         "            context.get(name)\n",
         "tests/comms/test_channel.py::test_messages_that_do_not_fit_are_refused",
@@ -449,28 +449,28 @@ LOWER: tuple[Fault, ...] = (
     ),
     Fault(
         "nets-a-forget-gate-starts-closed",
-        "nets/recurrent.py",
+        "nets/recurrent_cells.py",
         "initial[self._biases()[0]][self.size : 2 * self.size] = 1.0",
         "initial[self._biases()[0]][: self.size] = 1.0",
         "tests/nets/test_recurrent.py::test_how_it_starts[lstm-batch]",
     ),
     Fault(
         "nets-a-gru-updates-the-wrong-way-round",
-        "nets/recurrent.py",
+        "nets/recurrent_cells.py",
         "h = proposed + update * (past[0] - proposed)",
         "h = past[0] + update * (proposed - past[0])",
         "tests/nets/test_recurrent.py::test_it_equals_torchs_cell[gru-GRUCell]",
     ),
     Fault(
         "nets-a-leak-is-one-minus-the-leak",
-        "nets/recurrent.py",
+        "nets/recurrent_cells.py",
         "h = (1.0 - cell.leak) * past[0] + cell.leak * h",
         "h = cell.leak * past[0] + (1.0 - cell.leak) * h",
         "tests/nets/test_recurrent.py::test_a_leaky_unit_takes_its_share_of_the_new",
     ),
     Fault(
         "nets-an-lstm-reads-c-before-h",
-        "nets/recurrent.py",
+        "nets/recurrent_cells.py",
         "return h, torch.cat([h, c], -1)",
         "return h, torch.cat([c, h], -1)",
         "tests/nets/test_recurrent.py::test_it_equals_torchs_cell[lstm-LSTMCell]",
@@ -512,7 +512,7 @@ LOWER: tuple[Fault, ...] = (
     ),
     Fault(
         "nets-an-orthogonal-start-is-of-all-gates-together",
-        "nets/recurrent.py",
+        "nets/recurrent_cells.py",
         "        for gate in recurrent.chunk(CELLS[self.kind]):\n            nn.init.orthogonal_(gate, generator=generator)",
         "        nn.init.orthogonal_(recurrent, generator=generator)",
         "tests/nets/test_recurrent.py::test_how_it_starts[gru-layer]",

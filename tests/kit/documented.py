@@ -9,7 +9,7 @@ from antiphon.inspection.ceiling import ceilings
 from antiphon.inspection.language import language
 from antiphon.inspection.signal_alignment import signal_alignment
 from antiphon.jobs.populations.population import Population
-from antiphon.splitting.library import gpt, resnet
+from antiphon.splitting.split_scenarios import gpt, resnet
 
 __all__ = [
     "ABLATIONS",

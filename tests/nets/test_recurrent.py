@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon.nets.recurrent import CELLS, Cell
+from antiphon.nets.recurrent_cells import CELLS, Cell
 from tests.tensors import DOUBLE, drawn
 
 BATCH, INPUTS, SIZE = 6, 5, 4

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from antiphon import Scenario, ScenarioError, Simulation
-from antiphon.engine.planning.plan import plan
+from antiphon.engine.planning.scenario_plan import plan
 from tests.contracts.builders import LABEL, Document, Play, ring
 from tests.contracts.twins import hold
 from tests.numerics.linear import GOAL, Numbers, assert_close, descend, leaves, said, simulation_of

@@ -11,7 +11,7 @@ from antiphon.base.errors import AntiphonError
 from antiphon.base.spec import plain
 from antiphon.engine.planning.advice import advice_on_a_run
 from antiphon.scenarios import Scenario
-from antiphon.scenarios.advice import is_unused_key
+from antiphon.scenarios.unintended_settings import is_unused_key
 from tests.contracts.builders import STEPS
 from tests.contracts.documents import DOCUMENTS, scenario_of
 from tests.obeyed.given import GIVEN

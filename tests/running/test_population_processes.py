@@ -30,7 +30,7 @@ from antiphon.jobs.populations import processes
 from antiphon.jobs.populations.run import PopulationRun
 from antiphon.running.library import template_named
 from antiphon.running.observers import RunProgress
-from antiphon.scenarios.population import PopulationSpec
+from antiphon.scenarios.population_spec import PopulationSpec
 from tests.commands import Commands
 from tests.contracts.twins import differences, facts
 from tests.engine.numbers import one_line

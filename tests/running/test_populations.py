@@ -20,7 +20,7 @@ from antiphon.jobs.populations.figure import lineage_svg
 from antiphon.jobs.populations.run import PopulationRun
 from antiphon.jobs.populations.selection import Entry, Score, initial_values, selected
 from antiphon.running.library import template_named
-from antiphon.scenarios.population import PopulationSpec, find_population
+from antiphon.scenarios.population_spec import PopulationSpec, find_population
 from tests.contracts.twins import differences, facts
 from tests.engine.numbers import one_line
 from tests.some import some

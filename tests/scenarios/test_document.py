@@ -12,7 +12,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.problems import DocumentError
 from antiphon.base.spec import plain
 from antiphon.scenarios import ChannelSpec, NetworkSpec, Scenario
-from antiphon.scenarios.ties import tied_agents
+from antiphon.scenarios.tied_parameters import tied_agents
 from tests.scenarios.made import OBJECTIVE, channels, document, network
 
 

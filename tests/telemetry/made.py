@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from antiphon.telemetry.channels.series import Messages, RunData, Series
-from antiphon.telemetry.report import ReportRun
+from antiphon.telemetry.html_report import ReportRun
 
 HOSTILE = (
     "</script><script>alert(1)</script>",

@@ -8,7 +8,7 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from antiphon.telemetry.placement import positions
+from antiphon.telemetry.graph_layout import positions
 
 
 def graph_of(pairs: list[tuple[int, int]], periods: dict[int, int] | None = None) -> nx.MultiDiGraph[str]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from antiphon.telemetry.channels.series import Series
-from antiphon.telemetry.report import ReportRun, grouped, report
+from antiphon.telemetry.html_report import ReportRun, grouped, report
 from tests.some import some
 from tests.telemetry.made import HOSTILE, Elements, data, run
 

@@ -20,7 +20,7 @@ from antiphon.distributed.parts.part import Part, merge_states
 from antiphon.distributed.parts.settings import FreeSettings
 from antiphon.distributed.ray.states import exchanged
 from antiphon.distributed.ray.worker import PartWorker
-from antiphon.engine.metrics.report import RowSteps
+from antiphon.engine.metrics.report_by_agent import RowSteps
 from antiphon.engine.state.wire import stream
 from antiphon.running.simulation import Simulation
 from antiphon.scenarios import Scenario

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from antiphon.engine.planning.plan import Plan, plan
+from antiphon.engine.planning.scenario_plan import Plan, plan
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import GOAL, LABEL, OWN, Document, document, levels, ring
 from tests.contracts.documents import pairs

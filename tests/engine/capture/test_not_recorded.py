@@ -1,4 +1,4 @@
-"""Recordings that fail, or are not what is computed step by step (engine/capture/loop.py, engine/capture/recorder.py)."""
+"""Recordings that fail, or are not what is computed step by step (engine/capture/loop.py, engine/capture/kernel_recorder.py)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from antiphon import Simulation
 from antiphon.engine.capture import loop as loop_module
+from antiphon.engine.capture.kernel_recorder import CudaGraphRecorder, NotRecordable
 from antiphon.engine.capture.loop import CapturedLoop, captured_loop
-from antiphon.engine.capture.recorder import CudaGraphRecorder, NotRecordable
 from antiphon.engine.features import held_messages
 from antiphon.engine.installed import check_later
 from tests.commands import Commands

@@ -10,7 +10,7 @@ import pytest
 
 from antiphon import ScenarioError, Simulation
 from antiphon.scenarios import Scenario, load
-from antiphon.telemetry.timeline import Timeline, raster_lines
+from antiphon.telemetry.timeline_text import Timeline, raster_lines
 from antiphon.terminal.explain import built
 from tests.commands import Commands
 from tests.kit.documented import timeline

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from antiphon import DivergenceError, Scenario, Simulation
-from antiphon.nets.native.library import kernel
+from antiphon.nets.native.compiled_kernel import kernel
 from tests.commands import Commands
 from tests.contracts.builders import Document, Play, ring
 from tests.contracts.twins import differences, facts, made

@@ -14,7 +14,7 @@ from antiphon import Scenario, Simulation, envs
 from antiphon.base.errors import ScenarioError
 from antiphon.envs import registry
 from antiphon.envs.signal import Description, Signal
-from antiphon.envs.worlds.base import Actions, State
+from antiphon.envs.worlds.world import Actions, State
 from tests.tiers import sampled
 
 

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 import antiphon
-from antiphon.nets.native import compiler, library
+from antiphon.nets.native import compiled_kernel, compiler
 
 
 @pytest.fixture
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty cache, and nothing loaded."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    library.kernel.cache_clear()
+    compiled_kernel.kernel.cache_clear()
     yield tmp_path / "antiphon" / "kernels"
-    library.kernel.cache_clear()
+    compiled_kernel.kernel.cache_clear()
 
 
 def script(folder: Path, body: str) -> str:
@@ -36,8 +36,8 @@ def test_a_compiler_that_fails_is_logged_once_and_leaves_nothing(
 ) -> None:
     monkeypatch.setenv("CXX", script(tmp_path, "echo 'mlp.cpp:1: no' >&2; exit 1"))
     with caplog.at_level(logging.WARNING):
-        assert library.kernel() is None
-        assert library.kernel() is None
+        assert compiled_kernel.kernel() is None
+        assert compiled_kernel.kernel() is None
     assert caplog.messages == [
         "backend native: the kernel cannot be compiled: mlp.cpp:1: no; using backend cohort instead"
     ]
@@ -59,8 +59,8 @@ def test_a_compiler_that_says_nothing_is_named_without_its_arguments(
 ) -> None:
     monkeypatch.setattr(compiler, "_SECONDS", seconds)
     monkeypatch.setenv("CXX", script(tmp_path, body))
-    assert library.kernel() is None
-    assert f"compiled: {f'{tmp_path}/compiler {why}'[: library._LONGEST]}; using" in caplog.text
+    assert compiled_kernel.kernel() is None
+    assert f"compiled: {f'{tmp_path}/compiler {why}'[: compiled_kernel._LONGEST]}; using" in caplog.text
 
 
 def test_what_has_been_compiled_is_compiled_no_more(
@@ -69,9 +69,9 @@ def test_what_has_been_compiled_is_compiled_no_more(
     monkeypatch.setenv(
         "CXX", script(tmp_path, f'echo x >> {tmp_path}/calls; for out; do :; done; cp /dev/null "$out"')
     )
-    first = library._compiled("DEFAULT")
+    first = compiled_kernel._compiled("DEFAULT")
     assert first.parent == fresh
-    assert library._compiled("DEFAULT") == first
+    assert compiled_kernel._compiled("DEFAULT") == first
     assert (tmp_path / "calls").read_text(encoding="utf-8") == "x\n"
 
 
@@ -79,18 +79,18 @@ def test_a_kernel_of_the_wheel_is_taken_and_one_of_another_system_is_not(
     fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a C library in place of the kernel."""
-    name = compiler.file_name(library._instruction_set())
-    monkeypatch.setattr(library, "SOURCE", tmp_path / "mlp.cpp")
+    name = compiler.file_name(compiled_kernel._instruction_set())
+    monkeypatch.setattr(compiled_kernel, "SOURCE", tmp_path / "mlp.cpp")
     monkeypatch.setenv("CXX", script(tmp_path, "echo no >&2; exit 1"))
     (tmp_path / name).write_bytes(b"of another system")
-    assert library.kernel() is None
-    library.kernel.cache_clear()
+    assert compiled_kernel.kernel() is None
+    compiled_kernel.kernel.cache_clear()
     libc = next(
         line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libc.so" in line
     )
     (tmp_path / name).unlink()
     (tmp_path / name).symlink_to(libc)
-    assert library.kernel() is not None
+    assert compiled_kernel.kernel() is not None
 
 
 def test_without_a_kernel_native_is_cohort(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:

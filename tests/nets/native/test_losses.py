@@ -8,7 +8,7 @@ from torch import Tensor
 
 from antiphon.nets import layers
 from antiphon.nets.native import losses
-from antiphon.nets.native.library import kernel
+from antiphon.nets.native.compiled_kernel import kernel
 
 pytestmark = pytest.mark.skipif(kernel() is None, reason="no C++ compiler found")
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}

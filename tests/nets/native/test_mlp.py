@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from antiphon.nets.layers import normalise
+from antiphon.nets.native.compiled_kernel import kernel
 from antiphon.nets.native.layer import Layer
-from antiphon.nets.native.library import kernel
 from antiphon.nets.native.losses import squared_error
 from antiphon.nets.native.mlp import Block, Evaluation, StackedMlp, evaluate, fused_step
 from antiphon.nets.optimisers import Optimiser

@@ -25,7 +25,7 @@ from antiphon.telemetry.channels.tags import (
 )
 from antiphon.telemetry.event_file import EventFile
 from antiphon.telemetry.figures import Figure, RunDescription
-from antiphon.telemetry.timeline import ChannelTimes, Timeline
+from antiphon.telemetry.timeline_text import ChannelTimes, Timeline
 from tests.telemetry.times import agent_times
 
 

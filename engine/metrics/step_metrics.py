@@ -28,7 +28,7 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, StepReport
 from antiphon.engine.metrics.description import graph_of
 from antiphon.engine.metrics.newest import NewestFigures, Watched
-from antiphon.engine.metrics.report import AgentReport, MeanAccumulator, injecting_members
+from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator, injecting_members
 from antiphon.nets.trained_parameters import TrainedParameters
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.training import RETURN

@@ -13,7 +13,7 @@ from torch import Tensor
 from antiphon.base.errors import ScenarioError, require
 from antiphon.envs.base import SeededEnv, Values
 from antiphon.envs.datasets import texts
-from antiphon.envs.options import EnvOptions, Split
+from antiphon.envs.env_keys import EnvOptions, Split
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table
 from antiphon.nets.random import integers, seed_for

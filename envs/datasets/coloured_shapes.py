@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.envs.datasets.files import Pictures, in_order
+from antiphon.envs.datasets.dataset_files import Pictures, in_order
 from antiphon.nets.random import integers, seed_for, uniform
 
 SIDE = 32

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from antiphon.base.errors import ScenarioError, require, suggest
 from antiphon.envs.base import StepResult, Values, chosen
-from antiphon.envs.options import EnvOptions
+from antiphon.envs.env_keys import EnvOptions
 from antiphon.envs.signal import Description
 from antiphon.envs.worlds.canvas import Pictured
 from antiphon.nets.isolation.own_context import in_own_context

@@ -15,7 +15,7 @@ from antiphon.jobs.populations.selection import quality
 from antiphon.running.directory import is_free, numbered
 from antiphon.running.library import template_named
 from antiphon.running.observers import RunProgress
-from antiphon.scenarios.population import PopulationSpec
+from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.terminal.output import (
     console,
     how_to_look,

@@ -30,9 +30,7 @@ from antiphon.comms.backward_requests import (
 from antiphon.comms.couplings import COUPLINGS, DEFAULT, Coupling, Detached
 from antiphon.comms.examples import ContextSpec, Example, encode, target_of
 from antiphon.comms.gradient_alignment import alignment
-from antiphon.comms.loop.gradients import ChannelStep, add_gradients
-from antiphon.comms.loop.open_messages import OpenMessages, SentMessage
-from antiphon.comms.loop.settings import (
+from antiphon.comms.loop.channel_arguments import (
     Context,
     GradientSettings,
     check_dtype,
@@ -41,8 +39,10 @@ from antiphon.comms.loop.settings import (
     read_gradient,
     signals_of,
 )
+from antiphon.comms.loop.gradients import ChannelStep, add_gradients
+from antiphon.comms.loop.open_messages import OpenMessages, SentMessage
 from antiphon.comms.model import LossAndGradients
-from antiphon.comms.modules import predictor_of
+from antiphon.comms.module_predictors import predictor_of
 from antiphon.comms.synthetic_gradients import Critic, Predictor
 from antiphon.nets.isolation.own_context import in_own_context, own_context
 from antiphon.nets.random import generator
