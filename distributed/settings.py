@@ -48,6 +48,11 @@ class PartsSettings:
     def __post_init__(self) -> None:
         if isinstance(self.cluster, str | Path):
             object.__setattr__(self, "cluster", find_profile(self.cluster))
+        if isinstance(self.free, Mapping):
+            object.__setattr__(self, "free", FreeSettings.of(self.free))
+        for name, kind in (("cluster", ClusterProfile), ("free", FreeSettings)):
+            if not isinstance(value := getattr(self, name), kind | None):
+                raise ScenarioError(f"parts: {name} is {value!r}; must be a {kind.__name__}")
         if self.cluster is not None:
             refused = {
                 "delay": self.delay,
@@ -58,6 +63,8 @@ class PartsSettings:
                 raise ScenarioError(f"parts: {name} has no effect in virtual time; leave it out")
         elif self.step_seconds is not None:
             raise ScenarioError("parts: step_seconds has no effect without a cluster; leave it out")
+        if not all(seconds > 0 for seconds in self.step_seconds or ()):
+            raise ScenarioError(f"parts: step_seconds is {self.step_seconds!r}; every part's must be above 0")
         mode = self.mode or ("lockstep" if self.cluster is None else "free")
         object.__setattr__(self, "mode", mode)
         if mode not in _MODES:
@@ -108,8 +115,6 @@ class PartsSettings:
             if "virtual" in facts:
                 known |= {name: facts["virtual"][key] for name, key in _OF_CLUSTER.items()}
                 known["cluster"] = ClusterProfile(**known["cluster"])
-            if "free" in known:
-                known["free"] = FreeSettings(**known["free"])
             return cls(**known)
 
     @property

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
+
+from antiphon.base.errors import ScenarioError, suggest
 
 
 @dataclass(frozen=True)
@@ -13,7 +17,28 @@ class FreeSettings:
         queue: Messages of a channel that wait for an aligned receiver, at most; then the oldest are dropped. Other receivers
             read only the newest.
         staleness: Steps after which a sender gives up waiting for the gradient of a message.
+
+    Raises:
+        ScenarioError: A bound is no whole number, at least 1.
     """
 
     queue: int = 8
     staleness: int = 1024
+
+    def __post_init__(self) -> None:
+        for name, bound in vars(self).items():
+            if not hasattr(bound, "__index__") or isinstance(bound, bool) or bound < 1:
+                raise ScenarioError(f"parts: free.{name} is {bound!r}; must be a whole number, at least 1")
+
+    @classmethod
+    def of(cls, free: Mapping[str, Any]) -> Self:
+        """Return bounds by name.
+
+        Raises:
+            ScenarioError: A name is unknown, or see above.
+        """
+        known = cls.__dataclass_fields__
+        for name in free:
+            if name not in known:
+                raise ScenarioError(f"parts: no setting 'free.{name}'{suggest(name, known)}")
+        return cls(**free)

@@ -113,6 +113,10 @@ class VirtualCoordinator(Executor):
         if seconds is None:
             costs = agent_costs(whole)
             seconds = [self._seconds_of(running, part, costs, **settings) for part in range(count)]
+        if len(seconds) != count:
+            raise ScenarioError(
+                f"parts: step_seconds has {len(seconds)} numbers for {count} parts; give one for each"
+            )
         self.settings = replace(self.settings, placement=self._placement, count=count, step_seconds=seconds)
         own = build(without_weights(running.scenario), running.env.description, **settings)
         settings["whole"] = halved(own, self._placement)

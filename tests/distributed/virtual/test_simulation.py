@@ -198,6 +198,12 @@ def test_a_divergence_ends_the_run_with_one_line() -> None:
 
 THREE = {"s0": 0, "s1": 1, "s2": 2}
 AT_ONCE: dict[str, Any] = {"channel": {"link": {"delay": 0}}}
+
+
+def divided(**settings: Any) -> Simulation:
+    return Simulation(stages(), parts={"cluster": profile(3), "count": 3, **settings})
+
+
 REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: on_cluster(stages(), profile(2), THREE), "test: no machine 2; it has 2"),
     (
@@ -206,6 +212,26 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     ),
     (lambda: on_cluster(stages(**AT_ONCE), profile(3), THREE), "delay: 1"),
     (lambda: virtual(stages(env={"hold": 3, "episode": "example"}, aligned=False)), "env: its episodes end"),
+    (lambda: divided(step_seconds=[1.0]), "parts: step_seconds has 1 numbers for 3 parts; give one for each"),
+    (
+        lambda: divided(step_seconds=[1.0, 0.0, 1.0]),
+        "parts: step_seconds is [1.0, 0.0, 1.0]; every part's must be",
+    ),
+    (lambda: divided(free={"que": 2}), "parts: no setting 'free.que'; did you mean 'queue'"),
+    (lambda: divided(free={"queue": 0}), "parts: free.queue is 0; must be a whole number, at least 1"),
+    (lambda: divided(free=3), "parts: free is 3; must be a FreeSettings"),
+    (lambda: divided(cluster=3), "parts: cluster is 3; must be a ClusterProfile"),
+    (lambda: divided(ray="local"), "parts: ray has no effect in virtual time; leave it out"),
+    (lambda: divided(mode="lockstep"), "parts: mode has no effect in virtual time; leave it out"),
+    (
+        lambda: divided(cluster=None, step_seconds=[1.0]),
+        "parts: step_seconds has no effect without a cluster",
+    ),
+    (lambda: divided(cluster=None, free={"queue": 2}), "parts: free has no effect in lockstep; leave it out"),
+    (
+        lambda: Simulation(stages(), backend="native", parts={"cluster": profile(3)}),
+        "parts: the native backend computes in one process",
+    ),
     (lambda: virtual().set("s0.learning_rate", 0.1), "set: s0.learning_rate cannot change in virtual time"),
 ]
 
