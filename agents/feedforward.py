@@ -5,8 +5,8 @@ and convolutional networks. Their named layers: initial parameters and buffers.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, Self, Unpack, final
+from collections.abc import Callable, Hashable, Sequence
+from typing import Annotated, ClassVar, Literal, Self, Unpack, final
 
 import torch
 from pydantic import model_validator
@@ -15,6 +15,7 @@ from torch import Tensor
 from antiphon.agents.network import (
     HIDDEN,
     CallSettings,
+    Described,
     Head,
     HiddenOptions,
     Network,
@@ -49,22 +50,8 @@ class HeadedNetwork(Network):
 
     @classmethod
     @abstractmethod
-    def of_kind(
-        cls,
-        kind: str,
-        options: Mapping[str, Any],
-        inputs: tuple[int, ...],
-        heads: tuple[Head, ...],
-        candidates: Callable[[], tuple[int, ...]],
-    ) -> HeadedNetwork:
-        """Return the network that the options of a scenario describe.
-
-        Args:
-            kind: Its name there.
-            options: The kind's own keys, with a `norm`.
-            inputs: Shape of one sample of the input.
-            heads: Its outputs.
-            candidates: Returns the shape of the agent's first observation, [candidates, …].
+    def of_kind(cls, described: Described) -> HeadedNetwork:
+        """Return the network that a scenario describes.
 
         Raises:
             ScenarioError: The options do not fit the inputs or the heads.
@@ -174,18 +161,11 @@ class _Layered(HeadedNetwork):
     may_be_critic: ClassVar[bool] = True
 
     @classmethod
-    def of_kind(
-        cls,
-        kind: str,
-        options: Mapping[str, Any],
-        inputs: tuple[int, ...],
-        heads: tuple[Head, ...],
-        candidates: Callable[[], tuple[int, ...]],
-    ) -> HeadedNetwork:
+    def of_kind(cls, described: Described) -> HeadedNetwork:
         layers: Callable[..., HeadedNetwork] = cls  # the kinds name what they have layers of
         # Where the channels of an image are belongs to what is observed: see `Shapes.layouts`.
-        own = {key: value for key, value in options.items() if key not in ("hidden", "channels")}
-        return layers(inputs, options["hidden"], heads, **own)
+        own = {key: value for key, value in described.options.items() if key not in ("hidden", "channels")}
+        return layers(described.inputs, described.options["hidden"], described.heads, **own)
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Required, TypedDict, Unpack
+from typing import Any, ClassVar, Literal, Required, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -104,6 +104,22 @@ class HiddenOptions(kinds.Options):
             candidates: Returns the shape of the agent's first observation, [candidates, …].
         """
         return self.hidden[-1:] or inputs
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a scenario says of a network of a built-in kind."""
+
+    kind: str
+    """The kind's name."""
+    options: Mapping[str, Any]
+    """The kind's own keys, with a `norm`."""
+    inputs: tuple[int, ...]
+    """Shape of one sample of the input."""
+    heads: tuple[Head, ...]
+    """Its outputs."""
+    candidates: Callable[[], tuple[int, ...]]
+    """Returns the shape of the agent's first observation, [candidates, …]."""
 
 
 class Network(ABC):

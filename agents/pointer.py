@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Unpack, final
+from collections.abc import Callable, Hashable
+from typing import Unpack, final
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from antiphon.agents.network import (
     HIDDEN,
     OBJECTIVE,
     CallSettings,
+    Described,
     Head,
     HiddenOptions,
     Tensors,
@@ -66,15 +67,9 @@ class Pointer(HeadedNetwork):
     reads_messages = False
 
     @classmethod
-    def of_kind(
-        cls,
-        kind: str,
-        options: Mapping[str, Any],
-        inputs: tuple[int, ...],
-        heads: tuple[Head, ...],
-        candidates: Callable[[], tuple[int, ...]],
-    ) -> Pointer:
-        return cls(features_of(inputs), candidates(), heads=heads, **options)
+    def of_kind(cls, described: Described) -> Pointer:
+        inputs, candidates = features_of(described.inputs), described.candidates()
+        return cls(inputs, candidates, heads=described.heads, **described.options)
 
     def __init__(
         self,

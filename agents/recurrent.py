@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
-from typing import Annotated, Any, ClassVar, Literal, Unpack, final
+from collections.abc import Callable, Hashable
+from typing import Annotated, ClassVar, Literal, Unpack, final
 
 import torch
 from pydantic import Field
@@ -14,6 +14,7 @@ from antiphon.agents.network import (
     HIDDEN,
     STATE,
     CallSettings,
+    Described,
     Head,
     HiddenOptions,
     Tensors,
@@ -69,16 +70,10 @@ class Recurrent(HeadedNetwork):
     recurrent: ClassVar[bool] = True
 
     @classmethod
-    def of_kind(
-        cls,
-        kind: str,
-        options: Mapping[str, Any],
-        inputs: tuple[int, ...],
-        heads: tuple[Head, ...],
-        candidates: Callable[[], tuple[int, ...]],
-    ) -> Recurrent:
-        own = {key: value for key, value in options.items() if key != "hidden"}
-        return cls(inputs, heads=heads, kind=kind, encoder=options["hidden"], **own)
+    def of_kind(cls, described: Described) -> Recurrent:
+        own = {key: value for key, value in described.options.items() if key != "hidden"}
+        own |= {"kind": described.kind, "encoder": described.options["hidden"]}
+        return cls(described.inputs, heads=described.heads, **own)
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ from antiphon.agents.feedforward import HeadedNetwork
 from antiphon.agents.learner import Learner
 from antiphon.agents.masked import Masked
 from antiphon.agents.module import ModuleNetwork
-from antiphon.agents.network import VALUE, Head, Network, Tensors, features_of
+from antiphon.agents.network import VALUE, Described, Head, Network, Tensors, features_of
 from antiphon.agents.objectives import AnyObjective, Weighted
 from antiphon.agents.observation_statistics import OF_CRITICS, OF_NETWORKS, initial
 from antiphon.agents.policies import RETURNS
@@ -334,7 +334,8 @@ class _Builder:
     ) -> Network:
         options = network.options | {"norm": network.get("norm") or default_norm(spec, self.env)}
         kind: type[HeadedNetwork] = network.source
-        return kind.of_kind(network.kind, options, inputs, heads, lambda: candidates_of(spec, self.env))
+        first = partial(candidates_of, spec, self.env)
+        return kind.of_kind(Described(network.kind, options, inputs, heads, first))
 
     def _layers(
         self, owner: str, spec: AgentSpec, inputs: tuple[int, ...], heads: tuple[Head, ...]
