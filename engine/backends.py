@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from antiphon.base.errors import ScenarioError, suggest
@@ -16,7 +16,7 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.installed import check_later, install
 from antiphon.engine.state.in_place import InPlaceChanges
-from antiphon.engine.state.stacks import StateMerger, StateSplitter
+from antiphon.engine.state.stacks import joined_state, split_state
 from antiphon.engine.state.state_dict import (
     load_messages,
     messages,
@@ -123,23 +123,28 @@ class StackedBackend(Engine):
 
     Args:
         base: The system as built, one agent at a time. Its parameters become views of the stacked ones.
+        *others: Those of other seeds of its scenario (`reason_apart`), computed as one with it.
         stacked: Whether agents of one kind are computed as one; else every stack is of one.
         part: The part of it that is run; None: all of it.
         native: Whether the native kernel computes the stacks that it can.
     """
 
     def __init__(
-        self, base: System, *, stacked: bool = True, part: System | None = None, native: bool = False
+        self,
+        base: System,
+        *others: System,
+        stacked: bool = True,
+        part: System | None = None,
+        native: bool = False,
     ) -> None:
         self.name = "native" if native else "cohort"
-        alone = part or base
-        found = stack(base, part) if stacked else Stacked(alone, alone)
-        super().__init__(found.system)
-        self.stacked = found
-        self.stale = self.system is not found.base
+        self.bases = (part or base, *others)
+        super().__init__(stack(base, *others, part=part) if stacked else self.bases[0])
+        self.stacked = Stacked(self.bases[0], self.system)
+        self.stale = self.system is not self.stacked.base
         """Whether the single agents and channels are behind the stacks."""
         self.in_place = InPlaceChanges(lambda: _has_open_window(self.system))
-        install(self, found.base, native=native)
+        install(self, self.bases, native=native)
 
     @failures_named
     def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
@@ -191,7 +196,8 @@ class StackedBackend(Engine):
         if self.stale:
             for part in stacked_parts(self.system):
                 part.write_members()
-            load_messages(self.stacked.base, StateSplitter(self.stacked).split(messages(self.system)))
+            for base, saved in zip(self.bases, split_state(self.system, self.bases), strict=True):
+                load_messages(base, saved)
             self.stale = False
         return self.stacked.base
 
@@ -201,20 +207,19 @@ class StackedBackend(Engine):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See `Backend.load_state_dict`; open windows are replayed."""
-        self._load(restore_parameters(self.stacked.base, state))
+        self._load([restore_parameters(self.stacked.base, state)])
 
     def load_members(self) -> None:
         """Read the state of the single agents and channels into their stacks, and replay open windows."""
-        self._load(messages(self.stacked.base))
+        self._load([messages(base) for base in self.bases])
 
-    def _load(self, found: dict[str, Any]) -> None:
-        """Load messages and windows by agent and channel, whose parameters have been loaded."""
+    def _load(self, each: Sequence[dict[str, Any]]) -> None:
+        """Load messages and windows of each seed by agent and channel, whose parameters have been loaded."""
         self.stale = self.system is not self.stacked.base
         if self.stale:
             for part in stacked_parts(self.system):
                 part.read_members()
-            found = StateMerger(self.stacked, found).merged()
-        load_messages(self.system, found)
+        load_messages(self.system, joined_state(self.system, self.bases, each) if self.stale else each[0])
         self.replay_open_windows()
         if self.divergence.later:  # what it holds is not of this state
             check_later(self)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any, TypeGuard
+from typing import Any, Self, TypeGuard
 
 import torch
 from torch import Tensor
@@ -61,7 +61,10 @@ class EnvironmentRunner:
 
     Attributes:
         episodes: Returns and lengths of finished episodes; None: rewards and ends are not read.
+        each: Of an environment whose rows are those of several, their runners (`of`); empty: it is one.
     """
+
+    each: Sequence[EnvironmentRunner] = ()
 
     def __init__(self, env: TorchVectorEnv, names: set[str], seed: int) -> None:
         self.env = env
@@ -79,6 +82,39 @@ class EnvironmentRunner:
         except BaseException:
             release(self)
             raise
+
+    @classmethod
+    def of(cls, each: Sequence[EnvironmentRunner]) -> Self:
+        """Return a runner that steps several environments as one, alike but for their seeds, whose rows are those of all.
+
+        What the runners hold is brought up to date by `share`, but for the state of their environments, which always is.
+        """
+        found = cls.__new__(cls)
+        vars(found).update(vars(each[0]), each=each)
+        if found.episodes is not None:
+            rows, env = len(each) * found.env.num_envs, found.env
+            found.episodes = EpisodeStatistics(found.episodes.returns, rows, env.device, env.dtype)
+        found.join()
+        return found
+
+    def join(self) -> None:
+        """Take over what the runners of several environments hold."""
+        present = joined_signals([runner.step_signals for runner in self.each])
+        each = [{**runner.state_dict(), "present": None} for runner in self.each]
+        state = join_rows(each, self.env.num_envs, self.env.device)
+        self.load_state_dict({**state, "now": present.step, "present": present.signals})
+
+    def share(self) -> None:
+        """Bring the runners of several environments up to date; their tensors are views."""
+        state = {"now": self.step_signals.step, **self.state_dict()}
+        for runner, own in zip(self.each, split_rows(state, len(self.each), self.env.num_envs), strict=True):
+            runner.load_state_dict(own)
+
+    def go_on_with(self, staying: Sequence[int]) -> None:
+        """Note that of several environments only those at these places are stepped together from here on."""
+        for place in staying:
+            if isinstance(env := self.each[place].env, World):
+                env.go_on_with(staying, place, len(self.each))
 
     def reset(self, seed: int) -> None:
         """Start again from step 0."""
@@ -123,7 +159,9 @@ class EnvironmentRunner:
             action: What the acting agents did; None: nothing.
         """
         length = self.env.episode_length
-        return self._advanced(self.env.step(action), length)
+        envs = [runner.env for runner in self.each]
+        result = _step_joined(envs, action, self.names) if envs else self.env.step(action)
+        return self._advanced(result, length)
 
     def _advanced(self, result: StepResult, length: int | None) -> EpisodeEnds:
         """Take over what a step returned; `length`: of the episode before it."""
@@ -229,65 +267,6 @@ class EnvironmentRunner:
             self.episodes.load_state_dict(state["episodes"])
 
 
-class JointRunner(EnvironmentRunner):
-    """Steps the environments of several replicas as one, whose rows are those of all.
-
-    Args:
-        runners: Of the replicas, alike but for their seeds. What they hold is brought up to date by `share`, but for the
-            state of their environments, which always is.
-    """
-
-    def __init__(self, runners: Sequence[EnvironmentRunner]) -> None:
-        vars(self).update(vars(runners[0]))
-        self.runners = runners
-        self._rows = self.env.num_envs, self.env.device
-        if self.episodes is not None:
-            batch = len(runners) * self.env.num_envs
-            self.episodes = EpisodeStatistics(self.episodes.returns, batch, self.env.device, self.env.dtype)
-        self.join()
-
-    def join(self) -> None:
-        """Take over what the runners of the replicas hold."""
-        present = joined_signals([runner.step_signals for runner in self.runners])
-        state = join_rows([{**runner.state_dict(), "present": None} for runner in self.runners], *self._rows)
-        self.load_state_dict({**state, "now": present.step, "present": present.signals})
-
-    def share(self) -> None:
-        """Bring the runners of the replicas up to date; their tensors are views."""
-        state = {"now": self.step_signals.step, **self.state_dict()}
-        for runner, own in zip(
-            self.runners, split_rows(state, len(self.runners), self._rows[0]), strict=True
-        ):
-            runner.load_state_dict(own)
-
-    def go_on_with(self, staying: Sequence[int]) -> None:
-        """Note that only the replicas of these places are stepped together from here on."""
-        for place in staying:
-            if isinstance(env := self.runners[place].env, World):
-                env.go_on_with(staying, place, len(self.runners))
-
-    def advance(self, action: Action | None = None) -> EpisodeEnds:
-        """Take one step of all, computed at once where the environments can (`World.step_all`). See `EnvironmentRunner`."""
-        length, envs = self.env.episode_length, [runner.env for runner in self.runners]
-        if _alike(envs):
-            return self._advanced(World.step_all(envs, action), length)
-        results = _step_each(envs, split_rows(action, len(envs), self._rows[0]))
-        observations, *outcomes, infos = zip(*results, strict=True)
-        reward, terminated, truncated = (
-            torch.cat([torch.as_tensor(one) for one in each]) for each in outcomes
-        )
-        names = [*self.names, REWARD]
-        info: dict[str, Any] = joined(infos, [*names, *(f"_{name}" for name in names)])
-        if any("_final_obs" in one for one in infos):
-            nowhere = torch.zeros(self.env.num_envs, dtype=torch.bool, device=self.env.device)
-            info["_final_obs"] = torch.cat([one.get("_final_obs", nowhere) for one in infos])
-            last = [one.get("final_obs", shown) for one, shown in zip(infos, observations, strict=True)]
-            facts = [one.get("final_info", one) for one in infos]
-            info |= {"final_obs": joined(last, self.names), "final_info": joined(facts, self.names)}
-        result = joined(observations, self.names), reward, terminated, truncated, info
-        return self._advanced(result, length)
-
-
 def _reset_seed(env: TorchVectorEnv, seed: int) -> int:
     """Return the seed of an environment's first reset, in [0, LARGEST_SEED], from the seed of a run or an evaluation."""
     if env.hashes_seed and 0 <= seed <= LARGEST_SEED:
@@ -304,6 +283,24 @@ def _step_each(envs: Sequence[TorchVectorEnv], actions: Sequence[Action | None])
     for env, own in zip(vectors, actions, strict=True):
         env.send(own)
     return [env.receive() for env in vectors]
+
+
+def _step_joined(envs: Sequence[TorchVectorEnv], action: Action | None, names: Sequence[str]) -> StepResult:
+    """Step several environments, at once where they can (`World.step_all`), and return the rows of all; `names`: of signals."""
+    if _alike(envs):
+        return World.step_all(envs, action)
+    batch = envs[0].num_envs
+    observations, *outcomes, infos = zip(*_step_each(envs, split_rows(action, len(envs), batch)), strict=True)
+    reward, terminated, truncated = (torch.cat([torch.as_tensor(one) for one in each]) for each in outcomes)
+    wanted = [*names, REWARD]
+    info: dict[str, Any] = joined(infos, [*wanted, *(f"_{name}" for name in wanted)])
+    if any("_final_obs" in one for one in infos):
+        nowhere = torch.zeros(batch, dtype=torch.bool, device=envs[0].device)
+        info["_final_obs"] = torch.cat([one.get("_final_obs", nowhere) for one in infos])
+        last = [one.get("final_obs", shown) for one, shown in zip(infos, observations, strict=True)]
+        facts = [one.get("final_info", one) for one in infos]
+        info |= {"final_obs": joined(last, names), "final_info": joined(facts, names)}
+    return joined(observations, names), reward, terminated, truncated, info
 
 
 def _alike(envs: Sequence[TorchVectorEnv]) -> TypeGuard[Sequence[World]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from antiphon.engine.features.divergence import DivergenceCheck
@@ -14,16 +15,16 @@ from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 
 
-def install(engine: Engine, base: System, *, native: bool = False) -> None:
+def install(engine: Engine, bases: Sequence[System], *, native: bool = False) -> None:
     """Put the features of an engine's system on its hooks.
 
     Args:
         engine: As made.
-        base: The single agents that its stacks are made of.
+        bases: The single agents that its stacks are made of, of each seed.
         native: Whether the native kernel computes the stacks that it can.
     """
-    system = engine.system
-    engine.divergence = DivergenceCheck(system.on_divergence, system.agents, system.channels, base.groups)
+    system, base, groups = engine.system, bases[0], [one.groups for one in bases]
+    engine.divergence = DivergenceCheck(system.on_divergence, system.agents, system.channels, groups)
     install_forward(engine.forward_pass)
     _install_objectives(engine.evaluator)
     _install_predictors(engine.predictor_trainer)
@@ -77,7 +78,7 @@ def install(engine: Engine, base: System, *, native: bool = False) -> None:
     ):
         from antiphon.engine.features.group_clip import GroupClip
 
-        engine.group_clip = GroupClip(system, base)
+        engine.group_clip = GroupClip(system, bases)
     if system.tied:
         from antiphon.engine.features.ties import TiedGradients
 
@@ -85,7 +86,7 @@ def install(engine: Engine, base: System, *, native: bool = False) -> None:
     if any(policy.passes > 1 for agent in system.agents.values() if (policy := agent.policy) is not None):
         from antiphon.engine.policies.further_passes import FurtherPasses
 
-        engine.after_move.append(FurtherPasses(engine, base).learn)
+        engine.after_move.append(FurtherPasses(engine, bases).learn)
     normalised = engine.forward_pass.normalised
     if normalised is not None:
         engine.forward_pass.begin_statistics = normalised.begin
@@ -112,10 +113,10 @@ def depths_of(system: System) -> dict[LearningGroup, int]:
 def check_later(engine: Engine) -> None:
     """Let the device skip what is not finite and clip what is far too long, and read what it found at `synchronize` only.
 
-    Where a bound is asked for, or a replica stops while others continue, every step is checked at once.
+    Where a bound is asked for, or a seed stops while others continue, every step is checked at once.
     """
     divergence = engine.system.on_divergence
-    if divergence.bound is not None or engine.system.replicas > 1:
+    if divergence.bound is not None or engine.system.seeds > 1:
         return
     from antiphon.engine.features.guard import Guard
 

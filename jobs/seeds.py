@@ -1,4 +1,4 @@
-"""Population of one scenario: replicas that are stepped together where that is possible, and their runs, each with a directory of its own."""
+"""Population of one scenario: seeds that are stepped together where that is possible, and their runs, each with a directory of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from antiphon.engine.environment import with_own_env
 from antiphon.engine.running import Running, Settings
 from antiphon.engine.state.hyperparameters import differences_of
 from antiphon.engine.state.objects import check_apart
-from antiphon.jobs.populations.population import Population, StepTogether, sequential_reason
+from antiphon.jobs.populations.population import Population, sequential_reason
+from antiphon.jobs.together import Together
 from antiphon.running.directory import RunDirectory, check_free, remove_run
 from antiphon.running.lock import LOCK, DirectoryLock
 from antiphon.running.recorded_run import RecordedRun, StepInfo
@@ -107,7 +108,7 @@ class MultiSeedRun:
         if several is not None:
             request = requests[several[0]]
             with Running(without_weights(request.scenario), settings_of(request)) as one:
-                self.sequential_reason = sequential_reason(one, one.settings.backend, len(several))
+                self.sequential_reason = sequential_reason([one], one.settings.backend, len(several))
         training = [group for group in self._groups if self._steps[group[0]] < self.until]
         if steps_of is not None and training and len(training[0]) < len(requests):
             at = ", ".join(sorted({f"{step:,}" for step in self._steps}))
@@ -209,20 +210,23 @@ class MultiSeedRun:
             seeds = [self.requests[index].seed for index in together or group]
             for index in group[1:]:
                 differences_of(self.requests[group[0]].scenario, self.requests[index].scenario)
-            runs = [self._begin(index, seeds, every, begun) for index in group]
-            population = Population.of(runs)
+            executor = Together()
+            runs = [self._begin(index, seeds, every, begun, executor) for index in group]
+            population = Population.of(runs, executor)
             begun.pop_all()
         step = population.step if steps_of is None else steps_of(population)
         return Run(runs, self.until, step).train(*observers)
 
-    def _begin(self, index: int, seeds: Sequence[int], every: int | None, undo: ExitStack) -> RecordedRun:
+    def _begin(
+        self, index: int, seeds: Sequence[int], every: int | None, undo: ExitStack, executor: Together
+    ) -> RecordedRun:
         """Begin or resume the run of an index, which is trained together with those of some seeds."""
         request, path, there = self.requests[index], self.paths[index], self._existing.get(index)
         scenario = with_own_env(request.scenario, "every seed needs one of its own")
         if there is not None:
             how: dict[str, Any] = {"step": self._steps[index], "until": self.until, "together": seeds}
             given = None if request.given is None else scenario
-            run = resume(there, given, executor=StepTogether(), checkpoint_every=every, **how)
+            run = resume(there, given, executor=executor, checkpoint_every=every, **how)
             undo.callback(run.close)
             return run
         facts = {**request.facts, "backend": request.backend, "together": list(seeds)}
@@ -232,7 +236,7 @@ class MultiSeedRun:
             settings_of(request),
             path,
             exist=self._exist,
-            executor=StepTogether(),
+            executor=executor,
             checkpoint_every=every,
             until=self.until,
             facts=facts,

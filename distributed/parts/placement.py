@@ -72,8 +72,6 @@ def check_divisible(system: System, scenario: Scenario) -> None:
         )
     for key, message in training.items():
         raise DocumentError(("training", key), f"{message}, or run the scenario as one part")
-    if system.replicas > 1:
-        raise ScenarioError("parts: several seeds run at once; run a single seed in parts")
     for name, agent in system.agents.items():
         if agent.acts:
             raise DocumentError(

@@ -37,7 +37,7 @@ from antiphon.engine.heart.agent import AGE, Agent, Goal, Inputs
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock, Schedule
 from antiphon.engine.heart.message import LearningGroup
-from antiphon.engine.heart.rows import Replicas
+from antiphon.engine.heart.rows import Layout
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.weights import read_learners
 from antiphon.envs.registry import first_signals
@@ -210,7 +210,7 @@ class _Builder:
                 self._check_tied(name, learners[key])
             own = spec.aggregation is not None
             fan_in = ("own" if self.scenario.inputs_of(name) else "concat") if own else str(spec.fan_in.kind)
-            replicas = Replicas.alone(self.scenario.training.batch, self.devices.whole)
+            layout = Layout.alone(self.scenario.training.batch, self.devices.whole)
             agents[name] = Agent(
                 name,
                 Clock(spec.clock.period, spec.clock.phase),
@@ -231,22 +231,20 @@ class _Builder:
                 spec.acts,
                 align=self._align(name, spec),
                 seed=seed_for(self.seed, "agent", name),
-                participation=self._participation(spec, tied.get(name, (name,)), replicas),
-                replicas=replicas,
+                participation=self._participation(spec, tied.get(name, (name,)), layout),
+                layout=layout,
                 life=life_of(name, spec, self.env),
             )
             progress.advance()
         return agents
 
-    def _participation(
-        self, spec: AgentSpec, tied: Iterable[str], replicas: Replicas
-    ) -> Participation | None:
+    def _participation(self, spec: AgentSpec, tied: Iterable[str], layout: Layout) -> Participation | None:
         if spec.p_update == 1:
             return None
         from antiphon.engine.features.participation import Participation
 
         seed = seed_for(self.seed, "update", spec.share or min(tied))
-        return Participation(spec.p_update, (seed,), replicas)
+        return Participation(spec.p_update, (seed,), layout)
 
     def _categories(self, name: str, spec: AgentSpec) -> str:
         most = int(2 / torch.finfo(self.dtype).eps)  # the integers up to it are numbers of the type

@@ -1,7 +1,7 @@
 """Stacking: the system of single agents that a scenario declares, as one of stacks.
 
 Agents of one kind become a stack, and channels of one kind between two stacks. What has no second of its kind, or cannot
-be stacked, is a stack of one.
+be stacked, is a stack of one. Several seeds of a scenario are one system: a stack has the agents of each seed, seed after seed.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from antiphon.comms.model import Model
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.channels import connect
+from antiphon.engine.features.divergence import DivergenceOfSeeds
 from antiphon.engine.heart.agent import AGE, Agent, Goal
 from antiphon.engine.heart.channel import Channel, Places
 from antiphon.engine.heart.clock import Schedule
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import LearningGroup
-from antiphon.engine.heart.rows import Replicas
+from antiphon.engine.heart.rows import Layout, label
 from antiphon.engine.heart.sender_rows import SenderRows
-from antiphon.engine.heart.stacked import Stacked
 from antiphon.engine.heart.system import System
 from antiphon.engine.installed import depths_of
 from antiphon.engine.policies.rewards import COSINE
@@ -103,8 +103,32 @@ def channels_alone(system: System) -> dict[str, str]:
     return found
 
 
-def agent_kind(system: System, agent: Agent, place: Hashable) -> Hashable:
-    """Return what agents of one stack have in common; `place`: where in a step's order they tick and learn."""
+def reason_apart(*bases: System) -> str | None:
+    """Return why the systems of several seeds of a scenario cannot be stacked as one; None: they can.
+
+    One of them shows most of it. Others of the same structure may still differ in what objects of the user's keep.
+    """
+    base, *others = bases
+    if base.episode is not None:
+        return "the length of episodes differs between seeds"
+    env = base.description
+    if any(agent.align is not None for agent in base.agents.values()) and not (env.endless or env.is_stream):
+        return "agents are aligned to messages, and episodes end at different steps in different seeds"
+    if any(len(agent.learner.network.input_shape) > 1 for agent in base.agents.values()):
+        return "convolutions of several seeds take longer together than one after the other"
+    for name, why in (reasons_alone(base) | channels_alone(base)).items():
+        return f"'{name}' runs unstacked: {why}"
+    for name, agent in base.agents.items():
+        if any(agent_kind(other, other.agents[name]) != agent_kind(base, agent) for other in others):
+            return f"'{name}' is not the same function in all seeds"
+    for name, channel in base.channels.items():
+        if any(channel_kind(other, other.channels[name]) != channel_kind(base, channel) for other in others):
+            return f"'{name}' is not the same function in all seeds"
+    return None
+
+
+def agent_kind(system: System, agent: Agent) -> Hashable:
+    """Return what agents of one stack have in common, beside their hyperparameters and their place in a step's order."""
     group, learner, goal = system.group_of[agent.name], agent.learner, agent.goal
     # How messages come about is their channel stacks' affair, of which a stack may read many: here it matters how they fit.
     read = [(channel.shape, channel.slots, channel.ledger.read) for channel in agent.incoming]
@@ -112,10 +136,8 @@ def agent_kind(system: System, agent: Agent, place: Hashable) -> Hashable:
         learner.network.signature(),
         agent.clock,
         group.windows,
-        place,
         learner.frozen,
         _trained(learner),
-        _numbers(system, agent),
         (agent.inputs.categories, agent.inputs.layouts, agent.inputs.critic_layouts),
         agent.inputs.normalised,
         agent.inputs.critic_normalised,
@@ -178,11 +200,10 @@ def place_of(port: str, network: Network) -> int | str:
 
 
 def channel_kind(system: System, channel: Channel) -> Hashable:
-    """Return what channels of one stack have in common, beside the stacks at their ends."""
+    """Return what channels of one stack have in common, beside their hyperparameters and the stacks at their ends."""
     return (
         place_of(channel.port, system.agents[channel.sender].learner.network),
         _CHANNEL(channel),
-        _numbers(system, channel),
         None if channel.sampler is None else (type(channel.sampler), channel.sampler.key),
         channel.gradient.outliers is None,
         _LEDGER(channel.ledger),
@@ -206,9 +227,12 @@ _PREDICTOR = attrgetter("shape", "context", "target", "normalise")
 """Fields in which members of a stack are equal."""
 
 
-def _numbers(system: System, part: Agent | Channel) -> Hashable:
-    """The hyperparameters of an agent or channel; of one of several replicas those in all, so that its twins are like it."""
-    return system.hyperparameters.get(part.name) or values_of(part)
+def _numbers(bases: Sequence[System], part: Agent | Channel | None) -> Hashable:
+    """The hyperparameters that an agent or channel has in each seed."""
+    if part is None:
+        return None
+    each = (base.agents if isinstance(part, Agent) else base.channels for base in bases)
+    return tuple(values_of(own[part.name]) for own in each)
 
 
 def _trained(owner: TrainedParameters) -> Hashable:
@@ -227,74 +251,90 @@ def _model(model: Predictor | InputModel) -> Hashable:
     return kind, _trained(model), shapes
 
 
-def stacks_of(system: System) -> tuple[list[list[Agent]], dict[str, str]]:
-    """The stacks of a system, in canonical order, and by agent why some are alone.
+def stacks_of(system: System, *others: System) -> tuple[list[list[Agent]], dict[str, str]]:
+    """The stacks of a system, in canonical order, and by agent why some are alone; `others`: of other seeds.
 
     An agent without a second of its kind is a stack with a leading axis all the same where many channels of one kind lead
     to it, which come as one stack.
     """
-    reasons = reasons_alone(system)
+    bases, reasons = (system, *others), reasons_alone(system)
     waves = {name: i for i, wave in enumerate(system.schedule.waves) for call in wave for name in call}
     depths = depths_of(system)
     kinds: dict[Hashable, list[Agent]] = {}
     for name, agent in system.agents.items():
         place = waves[name], depths.get(system.group_of[name], 0)
-        kind: Hashable = name if name in reasons else agent_kind(system, agent, place)
+        numbers = _numbers(bases, agent), _numbers(bases, agent.memory)
+        kind: Hashable = name if name in reasons else (agent_kind(system, agent), place, numbers)
         kinds.setdefault(kind, []).append(agent)
-    for name in [members[0].name for members in kinds.values() if len(members) == 1]:
+    for name in [members[0].name for members in kinds.values() if len(members) == len(bases) == 1]:
         if name in reasons:
             continue
-        read = [channel_kind(system, channel) for channel in system.agents[name].incoming]
+        read = [
+            (channel_kind(system, channel), _numbers(bases, channel))
+            for channel in system.agents[name].incoming
+        ]
         if len(set(read)) == len(read):
             reasons[name] = "no other agent is like it"
     return list(kinds.values()), reasons
 
 
 def channel_stacks_of(
-    system: System, stack_of: Mapping[str, Hashable], alone: Container[str]
+    system: System, *others: System, stack_of: Mapping[str, Hashable], alone: Container[str]
 ) -> list[list[Channel]]:
-    """The channels of each stack, in canonical order; `stack_of`: by agent its stack, `alone`: agents without a second."""
+    """The channels of each stack, in canonical order.
+
+    Args:
+        system: The agents and channels.
+        *others: Those of other seeds.
+        stack_of: By agent its stack.
+        alone: Agents without a second.
+    """
     kinds: dict[Hashable, list[Channel]] = {}
     for name, channel in system.channels.items():
         kind: Hashable = name
         if channel.receiver not in alone and not channel.crossing.waits:
-            kind = stack_of[channel.sender], stack_of[channel.receiver], channel_kind(system, channel)
+            ends = stack_of[channel.sender], stack_of[channel.receiver]
+            kind = *ends, channel_kind(system, channel), _numbers((system, *others), channel)
         kinds.setdefault(kind, []).append(channel)
     return list(kinds.values())
 
 
-def stack(base: System, part: System | None = None) -> Stacked:
+def stack(base: System, *others: System, part: System | None = None) -> System:
     """Make a system of stacks; where every agent stands alone, the system itself.
 
     Args:
         base: The single agents.
+        *others: Those of other seeds, of the same structure and kinds (`reason_apart`).
         part: Some of them, with the channels that begin or end at them: only these are stacked, each with those of them
             that it would be stacked with in the whole, so that they compute the same bits; None: all of them.
     """
-    found, alone = stacks_of(base)
+    seeds = 1 + len(others)
+    found, alone = stacks_of(base, *others)
     whole_place = {agent.name: i for members in found for i, agent in enumerate(members)}
     whole_size = {agent.name: len(members) for members in found for agent in members}
     stack_of = {agent.name: members[0].name for members in found for agent in members}
-    families = channel_stacks_of(base, stack_of, alone)
+    families = channel_stacks_of(base, *others, stack_of=stack_of, alone=alone)
     if part is not None:
         found = [own for members in found if (own := [a for a in members if a.name in part.agents])]
         base = part
     if alone.keys() >= base.agents.keys():
-        return Stacked(base, base)
+        return base
+    bases = (base, *others)
     place: dict[str, tuple[str, int]] = {}
     agents: dict[str, Agent] = {}
     with Progress("stacking", len(base.agents) + len(base.channels)) as progress:
-        for members in found:
+        for own in found:
+            members = [each.agents[agent.name] for each in bases for agent in own]
             first = members[0].name
             name = f"{first} and {len(members) - 1} more" if len(members) > 1 else first
             agents[name] = (
                 replace(members[0], incoming=[], outgoing=[], memory=None, members=(members[0],))
                 if first in alone
-                else _stack_agents(name, members, base)
+                else _stack_agents(name, members, base, seeds)
             )
-            place |= {agent.name: (name, i) for i, agent in enumerate(members)}
-            progress.advance(len(members))
-        channels = _Channels(base, place, agents, families, whole_place, whole_size).stack(progress)
+            place |= {agent.name: (name, i) for i, agent in enumerate(own)}
+            progress.advance(len(own))
+        channels = _Channels(bases, place, agents, families, whole_place, whole_size).stack(progress)
     groups = _groups(base, place)
 
     def stacked(call: tuple[str, ...]) -> tuple[str, ...]:
@@ -304,8 +344,16 @@ def stack(base: System, part: System | None = None) -> Stacked:
     waves = [list(dict.fromkeys(map(stacked, wave))) for wave in base.schedule.waves]
     clocks = {name: agent.clock for name, agent in agents.items()}
     schedule = Schedule(clocks, waves)
-    system = replace(base, agents=agents, channels=channels, groups=groups, schedule=schedule, replica_of={})
-    return Stacked(base, system)
+    divergence = DivergenceOfSeeds([each.on_divergence for each in bases]) if others else base.on_divergence
+    return replace(
+        base,
+        agents=agents,
+        channels=channels,
+        groups=groups,
+        schedule=schedule,
+        on_divergence=divergence,
+        seeds=seeds,
+    )
 
 
 def _index(places: list[int], count: int, device: torch.device) -> Tensor | None:
@@ -313,21 +361,16 @@ def _index(places: list[int], count: int, device: torch.device) -> Tensor | None
     return None if places == list(range(count)) else torch.tensor(places, device=device)
 
 
-def _replicas(base: System, agents: Sequence[str]) -> Replicas:
-    each = [base.replica_of.get(name, 0) for name in agents]
-    return Replicas(each, base.replicas, base.batch, base.device)
-
-
 # --- agents ----------------------------------------------------------------------------------------------
 
 
-def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
+def _stack_agents(name: str, members: Sequence[Agent], base: System, seeds: int) -> Agent:
     learner = Learner.stacked([agent.learner for agent in members])
-    replicas = _replicas(base, [agent.name for agent in members])
+    layout = Layout(len(members), seeds, base.batch, base.device)
     first, participation = members[0], members[0].participation
     if participation is not None:
-        seeds = tuple(own.seeds[0] for agent in members if (own := agent.participation) is not None)
-        participation = replace(participation, seeds=seeds, replicas=replicas)
+        drawn = tuple(own.seeds[0] for agent in members if (own := agent.participation) is not None)
+        participation = replace(participation, seeds=drawn, layout=layout)
     found = replace(
         first,
         name=name,
@@ -341,7 +384,7 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
             observed=tuple(zip(*(agent.inputs.observes for agent in members), strict=True)),
             critics=tuple(zip(*(agent.inputs.critic for agent in members), strict=True)),
         ),
-        replicas=replicas,
+        layout=layout,
         participation=participation,
     )
     read_members(found)
@@ -356,20 +399,25 @@ class _Channels:
     """Stacks the channels of a system whose agents have been stacked into `agents`, and wires them.
 
     Attributes:
-        base: The single agents and channels; of a part, its own and those that begin or end at them.
-        place: By agent: its stack, and its place there.
+        bases: The single agents and channels of each seed; of a part, its own and those that begin or end at them.
+        place: By agent: its stack, and its place there among those of its seed.
         agents: The stacks.
-        families: The channels that are stacked where all agents are in one system.
-        whole_place: By agent: its place in its stack there.
-        whole_size: By agent: members of its stack there.
+        families: The channels that are stacked where all agents are in one system, of one seed.
+        whole_place: By agent: its place in its stack there, among those of its seed.
+        whole_size: By agent: members of its stack there, of one seed.
     """
 
-    base: System
+    bases: Sequence[System]
     place: Mapping[str, tuple[str, int]]
     agents: dict[str, Agent]
     families: Sequence[Sequence[Channel]]
     whole_place: Mapping[str, int]
     whole_size: Mapping[str, int]
+
+    @property
+    def base(self) -> System:
+        """Of the first seed."""
+        return self.bases[0]
 
     @cached_property
     def canonical(self) -> dict[str, int]:
@@ -388,12 +436,13 @@ class _Channels:
                 found[channel.name] = channel
                 whole[channel.name] = i
                 connect(channel, self.agents)
-                progress.advance(len(channel.members))
+                progress.advance(len(channel.members) // len(self.bases))
         for agent in self.agents.values():
             if agent.stacked:
                 agent.inputs.layout = self._layout(agent, whole)
                 if agent.align is not None:
-                    agent.align = next(c.name for c in agent.incoming if agent.align in c.names)
+                    aligned = (c.name for c in agent.incoming for own in c.members if own.name == agent.align)
+                    agent.align = next(aligned)
         return found
 
     def _pieces(self, family: Sequence[Channel]) -> list[list[Channel]]:
@@ -414,7 +463,7 @@ class _Channels:
         members = sorted(
             (channel for piece in sent for channel in piece.members),
             key=self._order,
-        )
+        )  # of one seed: those of several are never cut
         device, where = sent[0].zeros.device, {channel.name: i for i, channel in enumerate(members)}
         senders = [self.place[channel.sender][1] for channel in members]
         places = {
@@ -432,8 +481,10 @@ class _Channels:
         places = sorted(self.whole_place[channel.sender] for channel in family)
         return places != list(range(self.whole_size[family[0].sender]))
 
-    def _channel(self, members: list[Channel], family: Sequence[Channel]) -> Channel:
-        batch, stacked = self.base.batch, len(family) > 1
+    def _channel(self, own: Sequence[Channel], family: Sequence[Channel]) -> Channel:
+        """The stack of some channels of a family, in each seed."""
+        batch, stacked = self.base.batch, len(family) * len(self.bases) > 1
+        members = [*own, *(base.channels[channel.name] for base in self.bases[1:] for channel in own)]
         first = members[0]
         device = first.zeros.device
         settings: dict[str, Any] = {
@@ -442,10 +493,10 @@ class _Channels:
             "members": tuple(members),
             "stacked": stacked,
         }
-        ends = Places(_replicas(self.base, [channel.sender for channel in members]))
+        ends = Places(Layout(len(members), len(self.bases), batch, device))
         if first.sender in self.place:
             sender = self.agents[self.place[first.sender][0]]
-            places = [self.place[c.sender][1] for c in members]
+            places = self._places([self.place[c.sender][1] for c in own], sender)
             settings["sender"], ends.senders = sender.name, len(sender.members)
             index = _index(places, len(sender.members), device)
             selects = index is None and self._selects(family)
@@ -455,7 +506,7 @@ class _Channels:
                 settings["port"] = port if isinstance(port, str) else list(sender.learner.network.heads)[port]
         if first.receiver in self.place:
             receiver = self.agents[self.place[first.receiver][0]]
-            places = [self.place[c.receiver][1] for c in members]
+            places = self._places([self.place[c.receiver][1] for c in own], receiver)
             settings["receiver"] = receiver.name
             ends.receiver_index = _index(places, len(receiver.members), device)
         name = f"{first.name} and {len(members) - 1} more" if len(members) > 1 else first.name
@@ -473,11 +524,17 @@ class _Channels:
                     [c.sampler for c in members if c.sampler is not None]
                 )
             if first.gradient.outliers is not None:
-                own = [c.gradient.outliers for c in members if c.gradient.outliers is not None]
-                settings["gradient"].outliers = Outliers(device, own)
+                each = [c.gradient.outliers for c in members if c.gradient.outliers is not None]
+                settings["gradient"].outliers = Outliers(device, each)
         found = replace(first, **settings)
         read_members(found)
         return found
+
+    @staticmethod
+    def _places(of_seed: Sequence[int], stack: Agent) -> list[int]:
+        """Places in a stack in each seed, of places in one."""
+        layout = stack.layout
+        return [seed * layout.each + place for seed in range(layout.seeds) for place in of_seed]
 
     def _layout(self, agent: Agent, whole: Mapping[str, int]) -> FanIn:
         device, count = self.base.device, len(agent.members)
@@ -485,15 +542,14 @@ class _Channels:
             families = groupby(range(len(agent.incoming)), lambda i: whole[agent.incoming[i].name])
             reduced = [self._reduced(agent, tuple(places)) for _, places in families]
             return FanIn(agent.inputs.fan_in, count, self.base.batch, reduced)
-        where = {
-            name: (b, k) for b, channel in enumerate(agent.incoming) for k, name in enumerate(channel.names)
-        }
+        where = {name: (b, k) for b, one in enumerate(agent.incoming) for k, name in enumerate(one.names)}
         shapes = [(c.shape, c.slots, c.ledger.read) for c in agent.members[0].incoming]
         segments: list[Segment] = []
         first = 0
         for _, equal in groupby(shapes):
             last = first + len(list(equal))
-            read = [where[c.name] for member in agent.members for c in member.incoming[first:last]]
+            names = ((n, c.name) for n, own in enumerate(agent.members) for c in own.incoming[first:last])
+            read = [where[label(name, agent.layout.seed(n), agent.layout.seeds)] for n, name in names]
             used = sorted({b for b, _ in read})
             *starts, total = accumulate((len(agent.incoming[b].members) for b in used), initial=0)
             start = dict(zip(used, starts, strict=True))
@@ -504,15 +560,19 @@ class _Channels:
 
     def _reduced(self, agent: Agent, pieces: tuple[int, ...]) -> Segment:
         """What a stack adds up of a family of channels, in the family's order."""
-        members = [channel for i in pieces for channel in agent.incoming[i].members]
-        order = sorted(range(len(members)), key=lambda i: self._order(members[i]))
-        receivers = [self.place[members[i].receiver][1] for i in order]
-        device = self.base.device
+        members, places = list[tuple[int, Channel]](), list[int]()
+        for channels in (agent.incoming[i] for i in pieces):
+            layout = channels.places.layout
+            members += [(layout.seed(n), own) for n, own in enumerate(channels.members)]
+            first = channels.members[: layout.each]
+            places += self._places([self.place[own.receiver][1] for own in first], agent)
+        order = sorted(range(len(members)), key=lambda i: (members[i][0], self._order(members[i][1])))
+        receivers, device = [places[i] for i in order], self.base.device
         index = _index(order, len(members), device)
         return Segment(pieces, index, len(members), receivers=torch.tensor(receivers, device=device))
 
     def _order(self, channel: Channel) -> tuple[int, int]:
-        """The place of a channel in its family."""
+        """The place of a channel in its family, among those of its seed."""
         return self.whole_place[channel.sender], self.canonical[channel.name]
 
 

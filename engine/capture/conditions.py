@@ -40,7 +40,7 @@ def _obstacles(system: System) -> Iterator[str]:
         yield "the lengths of its episodes differ"
     if policy.bound is not None:
         yield "on_divergence.max is checked at every step"
-    if system.replicas > 1:
+    if system.seeds > 1:
         yield "several seeds are trained together"
     for name, agent in system.agents.items():
         if agent.acts:

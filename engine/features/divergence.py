@@ -37,12 +37,14 @@ class Report:
         text: The line, with `{agents}` for the quoted names and `{channel}` for the channel's.
         agents: Whom it concerns: those of a learning group, or the end of a channel.
         channel: The channel, where it concerns one.
+        seed: Which of several seeds they are of.
     """
 
     step: int
     text: str
     agents: tuple[str, ...]
     channel: str = ""
+    seed: int = 0
 
     def __str__(self) -> str:
         agents = ", ".join(f"'{name}'" for name in self.agents)
@@ -55,7 +57,7 @@ class Divergence:
 
     Attributes:
         bound: The largest norm that is none; None: any finite.
-        stopped: Replicas that a divergence has stopped while others continue, with what it was (`ReplicaDivergence`).
+        stopped: Seeds that a divergence has stopped while others continue, with what it was (`DivergenceOfSeeds`).
         events: What was shortened (the first time): (step, one line).
     """
 
@@ -104,13 +106,33 @@ class Divergence:
         """Raise a divergence.
 
         Raises:
-            DivergenceError: Always, but of several replicas.
+            DivergenceError: Always, but of several seeds.
         """
         raise DivergenceError(str(found))
 
     def note(self, found: Report) -> None:
         """Note an event."""
         self.events.append((found.step, str(found)))
+
+
+class DivergenceOfSeeds(Divergence):
+    """A seed that diverges is stopped, and the others continue.
+
+    Args:
+        each: Of each seed.
+    """
+
+    def __init__(self, each: Sequence[Divergence]) -> None:
+        super().__init__(each[0].bound)
+        self.each = each
+
+    def report(self, found: Report) -> None:
+        """Note that a seed has stopped."""
+        self.stopped.setdefault(found.seed, str(found))
+
+    def note(self, found: Report) -> None:
+        """Note an event in its seed."""
+        self.each[found.seed].note(found)
 
 
 class RunningStatistics:
@@ -154,13 +176,13 @@ class RunningStatistics:
 
 
 class DivergenceCheck:
-    """Checks the numbers of a step before they are used, and reports what has diverged; of several replicas nothing of it moves.
+    """Checks the numbers of a step before they are used, and reports what has diverged; of several seeds nothing of it moves.
 
     Args:
         divergence: What follows.
         agents: All, by name.
         channels: All, by name.
-        groups: The learning groups of single agents.
+        groups: The learning groups of single agents, of each seed.
 
     Attributes:
         statistics: Running statistics of before the step.
@@ -174,27 +196,27 @@ class DivergenceCheck:
         divergence: Divergence,
         agents: Mapping[str, Agent],
         channels: Mapping[str, Channel],
-        groups: Sequence[LearningGroup],
+        groups: Sequence[Sequence[LearningGroup]],
     ) -> None:
         self.divergence = divergence
         self.agents, self.channels = agents, channels
         self.groups = groups
+        self._group_of = [{name: group for group in own for name in group.members} for own in groups]
         self.statistics = RunningStatistics(agents, channels)
-        self.group_of = {name: group for group in groups for name in group.members}
 
     def decide(self) -> None:
         """End the check of what is to move: on the host, what has diverged is known by then."""
 
     def moving(self, part: Agent | Channel) -> Members:
-        """The members of a stack that may move: not those of replicas that have diverged at this step; None: all."""
+        """The members of a stack that may move: not those of seeds that have diverged at this step; None: all."""
         stopped = self.divergence.stopped
         if not stopped:
             return None
-        replicas = part.replicas if isinstance(part, Agent) else part.places.replicas
-        return torch.tensor([replica not in stopped for replica in replicas.index.tolist()])
+        layout = part.layout if isinstance(part, Agent) else part.places.layout
+        return torch.tensor([layout.seed(n) not in stopped for n in range(layout.members)])
 
     def close(self, step: int) -> None:
-        """End a step: running statistics of replicas that have diverged at it are put back."""
+        """End a step: running statistics of seeds that have diverged at it are put back."""
         parts: list[Agent | Channel] = [*self.agents.values(), *self.channels.values()]
         for part in parts if self.divergence.stopped else ():
             members = self.moving(part)
@@ -211,7 +233,7 @@ class DivergenceCheck:
         """Report the groups of agents that have diverged.
 
         Raises:
-            DivergenceError: One has, and there is one replica.
+            DivergenceError: One has, and there is one seed.
         """
         checked: list[Tensor | None] = []
         for update in updates:
@@ -220,9 +242,10 @@ class DivergenceCheck:
             checked += update.returned.values()
         for update in () if self.divergence.fine(checked) else updates:
             wrong = self._groups_diverged(update)
-            for group in self.groups:
-                if group in wrong:
-                    self.report_group(group, wrong[group], step)
+            for seed, groups in enumerate(self.groups):
+                for group in groups:
+                    if group in wrong:
+                        self.report_group(group, wrong[group], step, seed)
 
     def _groups_diverged(self, update: Update) -> dict[LearningGroup, str]:
         """By group of single agents: what is wrong with its gradients or losses. Returned gradients that are not finite are zeroed."""
@@ -234,7 +257,7 @@ class DivergenceCheck:
             finite = torch.stack([g.isfinite().all(1) for g in flat]).all(0).tolist() if flat else []
             norms = torch.stack([g.norm(dim=1) for g in flat]).norm(dim=0).tolist() if flat else []
             for n, (sound, norm) in enumerate(zip(finite, norms, strict=True)):
-                group = self.group_of[agent.members[n].name]
+                group = self.group_of(agent, n)
                 if members is not None and not bool(members[n]):
                     continue
                 if not sound:
@@ -249,24 +272,29 @@ class DivergenceCheck:
             channel = self.channels[read.channel]
             members = update.stepping_members.get(channel.receiver)
             if members is not None:  # a member that nothing reached returns nothing
-                rows = self.agents[channel.receiver].replicas.rows_of(members)
+                rows = self.agents[channel.receiver].layout.rows_of(members)
                 gradient = mask_fill_zero(channel.of_receiver(rows), gradient)
                 update.returned[read] = gradient
             for k in self.divergence.members(len(channel.members), [], [gradient]):
-                wrong.setdefault(self.group_of[channel.members[k].receiver], GRADIENT)
+                receiver = channel.members[k].receiver
+                wrong.setdefault(self._group_of[channel.places.layout.seed(k)][receiver], GRADIENT)
         for name, losses in update.window_loss.losses.items():
-            each = self.agents[name].members
-            for n in self.divergence.members(len(each), [], [losses.loss]):
-                wrong.setdefault(self.group_of[each[n].name], LOSS)
+            agent = self.agents[name]
+            for n in self.divergence.members(len(agent.members), [], [losses.loss]):
+                wrong.setdefault(self.group_of(agent, n), LOSS)
         return wrong
 
-    def report_group(self, group: LearningGroup, what: str, step: int) -> None:
+    def group_of(self, agent: Agent, member: int) -> LearningGroup:
+        """Return the learning group of single agents that a member of a stack is in."""
+        return self._group_of[agent.layout.seed(member)][agent.members[member].name]
+
+    def report_group(self, group: LearningGroup, what: str, step: int, seed: int = 0) -> None:
         """Report what is wrong with a group of agents, with `at` for the step: see `Divergence.report`."""
         text = (
             f"agent {{agents}}: the {what.format(at=f'at step {step + 1}')}; "
             "lower its learning rate, or the scale of the synthetic gradients it receives"
         )
-        self.divergence.report(Report(step, text, group.members))
+        self.divergence.report(Report(step, text, group.members, seed=seed))
 
     # --- synthetic gradients and inputs ----------------------------------------------------------------------
 
@@ -274,7 +302,7 @@ class DivergenceCheck:
         """Report the models that have diverged.
 
         Raises:
-            DivergenceError: One has, and there is one replica.
+            DivergenceError: One has, and there is one seed.
         """
         if self.divergence.fine([t for update in updates.values() for t in (update.loss, *update.gradients)]):
             return
@@ -283,10 +311,13 @@ class DivergenceCheck:
                 update.loss.numel(), [g for g in update.gradients if g is not None], [update.loss]
             )
             for k, what in diverged.items():
-                channel = self.channels[name].members[k]
-                self.report_channel(channel, what, step, of_input=update.of_input)
+                channel = self.channels[name]
+                seed, own = channel.places.layout.seed(k), channel.members[k]
+                self.report_channel(own, what, step, of_input=update.of_input, seed=seed)
 
-    def report_channel(self, channel: Channel, what: str, step: int, *, of_input: bool) -> None:
+    def report_channel(
+        self, channel: Channel, what: str, step: int, *, of_input: bool, seed: int = 0
+    ) -> None:
         """Report what is wrong with the loss of a channel's synthetic gradient or input: see `Divergence.report`."""
         kind, end = ("input", channel.receiver) if of_input else ("gradient", channel.sender)
         fix = (
@@ -298,4 +329,4 @@ class DivergenceCheck:
             f"agent {{agents}}: the loss of the synthetic {kind} of its channel {{channel}} at step {step + 1} {what}; "
             f"lower {fix}"
         )
-        self.divergence.report(Report(step, text, (end,), channel.name))
+        self.divergence.report(Report(step, text, (end,), channel.name, seed))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.message import LearningGroup
-from antiphon.engine.heart.rows import Members
+from antiphon.engine.heart.rows import Members, label
 from antiphon.engine.heart.system import System
 from antiphon.nets.optimisers import clipped, clipped_each, norm_of, norms_of_each
 
@@ -34,12 +34,16 @@ class GroupClip:
 
     Args:
         system: Its agents, single or stacked.
-        base: The single agents that its stacks are made of.
+        bases: The single agents that its stacks are made of, of each seed.
     """
 
-    def __init__(self, system: System, base: System) -> None:
+    def __init__(self, system: System, bases: Sequence[System]) -> None:
         self.system = system
-        groups = clipped_groups(base)
+        groups = [
+            [label(name, seed, system.seeds) for name in names]
+            for seed, base in enumerate(bases)
+            for names in clipped_groups(base)
+        ]
         number = {name: i for i, names in enumerate(groups) for name in names}
         self._numbers = {
             stack.name: [number.get(name, -1) for name in stack.names]

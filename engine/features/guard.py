@@ -152,6 +152,8 @@ class Guard(DivergenceCheck):
         updates = [place for place in wrong if place.kind in ("update", "returned", "loss")]
         if updates:
             first = min(place.turn for place in updates)
+            (groups,) = self.groups  # of one seed
+            group_of = {name: group for group in groups for name in group.members}
             found_in: dict[LearningGroup, str] = {}
             for place in sorted(updates, key=lambda one: one.kind != "loss"):  # else a gradient is named
                 for n in wrong[place] if place.turn == first else ():
@@ -159,8 +161,8 @@ class Guard(DivergenceCheck):
                         name = self.channels[place.name].members[n].receiver
                     else:
                         name = self.agents[place.name].members[n].name
-                    found_in[self.group_of[name]] = LOSS if place.kind == "loss" else GRADIENT
-            group = next(group for group in self.groups if group in found_in)
+                    found_in[group_of[name]] = LOSS if place.kind == "loss" else GRADIENT
+            group = next(group for group in groups if group in found_in)
             self.report_group(group, found_in[group], step)
         place = min(wrong, key=lambda one: (one.kind == "input", one.turn))
         channel = self.channels[place.name].members[wrong[place][0]]

@@ -141,16 +141,16 @@ class NormalisedObservations:
     @staticmethod
     def _missing(agent: Agent, tick: Tick, names: tuple[str, ...]) -> RowMask:
         """The rows in which an observation of a tick is missing, or its agent does not live."""
-        signals, replicas = tick.step_signals, agent.replicas
+        signals, layout = tick.step_signals, agent.layout
         dead = {life: signals.absent(life) for life in dict.fromkeys(agent.lives)}
         gone: dict[str, RowMask] = {}
         for name in dict.fromkeys(names):
             shown = signals.present(name)
-            rows = replicas.count * agent.batch
-            nowhere = torch.zeros(rows, dtype=torch.bool, device=replicas.index.device)
+            rows = layout.seeds * agent.batch
+            nowhere = torch.zeros(rows, dtype=torch.bool, device=layout.device)
             gone[name] = mask_not(nowhere if shown is False else shown)
-        of_signals = replicas.mask_by_name(gone, names)
-        return mask_or(of_signals, replicas.mask_by_name(dead, agent.lives))
+        of_signals = layout.mask_by_name(gone, names)
+        return mask_or(of_signals, layout.mask_by_name(dead, agent.lives))
 
     @staticmethod
     def _missing_in(agent: Agent, masks: Sequence[RowMask]) -> Tensor | None:

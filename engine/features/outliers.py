@@ -49,7 +49,7 @@ class ClippedReturns:
     def note(self) -> None:
         """Note the first clipped gradient of each channel, with its step; waits for the device."""
         found = [
-            (step, self.system.channels[name].members[k])
+            (step, self.system.channels[name], k)
             for name, steps in self.first.items()
             for k, step in enumerate(steps.tolist())
             if step >= 0
@@ -59,5 +59,6 @@ class ClippedReturns:
             "channel {channel}: the norm of a returned gradient is more than ten times the median; "
             "it is clipped, and so are later ones"
         )
-        for step, channel in sorted(found, key=lambda one: one[0]):
-            self.system.on_divergence.note(Report(step, text, (channel.sender,), channel.name))
+        for step, channel, k in sorted(found, key=lambda one: one[0]):
+            own, seed = channel.members[k], channel.places.layout.seed(k)
+            self.system.on_divergence.note(Report(step, text, (own.sender,), own.name, seed))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from antiphon.engine.heart.rows import Replicas, RowMask
+from antiphon.engine.heart.rows import Layout, RowMask
 from antiphon.nets.per_member import PerMember
 from antiphon.nets.random import uniform_many
 
@@ -18,12 +18,12 @@ class Participation:
     Attributes:
         probability: Of each.
         seeds: Of the members' draws; tied agents have the same.
-        replicas: The members' rows.
+        layout: The members' rows.
     """
 
     probability: PerMember
     seeds: tuple[int, ...]
-    replicas: Replicas
+    layout: Layout
     _newest: dict[int, RowMask] = field(default_factory=dict, init=False)
     """The newest window asked for, and who learns from it."""
 
@@ -33,5 +33,5 @@ class Participation:
             members = uniform_many(torch.tensor(self.seeds), window, 1)[:, 0] < self.probability
             drawn = int(members.sum())
             self._newest.clear()
-            self._newest[window] = self.replicas.rows_of(members) if 0 < drawn < len(members) else drawn > 0
+            self._newest[window] = self.layout.rows_of(members) if 0 < drawn < len(members) else drawn > 0
         return self._newest[window]

@@ -21,7 +21,7 @@ from antiphon.agents.policies import PolicyObjective
 from antiphon.comms.links import FanIn
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
-from antiphon.engine.heart.rows import Members, Replicas, RowMask
+from antiphon.engine.heart.rows import Layout, Members, RowMask, label
 from antiphon.nets.per_member import PerMember
 from antiphon.nets.site_axes import as_maps
 
@@ -138,7 +138,7 @@ class Agent:
     """Draws who learns from a window; None: all do."""
     members: tuple[Agent, ...] = ()
     """The agents that it is a stack of; a lone agent is its own."""
-    replicas: Replicas = field(default_factory=Replicas)
+    layout: Layout = field(default_factory=Layout)
     life: str = ""
     """The agent of the environment that it lives and dies with; "": its episodes are the environment's."""
 
@@ -146,12 +146,13 @@ class Agent:
         if not self.members:
             self.members = (self,)
             self.inputs = replace(self.inputs, observed=(), critics=())
-            self.replicas = Replicas.alone(self.batch, self.replicas.index.device)
+            self.layout = Layout.alone(self.batch, torch.device(self.layout.device))
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The names of its members."""
-        return tuple(member.name for member in self.members)
+        """The names of its members; among several seeds, `name@seed`."""
+        layout = self.layout
+        return tuple(label(own.name, layout.seed(n), layout.seeds) for n, own in enumerate(self.members))
 
     @cached_property
     def lives(self) -> tuple[str, ...]:
@@ -172,7 +173,7 @@ class Agent:
 
     def to_rows(self, signal: Tensor) -> Tensor:
         """A signal of the environment, [B, …], for its rows."""
-        return self.replicas.to_rows(signal)
+        return self.layout.to_rows(signal)
 
     def total(self, rows: Tensor) -> Tensor:
         """The sum of a figure over each member's rows, [N]; of several figures in columns [N, columns]."""
@@ -202,7 +203,7 @@ class Agent:
         What all observe is [B, …] where the fan-in does not want it repeated.
 
         Args:
-            signal: Returns a signal of the step by its name, [replicas * B, …], as it enters a network.
+            signal: Returns a signal of the step by its name, [seeds * B, …], as it enters a network.
             dtype: Of what the network reads.
             ages: [rows, channels] of its messages, where it observes them.
             normalised: Returns the observation of a place as it enters a network, where some are normalised.
@@ -224,13 +225,13 @@ class Agent:
         distinct = list(dict.fromkeys(names))
         values = [signal(name).to(dtype) for name in distinct]
         if len(values) == 1:
-            shared = self.replicas.count == 1 and not self.inputs.layout.repeats
+            shared = self.layout.seeds == 1 and not self.inputs.layout.repeats
             return values[0] if shared else self.to_rows(values[0])
         return self.by_name(torch.cat(values), names, distinct)
 
     def by_name(self, values: Tensor, names: tuple[str, ...], distinct: list[str]) -> Tensor:
-        """Each member's own out of several signals, [signals * replicas * B, …], as rows."""
-        return self.replicas.by_name(values, names, distinct)
+        """Each member's own out of several signals, [signals * seeds * B, …], as rows."""
+        return self.layout.by_name(values, names, distinct)
 
     # --- ports and channels, once it is connected ------------------------------------------------------------
 

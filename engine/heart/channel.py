@@ -17,9 +17,10 @@ from antiphon.comms.examples import ContextSpec, Example
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Read, Window
 from antiphon.engine.heart.rows import (
+    Layout,
     Members,
-    Replicas,
     RowMask,
+    label,
     mask_fill_zero,
     select_rows,
 )
@@ -92,7 +93,7 @@ class Feedback:
 class Places:
     """Where the channels of a stack begin and end in the stacks of agents."""
 
-    replicas: Replicas = field(default_factory=Replicas)
+    layout: Layout = field(default_factory=Layout)
     sender_index: Tensor | None = None
     """[K]: the sender of each channel, by its place in the stack of senders; None: each in turn."""
     receiver_index: Tensor | None = None
@@ -136,7 +137,7 @@ class Channel:
     members: tuple[Channel, ...] = ()
     """The channels that it is a stack of; a lone channel is its own."""
     names: tuple[str, ...] = ()
-    """Theirs."""
+    """Theirs; among several seeds, `name@seed`."""
     life_of_ends: tuple[str, str] = ("", "")
     """Whom in the environment the ends of a lone channel live and die with (`Agent.life`)."""
     lives: tuple[tuple[str, ...], ...] = ()
@@ -145,8 +146,11 @@ class Channel:
     def __post_init__(self) -> None:
         if not self.members:
             self.members = (self,)
-            self.places = replace(self.places, replicas=Replicas.alone(self.batch, self.zeros.device))
-        self.names = tuple(member.name for member in self.members)
+            self.places = replace(self.places, layout=Layout.alone(self.batch, self.zeros.device))
+        layout = self.places.layout
+        self.names = tuple(
+            label(own.name, layout.seed(n), layout.seeds) for n, own in enumerate(self.members)
+        )
         ends = dict.fromkeys(zip(*(member.life_of_ends for member in self.members), strict=True))
         self.lives = tuple(lives for lives in ends if any(lives))  # a state has one, and not the same twice
 
@@ -194,7 +198,7 @@ class Channel:
 
     def to_rows(self, signal: Tensor) -> Tensor:
         """A signal of the environment, [B, …], for the channel's rows."""
-        return self.places.replicas.to_rows(signal)
+        return self.places.layout.to_rows(signal)
 
     def members_in(self, mask: Tensor) -> Tensor:
         """The channels, [K] bool, any of whose rows are in a mask."""

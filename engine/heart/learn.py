@@ -112,7 +112,7 @@ class ObjectiveEvaluator:
         """Add losses divided by the number of their targets in the window, in place of B (rule 1)."""
         weights = [tick.weights for tick in ticks]
         counts = [agent.total(each) for each in weights]
-        factor = agent.replicas.rows_of(self.system.batch / torch.stack(counts).sum(0).clamp(min=1))
+        factor = agent.layout.rows_of(self.system.batch / torch.stack(counts).sum(0).clamp(min=1))
         window_loss.factors[agent.name] = factor
         for tick, weight, count in zip(ticks, weights, counts, strict=True):
             losses = tick.losses * weight * factor
@@ -166,7 +166,7 @@ class ObjectiveEvaluator:
                 present = mask_and(present, sites.reshape(len(sites), -1).any(1))
                 target, sites = target.where(sites, 0), agent.to_rows(sites)
             target = agent.to_rows(mask_fill_zero(present, target))  # what is absent may be no number at all
-        rows = mask_and(agent.replicas.mask_to_rows(present), participates)
+        rows = mask_and(agent.layout.mask_to_rows(present), participates)
         losses = objective.loss(output, target) if sites is None else objective.loss(output, target, sites)
         if objective.scores_loss:
             score = constant(losses)

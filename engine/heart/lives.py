@@ -13,28 +13,28 @@ def absent_ends(channel: Channel, step_signals: StepSignals) -> RowMask:
     rows: RowMask = False
     for lives in channel.lives:
         absent = {life: step_signals.absent(life) for life in dict.fromkeys(lives)}
-        rows = mask_or(rows, channel.places.replicas.mask_by_name(absent, lives))
+        rows = mask_or(rows, channel.places.layout.mask_by_name(absent, lives))
     return rows
 
 
 def episodes_over(channel: Channel, ends: EpisodeEnds) -> tuple[RowMask, RowMask]:
     """The rows of a channel whose messages are void after a step, and of these where a state's episode terminated."""
-    replicas = channel.places.replicas
-    ended, terminated = map(replicas.mask_to_rows, (ends.ended, ends.terminated))
+    layout = channel.places.layout
+    ended, terminated = map(layout.mask_to_rows, (ends.ended, ends.terminated))
     if ends.lives:
         over, for_good = ({name: own[kind] for name, own in ends.lives.items()} for kind in (0, 1))
         for lives in channel.lives:
-            dead = replicas.mask_by_name(over, lives)
+            dead = layout.mask_by_name(over, lives)
             ended = mask_or(ended, dead)
-            own = replicas.mask_by_name(for_good, lives)
+            own = layout.mask_by_name(for_good, lives)
             terminated = mask_or(own, mask_and(terminated, mask_not(dead)))
     return ended, terminated
 
 
 def episodes_of(agent: Agent, ends: EpisodeEnds) -> RowMask:
     """The rows of an agent whose own episode is over after a step."""
-    ended = agent.replicas.mask_to_rows(ends.ended)
+    ended = agent.layout.mask_to_rows(ends.ended)
     if not ends.lives or not any(agent.lives):
         return ended
     over = {name: dead for name, (dead, _) in ends.lives.items()}
-    return mask_or(ended, agent.replicas.mask_by_name(over, agent.lives))
+    return mask_or(ended, agent.layout.mask_by_name(over, agent.lives))

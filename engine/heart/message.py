@@ -1,6 +1,6 @@
 """What a step is made of: signals, messages and what reads them (semantics 17, 18), ticks and windows (15).
 
-One run has one environment of B lanes. Several seeds that run as one have one each, and a signal is [replicas * B, …].
+One run has one environment of B lanes. Several seeds that run as one have one each, and a signal is [seeds * B, …].
 
 No autograd graph outlives its window, and none is ever stored: a fork, a checkpoint and a late learner replay the window's
 ticks, which gives the same bits as the first graph.

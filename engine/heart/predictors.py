@@ -127,7 +127,7 @@ class PredictorTrainer:
     def _context(self, channel: Channel, message: Message) -> Tensor | None:
         """[rows, C]: the signals that a synthetic gradient is conditioned on; one tensor for all stacks of a length."""
         context = message.step_signals.context(channel.gradient.context, self.system.dtype)
-        if context is None or self.system.replicas > 1:
+        if context is None or self.system.seeds > 1:
             return None if context is None else channel.to_rows(context)
         key = context, len(channel.members)
         if key not in self._contexts:

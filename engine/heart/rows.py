@@ -69,63 +69,70 @@ def members_and(a: Members, b: Members) -> Members:
     return a & b
 
 
-class Replicas:
-    """The replica of each member of a stack, and so which lanes of a signal are its own; it does not change.
+def label(name: str, seed: int, seeds: int) -> str:
+    """Return the name of an agent or channel among those of so many seeds: of several, `name@seed`."""
+    return name if seeds == 1 else f"{name}@{seed}"
+
+
+class Layout:
+    """Rows of a stack, (seed, member of the seed, environment), and which lanes of a signal they are; it does not change.
+
+    A signal has the environments of all seeds, [seeds * B, …].
 
     Args:
-        each: Replica of every member.
-        count: Number of replicas.
+        members: N, of all seeds; each has as many.
+        seeds: Number of seeds.
         batch: B.
         device: Where signals are.
     """
 
     def __init__(
-        self, each: Sequence[int] = (0,), count: int = 1, batch: int = 0, device: torch.device | str = "cpu"
+        self, members: int = 1, seeds: int = 1, batch: int = 0, device: torch.device | str = "cpu"
     ) -> None:
-        self.count, self.batch, self.members = count, batch, len(each)
-        self.in_order = list(each) == list(range(count))
-        self.index = torch.tensor(each, device=device)
-        self._shared = self.members == self.count == 1
+        self.members, self.seeds, self.batch, self.device = members, seeds, batch, device
+        self.each = members // seeds
+        """Members of one seed."""
         self._orders: dict[tuple[str, ...], Tensor | None] = {}
         """By the signals of all members: their places among distinct ones; None: as they are."""
 
     @staticmethod
     @lru_cache(maxsize=64)
-    def alone(batch: int, device: torch.device) -> Replicas:
-        """Return those of a single agent or channel: one for all of them."""
-        return Replicas(batch=batch, device=device)
+    def alone(batch: int, device: torch.device) -> Layout:
+        """Return that of a single agent or channel: one for all of them."""
+        return Layout(batch=batch, device=device)
+
+    def seed(self, member: int) -> int:
+        """The seed of a member."""
+        return member // self.each
+
+    def places(self, seed: int) -> slice:
+        """The members of a seed."""
+        return slice(seed * self.each, (seed + 1) * self.each)
 
     def by_member(self, signal: Tensor) -> Tensor:
-        """A signal of all replicas, [replicas * B, …], by member, [members, B, …]."""
-        each = signal.view(self.count, self.batch, *signal.shape[1:])
-        if self.in_order:
-            return each
-        if self.count == 1:
-            return each.expand(self.members, *each.shape[1:])
-        return each.index_select(0, self.index)
+        """A signal of all seeds, [seeds * B, …], by member, [members, B, …]."""
+        each = signal.view(self.seeds, 1, self.batch, *signal.shape[1:])
+        return each.expand(-1, self.each, *each.shape[2:]).flatten(0, 1)
 
     def to_rows(self, signal: Tensor) -> Tensor:
-        """A signal of all replicas for the members' rows, [members * B, …]."""
-        return signal if self._shared else self.by_member(signal).flatten(0, 1)
+        """A signal of all seeds for the members' rows, [members * B, …]."""
+        return signal if self.each == 1 else self.by_member(signal).flatten(0, 1)
 
     def mask_to_rows(self, mask: RowMask) -> RowMask:
-        """A mask of all replicas, [replicas * B] bool, for the members' rows."""
+        """A mask of all seeds, [seeds * B] bool, for the members' rows."""
         return self.to_rows(mask) if isinstance(mask, Tensor) else mask
 
     def by_name(self, values: Tensor, names: tuple[str, ...], distinct: Sequence[str]) -> Tensor:
-        """Each member's own out of several signals, [signals * replicas * B, …], as rows."""
+        """Each member's own out of several signals, [signals * seeds * B, …], as rows."""
         if names not in self._orders:
             place = {name: i for i, name in enumerate(distinct)}
-            each = [
-                place[name] * self.count + replica
-                for name, replica in zip(names, self.index.tolist(), strict=True)
-            ]
+            each = [place[name] * self.seeds + self.seed(n) for n, name in enumerate(names)]
             in_order = each == list(range(len(values) // self.batch))
             self._orders[names] = None if in_order else torch.tensor(each, device=values.device)
         return select_rows(values, self._orders[names], self.batch)
 
     def mask_by_name(self, masks: Mapping[str, RowMask], names: tuple[str, ...]) -> RowMask:
-        """Each member's own out of several masks, [replicas * B] bool each, as one of the rows; a name without a mask: nowhere."""
+        """Each member's own out of several masks, [seeds * B] bool each, as one of the rows; a name without a mask: nowhere."""
         distinct = tuple(dict.fromkeys(names))
         known = {name: mask for name in distinct if isinstance(mask := masks.get(name, False), Tensor)}
         if not known:
@@ -136,7 +143,7 @@ class Replicas:
 
     def rows_of(self, members: Tensor) -> Tensor:
         """A mask of members, [members] bool, as one of their rows."""
-        return members.to(self.index.device).repeat_interleave(self.batch)
+        return members.to(self.device).repeat_interleave(self.batch)
 
 
 def select_rows(rows: Tensor, index: Tensor | None, batch: int) -> Tensor:

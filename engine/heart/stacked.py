@@ -2,34 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from torch import Tensor
 
+from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.system import System
+
+Part = TypeVar("Part", Agent, Channel)
 
 
 @dataclass(frozen=True)
 class Stacked:
-    """A system of stacks, and the single agents it is made of.
+    """A system of stacks, and the single agents that it is made of; of several seeds, those of one.
 
     Attributes:
         base: The single agents and channels; their parameters are views of the stacked ones.
         system: The stacks.
+        seed: Which of several seeds the single agents are of.
     """
 
     base: System
     system: System
+    seed: int = 0
     _places: dict[str, tuple[Channel, int]] = field(default_factory=dict)
+
+    def own(self, stack: Part) -> Iterator[tuple[int, Part]]:
+        """Yield the single agents or channels of a stack, each with its place there."""
+        first = self.places(stack).start
+        return ((n, one) for n, one in enumerate(stack.members[self.places(stack)], first))
+
+    def places(self, stack: Agent | Channel) -> slice:
+        """The places of the single agents or channels in a stack."""
+        layout = stack.layout if isinstance(stack, Agent) else stack.places.layout
+        return layout.places(self.seed)
+
+    def groups_of(self, group: LearningGroup) -> list[LearningGroup]:
+        """The learning groups of single agents that one of stacks is made of."""
+        stacks = (self.system.agents[name] for name in group.members)
+        return list(
+            dict.fromkeys(self.base.group_of[one.name] for stack in stacks for _, one in self.own(stack))
+        )
 
     def channel_of(self, name: str) -> tuple[Channel, int]:
         """The stack that a channel is in, and its place there."""
         if not self._places:
             self._places.update(
-                (own, (channel, k))
+                (own.name, (channel, k))
                 for channel in self.system.channels.values()
-                for k, own in enumerate(channel.names)
+                for k, own in self.own(channel)
             )
         return self._places[name]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -39,9 +39,7 @@ class System:
         device: Where everything lives.
         on_divergence: What follows numbers that are not finite.
         episode: The windows of those that learn once an episode, where its length varies.
-        replicas: How many copies of the environment there are, each with its own B lanes: one for every seed.
-        replica_of: The replica of an agent; the first, unless given.
-        hyperparameters: Of several replicas: by agent and channel its hyperparameters in all of them.
+        seeds: How many seeds are computed as one, each in an environment of its own with B lanes.
         tied: Groups of parameters, (agent, parameter) each, that are one weight.
         sweep: Whether a group is differentiated as soon as it has ticked, where its learning signal is complete then.
         frozen: Whether nothing learns and nothing moves but running statistics: what a probe measures on.
@@ -58,9 +56,7 @@ class System:
     device: torch.device
     on_divergence: Divergence
     episode: EpisodeWindows | None = None
-    replicas: int = 1
-    replica_of: dict[str, int] = field(default_factory=dict)
-    hyperparameters: Mapping[str, Hashable] = field(default_factory=dict)
+    seeds: int = 1
     tied: tuple[tuple[tuple[str, str], ...], ...] = ()
     sweep: bool = False
     frozen: bool = False
@@ -69,7 +65,7 @@ class System:
     owner_of: dict[str, str] = field(init=False)
     """The first agent of an agent's learner: the agent itself, unless it is tied to an earlier one."""
     nothing: Tensor = field(init=False)
-    """[replicas * B] zeros: what a figure is where nothing adds to it."""
+    """[seeds * B] zeros: what a figure is where nothing adds to it."""
 
     def __post_init__(self) -> None:
         self.group_of = {name: group for group in self.groups for name in group.members}
@@ -79,7 +75,7 @@ class System:
         self.owner_of = {name: first[agent.learner] for name, agent in self.agents.items()}
         for group in self.groups:
             group.owners = dict(Counter(self.owner_of[name] for name in group.members))
-        self.nothing = torch.zeros(self.replicas * self.batch, dtype=self.dtype, device=self.device)
+        self.nothing = torch.zeros(self.seeds * self.batch, dtype=self.dtype, device=self.device)
 
     def cut(self, step: int, ends: EpisodeEnds) -> None:
         """End the episodes that ended at `step`: what is held, in flight or remembered is void there (semantics 20)."""
@@ -118,12 +114,12 @@ class System:
 
         Args:
             name: Of the signal.
-            value: [rows, *shape]; None: zeros for [replicas * B], as an aligned agent reads before its first message.
+            value: [rows, *shape]; None: zeros for [seeds * B], as an aligned agent reads before its first message.
             categories: Of the agent: a categorical signal enters `one_hot`, or as its values (`index`).
         """
         signal = self.description.signals[name]
         if value is None:
-            rows = self.replicas * self.batch
+            rows = self.seeds * self.batch
             shape = signal.shape_as(categories)
             return torch.zeros(rows, *shape, dtype=self.dtype, device=self.device)
         if signal.classes is None or categories == "index":

@@ -39,7 +39,7 @@ from antiphon.engine.heart.message import (
     Tick,
     Window,
 )
-from antiphon.engine.heart.rows import Replicas
+from antiphon.engine.heart.rows import Layout
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.links import Links
 from antiphon.engine.installed import install_forward, objectives_of
@@ -89,7 +89,7 @@ class Rollout:
         for name, agent in self.system.agents.items():
             agent.learner.frozen = True
             agent.inputs.critic = ()  # it is not there when the agent is deployed
-            agent.batch, agent.replicas = batch, Replicas(batch=batch, device=agent.replicas.index.device)
+            agent.batch, agent.layout = batch, Layout(batch=batch, device=agent.layout.device)
             agent.seed = seed_for(seed, "agent", name)
             agent.trail = agent.action = None
             if agent.goal is not None:

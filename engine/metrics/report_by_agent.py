@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.examples import Example
+from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup
-from antiphon.engine.heart.rows import Members, RowMask
+from antiphon.engine.heart.rows import Members, RowMask, label
 from antiphon.engine.heart.stacked import Stacked
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Losses, PredictorUpdate, StepReport, Update, WindowLoss
@@ -25,12 +26,12 @@ class AgentReport:
     """What was learned at one step, by agent and channel; stacks are taken apart only where it is read.
 
     Args:
-        stacks: The report by stack.
-        stacked: The stacks.
+        stacks: The report by stack; of several seeds, of all.
+        stacked: The stacks, and the single agents that it is about.
     """
 
     def __init__(self, stacks: StepReport, stacked: Stacked) -> None:
-        self.stacks, self._stacked = stacks, stacked
+        self._whole, self._stacked = stacks, stacked
 
     @classmethod
     def empty(cls, stacked: Stacked) -> AgentReport:
@@ -38,19 +39,26 @@ class AgentReport:
         return cls(StepReport([], {}), stacked)
 
     @cached_property
+    def stacks(self) -> StepReport:
+        """By stack; of one of several seeds by agent and channel, which it has no stacks of."""
+        if self._stacked.system.seeds == 1:
+            return self._whole
+        return StepReport(self.updates, self.predictor_updates, self.input_updates)
+
+    @cached_property
     def updates(self) -> list[Update]:
         """By learning group of single agents."""
-        return [own for update in self.stacks.updates for own in self._by_group(update)]
+        return [own for update in self._whole.updates for own in self._by_group(update)]
 
     @cached_property
     def predictor_updates(self) -> dict[str, PredictorUpdate]:
         """Of synthetic gradients, by channel."""
-        return self._of_channels(self.stacks.predictor_updates)
+        return self._of_channels(self._whole.predictor_updates)
 
     @cached_property
     def input_updates(self) -> dict[str, PredictorUpdate]:
         """Of synthetic inputs, by channel."""
-        return self._of_channels(self.stacks.input_updates)
+        return self._of_channels(self._whole.input_updates)
 
     def _of_channels(self, updates: Mapping[str, PredictorUpdate]) -> dict[str, PredictorUpdate]:
         found: dict[str, PredictorUpdate] = {}
@@ -59,11 +67,17 @@ class AgentReport:
             found |= self._by_channel(channel, update) if channel.stacked else {channel.names[0]: update}
         return {name: found[name] for name in self._stacked.base.channels if name in found}
 
-    def losses(self) -> Iterator[tuple[tuple[str, ...], Losses]]:
-        """Yield the objectives' losses: the names of a stack's members, and the losses, [N]."""
-        for update in self.stacks.updates:
+    def losses_by_stack(self) -> Iterator[tuple[Agent, Losses]]:
+        """Yield the objectives' losses: a stack, of all seeds, and the losses, [N]."""
+        for update in self._whole.updates:
             for name, losses in update.window_loss.losses.items():
-                yield self._stacked.system.agents[name].names, losses
+                yield self._stacked.system.agents[name], losses
+
+    def losses(self) -> Iterator[tuple[tuple[str, ...], Losses]]:
+        """Yield the objectives' losses: the names of single agents that are of one stack, and their losses."""
+        for agent, losses in self.losses_by_stack():
+            names = tuple(own.name for _, own in self._stacked.own(agent))
+            yield names, losses.of(self._stacked.places(agent))
 
     def by_agent(self) -> Mapping[str, Tensor]:
         """The losses by agent."""
@@ -72,32 +86,30 @@ class AgentReport:
     def figures(self) -> dict[str, dict[str, float]]:
         """Return the metrics of policies whose window ended, by agent and name; see `PolicyLosses`."""
         return {
-            agent: {name: float(values[member]) for name, values in metrics.items()}
-            for agents, metrics in self.figures_by_stack()
-            for member, agent in enumerate(agents)
+            own.name: {name: float(values[n]) for name, values in metrics.items()}
+            for agent, metrics in self.figures_by_stack()
+            for n, own in self._stacked.own(agent)
         }
 
-    def figures_by_stack(self) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
-        """Yield the metrics of policies whose window ended: the names of a stack's members, and the metrics by name, [N].
+    def figures_by_stack(self) -> Iterator[tuple[Agent, dict[str, Tensor]]]:
+        """Yield the metrics of policies whose window ended: a stack, of all seeds, and the metrics by name, [N].
 
         See `PolicyLosses`. A member without a target has NaN.
         """
-        for update in self.stacks.updates:
+        for update in self._whole.updates:
             for name, policy in update.window_loss.policies.items():
                 count, found = update.window_loss.losses[name].count, policy.figures
                 if isinstance(count, Tensor):
                     found = {key: value.masked_fill(count == 0, math.nan) for key, value in found.items()}
-                yield self._stacked.system.agents[name].names, found
+                yield self._stacked.system.agents[name], found
 
     def _by_channel(self, channel: Channel, update: PredictorUpdate) -> dict[str, PredictorUpdate]:
-        count = len(channel.members)
-        examples = [_examples(example, channel.batch, count) for example in update.examples]
         predictions = None if update.prediction is None else torch.split(update.prediction, channel.batch)
         return {
-            name: PredictorUpdate(
+            own.name: PredictorUpdate(
                 [
-                    some[k]
-                    for some, example in zip(examples, update.examples, strict=True)
+                    _example_of(example, channel.batch, k)
+                    for example in update.examples
                     if example.members is None or example.members[k]
                 ],
                 update.loss[k],
@@ -105,7 +117,7 @@ class AgentReport:
                 None if predictions is None else predictions[k],
                 of_input=update.of_input,
             )
-            for k, name in enumerate(channel.names)
+            for k, own in self._stacked.own(channel)
             if update.members is None or update.members[k]
         }
 
@@ -120,7 +132,7 @@ class AgentReport:
             losses = update.window_loss.losses.get(name)
             drawn = True if agent.participation is None else agent.participation.rows(update.window.number)
             participating = agent.members_in(drawn)
-            for n, member in enumerate(agent.members):
+            for n, member in self._stacked.own(agent):
                 group = base.group_of[member.name]
                 own = found.setdefault(group, Update(group, update.window, window_loss=WindowLoss()))
                 if participating is not None and not participating[n]:
@@ -136,7 +148,7 @@ class AgentReport:
             channel = self._stacked.system.channels[name]
             rows = torch.split(injected, channel.batch)
             injecting = injecting_members(channel, agents[channel.sender].participates(update.window.number))
-            for k, lone in enumerate(channel.members):
+            for k, lone in self._stacked.own(channel):
                 if injecting is None or injecting[k]:
                     found[base.group_of[lone.sender]].injected[lone.name] = rows[k]
         yield from found.values()
@@ -224,10 +236,17 @@ class MeanAccumulator:
 
     Args:
         system: The system of the agents.
+        *others: Those of other seeds; of several, agents are `name@seed` here.
     """
 
-    def __init__(self, system: System) -> None:
-        self._system = system
+    def __init__(self, system: System, *others: System) -> None:
+        systems = (system, *others)
+        self._agents = {
+            label(name, seed, len(systems)): agent
+            for seed, own in enumerate(systems)
+            for name, agent in own.agents.items()
+        }
+        self._batch = system.batch
         self._sums: dict[tuple[str, ...], Sums] = {}
         """By agents: one, or the members of a stack ([N] each)."""
         self._figures: dict[tuple[str, ...], FigureSums] = {}
@@ -238,19 +257,19 @@ class MeanAccumulator:
 
     def add(self, report: AgentReport) -> None:
         """Add the losses of one step."""
-        for agents, losses in report.losses():
+        for agent, losses in report.losses_by_stack():
+            agents = agent.names
             known, loss = _stacked(self._sums, agents), losses.loss
-            goal = self._system.agents[agents[0]].goal
-            if (
-                goal is not None and goal.mean
-            ):  # a mean of one window, whose targets are all there is to divide by here
-                loss = loss * losses.count / self._system.batch
+            # a mean of one window has its targets, which are all there is to divide by here
+            if agent.goal is not None and agent.goal.mean:
+                loss = loss * losses.count / self._batch
             if known is None:
                 self._sums[agents] = (loss, losses.score, losses.count)
             else:
                 sums = torch._foreach_add(known[:2], [loss, losses.score])
                 self._sums[agents] = (sums[0], sums[1], known[2] + losses.count)
-        for agents, figures in report.figures_by_stack():
+        for agent, figures in report.figures_by_stack():
+            agents = agent.names
             self._names[agents] = list(figures)
             values = torch.stack(tuple(figures.values()), 1)
             finite, known = values.isfinite(), _stacked(self._figures, agents) or (0.0, 0)
@@ -266,10 +285,10 @@ class MeanAccumulator:
     def _means(self, *sums: Any) -> dict[str, dict[str, float]]:
         found: dict[str, dict[str, float]] = {}
         for name, (loss, score, samples, *of_policies) in self._by_agent(*sums).items():
-            goal = self._system.agents[name].goal
+            goal = self._agents[name].goal
             assert goal is not None
             if samples:
-                mean = loss.item() * self._system.batch / samples
+                mean = loss.item() * self._batch / samples
                 found[name] = {"loss": mean} | goal.objective.means(score, samples)
                 for own in of_policies:  # of what was ever finite
                     each = zip(own["names"], own["sums"].tolist(), own["counts"].tolist(), strict=True)
@@ -291,7 +310,7 @@ class MeanAccumulator:
             for n, name in enumerate(agents):
                 if len(agents) == 1 or each[n]:
                     found[name] = [loss[n], score[n], each[n], *filter(None, [of_policies.get(name)])]
-        return {name: found[name] for name in self._system.agents if name in found}
+        return {name: found[name] for name in self._agents if name in found}
 
     def end_row(self) -> None:
         """Complete a row and reset the sums."""
@@ -324,9 +343,9 @@ class MeanAccumulator:
                 self._figures[name,] = own["sums"].unsqueeze(0), own["counts"].unsqueeze(0)
 
 
-def _examples(example: Example, batch: int, count: int) -> list[Example]:
-    each = [example.mapped(lambda rows, k=k: rows[k * batch : (k + 1) * batch]) for k in range(count)]  # type: ignore[misc]
-    return [replace(own, members=None, learned=None) for own in each]
+def _example_of(example: Example, batch: int, member: int) -> Example:
+    own = example.mapped(lambda rows: rows[member * batch : (member + 1) * batch])
+    return replace(own, members=None, learned=None)
 
 
 def injecting_members(channel: Channel, participates: RowMask) -> Members:

@@ -109,7 +109,7 @@ def plan(
     stack_of = {agent.name: i for i, agents in enumerate(members) for agent in agents}
     channel_stacks = [
         tuple(channel.name for channel in channels)
-        for channels in channel_stacks_of(system, stack_of, reasons)
+        for channels in channel_stacks_of(system, stack_of=stack_of, alone=reasons)
         if channels[0].sender not in reasons or channels[0].receiver not in reasons
     ]
     kept = ((group, obstacle_to_sweep(system, group)) for group in system.groups if system.sweep)

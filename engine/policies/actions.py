@@ -43,11 +43,11 @@ class Actions:
         self._units: dict[str | bool, BoxUnits | None] = {}
         """By part of the action that a policy chooses: the map of its samples to the numbers of a Box."""
         self._places: dict[str | bool, list[tuple[Agent, slice]]] = {}
-        """By part of the action: the stacks of its actors and their rows there, replica after replica."""
+        """By part of the action: the stacks of its actors and their rows there, seed after seed."""
         actors = [
-            (replica, place, agent)
+            (agent.layout.seed(place), place, agent)
             for agent in self.actors
-            for place, replica in enumerate(agent.replicas.index.tolist())
+            for place in range(len(agent.members))
         ]
         for _, place, agent in sorted(actors, key=lambda actor: actor[0]):
             places = self._places.setdefault(agent.members[place].acts, [])
@@ -111,7 +111,7 @@ class Actions:
         return uniform_many(stacked, step, agent.batch * draws).view(-1, draws)
 
     def of(self) -> Action | None:
-        """Return the action at the newest step in the environments, of several replicas row after row; None: no agent acted."""
+        """Return the action at the newest step in the environments, of several seeds row after row; None: no agent acted."""
         space: Any = self.system.description.action_space
         found: dict[str, Tensor] = {}
         for part, places in self._places.items():

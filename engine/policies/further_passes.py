@@ -29,25 +29,22 @@ class FurtherPasses:
 
     Args:
         engine: Whose windows they are of.
-        base: The single agents that its stacks are made of.
+        bases: The single agents that its stacks are made of, of each seed.
 
     Attributes:
         agents: Those with further passes.
     """
 
-    def __init__(self, engine: Engine, base: System) -> None:
+    def __init__(self, engine: Engine, bases: Sequence[System]) -> None:
         self.engine, self.system = engine, engine.system
         self.agents = {name for name, agent in self.system.agents.items() if _passes(agent) > 1}
-        first = {
-            group: next((name for name in group.members if _passes(base.agents[name]) > 1), "")
-            for group in base.groups
-        }
-        self._leaders = {
-            agent.name: [first[base.group_of[name]] or name for name in agent.names]
+        self._seeds = {
+            agent.name: [
+                _leader(bases[agent.layout.seed(n)], member).seed for n, member in enumerate(agent.members)
+            ]
             for agent in self.system.agents.values()
         }
-        """By stack: of each member, the first agent with further passes that it learns with."""
-        self._seeds = {name: agent.seed for name, agent in base.agents.items()}
+        """By stack: of each member, the seed of the first agent with further passes that it learns with."""
         self._orders: dict[tuple[str, int], Tensor] = {}
 
     def learn(self, closed: Sequence[Update], step: int) -> None:
@@ -114,7 +111,7 @@ class FurtherPasses:
     def _seeds_of(self, agent: str, epoch: int) -> Tensor:
         """[N] int64: the seeds of a stack's orders in an epoch, made once."""
         if (agent, epoch) not in self._orders:
-            seeds = [seed_for(self._seeds[name], "epoch", str(epoch)) for name in self._leaders[agent]]
+            seeds = [seed_for(seed, "epoch", str(epoch)) for seed in self._seeds[agent]]
             self._orders[agent, epoch] = torch.tensor(seeds, device=self.system.device)
         return self._orders[agent, epoch]
 
@@ -135,6 +132,12 @@ class FurtherPasses:
         ((gradients, _),) = backward_all([BackwardRequest(roots, [], parameters, [])], self.system.batch)
         learning = self.engine.backward_pass.learning(update.group, update.window)
         return Update(update.group, update.window, learning, window.loss, {**gradients})
+
+
+def _leader(base: System, agent: Agent) -> Agent:
+    """The first agent with further passes that an agent learns with; itself, if none has any."""
+    together = (base.agents[name] for name in base.group_of[agent.name].members)
+    return next((own for own in together if _passes(own) > 1), agent)
 
 
 def _passes(agent: Agent) -> int:

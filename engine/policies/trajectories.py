@@ -27,7 +27,7 @@ from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import StepSignals, Tick, Window
-from antiphon.engine.heart.rows import mask_fill_zero, select_rows
+from antiphon.engine.heart.rows import label, mask_fill_zero, select_rows
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Losses, Update, WindowLoss
 from antiphon.engine.policies.policy_window import PolicyWindow
@@ -250,7 +250,11 @@ class PolicyEvaluator:
 
     def _message(self, agent: Agent, tick: Tick, window: Window, place: int) -> Tensor:
         """[rows, size]: what each member's tick read over its incoming channel at `place`, the newest."""
-        names = [member.incoming[place].name for member in agent.members]
+        layout = agent.layout
+        names = [
+            label(member.incoming[place].name, layout.seed(n), layout.seeds)
+            for n, member in enumerate(agent.members)
+        ]
         stacks = [channel for channel in agent.incoming if not set(names).isdisjoint(channel.names)]
         order, values = dict[str, int](), []
         for stack in stacks:  # several, where the senders are not computed as one
@@ -354,14 +358,15 @@ class _Sampled:
 
 def sampled_of(agent: Agent) -> list[_Sampled]:
     """The channels whose sampled messages a policy learns, each port once."""
-    found, seen = [], set[tuple[str, str]]()
+    found, seen = [], set[tuple[int, str, str]]()
     for channel in agent.outgoing:
         if channel.sampler is None or not channel.sampler.learned:
             continue
         counted = []
-        for member in channel.members:
-            counted.append((member.sender, member.port) not in seen)
-            seen.add((member.sender, member.port))
+        for k, member in enumerate(channel.members):
+            port = channel.places.layout.seed(k), member.sender, member.port
+            counted.append(port not in seen)
+            seen.add(port)
         every = None if all(counted) else torch.tensor(counted, device=channel.zeros.device)
         if any(counted):
             found.append(_Sampled(channel, every))

@@ -6,7 +6,7 @@ is left says whose a member's things are, and what a single channel has no messa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,20 +22,15 @@ from antiphon.engine.heart.message import (
     StepSignals,
     Tick,
 )
-from antiphon.engine.heart.rows import Replicas
-from antiphon.engine.heart.stacked import Stacked
+from antiphon.engine.heart.rows import Layout
+from antiphon.engine.heart.stacked import Part, Stacked
+from antiphon.engine.heart.system import System
+from antiphon.engine.state.state_dict import messages
 from antiphon.engine.state.trees import Tree, join, join_rows, joined_signals, split, split_rows
 
 
 def _anywhere(mask: Any) -> bool:
     return bool(mask.any()) if isinstance(mask, Tensor) else bool(mask)
-
-
-def _groups(stacked: Stacked, group: LearningGroup) -> list[LearningGroup]:
-    """The groups of single agents that a group of stacks is made of."""
-    group_of, agents = stacked.base.group_of, stacked.system.agents
-    members = (member.name for name in group.members for member in agents[name].members)
-    return list(dict.fromkeys(group_of[name] for name in members))
 
 
 def _all_reads(tick: Tree) -> list[Tree]:
@@ -46,8 +41,24 @@ def _all_reads(tick: Tree) -> list[Tree]:
 # --- from stacks to single agents ------------------------------------------------------------------------
 
 
-class StateSplitter:
-    """Messages and windows of stacks, by agent and channel."""
+def split_state(system: System, bases: Sequence[System]) -> list[Tree]:
+    """Return the messages and windows of a system of stacks by agent and channel, of each seed."""
+    saved = messages(system)
+    if len(bases) == 1:
+        return [_Splitter(Stacked(bases[0], system)).split(saved)]
+    signals = [split_rows(shared.signals, len(bases), system.batch) for shared in saved["signals"]]
+    each: list[Tree] = []
+    for seed, base in enumerate(bases):
+        own = [
+            StepSignals(shared.step, of[seed]) for shared, of in zip(saved["signals"], signals, strict=True)
+        ]
+        events = base.on_divergence.events
+        each.append(_Splitter(Stacked(base, system, seed)).split({**saved, "signals": own, "events": events}))
+    return each
+
+
+class _Splitter:
+    """Messages and windows of stacks, by agent and channel of one seed."""
 
     def __init__(self, stacked: Stacked) -> None:
         self.stacked, self.system, self.base = stacked, stacked.system, stacked.base
@@ -56,7 +67,7 @@ class StateSplitter:
         """Return the messages and windows of the stacks by agent and channel."""
         groups: dict[LearningGroup, Tree] = {group: {"pending": [], "past": []} for group in self.base.groups}
         for group, own in zip(self.system.groups, saved["groups"], strict=True):
-            members = _groups(self.stacked, group)
+            members = self.stacked.groups_of(group)
             for key, window in self._windows(own["window"], members).items():
                 groups[key]["window"] = window
             for waiting in ("pending", "past"):
@@ -84,34 +95,24 @@ class StateSplitter:
             "groups": list(groups.values()),
             "trails": {name: [list(state) for state in trail.items()] for name, trail in trails.items()},
             "actions": self._by_member(saved["actions"]),
-            "signals": [one for shared in saved["signals"] for one in self._each(shared)],
         }
 
     def _rows(self, value: Any, stack: Agent | Channel) -> Sequence[Any]:
-        return split_rows(value, len(stack.members), self.base.batch)
+        places = self.stacked.places(stack)
+        return split_rows(value, places.stop - places.start, self.base.batch, places.start)
 
     def _by_member(self, by_stack: Tree) -> Tree:
         """What stacks of agents have, [rows, …], by member."""
         found: Tree = {}
         for name, value in by_stack.items():
             stack = self.system.agents[name]
-            found |= dict(zip(stack.names, self._rows(value, stack), strict=True))
+            rows = self._rows(value, stack)
+            found |= {own.name: rows for (_, own), rows in zip(self.stacked.own(stack), rows, strict=True)}
         return found
 
     def _split(self, kind: type, tree: Tree, stack: Agent | Channel) -> list[Tree]:
-        return split(kind, tree, len(stack.members), self.base.batch)
-
-    def _each(self, shared: StepSignals) -> list[StepSignals]:
-        """The signals of a step of each replica."""
-        each = split_rows(shared.signals, self.base.replicas, self.base.batch)
-        return [shared] if self.base.replicas == 1 else [StepSignals(shared.step, own) for own in each]
-
-    def _signals_number(self, number: int, stack: Agent | Channel, k: int) -> int:
-        """The number of a member's own signals, where those of all replicas have one."""
-        if self.base.replicas == 1:
-            return number
-        replicas = stack.places.replicas if isinstance(stack, Channel) else stack.replicas
-        return number * self.base.replicas + int(replicas.index[k])
+        places = self.stacked.places(stack)
+        return split(kind, tree, places.stop - places.start, self.base.batch, places.start)
 
     def _ledgers(
         self, stack: Channel, saved: Tree, needed: Mapping[str, set[int]]
@@ -125,10 +126,9 @@ class StateSplitter:
         )
         held = None if saved["held"] is None else self._split(type(stack.ledger.held), saved["held"], stack)
         newest = self._rows(saved["newest"], stack)
-        for k, channel in enumerate(stack.members):
+        for k, (_, channel) in enumerate(self.stacked.own(stack)):
             own, others = [each[k] for each in kept], [each[k] for each in loose]
             for message in (*own, *others):
-                message["step_signals"] = self._signals_number(message["step_signals"], stack, k)
                 if message["finished"] is not None and not _anywhere(message["counted"]):
                     message["counted"] = False  # as `Ledger.close` has it
             counted = {one["stamp"] for one in (*own, *others) if one["counted"] is not False}
@@ -161,38 +161,37 @@ class StateSplitter:
             for each in [[tick] for tick in self._ticks(call[0], agent)] if agent.stacked else [call]:
                 found[group_of[each[0]["agent"]]]["calls"].append(each)
         for name, stamp in window["sent"]:
-            for channel in channels[name].members:
+            for _, channel in self.stacked.own(channels[name]):
                 own_window = found[group_of[channel.sender]]
                 own_window["sent"].append([channel.name, stamp])
                 if name in window["given_up"] and channel.name not in own_window["given_up"]:
                     own_window["given_up"].append(channel.name)
         return found
 
-    @staticmethod
-    def _buffers(buffers: Tree, stack: Agent) -> Iterator[tuple[str, Tree]]:
+    def _buffers(self, buffers: Tree, stack: Agent) -> Iterator[tuple[str, Tree]]:
         if not stack.stacked:
             yield stack.name, buffers
             return
         each = [rows.unbind() for rows in buffers.values()]
-        for n, member in enumerate(stack.members):
+        for n, member in self.stacked.own(stack):
             yield member.name, {key: own[n] for key, own in zip(member.learner.buffers, each, strict=True)}
 
     def _ticks(self, tick: Tree, stack: Agent) -> Iterator[Tree]:
         reads: dict[str, list[Tree]] = {}
         for read in _all_reads(tick):
             channels = self.system.channels[read["channel"]]
-            for channel, own in zip(channels.members, self._split(Read, read, channels), strict=True):
+            each = self._split(Read, read, channels)
+            for (_, channel), own in zip(self.stacked.own(channels), each, strict=True):
                 own["channel"] = channel.name
                 if len(channels.members) > 1 and own["message"] is not None and not _anywhere(own["counted"]):
                     own |= {"message": None, "counted": False}
                 reads.setdefault(channel.name, []).append(own)
-        for k, (agent, own) in enumerate(zip(stack.members, self._split(Tick, tick, stack), strict=True)):
+        each = self._split(Tick, tick, stack)
+        for (_, agent), own in zip(self.stacked.own(stack), each, strict=True):
             mask = own["participates"]
             yield {
                 **own,
                 "agent": agent.name,
-                "step_signals": self._signals_number(own["step_signals"], stack, k),
-                "outcomes": [self._signals_number(outcome, stack, k) for outcome in own["outcomes"]],
                 "participates": bool(mask[0]) if isinstance(mask, Tensor) else mask,
                 "reads": [read for channel in agent.incoming for read in reads[channel.name]],
                 "memory": None if agent.memory is None else reads[agent.memory.name][0],
@@ -213,61 +212,78 @@ def _forgotten(ledger: Ledger, message: Tree) -> bool:
 # --- from single agents to stacks ------------------------------------------------------------------------
 
 
-class StateMerger:
+def joined_state(system: System, bases: Sequence[System], each: Sequence[Tree]) -> Tree:
+    """Return the messages and windows of the single agents and channels of each seed, by stack."""
+    return _Merger(system, bases, each).merged()
+
+
+class _Merger:
     """Messages and windows of single agents and channels, by stack."""
 
-    def __init__(self, stacked: Stacked, saved: Tree) -> None:
-        self.stacked, self.system, self.saved = stacked, stacked.system, saved
-        self.all_signals: list[StepSignals] = saved["signals"] if stacked.base.replicas == 1 else []
+    def __init__(self, system: System, bases: Sequence[System], each: Sequence[Tree]) -> None:
+        self.system, self.bases, self.saved = system, bases, each
+        self.all_signals: list[StepSignals] = each[0]["signals"] if system.seeds == 1 else []
+        self._stacked = [Stacked(base, system, seed) for seed, base in enumerate(bases)]
         self._numbers: dict[tuple[int, ...], int] = {}
 
     def merged(self) -> Tree:
         """Return the messages and windows by stack."""
-        saved, channels = self.saved, self.system.channels.values()
-        ledgers = {c.name: self._ledger(c, [saved["ledgers"][name] for name in c.names]) for c in channels}
-        groups = dict(zip(self.stacked.base.groups, saved["groups"], strict=True))
-        trails = self._by_stack({name: dict(trail) for name, trail in saved["trails"].items()})
+        channels = self.system.channels.values()
+        ledgers = {c.name: self._ledger(c, self._members("ledgers", c)) for c in channels}
+        groups = {
+            group: own
+            for base, saved in zip(self.bases, self.saved, strict=True)
+            for group, own in zip(base.groups, saved["groups"], strict=True)
+        }
+        trails = self._by_stack("trails", dict)
         merged: list[Tree] = []
         for group in self.system.groups:
-            each = [groups[key] for key in _groups(self.stacked, group)]
-            own: Tree = {"window": self._window(group, [one["window"] for one in each])}
+            each = [(own.seed, groups[key]) for own in self._stacked for key in own.groups_of(group)]
+            seeds = [seed for seed, _ in each]
+
+            def joined(
+                windows: Sequence[Tree], group: LearningGroup = group, seeds: list[int] = seeds
+            ) -> Tree:
+                return self._window(group, list(zip(seeds, windows, strict=True)))
+
+            own: Tree = {"window": joined([one["window"] for _, one in each])}
             for key in ("pending", "past"):
-                waiting = zip(*(one[key] for one in each), strict=True)
-                own[key] = [self._window(group, windows) for windows in waiting]
+                own[key] = [joined(windows) for windows in zip(*(one[key] for _, one in each), strict=True)]
             merged.append(own)
         return {
-            **saved,
+            **self.saved[0],
             "ledgers": ledgers,
             "groups": merged,
             "trails": {name: [list(state) for state in trail.items()] for name, trail in trails.items()},
-            "actions": self._by_stack(saved["actions"]),
+            "actions": self._by_stack("actions"),
             "signals": self.all_signals,
         }
 
-    def _rows(self, values: Sequence[Any]) -> Any:
-        return join_rows(values, self.stacked.base.batch, self.stacked.base.device)
+    def _members(self, key: str, stack: Part) -> list[Any]:
+        """What is saved of the members of a stack."""
+        return [self.saved[own.seed][key][one.name] for own in self._stacked for _, one in own.own(stack)]
 
-    def _by_stack(self, by_member: Tree) -> Tree:
-        """What members have, as that of their stacks, [rows, …]."""
-        agents = self.system.agents.items()
-        return {
-            name: self._rows([by_member[member] for member in agent.names])
-            for name, agent in agents
-            if agent.names[0] in by_member
-        }
+    def _rows(self, values: Sequence[Any]) -> Any:
+        return join_rows(values, self.system.batch, self.system.device)
+
+    def _by_stack(self, key: str, made: Callable[[Any], Any] = lambda own: own) -> Tree:
+        """What is saved of the members of stacks, as that of these, [rows, …]."""
+        known = self.saved[0][key]
+        agents = (agent for agent in self.system.agents.values() if agent.members[0].name in known)
+        return {agent.name: self._rows([made(own) for own in self._members(key, agent)]) for agent in agents}
 
     def _joined(self, kind: type, trees: Sequence[Tree]) -> Tree:
-        return join(kind, trees, self.stacked.base.batch, self.stacked.base.device)
+        return join(kind, trees, self.system.batch, self.system.device)
 
-    def _signals_number(self, numbers: Sequence[int], replicas: Replicas) -> int:
-        """The number of the signals of all replicas, where each member's own have one."""
-        if replicas.count == 1:
+    def _signals_number(self, numbers: Sequence[int], layout: Layout) -> int:
+        """The number of the signals of all seeds, where each member's own have one."""
+        if layout.seeds == 1:
             return numbers[0]
-        each = dict(zip(replicas.index.tolist(), numbers, strict=True))
-        key = tuple(each[replica] for replica in range(replicas.count))
+        key = tuple(numbers[:: layout.each])
         if key not in self._numbers:
             self._numbers[key] = len(self.all_signals)
-            self.all_signals.append(joined_signals([self.saved["signals"][number] for number in key]))
+            each = [saved["signals"][number] for saved, number in zip(self.saved, key, strict=True)]
+            self.all_signals.append(joined_signals(each))
         return self._numbers[key]
 
     def _ledger(self, stack: Channel, each: Sequence[Tree]) -> Tree:
@@ -295,60 +311,68 @@ class StateMerger:
         each = [own.get(stamp, void) for own in known]
         return {
             **self._joined(Message, each),
-            "step_signals": self._signals_number(
-                [one["step_signals"] for one in each], stack.places.replicas
-            ),
+            "step_signals": self._signals_number([one["step_signals"] for one in each], stack.places.layout),
             "open": sorted({window for one in each for window in one["open"]}),
             "pinned": any(one["pinned"] for one in each),
         }
 
     # --- windows ----------------------------------------------------------------------------------------
 
-    def _window(self, group: LearningGroup, windows: Sequence[Tree]) -> Tree:
-        agents = self.system.agents
-        starts = {name: buffers for window in windows for name, buffers in window["start"].items()}
-        calls = {(call[0]["step"], call[0]["agent"]): call for window in windows for call in window["calls"]}
+    def _window(self, group: LearningGroup, windows: Sequence[tuple[int, Tree]]) -> Tree:
+        """A window of a group of stacks, of those of the single groups, each with its seed."""
+        agents, channel_of = self.system.agents, self._stacked[0].channel_of
+        starts = {(seed, name): own for seed, one in windows for name, own in one["start"].items()}
+        calls = {
+            (call[0]["step"], seed, call[0]["agent"]): call for seed, one in windows for call in one["calls"]
+        }
         found: list[list[Tree]] = []
-        for step in sorted({step for step, _ in calls}):
+        for step in sorted({step for step, *_ in calls}):
             for names in self.system.schedule.calls(step):
                 agent = agents[names[0]]
-                if (step, agent.names[0]) not in calls:
+                keys = [(step, *who) for who in self._each(agent)]
+                if keys[0] not in calls:
                     continue
                 if agent.stacked:
-                    found.append([self._tick(agent, [calls[step, name][0] for name in agent.names])])
+                    found.append([self._tick(agent, [calls[key][0] for key in keys])])
                 else:
-                    found.append(calls[step, names[0]])
-        sent = sorted((entry for window in windows for entry in window["sent"]), key=lambda entry: entry[1])
+                    found.append(calls[keys[0]])
+        sent = sorted((entry for _, one in windows for entry in one["sent"]), key=lambda entry: entry[1])
         return {
-            "number": max(window["number"] for window in windows),
+            "number": max(one["number"] for _, one in windows),
             "start": {name: self._start(agents[name], starts) for name in group.owners} if starts else {},
             "calls": found,
-            "sent": list(dict.fromkeys((self.stacked.channel_of(name)[0].name, s) for name, s in sent)),
-            "given_up": [name for window in windows for name in window["given_up"]],  # by stacks of one
+            "sent": list(dict.fromkeys((channel_of(name)[0].name, s) for name, s in sent)),
+            "given_up": [name for _, one in windows for name in one["given_up"]],  # by stacks of one
         }
 
-    @staticmethod
-    def _start(agent: Agent, starts: Tree) -> Tree:
+    def _each(self, stack: Agent) -> list[tuple[int, str]]:
+        """The seed and the name of each member of a stack."""
+        return [(own.seed, one.name) for own in self._stacked for _, one in own.own(stack)]
+
+    def _start(self, agent: Agent, starts: Mapping[tuple[int, str], Tree]) -> Tree:
         """A stack's statistics at the window's start; a member that has not ticked yet starts from its present ones."""
-        each = [starts.get(member.name, member.learner.buffers) for member in agent.members]
+        members = zip(self._each(agent), agent.members, strict=True)
+        each = [starts.get(who, member.learner.buffers) for who, member in members]
         if not agent.stacked:
             return dict(each[0])
         values = zip(*(own.values() for own in each), strict=True)
         return {key: torch.stack(own) for key, own in zip(agent.learner.buffers, values, strict=True)}
 
     def _tick(self, stack: Agent, each: Sequence[Tree]) -> Tree:
-        read = {tick["agent"]: _all_reads(tick) for tick in each}
+        read = {who: _all_reads(tick) for who, tick in zip(self._each(stack), each, strict=True)}
 
         def merged(channels: Channel) -> list[Tree]:
-            own = [[one for one in read[c.receiver] if one["channel"] == c.name] for c in channels.members]
+            seed = channels.places.layout.seed
+            members = ((read[seed(k), own.receiver], own.name) for k, own in enumerate(channels.members))
+            own = [[one for one in reads if one["channel"] == name] for reads, name in members]
             return [self._read(channels, reads, each[0]["step"]) for reads in zip(*own, strict=True)]
 
         outcomes = zip(*(tick["outcomes"] for tick in each), strict=True)
         return {
             **self._joined(Tick, each),
             "agent": stack.name,
-            "step_signals": self._signals_number([tick["step_signals"] for tick in each], stack.replicas),
-            "outcomes": [self._signals_number(numbers, stack.replicas) for numbers in outcomes],
+            "step_signals": self._signals_number([tick["step_signals"] for tick in each], stack.layout),
+            "outcomes": [self._signals_number(numbers, stack.layout) for numbers in outcomes],
             "reads": [one for channels in stack.incoming for one in merged(channels)],
             "memory": None if stack.memory is None else merged(stack.memory)[0],
         }

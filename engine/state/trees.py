@@ -105,10 +105,10 @@ def renumbered(tree: Any, numbers: Sequence[int]) -> Any:
     }
 
 
-def split(kind: type, tree: Tree, count: int, batch: int) -> list[Tree]:
-    """Return the tree of a stack of `count` as one for each member: what has rows by its rows."""
+def split(kind: type, tree: Tree, count: int, batch: int, first: int = 0) -> list[Tree]:
+    """Return the tree of a stack as one for each of `count` members from `first` on: what has rows by its rows."""
     rows = {one.name for one in saved_fields(kind) if one.metadata == ROWS}
-    each = {key: split_rows(value, count, batch) for key, value in tree.items() if key in rows}
+    each = {key: split_rows(value, count, batch, first) for key, value in tree.items() if key in rows}
     return [{**tree, **{key: own[k] for key, own in each.items()}} for k in range(count)]
 
 
@@ -118,15 +118,18 @@ def join(kind: type, trees: Sequence[Tree], batch: int, device: torch.device) ->
     return {**trees[0], **{key: join_rows([tree[key] for tree in trees], batch, device) for key in rows}}
 
 
-def split_rows(value: Any, count: int, batch: int) -> Sequence[Any]:
-    """Return a value of a stack of `count` for each member: tensors [count * batch, …] by rows, others as they are.
+def split_rows(value: Any, count: int, batch: int, first: int = 0) -> Sequence[Any]:
+    """Return a value of a stack for each of `count` members from `first` on: tensors [N * batch, …] by rows, others as they are.
 
     Nothing is copied: a member's tensors are views.
     """
     if isinstance(value, Tensor):
-        return torch.split(constant(value), batch)
+        rows = constant(value)
+        if len(rows) > count * batch:
+            rows = rows[first * batch : (first + count) * batch]
+        return torch.split(rows, batch)
     if isinstance(value, dict):
-        each = {key: split_rows(item, count, batch) for key, item in value.items()}
+        each = {key: split_rows(item, count, batch, first) for key, item in value.items()}
         if any(len(items) < count for items in each.values()):  # written by hand
             raise RunError("the saved state has fewer rows than the system; load another checkpoint")
         return [{key: items[k] for key, items in each.items()} for k in range(count)]
@@ -150,10 +153,10 @@ def join_rows(values: Sequence[Any], batch: int, device: torch.device) -> Any:
 
 
 def joined(each: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None) -> dict[str, Tensor]:
-    """Signals of several replicas by name, [B, …] each, as those of all, [replicas * B, …].
+    """Signals of several seeds by name, [B, …] each, as those of all, [seeds * B, …].
 
     Args:
-        each: Of each replica. Where some have a signal, it is zeros for the others; a mask that is absent holds everywhere.
+        each: Of each seed. Where some have a signal, it is zeros for the others; a mask that is absent holds everywhere.
         names: The signals to be joined; None: all.
     """
     found = {}
@@ -166,5 +169,5 @@ def joined(each: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None
 
 
 def joined_signals(each: Sequence[StepSignals]) -> StepSignals:
-    """The signals of one step of several replicas."""
+    """The signals of one step of several seeds."""
     return StepSignals(each[0].step, joined([one.signals for one in each]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -11,20 +11,15 @@ from antiphon.base.errors import DivergenceError, ScenarioError, suggest
 from antiphon.base.files import given_path
 from antiphon.base.signals import deliver
 from antiphon.engine.backends import BackendFactory
-from antiphon.engine.build.join_replicas import named, sequential_reason_of
-from antiphon.engine.build.stacking import reasons_alone
+from antiphon.engine.build.stacking import reason_apart
 from antiphon.engine.environment import with_own_env
-from antiphon.engine.heart.predictors import Watch
-from antiphon.engine.heart.rows import RowMask
-from antiphon.engine.heart.system import System
-from antiphon.engine.running import Executor, Reader, Running, Settings
+from antiphon.engine.running import Executor, Running, Settings
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.hyperparameters import differences_of
 from antiphon.engine.state.objects import check_apart, check_kept
 from antiphon.engine.state.state_dict import learned_of, with_statistics
-from antiphon.engine.state.trees import split_rows
 from antiphon.envs.worlds.arena import Arena
-from antiphon.jobs.replicas import Replica, ReplicatedEngine
+from antiphon.jobs.together import Together
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.running.directory import check_exist, check_free, is_free, numbered
 from antiphon.running.recorded_run import RecordedRun, StepInfo
@@ -34,50 +29,6 @@ from antiphon.running.run_writer import RunWriter
 from antiphon.running.simulation import Simulation
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import as_scenario
-
-
-class StepTogether(Executor):
-    """Takes no steps: those of one seed or member are taken by the population, with the others'.
-
-    Attributes:
-        share: Brings environments and means of all members up to date, once they are joined.
-    """
-
-    stacks = False
-
-    def __init__(self) -> None:
-        self.share: Callable[[], None] = lambda: None
-
-    def advance(self, running: Running, reader: Reader | None, *, watch: Watch, keep: bool) -> RowMask:
-        """Raise ScenarioError: a member does not go on alone."""
-        raise ScenarioError(
-            "step: this simulation is one of several seeds that are trained together; use a fork of it"
-        )
-
-    def refresh(self, running: Running) -> None:
-        """Bring the environment and the means of losses up to date."""
-        self.share()
-
-    def check_change(self, running: Running, scenario: Scenario, what: str) -> None:
-        """Raise ScenarioError where more than hyperparameters would change."""
-        try:
-            differences_of(running.scenario, scenario)
-        except ScenarioError as difference:
-            place = str(difference).partition(": ")[0]
-            raise ScenarioError(
-                f"{what.partition(': ')[0]}: {place} cannot change in place, and this simulation is one of several seeds that "
-                "are trained together; use a fork of it"
-            ) from None
-
-    def continue_as(self, running: Running, scenario: Scenario, system: System, event: str | None) -> None:
-        """Go on with the hyperparameters of another system."""
-        replica: object = running.backend
-        if not isinstance(replica, Replica):  # not joined yet
-            running.rebuild(scenario, system, event)
-            return
-        replica.take_values(system)
-        running.scenario = scenario
-        running.system.on_divergence.events += [] if event is None else [(running.now, event)]
 
 
 class Population:
@@ -141,94 +92,58 @@ class Population:
             exist = "error"
         every = settings.pop("checkpoint_every", None)
         with ExitStack() as undo:
-            runs: list[RecordedRun] = []
+            runs, together = list[RecordedRun](), Together()
             for own, seed, path in zip(scenarios, seeds, paths, strict=True):
                 how = Settings.of(seed=seed, backend=backend, stacked=False, **settings)
-                runs.append(
-                    begin(own, how, path, exist=exist, executor=StepTogether(), checkpoint_every=every)
-                )
+                runs.append(begin(own, how, path, exist=exist, executor=together, checkpoint_every=every))
                 undo.callback(runs[-1].close)
-            self._join(runs)
+            self._join(runs, together)
             for run in runs:
                 if run.writer is not None and self.sequential_reason is None:
                     run.writer.directory.note(together=seeds)
             undo.pop_all()
 
     @classmethod
-    def of(cls, runs: Sequence[RecordedRun]) -> Self:
-        """Return the population of runs that have begun or were resumed, at one step, each with `StepTogether`."""
+    def of(cls, runs: Sequence[RecordedRun], together: Together) -> Self:
+        """Return the population of runs that have begun or were resumed, at one step, each with this executor."""
         population = cls.__new__(cls)
-        population._join(runs)
+        population._join(runs, together)
         return population
 
     @in_own_context
-    def _join(self, runs: Sequence[RecordedRun]) -> None:
+    def _join(self, runs: Sequence[RecordedRun], together: Together) -> None:
         """Have the runs stepped together where that is possible, else one after the other."""
         each = [run.running for run in runs]
         self.runs = list(runs)
         self.simulations = [Simulation.over(run) for run in runs]
         self.threads, self.matmul_precision = each[0].threads, each[0].matmul_precision
-        self._joint: ReplicatedEngine | None = None
-        """Of the runs that are stepped together; None: they run one after the other, or fewer than two are left."""
-        self._together: list[RecordedRun] = []
-        """These runs."""
-        self._shared = True
-        """Whether environments and means of the runs are up to date."""
+        self._together = together
+        """Takes the steps of those that are stepped together; without members where they run one after the other."""
         self._unchecked = True
         """Whether no step has shown yet whether objects of the caller's keep a state, which the members would share."""
         backend = each[0].settings.backend
-        self.sequential_reason = sequential_reason(each[0], backend, len(runs))
+        self.sequential_reason = sequential_reason(each, backend, len(runs))
         if self.sequential_reason is None:
-            self._regroup(self.runs)
+            together.join(each)
             return
         for running in each:
             running.execute_by(Executor())
             if isinstance(backend, str):
                 running.restack()
 
-    def _regroup(self, runs: Sequence[RecordedRun]) -> None:
-        """Step these runs together from here on, each of the others alone."""
-        self._share()
-        if self._joint is not None:
-            self._joint.world.go_on_with([n for n, run in enumerate(self._together) if run in runs])
-        for run in self._together:
-            if run not in runs or len(runs) == 1:
-                run.running.execute_by(Executor())
-                run.running.restack()
-        self._together, self._joint = list(runs) if len(runs) > 1 else [], None
-        if not self._together:
-            return
-        each = [run.running for run in runs]
-        begun = any(running.now for running in each)
-        self._joint = ReplicatedEngine(
-            [running.system for running in each], [running.world for running in each], begun=begun
-        )
-        for replica, running in enumerate(each):
-            if not isinstance(running.executor, StepTogether):
-                running.execute_by(StepTogether())
-            assert isinstance(running.executor, StepTogether)
-            running.executor.share = self._share
-            running.compute_by(Replica(self._joint, replica))  # type: ignore[arg-type]
-
-    def __repr__(self) -> str:
-        one, count = self.simulations[0], len(self.simulations)
-        return (
-            f"<Population of {one.scenario.scenario}: {count} member{'s' * (count != 1)}, step {one.now:,}>"
-        )
-
     @in_own_context
     def step(self) -> list[StepInfo]:
-        """Take one step of all replicas that have not diverged or been stopped, and return its info for each.
+        """Take one step of all members that have not diverged or been stopped, and return its info for each.
 
         DivergenceError where there is none.
         """
         active = [run for run in self.runs if run.running.diverged is None and run.stop_reason is None]
         if not active:
             raise DivergenceError(str(self.runs[0].running.diverged))
-        if self.sequential_reason is None and active != self._together:
-            self._regroup(active)
-        joint = self._joint
-        if joint is None:
+        each = [run.running for run in active]
+        if self.sequential_reason is None and each != self._together.members:
+            self._together.join(each)
+        if not self._together.members:
             infos: list[StepInfo] = []
             for run in active:
                 with suppress(DivergenceError):  # noted in what runs
@@ -236,54 +151,29 @@ class Population:
             if self._unchecked and len(self.runs) > 1:
                 self._unchecked = not check_apart(*(run.running.system for run in self.runs[:2]))
             return infos
-        return self._step_joint(joint, active)
+        return self._step_together(active)
 
-    def _step_joint(self, joint: ReplicatedEngine, active: Sequence[RecordedRun]) -> list[StepInfo]:
-        step = active[0].running.now
+    def _step_together(self, active: Sequence[RecordedRun]) -> list[StepInfo]:
+        together, step = self._together, active[0].running.now
         if any(run.running.now != step for run in active):
             raise ScenarioError("seeds: they are at different steps; load states of the same step into all")
-        if joint.loaded:
-            self._share()
-            joint.join([run.running.train_means.state_dict() for run in active])
         due = any(run.row_steps.due(step) for run in active)
-        predicted: set[str] = set()
-        for place, run in enumerate(active):
+        for run in active:
             run.watched = run.watched_at(step)
-            predicted.update(named(name, place) for name in run.watched.learning)
-        self._shared = False
-        ends, learned = joint.step(step, watch=due or predicted)
-        if stopped := joint.union.divergence.stopped:
-            self._share()
-            for place, what in stopped.items():
-                active[place].running.diverged = what
-        joint.means.add(learned)
-        self._shared = False
+        ended = together.step(step, watch=[due or run.watched.learning for run in active])
         infos: list[StepInfo] = []
-        ended = split_rows(ends.ended, len(active), joint.union.system.batch)
         for run, own in zip(active, ended, strict=True):
-            running, replica = run.running, run.running.backend
-            if running.diverged is None:
-                assert isinstance(replica, Replica)
-                running.count(replica.report(learned))
+            if run.running.diverged is None:
                 run.record(step, due=due)
-                infos.append({"step": step, "ended": own, "losses": running.learned.by_agent()})
+                infos.append({"step": step, "ended": own, "losses": run.running.learned.by_agent()})
         if due:
-            joint.means.end_row()
+            together.end_row()
         return infos
-
-    def _share(self) -> None:
-        """Bring environments and means of the runs up to date, once a step."""
-        if self._joint is None or self._shared:
-            return
-        self._shared = True
-        for run, sums in zip(self._together, self._joint.share(), strict=True):
-            if run.running.diverged is None:  # it has those of before
-                run.running.train_means.load_state_dict(sums)
 
     def run(self, steps: int | None = None, *, epochs: float | None = None) -> None:
         """Run for `steps` or `epochs` (see `Simulation.run`); with neither, until `training.steps` have been done.
 
-        Members are evaluated, and end early, as `training.evaluate` says. DivergenceError where all replicas have diverged; if some have, `simulation.diverged` is the message of each. For Ctrl-C and SIGTERM see `Simulation.run`.
+        Members are evaluated, and end early, as `training.evaluate` says. DivergenceError where all members have diverged; if some have, `simulation.diverged` is the message of each. For Ctrl-C and SIGTERM see `Simulation.run`.
         """
         first = self.runs[0].running
         steps = steps_to_take(first, steps, epochs)
@@ -353,9 +243,7 @@ class Population:
     def revive(self, member: int, now: int, state: Mapping[str, Any]) -> None:
         """Continue a member that has diverged, at a step and in its own environment, from the state of another one's backend."""
         running = self.runs[member].running
-        self._share()
-        if self._joint is not None and self.runs[member] in self._together:
-            self._joint.union.divergence.stopped.pop(self._together.index(self.runs[member]), None)
+        self._together.revive(running)
         running.backend.load_state_dict(copy_tree(state))
         running.begin_again(now)
 
@@ -403,20 +291,19 @@ def member_path(folder: Path, member: int, members: int) -> Path:
     return folder / f"member-{member:0{len(str(members - 1))}}"
 
 
-def sequential_reason(running: Running, backend: str | BackendFactory, count: int) -> str | None:
-    """Return why `count` seeds of a scenario, one of which is built, are stepped one after the other.
+def sequential_reason(built: Sequence[Running], backend: str | BackendFactory, count: int) -> str | None:
+    """Return why `count` seeds of a scenario, some of which are built, are stepped one after the other.
 
     None: they are stepped together. ScenarioError where they are not, but would have to play against each other.
     """
-    system, env = running.system, running.env
+    env = built[0].env
     if backend != "cohort":
-        name = backend if isinstance(backend, str) else running.backend.name
+        name = backend if isinstance(backend, str) else built[0].backend.name
         reason: str | None = f"the {name} backend was requested"
     elif count == 1:
         reason = "there is only one"
     else:
-        alone = [f"'{name}' runs unstacked: {why}" for name, why in reasons_alone(system).items()]
-        reason = sequential_reason_of(system, alone)
+        reason = reason_apart(*(running.system for running in built))
     if reason is not None and count > 1 and isinstance(env, Arena) and env.league:
         fix = "change that, or set league to false"
         raise ScenarioError(

@@ -20,7 +20,8 @@ def system_of(document: Document | Scenario, **settings: Any) -> System:
 
 def stacked_system(document: Document, **settings: Any) -> Stacked:
     """The system of a document as stacks."""
-    return stack(system_of(document, **settings))
+    base = system_of(document, **settings)
+    return Stacked(base, stack(base))
 
 
 def channel_stacks(found: Stacked) -> list[Channel]:

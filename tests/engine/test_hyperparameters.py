@@ -302,7 +302,7 @@ def test_agents_are_one_stack_whose_numbers_are_equal_in_every_member(
         for rate in rates
     ]
     seeds = Population(each, [0, 1])
-    assert seeds._joint is not None
-    stacks = seeds._joint.engine.system.agents.values()
+    backend: Any = seeds.simulations[0].running.backend
+    stacks = backend.stacked.system.agents.values()
     assert [len(stack.members) for stack in stacks] == sizes
     seeds.run(2)

@@ -176,8 +176,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "agent-rows-of-a-member-are-another-member's",
         "engine/heart/rows.py",
-        "return members.to(self.index.device).repeat_interleave(self.batch)",
-        "return members.to(self.index.device).repeat(self.batch)",
+        "return members.to(self.device).repeat_interleave(self.batch)",
+        "return members.to(self.device).repeat(self.batch)",
         "tests/contracts/test_contracts.py::test_documents[p_update, locked-reference]",
     ),
     Fault(
@@ -281,7 +281,7 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "divergence-a-seed-that-diverges-moves",
         "engine/features/divergence.py",
-        "[replica not in stopped for",
+        "[layout.seed(n) not in stopped for",
         "[True for",
         "tests/running/test_seeds.py::test_the_others_of_a_seed_that_diverges_are_what_they_are_alone",
     ),

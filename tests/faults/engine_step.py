@@ -218,8 +218,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "ppo-every-epoch-has-the-same-order",
         "engine/policies/further_passes.py",
-        'seed_for(self._seeds[name], "epoch", str(epoch))',
-        'seed_for(self._seeds[name], "epoch")',
+        'seed_for(seed, "epoch", str(epoch))',
+        'seed_for(seed, "epoch")',
         "tests/numerics/test_policies.py::test_a_sender_and_an_actor[locked-3]",
     ),
     Fault(

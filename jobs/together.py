@@ -1,0 +1,233 @@
+"""Several seeds or members of one scenario in one program: their systems are stacked as one, their environments stepped as one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from antiphon.base.errors import ScenarioError
+from antiphon.engine.backends import StackedBackend
+from antiphon.engine.environment import EnvironmentRunner
+from antiphon.engine.heart.predictors import Watch
+from antiphon.engine.heart.rows import RowMask, label
+from antiphon.engine.heart.stacked import Stacked
+from antiphon.engine.heart.system import System
+from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
+from antiphon.engine.running import Executor, Reader, Running
+from antiphon.engine.state.hyperparameters import differences_of, read_members, take_values
+from antiphon.engine.state.in_place import InPlaceChanges
+from antiphon.engine.state.state_dict import restore, snapshot
+from antiphon.engine.state.trees import split_rows
+from antiphon.scenarios import Scenario
+
+
+class Together(Executor):
+    """Takes the steps of several running scenarios at once, which differ in seeds and hyperparameters alone.
+
+    Attributes:
+        members: They; empty: none are stepped together yet, or any more.
+    """
+
+    stacks = False
+
+    def __init__(self) -> None:
+        self.members: list[Running] = []
+        self._behind = False
+        """Whether environments and means of the members are to be brought up to date."""
+        self._loaded = False
+        """Whether a state or hyperparameters have been loaded into a member since the last step."""
+
+    def join(self, members: Sequence[Running]) -> None:
+        """Step these together from here on; of fewer than two, and of those that leave, each goes on alone."""
+        members = members if len(members) > 1 else []
+        self._share()
+        if self.members:
+            self._world.go_on_with([n for n, running in enumerate(self.members) if running in members])
+        for running in self.members:
+            if running not in members:
+                running.execute_by(Executor())
+                running.restack()
+        self.members = list(members)
+        if not members:
+            return
+        self.bases = [running.system for running in members]
+        self._world: EnvironmentRunner = EnvironmentRunner.of([running.world for running in members])
+        self._backend = StackedBackend(*self.bases)
+        self._means = MeanAccumulator(*self.bases)
+        for place, running in enumerate(members):
+            if running.executor is not self:
+                running.execute_by(self)
+            running.compute_by(MemberBackend(self, place))  # type: ignore[arg-type]
+        if any(running.now for running in members):
+            self._load()
+
+    def step(self, step: int, *, watch: Sequence[Watch]) -> list[RowMask]:
+        """Take a step of all members, and return which episodes of each have ended; those that diverge are not counted.
+
+        Args:
+            step: The step.
+            watch: Of each member: whether, or of which of its channels, predictions are kept.
+        """
+        if self._loaded:
+            self._share()
+            self._world.join()
+            self._load()
+        self._behind, backend = True, self._backend
+        backend.tick(step, self._world.step_signals)
+        ends = self._world.advance(backend.action)
+        backend.cut(step, ends)
+        report = backend.learn(step, watch=self._watched(watch))
+        stopped = backend.system.on_divergence.stopped
+        if stopped:
+            self._share()  # their means are those of before the step
+        for place, running in enumerate(self.members):
+            if place in stopped:
+                running.diverged = stopped[place]
+            else:
+                running.count(AgentReport(report, running.backend.stacked))
+        self._means.add(AgentReport(report, backend.stacked))
+        self._behind = True
+        return list(split_rows(ends.ended, len(self.members), backend.system.batch))
+
+    def _watched(self, watch: Sequence[Watch]) -> Watch:
+        """What is watched of any member, by the names that channels have among those of all."""
+        if any(own is True for own in watch):
+            return True
+        each = ((place, own) for place, own in enumerate(watch) if not isinstance(own, bool))
+        return {label(name, place, len(watch)) for place, names in each for name in names}
+
+    def end_row(self) -> None:
+        """Begin the means of a log entry."""
+        self._means.end_row()
+
+    def revive(self, running: Running) -> None:
+        """Let a member that has diverged go on, once a state is loaded into it."""
+        self._share()
+        if running in self.members:
+            self._backend.system.on_divergence.stopped.pop(self.members.index(running), None)
+
+    # --- the state of the members ------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        """Take over the state and the hyperparameters of all members, which they have by agent and channel."""
+        for agents in self._backend.system.agents.values():
+            read_members(agents)
+        for channels in self._backend.system.channels.values():
+            read_members(channels)
+        self._backend.load_members()
+        sums = enumerate(running.train_means.state_dict() for running in self.members)
+        seeds = len(self.members)
+        self._means.load_state_dict(
+            {label(name, place, seeds): value for place, own in sums for name, value in own.items()}
+        )
+        self._loaded = False
+
+    def _share(self) -> None:
+        """Bring environments and means of the members up to date, once a step."""
+        if not self._behind:
+            return
+        self._behind = False
+        self._world.share()
+        sums, seeds = self._means.state_dict(), len(self.members)
+        for place, (running, base) in enumerate(zip(self.members, self.bases, strict=True)):
+            if running.diverged is None:  # else it has those of before
+                own = {name: label(name, place, seeds) for name in base.agents}
+                running.train_means.load_state_dict(
+                    {name: sums[at] for name, at in own.items() if at in sums}
+                )
+
+    def system(self, place: int) -> System:
+        """The agents and channels of a member, as they are now."""
+        self._backend.per_agent()
+        return self.bases[place]
+
+    def stacked(self, place: int) -> Stacked:
+        """The agents and channels of a member, and the stacks that they are computed in."""
+        return Stacked(self.bases[place], self._backend.system, place)
+
+    def load_member(self, place: int, state: Mapping[str, Any]) -> None:
+        """Load the state of a member's agents and channels, from the next step on."""
+        restore(self.system(place), state)
+        self._loaded = True
+
+    @property
+    def in_place(self) -> InPlaceChanges:
+        """Those of all members."""
+        return self._backend.in_place
+
+    # --- an executor of each of them ---------------------------------------------------------------------
+
+    def advance(self, running: Running, reader: Reader | None, *, watch: Watch, keep: bool) -> RowMask:
+        """Raise ScenarioError: a member does not go on alone."""
+        raise ScenarioError(
+            "step: this simulation is one of several seeds that are trained together; use a fork of it"
+        )
+
+    def refresh(self, running: Running) -> None:
+        """Bring the environment and the means of losses up to date."""
+        self._share()
+
+    def check_change(self, running: Running, scenario: Scenario, what: str) -> None:
+        """Raise ScenarioError where more than hyperparameters would change."""
+        try:
+            differences_of(running.scenario, scenario)
+        except ScenarioError as difference:
+            place = str(difference).partition(": ")[0]
+            raise ScenarioError(
+                f"{what.partition(': ')[0]}: {place} cannot change in place, and this simulation is one of several seeds that "
+                "are trained together; use a fork of it"
+            ) from None
+
+    def continue_as(self, running: Running, scenario: Scenario, system: System, event: str | None) -> None:
+        """Go on with the hyperparameters of another system."""
+        if running not in self.members:  # not joined yet
+            running.rebuild(scenario, system, event)
+            return
+        own = running.system
+        for name, agent in system.agents.items():
+            take_values(own.agents[name], agent)
+        for name, channel in system.channels.items():
+            take_values(own.channels[name], channel)
+        self._loaded = True
+        running.scenario = scenario
+        own.on_divergence.events += [] if event is None else [(running.now, event)]
+
+
+class MemberBackend:
+    """The backend of one of several running scenarios that are stepped together; its steps are theirs.
+
+    Args:
+        together: What takes them.
+        place: Which of them it is, from 0.
+    """
+
+    name = "cohort"
+
+    def __init__(self, together: Together, place: int) -> None:
+        self._together, self._place = together, place
+        self.stacked = together.stacked(place)
+
+    @property
+    def system(self) -> System:
+        """Its own agents and channels, up to date."""
+        return self._together.system(self._place)
+
+    def per_agent(self) -> System:
+        """Its own agents and channels, up to date."""
+        return self.system
+
+    @property
+    def in_place(self) -> InPlaceChanges:
+        """Those of all, whose parameters are its own."""
+        return self._together.in_place
+
+    def synchronize(self) -> None:
+        """Nothing to wait for: every step of several is checked at once."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Backend.state_dict`."""
+        return snapshot(self.system)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See `Backend.load_state_dict`."""
+        self._together.load_member(self._place, state)
