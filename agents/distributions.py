@@ -218,7 +218,7 @@ class BoxUnits:
         centre, half = (low + high) / 2, (high - low) / 2
         if not centre.any() and (half == 1).all():
             return None
-        return cls(torch.from_numpy(centre), torch.from_numpy(half))
+        return cls(torch.as_tensor(centre), torch.as_tensor(half))
 
     def __call__(self, sample: Tensor) -> Tensor:
         """Return samples [rows, numbers] in the units of the Box, [rows, *shape]."""

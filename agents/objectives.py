@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
 from antiphon.base import extensions, kinds
-from antiphon.base.errors import ScenarioError, first_line
+from antiphon.base.errors import ScenarioError, ScenarioWarning, first_line
 from antiphon.base.extensions import call_error, key_of, made, name_of
 from antiphon.base.spec import Sequence as IsSequence
 from antiphon.base.spec import fail
@@ -375,6 +376,8 @@ class OwnObjective(Objective):
         self._score = getattr(loss, "score", None)
         self.kept = KeptState(self._loss, owned=owned or isinstance(loss, nn.Module))
         """What the loss keeps between calls."""
+        self._said = False
+        """Whether a loss without a gradient has been named."""
         if isinstance(loss, nn.Module) and any(p.requires_grad for p in loss.parameters()):
             raise ScenarioError(
                 f"{name} has parameters, which no agent would train; make them buffers, or freeze them"
@@ -392,8 +395,14 @@ class OwnObjective(Objective):
 
     def loss(self, output: Tensor, target: Tensor, present: Tensor | None = None) -> Tensor:
         target = self._with_gaps(target, present)
-        found = self._called(self._on(output), output, target)
-        return per_sample(f"{self._name}: its loss", found, len(output))
+        found = per_sample(
+            f"{self._name}: its loss", self._called(self._on(output), output, target), len(output)
+        )
+        if output.requires_grad and not found.requires_grad and not self._said:
+            self._said = True
+            line = "its loss has no gradient, so nothing is learned from it; compute it without detach() or argmax()"
+            warnings.warn(f"{self._place}: {self._name}: {line}", ScenarioWarning, stacklevel=2)
+        return found
 
     def _with_gaps(self, target: Tensor, present: Tensor | None) -> Tensor:
         """Return a target of classes with -100, as in torch, at the sites that are not present."""

@@ -373,7 +373,9 @@ class Restore:
             closure = tuple(contents.get(id(cell), cell) for cell in present.__closure__ or ())
             made = FunctionType(present.__code__, present.__globals__, present.__name__, None, closure)
             for cell in closure:
-                if cell in contents.values() and cell.cell_contents is present:  # it calls itself
+                if cell.cell_contents is present and any(
+                    cell is one for one in contents.values()
+                ):  # it calls itself
                     cell.cell_contents = made
             for name in WRAPPER_ASSIGNMENTS:
                 setattr(made, name, getattr(present, name))

@@ -6,6 +6,7 @@ import itertools
 import math
 import re
 import sys
+import warnings
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -213,6 +214,24 @@ def test_a_key_of_the_objective_is_named_by_its_section() -> None:
     line = "agents.a.reduction: unknown key 'reduction'; write objective: {reduction: …}"
     with pytest.raises(ScenarioError, match=re.escape(line)):
         scenario_of({"a": agent})
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda output, target: cross_entropy(output.detach(), target, reduction="none"),
+        lambda output, target: (output.argmax(1) == target).float(),
+    ],
+)
+def test_a_loss_without_a_gradient_is_named_once(loss: Any) -> None:
+    scenario = scenario_of({"a": {"observes": ["image"], "objective": {"kind": loss, "target": "label"}}})
+    with Simulation(scenario) as simulation, warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        simulation.run(steps=3, progress=False)
+        simulation.evaluate("test")
+    lines = [str(one.message) for one in said if "no gradient" in str(one.message)]
+    assert len(lines) == 1
+    assert "its loss has no gradient, so nothing is learned from it" in lines[0]
 
 
 # --- what losses, schedules and gradients keep between calls -------------------------------------------------

@@ -74,6 +74,9 @@ OTHERS: dict[str, Space] = {
     "choices from": spaces.MultiDiscrete([3, 5], start=[-1, 4]),
     "choices in rows": spaces.MultiDiscrete([[2, 3], [4, 2]]),
     "small choices": spaces.MultiDiscrete([3, 2], dtype=np.int8),
+    "number": spaces.Box(-2, 2, (), np.float64),
+    "whole number": spaces.Box(3, 9, (), np.int16),
+    "numbers in rows": spaces.Box(0, 1000, (2, 2), np.float32),
     "bits": spaces.MultiBinary(3),
     "bits in rows": spaces.MultiBinary((2, 2)),
     "dict": spaces.Dict(
@@ -121,7 +124,7 @@ WRAPPERS: dict[str, tuple[Wrapper, Callable[[Space, Space], bool]]] = {
     "normalised": (wrappers.NormalizeObservation, lambda observed, acted: is_float_box(observed)),
     "frames": (lambda env: wrappers.FrameStackObservation(env, 2), lambda observed, acted: isinstance(observed, spaces.Box)),
     "transformed": (
-        lambda env: wrappers.TransformObservation(env, lambda seen: seen[::-1], env.observation_space),
+        lambda env: wrappers.TransformObservation(env, np.flip, env.observation_space),
         lambda observed, acted: isinstance(observed, spaces.Box),
     ),
     "flattened": (wrappers.FlattenObservation, lambda observed, acted: True),

@@ -514,6 +514,22 @@ def test_statistics_fit_environments_of_any_number(made: Any, sizes: tuple[int, 
     env.close()
 
 
+def test_what_a_wrappers_function_encloses_is_carried_arrays_too() -> None:
+    factor, offset = np.array([2, 3], np.float32), np.array([5, 7], np.float32)
+
+    def made(n: int) -> SyncVectorEnv:
+        def moved(seen: Any) -> Any:
+            return seen * factor + offset
+
+        return SyncVectorEnv([lambda: TransformObservation(Walk(), moved, Walk.observation_space)] * n)
+
+    env, plain = carried(made), envs.make(SyncVectorEnv([Walk] * 2), batch=2)
+    seen, walked = (one.reset(seed=2)[0]["observation"] for one in (env, plain))
+    torch.testing.assert_close(seen, walked * torch.from_numpy(factor) + torch.from_numpy(offset))
+    env.close()
+    plain.close()
+
+
 def test_policies_and_files_are_refused_where_the_statistics_are_missing(tmp_path: Path) -> None:
     for name, wrapper in (("NormalizeObservation", NormalizeObservation), ("Own", Own)):
         envs.register(f"with-{name}", lambda wrapper=wrapper: wrapper(Walk()))
