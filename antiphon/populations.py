@@ -15,6 +15,7 @@ from antiphon.base.spec import in_python
 from antiphon.commands.arguments import new_directory, scenario_template
 from antiphon.commands.run_population import members_table, print_members
 from antiphon.jobs.populations.run import PopulationRun
+from antiphon.jobs.populations.selection import scored_values
 from antiphon.running.library import template_named
 from antiphon.running.observers import RunProgress
 from antiphon.running.python_template import Buildable
@@ -30,7 +31,8 @@ class Members:
         result: The object that `antiphon run --json` prints.
         directory: The population's folder, with population.json, lineage.csv and a run directory for each member.
         best: The run directory of the best member; None where a signal stopped all.
-        lineage: A dict for each row of lineage.csv: `step`, `member`, `parent`, `score`, `error`, `values`.
+        lineage: A dict for each row of lineage.csv: `step`, `member`, `parent`, `score`, `error`, the `values` that
+            the member was scored with, and its `next_values`.
     """
 
     def __init__(
@@ -115,4 +117,8 @@ def population(
         deliver(result["exit_code"] - 128, same)
     elif result["best"] is None:
         raise DivergenceError(f"{directory}: all members have diverged; lower the range of the learning rate")
-    return Members(result, directory, [vars(entry) for entry in run.lineage])
+    rows = [
+        {**vars(entry), "values": scored, "next_values": entry.values}
+        for entry, scored in scored_values(spec, run.lineage)
+    ]
+    return Members(result, directory, rows)

@@ -72,7 +72,7 @@ def test_a_population_prints_its_members_and_leaves_their_runs(here: Path, cli: 
     assert names == ["member-0", "member-1", "member-2"]
     assert Path(best).name in names
     rows = (here / "runs/it/lineage.csv").read_text().splitlines()
-    assert rows[0] == "step,member,parent,accuracy,standard_error,lr"
+    assert rows[0] == "step,member,parent,accuracy,standard_error,lr,next_lr"
     assert [row.split(",")[0] for row in rows[1::3]] == ["5", "10", "12"]
     picture = (here / "runs/it/lineage.svg").read_text()
     assert (picture.startswith("<svg"), read_run(here / "runs/it").graph["lineage"]) == (True, picture)
@@ -229,9 +229,9 @@ def test_tensorboard_shows_mean_and_band_of_all_and_the_values_of_each(
     with (here / "runs/it/lineage.csv").open() as table:
         rows = list(csv.DictReader(table))
     of_all = scalars(here / "runs/it")
-    for name in ("loss", "lr"):
+    for name, heading in (("loss", "loss"), ("lr", "next_lr")):
         steps = {
-            step: [float(row[name]) for row in rows if row["step"] == step] for step in ("5", "10", "12")
+            step: [float(row[heading]) for row in rows if row["step"] == step] for step in ("5", "10", "12")
         }
         for what, function in (("mean", fmean), ("lowest", min), ("highest", max)):
             known = [(int(step), pytest.approx(function(column))) for step, column in steps.items()]
@@ -241,9 +241,9 @@ def test_tensorboard_shows_mean_and_band_of_all_and_the_values_of_each(
     for one in members:
         own = [row for row in rows if int(row["member"]) == one["member"]]
         curve = scalars(Path(one["run_dir"]))["run/lr"]
-        assert curve == [(int(row["step"]), pytest.approx(float(row["lr"]))) for row in own[:2]]
+        assert curve == [(int(row["step"]), pytest.approx(float(row["next_lr"]))) for row in own[:2]]
         changes = json.loads((Path(one["run_dir"]) / "run.json").read_text()).get("changes", [])
-        new = {(int(row["step"]), float(row["lr"])) for row in own if row in copied}
+        new = {(int(row["step"]), float(row["next_lr"])) for row in own if row in copied}
         assert {(step, value) for step, _, value in changes} == new
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from itertools import groupby
 from operator import attrgetter
@@ -16,8 +17,12 @@ Line = tuple[tuple[int, float], tuple[int, float], float]
 """Its two ends as step and value, and the score of the member at the second, ranked from 0 (worst) to 1."""
 
 _STEP = attrgetter("step")
-_WIDE, _HIGH = 300, 240
+_WIDE, _HIGH = 320, 240
 """Size of a panel with its labels, in pixels."""
+_LEGEND, _LETTERS = 30, 9
+"""Height of the legend, and of the names of members at the ends of their scores."""
+_NAMED = 24
+"""Most members that are named."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 282, 26, 204
 """Sides of the axes within a panel."""
 _COLOURS = (47, 109, 181), (158, 163, 168), (222, 126, 40)
@@ -28,10 +33,13 @@ rect { fill: #ffffff; }
 path { fill: none; stroke-width: 1.3; stroke-linecap: round; }
 .grid { stroke: #dde3e8; stroke-width: 1; }
 .title { font-size: 12px; font-weight: 600; }
+.name { font-size: 9px; }
+.winner { stroke: #14191f; stroke-width: 2.6; }
 @media (prefers-color-scheme: dark) {
 svg { fill: #a2afbb; }
 rect { fill: #14191f; }
 .grid { stroke: #333d47; }
+.winner { stroke: #ffffff; }
 }
 """
 
@@ -39,7 +47,8 @@ rect { fill: #14191f; }
 def lineage_svg(lineage: Sequence[Entry], spec: PopulationSpec, metric: str | None) -> str:
     """Return a drawing of the scores and of each parameter that varies: a line for each member, branching where it is copied.
 
-    Lines are coloured by the rank of the member's score, from blue (worst) to orange (best).
+    Lines are coloured by the rank of the member's score, from blue (worst) to orange (best), and end in the member's number. The
+    winner's is bold from its beginning, through the members that it was copied from.
 
     Args:
         lineage: The entries, in order.
@@ -54,14 +63,24 @@ def lineage_svg(lineage: Sequence[Entry], spec: PopulationSpec, metric: str | No
     names, initial = list(spec.vary), initial_values(spec)
     lines = [_lines(by_step, ranks, None, ())]
     lines += [_lines(by_step, ranks, name, [own[name] for own in initial]) for name in names]
+    winner = _Winner.of(lineage, spec, metric)
     columns = math.ceil(math.sqrt(len(lines)))
-    width, height = columns * _WIDE, -(-len(lines) // columns) * _HIGH
-    panels = []
+    width, height = columns * _WIDE, -(-len(lines) // columns) * _HIGH + _LEGEND
+    panels = [_legend(winner, height - _LEGEND / 2)]
     for place, (title, found) in enumerate(zip([metric or "score", *names], lines, strict=True)):
         x, y = place % columns * _WIDE, place // columns * _HIGH
         within = spec.vary.get(title) if place else None
         log = isinstance(within, RangeSpec) and within.log
-        panels.append(f'<g transform="translate({x} {y})">\n{_panel(title, found, log=log)}\n</g>')
+        path = winner.values[title] if place else winner.scores
+        ends = (
+            {}
+            if place
+            else {
+                one.member: (one.step, one.score) for now in by_step for one in now if one.score is not None
+            }
+        )
+        panel = _panel(title, found, path, ends, log=log)
+        panels.append(f'<g transform="translate({x} {y})">\n{panel}\n</g>')
     body = "\n".join(panels)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">\n'
@@ -69,8 +88,68 @@ def lineage_svg(lineage: Sequence[Entry], spec: PopulationSpec, metric: str | No
     )
 
 
-def _panel(title: str, lines: Sequence[Line], *, log: bool) -> str:
-    """Draw axes with ticks, and the lines of the best members over all others."""
+@dataclass(frozen=True)
+class _Winner:
+    """The best member, and what became of it since the beginning, through the members that it was copied from.
+
+    Attributes:
+        member: The member; None: no member has been scored.
+        scores: Its scores by step.
+        values: By parameter, steps and values between which it is drawn.
+    """
+
+    member: int | None
+    scores: Sequence[tuple[int, float]]
+    values: Mapping[str, Sequence[tuple[int, float]]]
+
+    @classmethod
+    def of(cls, lineage: Sequence[Entry], spec: PopulationSpec, metric: str | None) -> _Winner:
+        """Return the winner of a lineage up to now."""
+        newest = {entry.member: entry for entry in sorted(lineage, key=_STEP) if entry.score is not None}
+        best = max(newest.values(), key=lambda entry: quality(entry.score, metric), default=None)
+        if best is None:
+            return cls(None, (), dict.fromkeys(spec.vary, ()))
+        values, groups = dict(enumerate(initial_values(spec))), []
+        for step, entries in groupby(sorted(lineage, key=_STEP), key=_STEP):
+            now = {entry.member: entry for entry in entries}
+            groups.append((step, now, dict(values)))
+            values |= {member: entry.values for member, entry in now.items()}
+        member, path = best.member, []
+        for step, now, before in reversed(groups):
+            member = now[member].parent if member in now else member
+            path.append((step, now.get(member), before[member]))
+        path.reverse()
+        scores = [
+            (step, entry.score) for step, entry, _ in path if entry is not None and entry.score is not None
+        ]
+        starts = [0, *(step for step, _, _ in path)]
+        lines = {
+            name: [
+                (end, own[name])
+                for start, (step, _, own) in zip(starts, path, strict=False)
+                for end in (start, step)
+            ]
+            for name in spec.vary
+        }
+        return cls(best.member, scores, lines)
+
+
+def _legend(winner: _Winner, high: float) -> str:
+    """Return the line below the panels."""
+    colours = f'<tspan fill="{_mixed(0.0)}">lowest</tspan> to <tspan fill="{_mixed(1.0)}">highest</tspan>'
+    bold = "" if winner.member is None else f"; bold: the winner, member {winner.member}, from its beginning"
+    return f'<g><text x="{_LEFT}" y="{high + 4}">score: {colours}; numbers: members{bold}</text></g>'
+
+
+def _panel(
+    title: str,
+    lines: Sequence[Line],
+    winner: Sequence[tuple[int, float]],
+    ends_of: Mapping[int, tuple[int, float]],
+    *,
+    log: bool,
+) -> str:
+    """Draw axes with ticks, the lines of the best members over all others, the winner over these, and the members' numbers."""
     ends = [end for line in lines for end in line[:2]] or [(0, 1.0)]
     steps, values = zip(*ends, strict=True)
     across = _axis(0, max(*steps, 1), _LEFT, _RIGHT)
@@ -86,15 +165,34 @@ def _panel(title: str, lines: Sequence[Line], *, log: bool) -> str:
     for (step, value), (then, reached), rank in lines:
         by_rank[rank].append(f"M{across(step)} {up(value)}L{across(then)} {up(reached)}")
     for rank in sorted(by_rank):
-        first = min(int(2 * rank), 1)
-        pairs = zip(_COLOURS[first], _COLOURS[first + 1], strict=True)
-        mixed = (round(one + (2 * rank - first) * (other - one)) for one, other in pairs)
-        colour = "#" + "".join(f"{part:02x}" for part in mixed)
-        found.append(f'<path stroke="{colour}" d="{"".join(by_rank[rank])}"/>')
+        found.append(f'<path stroke="{_mixed(rank)}" d="{"".join(by_rank[rank])}"/>')
+    if winner:
+        points = "L".join(f"{across(step)} {up(value)}" for step, value in winner)
+        found.append(f'<path class="winner" d="M{points}"/>')
+    found += _names({member: (across(step), up(score)) for member, (step, score) in ends_of.items()})
     middle = (_LEFT + _RIGHT) / 2
     found.append(f'<text class="title" x="{middle}" y="17" text-anchor="middle">{escape(title)}</text>')
     found.append(f'<text x="{middle}" y="{_BOTTOM + 30}" text-anchor="middle">step</text>')
     return "\n".join(found)
+
+
+def _mixed(rank: float) -> str:
+    """Return the colour of a rank from 0 (worst) to 1."""
+    first = min(int(2 * rank), 1)
+    pairs = zip(_COLOURS[first], _COLOURS[first + 1], strict=True)
+    mixed = (round(one + (2 * rank - first) * (other - one)) for one, other in pairs)
+    return "#" + "".join(f"{part:02x}" for part in mixed)
+
+
+def _names(places: Mapping[int, tuple[float, float]]) -> Iterator[str]:
+    """Yield the numbers of members beside the ends of their lines, from the top down and apart from each other."""
+    highest: float = _TOP
+    for member, (_, up) in (
+        sorted(places.items(), key=lambda place: place[1][1]) if len(places) <= _NAMED else ()
+    ):
+        highest = max(up + 3, highest)
+        yield f'<text class="name" x="{_RIGHT + 5}" y="{highest}">{member}</text>'
+        highest += _LETTERS
 
 
 def _axis(low: float, high: float, first: int, last: int, *, log: bool = False) -> Callable[[float], float]:

@@ -28,6 +28,7 @@ from antiphon.jobs.populations.selection import (
     metric_of,
     quality,
     score_of,
+    scored_values,
     selected,
 )
 from antiphon.jobs.seeds import MultiSeedRun
@@ -406,10 +407,12 @@ class PopulationRun(Observer):
             "lineage": [asdict(entry) for entry in self.lineage],
         }
         write_checked(self.directory / POPULATION, facts)
-        head = ["step", "member", "parent", self.metric or "score", "standard_error", *names]
+        following = [f"next_{name}" for name in names]
+        head = ["step", "member", "parent", self.metric or "score", "standard_error", *names, *following]
         rows = [
-            [one.step, one.member, one.parent, one.score, one.error, *(one.values[name] for name in names)]
-            for one in self.lineage
+            [one.step, one.member, one.parent, one.score, one.error]
+            + [values[name] for values in (scored, one.values) for name in names]
+            for one, scored in scored_values(self.spec, self.lineage)
         ]
         write_csv(self.directory / LINEAGE, [head, *rows])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -57,6 +57,14 @@ class Entry:
     def copied(self) -> bool:
         """Whether the member was replaced."""
         return self.parent != self.member
+
+
+def scored_values(spec: PopulationSpec, lineage: Iterable[Entry]) -> Iterator[tuple[Entry, dict[str, float]]]:
+    """Yield the entries by step, each with the values that its member was scored with, before a copy replaced them."""
+    values = initial_values(spec)
+    for entry in sorted(lineage, key=lambda entry: entry.step):
+        yield entry, values[entry.member]
+        values[entry.member] = entry.values
 
 
 def initial_values(spec: PopulationSpec) -> list[dict[str, Any]]:

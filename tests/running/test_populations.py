@@ -18,7 +18,7 @@ from antiphon.engine.episodes import EpisodeStatistics
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.jobs.populations.figure import lineage_svg
 from antiphon.jobs.populations.run import PopulationRun
-from antiphon.jobs.populations.selection import Entry, Score, initial_values, selected
+from antiphon.jobs.populations.selection import Entry, Score, initial_values, scored_values, selected
 from antiphon.running.library import template_named
 from antiphon.scenarios.population_spec import PopulationSpec, find_population
 from tests.contracts.twins import differences, facts
@@ -374,12 +374,14 @@ def drawn(
         "g",
         "path",
         "text",
+        "tspan",
     }
     panels = []
-    for panel in picture.iter(f"{SVG}g"):
+    for panel in list(picture.iter(f"{SVG}g"))[1:]:  # the first is the legend
         texts = {
             str(one.text): (float(one.attrib["x"]), float(one.attrib["y"]))
             for one in panel.iter(f"{SVG}text")
+            if one.attrib.get("class") != "name"
         }
         paths = [one.attrib["d"] for one in panel.iter(f"{SVG}path") if "stroke" in one.attrib]
         lines = [line for path in paths for line in path.split("M")[1:]]
@@ -406,6 +408,37 @@ def test_a_line_branches_where_a_member_is_copied() -> None:
     x, y, then, reached = scores[-1]
     assert (x, then) == (ten, twenty)
     assert y < reached  # of member 1, whose error becomes the smallest
+
+
+def test_the_winner_is_bold_from_its_beginning_and_members_have_their_numbers() -> None:
+    """Member 1 has won, which was copied from member 0 at step 10: the bold line is 0's until then."""
+    rate, other = {"lr": 0.1}, {"lr": 0.4}
+    before = [Entry(10, 0, 0, 0.2, 0.0, rate), Entry(10, 1, 0, 0.9, 0.0, other)]
+    ends = [Entry(20, 0, 0, 0.5, 0.0, rate), Entry(20, 1, 1, 0.1, 0.0, other)]
+    keys = {"members": 2, "vary": {"lr": [0.1, 0.4]}}
+    first = initial_values(spec(**keys))[0]["lr"]
+    picture = ElementTree.fromstring(lineage_svg([*before, *ends], spec(**keys), "error"))
+    legend, *panels = picture.iter(f"{SVG}g")
+    assert "".join(legend.itertext()).endswith("bold: the winner, member 1, from its beginning")
+    bold = [path.attrib["d"] for path in picture.iter(f"{SVG}path") if path.attrib.get("class") == "winner"]
+    scores, rates = ([tuple(map(float, end.split())) for end in path[1:].split("L")] for path in bold)
+    places = {one.text: float(one.attrib["y"]) - 4 for one in panels[0].iter(f"{SVG}text")}
+    assert [round(end[1]) for end in scores] == [round(places["0.2"]), scores[1][1]]
+    assert scores[1][1] > scores[0][1]  # 0.1, the lowest error of all, is at the bottom
+    heights = [end[1] for end in rates]
+    assert heights[0] == heights[1]
+    assert heights[2] == heights[3]
+    assert (heights[1] > heights[2]) is (first < 0.4)
+    names = [one.text for one in panels[0].iter(f"{SVG}text") if one.attrib.get("class") == "name"]
+    assert names == ["0", "1"]  # from the top down
+
+
+def test_a_row_has_score_and_values_of_one_moment() -> None:
+    keys = {"members": 2, "vary": {"lr": [0.1, 0.4]}}
+    start = initial_values(spec(**keys))
+    copied, end = Entry(10, 1, 0, 0.9, 0.0, {"lr": 0.7}), Entry(20, 1, 1, 0.1, 0.0, {"lr": 0.7})
+    rows = list(scored_values(spec(**keys), [end, copied]))
+    assert rows == [(copied, start[1]), (end, {"lr": 0.7})]
 
 
 def test_members_without_scores_are_drawn() -> None:
