@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -70,7 +71,8 @@ class ReportRun:
         }
         known = {"scenario": facts.get("scenario"), "variant": facts.get("variant") or "default"}
         document = {} if values else {"document": self.document}
-        return {k: str(v) for k, v in {**known, "steps": facts.get("steps"), **values, **document}.items()}
+        whole = {**known, "steps": facts.get("steps"), **values, **document}
+        return {k: f"{v:.6g}" if isinstance(v, float) else str(v) for k, v in whole.items()}
 
 
 def grouped(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
@@ -95,12 +97,13 @@ def grouped(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
     return groups
 
 
-def report(runs: Sequence[ReportRun], *, made: str) -> str:
+def report(runs: Sequence[ReportRun], *, made: str, lineages: Mapping[str, str] | None = None) -> str:
     """Return the page.
 
     Args:
         runs: The runs, with different names.
         made: When the report was made, and by which version.
+        lineages: By the name of a population, the drawing of its members' scores and values, SVG.
     """
     groups = grouped(runs)
     title = f"Report on {', '.join(dict.fromkeys(str(run.facts.get('scenario')) for run in runs))}"
@@ -127,6 +130,7 @@ def report(runs: Sequence[ReportRun], *, made: str) -> str:
         _section("Training curves", '<div class="ap-report-charts" id="antiphon-charts"></div>')
         if shown
         else "",
+        *(_lineage(name, drawing) for name, drawing in (lineages or {}).items()),
         *(_ranking(run, measure) for run in runs for measure in MEASURES),
         "<h2>Channels</h2>" if shown else "",
     ]
@@ -153,6 +157,13 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -
     head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
     body = "".join(f"<tr>{head}{cell}</tr>" for head, cell in zip(heads, cells, strict=True))
     return f'<div class="ap-report-table"><table class="ap-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _lineage(name: str, drawing: str) -> str:
+    """Return the section of a population; as a picture the drawing runs no script and fetches nothing, whatever it holds."""
+    address = f"data:image/svg+xml;base64,{b64encode(drawing.encode()).decode()}"
+    about = "Scores and values of the members over steps: a line branches where a member is copied."
+    return _section(f"Lineage of {name}", f'<p>{about}</p><img src="{address}" alt="{escape(about)}">')
 
 
 def _items(lines: Sequence[str]) -> str:

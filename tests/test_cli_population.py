@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import re
 import shutil
 import signal
+from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
@@ -252,6 +254,12 @@ def test_the_report_of_a_population_is_of_its_members(here: Path, cli: Commands,
     assert "3 runs" in cli("report runs/it")
     text = (here / "report.html").read_text(encoding="utf-8")
     assert all(f"member-{member}" in text for member in range(3))
+    assert "<h2>Lineage of it</h2>" in text
+    drawing = re.search(r'src="data:image/svg\+xml;base64,([^"]+)"', text)
+    assert drawing is not None
+    assert b64decode(drawing[1]) == (here / "runs/it/lineage.svg").read_bytes()
+    cli("report runs/it/member-0")
+    assert "Lineage of" not in (here / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_population_is_shown_as_its_best_run_and_is_in_the_list(

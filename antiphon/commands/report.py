@@ -16,6 +16,7 @@ from antiphon.base.errors import RunError
 from antiphon.base.files import display_path, fitting, open_text, read_bytes, write_bytes
 from antiphon.commands import options
 from antiphon.running.directory import RunDirectory, now
+from antiphon.telemetry.channels.documents import LINEAGE_FIGURE
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.html_report import ReportRun
 from antiphon.telemetry.html_report import report as page_of
@@ -48,7 +49,8 @@ def report(
     directories = _expanded(paths)
     names = _names([directory.path for directory in directories])
     runs = [_run(directory, name) for directory, name in zip(directories, names, strict=True)]
-    content = page_of(runs, made=f"Made with antiphon {antiphon.__version__}, {now()}.").encode()
+    made = f"Made with antiphon {antiphon.__version__}, {now()}."
+    content = page_of(runs, made=made, lineages=_lineages(paths)).encode()
     write_bytes(Path(os.path.realpath(output)), content)
     for run in runs:
         for note in run.notes:
@@ -78,6 +80,12 @@ def _expanded(paths: Sequence[Path]) -> list[RunDirectory]:
     if not found:
         raise RunError(f"{paths[0]}: contains no run that can be read")
     return list(found.values())
+
+
+def _lineages(paths: Sequence[Path]) -> dict[str, str]:
+    """Return the drawings of the populations among some folders, by their names."""
+    files = {path.resolve().name: path / LINEAGE_FIGURE for path in paths}
+    return {name: read_bytes(file).decode() for name, file in files.items() if file.is_file()}
 
 
 def _inside(folder: Path) -> Iterator[Path]:

@@ -186,12 +186,18 @@ def _mixed(rank: float) -> str:
 
 def _names(places: Mapping[int, tuple[float, float]]) -> Iterator[str]:
     """Yield the numbers of members beside the ends of their lines, from the top down and apart from each other."""
+    if len(places) > _NAMED:
+        return
     highest: float = _TOP
-    for member, (_, up) in (
-        sorted(places.items(), key=lambda place: place[1][1]) if len(places) <= _NAMED else ()
+    for up, members in groupby(
+        sorted(places, key=lambda member: places[member][1]), lambda one: places[one][1]
     ):
+        first, *others = sorted(members)
+        words = (
+            f"{first}, … ({1 + len(others)})" if len(others) > 1 else ", ".join(map(str, [first, *others]))
+        )
         highest = max(up + 3, highest)
-        yield f'<text class="name" x="{_RIGHT + 5}" y="{highest}">{member}</text>'
+        yield f'<text class="name" x="{_RIGHT + 5}" y="{highest}">{words}</text>'
         highest += _LETTERS
 
 

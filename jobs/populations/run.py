@@ -43,12 +43,12 @@ from antiphon.running.run_loop import Observer, Outcome
 from antiphon.scenarios import Template
 from antiphon.scenarios.parameters import ParameterSpec
 from antiphon.scenarios.population_spec import PopulationSpec
-from antiphon.telemetry.channels.documents import lineage_document
+from antiphon.telemetry.channels.documents import LINEAGE_FIGURE, lineage_document
 from antiphon.telemetry.channels.tags import GRAPH, PLUGIN
 from antiphon.telemetry.event_file import SUFFIX, EventFile
 from antiphon.telemetry.figures import Figure
 
-LINEAGE, FIGURE = "lineage.csv", "lineage.svg"
+LINEAGE = "lineage.csv"
 
 
 class PopulationRun(Observer):
@@ -437,7 +437,7 @@ class PopulationRun(Observer):
 
     def _draw(self, events: EventFile, step: int, lineage: Sequence[Entry]) -> None:
         picture, self._drawn = lineage_svg(lineage, self.spec, self.metric), len(lineage)
-        write_text(self.directory / FIGURE, picture)
+        write_text(self.directory / LINEAGE_FIGURE, picture)
         events.document(step, GRAPH, json.dumps(lineage_document(self.spec.population, picture)), PLUGIN)
 
 

@@ -93,6 +93,10 @@ def timeline_document(timeline: Timeline, description: RunDescription) -> dict[s
     return found if entries <= _LONGEST else None
 
 
+LINEAGE_FIGURE = "lineage.svg"
+"""The drawing of a population's members, in its folder."""
+
+
 def lineage_document(name: str, picture: str) -> dict[str, Any]:
     """Return a population in the place of a run's graph: the drawing of its lineage, SVG."""
     return {"format": FORMAT, "scenario": name, "every": 1, "agents": [], "channels": [], "lineage": picture}
