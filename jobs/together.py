@@ -8,8 +8,9 @@ from typing import Any
 from antiphon.base.errors import ScenarioError
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.environment import EnvironmentRunner
+from antiphon.engine.heart.layout import label
 from antiphon.engine.heart.predictors import Watch
-from antiphon.engine.heart.rows import RowMask, label
+from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.stacked import Stacked
 from antiphon.engine.heart.system import System
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator

@@ -36,8 +36,8 @@ from antiphon.engine.features.divergence import Divergence
 from antiphon.engine.heart.agent import AGE, Agent, Goal, Inputs
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock, Schedule
+from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.message import LearningGroup
-from antiphon.engine.heart.rows import Layout
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.weights import read_learners
 from antiphon.envs.registry import first_signals

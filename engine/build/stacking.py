@@ -29,9 +29,9 @@ from antiphon.engine.features.divergence import DivergenceOfSeeds
 from antiphon.engine.heart.agent import AGE, Agent, Goal
 from antiphon.engine.heart.channel import Channel, Places
 from antiphon.engine.heart.clock import Schedule
+from antiphon.engine.heart.layout import Layout, label
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import LearningGroup
-from antiphon.engine.heart.rows import Layout, label
 from antiphon.engine.heart.sender_rows import SenderRows
 from antiphon.engine.heart.system import System
 from antiphon.engine.installed import depths_of
@@ -493,7 +493,7 @@ class _Channels:
             "members": tuple(members),
             "stacked": stacked,
         }
-        ends = Places(Layout(len(members), len(self.bases), batch, device))
+        ends, settings["layout"] = Places(), Layout(len(members), len(self.bases), batch, device)
         if first.sender in self.place:
             sender = self.agents[self.place[first.sender][0]]
             places = self._places([self.place[c.sender][1] for c in own], sender)
@@ -562,7 +562,7 @@ class _Channels:
         """What a stack adds up of a family of channels, in the family's order."""
         members, places = list[tuple[int, Channel]](), list[int]()
         for channels in (agent.incoming[i] for i in pieces):
-            layout = channels.places.layout
+            layout = channels.layout
             members += [(layout.seed(n), own) for n, own in enumerate(channels.members)]
             first = channels.members[: layout.each]
             places += self._places([self.place[own.receiver][1] for own in first], agent)

@@ -49,7 +49,7 @@ class Contexts:
         """Return what a synthetic input that stands in for `message` at the tick at `step` is conditioned on."""
         signals = message.step_signals.context(channel.input.context, self.system.dtype)
         if signals is not None:
-            signals = channel.to_rows(signals)
+            signals = channel.layout.to_rows(signals)
         if not channel.input.ends:
             return signals
         return _joined(signals, [self._end(channel, name, message, step) for name in channel.input.ends])

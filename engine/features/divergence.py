@@ -212,7 +212,7 @@ class DivergenceCheck:
         stopped = self.divergence.stopped
         if not stopped:
             return None
-        layout = part.layout if isinstance(part, Agent) else part.places.layout
+        layout = part.layout
         return torch.tensor([layout.seed(n) not in stopped for n in range(layout.members)])
 
     def close(self, step: int) -> None:
@@ -277,7 +277,7 @@ class DivergenceCheck:
                 update.returned[read] = gradient
             for k in self.divergence.members(len(channel.members), [], [gradient]):
                 receiver = channel.members[k].receiver
-                wrong.setdefault(self._group_of[channel.places.layout.seed(k)][receiver], GRADIENT)
+                wrong.setdefault(self._group_of[channel.layout.seed(k)][receiver], GRADIENT)
         for name, losses in update.window_loss.losses.items():
             agent = self.agents[name]
             for n in self.divergence.members(len(agent.members), [], [losses.loss]):
@@ -312,7 +312,7 @@ class DivergenceCheck:
             )
             for k, what in diverged.items():
                 channel = self.channels[name]
-                seed, own = channel.places.layout.seed(k), channel.members[k]
+                seed, own = channel.layout.seed(k), channel.members[k]
                 self.report_channel(own, what, step, of_input=update.of_input, seed=seed)
 
     def report_channel(

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.layout import label
 from antiphon.engine.heart.message import LearningGroup
-from antiphon.engine.heart.rows import Members, label
+from antiphon.engine.heart.rows import Members
 from antiphon.engine.heart.system import System
 from antiphon.nets.optimisers import clipped, clipped_each, norm_of, norms_of_each
 

@@ -77,7 +77,7 @@ class NormalisedObservations:
     @staticmethod
     def _rows(agent: Agent, values: Tensor) -> Tensor:
         """Rows of all members, where they share one observation."""
-        return agent.to_rows(values) if len(values) < len(agent.members) * agent.batch else values
+        return agent.layout.to_rows(values) if len(values) < len(agent.members) * agent.batch else values
 
     # --- statistics ------------------------------------------------------------------------------------------
 
@@ -116,7 +116,7 @@ class NormalisedObservations:
             before = agent.learner.buffers[name]
             missing = self._missing_in(agent, [self._missing(agent, tick, signals) for tick in ticks])
             after = merged(before.view(len(agent.members), -1), values, missing).view_as(before)
-            members = agent.members_in(learning)
+            members = agent.layout.members_in(learning)
             if members is not None:
                 after = torch.where(
                     members.to(after.device).unsqueeze(1), after.view(len(members), -1), before

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from antiphon.engine.heart.rows import Layout, RowMask
+from antiphon.engine.heart.layout import Layout
+from antiphon.engine.heart.rows import RowMask
 from antiphon.nets.per_member import PerMember
 from antiphon.nets.random import uniform_many
 

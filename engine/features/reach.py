@@ -14,7 +14,7 @@ from torch import Tensor
 
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.message import Tick
-from antiphon.engine.heart.rows import Members, RowMask, members_and
+from antiphon.engine.heart.rows import Members, RowMask, mask_not, members_and
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 
@@ -47,7 +47,7 @@ class Reach:
         """Return the members of agents that learn from an update, and that its signal reaches; absent, None: all."""
         return {
             agent.name: members_and(
-                agent.members_in(update.learning[agent.name]), self._reached(update, agent)
+                agent.layout.members_in(update.learning[agent.name]), self._reached(update, agent)
             )
             for agent in self._stacked.get(update.group, ())
         }
@@ -118,10 +118,8 @@ class _Window:
         members = torch.ones(len(channel.members), dtype=torch.bool)
         if receivers is not None:
             members = receivers if ends is None else receivers[ends]
-            if isinstance(available, Tensor):
-                members = members & channel.members_in(available)
         else:  # nothing is injected where no injection is due
-            silent = self.sent[name, stamp].no_injection
-            if isinstance(silent, Tensor):
-                members = channel.members_in(torch.logical_not(silent))
+            available = mask_not(self.sent[name, stamp].no_injection)
+        if (there := channel.layout.members_in(available)) is not None:
+            members = members & there
         found[members if senders is None else senders[members]] = True

@@ -59,10 +59,7 @@ class StandIns:
             arrived = torch.logical_not(away) if isinstance(away, Tensor) else None
             example = Example(message.received, context, None, valid=arrived)
             if channel.stacked:
-                void = message.void
-                example.members = (
-                    channel.members_in(torch.logical_not(void)) if isinstance(void, Tensor) else None
-                )
+                example.members = channel.layout.members_in(mask_not(message.void))
             channel.input.examples.append(example)
         missing = _missing(channel, read, message)
         if missing is False:

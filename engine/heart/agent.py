@@ -21,7 +21,8 @@ from antiphon.agents.policies import PolicyObjective
 from antiphon.comms.links import FanIn
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
-from antiphon.engine.heart.rows import Layout, Members, RowMask, label
+from antiphon.engine.heart.layout import Layout, label
+from antiphon.engine.heart.rows import RowMask
 from antiphon.nets.per_member import PerMember
 from antiphon.nets.site_axes import as_maps
 
@@ -171,20 +172,6 @@ class Agent:
         """Whether its parameters have a leading axis of members."""
         return bool(self.learner.members)
 
-    def to_rows(self, signal: Tensor) -> Tensor:
-        """A signal of the environment, [B, …], for its rows."""
-        return self.layout.to_rows(signal)
-
-    def total(self, rows: Tensor) -> Tensor:
-        """The sum of a figure over each member's rows, [N]; of several figures in columns [N, columns]."""
-        return rows.view(len(self.members), self.batch, *rows.shape[1:]).sum(1)
-
-    def members_in(self, rows: RowMask) -> Members:
-        """The members whose rows are in a mask that holds for members as wholes; None: all."""
-        if isinstance(rows, Tensor):
-            return rows.view(len(self.members), -1)[:, 0].cpu()
-        return None if rows else torch.zeros(len(self.members), dtype=torch.bool)
-
     def participates(self, window: int) -> RowMask:
         """The rows in which it learns from `window`."""
         return True if self.participation is None else self.participation.rows(window)
@@ -226,12 +213,8 @@ class Agent:
         values = [signal(name).to(dtype) for name in distinct]
         if len(values) == 1:
             shared = self.layout.seeds == 1 and not self.inputs.layout.repeats
-            return values[0] if shared else self.to_rows(values[0])
-        return self.by_name(torch.cat(values), names, distinct)
-
-    def by_name(self, values: Tensor, names: tuple[str, ...], distinct: list[str]) -> Tensor:
-        """Each member's own out of several signals, [signals * seeds * B, …], as rows."""
-        return self.layout.by_name(values, names, distinct)
+            return values[0] if shared else self.layout.to_rows(values[0])
+        return self.layout.by_name(torch.cat(values), names, distinct)
 
     # --- ports and channels, once it is connected ------------------------------------------------------------
 

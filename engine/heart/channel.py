@@ -7,23 +7,17 @@ Shapes: K channels, B environments.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from antiphon.comms.couplings import Coupling
 from antiphon.comms.examples import ContextSpec, Example
+from antiphon.engine.heart.layout import Layout, label, select_rows
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Read, Window
-from antiphon.engine.heart.rows import (
-    Layout,
-    Members,
-    RowMask,
-    label,
-    mask_fill_zero,
-    select_rows,
-)
+from antiphon.engine.heart.rows import Members, RowMask, mask_fill_zero
 from antiphon.nets.per_member import PerMember, nonzero
 from antiphon.nets.schedules import Rate
 
@@ -93,7 +87,6 @@ class Feedback:
 class Places:
     """Where the channels of a stack begin and end in the stacks of agents."""
 
-    layout: Layout = field(default_factory=Layout)
     sender_index: Tensor | None = None
     """[K]: the sender of each channel, by its place in the stack of senders; None: each in turn."""
     receiver_index: Tensor | None = None
@@ -132,6 +125,7 @@ class Channel:
     input: SyntheticInput = field(default_factory=SyntheticInput)
     feedback: Feedback = field(default_factory=Feedback)
     places: Places = field(default_factory=Places)
+    layout: Layout = field(default_factory=Layout)
     stacked: bool = False
     """Whether its predictors have a leading axis of members."""
     members: tuple[Channel, ...] = ()
@@ -146,8 +140,8 @@ class Channel:
     def __post_init__(self) -> None:
         if not self.members:
             self.members = (self,)
-            self.places = replace(self.places, layout=Layout.alone(self.batch, self.zeros.device))
-        layout = self.places.layout
+            self.layout = Layout.alone(self.batch, self.zeros.device)
+        layout = self.layout
         self.names = tuple(
             label(own.name, layout.seed(n), layout.seeds) for n, own in enumerate(self.members)
         )
@@ -196,22 +190,14 @@ class Channel:
         """The rows of its receiver as those of the channel."""
         return select_rows(rows, self.places.receiver_index, self.batch)
 
-    def to_rows(self, signal: Tensor) -> Tensor:
-        """A signal of the environment, [B, …], for the channel's rows."""
-        return self.places.layout.to_rows(signal)
-
-    def members_in(self, mask: Tensor) -> Tensor:
-        """The channels, [K] bool, any of whose rows are in a mask."""
-        return mask.view(len(self.members), self.batch).any(1).cpu()
-
     # --- its predictors ------------------------------------------------------------------------------------
 
     def examples_for(self, mask: RowMask) -> Members:
         """The channels of several that a message is an example for: those with a row in the mask; None: all."""
         if not self.stacked or not isinstance(mask, Tensor):
             return None
-        members = self.members_in(mask)
-        return None if bool(members.all()) else members
+        members = self.layout.members_in(mask)
+        return None if members is None or bool(members.all()) else members
 
     # --- what follows from its settings --------------------------------------------------------------------
 

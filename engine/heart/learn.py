@@ -104,20 +104,20 @@ class ObjectiveEvaluator:
 
     def _add(self, window_loss: WindowLoss, agent: Agent, tick: TickLoss) -> None:
         samples, batch = constant(tick.losses), self.system.batch
-        total = samples.sum().view(1) if len(agent.members) == 1 else agent.total(samples)
-        count = batch if tick.present is None else agent.total(tick.present)
-        window_loss.add(agent.name, tick.losses, Losses(total / batch, agent.total(tick.score), count))
+        total = samples.sum().view(1) if len(agent.members) == 1 else agent.layout.total(samples)
+        count = batch if tick.present is None else agent.layout.total(tick.present)
+        window_loss.add(agent.name, tick.losses, Losses(total / batch, agent.layout.total(tick.score), count))
 
     def _add_mean(self, window_loss: WindowLoss, agent: Agent, ticks: Sequence[TickLoss]) -> None:
         """Add losses divided by the number of their targets in the window, in place of B (rule 1)."""
         weights = [tick.weights for tick in ticks]
-        counts = [agent.total(each) for each in weights]
+        counts = [agent.layout.total(each) for each in weights]
         factor = agent.layout.rows_of(self.system.batch / torch.stack(counts).sum(0).clamp(min=1))
         window_loss.factors[agent.name] = factor
         for tick, weight, count in zip(ticks, weights, counts, strict=True):
             losses = tick.losses * weight * factor
-            loss = agent.total(constant(losses)) / self.system.batch
-            window_loss.add(agent.name, losses, Losses(loss, agent.total(tick.score * weight), count))
+            loss = agent.layout.total(constant(losses)) / self.system.batch
+            window_loss.add(agent.name, losses, Losses(loss, agent.layout.total(tick.score * weight), count))
 
     def loss(self, tick: Tick) -> TickLoss | None:
         """An objective at one tick; None if its target is absent everywhere."""
@@ -164,8 +164,10 @@ class ObjectiveEvaluator:
                 present, sites = mask_and(present, sites.flatten()), None
             elif sites is not None:
                 present = mask_and(present, sites.reshape(len(sites), -1).any(1))
-                target, sites = target.where(sites, 0), agent.to_rows(sites)
-            target = agent.to_rows(mask_fill_zero(present, target))  # what is absent may be no number at all
+                target, sites = target.where(sites, 0), agent.layout.to_rows(sites)
+            target = agent.layout.to_rows(
+                mask_fill_zero(present, target)
+            )  # what is absent may be no number at all
         rows = mask_and(agent.layout.mask_to_rows(present), participates)
         losses = objective.loss(output, target) if sites is None else objective.loss(output, target, sites)
         if objective.scores_loss:

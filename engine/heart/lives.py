@@ -13,13 +13,13 @@ def absent_ends(channel: Channel, step_signals: StepSignals) -> RowMask:
     rows: RowMask = False
     for lives in channel.lives:
         absent = {life: step_signals.absent(life) for life in dict.fromkeys(lives)}
-        rows = mask_or(rows, channel.places.layout.mask_by_name(absent, lives))
+        rows = mask_or(rows, channel.layout.mask_by_name(absent, lives))
     return rows
 
 
 def episodes_over(channel: Channel, ends: EpisodeEnds) -> tuple[RowMask, RowMask]:
     """The rows of a channel whose messages are void after a step, and of these where a state's episode terminated."""
-    layout = channel.places.layout
+    layout = channel.layout
     ended, terminated = map(layout.mask_to_rows, (ends.ended, ends.terminated))
     if ends.lives:
         over, for_good = ({name: own[kind] for name, own in ends.lives.items()} for kind in (0, 1))

@@ -118,20 +118,20 @@ class PredictorTrainer:
         if own.target is not None:
             target, present, sites = target_of(signals, own.target)
             if present is not None:
-                present = channel.to_rows(present)
+                present = channel.layout.to_rows(present)
                 example.valid = present if example.valid is None else present & example.valid
-            example.sites = None if sites is None else channel.to_rows(sites)
-            example.target = channel.to_rows(target)
+            example.sites = None if sites is None else channel.layout.to_rows(sites)
+            example.target = channel.layout.to_rows(target)
         return example
 
     def _context(self, channel: Channel, message: Message) -> Tensor | None:
         """[rows, C]: the signals that a synthetic gradient is conditioned on; one tensor for all stacks of a length."""
         context = message.step_signals.context(channel.gradient.context, self.system.dtype)
         if context is None or self.system.seeds > 1:
-            return None if context is None else channel.to_rows(context)
+            return None if context is None else channel.layout.to_rows(context)
         key = context, len(channel.members)
         if key not in self._contexts:
-            self._contexts[key] = channel.to_rows(context)
+            self._contexts[key] = channel.layout.to_rows(context)
         return self._contexts[key]
 
     def local_examples(self, windows: Iterable[Window]) -> dict[str, list[Example]]:

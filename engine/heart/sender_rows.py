@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from antiphon.engine.heart.rows import select_rows
+from antiphon.engine.heart.layout import select_rows
 
 
 class SenderRows:

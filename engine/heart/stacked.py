@@ -38,7 +38,7 @@ class Stacked:
 
     def places(self, stack: Agent | Channel) -> slice:
         """The places of the single agents or channels in a stack."""
-        layout = stack.layout if isinstance(stack, Agent) else stack.places.layout
+        layout = stack.layout
         return layout.places(self.seed)
 
     def groups_of(self, group: LearningGroup) -> list[LearningGroup]:

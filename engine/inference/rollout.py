@@ -27,6 +27,7 @@ from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel, SyntheticGradient, SyntheticInput
 from antiphon.engine.heart.clock import Call, StepWindows
 from antiphon.engine.heart.forward import ForwardPass
+from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.learn import ObjectiveEvaluator, TickLoss
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import (
@@ -39,7 +40,6 @@ from antiphon.engine.heart.message import (
     Tick,
     Window,
 )
-from antiphon.engine.heart.rows import Layout
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.links import Links
 from antiphon.engine.installed import install_forward, objectives_of

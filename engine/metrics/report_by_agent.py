@@ -15,8 +15,8 @@ from torch import Tensor
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.layout import label
 from antiphon.engine.heart.message import LearningGroup
-from antiphon.engine.heart.rows import Members, RowMask, label
 from antiphon.engine.heart.stacked import Stacked
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Losses, PredictorUpdate, StepReport, Update, WindowLoss
@@ -131,7 +131,7 @@ class AgentReport:
             agent = agents[name]
             losses = update.window_loss.losses.get(name)
             drawn = True if agent.participation is None else agent.participation.rows(update.window.number)
-            participating = agent.members_in(drawn)
+            participating = agent.layout.members_in(drawn)
             for n, member in self._stacked.own(agent):
                 group = base.group_of[member.name]
                 own = found.setdefault(group, Update(group, update.window, window_loss=WindowLoss()))
@@ -147,7 +147,8 @@ class AgentReport:
         for name, injected in update.injected.items():
             channel = self._stacked.system.channels[name]
             rows = torch.split(injected, channel.batch)
-            injecting = injecting_members(channel, agents[channel.sender].participates(update.window.number))
+            learned = channel.of_sender(agents[channel.sender].participates(update.window.number))
+            injecting = channel.layout.members_in(learned)
             for k, lone in self._stacked.own(channel):
                 if injecting is None or injecting[k]:
                     found[base.group_of[lone.sender]].injected[lone.name] = rows[k]
@@ -346,16 +347,3 @@ class MeanAccumulator:
 def _example_of(example: Example, batch: int, member: int) -> Example:
     own = example.mapped(lambda rows: rows[member * batch : (member + 1) * batch])
     return replace(own, members=None, learned=None)
-
-
-def injecting_members(channel: Channel, participates: RowMask) -> Members:
-    """Return the channels of a stack on whose messages a synthetic gradient was injected; None: all.
-
-    Args:
-        channel: The stack.
-        participates: The sender's rows that learned.
-    """
-    learned = channel.of_sender(participates)
-    if isinstance(learned, Tensor):
-        return channel.members_in(learned)
-    return None if learned else torch.zeros(len(channel.members), dtype=torch.bool)

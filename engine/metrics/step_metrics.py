@@ -28,7 +28,7 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, StepReport
 from antiphon.engine.metrics.description import graph_of
 from antiphon.engine.metrics.newest import NewestFigures, Watched
-from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator, injecting_members
+from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.nets.trained_parameters import TrainedParameters
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.training import RETURN
@@ -323,7 +323,8 @@ def of_channels(
             yield from _trained(names, learned.predictor_updates[name])
         if name in injected:
             rows, update = injected[name]
-            put = injecting_members(channel, system.agents[channel.sender].participates(update.window.number))
+            learned_in = channel.of_sender(system.agents[channel.sender].participates(update.window.number))
+            put = channel.layout.members_in(learned_in)
             norms = rows.norm(dim=1).view(count, -1).mean(1)
             yield Measured(names, "injection_norm", norms.tolist(), _list(put))
         messages = channel.ledger.messages

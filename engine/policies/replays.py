@@ -17,8 +17,9 @@ from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass
+from antiphon.engine.heart.layout import select_rows
 from antiphon.engine.heart.message import Read, Tick, Window
-from antiphon.engine.heart.rows import RowMask, mask_fill_zero, select_rows
+from antiphon.engine.heart.rows import RowMask, mask_fill_zero
 from antiphon.engine.policies.trajectories import port_names, ports_of, rows_through
 
 

@@ -26,8 +26,9 @@ from antiphon.agents.policies import (
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.layout import label, select_rows
 from antiphon.engine.heart.message import StepSignals, Tick, Window
-from antiphon.engine.heart.rows import label, mask_fill_zero, select_rows
+from antiphon.engine.heart.rows import mask_fill_zero
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Losses, Update, WindowLoss
 from antiphon.engine.policies.policy_window import PolicyWindow
@@ -82,10 +83,10 @@ class PolicyEvaluator:
         rows = scaled(policy.first.losses.sum(0), agent.goal.weight)
         batch, samples = self.system.batch, constant(rows)
         valid, returns = policy.advantages.valid, policy.advantages.returns
-        count = agent.total(valid.sum(0))
+        count = agent.layout.total(valid.sum(0))
         own = Losses(
-            agent.total(samples) / batch * count / batch,
-            agent.total(mask_fill_zero(valid, returns).sum(0)),
+            agent.layout.total(samples) / batch * count / batch,
+            agent.layout.total(mask_fill_zero(valid, returns).sum(0)),
             count,
         )
         window_loss.add(agent.name, rows, own)
@@ -241,7 +242,7 @@ class PolicyEvaluator:
         if direction is None or len(ticks) < 2:
             return rewards
         shown = [tick.step_signals.signals[direction.signal].flatten(1) for tick in ticks]
-        moved = torch.stack([agent.to_rows(s.to(rewards.dtype)) for s in shown]).diff(dim=0)
+        moved = torch.stack([agent.layout.to_rows(s.to(rewards.dtype)) for s in shown]).diff(dim=0)
         messages = torch.stack([self._message(agent, tick, window, direction.place) for tick in ticks[:-1]])
         cosine = torch.nn.functional.cosine_similarity(moved, messages, dim=2)
         found = rewards.clone()
@@ -282,8 +283,8 @@ def outcome_of(
             value = nothing if name[0] != "_" else torch.ones_like(nothing)
         each.append(value.to(nothing.dtype))
     if len(distinct) == 1:
-        return agent.to_rows(each[0])
-    return agent.by_name(torch.cat(each), names, distinct)
+        return agent.layout.to_rows(each[0])
+    return agent.layout.by_name(torch.cat(each), names, distinct)
 
 
 def _all_known(masks: Sequence[Tensor | None]) -> list[Tensor]:
@@ -364,7 +365,7 @@ def sampled_of(agent: Agent) -> list[_Sampled]:
             continue
         counted = []
         for k, member in enumerate(channel.members):
-            port = channel.places.layout.seed(k), member.sender, member.port
+            port = channel.layout.seed(k), member.sender, member.port
             counted.append(port not in seen)
             seen.add(port)
         every = None if all(counted) else torch.tensor(counted, device=channel.zeros.device)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import (
     LearningGroup,
@@ -22,7 +23,6 @@ from antiphon.engine.heart.message import (
     StepSignals,
     Tick,
 )
-from antiphon.engine.heart.rows import Layout
 from antiphon.engine.heart.stacked import Part, Stacked
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.state_dict import messages
@@ -311,7 +311,7 @@ class _Merger:
         each = [own.get(stamp, void) for own in known]
         return {
             **self._joined(Message, each),
-            "step_signals": self._signals_number([one["step_signals"] for one in each], stack.places.layout),
+            "step_signals": self._signals_number([one["step_signals"] for one in each], stack.layout),
             "open": sorted({window for one in each for window in one["open"]}),
             "pinned": any(one["pinned"] for one in each),
         }
@@ -362,7 +362,7 @@ class _Merger:
         read = {who: _all_reads(tick) for who, tick in zip(self._each(stack), each, strict=True)}
 
         def merged(channels: Channel) -> list[Tree]:
-            seed = channels.places.layout.seed
+            seed = channels.layout.seed
             members = ((read[seed(k), own.receiver], own.name) for k, own in enumerate(channels.members))
             own = [[one for one in reads if one["channel"] == name] for reads, name in members]
             return [self._read(channels, reads, each[0]["step"]) for reads in zip(*own, strict=True)]

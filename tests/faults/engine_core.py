@@ -175,16 +175,16 @@ CORE: tuple[Fault, ...] = (
     ),
     Fault(
         "agent-rows-of-a-member-are-another-member's",
-        "engine/heart/rows.py",
+        "engine/heart/layout.py",
         "return members.to(self.device).repeat_interleave(self.batch)",
         "return members.to(self.device).repeat(self.batch)",
         "tests/contracts/test_contracts.py::test_documents[p_update, locked-reference]",
     ),
     Fault(
         "agent-a-figure-is-summed-over-members",
-        "engine/heart/agent.py",
-        "return rows.view(len(self.members), self.batch, *rows.shape[1:]).sum(1)",
-        "return rows.view(self.batch, len(self.members), *rows.shape[1:]).sum(0)",
+        "engine/heart/layout.py",
+        "return rows.view(self.members, self.batch, *rows.shape[1:]).sum(1)",
+        "return rows.view(self.batch, self.members, *rows.shape[1:]).sum(0)",
         "tests/contracts/test_contracts.py::test_documents[goals-reference]",
     ),
     Fault(

@@ -141,7 +141,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "engine-undrawn-members-of-a-stack-step",
         "engine/features/reach.py",
-        "agent.members_in(update.learning[agent.name])",
+        "agent.layout.members_in(update.learning[agent.name])",
         "None",
         "tests/contracts/test_contracts.py::test_documents[p_update, locked-reference]",
     ),
@@ -309,7 +309,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "reach-a-member-whose-message-is-void-steps",
         "engine/features/reach.py",
-        "members = channel.members_in(torch.logical_not(silent))",
+        "available = mask_not(self.sent[name, stamp].no_injection)",
         "pass",
         "tests/engine/heart/test_reach.py",
     ),
