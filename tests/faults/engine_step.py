@@ -78,7 +78,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-a-gradient-is-not-clipped",
         "engine/heart/learn.py",
-        "return credit if credit is None or clip is None else clipped(credit, clip)",
+        "return clipped(credit, clip)",
         "return credit",
         "tests/contracts/test_contracts.py::test_documents[clip and schedule-reference]",
     ),
