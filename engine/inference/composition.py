@@ -100,7 +100,13 @@ def agent_module(network: Network, parameters: Tensors, buffers: Tensors) -> fx.
 def _held(name: str, network: Network, tensors: Tensors) -> tuple[Tensors, dict[str, nn.Module]]:
     """A network's parameters and running statistics, and the users' modules in it, by their names in a graph's module."""
     modules = network.modules().items()
-    return with_prefix(name, tensors), {f"{name}.{place}".rstrip("."): module for place, module in modules}
+    placed = {_free(key): tensor for key, tensor in tensors.items()}
+    return with_prefix(name, placed), {f"{name}.{place}".rstrip("."): module for place, module in modules}
+
+
+def _free(name: str) -> str:
+    """A dotted name no part of which every module has already, as for a port called `type`."""
+    return ".".join(f"{part}_" if hasattr(nn.Module, part) else part for part in name.split("."))
 
 
 def steps_per_round(system: System) -> int:

@@ -14,7 +14,6 @@ from typing import Any, TypeVar, final
 import torch
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
 
 from antiphon.base.errors import EngineError, ScenarioError
 from antiphon.comms.backward_requests import constant
@@ -166,7 +165,9 @@ class Recorder(TorchFunctionMode):
 
 
 def _leaves(tree: Any) -> list[Any]:
-    return pytree.tree_leaves(tree)
+    found: list[Any] = []
+    fx.node.map_aggregate(tree, found.append)
+    return found
 
 
 def _target(func: Any) -> Any:
@@ -317,9 +318,10 @@ class Trace:
                 return _for_any_rows(leaf.tensor, other.tensor, written)
             return _number(leaf, other, written)
 
-        for target in (self._calls[place].target for place in places):
-            if isinstance(target, UserModule):
-                written.attach(target.name, with_values(target.module, target.values))
+        targets = (self._calls[place].target for place in places)
+        called = {target.name: target for target in targets if isinstance(target, UserModule)}
+        for name, target in called.items():
+            written.attach(name, with_values(target.module, target.values))
         for name in (name for name in self._named if name in used):
             written.attach(name, self._named[name])
         for place in places:
@@ -334,16 +336,12 @@ class Trace:
 
 def _recorded_in(tree: Any) -> list[Any]:
     """What a tree has recorded tensors as."""
-    found: list[Any] = []
-    fx.node.map_aggregate(tree, found.append)
-    return [leaf for leaf in found if isinstance(leaf, Value | Input | Named | Constant)]
+    return [leaf for leaf in _leaves(tree) if isinstance(leaf, Value | Input | Named | Constant)]
 
 
 def _both(function: Callable[[Any, Any], Any], one: Any, other: Any) -> Any:
     """Return the tree of what a function gives for each leaf of one tree and the same of another."""
-    others: list[Any] = []
-    fx.node.map_aggregate(other, others.append)
-    rest = iter(others)
+    rest = iter(_leaves(other))
     return fx.node.map_aggregate(one, lambda leaf: function(leaf, next(rest)))
 
 

@@ -135,6 +135,10 @@ def test_signals_of_single_numbers_and_classes_are_seen() -> None:
     assert simulation.evaluate().examples == 12
 
 
+def test_a_port_may_be_called_what_every_module_has() -> None:
+    assert_composed(make(line(), chain(port="type")))
+
+
 def test_the_module_holds_copies() -> None:
     simulation = make(line(), chain())
     module = simulation.compose()
