@@ -135,6 +135,14 @@ def registered(point: str) -> tuple[str, ...]:
     return tuple(_registered[point])
 
 
+def is_importable(factory: Any) -> bool:
+    """Return whether another process finds a factory by its module and name."""
+    found: Any = sys.modules.get(getattr(factory, "__module__", ""))
+    for name in getattr(factory, "__qualname__", "").split("."):
+        found = getattr(found, name, None)
+    return found is factory
+
+
 def imported(place: str) -> Any:
     """Return what `module:attribute` names."""
     module, _, attribute = place.partition(":")

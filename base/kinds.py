@@ -29,8 +29,10 @@ from antiphon.base.extensions import (
     Catalogue,
     imported,
     is_built_in,
+    is_importable,
     name_of,
     refused_of_torch,
+    register,
     registered,
 )
 from antiphon.base.problems import MISSING, DocumentError, kind_of, show_value, translate
@@ -252,7 +254,13 @@ class KindSpec(Spec):
 
     def __reduce__(self) -> Any:
         values = {name: getattr(self, name) for name in self.model_fields_set}
-        return self.section.model_validate, ({**values, **(self.model_extra or {})},)
+        kind = getattr(self, "kind", None)
+        named = kind in registered(self.point) and is_importable(self.source)
+        return _unpickled, (
+            self.section,
+            {**values, **(self.model_extra or {})},
+            self.source if named else None,
+        )
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -269,6 +277,15 @@ class KindSpec(Spec):
         joined = [handler(cls.spec_of(name).__pydantic_core_schema__) for name in names]
         users = {"properties": {"kind": {"not": {"enum": names}}}, "required": ["kind"], "type": "object"}
         return {"anyOf": [{"type": "string"}, *joined, users]}
+
+
+def _unpickled(
+    section: type[KindSpec], keys: Mapping[str, Any], factory: Callable[..., Any] | None
+) -> KindSpec:
+    """Return a spec in another process, in which no module may have registered the factory of its kind yet."""
+    if factory is not None and keys["kind"] not in registered(section.point):
+        register(section.point, keys["kind"], factory)
+    return section.model_validate(keys)
 
 
 def _class_of(point: str, source: object) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 from pathlib import Path
 from typing import Any, ClassVar
@@ -325,6 +326,26 @@ def test_its_keys_are_read_checked_and_written() -> None:
     ):
         with one_line(re.escape(line)):
             Scenario.from_yaml(text)
+
+
+@pytest.mark.usefixtures("_named")
+def test_another_process_registers_a_name_that_it_can_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Local(Mixed):
+        """A class that no other process finds."""
+
+    antiphon.coupling("local-mixed")(Local)
+    scenario = Scenario.from_yaml(DOCUMENT)
+    sent, unknown = (
+        pickle.dumps(scenario),
+        pickle.dumps(Scenario.from_yaml(DOCUMENT.replace("kind: mixed", "kind: local-mixed"))),
+    )
+    monkeypatch.setitem(_registered(), "coupling", {})
+    with one_line(re.escape("channels[0].coupling.kind: unknown kind 'mixed'")):
+        Scenario.from_yaml(DOCUMENT)
+    assert pickle.loads(sent) == scenario
+    assert Scenario.from_yaml(DOCUMENT) == scenario
+    with one_line("unknown kind 'local-mixed'"):
+        pickle.loads(unknown)
 
 
 @pytest.mark.usefixtures("_named")
