@@ -19,7 +19,8 @@ from antiphon.running.library import Template
 from antiphon.testing import check
 from tests.commands import Commands
 from tests.contracts.builders import Document, levels, ring
-from tests.distributed.parts.stages import different, learned
+from tests.distributed.parts.stages import different, learned, stages
+from tests.distributed.virtual.profiles import on_cluster, profile
 from tests.engine.numbers import one_line
 
 LINK: Document = {"link": {"delay": 1, "drop": 0.25}}
@@ -236,6 +237,20 @@ def test_the_check_tries_it_alone_stacked_saved_and_in_parts(own: type[Coupling]
     check(own, point="coupling")
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("own", [Waiting, Predicting, Mixed, Soonest])
+def test_machines_without_latency_compute_its_bits(own: type[Coupling]) -> None:
+    scenario = stages(kind="linear", channel={"coupling": own, **({} if own.predicts else {"gradient": {}})})
+    with (
+        Simulation(scenario, seed=3, stacked=False) as one,
+        on_cluster(scenario, profile(3), seed=3) as cluster,
+    ):
+        for _ in range(12):
+            one.step()
+            cluster.step()
+        assert not different(learned(cluster), learned(one))
+
+
 class Numbered(Predicting):
     """A prediction that grows with the calls: a state that no checkpoint has."""
 
@@ -346,6 +361,20 @@ def test_another_process_registers_a_name_that_it_can_import(monkeypatch: pytest
     assert Scenario.from_yaml(DOCUMENT) == scenario
     with one_line("unknown kind 'local-mixed'"):
         pickle.loads(unknown)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("_named")
+@pytest.mark.parametrize("name", ["mixed", "predicting"])
+def test_seeds_that_run_as_one_learn_what_each_learns_alone(tmp_path: Path, cli: Commands, name: str) -> None:
+    antiphon.coupling("predicting")(Predicting)
+    path = tmp_path / "own.yaml"
+    path.write_text(DOCUMENT.replace("{kind: mixed, share: 0.25}", name), encoding="utf-8")
+    words = "--steps 12 --logdir", tmp_path / "runs"
+    together = cli.json("run", path, "--seeds 2 --name all", *words)
+    for seed, found in enumerate(together["seeds"]):
+        alone = cli.json("run", path, f"--seed {seed} --name one-{seed}", *words)
+        assert found["agents"]["mind"]["loss"] == pytest.approx(alone["agents"]["mind"]["loss"], rel=1e-5)
 
 
 @pytest.mark.usefixtures("_named")
