@@ -19,9 +19,9 @@ from antiphon.distributed.parts.placement import Placement
 from antiphon.distributed.parts.share import Share
 from antiphon.distributed.parts.transport import Stop, never
 from antiphon.distributed.ray.ray_cluster import open_cluster
-from antiphon.distributed.ray.sockets import Address
+from antiphon.distributed.ray.sockets import Address, Broken
 from antiphon.distributed.ray.states import exchanged
-from antiphon.distributed.ray.worker import Answer, PartWorker
+from antiphon.distributed.ray.worker import Answer, Begun, Listening, Measured, PartWorker, Results
 from antiphon.engine.metrics.report_by_agent import RowSteps
 from antiphon.engine.state.wire import stream
 from antiphon.nets.isolation.matmul_precision import matmul_precision
@@ -134,10 +134,11 @@ class RayParts:
     def _take_steps(self, until: int, stop: Stop = never) -> set[int]:
         """Have all parts take steps, keep what comes of them, and return the steps that they have reached."""
         answers = self._all("advance", until, self._row_steps, stop)
-        for index, (_, own) in enumerate(answers):
+        results = [own for _, own in answers if isinstance(own, Results)]
+        for index, own in enumerate(results):
             if own.state and (state := self._exchanged(index)):
                 self._keep(index, state)
-        self._rows = [own.row for _, own in answers if own.row is not None]
+        self._rows = [own.row for own in results if own.row is not None]
         return {figures.steps_taken for figures, _ in answers}
 
     def rows(self) -> list[PartRow]:
@@ -226,7 +227,8 @@ class RayParts:
         Raises:
             RunError: A part is gone and does not come back, or does not answer.
         """
-        return max(float(seconds) for _, seconds in self._all("measure", self._at, None))
+        answers = self._all("measure", self._at, None)
+        return max(own.seconds for _, own in answers if isinstance(own, Measured))
 
     def statistics(self) -> list[PartFigures]:
         """See `Parts.statistics`."""
@@ -255,8 +257,9 @@ class RayParts:
             answers = [self._answer(index, ref) for index, ref in enumerate(refs)]
             if None in answers:
                 return self._begin()
-            if submit == self._submit_listen:
-                self._addresses = {index: answer[1] for index, answer in enumerate(answers) if answer}
+            for index, answer in enumerate(answers):
+                if answer is not None and isinstance(answer[1], Listening):
+                    self._addresses[index] = answer[1].address
         return None
 
     def _raise_late(self, index: int) -> NoReturn:
@@ -332,12 +335,13 @@ class RayParts:
                     awaited[listening] = time.monotonic() + _STARTED_WITHIN
                 elif answer is None:
                     died = True
-                elif isinstance(answer[1], tuple):  # in free mode: its address; it is there again
-                    pending[self._submit_begin_alone(index, answer[1])] = index
-                elif isinstance(answer[1], str):
-                    broken = answer[1]
-                elif self._free and (answer[1] is None or (answer[0].steps_taken < until and not halted)):
-                    # it has begun again
+                elif isinstance(own := answer[1], Listening):  # in free mode: it is there again
+                    pending[self._submit_begin_alone(index, own.address)] = index
+                elif isinstance(own, Broken):
+                    broken = own.line
+                elif self._free and (
+                    isinstance(own, Begun) or (answer[0].steps_taken < until and not halted)
+                ):
                     pending[self._submit(index, *call)] = index
                 else:
                     answers[index] = answer

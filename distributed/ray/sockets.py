@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -25,8 +25,17 @@ from antiphon.engine.state.wire import encode
 
 Address = tuple[int, str, int]
 """Incarnation of a part, and the host and port at which it listens: the newest one counts."""
-Take = Callable[[int, Exchange | str], None]
-"""Takes what has come in an epoch: an exchange; or, in lockstep, a line that says which connection has broken, and why."""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A connection that has broken: which, and why, in one line."""
+
+    line: str
+
+
+Take = Callable[[int, Exchange | Broken], None]
+"""Takes what has come in an epoch: an exchange; or, in lockstep, that a connection has broken."""
 
 DRIVER = 2**32 - 1
 """The sender that is no part."""
@@ -427,5 +436,5 @@ def _shut(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
-def _broken(sender: int, receiver: int, reason: object) -> str:
-    return f"the connection from part {sender} to part {receiver} has broken ({reason})"
+def _broken(sender: int, receiver: int, reason: object) -> Broken:
+    return Broken(f"the connection from part {sender} to part {receiver} has broken ({reason})")

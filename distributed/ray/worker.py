@@ -22,16 +22,24 @@ from antiphon.base import errors
 from antiphon.base.memory import spare_memory
 from antiphon.distributed.parts.exchange import Exchange
 from antiphon.distributed.parts.part import Part, PartRow
-from antiphon.distributed.ray.sockets import Address, Sockets
+from antiphon.distributed.ray.sockets import Address, Broken, Sockets
 from antiphon.distributed.ray.states import received
 from antiphon.engine.metrics.report_by_agent import RowSteps
 from antiphon.engine.state.wire import stream, to_bytes
 from antiphon.nets.isolation.matmul_precision import set_matmul_precision
 from antiphon.telemetry.parts.part_figures import PartFigures
 
-Answer = tuple[PartFigures, Any]
-"""The metrics of a part; its seconds since the run began are not known to it. And what a method returns, or instead of it a line of
-text that says which connection has broken: then all parts have to begin a new epoch."""
+
+@dataclass(frozen=True)
+class Listening:
+    """The address at which a part takes exchanges."""
+
+    address: Address
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A part has begun."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,19 @@ class Results:
 
     row: PartRow | None = None
     state: bool = False
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds that an exchange takes."""
+
+    seconds: float
+
+
+Outcome = Listening | Begun | Results | Measured | Broken
+"""What comes of a call; after a broken connection all parts have to begin a new epoch."""
+Answer = tuple[PartFigures, Outcome]
+"""The metrics of a part, which does not know its seconds since the run began, and the outcome of a call."""
 
 
 _LARGE = 2**25
@@ -81,11 +102,11 @@ class PartWorker:
         """The state that is fetched."""
         self._sockets: Sockets | None = None
         self._epoch = -1
-        self._inbox: SimpleQueue[tuple[int, Exchange | str] | None] = SimpleQueue()
+        self._inbox: SimpleQueue[tuple[int, Exchange | Broken] | None] = SimpleQueue()
         """Exchanges, and breaks of connections, with their epochs; and None to wake the one who waits for them."""
-        self._arrived: list[tuple[int, Exchange | str]] = []
+        self._arrived: list[tuple[int, Exchange | Broken]] = []
         """Taken from the inbox and not delivered."""
-        self._broken: str | None = None
+        self._broken: Broken | None = None
         """Which connection of this epoch has broken, in lockstep, where an exchange may be lost."""
         self._figures = PartFigures(part=index)
         self._bytes_before = 0, 0
@@ -126,7 +147,8 @@ class PartWorker:
             self._figures = replace(figures, machine=socket.gethostname(), incarnation=number, alive=True)
         else:
             self._figures = replace(self._figures, incarnation=figures.incarnation)
-        return self._figures, (self._figures.incarnation, self._sockets.host, self._sockets.port)
+        address = self._figures.incarnation, self._sockets.host, self._sockets.port
+        return self._figures, Listening(address)
 
     def begin(
         self,
@@ -166,7 +188,7 @@ class PartWorker:
             epoch, {one: addresses[one] for one in part.neighbours}, free=part.free is not None
         )
         self._due_at = time.monotonic() + self._keep_every
-        return self._figures, None
+        return self._figures, Begun()
 
     def advance(self, call: int, until: int, rows: RowSteps | None) -> Answer:
         """Take steps up to one, or fewer where the call is halted; with its own state, where that is due in free mode.
@@ -217,16 +239,16 @@ class PartWorker:
                 while len(echoes) < _ECHOES:
                     echo = sockets.echo(one, size, _ECHO_WITHIN)
                     if echo is None:
-                        return self._figures, f"part {one} does not answer part {self._part.index}"
+                        return self._figures, Broken(f"part {one} does not answer part {self._part.index}")
                     echoes.append(echo)
                 medians.append(median(echoes))
             there_and_back, full = medians
             longest = max(longest, full - there_and_back / 2, there_and_back / 2)
-        return self._figures, longest
+        return self._figures, Measured(longest)
 
     # --- calls at any time -----------------------------------------------------------------------------------
 
-    def _take(self, epoch: int, item: Exchange | str) -> None:
+    def _take(self, epoch: int, item: Exchange | Broken) -> None:
         """Take what has come from a neighbour (`sockets.Take`)."""
         self._inbox.put((epoch, item))
 
@@ -312,8 +334,8 @@ class PartWorker:
                 self._arrived.append((epoch, content))
             elif epoch == self._epoch and isinstance(content, Exchange):
                 part.deliver(content)
-            elif epoch == self._epoch and part.free is None:
-                self._broken = self._broken or str(content)
+            elif epoch == self._epoch and isinstance(content, Broken) and part.free is None:
+                self._broken = self._broken or content
 
     def _wait(self, missing: Collection[int]) -> None:
         """Wait until something has come."""

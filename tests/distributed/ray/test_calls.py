@@ -10,7 +10,7 @@ import pytest
 from antiphon import RunError
 from antiphon.distributed.ray import ray_parts
 from antiphon.distributed.ray.ray_parts import RayParts
-from antiphon.distributed.ray.worker import Results
+from antiphon.distributed.ray.worker import Begun, Listening, Results
 from antiphon.telemetry.parts.part_figures import PartFigures
 
 
@@ -36,8 +36,8 @@ FIGURES = PartFigures(part=0)
 def test_a_part_that_begins_again_while_the_run_ends_still_answers_the_call() -> None:
     answers = {
         "advance": [None, (FIGURES, Results())],
-        "listen": [(FIGURES, (1, "host", 1))],
-        "begin": [(FIGURES, None)],
+        "listen": [(FIGURES, Listening((1, "host", 1)))],
+        "begin": [(FIGURES, Begun())],
     }
     (answer,) = made(answers)._call("advance", 9, None, lambda: True)
     assert isinstance(answer[1], Results)

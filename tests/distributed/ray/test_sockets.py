@@ -18,7 +18,7 @@ import torch
 from antiphon.base.errors import RunError
 from antiphon.distributed.parts.exchange import CutMessage, Exchange, Return
 from antiphon.distributed.ray import sockets
-from antiphon.distributed.ray.sockets import Sockets
+from antiphon.distributed.ray.sockets import Broken, Sockets
 from antiphon.distributed.ray.states import received
 from antiphon.engine.state.wire import encode, stream
 from tests.distributed.ray.conftest import PATIENCE
@@ -135,7 +135,7 @@ class End:
 
     @property
     def breaks(self) -> list[str]:
-        return [line for _, line in self.taken if isinstance(line, str)]
+        return [one.line for _, one in self.taken if isinstance(one, Broken)]
 
 
 @contextmanager
@@ -194,7 +194,7 @@ def test_connections_that_hang_or_talk_otherwise_keep_nobody_out(monkeypatch: py
         wait_for(lambda: second.ends == [1])  # they are there all the time: the oldest are closed
         for stranger in strangers:
             stranger.close()
-        assert not [line for epoch, line in second.taken if epoch != 5 and isinstance(line, str)]
+        assert not [line for epoch, line in second.taken if epoch != 5 and isinstance(line, Broken)]
 
 
 def test_a_state_crosses_with_its_bits() -> None:
@@ -244,7 +244,7 @@ def test_what_is_no_frame_ends_the_connection_with_one_line(frame: bytes, why: s
         connection.shutdown(socket.SHUT_WR)
         wait_for(lambda: end.taken)
     end.sockets.close()
-    ((epoch, line),) = end.taken
+    ((epoch, _),), (line,) = end.taken, end.breaks
     assert epoch == 5
     assert line.startswith("the connection from part 3 to part 1 has broken (")
     assert why in line

@@ -18,8 +18,9 @@ from antiphon.base.errors import DivergenceError, RunError, ScenarioError
 from antiphon.base.problems import DocumentError
 from antiphon.distributed.parts.part import Part, merge_states
 from antiphon.distributed.parts.settings import FreeSettings
+from antiphon.distributed.ray.sockets import Broken
 from antiphon.distributed.ray.states import exchanged
-from antiphon.distributed.ray.worker import PartWorker
+from antiphon.distributed.ray.worker import Listening, PartWorker
 from antiphon.engine.metrics.report_by_agent import RowSteps
 from antiphon.engine.state.wire import stream
 from antiphon.running.simulation import Simulation
@@ -56,7 +57,8 @@ class Line:
         figures = PartFigures(part=index, incarnation=self.incarnations[index])
         answer = self.workers[index].call("listen", figures)
         assert answer is not None
-        self.addresses[index] = answer[1]
+        assert isinstance(answer[1], Listening)
+        self.addresses[index] = answer[1].address
 
     def begin(self, index: int, state: Any = None) -> None:
         if state is not None:
@@ -149,8 +151,8 @@ def test_where_a_connection_breaks_the_call_ends_with_a_line_and_all_begin_again
     with line_of(scenario, {"a": 0, "b": 0, "c": 1, "d": 1}) as line:
         line.begin_all()
         state = line.gather(4)
-        for _, seconds in line.all("measure", 4):
-            assert 0 < seconds < PATIENCE
+        for _, measured in line.all("measure", 4):
+            assert 0 < measured.seconds < PATIENCE
         first, second = line.workers
         for connection in [*first._connections._incoming]:
             connection.shutdown(socket.SHUT_RDWR)
@@ -159,7 +161,8 @@ def test_where_a_connection_breaks_the_call_ends_with_a_line_and_all_begin_again
             answer = answers[0].result()
             assert answer is not None
             assert answer[0].steps_taken < 40
-            assert answer[1].startswith("the connection from part 1 to part 0 has broken (")
+            assert isinstance(answer[1], Broken)
+            assert answer[1].line.startswith("the connection from part 1 to part 0 has broken (")
             second.halt(9)
         line.calls = 9
         line.begin_all(state)
