@@ -286,6 +286,13 @@ CORE: tuple[Fault, ...] = (
         "tests/running/test_seeds.py::test_the_others_of_a_seed_that_diverges_are_what_they_are_alone",
     ),
     Fault(
+        "stacking-seeds-whose-modules-differ-are-stacked",
+        "engine/build/stacking.py",
+        "if any(agent_kind(other, other.agents[name]) != agent_kind(base, agent) for other in others):",
+        "if False:",
+        "tests/running/test_seeds.py::test_seeds_that_cannot_be_stacked_run_one_after_the_other",
+    ),
+    Fault(
         "arena-a-row-keeps-an-opponent-that-has-left",
         "envs/worlds/arena.py",
         "torch.where(there & (after >= 0), offset, 0)",

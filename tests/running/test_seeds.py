@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from antiphon import DivergenceError, Scenario, Simulation, load
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.jobs.seeds import Population, summary_of
 from tests.contracts.twins import TOLERANCE, differences, facts
 from tests.engine.numbers import one_line
+from tests.engine.scenes import CLASSIFY, LINEAR_MAP, scenario_of
 from tests.engine.walks import Walk, walking
 from tests.reference.backend import Chosen, reference
 from tests.running.left import poison
@@ -100,6 +102,47 @@ def test_the_others_of_a_seed_that_diverges_are_what_they_are_alone(stopped: lis
         alone = Simulation(scenario(), seed=seed, dtype=torch.float64)
         alone.run(STEPS)
         assert_alike(alone, simulation)
+
+
+class Scaled(nn.Module):
+    """One that keeps a number of its own, which no stack could have for each seed."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(inputs, outputs)
+        self.scale = float(torch.rand(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x.flatten(1)) * self.scale
+
+
+LENS = {
+    "kind": "lens",
+    "network": nn.Linear(4, 10),
+    "parameters": {"weight": "b.objective.weight", "bias": "b.objective.bias"},
+}
+APART = {
+    "modules that differ": ({"network": Scaled}, {}, "'a' is not the same function in all seeds"),
+    "layers of another": (
+        {"network": LINEAR_MAP},
+        {"gradient": LENS},
+        "'a->b' runs unstacked: its synthetic gradient: its parameters are another agent's",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", APART)
+def test_seeds_that_cannot_be_stacked_run_one_after_the_other(name: str) -> None:
+    agent, channel, reason = APART[name]
+    agents = {"a": {"observes": ["image"], **agent}, "b": {"network": LINEAR_MAP, "objective": CLASSIFY}}
+    channels = [{"from": "a", "to": "b", "size": 4, "coupling": "decoupled", **channel}]
+    made = scenario_of(agents, channels)
+    seeds = Population(made, SEEDS, dtype=torch.float64)
+    assert seeds.sequential_reason == reason
+    seeds.run(3)
+    alone = Simulation(made, seed=SEEDS[1], dtype=torch.float64)
+    alone.run(3)
+    assert_alike(alone, seeds.simulations[1], 0)
 
 
 def test_what_cannot_be_seeds_is_one_line() -> None:
