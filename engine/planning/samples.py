@@ -159,7 +159,7 @@ def _alike(scenario: Scenario, samples: Samples) -> Iterator[str]:
         if len(names) > 1 and (same or (known and all(_equal(views[0], own) for own in views[1:]))):
             yield (
                 f"{listed('agent', names)}: share parameters ({share}) and observe the same, so that they do the same; let each "
-                "observe something of its own, such as its index"
+                "observe something of its own, such as its index (docs/environments.md has a wrapper)"
             )
 
 
