@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 _MOST_OBJECTS, _MOST_DEPTH = 100_000, 100
 """Objects that are followed, and how far, at most: an object may lead to all of a program."""
@@ -199,7 +200,7 @@ def _is_data(name: str, value: Any) -> bool:
 def _digest(tensor: Tensor, versions: bool = False) -> Any:
     if versions and tensor.numel() > _FEW and not tensor.is_inference():
         return str(tensor.shape), tensor._version
-    if tensor.layout is not torch.strided or tensor.is_meta:
+    if tensor.layout is not torch.strided or tensor.is_meta or is_functorch_wrapped_tensor(tensor):
         return str(tensor.shape), str(tensor.dtype)
     data = tensor.data.resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
     return (
