@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from antiphon.base.errors import DivergenceError, ScenarioError
+from antiphon.base.errors import DivergenceError, RunError, ScenarioError
 from antiphon.distributed.opening import OpenParts
 from antiphon.distributed.parts.part import LEARNED
 from antiphon.distributed.parts.transport import Parts
@@ -65,12 +65,17 @@ class FreeCoordinator(Executor):
 
         Raises:
             DivergenceError: A loss or gradient was not finite.
-            RunError: A part is gone and does not come back.
+            RunError: A part is gone and does not come back, or parameters were changed in place.
         """
         del watch, keep
         if running.diverged is not None:
             raise DivergenceError(running.diverged)
         step = running.now
+        if running.backend.in_place.taken() and self._parts_at is not None:
+            raise RunError(
+                f"step {step}: parameters were changed in place, which parts in free mode, having started, do not see; change "
+                "them before the first step, or use parts in lockstep"
+            )
         observed: Callable[[int], bool] = (lambda step: True) if reader is None else reader.observes
         if self._parts_at is None or self._parts_at <= step:
             before, parts = self._opened.parts, self._opened.of(running)
@@ -109,6 +114,7 @@ class FreeCoordinator(Executor):
         own = running.backend.state_dict()
         learned = {key: state["system"][key] for key in LEARNED if key in state["system"]}
         running.backend.load_state_dict({**copy_tree(own), **learned})
+        running.backend.in_place.taken()  # no change of the user's
         running.train_means.load_state_dict(state["means"])
         running.now = state["now"]
         self._taken_at = reached

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from antiphon import DivergenceError, RunError, Scenario, ScenarioError, Simulation
 from antiphon.base.spec import plain
@@ -257,6 +258,29 @@ def test_parts_that_do_not_wait_measure_no_value_and_record_no_messages() -> Non
             ScenarioError, match=f"^record: parts that do not wait hold the messages of '{name}'"
         ):
             simulation.channels[name].record(["message"])
+
+
+def test_parts_that_do_not_wait_take_no_parameters_after_their_first_step() -> None:
+    """A change before it is that of a whole that begins so; one after it, which they cannot see, is refused; a look is none."""
+
+    def weight(simulation: Simulation) -> torch.Tensor:
+        return next(iter(next(iter(simulation.agents.values())).parameters.values()))
+
+    ends = []
+    for value in (0.25, 0.5):
+        with Simulation(stages(2), parts={"count": 2, "mode": "free"}) as simulation:
+            weight(simulation).data.fill_(value)
+            simulation.run(2)
+            ends.append(weight(simulation).clone())
+            simulation.run(2)
+            assert not torch.equal(weight(simulation), ends[-1])
+            with torch.no_grad():
+                weight(simulation).fill_(value)
+            with pytest.raises(
+                RunError, match=r"^step 4: parameters were changed in place, which parts in free mode"
+            ):
+                simulation.run(2)
+    assert not torch.equal(*ends)
 
 
 def test_a_part_that_is_lost_leaves_the_newest_state_that_is_known(bell: Any, tmp_path: Path) -> None:
