@@ -247,10 +247,23 @@ class Population:
         running.backend.load_state_dict(copy_tree(state))
         running.begin_again(now)
 
-    def close(self) -> None:
-        """Close all simulations."""
-        for run in self.runs:
-            run.close()
+    def close(self, failure: BaseException | None = None) -> None:
+        """Close all simulations; a failure that ends their runs is noted in each that has not ended."""
+        with ExitStack() as closing:
+            for run in self.runs:
+                closing.callback(run.close, failure)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, failure: BaseException | None, trace: object) -> None:
+        self.close(failure)
+
+    def __repr__(self) -> str:
+        one, count = self.simulations[0], len(self.simulations)
+        return (
+            f"<Population of {one.scenario.scenario}: {count} member{'s' * (count != 1)}, step {one.now:,}>"
+        )
 
 
 _ELSEWHERE = {

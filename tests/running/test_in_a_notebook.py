@@ -93,9 +93,8 @@ def test_what_a_run_is_made_of_is_short() -> None:
     source = antiphon.envs.from_tensors(x=x, label=(x[:, 0] > 0).long())
     assert repr(source) == "<Source of x, label: train 45, validation 6, test 13>"
     assert tables(source)[0][2] == ["label", "–", "one of 2", "objectives and predictors"]
-    members = antiphon.Population("digits-mlp", [0, 1])
-    assert repr(members) == "<Population of digits-mlp: 2 members, step 0>"
-    members.close()
+    with antiphon.Population("digits-mlp", [0, 1]) as members:
+        assert repr(members) == "<Population of digits-mlp: 2 members, step 0>"
     policy = {"observes": ["observation"], "acts": True, "objective": "ppo"}
     env = {"id": "antiphon/CartPole-v0"}
     with antiphon.Simulation(antiphon.Scenario(scenario="pole", env=env, agents={"motor": policy})) as player:

@@ -37,6 +37,22 @@ def lossy(**values: Any) -> antiphon.Scenario:
     return antiphon.load("lossy").resolve(values=values)
 
 
+def test_a_population_is_closed_by_its_block_and_each_member_notes_what_ended_it(tmp_path: Path) -> None:
+    def fail(members: antiphon.Population) -> None:
+        with members:
+            members.step()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail(antiphon.Population(digits(), [0, 1], logdir=tmp_path / "p"))
+    exits = [json.loads(path.read_text())["exit"] for path in sorted(tmp_path.glob("p*/**/run.json"))]
+    assert exits == ["failed", "failed"]
+    with antiphon.Population(digits(), [0, 1], logdir=tmp_path / "q") as members:
+        members.run(2)
+    exits = [json.loads(path.read_text())["exit"] for path in sorted(tmp_path.glob("q*/**/run.json"))]
+    assert exits == ["done", "done"]
+
+
 def same(one: Any, other: Any) -> bool:
     """Whether two trees of states are equal to the bit."""
     (leaves, kind), (others, other_kind) = map(tree_flatten, (one, other))
