@@ -8,7 +8,7 @@
 | modes | `train` and `eval` of the module, called as around an evaluation; submodules in evaluation within a module in training stay so | a `train` that changes parameters or buffers |
 | state | `get_extra_state`, in checkpoints, resumed runs and `join` | what a checkpoint cannot hold |
 | gradients | dense | `sparse=True` |
-| classes | any `torch.nn.Module` | compiled and scripted ones: pass the original |
+| classes | any `torch.nn.Module` | compiled, scripted and data-parallel ones: pass the original; a `named_parameters` of other names |
 
 A module's own type is float32, or float64 if all its parameters are: tensors of this type get the type of the run.
 """
@@ -37,6 +37,7 @@ _OWN_TYPE = "own_type"
 _MODES = "antiphon_modes"
 """Attribute of a submodule in which the modes are kept that `train` and `eval` of the whole do not give it: its own by theirs."""
 _QUANTISED = ("torch.ao.nn.quantized.", "torch.ao.nn.intrinsic.quantized.", "torch.ao.nn.sparse.quantized.")
+_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 _FLOATS = ("FloatFunctional", "FXFloatFunctional")
 """Classes among the quantised modules that compute with floats."""
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -436,9 +437,12 @@ def check_trainable(module: nn.Module, name: str) -> None:
     Raises:
         ScenarioError: The table of this file names what is refused.
     """
+    if isinstance(module, _WRAPPERS):
+        kind = type(module).__name__
+        raise ScenarioError(f"{name} is a {kind}; give the module that it was made from (.module)")
     for path, part in module.named_modules():
         place = f"'{path}'" if path else name
-        if why := _refused(part):
+        if why := _refused(part) or _misnamed(part):
             raise ScenarioError(f"{place} {why}")
     for key, p in module.named_parameters():
         if is_lazy(p):
@@ -486,6 +490,20 @@ def _refused(part: nn.Module) -> str:
         if isinstance(value, Tensor) and not value.is_leaf:
             return f"has the computed tensor '{name}'; {_way_out(part, name)}"
     return ""
+
+
+def _misnamed(part: nn.Module) -> str:
+    """Return what torch cannot read of a submodule's own `named_parameters`, and the fix; empty if there is nothing."""
+    if type(part).named_parameters is nn.Module.named_parameters:
+        return ""
+    fix = "override it with torch's arguments and names"
+    try:
+        given = dict(part.named_parameters(prefix="", recurse=True, remove_duplicate=False))
+    except (TypeError, ValueError) as error:
+        return f"has a named_parameters of its own that fails: {first_line(error)}; {fix}"
+    named = dict(nn.Module.named_parameters(part, remove_duplicate=False))
+    wrong = next((name for name, p in given.items() if named.get(name) is not p), None)
+    return "" if wrong is None else f"has no parameter '{wrong}', which its own named_parameters names; {fix}"
 
 
 def _way_out(part: nn.Module, name: str) -> str:

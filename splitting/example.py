@@ -26,7 +26,6 @@ from antiphon.nets.user_modules import (
 from antiphon.splitting.graph import own_copies
 
 _BATCH = 3
-_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,14 @@ def check_model(model: object) -> nn.Module:
     """Return a model; ScenarioError unless it is a module with parameters of numbers, and not a wrapper of one."""
     if not isinstance(model, nn.Module):
         raise ScenarioError(f"model is {type(model).__name__}; give a torch.nn.Module, or parts=[module, …]")
-    if isinstance(model, _WRAPPERS):
-        raise ScenarioError(
-            f"model is a {type(model).__name__}; give the module that it was made from (.module)"
-        )
     check_trainable(model, "model")
+    named = {id(p) for _, p in model.named_parameters()}
+    for key, p in nn.Module.named_parameters(model):
+        if p.requires_grad and id(p) not in named:
+            raise ScenarioError(
+                f"named_parameters of {type(model).__name__} leaves out '{key}', which a part would train; set its requires_grad "
+                "to False instead"
+            )
     check_hooks(model)
     for key, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if tensor.is_meta:

@@ -541,6 +541,21 @@ def _quantised() -> nn.Module:
     return torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
 
 
+class Renamed(nn.Sequential):
+    """Names its parameters as torch does not find them."""
+
+    def named_parameters(self, *arguments: Any, **settings: Any) -> Any:
+        for name, parameter in super().named_parameters(*arguments, **settings):
+            yield f"x.{name}", parameter
+
+
+class Older(nn.Sequential):
+    """Does not take what torch passes."""
+
+    def named_parameters(self, prefix: str = "", recurse: bool = True) -> Any:  # type: ignore[override]
+        return super().named_parameters(prefix, recurse)
+
+
 _REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "half": (
         lambda: nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3)).bfloat16(),
@@ -556,6 +571,15 @@ _REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "scripted": (
         lambda: nn.Sequential(torch.jit.script(nn.Linear(6, 8)), nn.Linear(8, 3)),
         "pass the module that it was made from",
+    ),
+    "data parallel": (
+        lambda: nn.DataParallel(nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))),
+        r"is a DataParallel; give the module that it was made from \(\.module\)",
+    ),
+    "renamed": (lambda: Renamed(nn.Linear(6, 8), nn.Linear(8, 3)), r"has no parameter 'x\.0\.weight'"),
+    "older names": (
+        lambda: Older(nn.Linear(6, 8), nn.Linear(8, 3)),
+        "a named_parameters of its own that fails: .*remove_duplicate.*; override it with torch's arguments",
     ),
     "sparse": (
         lambda: nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3), nn.Embedding(2, 2, sparse=True)),

@@ -258,6 +258,14 @@ def untraceable() -> Scenario:
     return split(model, at=["layers.1"], inputs={"src": "x"}, env=env, objective=objective)
 
 
+class Partly(Chain):
+    """Hides a layer from optimisers, which its parts would train."""
+
+    def named_parameters(self, *arguments: Any, **settings: Any) -> Any:
+        named = super().named_parameters(*arguments, **settings)
+        return ((name, p) for name, p in named if not name.startswith("first"))
+
+
 DATA_PARALLEL = sys.modules["torch.nn.parallel.data_parallel"]
 NEAREST = "such as 'first'"
 MODELS: dict[str, tuple[Callable[[], object], str]] = {
@@ -265,6 +273,10 @@ MODELS: dict[str, tuple[Callable[[], object], str]] = {
     "compiled within": (
         lambda: chain_split(changed(second=torch.compile(nn.Linear(7, 7)))),
         "'second' is compiled.*_orig_mod",
+    ),
+    "left out": (
+        lambda: chain_split(Partly()),
+        "named_parameters of Partly leaves out 'first.weight'.*requires_grad",
     ),
     "data parallel": (lambda: chain_split(nn.DataParallel(Chain())), r".*\.module"),
     "scripted": (
