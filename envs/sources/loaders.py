@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 import torch
@@ -18,7 +18,15 @@ from antiphon.envs.base import SeededEnv, Values, check_split
 from antiphon.envs.env_keys import Episode
 from antiphon.envs.sources.randomness import Randomness
 from antiphon.envs.sources.source_errors import reading
-from antiphon.envs.sources.tensors import Columns, ExampleOptions, columns_of, is_whole, parts_of, signals_of
+from antiphon.envs.sources.tensors import (
+    Columns,
+    ExampleOptions,
+    columns_of,
+    is_whole,
+    named_parts,
+    parts_of,
+    signals_of,
+)
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.random import seed_for
 
@@ -44,8 +52,8 @@ def from_loader(
     one: shuffling and random numbers in workers are functions of the seed. A resumed run iterates the present epoch from its start to its previous position.
 
     Args:
-        loader: Its batches are tuples in the order of `names`, or dicts with these keys.
-        names: Names of a batch's parts, and of the signals; None: the keys of a dict, or else image and label.
+        loader: Its batches are tuples in the order of `names`, or dicts, named tuples or dataclasses with these keys or fields.
+        names: Names of a batch's parts, and of the signals; None: the keys or fields, or else image and label.
         test: A loader for testing, which ends.
         validation: A loader for validation, which ends.
         training_only: Names that no agent may observe; by default the classes with a single axis (labels).
@@ -91,7 +99,7 @@ class LoaderSource:
         once = isinstance(loaders["train"], Iterator)
         if once:
             self._pending = [first]
-        self._names = names or (tuple(first) if isinstance(first, Mapping) else ("image", "label"))
+        self._names = names or tuple(named_parts(first) or ("image", "label"))
         columns = self._columns(first, "from_loader")
         for split, loader in loaders.items():
             if isinstance(loader, list | tuple):
@@ -117,11 +125,10 @@ class LoaderSource:
 
     def _check_again(self, columns: Columns) -> None:
         """Raise a DataError if the first batch of training, in columns, is not a function of the run's seed and the epoch."""
-        loader = self._loaders["train"]
-        stream = getattr(loader, "dataset", None) if isinstance(loader, DataLoader) else loader
-        if isinstance(stream, Sequence) or (
-            isinstance(loader, DataLoader) and not isinstance(stream, IterableDataset)
-        ):
+        loader: Any = self._loaders["train"]
+        of_torch = isinstance(loader, DataLoader) and type(loader).__iter__ is DataLoader.__iter__
+        stream = loader.dataset if of_torch else loader
+        if isinstance(stream, Sequence) or (of_torch and not isinstance(stream, IterableDataset)):
             return  # in the order of its sampler
         again = self._columns(self._first_batch(), "from_loader")
         alike = again.keys() == columns.keys() and all(map(torch.equal, again.values(), columns.values()))
@@ -141,7 +148,10 @@ class LoaderSource:
             require(place == "from_loader", place, f"{once}; pass list(…) of it")
             lost = "so this run cannot be resumed, forked or probed; to allow it, pass a DataLoader or a list of batches"
             warnings.warn(f"{place}: {once}, {lost}", stacklevel=4)
-        elif getattr(loader, "persistent_workers", False) and place == "from_loader":
+        unordered = getattr(loader, "num_workers", 0) > 0 and not getattr(loader, "in_order", True)
+        late = "in_order=False: batches come as workers finish them, in another order in each run"
+        require(not unordered, place, f"{late}; leave it out")
+        if getattr(loader, "persistent_workers", False) and place == "from_loader":
             kept = (
                 "persistent workers keep their random numbers from one epoch to the next, so a resumed run is"
             )
@@ -217,6 +227,8 @@ class LoaderSource:
         loader, sampler = self._loaders[split], getattr(self._loaders[split], "sampler", None)
         if isinstance(loader, DataLoader) and loader.batch_size and isinstance(sampler, Sized):
             return len(loader) * loader.batch_size if loader.drop_last else len(sampler)
+        if split == "train" and isinstance(loader, DataLoader) and loader.batch_size is None:
+            return self._count_indices(loader.batch_sampler)
         if split == "train" and not isinstance(loader, Sequence):
             return None
         with (
@@ -226,6 +238,15 @@ class LoaderSource:
             rows = sum(self._columns(batch, f"from_loader: {split}").rows for batch in loader)
         require(rows > 0, f"from_loader: {split}", "the loader has no examples; leave it out")
         return rows
+
+    def _count_indices(self, batches: Any) -> int | None:
+        """Return the examples of a pass of a training loader with a sampler of batches; None if it has none, or no length."""
+        try:
+            passed = len(batches)
+        except TypeError:  # as torch says it, also of a sampler of batches around one without a length
+            return None
+        with self._randomness["train"].epoch(0).active(0):
+            return sum(map(len, islice(iter(batches), passed)))
 
 
 class LoaderStream(SeededEnv):
@@ -314,8 +335,13 @@ class LoaderStream(SeededEnv):
     def _signals(self, rows: Columns) -> dict[str, Tensor]:
         found = {}
         for name in self.requested:
-            value = rows[name].to(self.device)
-            value = value if self.signals[name].classes else value.to(self.dtype)
+            value = rows[name]
+            if not self.signals[name].classes:
+                narrow = value.dtype.itemsize > self.dtype.itemsize and value.is_floating_point()
+                value = value.to(self.dtype)
+                large = f"{name}: some values are too large for {self.dtype}; scale them, or run in float64"
+                require(not narrow or bool(torch.isfinite(value).all()), "env", large)
+            value = value.to(self.device)
             found[name] = value / self._source.divisors[name] if name in self._source.divisors else value
             if (mask := f"_{name}") in rows:
                 found[mask] = rows[mask].to(self.device)

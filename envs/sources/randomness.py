@@ -8,9 +8,10 @@
 
 | refused | fix |
 |---|---|
-| samplers, and iterables of batches, that differ from one iteration to the next although all of this is the same | a generator in an attribute, a new list of indices in each iteration, or `set_epoch` |
+| samplers, iterables of batches, and subclasses of `DataLoader` with an `__iter__` of their own, that differ from one iteration to the next although all of this is the same | a generator in an attribute, a new list of indices in each iteration, or `set_epoch` |
 | samplers, streams and loaders for training whose order follows their epoch, and not the run's seed | an attribute `seed`, from which they make their generator with the epoch; orders of which one is the beginning of the other are kept |
 | samplers that can be iterated only once | a list |
+| `in_order=False` of loaders with workers | leave it out |
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from functools import lru_cache, partial
 from numbers import Real
 from pathlib import Path
@@ -185,8 +186,8 @@ def from_dataset(
     """Make an environment from a data set of `torch.utils.data` or Hugging Face's `datasets`, by reading all of it once.
 
     Args:
-        dataset: Its items are tuples in the order of `names` or dicts with these keys, of tensors, arrays,
-            images or numbers.
+        dataset: Its items are tuples in the order of `names`, or dicts, named tuples or dataclasses with these keys or fields,
+            of tensors, arrays, images or numbers.
         names: Names of an item's parts, and of the signals; None: its `column_names`, or else image and label.
         test: Share of the examples used for testing, or the data set for testing.
         validation: Share of the examples used for validation, or the data set for validation.
@@ -415,16 +416,35 @@ def _items(dataset: Any, place: str, names: Sequence[str], classes: Collection[s
 
 def parts_of(item: Any, names: Sequence[str], place: str) -> Sequence[Any]:
     """Return the parts of an item, or of a batch, in the order of `names`; DataError if it has other parts."""
-    if isinstance(item, Mapping):
+    named = named_parts(item)
+    if named is not None and not _renames(names, named, item):
         for name in names:
-            require(name in item, place, f"no '{name}'{suggest(name, item)}; pass names=(…)")
-        return [item[name] for name in names]
-    if isinstance(item, Tensor) and len(names) == 1:
+            require(name in named, place, f"no '{name}'{suggest(name, named)}; pass names=(…)")
+        return [named[name] for name in names]
+    if len(names) == 1 and not isinstance(item, Sequence):
         return [item]
     found = f"{len(item)} parts" if isinstance(item, Sequence) else type(item).__name__
     fits = isinstance(item, Sequence) and len(item) == len(names)
     require(fits, place, f"{found} for the names {', '.join(names)}; pass names=(…)")
     return item  # type: ignore[no-any-return]
+
+
+def named_parts(item: Any) -> Mapping[str, Any] | None:
+    """Return the parts of an item, or of a batch, by the names that it gives them: keys or fields; None if it has none."""
+    if isinstance(item, Mapping):
+        return item
+    if is_dataclass(item) and not isinstance(item, type):
+        return {field.name: getattr(item, field.name) for field in fields(item)}
+    if isinstance(item, tuple) and hasattr(item, "_fields"):
+        return dict(zip(item._fields, item, strict=True))
+    return None
+
+
+def _renames(names: Sequence[str], named: Mapping[str, Any], item: Any) -> bool:
+    """Whether names are those of a named tuple's places, and none that is also a field belongs to another place."""
+    if not isinstance(item, tuple) or len(names) != len(named):
+        return False
+    return all(name == field or name not in named for name, field in zip(names, named, strict=True))
 
 
 def is_whole(column: Tensor) -> bool:

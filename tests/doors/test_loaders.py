@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -333,6 +335,25 @@ class Unseeded(IterableDataset[Any]):
         yield from (DATA[index] for index in np.random.default_rng().permutation(COUNT))
 
 
+class Reshuffled(DataLoader[Any]):
+    """Shuffles by a generator that nobody holds."""
+
+    def __iter__(self) -> Any:
+        rows = torch.cat([batch[0] for batch in super().__iter__()])
+        return iter([[rows[np.random.default_rng().permutation(COUNT)]]])
+
+
+class Repeating(DataLoader[Any]):
+    """Goes on where the last epoch ended, as loaders that keep their workers do."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.endless = itertools.cycle(list(super().__iter__()))
+
+    def __iter__(self) -> Any:
+        return itertools.islice(self.endless, 3)
+
+
 TWO = "from_loader: sampler: two iterations of {} with the same seeds differ; keep its random generator in an attribute"
 EPOCH = "follows its epoch, but not the run's seed; make its generator from its epoch and an attribute seed (self.seed = 0)"
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
@@ -345,6 +366,12 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "a seed of no use": (of(Distributed), f"from_loader: sampler: the order of Distributed {EPOCH}"),
     "stream of the epoch": (lambda: DataLoader(StreamOfEpoch(), BATCH), f"from_loader: the order of StreamOfEpoch {EPOCH}"),
     "unseeded stream": (lambda: DataLoader(Unseeded(), BATCH), "from_loader: two iterations of Unseeded with the same seeds"),
+    "own iteration": (lambda: Reshuffled(DATA, BATCH), "from_loader: two iterations of Reshuffled with the same seeds differ"),
+    "going on": (lambda: Repeating(DATA, BATCH), "from_loader: two iterations of Repeating with the same seeds differ"),
+    "out of order": (
+        lambda: DataLoader(DATA, BATCH, num_workers=1, in_order=False),
+        "from_loader: in_order=False: batches come as workers finish them, in another order in each run; leave it out",
+    ),
     "own loader": (FreshBatches, "from_loader: two iterations of FreshBatches with the same seeds differ; keep its random"),
 }  # fmt: skip
 
@@ -389,3 +416,88 @@ def test_an_order_that_cannot_be_seeded_is_refused_by_name(kind: str) -> None:
         envs.from_loader(make(), ("x",))
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)
+
+
+class Named(NamedTuple):
+    """Parts in another order than the names'."""
+
+    label: torch.Tensor
+    x: torch.Tensor
+
+
+@dataclass
+class Held:
+    label: torch.Tensor
+    x: torch.Tensor
+
+
+PARTS = torch.arange(COUNT) % 3, DATA.tensors[0]
+BY_NAME: dict[str, Any] = {
+    "named tuple": Named(*PARTS),
+    "dataclass": Held(*PARTS),
+    "dict": {"label": PARTS[0], "x": PARTS[1]},
+    "tuple": (PARTS[1], PARTS[0]),
+}
+
+
+@pytest.mark.parametrize("kind", BY_NAME)
+def test_parts_are_read_by_the_names_that_a_batch_gives_them(kind: str) -> None:
+    for names in (("x", "label"), None):
+        if names is None and kind == "tuple":
+            continue
+        env = envs.from_loader([BY_NAME[kind]], names, classes={"label": 3}).make(batch=COUNT)
+        observed, info = env.reset(seed=0)
+        assert torch.equal(observed["x"], PARTS[1])
+        assert torch.equal(info["label"], PARTS[0])
+
+
+def test_fields_may_be_renamed_and_not_taken_for_one_another() -> None:
+    pairs = [Named(*PARTS)]
+    assert [*envs.from_loader(pairs, ("y", "z"), classes={"y": 3}).description.signals] == ["y", "z"]
+    with pytest.raises(DataError, match=r"^from_loader: no 'y'; known: label, x"):
+        envs.from_loader(pairs, ("x", "y"))
+    items = [Named(label, x) for label, x in zip(*PARTS, strict=True)]
+    source = envs.from_dataset(items, ("x", "label"))
+    assert source.description.signals["x"].classes is None
+    assert source.description.signals["label"].classes == 3
+
+
+def test_a_batch_of_one_part_needs_no_tuple() -> None:
+    for batch in (DATA.tensors[0], DATA.tensors[0].numpy()):
+        shown = envs.from_loader([batch], ("x",)).make(batch=COUNT).reset(seed=0)[0]["x"]
+        assert torch.equal(shown, DATA.tensors[0])
+
+
+class Unequal(OwnBatches):
+    """Batches of unequal sizes, and a shorter last one."""
+
+    def __len__(self) -> int:
+        return 6
+
+    def __iter__(self) -> Iterator[Any]:
+        order = list(RandomSampler(DATA, generator=self.rng))
+        yield from (order[start : start + 7] for start in range(0, COUNT, 7))
+
+
+COUNTED: dict[str, tuple[Callable[[], Any], int | None]] = {
+    "torch's": (lambda: BatchSampler(RandomSampler(DATA), 7, False), COUNT),
+    "without the rest": (lambda: BatchSampler(RandomSampler(DATA), 7, True), 35),
+    "own": (lambda: Unequal(torchs()), COUNT),
+    "without a length": (lambda: BatchSampler(itertools.repeat(0), 7, False), None),
+}
+
+
+@pytest.mark.parametrize("kind", COUNTED)
+def test_a_sampler_of_batches_has_the_epochs_that_it_counts(kind: str) -> None:
+    make, count = COUNTED[kind]
+    source = envs.from_loader(DataLoader(DATA, batch_sampler=make()), ("x",))
+    assert source.description.example_counts.get("train") == count
+
+
+def test_values_beyond_the_type_of_the_run_are_refused() -> None:
+    data = TensorDataset(DATA.tensors[0].double() * 1e38)
+    source = envs.from_loader(DataLoader(data, BATCH), ("x",))
+    assert source.make(batch=COUNT, dtype=torch.float64).reset(seed=0)[0]["x"].max() == 39e38
+    line = r"^env: x: some values are too large for torch.float32; scale them, or run in float64$"
+    with pytest.raises(DataError, match=line):
+        source.make(batch=COUNT).reset(seed=0)
