@@ -225,8 +225,11 @@ class LoaderSource:
     def _count(self, split: str) -> int | None:
         """Return the examples of a pass; None: only training on them will show how many there are."""
         loader, sampler = self._loaders[split], getattr(self._loaders[split], "sampler", None)
+        none = "the loader has no examples"
         if isinstance(loader, DataLoader) and loader.batch_size and isinstance(sampler, Sized):
-            return len(loader) * loader.batch_size if loader.drop_last else len(sampler)
+            rows = len(loader) * loader.batch_size if loader.drop_last else len(sampler)
+            require(rows > 0, f"from_loader: {split}", f"{none}; leave it out, or drop_last=True")
+            return rows
         if split == "train" and isinstance(loader, DataLoader) and loader.batch_size is None:
             return self._count_indices(loader.batch_sampler)
         if split == "train" and not isinstance(loader, Sequence):
@@ -236,7 +239,7 @@ class LoaderSource:
             self._randomness[split].epoch(0).active(0),
         ):
             rows = sum(self._columns(batch, f"from_loader: {split}").rows for batch in loader)
-        require(rows > 0, f"from_loader: {split}", "the loader has no examples; leave it out")
+        require(rows > 0, f"from_loader: {split}", f"{none}; leave it out")
         return rows
 
     def _count_indices(self, batches: Any) -> int | None:

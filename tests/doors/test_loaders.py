@@ -501,3 +501,10 @@ def test_values_beyond_the_type_of_the_run_are_refused() -> None:
     line = r"^env: x: some values are too large for torch.float32; scale them, or run in float64$"
     with pytest.raises(DataError, match=line):
         source.make(batch=COUNT).reset(seed=0)
+
+
+def test_a_test_loader_that_drops_all_it_has_is_refused() -> None:
+    short = DataLoader(DATA, COUNT + 1, drop_last=True)
+    line = "^from_loader: test: the loader has no examples; leave it out, or drop_last=True$"
+    with pytest.raises(DataError, match=line):
+        envs.from_loader(DataLoader(DATA, BATCH), ("x",), test=short)
