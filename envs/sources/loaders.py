@@ -88,6 +88,8 @@ class LoaderSource:
         self._pending: list[Any] = []
         """The first batch of an iterator, which was read to determine its parts."""
         self._in_use = False
+        self._begun: dict[int, object] = {}
+        """The newest pass of each data set, by its `id`: one that is its own iterator has one reader at a time."""
         for split, loader in loaders.items():
             self._check(loader, "from_loader" if split == "train" else f"from_loader: {split}")
         self._randomness = {split: Randomness(loader) for split, loader in loaders.items()}
@@ -189,8 +191,13 @@ class LoaderSource:
         randomness = self._randomness[split].epoch(root, epoch)
         with reading(f"from_loader: {split}", kind), randomness.active(root):
             iterator = iter(loader)
+        stream = loader.dataset if isinstance(loader, DataLoader) and not loader.num_workers else None
+        begun = self._begun[id(stream)] = object()
+        lost = f"another run has begun to iterate {type(stream).__name__}, whose __iter__ returns itself"
         for number in count():
             place = f"from_loader: {split}, batch {number}"
+            mine = not isinstance(stream, Iterator) or self._begun[id(stream)] is begun
+            require(mine, place, f"{lost}; return a new iterator there, or set num_workers=1")
             with reading(place, kind), randomness.active(seed_for(root, str(number))):
                 batch = self._pending.pop() if self._pending else next(iterator, None)
             if batch is None:

@@ -508,3 +508,29 @@ def test_a_test_loader_that_drops_all_it_has_is_refused() -> None:
     line = "^from_loader: test: the loader has no examples; leave it out, or drop_last=True$"
     with pytest.raises(DataError, match=line):
         envs.from_loader(DataLoader(DATA, BATCH), ("x",), test=short)
+
+
+class ItsOwnIterator(IterableDataset[Any]):
+    """Has one place in its data, whoever iterates it."""
+
+    def __iter__(self) -> Any:
+        self.place = 0
+        return self
+
+    def __next__(self) -> Any:
+        if self.place == COUNT:
+            raise StopIteration
+        self.place += 1
+        return DATA[self.place - 1]
+
+
+def test_two_runs_do_not_take_batches_from_one_another() -> None:
+    source = envs.from_loader(DataLoader(ItsOwnIterator(), BATCH), ("x",))
+    first, second = (source.make(batch=BATCH) for _ in range(2))
+    first.reset(seed=0)
+    assert int(first.step(None)[0]["x"][0]) == BATCH
+    second.reset(seed=0)
+    line = "^from_loader: train, batch 2: another run has begun to iterate ItsOwnIterator, whose __iter__ returns itself; return"
+    with pytest.raises(DataError, match=line):
+        first.step(None)
+    assert [int(second.step(None)[0]["x"][0]) for _ in range(4)] == [10, 20, 30, 0]
