@@ -328,7 +328,7 @@ class _Episodes:
         with closing(self._make()) as env:
             how: dict[str, Any] = {"sampled": self._sampled, "deliver": deliver}
             rollout = EnvironmentRollout(self.system, env, self._links, self.seeds[batch], **how)
-            returns = play(rollout, 1, 0, lambda new, total: None).returns
+            returns = play(rollout, 1, 0, lambda done, total: None).returns
         return {name: {RETURN: returns[own][0].cpu()} for name, own in rewards_of(self.system).items()}
 
     def shared(self, readouts: Sequence[str]) -> Sequence[str]:

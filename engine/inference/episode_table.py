@@ -76,8 +76,13 @@ class EpisodeTable:
         """Episodes of all environments that are counted, as far as that is known."""
         return (self._episodes or 1) * len(self._counted)
 
-    def add(self) -> int:
-        """Count the episodes that the newest step has finished, and return how many there are.
+    @property
+    def done(self) -> int:
+        """Those of `total` that are finished."""
+        return int(self._counted.clamp(max=self._episodes or 1).sum())
+
+    def add(self) -> bool:
+        """Count the episodes that the newest step has finished, and return whether there are any.
 
         An environment's episodes beyond the number that is counted are left out.
         """
@@ -86,14 +91,14 @@ class EpisodeTable:
         new = (finished > self._before) & (self._counted < self._table.shape[1])
         self._before = finished
         if not bool(new.any()):
-            return 0
+            return False
         newest = torch.stack([self._statistics.lengths, *self._statistics.returns.values()])
         self._table[:, self._counted[new], new.nonzero()[:, 0]] = newest[:, new].to(self._table)
         self._counted = self._counted + new
         if self._episodes is None and not self.missing:
             fitting = self._budget / max(float(self._table[0, 0].mean()), 1.0)
             self._episodes = min(max(int(fitting), 1), self._table.shape[1])
-        return int(new.sum())
+        return True
 
     @property
     def returns(self) -> dict[str, Tensor]:

@@ -350,9 +350,9 @@ def _play(
     ):
         rollout = EnvironmentRollout(system, other, links, rollout_seed(seed, split, 0), sampled=sampled)
 
-        def on_step(new: int, total: int) -> None:
+        def on_step(done: int, total: int) -> None:
             bar.total = total
-            bar.advance(new, lambda: f"environments, at most {LONGEST:,} steps an episode")
+            bar.advance(done - bar.done, lambda: f"environments, at most {LONGEST:,} steps an episode")
 
         table = play(rollout, episodes, steps, on_step)
     played = table.means("sampled" if sampled else "greedy")
@@ -380,7 +380,8 @@ def play(
         rollout: From its first step.
         episodes: See `EpisodeTable`.
         steps: See `EpisodeTable`.
-        on_step: Called after each step with the episodes that it has finished, and how many there will be as far as is known.
+        on_step: Called after each step with the episodes that are finished, of those that count, and how many there will be as
+            far as is known.
 
     Raises:
         RunError: An environment has not finished an episode within 100,000 steps.
@@ -397,9 +398,9 @@ def play(
             )
         rollout.step()
         check_interrupted()
-        if new := table.add():
+        if table.add():
             since = table.steps
-        on_step(new, table.total)
+        on_step(table.done, table.total)
     return table
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from antiphon import Simulation
 from antiphon.base.errors import RunError, ScenarioError
+from antiphon.base.progress import Progress
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import Description, Signal
 from antiphon.scenarios import Scenario
@@ -116,6 +117,27 @@ def test_by_default_an_evaluation_plays_what_fits_into_some_steps(monkeypatch: p
         most = simulation.evaluate().episodes
         assert most is not None
         assert most.count == 34 * 3  # a hundred, the same number of each environment
+
+
+@pytest.mark.parametrize("episodes", [2, None])
+def test_progress_counts_the_episodes_that_count(
+    episodes: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of short episodes an environment plays more than are wanted, while others finish theirs."""
+    bars: list[tuple[float, float]] = []
+    advance = Progress.advance
+
+    def watched(bar: Progress, *args: Any) -> None:
+        advance(bar, *args)
+        assert bar.total is not None
+        bars.append((bar.done, bar.total))
+
+    monkeypatch.setattr(Progress, "advance", watched)
+    with Simulation(sharing(Shares(3))) as simulation:
+        found = simulation.evaluate(episodes=episodes).episodes
+    assert found is not None
+    assert all(done <= total for done, total in bars)
+    assert bars[-1] == (found.count, found.count)
 
 
 @pytest.mark.long
