@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import VALUE, CallSettings, Network, Tensors, sub, with_prefix
-from antiphon.agents.policies import RETURNS
+from antiphon.agents.policy_objectives import RETURNS
 from antiphon.nets import random
 from antiphon.nets.layers import Transport
 from antiphon.nets.trained_parameters import TrainedParameters

@@ -37,7 +37,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "antiphon.agents.pointer",
         "antiphon.agents.posterior",
     ),
-    "objective": ("antiphon.agents.objectives", "antiphon.agents.policies"),
+    "objective": ("antiphon.agents.objectives", "antiphon.agents.policy_objectives"),
     "optimiser": ("antiphon.nets.optimisers",),
     "schedule": ("antiphon.nets.schedules",),
     "sample": ("antiphon.comms.symbols",),

@@ -1,6 +1,6 @@
 """What runs a scenario. docs/glossary.md lists its folders.
 
-heart/       one step, and what it works on: agent, channel, message, ledger, clock, window; read step.py first
+heart/       one step, and what it works on: agent, channel, message, ledger, clock, window; its docstring says in which order to read
 features/    what is not the step itself, one file each, on its hooks
 build/       from a scenario to a system, and what of it is stacked
 policies/    agents that act: actions of a step, and what a window of them came to

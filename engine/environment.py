@@ -20,7 +20,7 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.in_use import release, use
 from antiphon.engine.state.trees import join_rows, joined, joined_signals, split_rows
 from antiphon.envs import registry
-from antiphon.envs.adaptors.vector import VectorAdaptor
+from antiphon.envs.adaptors.gymnasium_vector import VectorAdaptor
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.signal import ALIVE, ENDS, OUTCOMES
 from antiphon.envs.worlds.world import World

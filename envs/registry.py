@@ -261,8 +261,8 @@ def _made(
             spec.stays_open = stays_open
             return spec
     if isinstance(spec, VectorEnv | list):
+        from antiphon.envs.adaptors.gymnasium_vector import VectorAdaptor
         from antiphon.envs.adaptors.parallel import ParallelAdaptor
-        from antiphon.envs.adaptors.vector import VectorAdaptor
 
         adaptor: Any = ParallelAdaptor if isinstance(spec, list) else VectorAdaptor
         try:

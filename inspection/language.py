@@ -26,7 +26,7 @@ from torch import Tensor
 from antiphon.agents.distributions import Categorical
 from antiphon.agents.network import OBJECTIVE
 from antiphon.agents.objectives import Classification
-from antiphon.agents.policies import PolicyObjective
+from antiphon.agents.policy_objectives import PolicyObjective
 from antiphon.base.errors import ScenarioError
 from antiphon.comms.symbols import SymbolSampler
 from antiphon.engine.environment import continued, make_environment, signals_read, with_own_env

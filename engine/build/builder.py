@@ -21,7 +21,7 @@ from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import VALUE, Described, Head, Network, Tensors, features_of
 from antiphon.agents.objectives import AnyObjective, Weighted
 from antiphon.agents.observation_statistics import OF_CRITICS, OF_NETWORKS, initial
-from antiphon.agents.policies import RETURNS
+from antiphon.agents.policy_objectives import RETURNS
 from antiphon.base.errors import RunError, ScenarioError, suggest
 from antiphon.base.problems import DocumentError, Path, placed
 from antiphon.base.progress import Progress

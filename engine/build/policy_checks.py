@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from antiphon.agents.distributions import Categorical, MultiCategorical
 from antiphon.agents.network import features_of
-from antiphon.agents.policies import PolicyObjective
+from antiphon.agents.policy_objectives import PolicyObjective
 from antiphon.base.errors import suggest
 from antiphon.base.extensions import name_of
 from antiphon.base.problems import DocumentError, Path

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from antiphon.agents.distributions import distribution_of
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, VALUE, Head, features_of
 from antiphon.agents.objectives import AnyObjective, Objective, Weighted, objective_of
-from antiphon.agents.policies import PolicyObjective
+from antiphon.agents.policy_objectives import PolicyObjective
 from antiphon.base.errors import ScenarioError, suggest
 from antiphon.base.extensions import name_of
 from antiphon.base.problems import DocumentError, Path, Problems, placed

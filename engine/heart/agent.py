@@ -17,7 +17,7 @@ from torch import Tensor
 from antiphon.agents.learner import Learner
 from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE, STATE, VALUE
 from antiphon.agents.objectives import AnyObjective, Objective
-from antiphon.agents.policies import PolicyObjective
+from antiphon.agents.policy_objectives import PolicyObjective
 from antiphon.comms.links import FanIn
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock

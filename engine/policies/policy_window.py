@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory
+from antiphon.agents.policy_objectives import Advantages, PolicyLosses, Trajectory
 from antiphon.engine.heart.message import Tick
 
 MOVED = ("approx_kl", "clip_fraction")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, VALUE, Tensors
-from antiphon.agents.policies import (
+from antiphon.agents.policy_objectives import (
     RETURNS,
     Advantages,
     PolicyLosses,

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from antiphon.base.errors import ScenarioError, require
 from antiphon.envs.adaptors.checked import checked
+from antiphon.envs.adaptors.gymnasium_vector import VectorAdaptor
 from antiphon.envs.adaptors.parallel import ParallelAdaptor
 from antiphon.envs.adaptors.spaces import Actions, Conversion, Observations, mapped, part_at
-from antiphon.envs.adaptors.vector import VectorAdaptor
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import Signal
 

@@ -28,7 +28,7 @@ UPPER: tuple[Fault, ...] = (
     ),
     Fault(
         "objectives-passes-of-a-group-may-differ",
-        "agents/policies.py",
+        "agents/policy_objectives.py",
         'equal_in_group: ClassVar[tuple[str, ...]] = ("epochs", "minibatches")',
         'equal_in_group: ClassVar[tuple[str, ...]] = ("minibatches",)',
         "tests/engine/build/test_refusals.py::test_refused_in_one_line",

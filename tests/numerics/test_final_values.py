@@ -15,7 +15,7 @@ from gymnasium import Env, spaces
 from torch import Tensor
 
 from antiphon import Scenario, Simulation
-from antiphon.agents.policies import PolicyObjective, Trajectory
+from antiphon.agents.policy_objectives import PolicyObjective, Trajectory
 from tests.contracts.builders import Document
 from tests.contracts.games import Game
 from tests.contracts.twins import made

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from antiphon.agents.network import OBJECTIVE, VALUE
-from antiphon.agents.policies import (
+from antiphon.agents.policy_objectives import (
     RETURNS,
     Advantages,
     PolicyLosses,

@@ -14,7 +14,7 @@ from gymnasium.spaces import Box
 from torch import nn
 
 from antiphon import Scenario, Simulation
-from antiphon.agents.policies import PolicyObjective
+from antiphon.agents.policy_objectives import PolicyObjective
 from antiphon.base.spec import plain
 from antiphon.envs.signal import Description
 from tests.contracts.builders import LABEL, Play

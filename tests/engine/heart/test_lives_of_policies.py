@@ -11,7 +11,7 @@ import torch
 from gymnasium import spaces
 
 from antiphon import Scenario, Simulation
-from antiphon.agents.policies import PolicyObjective, Trajectory
+from antiphon.agents.policy_objectives import PolicyObjective, Trajectory
 from tests.reference.backend import Chosen, reference
 
 STEPS, LEAVES = 8, 3

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from antiphon import Scenario, Simulation
-from antiphon.agents.policies import PolicyObjective, Trajectory
+from antiphon.agents.policy_objectives import PolicyObjective, Trajectory
 from tests.contracts.builders import LABEL, Document, document
 from tests.contracts.games import Game
 from tests.contracts.twins import agree, differences, facts, made

@@ -20,7 +20,7 @@ from antiphon.agents.distributions import (
     MultiCategorical,
     distribution_of,
 )
-from antiphon.agents.policies import (
+from antiphon.agents.policy_objectives import (
     A2c,
     Advantages,
     PolicyObjective,
