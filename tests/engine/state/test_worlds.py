@@ -12,7 +12,7 @@ from antiphon import RunError, Scenario, Simulation
 from tests.commands import Commands
 from tests.contracts.twins import differences, facts
 from tests.envs.adaptors import parallel_worlds
-from tests.envs.adaptors.test_vector import Saved
+from tests.envs.adaptors.test_gymnasium_vector import Saved
 
 STATELESS = """\
 scenario: pole
