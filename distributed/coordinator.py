@@ -6,21 +6,17 @@ gathered before them, with its observers and recorders, and the parts take them 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from antiphon.base.errors import DivergenceError
-from antiphon.distributed.opening import OpenParts
-from antiphon.distributed.parts.transport import Parts
+from antiphon.distributed.opening import OpenParts, PartsExecutor
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.metrics.report_by_agent import RowSteps
-from antiphon.engine.metrics.step_metrics import Row
-from antiphon.engine.running import Executor, Reader, Running
-from antiphon.telemetry.parts.part_figures import PartFigures
+from antiphon.engine.running import Reader, Running
 
 
-class Coordinator(Executor):
+class Coordinator(PartsExecutor):
     """Takes steps by parts in lockstep.
 
     Args:
@@ -28,38 +24,9 @@ class Coordinator(Executor):
     """
 
     def __init__(self, opened: OpenParts) -> None:
-        self._opened = opened
-        self._held_at = 0
-        """Steps of the state that the whole holds itself."""
-        self._parts_at: int | None = None
-        """Steps that the parts have taken; None: their state is not that of the whole."""
+        super().__init__(opened)
         self._rows = RowSteps(0, 0)
         """The steps at which metrics are recorded."""
-
-    def attach(self, running: Running) -> None:
-        """Open the parts of a running scenario, which is the whole.
-
-        Raises:
-            ScenarioError: The scenario cannot be divided like this; the line says what and the fix.
-            RunError: A part cannot be started.
-        """
-        self._held_at = running.now
-        self._opened.of(running)
-
-    @property
-    def parts(self) -> Parts | None:
-        """The parts; None: they are closed."""
-        return self._opened.parts
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What run.json has of it: the division, with the placement of agents."""
-        return self._opened.facts
-
-    @property
-    def reached(self) -> int:
-        """Steps that the parts have taken."""
-        return self._parts_at or 0
 
     def advance(self, running: Running, reader: Reader | None, *, watch: Watch, keep: bool) -> RowMask:
         """Take a step: the whole one that something observes, the parts any other, and no episode's end is known of those.
@@ -71,30 +38,30 @@ class Coordinator(Executor):
         if reader is None or reader.observes(running.now):
             running.synchronize()
             ended = running.take_step(watch=watch, keep=keep)
-            self._held_at = running.now
+            self.whole_at = running.now
             if reader is None or not reader.observed_at:
-                self._parts_at = None  # by hand: what is done to it between two steps, the parts do not have
+                self.parts_at = None  # by hand: what is done to it between two steps, the parts do not have
             return ended
         if running.diverged is not None:
             raise DivergenceError(running.diverged)
-        if self._parts_at is None:
-            self._held_at = running.now
-        if self._parts_at is None or self._parts_at <= running.now:
+        if self.parts_at is None:
+            self.whole_at = running.now
+        if self.parts_at is None or self.parts_at <= running.now:
             self._advance_parts(running, reader)
         running.count()
         return False
 
     def _advance_parts(self, running: Running, reader: Reader) -> None:
         """Have the parts take a step that nothing observes, and those after it up to one with a row or before an observed one."""
-        step, before = running.now, self._opened.parts
-        parts = self._opened.of(running)
-        if parts is not before or self._parts_at is None or self._parts_at < step - 1:
+        step, before = running.now, self.opened.parts
+        parts = self.opened.of(running)
+        if parts is not before or self.parts_at is None or self.parts_at < step - 1:
             parts.scatter(running.state_dict())
-            self._parts_at = step
+            self.parts_at = step
         self._rows = rows = reader.row_steps
-        until = self._opened.until(step, rows, reader.observes)
+        until = self.opened.until(step, rows, reader.observes)
         try:
-            self._parts_at = self._opened.advance(step, until, rows, reader)
+            self.parts_at = self.opened.advance(step, until, rows, reader)
         except DivergenceError as error:
             self._diverge(running, error, until)
 
@@ -103,13 +70,9 @@ class Coordinator(Executor):
 
         After an exception it is at the step of the newest state that it holds itself.
         """
-        if self._parts_at is not None and self._parts_at > self._held_at:
-            running.now = self._held_at
-        self._parts_at = None
-
-    def recorded(self, running: Running) -> tuple[Row | None, Sequence[PartFigures]]:
-        """Return what the parts record of the step just taken, where it was theirs, and their metrics."""
-        return self._opened.recorded(running, self.reached)
+        if self.parts_at is not None and self.parts_at > self.whole_at:
+            running.now = self.whole_at
+        self.parts_at = None
 
     def gather(self, running: Running) -> None:
         """Load the state that the parts have reached, unless the whole holds it itself.
@@ -118,29 +81,24 @@ class Coordinator(Executor):
             DivergenceError: See `advance`.
             RunError: A part is gone and does not come back.
         """
-        parts, reached = self._opened.parts, self._parts_at
-        if running.diverged is not None or parts is None or reached is None or reached <= self._held_at:
+        parts, reached = self.opened.parts, self.parts_at
+        if running.diverged is not None or parts is None or reached is None or reached <= self.whole_at:
             return
         try:
             state = parts.gather()
         except DivergenceError as error:
             self._diverge(running, error, reached)
         running.load_own_state(state)
-        self._held_at = reached
+        self.whole_at = reached
 
     def _diverge(self, running: Running, error: DivergenceError, until: int) -> NoReturn:
         """Bring the whole to the step at which a part diverged, by taking the steps since the state it holds itself."""
-        self._parts_at, running.now = None, self._held_at
+        self.parts_at, running.now = None, self.whole_at
         while running.now < until:
             running.take_step()
-            self._held_at = running.now
+            self.whole_at = running.now
             if self._rows.due(running.now - 1):
                 running.train_means.end_row()
         running.synchronize()
         running.diverged = str(error)
         raise error
-
-    def close(self) -> None:
-        """Close the parts; a second call does nothing."""
-        self._parts_at = None
-        self._opened.close()

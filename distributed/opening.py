@@ -17,7 +17,7 @@ from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.build.builder import without_weights
 from antiphon.engine.metrics.report_by_agent import RowSteps
 from antiphon.engine.metrics.step_metrics import Row
-from antiphon.engine.running import Reader, Running
+from antiphon.engine.running import Executor, Reader, Running
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.parts.part_figures import PartFigures
 
@@ -131,6 +131,58 @@ class OpenParts:
         parts, self.parts = self.parts, None
         if parts is not None:
             parts.close()
+
+
+class PartsExecutor(Executor):
+    """Takes the steps of a running scenario, the whole, by its parts.
+
+    Args:
+        opened: The parts.
+
+    Attributes:
+        opened: As given.
+        whole_at: Steps of what the whole has itself.
+        parts_at: Steps that the parts have taken; None: they have not started, or their state is not that of the whole.
+    """
+
+    def __init__(self, opened: OpenParts) -> None:
+        self.opened = opened
+        self.whole_at = 0
+        self.parts_at: int | None = None
+
+    def attach(self, running: Running) -> None:
+        """Open the parts of a running scenario, which is the whole.
+
+        Raises:
+            ScenarioError: The scenario cannot be divided like this; the line says what and the fix.
+            RunError: A part cannot be started.
+        """
+        self.whole_at = running.now
+        self.opened.of(running)
+
+    @property
+    def parts(self) -> Parts | None:
+        """The parts; None: they are closed."""
+        return self.opened.parts
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What run.json has of it: the division, with the placement of agents."""
+        return self.opened.facts
+
+    @property
+    def reached(self) -> int:
+        """Steps that the parts have taken."""
+        return self.parts_at or 0
+
+    def recorded(self, running: Running) -> tuple[Row | None, Sequence[PartFigures]]:
+        """Return what the parts record of the step just taken, and their metrics."""
+        return self.opened.recorded(running, self.reached)
+
+    def close(self) -> None:
+        """Close the parts; a second call does nothing."""
+        self.parts_at = None
+        self.opened.close()
 
 
 def open_parts(running: Running, settings: PartsSettings, ready: RayParts | None = None) -> Parts:

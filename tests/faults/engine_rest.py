@@ -6,6 +6,41 @@ from tests.faults.fault import Fault
 
 REST: tuple[Fault, ...] = (
     Fault(
+        "free-a-change-in-place-is-ignored",
+        "distributed/free_coordinator.py",
+        "if running.backend.in_place.taken() and self.parts_at is not None:",
+        "if running.backend.in_place.taken() and self.parts_at is None:",
+        "tests/distributed/test_coordinator.py::test_parts_that_do_not_wait_take_no_parameters_after_their_first_step",
+    ),
+    Fault(
+        "free-what-parts-have-learned-is-taken-for-a-change",
+        "distributed/free_coordinator.py",
+        "        running.backend.in_place.taken()  # no change of the user's\n",
+        "",
+        "tests/distributed/test_coordinator.py::test_parts_that_do_not_wait_take_no_parameters_after_their_first_step",
+    ),
+    Fault(
+        "progress-counts-episodes-that-do-not-count",
+        "engine/inference/episode_table.py",
+        "int(self._counted.clamp(max=self._episodes or 1).sum())",
+        "int(self._counted.sum())",
+        "tests/engine/inference/test_episodes.py::test_progress_counts_the_episodes_that_count",
+    ),
+    Fault(
+        "draws-beside-another-run-are-not-seen",
+        "nets/isolation/own_random.py",
+        "certain = exchanges == _exchanges",
+        "certain = True",
+        "tests/doors/test_threads.py::test_a_call_beside_another_runs_numbers_has_those_of_its_own_seed",
+    ),
+    Fault(
+        "population-a-failure-is-not-noted",
+        "jobs/populations/population.py",
+        "        self.close(failure)\n",
+        "        self.close()\n",
+        "tests/running/test_populations.py::test_a_population_is_closed_by_its_block_and_each_member_notes_what_ended_it",
+    ),
+    Fault(
         "parts-free-ones-keep-what-losses-keep",
         "distributed/parts/part.py",
         'LEARNED = ("learners", "predictors", "inputs", "outliers", OBJECTS)',
