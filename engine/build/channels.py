@@ -190,7 +190,7 @@ class Wiring:
         group, link = self.group_of[spec.receiver], spec.link
         sent_in = self.group_of[spec.sender].windows
         length = group.windows.steps()
-        slack = (group.staleness + 1) * length + receiver.period if group.late else 0
+        slack = group.staleness * length + receiver.period if group.late else 0
         of_all: dict[str, Any] = {"slack": slack, "sent_in": sent_in}
         if spec.state:  # made at one tick, read at the next, and nothing is between
             way = Link(name=spec.name, delay=1, seed=self.seed)

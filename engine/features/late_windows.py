@@ -51,7 +51,9 @@ class LateWindows:
         return closing, dropped
 
     def _waits(self, window: Window, age: int, step: int) -> bool:
-        """Whether a window waits for a delayed gradient; a channel's is given up after its `staleness` (semantics 27b).
+        """Whether a window waits for a delayed gradient.
+
+        One that is not back when the window's age is its channel's `staleness` is given up then (semantics 27b).
 
         Args:
             window: Of a late group.
@@ -63,7 +65,7 @@ class LateWindows:
             name for name, message in window.sent if not self._has_returned(channels[name], message, step)
         }
         window.given_up |= {name for name in missing if age >= channels[name].staleness}
-        return any(age <= channels[name].staleness for name in missing | window.given_up)
+        return not missing <= window.given_up
 
     def _contributes(self, group: LearningGroup, window: Window) -> bool:
         """Whether anything but given up gradients can reach a window: an objective, or another channel."""

@@ -78,7 +78,7 @@ class Learning:
             last = t if newest - k <= x.staleness else self.windows[u][k + x.staleness][1]
             if all(self._returned(x, s, last) for s in sent[x.name]):
                 continue
-            if newest - k <= x.staleness:
+            if newest - k < x.staleness:
                 return None
             given_up.add(x.name)
         self.given_up |= {(name, s) for name in given_up for s in sent[name]}

@@ -300,6 +300,20 @@ STEP: tuple[Fault, ...] = (
         "tests/numerics/test_delayed.py::test_what_comes_too_late_for_its_channel_is_left_out[patience1-given_up1-learned1-False]",
     ),
     Fault(
+        "late-a-gradient-is-waited-for-a-window-longer",
+        "engine/features/late_windows.py",
+        "if age >= channels[name].staleness}",
+        "if age > channels[name].staleness}",
+        "tests/numerics/test_delayed.py::test_what_comes_too_late_for_its_channel_is_left_out[patience2-given_up2-learned2-False]",
+    ),
+    Fault(
+        "late-a-window-waits-once-more-when-its-gradient-is-given-up",
+        "engine/features/late_windows.py",
+        "return not missing <= window.given_up",
+        "return any(age <= channels[name].staleness for name in missing | window.given_up)",
+        "tests/numerics/test_delayed.py::test_what_comes_too_late_for_its_channel_is_left_out[patience2-given_up2-learned2-False]",
+    ),
+    Fault(
         "late-a-window-is-learned-from-before-its-gradient-is-back",
         "engine/features/late_windows.py",
         "message.finished + channel.ledger.back <= step",

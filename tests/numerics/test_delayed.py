@@ -84,8 +84,8 @@ def fork_of_a(patience: dict[str, int], own: bool, **link: Any) -> Simulation:
         # b's gradient is back one window later, c's (its windows end at steps 5, 11) after between one and six
         ({"b": 16, "c": 16}, [], {6: [0, 1, 2, 3, 4, 5]}),
         ({"b": 1, "c": 16}, [], {6: [0, 1, 2, 3, 4, 5]}),
-        ({"b": 16, "c": 2}, [0, 1, 2, 3], {3: [0], 4: [1], 5: [2], 6: [3, 4, 5]}),
-        ({"b": 1, "c": 1}, [0, 1, 2, 3, 4], {2: [0], 3: [1], 4: [2], 5: [3], 6: [4, 5]}),
+        ({"b": 16, "c": 2}, [0, 1, 2, 3], {2: [0], 3: [1], 4: [2], 5: [3], 6: [4, 5]}),
+        ({"b": 1, "c": 1}, [0, 1, 2, 3, 4], {1: [0], 2: [1], 3: [2], 4: [3], 5: [4], 6: [5]}),
     ],
 )
 def test_what_comes_too_late_for_its_channel_is_left_out(

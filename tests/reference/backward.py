@@ -244,7 +244,7 @@ def _auxiliary_losses(state: State, group: LearningGroup, window: Window) -> lis
 
 
 def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> str:
-    """Return whether a window `waits` for `delayed` gradients, given up after `staleness`, is `closed`, or `dropped`.
+    """Return whether a window `waits` for `delayed` gradients, given up at the age of `staleness`, is `closed`, or `dropped`.
 
     It is dropped where nothing but given up gradients could reach it: no objective, and no other channel.
     """
@@ -257,7 +257,7 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
         if channel.coupling == "delayed" and not message.unread and not within and not arrived:
             missing.add(name)
     window.given_up |= {name for name in missing if age >= state.channels[name].staleness}
-    if any(age <= state.channels[name].staleness for name in missing | window.given_up):
+    if any(age < state.channels[name].staleness for name in missing):
         return "waits"
     others = {state.channels[name].coupling for name, _ in window.sent if name not in window.given_up}
     objective = any(state.agents[name].goal is not None for name in group.members)
