@@ -4,13 +4,15 @@ from pathlib import Path
 
 import couplings
 import slow_line
+import waits
 import worlds
 
 HERE = Path(__file__).parent
 
 
 def main() -> None:
-    """Draw the couplings' truth table, the slow line's results and the worlds."""
+    """Draw what a sender waits for, the couplings' truth table, the slow line's results and the worlds."""
+    waits.draw(HERE / "waits.png")
     couplings.draw(HERE / "couplings.png")
     slow_line.draw(HERE / "slow-line.png")
     slow_line.draw_curves(HERE / "slow-line-curves.png")
