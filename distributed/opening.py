@@ -116,7 +116,7 @@ class OpenParts:
         return figures
 
     def _stop(self, reader: Reader, parts: Parts) -> bool:
-        """Return whether the run loop is to end, and write the figures of parts where one has gone or come back.
+        """Return whether the training loop is to end, and write the figures of parts where one has gone or come back.
 
         Parts are behind the whole while they take steps for it: such figures are of the step that all have reached.
         """

@@ -27,6 +27,7 @@ from antiphon.engine.environment import (
     environment_state,
     make_environment,
     signals_read,
+    steps_of_epochs,
     with_own_env,
 )
 from antiphon.engine.heart.predictors import Watch
@@ -426,6 +427,10 @@ class Running:
         """Epochs so far, 1.5 in the middle of the second; None: the environment has no epochs."""
         epoch = self.env.epoch_at(self.now)
         return None if epoch is None else float(epoch)
+
+    def steps_of_epochs(self, epochs: float) -> int:
+        """Return the steps of so many more passes over the examples; ScenarioError where the environment has no epochs."""
+        return steps_of_epochs(self.env, epochs, self.now)
 
     # --- stepping ----------------------------------------------------------------------------------------
 

@@ -13,17 +13,18 @@ from antiphon.base.errors import RunError
 from antiphon.base.files import write_json
 from antiphon.engine.build.builder import without_weights
 from antiphon.engine.environment import with_own_env
-from antiphon.engine.running import Running, Settings
+from antiphon.engine.running import Running
 from antiphon.engine.state.hyperparameters import differences_of
 from antiphon.engine.state.objects import check_apart
 from antiphon.jobs.populations.population import Population, sequential_reason
 from antiphon.jobs.together import Together
+from antiphon.running.begin import begin, begin_request
 from antiphon.running.directory import RunDirectory, check_free, remove_run
 from antiphon.running.lock import LOCK, DirectoryLock
-from antiphon.running.recorded_run import RecordedRun, StepInfo
 from antiphon.running.request import Request
-from antiphon.running.run import Run, begin, resume
-from antiphon.running.run_loop import Observer, Outcome, RunLoop
+from antiphon.running.resume import resume
+from antiphon.running.run import Run, StepInfo
+from antiphon.running.trainer import Observer, Outcome, Trainer
 from antiphon.scenarios.training import OF_AGENTS
 from antiphon.telemetry.statistics import seed_statistics
 
@@ -107,7 +108,7 @@ class MultiSeedRun:
         self.sequential_reason: str | None = None
         if several is not None:
             request = requests[several[0]]
-            with Running(without_weights(request.scenario), settings_of(request)) as one:
+            with Running(without_weights(request.scenario), request.settings) as one:
                 self.sequential_reason = sequential_reason([one], one.settings.backend, len(several))
         training = [group for group in self._groups if self._steps[group[0]] < self.until]
         if steps_of is not None and training and len(training[0]) < len(requests):
@@ -152,8 +153,8 @@ class MultiSeedRun:
         """Train to the end, or until a signal; RunError where a directory cannot be written.
 
         Args:
-            observers: Of the run loops, which may follow one another (`RunProgress`).
-            checkpoint_every: See `RunWriter`.
+            observers: Of the training loops, which may follow one another (`RunProgress`).
+            checkpoint_every: See `DirectoryWriter`.
             summary_dir: A folder for seeds.json: the object of `--json`.
             train_group: Trains the runs of some indices, which are at one step; None: they are trained in this process.
         """
@@ -193,7 +194,7 @@ class MultiSeedRun:
         Args:
             group: The indices.
             observers: See `train`.
-            every: See `RunWriter`.
+            every: See `DirectoryWriter`.
             steps_of: In place of that of the runs.
             together: The indices of all runs that have to be at one step, in other processes too; empty: those of the group.
         """
@@ -204,8 +205,9 @@ class MultiSeedRun:
         ended = len(facts.get("together") or ()) > 1
         if len(group) == 1 and steps_of is None and not ended:
             request, path = self.requests[group[0]], self.paths[group[0]]
-            run = Run.begin(request, path, exist=self._exist, checkpoint_every=every)
-            return run.train(*observers, *[_Apart()] * (len(self.requests) > 1))
+            run = begin_request(request, path, exist=self._exist, checkpoint_every=every)
+            apart = [_Apart()] * (len(self.requests) > 1)
+            return Trainer([run], [*observers, *apart]).finish()
         with ExitStack() as begun:  # on failure no new directory is left
             seeds = [self.requests[index].seed for index in together or group]
             for index in group[1:]:
@@ -215,11 +217,11 @@ class MultiSeedRun:
             population = Population.of(runs, executor)
             begun.pop_all()
         step = population.step if steps_of is None else steps_of(population)
-        return Run(runs, self.until, step).train(*observers)
+        return Trainer(runs, observers, step).finish()
 
     def _begin(
         self, index: int, seeds: Sequence[int], every: int | None, undo: ExitStack, executor: Together
-    ) -> RecordedRun:
+    ) -> Run:
         """Begin or resume the run of an index, which is trained together with those of some seeds."""
         request, path, there = self.requests[index], self.paths[index], self._existing.get(index)
         scenario = with_own_env(request.scenario, "every seed needs one of its own")
@@ -233,7 +235,7 @@ class MultiSeedRun:
         undo.callback(_discard, path)
         run = begin(
             scenario,
-            settings_of(request),
+            request.settings,
             path,
             exist=self._exist,
             executor=executor,
@@ -253,10 +255,10 @@ class _Apart(Observer):
     def __init__(self) -> None:
         self._known = False
 
-    def step(self, loop: RunLoop) -> None:
-        self._known = self._known or check_apart(loop.runs[0].running.system)
+    def step(self, trainer: Trainer) -> None:
+        self._known = self._known or check_apart(trainer.runs[0].running.system)
 
-    def reads_state_at(self, run: RecordedRun) -> float:
+    def reads_state_at(self, run: Run) -> float:
         return math.inf if self._known else super().reads_state_at(run)
 
 
@@ -265,11 +267,6 @@ def _discard(path: Path) -> None:
     with suppress(RunError):
         if RunDirectory.open(path).facts["exit"] == "failed":
             remove_run(path)
-
-
-def settings_of(request: Request) -> Settings:
-    """Return the settings of a run that is asked for."""
-    return Settings.of(seed=request.seed, device=request.device, backend=request.backend)
 
 
 def summary_of(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Observers of the run loop that write nothing: progress, callbacks."""
+"""Observers of the training loop that write nothing: progress, callbacks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from antiphon.base.errors import ScenarioError
 from antiphon.base.problems import show_value
 from antiphon.base.progress import Progress
-from antiphon.running.run_loop import Observer, Outcome, RunLoop
+from antiphon.running.trainer import Observer, Outcome, Trainer
 from antiphon.scenarios.training import RETURN
 from antiphon.telemetry.figures import VALUE_TARGET
 
 if TYPE_CHECKING:
     from antiphon.engine.running import Running
-    from antiphon.running.recorded_run import RecordedRun
+    from antiphon.running.run import Run
 
 
 class RunProgress(Observer):
@@ -31,17 +31,17 @@ class RunProgress(Observer):
     def __init__(self, until: int | None, start: int, runs: int = 1) -> None:
         self.progress, self._runs = Progress("steps", until, start, at_once=True), runs
 
-    def start(self, loop: RunLoop) -> None:
+    def start(self, trainer: Trainer) -> None:
         self.progress.advance(0)
 
-    def step(self, loop: RunLoop) -> None:
-        share = len(loop.runs) / self._runs
-        self.progress.advance(share, lambda: " · ".join(_parts(loop.active)))
+    def step(self, trainer: Trainer) -> None:
+        share = len(trainer.runs) / self._runs
+        self.progress.advance(share, lambda: " · ".join(_parts(trainer.active)))
 
-    def reads_state_at(self, run: RecordedRun) -> float:
+    def reads_state_at(self, run: Run) -> float:
         return math.inf
 
-    def end(self, run: RecordedRun, outcome: Outcome) -> None:
+    def end(self, run: Run, outcome: Outcome) -> None:
         self.progress.close()
 
 
@@ -81,17 +81,17 @@ class Callbacks(Observer):
         """Whether something is called after each step."""
         return bool(self._methods["on_step"])
 
-    def start(self, loop: RunLoop) -> None:
+    def start(self, trainer: Trainer) -> None:
         self.call("on_start")
 
-    def step(self, loop: RunLoop) -> None:
+    def step(self, trainer: Trainer) -> None:
         self.call("on_step")
 
-    def reads_state_at(self, run: RecordedRun) -> float:
+    def reads_state_at(self, run: Run) -> float:
         return run.running.now + 1 if self.each_step else math.inf
 
 
-def _parts(runs: Sequence[RecordedRun]) -> list[str]:
+def _parts(runs: Sequence[Run]) -> list[str]:
     """Return what progress displays of runs that are stepped together, beside their step."""
     first = runs[0].running
     epoch = "" if first.epoch is None else f"epoch {first.epoch:.2f}"

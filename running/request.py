@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from antiphon.base.errors import DivergenceError
 from antiphon.base.files import finite
@@ -14,8 +14,11 @@ from antiphon.base.spec import plain
 from antiphon.distributed.settings import PartsSettings
 from antiphon.running.directory import RunDirectory, holds_objects, is_free, scenario_text
 from antiphon.running.python_template import PythonTemplate, other_variants
-from antiphon.running.run_loop import Outcome
+from antiphon.running.trainer import Outcome
 from antiphon.scenarios import Scenario, Template
+
+if TYPE_CHECKING:
+    from antiphon.engine.running import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,13 @@ class Request:
         """The scenario, if it holds Python objects: then its checkpoints are loaded with it; else None."""
         python = isinstance(self.template, PythonTemplate) and holds_objects(self.scenario)
         return self.scenario if python else None
+
+    @property
+    def settings(self) -> Settings:
+        """How it is computed; ScenarioError where there is no such device or backend."""
+        from antiphon.engine.running import Settings  # torch
+
+        return Settings.of(seed=self.seed, device=self.device, backend=self.backend)
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -1,405 +1,313 @@
-"""How runs begin, resume and are trained: by the command line, in Python, together with others, in parts, in virtual time."""
+"""A run in this process: a running scenario, what is recorded of its steps, and its directory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from functools import partial
+from typing import Any, Protocol
 
-from antiphon.base.errors import DivergenceError, RunError, ScenarioError
-from antiphon.base.files import fitting, given_path
-from antiphon.base.memory import uncollected
-from antiphon.distributed.automatic_delay import with_chosen_delay
-from antiphon.distributed.coordinator import Coordinator
-from antiphon.distributed.free_coordinator import FreeCoordinator
-from antiphon.distributed.opening import OpenParts
-from antiphon.distributed.parts.placement import check_placement
-from antiphon.distributed.settings import PartsSettings
-from antiphon.distributed.virtual.virtual_coordinator import VirtualCoordinator
-from antiphon.engine.capture.loop import CapturedLoop, captured_loop
-from antiphon.engine.environment import steps_of_epochs
-from antiphon.engine.running import Executor, Running, Settings, running_of_saved
-from antiphon.engine.state.changes import changed
-from antiphon.engine.state.checkpoint import read_simulation
-from antiphon.engine.state.compatibility import check_same_scenario, with_saved_delays
-from antiphon.engine.state.described_scenario import described_scenario
-from antiphon.running.directory import RunDirectory, check_exist, check_free, is_free
-from antiphon.running.recorded_run import RecordedRun, StepInfo
-from antiphon.running.request import Request
-from antiphon.running.run_loop import Observer, Outcome, RunLoop, check_limit
-from antiphon.running.run_writer import RunWriter, open_writer
-from antiphon.scenarios import Scenario, Template
-from antiphon.scenarios.document import as_scenario
+from antiphon.base.memory import refusals_named
+from antiphon.base.problems import show_value
+from antiphon.engine.in_use import release
+from antiphon.engine.inference.evaluation import FEWEST, Evaluation
+from antiphon.engine.inference.of_running import evaluation_of
+from antiphon.engine.metrics.newest import Watched
+from antiphon.engine.metrics.report_by_agent import RowSteps
+from antiphon.engine.metrics.step_metrics import Row, entry_figures, keep_figures, score_figures
+from antiphon.engine.running import Running
+from antiphon.inspection.value import values_of_run
+from antiphon.nets.isolation.own_context import in_own_context
+from antiphon.running.directory import RunDirectory
+from antiphon.running.handles import Recording
+from antiphon.telemetry.csv_files import read_figures
+from antiphon.telemetry.figures import Figure, Recorder
+from antiphon.telemetry.history import History
+from antiphon.telemetry.parts.part_figures import PartFigures
 
-if TYPE_CHECKING:
-    from antiphon.distributed.ray.ray_parts import RayParts
-
-Differences = Callable[[RunDirectory], tuple[list[str], list[str]]]
-"""Returns the differences between a run and the one that is asked for: of settings, and of the scenario."""
+StepInfo = dict[str, Any]
+"""`step`, `ended` (which episodes ended) and `losses` ({agent: scalar tensor} of those that learned)."""
 
 
-def begin(
-    scenario: Scenario | Template | str | Path,
-    settings: Settings,
-    path: str | Path | None = None,
-    *,
-    exist: str = "number",
-    differences: Differences | None = None,
-    executor: Executor | None = None,
-    division: PartsSettings | None = None,
-    capture: bool | CapturedLoop = False,
-    checkpoint_every: int | None = None,
-    until: int | None = None,
-    facts: Mapping[str, Any] | None = None,
-    variants: Iterable[Scenario] = (),
-) -> RecordedRun:
-    """Begin a run; it is checked and built before anything is written.
-
-    Args:
-        scenario: See `Simulation`.
-        settings: How it is computed.
-        path: Its directory; None: nothing is written.
-        exist: What to do if the directory already exists and is not empty (`EXIST`).
-        differences: For `exist="resume"`, of the run there; None: all settings and the scenario are compared.
-        executor: Takes its steps; None: they are taken here.
-        division: The parts that compute it; None: it is computed as a whole.
-        capture: See `Simulation`.
-        checkpoint_every: See `RunWriter`.
-        until: The step that it is to reach; None: the scenario's `training.steps`.
-        facts: For run.json, beside those of what runs.
-        variants: See `advice`.
-
-    Raises:
-        ScenarioError: The scenario cannot be resolved, built or divided, or an argument is invalid.
-        DataError: Its data are missing or broken.
-        RunError: The directory holds something else, or cannot be written; a part cannot be started.
-        ResourceError: There is not enough memory.
-    """
-    check_interval(checkpoint_every, path)
-    check_exist(exist)
-    folder = None if path is None else given_path(path, "logdir")
-    scenario = as_scenario(scenario)
-    if folder is not None and not isinstance(settings.backend, str):
-        raise ScenarioError(
-            "logdir: a run is resumed with the backend that run.json names, and a function was given; leave logdir out, "
-            "or use cohort or native"
-        )
-    with settings.context(), ExitStack() as undo:
-        if folder is not None and exist == "resume" and not is_free(folder):
-            directory = RunDirectory.open(folder)
-            if differences is None:
-                given_scenario(directory, scenario)  # raises where it is another one
-                directory.check_same(directory.differences(**settings.facts))
-            else:
-                directory.check_same(*differences(directory))
-            given: dict[str, Any] = {"division": division, "capture": capture, "until": until}
-            return resume(directory, scenario, checkpoint_every=checkpoint_every, **given)
-        if folder is not None:
-            check_free(folder, "number" if exist == "resume" else exist)
-        opened = None
-        if division is not None:
-            scenario, division, opened = with_chosen_delay(scenario, division, settings)
-            if opened is not None:
-                undo.callback(opened.close)
-        executor = executor or _executor(settings, division, capture)
-        running = Running(scenario, settings, executor)
-        undo.callback(running.close)
-        if division is not None:
-            _divide(running, division, opened)
-        run = RecordedRun(running)
-        if until is not None:
-            running.until = run.goal = until
-        if folder is not None:
-            known: dict[str, Any] = {} if settings.stacked else {"stacked": False}
-            known |= {"capture": True} if capture is True else {}
-            known |= {**running.executor.facts, **(facts or {})}
-            run.writer = open_writer(run, folder, checkpoint_every, known, variants, exist)
-        undo.pop_all()
-    return run
-
-
-def resume(
-    directory: RunDirectory,
-    scenario: Scenario | Template | str | Path | None = None,
-    *,
-    step: int | None = None,
-    executor: Executor | None = None,
-    division: PartsSettings | None = None,
-    capture: bool | CapturedLoop = False,
-    checkpoint_every: int | None = None,
-    until: int | None = None,
-    together: Sequence[int] = (),
-) -> RecordedRun:
-    """Resume a run in its directory, to the same bits as if it had never stopped.
-
-    Device, type, threads, backend, stacking and the precision of matrix products are read from run.json.
-
-    Args:
-        directory: The run's.
-        scenario: The same scenario, which is compared with it; needed where it holds Python objects.
-        step: The step of the checkpoint, or 0; None: of the newest, or 0.
-        executor: Takes its steps; None: as it was run, or here.
-        division: The parts that it is resumed in; None: as it was run.
-        capture: See `Simulation`; False: as it was run.
-        checkpoint_every: See `RunWriter`.
-        until: The step that it is to reach; None: that of the run.
-        together: The seeds that it is trained together with from here on; empty: none.
-
-    Raises:
-        ScenarioError: The scenario is not one, or not found; it cannot be divided.
-        RunError: It cannot be resumed, or the scenario is missing or another one; the line names the first difference.
-        DivergenceError: It diverged and would do so again.
-        ResourceError: There is not enough memory.
-    """
-    check_interval(checkpoint_every, directory.path)
-    with ExitStack() as inside, ExitStack() as undo:
-        undo.callback(directory.release)
-        directory.lock()
-        facts, given = directory.facts, given_scenario(directory, scenario)
-        with fitting(directory.path / "run.json"):
-            settings, own = Settings.of_facts(facts), PartsSettings.of_facts(facts)
-            inside.enter_context(settings.context())
-        if own is not None and own.cluster is not None and division is not None:
-            own.check_kept(division, directory.path)
-            division = None
-        elif division is not None and division.cluster is not None:
-            raise RunError(f"{directory.path}: is no run in virtual time; leave out the cluster")
-        capture = capture or (facts.get("capture", False) and division is None)
-        division = division or own
-        executor = executor or _executor(settings, division, capture)
-        running = _restored(directory, given, settings, executor, step)
-        undo.callback(running.close)
-        running.check_continues()
-        if division is not None:
-            _divide(running, division)
-            facts |= {"parts": None, **running.executor.facts}
-        run = RecordedRun(running)
-        if until is not None or facts["exit"] != "done":
-            running.until = run.goal = until or facts["steps"]
-        elif facts.get("reason"):  # it was stopped early: it goes on where more steps are asked for
-            run.goal = running.now
-        if together and running.now < running.until:
-            directory.note(together=list(together))
-        elif not together and len(facts.get("together") or []) > 1 and "alone_from" not in facts:
-            facts["alone_from"] = running.now  # its last bits differ from here on
-        run.writer = RunWriter(run, directory, checkpoint_every)
-        undo.pop_all()
-    return run
-
-
-def _restored(
-    directory: RunDirectory,
-    scenario: Scenario | None,
-    settings: Settings,
-    executor: Executor | None,
-    step: int | None,
-) -> Running:
-    """Return what runs, at a checkpoint, or at step 0 where there is none of that step."""
-    name = None if step is None else f"step-{step:09d}"
-    names = [path.name for path in directory.checkpoints]
-    if names if name is None else name in names or step:
-        place = directory.path if name is None else directory.path / "checkpoints" / name
-        with uncollected():
-            saved = read_simulation(place, scenario, settings.device)
-        return running_of_saved(saved, settings, executor)
-    return Running(scenario or directory.scenario, settings, executor)  # it ended before its first checkpoint
-
-
-def _executor(
-    settings: Settings, division: PartsSettings | None, capture: bool | CapturedLoop
-) -> Executor | None:
-    """Return what takes the steps of a run from its beginning; None: they are taken one by one, until it is divided."""
-    if division is not None and division.cluster is not None and not capture:
-        return VirtualCoordinator(division)
-    return captured_loop(settings.device, settings.backend, capture, parts=division is not None)
-
-
-def _divide(running: Running, division: PartsSettings, opened: RayParts | None = None) -> None:
-    """Have parts take the steps from here on that nothing observes; one part in this process divides nothing.
-
-    Raises:
-        ScenarioError: The scenario cannot be divided like this; the line says what and the fix.
-        RunError: A part cannot be started.
-    """
-    if division.cluster is not None:
-        return  # from its beginning
-    if division.placement is not None:
-        check_placement(running.system, division.placement)
-    if not division.one_process:
-        parts = OpenParts(division, opened)
-        running.execute_by(FreeCoordinator(parts) if division.mode == "free" else Coordinator(parts))
-
-
-def given_scenario(
-    directory: RunDirectory, scenario: Scenario | Template | str | Path | None
-) -> Scenario | None:
-    """Return the scenario that a run's checkpoints are loaded with; None: they hold their own scenario.
-
-    Raises:
-        ScenarioError: `scenario` is not one, or not found.
-        RunError: `scenario` is another one than the run's, or its parts did not wait for one another.
-        DivergenceError: The run diverged and would do so again.
-    """
-    with fitting(directory.path / "run.json"):
-        division = PartsSettings.of_facts(directory.facts)
-    if (
-        division is not None
-        and division.mode == "free"
-        and division.cluster is None
-        and directory.checkpoints
-    ):
-        raise RunError(
-            f"{directory.path}: its parts ran in free mode, and no checkpoint holds the messages between them; "
-            "start another run, from its weights if you like"
-        )
-    if directory.facts["exit"] == "diverged":
-        error = directory.facts["error"]
-        raise DivergenceError(f"{directory.path}: diverged and would do so again: {error}")
-    described = directory.described  # None: it is a document
-    if scenario is not None:
-        saved = described_scenario(directory.scenario) if described is None else described
-        scenario = with_saved_delays(as_scenario(scenario), saved)
-        try:
-            check_same_scenario(saved, described_scenario(scenario))
-        except RunError as error:
-            raise RunError(f"{directory.path}: {error}") from None
-    return None if described is None else scenario
-
-
-def check_interval(steps: int | None, logdir: str | Path | None) -> None:
-    """Refuse an interval of checkpoints that is no number of steps, or that has no folder to write to."""
-    if steps is not None and (isinstance(steps, bool) or not hasattr(steps, "__index__") or steps < 1):
-        raise ScenarioError(f"checkpoint_every: {steps!r}; must be a whole number of steps, at least 1")
-    if steps is not None and logdir is None:
-        raise ScenarioError(f"checkpoint_every: {steps} has no effect without a logdir; give one")
-
-
-def steps_to_take(running: Running, steps: int | None, epochs: float | None) -> int | None:
-    """Return the steps of a run, whichever of both limits is less; None: there is none.
-
-    Raises:
-        ScenarioError: A limit that cannot be, or epochs of an environment without.
-    """
-    check_limit("steps", steps)
-    steps = None if steps is None else int(steps)
-    if epochs is None:
-        return steps
-    check_limit("epochs", epochs, whole=False)
-    needed = steps_of_epochs(running.env, epochs, running.now)
-    return needed if steps is None else min(steps, needed)
-
-
-@dataclass(frozen=True)
-class Run:
-    """Runs that are trained together, each with a directory; one for most."""
-
-    runs: Sequence[RecordedRun]
-    """At the step they start from."""
-    until: int
-    """The step they stop at."""
-    step: Callable[[], Sequence[StepInfo]] | None = None
-    """Steps several (`RunLoop`)."""
-
-    @classmethod
-    def begin(
-        cls,
-        request: Request,
-        path: str | Path,
-        *,
-        exist: str = "error",
-        checkpoint_every: int | None = None,
-    ) -> Self:
-        """Begin the run of a request: see `begin`."""
-        run = begin(
-            request.scenario,
-            Settings.of(seed=request.seed, device=request.device, backend=request.backend),
-            path,
-            exist=exist,
-            differences=request.differences,
-            division=request.division,
-            capture=request.capture,
-            checkpoint_every=checkpoint_every,
-            until=request.until,
-            facts=request.facts,
-            variants=request.variants,
-        )
-        return cls([run], request.until)
-
-    @classmethod
-    def resume(
-        cls,
-        path: str | Path,
-        steps: int | None = None,
-        scenario: Scenario | None = None,
-        division: PartsSettings | None = None,
-        checkpoint_every: int | None = None,
-        changes: Mapping[str, Any] | None = None,
-    ) -> Self | Outcome:
-        """Resume a run from its newest checkpoint: see `resume`.
-
-        Args:
-            path: The run directory.
-            steps: The step to stop at; schedules keep the scenario's `training.steps`. None: that of the run, whose outcome
-                is returned where it is at that step already, or was stopped early.
-            scenario: See `resume`.
-            division: See `resume`.
-            checkpoint_every: See `RunWriter`.
-            changes: Settings that change from here on, by the names of `Simulation.set`.
-
-        Raises:
-            ScenarioError: It cannot be divided or changed like this.
-            RunError: No run is there, it has gone further, it cannot be continued, or `scenario` is another one.
-            DivergenceError: It diverged and would do so again.
-        """
-        directory = RunDirectory.open(path)
-        facts = directory.facts
-        until = facts["steps"] if steps is None else steps
-        done, result = facts["exit"] == "done", directory.result
-        step = facts["step"] if done else directory.checkpoint_step
-        if until < step:
-            raise RunError(f"--steps: {until}, but {path} has done {step} already; give more")
-        ended = until == step or (steps is None and facts.get("reason"))
-        if ended and done and result is not None:
-            if changes:
-                # a misspelt name is the first thing to mend
-                changed(scenario or directory.scenario, changes.items())
-                raise RunError(
-                    f"--set: {path} is done, and nothing is left to change; add --steps N, a later step"
-                )
-            return Outcome("done", result=result)
-        run = resume(directory, scenario, division=division, checkpoint_every=checkpoint_every, until=until)
-        try:
-            for key, value in (changes or {}).items():
-                run.set(key, value)
-        except BaseException:
-            run.close()
-            raise
-        return cls([run], until)
+class Writer(Protocol):
+    """Writes the run directory of a run."""
 
     @property
     def directory(self) -> RunDirectory:
-        """That of the first run."""
-        writer = self.runs[0].writer
-        assert writer is not None
-        return writer.directory
+        """Where it writes."""
 
-    def train(self, *observers: Observer) -> list[Outcome]:
-        """Train to the end, and close the runs; RunError where a directory cannot be written any more.
+    @property
+    def result(self) -> Mapping[str, Any]:
+        """The object of result.json; empty until the run has ended."""
 
-        Ctrl-C or SIGTERM ends all after the present step, with checkpoints and results; a second one at once.
+    def step_by_hand(self) -> None:
+        """Follow a step that was taken outside of the training loop."""
+
+    def close(self, failure: BaseException | None = None) -> None:
+        """Note how steps taken by hand have ended."""
+
+
+class Run:
+    """A running scenario whose steps are recorded: by recorders, into a run directory, as tensors.
+
+    Args:
+        running: What runs, at the step that it starts from.
+
+    Attributes:
+        running: What runs.
+        recorders: Receive the metrics.
+        recordings: Keep tensors of agents and channels.
+        writer: Writes its run directory; None: nothing is written.
+        goal: The step to which it runs where nothing else is asked for.
+        watched: Whose metrics of the newest step, if it has no log entry, are kept for the next one.
+        observed_at: Steps taken when something other than its recorders reads its state next, set by the training loop. 0: it is
+            read after every step.
+        stopping: Whether the training loop is to end now.
+        stop_reason: Why its run ends early; None: it does not.
+        in_run: Whether the training loop steps it.
+        keeps_messages: Whether messages and injections of every step are kept until the next one; else `training.sweep` may
+            release them.
+        evaluated: The newest evaluation; None: there was none in this session.
+        notify: Calls the callbacks of the run with the name of an event and its arguments.
+        timing: Returns the timing metrics of a step, which are logged with its first metrics.
+    """
+
+    def __init__(self, running: Running) -> None:
+        self.running = running
+        self.recorders: list[Recorder] = []
+        self.recordings: list[Recording] = []
+        self.writer: Writer | None = None
+        self.goal = running.until
+        self.watched = Watched()
+        self.observed_at: float = 0
+        self.stopping: Callable[[], bool] = lambda: False
+        self.stop_reason: str | None = None
+        self.in_run = False
+        self.keeps_messages = True
+        self.evaluated: Evaluation | None = None
+        self.notify: Callable[..., None] = lambda *_: None
+        self.timing: Callable[[int], Sequence[Figure]] = lambda step: ()
+        self._logged_at: int | None = None
+        self._history: History | None = None
+
+    @property
+    def threads(self) -> int:
+        """Torch's threads in its calls."""
+        return self.running.threads
+
+    @property
+    def matmul_precision(self) -> str:
+        """Torch's precision of matrix products in its calls."""
+        return self.running.matmul_precision
+
+    # --- when something is read --------------------------------------------------------------------------
+
+    @property
+    def row_steps(self) -> RowSteps:
+        """The steps at which metrics are recorded."""
+        if not self.recorders:
+            return RowSteps(0, 0)
+        scenario = self.running.scenario
+        evaluate = scenario.training.evaluate
+        may_end = evaluate.period if evaluate is not None and evaluate.patience else 0
+        return RowSteps(scenario.telemetry.period, self.running.until, may_end)
+
+    def watched_at(self, step: int) -> Watched:
+        """Return the agents and channels whose metrics are kept of a step for the next log entry."""
+        return self.running.newest.watched(step, self.row_steps) if self.recorders else Watched()
+
+    def measures(self, step: int) -> bool:
+        """Whether metrics of a step are recorded, or kept for the next log entry."""
+        return bool(self.row_steps.due(step) or self.watched_at(step))
+
+    def observes(self, step: int) -> bool:
+        """Whether something besides metrics reads the state after a step, or what was learned at it."""
+        read = bool(self.recordings) or self._valued(step) or self._evaluates(step)
+        return read or step + 1 >= self.observed_at or step + 1 == self.running.until
+
+    def _valued(self, step: int) -> bool:
+        """Whether the values of channels are measured after a step."""
+        valued = self.running.scenario.telemetry.value
+        return bool(self.recorders) and valued is not None and (step + 1) % valued.period == 0
+
+    def _evaluates(self, step: int) -> bool:
+        """Whether an evaluation follows a step."""
+        return bool(self.recorders) and self.running.validation.due(step + 1)
+
+    # --- stepping ----------------------------------------------------------------------------------------
+
+    @in_own_context
+    def step(self) -> StepInfo:
+        """Take one step, record its metrics, and return what happened: see `StepInfo`.
+
+        Raises:
+            DivergenceError: A loss or gradient was not finite. This step has changed no parameter.
+            RunError: It has been closed.
+            ScenarioError: It is one of several seeds that are trained together.
         """
-        writers = [run.writer for run in self.runs if isinstance(run.writer, RunWriter)]
-        loop = RunLoop(self.runs, [*observers, *writers], self.step)
-        for run in self.runs:
-            run.keeps_messages = bool(run.recordings)
-        try:
-            outcomes = loop.run(max(0, self.until - self.runs[0].running.now))
-        finally:
-            with ExitStack() as closing:
-                for run in self.runs:
-                    closing.callback(run.close)
-        return [
-            replace(outcome, result=writer.result) for outcome, writer in zip(outcomes, writers, strict=True)
-        ]
+        running = self.running
+        running.check_open()
+        step, due = running.now, self.row_steps.due(running.now)
+        self.watched = self.watched_at(step)
+        watch = due or self.watched.learning
+        keep = bool(watch or self.watched) or self.keeps_messages or step + 1 == running.until
+        with refusals_named():
+            ended = running.advance(self, watch=watch, keep=keep)
+        info = {"step": step, "ended": ended, "losses": running.learned.by_agent()}
+        self.record(step, due=due)
+        return info
+
+    def record(self, step: int, *, due: bool) -> None:
+        """Record what follows from the step just taken; `due`: whether it has a log entry."""
+        running, executor = self.running, self.running.executor
+        if self.watched and executor.reached < running.now:
+            keep_figures(running, step, self.watched)
+        if due:
+            row, parts = executor.recorded(running)
+            running.train_means.end_row()
+            if self.recorders:  # else they are those of another seed
+                self._write_entry(step, row)
+            running.newest.end_row()
+            if parts:
+                self.write_parts(running.now, parts)
+        if self._valued(step):
+            self.log(step + 1, values_of_run(running))
+        if self._evaluates(step):
+            self._evaluate(step)
+        if running.env.exhausted:
+            self.stop_reason = self.stop_reason or "the examples of the loader have ended"
+        for recording in self.recordings:
+            recording.add(running.backend, running.learned, step)
+        if due and (figures := executor.figures()):
+            self.log(step + 1, [Figure("run", "", name, value) for name, value in figures.items()])
+        if self.writer is not None:
+            self.writer.step_by_hand()
+
+    def log(self, step: int, figures: Sequence[Figure]) -> None:
+        """Hand metrics of a step, counted from 1, to the recorders; with its first ones, those of the run's time."""
+        if step != self._logged_at:
+            self._logged_at = step
+            figures = [*figures, *self.timing(step)]
+        for recorder in self.recorders:
+            recorder.figures(step, figures)
+
+    def write_parts(self, step: int, figures: Sequence[PartFigures]) -> None:
+        """Hand the metrics of parts to the recorders."""
+        for recorder in self.recorders:
+            recorder.parts(step, figures)
+
+    def _write_entry(self, step: int, row: Row | None) -> None:
+        """Hand the metrics, histograms and samples of the step just taken to the recorders.
+
+        Args:
+            step: The step.
+            row: As parts have it; None: as the running scenario itself has.
+        """
+        row = row or Row.of(self.running, step, sampled=self.row_steps.sampled(step))
+        self.log(step + 1, entry_figures(self.running, row))
+        for recorder in self.recorders:
+            if row.histograms:
+                recorder.histograms(step + 1, row.histograms)
+            if row.samples:
+                recorder.samples(step + 1, row.samples)
+
+    def _evaluate(self, step: int) -> None:
+        """Evaluate after a step as `training.evaluate` says, record the metrics, and end a run that has stopped getting better.
+
+        They are metrics of agents, and their names begin with the split's: `validation_loss`, `validation_accuracy`, ….
+        """
+        validation = self.running.validation
+        spec = validation.training.evaluate
+        assert spec is not None
+        found = evaluation_of(self.running, spec.split, episodes=spec.episodes, steps=FEWEST)
+        self.evaluated = found
+        self.log(step + 1, score_figures(found.agents, f"{found.split}_"))
+        validation.add(self.running.now, found)
+        self.stop_reason = self.stop_reason or validation.reason_to_stop
+        self.notify("on_evaluate", found)
+
+    def set(self, key: str, value: object) -> None:
+        """Change a setting from the next step on, and write a checkpoint: see `Simulation.set`."""
+        self.running.set([(key, value)], f"{key} is {show_value(value)} from here on")
+        if self.writer is not None:
+            self.writer.directory.note(changes=self.running.changes)
+            self.checkpoint()
+
+    # --- in the training loop -----------------------------------------------------------------------------
+
+    def begin_loop(self, steps: int | None) -> None:
+        """Begin to be stepped by the training loop, for so many steps; None: no number is known."""
+        self.stop_reason, self.in_run = None, True
+        if steps is not None:
+            self.running.until = self.running.now + int(steps)
+
+    @property
+    def ahead(self) -> bool:
+        """Whether steps have been taken that are not counted yet."""
+        return self.running.executor.reached > self.running.now
+
+    def end_loop(self) -> None:
+        """Be stepped by hand from here on."""
+        self.observed_at, self.stopping, self.in_run = 0, lambda: False, False
+
+    def stop(self, reason: str) -> None:
+        """End the training loop after the present step; outside of one it has no effect."""
+        if self.in_run:
+            self.stop_reason = self.stop_reason or reason
+
+    # --- what is kept ------------------------------------------------------------------------------------
+
+    @property
+    def has_history(self) -> bool:
+        """Whether metrics are kept, in a directory or in memory."""
+        return self.writer is not None or self._history is not None
+
+    def history(self) -> History:
+        """Return all metrics: of metrics.csv, or what is kept in memory, from here on at the latest."""
+        if self.writer is not None:
+            return History.read(self.writer.directory.path / "metrics.csv")
+        if self._history is None:
+            self._history = History()
+            self.recorders.append(self._history)
+        return self._history
+
+    def history_of_run(self) -> History:
+        """Return what a run's history is taken of: metrics.csv, or what is kept in memory, which few agents are by default."""
+        if self.writer is not None:
+            return History(partial(read_figures, self.writer.directory.path / "metrics.csv"))
+        scenario = self.running.scenario
+        few = max(len(scenario.agents), len(scenario.channels)) <= scenario.telemetry.max
+        if self._history is None and not few and scenario.training.evaluate is None:
+            return History()
+        return self.history()
+
+    @property
+    def result(self) -> Mapping[str, Any]:
+        """The object of result.json; empty without a directory, or until the run has ended."""
+        return {} if self.writer is None else self.writer.result
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint into the run directory, if there is one."""
+        if self.writer is not None:
+            self.writer.directory.checkpoint(self.running, self.recorders)
+
+    def close(self, failure: BaseException | None = None) -> None:
+        """Close the run directory, recorders and environment; a second call does nothing.
+
+        Args:
+            failure: What ended steps that were taken by hand; None: nothing did.
+        """
+        with ExitStack() as closing:
+            if self.writer is not None:
+                closing.callback(self.writer.directory.release)
+            closing.callback(self.running.close)
+            closing.callback(self._close_recorders)
+            if self.writer is not None:
+                self.writer.close(failure)
+
+    def _close_recorders(self) -> None:
+        recorders, self.recorders = self.recorders, []
+        release(self)
+        with ExitStack() as closing:
+            for recorder in reversed(recorders):
+                closing.callback(recorder.close)

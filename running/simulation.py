@@ -1,4 +1,4 @@
-"""The simulation: a running scenario with its metrics, run directory, run loop and probes."""
+"""The simulation: a running scenario with its metrics, run directory, training loop and probes."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from antiphon.engine.state.weights import TakenWeights, load_weights
 from antiphon.inspection.truth import Probe, true_gradients
 from antiphon.inspection.value import Values, value
 from antiphon.nets.isolation.own_context import in_own_context
+from antiphon.running.begin import begin
 from antiphon.running.directory import RunDirectory
 from antiphon.running.handles import AgentHandle, ChannelHandle, Named, Recording
 from antiphon.running.observers import Callbacks, RunProgress
-from antiphon.running.recorded_run import RecordedRun, StepInfo
-from antiphon.running.run import begin, resume, steps_to_take
-from antiphon.running.run_loop import Observer, RunLoop
-from antiphon.running.run_writer import RunWriter
+from antiphon.running.resume import resume
+from antiphon.running.run import Run, StepInfo
+from antiphon.running.trainer import Trainer, steps_to_take
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.html import drawing
 from antiphon.telemetry.figures import CURVES, SIGNALS, Recorder
@@ -80,7 +80,7 @@ class Simulation:
         ResourceError: There is not enough memory. Steps raise it too.
     """
 
-    _run: RecordedRun
+    _run: Run
 
     def __init__(
         self,
@@ -114,14 +114,14 @@ class Simulation:
             )
         )
 
-    def _hold(self, run: RecordedRun) -> None:
+    def _hold(self, run: Run) -> None:
         self._run, self.running = run, run.running
 
     @classmethod
-    def over(cls, run: RecordedRun | Running) -> Self:
+    def over(cls, run: Run | Running) -> Self:
         """Return the simulation of a run that has begun, or of a running scenario, of which nothing is recorded yet."""
         simulation = cls.__new__(cls)
-        simulation._hold(RecordedRun(run) if isinstance(run, Running) else run)
+        simulation._hold(Run(run) if isinstance(run, Running) else run)
         return simulation
 
     @classmethod
@@ -446,12 +446,11 @@ class Simulation:
             steps = max(0, run.goal - running.now)
         calls, start = Callbacks(callbacks, self), running.now
         total = None if steps is None else start + steps
-        observers: list[Observer] = [RunProgress(total, start), calls]
-        if isinstance(run.writer, RunWriter):
-            observers.append(run.writer)
         history = run.history_of_run()
         with nullcontext() if progress else hidden():
-            number, error = _train(run, calls, observers, steps=steps, episodes=episodes, seconds=seconds)
+            number, error = _train(
+                run, calls, RunProgress(total, start), steps=steps, episodes=episodes, seconds=seconds
+            )
         if error is not None:
             raise DivergenceError(error)
         if number:
@@ -686,9 +685,7 @@ class Simulation:
         return value(self.running, channels=channels, horizon=horizon, repeats=repeats, ahead=ahead)
 
 
-def _train(
-    run: RecordedRun, calls: Callbacks, observers: Sequence[Observer], **limits: Any
-) -> tuple[int, str | None]:
+def _train(run: Run, calls: Callbacks, progress: RunProgress, **limits: Any) -> tuple[int, str | None]:
     """Run the loop, and return the signal that ended it (0: none did) and why it diverged, in one line."""
     run.keeps_messages = calls.each_step or bool(run.recordings)
     executor = run.running.executor
@@ -699,7 +696,7 @@ def _train(
 
     run.notify = notify
     try:
-        (outcome,) = RunLoop([run], observers).run(**limits)
+        (outcome,) = Trainer([run], [progress, calls]).run(**limits)
     except Interrupted as interrupted:
         return interrupted.number, None
     except ScenarioError as error:  # refused before it started

@@ -380,11 +380,11 @@ def test_what_is_private_is_used_by_its_own_file_alone(library: list[Source]) ->
 @pytest.mark.parametrize(
     ("called", "files"),
     [
-        ("open_writer", ["running/run.py"]),
-        ("RunWriter", ["running/run.py", "running/run_writer.py"]),
-        ("read_simulation", ["engine/running.py", "running/run.py"]),
-        ("Coordinator", ["running/run.py"]),
-        ("with_chosen_delay", ["running/run.py"]),
+        ("open_writer", ["running/begin.py"]),
+        ("DirectoryWriter", ["running/directory_writer.py", "running/resume.py"]),
+        ("read_simulation", ["engine/running.py", "running/resume.py"]),
+        ("Coordinator", ["running/executors.py"]),
+        ("with_chosen_delay", ["running/begin.py"]),
     ],
 )
 def test_a_run_begins_and_is_resumed_in_one_place(

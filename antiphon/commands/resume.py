@@ -11,7 +11,7 @@ from antiphon.commands.arguments import given_scenario, parts_of, values_of
 from antiphon.commands.run import print_outcome, train
 from antiphon.distributed.settings import PartsSettings
 from antiphon.running.directory import POPULATION, RunDirectory
-from antiphon.running.run_loop import Outcome
+from antiphon.running.trainer import Outcome
 from antiphon.terminal.output import remark
 
 
@@ -37,7 +37,7 @@ def resume(
     json: options.Json = False,
 ) -> int:
     """Resume a run or a population; return the exit code."""
-    from antiphon.running.run import Run
+    from antiphon.running.resume import resume_until
 
     if (path / POPULATION).is_file():
         if any(each is not None for each in (settings, parts, mode)):
@@ -55,7 +55,7 @@ def resume(
     agents, of_parts = directory.values.get("agents", {}), {"ray": ray, "mode": mode}
     division = parts_of(parts, agents, of_parts, PartsSettings.of_facts(directory.facts))
     scenario, changes = given_scenario(directory, python), values_of(settings or ())
-    resumed = Run.resume(path, steps, scenario, division, checkpoint_every, changes)
+    resumed = resume_until(path, steps, scenario, division, checkpoint_every, changes)
     if isinstance(resumed, Outcome):
         remark(f"{display_path(path)}: is done; --steps N continues to a later step")
         return print_outcome(resumed, json)

@@ -31,7 +31,7 @@ from antiphon.running.library import MADE_IN_PYTHON
 from antiphon.running.observers import RunProgress
 from antiphon.running.python_template import other_variants
 from antiphon.running.request import Request
-from antiphon.running.run_loop import Outcome
+from antiphon.running.trainer import Outcome, Trainer
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import COMPARED
 from antiphon.scenarios.population_spec import find_population
@@ -95,7 +95,7 @@ def run(
     json: options.Json = False,
 ) -> int:
     """Run a scenario, with one seed or several, or a population; return the exit code."""
-    from antiphon.running.run import Run
+    from antiphon.running.begin import begin_request
 
     if steps is not None and epochs is not None:
         raise RunError("--epochs: --steps is given as well; leave out one of them")
@@ -155,13 +155,14 @@ def run(
     if outcome is not None and outcome.status == "done":
         return print_outcome(outcome, json)
     with request.template.placing(variant, request.values):
-        started = Run.begin(request, path, exist=exist, checkpoint_every=checkpoint_every)
+        started = begin_request(request, path, exist=exist, checkpoint_every=checkpoint_every)
     return train(started, json)
 
 
 def train(run: Run, json: bool) -> int:
     """Train a run to its end, showing progress; print its result and return the exit code."""
-    directory = run.directory
+    assert run.writer is not None
+    directory = run.writer.directory
     _warn(directory.facts["warnings"])
     parts = directory.facts.get("parts") or {}
     if delay := parts.get("delay"):
@@ -170,10 +171,10 @@ def train(run: Run, json: bool) -> int:
         )
     path = display_path(directory.path)
     with second_signal(f"antiphon resume {path} continues from its latest checkpoint"):
-        (outcome,) = run.train(RunProgress(run.until, run.runs[0].running.now))
+        (outcome,) = Trainer([run], [RunProgress(run.goal, run.running.now)]).finish()
     code = print_outcome(outcome, json)
     if not json:
-        _show_decoupling(run.runs[0].running.scenario, [outcome.result], directory.facts)
+        _show_decoupling(run.running.scenario, [outcome.result], directory.facts)
     return code
 
 

@@ -28,7 +28,7 @@ from antiphon.inspection.signal_alignment import signal_alignment, signal_rows
 from antiphon.inspection.truth import chosen_channels, predicted_channels
 from antiphon.inspection.value import COUPLING, Values, value, value_rows
 from antiphon.running.directory import RunDirectory
-from antiphon.running.run_writer import keep_measured, over
+from antiphon.running.directory_writer import keep_measured, over
 from antiphon.running.simulation import Simulation
 from antiphon.scenarios.training import selected_in_words
 from antiphon.telemetry.figures import Figure

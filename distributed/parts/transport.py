@@ -22,7 +22,7 @@ from antiphon.engine.metrics.report_by_agent import RowSteps
 from antiphon.telemetry.parts.part_figures import PartFigures
 
 Stop = Callable[[], bool]
-"""Whether the run loop is to end: a signal has come, or its time is over."""
+"""Whether the training loop is to end: a signal has come, or its time is over."""
 
 
 def never() -> bool:

@@ -21,12 +21,11 @@ from antiphon.engine.state.state_dict import learned_of, with_statistics
 from antiphon.envs.worlds.arena import Arena
 from antiphon.jobs.together import Together
 from antiphon.nets.isolation.own_context import in_own_context
+from antiphon.running.begin import begin
 from antiphon.running.directory import check_exist, check_free, is_free, numbered
-from antiphon.running.recorded_run import RecordedRun, StepInfo
-from antiphon.running.run import begin, steps_to_take
-from antiphon.running.run_loop import RunLoop
-from antiphon.running.run_writer import RunWriter
+from antiphon.running.run import Run, StepInfo
 from antiphon.running.simulation import Simulation
+from antiphon.running.trainer import Trainer, steps_to_take
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import as_scenario
 
@@ -92,7 +91,7 @@ class Population:
             exist = "error"
         every = settings.pop("checkpoint_every", None)
         with ExitStack() as undo:
-            runs, together = list[RecordedRun](), Together()
+            runs, together = list[Run](), Together()
             for own, seed, path in zip(scenarios, seeds, paths, strict=True):
                 how = Settings.of(seed=seed, backend=backend, stacked=False, **settings)
                 runs.append(begin(own, how, path, exist=exist, executor=together, checkpoint_every=every))
@@ -104,14 +103,14 @@ class Population:
             undo.pop_all()
 
     @classmethod
-    def of(cls, runs: Sequence[RecordedRun], together: Together) -> Self:
+    def of(cls, runs: Sequence[Run], together: Together) -> Self:
         """Return the population of runs that have begun or were resumed, at one step, each with this executor."""
         population = cls.__new__(cls)
         population._join(runs, together)
         return population
 
     @in_own_context
-    def _join(self, runs: Sequence[RecordedRun], together: Together) -> None:
+    def _join(self, runs: Sequence[Run], together: Together) -> None:
         """Have the runs stepped together where that is possible, else one after the other."""
         each = [run.running for run in runs]
         self.runs = list(runs)
@@ -153,7 +152,7 @@ class Population:
             return infos
         return self._step_together(active)
 
-    def _step_together(self, active: Sequence[RecordedRun]) -> list[StepInfo]:
+    def _step_together(self, active: Sequence[Run]) -> list[StepInfo]:
         together, step = self._together, active[0].running.now
         if any(run.running.now != step for run in active):
             raise ScenarioError("seeds: they are at different steps; load states of the same step into all")
@@ -182,8 +181,7 @@ class Population:
         if first.scenario.training.evaluate is not None:
             for run in self.runs:  # of members that record nothing no step is evaluated
                 run.history_of_run()
-        writers = [run.writer for run in self.runs if isinstance(run.writer, RunWriter)]
-        outcomes = RunLoop(self.runs, writers, self.step).run(steps)
+        outcomes = Trainer(self.runs, step=self.step).run(steps)
         if all(outcome.error is not None for outcome in outcomes):
             raise DivergenceError(str(outcomes[0].error))
         if number := max(outcome.signal for outcome in outcomes):

@@ -202,7 +202,7 @@ class _Meeting:
             self._stopped = True
             signal.raise_signal(
                 answer["stop"][0]
-            )  # the run loop ends after this step, as that of each process
+            )  # the training loop ends after this step, as that of each process
         on_device = lambda leaf: leaf.to(self._device) if isinstance(leaf, torch.Tensor) else leaf
         return dict(mapped(answer["values"], on_device))
 

@@ -37,9 +37,9 @@ from antiphon.running.library import MADE_IN_PYTHON
 from antiphon.running.lock import DirectoryLock
 from antiphon.running.observers import RunProgress
 from antiphon.running.python_template import PythonTemplate, load_python
-from antiphon.running.recorded_run import RecordedRun, StepInfo
 from antiphon.running.request import Request
-from antiphon.running.run_loop import Observer, Outcome
+from antiphon.running.run import Run, StepInfo
+from antiphon.running.trainer import Observer, Outcome
 from antiphon.scenarios import Template
 from antiphon.scenarios.parameters import ParameterSpec
 from antiphon.scenarios.population_spec import PopulationSpec
@@ -337,7 +337,7 @@ class PopulationRun(Observer):
         scenario = _request(self.spec, self.template, entry.values).scenario
         population.explore(place, scenario, f"{line}; continues with {shown}")
 
-    def _score(self, run: RecordedRun) -> Score:
+    def _score(self, run: Run) -> Score:
         running = run.running
         if self.metric is None:
             given = None if self.spec.select is None else self.spec.select.by
@@ -347,7 +347,7 @@ class PopulationRun(Observer):
             return Score(newest.score, newest.error, ended=True)
         return score_of(running, self.metric)
 
-    def end(self, run: RecordedRun, outcome: Outcome) -> None:
+    def end(self, run: Run, outcome: Outcome) -> None:
         """Score a member at its end."""
         if outcome.status == "done":
             member, step = run.running.seed - self.spec.seed, run.running.now

@@ -12,8 +12,8 @@ from antiphon import Simulation, load
 from antiphon.base import progress
 from antiphon.envs import from_tensors
 from antiphon.running.observers import RunProgress
-from antiphon.running.recorded_run import RecordedRun
-from antiphon.running.run_loop import RunLoop
+from antiphon.running.run import Run
+from antiphon.running.trainer import Trainer
 from tests.engine.scenes import CLASSIFY, scenario_of
 
 
@@ -117,7 +117,7 @@ def test_a_line_of_a_run_says_what_it_has_come_to(
         simulation.run(5)
         simulation.run(12, progress=False)
         monkeypatch.setenv("ANTIPHON_PROGRESS", "0")
-        RunLoop([RecordedRun(simulation.running)], [RunProgress(None, simulation.now)]).run(12)
+        Trainer([Run(simulation.running)], [RunProgress(None, simulation.now)]).run(12)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("steps 3/5 · 3 updates · loss ")
     assert " · accuracy " in line

@@ -23,9 +23,9 @@ from antiphon.base.manifests import FORMAT
 from antiphon.distributed.settings import PartsSettings
 from antiphon.envs import from_tensors
 from antiphon.jobs.studies.scoring import Scoring, add_scores
+from antiphon.running.begin import begin_request
 from antiphon.running.request import Request
-from antiphon.running.run import Run
-from antiphon.running.run_loop import Observer, RunLoop
+from antiphon.running.trainer import Observer, Trainer
 
 HERE = Path(__file__).resolve().parent
 STEPS, STOP = 12, 7
@@ -103,9 +103,9 @@ def _requests() -> dict[str, Request]:
 
 
 class _Stop(Observer):
-    def step(self, loop: RunLoop) -> None:
+    def step(self, trainer: Trainer) -> None:
         """Interrupt the run."""
-        if loop.active[0].running.now == STOP:
+        if trainer.active[0].running.now == STOP:
             os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -150,7 +150,7 @@ def make(folder: Path) -> None:
     folder.mkdir(parents=True)
     os.chdir(folder)
     for name, request in _requests().items():
-        Run.begin(request, name, checkpoint_every=STOP).train(_Stop())
+        Trainer([begin_request(request, name, checkpoint_every=STOP)], [_Stop()]).finish()
     with Simulation(objects(), logdir="objects", checkpoint_every=4) as simulation:
         for _ in (simulation.step() for _ in range(STOP)):
             pass

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from antiphon import Simulation
-from antiphon.running.run_loop import RunLoop
-from antiphon.running.run_writer import RunWriter
+from antiphon.running.directory_writer import DirectoryWriter
+from antiphon.running.trainer import Trainer
 from antiphon.scenarios import load
 from tests.recorded import metrics
 
@@ -65,18 +65,18 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 @contextmanager
-def acting(step: int, act: Callable[[RunLoop], object]) -> Iterator[list[int]]:
+def acting(step: int, act: Callable[[Trainer], object]) -> Iterator[list[int]]:
     """Do something once, when runs have taken so many steps; the list yielded has the step when it was done."""
-    plain, done = RunWriter.step, list[int]()
+    plain, done = DirectoryWriter.step, list[int]()
 
-    def following(self: RunWriter, loop: RunLoop) -> None:
-        if loop.active[0].running.now == step and not done:
+    def following(self: DirectoryWriter, trainer: Trainer) -> None:
+        if trainer.active[0].running.now == step and not done:
             done.append(step)
-            act(loop)
-        plain(self, loop)
+            act(trainer)
+        plain(self, trainer)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RunWriter, "step", following)
+        patch.setattr(DirectoryWriter, "step", following)
         yield done
 
 
@@ -96,11 +96,11 @@ def poison(simulation: Simulation) -> None:
         parameter.data.fill_(torch.nan)
 
 
-def poisoned(*seeds: int) -> Callable[[RunLoop], None]:
+def poisoned(*seeds: int) -> Callable[[Trainer], None]:
     """Make the runs of these seeds diverge."""
 
-    def act(loop: RunLoop) -> None:
-        for run in (one for one in loop.active if one.running.seed in seeds):
+    def act(trainer: Trainer) -> None:
+        for run in (one for one in trainer.active if one.running.seed in seeds):
             poison(Simulation.over(run))
 
     return act

@@ -12,7 +12,7 @@ import pytest
 from antiphon import RunError, Simulation
 from antiphon.base.manifests import read_cache, read_checked, write_checked
 from antiphon.running.directory import RunDirectory
-from antiphon.running.run_writer import keep_measured
+from antiphon.running.directory_writer import keep_measured
 from antiphon.telemetry.channels.reading import read_run
 from tests.commands import Commands
 

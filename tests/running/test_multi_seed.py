@@ -16,7 +16,7 @@ from antiphon.base.manifests import read_checked, write_checked
 from antiphon.jobs.seeds import MultiSeedRun
 from antiphon.running.observers import RunProgress
 from antiphon.running.request import Request
-from antiphon.running.run_loop import Observer, RunLoop
+from antiphon.running.trainer import Observer, Trainer
 from antiphon.telemetry.csv_files import CsvRecorder
 from tests.commands import Commands
 from tests.contracts.twins import differences
@@ -122,7 +122,7 @@ def test_progress_goes_on_from_the_mean_step(here: Path, cli: Commands) -> None:
     progress, shown = RunProgress(12, again.start, len(SEEDS)), list[int]()
 
     class Shown(Observer):
-        def step(self, loop: RunLoop) -> None:
+        def step(self, trainer: Trainer) -> None:
             shown.append(round(3 * progress.progress.done))
 
     again.train(progress, Shown())

@@ -25,11 +25,11 @@ import antiphon
 from antiphon.base.errors import RunError
 from antiphon.envs.base import StepResult
 from antiphon.envs.images import Digits
-from antiphon.jobs import seeds
 from antiphon.jobs.populations import processes
 from antiphon.jobs.populations.run import PopulationRun
 from antiphon.running.library import template_named
 from antiphon.running.observers import RunProgress
+from antiphon.running.request import Request
 from antiphon.scenarios.population_spec import PopulationSpec
 from tests.commands import Commands
 from tests.contracts.twins import differences, facts
@@ -61,7 +61,8 @@ class Killed(BaseException):
 def _threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have threads in the place of processes, of which one runs at a time, in float64."""
     turn, meet, take_part = threading.Lock(), processes._Meeting.__call__, processes._take_part
-    settings_of = seeds.settings_of
+    settings = Request.settings.fget
+    assert settings is not None
 
     def meeting(self: Any, *arguments: Any) -> Mapping[int, Any]:
         turn.release()
@@ -85,7 +86,7 @@ def _threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes._Meeting, "__call__", meeting)
     monkeypatch.setattr(processes, "_on_this_machine", on_this_machine)
     monkeypatch.setattr(
-        seeds, "settings_of", lambda request: replace(settings_of(request), dtype=torch.float64)
+        Request, "settings", property(lambda request: replace(settings(request), dtype=torch.float64))
     )
 
 

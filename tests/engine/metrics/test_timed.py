@@ -28,7 +28,7 @@ def times_of(run: Path) -> dict[str, dict[int, float]]:
 def test_seconds_go_on_where_a_crashed_session_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rate is of the steps of all environments since the row before."""
     clock = itertools.count(0.0, 2.0)
-    monkeypatch.setattr("antiphon.running.run_loop.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("antiphon.running.trainer.time.perf_counter", lambda: next(clock))
     motor = {"observes": ["observation"], "acts": True, "objective": {"kind": "a2c"}, "clock": {"unroll": 4}}
     env, telemetry = {"id": "antiphon/CartPole-v0", "limit": 5}, {"period": 4}
     scenario = scenario_of({"motor": motor}, env=env, batch=BATCH, steps=13, telemetry=telemetry)

@@ -1,4 +1,4 @@
-"""The run loop itself (`running/run_loop.py`, `observers.py`): limits, what observers are told, and several simulations at once."""
+"""The training loop itself (`running/trainer.py`, `observers.py`): limits, what observers are told, and several simulations at once."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 
 from antiphon import DivergenceError, ScenarioError, Simulation, load
 from antiphon.jobs.populations.population import Population
+from antiphon.running.begin import begin_request
 from antiphon.running.observers import training_scores
-from antiphon.running.recorded_run import RecordedRun
 from antiphon.running.request import Request
 from antiphon.running.run import Run
-from antiphon.running.run_loop import Observer, Outcome, RunLoop, SharedClock
+from antiphon.running.trainer import Observer, Outcome, SharedClock, Trainer
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.running.left import poison
 
@@ -29,15 +29,15 @@ class Log(Observer):
         self.calls: list[tuple[Any, ...]] = []
         self._at, self._act = at, act
 
-    def start(self, loop: RunLoop) -> None:
-        self.calls.append(("start", len(loop.active)))
+    def start(self, trainer: Trainer) -> None:
+        self.calls.append(("start", len(trainer.active)))
 
-    def step(self, loop: RunLoop) -> None:
-        self.calls.append(("step", [run.running.now for run in loop.active]))
-        if loop.active[0].running.now == self._at:
+    def step(self, trainer: Trainer) -> None:
+        self.calls.append(("step", [run.running.now for run in trainer.active]))
+        if trainer.active[0].running.now == self._at:
             self._act()
 
-    def end(self, run: RecordedRun, outcome: Outcome) -> None:
+    def end(self, run: Run, outcome: Outcome) -> None:
         self.calls.append(("end", run.running.seed, outcome.status, outcome.error))
 
 
@@ -46,9 +46,9 @@ def test_observers_follow_the_loop_and_limits_end_it() -> None:
     with Simulation(SCENARIO) as simulation:
         log = Log()
         with pytest.raises(ScenarioError, match="episodes never end"):
-            RunLoop([RecordedRun(simulation.running)], [log]).run(episodes=1)
+            Trainer([Run(simulation.running)], [log]).run(episodes=1)
         assert log.calls == []
-        assert RunLoop([RecordedRun(simulation.running)], [log]).run(2) == [Outcome("done")]
+        assert Trainer([Run(simulation.running)], [log]).run(2) == [Outcome("done")]
         assert log.calls == [("start", 1), ("step", [1]), ("step", [2]), ("end", 0, "done", None)]
         assert simulation.until == 2
         start = time.monotonic()
@@ -70,9 +70,7 @@ def test_a_divergence_found_by_an_observer_is_one() -> None:
             raise DivergenceError("too late")
 
         log = Log(1, find)
-        assert RunLoop([RecordedRun(simulation.running)], [log]).run(5) == [
-            Outcome("diverged", 3, "too late")
-        ]
+        assert Trainer([Run(simulation.running)], [log]).run(5) == [Outcome("diverged", 3, "too late")]
         assert [call[0] for call in log.calls] == ["start", "step", "end"]
 
 
@@ -83,7 +81,7 @@ def test_an_exception_ends_those_that_run_as_failed() -> None:
     seeds = Population(SCENARIO, [0, 1])
     log = Log(3, lambda: poison(seeds.simulations[0]))
     with pytest.raises(AssertionError):
-        RunLoop(seeds.runs, [log, Log(5, fail)], seeds.step).run(9)
+        Trainer(seeds.runs, [log, Log(5, fail)], seeds.step).run(9)
     seeds.close()
     ends = [call[1:] for call in log.calls if call[0] == "end"]
     assert ends == [(0, "diverged", seeds.simulations[0].diverged), (1, "failed", "AssertionError")]
@@ -91,7 +89,7 @@ def test_an_exception_ends_those_that_run_as_failed() -> None:
 
 def test_time_is_divided_between_those_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
     times = [0.0]
-    monkeypatch.setattr("antiphon.running.run_loop.time.perf_counter", lambda: times[0])
+    monkeypatch.setattr("antiphon.running.trainer.time.perf_counter", lambda: times[0])
     clock = SharedClock()
     for simulations, passed, found in ((0, 5, 0), (4, 8, 2), (0, 100, 2), (1, 3, 5)):
         clock.divide(simulations)
@@ -125,14 +123,13 @@ def test_the_return_on_the_way_is_that_of_finished_episodes(tmp_path: Path) -> N
     lines: dict[int, dict[str, float]] = {}
 
     class Scores(Observer):
-        def step(self, loop: RunLoop) -> None:
-            if (step := loop.active[0].running.now) in (4, 60):
-                lines[step] = training_scores([run.running for run in loop.active]).get("motor", {})
+        def step(self, trainer: Trainer) -> None:
+            if (step := trainer.active[0].running.now) in (4, 60):
+                lines[step] = training_scores([run.running for run in trainer.active]).get("motor", {})
 
     values = {"batch": 4, "width": 4, "unroll": 4}
-    Run.begin(Request(template=load("cartpole-team"), steps=60, values=values), tmp_path / "run").train(
-        Scores()
-    )
+    request = Request(template=load("cartpole-team"), steps=60, values=values)
+    Trainer([begin_request(request, tmp_path / "run")], [Scores()]).finish()
     assert "loss" in lines[4]
     assert lines[4]["return"] == 4  # no pole has fallen, after a reward of 1 a step
     assert "value_target" not in lines[4]

@@ -22,8 +22,8 @@ from antiphon.engine.planning.advice import advice
 from antiphon.engine.running import Running
 from antiphon.running.directory import MEASURED, RunDirectory, commit, now, versions
 from antiphon.running.lock import file_lock
-from antiphon.running.recorded_run import RecordedRun
-from antiphon.running.run_loop import Observer, Outcome, RunLoop, SharedClock
+from antiphon.running.run import Run
+from antiphon.running.trainer import Observer, Outcome, SharedClock, Trainer
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.training import OF_AGENTS, RecorderSpec
 from antiphon.telemetry.channels.recorder import ChannelsWriter
@@ -153,7 +153,7 @@ _FEWEST_STEPS = 100
 """Between checkpoints, where nothing else is set: ten in a run, but at least so many steps apart."""
 
 
-class RunWriter(Observer):
+class DirectoryWriter(Observer):
     """Writes metrics, checkpoints, run.json and result.json of a run into its directory.
 
     Its recorders are attached to the run; what an earlier session wrote after its present step is dropped. Where the
@@ -170,7 +170,7 @@ class RunWriter(Observer):
 
     def __init__(
         self,
-        run: RecordedRun,
+        run: Run,
         directory: RunDirectory,
         checkpoint_every: int | None = None,
     ) -> None:
@@ -229,10 +229,10 @@ class RunWriter(Observer):
             rows.append(Figure("run", "", "steps_per_second", rate))
         return rows
 
-    def start(self, loop: RunLoop) -> None:
+    def start(self, trainer: Trainer) -> None:
         """Note in run.json that the run is running."""
         self._trained = True
-        self._seconds_before, self._clock = self._seconds() - loop.clock(), loop.clock
+        self._seconds_before, self._clock = self._seconds() - trainer.clock(), trainer.clock
         self._note_running()
 
     def _note_running(self) -> None:
@@ -244,20 +244,20 @@ class RunWriter(Observer):
             facts["weights"] = [each for each in taken if each["step"] <= self._running.now]
         self.directory.note_running(**facts)
 
-    def step(self, loop: RunLoop) -> None:
+    def step(self, trainer: Trainer) -> None:
         """Write a checkpoint if one is due, or the best so far; the last step's is written by `end`."""
-        if self._run in loop.active:
+        if self._run in trainer.active:
             self._keep_best()
             if self._running.now != self._running.until:
                 self._write_due_checkpoint()
 
-    def reads_state_at(self, run: RecordedRun) -> float:
+    def reads_state_at(self, run: Run) -> float:
         """Return the step of the next checkpoint."""
         every, now = self._checkpoint_every, run.running.now
         return now + every - now % every
 
     def step_by_hand(self) -> None:
-        """Follow a step that was taken outside of a run loop, as `start` and `step` do; in one it does nothing."""
+        """Follow a step that was taken outside of the training loop, as `start` and `step` do; in one it does nothing."""
         if self._trained:
             return
         if not self.running:
@@ -280,7 +280,7 @@ class RunWriter(Observer):
             self.directory.keep_best(self._running, best)
             self._run.notify("on_checkpoint")
 
-    def end(self, run: RecordedRun, outcome: Outcome) -> None:
+    def end(self, run: Run, outcome: Outcome) -> None:
         """Write a checkpoint, run.json and result.json; after an exception only its reason, into run.json."""
         if run is not self._run or not self.running:
             return  # of an end that is written nothing changes
@@ -316,7 +316,7 @@ class RunWriter(Observer):
         return bool(self.directory.facts["exit"] == "running")
 
     def close(self, failure: BaseException | None = None) -> None:
-        """Note how steps taken by hand have ended, as the run loop does: done, stopped early, diverged, or by an exception.
+        """Note how steps taken by hand have ended, as the training loop does: done, stopped early, diverged, or by an exception.
 
         Where no step was taken since the last end nothing but run.json is written; nor is it where it has an end already.
         """
@@ -344,19 +344,19 @@ class RunWriter(Observer):
 
 
 def open_writer(
-    run: RecordedRun,
+    run: Run,
     path: Path,
     checkpoint_every: int | None,
     facts: Mapping[str, Any],
     variants: Iterable[Scenario] = (),
     exist: str = "number",
-) -> RunWriter:
+) -> DirectoryWriter:
     """Create the directory of a run; its metrics are written from the first step on.
 
     Args:
         run: At its first step.
         path: The directory.
-        checkpoint_every: See `RunWriter`.
+        checkpoint_every: See `DirectoryWriter`.
         facts: For run.json, beside those of what runs or in their place.
         variants: See `advice`.
         exist: See `RunDirectory.create`.
@@ -367,7 +367,7 @@ def open_writer(
     """
     directory = _create_directory(run.running, path, facts, variants, exist)
     try:
-        return RunWriter(run, directory, checkpoint_every)
+        return DirectoryWriter(run, directory, checkpoint_every)
     except BaseException as error:
         with suppress(AntiphonError):
             directory.note(exit="failed", error=str(error) or type(error).__name__, finished=now())

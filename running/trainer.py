@@ -1,12 +1,12 @@
-"""The run loop: one or several runs stepped to a limit, a signal or an error, followed by observers."""
+"""The training loop: one or several runs stepped to a limit, a signal or an error, followed by observers."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from antiphon.base.errors import DivergenceError, ResourceError, ScenarioError
@@ -14,7 +14,8 @@ from antiphon.base.memory import refusals_named
 from antiphon.base.signals import Interrupted, stop_signals
 
 if TYPE_CHECKING:
-    from antiphon.running.recorded_run import RecordedRun, StepInfo
+    from antiphon.engine.running import Running
+    from antiphon.running.run import Run, StepInfo
 
 
 @dataclass(frozen=True)
@@ -42,19 +43,19 @@ class Outcome:
 
 
 class Observer:
-    """Callbacks of the run loop; a subclass overrides those it needs."""
+    """Callbacks of the training loop; a subclass overrides those it needs."""
 
-    def start(self, loop: RunLoop) -> None:
+    def start(self, trainer: Trainer) -> None:
         """Prepare, before the first step."""
 
-    def step(self, loop: RunLoop) -> None:
-        """Follow a step of the runs that are `loop.active`."""
+    def step(self, trainer: Trainer) -> None:
+        """Follow a step of the runs that are `trainer.active`."""
 
-    def reads_state_at(self, run: RecordedRun) -> float:
+    def reads_state_at(self, run: Run) -> float:
         """Return how many steps have been taken when `step` reads a run's state or losses next; `inf`: never."""
         return run.running.now + 1
 
-    def end(self, run: RecordedRun, outcome: Outcome) -> None:
+    def end(self, run: Run, outcome: Outcome) -> None:
         """Finish one run; others may continue."""
 
 
@@ -101,12 +102,27 @@ def check_limit(name: str, limit: object, *, whole: bool = True) -> None:
         raise ScenarioError(f"run: {name}={limit}; must be at least 0")
 
 
-class RunLoop:
-    """The run loop of one run, or of several that are stepped together.
+def steps_to_take(running: Running, steps: int | None, epochs: float | None) -> int | None:
+    """Return the steps of a run, whichever of both limits is less; None: there is none.
+
+    Raises:
+        ScenarioError: A limit that cannot be, or epochs of an environment without.
+    """
+    check_limit("steps", steps)
+    steps = None if steps is None else int(steps)
+    if epochs is None:
+        return steps
+    check_limit("epochs", epochs, whole=False)
+    needed = running.steps_of_epochs(epochs)
+    return needed if steps is None else min(steps, needed)
+
+
+class Trainer:
+    """The training loop of one run, or of several that are stepped together.
 
     Args:
         runs: At the step they start from.
-        observers: Called in this order.
+        observers: Called in this order, before the writers of the runs' directories.
         step: Steps all that have not diverged (`Population.step`); None: there is one run, which is stepped itself.
 
     Attributes:
@@ -116,16 +132,17 @@ class RunLoop:
 
     def __init__(
         self,
-        runs: Sequence[RecordedRun],
+        runs: Sequence[Run],
         observers: Sequence[Observer] = (),
         step: Callable[[], Sequence[StepInfo]] | None = None,
     ) -> None:
         self.runs = list(runs)
         self.active = list(runs)
         self.clock = SharedClock()
-        self._observers = observers
+        writers: list[object] = [run.writer for run in runs]
+        self._observers = [*observers, *(writer for writer in writers if isinstance(writer, Observer))]
         self._step = step or (lambda: [self.runs[0].step()])
-        self._outcomes: dict[RecordedRun, Outcome] = {}
+        self._outcomes: dict[Run, Outcome] = {}
 
     def run(
         self, steps: int | None = None, *, episodes: int | None = None, seconds: float | None = None
@@ -201,6 +218,21 @@ class RunLoop:
             raise
         return [self._outcomes[run] for run in self.runs]
 
+    def finish(self) -> list[Outcome]:
+        """Train to the step that the runs are to reach, and close them; RunError where a directory cannot be written any more.
+
+        Ctrl-C or SIGTERM ends all after the present step, with checkpoints and results; a second one at once.
+        """
+        for run in self.runs:
+            run.keeps_messages = bool(run.recordings)
+        try:
+            outcomes = self.run(max(0, self.runs[0].goal - self.runs[0].running.now))
+        finally:
+            with ExitStack() as closing:
+                for run in self.runs:
+                    closing.callback(run.close)
+        return [replace(outcome, result=run.result) for outcome, run in zip(outcomes, self.runs, strict=True)]
+
     def _take_step(self) -> Sequence[StepInfo]:
         """Take one step, end the runs that diverged at it, call the observers for the others, and end those stopped."""
         infos: Sequence[StepInfo] = ()
@@ -226,7 +258,7 @@ class RunLoop:
             if run.stop_reason is not None:
                 self._end([run], Outcome("done", reason=run.stop_reason))
 
-    def _end(self, runs: Sequence[RecordedRun], outcome: Outcome) -> None:
+    def _end(self, runs: Sequence[Run], outcome: Outcome) -> None:
         for run in [*runs]:
             run.end_loop()
             self.clock.divide(0)

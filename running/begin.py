@@ -1,0 +1,125 @@
+"""How a run begins: by the command line, in Python, with other seeds, in parts, in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from antiphon.base.errors import ScenarioError
+from antiphon.base.files import given_path
+from antiphon.distributed.automatic_delay import with_chosen_delay
+from antiphon.distributed.settings import PartsSettings
+from antiphon.engine.capture.loop import CapturedLoop
+from antiphon.engine.running import Executor, Running, Settings
+from antiphon.running.directory import RunDirectory, check_exist, check_free, is_free
+from antiphon.running.directory_writer import open_writer
+from antiphon.running.executors import divide, executor_of
+from antiphon.running.request import Request
+from antiphon.running.resume import check_interval, given_scenario, resume
+from antiphon.running.run import Run
+from antiphon.scenarios import Scenario, Template
+from antiphon.scenarios.document import as_scenario
+
+Differences = Callable[[RunDirectory], tuple[list[str], list[str]]]
+"""Returns the differences between a run and the one that is asked for: of settings, and of the scenario."""
+
+
+def begin(
+    scenario: Scenario | Template | str | Path,
+    settings: Settings,
+    path: str | Path | None = None,
+    *,
+    exist: str = "number",
+    differences: Differences | None = None,
+    executor: Executor | None = None,
+    division: PartsSettings | None = None,
+    capture: bool | CapturedLoop = False,
+    checkpoint_every: int | None = None,
+    until: int | None = None,
+    facts: Mapping[str, Any] | None = None,
+    variants: Iterable[Scenario] = (),
+) -> Run:
+    """Begin a run; it is checked and built before anything is written.
+
+    Args:
+        scenario: See `Simulation`.
+        settings: How it is computed.
+        path: Its directory; None: nothing is written.
+        exist: What to do if the directory already exists and is not empty (`EXIST`).
+        differences: For `exist="resume"`, of the run there; None: all settings and the scenario are compared.
+        executor: Takes its steps; None: they are taken here.
+        division: The parts that compute it; None: it is computed as a whole.
+        capture: See `Simulation`.
+        checkpoint_every: See `DirectoryWriter`.
+        until: The step that it is to reach; None: the scenario's `training.steps`.
+        facts: For run.json, beside those of what runs.
+        variants: See `advice`.
+
+    Raises:
+        ScenarioError: The scenario cannot be resolved, built or divided, or an argument is invalid.
+        DataError: Its data are missing or broken.
+        RunError: The directory holds something else, or cannot be written; a part cannot be started.
+        ResourceError: There is not enough memory.
+    """
+    check_interval(checkpoint_every, path)
+    check_exist(exist)
+    folder = None if path is None else given_path(path, "logdir")
+    scenario = as_scenario(scenario)
+    if folder is not None and not isinstance(settings.backend, str):
+        raise ScenarioError(
+            "logdir: a run is resumed with the backend that run.json names, and a function was given; leave logdir out, "
+            "or use cohort or native"
+        )
+    with settings.context(), ExitStack() as undo:
+        if folder is not None and exist == "resume" and not is_free(folder):
+            directory = RunDirectory.open(folder)
+            if differences is None:
+                given_scenario(directory, scenario)  # raises where it is another one
+                directory.check_same(directory.differences(**settings.facts))
+            else:
+                directory.check_same(*differences(directory))
+            given: dict[str, Any] = {"division": division, "capture": capture, "until": until}
+            return resume(directory, scenario, checkpoint_every=checkpoint_every, **given)
+        if folder is not None:
+            check_free(folder, "number" if exist == "resume" else exist)
+        opened = None
+        if division is not None:
+            scenario, division, opened = with_chosen_delay(scenario, division, settings)
+            if opened is not None:
+                undo.callback(opened.close)
+        executor = executor or executor_of(settings, division, capture)
+        running = Running(scenario, settings, executor)
+        undo.callback(running.close)
+        if division is not None:
+            divide(running, division, opened)
+        run = Run(running)
+        if until is not None:
+            running.until = run.goal = until
+        if folder is not None:
+            known: dict[str, Any] = {} if settings.stacked else {"stacked": False}
+            known |= {"capture": True} if capture is True else {}
+            known |= {**running.executor.facts, **(facts or {})}
+            run.writer = open_writer(run, folder, checkpoint_every, known, variants, exist)
+        undo.pop_all()
+    return run
+
+
+def begin_request(
+    request: Request, path: str | Path, *, exist: str = "error", checkpoint_every: int | None = None
+) -> Run:
+    """Begin the run that the command line asks for: see `begin`."""
+    return begin(
+        request.scenario,
+        request.settings,
+        path,
+        exist=exist,
+        differences=request.differences,
+        division=request.division,
+        capture=request.capture,
+        checkpoint_every=checkpoint_every,
+        until=request.until,
+        facts=request.facts,
+        variants=request.variants,
+    )

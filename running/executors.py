@@ -1,0 +1,42 @@
+"""What takes the steps of a run: this process one by one, recorded graphs, parts, or machines in virtual time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from antiphon.distributed.coordinator import Coordinator
+from antiphon.distributed.free_coordinator import FreeCoordinator
+from antiphon.distributed.opening import OpenParts
+from antiphon.distributed.parts.placement import check_placement
+from antiphon.distributed.settings import PartsSettings
+from antiphon.distributed.virtual.virtual_coordinator import VirtualCoordinator
+from antiphon.engine.capture.loop import CapturedLoop, captured_loop
+from antiphon.engine.running import Executor, Running, Settings
+
+if TYPE_CHECKING:
+    from antiphon.distributed.ray.ray_parts import RayParts
+
+
+def executor_of(
+    settings: Settings, division: PartsSettings | None, capture: bool | CapturedLoop
+) -> Executor | None:
+    """Return what takes the steps of a run from its beginning; None: they are taken one by one, until it is divided."""
+    if division is not None and division.cluster is not None and not capture:
+        return VirtualCoordinator(division)
+    return captured_loop(settings.device, settings.backend, capture, parts=division is not None)
+
+
+def divide(running: Running, division: PartsSettings, opened: RayParts | None = None) -> None:
+    """Have parts take the steps from here on that nothing observes; one part in this process divides nothing.
+
+    Raises:
+        ScenarioError: The scenario cannot be divided like this; the line says what and the fix.
+        RunError: A part cannot be started.
+    """
+    if division.cluster is not None:
+        return  # from its beginning
+    if division.placement is not None:
+        check_placement(running.system, division.placement)
+    if not division.one_process:
+        parts = OpenParts(division, opened)
+        running.execute_by(FreeCoordinator(parts) if division.mode == "free" else Coordinator(parts))

@@ -1,0 +1,207 @@
+"""How a run is resumed from its directory: by the command line, in Python, with other seeds, in parts, in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from antiphon.base.errors import DivergenceError, RunError, ScenarioError
+from antiphon.base.files import fitting
+from antiphon.base.memory import uncollected
+from antiphon.distributed.settings import PartsSettings
+from antiphon.engine.capture.loop import CapturedLoop
+from antiphon.engine.running import Executor, Running, Settings, running_of_saved
+from antiphon.engine.state.changes import changed
+from antiphon.engine.state.checkpoint import read_simulation
+from antiphon.engine.state.compatibility import check_same_scenario, with_saved_delays
+from antiphon.engine.state.described_scenario import described_scenario
+from antiphon.running.directory import RunDirectory
+from antiphon.running.directory_writer import DirectoryWriter
+from antiphon.running.executors import divide, executor_of
+from antiphon.running.run import Run
+from antiphon.running.trainer import Outcome
+from antiphon.scenarios import Scenario, Template
+from antiphon.scenarios.document import as_scenario
+
+
+def resume(
+    directory: RunDirectory,
+    scenario: Scenario | Template | str | Path | None = None,
+    *,
+    step: int | None = None,
+    executor: Executor | None = None,
+    division: PartsSettings | None = None,
+    capture: bool | CapturedLoop = False,
+    checkpoint_every: int | None = None,
+    until: int | None = None,
+    together: Sequence[int] = (),
+) -> Run:
+    """Resume a run in its directory, to the same bits as if it had never stopped.
+
+    Device, type, threads, backend, stacking and the precision of matrix products are read from run.json.
+
+    Args:
+        directory: The run's.
+        scenario: The same scenario, which is compared with it; needed where it holds Python objects.
+        step: The step of the checkpoint, or 0; None: of the newest, or 0.
+        executor: Takes its steps; None: as it was run, or here.
+        division: The parts that it is resumed in; None: as it was run.
+        capture: See `Simulation`; False: as it was run.
+        checkpoint_every: See `DirectoryWriter`.
+        until: The step that it is to reach; None: that of the run.
+        together: The seeds that it is trained together with from here on; empty: none.
+
+    Raises:
+        ScenarioError: The scenario is not one, or not found; it cannot be divided.
+        RunError: It cannot be resumed, or the scenario is missing or another one; the line names the first difference.
+        DivergenceError: It diverged and would do so again.
+        ResourceError: There is not enough memory.
+    """
+    check_interval(checkpoint_every, directory.path)
+    with ExitStack() as inside, ExitStack() as undo:
+        undo.callback(directory.release)
+        directory.lock()
+        facts, given = directory.facts, given_scenario(directory, scenario)
+        with fitting(directory.path / "run.json"):
+            settings, own = Settings.of_facts(facts), PartsSettings.of_facts(facts)
+            inside.enter_context(settings.context())
+        if own is not None and own.cluster is not None and division is not None:
+            own.check_kept(division, directory.path)
+            division = None
+        elif division is not None and division.cluster is not None:
+            raise RunError(f"{directory.path}: is no run in virtual time; leave out the cluster")
+        capture = capture or (facts.get("capture", False) and division is None)
+        division = division or own
+        executor = executor or executor_of(settings, division, capture)
+        running = _restored(directory, given, settings, executor, step)
+        undo.callback(running.close)
+        running.check_continues()
+        if division is not None:
+            divide(running, division)
+            facts |= {"parts": None, **running.executor.facts}
+        run = Run(running)
+        if until is not None or facts["exit"] != "done":
+            running.until = run.goal = until or facts["steps"]
+        elif facts.get("reason"):  # it was stopped early: it goes on where more steps are asked for
+            run.goal = running.now
+        if together and running.now < running.until:
+            directory.note(together=list(together))
+        elif not together and len(facts.get("together") or []) > 1 and "alone_from" not in facts:
+            facts["alone_from"] = running.now  # its last bits differ from here on
+        run.writer = DirectoryWriter(run, directory, checkpoint_every)
+        undo.pop_all()
+    return run
+
+
+def resume_until(
+    path: str | Path,
+    steps: int | None = None,
+    scenario: Scenario | None = None,
+    division: PartsSettings | None = None,
+    checkpoint_every: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Run | Outcome:
+    """Resume a run to reach a step, unless it has ended there: see `resume`.
+
+    Args:
+        path: The run directory.
+        steps: The step to stop at; schedules keep the scenario's `training.steps`. None: that of the run, whose outcome
+            is returned where it is at that step already, or was stopped early.
+        scenario: See `resume`.
+        division: See `resume`.
+        checkpoint_every: See `DirectoryWriter`.
+        changes: Settings that change from here on, by the names of `Simulation.set`.
+
+    Raises:
+        ScenarioError: It cannot be divided or changed like this.
+        RunError: No run is there, it has gone further, it cannot be continued, or `scenario` is another one.
+        DivergenceError: It diverged and would do so again.
+    """
+    directory = RunDirectory.open(path)
+    facts = directory.facts
+    until = facts["steps"] if steps is None else steps
+    done, result = facts["exit"] == "done", directory.result
+    step = facts["step"] if done else directory.checkpoint_step
+    if until < step:
+        raise RunError(f"--steps: {until}, but {path} has done {step} already; give more")
+    ended = until == step or (steps is None and facts.get("reason"))
+    if ended and done and result is not None:
+        if changes:
+            # a misspelt name is the first thing to mend
+            changed(scenario or directory.scenario, changes.items())
+            raise RunError(
+                f"--set: {path} is done, and nothing is left to change; add --steps N, a later step"
+            )
+        return Outcome("done", result=result)
+    run = resume(directory, scenario, division=division, checkpoint_every=checkpoint_every, until=until)
+    try:
+        for key, value in (changes or {}).items():
+            run.set(key, value)
+    except BaseException:
+        run.close()
+        raise
+    return run
+
+
+def _restored(
+    directory: RunDirectory,
+    scenario: Scenario | None,
+    settings: Settings,
+    executor: Executor | None,
+    step: int | None,
+) -> Running:
+    """Return what runs, at a checkpoint, or at step 0 where there is none of that step."""
+    name = None if step is None else f"step-{step:09d}"
+    names = [path.name for path in directory.checkpoints]
+    if names if name is None else name in names or step:
+        place = directory.path if name is None else directory.path / "checkpoints" / name
+        with uncollected():
+            saved = read_simulation(place, scenario, settings.device)
+        return running_of_saved(saved, settings, executor)
+    return Running(scenario or directory.scenario, settings, executor)  # it ended before its first checkpoint
+
+
+def given_scenario(
+    directory: RunDirectory, scenario: Scenario | Template | str | Path | None
+) -> Scenario | None:
+    """Return the scenario that a run's checkpoints are loaded with; None: they hold their own scenario.
+
+    Raises:
+        ScenarioError: `scenario` is not one, or not found.
+        RunError: `scenario` is another one than the run's, or its parts did not wait for one another.
+        DivergenceError: The run diverged and would do so again.
+    """
+    with fitting(directory.path / "run.json"):
+        division = PartsSettings.of_facts(directory.facts)
+    if (
+        division is not None
+        and division.mode == "free"
+        and division.cluster is None
+        and directory.checkpoints
+    ):
+        raise RunError(
+            f"{directory.path}: its parts ran in free mode, and no checkpoint holds the messages between them; "
+            "start another run, from its weights if you like"
+        )
+    if directory.facts["exit"] == "diverged":
+        error = directory.facts["error"]
+        raise DivergenceError(f"{directory.path}: diverged and would do so again: {error}")
+    described = directory.described  # None: it is a document
+    if scenario is not None:
+        saved = described_scenario(directory.scenario) if described is None else described
+        scenario = with_saved_delays(as_scenario(scenario), saved)
+        try:
+            check_same_scenario(saved, described_scenario(scenario))
+        except RunError as error:
+            raise RunError(f"{directory.path}: {error}") from None
+    return None if described is None else scenario
+
+
+def check_interval(steps: int | None, logdir: str | Path | None) -> None:
+    """Refuse an interval of checkpoints that is no number of steps, or that has no folder to write to."""
+    if steps is not None and (isinstance(steps, bool) or not hasattr(steps, "__index__") or steps < 1):
+        raise ScenarioError(f"checkpoint_every: {steps!r}; must be a whole number of steps, at least 1")
+    if steps is not None and logdir is None:
+        raise ScenarioError(f"checkpoint_every: {steps} has no effect without a logdir; give one")
