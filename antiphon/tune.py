@@ -36,8 +36,8 @@ def trainable(
 
     A trial's config has values of the scenario's parameters, and may have a `seed`. An iteration takes `every` steps, and
     reports the metric under its name, and `steps`; one that has diverged reports the worst value, an infinity. The trial is
-    done after the scenario's training steps. A trial that continues from another's checkpoint keeps its own values; they may
-    differ in hyperparameters alone.
+    done after the scenario's training steps, or where its run ends early (`training.evaluate.patience`). A trial that continues
+    from another's checkpoint keeps its own values; they may differ in hyperparameters alone.
 
     Args:
         scenario: A scenario's template, library name or file; or a function that returns a scenario, called with parameters by
@@ -83,13 +83,15 @@ class _Trial:
         until = self._own.scenario.training.steps
         self._steps = min(self._steps + self.every, until)
         with suppress(DivergenceError):  # noted in the simulation
-            for _ in range(self._steps - self.simulation.now):
-                self.simulation.step()
+            self.simulation.run(self._steps - self.simulation.now, progress=False)
+        ended = self.simulation.stop_reason is not None
+        if ended:
+            self._steps = self.simulation.now
         metric = metric_of(self.simulation.running) if self.by is None else self.by
         score = score_of(self.simulation.running, metric).value
         if score is None:
             score = math.inf if less_is_better(metric) else -math.inf
-        return {metric: score, "steps": self._steps, "done": self._steps >= until}
+        return {metric: score, "steps": self._steps, "done": ended or self._steps >= until}
 
     def save_checkpoint(self, folder: str) -> None:
         """Write the simulation."""

@@ -101,7 +101,9 @@ class MultiSeedRun:
         for index, step in enumerate(self._steps):
             facts = self._existing[index].facts if index in self._existing else {}
             if index not in self._ended:
-                key = step, facts.get("dtype", "float32"), facts.get("threads", 1)
+                # what began in parts, or captured, goes on so, by itself
+                own = index if facts.get("parts") or facts.get("capture") else None
+                key = step, facts.get("dtype", "float32"), facts.get("threads", 1), own
                 groups.setdefault(key, []).append(index)
         self._groups = list(groups.values())
         several = next((group for group in self._groups if len(group) > 1), None)

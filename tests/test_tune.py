@@ -103,6 +103,23 @@ def test_a_trial_that_diverges_reports_the_worst_and_may_continue_from_another(
     assert bad.step()["accuracy"] > 0
 
 
+def test_a_trial_ends_early_where_its_run_would(trial: Any) -> None:
+    """Ray Tune steps it no further once it is done."""
+
+    def patient(lr: float = 0.3) -> antiphon.Scenario:
+        scenario = antiphon.load("digits-mlp").resolve(values={**VALUES, "lr": lr})
+        return scenario.with_training(steps=60, evaluate={"period": 2, "patience": {"loss": 1}})
+
+    plain = antiphon.Simulation(patient())
+    plain.run(progress=False)
+    one = antiphon.tune.trainable(patient, every=3)({})
+    result = one.step()
+    while not result["done"]:
+        result = one.step()
+    assert result["steps"] == one.simulation.now == plain.now < 60
+    assert "has not improved" in one.simulation.stop_reason
+
+
 def test_what_is_missing_is_named(trial: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with one_line("no parameter 'rate'", antiphon.ScenarioError):
         trial({"rate": 0.1})

@@ -21,6 +21,7 @@ from antiphon.base.errors import AntiphonError, EngineError
 from antiphon.base.signals import stop_signals
 from antiphon.jobs.studies.plan import PlannedRuns
 from antiphon.jobs.studies.scoring import Finished, add_scores
+from antiphon.nets.isolation.matmul_precision import matmul_precision, set_matmul_precision
 from antiphon.running.request import Request
 
 Result = TypeVar("Result")
@@ -143,7 +144,8 @@ class Worker:
     """A process that takes one call after the other. It begins with a fresh interpreter, without the main program."""
 
     def __init__(self) -> None:
-        self._executor = ProcessPoolExecutor(1, get_context("spawn"), _begin)
+        precision = matmul_precision()
+        self._executor = ProcessPoolExecutor(1, get_context("spawn"), _begin, (precision,))
         # new processes would run the main program again where it has no `if __name__ == "__main__"`
         main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
         try:
@@ -165,8 +167,12 @@ class Worker:
         self._executor.shutdown()
 
 
-def _begin() -> None:
-    """Prepare a worker: Ctrl-C reaches the study alone, output goes to stderr, and it ends when the study is killed."""
+def _begin(precision: str) -> None:
+    """Prepare a worker: it computes in the precision of the process that began it.
+
+    Ctrl-C reaches that process alone, output goes to stderr, and a worker ends when that process is killed.
+    """
+    set_matmul_precision(precision)
     if hasattr(os, "setsid"):
         os.setsid()
     os.dup2(2, 1)

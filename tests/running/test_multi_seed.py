@@ -207,6 +207,21 @@ def test_what_cannot_be_joined_runs_one_after_the_other_to_the_same_bits(here: P
     assert "together" not in facts(here / "x-s1")
 
 
+@pytest.mark.long
+def test_those_that_began_in_parts_go_on_in_parts(here: Path, cli: Commands) -> None:
+    """Stacked with others they would take other bits, and run.json would name parts that computed nothing."""
+    words = f"{ONE} --set delay=1 --logdir ."
+    for seed in (2, 3):
+        cli(words, f"--seed {seed} --name whole-s{seed} --parts 2")
+        with acting(6, signalled()):
+            assert cli.code(words, f"--seed {seed} --name x-s{seed} --parts 2") == 130
+    cli(words, "--seeds 2 --seed 2 --name x --exist resume")
+    for seed in (2, 3):
+        assert facts(here / f"x-s{seed}")["parts"]["count"] == 2
+        assert "together" not in facts(here / f"x-s{seed}")
+        assert_same_run(here / f"whole-s{seed}", here / f"x-s{seed}")
+
+
 def test_what_cannot_begin_leaves_nothing(here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "broken.yaml").write_text(TEXT.replace("data: digits", "data: digitz"))
     for words in (SEVERAL, SEVERAL.replace("--seeds 3", "--seeds 1")):

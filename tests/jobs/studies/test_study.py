@@ -14,6 +14,7 @@ import pytest
 
 import antiphon
 from antiphon import RunError, Simulation
+from antiphon.nets.isolation.matmul_precision import in_matmul_precision
 from tests.commands import Commands
 
 TINY = "--set depth=2 --set width=8 --set batch=16 --steps 8"
@@ -135,16 +136,19 @@ def test_several_metrics_are_a_table_each(here: Path, cli: Commands, monkeypatch
 
 @pytest.mark.long
 def test_workers_compute_the_same_numbers(tmp_path: Path) -> None:
+    """Also in a precision of matrix products that the program has set."""
     settings: dict[str, Any] = {"variants": ["locked", "detached"], "seeds": 2, "steps": 8}
     settings["values"] = {"depth": 2, "width": 8, "batch": 16}
-    one, two = (
-        antiphon.study("digits-mlp", **settings, jobs=jobs, logdir=tmp_path / str(jobs)).result
-        for jobs in (1, 2)
-    )
+    with in_matmul_precision("high"):
+        one, two = (
+            antiphon.study("digits-mlp", **settings, jobs=jobs, logdir=tmp_path / str(jobs)).result
+            for jobs in (1, 2)
+        )
     for ours, theirs in zip(one["lines"], two["lines"], strict=True):
         assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
-    facts = json.loads((tmp_path / "2/locked-s0/run.json").read_text())
-    assert facts["together"] == [0, 1]
+    for jobs in "12":
+        facts = json.loads((tmp_path / jobs / "locked-s0/run.json").read_text())
+        assert (facts["together"], facts["matmul_precision"]) == ([0, 1], "high")
 
 
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.nightly)])
