@@ -8,10 +8,10 @@ from typing import Any, Protocol
 from antiphon.base.errors import ScenarioError, suggest
 from antiphon.engine.build.stacking import stack
 from antiphon.engine.failures import failures_named
-from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
+from antiphon.engine.heart.message import EpisodeEnds, StepSignals
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.stacked import Stacked
-from antiphon.engine.heart.step import Engine
+from antiphon.engine.heart.step import Engine, Steps
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.installed import check_later, install
@@ -29,7 +29,7 @@ from antiphon.nets.native.compiled_kernel import kernel
 BACKENDS = ("cohort", "native")
 
 
-class Backend(Protocol):
+class Backend(Steps, Protocol):
     """What takes the steps of a simulation (semantics 13), and shows what it has come to.
 
     Attributes:
@@ -49,23 +49,6 @@ class Backend(Protocol):
     @property
     def stacked(self) -> Stacked:
         """The single agents and channels, and the stacks that they are computed as."""
-
-    @property
-    def action(self) -> Action | None:
-        """What is done in the environment after the newest step; None: no agent acted."""
-
-    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
-        """Tick all agents due at `step`; for `keep` see `Engine.tick`."""
-
-    def cut(self, step: int, ends: EpisodeEnds) -> None:
-        """End episodes, before anything learns from the step."""
-
-    def learn(self, step: int, *, watch: Watch = False) -> StepReport:
-        """Update every agent and predictor whose time has come, and return what was learned, by stack.
-
-        Raises:
-            DivergenceError: Something is not finite; nothing has moved.
-        """
 
     def restore_statistics(self) -> None:
         """Put all running statistics back to what they were before the step."""
@@ -148,7 +131,7 @@ class StackedBackend(Engine):
 
     @failures_named
     def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
-        """Tick all agents due at `step`; for `keep` see `Engine.tick`."""
+        """Tick all agents due at `step`; for `keep` see `Steps.tick`."""
         if self.in_place.taken():
             self.replay_open_windows()
         self._move_on()
@@ -166,11 +149,6 @@ class StackedBackend(Engine):
         report = super().learn(step, watch=watch)
         self.in_place.note()
         return report
-
-    @property
-    def action(self) -> Action | None:
-        """What is done in the environment after the newest step; None: no agent acted."""
-        return self.forward_pass.action
 
     def freeze(self) -> None:
         """From now on nothing moves but running statistics: what a probe measures on."""

@@ -32,6 +32,7 @@ from antiphon.engine.environment import (
 )
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.rows import RowMask
+from antiphon.engine.heart.step import take_step
 from antiphon.engine.heart.system import System
 from antiphon.engine.in_use import release
 from antiphon.engine.inference.validation import Validation
@@ -452,7 +453,7 @@ class Running:
         Args:
             reader: What reads it between steps; None: everything is read after every step.
             watch: Whether, or of which channels, predictions are kept in `learned`; it changes no number.
-            keep: See `Engine.tick`.
+            keep: See `Steps.tick`.
 
         Raises:
             DivergenceError: A loss or gradient was not finite. This step has changed no parameter.
@@ -468,11 +469,11 @@ class Running:
         step, world = self.now, self._stepped_world
         # What the step before has left is as large as the gradients and messages.
         self.learned = AgentReport.empty(self.backend.stacked)
-        self.backend.tick(step, world.step_signals, keep=keep)
-        ends = world.advance(self.backend.action)
-        self.backend.cut(step, ends)  # known before anything learns
         try:
-            self.learned = AgentReport(self.backend.learn(step, watch=watch), self.backend.stacked)
+            ends, report = take_step(
+                self.backend, step, world.step_signals, world.advance, watch=watch, keep=keep
+            )
+            self.learned = AgentReport(report, self.backend.stacked)
             if (step + 1) % self.scenario.telemetry.period == 0 or step + 1 == self.until:
                 self._wait()
         except DivergenceError as error:  # what was learned before stays as it was; the rest cannot go on

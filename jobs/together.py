@@ -12,6 +12,7 @@ from antiphon.engine.heart.layout import label
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.stacked import Stacked
+from antiphon.engine.heart.step import take_step
 from antiphon.engine.heart.system import System
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.engine.running import Executor, Reader, Running
@@ -74,10 +75,8 @@ class Together(Executor):
             self._world.join()
             self._load()
         self._behind, backend = True, self._backend
-        backend.tick(step, self._world.step_signals)
-        ends = self._world.advance(backend.action)
-        backend.cut(step, ends)
-        report = backend.learn(step, watch=self._watched(watch))
+        world, watched = self._world, self._watched(watch)
+        ends, report = take_step(backend, step, world.step_signals, world.advance, watch=watched)
         stopped = backend.system.on_divergence.stopped
         if stopped:
             self._share()  # their means are those of before the step

@@ -26,6 +26,7 @@ from antiphon.engine.backends import StackedBackend
 from antiphon.engine.build.builder import build, chosen_device, without_weights
 from antiphon.engine.environment import EnvironmentRunner, environment_state, make_environment, signals_read
 from antiphon.engine.heart.predictors import Watch
+from antiphon.engine.heart.step import take_step
 from antiphon.engine.heart.system import System
 from antiphon.engine.metrics.newest import NewestFigures, Watched
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator, RowSteps
@@ -149,11 +150,9 @@ class Part:
         watched = Watched() if rows is None else self.newest.watched(step, rows)
         self.learned = AgentReport.empty(self.backend.stacked)  # as large as the parameters
         self._boundary.enter(step, self.world.step_signals)
-        self.backend.tick(step, self.world.step_signals)
-        ends = self.world.advance()
-        self.backend.cut(step, ends)
         kept = watch or recorded or watched.learning
-        self.learned = AgentReport(self.backend.learn(step, watch=kept), self.backend.stacked)
+        ends, report = take_step(self.backend, step, self.world.step_signals, self.world.advance, watch=kept)
+        self.learned = AgentReport(report, self.backend.stacked)
         self._boundary.note(step, self.incarnation)
         if ends.ended is True:
             self.backend.system.next_episode(self.world.step_signals.step, self._env.episode_length)

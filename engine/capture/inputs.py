@@ -10,7 +10,7 @@ from torch import Tensor
 
 from antiphon.engine.capture.kernel_recorder import NotRecordable
 from antiphon.engine.environment import EnvironmentRunner
-from antiphon.engine.heart.message import EpisodeEnds
+from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
 from antiphon.engine.state.checkpoint import copy_tree
 
 
@@ -29,6 +29,12 @@ class StepInput:
     later: dict[str, Tensor]
     uniform: dict[str, bool]
     ends: EpisodeEnds
+
+    def complete(self, signals: StepSignals, action: Action | None) -> EpisodeEnds:
+        """Add to a step's signals what is known after it, and return which episodes end; no agent acts."""
+        signals.signals.update(self.later)
+        signals.uniform.update(self.uniform)
+        return self.ends
 
 
 def inputs_of(world: EnvironmentRunner, steps: int) -> list[StepInput]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from antiphon.engine.features.divergence import DivergenceCheck
 from antiphon.engine.heart.message import StepSignals
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.rows import RowMask
+from antiphon.engine.heart.step import take_step
 from antiphon.engine.installed import check_later
 from antiphon.engine.metrics.report_by_agent import AgentReport
 from antiphon.engine.running import Executor, Reader, Running
@@ -260,11 +262,9 @@ class CapturedLoop(Executor):
             for step, one in enumerate(inputs, first):
                 uniform = {name: value for name, value in one.uniform.items() if name in one.known}
                 signals = StepSignals(step, dict(one.known), uniform)
-                backend.tick(step, signals, keep=False)
-                signals.signals.update(one.later)
-                signals.uniform.update(one.uniform)
-                backend.cut(step, one.ends)
-                means.add(AgentReport(backend.learn(step), backend.stacked))
+                given = partial(one.complete, signals)
+                _, report = take_step(backend, step, signals, given, keep=False)
+                means.add(AgentReport(report, backend.stacked))
 
     def _observe(self, step: int, inputs: Sequence[StepInput]) -> None:
         """Take a period step by step, and note what of the state grows with it."""

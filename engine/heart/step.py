@@ -1,14 +1,14 @@
-"""The engine: one step of a system, whose ordinary case is a stack of agents (semantics 13).
+"""A step, `take_step`, and the engine that takes it: its ordinary case is a stack of agents (semantics 13).
 
-Agents due tick in waves (forward); the environment moves on; groups whose window ends evaluate their objectives
-and pull their losses back (backward), all with the parameters of before the step; predictors gather what has come back
-(predictors); then, and only then, parameters move. Rules are cited by their numbers in docs/semantics.md.
+Agents due tick in waves (forward); the environment moves on; ended episodes are cut; groups whose window ends evaluate their
+objectives and pull their losses back (backward), all with the parameters of before the step; predictors gather what has come
+back (predictors); then, and only then, parameters move. Rules are cited by their numbers in docs/semantics.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 
@@ -17,7 +17,7 @@ from antiphon.base.memory import keep_memory
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import BackwardPass, ObjectiveEvaluator
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import EpisodeEnds, LearningGroup, StepSignals, Window
+from antiphon.engine.heart.message import Action, EpisodeEnds, LearningGroup, StepSignals, Window
 from antiphon.engine.heart.predictors import PredictorTrainer, Watch
 from antiphon.engine.heart.rows import Members, members_and
 from antiphon.engine.heart.system import System
@@ -30,6 +30,62 @@ if TYPE_CHECKING:
     from antiphon.engine.features.late_windows import LateWindows
     from antiphon.engine.features.reach import Reach
     from antiphon.engine.features.sweep import SweepOrder
+
+
+class Steps(Protocol):
+    """What a step is taken of."""
+
+    @property
+    def action(self) -> Action | None:
+        """What is done in the environment after the newest step; None: no agent acted."""
+
+    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
+        """Tick all agents due at `step`, in waves.
+
+        Args:
+            step: The step.
+            step_signals: Its signals.
+            keep: Whether messages and injections are kept until the next step, for metrics and recordings; else the sweep
+                order releases those that nothing else reads. It changes no number.
+        """
+
+    def cut(self, step: int, ends: EpisodeEnds) -> None:
+        """End episodes, before anything learns from the step."""
+
+    def learn(self, step: int, *, watch: Watch = False) -> StepReport:
+        """Update every agent and predictor whose time has come, and return what was learned, by stack.
+
+        Raises:
+            DivergenceError: Something is not finite; nothing has moved.
+        """
+
+
+def take_step(
+    system: Steps,
+    step: int,
+    step_signals: StepSignals,
+    environment: Callable[[Action | None], EpisodeEnds],
+    *,
+    watch: Watch = False,
+    keep: bool = True,
+) -> tuple[EpisodeEnds, StepReport]:
+    """Take one step (semantics 13), and return which episodes ended with it and what was learned from it.
+
+    Args:
+        system: What ticks and learns.
+        step: The step.
+        step_signals: Its signals; `environment` adds those that are known after it.
+        environment: Takes what the agents did, and returns which episodes ended.
+        watch: See `Engine.learn`.
+        keep: See `Steps.tick`.
+
+    Raises:
+        DivergenceError: Something is not finite; nothing has moved.
+    """
+    system.tick(step, step_signals, keep=keep)
+    ends = environment(system.action)
+    system.cut(step, ends)
+    return ends, system.learn(step, watch=watch)
 
 
 class Engine:
@@ -69,15 +125,13 @@ class Engine:
 
     # --- a step --------------------------------------------------------------------------------------------
 
-    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
-        """Tick all agents due at `step`, in waves.
+    @property
+    def action(self) -> Action | None:
+        """What is done in the environment after the newest step; None: no agent acted."""
+        return self.forward_pass.action
 
-        Args:
-            step: The step.
-            step_signals: Its signals.
-            keep: Whether messages and injections are kept until the next step, for metrics and recordings; else the sweep
-                order releases those that nothing else reads. It changes no number.
-        """
+    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
+        """Tick all agents due at `step`; for `keep` see `Steps.tick`."""
         self.divergence.statistics.note()
         ticked = None if self.sweep is None else self.sweep.ticked(step, keep=keep)
         self.forward_pass.tick(step, step_signals, ticked=ticked)

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from antiphon import Simulation
 from antiphon.agents.network import OBJECTIVE
+from antiphon.engine.heart.message import Action, EpisodeEnds
+from antiphon.engine.heart.step import take_step
 from antiphon.engine.inference.evaluation import rollout_seed
 from antiphon.engine.inference.rollout import EnvironmentRollout, ExampleRollout, filled, steps_needed
 from antiphon.envs import from_tensors, registry
@@ -161,16 +163,16 @@ def test_as_run_is_what_the_run_itself_does(name: str) -> None:
     rollout = EnvironmentRollout(
         simulation.running.system, second(simulation, 4, "train"), Links("as_run"), 3
     )
-    for step in range(24):
-        simulation.running.backend.tick(step, simulation.world.step_signals)
-        expected, found = lived(simulation, step), outputs(rollout.step())
+
+    def compared(action: Action | None) -> EpisodeEnds:
+        expected, found = lived(simulation, simulation.world.step_signals.step), outputs(rollout.step())
         assert found.keys() == expected.keys()
         for agent, output in found.items():
             torch.testing.assert_close(output, expected[agent], rtol=0, atol=1e-12)
-        simulation.running.system.cut(
-            step, simulation.world.advance(simulation.running.backend.forward_pass.action)
-        )
-        simulation.running.backend.learn(step)
+        return simulation.world.advance(action)
+
+    for step in range(24):
+        take_step(simulation.running.backend, step, simulation.world.step_signals, compared)
         for key, value in kept.items():  # it would learn from what it hears
             some(model).parameters[key].data.copy_(value)
 
