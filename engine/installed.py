@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from antiphon.engine.features.divergence import DivergenceCheck
 from antiphon.engine.heart.agent import AGE, Agent
+from antiphon.engine.heart.divergence import DivergenceCheck
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import ObjectiveEvaluator
 from antiphon.engine.heart.message import LearningGroup

@@ -16,8 +16,8 @@ from antiphon.distributed.parts.cut import Cut
 from antiphon.distributed.parts.exchange import CutMessage, Exchange
 from antiphon.distributed.parts.ledger import fill, give_back
 from antiphon.distributed.parts.settings import FreeSettings
-from antiphon.engine.features.held_messages import HeldMessages
 from antiphon.engine.heart.clock import Clock
+from antiphon.engine.heart.held_messages import HeldMessages
 from antiphon.engine.heart.message import Message
 
 

@@ -32,10 +32,10 @@ from antiphon.engine.build.learning_groups import windows_of
 from antiphon.engine.build.policy_checks import life_of, mask_place, policy_goal
 from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, resolve
 from antiphon.engine.build.tied_values import tie_parameters
-from antiphon.engine.features.divergence import Divergence
 from antiphon.engine.heart.agent import AGE, Agent, Goal, Inputs
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.clock import Clock, Schedule
+from antiphon.engine.heart.clock import Clock, EpisodeWindows, Schedule
+from antiphon.engine.heart.divergence import Divergence
 from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.system import System
@@ -50,8 +50,7 @@ from antiphon.scenarios.tied_parameters import tied_agents
 from antiphon.scenarios.training import SPLITS, split_metric
 
 if TYPE_CHECKING:
-    from antiphon.engine.features.episode_windows import EpisodeWindows
-    from antiphon.engine.features.participation import Participation
+    from antiphon.engine.heart.participation import Participation
 
 _STATISTICS = (f"{OF_NETWORKS}.", f"{OF_CRITICS}.")
 
@@ -133,8 +132,6 @@ class _Builder:
         tied, notes = tie_parameters(self.scenario, agents)
         episode = None
         if self.env.longest_episode is not None:  # windows of agents that learn once an episode: lengths vary
-            from antiphon.engine.features.episode_windows import EpisodeWindows
-
             episode = EpisodeWindows(self.env.longest_episode)
         groups = self._groups(episode)
         group_of = {name: group for group in groups for name in group.members}
@@ -241,7 +238,7 @@ class _Builder:
     def _participation(self, spec: AgentSpec, tied: Iterable[str], layout: Layout) -> Participation | None:
         if spec.p_update == 1:
             return None
-        from antiphon.engine.features.participation import Participation
+        from antiphon.engine.heart.participation import Participation
 
         seed = seed_for(self.seed, "update", spec.share or min(tied))
         return Participation(spec.p_update, (seed,), layout)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -26,7 +26,7 @@ from antiphon.engine.build.local_losses import LocalLoss
 from antiphon.engine.build.shapes import GRADIENT_ENDS, INPUT_ENDS, Shapes, head_of, slots_of
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel, SyntheticGradient
-from antiphon.engine.heart.clock import Clock, StepWindows, uses_of
+from antiphon.engine.heart.clock import Clock, Sending, StepWindows, uses_of
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.envs.signal import Description
@@ -35,9 +35,6 @@ from antiphon.nets.schedules import OwnSchedule, Rate
 from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec, InputSpec
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
-
-if TYPE_CHECKING:
-    from antiphon.engine.features.message_rate import Sending
 
 
 def rate_of(base: float, schedule: ScheduleSpec | None, scenario: Scenario) -> Rate:
@@ -153,7 +150,7 @@ class Wiring:
             life_of_ends=(self.agents[spec.sender].life, self.agents[spec.receiver].life),
         )
         if "returned" in ends:
-            from antiphon.engine.features.newest_returned import NewestReturned
+            from antiphon.engine.heart.newest_returned import NewestReturned
 
             ledger.returned = NewestReturned()
         if spec.state and predictor is not None:
@@ -200,7 +197,7 @@ class Wiring:
         remembers = spec.input is not None and bool({"held", "age"} & set(spec.input.context))
         held = None
         if link.drop or remembers:
-            from antiphon.engine.features.held_messages import HeldMessages
+            from antiphon.engine.heart.held_messages import HeldMessages
 
             held = HeldMessages()
         return Ledger(
@@ -354,6 +351,4 @@ def _sending(clock: Clock, rate: float) -> Clock | Sending:
     """When messages go: at each tick of the sender's clock, or at a share of them."""
     if rate == 1:
         return clock
-    from antiphon.engine.features.message_rate import Sending
-
     return Sending(clock, rate)

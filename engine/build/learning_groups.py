@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from antiphon.base.problems import DocumentError
-from antiphon.engine.heart.clock import Clock, StepWindows, Windows
+from antiphon.engine.heart.clock import Clock, EpisodeWindows, StepWindows, Windows
 from antiphon.envs.signal import Description
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.relations import LONGEST_WINDOW
-
-if TYPE_CHECKING:
-    from antiphon.engine.features.episode_windows import EpisodeWindows
 
 
 def windows_of(

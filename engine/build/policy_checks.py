@@ -10,7 +10,7 @@ from antiphon.base.extensions import name_of
 from antiphon.base.problems import DocumentError, Path
 from antiphon.engine.build.shapes import Shapes, default_norm, port_norm
 from antiphon.engine.heart.agent import AGE, Goal
-from antiphon.engine.policies.rewards import COSINE, Direction, Rewards
+from antiphon.engine.heart.rewards import COSINE, Direction, Rewards
 from antiphon.envs.signal import ALIVE, ENDS, Description
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.document import Scenario

@@ -25,17 +25,17 @@ from antiphon.comms.model import Model
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.channels import connect
-from antiphon.engine.features.divergence import DivergenceOfSeeds
 from antiphon.engine.heart.agent import AGE, Agent, Goal
 from antiphon.engine.heart.channel import Channel, Places
 from antiphon.engine.heart.clock import Schedule
+from antiphon.engine.heart.divergence import DivergenceOfSeeds
 from antiphon.engine.heart.layout import Layout, label
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import LearningGroup
+from antiphon.engine.heart.rewards import COSINE
 from antiphon.engine.heart.sender_rows import SenderRows
 from antiphon.engine.heart.system import System
 from antiphon.engine.installed import depths_of
-from antiphon.engine.policies.rewards import COSINE
 from antiphon.engine.state.hyperparameters import read_members, values_of
 from antiphon.nets.trained_parameters import TrainedParameters
 

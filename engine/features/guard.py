@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from antiphon.engine.features.divergence import GRADIENT, LOSS, NOT_FINITE, DivergenceCheck
+from antiphon.engine.heart.divergence import GRADIENT, LOSS, NOT_FINITE, DivergenceCheck
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.updates import PredictorUpdate, Update
 from antiphon.nets.optimisers import Skip

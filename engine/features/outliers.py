@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from antiphon.engine.features.divergence import Report
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.divergence import Report
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.system import System
 from antiphon.nets.step_numbers import stamp_number

@@ -17,8 +17,8 @@ from torch import Tensor
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example
 from antiphon.engine.features.contexts import Contexts
-from antiphon.engine.features.held_messages import mixed
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.held_messages import mixed
 from antiphon.engine.heart.message import Message, Read, StepSignals
 from antiphon.engine.heart.predictors import members_of
 from antiphon.engine.heart.rows import RowMask, mask_and, mask_not, mask_or

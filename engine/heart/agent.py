@@ -27,8 +27,8 @@ from antiphon.nets.per_member import PerMember
 from antiphon.nets.site_axes import as_maps
 
 if TYPE_CHECKING:
-    from antiphon.engine.features.participation import Participation
-    from antiphon.engine.policies.rewards import Rewards
+    from antiphon.engine.heart.participation import Participation
+    from antiphon.engine.heart.rewards import Rewards
 
 AGE = "age"
 """The observation of an agent that sees how old its messages are."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
-
-if TYPE_CHECKING:
-    from antiphon.engine.features.episode_windows import EpisodeWindows
+from fractions import Fraction
+from functools import cached_property
+from typing import TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +57,61 @@ class Clock:
     def after(self, step: int) -> int:
         """The first tick after `step`."""
         return self.following(step + 1)
+
+
+@dataclass(frozen=True)
+class Sending:
+    """When a sender with a message rate sends, evenly spaced (semantics 17): message k goes at its tick floor(k / rate).
+
+    Attributes:
+        clock: The sender's.
+        rate: The share of its ticks, in (0, 1], as the decimal it is written as: 0.1 is a tenth, so no rounding adds up.
+    """
+
+    clock: Clock
+    rate: float
+
+    @property
+    def period(self) -> int:
+        """Steps between ticks of the sender."""
+        return self.clock.period
+
+    @property
+    def repeats(self) -> int:
+        """Steps after which it repeats."""
+        return self.period * self.every.numerator
+
+    @property
+    def interval(self) -> float:
+        """Steps from one message to the next, on average."""
+        return self.period / self.rate
+
+    @cached_property
+    def every(self) -> Fraction:
+        """Ticks from one message to the next, on average."""
+        return 1 / Fraction(str(self.rate))
+
+    def due(self, step: int) -> bool:
+        """Whether a message is sent at `step`."""
+        return self.latest(step) == step
+
+    def latest(self, step: int) -> int | None:
+        """The newest stamp sent at or before `step`, if there was one."""
+        tick = self.clock.latest(step)
+        return None if tick is None else self._stamp(self._before(self.clock.count(tick) + 1) - 1)
+
+    def after(self, step: int) -> int:
+        """The first stamp sent after `step`."""
+        return self._stamp(self._before(self.clock.count(self.clock.after(step))))
+
+    def _before(self, count: int) -> int:
+        """How many messages go at the ticks numbered below `count`: the least k with floor(k / rate) >= count."""
+        every = self.every
+        return -(-count * every.denominator // every.numerator)
+
+    def _stamp(self, message: int) -> int:
+        every = self.every
+        return self.clock.step(message * every.numerator // every.denominator)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +168,52 @@ class StepWindows:
         return (tick - self.start) % self.length // period
 
 
-Windows: TypeAlias = "StepWindows | EpisodeWindows"
+class EpisodeWindows:
+    """Windows that are the episodes of an environment whose length is known when each begins, and only then.
+
+    Of episodes to come it is known that they come: all of them are the next one, until it begins.
+
+    Args:
+        longest: Steps that an episode has at most.
+    """
+
+    def __init__(self, longest: int) -> None:
+        self.longest = longest
+        self.current = self.start = 0
+        self.length = longest
+
+    def begin(self, step: int, length: int, number: int) -> None:
+        """Note that episode `number`, of `length` steps, begins at `step`."""
+        self.start, self.length, self.current = step, length, number
+
+    def number(self, tick: int) -> int:
+        """Return the number of the episode that holds the tick at step `tick`."""
+        if tick < self.start:
+            return self.current - 1
+        return self.current if tick < self.start + self.length else self.current + 1
+
+    def end(self, number: int) -> int:
+        """Return the step at which episode `number` ends; of one to come, at the latest."""
+        return self.start + self.length - 1 + (number - self.current) * self.longest
+
+    def ending(self, step: int) -> int | None:
+        """Return the number of the episode that ends at `step`, if one does."""
+        return self.current if step == self.start + self.length - 1 else None
+
+    def steps(self) -> int:
+        """Return the steps of an episode, at most."""
+        return self.longest
+
+    def ticks(self, period: int) -> int:
+        """Return how many ticks, `period` steps apart, an episode has, at most."""
+        return -(-self.longest // period)
+
+    def position(self, tick: int, period: int, episode_start: int) -> int:
+        """Return the position of a tick in its episode, from 0; for the arguments see `StepWindows.position`."""
+        return (tick - episode_start) // period % self.ticks(period)
+
+
+Windows: TypeAlias = StepWindows | EpisodeWindows
 """A division of an agent's ticks into windows."""
 
 

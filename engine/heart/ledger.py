@@ -7,7 +7,7 @@ out and `leaf` lets a tick differentiate it, `book` adds what comes back, `close
 `take` gives it to the training of predictors; `cut` voids what an ended episode sent. A message is pinned while its sender has
 still to learn from it (`unpin`); it is dropped when it is no longer needed.
 
-On a link that loses, and where it is asked for, the newest arrival is held: `held` (engine/features/held_messages.py).
+On a link that loses, and where it is asked for, the newest arrival is held: `held` (engine/heart/held_messages.py).
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ from antiphon.base.errors import EngineError
 from antiphon.comms.backward_requests import as_leaf, value_of
 from antiphon.comms.examples import ReturnedAction
 from antiphon.comms.links import Link
-from antiphon.engine.heart.clock import Clock, Windows, uses_of
+from antiphon.engine.heart.clock import Clock, Sending, Windows, uses_of
 from antiphon.engine.heart.message import Message, Read, StepSignals, Window
 from antiphon.engine.heart.rows import RowMask, mask_and, mask_fill_zero, mask_not, mask_or, simplify
 
 if TYPE_CHECKING:
-    from antiphon.engine.features.held_messages import HeldMessages
-    from antiphon.engine.features.message_rate import Sending
-    from antiphon.engine.features.newest_returned import NewestReturned
+    from antiphon.engine.heart.held_messages import HeldMessages
+    from antiphon.engine.heart.newest_returned import NewestReturned
 
 
 @dataclass

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from antiphon.agents.learner import Learner
 from antiphon.base.memory import keep_memory
+from antiphon.engine.heart.divergence import DivergenceCheck
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import BackwardPass, ObjectiveEvaluator
 from antiphon.engine.heart.ledger import Ledger
@@ -25,7 +26,6 @@ from antiphon.engine.heart.updates import EndedWindows, StepReport, Update
 from antiphon.nets.trained_parameters import step_all
 
 if TYPE_CHECKING:
-    from antiphon.engine.features.divergence import DivergenceCheck
     from antiphon.engine.features.group_clip import GroupClip
     from antiphon.engine.features.late_windows import LateWindows
     from antiphon.engine.features.reach import Reach

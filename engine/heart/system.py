@@ -13,14 +13,13 @@ from torch import Tensor
 from antiphon.agents.learner import Learner
 from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.clock import Schedule
+from antiphon.engine.heart.clock import EpisodeWindows, Schedule
+from antiphon.engine.heart.divergence import Divergence
 from antiphon.engine.heart.lives import episodes_of, episodes_over
 from antiphon.engine.heart.message import EpisodeEnds, LearningGroup
 from antiphon.engine.heart.rows import mask_fill_zero, mask_not
 
 if TYPE_CHECKING:
-    from antiphon.engine.features.divergence import Divergence
-    from antiphon.engine.features.episode_windows import EpisodeWindows
     from antiphon.envs.signal import Description
 
 

@@ -14,7 +14,7 @@ from antiphon.engine.heart.message import LearningGroup, Read, Window
 from antiphon.engine.heart.rows import Members, RowMask
 
 if TYPE_CHECKING:
-    from antiphon.engine.policies.policy_window import PolicyWindow
+    from antiphon.engine.heart.policy_window import PolicyWindow
 
 EndedWindows = list[tuple[LearningGroup, Window]]
 """Windows that have ended, each with its learning group."""

@@ -22,11 +22,11 @@ from antiphon.agents.network import OBJECTIVE, Tensors
 from antiphon.comms.couplings import Detached
 from antiphon.comms.links import Link
 from antiphon.engine.environment import EnvironmentRunner, signals_read
-from antiphon.engine.features.held_messages import HeldMessages
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel, SyntheticGradient, SyntheticInput
 from antiphon.engine.heart.clock import Call, StepWindows
 from antiphon.engine.heart.forward import ForwardPass
+from antiphon.engine.heart.held_messages import HeldMessages
 from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.learn import ObjectiveEvaluator, TickLoss
 from antiphon.engine.heart.ledger import Ledger

@@ -10,14 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from antiphon.engine.features.episode_windows import EpisodeWindows
-from antiphon.engine.heart.clock import Clock, StepWindows
+from antiphon.engine.heart.clock import Clock, EpisodeWindows, Sending, StepWindows, Windows
 from antiphon.telemetry.figures import Figure, HistogramRow, Kind
 
 if TYPE_CHECKING:
-    from antiphon.engine.features.message_rate import Sending
     from antiphon.engine.heart.channel import Channel
-    from antiphon.engine.heart.clock import Windows
     from antiphon.engine.heart.system import System
     from antiphon.engine.metrics.report_by_agent import RowSteps
 

@@ -28,11 +28,11 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.layout import label, select_rows
 from antiphon.engine.heart.message import StepSignals, Tick, Window
+from antiphon.engine.heart.policy_window import PolicyWindow
+from antiphon.engine.heart.rewards import COSINE, Rewards
 from antiphon.engine.heart.rows import mask_fill_zero
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Losses, Update, WindowLoss
-from antiphon.engine.policies.policy_window import PolicyWindow
-from antiphon.engine.policies.rewards import COSINE, Rewards
 from antiphon.envs.signal import ENDS
 from antiphon.nets.per_member import scaled
 

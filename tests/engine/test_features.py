@@ -10,7 +10,6 @@ import pytest
 from antiphon.engine import features
 from tests.contracts.builders import Document, levels, ring
 from tests.contracts.documents import LSTM, TRACED, pairs, with_critics
-from tests.contracts.themes import EPISODES
 from tests.contracts.twins import differences, facts, made
 
 FEATURES = Path(features.__file__).parent
@@ -28,21 +27,19 @@ USERS: dict[str, Document] = {
     "features.direct_feedback": levels(
         channel={"coupling": "locked", "feedback": {"kind": "dfa", "of": "b0"}}, count=1
     ),
-    "features.episode_windows": ring(2, env=EPISODES),
     "features.feedback_alignment": ring(2, channel={"coupling": "locked", "feedback": "fa"}),
     "features.group_clip": levels(
         channel={"coupling": "locked"}, optimiser={"kind": "sgd", "lr": 0.1, "clip": 0.05}, count=1
     ),
-    "features.held_messages": ring(2, channel={"link": {"delay": 1, "drop": 0.3}}),
+    "heart.held_messages": ring(2, channel={"link": {"delay": 1, "drop": 0.3}}),
     "features.lambda_returns": ring(2, agent=LSTM, state=TRACED),
     "features.late_windows": ring(2, channel=DELAYED),
-    "features.message_rate": ring(2, channel={"link": {"delay": 1, "rate": 0.5}}),
     "features.mixing": levels(channel={"gradient": {"kind": "linear", "trace": 0.5}}, count=1),
     "policies.returned_actions": pairs(A2C, gradient={"kind": "local_policy"}),
-    "features.newest_returned": ring(2, channel={"gradient": {"kind": "linear", "context": ["returned"]}}),
+    "heart.newest_returned": ring(2, channel={"gradient": {"kind": "linear", "context": ["returned"]}}),
     "features.outliers": ring(2, agent=LSTM, state={"gradient": {"kind": "linear"}}),
     "features.stand_ins": ring(2, channel={"link": {"delay": 1, "drop": 0.3}, "input": {"kind": "linear"}}),
-    "features.participation": ring(2, agent={"learn": 0.5}),
+    "heart.participation": ring(2, agent={"learn": 0.5}),
     "features.sweep": ring(2, sweep=True),
     "features.ties": {**ring(2), **TIED},
     "features.normalisation": ring(2, agent={"observes": {"x": {"normalise": True}}}),
@@ -79,7 +76,6 @@ def test_a_feature_that_is_not_used_may_be_away(
 def test_every_feature_has_a_user_here() -> None:
     always = {
         "__init__",
-        "divergence",
         "guard",
         "reach",
     }  # the last wherever there is a stack, the guard on a GPU

@@ -273,14 +273,14 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "ledger-the-newest-gradient-outlives-its-episode",
-        "engine/features/newest_returned.py",
+        "engine/heart/newest_returned.py",
         "            self.value = mask_fill_zero(mask_not(ended), self.value)\n",
         "            pass\n",
         "tests/contracts/test_contracts.py::test_documents[newest gradients, many ends-reference]",
     ),
     Fault(
         "ledger-the-newest-gradient-is-zero-where-none-came-back",
-        "engine/features/newest_returned.py",
+        "engine/heart/newest_returned.py",
         "newest = torch.where(message.counted.unsqueeze(1), newest, before)",
         "newest = torch.where(message.counted.unsqueeze(1), newest, 0 * before)",
         "tests/numerics/test_returned.py::test_a_predictor_is_told_the_newest_gradient_that_had_come_back[ends0-0.5-0-1]",

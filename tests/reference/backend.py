@@ -11,7 +11,7 @@ from typing import Any
 
 from antiphon.engine.backends import Backend, BackendFactory
 from antiphon.engine.failures import failures_named
-from antiphon.engine.features.divergence import RunningStatistics
+from antiphon.engine.heart.divergence import RunningStatistics
 from antiphon.engine.heart.message import StepSignals
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.stacked import Stacked

@@ -21,9 +21,9 @@ from antiphon.agents.policy_objectives import (
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.message import StepSignals, Tick, Window
+from antiphon.engine.heart.policy_window import PolicyWindow
+from antiphon.engine.heart.rewards import Rewards
 from antiphon.engine.heart.updates import Update
-from antiphon.engine.policies.policy_window import PolicyWindow
-from antiphon.engine.policies.rewards import Rewards
 from antiphon.nets.random import seed_for, uniform
 from tests.reference.forward import message_read, replay
 from tests.reference.ledger import mask_fill_zero

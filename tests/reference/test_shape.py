@@ -17,8 +17,8 @@ DECLARATIONS = {
     "antiphon.engine.heart.channel": {"Channel", "SyntheticGradient", "SyntheticInput"},
     "antiphon.engine.heart.predictors": {"Watch"},
     "antiphon.engine.heart.system": {"System"},
-    "antiphon.engine.policies.policy_window": {"PolicyWindow"},
-    "antiphon.engine.policies.rewards": {"Rewards"},
+    "antiphon.engine.heart.policy_window": {"PolicyWindow"},
+    "antiphon.engine.heart.rewards": {"Rewards"},
 }
 """The types that say what was declared; nothing else of these modules is shared."""
 MOST_LINES = 1725

@@ -8,9 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from antiphon.engine.features.episode_windows import EpisodeWindows
-from antiphon.engine.features.message_rate import Sending
-from antiphon.engine.heart.clock import Clock, StepWindows, Windows
+from antiphon.engine.heart.clock import Clock, EpisodeWindows, Sending, StepWindows, Windows
 
 HORIZON = 60
 CLOCKS = [Clock(p, f) for p in (1, 2, 3, 5, 7) for f in range(-p, p)]
