@@ -37,13 +37,11 @@ class Coordinator(PartsExecutor):
         """
         if reader is None or reader.observes(running.now):
             running.synchronize()
-            ended = running.take_step(watch=watch, keep=keep)
+            ended = super().advance(running, reader, watch=watch, keep=keep)
             self.whole_at = running.now
             if reader is None or not reader.observed_at:
                 self.parts_at = None  # by hand: what is done to it between two steps, the parts do not have
             return ended
-        if running.diverged is not None:
-            raise DivergenceError(running.diverged)
         if self.parts_at is None:
             self.whole_at = running.now
         if self.parts_at is None or self.parts_at <= running.now:
@@ -95,10 +93,9 @@ class Coordinator(PartsExecutor):
         """Bring the whole to the step at which a part diverged, by taking the steps since the state it holds itself."""
         self.parts_at, running.now = None, self.whole_at
         while running.now < until:
-            running.take_step()
+            super().advance(running, None, watch=False, keep=True)
             self.whole_at = running.now
             if self._rows.due(running.now - 1):
                 running.train_means.end_row()
         running.synchronize()
-        running.diverged = str(error)
         raise error

@@ -33,8 +33,6 @@ class FreeCoordinator(PartsExecutor):
             RunError: A part is gone and does not come back, or parameters were changed in place.
         """
         del watch, keep
-        if running.diverged is not None:
-            raise DivergenceError(running.diverged)
         step = running.now
         if running.backend.in_place.taken() and self.parts_at is not None:
             raise RunError(
@@ -83,7 +81,6 @@ class FreeCoordinator(PartsExecutor):
     def _diverge(self, running: Running, error: DivergenceError) -> NoReturn:
         """Leave the whole at the parameters that it has: nothing can repeat the steps since."""
         self.parts_at, running.now = None, self.whole_at
-        running.diverged = str(error)
         raise error
 
     def check_record(self, running: Running, name: str) -> None:

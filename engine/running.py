@@ -185,9 +185,28 @@ class Executor:
         """
 
     def advance(self, running: Running, reader: Reader | None, *, watch: Watch, keep: bool) -> RowMask:
-        """Take a step, or count one that has been taken; see `Running.advance`."""
+        """Take a step (semantics 13) and count it, or count one that has been taken; see `Running.advance`.
+
+        Raises:
+            DivergenceError: A loss or gradient was not finite, which the running scenario notes. Nothing else is counted.
+        """
         del reader
-        return running.take_step(watch=watch, keep=keep)
+        backend, world, step = running.backend, running.world, running.now
+        try:
+            ends, report = take_step(
+                backend, step, world.step_signals, world.advance, watch=watch, keep=keep
+            )
+            if (step + 1) % running.scenario.telemetry.period == 0 or step + 1 == running.until:
+                backend.synchronize()
+        except DivergenceError:  # what was learned before stays as it was; the rest cannot go on
+            backend.restore_statistics()
+            raise
+        if ends.ended is True:
+            backend.system.next_episode(world.step_signals.step, running.env.episode_length)
+        learned = AgentReport(report, backend.stacked)
+        running.train_means.add(learned)
+        running.count(learned)
+        return ends.ended
 
     def gather(self, running: Running) -> None:
         """Load the state that has been reached elsewhere.
@@ -370,10 +389,6 @@ class Running:
     def world(self) -> EnvironmentRunner:
         """Its environment, as it is stepped."""
         self.executor.refresh(self)
-        return self._stepped_world
-
-    @property
-    def _stepped_world(self) -> EnvironmentRunner:
         assert self._world is not None
         return self._world
 
@@ -448,7 +463,7 @@ class Running:
             raise RunError(self.obstacle)
 
     def advance(self, reader: Reader | None = None, *, watch: Watch = False, keep: bool = True) -> RowMask:
-        """Take one step and return which episodes ended; nothing is recorded.
+        """Take one step, by the executor, and return which episodes ended; nothing is recorded.
 
         Args:
             reader: What reads it between steps; None: everything is read after every step.
@@ -459,37 +474,21 @@ class Running:
             DivergenceError: A loss or gradient was not finite. This step has changed no parameter.
             RunError: No step can follow from its checkpoint.
         """
-        return self.executor.advance(self, reader, watch=watch, keep=keep)
-
-    def take_step(self, *, watch: Watch = False, keep: bool = True) -> RowMask:
-        """Take one step here (semantics 13), whatever the executor does; see `advance`."""
         if self.diverged is not None:
             raise DivergenceError(self.diverged)
         self.check_continues()
-        step, world = self.now, self._stepped_world
         # What the step before has left is as large as the gradients and messages.
         self.learned = AgentReport.empty(self.backend.stacked)
         try:
-            ends, report = take_step(
-                self.backend, step, world.step_signals, world.advance, watch=watch, keep=keep
-            )
-            self.learned = AgentReport(report, self.backend.stacked)
-            if (step + 1) % self.scenario.telemetry.period == 0 or step + 1 == self.until:
-                self._wait()
-        except DivergenceError as error:  # what was learned before stays as it was; the rest cannot go on
-            self.backend.restore_statistics()
+            return self.executor.advance(self, reader, watch=watch, keep=keep)
+        except DivergenceError as error:
             self.diverged = str(error)
             raise
-        if ends.ended is True:
-            self.backend.system.next_episode(world.step_signals.step, self.env.episode_length)
-        self._means.add(self.learned)
-        self.now = step + 1
-        return ends.ended
 
-    def count(self, learned: AgentReport | None = None, steps: int = 1) -> None:
-        """Count steps that have been taken elsewhere; `learned`: at the newest, None: nothing that is known here."""
+    def count(self, learned: AgentReport | None = None) -> None:
+        """Count a step that has been taken; `learned`: at it, None: nothing that is known here."""
         self.learned = AgentReport.empty(self.backend.stacked) if learned is None else learned
-        self.now += steps
+        self.now += 1
 
     @in_own_context
     def synchronize(self) -> None:
@@ -499,15 +498,10 @@ class Running:
             DivergenceError: A loss or gradient was not finite at an earlier step, which the line names; no parameter
                 has moved since.
         """
-        self.executor.gather(self)
-        self._wait()
-
-    def _wait(self) -> None:
-        """Wait for the device, where it checks gradients by itself (`Guard`)."""
-        if self.diverged is not None:
-            return
         try:
-            self.backend.synchronize()
+            self.executor.gather(self)
+            if self.diverged is None:
+                self.backend.synchronize()
         except DivergenceError as error:
             self.diverged = str(error)
             raise

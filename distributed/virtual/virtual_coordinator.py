@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
-from antiphon.base.errors import DivergenceError, RunError, ScenarioError
+from antiphon.base.errors import RunError, ScenarioError
 from antiphon.distributed.parts.free_arrivals import FreeFigures
 from antiphon.distributed.parts.halves import halved
 from antiphon.distributed.parts.part import LEARNED, Part
@@ -190,9 +190,6 @@ class VirtualCoordinator(Executor):
             RunError: Every part waits for another one.
         """
         del reader, keep  # a part keeps what its next step reads
-        if running.diverged is not None:
-            raise DivergenceError(running.diverged)
-        running.check_continues()
         target = (running.now + 1) * len(self._parts)
         if running.backend.in_place.taken():
             for part in self._parts:
@@ -203,9 +200,6 @@ class VirtualCoordinator(Executor):
                 if number is not None:
                     self._newest[number] = self._parts[number].learned
                     running.train_means.add(self._newest[number])
-        except DivergenceError as error:
-            running.diverged = str(error)
-            raise
         finally:
             self._note_events(running)
         joined = StepReport([], {})  # of each part's newest step

@@ -168,9 +168,9 @@ class CapturedLoop(Executor):
         Raises:
             DivergenceError: See `Running.advance`.
         """
-        if reader is None or running.diverged is not None or not self._take_with_period(running, reader):
+        if reader is None or not self._take_with_period(running, reader):
             self.release(running)
-            return running.take_step(watch=watch, keep=keep)
+            return super().advance(running, reader, watch=watch, keep=keep)
         running.count()
         return False
 
