@@ -12,7 +12,7 @@ from antiphon.base.spec import LONGEST_DELAY
 from antiphon.distributed.opening import open_parts
 from antiphon.distributed.parts.placement import placement_for
 from antiphon.distributed.settings import PartsSettings
-from antiphon.engine.running import Running, Settings
+from antiphon.engine.live_system import LiveSystem, Settings
 from antiphon.scenarios import Scenario
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def with_chosen_delay(
         )
     if division.one_process or division.cluster is not None or not scenario.has_automatic_delays:
         return scenario, division, None
-    with Running(scenario.with_delay(1), settings) as trial:
+    with LiveSystem(scenario.with_delay(1), settings) as trial:
         placement = placement_for(trial.system, trial.scenario, division.count, division.placement)
         division, opened = replace(division, placement=placement), None
         delay = division.delay or 1

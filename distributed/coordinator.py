@@ -12,8 +12,8 @@ from antiphon.base.errors import DivergenceError
 from antiphon.distributed.opening import OpenParts, PartsExecutor
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.rows import RowMask
+from antiphon.engine.live_system import LiveSystem, Reader
 from antiphon.engine.metrics.report_by_agent import RowSteps
-from antiphon.engine.running import Reader, Running
 
 
 class Coordinator(PartsExecutor):
@@ -28,7 +28,7 @@ class Coordinator(PartsExecutor):
         self._rows = RowSteps(0, 0)
         """The steps at which metrics are recorded."""
 
-    def advance(self, running: Running, reader: Reader | None, *, watch: Watch, keep: bool) -> RowMask:
+    def advance(self, running: LiveSystem, reader: Reader | None, *, watch: Watch, keep: bool) -> RowMask:
         """Take a step: the whole one that something observes, the parts any other, and no episode's end is known of those.
 
         Raises:
@@ -49,7 +49,7 @@ class Coordinator(PartsExecutor):
         running.count()
         return False
 
-    def _advance_parts(self, running: Running, reader: Reader) -> None:
+    def _advance_parts(self, running: LiveSystem, reader: Reader) -> None:
         """Have the parts take a step that nothing observes, and those after it up to one with a row or before an observed one."""
         step, before = running.now, self.opened.parts
         parts = self.opened.of(running)
@@ -63,7 +63,7 @@ class Coordinator(PartsExecutor):
         except DivergenceError as error:
             self._diverge(running, error, until)
 
-    def release(self, running: Running) -> None:
+    def release(self, running: LiveSystem) -> None:
         """Note that anything may be done to the whole: its parts take over its state before they go on.
 
         After an exception it is at the step of the newest state that it holds itself.
@@ -72,7 +72,7 @@ class Coordinator(PartsExecutor):
             running.now = self.whole_at
         self.parts_at = None
 
-    def gather(self, running: Running) -> None:
+    def gather(self, running: LiveSystem) -> None:
         """Load the state that the parts have reached, unless the whole holds it itself.
 
         Raises:
@@ -89,7 +89,7 @@ class Coordinator(PartsExecutor):
         running.load_own_state(state)
         self.whole_at = reached
 
-    def _diverge(self, running: Running, error: DivergenceError, until: int) -> NoReturn:
+    def _diverge(self, running: LiveSystem, error: DivergenceError, until: int) -> NoReturn:
         """Bring the whole to the step at which a part diverged, by taking the steps since the state it holds itself."""
         self.parts_at, running.now = None, self.whole_at
         while running.now < until:

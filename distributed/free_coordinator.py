@@ -13,8 +13,8 @@ from antiphon.distributed.opening import PartsExecutor
 from antiphon.distributed.parts.part import LEARNED
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.rows import RowMask
+from antiphon.engine.live_system import LiveSystem, Reader
 from antiphon.engine.metrics.report_by_agent import RowSteps
-from antiphon.engine.running import Reader, Running
 from antiphon.engine.state.checkpoint import copy_tree
 
 
@@ -25,7 +25,7 @@ class FreeCoordinator(PartsExecutor):
         opened: The parts.
     """
 
-    def advance(self, running: Running, reader: Reader | None, *, watch: Watch, keep: bool) -> RowMask:
+    def advance(self, running: LiveSystem, reader: Reader | None, *, watch: Watch, keep: bool) -> RowMask:
         """Take a step by the parts, of which no episode's end is known, and have what they learned where something observes it.
 
         Raises:
@@ -56,7 +56,7 @@ class FreeCoordinator(PartsExecutor):
             self.gather(running)
         return False
 
-    def gather(self, running: Running) -> None:
+    def gather(self, running: LiveSystem) -> None:
         """Take parameters, optimisers and statistics, and the sums of losses since the newest row.
 
         Raises:
@@ -78,12 +78,12 @@ class FreeCoordinator(PartsExecutor):
         running.now = state["now"]
         self.whole_at = reached
 
-    def _diverge(self, running: Running, error: DivergenceError) -> NoReturn:
+    def _diverge(self, running: LiveSystem, error: DivergenceError) -> NoReturn:
         """Leave the whole at the parameters that it has: nothing can repeat the steps since."""
         self.parts_at, running.now = None, self.whole_at
         raise error
 
-    def check_record(self, running: Running, name: str) -> None:
+    def check_record(self, running: LiveSystem, name: str) -> None:
         """Raise ScenarioError where the parts hold the messages of a channel."""
         if name not in running.scenario.agents:
             raise ScenarioError(

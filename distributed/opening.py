@@ -15,9 +15,9 @@ from antiphon.distributed.parts.share import Share, check_hooks_arrive, scenario
 from antiphon.distributed.parts.transport import LocalParts, Parts, never
 from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.build.builder import without_weights
+from antiphon.engine.live_system import Executor, LiveSystem, Reader
 from antiphon.engine.metrics.report_by_agent import RowSteps
 from antiphon.engine.metrics.step_metrics import Row
-from antiphon.engine.running import Executor, Reader, Running
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.parts.part_figures import PartFigures
 
@@ -52,7 +52,7 @@ class OpenParts:
         """Whether each part ran in the newest metrics that were written, and their step."""
         self._written = 0
 
-    def of(self, running: Running) -> Parts:
+    def of(self, running: LiveSystem) -> Parts:
         """Return the parts of a running scenario; where it is another one, or of another seed, they begin anew at step 0.
 
         Raises:
@@ -94,7 +94,7 @@ class OpenParts:
             reached = parts.advance(until, stop=stop, rows=rows)
         return reached
 
-    def recorded(self, running: Running, reached: int) -> tuple[Row | None, Sequence[PartFigures]]:
+    def recorded(self, running: LiveSystem, reached: int) -> tuple[Row | None, Sequence[PartFigures]]:
         """Return what the parts record of the newest step, with its sums of losses loaded, and their metrics.
 
         Args:
@@ -150,7 +150,7 @@ class PartsExecutor(Executor):
         self.whole_at = 0
         self.parts_at: int | None = None
 
-    def attach(self, running: Running) -> None:
+    def attach(self, running: LiveSystem) -> None:
         """Open the parts of a running scenario, which is the whole.
 
         Raises:
@@ -175,7 +175,7 @@ class PartsExecutor(Executor):
         """Steps that the parts have taken."""
         return self.parts_at or 0
 
-    def recorded(self, running: Running) -> tuple[Row | None, Sequence[PartFigures]]:
+    def recorded(self, running: LiveSystem) -> tuple[Row | None, Sequence[PartFigures]]:
         """Return what the parts record of the step just taken, and their metrics."""
         return self.opened.recorded(running, self.reached)
 
@@ -185,7 +185,7 @@ class PartsExecutor(Executor):
         self.opened.close()
 
 
-def open_parts(running: Running, settings: PartsSettings, ready: RayParts | None = None) -> Parts:
+def open_parts(running: LiveSystem, settings: PartsSettings, ready: RayParts | None = None) -> Parts:
     """Start the parts of a running scenario, at step 0.
 
     Args:

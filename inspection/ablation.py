@@ -39,7 +39,7 @@ from antiphon.engine.inference.rollout import (
     Scores,
     with_targets,
 )
-from antiphon.engine.running import Holder, Running, running_of
+from antiphon.engine.live_system import Holder, LiveSystem, running_of
 from antiphon.inspection.truth import chosen_channels
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.random import seed_for, uniform
@@ -164,7 +164,7 @@ class Ablation:
 
 @in_own_context
 def ablate(
-    simulation: Running | Holder,
+    simulation: LiveSystem | Holder,
     kind: str,
     *,
     split: str = "test",
@@ -221,7 +221,7 @@ def ablation_rows(found: Ablation) -> list[Figure]:
 
 
 def check_measured(
-    running: Running, kind: str, limit: int | None, episodes: int | None, *, sampled: bool
+    running: LiveSystem, kind: str, limit: int | None, episodes: int | None, *, sampled: bool
 ) -> bool:
     """Return whether the readouts act; ScenarioError where nothing can be measured, or a setting has no effect (see `ablate`)."""
     if kind not in ABLATIONS:
@@ -239,7 +239,7 @@ def check_measured(
     return acting
 
 
-def readouts_act(running: Running) -> bool:
+def readouts_act(running: LiveSystem) -> bool:
     """Return whether the readouts act; ScenarioError where only some do, or none does and there are no single examples."""
     acting = policies(running.system)
     some = next((name for name in running.scenario.readouts if name in acting), None)
@@ -290,7 +290,7 @@ class _Examples:
     measure = "loss"
     in_step = True
 
-    def __init__(self, running: Running, split: str, links: Links, limit: int | None) -> None:
+    def __init__(self, running: LiveSystem, split: str, links: Links, limit: int | None) -> None:
         if limit is not None and limit < 1:
             raise ScenarioError(f"examples: must be at least 1, not {limit}")
         self.system, self._links, self._goals = running.system, links, with_targets(running.system)
@@ -314,7 +314,7 @@ class _Episodes:
     in_step = False
 
     def __init__(
-        self, running: Running, split: str, links: Links, episodes: int | None, sampled: bool
+        self, running: LiveSystem, split: str, links: Links, episodes: int | None, sampled: bool
     ) -> None:
         check_episodes(running.env, split, episodes)
         copies = running.env.num_envs
@@ -336,7 +336,7 @@ class _Episodes:
 
 
 def _ablated(
-    running: Running, kind: str, split: str, links: Links, names: Sequence[str], evaluated: _Evaluated
+    running: LiveSystem, kind: str, split: str, links: Links, names: Sequence[str], evaluated: _Evaluated
 ) -> Ablation:
     """Evaluate each batch with every channel in place, then without each of some."""
     means = _Means(evaluated.in_step)

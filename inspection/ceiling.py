@@ -14,7 +14,7 @@ from antiphon.comms.gradient_alignment import alignment
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.system import System
 from antiphon.engine.installed import predictor_trainer_of
-from antiphon.engine.running import Holder, Running, running_of
+from antiphon.engine.live_system import Holder, LiveSystem, running_of
 from antiphon.inspection.truth import chosen_channels, predicted_channels, rollouts_ahead
 from antiphon.nets.isolation.own_context import in_own_context
 
@@ -52,7 +52,7 @@ class Ceiling:
 
 @in_own_context
 def ceilings(
-    simulation: Running | Holder, *, channels: Sequence[str] | None = None, ahead: int | None = None
+    simulation: LiveSystem | Holder, *, channels: Sequence[str] | None = None, ahead: int | None = None
 ) -> dict[str, Ceiling]:
     """Compare synthetic gradients, and the best linear prediction, with true gradients in a fork in which nothing learns.
 

@@ -37,7 +37,7 @@ from antiphon.engine.inference.evaluation import examples as examples_of
 from antiphon.engine.inference.evaluation import rollout_seed
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import EnvironmentRollout, Rollout, filled, steps_needed
-from antiphon.engine.running import Holder, Running, running_of
+from antiphon.engine.live_system import Holder, LiveSystem, running_of
 from antiphon.inspection.truth import chosen_channels
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.telemetry.figures import Figure
@@ -203,7 +203,7 @@ class _Sample:
 
 @in_own_context
 def language(
-    simulation: Running | Holder,
+    simulation: LiveSystem | Holder,
     *,
     split: str = "test",
     channels: Sequence[str] | None = None,
@@ -256,7 +256,7 @@ def spoken(system: System) -> list[str]:
 
 @torch.no_grad()
 def _ticks(
-    running: Running, split: str, examples: int, names: set[str]
+    running: LiveSystem, split: str, examples: int, names: set[str]
 ) -> Iterator[tuple[Rollout, list[Tick]]]:
     """Yield rollouts with the ticks to be measured, until they hold so many messages."""
     system, links, env = running.system, Links(), running.world.env

@@ -21,7 +21,7 @@ from antiphon.comms.gradient_alignment import alignment
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.heart.rows import mask_fill_zero, mask_not
 from antiphon.engine.installed import predictor_trainer_of
-from antiphon.engine.running import Holder, Running, running_of
+from antiphon.engine.live_system import Holder, LiveSystem, running_of
 from antiphon.inspection.truth import (
     DifferentiableRollout,
     chosen_channels,
@@ -63,7 +63,7 @@ class SignalAlignment:
 
 @in_own_context
 def signal_alignment(
-    simulation: Running | Holder,
+    simulation: LiveSystem | Holder,
     *,
     channels: Sequence[str] | None = None,
     ahead: int | None = None,

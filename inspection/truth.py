@@ -29,7 +29,7 @@ from antiphon.engine.heart.message import Message, Read, StepSignals, Tick, Wind
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.rollout import copied
 from antiphon.engine.installed import install_forward, objectives_of, predictor_trainer_of
-from antiphon.engine.running import Running
+from antiphon.engine.live_system import LiveSystem
 
 _FARTHEST = 256
 """Steps after which effects that go round a cycle are followed no further, whatever they have missed by then."""
@@ -55,7 +55,7 @@ class Probe:
         return f"<Probe: true {list(self.true.shape)}{', ' if aligned else ''}{aligned}>"
 
 
-def true_gradients(running: Running, horizon: int = 0) -> dict[str, Probe]:
+def true_gradients(running: LiveSystem, horizon: int = 0) -> dict[str, Probe]:
     """Return the gradient of the losses of the next step and `horizon` further ones by every message of the next step.
 
     A fork takes these steps with the present parameters: all channels pass gradients as if locked, across windows too, the
@@ -191,7 +191,7 @@ class DifferentiableRollout:
         }
 
 
-def ahead_of(bench: Running, running: Running) -> EnvironmentRunner:
+def ahead_of(bench: LiveSystem, running: LiveSystem) -> EnvironmentRunner:
     """Return the environment of `bench`, put where that of `running` is: it shows the same steps to come."""
     world, step_signals = bench.world, running.world.step_signals
     world.env.load_state_dict(running.world.env.state_dict())
@@ -224,7 +224,7 @@ def predicted_channels(system: System) -> list[str]:
 
 
 def rollouts_ahead(
-    running: Running, samples: Mapping[str, Any], ahead: int | None
+    running: LiveSystem, samples: Mapping[str, Any], ahead: int | None
 ) -> Iterator[tuple[DifferentiableRollout, EnvironmentRunner, int]]:
     """Yield rollouts of coming steps, each with its environment and its horizon; nothing learns meanwhile.
 

@@ -43,7 +43,7 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.inference.evaluation import first_lines
 from antiphon.engine.inference.rollout import rewired
-from antiphon.engine.running import Holder, Running, running_of
+from antiphon.engine.live_system import Holder, LiveSystem, running_of
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.inspection.signal_alignment import signal_alignment, signal_rows
 from antiphon.inspection.truth import (
@@ -153,7 +153,7 @@ class Values:
 
 @in_own_context
 def value(
-    simulation: Running | Holder,
+    simulation: LiveSystem | Holder,
     *,
     channels: Sequence[str] | None = None,
     horizon: int = 50,
@@ -224,7 +224,7 @@ def _models(system: System) -> Iterator[Learner | Predictor | InputModel]:
         yield from channel.models
 
 
-def _rates(running: Running, horizon: int) -> list[float]:
+def _rates(running: LiveSystem, horizon: int) -> list[float]:
     """The rates that learning goes on at: the highest of the horizon, or after the run's end the schedules' own."""
     now = running.now
     if now >= running.scenario.training.steps:
@@ -241,8 +241,8 @@ class _NoLoss(Exception):
 class _Forks:
     """Two forks that are used up: one that learns, and one whose environment shows it what is to come."""
 
-    fork: Running
-    bench: Running
+    fork: LiveSystem
+    bench: LiveSystem
     system: System
     rates: list[float]
     horizon: int
@@ -339,7 +339,7 @@ def value_rows(found: Values) -> list[Figure]:
     return rows
 
 
-def values_of_run(running: Running) -> list[Figure]:
+def values_of_run(running: LiveSystem) -> list[Figure]:
     """Measure values during a run, and return them as metrics, with what they cost.
 
     Per channel (where there are no more than `telemetry.max`), and for the run as a whole (all channels together):
@@ -418,9 +418,9 @@ class TrueGradient(ZeroGradient):
 
     def __init__(
         self,
-        running: Running,
+        running: LiveSystem,
         names: Sequence[str],
-        bench: Running,
+        bench: LiveSystem,
         ahead: int | None = None,
     ) -> None:
         super().__init__(running.system, names, running.now)

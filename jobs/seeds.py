@@ -13,7 +13,7 @@ from antiphon.base.errors import RunError
 from antiphon.base.files import write_json
 from antiphon.engine.build.builder import without_weights
 from antiphon.engine.environment import with_own_env
-from antiphon.engine.running import Running
+from antiphon.engine.live_system import LiveSystem
 from antiphon.engine.state.hyperparameters import differences_of
 from antiphon.engine.state.objects import check_apart
 from antiphon.jobs.populations.population import Population, sequential_reason
@@ -110,7 +110,7 @@ class MultiSeedRun:
         self.sequential_reason: str | None = None
         if several is not None:
             request = requests[several[0]]
-            with Running(without_weights(request.scenario), request.settings) as one:
+            with LiveSystem(without_weights(request.scenario), request.settings) as one:
                 self.sequential_reason = sequential_reason([one], one.settings.backend, len(several))
         training = [group for group in self._groups if self._steps[group[0]] < self.until]
         if steps_of is not None and training and len(training[0]) < len(requests):

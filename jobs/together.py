@@ -14,8 +14,8 @@ from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.stacked import Stacked
 from antiphon.engine.heart.step import take_step
 from antiphon.engine.heart.system import System
+from antiphon.engine.live_system import Executor, LiveSystem, Reader
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
-from antiphon.engine.running import Executor, Reader, Running
 from antiphon.engine.state.hyperparameters import differences_of, read_members, take_values
 from antiphon.engine.state.in_place import InPlaceChanges
 from antiphon.engine.state.state_dict import restore, snapshot
@@ -33,13 +33,13 @@ class Together(Executor):
     stacks = False
 
     def __init__(self) -> None:
-        self.members: list[Running] = []
+        self.members: list[LiveSystem] = []
         self._behind = False
         """Whether environments and means of the members are to be brought up to date."""
         self._loaded = False
         """Whether a state or hyperparameters have been loaded into a member since the last step."""
 
-    def join(self, members: Sequence[Running]) -> None:
+    def join(self, members: Sequence[LiveSystem]) -> None:
         """Step these together from here on; of fewer than two, and of those that leave, each goes on alone."""
         members = members if len(members) > 1 else []
         self._share()
@@ -100,7 +100,7 @@ class Together(Executor):
         """Begin the means of a log entry."""
         self._means.end_row()
 
-    def revive(self, running: Running) -> None:
+    def revive(self, running: LiveSystem) -> None:
         """Let a member that has diverged go on, once a state is loaded into it."""
         self._share()
         if running in self.members:
@@ -157,17 +157,17 @@ class Together(Executor):
 
     # --- an executor of each of them ---------------------------------------------------------------------
 
-    def advance(self, running: Running, reader: Reader | None, *, watch: Watch, keep: bool) -> RowMask:
+    def advance(self, running: LiveSystem, reader: Reader | None, *, watch: Watch, keep: bool) -> RowMask:
         """Raise ScenarioError: a member does not go on alone."""
         raise ScenarioError(
             "step: this simulation is one of several seeds that are trained together; use a fork of it"
         )
 
-    def refresh(self, running: Running) -> None:
+    def refresh(self, running: LiveSystem) -> None:
         """Bring the environment and the means of losses up to date."""
         self._share()
 
-    def check_change(self, running: Running, scenario: Scenario, what: str) -> None:
+    def check_change(self, running: LiveSystem, scenario: Scenario, what: str) -> None:
         """Raise ScenarioError where more than hyperparameters would change."""
         try:
             differences_of(running.scenario, scenario)
@@ -178,7 +178,7 @@ class Together(Executor):
                 "are trained together; use a fork of it"
             ) from None
 
-    def continue_as(self, running: Running, scenario: Scenario, system: System, event: str | None) -> None:
+    def continue_as(self, running: LiveSystem, scenario: Scenario, system: System, event: str | None) -> None:
         """Go on with the hyperparameters of another system."""
         if running not in self.members:  # not joined yet
             running.rebuild(scenario, system, event)

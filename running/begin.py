@@ -12,7 +12,7 @@ from antiphon.base.files import given_path
 from antiphon.distributed.automatic_delay import with_chosen_delay
 from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.capture.loop import CapturedLoop
-from antiphon.engine.running import Executor, Running, Settings
+from antiphon.engine.live_system import Executor, LiveSystem, Settings
 from antiphon.running.directory import RunDirectory, check_exist, check_free, is_free
 from antiphon.running.directory_writer import open_writer
 from antiphon.running.executors import divide, executor_of
@@ -90,7 +90,7 @@ def begin(
             if opened is not None:
                 undo.callback(opened.close)
         executor = executor or executor_of(settings, division, capture)
-        running = Running(scenario, settings, executor)
+        running = LiveSystem(scenario, settings, executor)
         undo.callback(running.close)
         if division is not None:
             divide(running, division, opened)

@@ -50,7 +50,7 @@ from antiphon.scenarios import Scenario
 from antiphon.scenarios.yaml_text import read, write
 
 if TYPE_CHECKING:
-    from antiphon.engine.running import Running
+    from antiphon.engine.live_system import LiveSystem
     from antiphon.telemetry.figures import Recorder
 
 EXIST = ("number", "overwrite", "resume", "error")
@@ -347,7 +347,7 @@ class RunDirectory:
         files = {_SCENARIO: self.facts["files"][_SCENARIO], _RESULT: entry_of(self.path / _RESULT)}
         self.note(**facts, files={**files, **self._grown()})
 
-    def checkpoint(self, running: Running, recorders: Iterable[Recorder] = ()) -> None:
+    def checkpoint(self, running: LiveSystem, recorders: Iterable[Recorder] = ()) -> None:
         """Save what runs, and remove all checkpoints but the newest two.
 
         Args:
@@ -372,7 +372,7 @@ class RunDirectory:
         running.save(self.path / "checkpoints" / name)
         self._remove(self.checkpoints[:-_KEPT])
 
-    def keep_best(self, running: Running, best: Mapping[str, Any]) -> None:
+    def keep_best(self, running: LiveSystem, best: Mapping[str, Any]) -> None:
         """Save what runs as the checkpoint `best`, in place of the one before, and then note what it is.
 
         No run is resumed from it: it may be of a step that a resumed run takes anew, to the same bits.

@@ -15,11 +15,11 @@ from antiphon.base.manifests import read_cache, write_checked
 from antiphon.engine.in_use import use
 from antiphon.engine.inference.evaluation import policies
 from antiphon.engine.inference.of_running import evaluation_of
+from antiphon.engine.live_system import LiveSystem
 from antiphon.engine.metrics.description import describe_run
 from antiphon.engine.metrics.step_metrics import environment_figures, figures
 from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.engine.planning.advice import advice
-from antiphon.engine.running import Running
 from antiphon.running.directory import MEASURED, RunDirectory, commit, now, versions
 from antiphon.running.lock import file_lock
 from antiphon.running.run import Run
@@ -59,7 +59,7 @@ class LatestFigures(Recorder):
 
 
 def result_of(
-    running: Running,
+    running: LiveSystem,
     latest: LatestFigures,
     facts: Mapping[str, Any],
     run_dir: str,
@@ -376,7 +376,7 @@ def open_writer(
 
 
 def _create_directory(
-    running: Running, path: Path, facts: Mapping[str, Any], variants: Iterable[Scenario], exist: str
+    running: LiveSystem, path: Path, facts: Mapping[str, Any], variants: Iterable[Scenario], exist: str
 ) -> RunDirectory:
     """Create the directory of a run, locked; raises as `open_writer`."""
     scenario = running.scenario
@@ -410,7 +410,7 @@ def _create_directory(
 
 
 def keep_measured(
-    directory: RunDirectory, running: Running, found: Mapping[str, Any], rows: Sequence[Figure]
+    directory: RunDirectory, running: LiveSystem, found: Mapping[str, Any], rows: Sequence[Figure]
 ) -> bool:
     """Keep measurements in `measured.json`, where they replace older ones of the same kind, and in the event file.
 

@@ -11,7 +11,7 @@ from antiphon.distributed.parts.placement import check_placement
 from antiphon.distributed.settings import PartsSettings
 from antiphon.distributed.virtual.virtual_coordinator import VirtualCoordinator
 from antiphon.engine.capture.loop import CapturedLoop, captured_loop
-from antiphon.engine.running import Executor, Running, Settings
+from antiphon.engine.live_system import Executor, LiveSystem, Settings
 
 if TYPE_CHECKING:
     from antiphon.distributed.ray.ray_parts import RayParts
@@ -26,7 +26,7 @@ def executor_of(
     return captured_loop(settings.device, settings.backend, capture, parts=division is not None)
 
 
-def divide(running: Running, division: PartsSettings, opened: RayParts | None = None) -> None:
+def divide(running: LiveSystem, division: PartsSettings, opened: RayParts | None = None) -> None:
     """Have parts take the steps from here on that nothing observes; one part in this process divides nothing.
 
     Raises:

@@ -15,7 +15,7 @@ from antiphon.scenarios.training import RETURN
 from antiphon.telemetry.figures import VALUE_TARGET
 
 if TYPE_CHECKING:
-    from antiphon.engine.running import Running
+    from antiphon.engine.live_system import LiveSystem
     from antiphon.running.run import Run
 
 
@@ -106,7 +106,7 @@ def _parts(runs: Sequence[Run]) -> list[str]:
     return [part for part in parts if part]
 
 
-def _updates(running: Running) -> str:
+def _updates(running: LiveSystem) -> str:
     """Return the fewest and most updates of the agents that learn: `31 updates`, `1 update`."""
     if running.executor.reached >= running.now > 0:
         return ""  # the newest are counted elsewhere
@@ -125,7 +125,7 @@ def _means(scores: dict[str, dict[str, float]]) -> list[str]:
     return [f"{m} {mean:.1%}" if m == "accuracy" else f"{m} {mean:.4g}" for m, mean in means.items()]
 
 
-def training_scores(runs: Sequence[Running]) -> dict[str, dict[str, float]]:
+def training_scores(runs: Sequence[LiveSystem]) -> dict[str, dict[str, float]]:
     """Return loss and metric on the training data by readout, since the newest log entry, or else of that entry.
 
     They are means over the runs, of readouts that all of them have. A policy's `return` is that of finished episodes, as

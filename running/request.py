@@ -18,7 +18,7 @@ from antiphon.running.trainer import Outcome
 from antiphon.scenarios import Scenario, Template
 
 if TYPE_CHECKING:
-    from antiphon.engine.running import Settings
+    from antiphon.engine.live_system import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ class Request:
     @property
     def settings(self) -> Settings:
         """How it is computed; ScenarioError where there is no such device or backend."""
-        from antiphon.engine.running import Settings  # torch
+        from antiphon.engine.live_system import Settings  # torch
 
         return Settings.of(seed=self.seed, device=self.device, backend=self.backend)
 

@@ -12,7 +12,7 @@ from antiphon.base.files import fitting
 from antiphon.base.memory import uncollected
 from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.capture.loop import CapturedLoop
-from antiphon.engine.running import Executor, Running, Settings, running_of_saved
+from antiphon.engine.live_system import Executor, LiveSystem, Settings, running_of_saved
 from antiphon.engine.state.changes import changed
 from antiphon.engine.state.checkpoint import read_simulation
 from antiphon.engine.state.compatibility import check_same_scenario, with_saved_delays
@@ -151,7 +151,7 @@ def _restored(
     settings: Settings,
     executor: Executor | None,
     step: int | None,
-) -> Running:
+) -> LiveSystem:
     """Return what runs, at a checkpoint, or at step 0 where there is none of that step."""
     name = None if step is None else f"step-{step:09d}"
     names = [path.name for path in directory.checkpoints]
@@ -160,7 +160,9 @@ def _restored(
         with uncollected():
             saved = read_simulation(place, scenario, settings.device)
         return running_of_saved(saved, settings, executor)
-    return Running(scenario or directory.scenario, settings, executor)  # it ended before its first checkpoint
+    return LiveSystem(
+        scenario or directory.scenario, settings, executor
+    )  # it ended before its first checkpoint
 
 
 def given_scenario(

@@ -12,10 +12,10 @@ from antiphon.base.problems import show_value
 from antiphon.engine.in_use import release
 from antiphon.engine.inference.evaluation import FEWEST, Evaluation
 from antiphon.engine.inference.of_running import evaluation_of
+from antiphon.engine.live_system import LiveSystem
 from antiphon.engine.metrics.newest import Watched
 from antiphon.engine.metrics.report_by_agent import RowSteps
 from antiphon.engine.metrics.step_metrics import Row, entry_figures, keep_figures, score_figures
-from antiphon.engine.running import Running
 from antiphon.inspection.value import values_of_run
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.running.directory import RunDirectory
@@ -72,7 +72,7 @@ class Run:
         timing: Returns the timing metrics of a step, which are logged with its first metrics.
     """
 
-    def __init__(self, running: Running) -> None:
+    def __init__(self, running: LiveSystem) -> None:
         self.running = running
         self.recorders: list[Recorder] = []
         self.recordings: list[Recording] = []

@@ -26,11 +26,11 @@ from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.of_running import composed, evaluation_of, exported, policy_of
 from antiphon.engine.inference.policy import Policy
+from antiphon.engine.live_system import LiveSystem, Settings, loaded
 from antiphon.engine.metrics.channel_figures import channel_figures
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.engine.metrics.step_metrics import live_graph
 from antiphon.engine.planning.advice import advice_on_a_run
-from antiphon.engine.running import Running, Settings, loaded
 from antiphon.engine.state.weights import TakenWeights, load_weights
 from antiphon.inspection.truth import Probe, true_gradients
 from antiphon.inspection.value import Values, value
@@ -118,10 +118,10 @@ class Simulation:
         self._run, self.running = run, run.running
 
     @classmethod
-    def over(cls, run: Run | Running) -> Self:
+    def over(cls, run: Run | LiveSystem) -> Self:
         """Return the simulation of a run that has begun, or of a running scenario, of which nothing is recorded yet."""
         simulation = cls.__new__(cls)
-        simulation._hold(Run(run) if isinstance(run, Running) else run)
+        simulation._hold(Run(run) if isinstance(run, LiveSystem) else run)
         return simulation
 
     @classmethod

@@ -14,7 +14,7 @@ from antiphon.base.memory import refusals_named
 from antiphon.base.signals import Interrupted, stop_signals
 
 if TYPE_CHECKING:
-    from antiphon.engine.running import Running
+    from antiphon.engine.live_system import LiveSystem
     from antiphon.running.run import Run, StepInfo
 
 
@@ -102,7 +102,7 @@ def check_limit(name: str, limit: object, *, whole: bool = True) -> None:
         raise ScenarioError(f"run: {name}={limit}; must be at least 0")
 
 
-def steps_to_take(running: Running, steps: int | None, epochs: float | None) -> int | None:
+def steps_to_take(running: LiveSystem, steps: int | None, epochs: float | None) -> int | None:
     """Return the steps of a run, whichever of both limits is less; None: there is none.
 
     Raises:

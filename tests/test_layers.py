@@ -382,7 +382,7 @@ def test_what_is_private_is_used_by_its_own_file_alone(library: list[Source]) ->
     [
         ("open_writer", ["running/begin.py"]),
         ("DirectoryWriter", ["running/directory_writer.py", "running/resume.py"]),
-        ("read_simulation", ["engine/running.py", "running/resume.py"]),
+        ("read_simulation", ["engine/live_system.py", "running/resume.py"]),
         ("Coordinator", ["running/executors.py"]),
         ("with_chosen_delay", ["running/begin.py"]),
     ],

@@ -248,7 +248,7 @@ class Part:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take its share of the state of a whole simulation of the same scenario (`Running.state_dict`).
+        """Take its share of the state of a whole simulation of the same scenario (`LiveSystem.state_dict`).
 
         All that is on its way between parts is in that state: every part takes its share of the same one.
 
@@ -339,7 +339,7 @@ _BY_NAME = {
 
 
 def merge_states(states: Sequence[Mapping[str, Any]]) -> Tree:
-    """Return the state of the whole simulation, as `Running.state_dict` does.
+    """Return the state of the whole simulation, as `LiveSystem.state_dict` does.
 
     Args:
         states: Of all parts at one step, everything delivered (`Part.state_dict`). Of parts that do not wait the result has

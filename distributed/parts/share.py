@@ -60,7 +60,7 @@ class Share:
         )
 
     def state(self, whole: Mapping[str, Any]) -> Tree:
-        """Return this part's share of the state of a whole simulation (`Running.state_dict`), without copying a tensor."""
+        """Return this part's share of the state of a whole simulation (`LiveSystem.state_dict`), without copying a tensor."""
         system = dict(whole["system"])
         for key in _BY_AGENT:
             system[key] = {name: own for name, own in system[key].items() if name in self.agents}

@@ -56,7 +56,7 @@ class Parts(Protocol):
         """Return what each part records of the newest step, which is one at which metrics are recorded."""
 
     def gather(self) -> dict[str, Any]:
-        """Return the state of the whole simulation (`Running.state_dict`), everything delivered; raises as `advance`."""
+        """Return the state of the whole simulation (`LiveSystem.state_dict`), everything delivered; raises as `advance`."""
 
     def scatter(self, state: Mapping[str, Any]) -> None:
         """Have all parts take over the state of the whole simulation; what was under way between them is dropped."""

@@ -31,9 +31,9 @@ from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
+from antiphon.engine.live_system import Executor, LiveSystem, Reader
 from antiphon.engine.metrics.report_by_agent import AgentReport
 from antiphon.engine.metrics.step_metrics import Row
-from antiphon.engine.running import Executor, Reader, Running
 from antiphon.engine.state.checkpoint import Saved, copy_tree
 from antiphon.engine.state.compatibility import check_compatible
 from antiphon.engine.state.objects import lost_state
@@ -48,7 +48,7 @@ _TIMED_STEPS = 24
 class VirtualCoordinator(Executor):
     """Takes steps by parts in free mode, on the machines of a cluster profile, in the order of virtual time.
 
-    One step is as many steps of parts as there are parts: `Running.now` is the mean number of steps taken per part, including
+    One step is as many steps of parts as there are parts: `LiveSystem.now` is the mean number of steps taken per part, including
     steps that a failure has undone. A state holds all exchanges on their way.
 
     Args:
@@ -73,7 +73,7 @@ class VirtualCoordinator(Executor):
         """What run.json has of it: its parts, and the cluster: profile, bounds, and seconds of the steps."""
         return self.settings.facts(self._placement)
 
-    def attach(self, running: Running) -> None:
+    def attach(self, running: LiveSystem) -> None:
         """Make the parts, as they are before the first step, and the view of all of them.
 
         Raises:
@@ -88,7 +88,7 @@ class VirtualCoordinator(Executor):
 
     # --- parts -------------------------------------------------------------------------------------------
 
-    def _place(self, running: Running) -> dict[str, int]:
+    def _place(self, running: LiveSystem) -> dict[str, int]:
         """Return the part of each agent, where parts that do not wait can run the scenario."""
         system, scenario, settings = running.system, running.scenario, self.settings
         if scenario.telemetry.value is not None:
@@ -105,7 +105,7 @@ class VirtualCoordinator(Executor):
             check_free(system)
         return dict(placement)
 
-    def _open(self, running: Running) -> None:
+    def _open(self, running: LiveSystem) -> None:
         whole, count = self._whole, max(self._placement.values()) + 1
         self._free = self.settings.free or FreeSettings()
         settings: dict[str, Any] = {"seed": running.seed, "device": running.device, "dtype": running.dtype}
@@ -133,14 +133,14 @@ class VirtualCoordinator(Executor):
             for name in unaligned_readers(running.system, self._placement)
         ]
 
-    def _part(self, running: Running, number: int, **settings: Any) -> Part:
+    def _part(self, running: LiveSystem, number: int, **settings: Any) -> Part:
         part = Part(running.scenario, self._placement, number, stacked=False, free=self._free, **settings)
         if any(agent.parameters is not None for agent in running.scenario.agents.values()):
             part.load_state_dict(running.own_state(whole=True))
         return part
 
     def _seconds_of(
-        self, running: Running, number: int, costs: Mapping[str, float], **settings: Any
+        self, running: LiveSystem, number: int, costs: Mapping[str, float], **settings: Any
     ) -> float:
         """Return the seconds of a part's step, without chance: by FLOP as the profile says, or timed on this machine."""
         compute = self.profile.machine(number).compute
@@ -182,7 +182,7 @@ class VirtualCoordinator(Executor):
 
     # --- stepping ----------------------------------------------------------------------------------------
 
-    def advance(self, running: Running, reader: Reader | None, *, watch: Watch, keep: bool) -> RowMask:
+    def advance(self, running: LiveSystem, reader: Reader | None, *, watch: Watch, keep: bool) -> RowMask:
         """Take as many steps of parts as there are parts, in the order of virtual time.
 
         Raises:
@@ -211,13 +211,13 @@ class VirtualCoordinator(Executor):
         running.backend.in_place.note()
         return False
 
-    def _note_events(self, running: Running) -> None:
+    def _note_events(self, running: LiveSystem) -> None:
         """Note what was clipped in any part, by the part's own steps."""
         found = [event for part in self._parts for event in part.backend.per_agent().on_divergence.events]
         events = running.system.on_divergence.events
         events[:] = sorted(dict.fromkeys(found), key=lambda event: event[0])
 
-    def recorded(self, running: Running) -> tuple[Row | None, Sequence[PartFigures]]:
+    def recorded(self, running: LiveSystem) -> tuple[Row | None, Sequence[PartFigures]]:
         """Return no row, as the running scenario has what is learned, and the metrics of the machines."""
         del running
         return None, self.cluster.statistics()
@@ -249,11 +249,11 @@ class VirtualCoordinator(Executor):
 
     # --- state -------------------------------------------------------------------------------------------
 
-    def check_change(self, running: Running, scenario: Scenario, what: str) -> None:
+    def check_change(self, running: LiveSystem, scenario: Scenario, what: str) -> None:
         """Raise ScenarioError: settings cannot change in virtual time."""
         raise ScenarioError(f"{what} cannot change in virtual time; start a run with the other value")
 
-    def state_dict(self, running: Running, *, whole: bool) -> dict[str, Any]:
+    def state_dict(self, running: LiveSystem, *, whole: bool) -> dict[str, Any]:
         """Return the whole state with that of the cluster, without copying a tensor.
 
         What is learned is where the state of any running scenario has it, so that it can be evaluated and exported as one.
@@ -285,7 +285,7 @@ class VirtualCoordinator(Executor):
             },
         }
 
-    def load_state_dict(self, running: Running, state: dict[str, Any]) -> None:
+    def load_state_dict(self, running: LiveSystem, state: dict[str, Any]) -> None:
         """Load a state of the same scenario, placement and profile.
 
         Raises:

@@ -32,8 +32,8 @@ from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.step import take_step
 from antiphon.engine.installed import check_later
+from antiphon.engine.live_system import Executor, LiveSystem, Reader
 from antiphon.engine.metrics.report_by_agent import AgentReport
-from antiphon.engine.running import Executor, Reader, Running
 from antiphon.engine.state.compatibility import same_bits
 from antiphon.nets.step_numbers import numbers_from
 
@@ -162,11 +162,11 @@ class CapturedLoop(Executor):
 
     # --- steps -------------------------------------------------------------------------------------------
 
-    def advance(self, running: Running, reader: Reader | None, *, watch: Watch, keep: bool) -> RowMask:
+    def advance(self, running: LiveSystem, reader: Reader | None, *, watch: Watch, keep: bool) -> RowMask:
         """Take a step with those of its period, or count one that has been taken so; else take it alone.
 
         Raises:
-            DivergenceError: See `Running.advance`.
+            DivergenceError: See `LiveSystem.advance`.
         """
         if reader is None or not self._take_with_period(running, reader):
             self.release(running)
@@ -174,7 +174,7 @@ class CapturedLoop(Executor):
         running.count()
         return False
 
-    def _take_with_period(self, running: Running, reader: Reader) -> bool:
+    def _take_with_period(self, running: LiveSystem, reader: Reader) -> bool:
         """Return whether the present step has been taken with those of its period."""
         self._follow(running)
         step, every = running.now, running.scenario.telemetry.period
@@ -190,18 +190,18 @@ class CapturedLoop(Executor):
         self._reached = step + self.period
         return True
 
-    def gather(self, running: Running) -> None:
+    def gather(self, running: LiveSystem) -> None:
         """Let the running scenario take over the state that replays have reached, and its step."""
         if self._backend is running.backend:
             self._take_over()
             running.now = max(running.now, self._reached)
 
-    def release(self, running: Running) -> None:
+    def release(self, running: LiveSystem) -> None:
         """Gather; anything may be done to the running scenario from here on."""
         self.gather(running)
         self._reached = 0
 
-    def _follow(self, running: Running) -> None:
+    def _follow(self, running: LiveSystem) -> None:
         """Begin anew with another backend, or where another state has been loaded into it."""
         backend = running.backend
         known = self._backend is backend and self._divergence is backend.divergence
@@ -234,7 +234,7 @@ class CapturedLoop(Executor):
 
     # --- periods -----------------------------------------------------------------------------------------
 
-    def _take_period(self, running: Running) -> None:
+    def _take_period(self, running: LiveSystem) -> None:
         inputs = inputs_of(running.world, self.period)
         step, recording, observation = running.now, self._recording, self._observation
         varying = any(isinstance(one.ends.ended, Tensor) for one in inputs)

@@ -20,12 +20,12 @@ from antiphon.engine.inference.film import film
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.model_files import write_system
 from antiphon.engine.inference.policy import Policy, policy_module
-from antiphon.engine.running import Running
+from antiphon.engine.live_system import LiveSystem
 from antiphon.envs.adaptors.native import native_of
 from antiphon.envs.base import TorchVectorEnv
 
 
-def environment_of(running: Running, batch: int, split: str | None) -> TorchVectorEnv:
+def environment_of(running: LiveSystem, batch: int, split: str | None) -> TorchVectorEnv:
     """Return an environment like the run's to run forward in, with the running statistics of the run's."""
     scenario = with_own_env(running.scenario, "an evaluation needs one of its own")
     made = make_environment(scenario, running.device, running.dtype, batch, split)
@@ -33,7 +33,7 @@ def environment_of(running: Running, batch: int, split: str | None) -> TorchVect
 
 
 def evaluation_of(
-    running: Running,
+    running: LiveSystem,
     split: str = "test",
     links: Links | str = "perfect",
     *,
@@ -65,7 +65,7 @@ def evaluation_of(
     return replace(scores, selected=spec.selected_on_test)
 
 
-def composed(running: Running, agents: Sequence[str] | None = None) -> fx.GraphModule:
+def composed(running: LiveSystem, agents: Sequence[str] | None = None) -> fx.GraphModule:
     """Return the composed system as one torch module: see `Simulation.compose`."""
     with running.settings.context():
         running.synchronize()
@@ -75,7 +75,7 @@ def composed(running: Running, agents: Sequence[str] | None = None) -> fx.GraphM
 
 
 def exported(
-    running: Running,
+    running: LiveSystem,
     path: str | Path,
     agents: Sequence[str] | None = None,
     *,
@@ -101,7 +101,7 @@ def exported(
         return write_system(running.system, native_of(running.env), path, agents, readouts, policy)
 
 
-def policy_of(running: Running, *, greedy: bool = True, seed: int | None = None) -> Policy:
+def policy_of(running: LiveSystem, *, greedy: bool = True, seed: int | None = None) -> Policy:
     """Return the present agents as a policy for an environment's own loop: see `Simulation.policy`."""
     with running.settings.context():
         running.synchronize()
@@ -110,7 +110,7 @@ def policy_of(running: Running, *, greedy: bool = True, seed: int | None = None)
         return Policy(running.system, running.env, greedy=greedy, seed=seed, threads=running.threads)
 
 
-def _check_own_loop(running: Running) -> None:
+def _check_own_loop(running: LiveSystem) -> None:
     """Raise ScenarioError where a policy would see other observations in a loop of the user's own."""
 
     def make() -> TorchVectorEnv:

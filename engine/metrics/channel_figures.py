@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from antiphon.engine.live_system import LiveSystem
 from antiphon.engine.metrics.step_metrics import figures
-from antiphon.engine.running import Running
 
 _LONGEST = 64
 """Steps that the fork takes at most."""
 
 
-def channel_figures(running: Running) -> dict[str, dict[str, float]]:
+def channel_figures(running: LiveSystem) -> dict[str, dict[str, float]]:
     """Return each channel's newest metrics, found by letting a fork go on for some steps; no bit of `running` changes."""
     with running.settings.context(), running.fork(stacked=False) as twin:
         system = twin.system

@@ -1,6 +1,6 @@
 """Checkpoints: a state on disk as tensors (safetensors) and JSON, with a manifest, from which its simulation can be built again.
 
-What is in it: `Running.state_dict`, with the agents and channels of `state_dict.snapshot`.
+What is in it: `LiveSystem.state_dict`, with the agents and channels of `state_dict.snapshot`.
 
 Nothing is pickled.
 """

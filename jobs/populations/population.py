@@ -13,7 +13,7 @@ from antiphon.base.signals import deliver
 from antiphon.engine.backends import BackendFactory
 from antiphon.engine.build.stacking import reason_apart
 from antiphon.engine.environment import with_own_env
-from antiphon.engine.running import Executor, Running, Settings
+from antiphon.engine.live_system import Executor, LiveSystem, Settings
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.hyperparameters import differences_of
 from antiphon.engine.state.objects import check_apart, check_kept
@@ -302,7 +302,7 @@ def member_path(folder: Path, member: int, members: int) -> Path:
     return folder / f"member-{member:0{len(str(members - 1))}}"
 
 
-def sequential_reason(built: Sequence[Running], backend: str | BackendFactory, count: int) -> str | None:
+def sequential_reason(built: Sequence[LiveSystem], backend: str | BackendFactory, count: int) -> str | None:
     """Return why `count` seeds of a scenario, some of which are built, are stepped one after the other.
 
     None: they are stepped together. ScenarioError where they are not, but would have to play against each other.

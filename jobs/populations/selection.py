@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from antiphon.base.errors import ScenarioError, suggest
 from antiphon.engine.inference.of_running import evaluation_of
-from antiphon.engine.running import Running
+from antiphon.engine.live_system import LiveSystem
 from antiphon.scenarios.population_spec import PopulationSpec, SelectionSpec
 from antiphon.scenarios.training import RETURN, is_of_env, less_is_better
 
@@ -83,14 +83,14 @@ def initial_values(spec: PopulationSpec) -> list[dict[str, Any]]:
     return found
 
 
-def metric_of(running: Running) -> str:
+def metric_of(running: LiveSystem) -> str:
     """Return the metric of the first readout's objective."""
     goal = running.system.agents[running.scenario.readouts[0]].goal
     assert goal is not None  # a readout has one
     return goal.objective.metric
 
 
-def score_of(running: Running, metric: str) -> Score:
+def score_of(running: LiveSystem, metric: str) -> Score:
     """Return a member's present score (see `SelectionSpec.by`); no bit of its run changes.
 
     Raises:

@@ -232,14 +232,14 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "state-means-are-lost-in-a-fork",
-        "engine/running.py",
+        "engine/live_system.py",
         '            self.train_means.load_state_dict(state["means"])\n',
         "",
         "tests/running/test_run.py::test_a_run_stopped_by_signals_goes_on_to_the_same_bits",
     ),
     Fault(
         "simulation-a-diverged-one-goes-on",
-        "engine/running.py",
+        "engine/live_system.py",
         "keep=keep)\n        except DivergenceError as error:\n            self.diverged = str(error)\n",
         "keep=keep)\n        except DivergenceError:\n",
         "tests/engine/heart/test_edges.py::test_a_divergence_leaves_what_was_learned_and_cannot_be_gone_on_from",
@@ -654,7 +654,7 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "metrics-of-other-steps-are-lost-in-a-checkpoint",
-        "engine/running.py",
+        "engine/live_system.py",
         'self.newest.load_state_dict(state.get("newest", {}))',
         "self.newest.load_state_dict({})",
         "tests/engine/metrics/test_newest.py::test_a_resumed_run_logs_what_was_taken_before",

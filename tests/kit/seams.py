@@ -5,7 +5,7 @@ Who renames one changes it here alone.
 
 from __future__ import annotations
 
-BUILD = "antiphon.engine.running.build"
+BUILD = "antiphon.engine.live_system.build"
 """Makes a system of a scenario."""
 CSV_RECORDER = "antiphon.running.directory_writer.CsvRecorder"
 """Writes metrics.csv."""

@@ -1,4 +1,4 @@
-"""What runs: a scenario's system in its environment, stepped, changed, forked and saved.
+"""A live system: a scenario's agents and channels in their environment, stepped, changed, forked and saved.
 
 It knows no run directory, recorder, probe, evaluation or export: these take it as it is. How its steps are taken, here one by
 one or elsewhere, is its `Executor`.
@@ -118,13 +118,13 @@ class Holder(Protocol):
     """What holds a running scenario: a simulation."""
 
     @property
-    def running(self) -> Running:
+    def running(self) -> LiveSystem:
         """What runs."""
 
 
-def running_of(held: Running | Holder) -> Running:
+def running_of(held: LiveSystem | Holder) -> LiveSystem:
     """Return what runs, of what a user hands over."""
-    return held if isinstance(held, Running) else held.running
+    return held if isinstance(held, LiveSystem) else held.running
 
 
 class Reader(Protocol):
@@ -176,7 +176,7 @@ class Executor:
         """What run.json has of it, so that the run can be resumed."""
         return {}
 
-    def attach(self, running: Running) -> None:
+    def attach(self, running: LiveSystem) -> None:
         """Begin with a running scenario, at its present step.
 
         Raises:
@@ -184,8 +184,8 @@ class Executor:
             RunError: Something that computes it cannot be started.
         """
 
-    def advance(self, running: Running, reader: Reader | None, *, watch: Watch, keep: bool) -> RowMask:
-        """Take a step (semantics 13) and count it, or count one that has been taken; see `Running.advance`.
+    def advance(self, running: LiveSystem, reader: Reader | None, *, watch: Watch, keep: bool) -> RowMask:
+        """Take a step (semantics 13) and count it, or count one that has been taken; see `LiveSystem.advance`.
 
         Raises:
             DivergenceError: A loss or gradient was not finite, which the running scenario notes. Nothing else is counted.
@@ -193,9 +193,7 @@ class Executor:
         del reader
         backend, world, step = running.backend, running.world, running.now
         try:
-            ends, report = take_step(
-                backend, step, world.step_signals, world.advance, watch=watch, keep=keep
-            )
+            ends, report = take_step(backend, step, world.step_signals, world.advance, watch=watch, keep=keep)
             if (step + 1) % running.scenario.telemetry.period == 0 or step + 1 == running.until:
                 backend.synchronize()
         except DivergenceError:  # what was learned before stays as it was; the rest cannot go on
@@ -208,7 +206,7 @@ class Executor:
         running.count(learned)
         return ends.ended
 
-    def gather(self, running: Running) -> None:
+    def gather(self, running: LiveSystem) -> None:
         """Load the state that has been reached elsewhere.
 
         Raises:
@@ -216,15 +214,15 @@ class Executor:
             RunError: What computes it is gone and does not come back.
         """
 
-    def refresh(self, running: Running) -> None:
+    def refresh(self, running: LiveSystem) -> None:
         """Bring the environment and the means of losses up to date."""
 
-    def release(self, running: Running) -> None:
+    def release(self, running: LiveSystem) -> None:
         """Note that anything may have been done to the running scenario, or will be before its next step."""
 
     # --- what is recorded of its steps -------------------------------------------------------------------
 
-    def recorded(self, running: Running) -> tuple[Row | None, Sequence[PartFigures]]:
+    def recorded(self, running: LiveSystem) -> tuple[Row | None, Sequence[PartFigures]]:
         """Return what was recorded elsewhere of the newest step, with its sums of losses loaded, and the metrics of parts.
 
         None instead of a row: it was taken here.
@@ -238,7 +236,7 @@ class Executor:
 
     # --- what is refused ---------------------------------------------------------------------------------
 
-    def check_change(self, running: Running, scenario: Scenario, what: str) -> None:
+    def check_change(self, running: LiveSystem, scenario: Scenario, what: str) -> None:
         """Raise ScenarioError where the running scenario cannot go on as another one.
 
         Args:
@@ -247,7 +245,7 @@ class Executor:
             what: What is done, and with which key, for the error: `set: a.learning_rate`.
         """
 
-    def check_record(self, running: Running, name: str) -> None:
+    def check_record(self, running: LiveSystem, name: str) -> None:
         """Raise ScenarioError where tensors of an agent or channel cannot be recorded."""
 
     def check_load_weights(self) -> None:
@@ -255,16 +253,16 @@ class Executor:
 
     # --- state -------------------------------------------------------------------------------------------
 
-    def continue_as(self, running: Running, scenario: Scenario, system: System, event: str | None) -> None:
+    def continue_as(self, running: LiveSystem, scenario: Scenario, system: System, event: str | None) -> None:
         """Go on with another system of the same shapes, from the present state; `event`: one line for its events."""
         running.rebuild(scenario, system, event)
 
-    def state_dict(self, running: Running, *, whole: bool) -> dict[str, Any]:
-        """Return the state: see `Running.state_dict`."""
+    def state_dict(self, running: LiveSystem, *, whole: bool) -> dict[str, Any]:
+        """Return the state: see `LiveSystem.state_dict`."""
         return running.own_state(whole=whole)
 
-    def load_state_dict(self, running: Running, state: dict[str, Any]) -> None:
-        """Load a state: see `Running.load_state_dict`."""
+    def load_state_dict(self, running: LiveSystem, state: dict[str, Any]) -> None:
+        """Load a state: see `LiveSystem.load_state_dict`."""
         running.load_own_state(state)
 
     def obstacle_of(self, saved: Saved) -> str | None:
@@ -279,8 +277,8 @@ class Executor:
         """Close what computes; a second call does nothing."""
 
 
-class Running:
-    """A scenario that runs.
+class LiveSystem:
+    """A scenario's system in its environment, at a step.
 
     Args:
         scenario: A scenario, a template (resolved with its defaults), a library name or a YAML file.
@@ -644,7 +642,7 @@ class Running:
         cls,
         scenario: Scenario,
         settings: Settings,
-        restore: Callable[[Running], None],
+        restore: Callable[[LiveSystem], None],
         executor: Executor | None = None,
     ) -> Self:
         """Return one that takes over a state: pretrained weights are not looked for."""
@@ -699,17 +697,17 @@ class Running:
         self.close()
 
 
-def running_of_saved(saved: Saved, settings: Settings, executor: Executor | None = None) -> Running:
+def running_of_saved(saved: Saved, settings: Settings, executor: Executor | None = None) -> LiveSystem:
     """Return what runs at the state of a checkpoint, with its seed and type; the other settings may differ."""
     settings = replace(settings, seed=saved.seed, dtype=saved.dtype)
-    return Running.restored(saved.scenario, settings, lambda one: one.load_saved(saved), executor)
+    return LiveSystem.restored(saved.scenario, settings, lambda one: one.load_saved(saved), executor)
 
 
 def loaded(
     path: str | Path,
     scenario: Scenario | Template | str | Path | None = None,
     settings: Settings | None = None,
-) -> Running:
+) -> LiveSystem:
     """Return what runs at a checkpoint: see `Simulation.load`."""
     settings = settings or Settings()
     with uncollected():
