@@ -31,7 +31,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.comms.symbols import SymbolSampler
 from antiphon.engine.environment import continued, make_environment, signals_read, with_own_env
 from antiphon.engine.heart.agent import AGE
-from antiphon.engine.heart.message import StepSignals, Tick
+from antiphon.engine.heart.message import Constant, StepSignals, Tick
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.evaluation import examples as examples_of
 from antiphon.engine.inference.evaluation import rollout_seed
@@ -316,8 +316,8 @@ def _add(sample: _Sample, system: System, name: str, tick: Tick, labels: Sequenc
 def _influence(rollout: Rollout, name: str, tick: Tick) -> float | None:
     """The causal influence of the messages of a channel on a receiver's tick; None: it decides nothing, or has read none."""
     place = next((i for i, read in reversed(list(enumerate(tick.reads))) if read.channel == name), None)
-    value = None if place is None else tick.reads[place].value
-    if place is None or value is None:
+    read = None if place is None else tick.reads[place]
+    if place is None or not isinstance(read, Constant) or read.value is None:
         return None
     agent = rollout.system.agents[tick.agent]
     if agent.goal is None or OBJECTIVE not in agent.ports:
@@ -329,12 +329,12 @@ def _influence(rollout: Rollout, name: str, tick: Tick) -> float | None:
         decides = isinstance(agent.goal.objective, Classification) and target is not None and not target.shape
     if not decides:
         return None
-    messages, counts = torch.unique(value, dim=0, return_counts=True)
+    messages, counts = torch.unique(read.value, dim=0, return_counts=True)
     often = counts.argsort(descending=True, stable=True)[:_MESSAGES]
     decisions = []
     for message in messages[often]:
         others = list(tick.reads)
-        others[place] = replace(others[place], value=message.expand_as(value))
+        others[place] = replace(read, value=message.expand_as(read.value))
         ports = rollout.evaluated(replace(tick, reads=others, ports={}))
         decisions.append(torch.softmax(ports[OBJECTIVE], -1))
     return causal_influence(torch.stack(decisions), counts[often])

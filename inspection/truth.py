@@ -25,7 +25,7 @@ from antiphon.engine.backends import StackedBackend
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.heart.channel import Channel, SyntheticInput
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.message import Message, Read, StepSignals, Tick, Window
+from antiphon.engine.heart.message import Arrival, Message, Read, StepSignals, Tick, Window
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.rollout import copied
 from antiphon.engine.installed import install_forward, objectives_of, predictor_trainer_of
@@ -100,8 +100,8 @@ class _GraphPass(ForwardPass):
         self.marked = marked
         self.sent: dict[str, Message] = {}
 
-    def follow(self, channel: Channel, read: Read, tick: Tick, window: Window) -> Read:
-        return Read(channel.name, read.value, read.available)
+    def follow(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
+        return arrival.constant(channel.name)
 
     def send(
         self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals, **known: Any

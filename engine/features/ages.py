@@ -9,23 +9,24 @@ from torch import Tensor
 
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import Read
+from antiphon.engine.heart.message import Arrival
 from antiphon.engine.heart.rows import mask_fill_zero
 from antiphon.nets.step_numbers import stamp_number
 
 
-def ages_of(agent: Agent, reads: Sequence[Read], step: int) -> Tensor:
-    """Return the ages, [rows, channels] in ticks of the senders, of the newest read of each incoming channel of an agent at `step`."""
-    each = zip(agent.incoming, reads, strict=True)
-    return agent.inputs.layout.columns([_age(channel, read, step) for channel, read in each])
+def ages_of(agent: Agent, arrived: Sequence[Sequence[Arrival]], step: int) -> Tensor:
+    """Return the ages, [rows, channels] in ticks of the senders, of the newest arrival of each incoming channel of an agent at `step`."""
+    each = zip(agent.incoming, arrived, strict=True)
+    return agent.inputs.layout.columns([_age(channel, arrivals, step) for channel, arrivals in each])
 
 
-def _age(channel: Channel, read: Read, step: int) -> Tensor:
+def _age(channel: Channel, arrivals: Sequence[Arrival], step: int) -> Tensor:
     """[rows]: 0 where nothing has come."""
     blank, held = torch.zeros_like(channel.zeros[:, 0]), channel.ledger.held
-    if read.message is None or read.available is False:
+    if not arrivals or arrivals[-1].available is False:
         return blank
-    age: Tensor | int = step - read.message.stamp
-    if held is not None and held.stamp is not None and read.predicted is False:
+    newest = arrivals[-1]
+    age: Tensor | int = step - newest.message.stamp
+    if held is not None and held.stamp is not None and newest.predicted is False:
         age = stamp_number(step) - held.stamp
-    return mask_fill_zero(read.available, (blank + age) / channel.ledger.sender.period)
+    return mask_fill_zero(newest.available, (blank + age) / channel.ledger.sender.period)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import count
 
-from antiphon.engine.heart.message import Tick, Window
+from antiphon.engine.heart.message import PassedOn, Tick, Window
 from antiphon.engine.heart.system import System
 from antiphon.nets.layers import Transport
 
@@ -15,7 +15,7 @@ def transports(system: System, ticks: list[Tick], window: Window) -> list[Transp
     for first, tick in zip(count(0, system.batch), ticks, strict=False):
         for read in tick.reads if tick.participates is not False else ():
             channel = system.channels[read.channel]
-            if channel.feedback.weights is not None and read.stamp is not None:
+            if channel.feedback.weights is not None and isinstance(read, PassedOn):
                 rows = slice(first, first + system.batch)
                 found.append(Transport(channel.passed_on(read, window), channel.feedback.weights, rows))
     return found

@@ -19,7 +19,7 @@ from antiphon.comms.backward_requests import BackwardRequest, Injection, backwar
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import BackwardPass, ObjectiveEvaluator
-from antiphon.engine.heart.message import LearningGroup, Message, Read, Window
+from antiphon.engine.heart.message import Leaf, LearningGroup, Message, Window
 from antiphon.engine.heart.rows import mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
@@ -66,8 +66,7 @@ class LambdaReturns:
             for channel in traced:
                 if len(group.past) >= channel.gradient.span:
                     read = self._start(group.past[-channel.gradient.span], channel)
-                    message = None if read is None else read.message
-                    if read is not None and message is not None and message.counted is not False:
+                    if read is not None and (message := read.message).counted is not False:
                         gradient = self._return(group, group.past[-channel.gradient.span :], channel, step)
                         # Zero where an episode ended before: its last state has been taught that already.
                         channel.ledger.replace_gradient(message, mask_fill_zero(read.counted, gradient))
@@ -75,8 +74,9 @@ class LambdaReturns:
         return found
 
     @staticmethod
-    def _start(window: Window, channel: Channel) -> Read | None:
-        return next((tick.memory for tick in window.ticks() if tick.agent == channel.sender), None)
+    def _start(window: Window, channel: Channel) -> Leaf | None:
+        first = next((tick.memory for tick in window.ticks() if tick.agent == channel.sender), None)
+        return first if isinstance(first, Leaf) else None
 
     def _return(self, group: LearningGroup, windows: list[Window], channel: Channel, step: int) -> Tensor:
         """[B, state size]: G of the state that the oldest of `windows` started from."""
@@ -94,10 +94,7 @@ class LambdaReturns:
             leaves = {
                 memory.name: start.value
                 for memory in memories
-                if (start := self._start(window, memory)) is not None
-                and start.message is not None
-                and start.value is not None
-                and memory.ledger.wants_gradient
+                if (start := self._start(window, memory)) is not None and memory.ledger.wants_gradient
             }
             request = BackwardRequest(self.evaluator.window(window).roots, put, {}, list(leaves.values()))
             ((_, gradients),) = backward_all([request], self.system.batch)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.message import Tick
+from antiphon.engine.heart.message import PassedOn, Tick
 from antiphon.engine.heart.rows import Members, RowMask, mask_not, members_and
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
@@ -105,7 +105,7 @@ class _Window:
         if isinstance(tick.participates, Tensor):
             members = members & tick.participates.view(len(members), -1)[:, 0].cpu()
         for read in tick.reads if tick.memory is None else [*tick.reads, tick.memory]:
-            if read.stamp is not None and tick.participates is not False and read.available is not False:
+            if isinstance(read, PassedOn) and tick.participates is not False and read.available is not False:
                 self._add_senders(read.channel, read.stamp, members, read.available)
 
     def _add_senders(self, name: str, stamp: int, receivers: Members, available: RowMask = True) -> None:

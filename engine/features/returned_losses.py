@@ -9,7 +9,7 @@ from antiphon.comms.backward_requests import constant
 from antiphon.comms.synthetic_gradients import Critic
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Read
+from antiphon.engine.heart.message import Leaf
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.rows import mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
@@ -19,7 +19,7 @@ from antiphon.nets.per_member import scaled
 
 def return_losses(system: System, predictor_trainer: PredictorTrainer, update: Update) -> None:
     """Enter the losses of a window for what it read, over channels with a critic."""
-    with_loss: dict[str, list[Read]] = {}
+    with_loss: dict[str, list[Leaf]] = {}
     for read in update.returned:
         if system.channels[read.channel].needs_returned_loss:
             with_loss.setdefault(read.channel, []).append(read)

@@ -5,8 +5,8 @@ In this order:
                             channel even where it has come, for there nobody waits: `StandIns.stand_in`, below
     the previous message    over a link that loses messages, or where arrivals are remembered: the newest that arrived, which
                             its ledger holds (`HeldMessages.read` in held_messages.py)
-    zeros                   after an episode's end (the read's mask), and before any message has been sent (no message:
-                            `ForwardPass._value` in forward.py)
+    zeros                   after an episode's end (the read's mask), and before any message has been sent (no arrival:
+                            `Constant` in message.py)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from antiphon.comms.examples import Example
 from antiphon.engine.features.contexts import Contexts
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.held_messages import mixed
-from antiphon.engine.heart.message import Message, Read, StepSignals
+from antiphon.engine.heart.message import Arrival, StepSignals
 from antiphon.engine.heart.predictors import members_of
 from antiphon.engine.heart.rows import RowMask, mask_and, mask_not, mask_or
 from antiphon.engine.heart.system import System
@@ -40,19 +40,19 @@ class StandIns:
         self.system, self.training = system, True
         self.contexts = Contexts(system)
 
-    def stand_in(self, channel: Channel, read: Read, step: int) -> Read:
+    def stand_in(self, channel: Channel, arrival: Arrival, step: int) -> Arrival:
         """Return what the tick at `step` reads; note what a channel's synthetic input can learn from.
 
         Args:
             channel: The channel.
-            read: What the ledger has: the due message, or the previous one, or nothing.
+            arrival: What the ledger has: the due message, or the previous one.
             step: The tick's.
         """
-        message = read.message
-        if channel.input.model is None or message is None:
-            return read
+        message = arrival.message
+        if channel.input.model is None:
+            return arrival
         if channel.input.context and not message.step_signals.signals:
-            return read  # made by an aligned agent before its first message
+            return arrival  # made by an aligned agent before its first message
         context = self.contexts.of_input(channel, message, step)
         if message.first_use == step and message.void is not True:
             away = mask_or(False if message.lost is None else message.lost, message.void)
@@ -61,11 +61,11 @@ class StandIns:
             if channel.stacked:
                 example.members = channel.layout.members_in(mask_not(message.void))
             channel.input.examples.append(example)
-        missing = _missing(channel, read, message)
+        missing = _missing(channel, arrival)
         if missing is False:
-            return read
+            return arrival
         prediction = channel.input.model.predict(context, channel.rows, training=self.training)
-        return _filled(read, message, constant(prediction), missing)
+        return _filled(arrival, constant(prediction), missing)
 
     def updates(self) -> dict[str, PredictorUpdate]:
         """Gather what each synthetic input learns from at this step, with the gradients of its parameters."""
@@ -80,30 +80,29 @@ class StandIns:
         return found
 
 
-def _missing(channel: Channel, read: Read, message: Message) -> RowMask:
+def _missing(channel: Channel, arrival: Arrival) -> RowMask:
     """The environments in which the due message is missing, though its example goes on; over `unlocked` even if it came."""
-    valid = mask_not(message.void)
+    valid = mask_not(arrival.message.void)
     if channel.crossing.replaces:
         return valid
-    return mask_and(valid, mask_not(read.counted))
+    return mask_and(valid, mask_not(arrival.counted))
 
 
-def _filled(read: Read, message: Message, prediction: Tensor, missing: RowMask) -> Read:
+def _filled(arrival: Arrival, prediction: Tensor, missing: RowMask) -> Arrival:
     """Return what is read where `prediction` [rows, size] stands in for the due message in `missing`."""
-    value, signals = prediction, read.step_signals
+    value, signals, message = prediction, arrival.step_signals, arrival.message
     if isinstance(missing, Tensor):
-        before = torch.zeros_like(prediction) if read.value is None else read.value
+        before = torch.zeros_like(prediction) if arrival.value is None else arrival.value
         value = torch.where(missing.unsqueeze(1), prediction, before)
     if signals is not None:
         own = mixed(missing, message.step_signals.signals, signals.signals)
         signals = StepSignals(signals.step, own)
-    return Read(
-        read.channel,
-        value,
-        mask_or(read.available, missing),
+    return Arrival(
         message,
-        counted=mask_or(read.counted, missing),
-        counted_anywhere=read.counted_anywhere or None,
+        value,
+        mask_or(arrival.available, missing),
+        counted=mask_or(arrival.counted, missing),
+        counted_anywhere=arrival.counted_anywhere or None,
         predicted=missing,
         step_signals=signals,
     )

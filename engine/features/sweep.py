@@ -86,11 +86,11 @@ class SweepOrder:
                 self.predictor_trainer.predicted.pop(message, None)
         for read in window.leaves.values():
             channel = channels[read.channel]
-            if read.message is None or channel.sampler is not None:
+            if channel.sampler is not None:
                 continue  # a sample is sent again where its window is replayed
             if self._spent(channel, read.message):
                 channel.ledger.release(read.message)
-                read.value = None
+                read.release()
 
     def _spent(self, channel: Channel, message: Message) -> bool:
         """Whether neither a message nor its gradient is read after its reader's window has been differentiated."""

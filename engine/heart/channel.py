@@ -10,13 +10,15 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
+from antiphon.comms.backward_requests import constant
 from antiphon.comms.couplings import Coupling
 from antiphon.comms.examples import ContextSpec, Example
 from antiphon.engine.heart.layout import Layout, label, select_rows
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Read, Window
+from antiphon.engine.heart.message import PassedOn, Window
 from antiphon.engine.heart.rows import Members, RowMask, mask_fill_zero
 from antiphon.nets.per_member import PerMember, nonzero
 from antiphon.nets.schedules import Rate
@@ -172,11 +174,19 @@ class Channel:
             return places.family.rows(port, self.name)
         return port if places.sender_index is None else select_rows(port, places.sender_index, self.batch)
 
-    def passed_on(self, read: Read, window: Window) -> Tensor:
+    def passed_on(self, read: PassedOn, window: Window) -> Tensor:
         """What is read of a message of the same window, [rows, size] with its graph (semantics 8: straight through a link)."""
-        assert read.stamp is not None
         live = window.live[self.name, read.stamp].flatten(1)
         return mask_fill_zero(read.available, self.ledger.link.carry(read.stamp, live))
+
+    def let_back(self, value: Tensor, participates: RowMask) -> Tensor:
+        """What is passed on, [rows, size], with the graph that gradients go back through, where its receiver `participates`."""
+        feedback = self.feedback
+        if feedback.direct is not None or feedback.weights is not None or participates is False:
+            return constant(value)
+        if isinstance(participates, Tensor):
+            return torch.where(self.of_receiver(participates).unsqueeze(1), value, constant(value))
+        return value
 
     def of_sender(self, mask: RowMask) -> RowMask:
         """A mask of the sender's rows as one of the channel's."""

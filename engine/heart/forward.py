@@ -10,14 +10,23 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from antiphon.comms.backward_requests import constant
 from antiphon.comms.couplings import Followed
 from antiphon.comms.links import combine_reads
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Call
 from antiphon.engine.heart.lives import absent_ends
-from antiphon.engine.heart.message import Action, Message, Read, StepSignals, Tick, Window
+from antiphon.engine.heart.message import (
+    Action,
+    Arrival,
+    Constant,
+    Message,
+    PassedOn,
+    Read,
+    StepSignals,
+    Tick,
+    Window,
+)
 from antiphon.engine.heart.rows import RowMask, mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
 from antiphon.nets.random import seed_for
@@ -32,11 +41,12 @@ if TYPE_CHECKING:
     from antiphon.nets.layers import Transport
 
 
-def aligned(read: Read) -> StepSignals:
-    """The signals an aligned agent works on: those of the message it reads; none before the first."""
-    if read.value is None or read.message is None:
+def aligned(arrivals: Sequence[Arrival]) -> StepSignals:
+    """The signals an aligned agent works on: those of the newest message it reads; none before the first."""
+    if not arrivals or arrivals[-1].value is None:
         return StepSignals(-1, {})
-    return read.message.step_signals if read.step_signals is None else read.step_signals
+    newest = arrivals[-1]
+    return newest.message.step_signals if newest.step_signals is None else newest.step_signals
 
 
 class ForwardPass:
@@ -52,7 +62,7 @@ class ForwardPass:
         """Hook on what has arrived: predicted messages in the place of missing ones."""
         self.feedback: Callable[[list[Tick], Window], list[Transport]] | None = None
         """Hook on the network's evaluation: gradients that go back through fixed weights."""
-        self.ages: Callable[[Agent, list[Read], int], Tensor] | None = None
+        self.ages: Callable[[Agent, list[list[Arrival]], int], Tensor] | None = None
         """Hook on what is read: agents that observe how old it is."""
         self.normalised: NormalisedObservations | None = None
         """Hook on what is observed: agents that read it normalised."""
@@ -114,38 +124,41 @@ class ForwardPass:
 
     def _read(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
         tick = Tick(step, agent.name, step_signals, [], agent.participates(window.number))
-        newest: list[Read] = []
+        arrived: list[list[Arrival]] = []
         for channel in agent.incoming:
-            reads = channel.ledger.reads(step)
-            if channel.input.model is not None and self.stand_ins is not None:
-                reads[-1] = self.stand_ins.stand_in(channel, reads[-1], step)
+            arrivals = channel.ledger.arrivals(step)
+            if arrivals and channel.input.model is not None and self.stand_ins is not None:
+                arrivals[-1] = self.stand_ins.stand_in(channel, arrivals[-1], step)
             if channel.name == agent.align:
-                tick.step_signals = aligned(reads[-1])
-            newest.append(reads[-1])
-            tick.reads.extend(self.follow(channel, read, tick, window) for read in reads)
+                tick.step_signals = aligned(arrivals)
+            arrived.append(arrivals)
+            tick.reads += self._reads(channel, arrivals, tick, window)
         if agent.memory is not None:
-            (read,) = agent.memory.ledger.reads(step)
-            tick.memory = self.follow(agent.memory, read, tick, window)
+            arrivals = agent.memory.ledger.arrivals(step)
+            (tick.memory,) = self._reads(agent.memory, arrivals, tick, window)
         if self.ages is not None and AGE in agent.inputs.observes:
-            tick.ages = self.ages(agent, newest, step)
+            tick.ages = self.ages(agent, arrived, step)
         if self.begin_statistics is not None and (agent.inputs.normalised or agent.inputs.critic_normalised):
             self.begin_statistics(tick, window)
         return tick
 
-    def follow(self, channel: Channel, read: Read, tick: Tick, window: Window) -> Read:
+    def _reads(self, channel: Channel, arrivals: list[Arrival], tick: Tick, window: Window) -> list[Read]:
+        """What a tick reads over a channel: of all that has come, or nothing, once."""
+        return [self.follow(channel, one, tick, window) for one in arrivals] or [Constant(channel.name)]
+
+    def follow(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
         """Return what a tick reads as it is differentiated: a message made in this window, a leaf, or a constant."""
-        message = read.message
-        if message is not None:
-            within = (channel.name, message.stamp) in window.live
-            followed = channel.crossing.follow(within=within, state=channel.state)
-            if followed is Followed.GRAPH:
-                return Read(channel.name, available=mask_not(message.void), stamp=message.stamp)
-            if followed is Followed.LEAF and tick.participates is not False:
-                if isinstance(tick.participates, Tensor):
-                    channel.ledger.restrict(read, channel.of_receiver(tick.participates))
-                if read.value is not None and read.counted is not False:
-                    return channel.ledger.leaf(read, tick.step, window)
-        return Read(channel.name, read.value, read.available)
+        message, participates = arrival.message, tick.participates
+        within = (channel.name, message.stamp) in window.live
+        followed = channel.crossing.follow(within=within, state=channel.state)
+        if followed is Followed.GRAPH:
+            return PassedOn(channel.name, message.stamp, mask_not(message.void))
+        if followed is Followed.LEAF and participates is not False:
+            if isinstance(participates, Tensor):
+                arrival.restrict(channel.of_receiver(participates))
+            if arrival.value is not None and arrival.counted is not False:
+                return channel.ledger.leaf(arrival, arrival.value, tick.step, window)
+        return arrival.constant(channel.name)
 
     def send(
         self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals, **known: Any
@@ -157,7 +170,11 @@ class ForwardPass:
         """Evaluate a network for the ticks of one call, which get its ports, and return the new running statistics."""
         first = self.system.agents[ticks[0].agent]
         learner = first.learner
-        states = [self._value(tick.memory, tick, window) for tick in ticks if tick.memory is not None]
+        states = [
+            read.followed_in(window, self.system.channels[read.channel], tick.participates)
+            for tick in ticks
+            if (read := tick.memory) is not None
+        ]
         ports, after = learner.evaluate(
             buffers,
             _joined([self.inputs(tick, window, buffers) for tick in ticks]),
@@ -188,7 +205,7 @@ class ForwardPass:
         for channel, (_, reads) in zip(agent.incoming, by_channel, strict=True):
             side_by_side: list[tuple[Tensor, RowMask]] = []
             for read in reads:
-                value = self._value(read, tick, window)
+                value = read.followed_in(window, channel, tick.participates)
                 value = value if flat else value.reshape(len(value), *channel.shape)
                 side_by_side.append((value, read.available))
             message, there = combine_reads(channel.ledger.read, side_by_side, channel.slots)
@@ -211,19 +228,6 @@ class ForwardPass:
         """The signals that a tick works on, as they enter its network."""
         signals, categories = tick.step_signals.signals, self.system.agents[tick.agent].inputs.categories
         return lambda name: self.system.network_input(name, signals.get(name), categories)
-
-    def _value(self, read: Read, tick: Tick, window: Window) -> Tensor:
-        """[rows, size]: what was read over a channel, with as much of its graph as the coupling lets through."""
-        channel = self.system.channels[read.channel]
-        if read.stamp is None:
-            return channel.zeros if read.value is None else read.value
-        value = channel.passed_on(read, window)
-        other_way = channel.feedback.direct is not None or channel.feedback.weights is not None
-        if other_way or tick.participates is False:
-            return constant(value)
-        if isinstance(tick.participates, Tensor):
-            return torch.where(channel.of_receiver(tick.participates).unsqueeze(1), value, constant(value))
-        return value
 
     def _send(self, agent: Agent, tick: Tick, window: Window, step_signals: StepSignals) -> None:
         """Send the messages of a tick."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.links import Link
-from antiphon.engine.heart.message import PLAIN, ROWS, Message, Read, StepSignals
+from antiphon.engine.heart.message import PLAIN, ROWS, Arrival, Message, StepSignals
 from antiphon.engine.heart.rows import RowMask, mask_fill_zero, mask_not, mask_or
 from antiphon.nets.step_numbers import stamp_number
 
@@ -17,7 +17,6 @@ from antiphon.nets.step_numbers import stamp_number
 class Arriving(Protocol):
     """What is read of the ledger of a channel."""
 
-    name: str
     link: Link
     read: str
     aligned: bool
@@ -49,7 +48,7 @@ class HeldMessages:
         """Whether a message of the ledger has still to be taken in, and is kept until then."""
         return stamp > self.read_up_to and (ledger.link.loses or ledger.remembers)
 
-    def read(self, ledger: Arriving, due: Message) -> Read:
+    def read(self, ledger: Arriving, due: Message) -> Arrival:
         """Return what a tick reads over a channel whose message `due` may have been lost."""
         if self.value is None or self.stamp is None:
             self.value = torch.zeros_like(due.sent)
@@ -62,11 +61,10 @@ class HeldMessages:
             self._hold(ledger, due)
             self.read_up_to = due.stamp
         available = self.stamp >= 0
-        return Read(
-            ledger.name,
+        return Arrival(
+            due,
             mask_fill_zero(available, self.value),
             available,
-            due,
             counted=self.stamp == stamp_number(due.stamp),
             counted_anywhere=self._arrives(ledger, due),
             step_signals=self._signals(due, available) if ledger.aligned else None,

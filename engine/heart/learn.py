@@ -33,7 +33,7 @@ from antiphon.comms.backward_requests import (
 from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import LearningGroup, Message, Read, StepSignals, Tick, Window
+from antiphon.engine.heart.message import Leaf, LearningGroup, Message, StepSignals, Tick, Window
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.rows import RowMask, mask_and, mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
@@ -219,7 +219,7 @@ class BackwardPass:
 
     def differentiate(self, closing: EndedWindows, step: int) -> list[Update]:
         """The gradients of closed windows by parameters and by the messages that were read; nothing is booked yet."""
-        made: list[tuple[Update, list[Read]]] = []
+        made: list[tuple[Update, list[Leaf]]] = []
         """With the reads that gradients are wanted for."""
         requests: list[BackwardRequest] = []
         channels, auxiliary, known = self.system.channels, self.auxiliary, self.differentiated
@@ -234,7 +234,7 @@ class BackwardPass:
                 update.window_loss.roots,
                 self.injections(update, step),
                 {n: self.agents[n].learner.trainable for n in group.owners if learning[n] is not False},
-                [read.value for read in reads if read.value is not None],
+                [read.value for read in reads],
                 None if auxiliary is None else auxiliary(update),
             )
             made.append((update, reads))

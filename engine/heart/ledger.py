@@ -2,7 +2,7 @@
 
 Which receiver ticks may use a message, and which windows must close before its gradient is complete, follow from the clocks
 alone; losses and episode ends only decide, per environment, what counts. A message is written here and nowhere else, but for
-what the other half of a cut channel sends and returns (distributed/parts/ledger.py). Its life: `send` enters it, `reads` hands it
+what the other half of a cut channel sends and returns (distributed/parts/ledger.py). Its life: `send` enters it, `arrivals` hands it
 out and `leaf` lets a tick differentiate it, `book` adds what comes back, `close` ends a receiver's window and completes it,
 `take` gives it to the training of predictors; `cut` voids what an ended episode sent. A message is pinned while its sender has
 still to learn from it (`unpin`); it is dropped when it is no longer needed.
@@ -26,7 +26,7 @@ from antiphon.comms.backward_requests import as_leaf, value_of
 from antiphon.comms.examples import ReturnedAction
 from antiphon.comms.links import Link
 from antiphon.engine.heart.clock import Clock, Sending, Windows, uses_of
-from antiphon.engine.heart.message import Message, Read, StepSignals, Window
+from antiphon.engine.heart.message import Arrival, Leaf, Message, StepSignals, Window
 from antiphon.engine.heart.rows import RowMask, mask_and, mask_fill_zero, mask_not, mask_or, simplify
 
 if TYPE_CHECKING:
@@ -209,48 +209,40 @@ class Ledger:
                 stamps.insert(0, stamp)
         return stamps
 
-    def reads(self, step: int) -> list[Read]:
-        """Return what the receiver's tick at `step` reads, oldest first: one, or as many as `read` puts side by side."""
-        arrived = [read for stamp in self.due(step) if (read := self._read(stamp)).message is not None]
-        return arrived or [Read(self.name)]
+    def arrivals(self, step: int) -> list[Arrival]:
+        """Return what the receiver's tick at `step` reads, oldest first: one, or as many as `read` puts side by side.
 
-    def _read(self, stamp: int) -> Read:
-        message = self.messages.get(stamp)
-        if message is None:
-            return Read(self.name)
+        Empty before the first.
+        """
+        messages = self.messages
+        return [self._arrival(messages[stamp]) for stamp in self.due(step) if stamp in messages]
+
+    def _arrival(self, message: Message) -> Arrival:
         if self.held is not None and (message.lost is not None or self.remembers):
             return self.held.read(self, message)
         if message.void is True:
-            return Read(self.name, None, False, message)
+            return Arrival(message)
         valid = mask_not(message.void)
-        return Read(self.name, mask_fill_zero(valid, message.received), valid, message, valid)
+        return Arrival(message, mask_fill_zero(valid, message.received), valid, valid)
 
-    def leaf(self, read: Read, step: int, window: Window) -> Read:
+    def leaf(self, arrival: Arrival, value: Tensor, step: int, window: Window) -> Leaf:
         """Return what the tick at `step` differentiates of what it reads: the one leaf that a window has of a message.
 
         Where a part of the environments only has the message, each tick has a leaf of its own.
         """
-        assert read.message is not None
-        read.tick = -1 if read.counted is True and read.predicted is False else step
-        key = self.name, read.message.stamp, read.tick
+        message, counted = arrival.message, arrival.counted
+        tick = -1 if counted is True and arrival.predicted is False else step
+        key = self.name, message.stamp, tick
         if key not in window.leaves:
-            window.leaves[key] = read
-            if self.wants_gradient:
-                assert read.value is not None
-                read.value = as_leaf(read.value)
+            value = as_leaf(value) if self.wants_gradient else value
+            rows = arrival.available, counted
+            window.leaves[key] = Leaf(self.name, message, value, *rows, tick, arrival.counted_anywhere)
         return window.leaves[key]
 
     @staticmethod
-    def restrict(read: Read, rows: RowMask) -> None:
-        """Let a read count in `rows` only."""
-        read.counted = mask_and(read.counted, rows)
-        read.counted_anywhere = None
-
-    @staticmethod
-    def book(read: Read, gradient: Tensor | None) -> None:
+    def book(read: Leaf, gradient: Tensor | None) -> None:
         """Add what a read returns, [rows, size] per sample (None: the loss does not depend on it)."""
         message = read.message
-        assert message is not None
         known = read.counted if isinstance(read.counted, bool) else read.counted_anywhere
         before = False if message.counted is False else message.counted_anywhere
         message.counted_anywhere = True if known or before else None if known is None else before
@@ -260,20 +252,18 @@ class Ledger:
             message.gradient = gradient if message.gradient is None else message.gradient + gradient
 
     @staticmethod
-    def book_loss(reads: Sequence[Read], loss: Tensor) -> None:
+    def book_loss(reads: Sequence[Leaf], loss: Tensor) -> None:
         """Add a window's loss [rows] to each message that it read: once, in however many ticks that was."""
         used: dict[Message, RowMask] = {}
         for read in reads:
-            assert read.message is not None
             used[read.message] = mask_or(used.get(read.message, False), read.counted)
         for message, mask in used.items():
             own = mask_fill_zero(mask, loss)
             message.loss = own if message.loss is None else message.loss + own
 
     @staticmethod
-    def book_action(read: Read, returned: ReturnedAction) -> None:
+    def book_action(read: Leaf, returned: ReturnedAction) -> None:
         """Add what the receiver did at a tick that read a message."""
-        assert read.message is not None
         advantage, valid = (
             mask_fill_zero(read.counted, rows) for rows in (returned.advantage, returned.valid)
         )

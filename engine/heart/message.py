@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from torch import Tensor
 from antiphon.agents.network import Tensors
 from antiphon.comms.examples import ContextSpec, ReturnedAction, encode
 from antiphon.engine.heart.clock import Windows
-from antiphon.engine.heart.rows import RowMask
+from antiphon.engine.heart.rows import RowMask, mask_and
 from antiphon.envs.signal import ALIVE
 
 PLAIN = {"role": "plain"}
@@ -156,37 +157,119 @@ class Message:
         return self.finished is not None and self.counted is not False
 
 
+# --- what a tick reads ----------------------------------------------------------------------------------------
+
+
 @dataclass(slots=True, eq=False)
-class Read:
-    """What a tick reads over a channel: a message, what stands in for it, or nothing.
+class Arrival:
+    """What has reached a receiver's tick: the due message, or what stands in for it. The ledger hands it out."""
 
-    The ledger hands out what has arrived. How it is differentiated is decided as the tick begins (`ForwardPass.follow`):
-
-        a leaf        `value` and `message`: what the window's losses give for it is booked for the message
-        with graph    `stamp`: the message was made in the same window, and is passed on as it is
-        a constant    `value` alone: nothing goes back
-        nothing       none of these: zeros
-    """
-
-    channel: str = field(metadata=PLAIN)
-    value: Tensor | None = field(default=None, metadata=ROWS)
-    """[rows, size]; None: zeros, or what the graph of `stamp` gives."""
-    available: RowMask = field(default=False, metadata=ROWS)
+    message: Message
+    """The message that is due."""
+    value: Tensor | None = None
+    """[rows, size]; None: zeros."""
+    available: RowMask = False
     """Where there is a message; zeros elsewhere."""
-    message: Message | None = field(default=None, metadata=NESTED)
-    """The message that is due, if one was sent."""
-    counted: RowMask = field(default=False, metadata=ROWS)
+    counted: RowMask = False
     """Where it is the due message itself, or what stands in for it, and valid."""
     counted_anywhere: bool | None = None
     """Whether `counted`, as a tensor, holds anywhere, as far as the host knows without a look at it."""
     predicted: RowMask = False
     """Where a synthetic input stands in for it."""
     step_signals: StepSignals | None = None
-    """The signals that what is read was made from, where they are not the message's own in all environments."""
-    stamp: int | None = field(default=None, metadata=PLAIN)
-    """Of a message made in the same window, over a locked channel or as a state: it is passed on with its graph."""
-    tick: int = field(default=-1, metadata=PLAIN)
-    """The step of the one tick that reads a leaf; -1: the window's ticks share it."""
+    """The signals that it was made from, where they are not the message's own in all environments."""
+
+    def restrict(self, rows: RowMask) -> None:
+        """Let it count in `rows` only."""
+        self.counted, self.counted_anywhere = mask_and(self.counted, rows), None
+
+    def constant(self, channel: str) -> Constant:
+        """What a tick reads of it where nothing goes back."""
+        return Constant(channel, self.value, self.available)
+
+
+class Carrier(Protocol):
+    """What a read asks of the channel that it came over."""
+
+    zeros: Tensor
+
+    def passed_on(self, read: PassedOn, window: Window) -> Tensor:
+        """The message with its graph, as the link carries it."""
+
+    def let_back(self, value: Tensor, participates: RowMask) -> Tensor:
+        """The same with as much of its graph as gradients go back through."""
+
+
+@dataclass(slots=True, eq=False)
+class Constant:
+    """A read that nothing goes back from."""
+
+    channel: str = field(metadata=PLAIN)
+    value: Tensor | None = field(default=None, metadata=ROWS)
+    """[rows, size]; None: zeros."""
+    available: RowMask = field(default=False, metadata=ROWS)
+    """Where there is a message; zeros elsewhere."""
+
+    def value_in(self, window: Window, channel: Carrier) -> Tensor:
+        """What was read, [rows, size]."""
+        return channel.zeros if self.value is None else self.value
+
+    def followed_in(self, window: Window, channel: Carrier, participates: RowMask) -> Tensor:
+        """The same with the graph that the receiver's losses go back through, where it `participates`."""
+        return channel.zeros if self.value is None else self.value
+
+
+@dataclass(slots=True, eq=False)
+class PassedOn:
+    """A read of a message of the same window, over a locked channel or as a state: it is passed on with its graph."""
+
+    channel: str = field(metadata=PLAIN)
+    stamp: int = field(metadata=PLAIN)
+    """The message's."""
+    available: RowMask = field(default=False, metadata=ROWS)
+    """Where the message is valid; zeros elsewhere."""
+
+    def value_in(self, window: Window, channel: Carrier) -> Tensor:
+        """What was read, [rows, size], with its graph."""
+        return channel.passed_on(self, window)
+
+    def followed_in(self, window: Window, channel: Carrier, participates: RowMask) -> Tensor:
+        """The same with the graph that the receiver's losses go back through, where it `participates`."""
+        return channel.let_back(channel.passed_on(self, window), participates)
+
+
+@dataclass(slots=True, eq=False)
+class Leaf:
+    """A read whose gradient is booked for its message."""
+
+    channel: str = field(metadata=PLAIN)
+    message: Message = field(metadata=NESTED)
+    value: Tensor = field(metadata=ROWS)
+    """[rows, size]."""
+    available: RowMask = field(metadata=ROWS)
+    """Where there is a message; zeros elsewhere."""
+    counted: RowMask = field(metadata=ROWS)
+    """Where it is the message itself, or what stands in for it, and valid: what is returned elsewhere is not booked."""
+    tick: int = field(metadata=PLAIN)
+    """The step of the one tick that reads it; -1: the window's ticks share it."""
+    counted_anywhere: bool | None = None
+    """Whether `counted`, as a tensor, holds anywhere, as far as the host knows without a look at it."""
+
+    def value_in(self, window: Window, channel: Carrier) -> Tensor:
+        """What was read, [rows, size]: a leaf of autograd's where a gradient is wanted."""
+        return self.value
+
+    def followed_in(self, window: Window, channel: Carrier, participates: RowMask) -> Tensor:
+        """The same with the graph that the receiver's losses go back through, where it `participates`."""
+        return self.value
+
+    def release(self) -> None:
+        """Let its value go, once nothing reads it any more."""
+        self.value = self.value.new_empty(0)
+
+
+Read: TypeAlias = Leaf | PassedOn | Constant
+"""What a tick reads over a channel, by what is differentiated of it."""
 
 
 # --- a window ----------------------------------------------------------------------------------------------
@@ -244,7 +327,7 @@ class Window:
     calls: list[list[Tick]] = field(default_factory=list, metadata=NESTED)
     sent: list[tuple[str, Message]] = field(default_factory=list, metadata=NESTED)
     live: dict[tuple[str, int], Tensor] = field(default_factory=dict)
-    leaves: dict[tuple[str, int, int], Read] = field(default_factory=dict)
+    leaves: dict[tuple[str, int, int], Leaf] = field(default_factory=dict)
     given_up: set[str] = field(default_factory=set, metadata=PLAIN)
 
     def ticks(self) -> Iterator[Tick]:

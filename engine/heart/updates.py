@@ -10,7 +10,7 @@ from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example
-from antiphon.engine.heart.message import LearningGroup, Read, Window
+from antiphon.engine.heart.message import Leaf, LearningGroup, Window
 from antiphon.engine.heart.rows import Members, RowMask
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Update:
     """Newest injection by channel, for telemetry."""
     injected_messages: set[tuple[str, int]] = field(default_factory=set)
     """Channels and stamps of the messages with an injection that parameters follow."""
-    returned: dict[Read, Tensor | None] = field(default_factory=dict)
+    returned: dict[Leaf, Tensor | None] = field(default_factory=dict)
     """What it returns for each leaf that the window read, [rows, size] per sample; None: its losses do not depend on it, or
     the channel wants none."""
     stepping_members: dict[str, Members] = field(default_factory=dict)

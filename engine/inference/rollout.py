@@ -32,6 +32,7 @@ from antiphon.engine.heart.learn import ObjectiveEvaluator, TickLoss
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import (
     Action,
+    Arrival,
     EpisodeEnds,
     LearningGroup,
     Message,
@@ -148,8 +149,8 @@ class Deliveries(ForwardPass):
         super().__init__(system)
         self.deliver = deliver
 
-    def follow(self, channel: Channel, read: Read, tick: Tick, window: Window) -> Read:
-        return Read(channel.name, read.value, read.available)
+    def follow(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
+        return arrival.constant(channel.name)
 
     def send(
         self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals, **known: Any

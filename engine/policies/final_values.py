@@ -17,7 +17,7 @@ from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass, aligned
 from antiphon.engine.heart.lives import absent_ends
-from antiphon.engine.heart.message import Read, StepSignals, Tick, Window
+from antiphon.engine.heart.message import Arrival, Constant, StepSignals, Tick, Window
 from antiphon.engine.heart.rows import RowMask, mask_or
 from antiphon.engine.heart.system import System
 from antiphon.engine.policies.trajectories import outcome_of, rewards_of
@@ -95,7 +95,7 @@ class FinalValues:
         if agent.align is None and not _shows(final, agent.inputs.observed):
             return None
         tick = Tick(agent.clock.after(step), agent.name, final, [])
-        newest: list[Read] = []
+        arrived: list[list[Arrival]] = []
         with ExitStack() as imagined:
             for channel in agent.incoming:
                 stamps = [stamp for stamp in channel.ledger.due(tick.step) if stamp > step]
@@ -103,21 +103,20 @@ class FinalValues:
                 source = None if sender is None else self._tick(sender, step, final, made)
                 if stamps and source is None:
                     return None
-                reads = self._reads(channel, tick, stamps, source, final, imagined)
+                arrivals = self._arrivals(channel, tick, stamps, source, final, imagined)
                 if channel.name == agent.align:
-                    tick.step_signals = aligned(reads[-1])
-                newest.append(reads[-1])
-                tick.reads.extend(Read(channel.name, read.value, read.available) for read in reads)
+                    tick.step_signals = aligned(arrivals)
+                arrived.append(arrivals)
+                tick.reads += _constants(channel, arrivals)
             if self.forward_pass.ages is not None and AGE in agent.inputs.observes:
-                tick.ages = self.forward_pass.ages(agent, newest, tick.step)
+                tick.ages = self.forward_pass.ages(agent, arrived, tick.step)
         if agent.memory is not None:
-            (state,) = agent.memory.ledger.reads(tick.step)
-            tick.memory = Read(agent.memory.name, state.value, state.available)
+            (tick.memory,) = _constants(agent.memory, agent.memory.ledger.arrivals(tick.step))
         self.forward_pass.evaluate([tick], Window(), agent.learner.buffers)
         made[agent.name] = tick
         return tick
 
-    def _reads(
+    def _arrivals(
         self,
         channel: Channel,
         tick: Tick,
@@ -125,7 +124,7 @@ class FinalValues:
         source: Tick | None,
         final: StepSignals,
         imagined: ExitStack,
-    ) -> list[Read]:
+    ) -> list[Arrival]:
         """What a tick reads over a channel on which `source` sends at `stamps`, after what has been sent."""
         live, signals = channel.zeros, tick.step_signals
         void: RowMask = False
@@ -135,12 +134,16 @@ class FinalValues:
             if channel.sampler is not None:
                 live, _ = channel.sampler.send(live, stamps[0])
         imagined.enter_context(channel.ledger.imagining(stamps, live, signals, void))
-        reads = channel.ledger.reads(tick.step)
-        if channel.input.model is not None and self.forward_pass.stand_ins is not None:
+        arrivals = channel.ledger.arrivals(tick.step)
+        if arrivals and channel.input.model is not None and self.forward_pass.stand_ins is not None:
             examples = len(channel.input.examples)
-            reads[-1] = self.forward_pass.stand_ins.stand_in(channel, reads[-1], tick.step)
+            arrivals[-1] = self.forward_pass.stand_ins.stand_in(channel, arrivals[-1], tick.step)
             del channel.input.examples[examples:]
-        return reads
+        return arrivals
+
+
+def _constants(channel: Channel, arrivals: list[Arrival]) -> list[Constant]:
+    return [one.constant(channel.name) for one in arrivals] or [Constant(channel.name)]
 
 
 def _shows(signals: StepSignals, names: tuple[tuple[str, ...], ...]) -> bool:

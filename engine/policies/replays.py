@@ -18,7 +18,7 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.layout import select_rows
-from antiphon.engine.heart.message import Read, Tick, Window
+from antiphon.engine.heart.message import PassedOn, Read, Tick, Window
 from antiphon.engine.heart.rows import RowMask, mask_fill_zero
 from antiphon.engine.policies.trajectories import port_names, ports_of, rows_through
 
@@ -65,7 +65,7 @@ class InTurn(Replay):
             return True
         in_order = memory.places.sender_index is None is memory.places.receiver_index
         return not in_order or any(
-            read.stamp is not None for tick in ticks[agent.name] for read in tick.reads
+            isinstance(read, PassedOn) for tick in ticks[agent.name] for read in tick.reads
         )
 
     def ports(self, rows: Mapping[str, Tensor]) -> dict[str, Tensors]:
@@ -78,13 +78,12 @@ class InTurn(Replay):
         for t, tick in enumerate(self._ticks):
             read = tick.memory
             assert read is not None
-            if read.stamp is None:
-                value = memory.zeros if read.value is None else constant(read.value)
-                state = value[own]
-            else:
+            if isinstance(read, PassedOn):
                 mask = read.available
                 there = mask[own] if isinstance(mask, Tensor) else mask
                 state = mask_fill_zero(there, states[read.stamp])
+            else:
+                state = constant(read.value_in(self._window, memory))[own]
             ports = agent.learner.evaluate(start, self._inputs[t, own], state=state)[0]
             if self._observed is not None:
                 ports[VALUE] = _values(agent, start, self._observed[t, own])
@@ -135,7 +134,9 @@ class AllTicks(Replay):
             return True
         by_agent = _ticks_of(window)
         steps = {tuple(tick.step for tick in ticks) for ticks in by_agent.values()}
-        within = [(tick, read) for tick in window.ticks() for read in tick.reads if read.stamp is not None]
+        within = [
+            (tick, read) for tick in window.ticks() for read in tick.reads if isinstance(read, PassedOn)
+        ]
         if not within:
             return len(agents) > 1
         if len(steps) > 1 or any(len(call) > 1 for call in window.calls):
@@ -171,13 +172,14 @@ class AllTicks(Replay):
     def _evaluation(self, agent: Agent, ticks: list[Tick]) -> _Evaluation:
         forward_pass, start = self._forward_pass, self._window.start[agent.name]
         observed = _observed(agent, ticks, forward_pass, start)
-        if all(read.stamp is None for tick in ticks for read in tick.reads):
+        if not any(isinstance(read, PassedOn) for tick in ticks for read in tick.reads):
             inputs = torch.stack([forward_pass.inputs(tick, self._window, start) for tick in ticks])
             return _Evaluation(agent, inputs, [], [], observed)
         each = [forward_pass.observations(tick, start) for tick in ticks]
         observations = [torch.stack(values) for values in zip(*each, strict=True)]
         reads = zip(agent.incoming, zip(*(tick.reads for tick in ticks), strict=True), strict=True)
-        return _Evaluation(agent, None, observations, [_message(*one) for one in reads], observed)
+        messages = [_message(*one, self._window) for one in reads]
+        return _Evaluation(agent, None, observations, messages, observed)
 
     def _joined(self, each: _Evaluation, own: Tensor, made: Mapping[str, Tensors]) -> Tensor:
         """The network's input, of all members, ticks and some environments."""
@@ -206,15 +208,15 @@ class AllTicks(Replay):
         return agent.inputs.layout.join(observations, messages, available, batch)
 
 
-def _message(channel: Channel, reads: tuple[Read, ...]) -> _Message:
+def _message(channel: Channel, reads: tuple[Read, ...], window: Window) -> _Message:
     masks = [read.available for read in reads]
     available: RowMask | Tensor = True
     if any(mask is not True for mask in masks):
         rows = torch.ones(len(channel.zeros), dtype=torch.bool, device=channel.zeros.device)
         available = torch.stack([mask if isinstance(mask, Tensor) else rows & mask for mask in masks])
-    if reads[0].stamp is not None:
+    if isinstance(reads[0], PassedOn):
         return _Message(channel, None, available)
-    values = [channel.zeros if read.value is None else constant(read.value) for read in reads]
+    values = [constant(read.value_in(window, channel)) for read in reads]
     return _Message(channel, torch.stack(values), available)
 
 

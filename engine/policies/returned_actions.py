@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from antiphon.comms.examples import ReturnedAction
 from antiphon.engine.heart.ledger import Ledger
+from antiphon.engine.heart.message import Leaf
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 from antiphon.nets.per_member import scaled
@@ -21,6 +22,6 @@ def return_actions(system: System, update: Update) -> None:
         for tick, *returned in each:
             for read in tick.reads:
                 channel = channels.get(read.channel)
-                if channel is not None and read.message is not None:
+                if channel is not None and isinstance(read, Leaf):
                     own = map(channel.of_receiver, returned)
                     Ledger.book_action(read, ReturnedAction(*own))

@@ -260,11 +260,8 @@ class PolicyEvaluator:
         order, values = dict[str, int](), []
         for stack in stacks:  # several, where the senders are not computed as one
             read = [read for read in tick.reads if read.channel == stack.name][-1]
-            value = stack.zeros if read.value is None else read.value
-            if read.stamp is not None:
-                value = stack.passed_on(read, window)
             order.update({name: len(order) + n for n, name in enumerate(stack.names)})
-            values.append(constant(value))
+            values.append(constant(read.value_in(window, stack)))
         found = values[0] if len(values) == 1 else torch.cat(values)
         wanted = [order[name] for name in names]
         index = None if wanted == list(range(len(order))) else torch.tensor(wanted, device=found.device)

@@ -17,16 +17,16 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import (
+    Leaf,
     LearningGroup,
     Message,
-    Read,
     StepSignals,
     Tick,
 )
 from antiphon.engine.heart.stacked import Part, Stacked
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.state_dict import messages
-from antiphon.engine.state.trees import Tree, join, join_rows, joined_signals, split, split_rows
+from antiphon.engine.state.trees import READS, Tree, join, join_rows, joined_signals, split, split_rows
 
 
 def _anywhere(mask: Any) -> bool:
@@ -81,7 +81,7 @@ class _Splitter:
             for name, stamp in window["sent"]:
                 needed.setdefault(name, set()).add(stamp)
             for read in (read for call in window["calls"] for tick in call for read in _all_reads(tick)):
-                if read["message"] is not None:
+                if read["kind"] == "leaf":
                     needed.setdefault(read["channel"], set()).add(read["message"])
         ledgers = saved["ledgers"]
         trails = self._by_member({name: dict(trail) for name, trail in saved["trails"].items()})
@@ -180,11 +180,11 @@ class _Splitter:
         reads: dict[str, list[Tree]] = {}
         for read in _all_reads(tick):
             channels = self.system.channels[read["channel"]]
-            each = self._split(Read, read, channels)
+            each = self._split(READS[read["kind"]], read, channels)
             for (_, channel), own in zip(self.stacked.own(channels), each, strict=True):
                 own["channel"] = channel.name
-                if len(channels.members) > 1 and own["message"] is not None and not _anywhere(own["counted"]):
-                    own |= {"message": None, "counted": False}
+                if len(channels.members) > 1 and own["kind"] == "leaf" and not _anywhere(own["counted"]):
+                    own = {"kind": "constant", **{key: own[key] for key in ("channel", "value", "available")}}
                 reads.setdefault(channel.name, []).append(own)
         each = self._split(Tick, tick, stack)
         for (_, agent), own in zip(self.stacked.own(stack), each, strict=True):
@@ -379,9 +379,12 @@ class _Merger:
 
     def _read(self, stack: Channel, reads: Sequence[Tree], step: int) -> Tree:
         """What a tick read over all channels of a stack; what a member read as a constant counts for nothing."""
-        stamps = [read["message"] for read in reads if read["message"] is not None]
-        whole = {**self._joined(Read, reads), "channel": stack.name}
-        if stamps and len(reads) > 1:
-            shared = len(stamps) == len(reads) and all(read["tick"] < 0 for read in reads)
-            whole |= {"message": stamps[0], "stamp": None, "tick": -1 if shared else step}
+        leaves = [read for read in reads if read["kind"] == "leaf"]
+        if not leaves:
+            return {**self._joined(READS[reads[0]["kind"]], reads), "channel": stack.name}
+        each = [{**leaves[0], "counted": False, **read} for read in reads]
+        whole = {**self._joined(Leaf, each), "kind": "leaf", "channel": stack.name}
+        if len(reads) > 1:
+            shared = len(leaves) == len(reads) and all(read["tick"] < 0 for read in reads)
+            whole["tick"] = -1 if shared else step
         return whole

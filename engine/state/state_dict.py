@@ -11,10 +11,10 @@ from typing import Any
 
 from antiphon.comms.backward_requests import as_leaf
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Message, Read, StepSignals, Tick, Window
+from antiphon.engine.heart.message import Leaf, Message, Read, StepSignals, Tick, Window
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.objects import OBJECTS, load_objects, state_of_objects
-from antiphon.engine.state.trees import Tree, from_tree, to_tree
+from antiphon.engine.state.trees import READS, Tree, from_tree, to_tree
 from antiphon.nets.optimisers import MISSED
 
 Number = Callable[[StepSignals], int]
@@ -135,7 +135,7 @@ def messages(system: System) -> Tree:
     windows = [one for group in system.groups for one in (group.window, *group.pending, *group.past)]
     held: dict[str, list[Message]] = {}
     for window in windows:  # whose messages a ledger may have no more use for
-        read = ((one.channel, one.message) for one in window.leaves.values() if one.message is not None)
+        read = ((leaf.channel, leaf.message) for leaf in window.leaves.values())
         for name, message in (*window.sent, *read):
             held.setdefault(name, []).append(message)
     agents, channels = system.agents.values(), system.channels
@@ -213,13 +213,13 @@ def _load_window(
     window = from_tree(Window, saved, signals, start=start, sent=sent, calls=[])
 
     def read(tree: Tree) -> Read:
-        if tree["message"] is None:
-            return from_tree(Read, tree, signals)
+        if tree["kind"] != "leaf":
+            return from_tree(READS[tree["kind"]], tree, signals)
         key = tree["channel"], tree["message"], tree["tick"]
         if key not in window.leaves:
             message = known[tree["channel"]][tree["message"]]
-            window.leaves[key] = leaf = from_tree(Read, tree, signals, message=message)
-            if system.channels[leaf.channel].ledger.wants_gradient and leaf.value is not None:
+            window.leaves[key] = leaf = from_tree(Leaf, tree, signals, message=message)
+            if system.channels[leaf.channel].ledger.wants_gradient:
                 leaf.value = as_leaf(leaf.value)
         return window.leaves[key]
 

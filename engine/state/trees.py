@@ -15,10 +15,29 @@ from torch import Tensor
 
 from antiphon.base.errors import RunError
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.heart.message import PLAIN, ROWS, SIGNALS, Message, Read, StepSignals, Tick, Window
+from antiphon.engine.heart.message import (
+    PLAIN,
+    ROWS,
+    SIGNALS,
+    Constant,
+    Leaf,
+    Message,
+    PassedOn,
+    StepSignals,
+    Tick,
+    Window,
+)
 
 Tree = dict[str, Any]
 Owner = TypeVar("Owner")
+
+READS: dict[str, type[Leaf | PassedOn | Constant]] = {
+    "leaf": Leaf,
+    "passed_on": PassedOn,
+    "constant": Constant,
+}
+"""What a tick reads, by the `kind` that its tree has."""
+_KINDS = {kind: name for name, kind in READS.items()}
 
 
 def mapped(tree: Any, function: Callable[[Any], Any]) -> Any:
@@ -69,7 +88,9 @@ def _plain(value: Any, number: Callable[[StepSignals], int]) -> Any:
         return number(value)
     if isinstance(value, Message):
         return value.stamp
-    if isinstance(value, Tick | Read | Window):
+    if isinstance(value, Leaf | PassedOn | Constant):
+        return {"kind": _KINDS[type(value)], **to_tree(value, number)}
+    if isinstance(value, Tick | Window):
         return to_tree(value, number)
     return sorted(value) if isinstance(value, set) else value
 

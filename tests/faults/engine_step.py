@@ -162,7 +162,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "forward-an-aligned-agent-works-on-the-present-signals",
         "engine/heart/forward.py",
-        "                tick.step_signals = aligned(reads[-1])\n",
+        "                tick.step_signals = aligned(arrivals)\n",
         "                pass\n",
         "tests/contracts/test_contracts.py::test_documents[aligned-reference]",
     ),
@@ -288,8 +288,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "ledger-ticks-with-a-stand-in-share-a-leaf",
         "engine/heart/ledger.py",
-        "read.tick = -1 if read.counted is True and read.predicted is False else step",
-        "read.tick = -1",
+        "tick = -1 if counted is True and arrival.predicted is False else step",
+        "tick = -1",
         "tests/contracts/test_contracts.py::test_documents[four windows-reference]",
     ),
     Fault(

@@ -19,7 +19,7 @@ from antiphon.comms.examples import ReturnedAction
 from antiphon.comms.synthetic_gradients import Critic
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import LearningGroup, Message, Tick, Window
+from antiphon.engine.heart.message import Leaf, LearningGroup, Message, Tick, Window
 from antiphon.engine.heart.updates import EndedWindows, Losses, Update, WindowLoss
 from tests.reference import ledger
 from tests.reference.forward import replay
@@ -129,7 +129,7 @@ def window_update(state: State, group: LearningGroup, window: Window, step: int)
     injections, objectives = _injections(state, update, step), update.window_loss.roots
     auxiliary = _auxiliary_losses(state, group, window)
     followed = [*objectives, *auxiliary, *(_term(i, i.scale, batch) for i in injections)]
-    leaves = {r: r.value for r in window.leaves.values() if r.value is not None and r.value.requires_grad}
+    leaves = {r: r.value for r in window.leaves.values() if r.value.requires_grad}
     back = gradients_of([*objectives, *(_term(i, i.discount, batch) for i in injections)], [*leaves.values()])
     returning = [None if g is None else g * batch for g in back]  # rules 1, 3, 12: per sample
     gradients = state.gradients(update, followed, step, returning)
@@ -168,7 +168,7 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
         advantages = policy.advantages.weighted() * goal.weight
         for t, tick in enumerate(policy.ticks):
             for read in (read for read in tick.reads if state.channels[read.channel].gradient.needs_actions):
-                if read.message is not None:
+                if isinstance(read, Leaf):
                     valid = policy.advantages.valid[t] & as_mask(read.counted, read.message.sent)
                     returned = ReturnedAction(actions[t], mask_fill_zero(valid, advantages[t]), valid)
                     read.message.actions.append(returned)
@@ -287,16 +287,15 @@ def lambda_returns(state: State, closed: EndedWindows, step: int) -> dict[str, l
         for channel in traced:
             windows = group.past[-channel.gradient.span :]
             read = next((r for r in windows[0].leaves.values() if r.channel == channel.name), None)
-            message = None if read is None or len(windows) < channel.gradient.span else read.message
-            if read is None or message is None or message.counted is False:
+            if read is None or len(windows) < channel.gradient.span or read.message.counted is False:
                 continue
             gathered = Tensors()
             for past in reversed(windows):
                 gathered = _returns(state, Update(group, past), traced, gathered, step)
             # Zero where an episode ended before: its last state is an example of that already.
             own, counted = gathered.get(channel.name, channel.zeros), as_mask(read.counted, channel.zeros)
-            ledger.replace_gradient(message, mask_fill_zero(counted, own))
-            found.setdefault(channel.name, []).append(message)
+            ledger.replace_gradient(read.message, mask_fill_zero(counted, own))
+            found.setdefault(channel.name, []).append(read.message)
     return found
 
 
@@ -306,7 +305,7 @@ def _returns(state: State, update: Update, traced: list[Channel], beyond: Tensor
     replay(state, window)
     terms = [_term(i, i.discount, batch) for i in _injections(state, update, step)]
     reads = [read for read in window.leaves.values() if state.channels[read.channel].state]
-    leaves = {r.channel: r.value for r in reads if r.value is not None and r.value.requires_grad}
+    leaves = {r.channel: r.value for r in reads if r.value.requires_grad}
     for memory in (memory for memory in traced if memory.name in beyond):
         last, learns = dict(window.sent).get(memory.name), state.participates(memory.sender, window.number)
         predicted = synthetic_gradient(state, memory, last) if last is not None and learns else None

@@ -10,10 +10,10 @@ from torch import Tensor
 from antiphon.agents.network import VALUE
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import Message, Read, StepSignals, Tick, Window
+from antiphon.engine.heart.message import Constant, Message, StepSignals, Tick, Window
 from antiphon.scenarios.checks import AGE
 from tests.reference import ledger
-from tests.reference.forward import critic_observed, evaluate, void, with_stand_in
+from tests.reference.forward import critic_observed, evaluate, signals_of, void, with_stand_in
 from tests.reference.state import State
 
 
@@ -68,17 +68,17 @@ def _next_tick(state: State, agent: Agent, step: int, final: StepSignals) -> Tic
             if imagined is None:
                 return None
             contexts.enter_context(ledger.imagining(channel, imagined))
-            reads = ledger.reads(channel, tick.step)
-            if channel.input.model is not None:
-                reads = [with_stand_in(state, channel, reads[-1], tick.step)]
-            if channel.name == agent.align and reads[-1].step_signals is not None:
-                tick.step_signals = reads[-1].step_signals
-            constants = [Read(channel.name, read.value, read.available) for read in reads]
+            found = ledger.arrivals(channel, tick.step)
+            if channel.input.model is not None and found:
+                found = [with_stand_in(state, channel, found[-1], tick.step)]
+            if channel.name == agent.align:
+                tick.step_signals = signals_of(found)
+            constants = [one.constant(channel.name) for one in found] or [Constant(channel.name)]
             if channel is agent.memory:
                 tick.memory = constants[-1]
                 continue
             tick.reads += constants
-            ages.append(ledger.age(channel, reads[-1], tick.step))
+            ages.append(ledger.age(channel, found, tick.step))
     if ages and AGE in agent.inputs.observes:
         tick.ages = torch.stack(ages, 1)
     evaluate(state, [tick], Window(), agent.learner.buffers)

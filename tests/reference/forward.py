@@ -11,7 +11,16 @@ from antiphon.comms.examples import Example
 from antiphon.comms.links import combine_reads, join
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import Read, StepSignals, Tick, Window
+from antiphon.engine.heart.message import (
+    Arrival,
+    Constant,
+    Leaf,
+    PassedOn,
+    Read,
+    StepSignals,
+    Tick,
+    Window,
+)
 from antiphon.nets.layers import Transport
 from antiphon.nets.random import seed_for
 from antiphon.nets.site_axes import as_maps
@@ -52,60 +61,71 @@ def _read(state: State, agent: Agent, signals: StepSignals, window: Window) -> T
     tick = Tick(step, agent.name, signals, [], state.participates(agent.name, window.number))
     ages = []
     for channel in agent.channels:
-        found = ledger.reads(channel, step)
-        if channel.input.model is not None:
+        found = ledger.arrivals(channel, step)
+        if channel.input.model is not None and found:
             found = [with_stand_in(state, channel, found[-1], step)]
-        if channel.name == agent.align and found[-1].step_signals is not None:
-            tick.step_signals = found[-1].step_signals
-        followed = [_followed(channel, read, tick, window) for read in found]
+        if channel.name == agent.align:
+            tick.step_signals = signals_of(found)
+        followed = [_followed(channel, one, tick, window) for one in found] or [Constant(channel.name)]
         if channel is agent.memory:
             tick.memory = followed[-1]
         else:
             tick.reads += followed
-            ages.append(ledger.age(channel, found[-1], step))
+            ages.append(ledger.age(channel, found, step))
     if ages and "age" in agent.inputs.observes:
         tick.ages = torch.stack(ages, 1)
     return tick
 
 
-def with_stand_in(state: State, channel: Channel, read: Read, step: int) -> Read:
+def signals_of(arrived: list[Arrival]) -> StepSignals:
+    """The signals an aligned agent works on: those of the newest message it reads; none before the first."""
+    newest = arrived[-1].step_signals if arrived else None
+    return StepSignals(-1, {}) if newest is None else newest
+
+
+def with_stand_in(state: State, channel: Channel, arrival: Arrival, step: int) -> Arrival:
     """Let the synthetic input stand in where the due message is missing; note what it learns from (rule 18)."""
-    message, model = read.message, channel.input.model
+    message, model = arrival.message, channel.input.model
     # Without signals it was sent by an aligned agent before its first message.
-    if message is None or model is None or (channel.input.context and not message.step_signals.signals):
-        return read
+    if model is None or (channel.input.context and not message.step_signals.signals):
+        return arrival
     context = context_of(state, channel, message, step, far=True)
     alive = ~as_mask(message.void, message.sent)
     if message.first_use == step and alive.any():
         arrived = alive & ~as_mask(message.lost, message.sent)
         channel.input.examples.append(Example(message.received, context, None, valid=arrived))
-    missing = alive if channel.coupling == "unlocked" else alive & ~as_mask(read.counted, message.sent)
-    if read.value is None or read.step_signals is None or not missing.any():
-        return read
-    value = select(missing, constant(model.predict(context, state.batch)), read.value)
-    signals, available, counted = read.step_signals, read.available | missing, read.counted | missing
+    missing = alive if channel.coupling == "unlocked" else alive & ~as_mask(arrival.counted, message.sent)
+    if arrival.value is None or arrival.step_signals is None or not missing.any():
+        return arrival
+    value = select(missing, constant(model.predict(context, state.batch)), arrival.value)
+    signals, available, counted = arrival.step_signals, arrival.available | missing, arrival.counted | missing
     if channel.ledger.aligned and channel.ledger.held is not None:
         due = ledger.mixed(missing, message.step_signals.signals, signals.signals)
         signals = StepSignals(signals.step, due)
-    return Read(channel.name, value, available, message, counted, predicted=missing, step_signals=signals)
+    return Arrival(message, value, available, counted, predicted=missing, step_signals=signals)
 
 
-def _followed(channel: Channel, read: Read, tick: Tick, window: Window) -> Read:
+def _followed(channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
     """What a tick reads as it will be differentiated: with its graph, as a leaf, or as a constant (rule 2)."""
-    message, locked = read.message, channel.coupling == "locked"
-    if message is not None and (locked or channel.state) and (channel.name, message.stamp) in window.live:
+    message, locked = arrival.message, channel.coupling == "locked"
+    if (locked or channel.state) and (channel.name, message.stamp) in window.live:
         available = simplified(~as_mask(message.void, message.sent))
-        return Read(channel.name, available=available, stamp=message.stamp)
-    available, counted = (simplified(as_mask(mask, channel.zeros)) for mask in (read.available, read.counted))
+        return PassedOn(channel.name, message.stamp, available)
+    masks = arrival.available, arrival.counted
+    available, counted = (simplified(as_mask(mask, channel.zeros)) for mask in masks)
     # Over a locked channel it was sent in an earlier window, where its credit is lost (rule 15).
-    if message is None or read.value is None or locked or not tick.participates or counted is False:
-        return Read(channel.name, read.value, available)
+    if arrival.value is None or locked or not tick.participates or counted is False:
+        return Constant(channel.name, arrival.value, available)
     # A window has one leaf of a message that is there everywhere.
-    shared = channel.ledger.held is None and counted is True and not as_mask(read.predicted, read.value).any()
+    shared = (
+        channel.ledger.held is None
+        and counted is True
+        and not as_mask(arrival.predicted, arrival.value).any()
+    )
     key = channel.name, message.stamp, -1 if shared else tick.step
     if key not in window.leaves:
-        value = as_leaf(read.value) if channel.ledger.wants_gradient else read.value
-        window.leaves[key] = Read(channel.name, value, available, message, counted, tick=key[2])
+        value = as_leaf(arrival.value) if channel.ledger.wants_gradient else arrival.value
+        window.leaves[key] = Leaf(channel.name, message, value, available, counted, key[2])
     return window.leaves[key]
 
 
@@ -116,7 +136,7 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
     transports = []  # feedback alignment: the gradient goes back through fixed weights (rule 10)
     for i, tick in enumerate(ticks):
         rows = slice(i * state.batch, (i + 1) * state.batch)
-        for read in (read for read in tick.reads if read.stamp is not None and tick.participates):
+        for read in (r for r in tick.reads if isinstance(r, PassedOn) and tick.participates):
             if (weights := state.channels[read.channel].feedback.weights) is not None:
                 transports.append(Transport(message_read(state, read, window), weights, rows))
     seed = 0 if learner.network.pure else seed_for(agents[0].seed, "tick", str(step))
@@ -197,7 +217,7 @@ def _observed(
 def message_read(state: State, read: Read, window: Window) -> Tensor:
     """[B, size]: what was read; of a message of the same window as it arrives, with its graph (rule 8: straight-through)."""
     channel = state.channels[read.channel]
-    if read.stamp is None:
+    if not isinstance(read, PassedOn):
         return channel.zeros if read.value is None else read.value
     sent = window.live[read.channel, read.stamp].flatten(1)
     available = as_mask(read.available, sent)
@@ -210,7 +230,7 @@ def _value(state: State, read: Read, tick: Tick, window: Window) -> Tensor:
     """[B, size]: what was read on a channel, with as much of its graph as the coupling lets through."""
     channel, value = state.channels[read.channel], message_read(state, read, window)
     other_way = channel.feedback.direct is not None or channel.feedback.weights is not None
-    cut = read.stamp is not None and (other_way or not tick.participates)
+    cut = isinstance(read, PassedOn) and (other_way or not tick.participates)
     return constant(value) if cut else value  # rules 7 and 10: nothing flows back this way
 
 

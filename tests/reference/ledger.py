@@ -19,7 +19,7 @@ from torch import Tensor
 from antiphon.base.errors import EngineError
 from antiphon.comms.backward_requests import value_of
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import Message, Read, StepSignals, Window
+from antiphon.engine.heart.message import Arrival, Leaf, Message, StepSignals, Window
 
 RowMask = Tensor
 """[B] bool: the parallel environments that something holds for."""
@@ -93,8 +93,8 @@ def _note_newest(channel: Channel, step: int) -> None:
         known.value = mask_fill_zero(~as_mask(message.void, before), newest)
 
 
-def reads(channel: Channel, step: int) -> list[Read]:
-    """Return what the tick at `step` reads, oldest first: one message, or as many as `read` puts side by side."""
+def arrivals(channel: Channel, step: int) -> list[Arrival]:
+    """Return what the tick at `step` reads, oldest first: one message, or as many as `read` puts side by side; none: empty."""
     ledger, delay = channel.ledger, channel.ledger.link.delay
     stamp, stamps = ledger.sender.latest(step - delay), list[int]()
     since = step - ledger.receiver.period - delay
@@ -102,16 +102,15 @@ def reads(channel: Channel, step: int) -> list[Read]:
     while stamp is not None and (not stamps or (ledger.read != "last" and stamp > since)):
         stamps.insert(0, stamp)
         stamp = ledger.sender.latest(stamp - 1)
-    found = [_read(channel, ledger.messages[stamp]) for stamp in stamps if stamp in ledger.messages]
-    return found or [Read(channel.name, channel.zeros, step_signals=StepSignals(-1, {}))]
+    return [_arrival(channel, ledger.messages[stamp]) for stamp in stamps if stamp in ledger.messages]
 
 
-def _read(channel: Channel, due: Message) -> Read:
+def _arrival(channel: Channel, due: Message) -> Arrival:
     alive, held = ~as_mask(due.void, due.sent), channel.ledger.held
     if held is None:
         signals = due.step_signals if alive.any() else StepSignals(-1, {})
         value = mask_fill_zero(alive, due.received)
-        return Read(channel.name, value, alive, due, alive, step_signals=signals)
+        return Arrival(due, value, alive, alive, step_signals=signals)
     # A link that loses: the newest message that arrived, whatever its age (rule 18).
     value = channel.zeros if held.value is None else held.value
     stamp = torch.full_like(alive, -1, dtype=torch.long) if held.stamp is None else held.stamp
@@ -133,7 +132,7 @@ def _read(channel: Channel, due: Message) -> Read:
         masks = {f"_{name}": mask_fill_zero(available, mask) for name, mask in known.items()}
         signals = StepSignals(due.stamp, values | masks)
     value, counted = mask_fill_zero(available, value), stamp == due.stamp
-    return Read(channel.name, value, available, due, counted, step_signals=signals)
+    return Arrival(due, value, available, counted, step_signals=signals)
 
 
 def mixed(where: RowMask, one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -165,21 +164,21 @@ def carried(channel: Channel, stamp: int, live: Tensor, signals: StepSignals, vo
     return message
 
 
-def age(channel: Channel, read: Read, step: int) -> Tensor:
-    """Return how old what is read is, [B], in ticks of the sender; 0 where nothing is."""
+def age(channel: Channel, arrived: list[Arrival], step: int) -> Tensor:
+    """Return how old what is read, the newest, is, [B], in ticks of the sender; 0 where nothing is."""
     stamp, held = torch.zeros_like(channel.zeros[:, 0], dtype=torch.long), channel.ledger.held
-    if read.message is not None:
-        stamp = stamp + read.message.stamp
-        if held is not None and held.stamp is not None:
-            stamp = torch.where(as_mask(read.predicted, channel.zeros), stamp, held.stamp)
+    if not arrived:
+        return torch.zeros_like(channel.zeros[:, 0])
+    stamp = stamp + arrived[-1].message.stamp
+    if held is not None and held.stamp is not None:
+        stamp = torch.where(as_mask(arrived[-1].predicted, channel.zeros), stamp, held.stamp)
     age = (step - stamp).to(channel.zeros.dtype) / channel.ledger.sender.period
-    return mask_fill_zero(as_mask(read.available, channel.zeros), age)
+    return mask_fill_zero(as_mask(arrived[-1].available, channel.zeros), age)
 
 
-def add_gradient(read: Read, gradient: Tensor | None) -> None:
+def add_gradient(read: Leaf, gradient: Tensor | None) -> None:
     """Add what one use returns, [B, size] per sample (rule 4); None: the loss does not depend on the message."""
     message = read.message
-    assert message is not None
     counted = as_mask(read.counted, message.sent)
     message.counted = simplified(as_mask(message.counted, message.sent) | counted)
     if gradient is not None:
@@ -187,9 +186,9 @@ def add_gradient(read: Read, gradient: Tensor | None) -> None:
         message.gradient = gradient if message.gradient is None else message.gradient + gradient
 
 
-def add_loss(uses: list[Read], loss: Tensor) -> None:
+def add_loss(uses: list[Leaf], loss: Tensor) -> None:
     """Add a window's loss [B] to each message it used: once, however many ticks used it (rule 9)."""
-    for message in dict.fromkeys(read.message for read in uses if read.message is not None):
+    for message in dict.fromkeys(read.message for read in uses):
         counted = [as_mask(read.counted, message.sent) for read in uses if read.message is message]
         lost = mask_fill_zero(torch.stack(counted).any(0), loss)
         message.loss = lost if message.loss is None else lost + message.loss
