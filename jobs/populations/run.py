@@ -18,9 +18,10 @@ from antiphon.base.files import display_path, fitting, write_csv, write_text
 from antiphon.base.manifests import read_checked, write_checked
 from antiphon.base.spec import plain
 from antiphon.engine.state.hyperparameters import ELSEWHERE
+from antiphon.jobs.meetings import Meeting, alone, divided
+from antiphon.jobs.places import processes
 from antiphon.jobs.populations.figure import lineage_svg
 from antiphon.jobs.populations.population import Population, member_path
-from antiphon.jobs.populations.processes import Meeting, alone, divided
 from antiphon.jobs.populations.selection import (
     Entry,
     Score,
@@ -229,15 +230,10 @@ class PopulationRun(Observer):
             for bar in bars:
                 bar.advance(len(group) / self.spec.members)
 
-        found = divided(
-            str(self.directory),
-            partial(self._train_share, group, every),
-            group,
-            self._jobs,
-            ray=self._ray,
-            device=self.runs.requests[0].device,
-            on_step=on_step,
-        )
+        device, count = self.runs.requests[0].device, min(self._jobs, len(group))
+        work = partial(self._train_share, group, every)
+        with processes(self._ray, count, device) as place:
+            found = divided(str(self.directory), work, group, place, count, device=device, on_step=on_step)
         for bar in bars:
             bar.close()
         outcomes, lineages, metrics = zip(*found, strict=True)

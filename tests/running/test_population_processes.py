@@ -25,7 +25,8 @@ import antiphon
 from antiphon.base.errors import RunError
 from antiphon.envs.base import StepResult
 from antiphon.envs.images import Digits
-from antiphon.jobs.populations import processes
+from antiphon.jobs import meetings
+from antiphon.jobs.places import Here
 from antiphon.jobs.populations.run import PopulationRun
 from antiphon.running.library import template_named
 from antiphon.running.observers import RunProgress
@@ -60,7 +61,7 @@ class Killed(BaseException):
 @pytest.fixture
 def _threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have threads in the place of processes, of which one runs at a time, in float64."""
-    turn, meet, take_part = threading.Lock(), processes._Meeting.__call__, processes._take_part
+    turn, meet = threading.Lock(), meetings._Meeting.__call__
     settings = Request.settings.fget
     assert settings is not None
 
@@ -71,20 +72,27 @@ def _threads(monkeypatch: pytest.MonkeyPatch) -> None:
         finally:
             turn.acquire()
 
-    def part(work: Any, *arguments: Any) -> object:
+    def part(take_part: Any, work: Any, *arguments: Any) -> object:
         with turn:
             try:
                 return take_part(work, *arguments)
             except Killed:
                 raise BrokenProcessPool from None
 
-    @contextmanager
-    def on_this_machine() -> Iterator[tuple[str, Any]]:
-        with ThreadPoolExecutor(8) as pool:
-            yield "127.0.0.1", lambda _, work, *call: pool.submit(part, deepcopy(work), *call)
+    class Threads(Here):
+        def __init__(self, pool: ThreadPoolExecutor) -> None:
+            self._pool = pool
 
-    monkeypatch.setattr(processes._Meeting, "__call__", meeting)
-    monkeypatch.setattr(processes, "_on_this_machine", on_this_machine)
+        def submit(self, function: Any, *arguments: Any) -> Any:
+            return self._pool.submit(part, function, *deepcopy(arguments))
+
+    @contextmanager
+    def threads(*_: object) -> Iterator[Threads]:
+        with ThreadPoolExecutor(8) as pool:
+            yield Threads(pool)
+
+    monkeypatch.setattr(meetings._Meeting, "__call__", meeting)
+    monkeypatch.setattr("antiphon.jobs.populations.run.processes", threads)
     monkeypatch.setattr(
         Request, "settings", property(lambda request: replace(settings(request), dtype=torch.float64))
     )

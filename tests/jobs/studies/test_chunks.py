@@ -1,4 +1,4 @@
-"""Processes of a study that fail (jobs/studies/pool.py)."""
+"""Processes of a study that fail (jobs/studies/chunks.py)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,17 @@ from typing import Any
 
 import pytest
 
-from antiphon.engine import running
-from antiphon.jobs.studies.pool import Answer, Pool, train
+from antiphon.engine import live_system
+from antiphon.jobs.places import Here
+from antiphon.jobs.studies.chunks import Answer, Chunk, train
 from tests.commands import Commands
+
+
+class Threads(Here):
+    """In the place of processes, of which one runs at a time."""
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 @pytest.mark.long
@@ -19,24 +27,24 @@ def test_a_run_that_fails_is_missing_from_the_table_and_the_others_go_on(
 ) -> None:
     killed = "its process was killed (by hand, or the machine was out of memory)"
     failures = {"locked": Answer(1, killed), "detached": Answer(143)}
-    plain = running.build
+    plain = live_system.build
 
     def build(scenario: Any, *arguments: Any, **settings: Any) -> Any:
         if scenario.channels[0].gradient.kind == "local":
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
         return plain(scenario, *arguments, **settings)
 
-    def answers(self: Pool, chunks: Any) -> Any:
-        for chunk in chunks:
-            failed = failures.get(chunk.runs.name)
-            yield chunk, [failed] if failed else train(chunk)
+    def answers(chunk: Chunk) -> list[Answer]:
+        failed = failures.get(chunk.runs.name)
+        return [failed] if failed else train(chunk)
 
     words = (
         "study digits-mlp --set depth=2 --set width=8 --set batch=16 --steps 8 --seeds 1 --logdir s --jobs"
     )
     with monkeypatch.context() as patch:
-        patch.setattr(Pool, "answers", answers)
-        patch.setattr(running, "build", build)
+        patch.setattr("antiphon.jobs.studies.study.train", answers)
+        patch.setattr("antiphon.jobs.studies.study.Processes", Threads)
+        patch.setattr(live_system, "build", build)
         assert cli.code(f"{words} 2 --json") == 1
     result = json.loads(cli.out.splitlines()[-1])
     assert [line.partition(";")[0] for line in cli.err.splitlines()[1:4]] == [

@@ -1,17 +1,16 @@
-"""Members divided over processes of this machine or of a Ray cluster, which step together and meet after each step.
+"""Members divided over processes, which step together and meet after each step.
 
 At a meeting each process gives values, and gets those of all. They go through the process that began the others.
 """
 
 from __future__ import annotations
 
-import importlib
 import secrets
 import signal
 import socket
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from itertools import pairwise
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
@@ -21,11 +20,9 @@ import torch
 
 from antiphon.base.errors import AntiphonError, ResourceError, RunError
 from antiphon.base.signals import stop_signals
-from antiphon.distributed.ray.ray_cluster import open_cluster
 from antiphon.engine.state.trees import mapped
 from antiphon.engine.state.wire import from_bytes, to_bytes
-from antiphon.jobs.studies.pool import Worker
-from antiphon.nets.isolation.matmul_precision import matmul_precision, set_matmul_precision
+from antiphon.jobs.places import Place
 
 Meeting = Callable[[Mapping[int, Any], Collection[int] | None], Mapping[int, Any]]
 """Gives values by member, and returns those of all processes, of the members that are wanted; None: all, after a step."""
@@ -48,9 +45,9 @@ def divided(
     name: str,
     work: Work,
     members: Sequence[int],
-    jobs: int,
+    place: Place,
+    count: int,
     *,
-    ray: str | None,
     device: str,
     on_step: Callable[[], object],
 ) -> list[Any]:
@@ -60,8 +57,8 @@ def divided(
         name: Begins errors, and is what can be resumed.
         work: Meets once after each step, in each process until it returns.
         members: In order.
-        jobs: Processes; at most one for each member.
-        ray: `local`, or HOST:PORT of a Ray cluster (`RayCluster`); None: processes of this machine.
+        place: Where the processes are.
+        count: How many there are; at most one for each member.
         device: Of the members.
         on_step: Called after each step.
 
@@ -70,18 +67,15 @@ def divided(
         RunError: A process was killed, or cannot begin.
         KeyboardInterrupt: A signal before all have begun, or a second one.
     """
-    count = min(jobs, len(members))
+    count = min(count, len(members))
     edges = [len(members) * place // count for place in range(count + 1)]
     shares = [members[start:end] for start, end in pairwise(edges)]
-    key, settings = secrets.token_bytes(32), (device, matmul_precision())
+    key = secrets.token_bytes(32)
     with ExitStack() as resources:
-        host, submit = resources.enter_context(
-            _on_this_machine() if ray is None else _on_ray(ray, count, gpu=device != "cpu")
-        )
-        listener = resources.enter_context(Listener((host, 0), backlog=2 * count, authkey=key))
+        listener = resources.enter_context(Listener((place.host, 0), backlog=2 * count, authkey=key))
         address: Any = listener.address
         stopped = resources.enter_context(stop_signals(lambda: _wake(address)))
-        calls = [submit(_take_part, work, share, address, key, *settings) for share in shares]
+        calls = [place.submit(take_part, work, share, address, key, device) for share in shares]
         for call in calls:
             call.add_done_callback(lambda _: _wake(address))
         connections: dict[int, Connection] = {}
@@ -148,41 +142,6 @@ def _result(name: str, share: Sequence[int], call: Future[Any]) -> Any:
 
 # --- the processes -----------------------------------------------------------------------------------------
 
-_Submit = Callable[..., Future[Any]]
-
-
-@contextmanager
-def _on_this_machine() -> Iterator[tuple[str, _Submit]]:
-    """Yield an address that processes of this machine reach, and what calls a function in a process of its own."""
-    with ExitStack() as workers:
-
-        def submit(*call: Any) -> Future[Any]:
-            worker = Worker()
-            workers.callback(worker.close)
-            return worker.submit(*call)
-
-        yield "127.0.0.1", submit
-
-
-@contextmanager
-def _on_ray(address: str, count: int, *, gpu: bool) -> Iterator[tuple[str, _Submit]]:
-    """Yield an address that processes of a Ray cluster reach, and what calls a function in a process of its own."""
-    with open_cluster(address) as cluster:
-        ray = importlib.import_module("ray")
-        there = ray.cluster_resources()
-        if not cluster.own and there.get("CPU", 0) < count:
-            raise RunError(
-                f"--ray: the cluster has {there.get('CPU', 0):g} CPUs; --jobs {count} needs one each"
-            )
-        task = ray.remote(
-            num_cpus=0 if cluster.own else 1,
-            num_gpus=min(1.0, int(1000 * there.get("GPU", 0.0) / count) / 1000) if gpu else 0,
-            max_retries=0,
-            scheduling_strategy="DEFAULT" if cluster.own else "SPREAD",
-        )
-        host = "127.0.0.1" if cluster.own else ray.util.get_node_ip_address()
-        yield host, lambda function, *call: task(function).remote(*call).future()
-
 
 class _Meeting:
     """The meetings of a process (`Meeting`)."""
@@ -207,12 +166,9 @@ class _Meeting:
         return dict(mapped(answer["values"], on_device))
 
 
-def _take_part(
-    work: Work, share: Sequence[int], address: tuple[str, int], key: bytes, device: str, precision: str
-) -> object:
+def take_part(work: Work, share: Sequence[int], address: tuple[str, int], key: bytes, device: str) -> object:
     """Do the work on a share of the members in this process; return an error as one that any process can load."""
     try:
-        set_matmul_precision(precision)
         with Client(address, authkey=key) as connection:
             connection.send_bytes(b"%d" % share[0])
             return work(share, _Meeting(connection, device))

@@ -1,0 +1,231 @@
+"""Where calls run: in this process, in processes of this machine, or in those of a Ray cluster; each takes one call at a time."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from multiprocessing import get_context, parent_process
+from types import ModuleType
+from typing import Any, Protocol, TypeVar
+
+from antiphon.base.errors import RunError
+from antiphon.base.signals import stop_signals
+from antiphon.distributed.ray.ray_cluster import open_cluster
+from antiphon.nets.isolation.matmul_precision import matmul_precision, set_matmul_precision
+
+Result = TypeVar("Result")
+Argument = TypeVar("Argument")
+
+
+class Place(Protocol):
+    """What calls functions, which it can import, in the caller's precision of matrix products."""
+
+    @property
+    def host(self) -> str:
+        """An address of this process that the called functions reach."""
+
+    def submit(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
+        """Begin a call."""
+
+
+class Here:
+    """This process: a call has ended when it is submitted, and heeds signals itself."""
+
+    host = "127.0.0.1"
+
+    def submit(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
+        """See `Place`."""
+        call: Future[Result] = Future()
+        call.set_result(function(*arguments))
+        return call
+
+    def signals(self) -> AbstractContextManager[Sequence[int]]:
+        """Return no signals: see above."""
+        return nullcontext(())
+
+
+class Processes:
+    """Processes of this machine: one that has ended its call takes the next one."""
+
+    host = "127.0.0.1"
+
+    def __init__(self) -> None:
+        self._workers: list[_Worker] = []
+        self._stopped: Sequence[int] = ()
+
+    def submit(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
+        """See `Place`; BrokenProcessPool: the process was killed."""
+        worker = next((worker for worker in self._workers if worker.free), None)
+        if worker is None:
+            worker = _Worker()
+            self._workers.append(worker)
+        call = worker.submit(function, *arguments)
+        if self._stopped and not worker.stopped:  # by a signal that came before the line above
+            worker.stop()
+        return call
+
+    @contextmanager
+    def signals(self) -> Iterator[Sequence[int]]:
+        """List the signals to this process, which stop the runs of all calls with checkpoints, as the end of this does."""
+        with stop_signals(self._stop) as self._stopped:
+            try:
+                yield self._stopped
+            finally:
+                self._stop()
+
+    def _stop(self) -> None:
+        """Stop the runs of all calls with checkpoints; when called again, at once."""
+        for worker in self._workers:
+            worker.stop()
+
+    def close(self) -> None:
+        """End the processes after their calls."""
+        for worker in self._workers:
+            worker.close()
+
+
+class RayProcesses:
+    """Processes of a Ray cluster, each of which ends with its call.
+
+    Args:
+        host: See `Place`.
+        task: Makes a function a remote one.
+    """
+
+    def __init__(self, host: str, task: Any) -> None:
+        self.host, self._task = host, task
+
+    def submit(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
+        """See `Place`."""
+        call: Future[Result] = self._task(_called).remote(matmul_precision(), function, *arguments).future()
+        return call
+
+
+def each(
+    function: Callable[[Argument], Result],
+    arguments: Sequence[Argument],
+    place: Place,
+    at_once: int,
+    stopped: Sequence[int],
+) -> Iterator[tuple[Argument, Future[Result]]]:
+    """Call a function with each of some arguments, and yield each with its call when that has ended.
+
+    Args:
+        function: What is called.
+        arguments: In the order in which the calls begin.
+        place: Where it is called.
+        at_once: The most calls at a time.
+        stopped: The signals to the place: after the first, calls are ended and none begins.
+    """
+    waiting, running = deque(arguments), dict[Future[Result], Argument]()
+    while running or (waiting and not stopped):
+        while waiting and not stopped and len(running) < at_once:
+            argument = waiting.popleft()
+            running[place.submit(function, argument)] = argument
+        ended = wait(running, return_when=FIRST_COMPLETED).done
+        for call in [call for call in running if call in ended]:
+            argument = running.pop(call)
+            if not stopped:
+                yield argument, call
+
+
+@contextmanager
+def processes(ray: str | None, count: int, device: str) -> Iterator[Processes | RayProcesses]:
+    """Open a place with so many processes.
+
+    Args:
+        ray: `local`, or HOST:PORT of a Ray cluster (`RayCluster`); None: this machine.
+        count: The processes.
+        device: That they compute on.
+
+    Raises:
+        RunError: The cluster does not answer, or is too small.
+    """
+    if ray is None:
+        with closing(Processes()) as here:
+            yield here
+        return
+    with open_cluster(ray) as cluster:
+        library = importlib.import_module("ray")
+        there = library.cluster_resources()
+        if not cluster.own and there.get("CPU", 0) < count:
+            raise RunError(
+                f"--ray: the cluster has {there.get('CPU', 0):g} CPUs; --jobs {count} needs one each"
+            )
+        task = library.remote(
+            num_cpus=0 if cluster.own else 1,
+            num_gpus=min(1.0, int(1000 * there.get("GPU", 0.0) / count) / 1000) if device != "cpu" else 0,
+            max_retries=0,
+            scheduling_strategy="DEFAULT" if cluster.own else "SPREAD",
+        )
+        yield RayProcesses("127.0.0.1" if cluster.own else library.util.get_node_ip_address(), task)
+
+
+def _called(precision: str, function: Callable[..., Result], *arguments: object) -> Result:
+    set_matmul_precision(precision)
+    return function(*arguments)
+
+
+class _Worker:
+    """A process that takes one call after the other. It begins with a fresh interpreter, without the main program."""
+
+    def __init__(self) -> None:
+        precision = matmul_precision()
+        self._executor = ProcessPoolExecutor(1, get_context("spawn"), _begin, (precision,))
+        # new processes would run the main program again where it has no `if __name__ == "__main__"`
+        main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+        try:
+            self._pid = self._executor.submit(os.getpid)
+        finally:
+            sys.modules["__main__"] = main
+        self._call: Future[Any] = self._pid
+        self.stopped = False
+
+    @property
+    def free(self) -> bool:
+        """Whether it has ended its newest call, and lives."""
+        return self._call.done() and not isinstance(self._call.exception(), BrokenProcessPool)
+
+    def submit(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
+        """Call a function that the process can import."""
+        call = self._executor.submit(function, *arguments)
+        self._call = call
+        return call
+
+    def stop(self) -> None:
+        """Stop the runs of its call with checkpoints; when called again, at once."""
+        if not self._call.done():
+            self.stopped = True
+            with suppress(BrokenProcessPool, ProcessLookupError):
+                os.kill(self._pid.result(), signal.SIGTERM)
+
+    def close(self) -> None:
+        """End the process after its call."""
+        self._executor.shutdown()
+
+
+def _begin(precision: str) -> None:
+    """Prepare a worker: it computes in the precision of the process that began it.
+
+    Ctrl-C reaches that process alone, output goes to stderr, and a worker ends when that process is killed.
+    """
+    set_matmul_precision(precision)
+    if hasattr(os, "setsid"):
+        os.setsid()
+    os.dup2(2, 1)
+
+    def follow() -> None:
+        parent = parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
