@@ -131,6 +131,10 @@ class KindSpec(Spec):
     """The class, factory or object of the kind; empty: it stands for none."""
     kind_name: ClassVar[str | None] = None
     """The kind by name; None: it is an object."""
+    built_in: ClassVar[bool] = False
+    """Whether the kind is antiphon's own."""
+    runner: ClassVar[Any] = None
+    """The class that declares what the kind needs: its own, or the one that runs a user's factories; None: it stands for none."""
     own_keys: ClassVar[tuple[str, ...]] = ()
     """Keys that the kind gives to its class or factory."""
     closed: ClassVar[bool] = False
@@ -225,11 +229,6 @@ class KindSpec(Spec):
         return super().unknown_key(key, data)
 
     @property
-    def built_in(self) -> bool:
-        """Whether the kind is antiphon's own."""
-        return is_built_in(self.point, getattr(self, "kind", None))
-
-    @property
     def options(self) -> dict[str, Any]:
         """The values of the kind's own keys, as its class or factory is called with them."""
         return {key: getattr(self, key) for key in self.own_keys} | dict(self.model_extra or {})
@@ -246,7 +245,7 @@ class KindSpec(Spec):
     @classmethod
     def declared(cls, name: str, default: Any = None) -> Any:
         """Return what the class of the kind declares, such as what it needs."""
-        return getattr(_class_of(cls.point, cls.sources[0] if cls.sources else None), name, default)
+        return getattr(cls.runner, name, default)
 
     def unused(self) -> Iterator[tuple[str, str]]:
         """Yield keys that are given and have no effect beside the others, each with the reason."""
@@ -325,6 +324,8 @@ def _joined(section: type[KindSpec], name: str | None, source: Any) -> type[Any]
         "section": section,
         "sources": () if source is None else (source,),
         "kind_name": name,
+        "built_in": is_built_in(point, name),
+        "runner": runner,
         "own_keys": tuple(options.model_fields),
         "refused": refused,
         "closed": True,

@@ -22,6 +22,8 @@ _STANDARD: Mapping[str, str] = {
     "optimizer": "optimiser",
 }
 """By the other spelling the one that antiphon writes."""
+OTHER_SPELLINGS = frozenset(_STANDARD)
+"""Keys that have another standard spelling."""
 
 _FEEDBACK = {
     "fa": "fa feedbackalignment",

@@ -54,12 +54,12 @@ class NetworkSpec(KindSpec, sections=("network",)):
     @property
     def recurrent(self) -> bool:
         """Whether a state is carried to the next tick."""
-        return bool(self.declared("recurrent", False))
+        return bool(getattr(self.runner, "recurrent", False))
 
     @property
     def on_maps(self) -> bool:
         """Whether it reads maps, [channels, height, width]."""
-        return bool(self.declared("on_maps", False))
+        return bool(getattr(self.runner, "on_maps", False))
 
     def input_shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         """Return the shape of one sample of the input, joined of what is observed and received: a vector.
@@ -280,32 +280,32 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
     @property
     def policy(self) -> bool:
         """Whether it is a policy, which learns from rewards."""
-        return bool(self.declared("needs_rewards", False))
+        return bool(getattr(self.runner, "needs_rewards", False))
 
     @property
     def of_network(self) -> bool:
         """Whether the network itself returns the loss."""
-        return bool(self.declared("of_network", False))
+        return bool(getattr(self.runner, "of_network", False))
 
     @property
     def valued(self) -> bool:
         """Whether it learns a value function."""
-        return bool(self.declared("needs_value", False))
+        return bool(getattr(self.runner, "needs_value", False))
 
     @property
     def classifies(self) -> bool:
         """Whether it learns which symbol follows."""
-        return bool(self.declared("classifies", False))
+        return bool(getattr(self.runner, "classifies", False))
 
     @property
     def labels(self) -> bool:
         """Whether its target names the class of each example."""
-        return bool(self.declared("labels", False))
+        return bool(getattr(self.runner, "labels", False))
 
     @property
     def needs_an_end(self) -> bool:
         """Whether a window teaches nothing in which no episode ends."""
-        return bool(self.declared("needs_an_end", False))
+        return bool(getattr(self.runner, "needs_an_end", False))
 
     @property
     def passes(self) -> int:
@@ -351,12 +351,12 @@ class FanInSpec(KindSpec, sections=("fan_in",)):
     @property
     def in_fan_in(self) -> bool:
         """Whether it has no parameters, so that it is no part of the agent's network."""
-        return self.built_in and bool(self.declared("in_fan_in", False))
+        return self.built_in and bool(getattr(self.runner, "in_fan_in", False))
 
     @property
     def side_by_side(self) -> bool:
         """Whether each message has columns of its own, so that messages may differ in size."""
-        return self.in_fan_in and bool(self.declared("side_by_side"))
+        return self.in_fan_in and bool(getattr(self.runner, "side_by_side", False))
 
 
 @cache

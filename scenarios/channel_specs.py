@@ -145,12 +145,12 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     @property
     def returned(self) -> bool:
         """Whether it learns from the gradient or loss that the receiver returns."""
-        return bool(self.declared("needs_delta", True) or self.declared("needs_loss", False))
+        return bool(getattr(self.runner, "needs_delta", True) or getattr(self.runner, "needs_loss", False))
 
     @property
     def follows_actions(self) -> bool:
         """Whether it learns from the receiver's actions."""
-        return bool(self.declared("needs_actions", False))
+        return bool(getattr(self.runner, "needs_actions", False))
 
     @property
     def apply(self) -> bool:
@@ -305,12 +305,12 @@ class SampleSpec(KindSpec, sections=("sample",)):
     @property
     def learned(self) -> bool:
         """Whether the sender's policy objective trains them, and no gradient crosses the channel."""
-        return bool(self.declared("learned", False))
+        return bool(getattr(self.runner, "learned", False))
 
     @property
     def parameters_per_component(self) -> int:
         """Components of the port for each component of a message."""
-        return int(self.declared("parameters_per_component", 1))
+        return int(getattr(self.runner, "parameters_per_component", 1))
 
     @property
     def in_words(self) -> str:

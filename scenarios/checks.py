@@ -125,10 +125,10 @@ def rule_20_state(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
 
 def rule_12_gradient_of_states(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """`horizon` and `auxiliary` are of states."""
-    gradient, plain = channel.gradient, GradientSpec()
+    gradient = channel.gradient
     if not channel.state:
         for key in _FOR_STATES:
-            if getattr(gradient, key) != getattr(plain, key):
+            if getattr(gradient, key) != GradientSpec.model_fields[key].default:
                 yield f"gradient.{key}", "is for state channels only; leave it out"
 
 

@@ -23,7 +23,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.memory import uncollected
 from antiphon.base.problems import DocumentError, Path, show_value
 from antiphon.base.spec import Spec
-from antiphon.base.spellings import standard
+from antiphon.base.spellings import OTHER_SPELLINGS, standard
 
 _CORE = "tag:yaml.org,2002:"
 _MOST_CHARACTERS = 2_000_000
@@ -183,9 +183,11 @@ def _read(text: str, source: str, kind: str) -> Document:
         raise error.located(source, builder.lines) from None
     if not isinstance(data, dict):
         raise ScenarioError(f"{source}:1: a {kind} is a mapping of keys, not {show_value(data)}")
-    lines = {standard(path): line for path, line in builder.lines.items()}
+    lines = builder.lines
+    if not OTHER_SPELLINGS.isdisjoint(part for path in lines for part in path):
+        lines = lines | {standard(path): line for path, line in lines.items()}
     data = {key: value for key, value in data.items() if not key.startswith(EXTENSION)}
-    return Document(data, builder.lines | lines, source)
+    return Document(data, lines, source)
 
 
 def read_file(path: FilePath) -> str:

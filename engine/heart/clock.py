@@ -58,6 +58,10 @@ class Clock:
         """The first tick after `step`."""
         return self.following(step + 1)
 
+    def among(self, steps: range) -> range:
+        """The ticks among consecutive steps."""
+        return range(self.following(steps.start), steps.stop, self.period)
+
 
 @dataclass(frozen=True)
 class Sending:
@@ -104,6 +108,10 @@ class Sending:
         """The first stamp sent after `step`."""
         return self._stamp(self._before(self.clock.count(self.clock.after(step))))
 
+    def among(self, steps: range) -> list[int]:
+        """The stamps sent at consecutive steps."""
+        return [step for step in steps if self.due(step)]
+
     def _before(self, count: int) -> int:
         """How many messages go at the ticks numbered below `count`: the least k with floor(k / rate) >= count."""
         every = self.every
@@ -148,6 +156,11 @@ class StepWindows:
         """Return the number of the window that ends at `step`, if one does."""
         number = self.number(step)
         return number if self.end(number) == step else None
+
+    def bounds(self, steps: range) -> list[tuple[int, int]]:
+        """Return the first step of the window that holds each of some steps, and the step at which that window ends."""
+        firsts = [step - (step - self.start) % self.length for step in steps]
+        return [(first, first + self.last) for first in firsts]
 
     def steps(self) -> int:
         """Return the steps of a window."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,9 +56,7 @@ def timeline(of: System | _Simulation, start: int, steps: int) -> Timeline:
         steps=steps,
         agents=tuple(times.agent(agent) for agent in system.agents.values()),
         channels=tuple(times.channel(channel) for channel in system.channels.values()),
-        episode_ends=times.flags(
-            lambda step: times.episodes is not None and times.episodes.ending(step) is not None
-        ),
+        episode_ends=times.episode_ends,
     )
 
 
@@ -74,11 +73,36 @@ class _Reach(NamedTuple):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Credit:
+    """How credit crosses a channel; no step changes it."""
+
+    true: bool
+    """Whether it takes the true gradient back, within the window."""
+    state: bool
+    joins: bool
+    waits: bool
+    injects: bool
+    returns: bool
+
+    @classmethod
+    def of(cls, channel: Channel) -> Self:
+        """Return that of a channel."""
+        crossing, feedback = channel.crossing, channel.feedback
+        return cls(
+            true=crossing.joins and feedback.weights is None and feedback.direct is None,
+            state=channel.state,
+            joins=crossing.joins,
+            waits=crossing.waits,
+            injects=channel.injects,
+            returns=channel.ledger.wants_gradient,
+        )
+
+
 class _Times:
     """Answers questions about some steps of one system."""
 
     def __init__(self, system: System, steps: range) -> None:
-        self.system = system
         self.steps = steps
         length = system.description.episode_steps
         self.episodes: StepWindows | None = None if length is None else StepWindows(length)
@@ -90,57 +114,67 @@ class _Times:
             windows = group.windows if isinstance(group.windows, StepWindows) else self.episodes
             assert windows is not None  # windows of another kind are episodes
             self.windows[name] = windows
+        self.credit = {name: _Credit.of(channel) for name, channel in system.channels.items()}
+        known = {
+            windows: windows.end(windows.number(steps.start) - 1) + 1 for windows in self.windows.values()
+        }
+        every = range(max(min(known.values(), default=steps.start), 0), steps.stop)
+        """Those of the windows that are open at the first step too."""
+        bounds = {windows: dict(zip(every, windows.bounds(every), strict=True)) for windows in known}
+        self.bounds = {name: bounds[windows] for name, windows in self.windows.items()}
+        """By agent and step, the first and the last step of its window."""
+        self.reads: dict[tuple[str, int], tuple[int, ...]] = {}
+        """By channel and tick of its receiver, what `_read` returns."""
         self.reaches: dict[str, dict[int, _Reach]] = {name: {} for name in system.agents}
         """By agent and tick, how far the true gradient goes; earlier ticks of open windows are among them."""
-        for step in range(self._opened(steps.start), steps.stop):
+        for step in every:
             for name in system.schedule.ticks(step):
                 self.reaches[name][step] = self._reach(system.agents[name], step)
 
-    def flags(self, answer: Callable[[int], bool]) -> NDArray[np.bool_]:
-        """The answer for each of the steps."""
-        return np.array([answer(step) for step in self.steps], dtype=np.bool_)
+    def flags(self, steps: Container[int]) -> NDArray[np.bool_]:
+        """Whether each of the steps is one of these."""
+        return np.array([step in steps for step in self.steps], dtype=np.bool_)
+
+    @property
+    def episode_ends(self) -> NDArray[np.bool_]:
+        """Whether an episode ends at each of the steps."""
+        ends = () if self.episodes is None else self.episodes.bounds(self.steps)
+        return self.flags({end for _, end in ends})
 
     # --- credit ------------------------------------------------------------------------------------------
 
-    def _opened(self, step: int) -> int:
-        """The first step of the windows that are open at `step`."""
-        numbers = {windows: windows.number(step) for windows in self.windows.values()}
-        opened = [windows.end(number - 1) + 1 for windows, number in numbers.items()]
-        return max(min(opened, default=step), 0)
-
     def _reach(self, agent: Agent, step: int) -> _Reach:
-        reach = _Reach(step)
-        windows = self.windows[agent.name]
-        window = windows.number(step)
-        before = agent.clock.latest(step - 1)
-        if agent.memory is not None and before is not None and self._of_one_window(before, step):
-            if windows.number(before) == window:
-                reach = reach.joined(self.reaches[agent.name][before])
-            elif agent.memory.injects:
-                reach = reach._replace(synthetic=True)
+        reach, begin = _Reach(step), self.bounds[agent.name][step][0]
+        if agent.memory is not None:
+            before = agent.clock.latest(step - 1)
+            if before is not None and self._of_one_episode(before, step):
+                if before >= begin:
+                    reach = reach.joined(self.reaches[agent.name][before])
+                elif self.credit[agent.memory.name].injects:
+                    reach = reach._replace(synthetic=True)
         for channel in agent.incoming:
+            credit = self.credit[channel.name]
             for stamp in self._read(channel, step):
-                if _true(channel):
-                    if windows.number(stamp) == window:
+                if credit.true:
+                    if stamp >= begin:
                         reach = reach.joined(self.reaches[channel.sender][stamp])
-                elif channel.crossing.waits:
+                elif credit.waits:
                     reach = reach._replace(late=True)
-                elif channel.crossing.joins or (channel.injects and channel.ledger.wants_gradient):
+                elif credit.joins or (credit.injects and credit.returns):
                     reach = reach._replace(synthetic=True)
         return reach
 
-    def _of_one_window(self, early: int, late: int) -> bool:
+    def _of_one_episode(self, early: int, late: int) -> bool:
         """Whether two steps lie in one episode."""
         return self.episodes is None or self.episodes.number(early) == self.episodes.number(late)
 
     def agent(self, agent: Agent) -> AgentTimes:
         """Return the times of one agent."""
         each = [self.reaches[agent.name].get(step, _Reach(-1)) for step in self.steps]
-        windows = self.windows[agent.name]
         return AgentTimes(
             name=agent.name,
-            ticks=self.flags(agent.clock.due),
-            ends=self.flags(lambda step: windows.ending(step) is not None),
+            ticks=self.flags(agent.clock.among(self.steps)),
+            ends=self.flags({end for _, end in self.bounds[agent.name].values()}),
             since=np.array([reach.since for reach in each], dtype=np.int64),
             synthetic_credit=np.array([reach.synthetic for reach in each], dtype=np.bool_),
             late_credit=np.array([reach.late for reach in each], dtype=np.bool_),
@@ -150,12 +184,13 @@ class _Times:
 
     def channel(self, channel: Channel) -> ChannelTimes:
         """Return the times of one channel."""
-        sends, receiver = channel.ledger.sender, channel.ledger.receiver
-        read = {step: self._read(channel, step) if receiver.due(step) else () for step in self.steps}
-        uses = {step: self._uses(channel, step) if sends.due(step) else None for step in self.steps}
+        sent = [*channel.ledger.sender.among(self.steps)]
+        due = channel.ledger.receiver.among(self.steps)
+        read = {step: self._read(channel, step) if step in due else () for step in self.steps}
+        uses = self._uses(channel, sent)
 
         def credit(when: Callable[[Channel, int, tuple[int, int]], int]) -> NDArray[np.int64]:
-            each = [-1 if used is None else when(channel, step, used) for step, used in uses.items()]
+            each = [when(channel, step, uses[step]) if step in uses else -1 for step in self.steps]
             return np.array(each, dtype=np.int64)
 
         ages = [step - stamps[-1] if stamps else -1 for step, stamps in read.items()]
@@ -165,57 +200,56 @@ class _Times:
             receiver=channel.receiver,
             coupling=channel.coupling,
             state=channel.state,
-            sent=self.flags(sends.due),
-            due=self.flags(receiver.due),
+            sent=self.flags(sent),
+            due=self.flags(due),
             stamps=tuple(read.values()),
             ages=np.array(ages, dtype=np.int64),
-            unread=self.flags(lambda step: sends.due(step) and uses[step] is None),
-            cut=self.flags(lambda step: self._cut(channel, step, read[step])),
+            unread=self.flags({*sent} - uses.keys()),
+            cut=self.flags({step for step, stamps in read.items() if self._cut(channel, step, stamps)}),
             back=credit(self._back),
             trained=credit(self._trained),
         )
 
     def _read(self, channel: Channel, step: int) -> tuple[int, ...]:
         """The stamps that the receiver's tick at `step` reads, oldest first; none of an episode that has ended."""
-        return tuple(stamp for stamp in channel.ledger.due(step) if self._of_one_window(stamp, step))
+        key = channel.name, step
+        if key not in self.reads:
+            stamps = channel.ledger.due(step)
+            self.reads[key] = tuple(stamp for stamp in stamps if self._of_one_episode(stamp, step))
+        return self.reads[key]
 
-    def _uses(self, channel: Channel, stamp: int) -> tuple[int, int] | None:
-        """First receiver tick that may use the message sent at `stamp`, and the step at which all have learned from it."""
-        ledger, windows = channel.ledger, self.windows[channel.receiver]
-        delay, read = ledger.link.delay, ledger.read
-        first, _, closes = uses_of(
-            stamp, ledger.sender.after(stamp), ledger.receiver, windows, delay, read=read, state=False
-        )
-        return None if first is None or not self._of_one_window(stamp, first) else (first, closes)
+    def _uses(self, channel: Channel, sent: Sequence[int]) -> dict[int, tuple[int, int]]:
+        """By stamp, the first receiver tick that may use the message, and the step at which all have learned from it."""
+        ledger, windows, found = channel.ledger, self.windows[channel.receiver], {}
+        following = [*sent[1:], *(ledger.sender.after(stamp) for stamp in sent[-1:])]
+        for stamp, after in zip(sent, following, strict=True):
+            first, _, closes = uses_of(
+                stamp, after, ledger.receiver, windows, ledger.link.delay, read=ledger.read, state=False
+            )
+            if first is not None and self._of_one_episode(stamp, first):
+                found[stamp] = first, closes
+        return found
 
     def _within(self, channel: Channel, stamp: int, tick: int) -> bool:
         """Whether credit for `stamp` comes back with the graph of the window of `tick`."""
-        windows = self.windows[channel.receiver]
-        return (channel.state or _true(channel)) and windows.number(stamp) == windows.number(tick)
+        credit, windows = self.credit[channel.name], self.windows[channel.receiver]
+        return (credit.state or credit.true) and windows.number(stamp) == windows.number(tick)
 
     def _cut(self, channel: Channel, step: int, stamps: tuple[int, ...]) -> bool:
-        closes = channel.state or channel.crossing.joins
-        lost = [not self._within(channel, stamp, step) for stamp in stamps]
-        return closes and not channel.injects and any(lost)
+        credit = self.credit[channel.name]
+        closes = (credit.state or credit.joins) and not credit.injects
+        return closes and any(not self._within(channel, stamp, step) for stamp in stamps)
 
     def _back(self, channel: Channel, stamp: int, uses: tuple[int, int]) -> int:
         first, closes = uses
         if self._within(channel, stamp, first):
-            windows = self.windows[channel.receiver]
-            return windows.end(windows.number(stamp))
-        return closes + channel.ledger.back if channel.ledger.wants_gradient else -1
+            return self.bounds[channel.receiver][stamp][1]
+        return closes + channel.ledger.back if self.credit[channel.name].returns else -1
 
     def _trained(self, channel: Channel, stamp: int, uses: tuple[int, int]) -> int:
-        windows = self.windows[channel.sender]
-        end = windows.end(windows.number(stamp))
+        credit, end = self.credit[channel.name], self.bounds[channel.sender][stamp][1]
         if self._within(channel, stamp, uses[0]):
             return end
-        if channel.crossing.waits:
+        if credit.waits:
             return max(end, self._back(channel, stamp, uses))
-        return end if channel.injects else -1
-
-
-def _true(channel: Channel) -> bool:
-    """Whether it takes the true gradient back, within the window."""
-    feedback = channel.feedback
-    return channel.crossing.joins and feedback.weights is None and feedback.direct is None
+        return end if credit.injects else -1
