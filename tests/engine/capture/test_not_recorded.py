@@ -14,7 +14,7 @@ from antiphon import Simulation
 from antiphon.engine.capture import loop as loop_module
 from antiphon.engine.capture.kernel_recorder import CudaGraphRecorder, NotRecordable
 from antiphon.engine.capture.loop import CapturedLoop, captured_loop
-from antiphon.engine.features import held_messages
+from antiphon.engine.heart import held_messages
 from antiphon.engine.installed import check_later
 from tests.commands import Commands
 from tests.contracts.library import resolved
