@@ -36,11 +36,10 @@ def install(engine: Engine, bases: Sequence[System], *, native: bool = False) ->
         from antiphon.engine.features.reach import Reach
 
         engine.reach = Reach(system)
-    if system.sweep:
+    if engine.order.swept:
         from antiphon.engine.features.sweep import SweepOrder
 
-        sweep = SweepOrder(system, engine.backward_pass, engine.predictor_trainer)
-        engine.sweep = sweep if sweep.groups else None
+        engine.sweep = SweepOrder(system, engine.order, engine.backward_pass, engine.predictor_trainer)
     if any(group.late for group in system.groups):
         from antiphon.engine.features.late_windows import LateWindows
 
@@ -55,7 +54,6 @@ def install(engine: Engine, bases: Sequence[System], *, native: bool = False) ->
         from antiphon.engine.features.mixing import mixed_credit
 
         engine.backward_pass.mixing = partial(mixed_credit, engine.predictor_trainer)
-        engine.depths = depths_of(system)
     if any(channel.feedback.direct is not None for channel in channels):
         from antiphon.engine.features.direct_feedback import direct_feedback
 
@@ -99,15 +97,6 @@ def install(engine: Engine, bases: Sequence[System], *, native: bool = False) ->
 
 def _owners(base: System, group: LearningGroup) -> list[Agent]:
     return [base.agents[name] for name in group.owners]
-
-
-def depths_of(system: System) -> dict[LearningGroup, int]:
-    """Return after how many others a group is differentiated, where channels mix in what they return; absent: after none."""
-    if not any(channel.mixes for channel in system.channels.values()):
-        return {}
-    from antiphon.engine.features.mixing import depths_of
-
-    return depths_of(system)
 
 
 def check_later(engine: Engine) -> None:

@@ -32,10 +32,10 @@ from antiphon.engine.heart.divergence import DivergenceOfSeeds
 from antiphon.engine.heart.layout import Layout, label
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import LearningGroup
+from antiphon.engine.heart.order import turns_of
 from antiphon.engine.heart.rewards import COSINE
 from antiphon.engine.heart.sender_rows import SenderRows
 from antiphon.engine.heart.system import System
-from antiphon.engine.installed import depths_of
 from antiphon.engine.state.hyperparameters import read_members, values_of
 from antiphon.nets.trained_parameters import TrainedParameters
 
@@ -259,10 +259,10 @@ def stacks_of(system: System, *others: System) -> tuple[list[list[Agent]], dict[
     """
     bases, reasons = (system, *others), reasons_alone(system)
     waves = {name: i for i, wave in enumerate(system.schedule.waves) for call in wave for name in call}
-    depths = depths_of(system)
+    turns = turns_of(system)
     kinds: dict[Hashable, list[Agent]] = {}
     for name, agent in system.agents.items():
-        place = waves[name], depths.get(system.group_of[name], 0)
+        place = waves[name], turns.get(system.group_of[name], 0)
         numbers = _numbers(bases, agent), _numbers(bases, agent.memory)
         kind: Hashable = name if name in reasons else (agent_kind(system, agent), place, numbers)
         kinds.setdefault(kind, []).append(agent)

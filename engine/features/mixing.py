@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import LearningGroup, Message
-from antiphon.engine.heart.system import System
+from antiphon.engine.heart.message import Message
 
 if TYPE_CHECKING:
     from antiphon.engine.heart.predictors import PredictorTrainer
@@ -24,14 +23,3 @@ def mixed_credit(predictor_trainer: PredictorTrainer, channel: Channel, message:
         return None
     gradient = channel.zeros if message.gradient is None else message.gradient
     return torch.lerp(credit, gradient, own.trace) if own.trace else credit
-
-
-def depths_of(system: System) -> dict[LearningGroup, int]:
-    """Return after how many others a group is differentiated: where a channel mixes, its receiver comes before its sender."""
-    import networkx as nx
-
-    waits: nx.DiGraph[LearningGroup] = nx.DiGraph()
-    for channel in system.channels.values():
-        if channel.mixes:
-            waits.add_edge(system.group_of[channel.receiver], system.group_of[channel.sender])
-    return {group: depth for depth, some in enumerate(nx.topological_generations(waits)) for group in some}

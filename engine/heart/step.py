@@ -19,6 +19,7 @@ from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import BackwardPass, ObjectiveEvaluator
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Action, EpisodeEnds, LearningGroup, StepSignals, Window
+from antiphon.engine.heart.order import LearningOrder
 from antiphon.engine.heart.predictors import PredictorTrainer, Watch
 from antiphon.engine.heart.rows import Members, members_and
 from antiphon.engine.heart.system import System
@@ -104,6 +105,7 @@ class Engine:
     def __init__(self, system: System) -> None:
         keep_memory()
         self.system = system
+        self.order = LearningOrder(self.system)
         self.forward_pass = ForwardPass(self.system)
         self.predictor_trainer = PredictorTrainer(self.system)
         self.evaluator = ObjectiveEvaluator(self.system)
@@ -114,8 +116,6 @@ class Engine:
         """Hook on windows that end: some wait for delayed gradients."""
         self.reach: Reach | None = None
         """Hook on updates of stacks: the members that learn, and that a signal reaches, and no others, take a step."""
-        self.depths: dict[LearningGroup, int] = {}
-        """Hook on the order of a step's windows: the turn in which a group's is differentiated, 0 unless given."""
         self.group_clip: GroupClip | None = None
         """Hook on the gradients of agents that learn together, before they move."""
         self.before_move: list[Callable[[Sequence[Update]], None]] = []
@@ -157,7 +157,7 @@ class Engine:
         """
         ended, dropped = self._take_ended_windows(step)
         turns: list[list[Update]] = []
-        for windows in self._turns(ended):
+        for windows in self.order.turns(ended):
             turns.append(self.backward_pass.differentiate(windows, step))
             self.make_ready(turns[-1], step)
             for update in turns[-1]:
@@ -209,19 +209,6 @@ class Engine:
             else:
                 ended.append((group, window))
         return ended, dropped
-
-    def _turns(self, ended: EndedWindows) -> list[EndedWindows]:
-        """Windows that have ended in the order in which they are differentiated.
-
-        No two windows of one group, which share its parameters, are differentiated together; and where a channel mixes
-        in what comes back at the same step, its receiver comes before its sender.
-        """
-        turns: dict[int, EndedWindows] = {}
-        taken: dict[LearningGroup, int] = {}
-        for group, window in sorted(ended, key=lambda one: self.depths.get(one[0], 0)):
-            turn = taken[group] = max(taken.get(group, -1) + 1, self.depths.get(group, 0))
-            turns.setdefault(turn, []).append((group, window))
-        return [turns[turn] for turn in sorted(turns)]
 
     def make_ready(self, updates: Sequence[Update], step: int) -> None:
         """Let updates have the members that they move, and check them."""

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from antiphon.base.memory import installed_memory
 from antiphon.engine.build.stacking import stacks_of
-from antiphon.engine.features.sweep import obstacle
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup
+from antiphon.engine.heart.order import obstacle
 from antiphon.engine.heart.system import System
 from antiphon.engine.planning.cost_model import CostModel
 

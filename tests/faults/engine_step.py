@@ -293,6 +293,20 @@ STEP: tuple[Fault, ...] = (
         "tests/contracts/test_contracts.py::test_documents[four windows-reference]",
     ),
     Fault(
+        "order-windows-of-one-group-are-differentiated-together",
+        "engine/heart/order.py",
+        "max(taken.get(group, -1) + 1, self.turn_of.get(group, 0))",
+        "self.turn_of.get(group, 0)",
+        "tests/numerics/test_delayed.py::test_what_comes_too_late_for_its_channel_is_left_out[patience0-given_up0-learned0-False]",
+    ),
+    Fault(
+        "order-a-sender-that-mixes-does-not-wait-for-its-receiver",
+        "engine/heart/order.py",
+        "turns[earlier] + 1 for earlier",
+        "turns[earlier] for earlier",
+        "tests/numerics/test_injections.py::test_a_trace_follows_its_recursion",
+    ),
+    Fault(
         "late-a-gradient-is-given-up-a-window-early",
         "engine/features/late_windows.py",
         "if age >= channels[name].staleness}",

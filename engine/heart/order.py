@@ -1,0 +1,104 @@
+"""The order in which the windows of a step are differentiated, which is decided here alone (semantics 13a)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+
+from antiphon.engine.heart.clock import Call
+from antiphon.engine.heart.message import LearningGroup
+from antiphon.engine.heart.system import System
+from antiphon.engine.heart.updates import EndedWindows
+
+
+class LearningOrder:
+    """Sorts the windows that end at a step: a group of `swept` as soon as it has ticked, the others in turns after all ticks.
+
+    All are differentiated with the parameters of before the step. So the order decides only how many graphs exist at once, and
+    which returned gradients a sender finds that mixes them into its credit.
+
+    Args:
+        system: Agents, channels and groups.
+    """
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.turn_of = turns_of(system)
+        self.swept: frozenset[LearningGroup] = frozenset()
+        """The groups that are differentiated right after their last tick."""
+        if system.sweep:
+            self.swept = frozenset(group for group in system.groups if obstacle(system, group) is None)
+
+    def after_ticks(self, step: int) -> dict[Call, LearningGroup]:
+        """Return the groups that are differentiated during the ticks of `step`, each by its last call."""
+        group_of = self.system.group_of
+        last = {group_of[call[0]]: call for call in self.system.schedule.calls(step)}
+        return {
+            call: group
+            for group, call in last.items()
+            if group in self.swept and group.windows.ending(step) is not None
+        }
+
+    def turns(self, ended: EndedWindows) -> list[EndedWindows]:
+        """Return windows in the turns in which they are differentiated, each before the next one's returns are looked for.
+
+        A group has its turn by `turns_of`. Two windows of one group, of which the older has waited (27b), share parameters and
+        are never in one turn.
+        """
+        turns: dict[int, EndedWindows] = {}
+        taken: dict[LearningGroup, int] = {}
+        for group, window in sorted(ended, key=lambda pair: self.turn_of.get(pair[0], 0)):
+            turn = taken[group] = max(taken.get(group, -1) + 1, self.turn_of.get(group, 0))
+            turns.setdefault(turn, []).append((group, window))
+        return [turns[turn] for turn in sorted(turns)]
+
+
+def turns_of(system: System) -> dict[LearningGroup, int]:
+    """Return the turns of groups, 0 where absent: a channel that mixes has its receiver in an earlier turn than its sender."""
+    before: dict[LearningGroup, set[LearningGroup]] = {}
+    for channel in system.channels.values():
+        if channel.mixes:
+            before.setdefault(system.group_of[channel.sender], set()).add(system.group_of[channel.receiver])
+    turns: dict[LearningGroup, int] = {}
+    for group in TopologicalSorter(before).static_order():
+        turns[group] = max((turns[earlier] + 1 for earlier in before.get(group, ())), default=0)
+    return turns
+
+
+def obstacle(system: System, group: LearningGroup) -> str | None:
+    """Return why a group's learning signal is not complete once it has ticked, in one line; None: it is."""
+    return next(_obstacles(system, group), None)
+
+
+def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
+    signals = system.description.all_signals
+
+    def late(name: str) -> bool:
+        return signals[name].known == "after_step"
+
+    if group.late:
+        yield "it waits for delayed gradients"
+    for name in group.members:
+        agent = system.agents[name]
+        if agent.goal is not None and agent.goal.policy is not None:
+            yield "rewards are known after the step"
+        elif agent.goal is not None:
+            yield from (
+                f"the target {name} is known after the step" for name in agent.goal.signals if late(name)
+            )
+        for channel in agent.sends:
+            if channel.mixes:
+                yield f"{channel.names[0]} mixes in what its receiver returns at the same step"
+            if channel.gradient.model is None:
+                continue
+            read = [spec.name for spec in channel.gradient.context]
+            needed = read if channel.gradient.target is None else [*read, channel.gradient.target]
+            for signal in filter(late, needed):
+                yield f"the synthetic gradient of {channel.names[0]} reads {signal}, known after the step"
+            if not channel.injects or system.description.endless:
+                continue
+            # read at the step at which it is sent, so that no episode ends before? A state's link has a delay
+            sender, receiver = channel.ledger.sender, channel.ledger.receiver
+            every = sender.period % receiver.period == 0 and receiver.due(sender.after(-1))
+            if not every or channel.ledger.link.delay:
+                yield f"an episode's end can void a message of {channel.names[0]} before it is read"
