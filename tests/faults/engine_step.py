@@ -344,7 +344,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "stand-ins-a-void-message-is-predicted",
         "engine/features/stand_ins.py",
-        "    valid = mask_not(message.void)\n    if channel.crossing",
+        "    valid = mask_not(arrival.message.void)\n    if channel.crossing",
         "    valid: RowMask = True\n    if channel.crossing",
         "tests/contracts/test_contracts.py::test_documents[many ends, inputs-reference]",
     ),
