@@ -461,7 +461,12 @@ class RunDirectory:
         Raises:
             RunError: scenario.yaml cannot be read, or is damaged.
         """
-        return self.values if self.document.startswith(_NO_DOCUMENT) else None
+        return self.values if self.has_objects else None
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether the scenario holds Python objects, and must be given; for RunError see `document`."""
+        return self.document.startswith(_NO_DOCUMENT)
 
     @property
     def values(self) -> dict[str, Any]:
@@ -489,7 +494,7 @@ class RunDirectory:
 
     def check_document(self) -> None:
         """Raise RunError where the scenario holds Python objects, and must be given."""
-        if self.document.startswith(_NO_DOCUMENT):
+        if self.has_objects:
             raise RunError(
                 f"{self.path}: its scenario holds Python objects; give scenario=… "
                 "(on the command line: --scenario MODULE:FUNCTION)"

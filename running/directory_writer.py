@@ -184,7 +184,13 @@ class DirectoryWriter(Observer):
         start, scenario, document = running.now, running.scenario, directory.document
         first = timeline(running.system, 0, span(running.system))
         description = describe_run(
-            scenario, directory.facts, document=document, start=start, until=running.until, timeline=first
+            scenario,
+            directory.facts,
+            document=document,
+            has_objects=directory.has_objects,
+            start=start,
+            until=running.until,
+            timeline=first,
         )
         directory.rewind(start)
         table = directory.path / "metrics.csv"

@@ -74,6 +74,8 @@ class RunDescription:
 
     yaml: str
     """The resolved scenario file (any text if there is none)."""
+    has_objects: bool = False
+    """Whether the scenario holds Python objects: commands need it as a function."""
     hparams: Mapping[str, float | int | str | bool]
     """The settings that distinguish this run in a study."""
     graph: nx.MultiDiGraph[str]

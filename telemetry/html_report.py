@@ -251,7 +251,7 @@ def _charts(groups: Mapping[str, Sequence[ReportRun]]) -> Iterator[dict[str, Any
     for metric, says, curve in wanted:
         found = [_line(name, [curve(run) for run in runs]) for name, runs in groups.items()]
         lines = [{"place": place, **line} for place, line in enumerate(found) if line is not None]
-        if lines:
+        if any(len(line["steps"]) > 1 for line in lines):  # the tables have what was measured once
             yield {"title": metric.replace("_", " "), "says": says, "lines": lines}
 
 

@@ -16,6 +16,7 @@ from antiphon.telemetry.channels.documents import edges_by_name, parts_of
 from antiphon.telemetry.channels.recorder import ChannelsWriter, part_rows
 from antiphon.telemetry.event_file import SUFFIX, EventFile, event_files
 from antiphon.telemetry.figures import (
+    METRICS,
     Figure,
     HistogramRow,
     Kind,
@@ -122,12 +123,19 @@ class TensorBoardRecorder(Recorder):
             channels.samples(step, rows)
 
     def end(self, result: Mapping[str, Any]) -> None:
-        """Write the result's metric and seconds for the HParams tab."""
-        events, _, _ = self._files
+        """Write the result's metric and seconds for the HParams tab, and the agents' scores for the Channels tab."""
+        events, _, channels = self._files
         found = [
             (f"{_RESULT}{key}", result[key]) for key in RESULTS if isinstance(result.get(key), int | float)
         ]
         events.scalars(self._last_step, [(tag, tag, value) for tag, value in found])
+        scores = [
+            Figure("agent", name, f"test_{metric}", agent[metric])
+            for name, agent in result.get("agents", {}).items()
+            for metric in METRICS
+            if agent.get(metric) is not None
+        ]
+        channels.figures(self._last_step, scores)
         events.hparams_done(self._last_step)
 
     def sync(self) -> None:

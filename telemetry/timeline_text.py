@@ -129,7 +129,10 @@ Row = tuple[str, list[str]]
 def raster_lines(timeline: Timeline, width: int = 120) -> list[str]:
     """Return the lines of the text, at most `width` characters each: blocks of as many steps as fit, then the legend."""
     agents = [row for agent in timeline.agents[:MOST_AGENTS] for row in _agent(agent, timeline.start)]
-    channels = [_channel(channel) for channel in timeline.channels[:MOST_CHANNELS]]
+    channels = [
+        (f"{channel.name} ({channel.coupling})", [text or "." for text in channel_cells(channel)])
+        for channel in timeline.channels[:MOST_CHANNELS]
+    ]
     steps = [str(timeline.start + index + 1) for index in range(timeline.steps)]
     rows: list[Row] = [("step", steps), *agents, *channels]
     margin = max(len(name) for name, _ in rows) + 2
@@ -167,7 +170,8 @@ def _agent(agent: AgentTimes, start: int) -> Iterator[Row]:
     )
 
 
-def _channel(channel: ChannelTimes) -> Row:
+def channel_cells(channel: ChannelTimes) -> list[str]:
+    """Return what a channel's row says of each step (see the legend); "" where its receiver reads nothing."""
     cells = []
     for index, stamps in enumerate(channel.stamps):
         newest = int(channel.ages[index])
@@ -175,5 +179,5 @@ def _channel(channel: ChannelTimes) -> Row:
         text = ("-" if newest < 0 else str(newest)) if channel.due[index] else ""
         text += f"–{oldest}" if oldest > newest else ""
         text += ("!" if channel.cut[index] else "") + ("x" if channel.unread[index] else "")
-        cells.append(text or ".")
-    return f"{channel.name} ({channel.coupling})", cells
+        cells.append(text)
+    return cells

@@ -196,9 +196,33 @@ def worths_in_words(verdicts: Iterable[Verdict | None]) -> str:
     return in_words({verdict: found.count(verdict) for verdict in FLAGS["value"]}, len(found))
 
 
-def measuring_command(path: str) -> str:
-    """Return the command that measures the worth of a run's channels, by value."""
-    return shlex.join(["antiphon", "evaluate", path, "--value"])
+_FORKED = 750
+"""Steps that measuring a channel's value takes: five repeats of three forks of 50 steps,"""
+_SECONDS = 0.003
+"""and seconds of such a step per agent, on one core: agents of a fork are not stacked."""
+_PATIENCE = 120.0
+"""Seconds from which a duration is worth a warning."""
+
+
+def measuring_command(path: str, *, has_objects: bool = False) -> str:
+    """Return the command that measures the worth of a run's channels, by value.
+
+    Args:
+        path: The run directory.
+        has_objects: Whether the scenario holds Python objects, so the command needs the function that returns it.
+    """
+    scenario = ["--scenario", "MODULE:FUNCTION"] if has_objects else []
+    return shlex.join(["antiphon", "evaluate", path, "--value", *scenario])
+
+
+def measuring_time(agents: int, channels: int) -> str:
+    """Return roughly how long measuring the value of all channels takes: "40 minutes"; "" where it is short."""
+    seconds = _SECONDS * _FORKED * agents * (1 + channels)  # all channels together are measured too
+    if seconds < _PATIENCE:
+        return ""
+    units = {"day": 86_400.0, "hour": 3_600.0, "minute": 60.0}
+    unit, length = next((unit, length) for unit, length in units.items() if seconds >= 2 * length)
+    return f"{seconds / length:,.0f} {unit}s"
 
 
 # --- cautions ----------------------------------------------------------------------------------------------

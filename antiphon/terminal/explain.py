@@ -164,5 +164,6 @@ def explain_verdicts(folder: Path) -> dict[str, Any] | None:
     if found is None:
         return None
     measure, counts, line = found
-    by = f"by {measure}, " if measure else f"value not measured ({measuring_command(data.path)}); "
+    command = measuring_command(data.path, has_objects=data.graph.get("has_objects", False))
+    by = f"by {measure}, " if measure else f"value not measured ({command}); "
     return {"measure": measure, "counts": counts, "line": by + line}

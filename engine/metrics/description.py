@@ -22,6 +22,7 @@ def describe_run(
     facts: Mapping[str, Any],
     *,
     document: str = "",
+    has_objects: bool = False,
     start: int = 0,
     until: int | None = None,
     timeline: Timeline | None = None,
@@ -32,6 +33,7 @@ def describe_run(
         scenario: The resolved scenario.
         facts: The content of run.json.
         document: The text of scenario.yaml.
+        has_objects: Whether the scenario holds Python objects, which scenario.yaml cannot.
         start: Steps done before this session.
         until: The step it stops at; None: the scenario's last.
         timeline: The timeline of the first steps.
@@ -47,6 +49,7 @@ def describe_run(
     }
     return RunDescription(
         yaml=document,
+        has_objects=has_objects,
         hparams=hparams,
         graph=graph,
         names={

@@ -11,7 +11,7 @@ from antiphon.telemetry.channels.explanations import EXPLANATIONS
 from antiphon.telemetry.channels.tags import FORMAT
 from antiphon.telemetry.figures import RunDescription
 from antiphon.telemetry.graph_layout import Points, communities, positions
-from antiphon.telemetry.timeline_text import Timeline
+from antiphon.telemetry.timeline_text import Timeline, channel_cells
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -40,6 +40,7 @@ def graph_document(description: RunDescription) -> dict[str, Any]:
         "until": description.until,
         "batch": description.batch,
         "by_timescale": by_timescale,
+        **({"has_objects": True} if description.has_objects else {}),
         **({"parts": parts} if parts else {}),
         "agents": [_agent(name, graph.nodes[name], places[name], grouped.get(name)) for name in agents],
         "channels": [_channel(name, edges[name], graph.edges[edges[name]], number) for name in channels],
@@ -76,7 +77,7 @@ def timeline_document(timeline: Timeline, description: RunDescription) -> dict[s
         "steps": timeline.steps,
         "episode_ends": _where(timeline.episode_ends, start),
         "agents": [{"ticks": [], "ends": [], "since": []} for _ in agents],
-        "channels": [{"read": [], "unread": []} for _ in channels],
+        "channels": [{"cells": []} for _ in channels],
     }
     for name, row in zip(agents, found["agents"], strict=True):
         if (agent := by_agent.get(name)) is not None:
@@ -85,8 +86,7 @@ def timeline_document(timeline: Timeline, description: RunDescription) -> dict[s
             row |= {"ticks": ticks, "ends": _where(agent.ends, start), "since": since}
     for name, row in zip(channels, found["channels"], strict=True):
         if (channel := by_channel.get(name)) is not None:
-            read = [[step, int(channel.ages[step - start])] for step in _where(channel.ages >= 0, start)]
-            row |= {"read": read, "unread": _where(channel.unread, start)}
+            row["cells"] = [[step, text] for step, text in enumerate(channel_cells(channel), start) if text]
     entries = sum(
         len(values) for rows in ("agents", "channels") for row in found[rows] for values in row.values()
     )

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, NamedTuple
 
 from antiphon.telemetry.channels.tags import Family
 from antiphon.telemetry.figures import EVALUATED
-from antiphon.telemetry.verdicts import FLAGS, MEASURES, VERDICTS, bounds, measuring_command
+from antiphon.telemetry.verdicts import (
+    FLAGS,
+    MEASURES,
+    VERDICTS,
+    bounds,
+    measuring_command,
+    measuring_time,
+)
 
 Scale = Literal["sequential", "diverging", "share"]
 """Colour scales: from smallest to largest; on both sides of zero; from 0 to 1."""
@@ -154,15 +161,19 @@ _CHANNEL: dict[str, Explanation] = {
     "si_learning_rate": Explanation("SI learning rate", "Learning rate of the synthetic input's optimiser."),
 }
 _AGENT: dict[str, Explanation] = {
-    "loss": Explanation("loss", "Its objective's mean loss on training data since the previous log entry."),
+    "loss": Explanation(
+        "training loss", "Its objective's mean loss on training data since the previous log entry."
+    ),
     "accuracy": Explanation(
-        "accuracy", "Share of correct answers on training data since the previous log entry.", "share"
+        "training accuracy",
+        "Share of correct answers on training data since the previous log entry.",
+        "share",
     ),
     "error": Explanation(
-        "error", "Share of wrong answers on training data since the previous log entry.", "share"
+        "training error", "Share of wrong answers on training data since the previous log entry.", "share"
     ),
     "bits": Explanation(
-        "bits", "Its objective's loss in bits on training data since the previous log entry."
+        "training bits", "Its objective's loss in bits on training data since the previous log entry."
     ),
     "return": Explanation(
         "training return",
@@ -249,16 +260,17 @@ _NEEDS = {"stale": "age", "silent": "message_energy"}
 """Metrics without which no verdict is given."""
 
 
-def verdicts_document(logged: Collection[str], path: str) -> dict[str, Any]:
+def verdicts_document(logged: Collection[str], graph: Mapping[str, Any], path: str) -> dict[str, Any]:
     """Return the verdicts that a run's metrics allow as plain data, for the strip above the graph.
 
     `measures`: the measures of worth, first choice first, each with its `metric`, `title`, the metrics of its interval's
-    `bounds` and whether it was `measured`; `by`: the command that measures the first one (may be empty). `words`: for each verdict its
-    `name`, the word `counted` after a number, its description `says`, and its `flags`: a bit per measure, or under "" where
+    `bounds` and whether it was `measured`; `by`: the command that measures the first one (may be empty), and `takes`: how long,
+    if it takes more than a few minutes. `words`: for each verdict its `name`, the word `counted` after a number, its description `says`, and its `flags`: a bit per measure, or under "" where
     it needs no measure.
 
     Args:
         logged: Metrics of channels.
+        graph: The run's graph (`graph_document`).
         path: The run directory, for the command that measures; empty: none.
     """
     channel = EXPLANATIONS["channel"]
@@ -281,4 +293,8 @@ def verdicts_document(logged: Collection[str], path: str) -> dict[str, Any]:
         for name, definition in VERDICTS.items()
         if name not in _NEEDS or _NEEDS[name] in logged
     ]
-    return {"measures": measures, "words": words, "by": measuring_command(path) if path else ""}
+    by = ""
+    if path and graph["channels"]:
+        by = measuring_command(path, has_objects=graph.get("has_objects", False))
+    takes = measuring_time(len(graph["agents"]), len(graph["channels"]))
+    return {"measures": measures, "words": words, "by": by, "takes": takes}

@@ -193,6 +193,7 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         contents = catalogue(
             [*figures, *verdicts],
             [what for what in tags.values() if isinstance(what, int)],
+            graph,
             path,
             timeline=TIMELINE in found,
             parts=PARTS in found,

@@ -167,13 +167,17 @@ def _principal(deviations: NDArray[np.float64]) -> tuple[NDArray[np.float64], ND
 
 
 def catalogue(
-    figures: Iterable[tuple[str, str]], messages: Iterable[int], path: str, **facts: bool
+    figures: Iterable[tuple[str, str]],
+    messages: Iterable[int],
+    graph: Mapping[str, Any],
+    path: str,
+    **facts: bool,
 ) -> dict[str, Any]:
     """Return the contents of a run: metrics by family, verdicts, channels with messages, and other data."""
     metrics: dict[str, list[str]] = {family: [] for family in (*get_args(Family), VERDICTS[0])}
     for family, metric in figures:
         metrics[family].append(metric)
-    verdicts = verdicts_document(metrics["channel"], path)
+    verdicts = verdicts_document(metrics["channel"], graph, path)
     return {**metrics, "verdicts": verdicts, "messages": sorted(messages), **facts}
 
 
@@ -202,7 +206,7 @@ class RunData:
     def catalogue(self) -> dict[str, Any]:
         """Return the contents: metrics by family, channels with messages, whether there is a timeline."""
         there = {"timeline": self.timeline is not None, "parts": self.parts is not None}
-        return catalogue(self.figures, self.messages, self.path, **there, sampled=False)
+        return catalogue(self.figures, self.messages, self.graph, self.path, **there, sampled=False)
 
     def embedded(self) -> dict[str, Any]:
         """Return plain data for a page without a server: JSON, and packed arrays as base64."""

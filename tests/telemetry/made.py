@@ -48,7 +48,7 @@ def data(name: str = "one", agents: tuple[str, ...] = ("a", "b"), rows: int = 3)
             {"ticks": [0, 1, 2, 3], "ends": [1, 3], "since": [[0, 0], [1, 0], [2, 2], [3, 2]]},
             {"ticks": [1, 3], "ends": [3], "since": [[1, 1], [3, 1]]},
         ],
-        "channels": [{"read": [[1, 1], [3, 2]], "unread": [0]}, {"read": [[1, 0]], "unread": []}],
+        "channels": [{"cells": [[0, "-x"], [1, "1"], [3, "2!"]]}, {"cells": [[1, "0"]]}],
     }
     return RunData(
         name=name,

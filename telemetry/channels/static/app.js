@@ -116,14 +116,12 @@ class ChannelsApp {
   }
 
   #show(playing) {
-    const { player, stages, rail, toolbar, finder, strip } = this.#layout;
+    const { player, stages, rail, toolbar } = this.#layout;
     const model = this.#model;
     const { step } = player;
     toolbar.update(model.names, model.runs.map((run) => run && run.name), model.view, model.shown().some((run) => run.parts));
     this.#layout.setEmpty(model.runs[0] ? null : model.names.length || this.#layout.hasError ? NOT_READ : NO_RUNS);
-    const masks = model.masks(0, step);
-    finder.update(model.runs[0], masks, model.filterError || masks?.error || "");
-    strip.update(model.verdicts(0, step), model.askedVerdicts);
+    const masks = this.#showFound();
     this.#layout.headline.update(headlineAt(model.runs[0], step), step);
     this.#root.classList.toggle("ap-lineage", Boolean(model.runs[0]?.graph.lineage));
     if (!model.runs[0]) {
@@ -146,11 +144,18 @@ class ChannelsApp {
     this.#panel.setStep(step);
   }
 
-  #redraw() {
-    const { stages, finder, player, rail, strip } = this.#layout;
+  /** Count what is found and what has which verdict; return what is found. */
+  #showFound() {
+    const { finder, player, strip } = this.#layout;
     const masks = this.#model.masks(0, player.step);
     strip.update(this.#model.verdicts(0, player.step), this.#model.askedVerdicts);
     finder.update(this.#model.runs[0], masks, this.#model.filterError || masks?.error || "");
+    return masks;
+  }
+
+  #redraw() {
+    const { stages, rail } = this.#layout;
+    const masks = this.#showFound();
     for (const stage of stages) stage.view?.redraw?.();
     rail.mark(masks && masks.channel, this.#model.chosen(0));
   }

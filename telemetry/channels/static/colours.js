@@ -42,8 +42,7 @@ const PALETTES = new Map();
 
 /** Return the kind of scale a metric is shown on: "sequential", "diverging" or "share". */
 export function scaleFor(info) {
-  const scale = info && info.scale;
-  return scale === "diverging" || scale === "share" ? scale : "sequential";
+  return ["diverging", "share"].includes(info.scale) ? info.scale : "sequential";
 }
 
 /** Share of the largest number by which numbers have to differ to fill a scale. */

@@ -1,7 +1,7 @@
 // The side panel: everything about one channel or one agent, for one run or two.
 
 import { clear, el, iconButton } from "./dom.js";
-import { formatNumber, formatStep, titleOf } from "./format.js";
+import { formatNumber, formatStep } from "./format.js";
 import { columnOf, itemAt, rowAt } from "./source.js";
 import { lineChart } from "./chart.js";
 import { partName } from "./parts.js";
@@ -104,7 +104,7 @@ export class SidePanel {
       const info = this.info(metric);
       const choose = { class: "ap-link", type: "button", title: info.says, on: { click: () => this.actions.setMetric(this.kind, metric) } };
       const cells = this.runs.map((_, at) => el("td", { testid: `number-${at ? "beside-" : ""}${metric}`, data: { metric }, text: "–" }));
-      const name = el("th", { scope: "row" }, el("button", { ...choose, text: titleOf(info, metric) }));
+      const name = el("th", { scope: "row" }, el("button", { ...choose, text: info.title }));
       const row = el("tr", { hidden: true }, name, ...cells);
       body.append(row);
       return { metric, cells, row };
@@ -206,7 +206,7 @@ export class SidePanel {
     clear(slot.host);
     const info = this.info(slot.metric);
     slot.chart = lineChart(slot.host, {
-      title: titleOf(info, slot.metric), says: info.says, caution: slot.caution, lines, step: this.step, theme: this.theme,
+      title: info.title, says: info.says, caution: slot.caution, lines, step: this.step, theme: this.theme,
       onStep: (step) => this.actions.setStep(step), metric: slot.metric, span: () => this.span(),
     });
   }
@@ -224,7 +224,7 @@ export class SidePanel {
     clear(slot.host);
     if (!text) return;
     const info = this.info(slot.metric);
-    const line = el("div", { class: "ap-panel-split" }, el("div", { class: "ap-chart-title", text: titleOf(info, slot.metric) }), el("div", { class: "ap-muted", text }));
+    const line = el("div", { class: "ap-panel-split" }, el("div", { class: "ap-chart-title", text: info.title }), el("div", { class: "ap-muted", text }));
     const caution = slot.caution ? el("p", { class: "ap-caution", testid: "caution", text: slot.caution }) : null;
     slot.host.append(el("div", { class: "ap-chart", data: { metric: slot.metric } }, line, info.says ? el("p", { class: "ap-says", testid: "says", text: info.says }) : null, caution));
   }
@@ -325,7 +325,7 @@ export class SidePanel {
   setMetric() {
     if (!this.runs.length) return;
     this.chosen = this.model.metric.channel;
-    const title = titleOf(this.runs[0].run.info("channel", this.chosen), this.chosen);
+    const { title } = this.runs[0].run.info("channel", this.chosen);
     for (const node of this.metricNames) node.textContent = title;
     this.writeOthers();
   }

@@ -63,22 +63,11 @@ export class Extremes {
  * from 0 by chance does not come first.
  */
 function endsFound({ values, lower, upper }, mask) {
-  const high = [];
-  const low = [];
-  for (let item = 0; item < values.length; item++) {
-    if (Number.isNaN(values[item]) || (mask && !mask[item])) continue;
-    putInto(high, item, lower ?? values, 1);
-    putInto(low, item, upper ?? values, -1);
-  }
-  const first = high.slice(0, SHOWN);
-  return [...first, ...low.filter((item) => !first.includes(item)).slice(0, SHOWN).reverse()];
-}
-
-/** Put an item where it belongs among the best; twice as many are kept as are shown, since one may be among the others too. */
-function putInto(best, item, values, sign) {
-  let place = best.length;
-  while (place > 0 && sign * (values[item] - values[best[place - 1]]) > 0) place -= 1;
-  if (place >= 2 * SHOWN) return;
-  best.splice(place, 0, item);
-  if (best.length > 2 * SHOWN) best.pop();
+  const known = [...values.keys()].filter((item) => !Number.isNaN(values[item]) && (!mask || mask[item]));
+  const ordered = (ends, sign) => {
+    const rank = (item) => (Number.isNaN(ends[item]) ? -Infinity : sign * ends[item]);
+    return [...known].sort((one, other) => rank(other) - rank(one) || one - other);
+  };
+  const first = ordered(lower ?? values, 1).slice(0, SHOWN);
+  return [...first, ...ordered(upper ?? values, -1).slice(0, 2 * SHOWN).filter((item) => !first.includes(item)).slice(0, SHOWN).reverse()];
 }

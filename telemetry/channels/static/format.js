@@ -39,8 +39,3 @@ export function formatBytes(bytes) {
 export function formatCount(count, noun) {
   return `${count.toLocaleString("en-US")} ${noun}${count === 1 ? "" : "s"}`;
 }
-
-/** Return what a metric is called: its title, or its name where it has none. */
-export function titleOf(info, metric) {
-  return (info && info.title) || metric;
-}

@@ -4,7 +4,7 @@ import { el, clear, fitCanvas, iconButton, placeTip } from "./dom.js";
 import { formatNumber } from "./format.js";
 import { agentAt, channelAt, pointOn, shapeOf } from "./graphshape.js";
 import { GraphStyles, paintGraph, paintMark } from "./graphpaint.js";
-import { detailsOf, labelsFor } from "./graphlabels.js";
+import { detailsOf, labelsFor, networkOf } from "./graphlabels.js";
 import { shortName } from "./textfit.js";
 import { partName } from "./parts.js";
 
@@ -298,10 +298,10 @@ export class GraphView {
     const { kind, index } = this.#hovered;
     const { run, metric, ring } = this.#data;
     const shown = kind === "agent" ? ring : metric;
-    const number = shown.values ? formatNumber(shown.values[index]) : "–";
+    const value = shown.values?.[index] ?? NaN;
     clear(this.#tip).append(
       el("strong", { text: shortName(run.nameOf(kind, index), 48) }),
-      el("span", { text: `${shown.info.title} ${number}` }),
+      el("span", { text: Number.isNaN(value) ? "" : `${shown.info.title} ${formatNumber(value)}` }),
       el("span", { class: "ap-tooltip-more", text: kind === "agent" ? aboutAgent(run, index) : aboutChannel(run, index) }),
     );
   }
@@ -310,7 +310,7 @@ export class GraphView {
 function aboutAgent(run, index) {
   const { role, period, phase, part } = run.agents[index];
   const clock = period === 1 ? "ticks every step" : `ticks every ${period} steps${phase ? `, phase ${phase}` : ""}`;
-  return `${role}, ${clock}${run.parts ? `, ${partName(run, part)}` : ""}`;
+  return [networkOf(run.agents[index]), role, clock, run.parts ? partName(run, part) : ""].filter(Boolean).join(", ");
 }
 
 function aboutChannel(run, index) {

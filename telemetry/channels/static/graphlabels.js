@@ -7,7 +7,7 @@ const MOST = 400;
 /** Distance between agents on screen, in px, from which all are named that have room. */
 const ROOMY = 22;
 /** In graphs of so few agents what each is stands below its name. */
-const DETAILED = 16;
+const DETAILED = 6;
 const LONGEST_DETAIL = 30;
 /** So many agents that are not dimmed are named in any crowd. */
 const FEW = 40;
@@ -15,11 +15,15 @@ const FEW = 40;
 /** Return what each agent is, in a few words: its network, what it observes, its clock if it skips steps; [] in larger graphs. */
 export function detailsOf(agents) {
   if (agents.length > DETAILED) return [];
-  return agents.map(({ about = {}, period }) => {
-    const observes = about.observes && about.observes !== "nothing" ? ` of ${about.observes}` : "";
-    const words = [about.network && about.network + observes, period > 1 ? `every ${period} steps` : ""].filter(Boolean);
+  return agents.map((agent) => {
+    const words = [networkOf(agent), agent.period > 1 ? `every ${agent.period} steps` : ""].filter(Boolean);
     return shortName(words.join(" · "), LONGEST_DETAIL);
   });
+}
+
+/** Return an agent's network and what it observes: "mlp 64 of patch_4"; "" where nothing is known. */
+export function networkOf({ about: { network, observes } = {} }) {
+  return network ? network + (observes && observes !== "nothing" ? ` of ${observes}` : "") : "";
 }
 
 /**

@@ -2,7 +2,7 @@
 
 import { filterMoves, maskOf, parseFilter } from "./filter.js";
 import { MATRIX_FROM } from "./matrixorder.js";
-import { ENERGY, boundsOf, defaultMetric, energyAt, metricAt, headlineMetric, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit } from "./shown.js";
+import { ENERGY, boundsOf, defaultMetric, energyAt, metricAt, headlineMetrics, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit } from "./shown.js";
 import { valuesAt } from "./source.js";
 
 const VERDICTS = ["verdict", "channel"];
@@ -58,7 +58,8 @@ export class Model {
   /** The metrics a picture needs, as [kind, metric]: those chosen, the message energy, and those of parts. */
   needed(run) {
     // Verdicts first: the slider does not stand at steps whose other rows are still to come.
-    const chosen = [VERDICTS, ["channel", this.metric.channel], ["agent", this.metric.agent], ["channel", ENERGY], ["agent", headlineMetric(run)]];
+    const chosen = [VERDICTS, ["channel", this.metric.channel], ["agent", this.metric.agent], ["channel", ENERGY]];
+    chosen.push(...headlineMetrics(run).map((metric) => ["agent", metric]));
     chosen.push(...boundsOf(run, this.metric.channel).map((metric) => ["channel", metric]));
     chosen.push(...partMetrics(run, this.view).map((metric) => ["part", metric]));
     const logged = chosen.filter(([kind, metric]) => run.metrics(kind).includes(metric));
@@ -116,7 +117,7 @@ export class Model {
   verdicts(side, step) {
     const run = this.runs[side];
     if (!run) return null;
-    const { measures = [], words = [], by } = run.catalog.verdicts ?? {};
+    const { measures = [], words = [], by, takes } = run.catalog.verdicts ?? {};
     const measure = this.measure(run);
     const flags = this.#flags(run, step) ?? new Float32Array(run.channels.length);
     const known = words.filter((word) => verdictBit(word, measure));
@@ -125,7 +126,7 @@ export class Model {
       return { ...word, count: flags.reduce((sum, flag) => sum + (flag & bit ? 1 : 0), 0) };
     });
     const measured = found.filter((word) => !word.flags[""]).reduce((sum, { count }) => sum + count, 0);
-    return { measure, measures, by, words: found, total: run.channels.length, measured };
+    return { measure, measures, by, takes, words: found, total: run.channels.length, measured };
   }
 
   /** The verdicts on one channel of a run at a step, as {name, says}. */

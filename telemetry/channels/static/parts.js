@@ -2,7 +2,7 @@
 
 import { el, clear } from "./dom.js";
 import { categoryColour } from "./colours.js";
-import { formatBytes, formatCount, formatNumber, formatStep, titleOf } from "./format.js";
+import { formatBytes, formatCount, formatNumber, formatStep } from "./format.js";
 
 /** Names of gone parts that a sentence has room for. */
 const PARTS_NAMED = 4;
@@ -112,7 +112,7 @@ export class PartsView {
     this.#says.textContent = run.parts
       ? `${formatCount(run.parts, "part")}; ${cut.toLocaleString("en-US")} of ${formatCount(run.channels.length, "channel")} ${cut === 1 ? "is" : "are"} cut. Totals of the session up to the step shown.`
       : "This run is not in parts.";
-    const headings = PARTS_COLUMNS.map(([heading, metric]) => heading || titleOf(run.info("part", metric), metric));
+    const headings = PARTS_COLUMNS.map(([heading, metric]) => heading || run.info("part", metric).title);
     clear(this.#head).append(
       ...PARTS_COLUMNS.map(([, metric, numbers], at) => {
         const title = metric ? run.info("part", metric).says : null;

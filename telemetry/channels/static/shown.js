@@ -4,12 +4,12 @@ import { rangeFor, scaleFor, warped } from "./colours.js";
 import { rowAt, valuesAt } from "./source.js";
 
 const FIRST_CHOICE = {
-  // Whether a channel learns, before what it carries: normalised ports hold the energy of messages at 1.
-  channel: ["value", "ablation", "cosine", "sg_loss", "injection_norm", "message_std", "message_energy"],
+  // What a channel is worth, else whether its predictor learns, before what it carries: normalised ports hold the energy of messages at 1.
+  channel: ["value", "ablation", "sg_loss", "injection_norm", "message_std", "message_energy"],
   agent: ["loss"],
 };
 
-/** What a run is about, first choice first; of the validation split where there is one. */
+/** What a run is about, first choice first. */
 const HEADLINES = ["accuracy", "error", "bits", "return", "loss"];
 
 /** The metric that the widths of lines show. */
@@ -21,24 +21,26 @@ export function defaultMetric(run, kind) {
   return FIRST_CHOICE[kind].find((metric) => logged.includes(metric)) ?? logged[0] ?? "";
 }
 
-/** Return the metric of the headline; "" where agents log none. */
-export function headlineMetric(run) {
+/** Return the metrics of the headline, first choice first: of evaluations before those of training. */
+export function headlineMetrics(run) {
   const logged = run.metrics("agent");
-  const wanted = ["validation_", "test_", ""].flatMap((split) => HEADLINES.map((metric) => split + metric));
-  return wanted.find((metric) => logged.includes(metric)) ?? "";
+  const metrics = ["test_", "validation_", ""].map((split) => HEADLINES.map((metric) => split + metric).find((metric) => logged.includes(metric)));
+  return metrics.filter(Boolean);
 }
 
 /**
- * Return the headline of a run: the mean over its readouts, or over all agents where none is a readout.
+ * Return the headline of a run: the mean over its readouts, or over all agents where none is a readout, of the first metric that has a
+ * number at or before the step.
  *
  * @returns {Object|null} scenario, title, share (whether it is one), steps and values of the curve, value at the step; null: no run
  */
 export function headlineAt(run, step) {
   if (!run) return null;
-  const metric = headlineMetric(run);
-  const series = metric ? run.peek("agent", metric) : null;
   const found = { scenario: run.graph.scenario ?? "", title: "", share: false, steps: [], values: [], value: NaN };
-  if (!series) return found;
+  const there = headlineMetrics(run).filter((one) => run.peek("agent", one));
+  const metric = there.find((one) => run.peek("agent", one).steps[0] <= step) ?? there.at(-1);
+  if (!metric) return found;
+  const series = run.peek("agent", metric);
   const info = run.info("agent", metric);
   const readouts = run.agents.flatMap((agent, index) => (agent.role === "readout" ? [index] : []));
   const chosen = readouts.length ? readouts : run.agents.map((_, index) => index);

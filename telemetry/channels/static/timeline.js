@@ -1,4 +1,4 @@
-// The timeline: who ticks and learns in the first steps of a run. Rows are agents, columns are steps.
+// The timeline: who ticks and learns, and what is read, in the first steps of a run. Rows are agents and channels, columns are steps.
 
 import { el, fitCanvas, placeTip, svgPicture } from "./dom.js";
 import { formatCount } from "./format.js";
@@ -90,21 +90,23 @@ export class TimelineView {
   arrange() {
     const { run } = this;
     const rows = new Map();
-    let agents = 0;
-    for (const [index, times] of this.timeline.agents.entries()) {
-      if (!this.context.matches("agent", index)) continue;
-      const key = JSON.stringify(times);
-      if (!rows.has(key)) rows.set(key, { index, members: [], top: TIMELINE_ROW * rows.size });
-      rows.get(key).members.push(index);
-      agents += 1;
+    const counts = { agent: 0, channel: 0 };
+    for (const kind in counts) {
+      for (const [index, times] of this.timeline[`${kind}s`].entries()) {
+        if (!this.context.matches(kind, index) || (kind === "channel" && !times.cells)) continue;
+        const key = kind + JSON.stringify(times);
+        if (!rows.has(key)) rows.set(key, { kind, index, members: [], top: TIMELINE_ROW * rows.size });
+        rows.get(key).members.push(index);
+        counts[kind] += 1;
+      }
     }
     this.rows = [...rows.values()];
     this.pointTo(null);
     const { start, steps } = this.timeline;
     const range = `The first ${formatCount(steps, "step")} (${timelineStep(start)} to ${timelineStep(start + steps - 1)})`;
-    const shown = agents < run.agents.length ? ` ${agents.toLocaleString("en-US")} of ${formatCount(run.agents.length, "agent")} shown.` : "";
-    this.says.textContent = `${range}, computed from the clocks alone; the slider has no effect here.${shown}`;
-    this.say(agents ? "" : "No agent matches the search.");
+    const left = counts.agent < run.agents.length ? ` ${counts.agent.toLocaleString("en-US")} of ${formatCount(run.agents.length, "agent")} shown.` : "";
+    this.says.textContent = `${range}, computed from the clocks alone; the slider has no effect here.${left}`;
+    this.say(rows.size ? "" : "No agent or channel matches the search.");
     this.measure();
   }
 
@@ -127,26 +129,24 @@ export class TimelineView {
     const bottom = scrollTop + this.height - TIMELINE_HEAD;
     const rows = this.rows.filter((row) => row.top + TIMELINE_ROW > scrollTop && row.top < bottom);
     const { timeline, width, height, gutter, unit, pointed } = this;
-    const selected = this.selected();
-    for (const row of rows) row.label = this.textOf(row, selected);
-    return { timeline, rows, width, height, gutter, unit, pointed, left: scrollLeft, top: scrollTop, selected };
+    for (const row of rows) Object.assign(row, { strong: this.selectedIn(row) >= 0, label: this.textOf(row) });
+    return { timeline, rows, width, height, gutter, unit, pointed, left: scrollLeft, top: scrollTop };
   }
 
-  /** The agent that is selected; null: none. */
-  selected() {
+  /** The place among a row's members of the one that is selected; -1: none is. */
+  selectedIn({ kind, members }) {
     const selection = this.context.selection();
-    return selection?.kind === "agent" ? selection.index : null;
+    return selection?.kind === kind ? members.indexOf(selection.index) : -1;
   }
 
-  /** A row's name: of several agents one stands for all, the selected one first of all. */
-  textOf({ members }, selected) {
-    const { agents } = this.run;
+  /** A row's name: of several members one stands for all, the selected one first of all. */
+  textOf(row) {
+    const { kind, members } = row;
     const more = members.length - 1;
-    if (members.includes(selected) || members.length < agents.length || !more) {
-      const { name } = agents[members.includes(selected) ? selected : members[0]];
-      return more ? `${name} + ${more.toLocaleString("en-US")} more` : name;
-    }
-    return `all ${formatCount(members.length, "agent")}`;
+    const chosen = this.selectedIn(row);
+    if (chosen < 0 && more && members.length === this.run[`${kind}s`].length) return `all ${formatCount(members.length, kind)}`;
+    const { name, coupling } = this.run[`${kind}s`][members[Math.max(chosen, 0)]];
+    return name + (more ? ` + ${more.toLocaleString("en-US")} more` : coupling ? ` (${coupling})` : "");
   }
 
   /** What lies at a point of the canvas: {row, step | null}. */
@@ -159,31 +159,31 @@ export class TimelineView {
     return { row, step: inside ? this.timeline.start + column : null };
   }
 
-  /** The row of an agent, by itself or with its equals. */
-  rowOf(index) {
-    return this.rows.find(({ members }) => members.includes(index));
+  /** The row of an agent or a channel, by itself or with its equals. */
+  rowOf(of, index) {
+    return this.rows.find(({ kind, members }) => kind === of && members.includes(index));
   }
 
-  /** Client pixels of the name of an agent's row; null where it is out of sight. */
-  rowPoint(index) {
-    const row = this.rowOf(index);
+  /** Client pixels of the name of a row; null where it is out of sight. */
+  rowPoint(index, kind = "agent") {
+    const row = this.rowOf(kind, index);
     const down = row ? TIMELINE_HEAD + row.top - this.scroller.scrollTop + TIMELINE_ROW / 2 : -1;
     if (down < TIMELINE_HEAD || down > this.height) return null;
     const box = this.canvas.getBoundingClientRect();
     return { x: box.left + 40, y: box.top + down };
   }
 
-  /** Client pixels of the middle of a step's cell in an agent's row; null where it is out of sight. */
-  stepPoint(index, step) {
-    const name = this.rowPoint(index);
+  /** Client pixels of the middle of a step's cell in a row; null where it is out of sight. */
+  stepPoint(index, step, kind = "agent") {
+    const name = this.rowPoint(index, kind);
     const across = this.gutter - this.scroller.scrollLeft + (step - (this.timeline?.start ?? 0) + 0.5) * this.unit;
     if (!name || across < this.gutter || across > this.width) return null;
     return { x: this.canvas.getBoundingClientRect().left + across, y: name.y };
   }
 
-  /** Bring the row of an agent into sight. */
+  /** Bring a row into sight. */
   reveal(kind, index) {
-    const row = kind === "agent" ? this.rowOf(index) : null;
+    const row = this.rowOf(kind, index);
     const room = this.height - TIMELINE_HEAD;
     const { scrollTop } = this.scroller;
     if (row && (row.top < scrollTop || row.top + TIMELINE_ROW > scrollTop + room)) this.scroller.scrollTop = row.top - room / 2;
@@ -212,8 +212,7 @@ export class TimelineView {
     const colours = timelineColours(this.context.colours(), this.context.theme());
     timelinePaint(pen, this.look(), colours);
     this.legend.replaceChildren(...timelineLegend(colours));
-    const agents = formatCount(this.run.agents.length, "agent");
-    this.canvas.setAttribute("aria-label", `Timeline of ${agents}. ${this.says.textContent}`);
+    this.canvas.setAttribute("aria-label", `Timeline of ${formatCount(this.run.agents.length, "agent")}. ${this.says.textContent}`);
   }
 
   // --- pointer ------------------------------------------------------------------------------------
@@ -221,8 +220,7 @@ export class TimelineView {
   /** Select a row's first member; with another click the next one. */
   choose(row) {
     if (!row) return this.context.select(null);
-    const now = row.members.indexOf(this.selected());
-    this.context.select("agent", row.members[(now + 1) % row.members.length]);
+    this.context.select(row.kind, row.members[(this.selectedIn(row) + 1) % row.members.length]);
   }
 
   pointTo(spot, x = 0, y = 0) {
@@ -238,10 +236,10 @@ export class TimelineView {
 
   /** What is to be said of a row at a step, in plain words. */
   words({ row, step }) {
-    const names = row.members.slice(0, TIMELINE_LISTED).map((index) => this.run.nameOf("agent", index));
+    const names = row.members.slice(0, TIMELINE_LISTED).map((index) => this.run.nameOf(row.kind, index));
     const more = row.members.length - names.length;
     const several = row.members.length > 1;
-    const title = several ? formatCount(row.members.length, "agent") : names[0];
+    const title = several ? formatCount(row.members.length, row.kind) : names[0];
     const below = several ? [`${names.join(", ")}${more ? ` and ${more} more` : ""}`] : [];
     if (step === null) return [title, ...below];
     const head = `${title}, step ${timelineStep(step)}`;
@@ -249,6 +247,7 @@ export class TimelineView {
   }
 
   wordsAt(row, step, who) {
+    if (row.kind === "channel") return [timelineCell(this.timeline.channels[row.index], step)];
     const { ticks, since, ends } = this.timeline.agents[row.index];
     if (!ticks.includes(step)) return [who === "It" ? "It does not tick." : "None ticks."];
     const first = since.find(([tick]) => tick === step)?.[1] ?? step;
@@ -266,5 +265,14 @@ function timelineLegend({ tick, end, muted }) {
     entry("a window ends: it learns", path("M8 1V13", end, { "stroke-width": 3 })),
     entry("reach of the true gradient", path("M1 11L15 3", tick)),
     entry("an episode ends", path("M8 0V14", muted, { "stroke-dasharray": "3 2" })),
+    el("span", { text: "channels: age of the message read · - nothing to read · x the message sent is never read · ! no gradient returns" }),
   ];
+}
+
+/** What a channel's cell means, in plain words. */
+function timelineCell({ cells }, step) {
+  const text = cells.find(([at]) => at === step)?.[1] ?? "";
+  const age = text.replace(/[-!x]/g, "");
+  const read = age ? `The message read was sent ${age} steps before.` : text.startsWith("-") ? "There is nothing to read." : "Nothing is read.";
+  return read + (text.includes("!") ? " No gradient returns." : "") + (text.includes("x") ? " The message sent is never read." : "");
 }

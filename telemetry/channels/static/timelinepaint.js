@@ -24,12 +24,12 @@ export function timelineColours(colours, theme) {
  *
  * @param {CanvasRenderingContext2D} pen
  * @param {Object} look timeline, rows (those in sight), width, height, gutter, unit (px per step), left, top (scrolled by),
- *   pointed {row, step} | null, selected (an agent) | null
+ *   pointed {row, step} | null
  * @param {Object} colours see timelineColours
  */
 export function timelinePaint(pen, look, colours) {
   timelineEpisodes(pen, look, colours);
-  for (const row of look.rows) timelineAgent(pen, look, row, colours);
+  for (const row of look.rows) (row.kind === "agent" ? timelineAgent : timelineChannel)(pen, look, row, colours);
   pen.fillStyle = colours.paper;
   pen.fillRect(0, TIMELINE_HEAD, look.gutter, look.height - TIMELINE_HEAD);
   for (const row of look.rows) timelineName(pen, look, row, colours);
@@ -101,13 +101,23 @@ function timelineAgent(pen, look, row, colours) {
   for (const step of times.ends) pen.fillRect(Math.round(timelineX(look, step + 1)) - 4, y + 4, 3, TIMELINE_ROW - 8);
 }
 
+/** The age of the message read at each step, and marks, as `antiphon show --timeline` writes them. */
+function timelineChannel(pen, look, row, colours) {
+  pen.font = `11px ${TIMELINE_FONT}`;
+  pen.textAlign = "center";
+  pen.textBaseline = "middle";
+  pen.fillStyle = colours.ink;
+  for (const [step, text] of look.timeline.channels[row.index].cells) {
+    pen.fillText(text, timelineX(look, step) + look.unit / 2, timelineY(look, row) + TIMELINE_ROW / 2, look.unit - 2);
+  }
+}
+
 /** The name of a row at its left, the line above it, and a band across where it is selected or pointed at. */
 function timelineName(pen, look, row, colours) {
   const y = timelineY(look, row);
-  const strong = row.members.includes(look.selected);
-  if (strong || look.pointed?.row === row) {
-    pen.fillStyle = strong ? colours.accent : colours.ink;
-    pen.globalAlpha = strong ? 0.14 : 0.05;
+  if (row.strong || look.pointed?.row === row) {
+    pen.fillStyle = row.strong ? colours.accent : colours.ink;
+    pen.globalAlpha = row.strong ? 0.14 : 0.05;
     pen.fillRect(0, y, timelineEnd(look), TIMELINE_ROW);
     pen.globalAlpha = 1;
   }

@@ -67,7 +67,7 @@ export class VerdictStrip {
 }
 
 /** What is not measured, and the command that measures it. */
-function missing({ measures, by }) {
-  const how = by ? [": ", el("code", { text: by })] : [];
+function missing({ measures, by, takes }) {
+  const how = by ? [": ", el("code", { text: by }), takes && ` (roughly ${takes})`] : [];
   return el("span", { class: "ap-muted", testid: "not-measured" }, el("strong", { text: measures[0].title }), " not measured", ...how);
 }
