@@ -200,7 +200,7 @@ _FORKED = 750
 """Steps that measuring a channel's value takes: five repeats of three forks of 50 steps,"""
 _SECONDS = 0.003
 """and seconds of such a step per agent, on one core: agents of a fork are not stacked."""
-_PATIENCE = 120.0
+_PATIENCE = 300.0
 """Seconds from which a duration is worth a warning."""
 
 

@@ -177,7 +177,7 @@ def test_without_either_it_says_how_to_measure(opened: Opened) -> None:
 
 
 def test_the_headline_has_the_mean_of_the_readouts_at_the_step(opened: Opened) -> None:
-    """The validation split's where it was logged; of a share per cent."""
+    """Of the test split, else of the validation split, where one was evaluated by that step, else of training; of a share per cent."""
     made = data({10: LOGGED, 20: LOGGED})
     readouts = [index for index, agent in enumerate(runs.AGENTS.values()) if agent.get("role") == "readout"]
     rows = np.linspace(0.1, 0.7, 2 * len(runs.AGENTS), dtype=np.float32).reshape(2, -1)
@@ -187,11 +187,47 @@ def test_the_headline_has_the_mean_of_the_readouts_at_the_step(opened: Opened) -
     for row, step in ((1, 20), (0, 10)):
         tab.at(step)
         mean = float(rows[row][readouts].mean())
-        assert tab.part("headline").inner_text().split() == ["made", "accuracy", f"{100 * mean:.3g}", "%"]
+        assert tab.part("headline").inner_text().split() == ["made", "training", "accuracy", f"{100 * mean:.3g}", "%"]
     validated = {("agent", "validation_loss"): Series(steps[:1], rows[:1])}
     tab = opened(replace(made, figures=made.figures | logged | validated))
     assert tab.part("headline").inner_text().split()[1:3] == ["validation", "loss"]
+    tested = {("agent", "test_accuracy"): Series(steps[1:], rows[1:])}
+    tab = opened(replace(made, figures=made.figures | logged | validated | tested))
+    for step, words in ((20, ["test", "accuracy"]), (10, ["validation", "loss"])):
+        tab.at(step)
+        assert tab.part("headline").inner_text().split()[1:3] == words
     assert opened(made).part("headline").inner_text() == "made"
+
+
+def test_it_opens_on_whether_predictors_learn_where_no_value_is_measured(opened: Opened) -> None:
+    """Not on the cosine, which is no measure of quality."""
+    logged = {"age": AGES, "cosine": [0.5] * 9, "message_energy": ENERGIES, "r2": [0.1] * 9}
+    tab = opened(data({10: {**logged, "sg_loss": [0.1] * 9}}))
+    assert tab.part("metric").input_value() == "sg_loss"
+    assert opened(data({10: logged})).part("metric").input_value() == "message_energy"
+
+
+def test_the_command_that_measures_can_work_and_says_how_long_it_takes(opened: Opened) -> None:
+    """A scenario with Python objects is given as a function; without channels there is nothing to measure."""
+    found = data({10: LOGGED})
+    many = replace(found, graph={**found.graph, "agents": 60 * found.graph["agents"]})
+    assert "--value (roughly 2 hours)" in strip(opened(many))
+    objects = replace(found, graph={**found.graph, "has_objects": True})
+    assert "'runs/my run' --value --scenario MODULE:FUNCTION 1 of" in strip(opened(objects))
+    alone = replace(found, graph={**found.graph, "channels": []}, figures={})
+    assert "--value" not in strip(opened(alone))
+
+
+def test_what_an_agent_is_stands_below_it_only_in_small_graphs_else_at_the_pointer(opened: Opened) -> None:
+    found = data({10: LOGGED})
+    tab = opened(found)
+    assert "mlp 64 of left_half" in [text for text, _, _ in tab.drawn()[1]]
+    seventh = {**found.graph["agents"][0], "name": "one more", "x": 0.5, "y": 0.5}
+    tab = opened(replace(found, graph={**found.graph, "agents": [*found.graph["agents"], seventh]}))
+    assert "mlp 64 of left_half" not in [text for text, _, _ in tab.drawn()[1]]
+    tab.page.mouse.move(*tab.point("agentPoint", 0))
+    tip = tab.frame.locator(".ap-tooltip:visible")
+    assert tip.inner_text().split("\n") == ["left", "mlp 64 of left_half, agent, ticks every step"]
 
 
 def test_numbers_that_hardly_differ_look_alike(opened: Opened) -> None:

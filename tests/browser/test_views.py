@@ -89,9 +89,29 @@ def test_steps_are_counted_as_show_counts_them(page: Page, address: str, logdir:
     tab.press("End")
     assert tab.step == ticking[3]
     tab.push("view-timeline")
-    head = [text for text, _, y in tab.drawn()[1] if y < 26 and text.isdigit()]
+    texts = tab.drawn()[1]
+    head = [text for text, _, y in texts if y < 26 and text.isdigit()]
     assert head == [step for step in steps if step in head]
     assert head[0] == "1"
+    for number, line in enumerate(line for line in shown if "->" in line):
+        name, cells = line.split("  ", 1)
+        top = tab.point("rowPoint", number, "channel")[1] - tab.point("rowPoint", 0)[1]
+        there = {text for text, _, y in texts if abs(y - 41 - top) < 2}
+        assert there == {name, *cells.split()} - {"."}
+
+
+def test_the_timeline_has_only_what_works_there(page: Page, address: str) -> None:
+    """Neither colours nor the highest and lowest; a channel's row selects it."""
+    tab = Tab.alone(page, address, "real")
+    assert tab.part("legend").is_visible()
+    tab.push("view-timeline")
+    assert not tab.part("legend").is_visible()
+    tab.click("rowPoint", 1, "channel")
+    assert tab.title == "A->B"
+    x, y = tab.point("stepPoint", 1, 0, "channel")
+    page.mouse.move(x, y)
+    tip = tab.frame.locator(".ap-tooltip:visible").inner_text()
+    assert tip.split("\n") == ["A->B, step 1", "Nothing is read. The message sent is never read."]
 
 
 def ink(tab: Tab, agent: int, step: int) -> float:

@@ -194,6 +194,17 @@ def test_hyperparameters_and_result_lie_in_the_run_itself(tmp_path: Path) -> Non
     assert curve(tmp_path, "result/accuracy") == [(2, 0.75)]
 
 
+def test_the_channels_tab_has_the_scores_of_the_result_at_the_last_step(tmp_path: Path) -> None:
+    scored = {"n0001": {"accuracy": 0.5, "loss": None, "return": 2.0, "updates": 9.0}, "n0000": {}}
+    record(tmp_path, range(1, 4), result={"agents": scored})
+    figures = read_run(tmp_path).figures
+    for metric, value in (("test_accuracy", 0.5), ("test_return", 2.0)):
+        series = figures["agent", metric]
+        assert series.steps.tolist() == [3]
+        assert (series.values[0, 1], np.isnan(series.values[0, 0])) == (value, True)
+    assert not {("agent", "test_loss"), ("agent", "test_updates")} & figures.keys()
+
+
 def test_a_thousand_agents_have_bounded_tags(tmp_path: Path) -> None:
     description = describe(1000, strides=4)
     with recording(tmp_path, description) as recorder:
