@@ -187,7 +187,13 @@ def test_the_headline_has_the_mean_of_the_readouts_at_the_step(opened: Opened) -
     for row, step in ((1, 20), (0, 10)):
         tab.at(step)
         mean = float(rows[row][readouts].mean())
-        assert tab.part("headline").inner_text().split() == ["made", "training", "accuracy", f"{100 * mean:.3g}", "%"]
+        assert tab.part("headline").inner_text().split() == [
+            "made",
+            "training",
+            "accuracy",
+            f"{100 * mean:.3g}",
+            "%",
+        ]
     validated = {("agent", "validation_loss"): Series(steps[:1], rows[:1])}
     tab = opened(replace(made, figures=made.figures | logged | validated))
     assert tab.part("headline").inner_text().split()[1:3] == ["validation", "loss"]
