@@ -109,7 +109,9 @@ def population(
         spec, template, directory, exist=exist, until=until, jobs=jobs, ray=ray, device=device
     )
     bar = (
-        [RunProgress(run.until, run.runs.start, spec.members)] if progress and is_terminal(sys.stderr) else []
+        [RunProgress(run.until, run.scheduler.start, spec.members)]
+        if progress and is_terminal(sys.stderr)
+        else []
     )
     result = run.train(*bar)
     same = f"the same call with logdir='{directory}' and exist='resume' continues"

@@ -51,10 +51,6 @@ RESUMED = ("--parts 3", "--parts 1", "--parts *=1 --parts c=0")
         ("--parts 2 --mode slow", "parts: no mode 'slow'"),
         ("--parts 2 --ray=here", "--ray: 'here' is not HOST:PORT; `ray start --head` prints it"),
         ("--parts 2 --backend native", "parts: the native backend computes in one process"),
-        (
-            "--parts 2 --seeds 3",
-            "--seeds: cannot be combined with --parts or --cluster; run each with --seed S",
-        ),
         ("--parts 0", "--parts: must be at least 1, not 0"),
         ("--mode free", "--mode: has no effect without parts; add --parts N"),
         ("--ray 10.0.0.1:6379", "--ray: has no effect without parts; add --parts N"),
@@ -65,6 +61,16 @@ def test_what_cannot_be_is_one_line_and_leaves_no_directory(
 ) -> None:
     assert cli.refused("run ring.yaml --name a", options).startswith(message)
     assert not Path("runs").exists()
+
+
+def test_seeds_in_parts_run_one_after_the_other(cli: Commands) -> None:
+    write("plain.yaml")
+    found = cli.json("run plain.yaml --name two --steps 8 --parts 2 --seeds 2")
+    assert found["apart"] == "each is computed in parts"
+    assert "the seeds run one after the other: each is computed in parts" in cli.err
+    cli("run plain.yaml --name one --steps 8 --parts 2 --seed 1")
+    assert facts("runs/two-s1")["parts"] == facts("runs/one")["parts"]
+    assert metrics("runs/two-s1") == metrics("runs/one")
 
 
 @pytest.mark.long

@@ -45,10 +45,12 @@ def resume(
         from antiphon.commands.run_population import train_population
         from antiphon.jobs.populations.run import PopulationRun
 
-        run = PopulationRun.of_directory(path, python, until=steps, jobs=jobs, ray=ray)
-        if run.runs.start == run.until:
+        run = PopulationRun.of_directory(
+            path, python, until=steps, jobs=jobs, ray=ray, checkpoint_every=checkpoint_every
+        )
+        if run.scheduler.start == run.until:
             remark(f"{display_path(path)}: is done; --steps N continues to a later step")
-        return train_population(run, json, checkpoint_every)
+        return train_population(run, json)
     if jobs is not None:
         raise RunError(f"--jobs: {path} is no population; leave it out")
     directory = RunDirectory.open(path)

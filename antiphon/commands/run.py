@@ -51,7 +51,7 @@ from antiphon.terminal.output import (
 )
 
 if TYPE_CHECKING:
-    from antiphon.jobs.seeds import MultiSeedOutcome
+    from antiphon.jobs.scheduler import Outcomes
     from antiphon.running.run import Run
 
 
@@ -117,9 +117,10 @@ def run(
             "set": {**population.set, **values_of(settings or ())} or None,
         }
         population = population.with_keys(**{k: value for k, value in changed.items() if value is not None})
-        of_processes = {"device": device, "backend": backend, "jobs": jobs, "ray": ray}
+        of_processes: dict[str, Any] = {"device": device, "backend": backend, "jobs": jobs, "ray": ray}
+        of_processes["checkpoint_every"] = checkpoint_every
         directory = new_directory(logdir, name, population.population)
-        return run_population(population, directory, exist, checkpoint_every, json, **of_processes)
+        return run_population(population, directory, exist, json, **of_processes)
     if jobs is not None:
         raise RunError(f"--jobs: {name_or_file} is no population; leave it out")
     seed = seed or 0
@@ -142,10 +143,8 @@ def run(
     on_cluster = cluster is not None and cluster_of(cluster, parts, agents, backend, of_parts)
     division = on_cluster or parts_of(parts, agents, of_parts)
     request = replace(request, division=division)
-    if seeds is not None and division is not None:
-        raise RunError("--seeds: cannot be combined with --parts or --cluster; run each with --seed S")
-    if capture and (seeds or cluster) is not None:
-        raise RunError("--capture: cannot be combined with --seeds or --cluster; leave out one of them")
+    if capture and cluster is not None:
+        raise RunError("--capture: cannot be combined with --cluster; leave out one of them")
     if seeds is not None:
         return _run_seeds(request, seeds, name, logdir, checkpoint_every, exist, json)
     stem = f"{request.scenario.scenario}-{variant or 'default'}-s{seed}"
@@ -240,12 +239,14 @@ def _run_seeds(
     json: bool,
 ) -> int:
     """Run a scenario with seeds from that of the request on; `name` begins the run directories' names."""
-    from antiphon.jobs.seeds import MultiSeedRun
+    from antiphon.jobs.job import Job
+    from antiphon.jobs.scheduler import Scheduler
 
     requests = [replace(request, seed=seed) for seed in range(request.seed, request.seed + count)]
     paths, summary_dir = _directories(requests, name, logdir, exist)
+    how: Any = {"exist": "error" if exist == "number" else exist, "checkpoint_every": checkpoint_every}
     with request.template.placing(request.variant, request.values):
-        runs = MultiSeedRun(requests, paths, exist="error" if exist == "number" else exist)
+        runs = Scheduler([Job(one, path, **how) for one, path in zip(requests, paths, strict=True)])
     _warn(advice(request.scenario, other_variants(request.template, request.variant, request.values)))
     if runs.sequential_reason is not None:
         remark(f"the seeds run one after the other: {runs.sequential_reason}")
@@ -253,20 +254,20 @@ def _run_seeds(
     remedy = same if name else "antiphon resume continues each run that has started"
     with second_signal(remedy):
         progress = RunProgress(runs.until, runs.start, len(requests))
-        outcome = runs.train(progress, checkpoint_every=checkpoint_every, summary_dir=summary_dir)
+        outcomes = runs.train(progress, summary_dir=summary_dir)
     if json:
-        print_json(outcome.result)
+        print_json(outcomes.result)
     else:
-        show_seeds(outcome, summary_dir, logdir_root(logdir))
-    if not json and outcome.exit_code == 0:
-        results = [one.result for one in outcome.outcomes.values()]
+        show_seeds(outcomes, summary_dir, logdir_root(logdir))
+    if not json and outcomes.exit_code == 0:
+        results = [one.result for one in outcomes.by_seed.values()]
         _show_decoupling(request.scenario, results, RunDirectory.open(paths[0]).facts)
-    for seed, one in outcome.outcomes.items():
+    for seed, one in outcomes.by_seed.items():
         if one.error is not None:
             remark(f"error: seed {seed}: {one.error}")
-    if outcome.exit_code > 128:
+    if outcomes.exit_code > 128:
         remark(f"stopped; {remedy}")
-    return outcome.exit_code
+    return outcomes.exit_code
 
 
 def _warn(lines: Sequence[str]) -> None:
@@ -294,9 +295,9 @@ def _directories(
     return paths, summary_dir
 
 
-def show_seeds(outcome: MultiSeedOutcome, summary_dir: Path, root: Path) -> None:
+def show_seeds(outcomes: Outcomes, summary_dir: Path, root: Path) -> None:
     """Print the results of several seeds: each run, statistics over seeds, and the directories (`root` holds the runs')."""
-    seeds, summary = outcome.result["seeds"], outcome.result["summary"]
+    seeds, summary = outcomes.result["seeds"], outcomes.result["summary"]
     first, ends = seeds[0], sorted({one["steps"] for one in seeds})
     variant = f" · {first['variant']}" if first["variant"] else ""
     count = f"{len(seeds)} seed{'s' if len(seeds) != 1 else ''}"

@@ -32,7 +32,6 @@ def run_population(
     spec: PopulationSpec,
     directory: Path,
     exist: str,
-    checkpoint_every: int | None,
     json: bool,
     **settings: Any,
 ) -> int:
@@ -44,17 +43,17 @@ def run_population(
             remark(f"{taken.name} already exists: this population is called {directory.name}")
     settings["command"] = ("antiphon", *sys.argv[1:])
     run = PopulationRun(spec, template_named(spec.scenario), directory, exist=exist, **settings)
-    return train_population(run, json, checkpoint_every)
+    return train_population(run, json)
 
 
-def train_population(run: PopulationRun, json: bool, checkpoint_every: int | None = None) -> int:
+def train_population(run: PopulationRun, json: bool) -> int:
     """Train a population to its end, showing progress; print its table and return the exit code."""
     directory, count = run.directory, run.spec.members
-    if run.runs.sequential_reason is not None:
-        remark(f"the members run one after the other: {run.runs.sequential_reason}")
+    if run.scheduler.sequential_reason is not None:
+        remark(f"the members run one after the other: {run.scheduler.sequential_reason}")
     remedy = f"antiphon resume {display_path(directory)} continues from the latest checkpoints"
     with second_signal(remedy):
-        result = run.train(RunProgress(run.until, run.runs.start, count), checkpoint_every=checkpoint_every)
+        result = run.train(RunProgress(run.until, run.scheduler.start, count))
     code: int = result["exit_code"]
     if json:
         print_json(result)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from antiphon.base.files import display_path, fitting, write_csv, write_text
 from antiphon.base.manifests import read_checked, write_checked
 from antiphon.base.spec import plain
 from antiphon.engine.state.hyperparameters import ELSEWHERE
+from antiphon.jobs.job import Job
 from antiphon.jobs.meetings import Meeting, alone, divided
 from antiphon.jobs.places import processes
 from antiphon.jobs.populations.figure import lineage_svg
@@ -32,14 +33,14 @@ from antiphon.jobs.populations.selection import (
     scored_values,
     selected,
 )
-from antiphon.jobs.seeds import MultiSeedRun
+from antiphon.jobs.scheduler import Scheduler
 from antiphon.running.directory import POPULATION, RunDirectory, is_free, remove_run
 from antiphon.running.library import MADE_IN_PYTHON
 from antiphon.running.lock import DirectoryLock
 from antiphon.running.observers import RunProgress
 from antiphon.running.python_template import PythonTemplate, load_python
 from antiphon.running.request import Request
-from antiphon.running.run import Run, StepInfo
+from antiphon.running.run import Run
 from antiphon.running.trainer import Observer, Outcome
 from antiphon.scenarios import Template
 from antiphon.scenarios.parameters import ParameterSpec
@@ -65,12 +66,13 @@ class PopulationRun(Observer):
         until: The step to stop at; schedules keep `training.steps`. None: that of the folder, or `training.steps`.
         jobs: The processes that members are divided over; None: one, or as many as the population there had.
         ray: `local`, or HOST:PORT of the Ray cluster that they are on; None: they are on this machine.
+        checkpoint_every: See `DirectoryWriter`.
         settings: Of each member's `Request`: `device`, `backend`, `command`.
 
     Attributes:
         lineage: What became of the members.
         metric: What they are compared by; None: not known before the first score.
-        runs: The members' runs.
+        scheduler: Of the members' jobs.
         until: The step they stop at.
 
     Raises:
@@ -89,6 +91,7 @@ class PopulationRun(Observer):
         until: int | None = None,
         jobs: int | None = None,
         ray: str | None = None,
+        checkpoint_every: int | None = None,
         **settings: Any,
     ) -> None:
         self.spec, self.template, self.directory, self._ray = spec, template, directory, ray
@@ -117,13 +120,10 @@ class PopulationRun(Observer):
             raise RunError(f"--jobs {jobs}: {line}")
         stop_at = before.get("until") if until is None else until
         requests = requests_of(spec, template, stop_at=stop_at, **settings)
-        self.runs = MultiSeedRun(
-            requests,
-            [self._path(member) for member in range(spec.members)],
-            steps_of=None if spec.select is None else self._steps_of,
-            exist=exist,
-        )
-        self.until = self.runs.until
+        how: Any = {"exist": exist, "checkpoint_every": checkpoint_every}
+        members = [Job(request, self._path(member), **how) for member, request in enumerate(requests)]
+        self.scheduler = Scheduler(members, None if spec.select is None else self)
+        self.until = self.scheduler.until
         if jobs > 1 and getattr(requests[0].scenario.env, "league", False):
             raise RunError(f"--jobs {jobs}: the members of a league meet in one process; leave it out")
         evaluate = requests[0].scenario.training.evaluate
@@ -132,9 +132,10 @@ class PopulationRun(Observer):
                 "`select` compares members after each step, and `training.evaluate.patience` ends some early"
             )
             raise RunError(f"--jobs {jobs}: {line}; leave out one of the three")
-        if until is not None and until < self.runs.done:
+        done = max(job.saved for job in members)
+        if until is not None and until < done:
             raise RunError(
-                f"{directory}: has done {self.runs.done:,} steps already, and cannot stop at {until:,}; give more"
+                f"{directory}: has done {done:,} steps already, and cannot stop at {until:,}; give more"
             )
 
     @classmethod
@@ -144,7 +145,7 @@ class PopulationRun(Observer):
         Args:
             directory: The folder.
             python: MODULE:FUNCTION of its scenario, which is needed if that was made in Python.
-            settings: `until`, `jobs` and `ray` (see above).
+            settings: `until`, `jobs`, `ray` and `checkpoint_every` (see above).
 
         Raises:
             RunError: It is damaged or has gone further, or `python` is needed.
@@ -163,20 +164,19 @@ class PopulationRun(Observer):
         found = Template.from_yaml(text, source) if python is None else load_python(python)
         return cls(spec, found, directory, exist="resume", **settings)
 
-    def train(self, *observers: Observer, checkpoint_every: int | None = None) -> dict[str, Any]:
+    def train(self, *observers: Observer) -> dict[str, Any]:
         """Train to the end, or until a signal, and return the result as plain data; RunError where it cannot be written."""
         with DirectoryLock(self.directory):
-            for path in set(self.directory.glob("member-*")) - set(self.runs.paths):
+            for path in set(self.directory.glob("member-*")) - {job.path for job in self.scheduler.jobs}:
                 remove_run(path)  # of a larger population that is overwritten
-            start = self.runs.start
+            start = self.scheduler.start
             if self._jobs > 1:
-                train_group = partial(self._train_divided, observers, checkpoint_every)
-                outcome = self.runs.train(train_group=train_group)
+                outcomes = self.scheduler.train(train_group=partial(self._train_divided, observers))
                 start = self.until  # the rest is of the first process
             self._begin(start)
             try:
                 if self._jobs == 1:
-                    outcome = self.runs.train(*observers, self, checkpoint_every=checkpoint_every)
+                    outcomes = self.scheduler.train(*observers, self)
             finally:
                 self._finish()
         newest, values = self._newest, self._values
@@ -188,7 +188,7 @@ class PopulationRun(Observer):
                 "error": newest[member].error if member in newest else 0.0,
                 "values": values[member],
             }
-            for member, one in ((seed - self.spec.seed, one) for seed, one in outcome.outcomes.items())
+            for member, one in ((seed - self.spec.seed, one) for seed, one in outcomes.by_seed.items())
         ]
         done = [one for one in members if one["exit"] == "done"]
         return {
@@ -197,8 +197,8 @@ class PopulationRun(Observer):
             "run_dir": display_path(self.directory),
             "best": max(done, key=lambda one: quality(one["score"], self.metric), default=None),
             "members": members,
-            "apart": outcome.sequential_reason,
-            "exit_code": outcome.exit_code,
+            "apart": outcomes.sequential_reason,
+            "exit_code": outcomes.exit_code,
         }
 
     @property
@@ -220,9 +220,7 @@ class PopulationRun(Observer):
 
     # --- several processes -------------------------------------------------------------------------------
 
-    def _train_divided(
-        self, observers: Sequence[Observer], every: int | None, group: Sequence[int]
-    ) -> list[Outcome]:
+    def _train_divided(self, observers: Sequence[Observer], group: Sequence[Job]) -> list[Outcome]:
         """Train members in processes of their own, and take over what these have selected."""
         bars = [one.progress for one in observers if isinstance(one, RunProgress)]
 
@@ -230,10 +228,11 @@ class PopulationRun(Observer):
             for bar in bars:
                 bar.advance(len(group) / self.spec.members)
 
-        device, count = self.runs.requests[0].device, min(self._jobs, len(group))
-        work = partial(self._train_share, group, every)
+        device, count = group[0].request.device, min(self._jobs, len(group))
+        members = [job.request.seed - self.spec.seed for job in group]
+        work = partial(self._train_share, members)
         with processes(self._ray, count, device) as place:
-            found = divided(str(self.directory), work, group, place, count, device=device, on_step=on_step)
+            found = divided(str(self.directory), work, members, place, count, device=device, on_step=on_step)
         for bar in bars:
             bar.close()
         outcomes, lineages, metrics = zip(*found, strict=True)
@@ -244,14 +243,15 @@ class PopulationRun(Observer):
         return [outcome for share in outcomes for outcome in share]
 
     def _train_share(
-        self, group: Sequence[int], every: int | None, share: Sequence[int], meeting: Meeting
+        self, members: Sequence[int], share: Sequence[int], meeting: Meeting
     ) -> tuple[list[Outcome], list[Entry], str | None]:
         """Train a share of the members of a group in a process of its own; the one with the first share writes the lineage."""
-        self._meeting, self._writes = meeting, share[0] == group[0]
+        self._meeting, self._writes = meeting, share[0] == members[0]
         if self._writes:
-            self._begin(self.runs.start)
+            self._begin(self.scheduler.start)
         try:
-            outcomes = self.runs.train_group(share, [self], every, self._steps_of, group)
+            own, all_jobs = ([self.scheduler.jobs[member] for member in some] for some in (share, members))
+            outcomes = self.scheduler.train_group(own, [self], self, all_jobs)
         finally:
             if self._writes:
                 self._finish()
@@ -259,19 +259,11 @@ class PopulationRun(Observer):
 
     # --- between steps -----------------------------------------------------------------------------------
 
-    def _steps_of(self, population: Population) -> Callable[[], list[StepInfo]]:
-        """Return a function that selects among the members where that is due, and then takes a step of those of this process."""
+    def before(self, population: Population, step: int) -> None:
+        """See `Selection`."""
         select = self.spec.select
-
-        def step() -> list[StepInfo]:
-            now = max(run.running.now for run in population.runs)  # some may have ended early
-            if select is not None and now and now % select.every == 0:
-                self._select(population, now)
-            infos = population.step()
-            self._revive(population, now)
-            return infos
-
-        return step
+        if select is not None and step and step % select.every == 0:
+            self._select(population, step)
 
     def _places(self, population: Population) -> dict[int, int]:
         """By member of this process, its place in the population of the process."""
@@ -304,7 +296,7 @@ class PopulationRun(Observer):
             rows = [Figure("run", "", name, value) for name, value in entries[member].values.items()]
             population.runs[place].log(step, rows)
 
-    def _revive(self, population: Population, step: int) -> None:
+    def after(self, population: Population, step: int) -> None:
         """Let members that have diverged at a step continue as copies of the best that has not; if all have, none can."""
         runs, places, newest = population.runs, self._places(population), self._newest
         errors = {member: runs[place].running.diverged for member, place in places.items()}

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from antiphon.base.errors import AntiphonError, EngineError
+from antiphon.jobs.job import Job
+from antiphon.jobs.scheduler import Scheduler
 from antiphon.jobs.studies.plan import PlannedRuns
 from antiphon.jobs.studies.scoring import Finished, add_scores
-from antiphon.running.request import Request
 
 
 @dataclass(frozen=True)
@@ -20,15 +21,11 @@ class Chunk:
     seeds: Sequence[int]
     directory: Path
 
-    @property
-    def requests(self) -> list[Request]:
-        """The request of each seed, with nothing resolved."""
-        return [replace(self.runs.request, seed=seed) for seed in self.seeds]
-
-    @property
-    def paths(self) -> list[Path]:
-        """The run directory of each seed."""
-        return [self.directory / f"{self.runs.name}-s{seed}" for seed in self.seeds]
+    def jobs(self) -> list[Job]:
+        """Return the job of each seed; RunError where its directory holds something else."""
+        requests = [replace(self.runs.request, seed=seed) for seed in self.seeds]
+        paths = [self.directory / f"{self.runs.name}-s{seed}" for seed in self.seeds]
+        return [Job(request, path, exist="resume") for request, path in zip(requests, paths, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -42,19 +39,17 @@ class Answer:
 
 def train(chunk: Chunk) -> list[Answer]:
     """Train the runs of a chunk together where that is possible, or resume them, and score them; one answer a seed."""
-    from antiphon.jobs.seeds import MultiSeedRun
-
     answers = []
     try:
-        requests, wanted = chunk.requests, chunk.runs.scorings
-        outcome = MultiSeedRun(requests, chunk.paths, exist="resume").train()
-        for request, path in zip(requests, chunk.paths, strict=True):
-            run = outcome.outcomes.get(request.seed)
+        jobs, wanted = chunk.jobs(), chunk.runs.scorings
+        outcomes = Scheduler(jobs).train()
+        for job in jobs:
+            run = outcomes.by_seed.get(job.request.seed)
             if run is None:
-                answers.append(Answer(outcome.exit_code, "was not started"))
+                answers.append(Answer(outcomes.exit_code, "was not started"))
                 continue
             done = run.exit_code == 0
-            scores = add_scores(path, run.result["steps"], wanted, request.given) if done else {}
+            scores = add_scores(job.path, run.result["steps"], wanted, job.request.given) if done else {}
             answers.append(Answer(run.exit_code, run.error, Finished(run.result, scores)))
     except EngineError:
         raise

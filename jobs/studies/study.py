@@ -188,11 +188,9 @@ def _answers(chunk: Chunk, call: Future[list[Answer]]) -> list[Answer]:
 def _kept(chunk: Chunk) -> dict[int, Finished]:
     """Return the runs of a chunk by seed that are done and scored as is wanted."""
     kept = {}
-    for request, path in zip(chunk.requests, chunk.paths, strict=True):
-        directory = request.existing(path)
-        outcome = None if directory is None else request.outcome(directory)
-        if outcome is not None and outcome.status == "done":
-            scores = kept_scores(path, outcome.result["steps"])
+    for job in chunk.jobs():
+        if job.ended is not None and job.ended.status == "done":
+            scores = kept_scores(job.path, job.ended.result["steps"])
             if all(scoring.name in scores for scoring in chunk.runs.scorings):
-                kept[request.seed] = Finished(outcome.result, scores)
+                kept[job.request.seed] = Finished(job.ended.result, scores)
     return kept

@@ -295,7 +295,7 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "seeds-diverged-runs-count",
-        "jobs/seeds.py",
+        "jobs/scheduler.py",
         'counted = [result for result in results if result["exit"] == "done"]\n',
         'counted = [result for result in results if result["exit"] != "stopped"]\n',
         "tests/running/test_multi_seed.py::test_one_that_diverges_ends_by_itself",

@@ -56,9 +56,9 @@ LOWER: tuple[Fault, ...] = (
     ),
     Fault(
         "seeds-that-follow-one-another-share-an-objects-state",
-        "jobs/seeds.py",
-        "[_Apart()] * (len(self.requests) > 1)",
-        "[_Apart()] * (len(self.requests) > 2)",
+        "jobs/scheduler.py",
+        "[_Apart()] * (len(self.jobs) > 1)",
+        "[_Apart()] * (len(self.jobs) > 2)",
         "tests/doors/test_losses.py::test_seeds_that_follow_one_another_share_no_loss_that_keeps_a_state",
     ),
     Fault(

@@ -13,7 +13,8 @@ import pytest
 
 from antiphon import RunError, load
 from antiphon.base.manifests import read_checked, write_checked
-from antiphon.jobs.seeds import MultiSeedRun
+from antiphon.jobs.job import Job
+from antiphon.jobs.scheduler import Scheduler
 from antiphon.running.observers import RunProgress
 from antiphon.running.request import Request
 from antiphon.running.trainer import Observer, Trainer
@@ -118,7 +119,8 @@ def test_progress_goes_on_from_the_mean_step(here: Path, cli: Commands) -> None:
     shutil.rmtree(here / "x-s4")
     template, values = load(here / "tiny.yaml"), {"depth": 3, "width": 8, "batch": 16}
     requests = [Request(template=template, values=values, steps=12, seed=seed) for seed in SEEDS]
-    again = MultiSeedRun(requests, runs(here), exist="resume")
+    pairs = zip(requests, runs(here), strict=True)
+    again = Scheduler([Job(request, path, exist="resume") for request, path in pairs])
     progress, shown = RunProgress(12, again.start, len(SEEDS)), list[int]()
 
     class Shown(Observer):

@@ -49,9 +49,11 @@ KEYS: dict[str, Any] = {
 """Members 0, 1 and 4 diverge, which are all members of the first of two processes."""
 
 
-def run(folder: Path, jobs: int | None = None, **keys: Any) -> PopulationRun:
-    spec = PopulationSpec(**{**KEYS, **keys})
-    return PopulationRun(spec, template_named(spec.scenario), folder, exist="resume", jobs=jobs)
+def run(
+    folder: Path, jobs: int | None = None, checkpoint_every: int | None = None, **keys: Any
+) -> PopulationRun:
+    spec, how = PopulationSpec(**{**KEYS, **keys}), {"jobs": jobs, "checkpoint_every": checkpoint_every}
+    return PopulationRun(spec, template_named(spec.scenario), folder, exist="resume", **how)
 
 
 class Killed(BaseException):
@@ -157,11 +159,11 @@ def test_a_lost_process_ends_the_others_and_the_population_is_resumed(
             "it: the process of members 0 to 1 was killed .*; antiphon resume .*it continues from the latest"
         )
         with one_line(line, RunError):
-            run(tmp_path / "it", 2).train(checkpoint_every=4)
+            run(tmp_path / "it", 2, checkpoint_every=4).train()
     for checkpoint in tmp_path.glob("it/member-[234]/checkpoints/step-000000008"):
         shutil.rmtree(checkpoint)  # as if the others had been killed before they wrote it
     again = PopulationRun.of_directory(tmp_path / "it")
-    assert (again._jobs, again.runs.start) == (2, 4)
+    assert (again._jobs, again.scheduler.start) == (2, 4)
     assert again.train()["exit_code"] == 0
     check_same(tmp_path / "whole", tmp_path / "it")
 
@@ -218,15 +220,15 @@ def test_real_processes_are_stopped_or_killed_and_resumed(tmp_path: Path, how: s
     run(tmp_path / "whole", 2).train()
     if how == "stopped":
         action = Interruption(6, lambda: signal.raise_signal(signal.SIGINT))
-        result = run(tmp_path / "it", 2).train(action, checkpoint_every=4)
+        result = run(tmp_path / "it", 2, checkpoint_every=4).train(action)
         assert result["exit_code"] == 130
         assert len({one["steps"] for one in result["members"]}) == 1
     else:
         action = Interruption(9, lambda: multiprocessing.active_children()[0].kill())
         with one_line("it: the process of members .* was killed", RunError):
-            run(tmp_path / "it", 2).train(action, checkpoint_every=4)
+            run(tmp_path / "it", 2, checkpoint_every=4).train(action)
     again = PopulationRun.of_directory(tmp_path / "it")
-    assert 0 < again.runs.start < 12
+    assert 0 < again.scheduler.start < 12
     again.train()
     texts = [(tmp_path / name / "lineage.csv").read_text() for name in ("whole", "it")]
     assert texts[0] == texts[1]

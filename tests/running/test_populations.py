@@ -366,7 +366,7 @@ def test_figure_2_of_the_paper(tmp_path: Path, changes: dict[str, Any], low: flo
     toy = some(find_population("toy"))
     assert [list(one.values()) for one in initial_values(toy)] == [[0.001, 1.0], [0.75, 0.001]]
     run = PopulationRun(toy.with_keys(**changes), template_named(toy.scenario), tmp_path / "it")
-    assert run.runs.sequential_reason is None
+    assert run.scheduler.sequential_reason is None
     assert low <= 1.2 - 2 * run.train()["best"]["score"] <= high
     whole = lineage_svg(run.lineage, run.spec, "error")
     assert (tmp_path / "it/lineage.svg").read_text() == whole

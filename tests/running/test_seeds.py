@@ -1,4 +1,4 @@
-"""Seeds in one program (`jobs/seeds.py`): what the documents of tests/contracts do not try of them."""
+"""Seeds in one program (`jobs/together.py`): what the documents of tests/contracts do not try of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from antiphon import DivergenceError, Scenario, Simulation, load
 from antiphon.engine.state.checkpoint import copy_tree
-from antiphon.jobs.seeds import Population, summary_of
+from antiphon.jobs.populations.population import Population
+from antiphon.jobs.scheduler import summary_of
 from tests.contracts.twins import TOLERANCE, differences, facts
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, LINEAR_MAP, scenario_of

@@ -1,0 +1,233 @@
+"""Scheduler of jobs that differ in seeds and hyperparameters: which are kept, stacked in one program, or trained in turn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from antiphon.base.errors import RunError
+from antiphon.base.files import write_json
+from antiphon.engine.build.builder import without_weights
+from antiphon.engine.live_system import LiveSystem
+from antiphon.engine.state.hyperparameters import differences_of
+from antiphon.engine.state.objects import check_apart
+from antiphon.jobs.job import Job
+from antiphon.jobs.populations.population import Population, sequential_reason
+from antiphon.jobs.together import Together
+from antiphon.running.lock import DirectoryLock
+from antiphon.running.run import Run, StepInfo
+from antiphon.running.trainer import Observer, Outcome, Trainer
+from antiphon.scenarios.training import OF_AGENTS
+from antiphon.telemetry.statistics import seed_statistics
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """How jobs ended."""
+
+    by_seed: Mapping[int, Outcome]
+    """By seed, in order; without those that had not begun when a signal came."""
+    sequential_reason: str | None
+    """Why they were trained one after the other; None: they were trained together."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 where some are done, 3 where all have diverged, 130 or 143 where a signal stopped them."""
+        codes = {outcome.exit_code for outcome in self.by_seed.values()}
+        return max(codes) if max(codes) > 128 or 0 not in codes else 0
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The object of `--json`."""
+        seeds = [dict(outcome.result) for outcome in self.by_seed.values()]
+        return {"seeds": seeds, "summary": summary_of(seeds), "apart": self.sequential_reason}
+
+
+class Selection(Protocol):
+    """What happens between the steps of jobs that are trained together."""
+
+    def before(self, population: Population, step: int) -> None:
+        """Select among the members before a step, where that is due."""
+
+    def after(self, population: Population, step: int) -> None:
+        """Follow a step, at which members may have diverged."""
+
+
+class Scheduler:
+    """Trains jobs that differ in seeds and hyperparameters alone, together where that is possible.
+
+    Args:
+        jobs: In order.
+        selection: Among all of them, which are at one step then; None: each goes its own way.
+
+    Attributes:
+        jobs: They.
+        until: The step they stop at.
+        start: The step they start from, a mean over the jobs.
+        sequential_reason: Why they cannot be trained together; None where they can, or there is only one.
+
+    Raises:
+        ScenarioError: The scenario cannot be built.
+        DataError: Its data are missing or broken.
+        RunError: Members are at different steps; nothing has been written.
+    """
+
+    def __init__(self, jobs: Sequence[Job], selection: Selection | None = None) -> None:
+        self.jobs, self._selection = jobs, selection
+        self.until = jobs[0].request.until
+        _continue_together(jobs)
+        self.start = sum(job.step for job in jobs) // len(jobs)
+        groups: dict[Any, list[Job]] = {}  # by what must be equal to train them together
+        for job in jobs:
+            if job.ended is None:
+                alone = None if job.sequential_reason is None else job
+                key = job.step, job.fact("dtype", "float32"), job.fact("threads", 1), alone
+                groups.setdefault(key, []).append(job)
+        self._groups = list(groups.values())
+        several = next((group for group in self._groups if len(group) > 1), None)
+        self.sequential_reason: str | None = None
+        if several is not None:
+            request = several[0].request
+            with LiveSystem(without_weights(request.scenario), request.settings) as one:
+                self.sequential_reason = sequential_reason([one], one.settings.backend, len(several))
+        elif len(self._groups) > 1:
+            self.sequential_reason = self._groups[0][0].sequential_reason
+        training = [group for group in self._groups if group[0].step < self.until]
+        if selection is not None and training and len(training[0]) < len(jobs):
+            at = ", ".join(sorted({f"{job.step:,}" for job in jobs}))
+            raise RunError(
+                f"{jobs[0].path.parent}: its members are at steps {at}; restore their directories from a copy, or begin anew "
+                "with --exist overwrite"
+            )
+        if selection is None and self.sequential_reason is not None:
+            self._groups = [[job] for group in self._groups for job in group]
+
+    def train(
+        self,
+        *observers: Observer,
+        summary_dir: Path | None = None,
+        train_group: Callable[[Sequence[Job]], list[Outcome]] | None = None,
+    ) -> Outcomes:
+        """Train to the end, or until a signal; RunError where a directory cannot be written.
+
+        Args:
+            observers: Of the training loops, which may follow one another (`RunProgress`).
+            summary_dir: A folder for seeds.json: the object of `--json`.
+            train_group: Trains some jobs, which are at one step; None: they are trained in this process.
+        """
+        with nullcontext() if summary_dir is None else DirectoryLock(summary_dir):
+            outcomes: dict[Job, Outcome] = {}
+            for job in self.jobs:
+                if job.ended is not None:
+                    job.release()
+                    outcomes[job] = job.ended
+            for group in self._groups:
+                found = self.train_group(group, observers) if train_group is None else train_group(group)
+                outcomes |= dict(zip(group, found, strict=True))
+                if any(outcome.exit_code > 128 for outcome in found):
+                    break
+            by_seed = {job.request.seed: outcomes[job] for job in self.jobs if job in outcomes}
+            outcome = Outcomes(by_seed, self.sequential_reason)
+            if summary_dir is not None:
+                write_json(summary_dir / "seeds.json", outcome.result)
+            return outcome
+
+    def train_group(
+        self,
+        group: Sequence[Job],
+        observers: Sequence[Observer],
+        selection: Selection | None = None,
+        together: Sequence[Job] = (),
+    ) -> list[Outcome]:
+        """Train some jobs, which are at one step, to the end, or until a signal.
+
+        Args:
+            group: The jobs.
+            observers: See `train`.
+            selection: In place of that of all.
+            together: All jobs that have to be at one step, in other processes too; empty: those of the group.
+        """
+        selection = selection or self._selection
+        if len(group) == 1 and selection is None and not group[0].ends_together:
+            apart = [_Apart()] * (len(self.jobs) > 1)
+            return Trainer([group[0].begin()], [*observers, *apart]).finish()
+        with ExitStack() as begun:  # on failure no new directory is left
+            seeds = [job.request.seed for job in together or group]
+            for job in group[1:]:
+                differences_of(group[0].request.scenario, job.request.scenario)
+            executor = Together()
+            runs = [job.begin_together(seeds, begun, executor) for job in group]
+            population = Population.of(runs, executor)
+            begun.pop_all()
+        step = population.step if selection is None else _selected(population, selection)
+        return Trainer(runs, observers, step).finish()
+
+
+def _selected(population: Population, selection: Selection) -> Callable[[], list[StepInfo]]:
+    """Return what takes a step of a population, with the selection before and after it."""
+
+    def step() -> list[StepInfo]:
+        now = max(run.running.now for run in population.runs)  # some may have ended early
+        selection.before(population, now)
+        infos = population.step()
+        selection.after(population, now)
+        return infos
+
+    return step
+
+
+def _continue_together(jobs: Sequence[Job]) -> None:
+    """Have jobs that were trained together, and killed between their checkpoints, continue from one step.
+
+    It is the newest step of which all have a checkpoint, so that they go on together, to the bits of the run that nobody
+    killed; those that had come to their end before the others are trained anew from there.
+    """
+    groups: dict[tuple[int, ...], list[Job]] = {}
+    for job in jobs:
+        settled = job.fact("alone_from") is not None or job.fact("exit") == "diverged" or job.fact("reason")
+        if job.directory is not None and not settled:
+            groups.setdefault(tuple(job.fact("together") or ()), []).append(job)
+    for seeds, members in groups.items():
+        # of a run with less than two checkpoints, 0 is one
+        steps = [[0, *job.checkpoint_steps] for job in members]
+        common = set.intersection(*(set(newest[-2:]) for newest in steps))
+        if len(seeds) > 1 and common and any(job.ended is None for job in members):
+            for job in members:
+                job.continue_from(max(common))
+
+
+class _Apart(Observer):
+    """Checks that the runs that follow one another share no object that keeps a state, once the first has called them."""
+
+    def __init__(self) -> None:
+        self._known = False
+
+    def step(self, trainer: Trainer) -> None:
+        self._known = self._known or check_apart(trainer.runs[0].running.system)
+
+    def reads_state_at(self, run: Run) -> float:
+        return math.inf if self._known else super().reads_state_at(run)
+
+
+def summary_of(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return statistics over seeds of each metric: of readouts (their mean) on the test split, and of the environment.
+
+    By metric `mean`, `error` (standard error), `median`, `iqm`, `low`, `high` (its 95 % interval) and `n`. Diverged runs
+    do not count; nor do stopped ones where others are done.
+    """
+    counted = [result for result in results if result["exit"] == "done"]
+    counted = counted or [result for result in results if result["exit"] == "stopped"]
+    rows = [{metric: one.get(metric) for metric in OF_AGENTS} for one in counted]
+    for row, one in zip(rows, counted, strict=True):
+        measured = {metric: value for metric, value in one["env"].items() if metric != "epoch"}
+        row |= {metric: value for metric, value in measured.items() if row.get(metric) is None}
+    found = {}
+    for metric in dict.fromkeys(metric for row in rows for metric in row):
+        values = [value for row in rows if (value := row.get(metric)) is not None]
+        if values:
+            found[metric] = seed_statistics(values)
+    return found
