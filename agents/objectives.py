@@ -8,7 +8,9 @@ import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from functools import reduce
 from itertools import accumulate
+from operator import or_
 from typing import Annotated, Any, ClassVar, final
 
 import torch
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 from antiphon.base import extensions, kinds
 from antiphon.base.errors import ScenarioError, ScenarioWarning, first_line
 from antiphon.base.extensions import call_error, key_of, made, name_of
+from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.base.spec import Sequence as IsSequence
 from antiphon.base.spec import fail
 from antiphon.comms.backward_requests import constant
@@ -468,8 +471,8 @@ class OwnObjective(Objective):
         return mixed
 
 
-Term = tuple[Tensor, Tensor, Tensor | None]
-"""An objective's loss and metric, [B] each, and where it had a target, [B] bool; None: everywhere."""
+Term = tuple[Tensor, Tensor, Mask]
+"""An objective's loss and metric, [B] each, and where it had a target."""
 
 
 @final
@@ -526,7 +529,7 @@ class Weighted(Objective):
         terms: list[Term | None] = []
         for name, part, outputs in zip(self.targets, self.parts, self.outputs, strict=True):
             own: tuple[Tensor, Any] = output[:, outputs], target.get(name)
-            terms.append((part.loss(*own), part.score(*own), None))
+            terms.append((part.loss(*own), part.score(*own), ALL))
         return terms
 
     def combined(self, terms: Sequence[Term | None]) -> Term:
@@ -541,12 +544,10 @@ class Weighted(Objective):
         losses = torch.stack([scaled(loss, weight) for weight, loss, _, _ in found]).sum(0)
         nothing, columns = torch.zeros_like(losses), []
         for term in terms:
-            loss, metric, present = (nothing, nothing, nothing) if term is None else term
-            there = torch.ones_like(nothing) if present is None else present.to(losses.dtype)
+            loss, metric, present = (nothing, nothing, NONE) if term is None else term
+            there = present.tensor(len(losses), losses.device).to(losses.dtype)
             columns += [constant(loss), constant(metric), there]
-        masks = [present for *_, present in found if present is not None]
-        everywhere = len(masks) < len(found)
-        return losses, torch.stack(columns, 1), None if everywhere else torch.stack(masks).any(0)
+        return losses, torch.stack(columns, 1), reduce(or_, (present for *_, present in found))
 
     def by_metric(self, score: Tensor) -> dict[str, Tensor]:
         columns = zip(self._names, score.view(len(score), -1, 3).unbind(1), strict=True)

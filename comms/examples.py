@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from antiphon.base.mask import ALL, Mask
+
 
 class ContextSpec(NamedTuple):
     """One signal of a context."""
@@ -49,19 +51,19 @@ def encode(specs: Sequence[ContextSpec], signals: Mapping[str, Tensor], dtype: t
     return columns[0] if len(columns) == 1 else torch.cat(columns, 1)
 
 
-def target_of(signals: Mapping[str, Tensor], name: str) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Return a target [B, …], zeros where it is absent, the rows that have one, [B] bool, and the sites; None: all.
+def target_of(signals: Mapping[str, Tensor], name: str) -> tuple[Tensor, Mask, Tensor | None]:
+    """Return a target [B, …], zeros where it is absent, the rows that have one, and the sites; None: all.
 
     Where it is present is the signal `_name`: a mask of rows [B], of sites [B, *S], or [B, 1] of a target without sites.
     """
     target, present, sites = signals[name], signals.get(f"_{name}"), None
     if present is None:
-        return target, None, None
+        return target, ALL, None
     if present.dim() > 1:
         sites, present = present.view(target.shape), present.flatten(1).any(1)
         target = target.where(sites, 0)
     target = target.where(over(present, target), 0)
-    return target, present, sites if target.dim() > 1 else None
+    return target, Mask.of(present), sites if target.dim() > 1 else None
 
 
 Numbers = dict[str, Tensor]
@@ -99,8 +101,8 @@ class Example:
     """[B, C], the features that the predictor was conditioned on."""
     delta: Tensor | None
     """[B, M], the returned gradient per sample; None for predictors that do not need it."""
-    valid: Tensor | None = None
-    """[B] bool, the environments that count; None: all."""
+    valid: Mask = ALL
+    """The environments that count."""
     target: Tensor | None = None
     """[B] or [B, …]: the target of `local` and `sobolev_label`."""
     sites: Tensor | None = None
@@ -132,7 +134,7 @@ class Example:
             change(self.message),
             rows(self.context),
             rows(self.delta),
-            rows(self.valid),
+            self.valid.map(change),
             rows(self.target),
             rows(self.sites),
             rows(self.prediction),
@@ -151,8 +153,7 @@ class Example:
         if members is None:
             return self
         found = self.mapped(lambda value: torch.where(over(members, value), value, 0))
-        rows = members.unsqueeze(1)
-        found.valid = rows.expand(self.message.shape[:2]) if self.valid is None else rows & self.valid
+        found.valid = self.valid & Mask.of(members.unsqueeze(1).expand(self.message.shape[:2]))
         return found
 
 

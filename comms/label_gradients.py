@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from antiphon.base import kinds
 from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import gradient
+from antiphon.base.mask import ALL
 from antiphon.base.problems import DocumentError
 from antiphon.base.spec import FrozenMap, HeadModule, Name, ParameterNames, Signal
 from antiphon.comms.backward_requests import as_leaf, constant
@@ -183,7 +184,7 @@ class LocalGradient(LabelGradient):
         # dividing by a power of two is exact
         rows = len(example.message)
         exact = self.own_module or self.sites is not None or rows & (rows - 1) == 0
-        if self.members or self.frozen or example.valid is not None or not exact or self.linear_maps():
+        if self.members or self.frozen or example.valid is not ALL or not exact or self.linear_maps():
             return super().predict_and_learn(example)
         before, each = self.buffers, self.read(example)
         self.buffers = dict(before)

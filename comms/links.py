@@ -7,13 +7,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import or_
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from antiphon.base.extensions import aggregation
+from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.nets.native.mlp import Block
 from antiphon.nets.per_member import PerMember, nonzero, scaled, to_rows
@@ -143,7 +145,7 @@ class Joined(ABC):
 
     @staticmethod
     @abstractmethod
-    def join(messages: Sequence[Tensor], valid: Sequence[bool | Tensor]) -> list[Tensor]:
+    def join(messages: Sequence[Tensor], valid: Sequence[Mask]) -> list[Tensor]:
         """Return what enters the network, [B, …] each; for the arguments see `join` below."""
 
 
@@ -154,7 +156,7 @@ class Concatenation(Joined):
     side_by_side: ClassVar[bool] = True
 
     @staticmethod
-    def join(messages: Sequence[Tensor], valid: Sequence[bool | Tensor]) -> list[Tensor]:
+    def join(messages: Sequence[Tensor], valid: Sequence[Mask]) -> list[Tensor]:
         return list(messages)
 
 
@@ -163,7 +165,7 @@ class Sum(Joined):
     """The sum of the messages."""
 
     @staticmethod
-    def join(messages: Sequence[Tensor], valid: Sequence[bool | Tensor]) -> list[Tensor]:
+    def join(messages: Sequence[Tensor], valid: Sequence[Mask]) -> list[Tensor]:
         return [messages[0] if len(messages) == 1 else torch.stack(list(messages)).sum(0)]
 
 
@@ -172,7 +174,7 @@ class Mean(Joined):
     """The mean of the messages that arrived."""
 
     @staticmethod
-    def join(messages: Sequence[Tensor], valid: Sequence[bool | Tensor]) -> list[Tensor]:
+    def join(messages: Sequence[Tensor], valid: Sequence[Mask]) -> list[Tensor]:
         (total,) = Sum.join(messages, valid)
         return [total / _count(valid, total)]
 
@@ -181,7 +183,7 @@ _JOINED: dict[str, type[Joined]] = {"concat": Concatenation, "sum": Sum, "mean":
 
 
 def join(
-    kind: str, observations: Sequence[Tensor], messages: Sequence[Tensor], valid: Sequence[bool | Tensor]
+    kind: str, observations: Sequence[Tensor], messages: Sequence[Tensor], valid: Sequence[Mask]
 ) -> Tensor:
     """Return one input from observations and messages, joined along dimension 1.
 
@@ -190,8 +192,7 @@ def join(
             each message that is 1 where it is present, for a network that aggregates them.
         observations: [B, …] each, in declared order.
         messages: [B, …] each, in canonical order of their channels; zeros where none has arrived.
-        valid: The environments in which a message arrived on each channel: all, none or [B] bool; `mean` counts only
-            these.
+        valid: The environments in which a message arrived on each channel; `mean` counts only these.
     """
     parts = list(observations)
     if kind == "own":
@@ -202,15 +203,12 @@ def join(
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
-def _column(there: bool | Tensor, like: Tensor) -> Tensor:
+def _column(there: Mask, like: Tensor) -> Tensor:
     """[B, 1]: 1 where a message is present."""
-    mask = there if isinstance(there, Tensor) else torch.full((len(like),), there, device=like.device)
-    return mask.to(like.dtype).unsqueeze(1)
+    return there.tensor(len(like), like.device).to(like.dtype).unsqueeze(1)
 
 
-def combine_reads(
-    read: str, messages: Sequence[tuple[Tensor, bool | Tensor]], slots: int
-) -> tuple[Tensor, bool | Tensor]:
+def combine_reads(read: str, messages: Sequence[tuple[Tensor, Mask]], slots: int) -> tuple[Tensor, Mask]:
     """Combine several messages of one channel into one, with the environments in which any arrived.
 
     Args:
@@ -221,22 +219,17 @@ def combine_reads(
     values, came = [value for value, _ in messages], [there for _, there in messages]
     if len(messages) == 1 and (slots == 1 or read != "concat"):
         return values[0], came[0]
-    everywhere: bool | Tensor = True
-    if True not in [there for there in came if not isinstance(there, Tensor)]:
-        masks = [there for there in came if isinstance(there, Tensor)]
-        everywhere = torch.stack(masks).any(0) if masks else False
     if read == "concat":
         values = [torch.zeros_like(values[0])] * (slots - len(values)) + values
-    return join(read, (), values, came), everywhere
+    return join(read, (), values, came), reduce(or_, came)
 
 
-def _count(valid: Sequence[bool | Tensor], like: Tensor) -> int | Tensor:
+def _count(valid: Sequence[Mask], like: Tensor) -> int | Tensor:
     """Number of messages that arrived, at least 1; per environment, [B, 1, …], where that differs."""
-    masks = [mask for mask in valid if isinstance(mask, Tensor)]
-    everywhere = sum(mask is True for mask in valid)
-    if not masks:
-        return max(everywhere, 1)
-    count = (torch.stack(masks).sum(0) + everywhere).clamp_min(1).to(like.dtype)
+    if all(mask is ALL or mask is NONE for mask in valid):
+        return max(sum(mask is ALL for mask in valid), 1)
+    masks = [mask.tensor(len(like), like.device) for mask in valid]
+    count = torch.stack(masks).sum(0).clamp_min(1).to(like.dtype)
     return count.view(-1, *([1] * (like.dim() - 1)))
 
 
@@ -323,7 +316,7 @@ class FanIn:
         self,
         observations: Sequence[Tensor],
         messages: Sequence[Tensor],
-        available: Sequence[bool | Tensor],
+        available: Sequence[Mask],
         batch: int | None = None,
     ) -> Tensor:
         """Return the input, [rows, …].
@@ -348,12 +341,10 @@ class FanIn:
         """Stack one value per channel, [its rows] each, in canonical order: [rows, channels]."""
         if self.members is None:
             return torch.stack(list(values), 1)
-        each = self._messages([v.unsqueeze(1) for v in values], [True] * len(values), self.batch)
+        each = self._messages([v.unsqueeze(1) for v in values], [ALL] * len(values), self.batch)
         return torch.cat(each, 2).flatten(0, 1)
 
-    def _messages(
-        self, messages: Sequence[Tensor], available: Sequence[bool | Tensor], batch: int
-    ) -> list[Tensor]:
+    def _messages(self, messages: Sequence[Tensor], available: Sequence[Mask], batch: int) -> list[Tensor]:
         """Messages as inputs of stacked agents, [N, B, …] each, to be concatenated along dimension 2."""
         opened = [m.reshape(-1, batch, *m.shape[1:]) for m in messages]
         if self.kind not in REDUCED:
@@ -369,9 +360,9 @@ class FanIn:
         total = self._sum(opened)
         if self.kind == "mean":
             there = [  # [K, B] of messages [K, B, …]: 1 where a message is present
-                mask.view(values.shape[:2]).to(values.dtype)
-                if isinstance(mask, Tensor)
-                else values.new_full(values.shape[:2], float(mask))
+                mask.tensor(values.shape[0] * values.shape[1], values.device)
+                .view(values.shape[:2])
+                .to(values.dtype)
                 for values, mask in zip(opened, available, strict=True)
             ]
             count = self._sum(there).clamp_min(1)
@@ -396,7 +387,7 @@ class BlockFanIn(FanIn):
         self,
         observations: Sequence[Tensor],
         messages: Sequence[Tensor],
-        available: Sequence[bool | Tensor],
+        available: Sequence[Mask],
         batch: int | None = None,
     ) -> tuple[list[Block], int]:
         """Return the tensors that `FanIn.join` would copy into one input, and B.

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from antiphon.base.mask import Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example, Numbers, over
 from antiphon.comms.sites import Sites
@@ -85,16 +86,14 @@ class LinearMaps:
         x, valid, batch = _inputs(example), example.valid, example.message.shape[-2]
         if example.members is not None:
             rows = example.members.unsqueeze(1)
-            valid = rows if valid is None else rows & valid
+            valid &= Mask.of(rows)
             absent = ~rows.unsqueeze(2)
             x = x.masked_fill(absent, 0.0) if x is example.message else x.masked_fill_(absent, 0.0)
         predicted = example.prediction if self.reuses else None  # no statistics change without hidden layers
         if predicted is None:
             predicted = self._outputs(x)
         losses, error = self._errors(predicted, example, batch)
-        if valid is not None:
-            losses, error = torch.where(valid, losses, 0.0), error.masked_fill_(~valid.unsqueeze(-1), 0.0)
-        return losses.mean(-1), self._gradients(x, error)
+        return valid.fill(losses).mean(-1), self._gradients(x, valid.fill(error))
 
     def _gradients(self, x: Tensor, error: Tensor) -> Sequence[Tensor]:
         """Those of weights and biases: of inputs [..., B, M + C] and the derivative by the outputs [..., B, O]."""

@@ -118,11 +118,11 @@ class Sites:
             message=self.open(example.message),
             context=self.context_rows(example.context),
             delta=None if delta is None else self.open(delta) * self.count,
-            valid=self.repeated(example.valid),
+            valid=example.valid.map(self.repeated),
             target=None if target is None else self.target_rows(target),
             sites=None if example.sites is None else self.target_rows(example.sites),
             prediction=None if prediction is None else self.open(prediction) * self.count,
-            loss=self.repeated(example.loss),
+            loss=None if example.loss is None else self.repeated(example.loss),
         )
 
     def gradient(self, rows: Tensor) -> Tensor:
@@ -133,9 +133,9 @@ class Sites:
         """Return the mean over sites: [..., B] from [..., B S]."""
         return torch.unflatten(rows, -1, (-1, self.count)).mean(-1)
 
-    def repeated(self, each: Tensor | None) -> Tensor | None:
+    def repeated(self, each: Tensor) -> Tensor:
         """Return one number per sample, [B], at its sites, [B S]."""
-        return None if each is None else each.repeat_interleave(self.count)
+        return each.repeat_interleave(self.count)
 
     def _column(self, spec: ContextSpec, part: Tensor) -> Tensor:
         """Return the features [..., B, F] of one signal of the context for each site, [..., B, S, F']."""

@@ -26,7 +26,7 @@ from antiphon.base.extensions import Catalogue, gradient
 from antiphon.base.spec import Count
 from antiphon.base.spec import Sequence as IsSequence
 from antiphon.comms.backward_requests import as_leaf, constant
-from antiphon.comms.examples import ContextSpec, Example, Learned, Numbers, over
+from antiphon.comms.examples import ContextSpec, Example, Learned, Numbers
 from antiphon.comms.model import LinearMaps, Model
 from antiphon.nets.layers import convolution
 from antiphon.nets.site_axes import layer_norm
@@ -173,9 +173,7 @@ class Predictor(Model):
             prediction, example.learned = self.predict_and_learn(example)
         else:
             prediction = self.predict(example)
-        if example.target is None or example.valid is None:
-            return prediction
-        return prediction.where(over(example.valid, prediction), 0.0)
+        return prediction if example.target is None else example.valid.fill(prediction)
 
 
 def _same(gradient: Tensor) -> Tensor:
@@ -184,10 +182,7 @@ def _same(gradient: Tensor) -> Tensor:
 
 def counted(example: Example, error: Tensor) -> Tensor:
     """Return `error`, [B] or [B, M], with zeros in the environments that do not count."""
-    if example.valid is None:
-        return error
-    valid = example.valid if example.valid.dim() == error.dim() else example.valid.unsqueeze(-1)
-    return torch.where(valid, error, 0.0)
+    return example.valid.fill(error)
 
 
 class DirectGradient(Predictor):

@@ -65,9 +65,7 @@ class InputModel(Model):
     def _loss(self, example: Example) -> Tensor:
         """Return the mean over the batch of ||SI(c) - m||^2, of what arrived: where the example is `valid`."""
         message, rows = example.message, example.message.shape[-2]
-        error = self.forward(example.context, rows, move=True) - message
-        if example.valid is not None:
-            error = torch.where(example.valid.unsqueeze(-1), error, 0.0)
+        error = example.valid.fill(self.forward(example.context, rows, move=True) - message)
         return error.square().sum((-2, -1)) / rows
 
     def regression(self, example: Example) -> Example:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import NoReturn
 
 from antiphon.base.errors import DivergenceError
+from antiphon.base.mask import NONE, Mask
 from antiphon.distributed.opening import OpenParts, PartsExecutor
 from antiphon.engine.heart.predictors import Watch
-from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.live_system import LiveSystem, Reader
 from antiphon.engine.metrics.report_by_agent import RowSteps
 
@@ -28,7 +28,7 @@ class Coordinator(PartsExecutor):
         self._rows = RowSteps(0, 0)
         """The steps at which metrics are recorded."""
 
-    def advance(self, running: LiveSystem, reader: Reader | None, *, watch: Watch, keep: bool) -> RowMask:
+    def advance(self, running: LiveSystem, reader: Reader | None, *, watch: Watch, keep: bool) -> Mask:
         """Take a step: the whole one that something observes, the parts any other, and no episode's end is known of those.
 
         Raises:
@@ -47,7 +47,7 @@ class Coordinator(PartsExecutor):
         if self.parts_at is None or self.parts_at <= running.now:
             self._advance_parts(running, reader)
         running.count()
-        return False
+        return NONE
 
     def _advance_parts(self, running: LiveSystem, reader: Reader) -> None:
         """Have the parts take a step that nothing observes, and those after it up to one with a row or before an observed one."""

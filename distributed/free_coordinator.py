@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError
+from antiphon.base.mask import NONE, Mask
 from antiphon.distributed.opening import PartsExecutor
 from antiphon.distributed.parts.part import LEARNED
 from antiphon.engine.heart.predictors import Watch
-from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.live_system import LiveSystem, Reader
 from antiphon.engine.metrics.report_by_agent import RowSteps
 from antiphon.engine.state.checkpoint import copy_tree
@@ -25,7 +25,7 @@ class FreeCoordinator(PartsExecutor):
         opened: The parts.
     """
 
-    def advance(self, running: LiveSystem, reader: Reader | None, *, watch: Watch, keep: bool) -> RowMask:
+    def advance(self, running: LiveSystem, reader: Reader | None, *, watch: Watch, keep: bool) -> Mask:
         """Take a step by the parts, of which no episode's end is known, and have what they learned where something observes it.
 
         Raises:
@@ -54,7 +54,7 @@ class FreeCoordinator(PartsExecutor):
         running.count()
         if observed(step):
             self.gather(running)
-        return False
+        return NONE
 
     def gather(self, running: LiveSystem) -> None:
         """Take parameters, optimisers and statistics, and the sums of losses since the newest row.

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import RunError, ScenarioError
+from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.engine.episodes import REWARD, EpisodeStatistics
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
-from antiphon.engine.heart.rows import RowMask, mask_or
 from antiphon.engine.heart.system import System
 from antiphon.engine.in_use import release, use
 from antiphon.engine.state.trees import join_rows, joined, joined_signals, split_rows
@@ -150,7 +150,7 @@ class EnvironmentRunner:
         """Note what the host knows of a mask that is the same in all environments."""
         known = self.env.uniform(step_signals.signals[name])
         if known is not None:
-            step_signals.uniform[name] = known
+            step_signals.uniform[name] = Mask.of(known)
 
     def advance(self, action: Action | None = None) -> EpisodeEnds:
         """Take one step; complete the present moment, make the next, and return which episodes ended.
@@ -170,7 +170,7 @@ class EnvironmentRunner:
         for name in self._outcomes:
             self.step_signals.signals[name] = outcomes[name].to(self.env.dtype)
             if (known := self.env.uniform(outcomes[name])) is not None:
-                self.step_signals.uniform[name] = known
+                self.step_signals.uniform[name] = Mask.of(known)
         for name in self._after:
             if name in info:
                 self.step_signals.signals[name] = info[name]
@@ -186,14 +186,14 @@ class EnvironmentRunner:
             ends = replace(ends, lives=self._lives_over(taken))
         return replace(ends, final=self._final(info, ends, taken)) if self._cut_off(taken, ends) else ends
 
-    def _lives_over(self, taken: StepSignals) -> dict[str, tuple[RowMask, RowMask]]:
+    def _lives_over(self, taken: StepSignals) -> dict[str, tuple[Mask, Mask]]:
         """By agent of the environment: where it is dead after a step, or begins another life, and where it has terminated."""
-        lives: dict[str, tuple[RowMask, RowMask]] = {}
+        lives: dict[str, tuple[Mask, Mask]] = {}
         for name in self._lives:
             terminated, truncated = (taken.signals[f"{kind}.{name}"] > 0 for kind in ENDS)
-            over = mask_or(taken.absent(name), terminated | truncated)
-            if bool(torch.as_tensor(over).any()):
-                lives[name] = over, terminated
+            over = taken.absent(name) | Mask.of(terminated | truncated)
+            if over.anywhere:
+                lives[name] = over, Mask.of(terminated)
         return lives
 
     def _ends(self, terminated: Tensor, truncated: Tensor, length: int | None) -> EpisodeEnds:
@@ -204,22 +204,24 @@ class EnvironmentRunner:
                 return EpisodeEnds()
             self.elapsed = 0
             known = self.env.uniform(terminated)
-            return EpisodeEnds(True, bool(terminated[0]) if known is None else known)
+            return EpisodeEnds(ALL, Mask.of(bool(terminated[0]) if known is None else known))
         if self.env.description.endless:
             return EpisodeEnds()
         terminated, truncated = torch.as_tensor(terminated), torch.as_tensor(truncated)
-        ended = torch.logical_or(terminated, truncated)
-        if not bool(ended.any()):
+        for_good, ended = Mask.of(terminated), Mask.of(torch.logical_or(terminated, truncated))
+        if not ended.anywhere:
             return EpisodeEnds()
-        return EpisodeEnds(ended, terminated if bool(terminated.any()) else False)
+        return EpisodeEnds(ended, for_good if for_good.anywhere else NONE)
 
     def _cut_off(self, taken: StepSignals, ends: EpisodeEnds) -> bool:
         """Whether a step truncated an episode, or a single agent's, as far as somebody reads that."""
         for name in self._limits:
-            if ends.ended is False and name in self._outcomes:
+            if ends.ended is NONE and name in self._outcomes:
                 continue
-            known = taken.uniform.get(name)
-            if known or (known is None and name in taken.signals and bool((taken.signals[name] > 0).any())):
+            truncated = taken.uniform.get(name)
+            if truncated is None and name in taken.signals:
+                truncated = Mask.of(taken.signals[name] > 0)
+            if truncated is not None and truncated.anywhere:
                 return True
         return False
 
@@ -231,7 +233,7 @@ class EnvironmentRunner:
         """
         present, rows = self.step_signals, info.get("_final_obs")
         if rows is None:
-            if ends.ended is not False:
+            if ends.ended is not NONE:
                 return None
             return StepSignals(present.step, {**present.signals, **self._lives_on(taken, None)})
         last = {**info.get("final_obs", {}), **info.get("final_info", {})}

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError
 from antiphon.base.files import fitting, given_path
+from antiphon.base.mask import ALL, Mask
 from antiphon.base.memory import refusals_named, uncollected
 from antiphon.base.spec import frozen_data
 from antiphon.engine.backends import Backend, BackendFactory, backend_of, checked_backend
@@ -31,7 +32,6 @@ from antiphon.engine.environment import (
     with_own_env,
 )
 from antiphon.engine.heart.predictors import Watch
-from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.step import take_step
 from antiphon.engine.heart.system import System
 from antiphon.engine.in_use import release
@@ -184,7 +184,7 @@ class Executor:
             RunError: Something that computes it cannot be started.
         """
 
-    def advance(self, running: LiveSystem, reader: Reader | None, *, watch: Watch, keep: bool) -> RowMask:
+    def advance(self, running: LiveSystem, reader: Reader | None, *, watch: Watch, keep: bool) -> Mask:
         """Take a step (semantics 13) and count it, or count one that has been taken; see `LiveSystem.advance`.
 
         Raises:
@@ -199,7 +199,7 @@ class Executor:
         except DivergenceError:  # what was learned before stays as it was; the rest cannot go on
             backend.restore_statistics()
             raise
-        if ends.ended is True:
+        if ends.ended is ALL:
             backend.system.next_episode(world.step_signals.step, running.env.episode_length)
         learned = AgentReport(report, backend.stacked)
         running.train_means.add(learned)
@@ -460,7 +460,7 @@ class LiveSystem:
         if self.obstacle is not None:
             raise RunError(self.obstacle)
 
-    def advance(self, reader: Reader | None = None, *, watch: Watch = False, keep: bool = True) -> RowMask:
+    def advance(self, reader: Reader | None = None, *, watch: Watch = False, keep: bool = True) -> Mask:
         """Take one step, by the executor, and return which episodes ended; nothing is recorded.
 
         Args:

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import ScenarioError
+from antiphon.base.mask import ALL
 from antiphon.comms.backward_requests import as_leaf, clipped
 from antiphon.comms.gradient_alignment import alignment
 from antiphon.engine.environment import EnvironmentRunner
-from antiphon.engine.heart.rows import mask_fill_zero, mask_not
 from antiphon.engine.installed import predictor_trainer_of
 from antiphon.engine.live_system import Holder, LiveSystem, running_of
 from antiphon.inspection.truth import (
@@ -129,9 +129,9 @@ def _measure(
         for name, message in rollout.sent.items():
             channel = system.channels[name]
             signal = trainer.predict(channel, message)
-            if signal is not None and message.no_injection is not True:
+            if signal is not None and message.no_injection is not ALL:
                 signal = signal if channel.gradient.clip is None else clipped(signal, channel.gradient.clip)
-                signals[name] = mask_fill_zero(mask_not(message.no_injection), signal)
+                signals[name] = (~message.no_injection).fill(signal)
     rollout.run(world, horizon)
     for name, true in rollout.gradients(retain=True).items():
         found[name].sent += 1

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from antiphon.base.errors import ScenarioError
+from antiphon.base.mask import Mask
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.heart.layout import label
 from antiphon.engine.heart.predictors import Watch
-from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.stacked import Stacked
 from antiphon.engine.heart.step import take_step
 from antiphon.engine.heart.system import System
@@ -63,7 +63,7 @@ class Together(Executor):
         if any(running.now for running in members):
             self._load()
 
-    def step(self, step: int, *, watch: Sequence[Watch]) -> list[RowMask]:
+    def step(self, step: int, *, watch: Sequence[Watch]) -> list[Mask]:
         """Take a step of all members, and return which episodes of each have ended; those that diverge are not counted.
 
         Args:
@@ -87,7 +87,8 @@ class Together(Executor):
                 running.count(AgentReport(report, running.backend.stacked))
         self._means.add(AgentReport(report, backend.stacked))
         self._behind = True
-        return list(split_rows(ends.ended, len(self.members), backend.system.batch))
+        each = split_rows(ends.ended.plain, len(self.members), backend.system.batch)
+        return [Mask.of(own) for own in each]
 
     def _watched(self, watch: Sequence[Watch]) -> Watch:
         """What is watched of any member, by the names that channels have among those of all."""
@@ -157,7 +158,7 @@ class Together(Executor):
 
     # --- an executor of each of them ---------------------------------------------------------------------
 
-    def advance(self, running: LiveSystem, reader: Reader | None, *, watch: Watch, keep: bool) -> RowMask:
+    def advance(self, running: LiveSystem, reader: Reader | None, *, watch: Watch, keep: bool) -> Mask:
         """Raise ScenarioError: a member does not go on alone."""
         raise ScenarioError(
             "step: this simulation is one of several seeds that are trained together; use a fork of it"

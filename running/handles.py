@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.mask import Mask
 from antiphon.base.notebook import html_table, number
 from antiphon.base.spellings import either_spelling
 from antiphon.comms.backward_requests import constant
@@ -18,7 +19,6 @@ from antiphon.engine.backends import Backend
 from antiphon.engine.heart import message as heart
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.composition import agent_module
 from antiphon.engine.metrics.report_by_agent import AgentReport
@@ -164,9 +164,8 @@ class Message:
     def of(cls, message: heart.Message) -> Message:
         """Return a message as its ledger has it."""
 
-        def mask(where: RowMask) -> Tensor:
-            rows = message.sent.shape[0]
-            return where.clone() if isinstance(where, Tensor) else torch.full((rows,), where)
+        def mask(where: Mask) -> Tensor:
+            return where.tensor(len(message.sent), message.sent.device).clone()
 
         same = ("stamp", "received", "gradient", "loss", "complete", "finished")
         return cls(

@@ -153,7 +153,7 @@ class Run:
         keep = bool(watch or self.watched) or self.keeps_messages or step + 1 == running.until
         with refusals_named():
             ended = running.advance(self, watch=watch, keep=keep)
-        info = {"step": step, "ended": ended, "losses": running.learned.by_agent()}
+        info = {"step": step, "ended": ended.plain, "losses": running.learned.by_agent()}
         self.record(step, due=due)
         return info
 

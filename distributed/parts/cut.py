@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from antiphon.base.mask import Mask
 from antiphon.comms.links import of_levels
 from antiphon.distributed.parts.exchange import CutMessage, Return
 from antiphon.distributed.parts.ledger import enter, fill, give_back
@@ -90,8 +91,9 @@ class Cut:
 
     def give_back(self, one: Return, finished: int) -> None:
         """Enter what has come back for a message, finished at a step."""
-        returned = (self._own(value) for value in (one.counted, one.gradient, one.loss))
-        give_back(self.sending[one.channel].ledger, one.stamp, finished, *returned)
+        counted, gradient, loss = (self._own(value) for value in (one.counted, one.gradient, one.loss))
+        ledger = self.sending[one.channel].ledger
+        give_back(ledger, one.stamp, finished, Mask.of(counted), gradient, loss)
 
     def _own(self, content: Any) -> Any:
         """A tensor as one of its own on the part's device; anything else as it is."""

@@ -68,7 +68,7 @@ class Return:
     def of_message(cls, channel: str, message: Message, incarnation: int, stamp: int) -> Self:
         """Return what a finished message gives back for the one that its sender sent at `stamp`, in an incarnation."""
         assert message.finished is not None
-        counted, gradient, loss = map(as_sent, (message.counted, message.gradient, message.loss))
+        counted, gradient, loss = map(as_sent, (message.counted.plain, message.gradient, message.loss))
         return cls(channel, stamp, message.finished, counted, gradient, loss, incarnation)
 
     @property

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from antiphon.base.mask import NONE
 from antiphon.distributed.parts.arrivals import Origin
 from antiphon.distributed.parts.cut import Cut
 from antiphon.distributed.parts.exchange import CutMessage, Exchange
@@ -108,7 +109,7 @@ class FreeArrivals:
                 if message.finished is None and stamp + self._settings.staleness < step:
                     self.figures.given_up += 1
                     self._sent.pop((key, stamp), None)
-                    give_back(channel.ledger, stamp, step, False, None, None)
+                    give_back(channel.ledger, stamp, step, NONE, None, None)
 
     def fill_due(self, step: int) -> None:
         """Fill the messages that reach their receivers at `step` with what has come; without, they are lost."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from antiphon.base.mask import NONE, Mask
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Message, StepSignals
-from antiphon.engine.heart.rows import RowMask
 
 
 def enter(
@@ -17,7 +17,7 @@ def enter(
     step_signals: StepSignals,
     *,
     began: int,
-    void: RowMask = False,
+    void: Mask = NONE,
 ) -> Message:
     """Enter the message that the other half sends at `step`, whose content arrives later, and return it.
 
@@ -47,7 +47,7 @@ def give_back(
     ledger: Ledger,
     stamp: int,
     finished: int,
-    counted: RowMask,
+    counted: Mask,
     gradient: Tensor | None,
     loss: Tensor | None,
 ) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from antiphon.base.mask import ALL
 from antiphon.distributed.parts.arrivals import LockstepArrivals
 from antiphon.distributed.parts.boundary import Boundary
 from antiphon.distributed.parts.cut import Cut
@@ -154,7 +155,7 @@ class Part:
         ends, report = take_step(self.backend, step, self.world.step_signals, self.world.advance, watch=kept)
         self.learned = AgentReport(report, self.backend.stacked)
         self._boundary.note(step, self.incarnation)
-        if ends.ended is True:
+        if ends.ended is ALL:
             self.backend.system.next_episode(self.world.step_signals.step, self._env.episode_length)
         self.train_means.add(self.learned)
         self.now = step + 1

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from antiphon.base.errors import RunError, ScenarioError
+from antiphon.base.mask import NONE, Mask
 from antiphon.distributed.parts.free_arrivals import FreeFigures
 from antiphon.distributed.parts.halves import halved
 from antiphon.distributed.parts.part import LEARNED, Part
@@ -28,7 +29,6 @@ from antiphon.engine.backends import StackedBackend
 from antiphon.engine.build.builder import build, without_weights
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.predictors import Watch
-from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.live_system import Executor, LiveSystem, Reader
@@ -182,7 +182,7 @@ class VirtualCoordinator(Executor):
 
     # --- stepping ----------------------------------------------------------------------------------------
 
-    def advance(self, running: LiveSystem, reader: Reader | None, *, watch: Watch, keep: bool) -> RowMask:
+    def advance(self, running: LiveSystem, reader: Reader | None, *, watch: Watch, keep: bool) -> Mask:
         """Take as many steps of parts as there are parts, in the order of virtual time.
 
         Raises:
@@ -209,7 +209,7 @@ class VirtualCoordinator(Executor):
             joined.input_updates.update(report.stacks.input_updates)
         running.count(AgentReport(joined, running.backend.stacked))
         running.backend.in_place.note()
-        return False
+        return NONE
 
     def _note_events(self, running: LiveSystem) -> None:
         """Note what was clipped in any part, by the part's own steps."""

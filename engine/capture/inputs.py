@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from antiphon.base.mask import Mask
 from antiphon.engine.capture.kernel_recorder import NotRecordable
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
@@ -27,7 +28,7 @@ class StepInput:
 
     known: dict[str, Tensor]
     later: dict[str, Tensor]
-    uniform: dict[str, bool]
+    uniform: dict[str, Mask]
     ends: EpisodeEnds
 
     def complete(self, signals: StepSignals, action: Action | None) -> EpisodeEnds:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import ScenarioError, first_line
+from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.engine.backends import BackendFactory, StackedBackend
 from antiphon.engine.capture.conditions import obstacle_of, period_of
 from antiphon.engine.capture.inputs import NumberLog, Numbers, StaticInputs, StepInput, inputs_of
@@ -29,7 +30,6 @@ from antiphon.engine.capture.loop_state import LoopState, Snapshot
 from antiphon.engine.heart.divergence import DivergenceCheck
 from antiphon.engine.heart.message import StepSignals
 from antiphon.engine.heart.predictors import Watch
-from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.step import take_step
 from antiphon.engine.installed import check_later
 from antiphon.engine.live_system import Executor, LiveSystem, Reader
@@ -162,7 +162,7 @@ class CapturedLoop(Executor):
 
     # --- steps -------------------------------------------------------------------------------------------
 
-    def advance(self, running: LiveSystem, reader: Reader | None, *, watch: Watch, keep: bool) -> RowMask:
+    def advance(self, running: LiveSystem, reader: Reader | None, *, watch: Watch, keep: bool) -> Mask:
         """Take a step with those of its period, or count one that has been taken so; else take it alone.
 
         Raises:
@@ -172,7 +172,7 @@ class CapturedLoop(Executor):
             self.release(running)
             return super().advance(running, reader, watch=watch, keep=keep)
         running.count()
-        return False
+        return NONE
 
     def _take_with_period(self, running: LiveSystem, reader: Reader) -> bool:
         """Return whether the present step has been taken with those of its period."""
@@ -237,7 +237,7 @@ class CapturedLoop(Executor):
     def _take_period(self, running: LiveSystem) -> None:
         inputs = inputs_of(running.world, self.period)
         step, recording, observation = running.now, self._recording, self._observation
-        varying = any(isinstance(one.ends.ended, Tensor) for one in inputs)
+        varying = any(one.ends.ended is not ALL and one.ends.ended is not NONE for one in inputs)
         if varying or (recording is not None and not recording.inputs.fits(inputs)):
             self._take_over()
             if varying:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from antiphon.base.mask import NONE
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Arrival
-from antiphon.engine.heart.rows import mask_fill_zero
 from antiphon.nets.step_numbers import stamp_number
 
 
@@ -23,10 +23,10 @@ def ages_of(agent: Agent, arrived: Sequence[Sequence[Arrival]], step: int) -> Te
 def _age(channel: Channel, arrivals: Sequence[Arrival], step: int) -> Tensor:
     """[rows]: 0 where nothing has come."""
     blank, held = torch.zeros_like(channel.zeros[:, 0]), channel.ledger.held
-    if not arrivals or arrivals[-1].available is False:
+    if not arrivals or arrivals[-1].available is NONE:
         return blank
     newest = arrivals[-1]
     age: Tensor | int = step - newest.message.stamp
-    if held is not None and held.stamp is not None and newest.predicted is False:
+    if held is not None and held.stamp is not None and newest.predicted is NONE:
         age = stamp_number(step) - held.stamp
-    return mask_fill_zero(newest.available, (blank + age) / channel.ledger.sender.period)
+    return newest.available.fill((blank + age) / channel.ledger.sender.period)

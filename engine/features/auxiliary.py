@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from antiphon.agents.network import AUXILIARY_PORT
+from antiphon.base.mask import ALL, NONE
 from antiphon.engine.heart.predictors import PredictorTrainer
-from antiphon.engine.heart.rows import mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 
@@ -21,15 +21,15 @@ def auxiliary_loss(system: System, predictor_trainer: PredictorTrainer, update: 
             continue
         first = next((tick for tick in window.ticks() if tick.agent == name), None)
         last = next((message for channel, message in window.sent if channel == memory.name), None)
-        if first is None or first.participates is False or last is None or not memory.injects:
+        if first is None or first.participates is NONE or last is None or not memory.injects:
             continue
-        if last.no_injection is True:  # nothing follows
+        if last.no_injection is ALL:  # nothing follows
             target = memory.zeros
         elif (prediction := predictor_trainer.prediction(last)) is None:
             continue
         else:
-            target = mask_fill_zero(mask_not(last.no_injection), prediction)
-        error = mask_fill_zero(first.participates, first.ports[AUXILIARY_PORT] - target)
+            target = (~last.no_injection).fill(prediction)
+        error = first.participates.fill(first.ports[AUXILIARY_PORT] - target)
         update.auxiliary.add(name)
         loss = memory.gradient.auxiliary * error.square().sum() / system.batch
         total = loss if total is None else total + loss

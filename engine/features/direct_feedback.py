@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
+from antiphon.base.mask import NONE
 from antiphon.comms.backward_requests import Injection
 from antiphon.engine.heart.learn import ObjectiveEvaluator
 from antiphon.engine.heart.message import Tick
@@ -23,7 +24,7 @@ def direct_feedback(system: System, evaluator: ObjectiveEvaluator, update: Updat
         for name, message in window.sent
         if (channel := system.channels[name]).feedback.direct is not None
         and not message.unread
-        and update.learning[channel.sender] is not False
+        and update.learning[channel.sender] is not NONE
     ]
     if not sent:
         return

@@ -15,12 +15,12 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from antiphon.base.mask import ALL, NONE
 from antiphon.comms.backward_requests import BackwardRequest, Injection, backward_all, clipped
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import BackwardPass, ObjectiveEvaluator
 from antiphon.engine.heart.message import Leaf, LearningGroup, Message, Window
-from antiphon.engine.heart.rows import mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 from antiphon.nets.per_member import nonzero
@@ -56,7 +56,7 @@ class LambdaReturns:
             traced = [c for name in group.members if (c := self.system.agents[name].memory) and c.traced]
             if not traced:
                 continue
-            if all(self.system.agents[name].participates(window.number) is False for name in group.members):
+            if all(self.system.agents[name].participates(window.number) is NONE for name in group.members):
                 continue
             if group.past and group.past[-1].number + 1 != window.number:
                 group.past.clear()  # no gradient passes through a window that is missing
@@ -66,10 +66,10 @@ class LambdaReturns:
             for channel in traced:
                 if len(group.past) >= channel.gradient.span:
                     read = self._start(group.past[-channel.gradient.span], channel)
-                    if read is not None and (message := read.message).counted is not False:
+                    if read is not None and (message := read.message).counted is not NONE:
                         gradient = self._return(group, group.past[-channel.gradient.span :], channel, step)
                         # Zero where an episode ended before: its last state has been taught that already.
-                        channel.ledger.replace_gradient(message, mask_fill_zero(read.counted, gradient))
+                        channel.ledger.replace_gradient(message, read.counted.fill(gradient))
                         found.setdefault(channel.name, []).append(message)
         return found
 
@@ -108,10 +108,10 @@ class LambdaReturns:
         said = None if message is None else self.backward_pass.predictor_trainer.prediction(message)
         if message is None or said is None or later is None:
             return None
-        if not memory.traced or message.no_injection is True:
+        if not memory.traced or message.no_injection is ALL:
             return None
         said = said if memory.gradient.clip is None else clipped(said, memory.gradient.clip)
-        more = mask_fill_zero(mask_not(message.no_injection), memory.gradient.trace * (later - said))
+        more = (~message.no_injection).fill(memory.gradient.trace * (later - said))
         return Injection(
             window.live[memory.name, message.stamp], more, scale=0.0, discount=memory.gradient.discount
         )

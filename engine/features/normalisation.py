@@ -16,9 +16,9 @@ from antiphon.agents.observation_statistics import (
     merged,
     normalised,
 )
+from antiphon.base.mask import NONE, Mask
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.message import Tick, Window
-from antiphon.engine.heart.rows import RowMask, mask_not, mask_or
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 
@@ -106,11 +106,11 @@ class NormalisedObservations:
             for name in update.group.members:
                 agent = self.system.agents[name]
                 learning = update.learning[name]
-                if learning is not False and not agent.learner.frozen:
+                if learning is not NONE and not agent.learner.frozen:
                     ticks = [tick for tick in update.window.ticks() if tick.agent == name]
                     self._update(agent, [tick for tick in ticks if self._shown(agent, tick)], learning)
 
-    def _update(self, agent: Agent, ticks: Sequence[Tick], learning: bool | Tensor) -> None:
+    def _update(self, agent: Agent, ticks: Sequence[Tick], learning: Mask) -> None:
         for name, signals in self._observations(agent) if ticks else ():
             values = torch.cat([self._values(agent, tick, signals) for tick in ticks], 1)
             before = agent.learner.buffers[name]
@@ -139,28 +139,21 @@ class NormalisedObservations:
         return all(name in signals for _, names in cls._observations(agent) for name in names)
 
     @staticmethod
-    def _missing(agent: Agent, tick: Tick, names: tuple[str, ...]) -> RowMask:
+    def _missing(agent: Agent, tick: Tick, names: tuple[str, ...]) -> Mask:
         """The rows in which an observation of a tick is missing, or its agent does not live."""
         signals, layout = tick.step_signals, agent.layout
         dead = {life: signals.absent(life) for life in dict.fromkeys(agent.lives)}
-        gone: dict[str, RowMask] = {}
-        for name in dict.fromkeys(names):
-            shown = signals.present(name)
-            rows = layout.seeds * agent.batch
-            nowhere = torch.zeros(rows, dtype=torch.bool, device=layout.device)
-            gone[name] = mask_not(nowhere if shown is False else shown)
-        of_signals = layout.mask_by_name(gone, names)
-        return mask_or(of_signals, layout.mask_by_name(dead, agent.lives))
+        gone = {name: ~signals.present(name) for name in dict.fromkeys(names)}
+        return layout.mask_by_name(gone, names) | layout.mask_by_name(dead, agent.lives)
 
     @staticmethod
-    def _missing_in(agent: Agent, masks: Sequence[RowMask]) -> Tensor | None:
+    def _missing_in(agent: Agent, masks: Sequence[Mask]) -> Tensor | None:
         """The masks of ticks as one, [N, ticks * B]; None: nothing is missing."""
-        given = [mask for mask in masks if isinstance(mask, Tensor)]
-        if not given:
+        if all(mask is NONE for mask in masks):
             return None
-        nowhere = torch.zeros_like(given[0])
-        each = [mask if isinstance(mask, Tensor) else nowhere for mask in masks]
-        return torch.cat([mask.view(len(agent.members), -1) for mask in each], 1)
+        members = len(agent.members)
+        each = [mask.tensor(members * agent.batch, agent.layout.device) for mask in masks]
+        return torch.cat([rows.view(members, -1) for rows in each], 1)
 
     def _values(self, agent: Agent, tick: Tick, names: tuple[str, ...]) -> Tensor:
         """One observation of the members at a tick, [N, B, n]."""

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.message import PassedOn, Tick
-from antiphon.engine.heart.rows import Members, RowMask, mask_not, members_and
+from antiphon.engine.heart.rows import Members, members_and
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 
@@ -61,7 +62,7 @@ class Reach:
             channel = self.system.channels[name]
             if channel.sender != agent.name or channel.places.sender_index is not None:
                 continue  # not every member sends over it
-            if not isinstance(sent[name, stamp].no_injection, Tensor):
+            if (off := sent[name, stamp].no_injection) is ALL or off is NONE:
                 return None
         return _Window(self.system, update, self.places).of(agent)
 
@@ -102,13 +103,14 @@ class _Window:
 
     def _pass_on(self, tick: Tick, members: Tensor) -> None:
         """Add the senders of what was read with its graph."""
-        if isinstance(tick.participates, Tensor):
-            members = members & tick.participates.view(len(members), -1)[:, 0].cpu()
+        learning = self.system.agents[tick.agent].layout.members_in(tick.participates)
+        if learning is not None:
+            members = members & learning
         for read in tick.reads if tick.memory is None else [*tick.reads, tick.memory]:
-            if isinstance(read, PassedOn) and tick.participates is not False and read.available is not False:
+            if isinstance(read, PassedOn) and tick.participates is not NONE and read.available is not NONE:
                 self._add_senders(read.channel, read.stamp, members, read.available)
 
-    def _add_senders(self, name: str, stamp: int, receivers: Members, available: RowMask = True) -> None:
+    def _add_senders(self, name: str, stamp: int, receivers: Members, available: Mask = ALL) -> None:
         """Note that a channel's senders are reached: through their receivers, or (None) by an injection."""
         channel = self.system.channels[name]
         key = channel.sender, stamp
@@ -119,7 +121,7 @@ class _Window:
         if receivers is not None:
             members = receivers if ends is None else receivers[ends]
         else:  # nothing is injected where no injection is due
-            available = mask_not(self.sent[name, stamp].no_injection)
+            available = ~self.sent[name, stamp].no_injection
         if (there := channel.layout.members_in(available)) is not None:
             members = members & there
         found[members if senders is None else senders[members]] = True

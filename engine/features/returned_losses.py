@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from antiphon.base.mask import ALL
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.synthetic_gradients import Critic
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Leaf
 from antiphon.engine.heart.predictors import PredictorTrainer
-from antiphon.engine.heart.rows import mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 from antiphon.nets.per_member import scaled
@@ -40,13 +40,13 @@ def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: 
         channel = system.channels[name]
         if not isinstance(channel.gradient.model, Critic):
             continue
-        if message.unread or message.no_injection is True:
+        if message.unread or message.no_injection is ALL:
             continue
         example = predictor_trainer.example(channel, message, answered=False)
         if example is not None:
             value = constant(channel.gradient.model.value(example))
             value = scaled(value, channel.gradient.discount)
-            loss = loss + _to_senders(channel, mask_fill_zero(mask_not(message.no_injection), value))
+            loss = loss + _to_senders(channel, (~message.no_injection).fill(value))
     return loss
 
 

@@ -11,9 +11,9 @@ In this order:
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example
 from antiphon.engine.features.contexts import Contexts
@@ -21,7 +21,6 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.held_messages import mixed
 from antiphon.engine.heart.message import Arrival, StepSignals
 from antiphon.engine.heart.predictors import members_of
-from antiphon.engine.heart.rows import RowMask, mask_and, mask_not, mask_or
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate
 
@@ -54,15 +53,14 @@ class StandIns:
         if channel.input.context and not message.step_signals.signals:
             return arrival  # made by an aligned agent before its first message
         context = self.contexts.of_input(channel, message, step)
-        if message.first_use == step and message.void is not True:
-            away = mask_or(False if message.lost is None else message.lost, message.void)
-            arrived = torch.logical_not(away) if isinstance(away, Tensor) else None
-            example = Example(message.received, context, None, valid=arrived)
+        if message.first_use == step and message.void is not ALL:
+            away = message.void if message.lost is None else message.void | Mask.of(message.lost)
+            example = Example(message.received, context, None, valid=~away)
             if channel.stacked:
-                example.members = channel.layout.members_in(mask_not(message.void))
+                example.members = channel.layout.members_in(~message.void)
             channel.input.examples.append(example)
         missing = _missing(channel, arrival)
-        if missing is False:
+        if missing is NONE:
             return arrival
         prediction = channel.input.model.predict(context, channel.rows, training=self.training)
         return _filled(arrival, constant(prediction), missing)
@@ -80,29 +78,26 @@ class StandIns:
         return found
 
 
-def _missing(channel: Channel, arrival: Arrival) -> RowMask:
+def _missing(channel: Channel, arrival: Arrival) -> Mask:
     """The environments in which the due message is missing, though its example goes on; over `unlocked` even if it came."""
-    valid = mask_not(arrival.message.void)
+    valid = ~arrival.message.void
     if channel.crossing.replaces:
         return valid
-    return mask_and(valid, mask_not(arrival.counted))
+    return valid & ~arrival.counted
 
 
-def _filled(arrival: Arrival, prediction: Tensor, missing: RowMask) -> Arrival:
+def _filled(arrival: Arrival, prediction: Tensor, missing: Mask) -> Arrival:
     """Return what is read where `prediction` [rows, size] stands in for the due message in `missing`."""
-    value, signals, message = prediction, arrival.step_signals, arrival.message
-    if isinstance(missing, Tensor):
-        before = torch.zeros_like(prediction) if arrival.value is None else arrival.value
-        value = torch.where(missing.unsqueeze(1), prediction, before)
+    signals, message, before = arrival.step_signals, arrival.message, arrival.value
+    value = missing.fill(prediction) if before is None else missing.where(prediction, before)
     if signals is not None:
         own = mixed(missing, message.step_signals.signals, signals.signals)
         signals = StepSignals(signals.step, own)
     return Arrival(
         message,
         value,
-        mask_or(arrival.available, missing),
-        counted=mask_or(arrival.counted, missing),
-        counted_anywhere=arrival.counted_anywhere or None,
+        arrival.available | missing,
+        counted=arrival.counted | missing,
         predicted=missing,
         step_signals=signals,
     )

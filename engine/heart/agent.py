@@ -18,11 +18,11 @@ from antiphon.agents.learner import Learner
 from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE, STATE, VALUE
 from antiphon.agents.objectives import AnyObjective, Objective
 from antiphon.agents.policy_objectives import PolicyObjective
+from antiphon.base.mask import ALL, Mask
 from antiphon.comms.links import FanIn
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
 from antiphon.engine.heart.layout import Layout, label
-from antiphon.engine.heart.rows import RowMask
 from antiphon.nets.per_member import PerMember
 from antiphon.nets.site_axes import as_maps
 
@@ -172,9 +172,9 @@ class Agent:
         """Whether its parameters have a leading axis of members."""
         return bool(self.learner.members)
 
-    def participates(self, window: int) -> RowMask:
+    def participates(self, window: int) -> Mask:
         """The rows in which it learns from `window`."""
-        return True if self.participation is None else self.participation.rows(window)
+        return ALL if self.participation is None else self.participation.rows(window)
 
     # --- what it observes ----------------------------------------------------------------------------------
 

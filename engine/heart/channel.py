@@ -10,16 +10,16 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
+from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.couplings import Coupling
 from antiphon.comms.examples import ContextSpec, Example
 from antiphon.engine.heart.layout import Layout, label, select_rows
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import PassedOn, Window
-from antiphon.engine.heart.rows import Members, RowMask, mask_fill_zero
+from antiphon.engine.heart.rows import Members
 from antiphon.nets.per_member import PerMember, nonzero
 from antiphon.nets.schedules import Rate
 
@@ -177,24 +177,24 @@ class Channel:
     def passed_on(self, read: PassedOn, window: Window) -> Tensor:
         """What is read of a message of the same window, [rows, size] with its graph (semantics 8: straight through a link)."""
         live = window.live[self.name, read.stamp].flatten(1)
-        return mask_fill_zero(read.available, self.ledger.link.carry(read.stamp, live))
+        return read.available.fill(self.ledger.link.carry(read.stamp, live))
 
-    def let_back(self, value: Tensor, participates: RowMask) -> Tensor:
+    def let_back(self, value: Tensor, participates: Mask) -> Tensor:
         """What is passed on, [rows, size], with the graph that gradients go back through, where its receiver `participates`."""
         feedback = self.feedback
-        if feedback.direct is not None or feedback.weights is not None or participates is False:
+        if feedback.direct is not None or feedback.weights is not None:
             return constant(value)
-        if isinstance(participates, Tensor):
-            return torch.where(self.of_receiver(participates).unsqueeze(1), value, constant(value))
-        return value
+        return (
+            value if participates is ALL else participates.map(self.of_receiver).where(value, constant(value))
+        )
 
-    def of_sender(self, mask: RowMask) -> RowMask:
+    def of_sender(self, mask: Mask) -> Mask:
         """A mask of the sender's rows as one of the channel's."""
         index = self.places.sender_index
-        if not isinstance(mask, Tensor) or index is None:
+        if index is None:
             return mask
-        rows = select_rows(mask, index, self.batch)
-        return bool(rows[0]) if len(self.members) == 1 else rows  # members learn as wholes
+        rows = mask.map(lambda own: select_rows(own, index, self.batch))
+        return rows if len(self.members) > 1 else ALL if rows.anywhere else NONE  # members learn as wholes
 
     def of_receiver(self, rows: Tensor) -> Tensor:
         """The rows of its receiver as those of the channel."""
@@ -202,9 +202,9 @@ class Channel:
 
     # --- its predictors ------------------------------------------------------------------------------------
 
-    def examples_for(self, mask: RowMask) -> Members:
+    def examples_for(self, mask: Mask) -> Members:
         """The channels of several that a message is an example for: those with a row in the mask; None: all."""
-        if not self.stacked or not isinstance(mask, Tensor):
+        if not self.stacked:
             return None
         members = self.layout.members_in(mask)
         return None if members is None or bool(members.all()) else members

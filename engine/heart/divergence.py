@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import DivergenceError
+from antiphon.base.mask import Mask
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup
-from antiphon.engine.heart.rows import Members, mask_fill_zero
+from antiphon.engine.heart.rows import Members
 from antiphon.engine.heart.updates import PredictorUpdate, Update
 from antiphon.nets.trained_parameters import TrainedParameters
 
@@ -273,7 +274,7 @@ class DivergenceCheck:
             members = update.stepping_members.get(channel.receiver)
             if members is not None:  # a member that nothing reached returns nothing
                 rows = self.agents[channel.receiver].layout.rows_of(members)
-                gradient = mask_fill_zero(channel.of_receiver(rows), gradient)
+                gradient = Mask.of(channel.of_receiver(rows)).fill(gradient)
                 update.returned[read] = gradient
             for k in self.divergence.members(len(channel.members), [], [gradient]):
                 receiver = channel.members[k].receiver

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.couplings import Followed
 from antiphon.comms.links import combine_reads
 from antiphon.engine.heart.agent import AGE, Agent
@@ -27,7 +28,6 @@ from antiphon.engine.heart.message import (
     Tick,
     Window,
 )
-from antiphon.engine.heart.rows import RowMask, mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
 from antiphon.nets.random import seed_for
 
@@ -152,11 +152,11 @@ class ForwardPass:
         within = (channel.name, message.stamp) in window.live
         followed = channel.crossing.follow(within=within, state=channel.state)
         if followed is Followed.GRAPH:
-            return PassedOn(channel.name, message.stamp, mask_not(message.void))
-        if followed is Followed.LEAF and participates is not False:
-            if isinstance(participates, Tensor):
-                arrival.restrict(channel.of_receiver(participates))
-            if arrival.value is not None and arrival.counted is not False:
+            return PassedOn(channel.name, message.stamp, ~message.void)
+        if followed is Followed.LEAF and participates is not NONE:
+            if participates is not ALL:
+                arrival.counted &= participates.map(channel.of_receiver)
+            if arrival.value is not None and arrival.counted is not NONE:
                 return channel.ledger.leaf(arrival, arrival.value, tick.step, window)
         return arrival.constant(channel.name)
 
@@ -200,10 +200,10 @@ class ForwardPass:
         agent = self.system.agents[tick.agent]
         flat = len(agent.learner.network.input_shape) == 1
         messages: list[Tensor] = []
-        available: list[RowMask] = []
+        available: list[Mask] = []
         by_channel = groupby(tick.reads, key=attrgetter("channel"))
         for channel, (_, reads) in zip(agent.incoming, by_channel, strict=True):
-            side_by_side: list[tuple[Tensor, RowMask]] = []
+            side_by_side: list[tuple[Tensor, Mask]] = []
             for read in reads:
                 value = read.followed_in(window, channel, tick.participates)
                 value = value if flat else value.reshape(len(value), *channel.shape)
@@ -241,7 +241,7 @@ class ForwardPass:
                 states = self.states.of_ends(channel, tick.step)
             began, signals = self.system.began, tick.step_signals
             known: dict[str, Any] = {"void": absent, "states": states, "began": began}
-            message = self.send(channel, tick.step, mask_fill_zero(mask_not(absent), live), signals, **known)
+            message = self.send(channel, tick.step, (~absent).fill(live), signals, **known)
             if message.pinned:
                 window.sent.append((channel.name, message))
 

@@ -8,9 +8,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from antiphon.base.mask import ALL, Mask
 from antiphon.comms.links import Link
 from antiphon.engine.heart.message import PLAIN, ROWS, Arrival, Message, StepSignals
-from antiphon.engine.heart.rows import RowMask, mask_fill_zero, mask_not, mask_or
 from antiphon.nets.step_numbers import stamp_number
 
 
@@ -60,45 +60,42 @@ class HeldMessages:
             self.prior, self.prior_stamp = self.value, self.stamp
             self._hold(ledger, due)
             self.read_up_to = due.stamp
-        available = self.stamp >= 0
+        available = Mask.of(self.stamp >= 0)
         return Arrival(
             due,
-            mask_fill_zero(available, self.value),
+            available.fill(self.value),
             available,
-            counted=self.stamp == stamp_number(due.stamp),
-            counted_anywhere=self._arrives(ledger, due),
+            counted=Mask.of(self.stamp == stamp_number(due.stamp), self._arrives(ledger, due)),
             step_signals=self._signals(due, available) if ledger.aligned else None,
         )
 
     @staticmethod
     def _arrives(ledger: Arriving, due: Message) -> bool | None:
         """Whether a message arrives in any environment, as far as the host knows; on the CPU a look costs less."""
-        if due.lost is None or due.lost.device.type == "cpu" or isinstance(due.void, Tensor):
+        if due.lost is None or due.lost.device.type == "cpu":
             return None
         if ledger.read != "last":  # a newer one may be held
             return None
-        return not due.void and ledger.link.arrives(due.stamp, len(due.lost))
+        arrives = ledger.link.arrives(due.stamp, len(due.lost))
+        return (~due.void).known_anywhere if arrives else False
 
-    def _signals(self, due: Message, available: Tensor) -> StepSignals:
+    def _signals(self, due: Message, available: Mask) -> StepSignals:
         """The signals of what is held, which may be of another step in every environment; absent where nothing is."""
         signals = {name: value for name, value in self.signals.items() if not name.startswith("_")}
-        masks = {name: self.signals.get(f"_{name}", available) for name in signals}
-        present = {f"_{name}": mask_fill_zero(available, mask) for name, mask in masks.items()}
+        rows = available.tensor(len(due.sent), due.sent.device)
+        present = {f"_{name}": available.fill(self.signals.get(f"_{name}", rows)) for name in signals}
         return StepSignals(due.stamp, signals | present)
 
     def _hold(self, ledger: Arriving, message: Message) -> None:
         """Take a message that arrived in place of the one held, where it did."""
-        missing = mask_or(False if message.lost is None else message.lost, message.void)
-        if missing is True or self.value is None or self.stamp is None:
+        missing = message.void if message.lost is None else message.void | Mask.of(message.lost)
+        if missing is ALL or self.value is None or self.stamp is None:
             return
         stamp = torch.zeros_like(self.stamp) + stamp_number(message.stamp)
         if ledger.aligned:
-            self.signals = mixed(mask_not(missing), message.step_signals.signals, self.signals)
-        if missing is False:
-            self.value, self.stamp = message.received, stamp
-        else:
-            self.value = torch.where(missing.unsqueeze(1), self.value, message.received)
-            self.stamp = torch.where(missing, self.stamp, stamp)
+            self.signals = mixed(~missing, message.step_signals.signals, self.signals)
+        self.value = missing.where(self.value, message.received)
+        self.stamp = missing.where(self.stamp, stamp)
 
     def keep(self, message: Message, *, aligned: bool) -> None:
         """Keep a message that has arrived, for ticks that find no newer one, on a link that loses nothing by itself."""
@@ -109,27 +106,23 @@ class HeldMessages:
             self.signals = dict(message.step_signals.signals) if aligned else {}
             self.read_up_to = message.stamp
 
-    def cut(self, ended: RowMask) -> None:
+    def cut(self, ended: Mask) -> None:
         """Forget what is held where the episode ended (semantics 20)."""
         self.stamp, self.prior_stamp = _forgotten(self.stamp, ended), _forgotten(self.prior_stamp, ended)
 
 
-def _forgotten(stamp: Tensor | None, ended: RowMask) -> Tensor | None:
-    if stamp is None:
-        return None
-    return torch.where(mask_fill_zero(ended, torch.ones_like(stamp)) > 0, -1, stamp)
+def _forgotten(stamp: Tensor | None, ended: Mask) -> Tensor | None:
+    return None if stamp is None else ended.where(torch.full_like(stamp, -1), stamp)
 
 
-def mixed(mask: RowMask, one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Tensor]:
+def mixed(mask: Mask, one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Tensor]:
     """The signals `one` in `mask`, and `other` elsewhere; a mask `_name` that one of them lacks is all present."""
-    if mask is True or not other:
+    if mask is ALL or not other:
         return dict(one)
     signals = {}
     for name in dict.fromkeys([*one, *other]):
         value = one.get(name, other.get(name))
         assert value is not None
         full = torch.ones_like(value) if name.startswith("_") else value
-        rows = mask if isinstance(mask, Tensor) else torch.full((len(value),), mask, device=value.device)
-        rows = rows.view(-1, *([1] * (value.dim() - 1)))
-        signals[name] = torch.where(rows, one.get(name, full), other.get(name, full))
+        signals[name] = mask.where(one.get(name, full), other.get(name, full))
     return signals

@@ -8,7 +8,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from antiphon.engine.heart.rows import Members, RowMask
+from antiphon.base.mask import ALL, NONE, Mask
+from antiphon.engine.heart.rows import Members
 
 
 def label(name: str, seed: int, seeds: int) -> str:
@@ -31,7 +32,7 @@ class Layout:
     def __init__(
         self, members: int = 1, seeds: int = 1, batch: int = 0, device: torch.device | str = "cpu"
     ) -> None:
-        self.members, self.seeds, self.batch, self.device = members, seeds, batch, device
+        self.members, self.seeds, self.batch, self.device = members, seeds, batch, torch.device(device)
         self.each = members // seeds
         """Members of one seed."""
         self._orders: dict[tuple[str, ...], Tensor | None] = {}
@@ -64,15 +65,11 @@ class Layout:
         """The sum of a figure over each member's rows, [N]; of several figures in columns [N, columns]."""
         return rows.view(self.members, self.batch, *rows.shape[1:]).sum(1)
 
-    def members_in(self, rows: RowMask) -> Members:
+    def members_in(self, rows: Mask) -> Members:
         """The members any of whose rows are in a mask; None: all."""
-        if isinstance(rows, Tensor):
-            return rows.view(self.members, -1).any(1).cpu()
-        return None if rows else torch.zeros(self.members, dtype=torch.bool)
-
-    def mask_to_rows(self, mask: RowMask) -> RowMask:
-        """A mask of all seeds, [seeds * B] bool, for the members' rows."""
-        return self.to_rows(mask) if isinstance(mask, Tensor) else mask
+        if rows is ALL:
+            return None
+        return rows.tensor(self.members, self.device).view(self.members, -1).any(1).cpu()
 
     def by_name(self, values: Tensor, names: tuple[str, ...], distinct: Sequence[str]) -> Tensor:
         """Each member's own out of several signals, [signals * seeds * B, …], as rows."""
@@ -83,15 +80,14 @@ class Layout:
             self._orders[names] = None if in_order else torch.tensor(each, device=values.device)
         return select_rows(values, self._orders[names], self.batch)
 
-    def mask_by_name(self, masks: Mapping[str, RowMask], names: tuple[str, ...]) -> RowMask:
-        """Each member's own out of several masks, [seeds * B] bool each, as one of the rows; a name without a mask: nowhere."""
+    def mask_by_name(self, masks: Mapping[str, Mask], names: tuple[str, ...]) -> Mask:
+        """Each member's own out of several masks of seeds * B, as one of the rows; a name without a mask: nowhere."""
         distinct = tuple(dict.fromkeys(names))
-        known = {name: mask for name in distinct if isinstance(mask := masks.get(name, False), Tensor)}
-        if not known:
-            return False
-        nowhere = torch.zeros_like(next(iter(known.values())))
-        each = [known.get(name, nowhere) for name in distinct]
-        return self.by_name(torch.cat(each), names, distinct)
+        each = [masks.get(name, NONE) for name in distinct]
+        if all(mask is NONE for mask in each):
+            return NONE
+        rows = torch.cat([mask.tensor(self.seeds * self.batch, self.device) for mask in each])
+        return Mask.of(self.by_name(rows, names, distinct))
 
     def rows_of(self, members: Tensor) -> Tensor:
         """A mask of members, [members] bool, as one of their rows."""

@@ -22,6 +22,7 @@ from torch import Tensor
 from antiphon.agents.network import OBJECTIVE
 from antiphon.agents.objectives import Weighted
 from antiphon.base.errors import ScenarioError
+from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import (
     BackwardRequest,
     Injection,
@@ -35,7 +36,6 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Leaf, LearningGroup, Message, StepSignals, Tick, Window
 from antiphon.engine.heart.predictors import PredictorTrainer
-from antiphon.engine.heart.rows import RowMask, mask_and, mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import EndedWindows, Losses, Update, WindowLoss
 from antiphon.nets.per_member import nonzero, scaled
@@ -51,21 +51,23 @@ class TickLoss(NamedTuple):
     """[rows], zero where its target is absent."""
     score: Tensor
     """[rows], zero where its target is absent; [rows, columns] of several objectives."""
-    present: Tensor | None
-    """Where there is a target; None: everywhere."""
+    present: Mask
+    """Where there is a target."""
     sites: Tensor | None = None
     """[rows] int64: the sites that the targets have; None: as many in each."""
 
     def newest(self, rows: int) -> TickLoss:
         """Return that of its last rows."""
-        return TickLoss._make(value if value is None else value[-rows:] for value in self)
+        losses, score, present, sites = self
+        sites = None if sites is None else sites[-rows:]
+        return TickLoss(losses[-rows:], score[-rows:], present.map(lambda own: own[-rows:]), sites)
 
     @property
     def weights(self) -> Tensor:
         """[rows]: the targets that a mean over what is present counts for each sample: its sites, 0 without a target."""
         losses = constant(self.losses)
         counts = torch.ones_like(losses) if self.sites is None else self.sites.to(losses.dtype)
-        return counts if self.present is None else mask_fill_zero(self.present, counts)
+        return self.present.fill(counts)
 
 
 class ObjectiveEvaluator:
@@ -87,7 +89,7 @@ class ObjectiveEvaluator:
         averaged: dict[str, list[TickLoss]] = {}
         for tick in window.ticks():
             agent = self.system.agents[tick.agent]
-            if agent.policy is not None and tick.participates is not False:
+            if agent.policy is not None and tick.participates is not NONE:
                 acted.setdefault(tick.agent, []).append(tick)
             elif (tick_loss := self.loss(tick)) is not None:
                 window_loss.evaluated.add((tick.step, tick.agent))
@@ -105,7 +107,11 @@ class ObjectiveEvaluator:
     def _add(self, window_loss: WindowLoss, agent: Agent, tick: TickLoss) -> None:
         samples, batch = constant(tick.losses), self.system.batch
         total = samples.sum().view(1) if len(agent.members) == 1 else agent.layout.total(samples)
-        count = batch if tick.present is None else agent.layout.total(tick.present)
+        count = (
+            batch
+            if tick.present is ALL
+            else agent.layout.total(tick.present.tensor(len(samples), samples.device))
+        )
         window_loss.add(agent.name, tick.losses, Losses(total / batch, agent.layout.total(tick.score), count))
 
     def _add_mean(self, window_loss: WindowLoss, agent: Agent, ticks: Sequence[TickLoss]) -> None:
@@ -123,7 +129,7 @@ class ObjectiveEvaluator:
         """An objective at one tick; None if its target is absent everywhere."""
         agent = self.system.agents[tick.agent]
         goal = agent.goal
-        if goal is None or tick.participates is False or goal.policy is not None:
+        if goal is None or tick.participates is NONE or goal.policy is not None:
             return None
         found = _whole(goal, [self._loss(tick, agent, one) for one in goal.each])
         return None if found is None else found._replace(losses=scaled(found.losses, goal.weight))
@@ -143,11 +149,11 @@ class ObjectiveEvaluator:
 
     @staticmethod
     def scored(
-        agent: Agent, goal: Goal, signals: StepSignals, output: Tensor, participates: RowMask = True
+        agent: Agent, goal: Goal, signals: StepSignals, output: Tensor, participates: Mask = ALL
     ) -> TickLoss | None:
         """A single objective of an agent's output, without its weight; None if its target is absent everywhere."""
         present, sites, objective = signals.present(goal.target), None, goal.of_outputs
-        if present is False:
+        if present is NONE:
             return None
         output = output if goal.outputs is None else output[:, goal.outputs]
         target = constant(output)
@@ -157,18 +163,17 @@ class ObjectiveEvaluator:
             if objective.ignore_index is not None:
                 counted = target != objective.ignore_index
                 sites = counted if sites is None else sites & counted
-            if objective.weight is not None and isinstance(present, Tensor):  # what is absent has no weight
-                shown = present.view(-1, *[1] * (target.dim() - 1)).expand_as(target)
+            if objective.weight is not None and present is not ALL:  # what is absent has no weight
+                shown = present.tensor(len(target), target.device)
+                shown = shown.view(-1, *[1] * (target.dim() - 1)).expand_as(target)
                 sites = shown if sites is None else sites & shown
             if sites is not None and target.dim() == 1 and objective.weight is None:
-                present, sites = mask_and(present, sites.flatten()), None
+                present, sites = present & Mask.of(sites.flatten()), None
             elif sites is not None:
-                present = mask_and(present, sites.reshape(len(sites), -1).any(1))
+                present &= Mask.of(sites.reshape(len(sites), -1).any(1))
                 target, sites = target.where(sites, 0), agent.layout.to_rows(sites)
-            target = agent.layout.to_rows(
-                mask_fill_zero(present, target)
-            )  # what is absent may be no number at all
-        rows = mask_and(agent.layout.mask_to_rows(present), participates)
+            target = agent.layout.to_rows(present.fill(target))  # what is absent may be no number at all
+        rows = present.map(agent.layout.to_rows) & participates
         losses = objective.loss(output, target) if sites is None else objective.loss(output, target, sites)
         if objective.scores_loss:
             score = constant(losses)
@@ -176,9 +181,9 @@ class ObjectiveEvaluator:
             score = objective.score(constant(output), target)
         else:
             score = objective.score(constant(output), target, sites)
-        losses, score = mask_fill_zero(rows, losses), mask_fill_zero(rows, score)
+        losses, score = rows.fill(losses), rows.fill(score)
         counts = None if sites is None else sites.reshape(len(sites), -1).sum(1)
-        return TickLoss(losses, score, rows if isinstance(rows, Tensor) else None, counts)
+        return TickLoss(losses, score, rows, counts)
 
 
 def _whole(goal: Goal, terms: Sequence[TickLoss | None]) -> TickLoss | None:
@@ -233,7 +238,7 @@ class BackwardPass:
             request = BackwardRequest(
                 update.window_loss.roots,
                 self.injections(update, step),
-                {n: self.agents[n].learner.trainable for n in group.owners if learning[n] is not False},
+                {n: self.agents[n].learner.trainable for n in group.owners if learning[n] is not NONE},
                 [read.value for read in reads],
                 None if auxiliary is None else auxiliary(update),
             )
@@ -247,7 +252,7 @@ class BackwardPass:
             known[update.window] = update
         return [known.pop(window) for _, window in closing]
 
-    def learning(self, group: LearningGroup, window: Window) -> dict[str, RowMask]:
+    def learning(self, group: LearningGroup, window: Window) -> dict[str, Mask]:
         """The rows in which each agent of a group learns from a window."""
         return {name: self.agents[name].participates(window.number) for name in group.members}
 
@@ -270,15 +275,15 @@ class BackwardPass:
                 update.learning[channel.sender],
                 update.window.live.get((name, message.stamp)),
             )
-            if message.first_use is None or message.no_injection is True or participates is False:
+            if message.first_use is None or message.no_injection is ALL or participates is NONE:
                 continue
             if live is None or name in update.window.given_up:
                 continue
             credit = self.credit(SentMessage(self, channel, message, live, step), step)
             if credit is None:
                 continue
-            rows = mask_and(channel.of_sender(participates), mask_not(message.no_injection))
-            credit = mask_fill_zero(rows, credit)
+            rows = channel.of_sender(participates) & ~message.no_injection
+            credit = rows.fill(credit)
             if not channel.crossing.predicts:
                 injections.append(Injection(live, credit))
                 continue

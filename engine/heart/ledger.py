@@ -22,12 +22,12 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import EngineError
+from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import as_leaf, value_of
 from antiphon.comms.examples import ReturnedAction
 from antiphon.comms.links import Link
 from antiphon.engine.heart.clock import Clock, Sending, Windows, uses_of
 from antiphon.engine.heart.message import Arrival, Leaf, Message, StepSignals, Window
-from antiphon.engine.heart.rows import RowMask, mask_and, mask_fill_zero, mask_not, mask_or, simplify
 
 if TYPE_CHECKING:
     from antiphon.engine.heart.held_messages import HeldMessages
@@ -96,7 +96,7 @@ class Ledger:
         live: Tensor,
         step_signals: StepSignals,
         *,
-        void: RowMask = False,
+        void: Mask = NONE,
         states: dict[str, Tensor] | None = None,
         began: int = 0,
     ) -> Message:
@@ -136,7 +136,7 @@ class Ledger:
 
     @contextmanager
     def imagining(
-        self, stamps: Sequence[int], live: Tensor, signals: StepSignals, void: RowMask = False
+        self, stamps: Sequence[int], live: Tensor, signals: StepSignals, void: Mask = NONE
     ) -> Iterator[None]:
         """Read, in the context, as if `live` had been sent at these stamps too; nothing of it is left afterwards."""
         messages, held = self.messages, self.held
@@ -170,7 +170,7 @@ class Ledger:
                         f"{self.name}: the message of step {stamp} is still open at step {step}"
                     )
             elif not message.pinned and newest is not None and stamp < newest:
-                learned = message.finished + self.back < step or message.counted is False
+                learned = message.finished + self.back < step or message.counted is NONE
                 if learned and (self.held is None or not self.held.waits(self, stamp)):
                     del self.messages[stamp]
 
@@ -220,10 +220,10 @@ class Ledger:
     def _arrival(self, message: Message) -> Arrival:
         if self.held is not None and (message.lost is not None or self.remembers):
             return self.held.read(self, message)
-        if message.void is True:
+        if message.void is ALL:
             return Arrival(message)
-        valid = mask_not(message.void)
-        return Arrival(message, mask_fill_zero(valid, message.received), valid, valid)
+        valid = ~message.void
+        return Arrival(message, valid.fill(message.received), valid, valid)
 
     def leaf(self, arrival: Arrival, value: Tensor, step: int, window: Window) -> Leaf:
         """Return what the tick at `step` differentiates of what it reads: the one leaf that a window has of a message.
@@ -231,42 +231,36 @@ class Ledger:
         Where a part of the environments only has the message, each tick has a leaf of its own.
         """
         message, counted = arrival.message, arrival.counted
-        tick = -1 if counted is True and arrival.predicted is False else step
+        tick = -1 if counted is ALL and arrival.predicted is NONE else step
         key = self.name, message.stamp, tick
         if key not in window.leaves:
             value = as_leaf(value) if self.wants_gradient else value
-            rows = arrival.available, counted
-            window.leaves[key] = Leaf(self.name, message, value, *rows, tick, arrival.counted_anywhere)
+            window.leaves[key] = Leaf(self.name, message, value, arrival.available, counted, tick)
         return window.leaves[key]
 
     @staticmethod
     def book(read: Leaf, gradient: Tensor | None) -> None:
         """Add what a read returns, [rows, size] per sample (None: the loss does not depend on it)."""
         message = read.message
-        known = read.counted if isinstance(read.counted, bool) else read.counted_anywhere
-        before = False if message.counted is False else message.counted_anywhere
-        message.counted_anywhere = True if known or before else None if known is None else before
-        message.counted = mask_or(message.counted, read.counted)
+        message.counted |= read.counted
         if gradient is not None:
-            gradient = mask_fill_zero(read.counted, gradient)
+            gradient = read.counted.fill(gradient)
             message.gradient = gradient if message.gradient is None else message.gradient + gradient
 
     @staticmethod
     def book_loss(reads: Sequence[Leaf], loss: Tensor) -> None:
         """Add a window's loss [rows] to each message that it read: once, in however many ticks that was."""
-        used: dict[Message, RowMask] = {}
+        used: dict[Message, Mask] = {}
         for read in reads:
-            used[read.message] = mask_or(used.get(read.message, False), read.counted)
+            used[read.message] = used.get(read.message, NONE) | read.counted
         for message, mask in used.items():
-            own = mask_fill_zero(mask, loss)
+            own = mask.fill(loss)
             message.loss = own if message.loss is None else message.loss + own
 
     @staticmethod
     def book_action(read: Leaf, returned: ReturnedAction) -> None:
         """Add what the receiver did at a tick that read a message."""
-        advantage, valid = (
-            mask_fill_zero(read.counted, rows) for rows in (returned.advantage, returned.valid)
-        )
+        advantage, valid = map(read.counted.fill, (returned.advantage, returned.valid))
         read.message.actions.append(ReturnedAction(returned.action, advantage, valid))
 
     def close(self, window: int, step: int) -> None:
@@ -283,18 +277,16 @@ class Ledger:
         if not message.sent.numel():  # released
             del self.messages[message.stamp]
             return
-        if isinstance(message.counted, Tensor):
-            anywhere = message.counted_anywhere
-            if not (bool(message.counted.any()) if anywhere is None else anywhere):
-                message.counted = False
-        if message.counted is not False and self.wants_gradient:
+        if not message.counted.anywhere:
+            message.counted = NONE
+        elif self.wants_gradient:
             if message.gradient is None:
                 message.gradient = torch.zeros_like(message.sent)
             self.completed.setdefault(step + self.back, []).append(message)
 
     # --- both ----------------------------------------------------------------------------------------------
 
-    def cut(self, step: int, ended: RowMask, terminated: RowMask = False) -> None:
+    def cut(self, step: int, ended: Mask, terminated: Mask = NONE) -> None:
         """Void what was sent in the environments whose episode ended at `step` (semantics 20).
 
         Args:
@@ -302,31 +294,31 @@ class Ledger:
             ended: Where an episode ended.
             terminated: Where it ended for good, not by a limit of time: after such a state nothing follows.
         """
-        if self.state and self.wants_gradient and terminated is not False:
+        if self.state and self.wants_gradient and terminated is not NONE:
             self._last_state(step, terminated)
         for message in self.messages.values():
-            message.void = simplify(mask_or(message.void, ended))
+            message.void = _simplified(message.void | ended)
             if message.first_use is not None and message.first_use > step:
-                message.no_injection = simplify(mask_or(message.no_injection, ended))
+                message.no_injection = _simplified(message.no_injection | ended)
         if self.returned is not None:
             self.returned.cut(ended)
         if self.held is not None:
             self.held.cut(ended)
 
-    def _last_state(self, step: int, terminated: RowMask) -> None:
+    def _last_state(self, step: int, terminated: Mask) -> None:
         """Book a zero gradient for the state that an episode ended with: nothing follows it."""
         stamp = self.sender.latest(step)
         message = None if stamp is None else self.messages.get(stamp)
         if message is None:
             return
-        last = mask_and(terminated, mask_not(message.void))
-        if last is False or (isinstance(last, Tensor) and not bool(last.any())):
+        last = terminated & ~message.void
+        if not last.anywhere:
             return
         if message.unread:  # of no more use but as an example, which is complete now
             complete = replace(message, counted=last, gradient=torch.zeros_like(message.sent))
             self.completed.setdefault(step + self.back, []).append(complete)
         else:
-            message.counted, message.counted_anywhere = mask_or(message.counted, last), None
+            message.counted |= last
 
     @staticmethod
     def release(message: Message) -> None:
@@ -337,3 +329,7 @@ class Ledger:
         """Let readers of a message, [rows, size], have it with its graph."""
         message.sent = live
         message.received = self.link.carry(message.stamp, live)
+
+
+def _simplified(mask: Mask) -> Mask:
+    return ALL if mask.everywhere else mask

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import Tensors
+from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.examples import ContextSpec, ReturnedAction, encode
 from antiphon.engine.heart.clock import Windows
-from antiphon.engine.heart.rows import RowMask, mask_and
 from antiphon.envs.signal import ALIVE
 
 PLAIN = {"role": "plain"}
@@ -26,7 +26,9 @@ PLAIN = {"role": "plain"}
 NESTED = {"role": "nested"}
 """Objects with roles of their own, or several by name or in order; a message is saved by its channel's ledger, and here by stamp."""
 ROWS = {"role": "rows"}
-"""A tensor [rows, …], a mask, or several by name: what a stack has row by row of its members."""
+"""A tensor [rows, …], or several by name: what a stack has row by row of its members."""
+MASK = {"role": "mask"}
+"""A mask of rows, which is saved as True, False or a tensor [rows] bool."""
 SIGNALS = {"role": "signals"}
 """Step signals, which a saved state has once and refers to by number."""
 
@@ -43,35 +45,43 @@ class StepSignals:
     Attributes:
         step: The environment step.
         signals: By name, [B, …]; those known only after the step are added when it has been taken.
-        uniform: Masks, and ends of episodes, that hold in all environments or in none, as far as the host knows that.
+        uniform: Masks, and ends of episodes, that are `ALL` or `NONE`, as far as the host knows that.
     """
 
     step: int
     signals: dict[str, Tensor]
-    uniform: dict[str, bool] = field(default_factory=dict)
+    uniform: dict[str, Mask] = field(default_factory=dict)
     _encoded: dict[tuple[ContextSpec, ...], Tensor | None] = field(default_factory=dict)
-    _absent: dict[str, RowMask] = field(default_factory=dict)
+    _seen: dict[str, Mask] = field(default_factory=dict)
+    """The masks that have been looked at."""
 
-    def present(self, name: str) -> RowMask:
-        """Where the environment shows a signal, [B] bool; of a signal with sites where it shows any."""
-        mask, known = self.signals.get(f"_{name}"), self.uniform.get(f"_{name}")
-        if mask is None or known is not None:
-            return known is not False
-        mask = mask if mask.dim() == 1 else mask.flatten(1).any(1)
-        return mask if bool(mask.any()) else False
+    def present(self, name: str) -> Mask:
+        """Where the environment shows a signal, of B; of a signal with sites where it shows any."""
+        shown = self.signals.get(f"_{name}")
+        if shown is None:
+            return ALL
+        known = self.uniform.get(f"_{name}")
+        if known is not None:
+            return known
+        if name not in self._seen:
+            mask = Mask.of(shown if shown.dim() == 1 else shown.flatten(1).any(1))
+            self._seen[name] = mask if mask.anywhere else NONE
+        return self._seen[name]
 
     def present_sites(self, name: str) -> Tensor | None:
         """The sites, or components, that a signal has, [B, *S] bool; None: all, in the rows where it is present."""
         mask = self.signals.get(f"_{name}")
         return None if mask is None or mask.dim() == 1 else mask
 
-    def absent(self, life: str) -> RowMask:
-        """Where an agent of the environment is dead or has not come yet, [B] bool."""
-        if life not in self._absent:
-            alive = self.signals.get(f"{ALIVE}.{life}")
-            absent = False if alive is None else alive <= 0
-            self._absent[life] = absent if isinstance(absent, Tensor) and bool(absent.any()) else False
-        return self._absent[life]
+    def absent(self, life: str) -> Mask:
+        """Where an agent of the environment is dead or has not come yet, of B."""
+        alive = self.signals.get(name := f"{ALIVE}.{life}")
+        if alive is None:
+            return NONE
+        if name not in self._seen:
+            absent = Mask.of(alive <= 0)
+            self._seen[name] = absent if absent.anywhere else NONE
+        return self._seen[name]
 
     def context(self, specs: Sequence[ContextSpec], dtype: torch.dtype) -> Tensor | None:
         """Features [B, C] of a context, encoded once for all channels that use it."""
@@ -85,10 +95,10 @@ class StepSignals:
 class EpisodeEnds:
     """Which environments' episodes ended at a step."""
 
-    ended: RowMask = False
-    terminated: RowMask = False
+    ended: Mask = NONE
+    terminated: Mask = NONE
     """Those that ended for good, not by a limit of time."""
-    lives: Mapping[str, tuple[RowMask, RowMask]] = field(default_factory=dict)
+    lives: Mapping[str, tuple[Mask, Mask]] = field(default_factory=dict)
     """By agent of the environment: where it was dead, or its life ended with the step, and where it did so for good."""
     final: StepSignals | None = None
     """Where episodes were truncated, their final observations, and those of the next step elsewhere; None: none was, or they
@@ -127,14 +137,12 @@ class Message:
     """Step at which its episode began, where that is a window."""
     lost: Tensor | None = field(default=None, metadata=ROWS)
     """[rows] bool: where the link lost it."""
-    void: RowMask = field(default=False, metadata=ROWS)
+    void: Mask = field(default=NONE, metadata=MASK)
     """Where its episode has ended since it was sent, or it would poison who reads it."""
-    no_injection: RowMask = field(default=False, metadata=ROWS)
+    no_injection: Mask = field(default=NONE, metadata=MASK)
     """Where its episode ended before it could be used: there nothing is injected either."""
-    counted: RowMask = field(default=False, metadata=ROWS)
+    counted: Mask = field(default=NONE, metadata=MASK)
     """Where a use counted."""
-    counted_anywhere: bool | None = None
-    """Whether `counted`, as a tensor, holds anywhere, as far as the host knows without a look at it."""
     gradient: Tensor | None = field(default=None, metadata=ROWS)
     """[rows, size], per sample, summed over the counted uses."""
     loss: Tensor | None = field(default=None, metadata=ROWS)
@@ -154,7 +162,7 @@ class Message:
     @property
     def complete(self) -> bool:
         """Whether its gradient is whole: all windows closed, at least one use counted."""
-        return self.finished is not None and self.counted is not False
+        return self.finished is not None and self.counted is not NONE
 
 
 # --- what a tick reads ----------------------------------------------------------------------------------------
@@ -168,20 +176,14 @@ class Arrival:
     """The message that is due."""
     value: Tensor | None = None
     """[rows, size]; None: zeros."""
-    available: RowMask = False
+    available: Mask = NONE
     """Where there is a message; zeros elsewhere."""
-    counted: RowMask = False
+    counted: Mask = NONE
     """Where it is the due message itself, or what stands in for it, and valid."""
-    counted_anywhere: bool | None = None
-    """Whether `counted`, as a tensor, holds anywhere, as far as the host knows without a look at it."""
-    predicted: RowMask = False
+    predicted: Mask = NONE
     """Where a synthetic input stands in for it."""
     step_signals: StepSignals | None = None
     """The signals that it was made from, where they are not the message's own in all environments."""
-
-    def restrict(self, rows: RowMask) -> None:
-        """Let it count in `rows` only."""
-        self.counted, self.counted_anywhere = mask_and(self.counted, rows), None
 
     def constant(self, channel: str) -> Constant:
         """What a tick reads of it where nothing goes back."""
@@ -196,7 +198,7 @@ class Carrier(Protocol):
     def passed_on(self, read: PassedOn, window: Window) -> Tensor:
         """The message with its graph, as the link carries it."""
 
-    def let_back(self, value: Tensor, participates: RowMask) -> Tensor:
+    def let_back(self, value: Tensor, participates: Mask) -> Tensor:
         """The same with as much of its graph as gradients go back through."""
 
 
@@ -207,14 +209,14 @@ class Constant:
     channel: str = field(metadata=PLAIN)
     value: Tensor | None = field(default=None, metadata=ROWS)
     """[rows, size]; None: zeros."""
-    available: RowMask = field(default=False, metadata=ROWS)
+    available: Mask = field(default=NONE, metadata=MASK)
     """Where there is a message; zeros elsewhere."""
 
     def value_in(self, window: Window, channel: Carrier) -> Tensor:
         """What was read, [rows, size]."""
         return channel.zeros if self.value is None else self.value
 
-    def followed_in(self, window: Window, channel: Carrier, participates: RowMask) -> Tensor:
+    def followed_in(self, window: Window, channel: Carrier, participates: Mask) -> Tensor:
         """The same with the graph that the receiver's losses go back through, where it `participates`."""
         return channel.zeros if self.value is None else self.value
 
@@ -226,14 +228,14 @@ class PassedOn:
     channel: str = field(metadata=PLAIN)
     stamp: int = field(metadata=PLAIN)
     """The message's."""
-    available: RowMask = field(default=False, metadata=ROWS)
+    available: Mask = field(default=NONE, metadata=MASK)
     """Where the message is valid; zeros elsewhere."""
 
     def value_in(self, window: Window, channel: Carrier) -> Tensor:
         """What was read, [rows, size], with its graph."""
         return channel.passed_on(self, window)
 
-    def followed_in(self, window: Window, channel: Carrier, participates: RowMask) -> Tensor:
+    def followed_in(self, window: Window, channel: Carrier, participates: Mask) -> Tensor:
         """The same with the graph that the receiver's losses go back through, where it `participates`."""
         return channel.let_back(channel.passed_on(self, window), participates)
 
@@ -246,20 +248,18 @@ class Leaf:
     message: Message = field(metadata=NESTED)
     value: Tensor = field(metadata=ROWS)
     """[rows, size]."""
-    available: RowMask = field(metadata=ROWS)
+    available: Mask = field(metadata=MASK)
     """Where there is a message; zeros elsewhere."""
-    counted: RowMask = field(metadata=ROWS)
+    counted: Mask = field(metadata=MASK)
     """Where it is the message itself, or what stands in for it, and valid: what is returned elsewhere is not booked."""
     tick: int = field(metadata=PLAIN)
     """The step of the one tick that reads it; -1: the window's ticks share it."""
-    counted_anywhere: bool | None = None
-    """Whether `counted`, as a tensor, holds anywhere, as far as the host knows without a look at it."""
 
     def value_in(self, window: Window, channel: Carrier) -> Tensor:
         """What was read, [rows, size]: a leaf of autograd's where a gradient is wanted."""
         return self.value
 
-    def followed_in(self, window: Window, channel: Carrier, participates: RowMask) -> Tensor:
+    def followed_in(self, window: Window, channel: Carrier, participates: Mask) -> Tensor:
         """The same with the graph that the receiver's losses go back through, where it `participates`."""
         return self.value
 
@@ -287,7 +287,7 @@ class Tick:
     step_signals: StepSignals = field(metadata=SIGNALS)
     """The signals it worked on (its own step's, or those its aligned message was made from)."""
     reads: list[Read] = field(metadata=NESTED)
-    participates: RowMask = field(default=True, metadata=ROWS)
+    participates: Mask = field(default=ALL, metadata=MASK)
     """The rows in which the agent learns from this window; in others what it reads is constant."""
     memory: Read | None = field(default=None, metadata=NESTED)
     """What a recurrent agent read of its own state; None for others."""
@@ -299,7 +299,7 @@ class Tick:
     """Of an agent with a policy: the steps from this one to its next tick, or the window's end."""
     final_value: Tensor | None = field(default=None, metadata=ROWS)
     """[rows]: where its episode was truncated before the next tick, the value of the final observation; None: nowhere."""
-    final_known: RowMask = field(default=False, metadata=ROWS)
+    final_known: Mask = field(default=NONE, metadata=MASK)
     """Where there is such a value."""
     ports: Tensors = field(default_factory=dict)
     """Its outputs, with their graph; empty once the window has closed."""

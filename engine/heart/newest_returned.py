@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from antiphon.base.mask import Mask
 from antiphon.engine.heart.message import Message
-from antiphon.engine.heart.rows import RowMask, mask_fill_zero, mask_not
 
 
 @dataclass
@@ -26,13 +25,12 @@ class NewestReturned:
         """Note the gradients of messages, which reach the sender now."""
         for message in messages:
             assert message.gradient is not None
-            newest = message.gradient
-            if isinstance(message.counted, Tensor):  # where nothing came back, the one before is the newest
-                before = torch.zeros_like(newest) if self.value is None else self.value
-                newest = torch.where(message.counted.unsqueeze(1), newest, before)
-            self.value = newest if message.void is False else mask_fill_zero(mask_not(message.void), newest)
+            newest, counted = message.gradient, message.counted
+            # Where nothing came back, the one before is the newest.
+            newest = counted.fill(newest) if self.value is None else counted.where(newest, self.value)
+            self.value = (~message.void).fill(newest)
 
-    def cut(self, ended: RowMask) -> None:
+    def cut(self, ended: Mask) -> None:
         """Forget it where the episode ended (semantics 20)."""
         if self.value is not None:
-            self.value = mask_fill_zero(mask_not(ended), self.value)
+            self.value = (~ended).fill(self.value)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.engine.heart.layout import Layout
-from antiphon.engine.heart.rows import RowMask
 from antiphon.nets.per_member import PerMember
 from antiphon.nets.random import uniform_many
 
@@ -25,14 +25,17 @@ class Participation:
     probability: PerMember
     seeds: tuple[int, ...]
     layout: Layout
-    _newest: dict[int, RowMask] = field(default_factory=dict, init=False)
+    _newest: dict[int, Mask] = field(default_factory=dict, init=False)
     """The newest window asked for, and who learns from it."""
 
-    def rows(self, window: int) -> RowMask:
+    def rows(self, window: int) -> Mask:
         """Return the rows of those that learn from `window`."""
         if window not in self._newest:
             members = uniform_many(torch.tensor(self.seeds), window, 1)[:, 0] < self.probability
             drawn = int(members.sum())
             self._newest.clear()
-            self._newest[window] = self.layout.rows_of(members) if 0 < drawn < len(members) else drawn > 0
+            some = 0 < drawn < len(members)
+            self._newest[window] = (
+                Mask.of(self.layout.rows_of(members), True) if some else ALL if drawn else NONE
+            )
         return self._newest[window]

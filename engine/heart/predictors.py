@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example, target_of
 from antiphon.comms.synthetic_gradients import Predictor, newest_returned
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Message, Window
-from antiphon.engine.heart.rows import Members, mask_and, mask_not, members_and
+from antiphon.engine.heart.rows import Members, members_and
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import EndedWindows, PredictorUpdate
 from antiphon.nets.trained_parameters import TrainedParameters, step_all
@@ -96,8 +97,8 @@ class PredictorTrainer:
         example.delta, example.loss = message.gradient, message.loss
         if example.loss is None and channel.needs_returned_loss:  # none after an episode's end
             example.loss = torch.zeros_like(message.sent[:, 0])
-        if isinstance(message.counted, Tensor) and not channel.gradient.needs_actions:
-            example.valid = message.counted if example.valid is None else message.counted & example.valid
+        if not channel.gradient.needs_actions:
+            example.valid &= message.counted
         return example
 
     def _unanswered(self, channel: Channel, message: Message) -> Example | None:
@@ -114,12 +115,10 @@ class PredictorTrainer:
         example = Example(message.sent, context, None)
         if own.needs_actions:  # what teaches nothing is no example
             example.actions = tuple(message.actions)
-            example.valid = torch.stack([one.valid for one in message.actions]).any(0)
+            example.valid = Mask.of(torch.stack([one.valid for one in message.actions]).any(0))
         if own.target is not None:
             target, present, sites = target_of(signals, own.target)
-            if present is not None:
-                present = channel.layout.to_rows(present)
-                example.valid = present if example.valid is None else present & example.valid
+            example.valid &= present.map(channel.layout.to_rows)
             example.sites = None if sites is None else channel.layout.to_rows(sites)
             example.target = channel.layout.to_rows(target)
         return example
@@ -146,13 +145,12 @@ class PredictorTrainer:
                     continue
                 sender = self.system.agents[channel.sender]
                 learning = channel.of_sender(sender.participates(window.number))
-                rows = mask_and(learning, mask_not(message.no_injection))
-                example = None if rows is False else self.example(channel, message)
+                rows = learning & ~message.no_injection
+                example = None if rows is NONE else self.example(channel, message)
                 if example is None:
                     continue
-                if isinstance(rows, Tensor):
-                    example.valid = rows if example.valid is None else rows & example.valid
-                if example.valid is not None:  # it was computed on all rows
+                example.valid &= rows
+                if example.valid is not ALL:  # it was computed on all rows
                     example.learned = None
                 example.members = channel.examples_for(rows)
                 found.setdefault(name, []).append(example)
@@ -165,9 +163,9 @@ class PredictorTrainer:
             if self.outliers is not None:
                 self.outliers.clip(channel, message, step)
             example, counted = self.example(channel, message), message.counted
-            if example is not None and channel.gradient.needs_actions and example.valid is not None:
-                counted = bool(example.valid.any()) and example.valid
-            if example is not None and counted is not False:
+            if example is not None and channel.gradient.needs_actions:
+                counted = example.valid if example.valid.anywhere else NONE
+            if example is not None and counted is not NONE:
                 example.members = channel.examples_for(counted)
                 found.append(example)
         return found
@@ -193,7 +191,7 @@ class PredictorTrainer:
         for name, channel in self.system.channels.items():
             messages = channel.ledger.take(step)
             if channel.traced:  # what was read waits for its return; an episode's last state need not
-                messages = [message for message in messages if message.unread or message.no_injection is True]
+                messages = [message for message in messages if message.unread or message.no_injection is ALL]
                 messages += returns.get(name, ())
             if channel.ledger.wants_gradient and self._learns(channel):
                 reached[name] = self._returned_examples(channel, messages, step)

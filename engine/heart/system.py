@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.learner import Learner
+from antiphon.base.mask import NONE
 from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import EpisodeWindows, Schedule
 from antiphon.engine.heart.divergence import Divergence
 from antiphon.engine.heart.lives import episodes_of, episodes_over
 from antiphon.engine.heart.message import EpisodeEnds, LearningGroup
-from antiphon.engine.heart.rows import mask_fill_zero, mask_not
 
 if TYPE_CHECKING:
     from antiphon.envs.signal import Description
@@ -78,16 +78,16 @@ class System:
 
     def cut(self, step: int, ends: EpisodeEnds) -> None:
         """End the episodes that ended at `step`: what is held, in flight or remembered is void there (semantics 20)."""
-        if ends.ended is False and not ends.lives:
+        if ends.ended is NONE and not ends.lives:
             return
         for channel in self.channels.values():
             ended, terminated = episodes_over(channel, ends)
-            if ended is not False:
+            if ended is not NONE:
                 channel.ledger.cut(step, ended, terminated)
         for agent in self.agents.values():
             if agent.trail is not None:
-                going_on = mask_not(episodes_of(agent, ends))
-                agent.trail = {stamp: mask_fill_zero(going_on, state) for stamp, state in agent.trail.items()}
+                going_on = ~episodes_of(agent, ends)
+                agent.trail = {stamp: going_on.fill(state) for stamp, state in agent.trail.items()}
 
     def next_episode(self, step: int, length: int | None) -> None:
         """Tell those that learn once an episode how long the one is that begins at `step`; None: they know it."""

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from antiphon.base.mask import Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.message import Leaf, LearningGroup, Window
-from antiphon.engine.heart.rows import Members, RowMask
+from antiphon.engine.heart.rows import Members
 
 if TYPE_CHECKING:
     from antiphon.engine.heart.policy_window import PolicyWindow
@@ -72,7 +73,7 @@ class Update:
 
     group: LearningGroup
     window: Window
-    learning: dict[str, RowMask] = field(default_factory=dict)
+    learning: dict[str, Mask] = field(default_factory=dict)
     """By agent: the rows in which it learns from the window."""
     window_loss: WindowLoss = field(default_factory=WindowLoss)
     """Of its objectives."""

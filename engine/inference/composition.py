@@ -22,6 +22,7 @@ from torch import Tensor, fx, nn
 
 from antiphon.agents.network import OBJECTIVE, Network, Tensors, with_prefix
 from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.mask import Mask
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Call
@@ -430,7 +431,7 @@ class Continued(PerfectDeliveries):
             self.made.setdefault(channel.name, {})[at] = live
         else:
             live = self.recorder.given(Earlier(channel.name, at), torch.zeros_like(live))
-            known["void"] = torch.lt(self.taken + at, 0).expand(len(live))
+            known["void"] = Mask.of(torch.lt(self.taken + at, 0).expand(len(live)))
         return super().send(channel, step, live, step_signals, **known)
 
     def observations(self, tick: Tick, statistics: Tensors) -> list[Tensor]:

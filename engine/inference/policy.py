@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 
 from antiphon.agents.distributions import BoxUnits, Gaussian
 from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.mask import NONE, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.message import EpisodeEnds, StepSignals
@@ -28,7 +29,7 @@ from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import ALIVE
 from antiphon.nets.isolation.own_context import in_own_context
 
-Mask = NDArray[np.bool_] | Tensor | bool
+Flags = NDArray[np.bool_] | Tensor | bool
 """[batch] bool; of a single environment also one bool."""
 
 
@@ -116,7 +117,7 @@ class Policy:
         return {f"{ALIVE}.{name}": ones * float(name in observation) for name in agents}
 
     @in_own_context
-    def reset(self, mask: Mask | Mapping[str, Mask] | None = None) -> None:
+    def reset(self, mask: Flags | Mapping[str, Flags] | None = None) -> None:
         """Begin new episodes: states are reset, and messages on their way are dropped.
 
         Args:
@@ -140,16 +141,16 @@ class Policy:
                 raise ScenarioError(
                     f"policy: the environment has no agent '{name}'{suggest(str(name), known)}"
                 )
-            ends = EpisodeEnds(lives={name: (self._ended(each), False) for name, each in mask.items()})
+            ends = EpisodeEnds(lives={name: (self._ended(each), NONE) for name, each in mask.items()})
         self._rollout.system.cut(self._step - 1, ends)
 
-    def _ended(self, mask: Mask) -> Tensor:
+    def _ended(self, mask: Flags) -> Mask:
         ended = torch.as_tensor(mask, dtype=torch.bool, device=self._system.device).reshape(-1)
         if len(ended) != self._batch:
             raise ScenarioError(
                 f"policy: the mask has {len(ended)} entries; give {self._batch}, one per environment"
             )
-        return ended
+        return Mask.of(ended)
 
 
 def _actors(system: System) -> list[Agent]:

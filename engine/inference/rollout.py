@@ -19,6 +19,7 @@ from torch import Tensor
 
 from antiphon.agents.learner import Learner
 from antiphon.agents.network import OBJECTIVE, Tensors
+from antiphon.base.mask import ALL
 from antiphon.comms.couplings import Detached
 from antiphon.comms.links import Link
 from antiphon.engine.environment import EnvironmentRunner, signals_read
@@ -128,7 +129,7 @@ class Rollout:
             ticks += window.ticks()
             Ledger.unpin(window.sent)
         for tick in ticks:
-            tick.participates = True  # whoever no longer learns is scored all the same
+            tick.participates = ALL  # whoever no longer learns is scored all the same
             for channel in self.system.agents[tick.agent].channels:
                 channel.ledger.close(step, step)
                 channel.input.examples.clear()
@@ -287,8 +288,8 @@ class Score:
         if mean:
             weights = found.weights
             losses, score, count = losses * weights, score * weights, int(weights.sum())
-        elif found.present is not None:
-            count = int(found.present.sum())
+        elif found.present is not ALL:
+            count = int(found.present.tensor(count, losses.device).sum())
         self.loss += losses.sum().item()
         self.metric = self.metric + score.sum(0).double().cpu()
         self.count += count

@@ -130,8 +130,7 @@ class AgentReport:
         for name in update.group.members:
             agent = agents[name]
             losses = update.window_loss.losses.get(name)
-            drawn = True if agent.participation is None else agent.participation.rows(update.window.number)
-            participating = agent.layout.members_in(drawn)
+            participating = agent.layout.members_in(agent.participates(update.window.number))
             for n, member in self._stacked.own(agent):
                 group = base.group_of[member.name]
                 own = found.setdefault(group, Update(group, update.window, window_loss=WindowLoss()))

@@ -359,7 +359,7 @@ def _trained(names: tuple[str, ...], update: PredictorUpdate) -> Iterator[Measur
         returned = newest.members.tolist()
         present = returned if present is None else [a and b for a, b in zip(present, returned, strict=True)]
     prediction = update.prediction.view(len(names), -1, update.prediction.shape[1])
-    valid = None if newest.valid is None else newest.valid.view(len(names), -1)
+    valid = newest.valid.tensor(len(newest.delta), newest.delta.device).view(len(names), -1)
     for metric, values in alignment(prediction, newest.delta.view_as(prediction), valid).items():
         yield Measured(names, metric, values.tolist(), present)
 

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import VALUE, Tensors
+from antiphon.base.mask import NONE, Mask
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass, aligned
 from antiphon.engine.heart.lives import absent_ends
 from antiphon.engine.heart.message import Arrival, Constant, StepSignals, Tick, Window
-from antiphon.engine.heart.rows import RowMask, mask_or
 from antiphon.engine.heart.system import System
 from antiphon.engine.policies.trajectories import outcome_of, rewards_of
 
@@ -57,8 +57,8 @@ class FinalValues:
             if value is None:
                 continue
             if tick.final_value is not None:  # the tick's own episode has ended first
-                value = torch.where(_as_rows(tick.final_known, value), tick.final_value, value)
-            tick.final_value, tick.final_known = value, mask_or(tick.final_known, rows)
+                value = tick.final_known.where(tick.final_value, value)
+            tick.final_value, tick.final_known = value, tick.final_known | Mask.of(rows)
 
     def _truncated(self, agent: Agent, outcomes: StepSignals, final: StepSignals) -> Tensor:
         """[rows] bool: where the step truncated the members' own episodes, whose final observations are known."""
@@ -127,7 +127,7 @@ class FinalValues:
     ) -> list[Arrival]:
         """What a tick reads over a channel on which `source` sends at `stamps`, after what has been sent."""
         live, signals = channel.zeros, tick.step_signals
-        void: RowMask = False
+        void = NONE
         if source is not None:
             live, signals = channel.message_of(source.ports[channel.port]), source.step_signals
             void = absent_ends(channel, final)
@@ -149,7 +149,3 @@ def _constants(channel: Channel, arrivals: list[Arrival]) -> list[Constant]:
 def _shows(signals: StepSignals, names: tuple[tuple[str, ...], ...]) -> bool:
     """Whether signals have all that the members of a stack observe."""
     return all(name == AGE or name in signals.signals for own in names for name in own)
-
-
-def _as_rows(mask: bool | Tensor, like: Tensor) -> Tensor:
-    return mask if isinstance(mask, Tensor) else torch.full_like(like, mask, dtype=torch.bool)

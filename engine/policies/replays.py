@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from antiphon.agents.network import STATE, VALUE, Tensors
+from antiphon.base.mask import ALL, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.layout import select_rows
 from antiphon.engine.heart.message import PassedOn, Read, Tick, Window
-from antiphon.engine.heart.rows import RowMask, mask_fill_zero
 from antiphon.engine.policies.trajectories import port_names, ports_of, rows_through
 
 
@@ -79,9 +80,8 @@ class InTurn(Replay):
             read = tick.memory
             assert read is not None
             if isinstance(read, PassedOn):
-                mask = read.available
-                there = mask[own] if isinstance(mask, Tensor) else mask
-                state = mask_fill_zero(there, states[read.stamp])
+                there = read.available.map(partial(torch.index_select, dim=0, index=own))
+                state = there.fill(states[read.stamp])
             else:
                 state = constant(read.value_in(self._window, memory))[own]
             ports = agent.learner.evaluate(start, self._inputs[t, own], state=state)[0]
@@ -101,8 +101,8 @@ class _Message:
     channel: Channel
     value: Tensor | None
     """[T, K * B, size]; None: made in the window, by its sender at the same step."""
-    available: RowMask | Tensor
-    """[T, K * B] where it is not the same everywhere."""
+    available: Mask
+    """Of T, K * B."""
 
 
 @dataclass(slots=True)
@@ -141,7 +141,7 @@ class AllTicks(Replay):
             return len(agents) > 1
         if len(steps) > 1 or any(len(call) > 1 for call in window.calls):
             return True
-        if any(tick.participates is not True or tick.ages is not None for tick, _ in within):
+        if any(tick.participates is not ALL or tick.ages is not None for tick, _ in within):
             return True
         channels = {channel.name: channel for agent in agents.values() for channel in agent.incoming}
         later = (read.stamp != tick.step or _changes(channels[read.channel]) for tick, read in within)
@@ -159,7 +159,7 @@ class AllTicks(Replay):
             x = self._joined(each, own, made)
             ports = made[agent.name] = agent.learner.evaluate(start, x, state=None)[0]
             if each.observed is not None:
-                ports[VALUE] = _values(agent, start, _by_member(each.observed[:, own], members))
+                ports[VALUE] = _values(agent, start, _by_member(each.observed, members, own))
             shape = members, self._ticks, len(own) // members
             found[agent.name] = {
                 name: ports[name].view(*shape, *ports[name].shape[1:]).transpose(0, 1).flatten(1, 2)
@@ -185,35 +185,30 @@ class AllTicks(Replay):
         """The network's input, of all members, ticks and some environments."""
         agent, members = each.agent, len(each.agent.members)
         if each.inputs is not None:
-            return _by_member(each.inputs[:, own], members)
+            return _by_member(each.inputs, members, own)
         batch = len(own) // members * self._ticks
         flat = len(agent.learner.network.input_shape) == 1
         messages, available = [], []
         for message in each.messages:
             channel, count = message.channel, len(message.channel.members)
             ends = rows_through(own, channel.places.receiver_index, members, channel.batch)
-            there = message.available
-            if isinstance(there, Tensor):
-                there = _by_member(there[:, ends], count)
+            there = message.available.map(partial(_by_member, members=count, rows=ends))
             if message.value is None:
                 port = made[channel.sender][channel.port]
-                value = mask_fill_zero(
-                    there, select_rows(port, channel.places.sender_index, batch).flatten(1)
-                )
+                value = there.fill(select_rows(port, channel.places.sender_index, batch).flatten(1))
             else:
-                value = _by_member(message.value[:, ends], count)
+                value = _by_member(message.value, count, ends)
             messages.append(value if flat else value.reshape(len(value), *channel.shape))
             available.append(there)
-        observations = [_by_member(values[:, own], members) for values in each.observations]
+        observations = [_by_member(values, members, own) for values in each.observations]
         return agent.inputs.layout.join(observations, messages, available, batch)
 
 
 def _message(channel: Channel, reads: tuple[Read, ...], window: Window) -> _Message:
-    masks = [read.available for read in reads]
-    available: RowMask | Tensor = True
-    if any(mask is not True for mask in masks):
-        rows = torch.ones(len(channel.zeros), dtype=torch.bool, device=channel.zeros.device)
-        available = torch.stack([mask if isinstance(mask, Tensor) else rows & mask for mask in masks])
+    available = ALL
+    if any(read.available is not ALL for read in reads):
+        rows, device = len(channel.zeros), channel.zeros.device
+        available = Mask.of(torch.stack([read.available.tensor(rows, device) for read in reads]))
     if isinstance(reads[0], PassedOn):
         return _Message(channel, None, available)
     values = [constant(read.value_in(window, channel)) for read in reads]
@@ -241,8 +236,9 @@ def _observed(agent: Agent, ticks: list[Tick], forward_pass: ForwardPass, start:
     return torch.stack([forward_pass.critics.input(tick, start) for tick in ticks])
 
 
-def _by_member(values: Tensor, members: int) -> Tensor:
-    """[T, N * b, …] as rows of the members, [N * T * b, …]."""
+def _by_member(values: Tensor, members: int, rows: Tensor | None = None) -> Tensor:
+    """[T, N * b, …], or some rows of it, as rows of the members, [N * T * b, …]."""
+    values = values if rows is None else values[:, rows]
     each = values.view(len(values), members, -1, *values.shape[2:])
     return each.transpose(0, 1).reshape(-1, *values.shape[2:])
 

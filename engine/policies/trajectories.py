@@ -23,6 +23,7 @@ from antiphon.agents.policy_objectives import (
     running_returns,
     trajectory_of,
 )
+from antiphon.base.mask import ALL, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
@@ -30,7 +31,6 @@ from antiphon.engine.heart.layout import label, select_rows
 from antiphon.engine.heart.message import StepSignals, Tick, Window
 from antiphon.engine.heart.policy_window import PolicyWindow
 from antiphon.engine.heart.rewards import COSINE, Rewards
-from antiphon.engine.heart.rows import mask_fill_zero
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Losses, Update, WindowLoss
 from antiphon.envs.signal import ENDS
@@ -64,8 +64,9 @@ class PolicyEvaluator:
         if statistics is not None:
             statistics = statistics.view(members, -1)
         advantages = policy.advantages(trajectory, known, members=members, statistics=statistics)
-        if isinstance(ticks[0].participates, Tensor):
-            advantages = _where(ticks[0].participates, advantages)
+        if ticks[0].participates is not ALL:
+            rows = ticks[0].participates.tensor(members * agent.batch, self.system.device)
+            advantages = _where(rows, advantages)
         teaches = None if self.system.device.type == "cpu" else self._teaches(agent, ticks)
         if not (bool(advantages.valid.any()) if teaches is None else teaches):
             return None
@@ -86,7 +87,7 @@ class PolicyEvaluator:
         count = agent.layout.total(valid.sum(0))
         own = Losses(
             agent.layout.total(samples) / batch * count / batch,
-            agent.layout.total(mask_fill_zero(valid, returns).sum(0)),
+            agent.layout.total(returns.where(valid, 0).sum(0)),
             count,
         )
         window_loss.add(agent.name, rows, own)
@@ -141,7 +142,7 @@ class PolicyEvaluator:
             reward, there = self._reward(agent, steps)
             if k == 0 and there is not None:
                 experience = there
-            rewards = rewards + mask_fill_zero(going, reward)
+            rewards = rewards + reward.where(going, 0)
             ends = [self._signal(agent, steps, [own.ends[kind] for own in each]) > 0 for kind in (0, 1)]
             terminated, truncated = terminated | (going & ends[0]), truncated | (going & ends[1])
             going = going & ~(ends[0] | ends[1])
@@ -162,9 +163,8 @@ class PolicyEvaluator:
         known = next((tick.final_value for tick in ticks if tick.final_value is not None), None)
         if known is None:
             return {}
-        nowhere = torch.zeros_like(known, dtype=torch.bool)
         values = [torch.zeros_like(known) if tick.final_value is None else tick.final_value for tick in ticks]
-        masks = [nowhere | tick.final_known for tick in ticks]
+        masks = [tick.final_known.tensor(len(known), known.device) for tick in ticks]
         return {"final_values": torch.stack(values), "final_known": torch.stack(masks)}
 
     @property
@@ -174,7 +174,7 @@ class PolicyEvaluator:
 
     def _teaches(self, agent: Agent, ticks: Sequence[Tick]) -> bool | None:
         """Whether a window's ticks teach anything, where the host knows all ends of episodes; None: the device alone knows."""
-        if isinstance(ticks[0].participates, Tensor):
+        if ticks[0].participates is not ALL:
             return None
         each_own = [rewards_of(member) for member in agent.members]
         masks = {"_reward", *(f"_{name}" for own in each_own for name in (*own.names, own.life))}
@@ -188,7 +188,7 @@ class PolicyEvaluator:
                 if not masks.isdisjoint(one.signals) or not one.uniform.keys() >= set(ENDS):
                     return None
                 if not any(over):
-                    over = one.uniform["terminated"], one.uniform["truncated"]
+                    over = one.uniform["terminated"].everywhere, one.uniform["truncated"].everywhere
             each.append(over)
         terminated, truncated = torch.tensor(each).T.unsqueeze(2)
         nothing, everywhere = torch.zeros(terminated.shape), torch.ones_like(terminated)
@@ -213,13 +213,13 @@ class PolicyEvaluator:
                 own = [rewards.names[place] for rewards in each]
                 some.append(self._mask(agent, steps, own))
                 reward = self._signal(agent, steps, own)
-                reward = reward if some[-1] is None else mask_fill_zero(some[-1], reward)
+                reward = reward if some[-1] is None else reward.where(some[-1], 0)
                 total = total + scaled(reward, weight, 1)
         lives = [rewards.life for rewards in each if rewards.life is not None]
         masks = [self._mask(agent, steps, lives)] if lives else some
         there = reduce(torch.logical_or, known) if (known := _all_known(masks)) else None
         if step is not None:
-            total, there = mask_fill_zero(step, total), step if there is None else step & there
+            total, there = Mask.of(step).fill(total), step if there is None else step & there
         return total.expand(len(steps), len(agent.members) * agent.batch), there
 
     def _mask(self, agent: Agent, steps: Sequence[StepSignals | None], names: Sequence[str]) -> Tensor | None:
@@ -246,7 +246,7 @@ class PolicyEvaluator:
         messages = torch.stack([self._message(agent, tick, window, direction.place) for tick in ticks[:-1]])
         cosine = torch.nn.functional.cosine_similarity(moved, messages, dim=2)
         found = rewards.clone()
-        found[:-1] += scaled(mask_fill_zero(going[:-1], cosine), weight, 1)
+        found[:-1] += scaled(cosine.where(going[:-1], 0), weight, 1)
         return found
 
     def _message(self, agent: Agent, tick: Tick, window: Window, place: int) -> Tensor:
@@ -344,7 +344,7 @@ class _Sampled:
         """Values of the channels' rows as their senders', once for each port."""
         each = values.view(-1, batch)
         if self.counted is not None:
-            each = mask_fill_zero(self.counted, each)
+            each = Mask.of(self.counted).fill(each)
         if self.channel.places.sender_index is None:
             return each.flatten()
         return (
@@ -392,8 +392,7 @@ def values_in(ports: Tensors) -> Tensor | None:
 
 def _where(rows: Tensor, advantages: Advantages) -> Advantages:
     """Advantages that teach in some rows only."""
-    valid = advantages.valid & rows
-    own = mask_fill_zero(rows.expand_as(valid), advantages.advantages)
+    own, valid = advantages.advantages.where(rows, 0), advantages.valid & rows
     return replace(advantages, advantages=own, valid=valid)
 
 

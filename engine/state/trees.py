@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import RunError
+from antiphon.base.mask import Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.message import (
+    MASK,
     PLAIN,
     ROWS,
     SIGNALS,
@@ -92,6 +94,8 @@ def _plain(value: Any, number: Callable[[StepSignals], int]) -> Any:
         return {"kind": _KINDS[type(value)], **to_tree(value, number)}
     if isinstance(value, Tick | Window):
         return to_tree(value, number)
+    if isinstance(value, Mask):
+        return value.plain
     return sorted(value) if isinstance(value, set) else value
 
 
@@ -106,6 +110,8 @@ def from_tree(
         value = tree[one.name]
         if one.metadata == SIGNALS:
             value = [signals[each] for each in value] if isinstance(value, list) else signals[value]
+        elif one.metadata == MASK:
+            value = Mask.of(value)
         elif one.metadata == PLAIN and isinstance(value, list):
             value = set(value)
         values[one.name] = value
@@ -128,14 +134,14 @@ def renumbered(tree: Any, numbers: Sequence[int]) -> Any:
 
 def split(kind: type, tree: Tree, count: int, batch: int, first: int = 0) -> list[Tree]:
     """Return the tree of a stack as one for each of `count` members from `first` on: what has rows by its rows."""
-    rows = {one.name for one in saved_fields(kind) if one.metadata == ROWS}
+    rows = {one.name for one in saved_fields(kind) if one.metadata in (ROWS, MASK)}
     each = {key: split_rows(value, count, batch, first) for key, value in tree.items() if key in rows}
     return [{**tree, **{key: own[k] for key, own in each.items()}} for k in range(count)]
 
 
 def join(kind: type, trees: Sequence[Tree], batch: int, device: torch.device) -> Tree:
     """Return the trees of all members, in order, as one of their stack; what has no rows is the first one's."""
-    rows = [one.name for one in saved_fields(kind) if one.metadata == ROWS and one.name in trees[0]]
+    rows = [one.name for one in saved_fields(kind) if one.metadata in (ROWS, MASK) and one.name in trees[0]]
     return {**trees[0], **{key: join_rows([tree[key] for tree in trees], batch, device) for key in rows}}
 
 

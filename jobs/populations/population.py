@@ -164,7 +164,7 @@ class Population:
         for run, own in zip(active, ended, strict=True):
             if run.running.diverged is None:
                 run.record(step, due=due)
-                infos.append({"step": step, "ended": own, "losses": run.running.learned.by_agent()})
+                infos.append({"step": step, "ended": own.plain, "losses": run.running.learned.by_agent()})
         if due:
             together.end_row()
         return infos

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from antiphon.agents.objectives import ActionValue, Weighted, objective_of
 from antiphon.base.extensions import Catalogue
+from antiphon.base.mask import ALL, Mask
 
 OBJECTIVES = Catalogue("objective")
 
@@ -147,10 +148,10 @@ def test_a_weighted_sum_masks_each_objective_on_its_own() -> None:
     torch.testing.assert_close(whole.loss(output, target), label + 0.5 * parity + 2.0 * angle)
     there = torch.tensor([True, False, False, True])
     losses, score, present = whole.combined(
-        [(label * there, label * there, there), None, (angle, angle, None)]
+        [(label * there, label * there, Mask.of(there)), None, (angle, angle, ALL)]
     )
     torch.testing.assert_close(losses, label * there + 2.0 * angle)
-    assert present is None
+    assert present is ALL
     means = whole.means(score.sum(0), 4)
     assert means == pytest.approx(
         {
@@ -160,4 +161,4 @@ def test_a_weighted_sum_masks_each_objective_on_its_own() -> None:
             "error": angle.mean().item(),
         }
     )
-    assert whole.combined([(label, label, there), None, None])[2] is not None
+    assert whole.combined([(label, label, Mask.of(there)), None, None])[2] is not ALL

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from antiphon.base.mask import Mask
 from antiphon.comms.examples import ContextSpec, Example
 from antiphon.comms.synthetic_inputs import INPUTS, InputModel
 from antiphon.nets.schedules import Rate
@@ -35,9 +36,9 @@ def shown(seed: int, rows: int = 32) -> tuple[Tensor, Tensor]:
     return context, F.linear(context, draw(4, 5, seed=99))
 
 
-def taught(context: Tensor, message: Tensor, arrived: Tensor | None = None) -> Example:
+def taught(context: Tensor, message: Tensor, arrived: Tensor | bool = True) -> Example:
     """What it learns from a message."""
-    return Example(message, context, None, valid=arrived)
+    return Example(message, context, None, valid=Mask.of(arrived))
 
 
 @pytest.mark.parametrize("kind", list(INPUTS))

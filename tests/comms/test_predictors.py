@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from antiphon.base.mask import Mask
 from antiphon.comms.examples import Example
 from antiphon.nets.schedules import Rate
 from tests.comms.made import BATCH, CASES, CLASSES, DOUBLE, LABEL, SIZE, case, example, make
@@ -61,7 +62,7 @@ def test_masked_rows_count_nothing_but_the_mean_is_over_the_whole_batch(name: st
     assert each.loss is not None
     few = Example(each.message[keep], each.context[keep], each.delta[keep])
     few.target, few.loss = each.target[keep], each.loss[keep]
-    each.valid = keep
+    each.valid = Mask.of(keep)
     each.delta[~keep] = torch.nan
     each.loss[~keep] = torch.nan
     loss, gradients = own.gradients([each])

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from antiphon.base.mask import Mask
 from antiphon.comms.examples import ContextSpec, Example, encode
 from antiphon.comms.module_predictors import input_of, predictor_of
 from antiphon.comms.synthetic_gradients import Predictor
@@ -207,7 +208,7 @@ def test_an_input_at_tokens_is_a_linear_layer_over_tokens() -> None:
     close(model.predict(features, B), rows.flatten(1))
     arrived = torch.tensor([True, False, True, True, False])
     loss = ((rows - message.view(B, T, D)).square().sum(2).mean(1) * arrived).mean()
-    close(model.loss(Example(message, features, None, valid=arrived)), loss)
+    close(model.loss(Example(message, features, None, valid=Mask.of(arrived))), loss)
 
 
 # --- what does not depend on sites -------------------------------------------------------------------------------

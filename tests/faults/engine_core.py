@@ -29,15 +29,15 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ledger-a-message-whose-uses-did-not-count-is-an-example",
         "engine/heart/ledger.py",
-        "                message.counted = False",
+        "            message.counted = NONE",
         "                pass",
         "tests/contracts/test_random_time.py::test_random_scenes_agree_with_the_event_simulator[0]",
     ),
     Fault(
         "ledger-the-gradient-of-a-terminated-state-is-not-known",
         "engine/heart/ledger.py",
-        "if self.state and self.wants_gradient and terminated is not False:",
-        "if self.state and self.wants_gradient and terminated is True:",
+        "if self.state and self.wants_gradient and terminated is not NONE:",
+        "if self.state and self.wants_gradient and terminated is ALL:",
         "tests/contracts/test_contracts.py::test_documents[ends of states-reference]",
     ),
     Fault(
@@ -57,7 +57,7 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ledger-gradients-count-in-rows-that-were-not-read",
         "engine/heart/ledger.py",
-        "            gradient = mask_fill_zero(read.counted, gradient)",
+        "            gradient = read.counted.fill(gradient)",
         "            gradient = gradient.clone()",
         "tests/contracts/test_contracts.py::test_documents[drops-reference]",
     ),
@@ -134,15 +134,15 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "held-the-message-of-step-0-is-never-held",
         "engine/heart/held_messages.py",
-        "available = self.stamp >= 0",
-        "available = self.stamp > 0",
+        "available = Mask.of(self.stamp >= 0)",
+        "available = Mask.of(self.stamp > 0)",
         "tests/contracts/test_contracts.py::test_documents[drops-reference]",
     ),
     Fault(
         "held-an-older-message-counts-as-the-due-one",
         "engine/heart/held_messages.py",
-        "counted=self.stamp == stamp_number(due.stamp),",
-        "counted=self.stamp >= 0,",
+        "Mask.of(self.stamp == stamp_number(due.stamp), ",
+        "Mask.of(self.stamp >= 0, ",
         "tests/contracts/test_contracts.py::test_documents[drops-reference]",
     ),
     Fault(
@@ -162,8 +162,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "held-a-lost-message-replaces-the-one-held",
         "engine/heart/held_messages.py",
-        "self.value = torch.where(missing.unsqueeze(1), self.value, message.received)",
-        "self.value = torch.where(missing.unsqueeze(1), message.received, self.value)",
+        "self.value = missing.where(self.value, message.received)",
+        "self.value = missing.where(message.received, self.value)",
         "tests/contracts/test_contracts.py::test_documents[drops-reference]",
     ),
     Fault(
@@ -210,16 +210,23 @@ CORE: tuple[Fault, ...] = (
     ),
     Fault(
         "masks-one-row-stands-for-all",
-        "engine/heart/rows.py",
-        "isinstance(mask, Tensor) and bool(mask.all())",
-        "isinstance(mask, Tensor) and bool(mask.any())",
+        "base/mask.py",
+        "self._everywhere = bool(self.plain.all())",
+        "self._everywhere = bool(self.plain.any())",
         "tests/contracts/test_contracts.py::test_documents[ends-reference]",
     ),
     Fault(
+        "masks-two-that-hold-somewhere-hold-somewhere-together",
+        "base/mask.py",
+        "False if nowhere else None)",
+        "False if nowhere else self.known_anywhere and other.known_anywhere)",
+        "tests/base/test_mask.py::test_two_masks_are_combined_by_rows[some-others]",
+    ),
+    Fault(
         "masks-what-is-left-out-is-multiplied-by-zero",
-        "engine/heart/rows.py",
-        "    return torch.where(\n        mask.view(*mask.shape, *([1] * (value.dim() - mask.dim()))), value, torch.zeros_like(value)\n    )",
-        "    return value * mask.view(*mask.shape, *([1] * (value.dim() - mask.dim())))",
+        "base/mask.py",
+        "return self.where(value, torch.zeros_like(value))",
+        "return value * self.where(torch.ones_like(value), torch.zeros_like(value))",
         "tests/engine/heart/test_edges.py::test_an_absent_target_teaches_nothing_whatever_stands_in_its_place[cohort-local]",
     ),
     Fault(
@@ -267,8 +274,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "environment-a-cut-does-not-know-terminations",
         "engine/environment.py",
-        "return EpisodeEnds(ended, terminated if bool(terminated.any()) else False)",
-        "return EpisodeEnds(ended, False)",
+        "return EpisodeEnds(ended, for_good if for_good.anywhere else NONE)",
+        "return EpisodeEnds(ended, NONE)",
         "tests/numerics/test_time_dni.py::test_episodes_end_per_environment_within_a_window[terminated]",
     ),
     Fault(

@@ -29,8 +29,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-a-loss-without-a-target-counts",
         "engine/heart/learn.py",
-        "losses, score = mask_fill_zero(rows, losses), mask_fill_zero(rows, score)",
-        "score = mask_fill_zero(rows, score)",
+        "losses, score = rows.fill(losses), rows.fill(score)",
+        "score = rows.fill(score)",
         "tests/contracts/test_contracts.py::test_documents[absent targets-reference]",
     ),
     Fault(
@@ -57,7 +57,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-an-ended-episode-is-injected",
         "engine/heart/learn.py",
-        "rows = mask_and(channel.of_sender(participates), mask_not(message.no_injection))\n            credit",
+        "rows = channel.of_sender(participates) & ~message.no_injection\n            credit",
         "rows = channel.of_sender(participates)\n            credit",
         "tests/contracts/test_contracts.py::test_documents[ends-reference]",
     ),
@@ -134,7 +134,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "channel-a-void-message-is-read-with-its-graph",
         "engine/heart/channel.py",
-        "return mask_fill_zero(read.available, self.ledger.link.carry(read.stamp, live))",
+        "return read.available.fill(self.ledger.link.carry(read.stamp, live))",
         "return self.ledger.link.carry(read.stamp, live)",
         "tests/contracts/test_contracts.py::test_documents[symbols, returns of states-reference]",
     ),
@@ -148,8 +148,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "channel-a-locked-one-has-no-noise",
         "engine/heart/channel.py",
-        "return mask_fill_zero(read.available, self.ledger.link.carry(read.stamp, live))",
-        "return mask_fill_zero(read.available, live)",
+        "return read.available.fill(self.ledger.link.carry(read.stamp, live))",
+        "return read.available.fill(live)",
         "tests/numerics/test_returned.py::test_noise_and_bits_let_the_gradient_straight_through[locked]",
     ),
     Fault(
@@ -197,15 +197,15 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "predictors-a-row-without-a-target-is-an-example",
         "engine/heart/predictors.py",
-        "example.valid = present if example.valid is None else present & example.valid",
+        "example.valid &= present.map(channel.layout.to_rows)",
         "pass",
         "tests/contracts/test_contracts.py::test_documents[absent targets-reference]",
     ),
     Fault(
         "predictors-an-undrawn-sender-teaches-its-local-predictor",
         "engine/heart/predictors.py",
-        "rows = mask_and(learning, mask_not(message.no_injection))",
-        "rows = mask_not(message.no_injection)",
+        "rows = learning & ~message.no_injection",
+        "rows = ~message.no_injection",
         "tests/contracts/test_contracts.py::test_documents[local, told to single ones-reference]",
     ),
     Fault(
@@ -267,28 +267,28 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "ledger-a-loss-counts-where-nothing-was-read",
         "engine/heart/ledger.py",
-        "own = mask_fill_zero(mask, loss)",
+        "own = mask.fill(loss)",
         "own = loss",
         "tests/contracts/test_contracts.py::test_documents[critic, discount-reference]",
     ),
     Fault(
         "ledger-the-newest-gradient-outlives-its-episode",
         "engine/heart/newest_returned.py",
-        "            self.value = mask_fill_zero(mask_not(ended), self.value)\n",
+        "            self.value = (~ended).fill(self.value)\n",
         "            pass\n",
         "tests/contracts/test_contracts.py::test_documents[newest gradients, many ends-reference]",
     ),
     Fault(
         "ledger-the-newest-gradient-is-zero-where-none-came-back",
         "engine/heart/newest_returned.py",
-        "newest = torch.where(message.counted.unsqueeze(1), newest, before)",
-        "newest = torch.where(message.counted.unsqueeze(1), newest, 0 * before)",
+        "counted.where(newest, self.value)",
+        "counted.fill(newest)",
         "tests/numerics/test_returned.py::test_a_predictor_is_told_the_newest_gradient_that_had_come_back[ends0-0.5-0-1]",
     ),
     Fault(
         "ledger-ticks-with-a-stand-in-share-a-leaf",
         "engine/heart/ledger.py",
-        "tick = -1 if counted is True and arrival.predicted is False else step",
+        "tick = -1 if counted is ALL and arrival.predicted is NONE else step",
         "tick = -1",
         "tests/contracts/test_contracts.py::test_documents[four windows-reference]",
     ),
@@ -344,15 +344,15 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "stand-ins-a-void-message-is-predicted",
         "engine/features/stand_ins.py",
-        "    valid = mask_not(arrival.message.void)\n    if channel.crossing",
-        "    valid: RowMask = True\n    if channel.crossing",
+        "    valid = ~arrival.message.void\n    if channel.crossing",
+        "    valid = ALL\n    if channel.crossing",
         "tests/contracts/test_contracts.py::test_documents[many ends, inputs-reference]",
     ),
     Fault(
         "stand-ins-what-was-lost-is-an-example",
         "engine/features/stand_ins.py",
-        "example = Example(message.received, context, None, valid=arrived)",
-        "example = Example(message.received, context, None, valid=None)",
+        "example = Example(message.received, context, None, valid=~away)",
+        "example = Example(message.received, context, None)",
         "tests/contracts/test_contracts.py::test_documents[inputs-reference]",
     ),
     Fault(
@@ -365,7 +365,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "reach-a-member-whose-message-is-void-steps",
         "engine/features/reach.py",
-        "available = mask_not(self.sent[name, stamp].no_injection)",
+        "available = ~self.sent[name, stamp].no_injection",
         "pass",
         "tests/engine/heart/test_reach.py",
     ),

@@ -316,8 +316,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "comms-rows-that-do-not-count-teach",
         "comms/synthetic_gradients.py",
-        "    return torch.where(valid, error, 0.0)\n",
-        "    return torch.where(valid | ~valid, error, 0.0)\n",
+        "    return example.valid.fill(error)\n",
+        "    return error\n",
         "tests/comms/test_predictors.py::test_masked_rows_count_nothing_but_the_mean_is_over_the_whole_batch[local, pooled]",
     ),
     Fault(
@@ -358,7 +358,7 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "comms-a-mean-counts-messages-that-have-not-come",
         "comms/links.py",
-        "    count = (torch.stack(masks).sum(0) + everywhere).clamp_min(1).to(like.dtype)\n",
+        "    count = torch.stack(masks).sum(0).clamp_min(1).to(like.dtype)\n",
         "    count = (0 * torch.stack(masks).sum(0) + len(valid)).clamp_min(1).to(like.dtype)\n",
         "tests/comms/test_aggregation.py::test_the_mean_is_over_those_that_came",
     ),
@@ -436,8 +436,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "comms-a-synthetic-input-learns-where-nothing-arrived",
         "comms/synthetic_inputs.py",
-        "error = torch.where(example.valid.unsqueeze(-1), error, 0.0)",
-        "error = torch.where(example.valid.unsqueeze(-1), error, error)",
+        "error = example.valid.fill(self.forward(example.context, rows, move=True) - message)",
+        "error = self.forward(example.context, rows, move=True) - message",
         "tests/comms/test_inputs.py::test_only_what_arrived_counts_and_the_mean_is_over_the_whole_batch[mlp]",
     ),
     Fault(

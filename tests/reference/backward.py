@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE, Tensors
+from antiphon.base.mask import ALL, NONE
 from antiphon.comms.backward_requests import Injection, clipped, constant
 from antiphon.comms.examples import ReturnedAction
 from antiphon.comms.synthetic_gradients import Critic
@@ -68,7 +69,7 @@ def tick_loss(state: State, tick: Tick) -> tuple[Tensor, Tensor, int] | None:
     None where nothing counts: no objective, no target at this step, or an agent that does not participate (rule 7).
     """
     goal = state.agents[tick.agent].goal
-    if goal is None or goal.policy is not None or not tick.participates:
+    if goal is None or goal.policy is not None or tick.participates is NONE:
         return None
     if not goal.parts:
         found = _target_loss(state, tick, goal, tick.ports[OBJECTIVE])
@@ -158,7 +159,7 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
         if not isinstance(critic, Critic) or message.unread:
             continue
         example = example_of(state, channel, message, answered=False)
-        if example is not None and message.no_injection is not True:
+        if example is not None and message.no_injection is not ALL:
             loss = loss + injectable(message, channel.gradient.discount * constant(critic.value(example)))
     ledger.add_loss([read for read in leaves if state.channels[read.channel].needs_returned_loss], loss)
     for name, policy in update.window_loss.policies.items():
@@ -202,7 +203,7 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
 def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
     """What a message is credited with, [B, size] per sample; None: nothing, not even a zero gradient."""
     if channel.coupling == "delayed":  # rule 27b: the gradient that has come back itself
-        back = message.gradient if message.complete and message.no_injection is not True else None
+        back = message.gradient if message.complete and message.no_injection is not ALL else None
         return None if back is None else injectable(message, back)
     credit = synthetic_gradient(state, channel, message)
     if credit is None:
@@ -234,8 +235,8 @@ def _auxiliary_losses(state: State, group: LearningGroup, window: Window) -> lis
         first = next((tick for tick in window.ticks() if tick.agent == channel.sender), None)
         # the state at its end: the only one that is read outside it
         last = dict(window.sent).get(channel.name)
-        if first is not None and last is not None and first.participates:
-            nothing_follows = last.no_injection is True
+        if first is not None and last is not None and first.participates is not NONE:
+            nothing_follows = last.no_injection is ALL
             target = channel.zeros if nothing_follows else synthetic_gradient(state, channel, last)
             if target is not None:
                 error = first.ports[AUXILIARY_PORT] - injectable(last, target)
@@ -287,7 +288,7 @@ def lambda_returns(state: State, closed: EndedWindows, step: int) -> dict[str, l
         for channel in traced:
             windows = group.past[-channel.gradient.span :]
             read = next((r for r in windows[0].leaves.values() if r.channel == channel.name), None)
-            if read is None or len(windows) < channel.gradient.span or read.message.counted is False:
+            if read is None or len(windows) < channel.gradient.span or read.message.counted is NONE:
                 continue
             gathered = Tensors()
             for past in reversed(windows):

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from antiphon.agents.distributions import UNBOUNDED
 from antiphon.agents.network import OBJECTIVE
+from antiphon.base.mask import NONE
 from antiphon.engine.heart.message import Action, EpisodeEnds, LearningGroup, StepSignals, Window
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.updates import EndedWindows, StepReport
@@ -106,7 +107,7 @@ class ReferenceEngine(State):
         """Where an episode, or one of these lives, is over, and where it ended for good."""
         ended, terminated = (as_mask(mask, self.nowhere[:, None]) for mask in (ends.ended, ends.terminated))
         for life in lives:
-            own = ends.lives.get(life, (False, False))
+            own = ends.lives.get(life, (NONE, NONE))
             over, for_good = (as_mask(mask, self.nowhere[:, None]) for mask in own)
             ended, terminated = ended | over, for_good | (terminated & ~over)
         return ended, terminated

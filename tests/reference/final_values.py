@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import VALUE
+from antiphon.base.mask import Mask
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Constant, Message, StepSignals, Tick, Window
@@ -36,10 +37,10 @@ def note_final_values(state: State, step: int, final: StepSignals) -> None:
         value = _value(state, agent, step, final)
         if value is None:
             continue
-        before = state.nowhere | tick.final_known
+        before = tick.final_known.tensor(state.batch, rows.device)
         if tick.final_value is not None:  # of the episode that the tick itself was in
             value = torch.where(before, tick.final_value, value)
-        tick.final_value, tick.final_known = value, before | rows
+        tick.final_value, tick.final_known = value, Mask.of(before | rows)
 
 
 def _value(state: State, agent: Agent, step: int, final: StepSignals) -> Tensor | None:

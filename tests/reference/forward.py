@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import STATE, VALUE, Tensors
+from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.examples import Example
 from antiphon.comms.links import combine_reads, join
@@ -58,7 +59,7 @@ def replay(state: State, window: Window) -> None:
 
 def _read(state: State, agent: Agent, signals: StepSignals, window: Window) -> Tick:
     step = signals.step
-    tick = Tick(step, agent.name, signals, [], state.participates(agent.name, window.number))
+    tick = Tick(step, agent.name, signals, [], Mask.of(state.participates(agent.name, window.number)))
     ages = []
     for channel in agent.channels:
         found = ledger.arrivals(channel, step)
@@ -93,16 +94,17 @@ def with_stand_in(state: State, channel: Channel, arrival: Arrival, step: int) -
     alive = ~as_mask(message.void, message.sent)
     if message.first_use == step and alive.any():
         arrived = alive & ~as_mask(message.lost, message.sent)
-        channel.input.examples.append(Example(message.received, context, None, valid=arrived))
+        channel.input.examples.append(Example(message.received, context, None, valid=Mask.of(arrived)))
     missing = alive if channel.coupling == "unlocked" else alive & ~as_mask(arrival.counted, message.sent)
     if arrival.value is None or arrival.step_signals is None or not missing.any():
         return arrival
     value = select(missing, constant(model.predict(context, state.batch)), arrival.value)
-    signals, available, counted = arrival.step_signals, arrival.available | missing, arrival.counted | missing
+    signals, filled = arrival.step_signals, Mask.of(missing)
+    available, counted = arrival.available | filled, arrival.counted | filled
     if channel.ledger.aligned and channel.ledger.held is not None:
         due = ledger.mixed(missing, message.step_signals.signals, signals.signals)
         signals = StepSignals(signals.step, due)
-    return Arrival(message, value, available, counted, predicted=missing, step_signals=signals)
+    return Arrival(message, value, available, counted, predicted=filled, step_signals=signals)
 
 
 def _followed(channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
@@ -114,13 +116,11 @@ def _followed(channel: Channel, arrival: Arrival, tick: Tick, window: Window) ->
     masks = arrival.available, arrival.counted
     available, counted = (simplified(as_mask(mask, channel.zeros)) for mask in masks)
     # Over a locked channel it was sent in an earlier window, where its credit is lost (rule 15).
-    if arrival.value is None or locked or not tick.participates or counted is False:
+    if arrival.value is None or locked or tick.participates is NONE or counted is NONE:
         return Constant(channel.name, arrival.value, available)
     # A window has one leaf of a message that is there everywhere.
     shared = (
-        channel.ledger.held is None
-        and counted is True
-        and not as_mask(arrival.predicted, arrival.value).any()
+        channel.ledger.held is None and counted is ALL and not as_mask(arrival.predicted, arrival.value).any()
     )
     key = channel.name, message.stamp, -1 if shared else tick.step
     if key not in window.leaves:
@@ -136,7 +136,7 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
     transports = []  # feedback alignment: the gradient goes back through fixed weights (rule 10)
     for i, tick in enumerate(ticks):
         rows = slice(i * state.batch, (i + 1) * state.batch)
-        for read in (r for r in tick.reads if isinstance(r, PassedOn) and tick.participates):
+        for read in (r for r in tick.reads if isinstance(r, PassedOn) and tick.participates is ALL):
             if (weights := state.channels[read.channel].feedback.weights) is not None:
                 transports.append(Transport(message_read(state, read, window), weights, rows))
     seed = 0 if learner.network.pure else seed_for(agents[0].seed, "tick", str(step))
@@ -175,7 +175,7 @@ def _network_input(state: State, tick: Tick, window: Window, statistics: Tensors
         for read in (read for read in tick.reads if read.channel == channel.name):
             value = _value(state, read, tick, window)
             shaped = value if flat else value.reshape(-1, *channel.shape)
-            side_by_side.append((shaped, as_mask(read.available, value)))
+            side_by_side.append((shaped, Mask.of(as_mask(read.available, value))))
         message, available = combine_reads(channel.ledger.read, side_by_side, channel.slots)
         messages.append(message)
         present.append(available)
@@ -230,7 +230,7 @@ def _value(state: State, read: Read, tick: Tick, window: Window) -> Tensor:
     """[B, size]: what was read on a channel, with as much of its graph as the coupling lets through."""
     channel, value = state.channels[read.channel], message_read(state, read, window)
     other_way = channel.feedback.direct is not None or channel.feedback.weights is not None
-    cut = isinstance(read, PassedOn) and (other_way or not tick.participates)
+    cut = isinstance(read, PassedOn) and (other_way or tick.participates is NONE)
     return constant(value) if cut else value  # rules 7 and 10: nothing flows back this way
 
 
@@ -256,7 +256,7 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepS
             window.sent.append((channel.name, message))
 
 
-def void(state: State, channel: Channel, signals: StepSignals) -> bool | Tensor:
+def void(state: State, channel: Channel, signals: StepSignals) -> Mask:
     """Where a message is void as it is sent: one of its ends does not live (rule 20)."""
     return simplified(absent(state, channel, signals))
 

@@ -2,7 +2,7 @@
 
 Which receiver ticks may use a message, and which receiver windows have to close before its gradient is complete, follow
 from the clocks alone. Losses on the link and episode ends only decide, per environment, what counts. Here a mask is [B]
-bool; what is written in shared messages and reads is one bool where all environments agree.
+bool; what is written in shared messages and reads is `ALL` or `NONE` where all environments agree.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import EngineError
+from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import value_of
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Arrival, Leaf, Message, StepSignals, Window
@@ -25,14 +26,15 @@ RowMask = Tensor
 """[B] bool: the parallel environments that something holds for."""
 
 
-def as_mask(mask: bool | Tensor | None, like: Tensor) -> RowMask:
-    """Return a mask that may be one bool for all environments as [B], B the rows of `like`; None: nowhere."""
-    return mask if isinstance(mask, Tensor) else torch.full_like(like[:, 0], bool(mask), dtype=torch.bool)
+def as_mask(mask: Mask | Tensor | None, like: Tensor) -> RowMask:
+    """Return a mask that may be one for all environments as [B], B the rows of `like`; None: nowhere."""
+    own = mask.plain if isinstance(mask, Mask) else mask
+    return own if isinstance(own, Tensor) else torch.full_like(like[:, 0], bool(own), dtype=torch.bool)
 
 
-def simplified(mask: RowMask) -> bool | Tensor:
-    """Return a mask as shared messages have it: one bool where all environments agree."""
-    return True if mask.all() else mask if mask.any() else False
+def simplified(mask: RowMask) -> Mask:
+    """Return a mask as shared messages have it: `ALL` or `NONE` where all environments agree."""
+    return ALL if mask.all() else Mask.of(mask) if mask.any() else NONE
 
 
 def select(mask: RowMask, one: Tensor, other: Tensor) -> Tensor:
@@ -110,7 +112,8 @@ def _arrival(channel: Channel, due: Message) -> Arrival:
     if held is None:
         signals = due.step_signals if alive.any() else StepSignals(-1, {})
         value = mask_fill_zero(alive, due.received)
-        return Arrival(due, value, alive, alive, step_signals=signals)
+        valid = Mask.of(alive)
+        return Arrival(due, value, valid, valid, step_signals=signals)
     # A link that loses: the newest message that arrived, whatever its age (rule 18).
     value = channel.zeros if held.value is None else held.value
     stamp = torch.full_like(alive, -1, dtype=torch.long) if held.stamp is None else held.stamp
@@ -132,7 +135,7 @@ def _arrival(channel: Channel, due: Message) -> Arrival:
         masks = {f"_{name}": mask_fill_zero(available, mask) for name, mask in known.items()}
         signals = StepSignals(due.stamp, values | masks)
     value, counted = mask_fill_zero(available, value), stamp == due.stamp
-    return Arrival(due, value, available, counted, step_signals=signals)
+    return Arrival(due, value, Mask.of(available), Mask.of(counted), step_signals=signals)
 
 
 def mixed(where: RowMask, one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -156,7 +159,7 @@ def imagining(channel: Channel, messages: list[Message]) -> Iterator[None]:
     ledger.messages, ledger.held, channel.input.examples = known, held, examples
 
 
-def carried(channel: Channel, stamp: int, live: Tensor, signals: StepSignals, void: bool | Tensor) -> Message:
+def carried(channel: Channel, stamp: int, live: Tensor, signals: StepSignals, void: Mask) -> Message:
     """Return a message [B, …] as it arrives or is lost, without uses and without entering it."""
     link, sent = channel.ledger.link, value_of(live)
     message = Message(stamp, sent, link.carry(stamp, sent), signals, None, set(), stamp, void=void)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from antiphon.base.mask import NONE
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.message import LearningGroup, Tick, Window
 from tests.reference.state import State
@@ -37,7 +38,9 @@ def update_statistics(state: State, group: LearningGroup, window: Window) -> Non
             continue
         seen: dict[str, list[Tensor]] = {}
         for tick in window.ticks():
-            for key, x in _observed(state, agent, tick) if tick.agent == name and tick.participates else ():
+            for key, x in (
+                _observed(state, agent, tick) if tick.agent == name and tick.participates is not NONE else ()
+            ):
                 seen.setdefault(key, []).append(x)
         for key, parts in seen.items():
             own, x = agent.learner.buffers[key], torch.cat(parts)

@@ -18,6 +18,7 @@ from antiphon.agents.policy_objectives import (
     running_returns,
     trajectory_of,
 )
+from antiphon.base.mask import NONE
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.message import StepSignals, Tick, Window
@@ -48,7 +49,7 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     """Evaluate a policy over a window (rules 38-41); None where no tick teaches anything."""
     ticks = [tick for tick in window.ticks() if tick.agent == agent.name]
     goal, policy = agent.goal, agent.policy
-    if goal is None or policy is None or not ticks or not ticks[0].participates:
+    if goal is None or policy is None or not ticks or ticks[0].participates is NONE:
         return None
     assert goal.rewards is not None
     steps = [*(tick.outcomes for tick in ticks[:-1]), ticks[-1].outcomes[:1]]
@@ -82,7 +83,7 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
 def _final(state: State, ticks: Sequence[Tick]) -> dict[str, Tensor]:
     """The values of final observations, [T, B], and where they are known (40)."""
     values = [state.system.nothing if tick.final_value is None else tick.final_value for tick in ticks]
-    known = [state.nowhere | tick.final_known for tick in ticks]
+    known = [tick.final_known.tensor(state.batch, state.nowhere.device) for tick in ticks]
     return {"final_values": torch.stack(values), "final_known": torch.stack(known)}
 
 

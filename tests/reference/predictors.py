@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import DivergenceError
+from antiphon.base.mask import ALL, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example, encode
 from antiphon.comms.model import Model
@@ -22,14 +23,14 @@ from tests.reference.state import State
 def synthetic_gradient(state: State, channel: Channel, message: Message) -> Tensor | None:
     """Return SG(m, c) of a message, [B, size] per sample; None where nothing is injected (rules 5, 20)."""
     predictor = channel.gradient.model
-    if predictor is None or not channel.injects or message.unread or message.no_injection is True:
+    if predictor is None or not channel.injects or message.unread or message.no_injection is ALL:
         return None
     example = example_of(state, channel, message, answered=False)
     if example is None:  # of `local_policy`, before anything has come back, it is zero
         return channel.zeros if channel.gradient.needs_actions else None
     predicted = constant(predictor.predict(example))
     # Without a target a predictor has no loss of its own, and no slope.
-    return predicted if example.valid is None else mask_fill_zero(example.valid, predicted)
+    return mask_fill_zero(as_mask(example.valid, predicted), predicted)
 
 
 def example_of(state: State, channel: Channel, message: Message, *, answered: bool) -> Example | None:
@@ -43,11 +44,11 @@ def example_of(state: State, channel: Channel, message: Message, *, answered: bo
         example.actions = tuple(message.actions)
     if answered and channel.ledger.wants_gradient:
         example.delta, example.loss = message.gradient, message.loss
-        example.valid = as_mask(message.counted, message.sent)
+        example.valid = message.counted
         if example.loss is None and channel.needs_returned_loss:
             example.loss = torch.zeros_like(message.sent[:, 0])  # nothing is lost after an end (rule 20)
         if own.needs_actions:
-            example.valid = torch.stack([one.valid for one in message.actions]).any(0)
+            example.valid = Mask.of(torch.stack([one.valid for one in message.actions]).any(0))
     if target is not None:
         example.target, present = signals[target], signals.get(f"_{target}")
         if present is not None:
@@ -56,7 +57,7 @@ def example_of(state: State, channel: Channel, message: Message, *, answered: bo
                 example.target, present = example.target.where(sites, 0), present.flatten(1).any(1)
                 example.sites = None if sites.dim() == 1 else sites
             example.target = mask_fill_zero(present, example.target)
-            example.valid = present if example.valid is None else present & example.valid
+            example.valid &= Mask.of(present)
     return example
 
 
@@ -102,7 +103,7 @@ def gradient_updates(
         if predictor is None or predictor.frozen:
             continue
         if channel.traced:  # what was read waits for its return, an episode's last state does not
-            messages = [m for m in messages if m.unread or m.no_injection is True] + returns.get(name, [])
+            messages = [m for m in messages if m.unread or m.no_injection is ALL] + returns.get(name, [])
         if not channel.ledger.wants_gradient:  # nothing is returned: it learns when its sender does (rule 9)
             windows = [w for _, w in closed if state.participates(channel.sender, w.number)]
             messages = [m for w in windows for sent, m in w.sent if sent == name and not m.unread]
@@ -148,7 +149,7 @@ def _examples(state: State, channel: Channel, messages: list[Message], step: int
             continue
         if not channel.ledger.wants_gradient:
             valid = ~as_mask(message.no_injection, message.sent)
-            example.valid = valid if example.valid is None else valid & example.valid
+            example.valid &= Mask.of(valid)
             if not valid.any():
                 continue
         found.append(example)

@@ -116,8 +116,8 @@ def test_a_receiver_that_misses_a_message_reads_the_one_before_which_counts_no_m
     assert held.value is not None
     assert arrived.value is not None
     assert torch.equal(held.value, arrived.value)
-    assert not bool(torch.as_tensor(held.counted).any())
-    assert bool(torch.as_tensor(held.available).all())
+    assert not held.counted.anywhere
+    assert held.available.everywhere
 
 
 def test_what_does_not_come_back_is_given_up_and_what_comes_later_is_ignored() -> None:

@@ -1,0 +1,198 @@
+"""Masks: where something holds among the rows of a stack, (member, environment).
+
+A mask that is the same in all rows is `ALL` or `NONE`: the host knows it, it costs no tensor operation, and `mask is ALL` tests
+for it. Any other holds a tensor of bool, and what the host knows of that without a look at the device: a look waits for the
+device, and is refused while CUDA records.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+class Mask:
+    """Where something holds: in all rows (`ALL`), in none (`NONE`), or where a tensor says; it does not change.
+
+    Masks are combined by `&`, `|` and `~`. A mask has no truth value: test `is ALL`, or ask for `anywhere` or `everywhere`.
+
+    Attributes:
+        known_anywhere: Whether it holds in any row, as far as the host knows without a look at the device; None: a look would
+            show it.
+        plain: True, False or the tensor, [rows] bool or [ticks, rows]: what is saved, sent and returned to users.
+    """
+
+    __slots__ = ()
+
+    known_anywhere: bool | None
+    plain: bool | Tensor
+
+    @staticmethod
+    def of(where: bool | Tensor, anywhere: bool | None = None) -> Mask:
+        """Return the mask of True, False or a tensor of bool.
+
+        Args:
+            where: What `plain` is; a tensor is used as it is.
+            anywhere: Whether a tensor holds in any row, if the host knows that.
+        """
+        if isinstance(where, Tensor):
+            return _Some(where, anywhere)
+        return ALL if where else NONE
+
+    @property
+    @abstractmethod
+    def anywhere(self) -> bool:
+        """Whether it holds in any row; of a tensor of which that is not known, by one look at the device."""
+
+    @property
+    @abstractmethod
+    def everywhere(self) -> bool:
+        """Whether it holds in all rows; of a tensor, by one look at the device."""
+
+    @abstractmethod
+    def __and__(self, other: Mask) -> Mask: ...
+
+    @abstractmethod
+    def __or__(self, other: Mask) -> Mask: ...
+
+    @abstractmethod
+    def __invert__(self) -> Mask: ...
+
+    @abstractmethod
+    def where(self, value: Tensor, other: Tensor) -> Tensor:
+        """Return `value` [rows, …], or [ticks, rows, …] as the mask, where it holds, and `other` elsewhere."""
+
+    @abstractmethod
+    def fill(self, value: Tensor) -> Tensor:
+        """Return `value`, as in `where`, and zeros elsewhere: put, never multiplied (NaN x 0 is NaN)."""
+
+    @abstractmethod
+    def map(self, change: Callable[[Tensor], Tensor]) -> Mask:
+        """Return the mask with its tensor, if it has one, changed: its rows repeated, selected or put in another order."""
+
+    @abstractmethod
+    def tensor(self, rows: int, device: torch.device) -> Tensor:
+        """Return it as a tensor, [rows] bool, on a device; its own, if it has one, which must not be changed."""
+
+    def __bool__(self) -> bool:
+        raise TypeError("a mask has no truth value; test `is ALL`, or use its `anywhere` or `everywhere`")
+
+
+class _All(Mask):
+    __slots__ = ()
+
+    anywhere = everywhere = known_anywhere = plain = True
+
+    def __and__(self, other: Mask) -> Mask:
+        return other
+
+    def __or__(self, other: Mask) -> Mask:
+        return self
+
+    def __invert__(self) -> Mask:
+        return NONE
+
+    def where(self, value: Tensor, other: Tensor) -> Tensor:
+        return value
+
+    def fill(self, value: Tensor) -> Tensor:
+        return value
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Mask:
+        return self
+
+    def tensor(self, rows: int, device: torch.device) -> Tensor:
+        return torch.ones(rows, dtype=torch.bool, device=device)
+
+    def __reduce__(self) -> str:
+        return "ALL"
+
+
+class _None(Mask):
+    __slots__ = ()
+
+    anywhere = everywhere = known_anywhere = plain = False
+
+    def __and__(self, other: Mask) -> Mask:
+        return self
+
+    def __or__(self, other: Mask) -> Mask:
+        return other
+
+    def __invert__(self) -> Mask:
+        return ALL
+
+    def where(self, value: Tensor, other: Tensor) -> Tensor:
+        return other
+
+    def fill(self, value: Tensor) -> Tensor:
+        return torch.zeros_like(value)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Mask:
+        return self
+
+    def tensor(self, rows: int, device: torch.device) -> Tensor:
+        return torch.zeros(rows, dtype=torch.bool, device=device)
+
+    def __reduce__(self) -> str:
+        return "NONE"
+
+
+ALL: Mask = _All()
+"""The mask that holds in all rows."""
+NONE: Mask = _None()
+"""The mask that holds in none."""
+
+
+class _Some(Mask):
+    __slots__ = ("_everywhere", "known_anywhere", "plain")
+
+    plain: Tensor
+
+    def __init__(self, plain: Tensor, known_anywhere: bool | None = None) -> None:
+        self.plain, self.known_anywhere = plain, known_anywhere
+        self._everywhere: bool | None = None
+
+    @property
+    def anywhere(self) -> bool:
+        if self.known_anywhere is None:
+            self.known_anywhere = bool(self.plain.any())
+        return self.known_anywhere
+
+    @property
+    def everywhere(self) -> bool:
+        if self._everywhere is None:
+            self._everywhere = bool(self.plain.all())
+        return self._everywhere
+
+    def __and__(self, other: Mask) -> Mask:
+        if not isinstance(other, _Some):
+            return other & self
+        nowhere = self.known_anywhere is False or other.known_anywhere is False
+        return _Some(torch.logical_and(self.plain, other.plain), False if nowhere else None)
+
+    def __or__(self, other: Mask) -> Mask:
+        if not isinstance(other, _Some):
+            return other | self
+        one, another = self.known_anywhere, other.known_anywhere
+        known = True if one or another else None if one is None else another
+        return _Some(torch.logical_or(self.plain, other.plain), known)
+
+    def __invert__(self) -> Mask:
+        return _Some(torch.logical_not(self.plain))
+
+    def where(self, value: Tensor, other: Tensor) -> Tensor:
+        rows = self.plain
+        return torch.where(rows.view(*rows.shape, *([1] * (value.dim() - rows.dim()))), value, other)
+
+    def fill(self, value: Tensor) -> Tensor:
+        return self.where(value, torch.zeros_like(value))
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Mask:
+        return _Some(change(self.plain))
+
+    def tensor(self, rows: int, device: torch.device) -> Tensor:
+        return self.plain
