@@ -27,7 +27,7 @@ from antiphon.commands.arguments import (
 )
 from antiphon.engine.planning.advice import advice
 from antiphon.running.directory import EXIST, RunDirectory, is_free
-from antiphon.running.library import MADE_IN_PYTHON
+from antiphon.running.library import MADE_IN_PYTHON, scenario_names
 from antiphon.running.observers import RunProgress
 from antiphon.running.python_template import other_variants
 from antiphon.running.request import Request
@@ -142,7 +142,8 @@ def run(
     agents, of_parts = request.scenario.agents, {"ray": ray, "mode": mode}
     on_cluster = cluster is not None and cluster_of(cluster, parts, agents, backend, of_parts)
     division = on_cluster or parts_of(parts, agents, of_parts)
-    request = replace(request, division=division)
+    if division is not None:  # else the scenario of this request would be read again
+        request = replace(request, division=division)
     if capture and cluster is not None:
         raise RunError("--capture: cannot be combined with --cluster; leave out one of them")
     if seeds is not None:
@@ -207,7 +208,8 @@ def _show_decoupling(
         varied = {"steps", *(key for name in variants for key in template.variants[name])}
         defaults, values = finite(template.resolve_values()), facts.get("values") or {}
         changed = {k: v for k, v in values.items() if k not in varied and v != defaults.get(k)}
-        for name in variants:
+        unknown = changed or source not in scenario_names()  # those of the library are accepted as they are
+        for name in variants if unknown else ():
             template.resolve(name, changed)
         settings = "".join(f" --set {shlex.quote(f'{k}={dumps(v)}')}" for k, v in changed.items())
         if len(variants) > 1:
