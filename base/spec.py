@@ -361,6 +361,19 @@ class Spec(BaseModel):
         except ValidationError as error:
             raise translate(error) from None
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with some fields changed; what was computed of the fields is computed anew."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in copied.__dict__.keys() - type(self).model_fields.keys():
+            del copied.__dict__[name]
+        return copied
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Return the fields, without what was computed of them."""
+        state, fields = super().__getstate__(), type(self).model_fields
+        values = state["__dict__"].items()
+        return {**state, "__dict__": {name: value for name, value in values if name in fields}}
+
     def always_written(self) -> frozenset[str]:
         """Return the fields that are written out even where they have their default."""
         return self.written

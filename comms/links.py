@@ -66,12 +66,12 @@ class Link:
         chances = uniform_many(seeds, stamp, rows // len(seeds))
         return torch.lt(chances, to_rows(self.drop, chances)).flatten()
 
-    @property
+    @cached_property
     def loses(self) -> bool:
         """Whether messages may be lost."""
         return nonzero(self.drop)
 
-    @property
+    @cached_property
     def noisy(self) -> bool:
         """Whether there is noise."""
         return nonzero(self.noise)

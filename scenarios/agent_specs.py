@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property
 from math import prod
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -427,7 +427,7 @@ class AgentSpec(Observing):
     align: Align = None
     fan_in: FanInSpec = Field(default_factory=_concatenation)
 
-    @property
+    @cached_property
     def objective(self) -> ObjectiveSpec | None:
         """Its only objective; None: it has none, or several."""
         return None if isinstance(self.aims, tuple) else self.aims
@@ -437,7 +437,7 @@ class AgentSpec(Observing):
         """Its objectives where there are several."""
         return self.aims if isinstance(self.aims, tuple) else ()
 
-    @property
+    @cached_property
     def goals(self) -> dict[Path, ObjectiveSpec]:
         """Its objectives by path: one, several or none."""
         several: dict[Path, ObjectiveSpec] = {("objective", i): one for i, one in enumerate(self.objectives)}
@@ -458,7 +458,7 @@ class AgentSpec(Observing):
         """Its aggregation where that is part of its network; None: the fan-in computes it."""
         return None if self.fan_in.in_fan_in else self.fan_in
 
-    @property
+    @cached_property
     def layers(self) -> NetworkSpec | None:
         """Its network if it is of a built-in kind; None: a user-defined one."""
         network = self.network

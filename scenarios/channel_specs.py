@@ -266,12 +266,12 @@ class LinkSpec(Spec):
     bits: Annotated[Count, Field(le=16)] | None = None
     rate: Annotated[float, Field(gt=0, le=1)] = 1.0
 
-    @property
+    @cached_property
     def delay(self) -> int:
         """Steps from sending to arrival."""
         return self._way(0)
 
-    @property
+    @cached_property
     def back(self) -> int:
         """Steps of the gradient's way back to the sender."""
         return self._way(1)
@@ -414,17 +414,17 @@ class ChannelSpec(Spec):
             )
         return self
 
-    @property
+    @cached_property
     def crossing(self) -> Coupling:
         """Its coupling: how gradients cross it."""
         return self.rule.made
 
-    @property
+    @cached_property
     def coupling(self) -> str:
         """The name of its coupling."""
         return self.crossing.name
 
-    @property
+    @cached_property
     def state(self) -> bool:
         """Whether the channel carries a state."""
         return self.key == STATE
