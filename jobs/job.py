@@ -12,7 +12,6 @@ from antiphon.engine.environment import with_own_env
 from antiphon.jobs.together import Together
 from antiphon.running.begin import begin, begin_request
 from antiphon.running.directory import RunDirectory, check_free, remove_run
-from antiphon.running.lock import LOCK, DirectoryLock
 from antiphon.running.request import Request
 from antiphon.running.resume import resume
 from antiphon.running.run import Run
@@ -85,11 +84,6 @@ class Job:
         self.step = step
         if step < self.request.until:
             self.ended = None
-
-    def release(self) -> None:
-        """Release the directory, where a process was killed between the end of this run and its own."""
-        if (self.path / LOCK).exists():
-            DirectoryLock(self.path).release()
 
     def begin(self) -> Run:
         """Begin or resume the run by itself."""

@@ -11,10 +11,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from types import ModuleType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from antiphon.base.errors import RunError
 from antiphon.base.signals import stop_signals
@@ -47,13 +48,13 @@ class Here:
         call.set_result(function(*arguments))
         return call
 
-    def signals(self) -> AbstractContextManager[Sequence[int]]:
+    def signals(self) -> AbstractContextManager[list[int]]:
         """Return no signals: see above."""
-        return nullcontext(())
+        return nullcontext([])
 
 
 class Processes:
-    """Processes of this machine: one that has ended its call takes the next one."""
+    """Processes of this machine: one that has ended its call takes the next one. They end with the `with` block."""
 
     host = "127.0.0.1"
 
@@ -67,13 +68,13 @@ class Processes:
         if worker is None:
             worker = _Worker()
             self._workers.append(worker)
-        call = worker.submit(function, *arguments)
+        worker.call = worker.submit(function, *arguments)
         if self._stopped and not worker.stopped:  # by a signal that came before the line above
             worker.stop()
-        return call
+        return worker.call
 
     @contextmanager
-    def signals(self) -> Iterator[Sequence[int]]:
+    def signals(self) -> Iterator[list[int]]:
         """List the signals to this process, which stop the runs of all calls with checkpoints, as the end of this does."""
         with stop_signals(self._stop) as self._stopped:
             try:
@@ -82,30 +83,55 @@ class Processes:
                 self._stop()
 
     def _stop(self) -> None:
-        """Stop the runs of all calls with checkpoints; when called again, at once."""
         for worker in self._workers:
             worker.stop()
 
-    def close(self) -> None:
-        """End the processes after their calls."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         for worker in self._workers:
-            worker.close()
+            worker.shutdown()
 
 
+class _Worker(ProcessPoolExecutor):
+    """A process that takes one call after the other. It begins with a fresh interpreter, without the main program."""
+
+    def __init__(self) -> None:
+        super().__init__(1, get_context("spawn"), _begin, (matmul_precision(),))
+        # new processes would run the main program again where it has no `if __name__ == "__main__"`
+        main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+        try:
+            self._pid = self.submit(os.getpid)
+        finally:
+            sys.modules["__main__"] = main
+        self.call: Future[Any] = self._pid
+        """The newest one."""
+        self.stopped = False
+
+    @property
+    def free(self) -> bool:
+        """Whether it has ended its call, and lives."""
+        return self.call.done() and not isinstance(self.call.exception(), BrokenProcessPool)
+
+    def stop(self) -> None:
+        """Stop the runs of its call with checkpoints; when called again, at once."""
+        if not self.call.done():
+            self.stopped = True
+            with suppress(BrokenProcessPool, ProcessLookupError):
+                os.kill(self._pid.result(), signal.SIGTERM)
+
+
+@dataclass(frozen=True)
 class RayProcesses:
-    """Processes of a Ray cluster, each of which ends with its call.
+    """Processes of a Ray cluster, each of which ends with its call; `task` makes a function a remote one."""
 
-    Args:
-        host: See `Place`.
-        task: Makes a function a remote one.
-    """
-
-    def __init__(self, host: str, task: Any) -> None:
-        self.host, self._task = host, task
+    host: str
+    task: Any
 
     def submit(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
         """See `Place`."""
-        call: Future[Result] = self._task(_called).remote(matmul_precision(), function, *arguments).future()
+        call: Future[Result] = self.task(_called).remote(matmul_precision(), function, *arguments).future()
         return call
 
 
@@ -116,14 +142,9 @@ def each(
     at_once: int,
     stopped: Sequence[int],
 ) -> Iterator[tuple[Argument, Future[Result]]]:
-    """Call a function with each of some arguments, and yield each with its call when that has ended.
+    """Call a function with each of some arguments, at most `at_once` at a time, and yield each with its call when that has ended.
 
-    Args:
-        function: What is called.
-        arguments: In the order in which the calls begin.
-        place: Where it is called.
-        at_once: The most calls at a time.
-        stopped: The signals to the place: after the first, calls are ended and none begins.
+    None begins, and none is yielded, once a signal is in `stopped`.
     """
     waiting, running = deque(arguments), dict[Future[Result], Argument]()
     while running or (waiting and not stopped):
@@ -139,18 +160,12 @@ def each(
 
 @contextmanager
 def processes(ray: str | None, count: int, device: str) -> Iterator[Processes | RayProcesses]:
-    """Open a place with so many processes.
+    """Open a place with so many processes that compute on a device; RunError where a cluster does not answer, or is too small.
 
-    Args:
-        ray: `local`, or HOST:PORT of a Ray cluster (`RayCluster`); None: this machine.
-        count: The processes.
-        device: That they compute on.
-
-    Raises:
-        RunError: The cluster does not answer, or is too small.
+    `ray`: `local`, or HOST:PORT of a Ray cluster (`RayCluster`); None: this machine.
     """
     if ray is None:
-        with closing(Processes()) as here:
+        with Processes() as here:
             yield here
         return
     with open_cluster(ray) as cluster:
@@ -172,44 +187,6 @@ def processes(ray: str | None, count: int, device: str) -> Iterator[Processes | 
 def _called(precision: str, function: Callable[..., Result], *arguments: object) -> Result:
     set_matmul_precision(precision)
     return function(*arguments)
-
-
-class _Worker:
-    """A process that takes one call after the other. It begins with a fresh interpreter, without the main program."""
-
-    def __init__(self) -> None:
-        precision = matmul_precision()
-        self._executor = ProcessPoolExecutor(1, get_context("spawn"), _begin, (precision,))
-        # new processes would run the main program again where it has no `if __name__ == "__main__"`
-        main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
-        try:
-            self._pid = self._executor.submit(os.getpid)
-        finally:
-            sys.modules["__main__"] = main
-        self._call: Future[Any] = self._pid
-        self.stopped = False
-
-    @property
-    def free(self) -> bool:
-        """Whether it has ended its newest call, and lives."""
-        return self._call.done() and not isinstance(self._call.exception(), BrokenProcessPool)
-
-    def submit(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
-        """Call a function that the process can import."""
-        call = self._executor.submit(function, *arguments)
-        self._call = call
-        return call
-
-    def stop(self) -> None:
-        """Stop the runs of its call with checkpoints; when called again, at once."""
-        if not self._call.done():
-            self.stopped = True
-            with suppress(BrokenProcessPool, ProcessLookupError):
-                os.kill(self._pid.result(), signal.SIGTERM)
-
-    def close(self) -> None:
-        """End the process after its call."""
-        self._executor.shutdown()
 
 
 def _begin(precision: str) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from antiphon.base.errors import RunError
-from antiphon.base.files import write_json
 from antiphon.engine.build.builder import without_weights
 from antiphon.engine.live_system import LiveSystem
 from antiphon.engine.state.hyperparameters import differences_of
@@ -18,7 +16,7 @@ from antiphon.engine.state.objects import check_apart
 from antiphon.jobs.job import Job
 from antiphon.jobs.populations.population import Population, sequential_reason
 from antiphon.jobs.together import Together
-from antiphon.running.lock import DirectoryLock
+from antiphon.running.lock import LOCK, DirectoryLock
 from antiphon.running.run import Run, StepInfo
 from antiphon.running.trainer import Observer, Outcome, Trainer
 from antiphon.scenarios.training import OF_AGENTS
@@ -109,32 +107,27 @@ class Scheduler:
     def train(
         self,
         *observers: Observer,
-        summary_dir: Path | None = None,
         train_group: Callable[[Sequence[Job]], list[Outcome]] | None = None,
     ) -> Outcomes:
         """Train to the end, or until a signal; RunError where a directory cannot be written.
 
         Args:
             observers: Of the training loops, which may follow one another (`RunProgress`).
-            summary_dir: A folder for seeds.json: the object of `--json`.
             train_group: Trains some jobs, which are at one step; None: they are trained in this process.
         """
-        with nullcontext() if summary_dir is None else DirectoryLock(summary_dir):
-            outcomes: dict[Job, Outcome] = {}
-            for job in self.jobs:
-                if job.ended is not None:
-                    job.release()
-                    outcomes[job] = job.ended
-            for group in self._groups:
-                found = self.train_group(group, observers) if train_group is None else train_group(group)
-                outcomes |= dict(zip(group, found, strict=True))
-                if any(outcome.exit_code > 128 for outcome in found):
-                    break
-            by_seed = {job.request.seed: outcomes[job] for job in self.jobs if job in outcomes}
-            outcome = Outcomes(by_seed, self.sequential_reason)
-            if summary_dir is not None:
-                write_json(summary_dir / "seeds.json", outcome.result)
-            return outcome
+        outcomes: dict[Job, Outcome] = {}
+        for job in self.jobs:
+            if job.ended is not None:
+                if (job.path / LOCK).exists():  # its process was killed between its end and this one's
+                    DirectoryLock(job.path).release()
+                outcomes[job] = job.ended
+        for group in self._groups:
+            found = self.train_group(group, observers) if train_group is None else train_group(group)
+            outcomes |= dict(zip(group, found, strict=True))
+            if any(outcome.signal for outcome in found):
+                break
+        by_seed = {job.request.seed: outcomes[job] for job in self.jobs if job in outcomes}
+        return Outcomes(by_seed, self.sequential_reason)
 
     def train_group(
         self,

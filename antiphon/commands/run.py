@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from rich.text import Text
 
 from antiphon.base.errors import AntiphonError, RunError
-from antiphon.base.files import display_path, finite
+from antiphon.base.files import display_path, finite, write_json
 from antiphon.commands import options
 from antiphon.commands.arguments import (
     cluster_of,
@@ -243,6 +243,7 @@ def _run_seeds(
     """Run a scenario with seeds from that of the request on; `name` begins the run directories' names."""
     from antiphon.jobs.job import Job
     from antiphon.jobs.scheduler import Scheduler
+    from antiphon.running.lock import DirectoryLock
 
     requests = [replace(request, seed=seed) for seed in range(request.seed, request.seed + count)]
     paths, summary_dir = _directories(requests, name, logdir, exist)
@@ -254,9 +255,9 @@ def _run_seeds(
         remark(f"the seeds run one after the other: {runs.sequential_reason}")
     same = "the same command with --exist resume continues"
     remedy = same if name else "antiphon resume continues each run that has started"
-    with second_signal(remedy):
-        progress = RunProgress(runs.until, runs.start, len(requests))
-        outcomes = runs.train(progress, summary_dir=summary_dir)
+    with second_signal(remedy), DirectoryLock(summary_dir):
+        outcomes = runs.train(RunProgress(runs.until, runs.start, len(requests)))
+        write_json(summary_dir / "seeds.json", outcomes.result)
     if json:
         print_json(outcomes.result)
     else:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -277,12 +277,8 @@ class PopulationRun(Observer):
         scores = [Score(*known[member]) for member in range(self.spec.members)]
         entries = selected(self.spec, self.spec.select, step, self.metric, scores, self._values)
         copied = [entry for entry in entries if entry.copied]
-        learned = {
-            parent: population.learned(places[parent])
-            for parent in {entry.parent for entry in copied}
-            if parent in places
-        }
-        states = self._meeting(learned, {entry.parent for entry in copied if entry.member in places})
+        parents = {entry.member: entry.parent for entry in copied}
+        states = self._states(places, parents, population.learned)
         for entry in copied:
             if entry.member in places:
                 population.load_learned(places[entry.member], states[entry.parent])
@@ -309,8 +305,7 @@ class PopulationRun(Observer):
             return
         known = {member: newest[member].score for member in healthy if member in newest}
         parent = max(healthy, key=lambda member: quality(known.get(member), self.metric))
-        own = {parent: population.whole(places[parent])} if parent in places else {}
-        states = self._meeting(own, [parent] if any(member in places for member in diverged) else [])
+        states = self._states(places, dict.fromkeys(diverged, parent), population.whole)
         for member in diverged:
             entry = Entry(step, member, parent, None, 0.0, self._values[parent])
             if member in places:
@@ -319,6 +314,13 @@ class PopulationRun(Observer):
                 self._explore(population, places[member], entry, line)
             self.lineage.append(entry)
         self._write()
+
+    def _states(
+        self, places: Mapping[int, int], parents: Mapping[int, int], state_of: Callable[[int], Any]
+    ) -> Mapping[int, Any]:
+        """Return the states that members of this process are copied from, by parent; `parents` has those of all processes."""
+        own = {parent: state_of(places[parent]) for parent in {*parents.values()} if parent in places}
+        return self._meeting(own, {parent for member, parent in parents.items() if member in places})
 
     def _explore(self, population: Population, place: int, entry: Entry, line: str) -> None:
         shown = ", ".join(f"{name} {value:.4g}" for name, value in entry.values.items())

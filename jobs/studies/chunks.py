@@ -11,6 +11,7 @@ from antiphon.jobs.job import Job
 from antiphon.jobs.scheduler import Scheduler
 from antiphon.jobs.studies.plan import PlannedRuns
 from antiphon.jobs.studies.scoring import Finished, add_scores
+from antiphon.running.trainer import Outcome
 
 
 @dataclass(frozen=True)
@@ -28,31 +29,26 @@ class Chunk:
         return [Job(request, path, exist="resume") for request, path in zip(requests, paths, strict=True)]
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The end of one run; `finished` is None where it has no result."""
+def train(chunk: Chunk) -> list[Finished | Outcome]:
+    """Train the runs of a chunk together where that is possible, or resume them, and score them.
 
-    exit_code: int = 0
-    error: str | None = None
-    finished: Finished | None = None
-
-
-def train(chunk: Chunk) -> list[Answer]:
-    """Train the runs of a chunk together where that is possible, or resume them, and score them; one answer a seed."""
-    answers = []
+    Returns:
+        For each seed its finished run, or how it was stopped or failed without a result.
+    """
     try:
         jobs, wanted = chunk.jobs(), chunk.runs.scorings
-        outcomes = Scheduler(jobs).train()
+        outcomes, answers = Scheduler(jobs).train(), list[Finished | Outcome]()
+        unstarted = Outcome("stopped", outcomes.exit_code, "was not started")
         for job in jobs:
-            run = outcomes.by_seed.get(job.request.seed)
-            if run is None:
-                answers.append(Answer(outcomes.exit_code, "was not started"))
+            run = outcomes.by_seed.get(job.request.seed, unstarted)
+            if run.signal:
+                answers.append(run)
                 continue
             done = run.exit_code == 0
             scores = add_scores(job.path, run.result["steps"], wanted, job.request.given) if done else {}
-            answers.append(Answer(run.exit_code, run.error, Finished(run.result, scores)))
+            answers.append(Finished(run.result, scores))
     except EngineError:
         raise
     except AntiphonError as error:
-        return [Answer(error.exit_code, str(error)) for _ in chunk.seeds]
+        return [Outcome("failed", error.exit_code, str(error)) for _ in chunk.seeds]
     return answers

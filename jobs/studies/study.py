@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from antiphon.base.errors import RunError, ScenarioError, suggest
 from antiphon.jobs.places import Here, Processes, each
-from antiphon.jobs.studies.chunks import Answer, Chunk, train
+from antiphon.jobs.studies.chunks import Chunk, train
 from antiphon.jobs.studies.figure import draw_figure
 from antiphon.jobs.studies.plan import Plan, StudyOptions, plan
 from antiphon.jobs.studies.scoring import Finished, kept_scores
@@ -21,10 +20,11 @@ from antiphon.jobs.studies.summary import metrics_of_study, summary
 from antiphon.jobs.studies.table import write_tables
 from antiphon.running.lock import DirectoryLock
 from antiphon.running.python_template import PythonTemplate
+from antiphon.running.trainer import Outcome
 from antiphon.scenarios import Template
 from antiphon.scenarios.study import DEFAULT, BudgetSpec, StudySpec
 
-_KILLED = "its process was killed (by hand, or the machine was out of memory)"
+_KILLED = Outcome("failed", 1, "its process was killed (by hand, or the machine was out of memory)")
 _OF_RUNS = ("variant", "steps", "accuracy", "loss", "seconds", "exit", "run_dir")
 """Keys of each run's result that the study's result repeats."""
 
@@ -114,21 +114,23 @@ class Study:
                 continue
             for seed, run in kept.items():
                 end(chunk, seed, run, "kept")
-        there = nullcontext(Here()) if processes == 1 else closing(Processes())
-        with DirectoryLock(self.directory), there as place, place.signals() as signals:
-            stopped = signals
-            for chunk, call in each(train, waiting, place, processes, signals):
-                answers = _answers(chunk, call)
-                if processes == 1 and (stopped := [a.exit_code - 128 for a in answers if a.exit_code > 128]):
+        there = nullcontext(Here()) if processes == 1 else Processes()
+        with DirectoryLock(self.directory), there as place, place.signals() as stopped:
+            for chunk, call in each(train, waiting, place, processes, stopped):
+                lost = isinstance(call.exception(), BrokenProcessPool)
+                answers = [_KILLED] * len(chunk.seeds) if lost else call.result()
+                if processes == 1:  # then a signal has reached the runs themselves
+                    stopped += [one.signal for one in answers if isinstance(one, Outcome) and one.signal]
+                if stopped:
                     break
                 for seed, answer in zip(chunk.seeds, answers, strict=True):
-                    code = answer.exit_code
-                    if answer.finished is None and code == RunError.exit_code:  # no other would do better
+                    if isinstance(answer, Finished):
+                        end(chunk, seed, answer)
+                    elif answer.exit_code == RunError.exit_code:  # no other would do better
                         raise RunError(f"{chunk.runs.label} s{seed}: {answer.error}")
-                    if answer.finished is None or code > 128:
-                        end(chunk, seed, None, answer.error or f"its process was stopped (exit code {code})")
                     else:
-                        end(chunk, seed, answer.finished)
+                        line = f"its process was stopped (exit code {answer.exit_code})"
+                        end(chunk, seed, None, answer.error or line)
         code = 128 + stopped[0] if stopped else 1 if failed else 0
         result = self._result(finished, failed, code)
         if not stopped:
@@ -175,14 +177,6 @@ class Study:
             },
             "failed": dict(failed),
         }
-
-
-def _answers(chunk: Chunk, call: Future[list[Answer]]) -> list[Answer]:
-    """Return the answers of a chunk whose call has ended; its runs have failed where its process was killed."""
-    try:
-        return call.result()
-    except BrokenProcessPool:
-        return [Answer(1, _KILLED) for _ in chunk.seeds]
 
 
 def _kept(chunk: Chunk) -> dict[int, Finished]:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
 from antiphon.engine import live_system
 from antiphon.jobs.places import Here
-from antiphon.jobs.studies.chunks import Answer, Chunk, train
+from antiphon.jobs.studies.chunks import Chunk, train
+from antiphon.jobs.studies.scoring import Finished
+from antiphon.running.trainer import Outcome
 from tests.commands import Commands
 
 
 class Threads(Here):
     """In the place of processes, of which one runs at a time."""
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Nothing is open."""
 
 
@@ -26,7 +31,7 @@ def test_a_run_that_fails_is_missing_from_the_table_and_the_others_go_on(
     here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed = "its process was killed (by hand, or the machine was out of memory)"
-    failures = {"locked": Answer(1, killed), "detached": Answer(143)}
+    failures = {"locked": Outcome("failed", 1, killed), "detached": Outcome("stopped", 143)}
     plain = live_system.build
 
     def build(scenario: Any, *arguments: Any, **settings: Any) -> Any:
@@ -34,7 +39,7 @@ def test_a_run_that_fails_is_missing_from_the_table_and_the_others_go_on(
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
         return plain(scenario, *arguments, **settings)
 
-    def answers(chunk: Chunk) -> list[Answer]:
+    def answers(chunk: Chunk) -> list[Finished | Outcome]:
         failed = failures.get(chunk.runs.name)
         return [failed] if failed else train(chunk)
 
