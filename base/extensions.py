@@ -20,7 +20,8 @@ from traceback import walk_tb
 from types import FrameType
 from typing import Any, TypeVar
 
-from antiphon.base.errors import AntiphonError, CallError, ScenarioError, first_line, suggest
+from antiphon.base.errors import AntiphonError, CallError, ScenarioError, first_line
+from antiphon.base.nearest_names import suggest
 from antiphon.base.spellings import fix_of_word, spelled
 
 _MODULES: dict[str, tuple[str, ...]] = {

@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from antiphon.base.errors import ScenarioError, suggest, suggest_registered
+from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import (
     Catalogue,
     imported,
@@ -35,6 +35,7 @@ from antiphon.base.extensions import (
     register,
     registered,
 )
+from antiphon.base.nearest_names import suggest, suggest_registered
 from antiphon.base.problems import MISSING, DocumentError, kind_of, show_value, translate
 from antiphon.base.spec import Spec, accepted_keys, fail, frozen_data
 from antiphon.base.spellings import fix_of_word, spelled

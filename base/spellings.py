@@ -10,7 +10,8 @@ from functools import wraps
 from inspect import signature
 from typing import Any, ParamSpec, TypeVar
 
-from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.errors import ScenarioError
+from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path
 
 _STANDARD: Mapping[str, str] = {

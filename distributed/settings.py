@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
-from antiphon.base.errors import RunError, ScenarioError, suggest
+from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.files import fitting
+from antiphon.base.nearest_names import suggest
 from antiphon.base.spec import plain
 from antiphon.distributed.parts.settings import FreeSettings
 from antiphon.distributed.virtual.profile import ClusterProfile, find_profile

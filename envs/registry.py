@@ -19,8 +19,9 @@ import gymnasium
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from pydantic import create_model
 
-from antiphon.base.errors import ScenarioError, require, suggest_registered
+from antiphon.base.errors import ScenarioError, require
 from antiphon.base.extensions import imported
+from antiphon.base.nearest_names import suggest_registered
 from antiphon.base.problems import MISSING, DocumentError
 from antiphon.envs.env_keys import EnvOptions
 from antiphon.envs.signal import Description

@@ -16,7 +16,8 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.errors import ScenarioError
+from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, html_table
 from antiphon.base.progress import Progress
 from antiphon.engine.heart.system import System

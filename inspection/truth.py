@@ -18,7 +18,8 @@ import networkx as nx
 import torch
 from torch import Tensor
 
-from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.errors import ScenarioError
+from antiphon.base.nearest_names import suggest
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.gradient_alignment import alignment
 from antiphon.engine.backends import StackedBackend

@@ -27,7 +27,8 @@ from typing import Any
 from torch import Tensor
 
 from antiphon.agents.learner import Learner
-from antiphon.base.errors import DivergenceError, ScenarioError, suggest
+from antiphon.base.errors import DivergenceError, ScenarioError
+from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, html_table, number
 from antiphon.base.progress import Progress
 from antiphon.base.signals import check_interrupted

@@ -22,7 +22,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from antiphon.base.errors import RunError, ScenarioError, suggest, write_error
+from antiphon.base.errors import RunError, ScenarioError, write_error
 from antiphon.base.files import (
     cut,
     display_path,
@@ -45,6 +45,7 @@ from antiphon.base.manifests import (
     read_checked,
     write_checked,
 )
+from antiphon.base.nearest_names import suggest
 from antiphon.running.lock import LOCK, DirectoryLock
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.yaml_text import read, write

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor, nn
 
-from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import Mask
+from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_table, number
 from antiphon.base.spellings import either_spelling
 from antiphon.comms.backward_requests import constant

@@ -6,7 +6,8 @@ import os
 from functools import cache
 from pathlib import Path
 
-from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.errors import ScenarioError
+from antiphon.base.nearest_names import suggest
 from antiphon.running.python_template import Buildable, PythonTemplate, load_python
 from antiphon.scenarios import Scenario, Template, catalogue, library_names, load
 from antiphon.scenarios.population_spec import find_population

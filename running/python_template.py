@@ -20,7 +20,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.base.errors import AntiphonError, ScenarioError, suggest
+from antiphon.base.errors import AntiphonError, ScenarioError
+from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError
 from antiphon.base.spec import frozen_data
 from antiphon.scenarios.document import Scenario, Template

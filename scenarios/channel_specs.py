@@ -9,9 +9,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from antiphon.base.errors import ScenarioError, suggest_registered
+from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import Catalogue, name_of
 from antiphon.base.kinds import Kind, KindName, KindSpec
+from antiphon.base.nearest_names import suggest_registered
 from antiphon.base.problems import DocumentError, show_value
 from antiphon.base.spec import (
     Count,

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import name_of
+from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, html_table
 from antiphon.base.problems import UNNAMED, DocumentError, Problems, kind_of, placed, show_value
 from antiphon.base.problems import Path as DocumentPath

@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import PlainValidator, WithJsonSchema, model_validator
 
-from antiphon.base.errors import suggest
 from antiphon.base.kinds import fitting
+from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, Problems, kind_of, show_value
 from antiphon.base.spec import FrozenMap, Real, Spec, frozen_data, name_problem
 from antiphon.base.spellings import standard_keys

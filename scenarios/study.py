@@ -12,7 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
-from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.errors import ScenarioError
+from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, kind_of, show_value
 from antiphon.base.spec import Count, FrozenMap, Name, Spec, frozen_data
 from antiphon.scenarios.training import Metrics, on_validation

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from antiphon.base.errors import suggest
 from antiphon.base.extensions import name_of
+from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, show_value
 from antiphon.scenarios.relations import Relations, joined
 

@@ -10,9 +10,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 
-from antiphon.base.errors import suggest
 from antiphon.base.extensions import Catalogue, is_built_in
 from antiphon.base.kinds import Kind, KindSpec
+from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import Path, kind_of, show_value
 from antiphon.base.spec import Count, FrozenMap, Sequence, Spec, accepted_keys, distinct, fail, name_problem
 

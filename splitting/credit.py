@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from antiphon.agents.models import MapHead
-from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.errors import ScenarioError
+from antiphon.base.nearest_names import suggest
 from antiphon.nets.site_axes import features_first, site_axes, site_features
 from antiphon.nets.user_modules import parameters_of, remove_hooks, without_parameter_hooks
 from antiphon.splitting.cut_plan import at_path, plan_parts

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.errors import ScenarioError
+from antiphon.base.nearest_names import suggest
 from antiphon.splitting.calls import Start, starts_of
 from antiphon.splitting.graph import Trace, storages, tensors_in
 

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from antiphon.base.errors import ScenarioError, first_line, suggest
+from antiphon.base.errors import ScenarioError, first_line
+from antiphon.base.nearest_names import suggest
 from antiphon.envs.registry import first_signals
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.user_modules import (

@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.errors import ScenarioError
+from antiphon.base.nearest_names import suggest
 from antiphon.envs.signal import Signal
 from antiphon.splitting.cut_plan import Place, at_path, leaves
 from antiphon.splitting.graph import Trace

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from antiphon.agents.objectives import objective_of
-from antiphon.base.errors import ScenarioError, ScenarioWarning, suggest
+from antiphon.base.errors import ScenarioError, ScenarioWarning
+from antiphon.base.nearest_names import suggest
 from antiphon.base.spec import AUTO, section_of
 from antiphon.base.spellings import spelled, suggest_key
 from antiphon.comms.couplings import DEFAULT, predicts

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.base.errors import RunError, ScenarioError, suggest
+from antiphon.base.errors import RunError, ScenarioError
+from antiphon.base.nearest_names import suggest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 
 import antiphon
-from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.errors import ScenarioError
 from antiphon.base.files import display_path
+from antiphon.base.nearest_names import suggest
 from antiphon.commands import options
 from antiphon.commands.arguments import given_scenario
 from antiphon.running.directory import RunDirectory

@@ -12,8 +12,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from antiphon.base.errors import RunError, ScenarioError, suggest
+from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.files import display_path
+from antiphon.base.nearest_names import suggest
 from antiphon.commands import options
 from antiphon.commands.arguments import new_directory, scenario_template, values_of
 from antiphon.jobs.studies.plan import StudyOptions

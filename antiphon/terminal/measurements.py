@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from antiphon.base.errors import RunError, suggest
+from antiphon.base.errors import RunError
 from antiphon.base.files import finite
+from antiphon.base.nearest_names import suggest
 from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.inference.links import Links
 from antiphon.inspection.ablation import (

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.errors import ScenarioError
 from antiphon.base.kinds import kinds_of, own_keys_of, sections, summary_of
+from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import show_value
 from antiphon.base.spellings import spelled
 from antiphon.envs import ids, options_of

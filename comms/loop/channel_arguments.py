@@ -10,8 +10,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.errors import ScenarioError
 from antiphon.base.kinds import Kind, KindSpec
+from antiphon.base.nearest_names import suggest
 from antiphon.base.spec import Real
 from antiphon.comms.examples import ContextSpec
 from antiphon.comms.synthetic_gradients import PREDICTORS

@@ -17,7 +17,8 @@ from typing import Any, SupportsFloat
 import torch
 from torch import Tensor
 
-from antiphon.base.errors import AntiphonError, CallError, ScenarioError, first_line, suggest
+from antiphon.base.errors import AntiphonError, CallError, ScenarioError, first_line
+from antiphon.base.nearest_names import suggest
 from antiphon.base.spellings import either_spelling
 from antiphon.comms.backward_requests import (
     Gradients,

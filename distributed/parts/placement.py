@@ -13,7 +13,8 @@ from math import prod
 
 import torch
 
-from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.errors import ScenarioError
+from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, show_value
 from antiphon.comms.label_gradients import LensGradient
 from antiphon.distributed.parts.graph_partition import WeightedGraph, partition_graph

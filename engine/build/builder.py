@@ -22,7 +22,8 @@ from antiphon.agents.network import VALUE, Described, Head, Network, Tensors, fe
 from antiphon.agents.objectives import AnyObjective, Weighted
 from antiphon.agents.observation_statistics import OF_CRITICS, OF_NETWORKS, initial
 from antiphon.agents.policy_objectives import RETURNS
-from antiphon.base.errors import RunError, ScenarioError, suggest
+from antiphon.base.errors import RunError, ScenarioError
+from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, placed
 from antiphon.base.progress import Progress
 from antiphon.comms.couplings import Detached

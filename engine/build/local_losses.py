@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from antiphon.base.errors import suggest
+from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError
 from antiphon.comms.examples import ContextSpec
 from antiphon.comms.label_gradients import LabelGradient

@@ -5,8 +5,8 @@ from __future__ import annotations
 from antiphon.agents.distributions import Categorical, MultiCategorical
 from antiphon.agents.network import features_of
 from antiphon.agents.policy_objectives import PolicyObjective
-from antiphon.base.errors import suggest
 from antiphon.base.extensions import name_of
+from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path
 from antiphon.engine.build.shapes import Shapes, default_norm, port_norm
 from antiphon.engine.heart.agent import AGE, Goal

@@ -13,8 +13,9 @@ from antiphon.agents.distributions import distribution_of
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, VALUE, Head, features_of
 from antiphon.agents.objectives import AnyObjective, Objective, Weighted, objective_of
 from antiphon.agents.policy_objectives import PolicyObjective
-from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import name_of
+from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, Problems, placed
 from antiphon.engine.heart.agent import AGE
 from antiphon.envs.signal import Description, Signal

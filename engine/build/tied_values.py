@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from antiphon.base.errors import suggest
+from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError
 from antiphon.engine.heart.agent import Agent
 from antiphon.scenarios.document import Scenario

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from antiphon.agents.network import OBJECTIVE, Network, Tensors, with_prefix
-from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import Mask
+from antiphon.base.nearest_names import suggest
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Call

@@ -15,9 +15,10 @@ from safetensors.torch import save
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from antiphon.base.errors import RunError, ScenarioError, first_line, suggest
+from antiphon.base.errors import RunError, ScenarioError, first_line
 from antiphon.base.files import write_bytes, writing
 from antiphon.base.manifests import VERSION
+from antiphon.base.nearest_names import suggest
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.composition import export, observed

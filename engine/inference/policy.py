@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from antiphon.agents.distributions import BoxUnits, Gaussian
-from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import NONE, Mask
+from antiphon.base.nearest_names import suggest
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.message import EpisodeEnds, StepSignals

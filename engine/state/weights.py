@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.errors import ScenarioError
+from antiphon.base.nearest_names import suggest
 from antiphon.engine.backends import Backend
 from antiphon.engine.state.checkpoint import copy_tree, latest, read
 from antiphon.engine.state.state_dict import with_statistics

@@ -14,7 +14,8 @@ from gymnasium import Space
 from gymnasium.vector import AsyncVectorEnv
 from torch import Tensor
 
-from antiphon.base.errors import AntiphonError, RunError, ScenarioError, require, suggest
+from antiphon.base.errors import AntiphonError, RunError, ScenarioError, require
+from antiphon.base.nearest_names import suggest
 from antiphon.envs.adaptors.spaces import Actions, leaves
 from antiphon.envs.adaptors.wrappers import LayersOfBatch
 from antiphon.envs.base import TorchVectorEnv

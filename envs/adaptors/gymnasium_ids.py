@@ -9,8 +9,9 @@ from typing import Any, Literal
 import gymnasium
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from antiphon.base.errors import ScenarioError, ScenarioWarning, suggest
+from antiphon.base.errors import ScenarioError, ScenarioWarning
 from antiphon.base.extensions import imported_by_name
+from antiphon.base.nearest_names import suggest
 from antiphon.envs.adaptors.checked import check_render_mode, making
 from antiphon.envs.adaptors.final_observation import FinalObservation
 from antiphon.envs.env_keys import EnvOptions

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from antiphon.base.errors import DataError, suggest
+from antiphon.base.errors import DataError
+from antiphon.base.nearest_names import suggest
 from antiphon.envs.datasets import cifar10, cluttered, coloured_shapes, digits, mnist
 from antiphon.envs.datasets.dataset_files import Pictures
 

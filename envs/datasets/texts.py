@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.base.errors import DataError, require, suggest
+from antiphon.base.errors import DataError, require
+from antiphon.base.nearest_names import suggest
 from antiphon.envs.datasets.dataset_files import SPLITS, Identity, check_fits, find_folder, identity
 
 EMBEDDED = "embedded"

@@ -15,7 +15,8 @@ from gymnasium.spaces import Discrete
 from pydantic import Field
 from torch import Tensor
 
-from antiphon.base.errors import require, suggest
+from antiphon.base.errors import require
+from antiphon.base.nearest_names import suggest
 from antiphon.envs.base import SeededEnv, Values, check_split
 from antiphon.envs.datasets.columns import read
 from antiphon.envs.signal import Description

@@ -14,8 +14,9 @@ import torch
 from pydantic import AfterValidator, BeforeValidator, Field
 from torch import Tensor
 
-from antiphon.base.errors import RunError, require, suggest
+from antiphon.base.errors import RunError, require
 from antiphon.base.files import given_path
+from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, html_table
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.envs.datasets.columns import read

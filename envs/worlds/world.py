@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from antiphon.base.errors import ScenarioError, require, suggest
+from antiphon.base.errors import ScenarioError, require
+from antiphon.base.nearest_names import suggest
 from antiphon.envs.base import StepResult, Values, chosen
 from antiphon.envs.env_keys import EnvOptions
 from antiphon.envs.signal import Description

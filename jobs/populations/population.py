@@ -7,8 +7,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from antiphon.base.errors import DivergenceError, ScenarioError, suggest
+from antiphon.base.errors import DivergenceError, ScenarioError
 from antiphon.base.files import given_path
+from antiphon.base.nearest_names import suggest
 from antiphon.base.signals import deliver
 from antiphon.engine.backends import BackendFactory
 from antiphon.engine.build.stacking import reason_apart

@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.errors import ScenarioError
+from antiphon.base.nearest_names import suggest
 from antiphon.engine.inference.of_running import evaluation_of
 from antiphon.engine.live_system import LiveSystem
 from antiphon.scenarios.population_spec import PopulationSpec, SelectionSpec

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
-from antiphon.base.errors import ScenarioError, suggest
+from antiphon.base.errors import ScenarioError
+from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import show_value
 from antiphon.base.spec import plain
 from antiphon.jobs.studies.scoring import Scoring

@@ -10,7 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from antiphon.base.errors import RunError, ScenarioError, suggest
+from antiphon.base.errors import RunError, ScenarioError
+from antiphon.base.nearest_names import suggest
 from antiphon.jobs.places import Here, Processes, each
 from antiphon.jobs.studies.chunks import Chunk, train
 from antiphon.jobs.studies.figure import draw_figure
