@@ -385,7 +385,7 @@ UPPER: tuple[Fault, ...] = (
     ),
     Fault(
         "errors-nothing-near-is-suggested",
-        "base/errors.py",
+        "base/nearest_names.py",
         "    if near:\n        return f\"; did you mean '{prefix}{near[0]}'?\"\n",
         "",
         "tests/base/test_errors.py::test_no_similar_name_is_sought_for_a_huge_one",
@@ -393,7 +393,7 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "cli-the-exit-code-of-seeds-is-lost",
         "antiphon/commands/run.py",
-        "    return outcome.exit_code\n\n\ndef _warn",
+        "    return outcomes.exit_code\n\n\ndef _warn",
         "    return 0\n\n\ndef _warn",
         "tests/test_cli_seeds.py::test_ctrl_c_ends_all_and_the_same_command_goes_on",
     ),
