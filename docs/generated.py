@@ -7,6 +7,7 @@ A region of a page begins with `<!-- generated: NAME ARGUMENT -->` and ends with
     commands                    the commands with their arguments and options
     library                     the library's scenarios
     folders                     the folders of the code, with the first lines of their docstrings
+    features                    the settings with their features, and the points of a step at which these are called
     api antiphon.Simulation …   the public names of classes and modules, with the first lines of their docstrings
     file 01_own_data.py         a program, its output or a record (its headings two levels lower), relative to the page
 """
@@ -30,6 +31,8 @@ from pydantic import BaseModel
 
 import antiphon
 from antiphon.cli import COMMANDS, command
+from antiphon.engine.heart.feature import POINTS, Feature, Points, points_of
+from antiphon.engine.installed import TABLE
 from antiphon.terminal.reference import (
     ReferenceTable,
     command_table,
@@ -83,6 +86,23 @@ def folders(_: str, __: Path) -> Iterator[str]:
                 (f"{front.parent.relative_to(ROOT).as_posix()}/", first_line_of(front))
             )
     yield markdown(ReferenceTable(("folder", ""), tuple(rows)), code=(0,))
+
+
+def features(_: str, __: Path) -> Iterator[str]:
+    """Yield the settings with the features that they need, and the points of a step with the features that are called there."""
+    rows = tuple((row.setting, row.feature) for row in TABLE)
+    yield markdown(ReferenceTable(("setting", "feature"), rows), code=(1,))
+    kinds = {row.kind: row.feature.rpartition(".")[2] for row in TABLE}
+    points = []
+    for point in POINTS:
+        users = ", ".join(
+            name for kind, name in kinds.items() if point in points_of(kind)
+        )
+        several = isinstance(getattr(Points(), point), tuple)
+        what = (inspect.getdoc(getattr(Feature, point)) or "").partition("\n")[0]
+        points.append((point, "all" if several else "one", what, users or "probes"))
+    headings = ("point", "called", "what for", "features")
+    yield markdown(ReferenceTable(headings, tuple(points)), code=(0,))
 
 
 def first_line_of(file: Path) -> str:
@@ -184,7 +204,7 @@ def file(path: str, page: Path) -> Iterator[str]:
 
 GENERATORS: dict[str, Callable[[str, Path], Iterator[str]]] = {
     one.__name__: one
-    for one in (kinds, environment, commands, library, folders, api, file)
+    for one in (kinds, environment, commands, library, folders, features, api, file)
 }
 
 

@@ -122,13 +122,14 @@ class StackedBackend(Engine):
         native: bool = False,
     ) -> None:
         self.name = "native" if native else "cohort"
-        self.bases = (part or base, *others)
-        super().__init__(stack(base, *others, part=part) if stacked else self.bases[0])
-        self.stacked = Stacked(self.bases[0], self.system)
+        bases = (part or base, *others)
+        system = stack(base, *others, part=part) if stacked else bases[0]
+        super().__init__(system, bases)
+        self.stacked = Stacked(bases[0], system)
         self.stale = self.system is not self.stacked.base
         """Whether the single agents and channels are behind the stacks."""
         self.in_place = InPlaceChanges(lambda: _has_open_window(self.system))
-        install(self, self.bases, native=native)
+        install(self, native=native)
 
     @failures_named
     def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
@@ -163,8 +164,8 @@ class StackedBackend(Engine):
 
     def synchronize(self) -> None:
         """Wait for the device: see `DivergenceCheck.synchronize`."""
-        if self.predictor_trainer.outliers is not None:
-            self.predictor_trainer.outliers.note()
+        for feature in self.points.synchronize:
+            feature.synchronize()
         self.divergence.synchronize()
 
     def _move_on(self) -> None:

@@ -1,102 +1,111 @@
-"""Which features a system has, each on its hook of the step; what a scenario does not use is not even imported."""
+"""The features of a system: a table of which setting needs which, and their installation.
+
+A new feature is one file and one line of the table; what a scenario does not use is not even imported. A setting that is not
+in the table is an error, for the step would ignore it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, NamedTuple
 
-from antiphon.engine.heart.agent import AGE, Agent
-from antiphon.engine.heart.divergence import DivergenceCheck
+from antiphon.base.errors import EngineError
+from antiphon.engine.heart.feature import Feature, Points
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import ObjectiveEvaluator
-from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 
 
-def install(engine: Engine, bases: Sequence[System], *, native: bool = False) -> None:
-    """Put the features of an engine's system on its hooks.
+class Row(NamedTuple):
+    """A feature, and the setting that needs it."""
+
+    setting: str
+    """One of `System.left_to_features`."""
+    of: type
+    """What it is made for, and wherever there is one: a rollout has a forward pass and never learns, so it has no engine."""
+    feature: str
+    """Its class, below `antiphon.engine`."""
+
+    @property
+    def kind(self) -> type[Feature]:
+        """The class, imported."""
+        module, _, name = self.feature.rpartition(".")
+        kind: type[Feature] = getattr(import_module(f"antiphon.engine.{module}"), name)
+        return kind
+
+
+TABLE = (
+    Row("synthetic input", ForwardPass, "features.stand_ins.StandIns"),
+    Row("fixed weights of feedback", ForwardPass, "features.feedback_alignment.FeedbackAlignment"),
+    Row("age among its observations", ForwardPass, "features.ages.Ages"),
+    Row("normalised observations", ForwardPass, "features.normalisation.NormalisedObservations"),
+    Row("critic", ForwardPass, "policies.critics.Critics"),
+    Row("state that predictors are conditioned on", ForwardPass, "features.contexts.States"),
+    Row("actions", ForwardPass, "policies.actions.Actions"),
+    Row("values of final observations", ForwardPass, "policies.final_values.FinalValues"),
+    Row("context of the channel's ends", PredictorTrainer, "features.contexts.Contexts"),
+    Row("stack", Engine, "features.reach.Reach"),
+    Row("sweep order", Engine, "features.sweep.SweepOrder"),
+    Row("delayed channel", Engine, "features.late_windows.LateWindows"),
+    Row("direct feedback", Engine, "features.direct_feedback.DirectFeedback"),
+    Row("auxiliary task", Engine, "features.auxiliary.AuxiliaryLosses"),
+    Row("returned losses", Engine, "features.returned_losses.ReturnedLosses"),
+    Row("returned actions", Engine, "policies.returned_actions.ReturnedActions"),
+    Row("lambda-returns", Engine, "features.lambda_returns.LambdaReturns"),
+    Row("clipped outliers", PredictorTrainer, "features.outliers.ClippedReturns"),
+    Row("clip of a learning group", Engine, "features.group_clip.GroupClip"),
+    Row("tied parameters", Engine, "features.ties.TiedGradients"),
+    Row("rewards", ObjectiveEvaluator, "policies.trajectories.PolicyEvaluator"),
+    Row("further passes", Engine, "policies.further_passes.FurtherPasses"),
+    Row("statistics of observations", Engine, "features.normalisation.ObservationStatistics"),
+)
+"""Which setting needs which feature. Features with a point in common are called in this order."""
+
+
+def install(engine: Engine, *, native: bool = False) -> None:
+    """Install the features of an engine's system.
 
     Args:
         engine: As made.
-        bases: The single agents that its stacks are made of, of each seed.
         native: Whether the native kernel computes the stacks that it can.
+
+    Raises:
+        EngineError: A setting is in no row of the table.
     """
-    system, base, groups = engine.system, bases[0], [one.groups for one in bases]
-    engine.divergence = DivergenceCheck(system.on_divergence, system.agents, system.channels, groups)
-    install_forward(engine.forward_pass)
-    _install_objectives(engine.evaluator)
-    _install_predictors(engine.predictor_trainer)
+    system = engine.system
+    made_for = {
+        ForwardPass: engine.forward_pass,
+        PredictorTrainer: engine.predictor_trainer,
+        ObjectiveEvaluator: engine.evaluator,
+        Engine: engine,
+    }
+    _install(engine.points, made_for, system, engine.bases[0])
     if native:
         from antiphon.engine.native.networks import use_kernel
 
         use_kernel(system)
-    if any(agent.stacked for agent in system.agents.values()):
-        from antiphon.engine.features.reach import Reach
-
-        engine.reach = Reach(system)
-    if engine.order.swept:
-        from antiphon.engine.features.sweep import SweepOrder
-
-        engine.sweep = SweepOrder(system, engine.order, engine.backward_pass, engine.predictor_trainer)
-    if any(group.late for group in system.groups):
-        from antiphon.engine.features.late_windows import LateWindows
-
-        engine.late = LateWindows(system, engine.forward_pass)
-    if any(channel.traced for channel in system.channels.values()):
-        from antiphon.engine.features.lambda_returns import LambdaReturns
-
-        lambda_returns = LambdaReturns(system, engine.evaluator, engine.forward_pass, engine.backward_pass)
-        engine.predictor_trainer.returns = lambda_returns.extend
-    channels = system.channels.values()
-    if any(channel.may_mix for channel in channels):
-        from antiphon.engine.features.mixing import mixed_credit
-
-        engine.backward_pass.mixing = partial(mixed_credit, engine.predictor_trainer)
-    if any(channel.feedback.direct is not None for channel in channels):
-        from antiphon.engine.features.direct_feedback import direct_feedback
-
-        engine.backward_pass.roots.append(partial(direct_feedback, system, engine.evaluator))
-    if any(channel.gradient.auxiliary for channel in channels):
-        from antiphon.engine.features.auxiliary import auxiliary_loss
-
-        engine.backward_pass.auxiliary = partial(auxiliary_loss, system, engine.predictor_trainer)
-    if any(channel.needs_returned_loss for channel in channels):
-        from antiphon.engine.features.returned_losses import return_losses
-
-        engine.backward_pass.answered.append(partial(return_losses, system, engine.predictor_trainer))
-    if any(channel.gradient.needs_actions for channel in channels):
-        from antiphon.engine.policies.returned_actions import return_actions
-
-        engine.backward_pass.answered.append(partial(return_actions, system))
-    if any(
-        sum(agent.learner.optimiser.clip is not None for agent in _owners(base, group)) > 1
-        for group in base.groups
-    ):
-        from antiphon.engine.features.group_clip import GroupClip
-
-        engine.group_clip = GroupClip(system, bases)
-    if system.tied:
-        from antiphon.engine.features.ties import TiedGradients
-
-        engine.before_move.append(TiedGradients(system).sum_updates)
-    if any(policy.passes > 1 for agent in system.agents.values() if (policy := agent.policy) is not None):
-        from antiphon.engine.policies.further_passes import FurtherPasses
-
-        engine.after_move.append(FurtherPasses(engine, bases).learn)
-    normalised = engine.forward_pass.normalised
-    if normalised is not None:
-        engine.forward_pass.begin_statistics = normalised.begin
-        engine.after_move.append(normalised.update)
-    if engine.evaluator.policies is not None:
-        engine.before_move.append(engine.evaluator.policies.update_statistics)
     if system.device.type == "cuda":
         check_later(engine)
 
 
-def _owners(base: System, group: LearningGroup) -> list[Agent]:
-    return [base.agents[name] for name in group.owners]
+def install_in(part: ForwardPass | ObjectiveEvaluator | PredictorTrainer) -> None:
+    """Install the features of a part of the step that is used alone; EngineError as of `install`."""
+    kinds = ForwardPass, ObjectiveEvaluator, PredictorTrainer
+    _install(part.points, {kind: part for kind in kinds if isinstance(part, kind)}, part.system)
+
+
+def _install(points: Points, made_for: Mapping[type, Any], *systems: System) -> None:
+    used = {setting: place for system in systems for setting, place in system.left_to_features()}
+    for setting in used.keys() - {row.setting for row in TABLE}:
+        raise EngineError(
+            f"{used[setting]}: no feature obeys its setting '{setting}'; engine/installed.py has to name one"
+        )
+    for row in TABLE:
+        if row.setting in used and row.of in made_for:
+            points.install(row.kind(made_for[row.of]))  # type: ignore[call-arg]
 
 
 def check_later(engine: Engine) -> None:
@@ -108,79 +117,10 @@ def check_later(engine: Engine) -> None:
     if divergence.bound is not None or engine.system.seeds > 1:
         return
     from antiphon.engine.features.guard import Guard
+    from antiphon.engine.features.outliers import ClippedReturns
 
     guard = engine.divergence = Guard(engine.divergence, engine.system.device)
     for owner in engine.divergence.statistics.owners:
         owner.optimiser.skip = guard.skip
-    if engine.predictor_trainer.outliers is not None:
-        engine.predictor_trainer.outliers.notes_later = True
-
-
-def objectives_of(system: System) -> ObjectiveEvaluator:
-    """Return what evaluates the objectives of a system, policies among them."""
-    found = ObjectiveEvaluator(system)
-    _install_objectives(found)
-    return found
-
-
-def predictor_trainer_of(system: System) -> PredictorTrainer:
-    """Return what trains the predictors of a system, with its features."""
-    found = PredictorTrainer(system)
-    _install_predictors(found)
-    return found
-
-
-def install_forward(forward_pass: ForwardPass) -> None:
-    """Put the features of its system on a forward pass's hooks."""
-    system = forward_pass.system
-    if any(channel.input.model is not None for channel in system.channels.values()):
-        from antiphon.engine.features.stand_ins import StandIns
-
-        forward_pass.stand_ins = StandIns(system)
-    if any(channel.feedback.weights is not None for channel in system.channels.values()):
-        from antiphon.engine.features.feedback_alignment import transports
-
-        forward_pass.feedback = partial(transports, system)
-    if any(AGE in agent.inputs.observes for agent in system.agents.values()):
-        from antiphon.engine.features.ages import ages_of
-
-        forward_pass.ages = ages_of
-    if any(one.inputs.normalised or one.inputs.critic_normalised for one in system.agents.values()):
-        from antiphon.engine.features.normalisation import NormalisedObservations
-
-        forward_pass.normalised = NormalisedObservations(system, forward_pass.signal_of)
-    if any(agent.inputs.critic for agent in system.agents.values()):
-        from antiphon.engine.policies.critics import Critics
-
-        forward_pass.critics = Critics(system, forward_pass.signal_of, forward_pass.normalised)
-    if any(agent.trail is not None for agent in system.agents.values()):
-        from antiphon.engine.features.contexts import States
-
-        forward_pass.states = States(system)
-    if any(agent.acts or agent.policy is not None for agent in system.agents.values()):
-        from antiphon.engine.policies.actions import Actions
-
-        forward_pass.actions = Actions(system)
-    if any(policy.has_values for agent in system.agents.values() if (policy := agent.policy) is not None):
-        from antiphon.engine.policies.final_values import FinalValues
-
-        forward_pass.value_final = FinalValues(system, forward_pass).note
-
-
-def _install_objectives(evaluator: ObjectiveEvaluator) -> None:
-    if any(agent.policy is not None for agent in evaluator.system.agents.values()):
-        from antiphon.engine.policies.trajectories import PolicyEvaluator
-
-        evaluator.policies = PolicyEvaluator(evaluator.system)
-
-
-def _install_predictors(predictor_trainer: PredictorTrainer) -> None:
-    channels = predictor_trainer.system.channels.values()
-    if any(channel.gradient.ends for channel in channels):
-        from antiphon.engine.features.contexts import Contexts
-
-        predictor_trainer.contexts = Contexts(predictor_trainer.system)
-    if any(channel.gradient.outliers is not None for channel in channels):
-        from antiphon.engine.features.outliers import ClippedReturns
-
-        predictor_trainer.outliers = ClippedReturns(predictor_trainer.system)
+    if (clipped := engine.points.of(ClippedReturns)) is not None:
+        clipped.notes_later = True

@@ -12,8 +12,9 @@ from torch import Tensor
 from antiphon.comms.examples import encode
 from antiphon.comms.gradient_alignment import alignment
 from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.system import System
-from antiphon.engine.installed import predictor_trainer_of
+from antiphon.engine.installed import install_in
 from antiphon.engine.live_system import Holder, LiveSystem, running_of
 from antiphon.inspection.truth import chosen_channels, predicted_channels, rollouts_ahead
 from antiphon.nets.isolation.own_context import in_own_context
@@ -95,7 +96,8 @@ def ceilings(
 @torch.no_grad()
 def _example(system: System, name: str, message: Message) -> tuple[Tensor, Tensor] | None:
     """What a predictor is given of a message, [B, features], and its prediction, [B, size]; None where it has none."""
-    channel, trainer = system.channels[name], predictor_trainer_of(system)
+    channel, trainer = system.channels[name], PredictorTrainer(system)
+    install_in(trainer)
     prediction, example = trainer.predict(channel, message), trainer.example(channel, message)
     if prediction is None or example is None or channel.gradient.model is None:
         return None

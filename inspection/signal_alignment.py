@@ -20,7 +20,8 @@ from antiphon.base.mask import ALL
 from antiphon.comms.backward_requests import as_leaf, clipped
 from antiphon.comms.gradient_alignment import alignment
 from antiphon.engine.environment import EnvironmentRunner
-from antiphon.engine.installed import predictor_trainer_of
+from antiphon.engine.heart.predictors import PredictorTrainer
+from antiphon.engine.installed import install_in
 from antiphon.engine.live_system import Holder, LiveSystem, running_of
 from antiphon.inspection.truth import (
     DifferentiableRollout,
@@ -123,7 +124,8 @@ def _measure(
     rollout.run(world, 1)
     for name, learner in learners.items():
         learner.parameters = constants[name]
-    trainer = predictor_trainer_of(system)
+    trainer = PredictorTrainer(system)
+    install_in(trainer)
     signals: dict[str, Tensor] = {}
     with torch.no_grad():
         for name, message in rollout.sent.items():

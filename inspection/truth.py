@@ -26,10 +26,12 @@ from antiphon.engine.backends import StackedBackend
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.heart.channel import Channel, SyntheticInput
 from antiphon.engine.heart.forward import ForwardPass
+from antiphon.engine.heart.learn import ObjectiveEvaluator
 from antiphon.engine.heart.message import Arrival, Message, Read, StepSignals, Tick, Window
+from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.rollout import copied
-from antiphon.engine.installed import install_forward, objectives_of, predictor_trainer_of
+from antiphon.engine.installed import install_in
 from antiphon.engine.live_system import LiveSystem
 
 _FARTHEST = 256
@@ -80,7 +82,8 @@ def true_gradients(running: LiveSystem, horizon: int = 0) -> dict[str, Probe]:
     with running.fork(stacked=False) as twin:
         rollout = DifferentiableRollout(twin.system, twin.now, horizon, twin.system.channels.keys())
         rollout.run(twin.world, 1)  # only now are the signals known that a context may use
-        trainer, channels = predictor_trainer_of(rollout.system), rollout.system.channels
+        trainer, channels = PredictorTrainer(rollout.system), rollout.system.channels
+        install_in(trainer)
         with torch.no_grad():
             synthetic = {name: trainer.predict(channels[name], m) for name, m in rollout.sent.items()}
         rollout.run(twin.world, horizon)
@@ -152,10 +155,11 @@ class DifferentiableRollout:
             learner = agent.learner
             learner.parameters = {name: constant(p) for name, p in learner.parameters.items()}
             learner.trainable = []
-        self.evaluator = objectives_of(self.system)
+        self.evaluator = ObjectiveEvaluator(self.system)
+        install_in(self.evaluator)
         self.forward_pass = _GraphPass(self.system, start, marked)
         self.sent = self.forward_pass.sent
-        install_forward(self.forward_pass)
+        install_in(self.forward_pass)
 
     def tick(self, step: int, step_signals: StepSignals) -> None:
         """Tick all agents due at `step`."""

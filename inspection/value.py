@@ -36,8 +36,9 @@ from antiphon.comms.couplings import Detached
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.backends import StackedBackend
+from antiphon.engine.features.late_windows import LateWindows
 from antiphon.engine.heart.channel import Channel, Feedback
-from antiphon.engine.heart.learn import SentMessage
+from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.message import Message, StepSignals
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.system import System
@@ -362,6 +363,17 @@ def values_of_run(running: LiveSystem) -> list[Figure]:
 # --- steering: the learning signal of some channels replaced -----------------------------------------------
 
 
+class _Steering(Feature):
+    """The credit of steered channels, in place of their own."""
+
+    def __init__(self, engine: ZeroGradient) -> None:
+        self.engine = engine
+
+    def credit(self, channel: Channel, message: Message, own: Callable[[], Tensor | None]) -> Tensor | None:
+        """See `Feature.credit`."""
+        return self.engine.signal(channel, message) if self.engine.applies(channel, message) else own()
+
+
 class ZeroGradient(StackedBackend):
     """An engine of single agents that injects nothing into the messages of some channels, from step `start` on."""
 
@@ -378,13 +390,13 @@ class ZeroGradient(StackedBackend):
                 gradient=replace(channel.gradient, scale=Rate(base=1.0, horizon=1), discount=1.0, trace=0.0),
                 feedback=Feedback(),
             )
-        super().__init__(rewired(system, channels), stacked=False)
+        super().__init__(replace(rewired(system, channels), sweep=False), stacked=False)
         self._plain = system
         self.names = frozenset(names)
         self.start = start
-        self.backward_pass.credit, self.sweep = self._credit, None
-        if self.late is not None:
-            self.late.not_awaited = self.applies
+        self.points.install(_Steering(self))
+        if (late := self.points.of(LateWindows)) is not None:
+            late.not_awaited = self.applies
 
     def per_agent(self) -> System:
         """The system as it was declared."""
@@ -393,11 +405,6 @@ class ZeroGradient(StackedBackend):
     def applies(self, channel: Channel, message: Message) -> bool:
         """Whether a message is one of a steered channel."""
         return channel.name in self.names and message.stamp >= self.start
-
-    def _credit(self, sent: SentMessage, step: int) -> Tensor | None:
-        if self.applies(sent.channel, sent.message):
-            return self.signal(sent.channel, sent.message)
-        return self.backward_pass.own_credit(sent, step)
 
     def signal(self, channel: Channel, message: Message) -> Tensor | None:
         """No signal."""

@@ -39,11 +39,6 @@ LAYERS = (
 STRANGERS = {"telemetry": {"scenarios", "agents", "comms", "envs"}, "agents": {"envs"}, "comms": {"envs"}}
 """Folders below that are nevertheless not to be known."""
 LONGEST_FUNCTION = 80
-MUTUAL = {
-    ("engine/features", "engine/heart"),
-    ("engine/heart", "engine/policies"),
-}
-"""Pairs of folders that import each other still. None is added."""
 OF_TORCH = {"_modules", "_buffers", "_parameters", "_version", "_BatchNorm"}
 """Private names of torch's, which some files of ours use for their own too."""
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
@@ -415,7 +410,7 @@ def test_folders_do_not_import_each_other(library: list[Source]) -> None:
                 str, Path(here).parents
             ):
                 seen.add((here, there))
-    assert {pair for pair in seen if pair[::-1] in seen and pair < pair[::-1]} == MUTUAL
+    assert {pair for pair in seen if pair[::-1] in seen and pair < pair[::-1]} == set()
 
 
 def test_no_modules_import_one_another_not_even_late(library: list[Source]) -> None:

@@ -24,6 +24,7 @@ from antiphon.distributed.parts.exchange import Exchange
 from antiphon.distributed.parts.part import Part, PartRow
 from antiphon.distributed.ray.sockets import Address, Broken, Sockets
 from antiphon.distributed.ray.states import received
+from antiphon.engine.features.sweep import SweepOrder
 from antiphon.engine.metrics.report_by_agent import RowSteps
 from antiphon.engine.state.wire import stream, to_bytes
 from antiphon.nets.isolation.matmul_precision import set_matmul_precision
@@ -174,7 +175,8 @@ class PartWorker:
             self._built = None
         if self._built is None:
             self._built = make(self._figures.part)
-            sweep, agents = self._built.backend.sweep, self._built.backend.stacked.base.agents.values()
+            backend = self._built.backend
+            sweep, agents = backend.points.of(SweepOrder), backend.stacked.base.agents.values()
             large = sum(p.nbytes for one in agents for p in one.learner.parameters.values()) >= _LARGE
             if sweep is not None and large:
                 sweep.before = spare_memory

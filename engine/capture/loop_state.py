@@ -15,6 +15,7 @@ from torch import Tensor
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.features.guard import Guard
+from antiphon.engine.features.outliers import ClippedReturns
 from antiphon.engine.heart.message import StepSignals
 from antiphon.engine.metrics.report_by_agent import MeanAccumulator
 from antiphon.engine.state.state_dict import load_messages, messages, stateful
@@ -89,7 +90,7 @@ class LoopState:
         self._owners = [*learners.values(), *predictors.values(), *inputs.values()]
         self._outliers = list(outliers.values())
         self._guard = backend.divergence if isinstance(backend.divergence, Guard) else None
-        self._clipped = backend.predictor_trainer.outliers
+        self._clipped = backend.points.of(ClippedReturns)
         self._unclipped = {
             name: torch.full((len(system.channels[name].members),), -1, device=system.device)
             for name in outliers

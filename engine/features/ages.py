@@ -8,16 +8,32 @@ import torch
 from torch import Tensor
 
 from antiphon.base.mask import NONE
-from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.agent import AGE
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import Arrival
+from antiphon.engine.heart.feature import Feature
+from antiphon.engine.heart.forward import ForwardPass
+from antiphon.engine.heart.message import Arrival, Tick, Window
 from antiphon.nets.step_numbers import stamp_number
 
 
-def ages_of(agent: Agent, arrived: Sequence[Sequence[Arrival]], step: int) -> Tensor:
-    """Return the ages, [rows, channels] in ticks of the senders, of the newest arrival of each incoming channel of an agent at `step`."""
-    each = zip(agent.incoming, arrived, strict=True)
-    return agent.inputs.layout.columns([_age(channel, arrivals, step) for channel, arrivals in each])
+class Ages(Feature):
+    """Ages of messages, for the agents of a system that observe them.
+
+    Args:
+        forward_pass: Of the agents.
+    """
+
+    def __init__(self, forward_pass: ForwardPass) -> None:
+        self.agents = forward_pass.system.agents
+
+    def read(self, tick: Tick, arrived: Sequence[Sequence[Arrival]], window: Window) -> None:
+        """Note the ages of what a tick has read, [rows, channels] in ticks of the senders, where its agent observes them."""
+        agent = self.agents[tick.agent]
+        if AGE in agent.inputs.observes:
+            each = zip(agent.incoming, arrived, strict=True)
+            tick.ages = agent.inputs.layout.columns(
+                [_age(channel, arrivals, tick.step) for channel, arrivals in each]
+            )
 
 
 def _age(channel: Channel, arrivals: Sequence[Arrival], step: int) -> Tensor:

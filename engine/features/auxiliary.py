@@ -6,12 +6,29 @@ from torch import Tensor
 
 from antiphon.agents.network import AUXILIARY_PORT
 from antiphon.base.mask import ALL, NONE
+from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.predictors import PredictorTrainer
+from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 
 
-def auxiliary_loss(system: System, predictor_trainer: PredictorTrainer, update: Update) -> Tensor | None:
+class AuxiliaryLosses(Feature):
+    """The losses of a system's heads that predict synthetic gradients.
+
+    Args:
+        engine: Of the windows.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.system, self.predictor_trainer = engine.system, engine.predictor_trainer
+
+    def credited(self, update: Update) -> None:
+        """Add their loss to what a window learns from."""
+        update.auxiliary_loss = _loss(self.system, self.predictor_trainer, update)
+
+
+def _loss(system: System, predictor_trainer: PredictorTrainer, update: Update) -> Tensor | None:
     """Loss of the heads that predict, after the first tick, the synthetic gradient of the window's end (semantics 12)."""
     window = update.window
     total: Tensor | None = None

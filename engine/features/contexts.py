@@ -14,27 +14,28 @@ from torch import Tensor
 
 from antiphon.agents.network import STATE
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Windows
+from antiphon.engine.heart.feature import Feature
+from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.message import Message, Tick
-from antiphon.engine.heart.system import System
+from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.nets.step_numbers import stamp_number
 
 
-class Contexts:
+class Contexts(Feature):
     """Encodes the contexts of a system's predictors, [B, features] each.
 
     Args:
-        system: The channels.
+        of: What reads over the channels, or trains their predictors.
     """
 
-    def __init__(self, system: System) -> None:
-        self.system = system
+    def __init__(self, of: ForwardPass | PredictorTrainer) -> None:
+        self.system = of.system
         self._phases: dict[int, Tensor] = {}
         """By the ticks of a window: each of them one-hot, and zeros, [ticks + 1, ticks]."""
 
-    def with_ends(self, signals: Tensor | None, channel: Channel, message: Message) -> Tensor:
+    def conditioned(self, signals: Tensor | None, channel: Channel, message: Message) -> Tensor:
         """Return what the synthetic gradient of `message` is conditioned on, where signals of the ends are among it.
 
         Args:
@@ -108,25 +109,26 @@ def _joined(first: Tensor | None, rest: list[Tensor]) -> Tensor:
     return columns[0] if len(columns) == 1 else torch.cat(columns, 1)
 
 
-class States:
+class States(Feature):
     """Newest states of agents, for predictors that are conditioned on them (semantics 25).
 
     Args:
-        system: The agents.
+        forward_pass: Of the agents.
     """
 
-    def __init__(self, system: System) -> None:
-        self.system = system
+    def __init__(self, forward_pass: ForwardPass) -> None:
+        self.system = forward_pass.system
 
-    def note(self, agent: Agent, tick: Tick) -> None:
+    def ticked(self, tick: Tick) -> None:
         """Keep the state of a tick, where a predictor is conditioned on states of its agent."""
+        agent = self.system.agents[tick.agent]
         if agent.trail is None:
             return
         kept = agent.clock.latest(tick.step - agent.looked_back)
         agent.trail = {s: value for s, value in agent.trail.items() if kept is None or s >= kept}
         agent.trail[tick.step] = constant(tick.ports[STATE])
 
-    def of_ends(self, channel: Channel, step: int) -> dict[str, Tensor]:
+    def states(self, channel: Channel, step: int) -> dict[str, Tensor]:
         """The states of a channel's ends that its predictor will be shown: the far one has crossed the link."""
         found = {}
         for end, agent, delay, side in (

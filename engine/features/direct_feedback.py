@@ -10,14 +10,30 @@ from torch import Tensor
 from antiphon.agents.network import OBJECTIVE
 from antiphon.base.mask import NONE
 from antiphon.comms.backward_requests import Injection
+from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.learn import ObjectiveEvaluator
 from antiphon.engine.heart.message import Tick
+from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 
 
-def direct_feedback(system: System, evaluator: ObjectiveEvaluator, update: Update) -> Iterator[Injection]:
-    """Errors of objectives, broadcast to the messages sent before them in the window (semantics 10)."""
+class DirectFeedback(Feature):
+    """The errors of a system's objectives, for its channels with direct feedback.
+
+    Args:
+        engine: Of the windows.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.system, self.evaluator = engine.system, engine.evaluator
+
+    def credited(self, update: Update) -> None:
+        """Inject errors of objectives into the messages sent before them in the window (semantics 10)."""
+        update.injections.extend(_injections(self.system, self.evaluator, update))
+
+
+def _injections(system: System, evaluator: ObjectiveEvaluator, update: Update) -> Iterator[Injection]:
     window = update.window
     sent = [
         (channel, message)

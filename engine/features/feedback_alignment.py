@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import count
 
 from antiphon.base.mask import NONE
+from antiphon.engine.heart.feature import Feature
+from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.message import PassedOn, Tick, Window
-from antiphon.engine.heart.system import System
 from antiphon.nets.layers import Transport
 
 
-def transports(system: System, ticks: list[Tick], window: Window) -> list[Transport]:
-    """Return the messages whose gradient goes back through fixed weights, of all agents of a call."""
-    found = []
-    for first, tick in zip(count(0, system.batch), ticks, strict=False):
-        for read in tick.reads if tick.participates is not NONE else ():
-            channel = system.channels[read.channel]
-            if channel.feedback.weights is not None and isinstance(read, PassedOn):
-                rows = slice(first, first + system.batch)
-                found.append(Transport(channel.passed_on(read, window), channel.feedback.weights, rows))
-    return found
+class FeedbackAlignment(Feature):
+    """The fixed weights of a system's channels.
+
+    Args:
+        forward_pass: Of its agents.
+    """
+
+    def __init__(self, forward_pass: ForwardPass) -> None:
+        self.system = forward_pass.system
+
+    def transports(self, ticks: Sequence[Tick], window: Window) -> list[Transport]:
+        """Return the messages whose gradient goes back through fixed weights, of all agents of a call."""
+        found, batch = [], self.system.batch
+        for first, tick in zip(count(0, batch), ticks, strict=False):
+            for read in tick.reads if tick.participates is not NONE else ():
+                channel = self.system.channels[read.channel]
+                if channel.feedback.weights is not None and isinstance(read, PassedOn):
+                    rows = slice(first, first + batch)
+                    found.append(Transport(channel.passed_on(read, window), channel.feedback.weights, rows))
+        return found

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.layout import label
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.rows import Members
+from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.nets.optimisers import clipped, clipped_each, norm_of, norms_of_each
 
@@ -30,19 +32,18 @@ def _clips(agent: Agent) -> bool:
     return agent.learner.optimiser.clip is not None and bool(agent.learner.trainable)
 
 
-class GroupClip:
+class GroupClip(Feature):
     """Clips the gradients of a system's learning groups; the optimisers of their members do not clip again.
 
     Args:
-        system: Its agents, single or stacked.
-        bases: The single agents that its stacks are made of, of each seed.
+        engine: Of the agents, single or stacked.
     """
 
-    def __init__(self, system: System, bases: Sequence[System]) -> None:
-        self.system = system
+    def __init__(self, engine: Engine) -> None:
+        self.system = system = engine.system
         groups = [
             [label(name, seed, system.seeds) for name in names]
-            for seed, base in enumerate(bases)
+            for seed, base in enumerate(engine.bases)
             for names in clipped_groups(base)
         ]
         number = {name: i for i, names in enumerate(groups) for name in names}
@@ -63,7 +64,7 @@ class GroupClip:
         ]
         self._places: dict[LearningGroup, _Places] = {}
 
-    def clip(self, group: LearningGroup, moving: Moving) -> dict[str, Gradients]:
+    def clipped(self, group: LearningGroup, moving: Moving) -> dict[str, Gradients]:
         """Return the clipped gradients of the agents of a group that take a step."""
         if group not in self._places:
             names = [name for name in group.owners if name in self._numbers]

@@ -10,7 +10,7 @@ where beyond the newest window G is SG itself. Windows are replayed with the par
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -18,35 +18,33 @@ from torch import Tensor
 from antiphon.base.mask import ALL, NONE
 from antiphon.comms.backward_requests import BackwardRequest, Injection, backward_all, clipped
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.learn import BackwardPass, ObjectiveEvaluator
+from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.message import Leaf, LearningGroup, Message, Window
-from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import Update
+from antiphon.engine.heart.step import Engine
+from antiphon.engine.heart.updates import EndedWindows, Update
 from antiphon.nets.per_member import nonzero
 
 
-class LambdaReturns:
+class LambdaReturns(Feature):
     """Computes the returns of all state channels that ask for them.
 
     Args:
-        system: Agents, channels and groups.
-        evaluator: Of the objectives.
-        forward_pass: Replays windows.
-        backward_pass: Says what is injected into the messages of a replayed window, its states' own included.
+        engine: Replays windows; what is injected into the messages of one, its states' own included, is as in a step.
     """
 
-    def __init__(
-        self,
-        system: System,
-        evaluator: ObjectiveEvaluator,
-        forward_pass: ForwardPass,
-        backward_pass: BackwardPass,
-    ) -> None:
-        self.system, self.evaluator = system, evaluator
-        self.forward_pass, self.backward_pass = forward_pass, backward_pass
+    def __init__(self, engine: Engine) -> None:
+        self.system, self.evaluator = engine.system, engine.evaluator
+        self.forward_pass, self.backward_pass = engine.forward_pass, engine.backward_pass
 
-    def extend(self, closed: Iterable[tuple[LearningGroup, Window]], step: int) -> dict[str, list[Message]]:
+    def returned(self, messages: Mapping[str, list[Message]], ended: EndedWindows, step: int) -> None:
+        """Put the messages whose return is now known in place of those that wait for theirs."""
+        known = self._extend(ended, step)
+        for name, some in messages.items():
+            if self.system.channels[name].traced:  # an episode's last state need not wait
+                some[:] = [one for one in some if one.unread or one.no_injection is ALL]
+                some += known.get(name, ())
+
+    def _extend(self, closed: Iterable[tuple[LearningGroup, Window]], step: int) -> dict[str, list[Message]]:
         """Take the windows that have just been learned from, and return the messages whose return is now known.
 
         Their gradients are the returns. By channel.
@@ -85,8 +83,8 @@ class LambdaReturns:
         for window in reversed(windows):
             self.forward_pass.replay(window)
             update = Update(group, window, self.backward_pass.learning(group, window))
-            injected = self.backward_pass.injections(update, step)
-            put = [one for one in injected if nonzero(one.discount)]
+            self.backward_pass.inject(update, step)
+            put = [one for one in update.injections if nonzero(one.discount)]
             for memory in memories:
                 beyond = self._beyond(window, memory, returns.get(memory.name))
                 if beyond is not None:

@@ -8,46 +8,45 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.forward import ForwardPass
+from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.message import LearningGroup, Message, Window
-from antiphon.engine.heart.system import System
+from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.updates import EndedWindows
 
 
-class LateWindows:
+class LateWindows(Feature):
     """Windows that wait for delayed gradients: which are learned from at a step.
 
     Args:
-        system: Channels and groups.
-        forward_pass: Replays windows.
+        engine: Of the groups; its forward pass replays windows.
     """
 
-    def __init__(self, system: System, forward_pass: ForwardPass) -> None:
-        self.system, self.forward_pass = system, forward_pass
+    def __init__(self, engine: Engine) -> None:
+        self.system, self.forward_pass = engine.system, engine.forward_pass
         self.not_awaited: Callable[[Channel, Message], bool] | None = None
         """Hook on delayed messages: those for which a probe puts another credit in place of what comes back."""
 
-    def sort(self, group: LearningGroup, newest: Window, step: int) -> tuple[EndedWindows, EndedWindows]:
+    def ended(self, group: LearningGroup, window: Window, step: int) -> tuple[EndedWindows, EndedWindows]:
         """Return the windows of a late group to learn from, and those with nothing to learn; others wait with the group.
 
         Args:
             group: The group.
-            newest: Its window that has just ended.
+            window: Its window that has just ended.
             step: The step just taken.
         """
         closing: EndedWindows = []
         dropped: EndedWindows = []
-        waiting, group.pending = [*group.pending, newest], []
-        for window in waiting:
-            if self._waits(window, newest.number - window.number, step):
-                window.release()
-                group.pending.append(window)
-            elif self._contributes(group, window):
-                if window is not newest:
-                    self.forward_pass.replay(window)
-                closing.append((group, window))
+        waiting, group.pending = [*group.pending, window], []
+        for own in waiting:
+            if self._waits(own, window.number - own.number, step):
+                own.release()
+                group.pending.append(own)
+            elif self._contributes(group, own):
+                if own is not window:
+                    self.forward_pass.replay(own)
+                closing.append((group, own))
             else:
-                dropped.append((group, window))
+                dropped.append((group, own))
         return closing, dropped
 
     def _waits(self, window: Window, age: int, step: int) -> bool:

@@ -18,28 +18,27 @@ from antiphon.agents.observation_statistics import (
 )
 from antiphon.base.mask import NONE, Mask
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.message import Tick, Window
-from antiphon.engine.heart.system import System
+from antiphon.engine.heart.feature import Feature
+from antiphon.engine.heart.forward import ForwardPass
+from antiphon.engine.heart.message import Arrival, Tick, Window
+from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.updates import Update
 
 Observation = tuple[str, tuple[str, ...]]
 """The name of its statistics, and the signal of each member."""
 
 
-class NormalisedObservations:
+class NormalisedObservations(Feature):
     """The observations of a system's agents that are normalised.
 
     Args:
-        system: The agents.
-        signal_of: Returns, for a tick, what gives each signal it works on by name, as it enters a network.
+        forward_pass: Of the agents.
     """
 
-    def __init__(self, system: System, signal_of: Callable[[Tick], Callable[[str], Tensor]]) -> None:
-        self.system, self.signal_of = system, signal_of
-        self._begun: set[str] = set()
-        """Agents that have ticked, and so have statistics."""
+    def __init__(self, forward_pass: ForwardPass) -> None:
+        self.system = forward_pass.system
 
-    def of_network(
+    def normalised(
         self, agent: Agent, tick: Tick, statistics: Tensors
     ) -> Callable[[int, Tensor], Tensor] | None:
         """Return what normalises an agent's observations at a tick, of which some are, by their place; None: none is.
@@ -50,13 +49,13 @@ class NormalisedObservations:
             statistics: Its running statistics, of the window.
         """
         places = agent.inputs.normalised
-        if not places or not self._shown(agent, tick):
+        if not places or not _shown(agent, tick):
             return None
         return partial(self._normalised, agent, statistics, OF_NETWORKS, places)
 
     def of_critic(self, agent: Agent, tick: Tick, statistics: Tensors) -> Callable[[int, Tensor], Tensor]:
         """Return the same of what its critic observes."""
-        places = agent.inputs.critic_normalised if self._shown(agent, tick) else ()
+        places = agent.inputs.critic_normalised if _shown(agent, tick) else ()
         return partial(self._normalised, agent, statistics, OF_CRITICS, places)
 
     def _normalised(
@@ -72,23 +71,30 @@ class NormalisedObservations:
         if place not in places:
             return values
         own = statistics[f"{kind}.{place}"].view(len(agent.members), -1)
-        return normalised(self._rows(agent, values), own)
+        return normalised(_rows(agent, values), own)
 
-    @staticmethod
-    def _rows(agent: Agent, values: Tensor) -> Tensor:
-        """Rows of all members, where they share one observation."""
-        return agent.layout.to_rows(values) if len(values) < len(agent.members) * agent.batch else values
 
-    # --- statistics ------------------------------------------------------------------------------------------
+class ObservationStatistics(Feature):
+    """The running statistics by which a system's agents observe.
+
+    Args:
+        engine: Of the agents.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.system, self.signal_of = engine.system, engine.forward_pass.signal_of
+        self._begun: set[str] = set()
+        """Agents that have ticked, and so have statistics."""
 
     @torch.no_grad()
-    def begin(self, tick: Tick, window: Window) -> None:
+    def read(self, tick: Tick, arrived: Sequence[Sequence[Arrival]], window: Window) -> None:
         """Let an agent's first tick guess statistics that are used until its first window has ended."""
         agent = self.system.agents[tick.agent]
-        if agent.name in self._begun or not self._shown(agent, tick):
+        normalises = agent.inputs.normalised or agent.inputs.critic_normalised
+        if not normalises or agent.name in self._begun or not _shown(agent, tick):
             return
         start, begun = window.start[self.system.owner_of[agent.name]], True
-        for name, signals in self._observations(agent):
+        for name, signals in _observations(agent):
             before = agent.learner.buffers[name]
             missing = self._missing_in(agent, [self._missing(agent, tick, signals)])
             guess = first_statistics(self._values(agent, tick, signals), missing).view_as(before)
@@ -100,7 +106,7 @@ class NormalisedObservations:
             self._begun.add(agent.name)
 
     @torch.no_grad()
-    def update(self, updates: Sequence[Update], step: int) -> None:
+    def after_move(self, updates: Sequence[Update], step: int) -> None:
         """Add what the agents observed in windows that they learned from to their statistics."""
         for update in updates:
             for name in update.group.members:
@@ -108,10 +114,10 @@ class NormalisedObservations:
                 learning = update.learning[name]
                 if learning is not NONE and not agent.learner.frozen:
                     ticks = [tick for tick in update.window.ticks() if tick.agent == name]
-                    self._update(agent, [tick for tick in ticks if self._shown(agent, tick)], learning)
+                    self._update(agent, [tick for tick in ticks if _shown(agent, tick)], learning)
 
     def _update(self, agent: Agent, ticks: Sequence[Tick], learning: Mask) -> None:
-        for name, signals in self._observations(agent) if ticks else ():
+        for name, signals in _observations(agent) if ticks else ():
             values = torch.cat([self._values(agent, tick, signals) for tick in ticks], 1)
             before = agent.learner.buffers[name]
             missing = self._missing_in(agent, [self._missing(agent, tick, signals) for tick in ticks])
@@ -122,21 +128,6 @@ class NormalisedObservations:
                     members.to(after.device).unsqueeze(1), after.view(len(members), -1), before
                 )
             agent.learner.buffers = {**agent.learner.buffers, name: after.view_as(before)}
-
-    @staticmethod
-    def _observations(agent: Agent) -> Iterator[Observation]:
-        inputs = agent.inputs
-        yield from ((f"{OF_NETWORKS}.{place}", inputs.observed[place]) for place in inputs.normalised)
-        if inputs.critic:
-            yield from (
-                (f"{OF_CRITICS}.{place}", inputs.critics[place]) for place in inputs.critic_normalised
-            )
-
-    @classmethod
-    def _shown(cls, agent: Agent, tick: Tick) -> bool:
-        """Whether a tick has what is normalised: an aligned agent sees nothing before its first message."""
-        signals = tick.step_signals.signals
-        return all(name in signals for _, names in cls._observations(agent) for name in names)
 
     @staticmethod
     def _missing(agent: Agent, tick: Tick, names: tuple[str, ...]) -> Mask:
@@ -158,4 +149,23 @@ class NormalisedObservations:
     def _values(self, agent: Agent, tick: Tick, names: tuple[str, ...]) -> Tensor:
         """One observation of the members at a tick, [N, B, n]."""
         rows = agent.member_rows(names, self.signal_of(tick), self.system.dtype)
-        return self._rows(agent, rows).reshape(len(agent.members), agent.batch, -1)
+        return _rows(agent, rows).reshape(len(agent.members), agent.batch, -1)
+
+
+def _rows(agent: Agent, values: Tensor) -> Tensor:
+    """Rows of all members, where they share one observation."""
+    return agent.layout.to_rows(values) if len(values) < len(agent.members) * agent.batch else values
+
+
+def _observations(agent: Agent) -> Iterator[Observation]:
+    """What of an agent is normalised."""
+    inputs = agent.inputs
+    yield from ((f"{OF_NETWORKS}.{place}", inputs.observed[place]) for place in inputs.normalised)
+    if inputs.critic:
+        yield from ((f"{OF_CRITICS}.{place}", inputs.critics[place]) for place in inputs.critic_normalised)
+
+
+def _shown(agent: Agent, tick: Tick) -> bool:
+    """Whether a tick has what is normalised: an aligned agent sees nothing before its first message."""
+    signals = tick.step_signals.signals
+    return all(name in signals for _, names in _observations(agent) for name in names)

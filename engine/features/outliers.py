@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.divergence import Report
+from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.message import Message
-from antiphon.engine.heart.system import System
+from antiphon.engine.heart.predictors import PredictorTrainer
+from antiphon.engine.heart.updates import EndedWindows
 from antiphon.nets.step_numbers import stamp_number
 
 
-class ClippedReturns:
+class ClippedReturns(Feature):
     """Clipping of the gradients that come back over channels with a bound on outliers.
 
     Args:
-        system: The channels.
+        predictor_trainer: Learns from what comes back.
 
     Attributes:
         first: By channel: the step at which a gradient of each member was first clipped, -1 where none was, [K] int64.
-        notes_later: Whether that is noted at `note` only, which waits for the device; else at every step.
+        notes_later: Whether that is noted at `synchronize` only, which waits for the device; else at every step.
     """
 
-    def __init__(self, system: System) -> None:
-        self.system = system
+    def __init__(self, predictor_trainer: PredictorTrainer) -> None:
+        self.system = predictor_trainer.system
         self.first: dict[str, Tensor] = {}
-        self.notes_later = system.device.type != "cpu"
+        self.notes_later = self.system.device.type != "cpu"
 
-    def clip(self, channel: Channel, message: Message, step: int) -> None:
-        """Clip what has come back for a message."""
+    def returned(self, messages: Mapping[str, list[Message]], ended: EndedWindows, step: int) -> None:
+        """Clip what has come back."""
+        for name, some in messages.items():
+            for message in some:
+                self._clip(self.system.channels[name], message, step)
+
+    def _clip(self, channel: Channel, message: Message, step: int) -> None:
         outliers = channel.gradient.outliers
         if outliers is None or message.gradient is None:
             return
@@ -44,9 +53,9 @@ class ClippedReturns:
         known = self.first.get(channel.name)
         self.first[channel.name] = torch.where(first, stamp_number(step), -1 if known is None else known)
         if not self.notes_later:
-            self.note()
+            self.synchronize()
 
-    def note(self) -> None:
+    def synchronize(self) -> None:
         """Note the first clipped gradient of each channel, with its step; waits for the device."""
         found = [
             (step, self.system.channels[name], k)

@@ -14,21 +14,23 @@ from torch import Tensor
 
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.message import PassedOn, Tick
 from antiphon.engine.heart.rows import Members, members_and
+from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 
 
-class Reach:
+class Reach(Feature):
     """The members of a system's stacks that learning signals reach.
 
     Args:
-        system: The stacks.
+        engine: Of the stacks.
     """
 
-    def __init__(self, system: System) -> None:
-        self.system = system
+    def __init__(self, engine: Engine) -> None:
+        self.system = system = engine.system
         self._stacked = {
             group: [system.agents[name] for name in group.owners]
             for group in system.groups
@@ -44,9 +46,9 @@ class Reach:
         }
         """By channel: the places of its members' senders and receivers, on the host."""
 
-    def stepping_members(self, update: Update) -> dict[str, Members]:
-        """Return the members of agents that learn from an update, and that its signal reaches; absent, None: all."""
-        return {
+    def differentiated(self, update: Update) -> None:
+        """Note the members of agents that learn from an update, and that its signal reaches; absent, None: all."""
+        update.stepping_members = {
             agent.name: members_and(
                 agent.layout.members_in(update.learning[agent.name]), self._reached(update, agent)
             )

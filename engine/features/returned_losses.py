@@ -9,24 +9,36 @@ from antiphon.base.mask import ALL
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.synthetic_gradients import Critic
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Leaf
 from antiphon.engine.heart.predictors import PredictorTrainer
+from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 from antiphon.nets.per_member import scaled
 
 
-def return_losses(system: System, predictor_trainer: PredictorTrainer, update: Update) -> None:
-    """Enter the losses of a window for what it read, over channels with a critic."""
-    with_loss: dict[str, list[Leaf]] = {}
-    for read in update.returned:
-        if system.channels[read.channel].needs_returned_loss:
-            with_loss.setdefault(read.channel, []).append(read)
-    if with_loss:
-        loss = _returned_loss(system, predictor_trainer, update)
-        for name, reads in with_loss.items():
-            Ledger.book_loss(reads, system.channels[name].of_receiver(loss))
+class ReturnedLosses(Feature):
+    """The losses of windows that go back over channels with a critic.
+
+    Args:
+        engine: Of the windows.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.system, self.predictor_trainer = engine.system, engine.predictor_trainer
+
+    def booked(self, update: Update) -> None:
+        """Enter the losses of a window for what it read, over channels with a critic."""
+        with_loss: dict[str, list[Leaf]] = {}
+        for read in update.returned:
+            if self.system.channels[read.channel].needs_returned_loss:
+                with_loss.setdefault(read.channel, []).append(read)
+        if with_loss:
+            loss = _returned_loss(self.system, self.predictor_trainer, update)
+            for name, reads in with_loss.items():
+                Ledger.book_loss(reads, self.system.channels[name].of_receiver(loss))
 
 
 def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: Update) -> Tensor:

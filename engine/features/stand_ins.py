@@ -2,7 +2,7 @@
 
 In this order:
     a synthetic input       where the channel has one, the example goes on and the message is missing; over an `unlocked`
-                            channel even where it has come, for there nobody waits: `StandIns.stand_in`, below
+                            channel even where it has come, for there nobody waits: `StandIns.arrived`, below
     the previous message    over a link that loses messages, or where arrivals are remembered: the newest that arrived, which
                             its ledger holds (`HeldMessages.read` in held_messages.py)
     zeros                   after an episode's end (the read's mask), and before any message has been sent (no arrival:
@@ -18,28 +18,24 @@ from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example
 from antiphon.engine.features.contexts import Contexts
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.feature import Feature
+from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.held_messages import mixed
 from antiphon.engine.heart.message import Arrival, StepSignals
-from antiphon.engine.heart.predictors import members_of
-from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import PredictorUpdate
 
 
-class StandIns:
+class StandIns(Feature):
     """Puts synthetic inputs in the place of missing messages.
 
     Args:
-        system: The channels.
-
-    Attributes:
-        training: Whether batch norm uses the statistics of the rows; deployed, it uses the running ones.
+        forward_pass: What reads the messages.
     """
 
-    def __init__(self, system: System) -> None:
-        self.system, self.training = system, True
-        self.contexts = Contexts(system)
+    def __init__(self, forward_pass: ForwardPass) -> None:
+        self.training = not forward_pass.deployed
+        self.contexts = Contexts(forward_pass)
 
-    def stand_in(self, channel: Channel, arrival: Arrival, step: int) -> Arrival:
+    def arrived(self, channel: Channel, arrival: Arrival, step: int) -> Arrival:
         """Return what the tick at `step` reads; note what a channel's synthetic input can learn from.
 
         Args:
@@ -64,18 +60,6 @@ class StandIns:
             return arrival
         prediction = channel.input.model.predict(context, channel.rows, training=self.training)
         return _filled(arrival, constant(prediction), missing)
-
-    def updates(self) -> dict[str, PredictorUpdate]:
-        """Gather what each synthetic input learns from at this step, with the gradients of its parameters."""
-        found: dict[str, PredictorUpdate] = {}
-        for name, channel in self.system.channels.items():
-            examples, channel.input.examples = channel.input.examples, []
-            model = channel.input.model
-            if self.system.frozen or model is None or model.frozen or not examples:
-                continue
-            members, learned = members_of(examples), model.gradients(examples)
-            found[name] = PredictorUpdate(examples, *learned, members=members, of_input=True)
-        return found
 
 
 def _missing(channel: Channel, arrival: Arrival) -> Mask:

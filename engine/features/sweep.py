@@ -11,62 +11,48 @@ from collections.abc import Callable, Mapping
 
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Call
-from antiphon.engine.heart.learn import BackwardPass
-from antiphon.engine.heart.message import Message, Window
-from antiphon.engine.heart.order import LearningOrder
-from antiphon.engine.heart.predictors import PredictorTrainer
-from antiphon.engine.heart.system import System
+from antiphon.engine.heart.feature import Feature
+from antiphon.engine.heart.message import LearningGroup, Message, StepSignals, Window
+from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.updates import PredictorUpdate, Update
 
 
-class SweepOrder:
+class SweepOrder(Feature):
     """Differentiates the learning groups of a system that are complete as soon as they have ticked.
 
     Args:
-        system: Agents, channels and groups.
-        order: Its order: which these are.
-        backward_pass: Differentiates their windows.
-        predictor_trainer: Of the synthetic gradients of their messages.
+        engine: Of the groups.
     """
 
-    def __init__(
-        self,
-        system: System,
-        order: LearningOrder,
-        backward_pass: BackwardPass,
-        predictor_trainer: PredictorTrainer,
-    ) -> None:
-        self.system, self.order = system, order
-        self.backward_pass, self.predictor_trainer = backward_pass, predictor_trainer
+    def __init__(self, engine: Engine) -> None:
+        self.system, self.order = engine.system, engine.order
+        self.backward_pass, self.predictor_trainer = engine.backward_pass, engine.predictor_trainer
+        self._complete: Mapping[Call, LearningGroup] = {}
+        """Of this step."""
         self.before: Callable[[], None] | None = None
         """Hook after a group's forward pass, before its window is differentiated."""
 
-    def ticked(self, step: int, *, keep: bool) -> Callable[[Call], None]:
-        """Return what is done after each call of a step.
-
-        Args:
-            step: The step.
-            keep: See `Engine.tick`.
-        """
+    def begin(self, step: int, step_signals: StepSignals) -> None:
+        """Begin a step: nothing of it has been differentiated."""
         self.backward_pass.differentiated, self.predictor_trainer.differentiated = {}, {}
-        complete = self.order.after_ticks(step)
+        self._complete = self.order.after_ticks(step)
 
-        def ticked(call: Call) -> None:
-            if call in complete:
-                group = complete[call]
-                window = group.window
-                if self.before is not None:
-                    self.before()
-                (update,) = self.backward_pass.differentiate([(group, window)], step)
-                examples = self.predictor_trainer.local_examples([window])
-                local = self.predictor_trainer.differentiate(examples)
-                self.predictor_trainer.differentiated |= local
-                window.release()
-                self.backward_pass.differentiated[window] = update
-                if not keep:
-                    self._release(window, update, local)
-
-        return ticked
+    def sent(self, call: Call, step: int, *, keep: bool) -> None:
+        """Differentiate the window of a call's group, where it is complete then; for `keep` see `Steps.tick`."""
+        if call not in self._complete:
+            return
+        group = self._complete[call]
+        window = group.window
+        if self.before is not None:
+            self.before()
+        (update,) = self.backward_pass.differentiate([(group, window)], step)
+        examples = self.predictor_trainer.local_examples([window])
+        local = self.predictor_trainer.differentiate(examples)
+        self.predictor_trainer.differentiated |= local
+        window.release()
+        self.backward_pass.differentiated[window] = update
+        if not keep:
+            self._release(window, update, local)
 
     def _release(self, window: Window, update: Update, local: Mapping[str, PredictorUpdate]) -> None:
         """Release what nothing but figures reads of a window."""

@@ -9,6 +9,8 @@ from itertools import chain
 import torch
 from torch import Tensor
 
+from antiphon.engine.heart.feature import Feature
+from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 
@@ -63,22 +65,21 @@ def _sum(tie: Tie, gradients: Mapping[str, Gradients]) -> None:
         gradients[name][place] = total.clone()
 
 
-class TiedGradients:
+class TiedGradients(Feature):
     """Sums the gradients of a system's tied parameters, so that these stay equal.
 
     Args:
-        system: Its ties, of agents that are not stacked.
+        engine: Of the system; tied agents are not stacked.
 
     Attributes:
         agents: Those with tied parameters.
     """
 
-    def __init__(self, system: System) -> None:
-        self.system = system
-        self._ties = ties_of(system)
+    def __init__(self, engine: Engine) -> None:
+        self._ties = ties_of(engine.system)
         self.agents = {name for groups in self._ties for tie in groups for name, _ in tie}
 
-    def sum_updates(self, updates: Sequence[Update]) -> None:
+    def before_move(self, updates: Sequence[Update]) -> None:
         """Sum over the updates of one step, all of which have been differentiated."""
         tied = [(update, name) for update in updates for name in update.gradients.keys() & self.agents]
         for update, name in tied:

@@ -176,6 +176,23 @@ class Agent:
         """The rows in which it learns from `window`."""
         return ALL if self.participation is None else self.participation.rows(window)
 
+    def left_to_features(self) -> dict[str, bool]:
+        """By setting that a feature obeys, and not the step itself: whether it has it (engine/installed.py)."""
+        inputs, policy = self.inputs, self.policy
+        normalised = bool(inputs.normalised or inputs.critic_normalised)
+        return {
+            "age among its observations": AGE in inputs.observes,
+            "normalised observations": normalised,
+            "statistics of observations": normalised,
+            "critic": bool(inputs.critic),
+            "state that predictors are conditioned on": self.trail is not None,
+            "actions": bool(self.acts) or policy is not None,
+            "rewards": policy is not None,
+            "values of final observations": policy is not None and policy.has_values,
+            "further passes": policy is not None and policy.passes > 1,
+            "stack": self.stacked,
+        }
+
     # --- what it observes ----------------------------------------------------------------------------------
 
     def observations(

@@ -211,6 +211,21 @@ class Channel:
 
     # --- what follows from its settings --------------------------------------------------------------------
 
+    def left_to_features(self) -> dict[str, bool]:
+        """By setting that a feature obeys, and not the step itself: whether it has it (engine/installed.py)."""
+        gradient, feedback = self.gradient, self.feedback
+        return {
+            "synthetic input": self.input.model is not None,
+            "fixed weights of feedback": feedback.weights is not None,
+            "direct feedback": feedback.direct is not None,
+            "context of the channel's ends": bool(gradient.ends),
+            "clipped outliers": gradient.outliers is not None,
+            "auxiliary task": bool(gradient.auxiliary),
+            "lambda-returns": self.traced,
+            "returned losses": self.needs_returned_loss,
+            "returned actions": gradient.needs_actions,
+        }
+
     @property
     def injects(self) -> bool:
         """Whether its synthetic gradient is injected into its messages."""

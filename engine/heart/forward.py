@@ -13,9 +13,10 @@ from torch import Tensor
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.couplings import Followed
 from antiphon.comms.links import combine_reads
-from antiphon.engine.heart.agent import AGE, Agent
+from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Call
+from antiphon.engine.heart.feature import Points
 from antiphon.engine.heart.lives import absent_ends
 from antiphon.engine.heart.message import (
     Action,
@@ -33,12 +34,6 @@ from antiphon.nets.random import seed_for
 
 if TYPE_CHECKING:
     from antiphon.agents.network import Tensors
-    from antiphon.engine.features.contexts import States
-    from antiphon.engine.features.normalisation import NormalisedObservations
-    from antiphon.engine.features.stand_ins import StandIns
-    from antiphon.engine.policies.actions import Actions
-    from antiphon.engine.policies.critics import Critics
-    from antiphon.nets.layers import Transport
 
 
 def aligned(arrivals: Sequence[Arrival]) -> StepSignals:
@@ -54,33 +49,23 @@ class ForwardPass:
 
     Args:
         system: The agents, channels and groups.
+        points: The features of a step; None: its own, empty.
+
+    Attributes:
+        greedy: Whether policies take their most likely action instead of a sample.
     """
 
-    def __init__(self, system: System) -> None:
-        self.system = system
-        self.stand_ins: StandIns | None = None
-        """Hook on what has arrived: predicted messages in the place of missing ones."""
-        self.feedback: Callable[[list[Tick], Window], list[Transport]] | None = None
-        """Hook on the network's evaluation: gradients that go back through fixed weights."""
-        self.ages: Callable[[Agent, list[list[Arrival]], int], Tensor] | None = None
-        """Hook on what is read: agents that observe how old it is."""
-        self.normalised: NormalisedObservations | None = None
-        """Hook on what is observed: agents that read it normalised."""
-        self.begin_statistics: Callable[[Tick, Window], None] | None = None
-        """Hook on ticks before their evaluation: the first one begins the statistics of what its agent observes."""
-        self.critics: Critics | None = None
-        """Hook on the network's evaluation: values of policies, by networks of their own."""
-        self.states: States | None = None
-        """Hook on what is sent: states of agents that predictors are conditioned on."""
-        self.actions: Actions | None = None
-        """Hook on agents that have ticked: what they do in the environment, and what follows."""
-        self.value_final: Callable[[int, StepSignals], None] | None = None
-        """Hook on a step that truncates episodes, and their final observations: policies value these."""
+    greedy = False
+    deployed = False
+    """Whether nothing learns from it, so that synthetic inputs use their running statistics, not those of the rows."""
+
+    def __init__(self, system: System, points: Points | None = None) -> None:
+        self.system, self.points = system, points or Points()
 
     @property
     def action(self) -> Action | None:
         """What is done in the environment after the newest step; None: no agent acted."""
-        return None if self.actions is None else self.actions.of()
+        return None if self.points.action is None else self.points.action.action()
 
     def tick(
         self,
@@ -88,7 +73,7 @@ class ForwardPass:
         step_signals: StepSignals,
         calls: Sequence[Call] | None = None,
         *,
-        ticked: Callable[[Call], None] | None = None,
+        keep: bool = True,
     ) -> None:
         """Evaluate all agents due at `step`, in waves.
 
@@ -96,10 +81,11 @@ class ForwardPass:
             step: The step.
             step_signals: Its signals.
             calls: Those of the schedule's calls that are evaluated; None: all.
-            ticked: Called after each of them; None: nothing is.
+            keep: See `Steps.tick`.
         """
-        if self.actions is not None:
-            self.actions.begin(step, step_signals)
+        points = self.points
+        for feature in points.begin:
+            feature.begin(step, step_signals)
         for call in self.system.schedule.calls(step) if calls is None else calls:
             group = self.system.group_of[call[0]]
             window, number = group.window, group.windows.number(step)
@@ -112,23 +98,23 @@ class ForwardPass:
             window.calls.append(ticks)
             for tick in ticks:
                 self._send(self.system.agents[tick.agent], tick, window, step_signals)
-                if self.actions is not None:
-                    self.actions.ticked(tick)
-            if ticked is not None:
-                ticked(call)
+            for feature in points.sent:
+                feature.sent(call, step, keep=keep)
 
     def note_final(self, step: int, final: StepSignals | None) -> None:
         """Let policies value the final observations of episodes that were truncated with `step`; None: nothing is known of any."""
-        if final is not None and self.value_final is not None:
-            self.value_final(step, final)
+        if final is not None:
+            for feature in self.points.truncated:
+                feature.truncated(step, final)
 
     def _read(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
         tick = Tick(step, agent.name, step_signals, [], agent.participates(window.number))
         arrived: list[list[Arrival]] = []
+        stand_ins = self.points.arrived
         for channel in agent.incoming:
             arrivals = channel.ledger.arrivals(step)
-            if arrivals and channel.input.model is not None and self.stand_ins is not None:
-                arrivals[-1] = self.stand_ins.stand_in(channel, arrivals[-1], step)
+            if stand_ins is not None and arrivals and channel.input.model is not None:
+                arrivals[-1] = stand_ins.arrived(channel, arrivals[-1], step)
             if channel.name == agent.align:
                 tick.step_signals = aligned(arrivals)
             arrived.append(arrivals)
@@ -136,10 +122,8 @@ class ForwardPass:
         if agent.memory is not None:
             arrivals = agent.memory.ledger.arrivals(step)
             (tick.memory,) = self._reads(agent.memory, arrivals, tick, window)
-        if self.ages is not None and AGE in agent.inputs.observes:
-            tick.ages = self.ages(agent, arrived, step)
-        if self.begin_statistics is not None and (agent.inputs.normalised or agent.inputs.critic_normalised):
-            self.begin_statistics(tick, window)
+        for feature in self.points.read:
+            feature.read(tick, arrived, window)
         return tick
 
     def _reads(self, channel: Channel, arrivals: list[Arrival], tick: Tick, window: Window) -> list[Read]:
@@ -170,6 +154,7 @@ class ForwardPass:
         """Evaluate a network for the ticks of one call, which get its ports, and return the new running statistics."""
         first = self.system.agents[ticks[0].agent]
         learner = first.learner
+        points = self.points
         states = [
             read.followed_in(window, self.system.channels[read.channel], tick.participates)
             for tick in ticks
@@ -179,11 +164,12 @@ class ForwardPass:
             buffers,
             _joined([self.inputs(tick, window, buffers) for tick in ticks]),
             seed=0 if learner.network.pure else seed_for(first.seed, "tick", str(ticks[0].step)),
-            transports=() if self.feedback is None else self.feedback(ticks, window),
+            transports=() if points.transports is None else points.transports.transports(ticks, window),
             state=_joined(states) if states else None,
         )
-        if self.critics is not None and first.inputs.critic:
-            after |= self.critics.evaluate(ticks, buffers, ports, self.statistics(first, window, buffers))
+        if points.evaluated is not None and first.inputs.critic:
+            statistics = self.statistics(first, window, buffers)
+            after |= points.evaluated.evaluated(ticks, buffers, ports, statistics)
         for i, tick in enumerate(ticks):
             names = self.system.agents[tick.agent].ports
             tick.ports = {n: ports[n] if len(ticks) == 1 else ports[n].chunk(len(ticks))[i] for n in names}
@@ -221,7 +207,8 @@ class ForwardPass:
     def observations(self, tick: Tick, statistics: Tensors) -> list[Tensor]:
         """What a tick's network reads beside messages, in declared order: see `Agent.observations`."""
         agent = self.system.agents[tick.agent]
-        normalised = None if self.normalised is None else self.normalised.of_network(agent, tick, statistics)
+        normalising = self.points.normalised
+        normalised = None if normalising is None else normalising.normalised(agent, tick, statistics)
         return agent.observations(self.signal_of(tick), self.system.dtype, tick.ages, normalised)
 
     def signal_of(self, tick: Tick) -> Callable[[str], Tensor]:
@@ -231,14 +218,14 @@ class ForwardPass:
 
     def _send(self, agent: Agent, tick: Tick, window: Window, step_signals: StepSignals) -> None:
         """Send the messages of a tick."""
-        if self.states is not None:
-            self.states.note(agent, tick)
+        for feature in self.points.ticked:
+            feature.ticked(tick)
         for channel in self._put_live(agent, tick, window):
             live = window.live[channel.name, tick.step]
             absent = absent_ends(channel, step_signals)
             states = None
-            if self.states is not None and channel.gradient.ends:
-                states = self.states.of_ends(channel, tick.step)
+            if self.points.states is not None and channel.gradient.ends:
+                states = self.points.states.states(channel, tick.step)
             began, signals = self.system.began, tick.step_signals
             known: dict[str, Any] = {"void": absent, "states": states, "began": began}
             message = self.send(channel, tick.step, (~absent).fill(live), signals, **known)

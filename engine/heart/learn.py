@@ -13,8 +13,9 @@ gradients of parameters wait for the update, those of received messages are book
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,15 +34,13 @@ from antiphon.comms.backward_requests import (
 )
 from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.feature import Points
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Leaf, LearningGroup, Message, StepSignals, Tick, Window
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import EndedWindows, Losses, Update, WindowLoss
 from antiphon.nets.per_member import nonzero, scaled
-
-if TYPE_CHECKING:
-    from antiphon.engine.policies.trajectories import PolicyEvaluator
 
 
 class TickLoss(NamedTuple):
@@ -75,12 +74,11 @@ class ObjectiveEvaluator:
 
     Args:
         system: Its agents.
+        points: The features of a step; None: its own, empty.
     """
 
-    def __init__(self, system: System) -> None:
-        self.system = system
-        self.policies: PolicyEvaluator | None = None
-        """Hook on windows of agents that learn from rewards."""
+    def __init__(self, system: System, points: Points | None = None) -> None:
+        self.system, self.points = system, points or Points()
 
     def window(self, window: Window) -> WindowLoss:
         """Sum the losses of a window."""
@@ -100,8 +98,8 @@ class ObjectiveEvaluator:
         for name, losses in averaged.items():
             self._add_mean(window_loss, self.system.agents[name], losses)
         for name, ticks in acted.items():
-            assert self.policies is not None
-            self.policies.add(window_loss, self.system.agents[name], ticks, window)
+            assert self.points.rewarded is not None
+            self.points.rewarded.rewarded(window_loss, self.system.agents[name], ticks, window)
         return window_loss
 
     def _add(self, window_loss: WindowLoss, agent: Agent, tick: TickLoss) -> None:
@@ -201,33 +199,28 @@ class BackwardPass:
         system: Agents, channels and groups.
         evaluator: Of the objectives.
         predictor_trainer: Of the synthetic gradients.
+        points: The features of a step.
     """
 
     def __init__(
-        self, system: System, evaluator: ObjectiveEvaluator, predictor_trainer: PredictorTrainer
+        self,
+        system: System,
+        evaluator: ObjectiveEvaluator,
+        predictor_trainer: PredictorTrainer,
+        points: Points,
     ) -> None:
-        self.system, self.agents = system, system.agents
+        self.system, self.agents, self.points = system, system.agents, points
         self.evaluator = evaluator
         self.predictor_trainer = predictor_trainer
-        self.credit: Callable[[SentMessage, int], Tensor | None] = self.own_credit
-        """Hook on the credit of a message: a probe may put another one in its place."""
-        self.mixing: Callable[[Channel, Message], Tensor | None] | None = None
-        """Hook on credit: a prediction with what has just come back."""
         self.differentiated: dict[Window, Update] = {}
         """Updates of windows that have been differentiated as soon as their group had ticked (sweep order)."""
-        self.roots: list[Callable[[Update], Iterable[Injection]]] = []
-        """Hooks on windows that are differentiated: what else is injected into the messages that they sent."""
-        self.auxiliary: Callable[[Update], Tensor | None] | None = None
-        """Hook on the same: a loss beside the objectives' that nothing goes back from."""
-        self.answered: list[Callable[[Update], None]] = []
-        """Hooks on windows whose gradients are booked: what else goes back to the senders of what they read."""
 
     def differentiate(self, closing: EndedWindows, step: int) -> list[Update]:
         """The gradients of closed windows by parameters and by the messages that were read; nothing is booked yet."""
         made: list[tuple[Update, list[Leaf]]] = []
         """With the reads that gradients are wanted for."""
         requests: list[BackwardRequest] = []
-        channels, auxiliary, known = self.system.channels, self.auxiliary, self.differentiated
+        channels, known = self.system.channels, self.differentiated
         for group, window in closing:
             if window in known:
                 continue
@@ -235,12 +228,13 @@ class BackwardPass:
             update = Update(group, window, learning, self.evaluator.window(window))
             update.returned = dict.fromkeys(window.leaves.values())
             reads = [read for read in update.returned if channels[read.channel].ledger.wants_gradient]
+            self.inject(update, step)
             request = BackwardRequest(
                 update.window_loss.roots,
-                self.injections(update, step),
+                update.injections,
                 {n: self.agents[n].learner.trainable for n in group.owners if learning[n] is not NONE},
                 [read.value for read in reads],
-                None if auxiliary is None else auxiliary(update),
+                update.auxiliary_loss,
             )
             made.append((update, reads))
             requests.append(request)
@@ -248,6 +242,7 @@ class BackwardPass:
         for (update, reads), (gradients, returned) in zip(made, results, strict=True):
             update.gradients = {**gradients}
             update.window_loss.roots.clear()  # with them goes what is left of the graph
+            update.injections, update.auxiliary_loss = [], None
             update.returned.update(zip(reads, returned, strict=True))
             known[update.window] = update
         return [known.pop(window) for _, window in closing]
@@ -260,15 +255,15 @@ class BackwardPass:
         """Enter the returned gradients for the messages that a window read."""
         for read, gradient in update.returned.items():
             Ledger.book(read, gradient)
-        for hook in self.answered:
-            hook(update)
+        for feature in self.points.booked:
+            feature.booked(update)
         update.returned = {}  # as large as the messages, and of no more use
 
     # --- what is injected ----------------------------------------------------------------------------------
 
-    def injections(self, update: Update, step: int) -> list[Injection]:
-        """What is injected into the messages that a window sent."""
-        injections: list[Injection] = []
+    def inject(self, update: Update, step: int) -> None:
+        """Note in an update what is injected into the messages that its window sent."""
+        injections, steering = update.injections, self.points.credit
         for name, message in update.window.sent:
             channel = self.system.channels[name]
             participates, live = (
@@ -279,7 +274,11 @@ class BackwardPass:
                 continue
             if live is None or name in update.window.given_up:
                 continue
-            credit = self.credit(SentMessage(self, channel, message, live, step), step)
+            sent = SentMessage(self, channel, message, live, step)
+            if steering is None:
+                credit = self.own_credit(sent, step)
+            else:
+                credit = steering.credit(channel, message, partial(self.own_credit, sent, step))
             if credit is None:
                 continue
             rows = channel.of_sender(participates) & ~message.no_injection
@@ -294,9 +293,8 @@ class BackwardPass:
             if nonzero(scale):
                 update.injected_messages.add((name, message.stamp))
             injections.append(Injection(live, credit, scale, channel.gradient.discount))
-        for root in self.roots:
-            injections.extend(root(update))
-        return injections
+        for feature in self.points.credited:
+            feature.credited(update)
 
     def own_credit(self, sent: SentMessage, step: int) -> Tensor | None:
         """The credit of a message by the coupling of its channel, [rows, size] per sample before `scale`; None: nothing."""
@@ -317,9 +315,19 @@ class BackwardPass:
         """The synthetic gradient of a message, mixed with what has come back by `trace`, [rows, size]; None: there is none."""
         if not channel.injects:
             return None
-        if channel.may_mix and self.mixing is not None:
-            return self.mixing(channel, message)
-        return self.predictor_trainer.predict(channel, message)
+        prediction = self.predictor_trainer.predict(channel, message)
+        return self._mixed(channel, message, prediction) if channel.may_mix else prediction
+
+    @staticmethod
+    def _mixed(channel: Channel, message: Message, prediction: Tensor | None) -> Tensor | None:
+        """A prediction together with what the receiver has just returned (semantics 11; BP(lambda))."""
+        own = channel.gradient
+        if prediction is None and own.needs_actions:  # no action has come back
+            prediction = channel.zeros
+        if prediction is None or not own.trace:
+            return prediction
+        gradient = channel.zeros if message.gradient is None else message.gradient
+        return torch.lerp(prediction, gradient, own.trace)
 
 
 class SentMessage:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,15 +14,12 @@ from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example, target_of
 from antiphon.comms.synthetic_gradients import Predictor, newest_returned
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.feature import Points
 from antiphon.engine.heart.message import Message, Window
 from antiphon.engine.heart.rows import Members, members_and
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import EndedWindows, PredictorUpdate
 from antiphon.nets.trained_parameters import TrainedParameters, step_all
-
-if TYPE_CHECKING:
-    from antiphon.engine.features.contexts import Contexts
-    from antiphon.engine.features.outliers import ClippedReturns
 
 Watch = bool | AbstractSet[str]
 """Whether predictions are kept: of all channels, or of those with these names, members of stacks by their own."""
@@ -34,24 +30,18 @@ class PredictorTrainer:
 
     Args:
         system: The channels.
-
-    Attributes:
-        contexts: Hook on contexts that are not the environment's signals; None: there are none.
-        outliers: Hook on what has come back, before anything learns from it; None: nothing is clipped.
-        returns: Hook on windows that ended: the messages of states whose return over several windows is known now, by channel.
+        points: The features of a step; None: its own, empty.
     """
 
-    def __init__(self, system: System) -> None:
-        self.system = system
+    def __init__(self, system: System, points: Points | None = None) -> None:
+        self.system, self.points = system, points or Points()
         self.predicted: dict[Message, Example] = {}
         """The examples of messages whose prediction, with what else its evaluation gave, predictors have not moved away from."""
         self._contexts: dict[tuple[Tensor, int], Tensor] = {}
         """The rows of this step's contexts, by the context and the length of a stack."""
         self.differentiated: dict[str, PredictorUpdate] = {}
         """By channel: of predictors that have been differentiated as soon as their sender had ticked (sweep order)."""
-        self.contexts: Contexts | None = None
-        self.outliers: ClippedReturns | None = None
-        self.returns: Callable[[EndedWindows, int], Mapping[str, list[Message]]] | None = None
+        self._inputs = [channel for channel in system.channels.values() if channel.input.model is not None]
 
     def predict(self, channel: Channel, message: Message) -> Tensor | None:
         """Return the synthetic gradient of a message, [rows, size] per sample; None where there is nothing to evaluate it on.
@@ -110,8 +100,8 @@ class PredictorTrainer:
         if own.needs_actions and not message.actions:
             return None
         context = self._context(channel, message)
-        if own.ends and self.contexts is not None:
-            context = self.contexts.with_ends(context, channel, message)
+        if own.ends and self.points.conditioned is not None:
+            context = self.points.conditioned.conditioned(context, channel, message)
         example = Example(message.sent, context, None)
         if own.needs_actions:  # what teaches nothing is no example
             example.actions = tuple(message.actions)
@@ -156,12 +146,10 @@ class PredictorTrainer:
                 found.setdefault(name, []).append(example)
         return found
 
-    def _returned_examples(self, channel: Channel, messages: Iterable[Message], step: int) -> list[Example]:
+    def _returned_examples(self, channel: Channel, messages: Iterable[Message]) -> list[Example]:
         """What a predictor learns from messages whose gradients have come back."""
         found = []
         for message in messages:
-            if self.outliers is not None:
-                self.outliers.clip(channel, message, step)
             example, counted = self.example(channel, message), message.counted
             if example is not None and channel.gradient.needs_actions:
                 counted = example.valid if example.valid.anywhere else NONE
@@ -186,15 +174,16 @@ class PredictorTrainer:
             step: The step just taken.
             watch: Whether, or of which channels, predictions are kept for telemetry.
         """
-        returns = {} if self.returns is None else self.returns(ended, step)
-        known, reached = self.differentiated, self.local_examples(window for _, window in ended)
-        for name, channel in self.system.channels.items():
+        channels, returned = self.system.channels, dict[str, list[Message]]()
+        for name, channel in channels.items():
             messages = channel.ledger.take(step)
-            if channel.traced:  # what was read waits for its return; an episode's last state need not
-                messages = [message for message in messages if message.unread or message.no_injection is ALL]
-                messages += returns.get(name, ())
             if channel.ledger.wants_gradient and self._learns(channel):
-                reached[name] = self._returned_examples(channel, messages, step)
+                returned[name] = messages
+        for feature in self.points.returned:
+            feature.returned(returned, ended, step)
+        known, reached = self.differentiated, self.local_examples(window for _, window in ended)
+        for name, messages in returned.items():
+            reached[name] = self._returned_examples(channels[name], messages)
         predictions: dict[str, Tensor] = {}
         if watch:  # with the running statistics of before
             learning = {name: update.examples for name, update in known.items()} | reached
@@ -217,6 +206,18 @@ class PredictorTrainer:
             for name, examples in reached.items()
             if examples
         }
+
+    def input_updates(self) -> dict[str, PredictorUpdate]:
+        """Gather what each synthetic input learns from at this step, with the gradients of its parameters."""
+        found: dict[str, PredictorUpdate] = {}
+        for channel in self._inputs:
+            examples, channel.input.examples = channel.input.examples, []
+            model = channel.input.model
+            if self.system.frozen or model is None or model.frozen or not examples:
+                continue
+            members, learned = members_of(examples), model.gradients(examples)
+            found[channel.name] = PredictorUpdate(examples, *learned, members=members, of_input=True)
+        return found
 
     def _predictor(self, channel: str) -> Predictor:
         predictor = self.system.channels[channel].gradient.model

@@ -8,13 +8,14 @@ back (predictors); then, and only then, parameters move. Rules are cited by thei
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
 from antiphon.agents.learner import Learner
 from antiphon.base.memory import keep_memory
 from antiphon.engine.heart.divergence import DivergenceCheck
+from antiphon.engine.heart.feature import Points
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import BackwardPass, ObjectiveEvaluator
 from antiphon.engine.heart.ledger import Ledger
@@ -25,12 +26,6 @@ from antiphon.engine.heart.rows import Members, members_and
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import EndedWindows, StepReport, Update
 from antiphon.nets.trained_parameters import step_all
-
-if TYPE_CHECKING:
-    from antiphon.engine.features.group_clip import GroupClip
-    from antiphon.engine.features.late_windows import LateWindows
-    from antiphon.engine.features.reach import Reach
-    from antiphon.engine.features.sweep import SweepOrder
 
 
 class Steps(Protocol):
@@ -92,36 +87,27 @@ def take_step(
 class Engine:
     """Runs a system step by step. An agent or channel here is a stack of N >= 1 with a leading axis.
 
-    What is not the step itself hangs on its hooks, each called where the scenario uses the feature, and absent elsewhere
-    (engine/installed.py).
+    What is not the step itself is a feature, called at its points where the scenario uses it (feature.py).
 
     Args:
         system: The stacks.
+        bases: The single agents that its stacks are made of, of each seed.
+
+    Attributes:
+        points: The features.
+        divergence: Checks what has been computed, before anything moves.
     """
 
-    divergence: DivergenceCheck
-    """Checks what has been computed, before anything moves."""
-
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, bases: Sequence[System]) -> None:
         keep_memory()
-        self.system = system
-        self.order = LearningOrder(self.system)
-        self.forward_pass = ForwardPass(self.system)
-        self.predictor_trainer = PredictorTrainer(self.system)
-        self.evaluator = ObjectiveEvaluator(self.system)
-        self.backward_pass = BackwardPass(self.system, self.evaluator, self.predictor_trainer)
-        self.sweep: SweepOrder | None = None
-        """Hook at the end of a group's tick: its window is differentiated at once."""
-        self.late: LateWindows | None = None
-        """Hook on windows that end: some wait for delayed gradients."""
-        self.reach: Reach | None = None
-        """Hook on updates of stacks: the members that learn, and that a signal reaches, and no others, take a step."""
-        self.group_clip: GroupClip | None = None
-        """Hook on the gradients of agents that learn together, before they move."""
-        self.before_move: list[Callable[[Sequence[Update]], None]] = []
-        """Hooks on all updates of a step, before any parameter moves."""
-        self.after_move: list[Callable[[Sequence[Update], int], None]] = []
-        """Hooks on the updates that have moved together, and the step."""
+        self.system, self.bases, self.points = system, bases, Points()
+        self.order = LearningOrder(system)
+        self.forward_pass = ForwardPass(system, self.points)
+        self.predictor_trainer = PredictorTrainer(system, self.points)
+        self.evaluator = ObjectiveEvaluator(system, self.points)
+        self.backward_pass = BackwardPass(system, self.evaluator, self.predictor_trainer, self.points)
+        groups = [base.groups for base in bases]
+        self.divergence = DivergenceCheck(system.on_divergence, system.agents, system.channels, groups)
 
     # --- a step --------------------------------------------------------------------------------------------
 
@@ -133,8 +119,7 @@ class Engine:
     def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
         """Tick all agents due at `step`; for `keep` see `Steps.tick`."""
         self.divergence.statistics.note()
-        ticked = None if self.sweep is None else self.sweep.ticked(step, keep=keep)
-        self.forward_pass.tick(step, step_signals, ticked=ticked)
+        self.forward_pass.tick(step, step_signals, keep=keep)
 
     def cut(self, step: int, ends: EpisodeEnds) -> None:
         """End episodes, before anything learns from the step (semantics 20), once policies have valued how they ended (40)."""
@@ -167,20 +152,19 @@ class Engine:
             self._close(group, window, step)
         predictor_updates = self.predictor_trainer.updates(ended, step, watch=watch)
         self.divergence.check_predictors(predictor_updates, step)
-        stand_ins = self.forward_pass.stand_ins
-        input_updates = {} if stand_ins is None else stand_ins.updates()
+        input_updates = self.predictor_trainer.input_updates()
         self.divergence.check_predictors(input_updates, step)
         self.divergence.decide()
-        for hook in self.before_move:
-            hook(updates)
+        for feature in self.points.before_move:
+            feature.before_move(updates)
         if not self.system.frozen:  # all is computed and finite: now, and only now, parameters move
             for turn in turns:
                 self.apply(turn, step)
             learned = [*predictor_updates.items(), *input_updates.items()]
             self.predictor_trainer.apply(learned, step, self.divergence.moving)
-            for after in self.after_move:
+            for feature in self.points.after_move:
                 for turn in turns:
-                    after(turn, step)
+                    feature.after_move(turn, step)
         self.predictor_trainer.forget()
         for _, window in [*ended, *dropped]:
             window.release()
@@ -202,8 +186,8 @@ class Engine:
             window, group.window = group.window, Window()
             if window.number != number:  # no agent has ticked in it
                 self._close(group, Window(number), step)
-            elif group.late and self.late is not None:
-                ready, given_up = self.late.sort(group, window, step)
+            elif group.late and self.points.ended is not None:
+                ready, given_up = self.points.ended.ended(group, window, step)
                 ended += ready
                 dropped += given_up
             else:
@@ -212,8 +196,9 @@ class Engine:
 
     def make_ready(self, updates: Sequence[Update], step: int) -> None:
         """Let updates have the members that they move, and check them."""
-        for update in updates:
-            update.stepping_members = {} if self.reach is None else self.reach.stepping_members(update)
+        for feature in self.points.differentiated:
+            for update in updates:
+                feature.differentiated(update)
         self.divergence.check_updates(updates, step)
         for update in updates:
             for name, sharing in update.group.owners.items():
@@ -244,7 +229,8 @@ class Engine:
                 update.stepping_members[name] = members
                 if members is None or bool(members.any()):
                     moving[name] = gradients, members
-            short = {} if self.group_clip is None else self.group_clip.clip(update.group, moving)
+            clip = self.points.clipped
+            short = {} if clip is None else clip.clipped(update.group, moving)
             for name, (gradients, members) in moving.items():
                 agent = self.system.agents[name]
                 steps.append((agent.learner, short.get(name, gradients), members if agent.stacked else None))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -93,6 +93,25 @@ class System:
         """Tell those that learn once an episode how long the one is that begins at `step`; None: they know it."""
         if self.episode is not None and length is not None:
             self.episode.begin(step, length, 0 if step == 0 else self.episode.current + 1)
+
+    def left_to_features(self) -> Iterator[tuple[str, str]]:
+        """Yield the settings that features obey, and not the step itself, each with the place that has it (engine/installed.py)."""
+        for kind, parts in (("agents", self.agents), ("channels", self.channels)):
+            for name, part in parts.items():
+                for setting, used in part.left_to_features().items():
+                    if used:
+                        yield setting, f"{kind}.{name}"
+        for group in self.groups:
+            place = f"the learning group of {', '.join(group.members)}"
+            clips = [self.agents[name].learner.optimiser.clip is not None for name in group.owners]
+            if group.late:
+                yield "delayed channel", place
+            if sum(clips) > 1:
+                yield "clip of a learning group", place
+        if self.sweep:
+            yield "sweep order", "training"
+        if self.tied:
+            yield "tied parameters", "share"
 
     @property
     def began(self) -> int:

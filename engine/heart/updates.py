@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from antiphon.base.mask import Mask
-from antiphon.comms.backward_requests import constant
+from antiphon.comms.backward_requests import Injection, constant
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.message import Leaf, LearningGroup, Window
 from antiphon.engine.heart.rows import Members
@@ -88,8 +88,12 @@ class Update:
     the channel wants none."""
     stepping_members: dict[str, Members] = field(default_factory=dict)
     """By agent: the members that take a step, [N] bool; None or absent: all."""
+    injections: list[Injection] = field(default_factory=list)
+    """What is injected into the messages that the window sent, until it is differentiated."""
     auxiliary: set[str] = field(default_factory=set)
     """Agents with an auxiliary loss."""
+    auxiliary_loss: Tensor | None = None
+    """A loss beside the objectives' that nothing goes back from, until the window is differentiated."""
 
 
 @dataclass(slots=True)

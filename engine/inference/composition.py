@@ -382,10 +382,10 @@ class PerfectDeliveries(Deliveries):
         step_signals: StepSignals,
         calls: Sequence[Call] | None = None,
         *,
-        ticked: Callable[[Call], None] | None = None,
+        keep: bool = True,
     ) -> None:
         calls = self.system.schedule.calls(step) if calls is None else calls
-        super().tick(step, step_signals, [(name,) for call in calls for name in call], ticked=ticked)
+        super().tick(step, step_signals, [(name,) for call in calls for name in call], keep=keep)
 
     def send(
         self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals, **known: Any

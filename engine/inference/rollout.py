@@ -44,7 +44,7 @@ from antiphon.engine.heart.message import (
 )
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.links import Links
-from antiphon.engine.installed import install_forward, objectives_of
+from antiphon.engine.installed import install_in
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.nets.random import seed_for
 from antiphon.scenarios.relations import components
@@ -101,11 +101,8 @@ class Rollout:
                 own = channel.sampler.seeded(seed_for(seed, "message", channel.sender, channel.port))
                 channel.sampler = own if sampled and own.learned else own.most_probable()
         self._forward_pass = (forward_pass or Deliveries)(self.system, deliver)
-        install_forward(self._forward_pass)
-        if self._forward_pass.actions is not None:
-            self._forward_pass.actions.greedy = not sampled
-        if self._forward_pass.stand_ins is not None:
-            self._forward_pass.stand_ins.training = False
+        self._forward_pass.greedy = not sampled
+        install_in(self._forward_pass)
 
     def release(self) -> None:
         """Let all messages go: they are in circles, which Python would search for later."""
@@ -145,6 +142,8 @@ class Rollout:
 
 class Deliveries(ForwardPass):
     """Ticks that read messages as constants, replaced before they go out."""
+
+    deployed = True
 
     def __init__(self, system: System, deliver: Deliver | None) -> None:
         super().__init__(system)
@@ -326,7 +325,8 @@ class EnvironmentRollout:
         self.system = self.rollout.system
         self.world = EnvironmentRunner(env, signals_read(self.system).union(signals), seed)
         self.scores = {name: Score() for name in with_targets(system)}
-        self._evaluator = objectives_of(self.system)
+        self._evaluator = ObjectiveEvaluator(self.system)
+        install_in(self._evaluator)
         self._filled = filled(system)
 
     def run(self, steps: int, on_step: Callable[[], None] = lambda: None) -> dict[str, Score]:

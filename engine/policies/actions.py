@@ -12,12 +12,13 @@ from antiphon.agents.distributions import BoxUnits
 from antiphon.agents.network import OBJECTIVE
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.feature import Feature
+from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.message import Action, StepSignals, Tick
-from antiphon.engine.heart.system import System
 from antiphon.nets.random import seed_for, uniform, uniform_many
 
 
-class Actions:
+class Actions(Feature):
     """The actions of a system's agents.
 
     What a policy does is a sample, a function of (seed, agent, step, environment); until its first tick, and between its
@@ -25,16 +26,15 @@ class Actions:
     is one at the agent's ticks only.
 
     Args:
-        system: The agents.
+        forward_pass: Of the agents.
 
     Attributes:
         actors: The agents that act.
-        greedy: Whether policies take their most likely action instead of a sample.
     """
 
-    def __init__(self, system: System) -> None:
-        self.system = system
-        self.greedy = False
+    def __init__(self, forward_pass: ForwardPass) -> None:
+        self.system = system = forward_pass.system
+        self.greedy = forward_pass.greedy
         self.actors = [agent for agent in system.agents.values() if agent.acts]
         policies = [agent for agent in system.agents.values() if agent.policy is not None]
         self._slower = [agent for agent in policies if agent.clock.period > 1]
@@ -110,7 +110,7 @@ class Actions:
             return uniform(each[0], step, agent.batch * draws, stacked.device).view(-1, draws)
         return uniform_many(stacked, step, agent.batch * draws).view(-1, draws)
 
-    def of(self) -> Action | None:
+    def action(self) -> Action | None:
         """Return the action at the newest step in the environments, of several seeds row after row; None: no agent acted."""
         space: Any = self.system.description.action_space
         found: dict[str, Tensor] = {}

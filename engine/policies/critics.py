@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from antiphon.agents.network import VALUE, Tensors
+from antiphon.engine.features.normalisation import NormalisedObservations
+from antiphon.engine.heart.feature import Feature
+from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.message import Tick
-from antiphon.engine.heart.system import System
 from antiphon.nets.site_axes import as_maps
 
-if TYPE_CHECKING:
-    from antiphon.engine.features.normalisation import NormalisedObservations
 
-
-class Critics:
+class Critics(Feature):
     """The critics of a system's agents.
 
     Args:
-        system: The agents.
-        signal_of: Returns, for a tick, what gives each signal it works on by name, as it enters a network.
-        normalised: Normalises what they observe; None: nothing is normalised.
+        forward_pass: Of the agents.
     """
 
-    def __init__(
-        self,
-        system: System,
-        signal_of: Callable[[Tick], Callable[[str], Tensor]],
-        normalised: NormalisedObservations | None,
-    ) -> None:
-        self.agents, self.dtype, self.signal_of = system.agents, system.dtype, signal_of
-        self.normalised = normalised
+    def __init__(self, forward_pass: ForwardPass) -> None:
+        self.agents, self.dtype = forward_pass.system.agents, forward_pass.system.dtype
+        self.signal_of = forward_pass.signal_of
+        self.normalising = forward_pass.points.of(NormalisedObservations)
 
-    def evaluate(
+    def evaluated(
         self, ticks: Sequence[Tick], buffers: Tensors, ports: Tensors, statistics: Tensors
     ) -> Tensors:
         """Add the values at the ticks of one call to its ports, [rows, 1], and return the new running statistics.
@@ -56,8 +48,8 @@ class Critics:
         """Return what the critics of an agent's members read at a tick, [rows, *input_shape]."""
         agent, signal = self.agents[tick.agent], self.signal_of(tick)
         found = [agent.member_rows(names, signal, self.dtype) for names in agent.inputs.critics]
-        if self.normalised is not None:
-            normalised = self.normalised.of_critic(agent, tick, statistics)
+        if self.normalising is not None:
+            normalised = self.normalising.of_critic(agent, tick, statistics)
             found = [normalised(place, rows) for place, rows in enumerate(found)]
         if len(agent.learner.critic.input_shape) == 1:
             found = [rows.reshape(len(rows), -1) for rows in found]

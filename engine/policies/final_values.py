@@ -14,30 +14,30 @@ from torch import Tensor
 
 from antiphon.agents.network import VALUE, Tensors
 from antiphon.base.mask import NONE, Mask
+from antiphon.engine.features.ages import Ages
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass, aligned
 from antiphon.engine.heart.lives import absent_ends
 from antiphon.engine.heart.message import Arrival, Constant, StepSignals, Tick, Window
-from antiphon.engine.heart.system import System
 from antiphon.engine.policies.trajectories import outcome_of, rewards_of
 
 
-class FinalValues:
+class FinalValues(Feature):
     """Evaluates the policies of a system on final observations.
 
     Args:
-        system: The agents.
         forward_pass: Evaluates their networks.
     """
 
-    def __init__(self, system: System, forward_pass: ForwardPass) -> None:
-        self.system, self.forward_pass = system, forward_pass
-        policies = ((agent, agent.policy) for agent in system.agents.values())
+    def __init__(self, forward_pass: ForwardPass) -> None:
+        self.system, self.forward_pass = forward_pass.system, forward_pass
+        policies = ((agent, agent.policy) for agent in self.system.agents.values())
         self._agents = [agent for agent, policy in policies if policy is not None and policy.has_values]
 
     @torch.no_grad()
-    def note(self, step: int, final: StepSignals) -> None:
+    def truncated(self, step: int, final: StepSignals) -> None:
         """Enter the values of episodes that were truncated with `step` in the newest ticks of the policies.
 
         Args:
@@ -77,14 +77,14 @@ class FinalValues:
         self, agent: Agent, step: int, final: StepSignals, made: dict[str, Tick | None]
     ) -> Tensor | None:
         """[rows]: the value of the final observations; None: something that it is estimated from is not known."""
-        critics, buffers = self.forward_pass.critics, agent.learner.buffers
+        critics, buffers = self.forward_pass.points.evaluated, agent.learner.buffers
         if critics is None or not agent.inputs.critic:
             tick = self._tick(agent, step, final, made)
             return None if tick is None else tick.ports[VALUE].squeeze(1)
         if not _shows(final, agent.inputs.critics):
             return None
         ports: Tensors = {}
-        critics.evaluate([Tick(agent.clock.after(step), agent.name, final, [])], buffers, ports, buffers)
+        critics.evaluated([Tick(agent.clock.after(step), agent.name, final, [])], buffers, ports, buffers)
         return ports[VALUE].squeeze(1)
 
     def _tick(self, agent: Agent, step: int, final: StepSignals, made: dict[str, Tick | None]) -> Tick | None:
@@ -108,8 +108,8 @@ class FinalValues:
                     tick.step_signals = aligned(arrivals)
                 arrived.append(arrivals)
                 tick.reads += _constants(channel, arrivals)
-            if self.forward_pass.ages is not None and AGE in agent.inputs.observes:
-                tick.ages = self.forward_pass.ages(agent, arrived, tick.step)
+            if (ages := self.forward_pass.points.of(Ages)) is not None:
+                ages.read(tick, arrived, Window())
         if agent.memory is not None:
             (tick.memory,) = _constants(agent.memory, agent.memory.ledger.arrivals(tick.step))
         self.forward_pass.evaluate([tick], Window(), agent.learner.buffers)
@@ -134,10 +134,10 @@ class FinalValues:
             if channel.sampler is not None:
                 live, _ = channel.sampler.send(live, stamps[0])
         imagined.enter_context(channel.ledger.imagining(stamps, live, signals, void))
-        arrivals = channel.ledger.arrivals(tick.step)
-        if arrivals and channel.input.model is not None and self.forward_pass.stand_ins is not None:
+        arrivals, stand_ins = channel.ledger.arrivals(tick.step), self.forward_pass.points.arrived
+        if arrivals and channel.input.model is not None and stand_ins is not None:
             examples = len(channel.input.examples)
-            arrivals[-1] = self.forward_pass.stand_ins.stand_in(channel, arrivals[-1], tick.step)
+            arrivals[-1] = stand_ins.arrived(channel, arrivals[-1], tick.step)
             del channel.input.examples[examples:]
         return arrivals
 

@@ -16,40 +16,42 @@ from torch import Tensor
 
 from antiphon.comms.backward_requests import BackwardRequest, backward_all
 from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update, WindowLoss
 from antiphon.engine.policies.replays import AllTicks, InTurn, Replay
+from antiphon.engine.policies.trajectories import PolicyEvaluator
 from antiphon.nets.per_member import scaled
 from antiphon.nets.random import seed_for, uniform_many
 
 
-class FurtherPasses:
+class FurtherPasses(Feature):
     """Makes the further passes over the windows that end at a step, in the same order for all groups.
 
     Args:
         engine: Whose windows they are of.
-        bases: The single agents that its stacks are made of, of each seed.
 
     Attributes:
         agents: Those with further passes.
     """
 
-    def __init__(self, engine: Engine, bases: Sequence[System]) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.engine, self.system = engine, engine.system
         self.agents = {name for name, agent in self.system.agents.items() if _passes(agent) > 1}
         self._seeds = {
             agent.name: [
-                _leader(bases[agent.layout.seed(n)], member).seed for n, member in enumerate(agent.members)
+                _leader(engine.bases[agent.layout.seed(n)], member).seed
+                for n, member in enumerate(agent.members)
             ]
             for agent in self.system.agents.values()
         }
         """By stack: of each member, the seed of the first agent with further passes that it learns with."""
         self._orders: dict[tuple[str, int], Tensor] = {}
 
-    def learn(self, closed: Sequence[Update], step: int) -> None:
-        """Take all of them, and move the parameters after each."""
-        for found in self.updates(closed, step):
+    def after_move(self, updates: Sequence[Update], step: int) -> None:
+        """Take all further passes over the windows of updates, and move the parameters after each."""
+        for found in self.updates(updates, step):
             self.engine.make_ready(found, step)
             self.engine.divergence.decide()
             self.engine.apply(found, step)
@@ -119,7 +121,7 @@ class FurtherPasses:
         update, roots, ports = window.update, [], window.replay.ports(rows)
         for agent in window.agents:
             own, policy = rows[agent.name], window.loss.policies[agent.name]
-            policies = self.engine.evaluator.policies
+            policies = self.engine.points.of(PolicyEvaluator)
             assert policies is not None
             found = policies.further(agent, policy, own, ports[agent.name])
             assert agent.goal is not None

@@ -21,6 +21,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.layout import select_rows
 from antiphon.engine.heart.message import PassedOn, Read, Tick, Window
+from antiphon.engine.policies.critics import Critics
 from antiphon.engine.policies.trajectories import port_names, ports_of, rows_through
 
 
@@ -231,9 +232,10 @@ def _ticks_of(window: Window) -> dict[str, list[Tick]]:
 
 
 def _observed(agent: Agent, ticks: list[Tick], forward_pass: ForwardPass, start: Tensors) -> Tensor | None:
-    if forward_pass.critics is None or not agent.inputs.critic:
+    critics = forward_pass.points.of(Critics) if agent.inputs.critic else None
+    if critics is None:
         return None
-    return torch.stack([forward_pass.critics.input(tick, start) for tick in ticks])
+    return torch.stack([critics.input(tick, start) for tick in ticks])
 
 
 def _by_member(values: Tensor, members: int, rows: Tensor | None = None) -> Tensor:

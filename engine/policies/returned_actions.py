@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 from antiphon.comms.examples import ReturnedAction
+from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Leaf
-from antiphon.engine.heart.system import System
+from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.updates import Update
 from antiphon.nets.per_member import scaled
 
 
-def return_actions(system: System, update: Update) -> None:
-    """Enter what policies did at the ticks that read a message, with their advantages, for `local_policy`."""
-    for name, window in update.window_loss.policies.items():
-        agent, actions = system.agents[name], window.trajectory.actions
-        channels = {channel.name: channel for channel in agent.incoming if channel.gradient.needs_actions}
-        if not channels or actions is None or agent.goal is None:
-            continue
-        advantages = scaled(window.advantages.weighted(len(agent.members)), agent.goal.weight, 1)
-        each = zip(window.ticks, actions, advantages, window.advantages.valid, strict=True)
-        for tick, *returned in each:
-            for read in tick.reads:
-                channel = channels.get(read.channel)
-                if channel is not None and isinstance(read, Leaf):
-                    own = map(channel.of_receiver, returned)
-                    Ledger.book_action(read, ReturnedAction(*own))
+class ReturnedActions(Feature):
+    """The actions of a system's policies that go back to the senders of what they read.
+
+    Args:
+        engine: Of the windows.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.system = engine.system
+
+    def booked(self, update: Update) -> None:
+        """Enter what policies did at the ticks that read a message, with their advantages, for `local_policy`."""
+        for name, window in update.window_loss.policies.items():
+            agent, actions = self.system.agents[name], window.trajectory.actions
+            channels = {channel.name: channel for channel in agent.incoming if channel.gradient.needs_actions}
+            if not channels or actions is None or agent.goal is None:
+                continue
+            advantages = scaled(window.advantages.weighted(len(agent.members)), agent.goal.weight, 1)
+            each = zip(window.ticks, actions, advantages, window.advantages.valid, strict=True)
+            for tick, *returned in each:
+                for read in tick.reads:
+                    channel = channels.get(read.channel)
+                    if channel is not None and isinstance(read, Leaf):
+                        own = map(channel.of_receiver, returned)
+                        Ledger.book_action(read, ReturnedAction(*own))

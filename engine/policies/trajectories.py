@@ -27,25 +27,26 @@ from antiphon.base.mask import ALL, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.layout import label, select_rows
+from antiphon.engine.heart.learn import ObjectiveEvaluator
 from antiphon.engine.heart.message import StepSignals, Tick, Window
 from antiphon.engine.heart.policy_window import PolicyWindow
 from antiphon.engine.heart.rewards import COSINE, Rewards
-from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Losses, Update, WindowLoss
 from antiphon.envs.signal import ENDS
 from antiphon.nets.per_member import scaled
 
 
-class PolicyEvaluator:
+class PolicyEvaluator(Feature):
     """Evaluates the policies of a system over windows.
 
     Args:
-        system: The agents.
+        evaluator: Of the agents.
     """
 
-    def __init__(self, system: System) -> None:
-        self.system = system
+    def __init__(self, evaluator: ObjectiveEvaluator) -> None:
+        self.system = evaluator.system
 
     def window(self, agent: Agent, ticks: Sequence[Tick], window: Window) -> PolicyWindow | None:
         """Evaluate a policy over a window's ticks; None where no tick teaches anything.
@@ -75,7 +76,7 @@ class PolicyEvaluator:
         found = policy.losses(outputs, values, trajectory, advantages, members=members, messages=messages)
         return PolicyWindow(ticks, trajectory, advantages, found)
 
-    def add(self, window_loss: WindowLoss, agent: Agent, ticks: Sequence[Tick], window: Window) -> None:
+    def rewarded(self, losses: WindowLoss, agent: Agent, ticks: Sequence[Tick], window: Window) -> None:
         """Add the mean over the valid ticks of a policy's window; what is reported is their sum, as of other objectives."""
         policy = self.window(agent, ticks, window)
         if policy is None:
@@ -90,9 +91,9 @@ class PolicyEvaluator:
             agent.layout.total(returns.where(valid, 0).sum(0)),
             count,
         )
-        window_loss.add(agent.name, rows, own)
-        window_loss.policies[agent.name] = policy
-        window_loss.evaluated.update((tick.step, agent.name) for tick in ticks)
+        losses.add(agent.name, rows, own)
+        losses.policies[agent.name] = policy
+        losses.evaluated.update((tick.step, agent.name) for tick in ticks)
 
     def further(self, agent: Agent, window: PolicyWindow, rows: Tensor, ports: Tensors) -> PolicyLosses:
         """Evaluate a further pass over some rows of a window.
@@ -110,7 +111,7 @@ class PolicyEvaluator:
         outputs, values = ports.get(OBJECTIVE), values_in(ports)
         return policy.losses(outputs, values, *constants, members=len(agent.members), messages=messages)
 
-    def update_statistics(self, updates: Sequence[Update]) -> None:
+    def before_move(self, updates: Sequence[Update]) -> None:
         """Add the returns of the windows learned from to the running statistics of the agents that normalise them."""
         for update in updates:
             for name, policy in update.window_loss.policies.items():

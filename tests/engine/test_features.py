@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.engine import features
+from antiphon.base.errors import EngineError
+from antiphon.engine import features, installed
+from antiphon.engine.heart.feature import POINTS, Feature, Points, points_of
+from antiphon.engine.heart.updates import Update
 from tests.contracts.builders import Document, levels, ring
 from tests.contracts.documents import LSTM, TRACED, pairs, with_critics
 from tests.contracts.twins import differences, facts, made
@@ -34,7 +37,6 @@ USERS: dict[str, Document] = {
     "heart.held_messages": ring(2, channel={"link": {"delay": 1, "drop": 0.3}}),
     "features.lambda_returns": ring(2, agent=LSTM, state=TRACED),
     "features.late_windows": ring(2, channel=DELAYED),
-    "features.mixing": levels(channel={"gradient": {"kind": "linear", "trace": 0.5}}, count=1),
     "policies.returned_actions": pairs(A2C, gradient={"kind": "local_policy"}),
     "heart.newest_returned": ring(2, channel={"gradient": {"kind": "linear", "context": ["returned"]}}),
     "features.outliers": ring(2, agent=LSTM, state={"gradient": {"kind": "linear"}}),
@@ -71,6 +73,43 @@ def test_a_feature_that_is_not_used_may_be_away(
     assert not list(differences(plain, numbers(ring(3, channel=LINEAR)), tolerance=0.0))
     with pytest.raises(ImportError):
         made(USERS[module], "native" if module == "native.networks" else "cohort")
+
+
+STATES: Document = {"gradient": {"kind": "linear", "context": ["from.state"]}}
+OF_SETTINGS: dict[str, Document] = {
+    "stack": ring(4),
+    "state that predictors are conditioned on": ring(2, agent=LSTM, channel=STATES),
+    "values of final observations": pairs(A2C),
+}
+"""Scenarios by setting, where `USERS` has none."""
+
+
+@pytest.mark.parametrize("row", installed.TABLE, ids=lambda row: row.feature)
+def test_a_setting_without_its_feature_is_an_error(
+    row: installed.Row, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = row.feature.rpartition(".")[0]
+    document = OF_SETTINGS.get(row.setting) or USERS[module]
+    assert points_of(row.kind)
+    made(document, "cohort")
+    monkeypatch.setattr(installed, "TABLE", [one for one in installed.TABLE if one is not row])
+    with pytest.raises(EngineError, match=f"no feature obeys its setting '{row.setting}'"):
+        made(document, "cohort")
+
+
+def test_two_features_do_not_answer_at_one_point() -> None:
+    class Acts(Feature):
+        def action(self) -> None:
+            return None
+
+        def booked(self, update: Update) -> None:
+            pass
+
+    points = Points()
+    points.install(Acts())
+    assert [point for point in POINTS if getattr(points, point)] == ["action", "booked"]
+    with pytest.raises(EngineError, match="'action' of the step: Acts and Acts answer both"):
+        points.install(Acts())
 
 
 def test_every_feature_has_a_user_here() -> None:

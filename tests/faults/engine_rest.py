@@ -120,7 +120,7 @@ REST: tuple[Fault, ...] = (
     Fault(
         "normalisation-zeros-before-the-first-message-are-normalised",
         "engine/features/normalisation.py",
-        "if not places or not self._shown(agent, tick):",
+        "if not places or not _shown(agent, tick):",
         "if not places:",
         "tests/engine/test_normalisation.py::test_zeros_before_an_aligned_agents_first_message_stay_zeros",
         "test-all",

@@ -112,9 +112,9 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "backward-a-trace-mixes-the-other-way",
-        "engine/features/mixing.py",
-        "torch.lerp(credit, gradient, own.trace)",
-        "torch.lerp(gradient, credit, own.trace)",
+        "engine/heart/learn.py",
+        "torch.lerp(prediction, gradient, own.trace)",
+        "torch.lerp(gradient, prediction, own.trace)",
         "tests/contracts/test_contracts.py::test_documents[at once-reference]",
     ),
     Fault(
@@ -176,8 +176,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "late-a-window-is-not-replayed",
         "engine/features/late_windows.py",
-        "                if window is not newest:\n                    self.forward_pass.replay(window)\n",
-        "                if window is newest and not window.calls:\n                    self.forward_pass.replay(window)\n",
+        "                if own is not window:\n                    self.forward_pass.replay(own)\n",
+        "                if own is window and not own.calls:\n                    self.forward_pass.replay(own)\n",
         "tests/contracts/test_contracts.py::test_documents[delayed and stale-reference]",
     ),
     Fault(
@@ -189,7 +189,7 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "predictors-examples-of-inputs-are-kept-for-ever",
-        "engine/features/stand_ins.py",
+        "engine/heart/predictors.py",
         "            examples, channel.input.examples = channel.input.examples, []\n",
         "            examples = channel.input.examples\n",
         "tests/contracts/test_contracts.py::test_documents[inputs-reference]",

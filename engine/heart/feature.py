@@ -1,0 +1,216 @@
+"""Features: what only some scenarios need of a step, and the points of the step at which they are called.
+
+A feature is a class with some of the methods of `Feature`, each of which is a point of the step. Its class alone says at which
+points it is called, so that a step asks no feature in vain: `Points` has, by point, the features that are installed there.
+Which setting needs which feature is a table (engine/installed.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, TypeVar
+
+from torch import Tensor
+
+from antiphon.base.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from antiphon.agents.network import Tensors
+    from antiphon.engine.heart.agent import Agent
+    from antiphon.engine.heart.channel import Channel
+    from antiphon.engine.heart.clock import Call
+    from antiphon.engine.heart.message import (
+        Action,
+        Arrival,
+        LearningGroup,
+        Message,
+        StepSignals,
+        Tick,
+        Window,
+    )
+    from antiphon.engine.heart.rows import Members
+    from antiphon.engine.heart.updates import EndedWindows, Update, WindowLoss
+    from antiphon.nets.layers import Transport
+
+
+class Feature:
+    """The points of a step, in their order; a feature has those at which it is called, and no others."""
+
+    # --- a tick ----------------------------------------------------------------------------------------------
+
+    def begin(self, step: int, step_signals: StepSignals) -> None:
+        """Begin a step, before any agent ticks."""
+
+    def arrived(self, channel: Channel, arrival: Arrival, step: int) -> Arrival:
+        """Return what the tick at `step` reads over a channel, in place of what has arrived there."""
+        raise NotImplementedError
+
+    def read(self, tick: Tick, arrived: Sequence[Sequence[Arrival]], window: Window) -> None:
+        """Take a tick that has read, before its network is evaluated; `arrived`: by incoming channel, the oldest first."""
+
+    def transports(self, ticks: Sequence[Tick], window: Window) -> list[Transport]:
+        """Return the messages whose gradient goes back through other weights, of all agents of a call."""
+        raise NotImplementedError
+
+    def normalised(
+        self, agent: Agent, tick: Tick, statistics: Tensors
+    ) -> Callable[[int, Tensor], Tensor] | None:
+        """Return what normalises the observation of a place as it enters an agent's network; None: nothing does."""
+        raise NotImplementedError
+
+    def evaluated(
+        self, ticks: Sequence[Tick], buffers: Tensors, ports: Tensors, statistics: Tensors
+    ) -> Tensors:
+        """Add to the ports, [rows, …], of a call of agents with critics, and return the new running statistics.
+
+        Args:
+            ticks: These.
+            buffers: The running statistics before them.
+            ports: Of the agents' network.
+            statistics: Those by which observations are normalised.
+        """
+        raise NotImplementedError
+
+    def ticked(self, tick: Tick) -> None:
+        """Take a tick that has been evaluated, before it sends."""
+
+    def states(self, channel: Channel, step: int) -> dict[str, Tensor]:
+        """Return the states of a channel's ends, [rows, state size], that go with the message sent at `step`."""
+        raise NotImplementedError
+
+    def sent(self, call: Call, step: int, *, keep: bool) -> None:
+        """Take a call whose messages have been sent; for `keep` see `Steps.tick`."""
+
+    def action(self) -> Action | None:
+        """Return what is done in the environment after the newest step; None: no agent acted."""
+        raise NotImplementedError
+
+    def truncated(self, step: int, final: StepSignals) -> None:
+        """Take the final observations of the episodes that were truncated with a step, before they are cut."""
+
+    # --- what is learned from it -----------------------------------------------------------------------------
+
+    def ended(self, group: LearningGroup, window: Window, step: int) -> tuple[EndedWindows, EndedWindows]:
+        """Return the windows of a late group to learn from, one of which has just ended, and those given up."""
+        raise NotImplementedError
+
+    def rewarded(self, losses: WindowLoss, agent: Agent, ticks: Sequence[Tick], window: Window) -> None:
+        """Add the losses of an agent that learns from rewards in a window."""
+        raise NotImplementedError
+
+    def conditioned(self, signals: Tensor | None, channel: Channel, message: Message) -> Tensor:
+        """Return what the synthetic gradient of a message is conditioned on, [rows, features]; `signals`: the environment's."""
+        raise NotImplementedError
+
+    def credit(self, channel: Channel, message: Message, own: Callable[[], Tensor | None]) -> Tensor | None:
+        """Return the credit of a message, [rows, size], in place of its `own`; None: nothing."""
+        raise NotImplementedError
+
+    def credited(self, update: Update) -> None:
+        """Add to what a window learns from, once it has the credit of the messages that it sent."""
+
+    def differentiated(self, update: Update) -> None:
+        """Take the gradients of a window, before they are checked."""
+
+    def booked(self, update: Update) -> None:
+        """Return more to the senders of what a window read than its gradients, which have been booked."""
+
+    def returned(self, messages: Mapping[str, list[Message]], ended: EndedWindows, step: int) -> None:
+        """Change what has come back, before synthetic gradients learn from it.
+
+        Args:
+            messages: By channel, those with a gradient that is complete; the lists may be changed.
+            ended: The windows that have just been learned from.
+            step: The step just taken.
+        """
+
+    def before_move(self, updates: Sequence[Update]) -> None:
+        """Take all updates of a step, which are checked, before any parameter moves."""
+
+    def clipped(
+        self, group: LearningGroup, moving: Mapping[str, tuple[Sequence[Tensor | None], Members]]
+    ) -> dict[str, Sequence[Tensor | None]]:
+        """Return the gradients of agents of a group in place of their own.
+
+        Args:
+            group: The group.
+            moving: By agent of it that moves: its gradients, and the members that take a step.
+        """
+        raise NotImplementedError
+
+    def after_move(self, updates: Sequence[Update], step: int) -> None:
+        """Take updates whose parameters have moved together."""
+
+    def synchronize(self) -> None:
+        """Take over what was computed on the device; not at every step: it waits for the device."""
+
+
+Kind = TypeVar("Kind", bound=Feature)
+
+Many = tuple[Feature, ...]
+"""Features that are called one after the other at a point, in the order of the table; usually none."""
+One = Feature | None
+"""The one feature whose answer is used at a point, and in whose place the step does what is ordinary."""
+
+
+@dataclass(slots=True)
+class Points:
+    """By point of a step: the features that have it, of those that are installed."""
+
+    begin: Many = ()
+    arrived: One = None
+    read: Many = ()
+    transports: One = None
+    normalised: One = None
+    evaluated: One = None
+    ticked: Many = ()
+    states: One = None
+    sent: Many = ()
+    action: One = None
+    truncated: Many = ()
+    ended: One = None
+    rewarded: One = None
+    conditioned: One = None
+    credit: One = None
+    credited: Many = ()
+    differentiated: Many = ()
+    booked: Many = ()
+    returned: Many = ()
+    before_move: Many = ()
+    clipped: One = None
+    after_move: Many = ()
+    synchronize: Many = ()
+    installed: list[Feature] = field(default_factory=list)
+
+    def install(self, feature: Feature) -> None:
+        """Have a feature called at the points that its class has.
+
+        Raises:
+            EngineError: It answers at a point at which another one does.
+        """
+        self.installed.append(feature)
+        for point in points_of(type(feature)):
+            present = getattr(self, point)
+            if isinstance(present, tuple):
+                setattr(self, point, (*present, feature))
+            elif present is None:
+                setattr(self, point, feature)
+            else:
+                names = " and ".join(type(one).__name__ for one in (present, feature))
+                raise EngineError(f"the point '{point}' of the step: {names} answer both; one feature may")
+
+    def of(self, kind: type[Kind]) -> Kind | None:
+        """Return the installed feature of a class, if there is one."""
+        return next((feature for feature in self.installed if isinstance(feature, kind)), None)
+
+
+POINTS = tuple(one.name for one in fields(Points) if one.name != "installed")
+"""The points of a step, in their order."""
+
+
+def points_of(kind: type[Feature]) -> list[str]:
+    """Return the points of a step at which a class of features is called."""
+    return [point for point in POINTS if getattr(kind, point) is not getattr(Feature, point)]
