@@ -108,12 +108,8 @@ def population(
     run = PopulationRun(
         spec, template, directory, exist=exist, until=until, jobs=jobs, ray=ray, device=device
     )
-    bar = (
-        [RunProgress(run.until, run.scheduler.start, spec.members)]
-        if progress and is_terminal(sys.stderr)
-        else []
-    )
-    result = run.train(*bar)
+    shown = progress and is_terminal(sys.stderr)
+    result = run.train(RunProgress(run.until, run.scheduler.start, spec.members) if shown else None)
     same = f"the same call with logdir='{directory}' and exist='resume' continues"
     if result["exit_code"] > 128:
         deliver(result["exit_code"] - 128, same)

@@ -164,19 +164,20 @@ class PopulationRun(Observer):
         found = Template.from_yaml(text, source) if python is None else load_python(python)
         return cls(spec, found, directory, exist="resume", **settings)
 
-    def train(self, *observers: Observer) -> dict[str, Any]:
+    def train(self, progress: RunProgress | None = None) -> dict[str, Any]:
         """Train to the end, or until a signal, and return the result as plain data; RunError where it cannot be written."""
         with DirectoryLock(self.directory):
             for path in set(self.directory.glob("member-*")) - {job.path for job in self.scheduler.jobs}:
                 remove_run(path)  # of a larger population that is overwritten
             start = self.scheduler.start
             if self._jobs > 1:
-                outcomes = self.scheduler.train(train_group=partial(self._train_divided, observers))
+                outcomes = self.scheduler.train(train_group=partial(self._train_divided, progress))
                 start = self.until  # the rest is of the first process
             self._begin(start)
             try:
                 if self._jobs == 1:
-                    outcomes = self.scheduler.train(*observers, self)
+                    shown = [] if progress is None else [progress]
+                    outcomes = self.scheduler.train(*shown, self)
             finally:
                 self._finish()
         newest, values = self._newest, self._values
@@ -220,21 +221,20 @@ class PopulationRun(Observer):
 
     # --- several processes -------------------------------------------------------------------------------
 
-    def _train_divided(self, observers: Sequence[Observer], group: Sequence[Job]) -> list[Outcome]:
+    def _train_divided(self, progress: RunProgress | None, group: Sequence[Job]) -> list[Outcome]:
         """Train members in processes of their own, and take over what these have selected."""
-        bars = [one.progress for one in observers if isinstance(one, RunProgress)]
 
         def on_step() -> None:
-            for bar in bars:
-                bar.advance(len(group) / self.spec.members)
+            if progress is not None:
+                progress.progress.advance(len(group) / self.spec.members)
 
         device, count = group[0].request.device, min(self._jobs, len(group))
         members = [job.request.seed - self.spec.seed for job in group]
         work = partial(self._train_share, members)
         with processes(self._ray, count, device) as place:
             found = divided(str(self.directory), work, members, place, count, device=device, on_step=on_step)
-        for bar in bars:
-            bar.close()
+        if progress is not None:
+            progress.progress.close()
         outcomes, lineages, metrics = zip(*found, strict=True)
         self.metric, self.lineage = metrics[0], lineages[0]
         known = {(entry.step, entry.member) for entry in self.lineage}
