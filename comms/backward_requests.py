@@ -83,7 +83,7 @@ Gradients = list[Tensor | None]
 """In the order of the tensors that were differentiated; None where nothing depends on one."""
 
 
-def clipped(gradient: Tensor, norm: PerMember) -> Tensor:
+def clipped_per_sample(gradient: Tensor, norm: PerMember) -> Tensor:
     """Clip per-sample gradients [B, size] to `norm`."""
     length = gradient.norm(dim=1, keepdim=True)
     most = to_rows(norm, length)

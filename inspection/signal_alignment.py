@@ -17,7 +17,7 @@ from torch import Tensor
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import ALL
-from antiphon.comms.backward_requests import as_leaf, clipped
+from antiphon.comms.backward_requests import as_leaf, clipped_per_sample
 from antiphon.comms.gradient_alignment import alignment
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.heart.predictors import PredictorTrainer
@@ -132,7 +132,11 @@ def _measure(
             channel = system.channels[name]
             signal = trainer.predict(channel, message)
             if signal is not None and message.no_injection is not ALL:
-                signal = signal if channel.gradient.clip is None else clipped(signal, channel.gradient.clip)
+                signal = (
+                    signal
+                    if channel.gradient.clip is None
+                    else clipped_per_sample(signal, channel.gradient.clip)
+                )
                 signals[name] = (~message.no_injection).fill(signal)
     rollout.run(world, horizon)
     for name, true in rollout.gradients(retain=True).items():

@@ -63,7 +63,7 @@ from antiphon.scenarios.parameters import (
 )
 from antiphon.scenarios.relations import Relations, Window
 from antiphon.scenarios.training import TelemetrySpec, TrainingSpec
-from antiphon.scenarios.yaml_text import read, read_file, write
+from antiphon.scenarios.yaml_text import Document, read, read_file, write
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -402,6 +402,7 @@ class Template:
     Attributes:
         variants: Named sets of parameter values.
         text: The text of the file.
+        document: Its data without parameters and variants, with the line of each key.
     """
 
     name: str
@@ -409,9 +410,12 @@ class Template:
     parameters: Mapping[str, ParameterSpec]
     variants: Mapping[str, Mapping[str, Any]]
     text: str = field(repr=False)
-    source: str
-    _body: Mapping[str, Any] = field(repr=False)
-    _lines: Mapping[DocumentPath, int] = field(repr=False, compare=False)
+    document: Document = field(repr=False)
+
+    @property
+    def source(self) -> str:
+        """The name of the file in errors."""
+        return self.document.source
 
     @classmethod
     def from_yaml(cls, text: str, source: str = "scenario") -> Template:
@@ -442,7 +446,7 @@ class Template:
                 message = f"must be text, not {kind_of(description)}"
                 problems.append(DocumentError(("description",), message))
             problems.raise_any()
-        return cls(body["scenario"], description, parameters, variants, text, source, body, document.lines)
+        return cls(body["scenario"], description, parameters, variants, text, replace(document, data=body))
 
     def __repr__(self) -> str:
         count = len(self.parameters)
@@ -463,7 +467,7 @@ class Template:
         if self.variants or {"coupling", "gradient"} & self.parameters.keys():
             return self
         self.resolve()  # what is not accepted is refused first
-        body = copy.deepcopy(dict(self._body))
+        body = copy.deepcopy(dict(self.document.data))
         channels = [body["channel"]] if "channel" in body else list(body.get("channels", ()))
         chosen = [one for one in channels if one.get("coupling", DEFAULT) == DEFAULT and "key" not in one]
         objectives = [agent.get("objective") for agent in dict(body.get("agents", {})).values()]
@@ -484,7 +488,8 @@ class Template:
                 kind = next(iter(kinds))
                 parameters["gradient"] = ParameterSpec(choices=(kind, "local"), default=kind)
         parameters = {**self.parameters, **parameters}
-        return replace(self, parameters=parameters, variants=variants, _body=body) if chosen else self
+        document = replace(self.document, data=body)
+        return replace(self, parameters=parameters, variants=variants, document=document) if chosen else self
 
     def resolve_values(
         self, variant: str | None = None, values: Mapping[str, Any] = MappingProxyType({})
@@ -549,14 +554,14 @@ class Template:
             yield
         except DocumentError as error:
             problems = document.as_written(error.separate())
-            problems.sort(key=lambda problem: problem.line(self._lines) or 0)
-            raise problems.as_one().located(self.source, self._lines) from None
+            problems.sort(key=lambda problem: problem.line(self.document.lines) or 0)
+            raise problems.as_one().located(self.source, self.document.lines) from None
 
     def _explicit(self, variant: str | None, values: Mapping[str, Any]) -> ExplicitDocument:
         """Return the document with every parameter filled in and its graph generated, not validated as a scenario."""
         resolved = self.resolve_values(variant, values)
-        with _located(self.source, self._lines):
-            body = substitute(self._body, resolved)
+        with _located(self.source, self.document.lines):
+            body = substitute(self.document.data, resolved)
             if isinstance(body.get("env"), dict) and "file" in body["env"]:
                 from antiphon.envs.registry import with_paths
 
@@ -574,7 +579,7 @@ class Template:
             refuse_what_is_too_large(body)
             for path in sections:
                 raise DocumentError(path, "is for a generated graph, and there is no `graph`; add one")
-            return ExplicitDocument(body, self._lines)
+            return ExplicitDocument(body, self.document.lines)
 
     def _generated(
         self, body: dict[str, Any], graph: Any, sections: Mapping[DocumentPath, Any]
@@ -593,7 +598,7 @@ class Template:
             raise error.under(("graph",)) from None
         agents, channels = body.setdefault("agents", {}), body.get("channels", [])
         if not isinstance(agents, dict) or not isinstance(channels, list):
-            return ExplicitDocument(body, self._lines)
+            return ExplicitDocument(body, self.document.lines)
         for name in agents:
             if name in made.agents:
                 raise DocumentError(
@@ -603,7 +608,7 @@ class Template:
         body["channels"] = [*channels, *made.channels]
         if ("agent", "readout") in sections:
             body.setdefault("readout", list(made.readouts))
-        return ExplicitDocument(body, self._lines, made.templates, len(channels))
+        return ExplicitDocument(body, self.document.lines, made.templates, len(channels))
 
 
 @dataclass(frozen=True)
@@ -618,7 +623,7 @@ class ExplicitDocument:
     """
 
     data: dict[str, Any]
-    _lines: Mapping[DocumentPath, int]
+    lines: Mapping[DocumentPath, int]
     sections: Mapping[str | int, tuple[DocumentPath, ...]] = field(default_factory=dict)
     written: int = 0
 
@@ -652,7 +657,7 @@ class ExplicitDocument:
         if not sections:
             return path
         at = next(
-            (section for section in sections if rest and (*section, rest[0]) in self._lines), sections[-1]
+            (section for section in sections if rest and (*section, rest[0]) in self.lines), sections[-1]
         )
         return (*at, *rest)
 

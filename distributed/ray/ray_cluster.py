@@ -37,7 +37,7 @@ _QUIET = {
 }
 _LONGEST_FOLDER = 20
 """Characters: Ray's sockets are in a folder of it, and the path of a socket has at most 107."""
-_TOKEN = secrets.token_hex(32)
+_RAY_TOKEN = secrets.token_hex(32)
 """Ray reads a token once in a process."""
 _PROBE = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, configure_logging=False)"
 
@@ -81,7 +81,7 @@ class RayCluster:
         self._folder = Path(tempfile.mkdtemp(prefix="antiphon-", dir=None if short else "/tmp"))
         token = self._folder / "token"
         token.touch(0o600)
-        token.write_text(_TOKEN)
+        token.write_text(_RAY_TOKEN)
         os.environ.pop("RAY_AUTH_TOKEN", None)
         os.environ |= {
             "RAY_AUTH_MODE": "token",

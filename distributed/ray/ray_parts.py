@@ -90,7 +90,7 @@ class RayParts:
         self._actors: list[Any] = []
         self._addresses: dict[int, Address] = {}
         """At which each part takes exchanges."""
-        self._token = secrets.token_bytes(32)
+        self._secret = secrets.token_bytes(32)
         self._resources = resources = ExitStack()
         try:
             self._states = [resources.enter_context(tempfile.TemporaryFile()) for _ in range(self._count)]  # noqa: SIM115
@@ -115,7 +115,7 @@ class RayParts:
             scheduling_strategy="DEFAULT" if alone else "SPREAD",
         )(PartWorker)
         host, precision = "127.0.0.1" if alone else None, matmul_precision()
-        same = self._keep_every, self._token, host, precision, sys.path
+        same = self._keep_every, self._secret, host, precision, sys.path
         return [actor.remote(index, *same) for index in range(self._count)]
 
     # --- the protocol ------------------------------------------------------------------------------------
@@ -192,7 +192,7 @@ class RayParts:
             RunError: It cannot be reached, time after time.
         """
         try:
-            found = exchanged(self._addresses[index], index, self._token, given)
+            found = exchanged(self._addresses[index], index, self._secret, given)
         except OSError as error:
             self._unreached += 1
             if self._unreached > _BREAKS:

@@ -1,7 +1,7 @@
 """Connections between the parts of a run, each in a process of its own: exchanges go from part to part over TCP.
 
 Each part listens on its machine's address, and opens a connection to each neighbour, on which it alone sends. Both ends of one
-prove first that they have the run's token, which never crosses. What crosses after that is not encrypted.
+prove first that they have the run's secret, which never crosses. What crosses after that is not encrypted.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Sockets:
 
     Args:
         index: The part.
-        token: Of the run.
+        secret: Of the run.
         host: Where it listens, at a port that the system chooses.
         take: For all that comes; it is called by threads of its own.
         serve: For a connection of the driver (`states`).
@@ -78,9 +78,9 @@ class Sockets:
     """
 
     def __init__(
-        self, index: int, token: bytes, host: str, take: Take, serve: Callable[[socket.socket], None]
+        self, index: int, secret: bytes, host: str, take: Take, serve: Callable[[socket.socket], None]
     ) -> None:
-        self.index, self.token, self.take, self.serve = index, token, take, serve
+        self.index, self.secret, self.take, self.serve = index, secret, take, serve
         self._server = socket.create_server((host, 0), family=_family(host), backlog=_UNPROVEN)
         self.host, self.port = self._server.getsockname()[:2]
         self.written = self.read = 0
@@ -170,7 +170,7 @@ class Sockets:
         try:
             with connection:
                 try:
-                    sender, epoch = _admit(connection, self.index, self.token)
+                    sender, epoch = _admit(connection, self.index, self.secret)
                 except OSError:
                     return
                 finally:
@@ -292,7 +292,7 @@ class _Line:
     def _connect(self) -> socket.socket:
         """Return a new connection, which is now the one to write on."""
         address, own = self.address, self.sockets
-        connection = connected(address, own.index, self.receiver, self.epoch, own.token)
+        connection = connected(address, own.index, self.receiver, self.epoch, own.secret)
         with self._changed:
             if address == self.address and not self._closed:
                 self._connection = connection
@@ -319,44 +319,44 @@ class _Line:
 # --- the beginning of a connection -------------------------------------------------------------------------
 
 
-def connected(address: Address, sender: int, receiver: int, epoch: int, token: bytes) -> socket.socket:
+def connected(address: Address, sender: int, receiver: int, epoch: int, secret: bytes) -> socket.socket:
     """Return a connection on which both ends have proven that they belong to the run; OSError: there is none."""
     connection = socket.create_connection(address[1:], _PROVEN_WITHIN / 2)
     try:
-        _prove(connection, sender, receiver, epoch, token)
+        _prove(connection, sender, receiver, epoch, secret)
     except OSError:
         connection.close()
         raise
     return connection
 
 
-def _admit(connection: socket.socket, index: int, token: bytes) -> tuple[int, int]:
-    """Return the sender that has connected to a part, and its epoch; OSError where it does not prove that it has the token."""
+def _admit(connection: socket.socket, index: int, secret: bytes) -> tuple[int, int]:
+    """Return the sender that has connected to a part, and its epoch; OSError where it does not prove that it has the secret."""
     until = time.monotonic() + _PROVEN_WITHIN
     challenge = secrets.token_bytes(32)
     connection.sendall(challenge)
     hello, proof = _read(connection, _HELLO.size, until), _read(connection, 32, until)
     sender, receiver, epoch, _ = _HELLO.unpack(hello)
-    if not hmac.compare_digest(proof, _proof(token, b"sender", challenge + hello)) or receiver != index:
+    if not hmac.compare_digest(proof, _proof(secret, b"sender", challenge + hello)) or receiver != index:
         raise ConnectionError("it is no part of the run")
-    connection.sendall(_proof(token, b"receiver", challenge + hello))
+    connection.sendall(_proof(secret, b"receiver", challenge + hello))
     _settle(connection)
     return sender, epoch
 
 
-def _prove(connection: socket.socket, sender: int, receiver: int, epoch: int, token: bytes) -> None:
-    """Introduce a sender to the part that it has connected to; OSError where that does not prove that it has the token."""
+def _prove(connection: socket.socket, sender: int, receiver: int, epoch: int, secret: bytes) -> None:
+    """Introduce a sender to the part that it has connected to; OSError where that does not prove that it has the secret."""
     until = time.monotonic() + _PROVEN_WITHIN
     hello = _HELLO.pack(sender, receiver, epoch, secrets.token_bytes(32))
     known = _read(connection, 32, until) + hello
-    connection.sendall(hello + _proof(token, b"sender", known))
-    if not hmac.compare_digest(_read(connection, 32, until), _proof(token, b"receiver", known)):
+    connection.sendall(hello + _proof(secret, b"sender", known))
+    if not hmac.compare_digest(_read(connection, 32, until), _proof(secret, b"receiver", known)):
         raise ConnectionError("it is no part of the run")
     _settle(connection)
 
 
-def _proof(token: bytes, end: bytes, known: bytes) -> bytes:
-    return hmac.digest(token, end + known, "sha256")
+def _proof(secret: bytes, end: bytes, known: bytes) -> bytes:
+    return hmac.digest(secret, end + known, "sha256")
 
 
 def _read(connection: socket.socket, count: int, until: float) -> bytes:

@@ -26,9 +26,9 @@ def received(connection: socket.socket) -> dict[str, Any] | None:
     return state
 
 
-def exchanged(address: Address, index: int, token: bytes, given: IO[bytes] | None) -> dict[str, Any] | None:
+def exchanged(address: Address, index: int, secret: bytes, given: IO[bytes] | None) -> dict[str, Any] | None:
     """Return what a part answers to a state that it is given, as a file of a `stream`; None: to none. OSError: it is not reached."""
-    with connected(address, DRIVER, index, 0, token) as connection:
+    with connected(address, DRIVER, index, 0, secret) as connection:
         if given is None:
             connection.sendall(to_bytes(None))
         else:

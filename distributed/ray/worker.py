@@ -78,7 +78,7 @@ class PartWorker:
     Args:
         index: The part's number.
         keep_every: Seconds after which a part that does not wait hands over its own state, at the end of a call.
-        token: Of the run, which parts prove to one another that they have.
+        secret: Of the run, which parts prove to one another that they have.
         host: Where it takes exchanges; None: at the address of the Ray node that it is on.
         precision: Of matrix products (`matmul_precision`).
         path: Where the driver finds modules (`sys.path`), the user's among them.
@@ -88,13 +88,13 @@ class PartWorker:
         self,
         index: int,
         keep_every: float,
-        token: bytes,
+        secret: bytes,
         host: str | None = None,
         precision: str = "highest",
         path: Sequence[str] = (),
     ) -> None:
         sys.path += [folder for folder in path if folder not in sys.path]
-        self._keep_every, self._token, self._host = keep_every, token, host
+        self._keep_every, self._secret, self._host = keep_every, secret, host
         self._precision = precision
         self._built: Part | None = None
         self._given: dict[str, Any] | None = None
@@ -141,7 +141,7 @@ class PartWorker:
             torch.set_num_threads(1)
             set_matmul_precision(self._precision)
             host = self._host or importlib.import_module("ray").util.get_node_ip_address()
-            self._sockets = Sockets(figures.part, self._token, host, self._take, self._serve_driver)
+            self._sockets = Sockets(figures.part, self._secret, host, self._take, self._serve_driver)
             self._bytes_before = figures.bytes_sent, figures.bytes_received
             unseen = bool(figures.machine) and figures.alive  # its process has died between two calls
             number = figures.incarnation + unseen

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from antiphon.base.mask import ALL, NONE
-from antiphon.comms.backward_requests import BackwardRequest, Injection, backward_all, clipped
+from antiphon.comms.backward_requests import BackwardRequest, Injection, backward_all, clipped_per_sample
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.message import Leaf, LearningGroup, Message, Window
@@ -108,7 +108,7 @@ class LambdaReturns(Feature):
             return None
         if not memory.traced or message.no_injection is ALL:
             return None
-        said = said if memory.gradient.clip is None else clipped(said, memory.gradient.clip)
+        said = said if memory.gradient.clip is None else clipped_per_sample(said, memory.gradient.clip)
         more = (~message.no_injection).fill(memory.gradient.trace * (later - said))
         return Injection(
             window.live[memory.name, message.stamp], more, scale=0.0, discount=memory.gradient.discount

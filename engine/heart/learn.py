@@ -28,7 +28,7 @@ from antiphon.comms.backward_requests import (
     BackwardRequest,
     Injection,
     backward_all,
-    clipped,
+    clipped_per_sample,
     constant,
     value_of,
 )
@@ -309,7 +309,7 @@ class BackwardPass:
             )
         if credit is None or clip is None or not crossing.predicts:
             return credit
-        return clipped(credit, clip)
+        return clipped_per_sample(credit, clip)
 
     def prediction(self, channel: Channel, message: Message) -> Tensor | None:
         """The synthetic gradient of a message, mixed with what has come back by `trace`, [rows, size]; None: there is none."""

@@ -8,12 +8,9 @@ state after it.
 
 from __future__ import annotations
 
-import keyword
 import math
 import operator
-import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, final
 
@@ -29,6 +26,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Call
 from antiphon.engine.heart.message import Message, StepSignals, Tick
 from antiphon.engine.heart.system import System
+from antiphon.engine.inference.exported_inputs import STEPS, TAKEN, Earlier, argument_names, attribute_name
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import Deliver, Deliveries, ExampleRollout, Rollout, filled
 from antiphon.engine.inference.trace import Input, Recorder, Trace, Written
@@ -36,10 +34,6 @@ from antiphon.envs.adaptors.spaces import Conversion
 
 _LONGEST = 4096
 """Steps of a round, at most: its ticks are all in the graph."""
-_STEPS = "steps"
-"""Entry of the state: how many steps have been taken, int64 []."""
-TAKEN = 0
-"""The key of that entry as an input: others are names of signals, and `Earlier`."""
 
 
 def export(system: System, agents: Sequence[str], conversions: Mapping[str, Conversion]) -> fx.GraphModule:
@@ -102,13 +96,8 @@ def agent_module(network: Network, parameters: Tensors, buffers: Tensors) -> fx.
 def _held(name: str, network: Network, tensors: Tensors) -> tuple[Tensors, dict[str, nn.Module]]:
     """A network's parameters and running statistics, and the users' modules in it, by their names in a graph's module."""
     modules = network.modules().items()
-    placed = {_free(key): tensor for key, tensor in tensors.items()}
+    placed = {attribute_name(key): tensor for key, tensor in tensors.items()}
     return with_prefix(name, placed), {f"{name}.{place}".rstrip("."): module for place, module in modules}
-
-
-def _free(name: str) -> str:
-    """A dotted name no part of which every module has already, as for a port called `type`."""
-    return ".".join(f"{part}_" if hasattr(nn.Module, part) else part for part in name.split("."))
 
 
 def steps_per_round(system: System) -> int:
@@ -189,7 +178,10 @@ class Composition:
             result: Of an example: what is made of their outputs and returned in their place; None: they are.
         """
         written = Written()
-        given = {name: written.graph.placeholder(word) for name, word in self._words().items()}
+        given = {
+            name: written.graph.placeholder(word)
+            for name, word in argument_names(self._observed, state=bool(self.length)).items()
+        }
         state = written.graph.placeholder("state", default_value=None) if self.length else None
         signals = {name: self._converted(written, name, value) for name, value in given.items()}
         if state is not None:
@@ -210,18 +202,6 @@ class Composition:
         return module
 
     # --- what is given ---------------------------------------------------------------------------------------
-
-    def _words(self) -> dict[str, str]:
-        """The argument of each signal: what is no letter or digit in its name becomes `_`."""
-        words: dict[str, str] = {}
-        for name in self._observed:
-            word = re.sub(r"\W", "_", name)
-            if not word.isidentifier() or keyword.iskeyword(word):
-                word = f"_{word}"
-            while word in words.values() or (self.length and word == "state"):
-                word += "_"
-            words[name] = word
-        return words
 
     def _converted(self, written: Written, name: str, value: fx.Node) -> fx.Node:
         """A signal, from the environment's own values."""
@@ -276,7 +256,7 @@ class Composition:
         def input_of(key: Hashable) -> fx.Node:
             if isinstance(key, str):
                 return signals[key]
-            return written.call(operator.getitem, state, key.entry if isinstance(key, Earlier) else _STEPS)
+            return written.call(operator.getitem, state, key.entry if isinstance(key, Earlier) else STEPS)
 
         shapes: dict[str, tuple[int, ...]] = {}
         trace = Trace(partial(self._round, agents, shapes), self._tensors, self._modules)
@@ -290,9 +270,9 @@ class Composition:
                 self.carried[key.entry] = shapes[key.name]
                 waiting += trace.inputs_of(left[key.entry])
         outputs, left = trace.write((outputs, left), written, input_of)
-        after = {_STEPS: written.call(torch.add, input_of(TAKEN), self.length), **left}
+        after = {STEPS: written.call(torch.add, input_of(TAKEN), self.length), **left}
         with graph.inserting_before(either):
-            silence = {_STEPS: graph.call_method("new_zeros", (like, ()), {"dtype": torch.int64})}
+            silence = {STEPS: graph.call_method("new_zeros", (like, ()), {"dtype": torch.int64})}
             for entry, shape in self.carried.items():
                 args, dtype = (like, (written.rows, *shape)), {"dtype": self.system.dtype}
                 silence[entry] = graph.call_method("new_zeros", args, dtype)
@@ -353,24 +333,6 @@ def _untraced(graph: fx.Graph, function: Callable[..., Any], *args: Any) -> fx.N
     node = graph.call_function(function, args)
     node.meta["is_wrapped"] = True
     return node
-
-
-@dataclass(frozen=True)
-class Earlier:
-    """What was made at a step before a round: an entry of its state.
-
-    Attributes:
-        name: Of the channel that carries it, or of an agent and the place of what it observes.
-        step: When, counted from the round's start.
-    """
-
-    name: str
-    step: int
-
-    @property
-    def entry(self) -> str:
-        """Its name in the state."""
-        return f"{self.name}@{self.step}"
 
 
 class PerfectDeliveries(Deliveries):

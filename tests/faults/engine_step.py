@@ -106,7 +106,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-a-gradient-is-not-clipped",
         "engine/heart/learn.py",
-        "return clipped(credit, clip)",
+        "return clipped_per_sample(credit, clip)",
         "return credit",
         "tests/contracts/test_contracts.py::test_documents[clip and schedule-reference]",
     ),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE, Tensors
 from antiphon.base.mask import ALL, NONE
-from antiphon.comms.backward_requests import Injection, clipped, constant
+from antiphon.comms.backward_requests import Injection, clipped_per_sample, constant
 from antiphon.comms.examples import ReturnedAction
 from antiphon.comms.synthetic_gradients import Critic
 from antiphon.engine.heart.agent import Goal
@@ -211,7 +211,7 @@ def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
     if channel.mixes:  # rule 11: with what has just come back
         gradient = channel.zeros if message.gradient is None else message.gradient
         credit = torch.lerp(credit, gradient, channel.gradient.trace) if channel.gradient.trace else credit
-    credit = credit if channel.gradient.clip is None else clipped(credit, channel.gradient.clip)
+    credit = credit if channel.gradient.clip is None else clipped_per_sample(credit, channel.gradient.clip)
     return injectable(message, credit)
 
 
@@ -313,7 +313,9 @@ def _returns(state: State, update: Update, traced: list[Channel], beyond: Tensor
         if last is not None and predicted is not None:
             # trace (G - SG) beside the SG that is injected anyway
             predicted = (
-                predicted if memory.gradient.clip is None else clipped(predicted, memory.gradient.clip)
+                predicted
+                if memory.gradient.clip is None
+                else clipped_per_sample(predicted, memory.gradient.clip)
             )
             more = injectable(last, memory.gradient.trace * (beyond[memory.name] - predicted))
             terms.append(

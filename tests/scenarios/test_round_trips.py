@@ -23,6 +23,7 @@ from antiphon.scenarios import (
     Template,
     warnings,
 )
+from antiphon.scenarios.yaml_text import Document
 from tests.contracts.drawn_scenes import scenes
 
 FORMS = settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
@@ -153,7 +154,7 @@ def test_rubbish_is_refused_with_our_error_alone(rubbish: dict[str, Any], graph:
     data = {"scenario": "x", "env": {"id": "x"}, "agents": {"a": rubbish}, "channels": [rubbish], **rubbish}
     if graph:
         data |= {"graph": {"kind": "chain", "agents": 2, **rubbish}, "agent": rubbish, "channel": rubbish}
-    assert "\n" not in (problem_of(Template("x", "", {}, {}, "", "x", data, {})) or "")
+    assert "\n" not in (problem_of(Template("x", "", {}, {}, "", Document(data, {}, "x"))) or "")
 
 
 @given(st.text(max_size=60) | st.text(alphabet="ab:[]{}-!&*#|>'\"%@ \n\t,?~012", max_size=60))

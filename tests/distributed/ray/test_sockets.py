@@ -120,10 +120,10 @@ def test_bytes_that_are_no_exchange_are_one_line(facts: bytes) -> None:
 class End:
     """Sockets of a part in this process, and what they took."""
 
-    def __init__(self, index: int, token: bytes = b"token") -> None:
+    def __init__(self, index: int, secret: bytes = b"secret") -> None:
         self.taken: list[tuple[int, Any]] = []
         self.sockets = Sockets(
-            index, token, "127.0.0.1", lambda *item: self.taken.append(item), socket.socket.close
+            index, secret, "127.0.0.1", lambda *item: self.taken.append(item), socket.socket.close
         )
 
     def address(self, incarnation: int = 0) -> sockets.Address:
@@ -139,10 +139,10 @@ class End:
 
 
 @contextmanager
-def ends(*tokens: bytes, free: bool = False) -> Iterator[list[End]]:
+def ends(*secrets: bytes, free: bool = False) -> Iterator[list[End]]:
     """Two parts that are connected both ways; in the end no thread is left."""
     before = threading.active_count()
-    both = [End(index, *tokens[index : index + 1]) for index in range(2)]
+    both = [End(index, *secrets[index : index + 1]) for index in range(2)]
     try:
         for one, other in ((0, 1), (1, 0)):
             both[one].sockets.connect(5, {other: both[other].address()}, free=free)
@@ -171,9 +171,9 @@ def test_exchanges_come_in_order_with_their_epoch_and_their_bytes_are_counted() 
         assert large is not None
 
 
-def test_a_part_without_the_token_is_let_in_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_without_the_secret_is_let_in_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sockets, "_REACHED_WITHIN", 0.1)
-    with ends(b"token", b"other") as (first, second):
+    with ends(b"secret", b"other") as (first, second):
         for end in (first, second):
             end.sockets.send(end is first, exchange(BIG))
         wait_for(lambda: first.breaks and second.breaks)
@@ -220,10 +220,10 @@ def test_a_state_crosses_with_its_bits() -> None:
             found.result()
 
 
-def connected(end: End, sender: int, token: bytes = b"token") -> socket.socket:
+def connected(end: End, sender: int, secret: bytes = b"secret") -> socket.socket:
     """A connection to a part, with its proof."""
     connection = socket.create_connection(end.address()[1:])
-    sockets._prove(connection, sender, end.sockets.index, 5, token)
+    sockets._prove(connection, sender, end.sockets.index, 5, secret)
     return connection
 
 
@@ -264,7 +264,7 @@ def test_who_sends_does_not_wait_for_who_does_not_read(free: bool) -> None:
     with silent() as server:
         end.sockets.connect(5, {1: (0, *server.getsockname()[:2])}, free=free)
         connection, _ = server.accept()
-        sockets._admit(connection, 1, b"token")
+        sockets._admit(connection, 1, b"secret")
         for step in range(100):
             end.sockets.send(1, exchange(BIG, end=step + 1))
         waiting = len(end.sockets._lines[1]._queue)

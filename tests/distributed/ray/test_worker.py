@@ -51,7 +51,7 @@ class Line:
         self.calls = self.epoch = 0
 
     def worker(self, index: int) -> PartWorker:
-        return PartWorker(index, 0.0, b"token", "127.0.0.1")
+        return PartWorker(index, 0.0, b"secret", "127.0.0.1")
 
     def listen(self, index: int) -> None:
         figures = PartFigures(part=index, incarnation=self.incarnations[index])
@@ -65,7 +65,7 @@ class Line:
             with tempfile.TemporaryFile() as file:
                 file.writelines(stream(state))
                 file.flush()
-                assert exchanged(self.addresses[index], index, b"token", file) is None
+                assert exchanged(self.addresses[index], index, b"secret", file) is None
         given = state is not None
         assert self.workers[index].call("begin", self.make, self.epoch, self.addresses, given)
 
@@ -99,7 +99,7 @@ class Line:
         return merge_states([self.fetched(index) for index in range(self.count)])
 
     def fetched(self, index: int) -> dict[str, Any]:
-        found = exchanged(self.addresses[index], index, b"token", None)
+        found = exchanged(self.addresses[index], index, b"secret", None)
         assert found is not None
         return found
 

@@ -1,0 +1,56 @@
+"""The inputs of an exported module: names of its arguments, of the entries of its state, and of its parameters."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import nn
+
+STEPS = "steps"
+"""Entry of the state: how many steps have been taken, int64 []."""
+TAKEN = 0
+"""The key of that entry as an input: others are names of signals, and `Earlier`."""
+
+
+def argument_names(signals: Iterable[str], *, state: bool) -> dict[str, str]:
+    """Return the argument of each signal: what is no letter or digit in its name becomes `_`.
+
+    Args:
+        signals: Names of the signals.
+        state: Whether the module has an argument `state` too.
+    """
+    words: dict[str, str] = {}
+    for name in signals:
+        word = re.sub(r"\W", "_", name)
+        if not word.isidentifier() or keyword.iskeyword(word):
+            word = f"_{word}"
+        while word in words.values() or (state and word == "state"):
+            word += "_"
+        words[name] = word
+    return words
+
+
+def attribute_name(name: str) -> str:
+    """Return a dotted name no part of which every torch module has already, as for a port called `type`."""
+    return ".".join(f"{part}_" if hasattr(nn.Module, part) else part for part in name.split("."))
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What was made at a step before a round: an entry of its state.
+
+    Attributes:
+        name: Of the channel that carries it, or of an agent and the place of what it observes.
+        step: When, counted from the round's start.
+    """
+
+    name: str
+    step: int
+
+    @property
+    def entry(self) -> str:
+        """Its name in the state."""
+        return f"{self.name}@{self.step}"
