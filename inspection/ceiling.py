@@ -89,7 +89,7 @@ def ceilings(
         pairs = {name: _example(rollout.system, name, message) for name, message in rollout.sent.items()}
         rollout.run(world, horizon)
         for name, true in rollout.gradients().items():
-            samples[name].add(pairs[name], true, rollout.sent[name].lost)
+            samples[name].add(pairs[name], true, rollout.sent[name].fate.lost)
     return {name: found.score() for name, found in samples.items()}
 
 

@@ -131,13 +131,13 @@ def _measure(
         for name, message in rollout.sent.items():
             channel = system.channels[name]
             signal = trainer.predict(channel, message)
-            if signal is not None and message.no_injection is not ALL:
+            if signal is not None and message.fate.withheld is not ALL:
                 signal = (
                     signal
                     if channel.gradient.clip is None
                     else clipped_per_sample(signal, channel.gradient.clip)
                 )
-                signals[name] = (~message.no_injection).fill(signal)
+                signals[name] = (~message.fate.withheld).fill(signal)
     rollout.run(world, horizon)
     for name, true in rollout.gradients(retain=True).items():
         found[name].sent += 1

@@ -145,7 +145,7 @@ class DifferentiableRollout:
                 ledger,
                 held=copy.copy(ledger.held),
                 returned=copy.copy(ledger.returned),
-                messages={stamp: copy.copy(message) for stamp, message in ledger.messages.items()},
+                messages={stamp: message.copied() for stamp, message in ledger.messages.items()},
                 completed=dict(ledger.completed),
                 slack=ledger.slack + horizon,  # no window closes there: messages may stay open for so long
             )

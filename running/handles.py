@@ -168,13 +168,16 @@ class Message:
         def mask(where: Mask) -> Tensor:
             return where.tensor(len(message.sent), message.sent.device).clone()
 
-        same = ("stamp", "received", "gradient", "loss", "complete", "finished")
+        same = ("stamp", "received", "complete")
         return cls(
             **{name: getattr(message, name) for name in same},
             value=message.sent,
-            counted=mask(message.counted),
-            void=mask(message.void),
-            injects=~mask(message.no_injection),
+            gradient=message.returned.gradient,
+            loss=message.returned.loss,
+            finished=message.uses.finished,
+            counted=mask(message.returned.counted),
+            void=mask(message.fate.void),
+            injects=~mask(message.fate.withheld),
         )
 
 

@@ -66,7 +66,10 @@ class Boundary:
         for key, channel in cut.receiving.items():
             _, returns = self._outgoing[cut.part_of[key]]
             for message in channel.ledger.messages.values():
-                if message.finished == step and (origin := self._arrivals.origin(key, message)) is not None:
+                if (
+                    message.uses.finished == step
+                    and (origin := self._arrivals.origin(key, message)) is not None
+                ):
                     returns.append(Return.of_message(key, message, *origin))
 
     def _crossing(self, key: str, message: Message) -> CutMessage:

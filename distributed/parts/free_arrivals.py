@@ -86,9 +86,9 @@ class FreeArrivals:
         self._newest, self._origins, self._sent = {}, {}, {}
         for key, channel in (cut.receiving | cut.sending).items():
             for stamp, message in channel.ledger.messages.items():
-                if message.finished is None and key in cut.receiving:
+                if message.uses.finished is None and key in cut.receiving:
                     self._origins[key, stamp] = _OF_WHOLE, stamp
-                elif message.finished is None:
+                elif message.uses.finished is None:
                     self._sent[key, stamp] = _OF_WHOLE
 
     # --- a step --------------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ class FreeArrivals:
         """Give up what has not come back for too long."""
         for key, channel in self._cut.sending.items():
             for stamp, message in list(channel.ledger.messages.items()):
-                if message.finished is None and stamp + self._settings.staleness < step:
+                if message.uses.finished is None and stamp + self._settings.staleness < step:
                     self.figures.given_up += 1
                     self._sent.pop((key, stamp), None)
                     give_back(channel.ledger, stamp, step, NONE, None, None)

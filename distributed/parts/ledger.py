@@ -7,7 +7,7 @@ from torch import Tensor
 
 from antiphon.base.mask import NONE, Mask
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Message, StepSignals
+from antiphon.engine.heart.message import Message, Returned, StepSignals
 
 
 def enter(
@@ -37,7 +37,7 @@ def enter(
 def fill(message: Message, received: Tensor | None, step_signals: StepSignals | None = None) -> None:
     """Put what the other half has sent, [rows, size] as received, in place of the placeholder; None: it is lost."""
     if received is None:
-        message.lost = torch.ones(len(message.sent), dtype=torch.bool, device=message.sent.device)
+        message.fate.lost = torch.ones(len(message.sent), dtype=torch.bool, device=message.sent.device)
     else:
         message.sent = message.received = received
         message.step_signals = step_signals or message.step_signals
@@ -62,6 +62,6 @@ def give_back(
         loss: [rows], of its receiver, for critics; None: it is not needed.
     """
     message = ledger.messages[stamp]
-    message.counted, message.gradient, message.loss = counted, gradient, loss
-    message.open.clear()
+    message.returned = Returned(gradient, loss, counted)
+    message.uses.open.clear()
     ledger.finish(message, finished)

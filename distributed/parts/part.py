@@ -420,7 +420,7 @@ def _joined(sender: Tree, receiver: Tree) -> Tree:
     }
 
 
-_BY_RECEIVER = ("open", "deadline", "counted", "gradient", "loss", "finished")
+_BY_RECEIVER = ("uses", "returned")
 """What the receiving half knows of a message."""
 
 

@@ -40,12 +40,12 @@ def _loss(system: System, predictor_trainer: PredictorTrainer, update: Update) -
         last = next((message for channel, message in window.sent if channel == memory.name), None)
         if first is None or first.participates is NONE or last is None or not memory.injects:
             continue
-        if last.no_injection is ALL:  # nothing follows
+        if last.fate.withheld is ALL:  # nothing follows
             target = memory.zeros
         elif (prediction := predictor_trainer.prediction(last)) is None:
             continue
         else:
-            target = (~last.no_injection).fill(prediction)
+            target = (~last.fate.withheld).fill(prediction)
         error = first.participates.fill(first.ports[AUXILIARY_PORT] - target)
         update.auxiliary.add(name)
         loss = memory.gradient.auxiliary * error.square().sum() / system.batch

@@ -43,7 +43,7 @@ class Contexts(Feature):
             channel: The channel.
             message: One of its messages.
         """
-        used = message.first_use
+        used = message.uses.first
         return _joined(signals, [self._end(channel, name, message, used) for name in channel.gradient.ends])
 
     def of_input(self, channel: Channel, message: Message, step: int) -> Tensor | None:

@@ -64,7 +64,7 @@ class LambdaReturns(Feature):
             for channel in traced:
                 if len(group.past) >= channel.gradient.span:
                     read = self._start(group.past[-channel.gradient.span], channel)
-                    if read is not None and (message := read.message).counted is not NONE:
+                    if read is not None and (message := read.message).returned.counted is not NONE:
                         gradient = self._return(group, group.past[-channel.gradient.span :], channel, step)
                         # Zero where an episode ended before: its last state has been taught that already.
                         channel.ledger.replace_gradient(message, read.counted.fill(gradient))
@@ -106,10 +106,10 @@ class LambdaReturns(Feature):
         said = None if message is None else self.backward_pass.predictor_trainer.prediction(message)
         if message is None or said is None or later is None:
             return None
-        if not memory.traced or message.no_injection is ALL:
+        if not memory.traced or message.fate.withheld is ALL:
             return None
         said = said if memory.gradient.clip is None else clipped_per_sample(said, memory.gradient.clip)
-        more = (~message.no_injection).fill(memory.gradient.trace * (later - said))
+        more = (~message.fate.withheld).fill(memory.gradient.trace * (later - said))
         return Injection(
             window.live[memory.name, message.stamp], more, scale=0.0, discount=memory.gradient.discount
         )

@@ -82,6 +82,6 @@ class LateWindows(Feature):
             return True
         if self.system.group_of[channel.sender] is self.system.group_of.get(channel.receiver):
             return True
-        if message.finished is None or message.finished >= step:
+        if message.uses.finished is None or message.uses.finished >= step:
             return False
-        return not message.complete or message.finished + channel.ledger.back <= step
+        return not message.complete or message.uses.finished + channel.ledger.back <= step

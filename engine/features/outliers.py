@@ -40,10 +40,12 @@ class ClippedReturns(Feature):
 
     def _clip(self, channel: Channel, message: Message, step: int) -> None:
         outliers = channel.gradient.outliers
-        if outliers is None or message.gradient is None:
+        if outliers is None or message.returned.gradient is None:
             return
         before = outliers.clip_count
-        channel.ledger.replace_gradient(message, outliers.clip(message.gradient, look=not self.notes_later))
+        channel.ledger.replace_gradient(
+            message, outliers.clip(message.returned.gradient, look=not self.notes_later)
+        )
         counts = outliers.clip_count
         if counts is before:
             return

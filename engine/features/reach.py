@@ -64,7 +64,7 @@ class Reach(Feature):
             channel = self.system.channels[name]
             if channel.sender != agent.name or channel.places.sender_index is not None:
                 continue  # not every member sends over it
-            if (off := sent[name, stamp].no_injection) is ALL or off is NONE:
+            if (off := sent[name, stamp].fate.withheld) is ALL or off is NONE:
                 return None
         return _Window(self.system, update, self.places).of(agent)
 
@@ -123,7 +123,7 @@ class _Window:
         if receivers is not None:
             members = receivers if ends is None else receivers[ends]
         else:  # nothing is injected where no injection is due
-            available = ~self.sent[name, stamp].no_injection
+            available = ~self.sent[name, stamp].fate.withheld
         if (there := channel.layout.members_in(available)) is not None:
             members = members & there
         found[members if senders is None else senders[members]] = True

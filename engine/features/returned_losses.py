@@ -52,13 +52,13 @@ def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: 
         channel = system.channels[name]
         if not isinstance(channel.gradient.model, Critic):
             continue
-        if message.unread or message.no_injection is ALL:
+        if message.unread or message.fate.withheld is ALL:
             continue
         example = predictor_trainer.example(channel, message, answered=False)
         if example is not None:
             value = constant(channel.gradient.model.value(example))
             value = scaled(value, channel.gradient.discount)
-            loss = loss + _to_senders(channel, (~message.no_injection).fill(value))
+            loss = loss + _to_senders(channel, (~message.fate.withheld).fill(value))
     return loss
 
 

@@ -49,11 +49,15 @@ class StandIns(Feature):
         if channel.input.context and not message.step_signals.signals:
             return arrival  # made by an aligned agent before its first message
         context = self.contexts.of_input(channel, message, step)
-        if message.first_use == step and message.void is not ALL:
-            away = message.void if message.lost is None else message.void | Mask.of(message.lost)
+        if message.uses.first == step and message.fate.void is not ALL:
+            away = (
+                message.fate.void
+                if message.fate.lost is None
+                else message.fate.void | Mask.of(message.fate.lost)
+            )
             example = Example(message.received, context, None, valid=~away)
             if channel.stacked:
-                example.members = channel.layout.members_in(~message.void)
+                example.members = channel.layout.members_in(~message.fate.void)
             channel.input.examples.append(example)
         missing = _missing(channel, arrival)
         if missing is NONE:
@@ -64,7 +68,7 @@ class StandIns(Feature):
 
 def _missing(channel: Channel, arrival: Arrival) -> Mask:
     """The environments in which the due message is missing, though its example goes on; over `unlocked` even if it came."""
-    valid = ~arrival.message.void
+    valid = ~arrival.message.fate.void
     if channel.crossing.replaces:
         return valid
     return valid & ~arrival.counted

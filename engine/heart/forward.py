@@ -136,7 +136,7 @@ class ForwardPass:
         within = (channel.name, message.stamp) in window.live
         followed = channel.crossing.follow(within=within, state=channel.state)
         if followed is Followed.GRAPH:
-            return PassedOn(channel.name, message.stamp, ~message.void)
+            return PassedOn(channel.name, message.stamp, ~message.fate.void)
         if followed is Followed.LEAF and participates is not NONE:
             if participates is not ALL:
                 arrival.counted &= participates.map(channel.of_receiver)

@@ -72,12 +72,12 @@ class HeldMessages:
     @staticmethod
     def _arrives(ledger: Arriving, due: Message) -> bool | None:
         """Whether a message arrives in any environment, as far as the host knows; on the CPU a look costs less."""
-        if due.lost is None or due.lost.device.type == "cpu":
+        if due.fate.lost is None or due.fate.lost.device.type == "cpu":
             return None
         if ledger.read != "last":  # a newer one may be held
             return None
-        arrives = ledger.link.arrives(due.stamp, len(due.lost))
-        return (~due.void).known_anywhere if arrives else False
+        arrives = ledger.link.arrives(due.stamp, len(due.fate.lost))
+        return (~due.fate.void).known_anywhere if arrives else False
 
     def _signals(self, due: Message, available: Mask) -> StepSignals:
         """The signals of what is held, which may be of another step in every environment; absent where nothing is."""
@@ -88,7 +88,9 @@ class HeldMessages:
 
     def _hold(self, ledger: Arriving, message: Message) -> None:
         """Take a message that arrived in place of the one held, where it did."""
-        missing = message.void if message.lost is None else message.void | Mask.of(message.lost)
+        missing = (
+            message.fate.void if message.fate.lost is None else message.fate.void | Mask.of(message.fate.lost)
+        )
         if missing is ALL or self.value is None or self.stamp is None:
             return
         stamp = torch.zeros_like(self.stamp) + stamp_number(message.stamp)
@@ -99,7 +101,7 @@ class HeldMessages:
 
     def keep(self, message: Message, *, aligned: bool) -> None:
         """Keep a message that has arrived, for ticks that find no newer one, on a link that loses nothing by itself."""
-        if message.lost is None:
+        if message.fate.lost is None:
             self.value = message.received
             rows = torch.zeros(len(message.received), dtype=torch.int64, device=message.received.device)
             self.stamp = rows + stamp_number(message.stamp)

@@ -270,7 +270,7 @@ class BackwardPass:
                 update.learning[channel.sender],
                 update.window.live.get((name, message.stamp)),
             )
-            if message.first_use is None or message.no_injection is ALL or participates is NONE:
+            if message.uses.first is None or message.fate.withheld is ALL or participates is NONE:
                 continue
             if live is None or name in update.window.given_up:
                 continue
@@ -281,7 +281,7 @@ class BackwardPass:
                 credit = steering.credit(channel, message, partial(self.own_credit, sent, step))
             if credit is None:
                 continue
-            rows = channel.of_sender(participates) & ~message.no_injection
+            rows = channel.of_sender(participates) & ~message.fate.withheld
             credit = rows.fill(credit)
             if not channel.crossing.predicts:
                 injections.append(Injection(live, credit))
@@ -326,7 +326,7 @@ class BackwardPass:
             prediction = channel.zeros
         if prediction is None or not own.trace:
             return prediction
-        gradient = channel.zeros if message.gradient is None else message.gradient
+        gradient = channel.zeros if message.returned.gradient is None else message.returned.gradient
         return torch.lerp(prediction, gradient, own.trace)
 
 
@@ -363,9 +363,10 @@ class SentMessage:
     def returned(self) -> Tensor | None:
         """Its gradient, if that has come back."""
         message = self.message
-        if not message.complete or message.finished is None:
+        finished = message.uses.finished
+        if not message.complete or finished is None:
             return None
-        return message.gradient if message.finished + self.channel.ledger.back <= self._step else None
+        return message.returned.gradient if finished + self.channel.ledger.back <= self._step else None
 
     @property
     def predicted(self) -> Tensor | None:

@@ -27,7 +27,7 @@ from antiphon.comms.backward_requests import as_leaf, value_of
 from antiphon.comms.examples import ReturnedAction
 from antiphon.comms.links import Link
 from antiphon.engine.heart.clock import Clock, Sending, Windows, uses_of
-from antiphon.engine.heart.message import Arrival, Leaf, Message, StepSignals, Window
+from antiphon.engine.heart.message import Arrival, Fate, Leaf, Message, Returned, StepSignals, Uses, Window
 
 if TYPE_CHECKING:
     from antiphon.engine.heart.held_messages import HeldMessages
@@ -110,29 +110,26 @@ class Ledger:
             states: Of the channel's ends.
             began: Step at which its episode began, where that is a window.
         """
-        first, windows, deadline = self._uses(step)
-        message = self._carried(step, live, step_signals, first, windows, deadline, began=began, void=void)
-        message.states = states or {}
+        uses = Uses(*self._uses(step))
+        message = self._carried(step, live, step_signals, uses, void)
+        message.states, message.began = states or {}, began
         if self.returned is not None:
             self.returned.note(self.completed.get(step, ()))
             message.newest_returned = self.returned.value
-        if first is None:
-            message.finished, message.pinned = step, not self.state
+        if uses.first is None:
+            uses.finished, message.pinned = step, not self.state
         self._forget(step)
         self.messages[step] = message
         return message
 
     def _carried(
-        self, stamp: int, live: Tensor, step_signals: StepSignals, *uses: Any, **how: Any
+        self, stamp: int, live: Tensor, step_signals: StepSignals, uses: Uses, void: Mask
     ) -> Message:
         """A message, [rows, …], as the link carries or loses it."""
         link, sent = self.link, value_of(live)
         received = link.carry(stamp, sent) if link.noisy or link.bits else sent
-        message = Message(stamp, sent, received, step_signals, *uses, **how)
-        message.no_injection = message.void
-        if link.loses:
-            message.lost = link.lost(stamp, sent.shape[0], sent.device)
-        return message
+        lost = link.lost(stamp, sent.shape[0], sent.device) if link.loses else None
+        return Message(stamp, sent, received, step_signals, uses, Fate(lost, void, void))
 
     @contextmanager
     def imagining(
@@ -142,7 +139,7 @@ class Ledger:
         messages, held = self.messages, self.held
         self.messages, self.held = dict(messages), copy(held)
         for stamp in stamps:
-            self.messages[stamp] = self._carried(stamp, live, signals, None, set(), stamp, void=void)
+            self.messages[stamp] = self._carried(stamp, live, signals, Uses(None, set(), stamp), void)
         try:
             yield
         finally:
@@ -164,13 +161,14 @@ class Ledger:
         """Drop messages of no more use, and check that none has been left open."""
         newest = self.sender.latest(step - self.link.delay)
         for stamp, message in list(self.messages.items()):
-            if message.finished is None:
-                if message.deadline + self.slack < step:
+            uses = message.uses
+            if uses.finished is None:
+                if uses.deadline + self.slack < step:
                     raise EngineError(
                         f"{self.name}: the message of step {stamp} is still open at step {step}"
                     )
             elif not message.pinned and newest is not None and stamp < newest:
-                learned = message.finished + self.back < step or message.counted is NONE
+                learned = uses.finished + self.back < step or message.returned.counted is NONE
                 if learned and (self.held is None or not self.held.waits(self, stamp)):
                     del self.messages[stamp]
 
@@ -183,7 +181,7 @@ class Ledger:
     @staticmethod
     def replace_gradient(message: Message, gradient: Tensor) -> None:
         """Put another gradient in place of what came back: clipped, or a return over several windows."""
-        message.gradient = gradient
+        message.returned.gradient = gradient
 
     def take(self, step: int) -> list[Message]:
         """Return the messages whose gradient reaches the sender at `step`, once."""
@@ -218,11 +216,11 @@ class Ledger:
         return [self._arrival(messages[stamp]) for stamp in self.due(step) if stamp in messages]
 
     def _arrival(self, message: Message) -> Arrival:
-        if self.held is not None and (message.lost is not None or self.remembers):
+        if self.held is not None and (message.fate.lost is not None or self.remembers):
             return self.held.read(self, message)
-        if message.void is ALL:
+        if message.fate.void is ALL:
             return Arrival(message)
-        valid = ~message.void
+        valid = ~message.fate.void
         return Arrival(message, valid.fill(message.received), valid, valid)
 
     def leaf(self, arrival: Arrival, value: Tensor, step: int, window: Window) -> Leaf:
@@ -241,11 +239,11 @@ class Ledger:
     @staticmethod
     def book(read: Leaf, gradient: Tensor | None) -> None:
         """Add what a read returns, [rows, size] per sample (None: the loss does not depend on it)."""
-        message = read.message
-        message.counted |= read.counted
+        returned = read.message.returned
+        returned.counted |= read.counted
         if gradient is not None:
             gradient = read.counted.fill(gradient)
-            message.gradient = gradient if message.gradient is None else message.gradient + gradient
+            returned.gradient = gradient if returned.gradient is None else returned.gradient + gradient
 
     @staticmethod
     def book_loss(reads: Sequence[Leaf], loss: Tensor) -> None:
@@ -254,8 +252,8 @@ class Ledger:
         for read in reads:
             used[read.message] = used.get(read.message, NONE) | read.counted
         for message, mask in used.items():
-            own = mask.fill(loss)
-            message.loss = own if message.loss is None else message.loss + own
+            own, returned = mask.fill(loss), message.returned
+            returned.loss = own if returned.loss is None else returned.loss + own
 
     @staticmethod
     def book_action(read: Leaf, returned: ReturnedAction) -> None:
@@ -266,22 +264,23 @@ class Ledger:
     def close(self, window: int, step: int) -> None:
         """Note that the receiver's `window` has been learned (or dropped) at `step`."""
         for message in list(self.messages.values()):
-            if window in message.open:
-                message.open.discard(window)
-                if not message.open:
+            still_open = message.uses.open
+            if window in still_open:
+                still_open.discard(window)
+                if not still_open:
                     self.finish(message, step)
 
     def finish(self, message: Message, step: int) -> None:
         """Note that the last window that may use a message has closed: its gradient is complete, and goes back."""
-        message.finished = step
+        returned, message.uses.finished = message.returned, step
         if not message.sent.numel():  # released
             del self.messages[message.stamp]
             return
-        if not message.counted.anywhere:
-            message.counted = NONE
+        if not returned.counted.anywhere:
+            returned.counted = NONE
         elif self.wants_gradient:
-            if message.gradient is None:
-                message.gradient = torch.zeros_like(message.sent)
+            if returned.gradient is None:
+                returned.gradient = torch.zeros_like(message.sent)
             self.completed.setdefault(step + self.back, []).append(message)
 
     # --- both ----------------------------------------------------------------------------------------------
@@ -297,9 +296,10 @@ class Ledger:
         if self.state and self.wants_gradient and terminated is not NONE:
             self._last_state(step, terminated)
         for message in self.messages.values():
-            message.void = _simplified(message.void | ended)
-            if message.first_use is not None and message.first_use > step:
-                message.no_injection = _simplified(message.no_injection | ended)
+            fate, first = message.fate, message.uses.first
+            fate.void = _simplified(fate.void | ended)
+            if first is not None and first > step:
+                fate.withheld = _simplified(fate.withheld | ended)
         if self.returned is not None:
             self.returned.cut(ended)
         if self.held is not None:
@@ -311,14 +311,15 @@ class Ledger:
         message = None if stamp is None else self.messages.get(stamp)
         if message is None:
             return
-        last = terminated & ~message.void
+        last = terminated & ~message.fate.void
         if not last.anywhere:
             return
         if message.unread:  # of no more use but as an example, which is complete now
-            complete = replace(message, counted=last, gradient=torch.zeros_like(message.sent))
+            complete = message.copied()
+            complete.returned = Returned(torch.zeros_like(message.sent), None, last)
             self.completed.setdefault(step + self.back, []).append(complete)
         else:
-            message.counted |= last
+            message.returned.counted |= last
 
     @staticmethod
     def release(message: Message) -> None:

@@ -9,8 +9,8 @@ ticks, which gives the same bits as the first graph.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -31,6 +31,12 @@ MASK = {"role": "mask"}
 """A mask of rows, which is saved as True, False or a tensor [rows] bool."""
 SIGNALS = {"role": "signals"}
 """Step signals, which a saved state has once and refers to by number."""
+
+
+def part(kind: type) -> dict[str, Any]:
+    """Return the role of a part of an object, which has roles of its own."""
+    return {"role": "part", "kind": kind}
+
 
 Action = Tensor | dict[str, Tensor]
 """What is done in the environment, [B, …]: by its one actor, or by part of a Dict action space."""
@@ -109,8 +115,46 @@ class EpisodeEnds:
 
 
 @dataclass(slots=True, eq=False)
+class Uses:
+    """When a message is read."""
+
+    first: int | None = field(metadata=PLAIN)
+    """First receiver tick that the schedule lets use it; None: it will be replaced unread."""
+    open: set[int] = field(metadata=PLAIN)
+    """Receiver windows that may hold uses and have not closed."""
+    deadline: int = field(metadata=PLAIN)
+    """Step at which the last window that may use it ends."""
+    finished: int | None = field(default=None, metadata=PLAIN)
+    """Step at which its last window closed."""
+
+
+@dataclass(slots=True, eq=False)
+class Fate:
+    """Where a message does not arrive, or counts no more."""
+
+    lost: Tensor | None = field(default=None, metadata=ROWS)
+    """[rows] bool: where the link lost it."""
+    void: Mask = field(default=NONE, metadata=MASK)
+    """Where its episode has ended since it was sent, or it would poison who reads it."""
+    withheld: Mask = field(default=NONE, metadata=MASK)
+    """Where its episode ended before it could be used: there nothing is injected either."""
+
+
+@dataclass(slots=True, eq=False)
+class Returned:
+    """What has come back for a message."""
+
+    gradient: Tensor | None = field(default=None, metadata=ROWS)
+    """[rows, size], per sample, summed over the counted uses."""
+    loss: Tensor | None = field(default=None, metadata=ROWS)
+    """[rows]: the loss of its receiver in the windows that used it, for critics."""
+    counted: Mask = field(default=NONE, metadata=MASK)
+    """Where a use counted."""
+
+
+@dataclass(slots=True, eq=False)
 class Message:
-    """One message of a channel: what was sent, and what has come back. Its fields are written in ledger.py alone.
+    """One message of a channel: what was sent, and what becomes of it. Its fields are written in ledger.py alone.
 
     A field with a role is part of a saved state (engine/state/trees.py), here and below.
     """
@@ -123,46 +167,34 @@ class Message:
     """[rows, size], as it arrives: with the link's noise, in its bits."""
     step_signals: StepSignals = field(metadata=SIGNALS)
     """The signals it was made from."""
-    first_use: int | None = field(metadata=PLAIN)
-    """First receiver tick that the schedule lets use it; None: it will be replaced unread."""
-    open: set[int] = field(metadata=PLAIN)
-    """Receiver windows that may hold uses and have not closed."""
-    deadline: int = field(metadata=PLAIN)
-    """Step at which the last window that may use it ends."""
+    uses: Uses = field(metadata=part(Uses))
+    fate: Fate = field(default_factory=Fate, metadata=part(Fate))
+    returned: Returned = field(default_factory=Returned, metadata=part(Returned))
+    pinned: bool = field(default=True, metadata=PLAIN)
+    """Whether the sender has still to learn from it, so that it is kept."""
     newest_returned: Tensor | None = field(default=None, metadata=ROWS)
     """[rows, size]: the newest gradient that had come back when it was sent, for predictors conditioned on it."""
     states: dict[str, Tensor] = field(default_factory=dict, metadata=ROWS)
     """The states of the channel's ends when it was sent, [rows, state size], for predictors conditioned on them."""
     began: int = field(default=0, metadata=PLAIN)
     """Step at which its episode began, where that is a window."""
-    lost: Tensor | None = field(default=None, metadata=ROWS)
-    """[rows] bool: where the link lost it."""
-    void: Mask = field(default=NONE, metadata=MASK)
-    """Where its episode has ended since it was sent, or it would poison who reads it."""
-    no_injection: Mask = field(default=NONE, metadata=MASK)
-    """Where its episode ended before it could be used: there nothing is injected either."""
-    counted: Mask = field(default=NONE, metadata=MASK)
-    """Where a use counted."""
-    gradient: Tensor | None = field(default=None, metadata=ROWS)
-    """[rows, size], per sample, summed over the counted uses."""
-    loss: Tensor | None = field(default=None, metadata=ROWS)
-    """[rows]: what its receiver lost in the windows that used it, for critics."""
     actions: list[ReturnedAction] = field(default_factory=list)
     """What its receiver did at the ticks that read it, for `local_policy`: known only while its windows are learned from."""
-    finished: int | None = field(default=None, metadata=PLAIN)
-    """Step at which its last window closed."""
-    pinned: bool = field(default=True, metadata=PLAIN)
-    """Whether the sender has still to learn from it, so that it is kept."""
 
     @property
     def unread(self) -> bool:
         """Whether the schedule shows that a newer message replaces it before any tick."""
-        return self.first_use is None
+        return self.uses.first is None
 
     @property
     def complete(self) -> bool:
         """Whether its gradient is whole: all windows closed, at least one use counted."""
-        return self.finished is not None and self.counted is not NONE
+        return self.uses.finished is not None and self.returned.counted is not NONE
+
+    def copied(self) -> Message:
+        """Return a copy that changes apart from it, of the same tensors."""
+        parts = replace(self.uses, open=set(self.uses.open)), replace(self.fate), replace(self.returned)
+        return replace(self, uses=parts[0], fate=parts[1], returned=parts[2])
 
 
 # --- what a tick reads ----------------------------------------------------------------------------------------

@@ -24,11 +24,11 @@ class NewestReturned:
     def note(self, messages: Iterable[Message]) -> None:
         """Note the gradients of messages, which reach the sender now."""
         for message in messages:
-            assert message.gradient is not None
-            newest, counted = message.gradient, message.counted
+            assert message.returned.gradient is not None
+            newest, counted = message.returned.gradient, message.returned.counted
             # Where nothing came back, the one before is the newest.
             newest = counted.fill(newest) if self.value is None else counted.where(newest, self.value)
-            self.value = (~message.void).fill(newest)
+            self.value = (~message.fate.void).fill(newest)
 
     def cut(self, ended: Mask) -> None:
         """Forget it where the episode ended (semantics 20)."""

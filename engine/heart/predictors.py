@@ -84,11 +84,11 @@ class PredictorTrainer:
         example = self._unanswered(channel, message) if known is None else replace(known)
         if example is None or not answered or not channel.ledger.wants_gradient:
             return example
-        example.delta, example.loss = message.gradient, message.loss
+        example.delta, example.loss = message.returned.gradient, message.returned.loss
         if example.loss is None and channel.needs_returned_loss:  # none after an episode's end
             example.loss = torch.zeros_like(message.sent[:, 0])
         if not channel.gradient.needs_actions:
-            example.valid &= message.counted
+            example.valid &= message.returned.counted
         return example
 
     def _unanswered(self, channel: Channel, message: Message) -> Example | None:
@@ -135,7 +135,7 @@ class PredictorTrainer:
                     continue
                 sender = self.system.agents[channel.sender]
                 learning = channel.of_sender(sender.participates(window.number))
-                rows = learning & ~message.no_injection
+                rows = learning & ~message.fate.withheld
                 example = None if rows is NONE else self.example(channel, message)
                 if example is None:
                     continue
@@ -150,7 +150,7 @@ class PredictorTrainer:
         """What a predictor learns from messages whose gradients have come back."""
         found = []
         for message in messages:
-            example, counted = self.example(channel, message), message.counted
+            example, counted = self.example(channel, message), message.returned.counted
             if example is not None and channel.gradient.needs_actions:
                 counted = example.valid if example.valid.anywhere else NONE
             if example is not None and counted is not NONE:

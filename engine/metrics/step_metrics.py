@@ -380,7 +380,9 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
     message = None if stamp is None else ledger.messages.get(stamp)
     if message is not None and (link.loses or channel.input.model is not None):
         lost = (
-            [0.0] * count if message.lost is None else message.lost.view(count, -1).float().mean(1).tolist()
+            [0.0] * count
+            if message.fate.lost is None
+            else message.fate.lost.view(count, -1).float().mean(1).tolist()
         )
         yield Measured(names, "lost", lost)
         if channel.input.model is not None:

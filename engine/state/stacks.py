@@ -129,9 +129,10 @@ class _Splitter:
         for k, (_, channel) in enumerate(self.stacked.own(stack)):
             own, others = [each[k] for each in kept], [each[k] for each in loose]
             for message in (*own, *others):
-                if message["finished"] is not None and not _anywhere(message["counted"]):
-                    message["counted"] = False  # as `Ledger.close` has it
-            counted = {one["stamp"] for one in (*own, *others) if one["counted"] is not False}
+                returned = message["returned"]
+                if message["uses"]["finished"] is not None and not _anywhere(returned["counted"]):
+                    returned["counted"] = False  # as `Ledger.close` has it
+            counted = {one["stamp"] for one in (*own, *others) if one["returned"]["counted"] is not False}
             completed = [[step, [s for s in stamps if s in counted]] for step, stamps in saved["completed"]]
             messages = [message for message in own if not _forgotten(stack.ledger, message)]
             wanted = needed.get(channel.name, set()) | {stamp for _, stamps in completed for stamp in stamps}
@@ -200,13 +201,14 @@ class _Splitter:
 
 def _forgotten(ledger: Ledger, message: Tree) -> bool:
     """Whether a channel alone would have dropped a void message that its stack still keeps for others."""
-    if message["finished"] is None or message["counted"] is not False or message["pinned"]:
+    finished, counted = message["uses"]["finished"], message["returned"]["counted"]
+    if finished is None or counted is not False or message["pinned"]:
         return False
     sent = max(ledger.messages)
     newest = ledger.sender.latest(sent - ledger.link.delay)
     if ledger.held is not None and ledger.held.waits(ledger, message["stamp"]):
         return False
-    return newest is not None and message["stamp"] < newest and message["finished"] < sent
+    return newest is not None and message["stamp"] < newest and finished < sent
 
 
 # --- from single agents to stacks ------------------------------------------------------------------------
@@ -307,12 +309,13 @@ class _Merger:
     def _message(self, stack: Channel, stamp: int, known: Sequence[Mapping[int, Tree]]) -> Tree:
         """A message of all channels, where some may have none any more: nothing counted for them."""
         like = next(own[stamp] for own in known if stamp in own)
-        void = {**like, "counted": False, "gradient": None, "loss": None}
+        void = {**like, "returned": {"counted": False, "gradient": None, "loss": None}}
         each = [own.get(stamp, void) for own in known]
+        whole = self._joined(Message, each)
+        whole["uses"]["open"] = sorted({window for one in each for window in one["uses"]["open"]})
         return {
-            **self._joined(Message, each),
+            **whole,
             "step_signals": self._signals_number([one["step_signals"] for one in each], stack.layout),
-            "open": sorted({window for one in each for window in one["open"]}),
             "pinned": any(one["pinned"] for one in each),
         }
 

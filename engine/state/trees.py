@@ -22,11 +22,14 @@ from antiphon.engine.heart.message import (
     ROWS,
     SIGNALS,
     Constant,
+    Fate,
     Leaf,
     Message,
     PassedOn,
+    Returned,
     StepSignals,
     Tick,
+    Uses,
     Window,
 )
 
@@ -92,7 +95,7 @@ def _plain(value: Any, number: Callable[[StepSignals], int]) -> Any:
         return value.stamp
     if isinstance(value, Leaf | PassedOn | Constant):
         return {"kind": _KINDS[type(value)], **to_tree(value, number)}
-    if isinstance(value, Tick | Window):
+    if isinstance(value, Tick | Window | Uses | Fate | Returned):
         return to_tree(value, number)
     if isinstance(value, Mask):
         return value.plain
@@ -108,7 +111,9 @@ def from_tree(
         if one.name not in tree:  # an earlier version had none
             continue
         value = tree[one.name]
-        if one.metadata == SIGNALS:
+        if "kind" in one.metadata:
+            value = from_tree(one.metadata["kind"], value, signals)
+        elif one.metadata == SIGNALS:
             value = [signals[each] for each in value] if isinstance(value, list) else signals[value]
         elif one.metadata == MASK:
             value = Mask.of(value)
@@ -134,15 +139,24 @@ def renumbered(tree: Any, numbers: Sequence[int]) -> Any:
 
 def split(kind: type, tree: Tree, count: int, batch: int, first: int = 0) -> list[Tree]:
     """Return the tree of a stack as one for each of `count` members from `first` on: what has rows by its rows."""
-    rows = {one.name for one in saved_fields(kind) if one.metadata in (ROWS, MASK)}
-    each = {key: split_rows(value, count, batch, first) for key, value in tree.items() if key in rows}
+    each: dict[str, Sequence[Any]] = {}
+    for one in saved_fields(kind):
+        if "kind" in one.metadata:
+            each[one.name] = split(one.metadata["kind"], tree[one.name], count, batch, first)
+        elif one.metadata in (ROWS, MASK):
+            each[one.name] = split_rows(tree[one.name], count, batch, first)
     return [{**tree, **{key: own[k] for key, own in each.items()}} for k in range(count)]
 
 
 def join(kind: type, trees: Sequence[Tree], batch: int, device: torch.device) -> Tree:
     """Return the trees of all members, in order, as one of their stack; what has no rows is the first one's."""
-    rows = [one.name for one in saved_fields(kind) if one.metadata in (ROWS, MASK) and one.name in trees[0]]
-    return {**trees[0], **{key: join_rows([tree[key] for tree in trees], batch, device) for key in rows}}
+    whole = dict(trees[0])
+    for one in saved_fields(kind):
+        if "kind" in one.metadata:
+            whole[one.name] = join(one.metadata["kind"], [tree[one.name] for tree in trees], batch, device)
+        elif one.metadata in (ROWS, MASK):
+            whole[one.name] = join_rows([tree[one.name] for tree in trees], batch, device)
+    return whole
 
 
 def split_rows(value: Any, count: int, batch: int, first: int = 0) -> Sequence[Any]:

@@ -8,15 +8,15 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ledger-the-last-use-counts-alone",
         "engine/heart/ledger.py",
-        "message.gradient = gradient if message.gradient is None else message.gradient + gradient",
-        "message.gradient = gradient",
+        "returned.gradient = gradient if returned.gradient is None else returned.gradient + gradient",
+        "returned.gradient = gradient",
         "tests/contracts/test_contracts.py::test_documents[four windows-reference]",
     ),
     Fault(
         "ledger-a-message-read-as-its-episode-ends-is-not-injected",
         "engine/heart/ledger.py",
-        "message.first_use is not None and message.first_use > step:",
-        "message.first_use is not None and message.first_use >= step:",
+        "first is not None and first > step:",
+        "first is not None and first >= step:",
         "tests/contracts/test_contracts.py::test_documents[four windows-reference]",
     ),
     Fault(
@@ -29,7 +29,7 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ledger-a-message-whose-uses-did-not-count-is-an-example",
         "engine/heart/ledger.py",
-        "            message.counted = NONE",
+        "            returned.counted = NONE",
         "                pass",
         "tests/contracts/test_random_time.py::test_random_scenes_agree_with_the_event_simulator[0]",
     ),
@@ -50,8 +50,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ledger-a-link-loses-the-same-rows-at-every-step",
         "engine/heart/ledger.py",
-        "message.lost = link.lost(stamp, sent.shape[0], sent.device)",
-        "message.lost = link.lost(0, sent.shape[0], sent.device)",
+        "link.lost(stamp, sent.shape[0], sent.device)",
+        "link.lost(0, sent.shape[0], sent.device)",
         "tests/contracts/test_contracts.py::test_documents[drops-reference]",
     ),
     Fault(

@@ -57,15 +57,15 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-an-ended-episode-is-injected",
         "engine/heart/learn.py",
-        "rows = channel.of_sender(participates) & ~message.no_injection\n            credit",
+        "rows = channel.of_sender(participates) & ~message.fate.withheld\n            credit",
         "rows = channel.of_sender(participates)\n            credit",
         "tests/contracts/test_contracts.py::test_documents[ends-reference]",
     ),
     Fault(
         "couplings-a-gradient-is-there-before-its-link-has-brought-it",
         "engine/heart/learn.py",
-        "return message.gradient if message.finished + self.channel.ledger.back <= self._step else None",
-        "return message.gradient",
+        "return message.returned.gradient if finished + self.channel.ledger.back <= self._step else None",
+        "return message.returned.gradient",
         "tests/comms/test_own_couplings.py::test_a_gradient_is_there_once_its_link_has_brought_it_back",
     ),
     Fault(
@@ -204,8 +204,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "predictors-an-undrawn-sender-teaches-its-local-predictor",
         "engine/heart/predictors.py",
-        "rows = learning & ~message.no_injection",
-        "rows = ~message.no_injection",
+        "rows = learning & ~message.fate.withheld",
+        "rows = ~message.fate.withheld",
         "tests/contracts/test_contracts.py::test_documents[local, told to single ones-reference]",
     ),
     Fault(
@@ -267,8 +267,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "ledger-a-loss-counts-where-nothing-was-read",
         "engine/heart/ledger.py",
-        "own = mask.fill(loss)",
-        "own = loss",
+        "own, returned = mask.fill(loss), message.returned",
+        "own, returned = loss, message.returned",
         "tests/contracts/test_contracts.py::test_documents[critic, discount-reference]",
     ),
     Fault(
@@ -330,8 +330,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "late-a-window-is-learned-from-before-its-gradient-is-back",
         "engine/features/late_windows.py",
-        "message.finished + channel.ledger.back <= step",
-        "message.finished <= step",
+        "message.uses.finished + channel.ledger.back <= step",
+        "message.uses.finished <= step",
         "tests/numerics/test_delayed.py::test_a_chain_is_the_loop_by_hand[2]",
     ),
     Fault(
@@ -344,7 +344,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "stand-ins-a-void-message-is-predicted",
         "engine/features/stand_ins.py",
-        "    valid = ~arrival.message.void\n    if channel.crossing",
+        "    valid = ~arrival.message.fate.void\n    if channel.crossing",
         "    valid = ALL\n    if channel.crossing",
         "tests/contracts/test_contracts.py::test_documents[many ends, inputs-reference]",
     ),
@@ -365,7 +365,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "reach-a-member-whose-message-is-void-steps",
         "engine/features/reach.py",
-        "available = ~self.sent[name, stamp].no_injection",
+        "available = ~self.sent[name, stamp].fate.withheld",
         "pass",
         "tests/engine/heart/test_reach.py",
     ),

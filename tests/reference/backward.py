@@ -159,7 +159,7 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
         if not isinstance(critic, Critic) or message.unread:
             continue
         example = example_of(state, channel, message, answered=False)
-        if example is not None and message.no_injection is not ALL:
+        if example is not None and message.fate.withheld is not ALL:
             loss = loss + injectable(message, channel.gradient.discount * constant(critic.value(example)))
     ledger.add_loss([read for read in leaves if state.channels[read.channel].needs_returned_loss], loss)
     for name, policy in update.window_loss.policies.items():
@@ -203,13 +203,13 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
 def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
     """What a message is credited with, [B, size] per sample; None: nothing, not even a zero gradient."""
     if channel.coupling == "delayed":  # rule 27b: the gradient that has come back itself
-        back = message.gradient if message.complete and message.no_injection is not ALL else None
+        back = message.returned.gradient if message.complete and message.fate.withheld is not ALL else None
         return None if back is None else injectable(message, back)
     credit = synthetic_gradient(state, channel, message)
     if credit is None:
         return None
     if channel.mixes:  # rule 11: with what has just come back
-        gradient = channel.zeros if message.gradient is None else message.gradient
+        gradient = channel.zeros if message.returned.gradient is None else message.returned.gradient
         credit = torch.lerp(credit, gradient, channel.gradient.trace) if channel.gradient.trace else credit
     credit = credit if channel.gradient.clip is None else clipped_per_sample(credit, channel.gradient.clip)
     return injectable(message, credit)
@@ -217,7 +217,7 @@ def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
 
 def injectable(message: Message, credit: Tensor) -> Tensor:
     """Return a credit where something may be injected, zeros elsewhere (rule 20)."""
-    return mask_fill_zero(~as_mask(message.no_injection, message.sent), credit)
+    return mask_fill_zero(~as_mask(message.fate.withheld, message.sent), credit)
 
 
 def depth(state: State, group: LearningGroup) -> int:
@@ -236,7 +236,7 @@ def _auxiliary_losses(state: State, group: LearningGroup, window: Window) -> lis
         # the state at its end: the only one that is read outside it
         last = dict(window.sent).get(channel.name)
         if first is not None and last is not None and first.participates is not NONE:
-            nothing_follows = last.no_injection is ALL
+            nothing_follows = last.fate.withheld is ALL
             target = channel.zeros if nothing_follows else synthetic_gradient(state, channel, last)
             if target is not None:
                 error = first.ports[AUXILIARY_PORT] - injectable(last, target)
@@ -254,7 +254,8 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
         channel = state.channels[name]
         within = group is state.group_of[channel.receiver]
         back = channel.ledger.back if message.complete else 0
-        arrived = message.finished is not None and message.finished < step and message.finished + back <= step
+        finished = message.uses.finished
+        arrived = finished is not None and finished < step and finished + back <= step
         if channel.coupling == "delayed" and not message.unread and not within and not arrived:
             missing.add(name)
     window.given_up |= {name for name in missing if age >= state.channels[name].staleness}
@@ -288,7 +289,7 @@ def lambda_returns(state: State, closed: EndedWindows, step: int) -> dict[str, l
         for channel in traced:
             windows = group.past[-channel.gradient.span :]
             read = next((r for r in windows[0].leaves.values() if r.channel == channel.name), None)
-            if read is None or len(windows) < channel.gradient.span or read.message.counted is NONE:
+            if read is None or len(windows) < channel.gradient.span or read.message.returned.counted is NONE:
                 continue
             gathered = Tensors()
             for past in reversed(windows):

@@ -91,9 +91,9 @@ def with_stand_in(state: State, channel: Channel, arrival: Arrival, step: int) -
     if model is None or (channel.input.context and not message.step_signals.signals):
         return arrival
     context = context_of(state, channel, message, step, far=True)
-    alive = ~as_mask(message.void, message.sent)
-    if message.first_use == step and alive.any():
-        arrived = alive & ~as_mask(message.lost, message.sent)
+    alive = ~as_mask(message.fate.void, message.sent)
+    if message.uses.first == step and alive.any():
+        arrived = alive & ~as_mask(message.fate.lost, message.sent)
         channel.input.examples.append(Example(message.received, context, None, valid=Mask.of(arrived)))
     missing = alive if channel.coupling == "unlocked" else alive & ~as_mask(arrival.counted, message.sent)
     if arrival.value is None or arrival.step_signals is None or not missing.any():
@@ -111,7 +111,7 @@ def _followed(channel: Channel, arrival: Arrival, tick: Tick, window: Window) ->
     """What a tick reads as it will be differentiated: with its graph, as a leaf, or as a constant (rule 2)."""
     message, locked = arrival.message, channel.coupling == "locked"
     if (locked or channel.state) and (channel.name, message.stamp) in window.live:
-        available = simplified(~as_mask(message.void, message.sent))
+        available = simplified(~as_mask(message.fate.void, message.sent))
         return PassedOn(channel.name, message.stamp, available)
     masks = arrival.available, arrival.counted
     available, counted = (simplified(as_mask(mask, channel.zeros)) for mask in masks)
@@ -249,9 +249,9 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepS
             past = [s for s in trail if s <= step - delay]
             if f"{end}.state" in channel.gradient.ends and past:
                 ends[f"{end}.state"] = trail[max(past)]
-        of = {"void": void(state, channel, signals), "states": ends, "began": state.system.began}
-        sent = mask_fill_zero(~absent(state, channel, signals), live)
-        message = ledger.send(channel, step, sent, tick.step_signals, **of)
+        of = {"states": ends, "began": state.system.began}
+        sent, away = mask_fill_zero(~absent(state, channel, signals), live), void(state, channel, signals)
+        message = ledger.send(channel, step, sent, tick.step_signals, away, **of)
         if message.pinned:
             window.sent.append((channel.name, message))
 

@@ -20,7 +20,7 @@ from antiphon.base.errors import EngineError
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import value_of
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import Arrival, Leaf, Message, StepSignals, Window
+from antiphon.engine.heart.message import Arrival, Fate, Leaf, Message, Returned, StepSignals, Uses, Window
 
 RowMask = Tensor
 """[B] bool: the parallel environments that something holds for."""
@@ -47,7 +47,9 @@ def mask_fill_zero(mask: RowMask, value: Tensor) -> Tensor:
     return select(mask, value, torch.zeros_like(value))
 
 
-def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, **of: Any) -> Message:
+def send(
+    channel: Channel, step: int, live: Tensor, signals: StepSignals, void: bool | Tensor, **of: Any
+) -> Message:
     """Enter a message [B, …] with `of`, its other fields; ticks between its arrival and the next one's use it (rule 5)."""
     ledger, link, sent = channel.ledger, channel.ledger.link, value_of(live)
     start, stop = step + link.delay, ledger.sender.after(step) + link.delay
@@ -59,10 +61,9 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, **of: 
     windows = {ledger.windows.number(tick) for tick in ticks}
     deadline = max(map(ledger.windows.end, windows), default=step)
     first = ticks[0] if ticks else None
-    message = Message(step, sent, link.carry(step, sent), signals, first, windows, deadline, **of)
-    message.lost = link.lost(step, len(sent), sent.device)
-    message.no_injection = message.void
-    message.finished = None if ticks else step
+    uses = Uses(first, windows, deadline, None if ticks else step)
+    fate = Fate(link.lost(step, len(sent), sent.device), void, void)
+    message = Message(step, sent, link.carry(step, sent), signals, uses, fate, **of)
     message.pinned = bool(ticks) or not channel.state
     _note_newest(channel, step)  # the gradients of this step have come back by now
     message.newest_returned = None if ledger.returned is None else ledger.returned.value
@@ -70,9 +71,10 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, **of: 
     # Messages of no more use are dropped, unless newest arrivals are held and it is not among them (rule 17).
     due, held = ledger.sender.latest(step - link.delay), ledger.held
     for stamp, old in list(ledger.messages.items()):
-        if old.finished is None and old.deadline + ledger.slack < step:
+        if old.uses.finished is None and old.uses.deadline + ledger.slack < step:
             raise EngineError(f"{channel.name}: the message of step {stamp} is still open at step {step}")
-        learned = old.finished is not None and (old.finished + ledger.back < step or not old.complete)
+        finished = old.uses.finished
+        learned = finished is not None and (finished + ledger.back < step or not old.complete)
         replaced = due is not None and stamp < due and (held is None or stamp <= held.read_up_to)
         if learned and replaced and not old.pinned:
             del ledger.messages[stamp]
@@ -88,11 +90,11 @@ def take(channel: Channel, step: int) -> list[Message]:
 def _note_newest(channel: Channel, step: int) -> None:
     known = channel.ledger.returned
     for message in channel.ledger.completed.get(step, []):
-        if known is None or message.gradient is None:
+        if known is None or message.returned.gradient is None:
             continue
         before = channel.zeros if known.value is None else known.value
-        newest = select(as_mask(message.counted, before), message.gradient, before)
-        known.value = mask_fill_zero(~as_mask(message.void, before), newest)
+        newest = select(as_mask(message.returned.counted, before), message.returned.gradient, before)
+        known.value = mask_fill_zero(~as_mask(message.fate.void, before), newest)
 
 
 def arrivals(channel: Channel, step: int) -> list[Arrival]:
@@ -108,7 +110,7 @@ def arrivals(channel: Channel, step: int) -> list[Arrival]:
 
 
 def _arrival(channel: Channel, due: Message) -> Arrival:
-    alive, held = ~as_mask(due.void, due.sent), channel.ledger.held
+    alive, held = ~as_mask(due.fate.void, due.sent), channel.ledger.held
     if held is None:
         signals = due.step_signals if alive.any() else StepSignals(-1, {})
         value = mask_fill_zero(alive, due.received)
@@ -121,8 +123,8 @@ def _arrival(channel: Channel, due: Message) -> Arrival:
         if held.read_up_to < message.stamp <= due.stamp:
             if message is due:
                 held.prior, held.prior_stamp = value, stamp
-            void = as_mask(message.void, value)
-            arrived = ~(void | as_mask(message.lost, value))
+            void = as_mask(message.fate.void, value)
+            arrived = ~(void | as_mask(message.fate.lost, value))
             value = select(arrived, message.received, value)
             stamp = torch.where(arrived, message.stamp, stamp)
             if channel.ledger.aligned and not void.all():
@@ -162,9 +164,8 @@ def imagining(channel: Channel, messages: list[Message]) -> Iterator[None]:
 def carried(channel: Channel, stamp: int, live: Tensor, signals: StepSignals, void: Mask) -> Message:
     """Return a message [B, …] as it arrives or is lost, without uses and without entering it."""
     link, sent = channel.ledger.link, value_of(live)
-    message = Message(stamp, sent, link.carry(stamp, sent), signals, None, set(), stamp, void=void)
-    message.lost = link.lost(stamp, len(sent), sent.device)
-    return message
+    fate = Fate(link.lost(stamp, len(sent), sent.device), void)
+    return Message(stamp, sent, link.carry(stamp, sent), signals, Uses(None, set(), stamp), fate)
 
 
 def age(channel: Channel, arrived: list[Arrival], step: int) -> Tensor:
@@ -182,11 +183,11 @@ def age(channel: Channel, arrived: list[Arrival], step: int) -> Tensor:
 def add_gradient(read: Leaf, gradient: Tensor | None) -> None:
     """Add what one use returns, [B, size] per sample (rule 4); None: the loss does not depend on the message."""
     message = read.message
-    counted = as_mask(read.counted, message.sent)
-    message.counted = simplified(as_mask(message.counted, message.sent) | counted)
+    counted, returned = as_mask(read.counted, message.sent), message.returned
+    returned.counted = simplified(as_mask(returned.counted, message.sent) | counted)
     if gradient is not None:
         gradient = mask_fill_zero(counted, gradient)
-        message.gradient = gradient if message.gradient is None else message.gradient + gradient
+        returned.gradient = gradient if returned.gradient is None else returned.gradient + gradient
 
 
 def add_loss(uses: list[Leaf], loss: Tensor) -> None:
@@ -194,12 +195,13 @@ def add_loss(uses: list[Leaf], loss: Tensor) -> None:
     for message in dict.fromkeys(read.message for read in uses):
         counted = [as_mask(read.counted, message.sent) for read in uses if read.message is message]
         lost = mask_fill_zero(torch.stack(counted).any(0), loss)
-        message.loss = lost if message.loss is None else lost + message.loss
+        before = message.returned.loss
+        message.returned.loss = lost if before is None else lost + before
 
 
 def replace_gradient(message: Message, gradient: Tensor) -> None:
     """Put another gradient in place of what came back: clipped, or a return over several windows (rule 11)."""
-    message.gradient = gradient
+    message.returned.gradient = gradient
 
 
 def close(window: Window, receiving: list[Channel], step: int) -> None:
@@ -208,14 +210,14 @@ def close(window: Window, receiving: list[Channel], step: int) -> None:
         message.pinned = False
     for ledger in (channel.ledger for channel in receiving):
         for message in ledger.messages.values():
-            if message.open != {window.number}:
-                message.open.discard(window.number)
+            if message.uses.open != {window.number}:
+                message.uses.open.discard(window.number)
                 continue
-            message.open.clear()
-            message.finished = step
+            message.uses.open.clear()
+            message.uses.finished = step
             if message.complete and ledger.wants_gradient:
-                if message.gradient is None:
-                    message.gradient = torch.zeros_like(message.sent)
+                if message.returned.gradient is None:
+                    message.returned.gradient = torch.zeros_like(message.sent)
                 ledger.completed.setdefault(step + ledger.back, []).append(message)
 
 
@@ -224,16 +226,17 @@ def cut(channel: Channel, step: int, ended: RowMask, terminated: RowMask) -> Non
     ledger, like, stamp = channel.ledger, channel.zeros, channel.ledger.sender.latest(step)
     final = ledger.messages.get(-1 if stamp is None else stamp)
     if channel.state and ledger.wants_gradient and final is not None:
-        known = terminated & ~as_mask(final.void, like)
+        known = terminated & ~as_mask(final.fate.void, like)
         if known.any() and final.unread:  # no use returns anything for it, but it is an example now
-            example = replace(final, counted=simplified(known), gradient=torch.zeros_like(final.sent))
+            returned = Returned(torch.zeros_like(final.sent), None, simplified(known))
+            example = replace(final, fate=replace(final.fate), returned=returned)
             ledger.completed.setdefault(step + ledger.back, []).append(example)
         elif known.any():
-            final.counted = simplified(as_mask(final.counted, like) | known)
+            final.returned.counted = simplified(as_mask(final.returned.counted, like) | known)
     for message in ledger.messages.values():
-        message.void = simplified(as_mask(message.void, like) | ended)
-        if message.first_use is not None and message.first_use > step:
-            message.no_injection = simplified(as_mask(message.no_injection, like) | ended)
+        message.fate.void = simplified(as_mask(message.fate.void, like) | ended)
+        if message.uses.first is not None and message.uses.first > step:
+            message.fate.withheld = simplified(as_mask(message.fate.withheld, like) | ended)
     if (back := ledger.returned) is not None and back.value is not None:
         back.value = mask_fill_zero(~ended, back.value)
     if (held := ledger.held) is not None:

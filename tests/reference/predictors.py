@@ -23,7 +23,7 @@ from tests.reference.state import State
 def synthetic_gradient(state: State, channel: Channel, message: Message) -> Tensor | None:
     """Return SG(m, c) of a message, [B, size] per sample; None where nothing is injected (rules 5, 20)."""
     predictor = channel.gradient.model
-    if predictor is None or not channel.injects or message.unread or message.no_injection is ALL:
+    if predictor is None or not channel.injects or message.unread or message.fate.withheld is ALL:
         return None
     example = example_of(state, channel, message, answered=False)
     if example is None:  # of `local_policy`, before anything has come back, it is zero
@@ -39,12 +39,12 @@ def example_of(state: State, channel: Channel, message: Message, *, answered: bo
     needed = [spec.name for spec in own.context] + ([] if target is None else [target])
     if any(name not in signals for name in needed) or (own.needs_actions and not message.actions):
         return None
-    example = Example(message.sent, context_of(state, channel, message, message.first_use), None)
+    example = Example(message.sent, context_of(state, channel, message, message.uses.first), None)
     if own.needs_actions:
         example.actions = tuple(message.actions)
     if answered and channel.ledger.wants_gradient:
-        example.delta, example.loss = message.gradient, message.loss
-        example.valid = message.counted
+        example.delta, example.loss = message.returned.gradient, message.returned.loss
+        example.valid = message.returned.counted
         if example.loss is None and channel.needs_returned_loss:
             example.loss = torch.zeros_like(message.sent[:, 0])  # nothing is lost after an end (rule 20)
         if own.needs_actions:
@@ -103,7 +103,7 @@ def gradient_updates(
         if predictor is None or predictor.frozen:
             continue
         if channel.traced:  # what was read waits for its return, an episode's last state does not
-            messages = [m for m in messages if m.unread or m.no_injection is ALL] + returns.get(name, [])
+            messages = [m for m in messages if m.unread or m.fate.withheld is ALL] + returns.get(name, [])
         if not channel.ledger.wants_gradient:  # nothing is returned: it learns when its sender does (rule 9)
             windows = [w for _, w in closed if state.participates(channel.sender, w.number)]
             messages = [m for w in windows for sent, m in w.sent if sent == name and not m.unread]
@@ -135,9 +135,9 @@ def _examples(state: State, channel: Channel, messages: list[Message], step: int
     """What a predictor learns from messages; a returned gradient out of all proportion is clipped (states only)."""
     found = []
     for message in messages:
-        if channel.gradient.outliers is not None and message.gradient is not None:
+        if channel.gradient.outliers is not None and message.returned.gradient is not None:
             before = channel.gradient.outliers.clip_count
-            ledger.replace_gradient(message, channel.gradient.outliers.clip(message.gradient))
+            ledger.replace_gradient(message, channel.gradient.outliers.clip(message.returned.gradient))
             if channel.gradient.outliers.clip_count and not before:
                 line = f"channel {channel.name}: the norm of a returned gradient is more than ten times the median; "
                 state.system.on_divergence.events.append(
@@ -148,7 +148,7 @@ def _examples(state: State, channel: Channel, messages: list[Message], step: int
         if example is None or not acted:
             continue
         if not channel.ledger.wants_gradient:
-            valid = ~as_mask(message.no_injection, message.sent)
+            valid = ~as_mask(message.fate.withheld, message.sent)
             example.valid &= Mask.of(valid)
             if not valid.any():
                 continue

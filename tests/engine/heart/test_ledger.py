@@ -13,7 +13,7 @@ from antiphon.base.errors import EngineError
 from antiphon.comms.links import Link
 from antiphon.engine.heart.clock import Clock, StepWindows
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Message, StepSignals
+from antiphon.engine.heart.message import Fate, Message, Returned, StepSignals, Uses
 
 
 def test_a_message_open_beyond_its_deadline_is_the_engines_fault() -> None:
@@ -25,13 +25,14 @@ def test_a_message_open_beyond_its_deadline_is_the_engines_fault() -> None:
         ledger.send(1, torch.zeros(3, 2), StepSignals(1, {}))
 
 
-FIELDS = {one.name for one in fields(Message)} - {"actions"}
+FIELDS = {one.name for kind in (Message, Uses, Fate, Returned) for one in fields(kind)} - {"actions"}
+PARTS = {"uses", "fate", "returned"}
 LEDGERS = {"engine/heart/ledger.py", "distributed/parts/ledger.py"}
 
 
 def written(source: str) -> list[str]:
-    """The fields of messages that a module writes: of what it calls a message, or of a read's message."""
-    names = {"message", "known", "last", "due", "placeholder", "sent", "newest"}
+    """The fields of messages that a module writes: of what it calls a message, of a read's message, or of a part."""
+    names = {"message", "known", "last", "due", "placeholder", "sent", "newest", *PARTS}
     stores = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)]
     return [
         node.attr
@@ -40,7 +41,7 @@ def written(source: str) -> list[str]:
         and node.attr in FIELDS
         and (
             (isinstance(node.value, ast.Name) and node.value.id in names)
-            or (isinstance(node.value, ast.Attribute) and node.value.attr == "message")
+            or (isinstance(node.value, ast.Attribute) and node.value.attr in {"message", *PARTS})
         )
     ]
 
