@@ -12,16 +12,7 @@ from antiphon.comms.examples import Example
 from antiphon.comms.links import combine_reads, join
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import (
-    Arrival,
-    Constant,
-    Leaf,
-    PassedOn,
-    Read,
-    StepSignals,
-    Tick,
-    Window,
-)
+from antiphon.engine.heart.message import Arrival, Constant, Leaf, PassedOn, Read, StepSignals, Tick, Window
 from antiphon.nets.layers import Transport
 from antiphon.nets.random import seed_for
 from antiphon.nets.site_axes import as_maps
