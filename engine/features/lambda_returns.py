@@ -41,7 +41,7 @@ class LambdaReturns(Feature):
         known = self._extend(ended, step)
         for name, some in messages.items():
             if self.system.channels[name].traced:  # an episode's last state need not wait
-                some[:] = [one for one in some if one.unread or one.no_injection is ALL]
+                some[:] = [one for one in some if one.unread or one.fate.withheld is ALL]
                 some += known.get(name, ())
 
     def _extend(self, closed: Iterable[tuple[LearningGroup, Window]], step: int) -> dict[str, list[Message]]:
