@@ -34,6 +34,8 @@ def losses(coupling):
     channel = {"size": 32, "coupling": coupling, "link": {"delay": 0 if coupling == "locked" else 8}}
     if coupling == "decoupled":
         channel["gradient"] = {"context": ["label"]}
+    if coupling in ("delayed", "compensated"):
+        channel["horizon"] = 64
     network, aligned = {"kind": "mlp", "hidden": [64], "norm": "batch"}, coupling != "locked"
     goal = {"kind": "classification", "target": "label"}
     mid, mind = ({"network": network, "align": aligned} | own for own in ({}, {"objective": goal}))
