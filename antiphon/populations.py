@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from antiphon.base.errors import DivergenceError, is_terminal
+from antiphon.base.errors import DivergenceError, ScenarioError, is_terminal
 from antiphon.base.files import given_path
 from antiphon.base.notebook import html_of, html_table
 from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
-from antiphon.commands.arguments import new_directory, scenario_template
+from antiphon.commands.arguments import check_counts, new_directory, scenario_template
 from antiphon.commands.run_population import members_table, print_members
 from antiphon.jobs.populations.run import PopulationRun
 from antiphon.jobs.populations.selection import scored_values
@@ -95,6 +95,9 @@ def population(
         DivergenceError: All members have diverged.
         KeyboardInterrupt: Ctrl-C or SIGTERM, without a handler of your own; the members have checkpoints.
     """
+    check_counts("population", jobs=jobs, until=until)
+    if exist == "number":
+        raise ScenarioError("population: exist='number'; must be resume, overwrite or error")
     given = {"members": members, "select": select, "set": values, "steps": steps, "seed": seed, "vary": vary}
     keys = {key: in_python(value) for key, value in given.items() if value is not None}
     found = find_population(scenario) if isinstance(scenario, str | Path) else None

@@ -14,7 +14,7 @@ from antiphon.base.files import given_path
 from antiphon.base.notebook import html_of, html_table
 from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
-from antiphon.commands.arguments import new_directory, scenario_template
+from antiphon.commands.arguments import check_counts, new_directory, scenario_template
 from antiphon.commands.study import cores, find_study_or_scenario, print_tables
 from antiphon.jobs.studies.figure import draw_figure
 from antiphon.jobs.studies.plan import StudyOptions
@@ -107,9 +107,7 @@ def study(
         RunError: `logdir` has a run with other values or data (nothing has been run), or a run failed.
         KeyboardInterrupt: Ctrl-C or SIGTERM, without a handler of your own; the runs have checkpoints.
     """
-    for name, count in (("seeds", seeds), ("steps", steps), ("episodes", episodes), ("jobs", jobs)):
-        if count is not None and (isinstance(count, bool) or not hasattr(count, "__index__") or count < 1):
-            raise ScenarioError(f"study: {name}={count!r}; must be a whole number, at least 1")
+    check_counts("study", seeds=seeds, steps=steps, episodes=episodes, jobs=jobs)
     if variants is not None and (isinstance(variants, str) or not isinstance(variants, Mapping | Sequence)):
         raise ScenarioError(f"variants: {variants!r}; must be a list of names, or a mapping")
     if variants is not None and not variants:

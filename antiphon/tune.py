@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from antiphon.base.errors import DivergenceError, RunError
 from antiphon.base.spec import in_python
+from antiphon.commands.arguments import check_counts
 from antiphon.engine.state.hyperparameters import differences_of
 from antiphon.jobs.populations.selection import metric_of, score_of
 from antiphon.running.library import as_template
@@ -50,9 +51,10 @@ def trainable(
         device: The device of all trials.
 
     Raises:
-        ScenarioError: There is no such scenario.
+        ScenarioError: There is no such scenario, or a number of steps is not one.
         RunError: Ray Tune is not installed.
     """
+    check_counts("trainable", every=every, steps=steps)
     try:
         tune = importlib.import_module("ray.tune")
     except ImportError:

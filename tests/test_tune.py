@@ -123,6 +123,8 @@ def test_a_trial_ends_early_where_its_run_would(trial: Any) -> None:
 def test_what_is_missing_is_named(trial: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with one_line("no parameter 'rate'", antiphon.ScenarioError):
         trial({"rate": 0.1})
+    with one_line("trainable: every=0; must be a whole number, at least 1", antiphon.ScenarioError):
+        antiphon.tune.trainable("digits-mlp", every=0)
     monkeypatch.setitem(sys.modules, "ray.tune", None)  # type: ignore[arg-type]
     with one_line(r"tune: Ray Tune is not installed; pip install 'antiphon\[tune\]'", antiphon.RunError):
         antiphon.tune.trainable("digits-mlp", every=5)

@@ -524,3 +524,21 @@ def test_a_population_made_in_python_is_resumed_with_its_function(tmp_path: Path
         PopulationRun.of_directory(tmp_path / "it")
     again = PopulationRun.of_directory(tmp_path / "it", f"{__name__}:digits").train()
     assert [one["exit"] for one in again["members"]] == ["done", "done"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "fix"),
+    [
+        ({"jobs": 0}, "must be a whole number, at least 1"),
+        ({"jobs": 2.5}, "must be a whole number, at least 1"),
+        ({"until": True}, "must be a whole number, at least 1"),
+        ({"exist": "number"}, "must be resume, overwrite or error"),
+    ],
+)
+def test_an_argument_that_a_population_cannot_have_is_refused(
+    tmp_path: Path, argument: dict[str, Any], fix: str
+) -> None:
+    (name,) = argument
+    with one_line(f"population: {name}=.*; {fix}", antiphon.ScenarioError):
+        antiphon.population("digits-mlp", vary={"lr": [0.1, 0.2]}, logdir=tmp_path / "it", **argument)
+    assert not (tmp_path / "it").exists()
