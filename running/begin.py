@@ -96,7 +96,7 @@ def begin(
             divide(running, division, opened)
         run = Run(running)
         if until is not None:
-            running.until = run.goal = until
+            run.aim_at(until)
         if folder is not None:
             known: dict[str, Any] = {} if settings.stacked else {"stacked": False}
             known |= {"capture": True} if capture is True else {}

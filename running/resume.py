@@ -83,7 +83,7 @@ def resume(
             facts |= {"parts": None, **running.executor.facts}
         run = Run(running)
         if until is not None or facts["exit"] != "done":
-            running.until = run.goal = until or facts["steps"]
+            run.aim_at(until or facts["steps"])
         elif facts.get("reason"):  # it was stopped early: it goes on where more steps are asked for
             run.goal = running.now
         if together and running.now < running.until:

@@ -100,6 +100,10 @@ class Run:
         """Torch's precision of matrix products in its calls."""
         return self.running.matmul_precision
 
+    def aim_at(self, until: int) -> None:
+        """Have the run reach a step, where nothing else is asked for."""
+        self.running.until = self.goal = until
+
     # --- when something is read --------------------------------------------------------------------------
 
     @property

@@ -68,6 +68,36 @@ class MachineState:
         self.account(now)
         self.status, self.waits_for = status, waits_for
 
+    def end_step(self, now: float) -> None:
+        """Count the step that has been computed to its end at `now`, and wait."""
+        self.steps_taken += 1
+        self.change("waiting", now)
+
+    def send(self, count: int) -> None:
+        """Count a call of so many bytes."""
+        self.calls += 1
+        self.bytes_sent += count
+
+    def receive(self, count: int) -> None:
+        """Count so many bytes that have arrived."""
+        self.bytes_received += count
+
+    def lose_call(self) -> None:
+        """Count a call that does not arrive."""
+        self.calls_lost += 1
+
+    def save(self) -> None:
+        """Note that a checkpoint holds all that has been computed."""
+        self.unsaved = 0.0
+
+    def fail(self, now: float) -> None:
+        """Be away from `now` on; what the newest checkpoint does not hold will be computed again."""
+        self.change("away", now)
+        self.failed_at = now
+        self.repeated += self.unsaved
+        self.unsaved = 0.0
+        self.incarnation += 1
+
     def account(self, now: float) -> None:
         """Add the time of the present status up to `now` to the totals."""
         passed, self.since = now - self.since, now
@@ -178,8 +208,7 @@ class VirtualCluster:
     def _end(self, number: int, *, watch: Watch) -> None:
         part, machine = self.parts[number], self.machines[number]
         part.step(watch=watch)
-        machine.steps_taken += 1
-        machine.change("waiting", self.seconds)
+        machine.end_step(self.seconds)
         for neighbour in part.neighbours:
             self._send(number, neighbour, part.collect(neighbour))
         failures = self.hosts[number].failures
@@ -192,11 +221,10 @@ class VirtualCluster:
         calls, free = self._links.get((sender, receiver), [0, 0.0])
         free = max(self.seconds, free) + link.transfer(exchange.nbytes)
         self._links[sender, receiver] = [calls + 1, free]
-        machine.calls += 1
-        machine.bytes_sent += exchange.nbytes
+        machine.send(exchange.nbytes)
         ends, count = (self.hosts[sender].name, self.hosts[receiver].name), int(calls)
         if link.loss and uniform(self._seed_of(*ends, "loss"), count, 1).item() < link.loss:
-            machine.calls_lost += 1
+            machine.lose_call()
             return
         latency = link.latency
         if link.jitter:
@@ -206,9 +234,9 @@ class VirtualCluster:
     def _arrive(self, receiver: int, exchange: Exchange) -> None:
         machine = self.machines[receiver]
         if machine.status == "away":
-            self.machines[exchange.sender].calls_lost += 1
+            self.machines[exchange.sender].lose_call()
             return
-        machine.bytes_received += exchange.nbytes
+        machine.receive(exchange.nbytes)
         self._inbox[receiver].append(exchange)
         if machine.waits_for is not None:
             machine.change("waiting", self.seconds)
@@ -227,17 +255,13 @@ class VirtualCluster:
     def _save(self, number: int) -> None:
         self.parts[number].check_kept()  # else it would go on after a failure with what it had kept since
         self._saved[number] = copy_tree(self.parts[number].own_state())
-        self.machines[number].unsaved = 0.0
+        self.machines[number].save()
 
     def _fail(self, number: int) -> None:
         """Drop the step that the machine computes, the exchanges it has not read, and the steps since its checkpoint."""
         machine, failures = self.machines[number], self.hosts[number].failures
         assert failures is not None
-        machine.change("away", self.seconds)
-        machine.failed_at = self.seconds
-        machine.repeated += machine.unsaved
-        machine.unsaved = 0.0
-        machine.incarnation += 1
+        machine.fail(self.seconds)
         self._inbox[number].clear()
         self._push(self.seconds + failures.outage, _RETURN, number)
 

@@ -289,8 +289,12 @@ class Score:
             losses, score, count = losses * weights, score * weights, int(weights.sum())
         elif found.present is not ALL:
             count = int(found.present.tensor(count, losses.device).sum())
-        self.loss += losses.sum().item()
-        self.metric = self.metric + score.sum(0).double().cpu()
+        self.add_sums(losses.sum().item(), score.sum(0), count)
+
+    def add_sums(self, loss: float, metric: Tensor, count: int) -> None:
+        """Add sums over so many targets."""
+        self.loss += loss
+        self.metric = self.metric + metric.double().cpu()
         self.count += count
 
 
@@ -345,12 +349,9 @@ class EnvironmentRollout:
         ends: EpisodeEnds = self.world.advance(self.rollout.action)
         counted = [tick for tick in ticks if tick.agent in self.scores and step >= self._filled[tick.agent]]
         for name, found in self._evaluator.window(Window(calls=[counted])).losses.items():
-            score = self.scores[name]
-            goal = self.system.agents[name].goal
-            mean = goal is not None and goal.mean
-            score.loss += found.loss.item() * (int(found.count) if mean else self.system.batch)
-            score.metric = score.metric + found.score[0].double().cpu()
-            score.count += int(found.count)
+            goal, count = self.system.agents[name].goal, int(found.count)
+            averaged = count if goal is not None and goal.mean else self.system.batch
+            self.scores[name].add_sums(found.loss.item() * averaged, found.score[0], count)
         self.system.cut(step, ends)
         return ticks
 
