@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
 from math import prod
+from textwrap import shorten
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, WithJsonSchema, WrapValidator, model_validator
@@ -480,6 +481,19 @@ class AgentSpec(Observing):
         size = getattr(source, "state_size", None)
         made_yet = source is None or (hasattr(source, "named_parameters") and not isinstance(source, type))
         return max(size, 0) if isinstance(size, int) else 0 if made_yet else None
+
+    def __repr__(self) -> str:
+        """The agent in a line: `<AgentSpec: mlp of left_half, every step, classification of label>`."""
+        network = "Python" if self.layers is None else str(self.layers.kind)
+        observed = f" of {self.in_words}" if self.observes else ""
+        ticks = "every step" if self.clock.period == 1 else f"every {self.clock.period} steps"
+        goals = [goal.in_words for goal in self.goals.values()]
+        return (
+            shorten(f"<AgentSpec: {', '.join([network + observed, ticks, *goals])}", 79, placeholder="…")
+            + ">"
+        )
+
+    __str__ = __repr__
 
     def always_written(self) -> frozenset[str]:
         """Return the fields whose defaults differ for a policy."""

@@ -45,6 +45,7 @@ class ReportRun:
         data: Its data in the Channels tab; None: it has none.
         env: The environment's metrics, by name.
         notes: Problems with the run, one line each.
+        member: Whether it is a member of a population: its values change, so it goes by its name.
     """
 
     name: str
@@ -55,6 +56,7 @@ class ReportRun:
     data: RunData | None = None
     env: Mapping[str, Curve] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    member: bool = False
 
     @property
     def scores(self) -> dict[str, float]:
@@ -70,6 +72,8 @@ class ReportRun:
             k: v for k, v in (facts.get("values") or {}).items() if not (k.endswith("seed") and v == seed)
         }
         known = {"scenario": facts.get("scenario"), "variant": facts.get("variant") or "default"}
+        if self.member:
+            return {"scenario": str(known["scenario"]), "run": self.name}
         document = {} if values else {"document": self.document}
         whole = {**known, "steps": facts.get("steps"), **values, **document}
         return {k: f"{v:.6g}" if isinstance(v, float) else str(v) for k, v in whole.items()}
@@ -92,7 +96,9 @@ def grouped(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
             if key == "document":
                 words.append(f"scenario file {1 + documents.index(identity.get(key, ''))}")
             elif key in identity:
-                words.append(identity[key] if key in ("scenario", "variant") else f"{key}={identity[key]}")
+                words.append(
+                    identity[key] if key in ("scenario", "variant", "run") else f"{key}={identity[key]}"
+                )
         groups.setdefault(" · ".join(words) or identity["scenario"], []).append(run)
     return groups
 

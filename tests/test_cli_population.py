@@ -255,6 +255,9 @@ def test_the_report_of_a_population_is_of_its_members(here: Path, cli: Commands,
     text = (here / "report.html").read_text(encoding="utf-8")
     assert all(f"member-{member}" in text for member in range(3))
     assert "<h2>Lineage of it</h2>" in text
+    # A member's values change, so its curves go by its name.
+    assert '"name":"member-0"' in text
+    assert '"name":"lr=' not in text
     drawing = re.search(r'src="data:image/svg\+xml;base64,([^"]+)"', text)
     assert drawing is not None
     assert b64decode(drawing[1]) == (here / "runs/it/lineage.svg").read_bytes()

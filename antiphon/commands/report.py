@@ -134,7 +134,12 @@ def _run(directory: RunDirectory, name: str) -> ReportRun:
         except RunError as error:
             notes.append(str(error))
     return ReportRun(
-        name=name, path=display_path(directory.path), facts=directory.facts, notes=notes, **known
+        name=name,
+        path=display_path(directory.path),
+        facts=directory.facts,
+        notes=notes,
+        member=(directory.path.parent / LINEAGE_FIGURE).is_file(),
+        **known,
     )
 
 

@@ -188,17 +188,21 @@ def _names(places: Mapping[int, tuple[float, float]]) -> Iterator[str]:
     """Yield the numbers of members beside the ends of their lines, from the top down and apart from each other."""
     if len(places) > _NAMED:
         return
-    highest: float = _TOP
+    words, heights = [], list[float]()
     for up, members in groupby(
         sorted(places, key=lambda member: places[member][1]), lambda one: places[one][1]
     ):
         first, *others = sorted(members)
-        words = (
+        words.append(
             f"{first}, … ({1 + len(others)})" if len(others) > 1 else ", ".join(map(str, [first, *others]))
         )
-        highest = max(up + 3, highest)
-        yield f'<text class="name" x="{_RIGHT + 5}" y="{highest}">{words}</text>'
-        highest += _LETTERS
+        heights.append(max(up + 3, _TOP, heights[-1] + _LETTERS if heights else _TOP))
+    lowest: float = _BOTTOM
+    for place in reversed(range(len(heights))):  # those that would run below the axes move up
+        heights[place] = min(heights[place], lowest)
+        lowest = heights[place] - _LETTERS
+    for text, up in zip(words, heights, strict=True):
+        yield f'<text class="name" x="{_RIGHT + 5}" y="{up}">{text}</text>'
 
 
 def _axis(low: float, high: float, first: int, last: int, *, log: bool = False) -> Callable[[float], float]:

@@ -170,7 +170,8 @@ _AGENT: dict[str, Explanation] = {
         "share",
     ),
     "error": Explanation(
-        "training error", "Share of wrong answers on training data since the previous log entry.", "share"
+        "training error",
+        "Mean squared error on training data since the previous log entry; of a loss of your own, the loss.",
     ),
     "bits": Explanation(
         "training bits", "Its objective's loss in bits on training data since the previous log entry."
@@ -224,7 +225,7 @@ _AGENT |= {
     for metric, what in (
         ("loss", "Its objective's mean loss"),
         ("accuracy", "Share of correct answers"),
-        ("error", "Share of wrong answers"),
+        ("error", "Mean squared error, or a loss of your own,"),
         ("bits", "Its objective's loss in bits"),
         ("return", "Mean sum of rewards per episode"),
     )

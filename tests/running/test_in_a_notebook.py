@@ -89,6 +89,19 @@ def test_what_a_run_is_made_of_is_short() -> None:
         repr(template) == "<Template digits-mlp: 10 parameters, variants locked, detached, local, decoupled>"
     )
     assert tables(template)[0][1][:2] == ["depth", "4"]
+    scenario = antiphon.load("eyes").resolve()
+    assert repr(scenario.agents["left"]) == "<AgentSpec: mlp of left_half, every step>"
+    assert "classification of label" in repr(scenario.agents["mind"])
+    of_left = "<ChannelSpec left->mind: decoupled, linear gradient, size 32, delay 0>"
+    assert str(scenario.channels[0]) == repr(scenario.channels[0]) == of_left
+    agents = {
+        "a" * 60: {"observes": ["image"]},
+        "b": {"objective": {"kind": "classification", "target": "label"}},
+    }
+    channels = [{"from": "a" * 60, "to": "b"}]
+    env = {"id": "antiphon/Digits-v0"}
+    many = antiphon.Scenario(scenario="long", env=env, agents=agents, channels=channels)
+    assert len(repr(many.channels[0])) <= 80
     x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
     source = antiphon.envs.from_tensors(x=x, label=(x[:, 0] > 0).long())
     assert repr(source) == "<Source of x, label: train 45, validation 6, test 13>"

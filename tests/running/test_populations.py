@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -542,3 +543,15 @@ def test_an_argument_that_a_population_cannot_have_is_refused(
     with one_line(f"population: {name}=.*; {fix}", antiphon.ScenarioError):
         antiphon.population("digits-mlp", vary={"lr": [0.1, 0.2]}, logdir=tmp_path / "it", **argument)
     assert not (tmp_path / "it").exists()
+
+
+def test_names_of_members_stay_beside_the_axes() -> None:
+    """Where the scores of many end near the lowest one, their names move up, apart from each other."""
+    keys = {"members": 20, "vary": {"lr": [0.1, 0.4]}}
+    ends = [Entry(20, n, n, 1.0 if n == 19 else 0.001 * n, 0.0, {"lr": 0.1}) for n in range(20)]
+    picture = ElementTree.fromstring(lineage_svg(ends, spec(**keys), "return"))
+    names = [one for one in picture.iter(f"{SVG}text") if one.attrib.get("class") == "name"]
+    heights = [float(one.attrib["y"]) for one in names]
+    assert heights == sorted(heights)
+    assert min(later - earlier for earlier, later in pairwise(heights)) >= 8.9
+    assert (heights[0] >= 26, heights[-1] <= 204) == (True, True)
