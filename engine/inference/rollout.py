@@ -247,9 +247,8 @@ class ExampleRollout:
                 scores[name] = dict.fromkeys(("loss", *objective.metrics), nothing)
                 continue
             rows = {"loss": found.losses, **objective.by_metric(found.score)}
-            absent = None if found.present is None else ~found.present
             scores[name] = {
-                metric: value if absent is None else value.masked_fill(absent, math.nan)
+                metric: found.present.where(value, torch.full_like(value, math.nan))
                 for metric, value in rows.items()
             }
         return scores
