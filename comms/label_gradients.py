@@ -179,13 +179,13 @@ class LocalGradient(LabelGradient):
         losses = self._losses(example, example.message, move=True)
         return counted(example, losses).sum(-1) / losses.shape[-1]
 
-    def predict_and_learn(self, example: Example) -> tuple[Tensor, Learned | None]:
+    def predict_with_training(self, example: Example) -> tuple[Tensor, Learned | None]:
         # plain layers keep the bits of two passes: the slope is of the sum over the rows, the training of their mean, and
         # dividing by a power of two is exact
         rows = len(example.message)
         exact = self.own_module or self.sites is not None or rows & (rows - 1) == 0
         if self.members or self.frozen or example.valid is not ALL or not exact or self.linear_maps():
-            return super().predict_and_learn(example)
+            return super().predict_with_training(example)
         before, each = self.buffers, self.read(example)
         self.buffers = dict(before)
         with torch.enable_grad():

@@ -158,7 +158,7 @@ class Predictor(Model):
     def _predict(self, example: Example) -> Tensor:
         """Return the synthetic gradient of an example that has been `read`."""
 
-    def predict_and_learn(self, example: Example) -> tuple[Tensor, Learned | None]:
+    def predict_with_training(self, example: Example) -> tuple[Tensor, Learned | None]:
         """Return `predict`, and the training step on all rows of the example if the same backward pass computes it."""
         return self.predict(example), None
 
@@ -170,7 +170,7 @@ class Predictor(Model):
             learns: Whether the predictor is trained.
         """
         if learns:
-            prediction, example.learned = self.predict_and_learn(example)
+            prediction, example.learned = self.predict_with_training(example)
         else:
             prediction = self.predict(example)
         return prediction if example.target is None else example.valid.fill(prediction)

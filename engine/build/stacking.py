@@ -534,7 +534,7 @@ class _Channels:
     def _places(of_seed: Sequence[int], stack: Agent) -> list[int]:
         """Places in a stack in each seed, of places in one."""
         layout = stack.layout
-        return [seed * layout.each + place for seed in range(layout.seeds) for place in of_seed]
+        return [seed * layout.per_seed + place for seed in range(layout.seeds) for place in of_seed]
 
     def _layout(self, agent: Agent, whole: Mapping[str, int]) -> FanIn:
         device, count = self.base.device, len(agent.members)
@@ -564,7 +564,7 @@ class _Channels:
         for channels in (agent.incoming[i] for i in pieces):
             layout = channels.layout
             members += [(layout.seed(n), own) for n, own in enumerate(channels.members)]
-            first = channels.members[: layout.each]
+            first = channels.members[: layout.per_seed]
             places += self._places([self.place[own.receiver][1] for own in first], agent)
         order = sorted(range(len(members)), key=lambda i: (members[i][0], self._order(members[i][1])))
         receivers, device = [places[i] for i in order], self.base.device

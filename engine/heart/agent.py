@@ -153,7 +153,9 @@ class Agent:
     def names(self) -> tuple[str, ...]:
         """The names of its members; among several seeds, `name@seed`."""
         layout = self.layout
-        return tuple(label(own.name, layout.seed(n), layout.seeds) for n, own in enumerate(self.members))
+        return tuple(
+            label(member.name, layout.seed(n), layout.seeds) for n, member in enumerate(self.members)
+        )
 
     @cached_property
     def lives(self) -> tuple[str, ...]:

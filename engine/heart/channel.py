@@ -145,7 +145,7 @@ class Channel:
             self.layout = Layout.alone(self.batch, self.zeros.device)
         layout = self.layout
         self.names = tuple(
-            label(own.name, layout.seed(n), layout.seeds) for n, own in enumerate(self.members)
+            label(member.name, layout.seed(n), layout.seeds) for n, member in enumerate(self.members)
         )
         ends = dict.fromkeys(zip(*(member.life_of_ends for member in self.members), strict=True))
         self.lives = tuple(lives for lives in ends if any(lives))  # a state has one, and not the same twice
@@ -193,7 +193,7 @@ class Channel:
         index = self.places.sender_index
         if index is None:
             return mask
-        rows = mask.map(lambda own: select_rows(own, index, self.batch))
+        rows = mask.map(lambda rows: select_rows(rows, index, self.batch))
         return rows if len(self.members) > 1 else ALL if rows.anywhere else NONE  # members learn as wholes
 
     def of_receiver(self, rows: Tensor) -> Tensor:
@@ -229,9 +229,9 @@ class Channel:
     @property
     def injects(self) -> bool:
         """Whether its synthetic gradient is injected into its messages."""
-        own = self.gradient
-        weighs = nonzero(own.scale.base) or nonzero(own.discount)
-        return own.model is not None and own.apply and weighs
+        settings = self.gradient
+        weighs = nonzero(settings.scale.base) or nonzero(settings.discount)
+        return settings.model is not None and settings.apply and weighs
 
     @property
     def needs_returned_loss(self) -> bool:
@@ -246,14 +246,14 @@ class Channel:
     @property
     def may_mix(self) -> bool:
         """Whether it does so where anything is injected."""
-        own = self.gradient
-        return bool(own.trace or own.needs_actions) and not self.state
+        settings = self.gradient
+        return bool(settings.trace or settings.needs_actions) and not self.state
 
     @property
     def traced(self) -> bool:
         """Whether its predictor learns from returns over several windows."""
-        own = self.gradient
-        return own.model is not None and own.trace > 0 and own.span > 1 and self.state
+        settings = self.gradient
+        return settings.model is not None and settings.trace > 0 and settings.span > 1 and self.state
 
     @property
     def state(self) -> bool:

@@ -90,50 +90,50 @@ class Divergence:
             return {}
         flat = [t.reshape(count, -1) for t in gradients]
         finite = torch.stack([t.isfinite().all(1) for t in [*flat, *(b.reshape(count, -1) for b in beside)]])
-        found = {n: NOT_FINITE for n, sound in enumerate(finite.all(0).tolist()) if not sound}
+        reasons = {n: NOT_FINITE for n, sound in enumerate(finite.all(0).tolist()) if not sound}
         if self.bound is not None and flat:
             lengths = torch.stack([t.norm(dim=1) for t in flat]).norm(dim=0)
             for n, length in enumerate(lengths.tolist()):
-                if n not in found and length > self.bound:
-                    found[n] = self.too_long
-        return found
+                if n not in reasons and length > self.bound:
+                    reasons[n] = self.too_long
+        return reasons
 
     @property
     def too_long(self) -> str:
         """What is wrong with a gradient that is longer than the bound."""
         return f"exceeds on_divergence.max {self.bound:g}"
 
-    def report(self, found: Report) -> None:
+    def report(self, report: Report) -> None:
         """Raise a divergence.
 
         Raises:
             DivergenceError: Always, but of several seeds.
         """
-        raise DivergenceError(str(found))
+        raise DivergenceError(str(report))
 
-    def note(self, found: Report) -> None:
+    def note(self, report: Report) -> None:
         """Note an event."""
-        self.events.append((found.step, str(found)))
+        self.events.append((report.step, str(report)))
 
 
 class DivergenceOfSeeds(Divergence):
     """A seed that diverges is stopped, and the others continue.
 
     Args:
-        each: Of each seed.
+        of_seeds: What follows a divergence in each seed.
     """
 
-    def __init__(self, each: Sequence[Divergence]) -> None:
-        super().__init__(each[0].bound)
-        self.each = each
+    def __init__(self, of_seeds: Sequence[Divergence]) -> None:
+        super().__init__(of_seeds[0].bound)
+        self.of_seeds = of_seeds
 
-    def report(self, found: Report) -> None:
+    def report(self, report: Report) -> None:
         """Note that a seed has stopped."""
-        self.stopped.setdefault(found.seed, str(found))
+        self.stopped.setdefault(report.seed, str(report))
 
-    def note(self, found: Report) -> None:
+    def note(self, report: Report) -> None:
         """Note an event in its seed."""
-        self.each[found.seed].note(found)
+        self.of_seeds[report.seed].note(report)
 
 
 class RunningStatistics:
@@ -202,7 +202,7 @@ class DivergenceCheck:
         self.divergence = divergence
         self.agents, self.channels = agents, channels
         self.groups = groups
-        self._group_of = [{name: group for group in own for name in group.members} for own in groups]
+        self._group_of = [{name: group for group in of_seed for name in group.members} for of_seed in groups]
         self.statistics = RunningStatistics(agents, channels)
 
     def decide(self) -> None:
@@ -313,8 +313,8 @@ class DivergenceCheck:
             )
             for k, what in diverged.items():
                 channel = self.channels[name]
-                seed, own = channel.layout.seed(k), channel.members[k]
-                self.report_channel(own, what, step, of_input=update.of_input, seed=seed)
+                seed, member = channel.layout.seed(k), channel.members[k]
+                self.report_channel(member, what, step, of_input=update.of_input, seed=seed)
 
     def report_channel(
         self, channel: Channel, what: str, step: int, *, of_input: bool, seed: int = 0

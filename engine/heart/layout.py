@@ -33,7 +33,7 @@ class Layout:
         self, members: int = 1, seeds: int = 1, batch: int = 0, device: torch.device | str = "cpu"
     ) -> None:
         self.members, self.seeds, self.batch, self.device = members, seeds, batch, torch.device(device)
-        self.each = members // seeds
+        self.per_seed = members // seeds
         """Members of one seed."""
         self._orders: dict[tuple[str, ...], Tensor | None] = {}
         """By the signals of all members: their places among distinct ones; None: as they are."""
@@ -46,20 +46,20 @@ class Layout:
 
     def seed(self, member: int) -> int:
         """The seed of a member."""
-        return member // self.each
+        return member // self.per_seed
 
     def places(self, seed: int) -> slice:
         """The members of a seed."""
-        return slice(seed * self.each, (seed + 1) * self.each)
+        return slice(seed * self.per_seed, (seed + 1) * self.per_seed)
 
     def by_member(self, signal: Tensor) -> Tensor:
         """A signal of all seeds, [seeds * B, …], by member, [members, B, …]."""
-        each = signal.view(self.seeds, 1, self.batch, *signal.shape[1:])
-        return each.expand(-1, self.each, *each.shape[2:]).flatten(0, 1)
+        rows = signal.view(self.seeds, 1, self.batch, *signal.shape[1:])
+        return rows.expand(-1, self.per_seed, *rows.shape[2:]).flatten(0, 1)
 
     def to_rows(self, signal: Tensor) -> Tensor:
         """A signal of all seeds for the members' rows, [members * B, …]."""
-        return signal if self.each == 1 else self.by_member(signal).flatten(0, 1)
+        return signal if self.per_seed == 1 else self.by_member(signal).flatten(0, 1)
 
     def total(self, rows: Tensor) -> Tensor:
         """The sum of a figure over each member's rows, [N]; of several figures in columns [N, columns]."""
@@ -75,18 +75,18 @@ class Layout:
         """Each member's own out of several signals, [signals * seeds * B, …], as rows."""
         if names not in self._orders:
             place = {name: i for i, name in enumerate(distinct)}
-            each = [place[name] * self.seeds + self.seed(n) for n, name in enumerate(names)]
-            in_order = each == list(range(len(values) // self.batch))
-            self._orders[names] = None if in_order else torch.tensor(each, device=values.device)
+            places = [place[name] * self.seeds + self.seed(n) for n, name in enumerate(names)]
+            in_order = places == list(range(len(values) // self.batch))
+            self._orders[names] = None if in_order else torch.tensor(places, device=values.device)
         return select_rows(values, self._orders[names], self.batch)
 
     def mask_by_name(self, masks: Mapping[str, Mask], names: tuple[str, ...]) -> Mask:
         """Each member's own out of several masks of seeds * B, as one of the rows; a name without a mask: nowhere."""
         distinct = tuple(dict.fromkeys(names))
-        each = [masks.get(name, NONE) for name in distinct]
-        if all(mask is NONE for mask in each):
+        of_names = [masks.get(name, NONE) for name in distinct]
+        if all(mask is NONE for mask in of_names):
             return NONE
-        rows = torch.cat([mask.tensor(self.seeds * self.batch, self.device) for mask in each])
+        rows = torch.cat([mask.tensor(self.seeds * self.batch, self.device) for mask in of_names])
         return Mask.of(self.by_name(rows, names, distinct))
 
     def rows_of(self, members: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ def episodes_over(channel: Channel, ends: EpisodeEnds) -> tuple[Mask, Mask]:
     layout = channel.layout
     ended, terminated = (mask.map(layout.to_rows) for mask in (ends.ended, ends.terminated))
     if ends.lives:
-        over, for_good = ({name: own[kind] for name, own in ends.lives.items()} for kind in (0, 1))
+        over, for_good = ({name: ended[kind] for name, ended in ends.lives.items()} for kind in (0, 1))
         for lives in channel.lives:
             dead = layout.mask_by_name(over, lives)
             ended |= dead

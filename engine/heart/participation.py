@@ -34,8 +34,8 @@ class Participation:
             members = uniform_many(torch.tensor(self.seeds), window, 1)[:, 0] < self.probability
             drawn = int(members.sum())
             self._newest.clear()
-            some = 0 < drawn < len(members)
+            mixed = 0 < drawn < len(members)
             self._newest[window] = (
-                Mask.of(self.layout.rows_of(members), True) if some else ALL if drawn else NONE
+                Mask.of(self.layout.rows_of(members), True) if mixed else ALL if drawn else NONE
             )
         return self._newest[window]

@@ -281,7 +281,7 @@ class _Merger:
         """The number of the signals of all seeds, where each member's own have one."""
         if layout.seeds == 1:
             return numbers[0]
-        key = tuple(numbers[:: layout.each])
+        key = tuple(numbers[:: layout.per_seed])
         if key not in self._numbers:
             self._numbers[key] = len(self.all_signals)
             each = [saved["signals"][number] for saved, number in zip(self.saved, key, strict=True)]

@@ -53,9 +53,9 @@ def test_slope_and_training_of_one_pass_are_those_of_two(name: str) -> None:
     assert each.context is not None
     assert each.target is not None
     few = Example(each.message[keep], each.context[keep], None, target=each.target[keep])
-    assert (own.predict_and_learn(each)[1] is not None) == own.own_module
+    assert (own.predict_with_training(each)[1] is not None) == own.own_module
     before = dict(own.buffers)
-    slope, learned = own.predict_and_learn(few)
+    slope, learned = own.predict_with_training(few)
     assert learned is not None
     assert all(own.buffers[key] is value for key, value in before.items())
     assert torch.equal(slope, own.predict(few))

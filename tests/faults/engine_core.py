@@ -309,8 +309,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "channel-a-gradient-that-is-not-applied-is-injected",
         "engine/heart/channel.py",
-        "own.model is not None and own.apply and weighs",
-        "own.model is not None and weighs",
+        "settings.model is not None and settings.apply and weighs",
+        "settings.model is not None and weighs",
         "tests/contracts/test_contracts.py::test_documents[shadows-reference]",
     ),
     Fault(
