@@ -74,7 +74,7 @@ class Mask:
         """Return the mask with its tensor, if it has one, changed: its rows repeated, selected or put in another order."""
 
     @abstractmethod
-    def tensor(self, rows: int, device: torch.device) -> Tensor:
+    def tensor(self, rows: int, device: torch.device | str) -> Tensor:
         """Return it as a tensor, [rows] bool, on a device; its own, if it has one, which must not be changed."""
 
     def __bool__(self) -> bool:
@@ -104,7 +104,7 @@ class _All(Mask):
     def map(self, change: Callable[[Tensor], Tensor]) -> Mask:
         return self
 
-    def tensor(self, rows: int, device: torch.device) -> Tensor:
+    def tensor(self, rows: int, device: torch.device | str) -> Tensor:
         return torch.ones(rows, dtype=torch.bool, device=device)
 
     def __reduce__(self) -> str:
@@ -134,7 +134,7 @@ class _None(Mask):
     def map(self, change: Callable[[Tensor], Tensor]) -> Mask:
         return self
 
-    def tensor(self, rows: int, device: torch.device) -> Tensor:
+    def tensor(self, rows: int, device: torch.device | str) -> Tensor:
         return torch.zeros(rows, dtype=torch.bool, device=device)
 
     def __reduce__(self) -> str:
@@ -194,5 +194,5 @@ class _Some(Mask):
     def map(self, change: Callable[[Tensor], Tensor]) -> Mask:
         return _Some(change(self.plain))
 
-    def tensor(self, rows: int, device: torch.device) -> Tensor:
+    def tensor(self, rows: int, device: torch.device | str) -> Tensor:
         return self.plain

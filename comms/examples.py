@@ -111,8 +111,8 @@ class Example:
     """[B, M], the prediction, if it was made with the predictor's present parameters."""
     loss: Tensor | None = None
     """[B], the receiver's loss per sample; None for predictors that do not need it."""
-    members: Tensor | None = None
-    """[K] bool, for K stacked predictors: the ones that learn from it; None: all."""
+    members: Mask = ALL
+    """Of K stacked predictors: the ones that learn from it."""
     learned: Learned | None = None
     """The training step on it with the predictor's present parameters, if computed with the prediction."""
     actions: tuple[ReturnedAction, ...] | None = None
@@ -150,10 +150,10 @@ class Example:
         The zeros matter to backward: a mask's zero times a value that is not finite is NaN.
         """
         members = self.members
-        if members is None:
+        if members is ALL:
             return self
-        found = self.mapped(lambda value: torch.where(over(members, value), value, 0))
-        found.valid = self.valid & Mask.of(members.unsqueeze(1).expand(self.message.shape[:2]))
+        found, shape = self.mapped(members.fill), self.message.shape[:2]
+        found.valid = self.valid & members.map(lambda own: own.unsqueeze(1).expand(shape))
         return found
 
 

@@ -11,15 +11,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon.base.mask import Mask
+from antiphon.base.mask import ALL, Mask
 from antiphon.comms.backward_requests import constant
-from antiphon.comms.examples import Example, Numbers, over
+from antiphon.comms.examples import Example, Numbers
 from antiphon.comms.sites import Sites
 from antiphon.nets.layers import (
     initial_linear,
@@ -84,8 +86,8 @@ class LinearMaps:
 
     def _learned(self, example: Example) -> tuple[Tensor, Sequence[Tensor]]:
         x, valid, batch = _inputs(example), example.valid, example.message.shape[-2]
-        if example.members is not None:
-            rows = example.members.unsqueeze(1)
+        if example.members is not ALL:
+            rows = example.members.tensor(len(x), x.device).unsqueeze(1)
             valid &= Mask.of(rows)
             absent = ~rows.unsqueeze(2)
             x = x.masked_fill(absent, 0.0) if x is example.message else x.masked_fill_(absent, 0.0)
@@ -299,8 +301,7 @@ class Model(TrainedParameters, ABC):
         if not self.members:
             return example
         found = example.mapped(self.by_model)
-        if found.members is not None:
-            found.members = found.members.to(found.message.device)
+        found.members = found.members.map(lambda own: own.to(found.message.device))
         return found
 
     def regression(self, example: Example) -> Example:
@@ -312,20 +313,18 @@ class Model(TrainedParameters, ABC):
         total = losses[0] if len(losses) == 1 else torch.stack(losses).sum(0)
         whole = total.sum() if total.dim() else total
         gradients = list(torch.autograd.grad(whole, self.trainable, allow_unused=True))
-        masks = [example.members for example in examples if example.members is not None]
-        if len(masks) == len(examples):  # parameters that are not finite give such gradients even for zeros
-            anything = torch.stack(masks).any(0)
-            gradients = [None if g is None else torch.where(over(anything, g), g, 0.0) for g in gradients]
+        # Parameters that are not finite give such gradients even for zeros.
+        anything = reduce(or_, (example.members for example in examples))
+        gradients = [None if g is None else anything.fill(g) for g in gradients]
         return constant(total), gradients
 
     def _training_loss(self, example: Example) -> Tensor:
         """Loss on one example; running statistics are updated, of stacked models those that it is for."""
-        if example.members is None:
+        if example.members is ALL:
             return self._loss(example)
         before = dict(self.buffers)
         found = self._loss(example.for_members())
         self.buffers |= {
-            name: torch.where(over(example.members, updated), updated, before[name])
-            for name, updated in self.buffers.items()
+            name: example.members.where(updated, before[name]) for name, updated in self.buffers.items()
         }
         return found

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from antiphon.base.extensions import call_error
+from antiphon.base.mask import ALL, Mask
 from antiphon.nets.native.mlp import fused_step
 from antiphon.nets.optimisers import Call, Numbers, Optimiser, padded_zeros
 from antiphon.nets.schedules import Rate
@@ -229,32 +230,33 @@ class TrainedParameters:
         self.module_state.load_state_dict(state)
 
     @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor | None], now: int, members: Tensor | None = None) -> None:
+    def step(self, gradients: Sequence[Tensor | None], now: int, members: Mask = ALL) -> None:
         """Take one optimiser step.
 
         Args:
             gradients: In the order of `trainable`; where one is None, see `filled`.
             now: The step, for the learning rate.
-            members: The members of a stack that are updated, [N] bool; None: all.
+            members: The members of a stack that are updated.
         """
         step_all([(self, gradients, members)], now)
 
     def begin_step(
-        self, gradients: Sequence[Tensor | None], now: int, members: Tensor | None
+        self, gradients: Sequence[Tensor | None], now: int, members: Mask
     ) -> list[tuple[Call, Numbers]]:
         """Count a step; return the optimiser's calls, none where the step has been taken. Arguments: see `step`."""
         self.updates += 1
         gradients = self.filled(gradients)
+        some = None if members is ALL else members.tensor(len(self.members), self.taken.device)
         if self.members:
-            self.taken += 1 if members is None else members.long()
+            self.taken += 1 if some is None else some.long()
         rate = learning_rate(self.rate, now, self.trainable[0].device) if self.trainable else self.rate.base
         own = self.optimiser
         if not isinstance(own, Optimiser):
-            own.step(gradients, rate, members)
+            own.step(gradients, rate, some)
             return []
         if self._complex:
-            return own.calls([None if g is None else as_real(g) for g in gradients], rate, members)
-        return [] if fused_step(gradients, own, rate, members) else own.calls(gradients, rate, members)
+            return own.calls([None if g is None else as_real(g) for g in gradients], rate, some)
+        return [] if fused_step(gradients, own, rate, some) else own.calls(gradients, rate, some)
 
     def count_change(self) -> None:
         """Count a change of the parameters of a user's module, which fused kernels do not.
@@ -290,7 +292,7 @@ class TrainedParameters:
 
 @torch.no_grad()
 def step_all(
-    steps: Sequence[tuple[TrainedParameters, Sequence[Tensor | None], Tensor | None]],
+    steps: Sequence[tuple[TrainedParameters, Sequence[Tensor | None], Mask]],
     now: int,
 ) -> None:
     """Take the steps of several, each with its gradients and members; equal settings and numbers share one kernel call."""

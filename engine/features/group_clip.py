@@ -8,17 +8,17 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from antiphon.base.mask import ALL, Mask
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.layout import label
 from antiphon.engine.heart.message import LearningGroup
-from antiphon.engine.heart.rows import Members
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.nets.optimisers import clipped, clipped_each, norm_of, norms_of_each
 
 Gradients = Sequence[Tensor | None]
-Moving = Mapping[str, tuple[Gradients, Members]]
+Moving = Mapping[str, tuple[Gradients, Mask]]
 """By agent or stack, the gradients and the members that take a step."""
 
 
@@ -74,7 +74,7 @@ class GroupClip(Feature):
             return {}
         moved = [[place for place in tie if place[0] in moving] for tie in self._ties]
         again = {place for tie in moved for place in tie[1:]}  # one weight counts once
-        own = [self._norms(name, *moving.get(name, ((), None)), again) for name in places.numbers]
+        own = [self._norms(name, *moving.get(name, ((), ALL)), again) for name in places.numbers]
         found: dict[str, Gradients] = {}
         for name, norm in zip(places.numbers, places.joint(own), strict=True):
             if name not in moving:
@@ -89,9 +89,7 @@ class GroupClip(Feature):
             found[name] = [None if g is None else next(short) for g in gradients]
         return found
 
-    def _norms(
-        self, name: str, gradients: Gradients, members: Members, again: set[tuple[str, int]]
-    ) -> Tensor:
+    def _norms(self, name: str, gradients: Gradients, members: Mask, again: set[tuple[str, int]]) -> Tensor:
         """[N]: the norm of the gradients of each member that takes a step, of the others 0; without some places."""
         agent = self.system.agents[name]
         present = [g for i, g in enumerate(gradients) if g is not None and (name, i) not in again]
@@ -100,7 +98,7 @@ class GroupClip(Feature):
         if not agent.stacked:
             return norm_of(present).view(1)
         norms = norms_of_each(present)
-        return norms if members is None else norms.masked_fill(~members.to(norms.device), 0)
+        return members.map(lambda own: own.to(norms.device)).fill(norms)
 
 
 class _Places:

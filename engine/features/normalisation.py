@@ -117,17 +117,14 @@ class ObservationStatistics(Feature):
                     self._update(agent, [tick for tick in ticks if _shown(agent, tick)], learning)
 
     def _update(self, agent: Agent, ticks: Sequence[Tick], learning: Mask) -> None:
+        members = agent.layout.members_in(learning).map(lambda own: own.to(self.system.device))
         for name, signals in _observations(agent) if ticks else ():
             values = torch.cat([self._values(agent, tick, signals) for tick in ticks], 1)
             before = agent.learner.buffers[name]
             missing = self._missing_in(agent, [self._missing(agent, tick, signals) for tick in ticks])
-            after = merged(before.view(len(agent.members), -1), values, missing).view_as(before)
-            members = agent.layout.members_in(learning)
-            if members is not None:
-                after = torch.where(
-                    members.to(after.device).unsqueeze(1), after.view(len(members), -1), before
-                )
-            agent.learner.buffers = {**agent.learner.buffers, name: after.view_as(before)}
+            each = before.view(len(agent.members), -1)
+            after = members.where(merged(each, values, missing), each).view_as(before)
+            agent.learner.buffers = {**agent.learner.buffers, name: after}
 
     @staticmethod
     def _missing(agent: Agent, tick: Tick, names: tuple[str, ...]) -> Mask:

@@ -8,6 +8,7 @@ had a target, and what the window passed on.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,7 +17,6 @@ from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.message import PassedOn, Tick
-from antiphon.engine.heart.rows import Members, members_and
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
@@ -47,25 +47,23 @@ class Reach(Feature):
         """By channel: the places of its members' senders and receivers, on the host."""
 
     def differentiated(self, update: Update) -> None:
-        """Note the members of agents that learn from an update, and that its signal reaches; absent, None: all."""
+        """Note the members of agents that learn from an update, and that its signal reaches; absent: all."""
         update.stepping_members = {
-            agent.name: members_and(
-                agent.layout.members_in(update.learning[agent.name]), self._reached(update, agent)
-            )
+            agent.name: agent.layout.members_in(update.learning[agent.name]) & self._reached(update, agent)
             for agent in self._stacked.get(update.group, ())
         }
 
-    def _reached(self, update: Update, agent: Agent) -> Members:
+    def _reached(self, update: Update, agent: Agent) -> Mask:
         losses = update.window_loss.losses.get(agent.name)
         if losses is not None and not (agent.stacked and isinstance(losses.count, Tensor)):
-            return None
+            return ALL
         sent = {(name, message.stamp): message for name, message in update.window.sent}
         for name, stamp in update.injected_messages:
             channel = self.system.channels[name]
             if channel.sender != agent.name or channel.places.sender_index is not None:
                 continue  # not every member sends over it
             if (off := sent[name, stamp].fate.withheld) is ALL or off is NONE:
-                return None
+                return ALL
         return _Window(self.system, update, self.places).of(agent)
 
 
@@ -78,7 +76,8 @@ class _Window:
         """By agent and step: the members reached, [N] bool."""
         self.sent = {(name, message.stamp): message for name, message in update.window.sent}
         for name, stamp in update.injected_messages:
-            self._add_senders(name, stamp, None)
+            available = ~self.sent[name, stamp].fate.withheld  # nothing is injected where no injection is due
+            self._add_senders(name, stamp, ALL, available)
         for tick in reversed(list(update.window.ticks())):
             key = tick.agent, tick.step
             if (tick.step, tick.agent) in update.window_loss.evaluated:
@@ -87,15 +86,15 @@ class _Window:
             if key in self.by_tick:
                 self._pass_on(tick, self.by_tick[key])
 
-    def of(self, agent: Agent) -> Members:
+    def of(self, agent: Agent) -> Mask:
         """The members of a stack that are reached at some tick."""
         found = torch.zeros(len(agent.members), dtype=torch.bool)
         for (name, _), members in self.by_tick.items():
             if name == agent.name:
                 found = found | members
         if agent.name in self.update.auxiliary:
-            return None
-        return None if bool(found.all()) else found
+            return ALL
+        return ALL if bool(found.all()) else Mask.of(found)
 
     def _with_target(self, agent: str) -> Tensor:
         """The members that there was a target for."""
@@ -105,25 +104,20 @@ class _Window:
 
     def _pass_on(self, tick: Tick, members: Tensor) -> None:
         """Add the senders of what was read with its graph."""
-        learning = self.system.agents[tick.agent].layout.members_in(tick.participates)
-        if learning is not None:
-            members = members & learning
+        reached = Mask.of(members) & self.system.agents[tick.agent].layout.members_in(tick.participates)
         for read in tick.reads if tick.memory is None else [*tick.reads, tick.memory]:
             if isinstance(read, PassedOn) and tick.participates is not NONE and read.available is not NONE:
-                self._add_senders(read.channel, read.stamp, members, read.available)
+                self._add_senders(read.channel, read.stamp, reached, read.available)
 
-    def _add_senders(self, name: str, stamp: int, receivers: Members, available: Mask = ALL) -> None:
-        """Note that a channel's senders are reached: through their receivers, or (None) by an injection."""
+    def _add_senders(self, name: str, stamp: int, receivers: Mask, available: Mask) -> None:
+        """Note that a channel's senders are reached where it is `available`: through their receivers, or (`ALL`) by an injection."""
         channel = self.system.channels[name]
         key = channel.sender, stamp
         senders, ends = self.places[name]
         count = len(self.system.agents[channel.sender].members)
         found = self.by_tick.setdefault(key, torch.zeros(count, dtype=torch.bool))
-        members = torch.ones(len(channel.members), dtype=torch.bool)
-        if receivers is not None:
-            members = receivers if ends is None else receivers[ends]
-        else:  # nothing is injected where no injection is due
-            available = ~self.sent[name, stamp].fate.withheld
-        if (there := channel.layout.members_in(available)) is not None:
-            members = members & there
+        if ends is not None:
+            receivers = receivers.map(partial(torch.index_select, dim=0, index=ends))
+        reached = receivers & channel.layout.members_in(available)
+        members = reached.tensor(len(channel.members), found.device)
         found[members if senders is None else senders[members]] = True

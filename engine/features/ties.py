@@ -9,6 +9,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
+from antiphon.base.mask import ALL
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
@@ -83,8 +84,7 @@ class TiedGradients(Feature):
         """Sum over the updates of one step, all of which have been differentiated."""
         tied = [(update, name) for update in updates for name in update.gradients.keys() & self.agents]
         for update, name in tied:
-            members = update.stepping_members.get(name)
-            if members is not None and not bool(members.any()):
+            if not update.stepping_members.get(name, ALL).anywhere:
                 update.gradients[name] = [None] * len(update.gradients[name])
         each = [
             {
@@ -97,4 +97,4 @@ class TiedGradients(Feature):
         sum_tied(self._ties, each)
         for update, name in tied:
             if any(g is not None for g in update.gradients[name]):
-                update.stepping_members[name] = None
+                update.stepping_members[name] = ALL

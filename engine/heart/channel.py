@@ -19,7 +19,6 @@ from antiphon.comms.examples import ContextSpec, Example
 from antiphon.engine.heart.layout import Layout, label, select_rows
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import PassedOn, Window
-from antiphon.engine.heart.rows import Members
 from antiphon.nets.per_member import PerMember, nonzero
 from antiphon.nets.schedules import Rate
 
@@ -202,12 +201,12 @@ class Channel:
 
     # --- its predictors ------------------------------------------------------------------------------------
 
-    def examples_for(self, mask: Mask) -> Members:
-        """The channels of several that a message is an example for: those with a row in the mask; None: all."""
+    def examples_for(self, mask: Mask) -> Mask:
+        """The channels of several that a message is an example for: those with a row in the mask."""
         if not self.stacked:
-            return None
+            return ALL
         members = self.layout.members_in(mask)
-        return None if members is None or bool(members.all()) else members
+        return ALL if members.everywhere else members
 
     # --- what follows from its settings --------------------------------------------------------------------
 

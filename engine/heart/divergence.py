@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import DivergenceError
-from antiphon.base.mask import Mask
+from antiphon.base.mask import ALL, Mask
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup
-from antiphon.engine.heart.rows import Members
 from antiphon.engine.heart.updates import PredictorUpdate, Update
 from antiphon.nets.trained_parameters import TrainedParameters
 
@@ -208,13 +207,13 @@ class DivergenceCheck:
     def decide(self) -> None:
         """End the check of what is to move: on the host, what has diverged is known by then."""
 
-    def moving(self, part: Agent | Channel) -> Members:
-        """The members of a stack that may move: not those of seeds that have diverged at this step; None: all."""
+    def moving(self, part: Agent | Channel) -> Mask:
+        """The members of a stack that may move: not those of seeds that have diverged at this step."""
         stopped = self.divergence.stopped
         if not stopped:
-            return None
+            return ALL
         layout = part.layout
-        return torch.tensor([layout.seed(n) not in stopped for n in range(layout.members)])
+        return Mask.of(torch.tensor([layout.seed(n) not in stopped for n in range(layout.members)]))
 
     def close(self, step: int) -> None:
         """End a step: running statistics of seeds that have diverged at it are put back."""
@@ -222,8 +221,8 @@ class DivergenceCheck:
         for part in parts if self.divergence.stopped else ():
             members = self.moving(part)
             for owner in [part.learner] if isinstance(part, Agent) else part.models:
-                if members is not None:
-                    self.statistics.restore_members(owner, torch.logical_not(members))
+                if members is not ALL:
+                    self.statistics.restore_members(owner, (~members).tensor(part.layout.members, "cpu"))
 
     def synchronize(self) -> None:
         """Nothing to wait for: every step is checked at once."""
@@ -253,13 +252,14 @@ class DivergenceCheck:
         wrong: dict[LearningGroup, str] = {}
         lengths: dict[LearningGroup, float] = {}  # of all gradients of a group together
         for name, gradients in update.gradients.items():
-            agent, members = self.agents[name], update.stepping_members.get(name)
+            agent = self.agents[name]
+            stepping = update.stepping_members.get(name, ALL).tensor(len(agent.members), "cpu").tolist()
             flat = [g.reshape(len(agent.members), -1) for g in gradients if g is not None]
             finite = torch.stack([g.isfinite().all(1) for g in flat]).all(0).tolist() if flat else []
             norms = torch.stack([g.norm(dim=1) for g in flat]).norm(dim=0).tolist() if flat else []
             for n, (sound, norm) in enumerate(zip(finite, norms, strict=True)):
                 group = self.group_of(agent, n)
-                if members is not None and not bool(members[n]):
+                if not stepping[n]:
                     continue
                 if not sound:
                     wrong[group] = GRADIENT
@@ -271,10 +271,10 @@ class DivergenceCheck:
             if gradient is None or bool(gradient.isfinite().all()):
                 continue
             channel = self.channels[read.channel]
-            members = update.stepping_members.get(channel.receiver)
-            if members is not None:  # a member that nothing reached returns nothing
-                rows = self.agents[channel.receiver].layout.rows_of(members)
-                gradient = Mask.of(channel.of_receiver(rows)).fill(gradient)
+            members = update.stepping_members.get(channel.receiver, ALL)
+            if members is not ALL:  # a member that nothing reached returns nothing
+                rows = members.map(self.agents[channel.receiver].layout.rows_of)
+                gradient = rows.map(channel.of_receiver).fill(gradient)
                 update.returned[read] = gradient
             for k in self.divergence.members(len(channel.members), [], [gradient]):
                 receiver = channel.members[k].receiver

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from torch import Tensor
 
 from antiphon.base.errors import EngineError
+from antiphon.base.mask import Mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
         Tick,
         Window,
     )
-    from antiphon.engine.heart.rows import Members
     from antiphon.engine.heart.updates import EndedWindows, Update, WindowLoss
     from antiphon.nets.layers import Transport
 
@@ -131,7 +131,7 @@ class Feature:
         """Take all updates of a step, which are checked, before any parameter moves."""
 
     def clipped(
-        self, group: LearningGroup, moving: Mapping[str, tuple[Sequence[Tensor | None], Members]]
+        self, group: LearningGroup, moving: Mapping[str, tuple[Sequence[Tensor | None], Mask]]
     ) -> dict[str, Sequence[Tensor | None]]:
         """Return the gradients of agents of a group in place of their own.
 

@@ -8,8 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import ALL, NONE, Mask
-from antiphon.engine.heart.rows import Members
+from antiphon.base.mask import NONE, Mask
 
 
 def label(name: str, seed: int, seeds: int) -> str:
@@ -65,11 +64,9 @@ class Layout:
         """The sum of a figure over each member's rows, [N]; of several figures in columns [N, columns]."""
         return rows.view(self.members, self.batch, *rows.shape[1:]).sum(1)
 
-    def members_in(self, rows: Mask) -> Members:
-        """The members any of whose rows are in a mask; None: all."""
-        if rows is ALL:
-            return None
-        return rows.tensor(self.members, self.device).view(self.members, -1).any(1).cpu()
+    def members_in(self, rows: Mask) -> Mask:
+        """The members any of whose rows are in a mask, on the host."""
+        return rows.map(lambda own: own.view(self.members, -1).any(1).cpu())
 
     def by_name(self, values: Tensor, names: tuple[str, ...], distinct: Sequence[str]) -> Tensor:
         """Each member's own out of several signals, [signals * seeds * B, …], as rows."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from functools import reduce
+from operator import or_
 
 import torch
 from torch import Tensor
@@ -16,7 +18,6 @@ from antiphon.comms.synthetic_gradients import Predictor, newest_returned
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Points
 from antiphon.engine.heart.message import Message, Window
-from antiphon.engine.heart.rows import Members, members_and
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import EndedWindows, PredictorUpdate
 from antiphon.nets.trained_parameters import TrainedParameters, step_all
@@ -228,22 +229,21 @@ class PredictorTrainer:
         self,
         updates: Iterable[tuple[str, PredictorUpdate]],
         step: int,
-        moving: Callable[[Channel], Members],
+        moving: Callable[[Channel], Mask],
     ) -> None:
         """Take the optimiser step of each synthetic gradient, or input, of a channel; `moving`: the members that may."""
-        steps: list[tuple[TrainedParameters, Sequence[Tensor | None], Members]] = []
+        steps: list[tuple[TrainedParameters, Sequence[Tensor | None], Mask]] = []
         for name, update in updates:
             channel = self.system.channels[name]
             own = channel.input if update.of_input else channel.gradient
             assert own.model is not None
-            update.members = members_and(update.members, moving(channel))
-            if update.members is None or bool(update.members.any()):
+            update.members &= moving(channel)
+            if update.members.anywhere:
                 steps.append((own.model, update.gradients, update.members))
             update.gradients = []  # as large as the models, and of no more use
         step_all(steps, step)
 
 
-def members_of(examples: Sequence[Example]) -> Members:
+def members_of(examples: Sequence[Example]) -> Mask:
     """The members that any of the examples is for."""
-    masks = [example.members for example in examples if example.members is not None]
-    return torch.stack(masks).any(0) if masks and len(masks) == len(examples) else None
+    return reduce(or_, (example.members for example in examples))

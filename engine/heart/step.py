@@ -13,6 +13,7 @@ from typing import Protocol
 from torch import Tensor
 
 from antiphon.agents.learner import Learner
+from antiphon.base.mask import ALL, Mask
 from antiphon.base.memory import keep_memory
 from antiphon.engine.heart.divergence import DivergenceCheck
 from antiphon.engine.heart.feature import Points
@@ -22,7 +23,6 @@ from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Action, EpisodeEnds, LearningGroup, StepSignals, Window
 from antiphon.engine.heart.order import LearningOrder
 from antiphon.engine.heart.predictors import PredictorTrainer, Watch
-from antiphon.engine.heart.rows import Members, members_and
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import EndedWindows, StepReport, Update
 from antiphon.nets.trained_parameters import step_all
@@ -218,20 +218,20 @@ class Engine:
 
     def apply(self, updates: Sequence[Update], step: int) -> None:
         """Move the parameters of agents."""
-        steps: list[tuple[Learner, Sequence[Tensor | None], Members]] = []
+        steps: list[tuple[Learner, Sequence[Tensor | None], Mask]] = []
         for update in updates:
-            moving: dict[str, tuple[Sequence[Tensor | None], Members]] = {}
+            moving: dict[str, tuple[Sequence[Tensor | None], Mask]] = {}
             for name, gradients in update.gradients.items():
                 agent = self.system.agents[name]
                 if not agent.learner.trainable or all(g is None for g in gradients):
                     continue
-                members = members_and(update.stepping_members.get(name), self.divergence.moving(agent))
+                members = update.stepping_members.get(name, ALL) & self.divergence.moving(agent)
                 update.stepping_members[name] = members
-                if members is None or bool(members.any()):
+                if members.anywhere:
                     moving[name] = gradients, members
             clip = self.points.clipped
             short = {} if clip is None else clip.clipped(update.group, moving)
             for name, (gradients, members) in moving.items():
                 agent = self.system.agents[name]
-                steps.append((agent.learner, short.get(name, gradients), members if agent.stacked else None))
+                steps.append((agent.learner, short.get(name, gradients), members if agent.stacked else ALL))
         step_all(steps, step)

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from antiphon.base.mask import Mask
+from antiphon.base.mask import ALL, Mask
 from antiphon.comms.backward_requests import Injection, constant
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.message import Leaf, LearningGroup, Window
-from antiphon.engine.heart.rows import Members
 
 if TYPE_CHECKING:
     from antiphon.engine.heart.policy_window import PolicyWindow
@@ -86,8 +85,8 @@ class Update:
     returned: dict[Leaf, Tensor | None] = field(default_factory=dict)
     """What it returns for each leaf that the window read, [rows, size] per sample; None: its losses do not depend on it, or
     the channel wants none."""
-    stepping_members: dict[str, Members] = field(default_factory=dict)
-    """By agent: the members that take a step, [N] bool; None or absent: all."""
+    stepping_members: dict[str, Mask] = field(default_factory=dict)
+    """By agent: the members that take a step; absent: all."""
     injections: list[Injection] = field(default_factory=list)
     """What is injected into the messages that the window sent, until it is differentiated."""
     auxiliary: set[str] = field(default_factory=set)
@@ -107,8 +106,8 @@ class PredictorUpdate:
     """Of its parameters, None of those it does not use; let go as these move."""
     prediction: Tensor | None = None
     """Its prediction for the newest example before the update; None unless asked for."""
-    members: Members = None
-    """The channels of a stack that it is for; None: all."""
+    members: Mask = ALL
+    """The channels of a stack that it is for."""
     of_input: bool = False
     """Whether it is a synthetic input's."""
 

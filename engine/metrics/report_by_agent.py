@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from antiphon.base.mask import ALL
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
@@ -105,12 +106,13 @@ class AgentReport:
 
     def _by_channel(self, channel: Channel, update: PredictorUpdate) -> dict[str, PredictorUpdate]:
         predictions = None if update.prediction is None else torch.split(update.prediction, channel.batch)
+        count = len(channel.members)
         return {
             own.name: PredictorUpdate(
                 [
                     _example_of(example, channel.batch, k)
                     for example in update.examples
-                    if example.members is None or example.members[k]
+                    if example.members.tensor(count, "cpu")[k]
                 ],
                 update.loss[k],
                 [],
@@ -118,7 +120,7 @@ class AgentReport:
                 of_input=update.of_input,
             )
             for k, own in self._stacked.own(channel)
-            if update.members is None or update.members[k]
+            if update.members.tensor(count, "cpu")[k]
         }
 
     def _by_group(self, update: Update) -> Iterator[Update]:
@@ -130,11 +132,12 @@ class AgentReport:
         for name in update.group.members:
             agent = agents[name]
             losses = update.window_loss.losses.get(name)
-            participating = agent.layout.members_in(agent.participates(update.window.number))
+            learning = agent.participates(update.window.number)
+            participating = agent.layout.members_in(learning).tensor(len(agent.members), "cpu")
             for n, member in self._stacked.own(agent):
                 group = base.group_of[member.name]
                 own = found.setdefault(group, Update(group, update.window, window_loss=WindowLoss()))
-                if participating is not None and not participating[n]:
+                if not participating[n]:
                     continue
                 if name in update.gradients:
                     own.gradients[member.name] = [
@@ -147,9 +150,9 @@ class AgentReport:
             channel = self._stacked.system.channels[name]
             rows = torch.split(injected, channel.batch)
             learned = channel.of_sender(agents[channel.sender].participates(update.window.number))
-            injecting = channel.layout.members_in(learned)
+            injecting = channel.layout.members_in(learned).tensor(len(channel.members), "cpu")
             for k, lone in self._stacked.own(channel):
-                if injecting is None or injecting[k]:
+                if injecting[k]:
                     found[base.group_of[lone.sender]].injected[lone.name] = rows[k]
         yield from found.values()
 
@@ -345,4 +348,4 @@ class MeanAccumulator:
 
 def _example_of(example: Example, batch: int, member: int) -> Example:
     own = example.mapped(lambda rows: rows[member * batch : (member + 1) * batch])
-    return replace(own, members=None, learned=None)
+    return replace(own, members=ALL, learned=None)

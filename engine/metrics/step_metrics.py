@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from antiphon.base.mask import ALL, Mask
 from antiphon.base.memory import uncollected
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.gradient_alignment import alignment
@@ -268,7 +269,7 @@ def of_agents(
             if not _any(agent.names, of):
                 continue
             if found := [g for g in gradients if g is not None]:
-                present = _list(update.stepping_members.get(name))
+                present = _list(update.stepping_members.get(name, ALL), len(agent.names))
                 yield Measured(agent.names, "gradient_norm", _norms(found, agent), present)
     for agent in system.agents.values():
         if not _any(agent.names, of):
@@ -313,7 +314,7 @@ def of_channels(
         names = system.channels[name].names
         if _any(names, of):
             losses = trained.loss.reshape(-1).tolist()
-            yield Measured(names, "si_loss", losses, _list(trained.members))
+            yield Measured(names, "si_loss", losses, _list(trained.members, len(names)))
     injected = {name: (rows, update) for update in learned.updates for name, rows in update.injected.items()}
     for name, channel in system.channels.items():
         names, count = channel.names, len(channel.names)
@@ -326,7 +327,7 @@ def of_channels(
             learned_in = channel.of_sender(system.agents[channel.sender].participates(update.window.number))
             put = channel.layout.members_in(learned_in)
             norms = rows.norm(dim=1).view(count, -1).mean(1)
-            yield Measured(names, "injection_norm", norms.tolist(), _list(put))
+            yield Measured(names, "injection_norm", norms.tolist(), _list(put, count))
         messages = channel.ledger.messages
         if messages:
             message = messages[max(messages)].sent.reshape(count, -1)
@@ -350,22 +351,20 @@ def of_channels(
 
 
 def _trained(names: tuple[str, ...], update: PredictorUpdate) -> Iterator[Measured]:
-    present = _list(update.members)
+    present = _list(update.members, len(names))
     yield Measured(names, "sg_loss", update.loss.reshape(-1).tolist(), present)
     newest = newest_returned(update.examples)
     if newest.delta is None or update.prediction is None:
         return
-    if newest.members is not None:
-        returned = newest.members.tolist()
-        present = returned if present is None else [a and b for a, b in zip(present, returned, strict=True)]
+    present = _list(update.members & newest.members, len(names))
     prediction = update.prediction.view(len(names), -1, update.prediction.shape[1])
     valid = newest.valid.tensor(len(newest.delta), newest.delta.device).view(len(names), -1)
     for metric, values in alignment(prediction, newest.delta.view_as(prediction), valid).items():
         yield Measured(names, metric, values.tolist(), present)
 
 
-def _list(members: Tensor | None) -> list[bool] | None:
-    return None if members is None else members.tolist()
+def _list(members: Mask, count: int) -> list[bool] | None:
+    return None if members is ALL else members.tensor(count, "cpu").tolist()
 
 
 def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measured]:

@@ -120,9 +120,11 @@ class PolicyEvaluator(Feature):
                     continue
                 before = agent.learner.buffers[RETURNS]
                 after = running_returns(before.view(len(agent.members), -1), moments).view_as(before)
-                members = update.stepping_members.get(name) if agent.stacked else None
-                if members is not None:
-                    after = torch.where(members.to(after.device).unsqueeze(1), after, before)
+                if agent.stacked:
+                    members = update.stepping_members.get(name, ALL).map(
+                        lambda own: own.to(self.system.device)
+                    )
+                    after = members.where(after, before)
                 agent.learner.buffers = {**agent.learner.buffers, RETURNS: after}
 
     # --- what was done, and what followed ------------------------------------------------------------------
