@@ -99,7 +99,7 @@ class Example:
     """[B, M], as sent; for synthetic inputs as received."""
     context: Tensor | None
     """[B, C], the features that the predictor was conditioned on."""
-    delta: Tensor | None
+    returned: Tensor | None
     """[B, M], the returned gradient per sample; None for predictors that do not need it."""
     valid: Mask = ALL
     """The environments that count."""
@@ -133,7 +133,7 @@ class Example:
         return Example(
             change(self.message),
             rows(self.context),
-            rows(self.delta),
+            rows(self.returned),
             self.valid.map(change),
             rows(self.target),
             rows(self.sites),

@@ -165,7 +165,7 @@ class LabelGradient(Predictor):
 class LocalGradient(LabelGradient):
     """SG = d(-log p)/dm of a model of the target, trained by -log p alone; no gradient is returned."""
 
-    needs_delta: ClassVar[bool] = False
+    needs_returned: ClassVar[bool] = False
     refuses: ClassVar[frozenset[str]] = frozenset({"trace"})
 
     def linear_maps(self) -> LinearMaps | None:
@@ -221,9 +221,9 @@ class SobolevLabelGradient(LabelGradient):
     """SG = d(-log p)/dm of a model of the target, trained by -log p + |SG - delta|_1; zero until the first delta."""
 
     def _loss(self, example: Example) -> Tensor:
-        assert example.delta is not None
+        assert example.returned is not None
         losses, slope = with_slope(lambda m: self._losses(example, m, move=True), example.message, keep=True)
-        mismatch = counted(example, slope - example.delta).abs().sum(-1)
+        mismatch = counted(example, slope - example.returned).abs().sum(-1)
         return (counted(example, losses) + mismatch).sum(-1) / losses.shape[-1]
 
 

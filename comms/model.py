@@ -107,9 +107,9 @@ class LinearMaps:
     def _errors(self, outputs: Tensor, example: Example, batch: int) -> tuple[Tensor, Tensor]:
         """Loss per sample [..., B] and its derivative over `batch` by the outputs [..., B, O], which it may overwrite."""
         if self.label is None:
-            assert example.delta is not None
+            assert example.returned is not None
             kept = outputs is example.prediction
-            error = outputs - example.delta if kept else outputs.sub_(example.delta)
+            error = outputs - example.returned if kept else outputs.sub_(example.returned)
             return error.square().sum(-1), error.div_(batch / 2)
         assert example.target is not None
         if self.label == "classes":

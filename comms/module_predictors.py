@@ -115,9 +115,9 @@ class ModuleGradient(_ModuleModel, DirectGradient):
     point = "gradient"
 
     def _loss(self, example: Example) -> Tensor:
-        assert example.delta is not None
+        assert example.returned is not None
         prediction = self.forward(example.message, example.context, move=True)
-        return counted(example, self.losses(prediction, example.delta)).sum(-1) / prediction.shape[-2]
+        return counted(example, self.losses(prediction, example.returned)).sum(-1) / prediction.shape[-2]
 
 
 @final

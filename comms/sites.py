@@ -112,12 +112,12 @@ class Sites:
 
     def example(self, example: Example) -> Example:
         """Return an example of B S rows in per-site units; a number per sample is repeated at its sites."""
-        delta, prediction, target = example.delta, example.prediction, example.target
+        delta, prediction, target = example.returned, example.prediction, example.target
         return replace(
             example,
             message=self.open(example.message),
             context=self.context_rows(example.context),
-            delta=None if delta is None else self.open(delta) * self.count,
+            returned=None if delta is None else self.open(delta) * self.count,
             valid=example.valid.map(self.repeated),
             target=None if target is None else self.target_rows(target),
             sites=None if example.sites is None else self.target_rows(example.sites),

@@ -40,7 +40,7 @@ def newest_returned(examples: Sequence[Example]) -> Example:
 
     This is the newest example whose delta is not zero everywhere; if there is none, the last example.
     """
-    compared = (one for one in reversed(examples) if one.delta is None or bool(one.delta.any()))
+    compared = (one for one in reversed(examples) if one.returned is None or bool(one.returned.any()))
     return next(compared, examples[-1])
 
 
@@ -93,7 +93,7 @@ class Predictor(Model):
         settings: The other arguments of `Model`; `hidden` has widths, or numbers of filters.
     """
 
-    needs_delta: ClassVar[bool] = True
+    needs_returned: ClassVar[bool] = True
     """Whether training needs the receiver's returned gradient."""
     needs_loss: ClassVar[bool] = False
     """Whether training needs the receiver's loss per sample: the predictor is a critic and has a `value`."""
@@ -220,8 +220,8 @@ def with_slope(
 
 def _error(example: Example, prediction: Tensor) -> Tensor:
     """Error SG(m, c) - delta, [B, M], zero where the delta does not count."""
-    assert example.delta is not None
-    return counted(example, prediction - example.delta)
+    assert example.returned is not None
+    return counted(example, prediction - example.returned)
 
 
 @final
@@ -456,11 +456,11 @@ class SobolevGradient(Critic):
     """SG = dv/dm of the predicted loss v(m, c), trained by |v - l| + |SG - delta|_1."""
 
     def _loss(self, example: Example) -> Tensor:
-        assert example.delta is not None
+        assert example.returned is not None
         value, slope = with_slope(
             lambda m: self.forward(m, example.context, move=True), example.message, keep=True
         )
-        mismatch = counted(example, slope - example.delta).abs().sum((-2, -1)) / slope.shape[-2]
+        mismatch = counted(example, slope - example.returned).abs().sum((-2, -1)) / slope.shape[-2]
         return self._absolute_error(example, value) + mismatch
 
 

@@ -72,7 +72,7 @@ class InputModel(Model):
         inputs, received = example.context, example.message
         if inputs is None:
             inputs = received.new_zeros(*received.shape[:-1], 0)
-        return replace(example, message=inputs, context=None, delta=received)
+        return replace(example, message=inputs, context=None, returned=received)
 
     def forward(self, context: Tensor | None, rows: int, *, move: bool, training: bool = True) -> Tensor:
         """Return the predicted message, [..., B, M]; running statistics are updated only if `move`."""

@@ -357,4 +357,4 @@ class Recording:
             injected = (update.injected.get(self.name) for update in learned.updates)
             return next((rows for rows in injected if rows is not None), None)
         update = learned.predictor_updates.get(self.name)
-        return None if update is None else update.examples[-1].delta
+        return None if update is None else update.examples[-1].returned

@@ -147,7 +147,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     @property
     def returned(self) -> bool:
         """Whether it learns from the gradient or loss that the receiver returns."""
-        return bool(getattr(self.runner, "needs_delta", True) or getattr(self.runner, "needs_loss", False))
+        return bool(getattr(self.runner, "needs_returned", True) or getattr(self.runner, "needs_loss", False))
 
     @property
     def follows_actions(self) -> bool:

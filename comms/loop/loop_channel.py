@@ -247,7 +247,7 @@ class Channel:
                     f"{_MOST_INJECTIONS} messages were sent since its sender learned, and older ones are dropped; pass "
                     "sent=[channel] to comms.learn, or send(message.detach()) if the sender does not learn"
                 )
-        return SentMessage(example, prediction, predictor.updates, not predictor.needs_delta)
+        return SentMessage(example, prediction, predictor.updates, not predictor.needs_returned)
 
     @in_own_context
     def receive(self) -> Tensor:
@@ -288,7 +288,7 @@ class Channel:
             raise self._error(
                 "return_gradient: it is locked; pass both networks' parameters to one comms.learn"
             )
-        if self.predictor is None or not self.predictor.needs_delta:
+        if self.predictor is None or not self.predictor.needs_returned:
             return
         if not isinstance(gradient, Tensor) or gradient.shape != message.shape:
             given = list(gradient.shape) if isinstance(gradient, Tensor) else gradient
@@ -320,8 +320,8 @@ class Channel:
             ready = self._open.take()
             if ready:
                 self._add_to_sum(ready)
-                newest = ready[-1].example.delta
-                if predictor.needs_delta and newest is not None:
+                newest = ready[-1].example.returned
+                if predictor.needs_returned and newest is not None:
                     self._compared = ready[-1].prediction, newest
             if self._sum is None:
                 return None

@@ -62,8 +62,8 @@ class SentMessage:
         if not self.returned:
             self.example.loss = None  # of an objective that did not depend on it
         self.returned = True
-        delta, known = value_of(gradient) * len(gradient), self.example.delta
-        self.example.delta = delta if known is None else known + delta
+        delta, known = value_of(gradient) * len(gradient), self.example.returned
+        self.example.returned = delta if known is None else known + delta
         self._add_losses(losses)
 
     def book_unused(self, losses: Tensor | None) -> None:
@@ -78,8 +78,8 @@ class SentMessage:
     def trained_on(self, updates: int) -> Example:
         """Return its training example for a predictor that has taken so many updates."""
         self.learned, example = True, self.example
-        if example.delta is None:
-            example.delta = torch.zeros_like(example.message)
+        if example.returned is None:
+            example.returned = torch.zeros_like(example.message)
         if self.updates == updates:
             example.prediction = self.prediction
         else:

@@ -117,7 +117,7 @@ class Wiring:
                 ends = tuple(name for name in ends if name != "returned")
             predictor = self._predictor(spec, shape, (*context, *self._ends(spec, ends, shape)), own)
         returns = spec.crossing.returns or (
-            predictor is not None and (predictor.needs_delta or predictor.needs_loss)
+            predictor is not None and (predictor.needs_returned or predictor.needs_loss)
         )
         ledger = self._ledger(spec, returns)
         channel = Channel(
@@ -156,7 +156,7 @@ class Wiring:
         if spec.state and predictor is not None:
             channel.gradient.span = gradient.horizon
             channel.gradient.auxiliary = gradient.auxiliary
-            channel.gradient.outliers = Outliers(channel.zeros.device) if predictor.needs_delta else None
+            channel.gradient.outliers = Outliers(channel.zeros.device) if predictor.needs_returned else None
         if spec.input is not None and spec.crossing.predicts:
             channel.input.context = self._signals(spec.input.context, INPUT_ENDS)
             channel.input.ends = tuple(name for name in spec.input.context if name in INPUT_ENDS)

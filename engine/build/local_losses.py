@@ -47,7 +47,7 @@ class LocalLoss:
         self.channel, self.gradient, self.agents, self.signal = channel, channel.gradient, agents, signal
         self.reader = self.gradient.get("of") or readout
         kind = predictor_class(self.gradient.kind)
-        self.returned = kind.needs_delta
+        self.returned = kind.needs_returned
         self.lens = kind.of_readout
         self.target: str | None = None
         if self.lens:

@@ -85,7 +85,7 @@ class PredictorTrainer:
         example = self._unanswered(channel, message) if known is None else replace(known)
         if example is None or not answered or not channel.ledger.wants_gradient:
             return example
-        example.delta, example.loss = message.returned.gradient, message.returned.loss
+        example.returned, example.loss = message.returned.gradient, message.returned.loss
         if example.loss is None and channel.needs_returned_loss:  # none after an episode's end
             example.loss = torch.zeros_like(message.sent[:, 0])
         if not channel.gradient.needs_actions:

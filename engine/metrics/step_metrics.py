@@ -354,12 +354,12 @@ def _trained(names: tuple[str, ...], update: PredictorUpdate) -> Iterator[Measur
     present = _list(update.members, len(names))
     yield Measured(names, "sg_loss", update.loss.reshape(-1).tolist(), present)
     newest = newest_returned(update.examples)
-    if newest.delta is None or update.prediction is None:
+    if newest.returned is None or update.prediction is None:
         return
     present = _list(update.members & newest.members, len(names))
     prediction = update.prediction.view(len(names), -1, update.prediction.shape[1])
-    valid = newest.valid.tensor(len(newest.delta), newest.delta.device).view(len(names), -1)
-    for metric, values in alignment(prediction, newest.delta.view_as(prediction), valid).items():
+    valid = newest.valid.tensor(len(newest.returned), newest.returned.device).view(len(names), -1)
+    for metric, values in alignment(prediction, newest.returned.view_as(prediction), valid).items():
         yield Measured(names, metric, values.tolist(), present)
 
 
@@ -420,7 +420,7 @@ def histograms(computed: Computed, names: Collection[str] | None = None) -> list
         update = computed.learned.predictor_updates.get(name)
         if update is not None and update.prediction is not None:
             rows.append((name, "synthetic_gradient", update.prediction))
-            delta = newest_returned(update.examples).delta
+            delta = newest_returned(update.examples).returned
             if delta is not None:
                 rows.append((name, "returned_gradient", delta))
     return [("channel", name, metric, constant(tensor).cpu().numpy()) for name, metric, tensor in rows]

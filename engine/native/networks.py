@@ -139,10 +139,10 @@ class NativeMaps(LinearMaps):
         return evaluation.outputs[0].view(*x.shape[:2], -1)
 
     def _errors(self, outputs: Tensor, example: Example, batch: int) -> tuple[Tensor, Tensor]:
-        if example.delta is None or self.label is not None:
+        if example.returned is None or self.label is not None:
             return LinearMaps._errors(self, outputs, example, batch)
         found, error = losses.squared_error(
-            outputs.flatten(0, 1), example.delta.flatten(0, 1), 1.0, 1 / batch
+            outputs.flatten(0, 1), example.returned.flatten(0, 1), 1.0, 1 / batch
         )
         return found.view(outputs.shape[:2]), error.view(outputs.shape)
 

@@ -60,7 +60,7 @@ def test_the_loss_is_the_mean_distance_from_what_came_back_and_of_sobolev_that_o
     kind: str,
 ) -> None:
     own, each = make(kind, hidden=(5,)), example()
-    slopes = (own.predict(each) - some(each.delta)).abs().sum(1).mean()
+    slopes = (own.predict(each) - some(each.returned)).abs().sum(1).mean()
     values = (own.value(each) - some(each.loss)).abs().mean()
     expected = values + slopes if kind == "sobolev" else values
     torch.testing.assert_close(own.loss(each).detach(), expected)

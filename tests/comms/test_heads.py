@@ -74,9 +74,9 @@ def test_sobolev_label_adds_the_distance_of_the_slopes_to_the_loss_of_the_contro
 ) -> None:
     own, control = make("sobolev_label", **form), make("local", **form)
     each = example(**form)
-    assert each.delta is not None
-    bare = dataclasses.replace(each, delta=None, loss=None)
-    expected = control.loss(bare) + (own.predict(each) - each.delta).abs().sum(1).mean()
+    assert each.returned is not None
+    bare = dataclasses.replace(each, returned=None, loss=None)
+    expected = control.loss(bare) + (own.predict(each) - each.returned).abs().sum(1).mean()
     torch.testing.assert_close(own.loss(each), expected)
 
 

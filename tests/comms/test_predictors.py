@@ -48,22 +48,22 @@ def test_untrained_it_injects_exactly_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", ["linear", "mlp", "conv", "conv, hidden filters"])
 def test_the_loss_of_a_regression_is_the_mean_over_the_batch_of_the_squared_distance(name: str) -> None:
     own, each = case(name)
-    assert each.delta is not None
-    torch.testing.assert_close(own.loss(each), (own.predict(each) - each.delta).square().sum() / BATCH)
+    assert each.returned is not None
+    torch.testing.assert_close(own.loss(each), (own.predict(each) - each.returned).square().sum() / BATCH)
 
 
 @pytest.mark.parametrize("name", [name for name, (_, given) in CASES.items() if not given.get("hidden")])
 def test_masked_rows_count_nothing_but_the_mean_is_over_the_whole_batch(name: str) -> None:
     own, each = case(name, hidden=()) if CASES[name][0] != "mlp" else case(name, norm="none")
     keep = torch.tensor([True, True, False, True, False, False])
-    assert each.delta is not None
+    assert each.returned is not None
     assert each.context is not None
     assert each.target is not None
     assert each.loss is not None
-    few = Example(each.message[keep], each.context[keep], each.delta[keep])
+    few = Example(each.message[keep], each.context[keep], each.returned[keep])
     few.target, few.loss = each.target[keep], each.loss[keep]
     each.valid = Mask.of(keep)
-    each.delta[~keep] = torch.nan
+    each.returned[~keep] = torch.nan
     each.loss[~keep] = torch.nan
     loss, gradients = own.gradients([each])
     loss_few, gradients_few = own.gradients([few])
@@ -138,11 +138,11 @@ def test_the_mean_gradient_is_that_of_each_class_whatever_the_message() -> None:
         example(),
     )
     assert each.context is not None
-    assert each.delta is not None
+    assert each.returned is not None
     each.context = each.context[:, :CLASSES]
     for now in range(200):
         own.step(own.gradients([each])[1], now)
     shares = each.context / each.context.sum(0)  # [B, classes]: one over the size of the sample's class
-    torch.testing.assert_close(own.predict(each), each.context @ shares.T @ each.delta)
+    torch.testing.assert_close(own.predict(each), each.context @ shares.T @ each.returned)
     other = dataclasses.replace(each, message=-each.message)
     assert torch.equal(own.predict(other), own.predict(each))

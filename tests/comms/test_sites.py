@@ -149,9 +149,9 @@ def test_a_linear_predictor_of_tokens_is_a_linear_layer_over_tokens() -> None:
     given, predictor = example(values), make("linear")
     layer = nn.Linear(D + 3 + V + 2 + 2, D, dtype=DOUBLE)
     layer.load_state_dict(dict(zip(("weight", "bias"), predictor.trainable, strict=True)))
-    assert given.delta is not None
+    assert given.returned is not None
     rows = layer(by_token(values, given.message))
-    loss = (rows - T * given.delta.view(B, T, D)).square().sum(2).mean()
+    loss = (rows - T * given.returned.view(B, T, D)).square().sum(2).mean()
     total, gradients = predictor.gradients([given])
     close(predictor.predict(given), (rows / T).flatten(1))
     close(total, loss)
@@ -240,12 +240,12 @@ def test_numbers_do_not_depend_on_how_many_sites_are_equal(name: str, maps: bool
         return value.repeat_interleave(4, 1) if maps else value.repeat(1, 4)
 
     assert given.context is not None
-    assert given.delta is not None
+    assert given.returned is not None
     context = torch.cat([given.context[:, :3], repeated(given.context[:, 3:] / 4)], 1)
     more = Example(
         repeated(given.message),
         context,
-        repeated(given.delta / 4),
+        repeated(given.returned / 4),
         target=given.target,
         loss=given.loss,
     )

@@ -211,8 +211,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "comms-a-channel-books-the-last-use-alone",
         "comms/loop/open_messages.py",
-        "self.example.delta = delta if known is None else known + delta",
-        "self.example.delta = delta",
+        "self.example.returned = delta if known is None else known + delta",
+        "self.example.returned = delta",
         "tests/comms/test_channel.py::test_all_uses_of_a_message_meet_on_it_and_an_unread_one_is_void",
     ),
     Fault(

@@ -43,7 +43,7 @@ def example_of(state: State, channel: Channel, message: Message, *, answered: bo
     if own.needs_actions:
         example.actions = tuple(message.actions)
     if answered and channel.ledger.wants_gradient:
-        example.delta, example.loss = message.returned.gradient, message.returned.loss
+        example.returned, example.loss = message.returned.gradient, message.returned.loss
         example.valid = message.returned.counted
         if example.loss is None and channel.needs_returned_loss:
             example.loss = torch.zeros_like(message.sent[:, 0])  # nothing is lost after an end (rule 20)
