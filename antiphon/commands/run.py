@@ -16,6 +16,7 @@ from rich.text import Text
 
 from antiphon.base.errors import AntiphonError, RunError
 from antiphon.base.files import display_path, finite, write_json
+from antiphon.base.memory import uncollected
 from antiphon.commands import options
 from antiphon.commands.arguments import (
     cluster_of,
@@ -95,7 +96,8 @@ def run(
     json: options.Json = False,
 ) -> int:
     """Run a scenario, with one seed or several, or a population; return the exit code."""
-    from antiphon.running.begin import begin_request
+    with uncollected(kept=True):  # 0.96 times the processor time of a run of one step, in eight paired turns
+        from antiphon.running.begin import begin_request
 
     if steps is not None and epochs is not None:
         raise RunError("--epochs: --steps is given as well; leave out one of them")
