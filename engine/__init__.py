@@ -1,7 +1,7 @@
 """What runs a scenario. docs/glossary.md lists its folders.
 
 heart/       one step, and what it works on: agent, channel, message, ledger, clock, window; its docstring says in which order to read
-features/    what is not the step itself, one file each, on its hooks
+features/    what is not the step itself, one file each, called at its points
 build/       from a scenario to a system, and what of it is stacked
 policies/    agents that act: actions of a step, and what a window of them came to
 state/       state dicts and checkpoints
