@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -234,6 +235,20 @@ def test_what_an_agent_is_stands_below_it_only_in_small_graphs_else_at_the_point
     tab.page.mouse.move(*tab.point("agentPoint", 0))
     tip = tab.frame.locator(".ap-tooltip:visible")
     assert tip.inner_text().split("\n") == ["left", "mlp 64 of left_half, agent, ticks every step"]
+
+
+def test_every_community_of_a_large_matrix_has_its_name(opened: Opened) -> None:
+    """Also those that are lower than a line of text; none over another."""
+    found = data({10: LOGGED})
+    several = [0] * 150 + [1, 2, 3] + [4] * 150
+    agents = [
+        {**found.graph["agents"][min(n, 5)], "name": str(n), "community": community}
+        for n, community in enumerate(several)
+    ]
+    drawn = opened(replace(found, graph={**found.graph, "agents": agents})).drawn()[1]
+    named = [(text, y) for text, _, y in drawn if text.startswith("community")]
+    assert [text for text, _ in named] == [f"community {n}" for n in range(1, 6)]
+    assert all(later - earlier >= 11.9 for (_, earlier), (_, later) in pairwise(named))
 
 
 def test_numbers_that_hardly_differ_look_alike(opened: Opened) -> None:

@@ -16,6 +16,7 @@ export function matrixGroups(pen, view, colours) {
   pen.textAlign = "left";
   pen.textBaseline = "middle";
   const { x0, y0, spanX, spanY, unit, left, top } = view;
+  let lowest = -Infinity;
   for (const { from, to, text } of view.groups) {
     const [x, y] = [Math.round(x0 + to * unit - left) - 0.5, Math.round(y0 + to * unit - top) - 0.5];
     pen.beginPath();
@@ -29,7 +30,10 @@ export function matrixGroups(pen, view, colours) {
     }
     pen.stroke();
     const seen = [Math.max(from * unit - top, 0), Math.min(to * unit - top, spanY)];
-    if (seen[1] - seen[0] > 13) pen.fillText(text, x0 + spanX + 8, y0 + (seen[0] + seen[1]) / 2);
+    if (seen[1] <= seen[0]) continue;
+    // The name of a group that is lower than a line moves down, and those after it.
+    lowest = Math.max(y0 + (seen[0] + seen[1]) / 2, lowest + 12);
+    pen.fillText(text, x0 + spanX + 8, lowest);
   }
 }
 
