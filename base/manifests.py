@@ -116,9 +116,9 @@ def read_checked(path: Path, fix: str = _RESTORE) -> dict[str, Any]:
     if digest is None or digest != actual:
         raise _damaged(path, fix)
     if version != FORMAT:
-        writer = str(content.get("antiphon", "of a later version"))[:20]
+        writer = f"antiphon {str(content['antiphon'])[:20]}" if "antiphon" in content else "another antiphon"
         raise RunError(
-            f"{path}: was written by antiphon {writer} (format {version}); read it with that version"
+            f"{path}: was written by {writer} (format {version}, here {FORMAT}); read it with that version"
         )
     return content
 

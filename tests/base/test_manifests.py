@@ -67,11 +67,16 @@ def test_every_changed_value_is_found(path: Path) -> None:
             assert read_checked(path) == CONTENT  # a blank more or less
 
 
-def test_another_format_is_refused_in_one_line(path: Path) -> None:
-    write_checked(path, {**CONTENT, "format": FORMAT + 1, "antiphon": "4.5.6"})
-    with one_line(
-        rf"was written by antiphon 4\.5\.6 \(format {FORMAT + 1}\); read it with that version$", RunError
-    ):
+@pytest.mark.parametrize(
+    ("facts", "writer"), [({"antiphon": "4.5.6"}, r"antiphon 4\.5\.6"), ({}, "another antiphon")]
+)
+@pytest.mark.parametrize("version", [FORMAT - 1, FORMAT + 1])
+def test_another_format_is_refused_in_one_line(
+    path: Path, facts: dict[str, str], writer: str, version: int
+) -> None:
+    write_checked(path, {**CONTENT, **facts, "format": version})
+    formats = rf"\(format {version}, here {FORMAT}\)"
+    with one_line(rf"was written by {writer} {formats}; read it with that version$", RunError):
         read_checked(path)
 
 
