@@ -118,6 +118,17 @@ class Description:
         return {**self.signals, **{name: OUTCOMES[name] for name in OUTCOMES if name not in self.signals}}
 
     @property
+    def no_fork(self) -> str:
+        """Why its runs cannot be forked, with what is missing; empty: they can."""
+        if self.can_be_saved:
+            return ""
+        return (
+            f"its environment cannot be saved ({self.unsaved})"
+            if self.unsaved
+            else "its environment has no state_dict"
+        )
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits."""
         return tuple(self.example_counts)

@@ -188,6 +188,7 @@ class DirectoryWriter(Observer):
             directory.facts,
             document=document,
             has_objects=directory.has_objects,
+            no_fork=running.system.description.no_fork,
             start=start,
             until=running.until,
             timeline=first,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor, nn
 
-from antiphon.base.errors import ScenarioError
+from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.mask import Mask
 from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_table, number
@@ -22,6 +22,7 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.composition import agent_module
+from antiphon.engine.metrics.channel_figures import ChannelFigures
 from antiphon.engine.metrics.report_by_agent import AgentReport
 from antiphon.engine.state.in_place import InPlaceChanges
 from antiphon.nets.trained_parameters import TrainedParameters
@@ -186,7 +187,7 @@ class ChannelHandle:
 
     Args:
         channel: The present channel.
-        measured: Measures the metrics of all channels.
+        measured: Measures the metrics of all channels, in a fork if there can be one.
         keep: Starts a recording.
         in_place: Watches parameters that are handed out.
         history: Returns the logged metrics.
@@ -195,7 +196,7 @@ class ChannelHandle:
     def __init__(
         self,
         channel: Channel,
-        measured: Callable[[], dict[str, dict[str, float]]],
+        measured: Callable[[], ChannelFigures],
         keep: Keep,
         in_place: InPlaceChanges,
         history: Callable[[], History],
@@ -257,10 +258,12 @@ class ChannelHandle:
     def figures(self) -> Figures:
         """Return its metrics by name (docs/telemetry.md), measured in a fork; None: not measured.
 
-        A channel with a synthetic gradient always has the metrics of the prediction.
+        A channel with a synthetic gradient always has the metrics of the prediction. If the run cannot be forked, as in a
+        Gymnasium environment without `state_dict`, they are the newest that a log entry would have; `no_fork` says why.
         """
-        always = _PREDICTED if self._channel.crossing.predicts else ()
-        return Figures({**dict.fromkeys(always), **self._measured()[self.name]})
+        by_channel, no_fork = self._measured()
+        always = _PREDICTED if self._channel.crossing.predicts and not no_fork else ()
+        return Figures({**dict.fromkeys(always), **by_channel[self.name]}, no_fork)
 
     @either_spelling
     def record(self, quantities: Sequence[str], period: int = 1) -> Recording:
@@ -277,7 +280,23 @@ class ChannelHandle:
 
 
 class Figures(dict[str, float | None]):
-    """Metrics of a channel by name; None: not measured. Printed as a table."""
+    """Metrics of a channel by name; None: not measured. Printed as a table.
+
+    Attributes:
+        no_fork: Why no fork could measure what a later step shows: such metrics are left out, and asking for one raises
+            RunError with the reason. Empty: they were measured in a fork.
+    """
+
+    def __init__(self, values: Mapping[str, float | None], no_fork: str = "") -> None:
+        super().__init__(values)
+        self.no_fork = no_fork
+
+    def __missing__(self, metric: str) -> float | None:
+        if not self.no_fork:
+            raise KeyError(metric)
+        raise RunError(
+            f"figures: '{metric}' is not measured yet, and a fork cannot measure it: {self.no_fork}"
+        )
 
     def _repr_html_(self) -> str:
         return html_table(("metric", "value"), [[name, number(value)] for name, value in self.items()])
@@ -285,7 +304,10 @@ class Figures(dict[str, float | None]):
     def __repr__(self) -> str:
         width = max(map(len, self), default=0)
         values = {name: "–" if value is None else f"{value:.4g}" for name, value in self.items()}
-        return "\n".join(f"{name:<{width}}  {value}" for name, value in values.items())
+        lines = [f"{name:<{width}}  {value}" for name, value in values.items()]
+        if self.no_fork:
+            lines.append(f"(not measured in a fork: {self.no_fork})")
+        return "\n".join(lines)
 
 
 class Named(dict[str, T]):

@@ -335,7 +335,7 @@ class ChannelSpec(Spec):
             message is the sender's last hidden activation (built-in networks only), or has the size of its symbols.
         port: Channels of one sender that name the same port carry the same message.
         norm: Normalisation of the port; `unit` divides a message by its Euclidean norm. None: batch if the sender ticks once per
-            example, else layer; for symbols, none.
+            example, else layer, of 3 components or more; for symbols, and for 1 or 2 components otherwise, none.
         sample: How messages, such as symbols, are sampled from the port's output; None: the output is the message.
         rule: How gradients cross the channel (`coupling` in scenario files).
         gradient: Its synthetic gradient (`decoupled` and `unlocked` only).
@@ -444,6 +444,13 @@ class ChannelSpec(Spec):
     def shape(self) -> tuple[int, ...] | None:
         """The declared shape of a message; None: it is a state, or the sender's last hidden activation."""
         return (self.size,) if isinstance(self.size, int) else self.size
+
+    @property
+    def port_components(self) -> int | None:
+        """Components of the port that it reads; None: it is a state, or the sender's last hidden activation."""
+        if self.shape is None:
+            return None
+        return prod(self.shape) * (1 if self.sample is None else self.sample.parameters_per_component)
 
     @property
     def learned_by_policy(self) -> bool:

@@ -278,6 +278,15 @@ def rule_26_size(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
         yield "size", f"agent {channel.sender!r} has no hidden layer to send; give a size"
 
 
+def rule_26_norm(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
+    """Layer norm of a single component is a constant: it subtracts the component from itself."""
+    if channel.norm == "layer" and not channel.state and channel.port_components == 1:
+        yield (
+            "norm",
+            "layer of 1 component is a constant, so the receiver reads nothing; use none, or a size above 2",
+        )
+
+
 def rule_26b_sampled(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """Sampled messages are actions of the sender's policy."""
     objective = scene.agents[channel.sender].objective
@@ -521,6 +530,7 @@ OF_CHANNELS = (
         rule_20_state,
         rule_12_gradient_of_states,
         rule_26_size,
+        rule_26_norm,
         rule_16_coupling,
     ),
     *(rule_9_gradient, rule_23_context, rule_10_feedback, rule_11_at_once, rule_18_read),

@@ -284,6 +284,12 @@ def rule_18_messages(scenario: Scenario, channel: ChannelSpec, reach: _Reach) ->
         yield "loses every message; give it a link.drop below 1"
 
 
+def rule_26_norm(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+    """Layer norm of two components keeps little more than which of them is larger."""
+    if channel.norm == "layer" and channel.port_components == 2:
+        yield "norm layer of 2 components sends little more than which of them is larger; use norm none, or a larger size"
+
+
 def rule_10_kickback(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     """The errors of a classification add up to zero."""
     if channel.feedback is not None and channel.crossing.joins and channel.feedback.summed:
@@ -340,7 +346,14 @@ def rule_18_synthetic_input(scenario: Scenario, channel: ChannelSpec, reach: _Re
 
 _OF_CHANNELS = (
     *(rule_13_read_in_time, rule_16_state_of_an_episode, rule_2_leads_to_an_objective, rule_18_messages),
-    *(rule_10_kickback, rule_9_kind, rule_23_context, rule_11_update_locked, rule_18_synthetic_input),
+    *(
+        rule_26_norm,
+        rule_10_kickback,
+        rule_9_kind,
+        rule_23_context,
+        rule_11_update_locked,
+        rule_18_synthetic_input,
+    ),
 )
 """Warnings about a channel: functions of the scenario, the channel and what messages lead to."""
 

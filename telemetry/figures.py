@@ -76,6 +76,8 @@ class RunDescription:
     """The resolved scenario file (any text if there is none)."""
     has_objects: bool = False
     """Whether the scenario holds Python objects: commands need it as a function."""
+    no_fork: str = ""
+    """Why the run cannot be forked, so that the value of its channels cannot be measured; empty: it can."""
     hparams: Mapping[str, float | int | str | bool]
     """The settings that distinguish this run in a study."""
     graph: nx.MultiDiGraph[str]

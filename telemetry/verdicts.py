@@ -204,15 +204,16 @@ _PATIENCE = 300.0
 """Seconds from which a duration is worth a warning."""
 
 
-def measuring_command(path: str, *, has_objects: bool = False) -> str:
-    """Return the command that measures the worth of a run's channels, by value.
+def measuring_command(path: str, graph: Mapping[str, Any]) -> str:
+    """Return the command that measures the worth of a run's channels, by value, or by ablation where it cannot be forked.
 
     Args:
         path: The run directory.
-        has_objects: Whether the scenario holds Python objects, so the command needs the function that returns it.
+        graph: The graph of the Channels tab. If it `has_objects`, the command needs the function that returns the scenario.
     """
-    scenario = ["--scenario", "MODULE:FUNCTION"] if has_objects else []
-    return shlex.join(["antiphon", "evaluate", path, "--value", *scenario])
+    measure = ["--ablate", "zero"] if graph.get("no_fork") else ["--value"]
+    scenario = ["--scenario", "MODULE:FUNCTION"] if graph.get("has_objects") else []
+    return shlex.join(["antiphon", "evaluate", path, *measure, *scenario])
 
 
 def measuring_time(agents: int, channels: int) -> str:

@@ -10,6 +10,7 @@ from gymnasium import Space, spaces
 
 from antiphon.base.errors import RunError
 from antiphon.engine.build.builder import build_to_look
+from antiphon.engine.build.shapes import port_norm
 from antiphon.engine.heart.system import System
 from antiphon.engine.metrics.description import about_agent, about_channel
 from antiphon.engine.planning.advice import expected_updates
@@ -43,7 +44,7 @@ def explain(scenario: Scenario, system: System, variants: Iterable[Scenario] = (
         "parameters": sum(p.numel() for numbers in counted.values() for p in numbers.values()),
         "updates": expected_updates(scenario, system.description),
         "agents": agents,
-        "channels": {channel.name: _channel(channel, system) for channel in scenario.channels},
+        "channels": {channel.name: _channel(scenario, channel, system) for channel in scenario.channels},
         "waves": [list(wave) for wave in scenario.waves()],
         "locked_groups": [
             {
@@ -143,11 +144,15 @@ def _agent(scenario: Scenario, system: System, name: str) -> dict[str, Any]:
     }
 
 
-def _channel(channel: ChannelSpec, system: System) -> dict[str, Any]:
+def _channel(scenario: Scenario, channel: ChannelSpec, system: System) -> dict[str, Any]:
+    norm = None
+    if channel.port_components is not None and not channel.state:
+        norm = port_norm(channel, scenario.agents[channel.sender], system.description)
     return {
         "from": channel.sender,
         "to": channel.receiver,
         "shape": list(system.channels[channel.name].shape),
+        "norm": norm,
         "coupling": channel.coupling,
         "delay": channel.link.delay,
         "about": about_channel(channel),
@@ -164,6 +169,11 @@ def explain_verdicts(folder: Path) -> dict[str, Any] | None:
     if found is None:
         return None
     measure, counts, line = found
-    command = measuring_command(data.path, has_objects=data.graph.get("has_objects", False))
-    by = f"by {measure}, " if measure else f"value not measured ({command}); "
+    command, no_fork = measuring_command(data.path, data.graph), data.graph.get("no_fork")
+    missing = (
+        f"value cannot be measured, as {no_fork} ({command})"
+        if no_fork
+        else f"value not measured ({command})"
+    )
+    by = f"by {measure}, " if measure else f"{missing}; "
     return {"measure": measure, "counts": counts, "line": by + line}

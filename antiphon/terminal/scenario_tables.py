@@ -223,14 +223,14 @@ def _channels(channels: Mapping[str, Any]) -> None:
         coupling += f" ({about['feedback']})" if "feedback" in about else ""
         link = about["link"] + (f", reads {about['read']}" if "read" in about else "")
         gradient, input_ = (about.get(heading, "–") for heading in ("gradient", "input"))
-        rows.append((name, (coupling, gradient, input_, size, link), "", 0))
+        rows.append((name, (coupling, gradient, input_, size, channel["norm"] or "–", link), "", 0))
     cells = [[names, *key] for names, (_, key, _, _), _, _ in _joined(rows)]
-    heads = ["channel", "coupling", "gradient", "input", "size", "link"]
+    heads = ["channel", "coupling", "gradient", "input", "size", "norm", "link"]
     if all(row[3] == "–" for row in cells):
         heads.remove("input")
         cells = [[*row[:3], *row[4:]] for row in cells]
     if cells:
-        show_table(heads, cells, right=2)
+        show_table(heads, cells, right=3)
 
 
 def _joined(rows: Sequence[Row]) -> Iterator[tuple[str, Row, list[str], list[int]]]:

@@ -87,12 +87,24 @@ def default_norm(agent: AgentSpec, env: Description) -> str:
     return "batch" if once else "layer"
 
 
+_LAYER_COMPONENTS = 3
+"""Components from which a port has layer norm by default: of one it is a constant, of two about one bit."""
+
+
 def port_norm(channel: ChannelSpec, sender: AgentSpec, env: Description) -> str:
-    """Return the normalisation of a channel's port: by default none of logits and deviations, and else `default_norm`."""
+    """Return the normalisation of a channel's port.
+
+    By default none of logits and deviations, nor of fewer components than layer norm needs; and else `default_norm`.
+    """
+    if channel.norm is not None:
+        return channel.norm
     raw = channel.sample is not None and (
         channel.symbols is not None or channel.sample.parameters_per_component > 1
     )
-    return channel.norm or ("none" if raw else default_norm(sender, env))
+    norm = default_norm(sender, env)
+    components = channel.port_components
+    narrow = norm == "layer" and components is not None and components < _LAYER_COMPONENTS
+    return "none" if raw or narrow else norm
 
 
 def resolve(scenario: Scenario, env: Description) -> Shapes:

@@ -1,24 +1,59 @@
-"""The newest metrics of channels, measured in a fork."""
+"""The newest metrics of channels: measured in a fork, or without one where the run cannot be forked."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from antiphon.base.errors import RunError, ScenarioError
 from antiphon.engine.live_system import LiveSystem
 from antiphon.engine.metrics.step_metrics import figures
+from antiphon.telemetry.figures import Figure
 
 _LONGEST = 64
 """Steps that the fork takes at most."""
 
 
-def channel_figures(running: LiveSystem) -> dict[str, dict[str, float]]:
-    """Return each channel's newest metrics, found by letting a fork go on for some steps; no bit of `running` changes."""
-    with running.settings.context(), running.fork(stacked=False) as twin:
-        system = twin.system
-        found: dict[str, dict[str, float]] = {name: {} for name in system.channels}
-        windows = [group.windows.steps() for group in system.groups]
-        delays = [channel.ledger.link.delay for channel in system.channels.values()]
-        for _ in range(min(2 * max(system.hold, *windows) + 2 * max(delays, default=0), _LONGEST)):
-            twin.advance(watch=True)
-            for row in figures(twin, twin.now - 1):
-                if row.kind == "channel":
-                    found[row.name][row.metric] = row.value
-        return found
+class ChannelFigures(NamedTuple):
+    """The newest metrics of a run's channels.
+
+    Attributes:
+        by_channel: Values by metric, of each channel.
+        no_fork: Why the run cannot be forked, so that metrics of later steps are left out; empty: they were measured in a fork.
+    """
+
+    by_channel: dict[str, dict[str, float]]
+    no_fork: str = ""
+
+
+def channel_figures(running: LiveSystem) -> ChannelFigures:
+    """Return each channel's newest metrics, found by letting a fork go on for some steps; no bit of `running` changes.
+
+    Where there is no fork, as of a Gymnasium environment without `state_dict`, they are those that a log entry would have now.
+    """
+    with running.settings.context():
+        try:
+            forked = running.fork(stacked=False)
+        except (RunError, ScenarioError) as error:
+            newest = running.newest.latest(figures(running, max(running.now - 1, 0)))
+            return ChannelFigures(_by_channel(running, newest), str(error))
+        with forked as twin:
+            return ChannelFigures(_by_channel(twin, _of_steps(twin)))
+
+
+def _of_steps(twin: LiveSystem) -> Iterable[Figure]:
+    """Take steps, and yield the metrics of each."""
+    system = twin.system
+    windows = [group.windows.steps() for group in system.groups]
+    delays = [channel.ledger.link.delay for channel in system.channels.values()]
+    for _ in range(min(2 * max(system.hold, *windows) + 2 * max(delays, default=0), _LONGEST)):
+        twin.advance(watch=True)
+        yield from figures(twin, twin.now - 1)
+
+
+def _by_channel(running: LiveSystem, rows: Iterable[Figure]) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {name: {} for name in running.system.channels}
+    for row in rows:
+        if row.kind == "channel":
+            found[row.name][row.metric] = row.value
+    return found

@@ -23,6 +23,7 @@ def describe_run(
     *,
     document: str = "",
     has_objects: bool = False,
+    no_fork: str = "",
     start: int = 0,
     until: int | None = None,
     timeline: Timeline | None = None,
@@ -34,6 +35,7 @@ def describe_run(
         facts: The content of run.json.
         document: The text of scenario.yaml.
         has_objects: Whether the scenario holds Python objects, which scenario.yaml cannot.
+        no_fork: Why the run cannot be forked; empty: it can.
         start: Steps done before this session.
         until: The step it stops at; None: the scenario's last.
         timeline: The timeline of the first steps.
@@ -50,6 +52,7 @@ def describe_run(
     return RunDescription(
         yaml=document,
         has_objects=has_objects,
+        no_fork=no_fork,
         hparams=hparams,
         graph=graph,
         names={

@@ -145,7 +145,7 @@ class Adaptor(TorchVectorEnv):
     def _require_state(self) -> None:
         reason = self.description.unsaved
         why = f": {reason}" if reason else "; give it state_dict and load_state_dict"
-        cannot = f"'{self._name}' cannot be saved or forked{why}"
+        cannot = f"'{self._name}' cannot be forked{why}"
         require(self.description.can_be_saved, "env", cannot, RunError)
 
 

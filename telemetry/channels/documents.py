@@ -41,6 +41,7 @@ def graph_document(description: RunDescription) -> dict[str, Any]:
         "batch": description.batch,
         "by_timescale": by_timescale,
         **({"has_objects": True} if description.has_objects else {}),
+        **({"no_fork": description.no_fork} if description.no_fork else {}),
         **({"parts": parts} if parts else {}),
         "agents": [_agent(name, graph.nodes[name], places[name], grouped.get(name)) for name in agents],
         "channels": [_channel(name, edges[name], graph.edges[edges[name]], number) for name in channels],

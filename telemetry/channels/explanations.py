@@ -266,7 +266,8 @@ def verdicts_document(logged: Collection[str], graph: Mapping[str, Any], path: s
 
     `measures`: the measures of worth, first choice first, each with its `metric`, `title`, the metrics of its interval's
     `bounds` and whether it was `measured`; `by`: the command that measures the first one (may be empty), and `takes`: how long,
-    if it takes more than a few minutes. `words`: for each verdict its `name`, the word `counted` after a number, its description `says`, and its `flags`: a bit per measure, or under "" where
+    if it takes more than a few minutes; `no_fork`: why the first one cannot be measured, so that `by` measures the second
+    (may be empty). `words`: for each verdict its `name`, the word `counted` after a number, its description `says`, and its `flags`: a bit per measure, or under "" where
     it needs no measure.
 
     Args:
@@ -296,6 +297,7 @@ def verdicts_document(logged: Collection[str], graph: Mapping[str, Any], path: s
     ]
     by = ""
     if path and graph["channels"]:
-        by = measuring_command(path, has_objects=graph.get("has_objects", False))
-    takes = measuring_time(len(graph["agents"]), len(graph["channels"]))
-    return {"measures": measures, "words": words, "by": by, "takes": takes}
+        by = measuring_command(path, graph)
+    no_fork = graph.get("no_fork", "")
+    takes = "" if no_fork else measuring_time(len(graph["agents"]), len(graph["channels"]))
+    return {"measures": measures, "words": words, "by": by, "takes": takes, "no_fork": no_fork}

@@ -221,6 +221,11 @@ def test_the_command_that_measures_can_work_and_says_how_long_it_takes(opened: O
     assert "--value (roughly 2 hours)" in strip(opened(many))
     objects = replace(found, graph={**found.graph, "has_objects": True})
     assert "'runs/my run' --value --scenario MODULE:FUNCTION 1 of" in strip(opened(objects))
+    reason = "its environment has no state_dict"
+    fixed = strip(opened(replace(found, graph={**found.graph, "no_fork": reason})))
+    assert fixed.startswith(
+        f"value cannot be measured ({reason}): antiphon evaluate 'runs/my run' --ablate zero"
+    )
     alone = replace(found, graph={**found.graph, "channels": []}, figures={})
     assert "--value" not in strip(opened(alone))
 

@@ -56,6 +56,7 @@ channels:
   - from: low
     to: high
     size: 2
+    norm: layer
     gradient: {kind: linear}
     input: {kind: linear}
     link: {delay: [2, 1], drop: 0.3}

@@ -136,8 +136,13 @@ def test_in_words() -> None:
 
 
 def test_the_command_is_quoted() -> None:
-    assert measuring_command("runs/a") == "antiphon evaluate runs/a --value"
-    assert measuring_command("my runs/a") == "antiphon evaluate 'my runs/a' --value"
+    assert measuring_command("runs/a", {}) == "antiphon evaluate runs/a --value"
+    assert measuring_command("my runs/a", {}) == "antiphon evaluate 'my runs/a' --value"
+
+
+def test_a_run_that_cannot_be_forked_is_measured_by_ablation() -> None:
+    graph = {"no_fork": "its environment has no state_dict"}
+    assert measuring_command("runs/a", graph) == "antiphon evaluate runs/a --ablate zero"
 
 
 def test_how_long_measuring_takes_is_told_where_it_is_long() -> None:

@@ -117,7 +117,7 @@ export class Model {
   verdicts(side, step) {
     const run = this.runs[side];
     if (!run) return null;
-    const { measures = [], words = [], by, takes } = run.catalog.verdicts ?? {};
+    const { measures = [], words = [], by, takes, no_fork: noFork } = run.catalog.verdicts ?? {};
     const measure = this.measure(run);
     const flags = this.#flags(run, step) ?? new Float32Array(run.channels.length);
     const known = words.filter((word) => verdictBit(word, measure));
@@ -126,7 +126,7 @@ export class Model {
       return { ...word, count: flags.reduce((sum, flag) => sum + (flag & bit ? 1 : 0), 0) };
     });
     const measured = found.filter((word) => !word.flags[""]).reduce((sum, { count }) => sum + count, 0);
-    return { measure, measures, by, takes, words: found, total: run.channels.length, measured };
+    return { measure, measures, by, takes, noFork, words: found, total: run.channels.length, measured };
   }
 
   /** The verdicts on one channel of a run at a step, as {name, says}. */

@@ -67,7 +67,8 @@ export class VerdictStrip {
 }
 
 /** What is not measured, and the command that measures it. */
-function missing({ measures, by, takes }) {
+function missing({ measures, by, takes, noFork }) {
+  const what = noFork ? ` cannot be measured (${noFork})` : " not measured";
   const how = by ? [": ", el("code", { text: by }), takes && ` (roughly ${takes})`] : [];
-  return el("span", { class: "ap-muted", testid: "not-measured" }, el("strong", { text: measures[0].title }), " not measured", ...how);
+  return el("span", { class: "ap-muted", testid: "not-measured" }, el("strong", { text: measures[0].title }), what, ...how);
 }

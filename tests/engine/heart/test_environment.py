@@ -111,7 +111,7 @@ def test_an_environment_that_cannot_be_copied_is_named_and_is_not_touched() -> N
     simulation = Simulation(counting(env))
     simulation.run(1)
     at = env.at.copy()
-    with pytest.raises(RunError, match="cannot be saved or forked; give it state_dict and load_state_dict"):
+    with pytest.raises(RunError, match="cannot be forked; give it state_dict and load_state_dict"):
         simulation.fork()
     assert np.array_equal(env.at, at)
 

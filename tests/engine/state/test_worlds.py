@@ -74,6 +74,9 @@ def test_a_run_in_a_world_without_a_state_can_be_used_but_not_gone_on_with(
     assert "its environment has no state_dict, so the run cannot be continued" in antiphon_.refused(
         "resume runs/pole --steps 30"
     )
+    line = antiphon_.json("show runs/pole")["run"]["verdicts"]["line"]
+    reason = "its environment has no state_dict"
+    assert f"value cannot be measured, as {reason} (antiphon evaluate {tmp_path}/runs/pole --ablate zero); " in line
     antiphon_("export runs/pole weights.safetensors")
     assert antiphon_.code("diff runs/pole runs/fast") == 1
     assert "metrics.csv: the first difference is at step 1: " in antiphon_.out
@@ -83,7 +86,15 @@ def test_a_run_in_a_world_without_a_state_can_be_used_but_not_gone_on_with(
         assert all(torch.equal(found[name], expected[name]) for name in expected)
         with pytest.raises(RunError, match="its environment has no state_dict"):
             loaded.step()
-        with pytest.raises(
-            RunError, match=r"env: 'CartPole-v1' cannot be saved or forked; give it state_dict"
-        ):
+        with pytest.raises(RunError, match=r"env: 'CartPole-v1' cannot be forked; give it state_dict"):
             loaded.fork()
+        figures = simulation.channels["eye->player"].figures()
+        logged = {row.metric: row.value for row in simulation.history if row.name == "eye->player"}
+        assert figures == logged
+        assert {"message_std", "sg_loss"} <= figures.keys()
+        assert "CartPole-v1' cannot be forked" in figures.no_fork
+        assert "cannot be forked" in repr(figures)
+        with pytest.raises(
+            RunError, match=r"'stand_in' is not measured yet, .* 'CartPole-v1' cannot be forked"
+        ):
+            figures["stand_in"]

@@ -87,7 +87,7 @@ def test_an_agent_that_died_is_masked_until_the_episode_ends() -> None:
 
 
 def test_a_state_is_the_copies_own() -> None:
-    with pytest.raises(RunError, match=r"env: 'mines_v0' cannot be saved or forked; give it state_dict and"):
+    with pytest.raises(RunError, match=r"env: 'mines_v0' cannot be forked; give it state_dict and"):
         mines().state_dict()
     env = mines(kind=SavedMines)
     env.reset(seed=0)
