@@ -211,9 +211,18 @@ class KindSpec(Spec):
                 needs = f"{name_of(cls.sources[0])} needs it"
                 if meaning:
                     needs = f"{kind} needs it: {meaning[0].lower()}{meaning[1:]}"
-                message = f"{MISSING}; {needs}"
+                message = f"{MISSING}; {needs.removesuffix('.')}"
+                if meaning:
+                    message += f"; write {cls.written_as()}"
             found.append(DocumentError(one.path, message.removesuffix(".")))
         return DocumentError(found[0].path, found[0].message, others=found[1:])
+
+    @classmethod
+    def written_as(cls) -> str:
+        """Return how this kind is written: its name, or a mapping with the keys that it needs, `{kind: local, target: TARGET}`."""
+        needed = [key for key, field in cls.model_fields.items() if key != "kind" and field.is_required()]
+        keys = "".join(f", {key}: {key.upper()}" for key in needed)
+        return f"{{kind: {cls.kind_name}{keys}}}" if needed else str(cls.kind_name)
 
     @classmethod
     def has_key(cls, key: str) -> bool:

@@ -36,8 +36,9 @@ PortNorm = Literal["batch", "layer", "unit", "none"]
 
 
 def _fix_of_coupling(word: object) -> str:
-    kinds = Catalogue("gradient")
-    return f"; write gradient: {word}" if str(word) in kinds else fix_of_word("coupling", word)
+    if isinstance(word, str) and word in Catalogue("gradient"):
+        return f"; write gradient: {GradientSpec.spec_of(word).written_as()}"
+    return fix_of_word("coupling", word)
 
 
 class CouplingSpec(KindSpec, sections=("coupling",)):

@@ -516,9 +516,17 @@ class Template:
             value = in_python(value)
             problem = self.parameters[name].problem(value)
             if problem is not None:
-                raise DocumentError((), f"parameter {name!r}: {problem}")
+                raise DocumentError((), f"parameter {name!r}: {problem}{self._fix_of_choice(name, value)}")
             resolved[name] = frozen_data(value, (name,))
         return resolved
+
+    def _fix_of_choice(self, name: str, value: object) -> str:
+        """Return "; write …" where a word that a parameter cannot be is a choice of another one, as `local` is a gradient."""
+        if not isinstance(value, str) or not self.parameters[name].choices:
+            return ""
+        others = (other for other, one in self.parameters.items() if value in (one.choices or ()))
+        other = next(others, None)
+        return "" if other is None else f"; write {other}={value}"
 
     def resolve(
         self, variant: str | None = None, values: Mapping[str, Any] = MappingProxyType({})

@@ -13,7 +13,9 @@ from torch import Tensor
 from antiphon.base.errors import ScenarioError
 from antiphon.base.kinds import Kind, KindSpec
 from antiphon.base.nearest_names import suggest
+from antiphon.base.problems import kind_of
 from antiphon.base.spec import Real
+from antiphon.comms.couplings import COUPLINGS
 from antiphon.comms.examples import ContextSpec
 from antiphon.comms.synthetic_gradients import PREDICTORS
 from antiphon.nets.layers import IGNORED
@@ -88,6 +90,36 @@ def read_gradient(
 
 Context = int | tuple[int, ...] | tuple[tuple[int, ...], int]
 """A signal of a context: classes, the shape of one sample, or both (shape, classes)."""
+
+
+def no_coupling(given: object, known: Sequence[str]) -> str:
+    """Return the line about a coupling that a channel of a loop cannot have: why, and what is written."""
+    if isinstance(given, str) and given in PREDICTORS:
+        kind = GradientSettings.spec_of(given)
+        keys = {key: key.upper() for key, field in kind.model_fields.items() if field.is_required()}
+        written = {"kind": given, **keys} if keys else given
+        named = f", with {', '.join(keys.values())} a name of context" if keys else ""
+        return f"coupling: {given!r} is a kind of gradient; write gradient={written!r}{named}"
+    coupling = COUPLINGS.get(given) if isinstance(given, str) else None
+    if coupling is not None:
+        what = "keeps the sender's window open" if coupling.waits else "has a synthetic input"
+        return f"coupling: {given!r} {what}, for which a scenario is needed (antiphon.Simulation); use {', '.join(known)}"
+    return f"coupling: there is no {given!r}{suggest(str(given), known)}"
+
+
+def context_specs(given: Mapping[str, Context] | None) -> dict[str, ContextSpec]:
+    """Return the signals that `context` describes, by name.
+
+    Raises:
+        ScenarioError: It is no mapping, or an entry describes no signal; the line begins with `context`.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        names = [given] if isinstance(given, str) else list(given) if isinstance(given, Sequence) else []
+        name = next((name for name in names if isinstance(name, str)), "label")
+        raise ScenarioError(f"context: is {kind_of(given)}; give classes or shape by name: {{{name!r}: 10}}")
+    return {name: context_spec(name, one) for name, one in given.items()}
 
 
 def message_shape(size: int | Sequence[int]) -> tuple[int, ...]:

@@ -35,8 +35,9 @@ from antiphon.comms.loop.channel_arguments import (
     Context,
     GradientSettings,
     check_dtype,
-    context_spec,
+    context_specs,
     message_shape,
+    no_coupling,
     read_gradient,
     signals_of,
 )
@@ -75,7 +76,7 @@ class Channel:
             `context` that `local` and `sobolev_label` predict), `network` (for a `lens` the receiver's own layers, whose
             present parameters are used), `pool`, `normalise`, `scale`, `discount`, `hidden`, `size`, `norm`, `sites` and
             `optimiser` (`kind`, `lr`, `momentum`, `weight_decay`, `clip`).
-        context: Signals that the predictor is conditioned on: a number of classes for integers [B], the shape of one
+        context: Signals that the predictor is conditioned on, by name: a number of classes for integers [B], the shape of one
             sample for floats [B, *shape], or both, as (shape, classes), for integers [B, *shape].
         coupling: `decoupled`; `detached` (no gradient is returned); or `locked` (true backpropagation: one `learn` call
             for both networks).
@@ -110,12 +111,12 @@ class Channel:
         with self._named("size"):
             self.shape = message_shape(size)
             check_dtype(dtype)
-            specs = {key: context_spec(key, given) for key, given in (context or {}).items()}
+            specs = context_specs(context)
         self.size = torch.Size(self.shape).numel()
         self.coupling = coupling
         self.dtype = dtype
         if coupling not in _COUPLINGS:
-            raise self._error(f"coupling: there is no {coupling!r}{suggest(str(coupling), _COUPLINGS)}")
+            raise self._error(no_coupling(coupling, _COUPLINGS))
         if gradient is None and COUPLINGS[coupling].predicts:
             self.coupling = Detached.name
         given = "linear" if gradient is None else gradient

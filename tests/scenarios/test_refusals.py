@@ -50,7 +50,16 @@ CHANGED: list[tuple[str, Any, str]] = [
         ".target: is missing; a classification objective needs it",
     ),
     # words of the field, and keys whose value is a word
-    ("channels[0].coupling", "local", ": unknown coupling 'local'; write gradient: local"),
+    (
+        "channels[0].coupling",
+        "local",
+        ": unknown coupling 'local'; write gradient: {kind: local, target: TARGET}",
+    ),
+    (
+        "channels[0].gradient",
+        "local",
+        ".target: is missing; a local gradient needs it: the target signal of the kind's own loss; write {kind: local, target: TAR",
+    ),
     ("channels[0].coupling", "dfa", ": unknown coupling 'dfa'; write coupling: locked, feedback: dfa"),
     ("channels[0].coupling", "DNI", ": unknown coupling 'DNI'; write coupling: decoupled"),
     ("channels[0].coupling", True, ": unknown coupling true; write coupling: locked"),

@@ -76,7 +76,10 @@ def test_a_run_in_a_world_without_a_state_can_be_used_but_not_gone_on_with(
     )
     line = antiphon_.json("show runs/pole")["run"]["verdicts"]["line"]
     reason = "its environment has no state_dict"
-    assert f"value cannot be measured, as {reason} (antiphon evaluate {tmp_path}/runs/pole --ablate zero); " in line
+    assert (
+        f"value cannot be measured, as {reason} (antiphon evaluate {tmp_path}/runs/pole --ablate zero); "
+        in line
+    )
     antiphon_("export runs/pole weights.safetensors")
     assert antiphon_.code("diff runs/pole runs/fast") == 1
     assert "metrics.csv: the first difference is at step 1: " in antiphon_.out
