@@ -33,8 +33,6 @@ class _Gradient(Protocol):
     @property
     def apply(self) -> bool: ...
     @property
-    def scale(self) -> float: ...
-    @property
     def returned(self) -> bool: ...
     @property
     def own_target(self) -> str | None: ...
@@ -175,11 +173,11 @@ class Coupling:
         return channel.link.drop == 1 and not (self.predicts and channel.input is not None)
 
     def teaches_alone(self, channel: Declared) -> bool:
-        """Return whether the sender learns from the channel although the receiver may return nothing."""
+        """Return whether the sender has credit from the channel although the receiver may return nothing."""
         return False
 
     def teaches_back(self, channel: Declared) -> bool:
-        """Return whether the sender learns from gradients that the receiver returns."""
+        """Return whether the sender has credit from gradients that the receiver returns."""
         return self.returns and not self.returns_nothing(channel)
 
 
@@ -223,7 +221,10 @@ class Delayed(Coupling):
 
 @extensions.coupling("detached")
 class Detached(Coupling):
-    """None: no gradient crosses."""
+    """No gradient crosses the channel.
+
+    Its reads are leaves all the same, without a gradient, so that the ledger counts them: a message shows whether it was used.
+    """
 
     name = "detached"
     words = "false no off none null stop stopgradient stopgrad detach nograd blocked"
@@ -245,11 +246,11 @@ class Decoupled(Coupling):
     def teaches_alone(self, channel: Declared) -> bool:
         gradient = channel.gradient
         own = gradient.own_target is not None and not self.returns_nothing(channel)
-        return injects(gradient) and (not gradient.returned or own)
+        return gradient.apply and (not gradient.returned or own)
 
     def teaches_back(self, channel: Declared) -> bool:
         gradient = channel.gradient
-        return injects(gradient) and gradient.returned and not self.returns_nothing(channel)
+        return gradient.apply and gradient.returned and not self.returns_nothing(channel)
 
 
 @extensions.coupling("unlocked")
@@ -265,11 +266,6 @@ class Unlocked(Decoupled):
         if channel.input is None:
             message = "an unlocked channel needs a synthetic input; give it one, such as {kind: linear}"
             yield "input", message
-
-
-def injects(gradient: _Gradient) -> bool:
-    """Return whether the sender follows a synthetic gradient."""
-    return gradient.apply and gradient.scale > 0
 
 
 COUPLINGS: dict[str, Coupling] = {

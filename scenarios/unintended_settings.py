@@ -13,7 +13,7 @@ from typing import NamedTuple
 from antiphon.base.extensions import name_of
 from antiphon.base.kinds import KindSpec
 from antiphon.base.spec import Spec, defaults, plain
-from antiphon.comms.couplings import NOT_OF_ALL, injects
+from antiphon.comms.couplings import NOT_OF_ALL
 from antiphon.scenarios.agent_specs import AgentSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import (
     ChannelSpec,
@@ -238,17 +238,34 @@ def rule_15_blocked(scenario: Scenario) -> Iterator[Finding]:
         yield Finding("channel", name, message)
 
 
+def _weighs(channel: ChannelSpec, weight: float) -> bool:
+    """Whether the credit of a channel has a weight: where it is predicted, `scale` or `discount` (semantics 3)."""
+    return not channel.crossing.predicts or weight > 0
+
+
+def _reached(scenario: Scenario) -> set[str]:
+    """Return the agents whose parameters a learning signal reaches.
+
+    In parameters predicted credit is weighed by `scale`, in what the sender returns by `discount`: so either may be reached
+    without the other. Agents joined by locked channels learn as one.
+    """
+    blocked = _blocked(scenario)
+    channels = [channel for channel in scenario.channels if channel.name not in blocked]
+    goals = {name for name, agent in scenario.agents.items() if agent.goals}
+    alone = [channel for channel in channels if channel.crossing.teaches_alone(channel)]
+    back = [channel for channel in channels if channel.crossing.teaches_back(channel)]
+    returning = _closure(
+        goals | {channel.sender for channel in alone if _weighs(channel, channel.gradient.discount)},
+        [(c.receiver, c.sender) for c in back if _weighs(c, c.gradient.discount)],
+    )
+    returned = [c for c in back if c.receiver in returning and not c.crossing.joins]
+    taught = {c.sender for c in [*alone, *returned] if _weighs(c, c.gradient.scale)}
+    return _closure(goals | taught, [(c.receiver, c.sender) for c in back if c.crossing.joins])
+
+
 def rule_2_signal(scenario: Scenario) -> Iterator[Finding]:
     """An agent that learns has a learning signal."""
-    blocked = _blocked(scenario)
-    with_signal = {name for name, agent in scenario.agents.items() if agent.goals}
-    back: list[tuple[str, str]] = []
-    for channel in scenario.channels:
-        if channel.crossing.teaches_alone(channel) and channel.name not in blocked:
-            with_signal.add(channel.sender)
-        if channel.crossing.teaches_back(channel) and channel.name not in blocked:
-            back.append((channel.receiver, channel.sender))
-    reached = _closure(with_signal, back)
+    reached = _reached(scenario)
     for name, agent in scenario.agents.items():
         if agent.learn and name not in reached:
             yield Finding("agent", name, _UNREACHED, control=True)
@@ -360,7 +377,7 @@ _OF_CHANNELS = (
 
 def _is_direct(channel: ChannelSpec) -> bool:
     """Whether the sender follows a prediction of the returned gradient alone."""
-    return channel.crossing.predicts and injects(channel.gradient) and channel.gradient.direct
+    return channel.crossing.predicts and channel.gradient.scale > 0 and channel.gradient.direct
 
 
 def _is_residual_stream(channel: ChannelSpec, reach: _Reach) -> bool:

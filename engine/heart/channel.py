@@ -19,7 +19,7 @@ from antiphon.comms.examples import ContextSpec, Example
 from antiphon.engine.heart.layout import Layout, label, select_rows
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import PassedOn, Window
-from antiphon.nets.per_member import PerMember, nonzero
+from antiphon.nets.per_member import PerMember
 from antiphon.nets.schedules import Rate
 
 if TYPE_CHECKING:  # what may be plugged into a channel
@@ -49,6 +49,7 @@ class SyntheticGradient:
     discount: PerMember = 1.0
     clip: PerMember | None = None
     apply: bool = True
+    """Whether it is injected; else it is a shadow: `scale` and `discount` are 0, and it is only trained."""
     trace: float = 0.0
     span: int = 1
     """Windows that the returns of a state's gradient reach over (lambda-returns)."""
@@ -228,9 +229,7 @@ class Channel:
     @property
     def injects(self) -> bool:
         """Whether its synthetic gradient is injected into its messages."""
-        settings = self.gradient
-        weighs = nonzero(settings.scale.base) or nonzero(settings.discount)
-        return settings.model is not None and settings.apply and weighs
+        return self.gradient.model is not None and self.gradient.apply
 
     @property
     def needs_returned_loss(self) -> bool:
@@ -244,7 +243,7 @@ class Channel:
 
     @property
     def may_mix(self) -> bool:
-        """Whether it does so where anything is injected."""
+        """Whether its credit would contain what comes back at the same step, if it injects."""
         settings = self.gradient
         return bool(settings.trace or settings.needs_actions) and not self.state
 

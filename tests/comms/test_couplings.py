@@ -25,7 +25,8 @@ STANDS_IN: dict[str, Any] = {**LOST, "input": "linear"}
         ("delayed", LOST, False, False),
         ("detached", {}, False, False),
         ("decoupled", {}, True, False),
-        ("decoupled", {"gradient": {"scale": 0}}, False, False),
+        ("decoupled", {"gradient": {"scale": 0}}, True, False),
+        ("decoupled", {"gradient": {"scale": 0, "discount": 0}}, False, False),
         ("decoupled", {"gradient": LOCAL}, False, True),
         ("decoupled", {"gradient": LOCAL, **LOST}, False, True),
         ("decoupled", {"gradient": SOBOLEV}, True, True),
@@ -34,7 +35,9 @@ STANDS_IN: dict[str, Any] = {**LOST, "input": "linear"}
         ("unlocked", STANDS_IN, True, False),
     ],
 )
-def test_what_the_sender_learns_from(name: str, keys: dict[str, Any], returns: bool, alone: bool) -> None:
+def test_what_the_sender_learns_from(
+    name: str, keys: dict[str, Any], returns: bool, alone: bool
+) -> None:
     """`returns`: from gradients that the receiver returns; `alone`: although it may return nothing."""
     channel = ChannelSpec.model_validate({"from": "a", "to": "b", "coupling": name, **keys})
     assert channel.crossing.teaches_back(channel) is returns

@@ -309,8 +309,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "channel-a-gradient-that-is-not-applied-is-injected",
         "engine/heart/channel.py",
-        "settings.model is not None and settings.apply and weighs",
-        "settings.model is not None and weighs",
+        "return self.gradient.model is not None and self.gradient.apply",
+        "return self.gradient.model is not None",
         "tests/contracts/test_contracts.py::test_documents[shadows-reference]",
     ),
     Fault(

@@ -109,8 +109,31 @@ def test_signal_travels_over_several_channels() -> None:
     assert advice(*chain, c={}) == []
     chain[1]["coupling"] = "detached"
     assert advice(*chain, c={}) == ["agent c: reached by no learning signal"]
+    chain[1]["coupling"] = "locked"
+    assert advice(*chain, c={}) == []
     chain = [{"coupling": "detached"}, {"from": "c", "to": "a"}]
     assert advice(*chain, c={}) == ["agents a, c: reached by no learning signal"]
+
+
+@pytest.mark.parametrize(
+    ("weights", "coupling", "unreached"),
+    [
+        (
+            {"scale": 0},
+            "decoupled",
+            "agent a",
+        ),  # its parameters are not moved, but it returns a gradient to c
+        ({"discount": 0}, "decoupled", "agent c"),  # it learns, and returns none
+        ({"scale": 0}, "locked", "agents a, c"),  # they learn as one
+        ({"discount": 0}, "locked", None),
+    ],
+)
+def test_scale_weighs_what_is_learned_and_discount_what_is_returned(
+    weights: dict[str, Any], coupling: str, unreached: str | None
+) -> None:
+    lines = advice({"gradient": weights}, {"from": "c", "to": "a", "coupling": coupling}, c={})
+    expected = [f"{unreached}: reached by no learning signal"] if unreached else []
+    assert [line for line in lines if "reached" in line] == expected
 
 
 def test_locked_channels_whose_credit_is_lost() -> None:
