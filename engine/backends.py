@@ -12,7 +12,7 @@ from antiphon.engine.failures import failures_named
 from antiphon.engine.heart.message import EpisodeEnds, StepSignals
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.stacked import Stacked
-from antiphon.engine.heart.step import Engine, Steps
+from antiphon.engine.heart.step import Engine, Steppable
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.installed import check_later, install
@@ -30,7 +30,7 @@ from antiphon.nets.native.compiled_kernel import kernel
 BACKENDS = ("cohort", "native")
 
 
-class Backend(Steps, Protocol):
+class Backend(Steppable, Protocol):
     """What takes the steps of a simulation (semantics 13), and shows what it has come to.
 
     Attributes:
@@ -133,7 +133,7 @@ class StackedBackend(Engine):
 
     @failures_named
     def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
-        """Tick all agents due at `step`; for `keep` see `Steps.tick`."""
+        """Tick all agents due at `step`; for `keep` see `Steppable.tick`."""
         if self.in_place.taken():
             self.replay_open_windows()
         self._move_on()

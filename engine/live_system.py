@@ -466,7 +466,7 @@ class LiveSystem:
         Args:
             reader: What reads it between steps; None: everything is read after every step.
             watch: Whether, or of which channels, predictions are kept in `learned`; it changes no number.
-            keep: See `Steps.tick`.
+            keep: See `Steppable.tick`.
 
         Raises:
             DivergenceError: A loss or gradient was not finite. This step has changed no parameter.

@@ -33,12 +33,13 @@ class SweepOrder(Feature):
         """Hook after a group's forward pass, before its window is differentiated."""
 
     def begin(self, step: int, step_signals: StepSignals) -> None:
-        """Begin a step: nothing of it has been differentiated."""
-        self.backward_pass.differentiated, self.predictor_trainer.differentiated = {}, {}
+        """Begin a step: nothing of it has been differentiated, and what a step that raised has left is dropped."""
+        self.backward_pass.swept_updates.clear()
+        self.predictor_trainer.swept_updates.clear()
         self._complete = self.order.after_ticks(step)
 
     def sent(self, call: Call, step: int, *, keep: bool) -> None:
-        """Differentiate the window of a call's group, where it is complete then; for `keep` see `Steps.tick`."""
+        """Differentiate the window of a call's group, where it is complete then; for `keep` see `Steppable.tick`."""
         if call not in self._complete:
             return
         group = self._complete[call]
@@ -48,9 +49,9 @@ class SweepOrder(Feature):
         (update,) = self.backward_pass.differentiate([(group, window)], step)
         examples = self.predictor_trainer.local_examples([window])
         local = self.predictor_trainer.differentiate(examples)
-        self.predictor_trainer.differentiated |= local
+        self.predictor_trainer.swept_updates |= local
         window.release()
-        self.backward_pass.differentiated[window] = update
+        self.backward_pass.swept_updates[window] = update
         if not keep:
             self._release(window, update, local)
 

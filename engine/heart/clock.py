@@ -206,7 +206,8 @@ class EpisodeWindows:
         return self.current if tick < self.start + self.length else self.current + 1
 
     def end(self, number: int) -> int:
-        """Return the step at which episode `number` ends; of one to come, at the latest."""
+        """Return the step at which episode `number` ends, the present one or one to come; of one to come, at the latest."""
+        assert number >= self.current, "how long past episodes were is not kept"
         return self.start + self.length - 1 + (number - self.current) * self.longest
 
     def ending(self, step: int) -> int | None:
@@ -222,7 +223,11 @@ class EpisodeWindows:
         return -(-self.longest // period)
 
     def position(self, tick: int, period: int, episode_start: int) -> int:
-        """Return the position of a tick in its episode, from 0; for the arguments see `StepWindows.position`."""
+        """Return the position of a tick in its episode, from 0; for the arguments see `StepWindows.position`.
+
+        A tick of the next episode may be counted from the start of this one: so that it has a place among those of an episode,
+        the count starts again after the longest.
+        """
         return (tick - episode_start) // period % self.ticks(period)
 
 

@@ -241,14 +241,25 @@ class DivergenceCheck:
             checked += (gradient for gradients in update.gradients.values() for gradient in gradients)
             checked += update.returned.values()
         for update in () if self.divergence.fine(checked) else updates:
+            self._zero_unreached(update)
             wrong = self._groups_diverged(update)
             for seed, groups in enumerate(self.groups):
                 for group in groups:
                     if group in wrong:
                         self.report_group(group, wrong[group], step, seed)
 
+    def _zero_unreached(self, update: Update) -> None:
+        """Zero what members that take no step return, where that is not finite: no signal reached them, so they return nothing."""
+        for read, gradient in update.returned.items():
+            channel = self.channels[read.channel]
+            members = update.stepping_members.get(channel.receiver, ALL)
+            if members is ALL or gradient is None or bool(gradient.isfinite().all()):
+                continue
+            rows = members.map(self.agents[channel.receiver].layout.rows_of)
+            update.returned[read] = rows.map(channel.of_receiver).fill(gradient)
+
     def _groups_diverged(self, update: Update) -> dict[LearningGroup, str]:
-        """By group of single agents: what is wrong with its gradients or losses. Returned gradients that are not finite are zeroed."""
+        """By group of single agents: what is wrong with its gradients, losses, or what it returns."""
         wrong: dict[LearningGroup, str] = {}
         lengths: dict[LearningGroup, float] = {}  # of all gradients of a group together
         for name, gradients in update.gradients.items():
@@ -271,11 +282,6 @@ class DivergenceCheck:
             if gradient is None or bool(gradient.isfinite().all()):
                 continue
             channel = self.channels[read.channel]
-            members = update.stepping_members.get(channel.receiver, ALL)
-            if members is not ALL:  # a member that nothing reached returns nothing
-                rows = members.map(self.agents[channel.receiver].layout.rows_of)
-                gradient = rows.map(channel.of_receiver).fill(gradient)
-                update.returned[read] = gradient
             for k in self.divergence.members(len(channel.members), [], [gradient]):
                 receiver = channel.members[k].receiver
                 wrong.setdefault(self._group_of[channel.layout.seed(k)][receiver], GRADIENT)

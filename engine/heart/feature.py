@@ -37,7 +37,11 @@ if TYPE_CHECKING:
 
 
 class Feature:
-    """The points of a step, in their order; a feature has those at which it is called, and no others."""
+    """The points of a step, in their order; a feature has those at which it is called, and no others.
+
+    A point whose method returns something has one feature, whose answer is used, and so has `rewarded`. At the others all
+    that have them are called (`Points`).
+    """
 
     # --- a tick ----------------------------------------------------------------------------------------------
 
@@ -51,14 +55,14 @@ class Feature:
     def read(self, tick: Tick, arrived: Sequence[Sequence[Arrival]], window: Window) -> None:
         """Take a tick that has read, before its network is evaluated; `arrived`: by incoming channel, the oldest first."""
 
-    def transports(self, ticks: Sequence[Tick], window: Window) -> list[Transport]:
-        """Return the messages whose gradient goes back through other weights, of all agents of a call."""
-        raise NotImplementedError
-
     def normalised(
         self, agent: Agent, tick: Tick, statistics: Tensors
     ) -> Callable[[int, Tensor], Tensor] | None:
         """Return what normalises the observation of a place as it enters an agent's network; None: nothing does."""
+        raise NotImplementedError
+
+    def transports(self, ticks: Sequence[Tick], window: Window) -> list[Transport]:
+        """Return the messages whose gradient goes back through other weights, of all agents of a call."""
         raise NotImplementedError
 
     def evaluated(
@@ -82,7 +86,7 @@ class Feature:
         raise NotImplementedError
 
     def sent(self, call: Call, step: int, *, keep: bool) -> None:
-        """Take a call whose messages have been sent; for `keep` see `Steps.tick`."""
+        """Take a call whose messages have been sent; for `keep` see `Steppable.tick`."""
 
     def action(self) -> Action | None:
         """Return what is done in the environment after the newest step; None: no agent acted."""
@@ -101,12 +105,12 @@ class Feature:
         """Add the losses of an agent that learns from rewards in a window."""
         raise NotImplementedError
 
-    def conditioned(self, signals: Tensor | None, channel: Channel, message: Message) -> Tensor:
-        """Return what the synthetic gradient of a message is conditioned on, [rows, features]; `signals`: the environment's."""
-        raise NotImplementedError
-
     def credit(self, channel: Channel, message: Message, own: Callable[[], Tensor | None]) -> Tensor | None:
         """Return the credit of a message, [rows, size], in place of its `own`; None: nothing."""
+        raise NotImplementedError
+
+    def conditioned(self, signals: Tensor | None, channel: Channel, message: Message) -> Tensor:
+        """Return what the synthetic gradient of a message is conditioned on, [rows, features]; `signals`: the environment's."""
         raise NotImplementedError
 
     def credited(self, update: Update) -> None:
@@ -163,8 +167,8 @@ class Points:
     begin: Many = ()
     arrived: One = None
     read: Many = ()
-    transports: One = None
     normalised: One = None
+    transports: One = None
     evaluated: One = None
     ticked: Many = ()
     states: One = None
@@ -173,8 +177,8 @@ class Points:
     truncated: Many = ()
     ended: One = None
     rewarded: One = None
-    conditioned: One = None
     credit: One = None
+    conditioned: One = None
     credited: Many = ()
     differentiated: Many = ()
     booked: Many = ()

@@ -81,7 +81,7 @@ class ForwardPass:
             step: The step.
             step_signals: Its signals.
             calls: Those of the schedule's calls that are evaluated; None: all.
-            keep: See `Steps.tick`.
+            keep: See `Steppable.tick`.
         """
         points = self.points
         for feature in points.begin:
@@ -110,11 +110,10 @@ class ForwardPass:
     def _read(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
         tick = Tick(step, agent.name, step_signals, [], agent.participates(window.number))
         arrived: list[list[Arrival]] = []
-        stand_ins = self.points.arrived
         for channel in agent.incoming:
             arrivals = channel.ledger.arrivals(step)
-            if stand_ins is not None and arrivals and channel.input.model is not None:
-                arrivals[-1] = stand_ins.arrived(channel, arrivals[-1], step)
+            if self.points.arrived is not None and arrivals and channel.input.model is not None:
+                arrivals[-1] = self.points.arrived.arrived(channel, arrivals[-1], step)
             if channel.name == agent.align:
                 tick.step_signals = aligned(arrivals)
             arrived.append(arrivals)
@@ -137,11 +136,12 @@ class ForwardPass:
         followed = channel.crossing.follow(within=within, state=channel.state)
         if followed is Followed.GRAPH:
             return PassedOn(channel.name, message.stamp, ~message.fate.void)
-        if followed is Followed.LEAF and participates is not NONE:
+        if followed is Followed.LEAF and participates is not NONE and arrival.value is not None:
+            counted = arrival.counted
             if participates is not ALL:
-                arrival.counted &= participates.map(channel.of_receiver)
-            if arrival.value is not None and arrival.counted is not NONE:
-                return channel.ledger.leaf(arrival, arrival.value, tick.step, window)
+                counted = counted & participates.map(channel.of_receiver)
+            if counted is not NONE:
+                return channel.ledger.leaf(arrival, arrival.value, counted, tick.step, window)
         return arrival.constant(channel.name)
 
     def send(
@@ -207,8 +207,9 @@ class ForwardPass:
     def observations(self, tick: Tick, statistics: Tensors) -> list[Tensor]:
         """What a tick's network reads beside messages, in declared order: see `Agent.observations`."""
         agent = self.system.agents[tick.agent]
-        normalising = self.points.normalised
-        normalised = None if normalising is None else normalising.normalised(agent, tick, statistics)
+        normalised = None
+        if self.points.normalised is not None:
+            normalised = self.points.normalised.normalised(agent, tick, statistics)
         return agent.observations(self.signal_of(tick), self.system.dtype, tick.ages, normalised)
 
     def signal_of(self, tick: Tick) -> Callable[[str], Tensor]:

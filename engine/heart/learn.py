@@ -5,10 +5,10 @@ gradients of parameters wait for the update, those of received messages are book
 
     prediction   what the synthetic gradient says of a sent message, per sample
     gradient     what its receivers return for it, per sample: the prediction's target
-    credit       what the sender learns from about a message: its prediction, mixed with what has come back (`trace`), or
-                 its gradient (`delayed`)
-    injection    credit as it is put on the message in the sender's backward pass: shortened (`clip`), masked; `scale` and
-                 `discount` weigh it; autograd gets it in `backward_all` (comms/backward_requests.py)
+    credit       what the sender learns from about a message: its prediction, mixed with what has come back (`trace`) and
+                 shortened (`clip`), or its gradient (`delayed`); a feature's credit in its place is used as it is
+    injection    credit as it is put on the message in the sender's backward pass: masked; `scale` and `discount` weigh it;
+                 autograd gets it in `backward_all` (comms/backward_requests.py)
 """
 
 from __future__ import annotations
@@ -212,17 +212,18 @@ class BackwardPass:
         self.system, self.agents, self.points = system, system.agents, points
         self.evaluator = evaluator
         self.predictor_trainer = predictor_trainer
-        self.differentiated: dict[Window, Update] = {}
-        """Updates of windows that have been differentiated as soon as their group had ticked (sweep order)."""
+        self.swept_updates: dict[Window, Update] = {}
+        """Updates of windows that were differentiated as soon as their group had ticked (sweep order), until they are asked for."""
 
     def differentiate(self, closing: EndedWindows, step: int) -> list[Update]:
         """The gradients of closed windows by parameters and by the messages that were read; nothing is booked yet."""
         made: list[tuple[Update, list[Leaf]]] = []
         """With the reads that gradients are wanted for."""
         requests: list[BackwardRequest] = []
-        channels, known = self.system.channels, self.differentiated
+        channels, swept = self.system.channels, self.swept_updates
+        updates = {window: swept.pop(window) for _, window in closing if window in swept}
         for group, window in closing:
-            if window in known:
+            if window in updates:
                 continue
             learning = self.learning(group, window)
             update = Update(group, window, learning, self.evaluator.window(window))
@@ -244,8 +245,8 @@ class BackwardPass:
             update.window_loss.roots.clear()  # with them goes what is left of the graph
             update.injections, update.auxiliary_loss = [], None
             update.returned.update(zip(reads, returned, strict=True))
-            known[update.window] = update
-        return [known.pop(window) for _, window in closing]
+            updates[update.window] = update
+        return [updates[window] for _, window in closing]
 
     def learning(self, group: LearningGroup, window: Window) -> dict[str, Mask]:
         """The rows in which each agent of a group learns from a window."""
@@ -263,22 +264,20 @@ class BackwardPass:
 
     def inject(self, update: Update, step: int) -> None:
         """Note in an update what is injected into the messages that its window sent."""
-        injections, steering = update.injections, self.points.credit
+        injections = update.injections
         for name, message in update.window.sent:
             channel = self.system.channels[name]
-            participates, live = (
-                update.learning[channel.sender],
-                update.window.live.get((name, message.stamp)),
-            )
-            if message.uses.first is None or message.fate.withheld is ALL or participates is NONE:
+            participates = update.learning[channel.sender]
+            live = update.window.live.get((name, message.stamp))
+            if message.unread or message.fate.withheld is ALL or participates is NONE:
                 continue
             if live is None or name in update.window.given_up:
                 continue
             sent = SentMessage(self, channel, message, live, step)
-            if steering is None:
+            if self.points.credit is None:
                 credit = self.own_credit(sent, step)
             else:
-                credit = steering.credit(channel, message, partial(self.own_credit, sent, step))
+                credit = self.points.credit.credit(channel, message, partial(self.own_credit, sent, step))
             if credit is None:
                 continue
             rows = channel.of_sender(participates) & ~message.fate.withheld
@@ -286,7 +285,8 @@ class BackwardPass:
             if not channel.crossing.predicts:
                 injections.append(Injection(live, credit))
                 continue
-            scale, before = channel.gradient.scale(step), update.injected.get(name)
+            scale = channel.gradient.scale(step)
+            before = update.injected.get(name)
             update.injected[name] = credit
             if channel.gradient.needs_actions and before is not None:  # a window's last tick teaches nothing
                 update.injected[name] = torch.where(credit.any(1, keepdim=True), credit, before)

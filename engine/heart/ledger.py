@@ -50,11 +50,13 @@ class Ledger:
         read: What a tick that several messages reach since the one before it does with them.
         state: Whether the messages are states that an agent hands to its own next tick.
         sent_in: The sending group's windows, where a predictor is conditioned on them.
-        held: What has arrived and is held.
         aligned: Whether the receiver works on the signals of the message it reads.
-        remembers: Whether messages wait until `held` has taken them in, on a perfect link too.
-        messages: By stamp.
+        remembers: Whether a synthetic input is conditioned on what is held. Then a link that loses nothing holds it too: no
+            message is dropped before `held` has taken it in.
+
+        messages: By stamp: these, and what follows, change with every step; what stands above are settings.
         completed: Complete messages by the step at which their gradient reaches the sender.
+        held: What has arrived and is held; None: nothing is, as the link is perfect and nothing is conditioned on it.
         returned: The newest gradient that has come back, where a predictor is conditioned on it.
     """
 
@@ -69,11 +71,11 @@ class Ledger:
     read: str = "last"
     state: bool = False
     sent_in: Windows | None = None
-    held: HeldMessages | None = None
     aligned: bool = False
     remembers: bool = False
     messages: dict[int, Message] = field(default_factory=dict)
     completed: dict[int, list[Message]] = field(default_factory=dict)
+    held: HeldMessages | None = None
     returned: NewestReturned | None = None
 
     def __post_init__(self) -> None:
@@ -106,7 +108,7 @@ class Ledger:
             step: The step.
             live: The message, with its graph.
             step_signals: What it was made from.
-            void: Where it would poison who reads it.
+            void: Where an end of the channel does not live.
             states: Of the channel's ends.
             began: Step at which its episode began, where that is a window.
         """
@@ -116,8 +118,12 @@ class Ledger:
         if self.returned is not None:
             self.returned.note(self.completed.get(step, ()))
             message.newest_returned = self.returned.value
-        if uses.first is None:
-            uses.finished, message.pinned = step, not self.state
+        if message.unread:
+            uses.finished = step
+            if (
+                self.state
+            ):  # ticks of the same window read it with its graph (`Window.live`), and nothing else does
+                message.pinned = False
         self._forget(step)
         self.messages[step] = message
         return message
@@ -129,7 +135,7 @@ class Ledger:
         link, sent = self.link, value_of(live)
         received = link.carry(stamp, sent) if link.noisy or link.bits else sent
         lost = link.lost(stamp, sent.shape[0], sent.device) if link.loses else None
-        return Message(stamp, sent, received, step_signals, uses, Fate(lost, void, void))
+        return Message(stamp, sent, received, step_signals, uses, Fate(lost=lost, void=void, withheld=void))
 
     @contextmanager
     def imagining(
@@ -223,12 +229,12 @@ class Ledger:
         valid = ~message.fate.void
         return Arrival(message, valid.fill(message.received), valid, valid)
 
-    def leaf(self, arrival: Arrival, value: Tensor, step: int, window: Window) -> Leaf:
-        """Return what the tick at `step` differentiates of what it reads: the one leaf that a window has of a message.
+    def leaf(self, arrival: Arrival, value: Tensor, counted: Mask, step: int, window: Window) -> Leaf:
+        """Return what the tick at `step` differentiates of a `value` that it reads: the one leaf that a window has of a message.
 
-        Where a part of the environments only has the message, each tick has a leaf of its own.
+        Where only a part of the environments has the message, or not all are `counted`, each tick has a leaf of its own.
         """
-        message, counted = arrival.message, arrival.counted
+        message = arrival.message
         tick = -1 if counted is ALL and arrival.predicted is NONE else step
         key = self.name, message.stamp, tick
         if key not in window.leaves:
@@ -252,7 +258,8 @@ class Ledger:
         for read in reads:
             used[read.message] = used.get(read.message, NONE) | read.counted
         for message, mask in used.items():
-            own, returned = mask.fill(loss), message.returned
+            own = mask.fill(loss)
+            returned = message.returned
             returned.loss = own if returned.loss is None else returned.loss + own
 
     @staticmethod
@@ -272,7 +279,8 @@ class Ledger:
 
     def finish(self, message: Message, step: int) -> None:
         """Note that the last window that may use a message has closed: its gradient is complete, and goes back."""
-        returned, message.uses.finished = message.returned, step
+        message.uses.finished = step
+        returned = message.returned
         if not message.sent.numel():  # released
             del self.messages[message.stamp]
             return
@@ -296,7 +304,8 @@ class Ledger:
         if self.state and self.wants_gradient and terminated is not NONE:
             self._last_state(step, terminated)
         for message in self.messages.values():
-            fate, first = message.fate, message.uses.first
+            fate = message.fate
+            first = message.uses.first
             fate.void = _simplified(fate.void | ended)
             if first is not None and first > step:
                 fate.withheld = _simplified(fate.withheld | ended)

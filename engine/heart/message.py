@@ -135,9 +135,9 @@ class Fate:
     lost: Tensor | None = field(default=None, metadata=ROWS)
     """[rows] bool: where the link lost it."""
     void: Mask = field(default=NONE, metadata=MASK)
-    """Where its episode has ended since it was sent, or it would poison who reads it."""
+    """Where its episode has ended since it was sent, or an end of its channel did not live when it was sent."""
     withheld: Mask = field(default=NONE, metadata=MASK)
-    """Where its episode ended before it could be used: there nothing is injected either."""
+    """Where its episode ended before it could be used, or an end did not live: there nothing is injected either."""
 
 
 @dataclass(slots=True, eq=False)
@@ -154,7 +154,7 @@ class Returned:
 
 @dataclass(slots=True, eq=False)
 class Message:
-    """One message of a channel: what was sent, and what becomes of it. Its fields are written in ledger.py alone.
+    """One message of a channel: what was sent, and what becomes of it. Ledgers alone write its fields (see ledger.py).
 
     A field with a role is part of a saved state (engine/state/trees.py), here and below.
     """
@@ -274,7 +274,7 @@ class PassedOn:
 
 @dataclass(slots=True, eq=False)
 class Leaf:
-    """A read whose gradient is booked for its message."""
+    """A read that is counted for its message, and whose gradient is booked for it where one is wanted."""
 
     channel: str = field(metadata=PLAIN)
     message: Message = field(metadata=NESTED)
@@ -347,7 +347,7 @@ class Window:
         number: Its number; -1 before its first tick.
         start: Running statistics of each learner, by its first agent, at the window's start.
         calls: The ticks in the order they were made: of one agent, or of several tied ones, evaluated as one batch.
-        sent: The messages sent, by channel name, in order.
+        sent: The messages sent, by channel name, in order; without the states that only ticks of this window read.
         live: The messages of this window with their graph, by (channel, stamp).
         leaves: What its ticks read as leaves, by (channel, stamp, tick).
         given_up: Delayed channels whose gradients were not complete within their staleness: the window is learned from

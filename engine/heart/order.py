@@ -73,7 +73,7 @@ def obstacle(system: System, group: LearningGroup) -> str | None:
 def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
     signals = system.description.all_signals
 
-    def late(name: str) -> bool:
+    def known_after_step(name: str) -> bool:
         return signals[name].known == "after_step"
 
     if group.late:
@@ -84,7 +84,9 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
             yield "rewards are known after the step"
         elif agent.goal is not None:
             yield from (
-                f"the target {name} is known after the step" for name in agent.goal.signals if late(name)
+                f"the target {name} is known after the step"
+                for name in agent.goal.signals
+                if known_after_step(name)
             )
         for channel in agent.sends:
             if channel.mixes:
@@ -93,7 +95,7 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
                 continue
             read = [spec.name for spec in channel.gradient.context]
             needed = read if channel.gradient.target is None else [*read, channel.gradient.target]
-            for signal in filter(late, needed):
+            for signal in filter(known_after_step, needed):
                 yield f"the synthetic gradient of {channel.names[0]} reads {signal}, known after the step"
             if not channel.injects or system.description.endless:
                 continue

@@ -40,8 +40,8 @@ class PredictorTrainer:
         """The examples of messages whose prediction, with what else its evaluation gave, predictors have not moved away from."""
         self._contexts: dict[tuple[Tensor, int], Tensor] = {}
         """The rows of this step's contexts, by the context and the length of a stack."""
-        self.differentiated: dict[str, PredictorUpdate] = {}
-        """By channel: of predictors that have been differentiated as soon as their sender had ticked (sweep order)."""
+        self.swept_updates: dict[str, PredictorUpdate] = {}
+        """By channel: of predictors that were differentiated as soon as their sender had ticked (sweep order), until they move."""
         self._inputs = [channel for channel in system.channels.values() if channel.input.model is not None]
 
     def predict(self, channel: Channel, message: Message) -> Tensor | None:
@@ -64,9 +64,10 @@ class PredictorTrainer:
         return None if example is None else example.prediction
 
     def forget(self) -> None:
-        """Let all predictions go, as predictors move."""
+        """Let the predictions and updates of a step go, as predictors move."""
         self.predicted.clear()
         self._contexts.clear()
+        self.swept_updates.clear()
 
     # --- examples ------------------------------------------------------------------------------------------
 
@@ -132,7 +133,7 @@ class PredictorTrainer:
                 channel = self.system.channels[name]
                 if channel.ledger.wants_gradient or message.unread or not self._learns(channel):
                     continue
-                if name in self.differentiated:
+                if name in self.swept_updates:
                     continue
                 sender = self.system.agents[channel.sender]
                 learning = channel.of_sender(sender.participates(window.number))
@@ -175,25 +176,26 @@ class PredictorTrainer:
             step: The step just taken.
             watch: Whether, or of which channels, predictions are kept for telemetry.
         """
-        channels, returned = self.system.channels, dict[str, list[Message]]()
+        channels = self.system.channels
+        returned: dict[str, list[Message]] = {}
         for name, channel in channels.items():
             messages = channel.ledger.take(step)
             if channel.ledger.wants_gradient and self._learns(channel):
                 returned[name] = messages
         for feature in self.points.returned:
             feature.returned(returned, ended, step)
-        known, reached = self.differentiated, self.local_examples(window for _, window in ended)
+        reached = self.local_examples(window for _, window in ended)
         for name, messages in returned.items():
             reached[name] = self._returned_examples(channels[name], messages)
         predictions: dict[str, Tensor] = {}
         if watch:  # with the running statistics of before
-            learning = {name: update.examples for name, update in known.items()} | reached
+            learning = {name: update.examples for name, update in self.swept_updates.items()} | reached
             predictions = {
                 name: constant(self._predictor(name).predict(newest_returned(some)))
                 for name, some in learning.items()
                 if some and (watch is True or any(one in watch for one in self.system.channels[name].names))
             }
-        updates = {**known, **self.differentiate(reached)}
+        updates = {**self.swept_updates, **self.differentiate(reached)}
         for name, update in updates.items():
             update.prediction = predictions.get(name)
         return {name: updates[name] for name in self.system.channels if name in updates}

@@ -28,8 +28,8 @@ from antiphon.engine.heart.updates import EndedWindows, StepReport, Update
 from antiphon.nets.trained_parameters import step_all
 
 
-class Steps(Protocol):
-    """What a step is taken of."""
+class Steppable(Protocol):
+    """What takes a step in three parts, between which the environment moves on: an engine, or a backend around one."""
 
     @property
     def action(self) -> Action | None:
@@ -52,12 +52,14 @@ class Steps(Protocol):
         """Update every agent and predictor whose time has come, and return what was learned, by stack.
 
         Raises:
-            DivergenceError: Something is not finite; nothing has moved.
+            DivergenceError: Something is not finite. No parameter has moved; but ticks have replaced running statistics, and
+                gradients may have been booked and accumulated. To go on, restore statistics
+                (`RunningStatistics.restore`), or load a state.
         """
 
 
 def take_step(
-    system: Steps,
+    engine: Steppable,
     step: int,
     step_signals: StepSignals,
     environment: Callable[[Action | None], EpisodeEnds],
@@ -68,24 +70,25 @@ def take_step(
     """Take one step (semantics 13), and return which episodes ended with it and what was learned from it.
 
     Args:
-        system: What ticks and learns.
+        engine: What ticks and learns.
         step: The step.
         step_signals: Its signals; `environment` adds those that are known after it.
         environment: Takes what the agents did, and returns which episodes ended.
         watch: See `Engine.learn`.
-        keep: See `Steps.tick`.
+        keep: See `Steppable.tick`.
 
     Raises:
-        DivergenceError: Something is not finite; nothing has moved.
+        DivergenceError: Something is not finite: see `Steppable.learn`.
     """
-    system.tick(step, step_signals, keep=keep)
-    ends = environment(system.action)
-    system.cut(step, ends)
-    return ends, system.learn(step, watch=watch)
+    engine.tick(step, step_signals, keep=keep)
+    ends = environment(engine.action)
+    engine.cut(step, ends)
+    return ends, engine.learn(step, watch=watch)
 
 
 class Engine:
-    """Runs a system step by step. An agent or channel here is a stack of N >= 1 with a leading axis.
+    """Runs a system step by step. An agent or channel here is a stack of N >= 1, whose parameters have a
+    leading axis where it is `stacked`.
 
     What is not the step itself is a feature, called at its points where the scenario uses it (feature.py).
 
@@ -117,7 +120,7 @@ class Engine:
         return self.forward_pass.action
 
     def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
-        """Tick all agents due at `step`; for `keep` see `Steps.tick`."""
+        """Tick all agents due at `step`; for `keep` see `Steppable.tick`."""
         self.divergence.statistics.note()
         self.forward_pass.tick(step, step_signals, keep=keep)
 
@@ -130,23 +133,27 @@ class Engine:
         """Update every agent and predictor whose time has come.
 
         Windows that end are taken and differentiated, with the predicted gradients of what they sent, receivers first where
-        their signals mix; what returns is booked and closed; predictors are differentiated on what is complete; all is
-        checked; then agents, synthetic gradients and synthetic inputs move, and policies take their further passes.
+        their signals mix; each turn is checked, averaged and accumulated, and what it returns is booked before the next one;
+        windows are closed; predictors are differentiated on what is complete, and checked; then agents, synthetic gradients
+        and synthetic inputs move, and policies take their further passes.
 
         Args:
             step: The step just taken.
             watch: Whether, or of which channels, predictions are kept for telemetry; it changes no number.
 
         Raises:
-            DivergenceError: A number is not finite, or longer than the bound, and the scenario says stop.
+            DivergenceError: A number is not finite, or longer than the bound, and the scenario says stop: see
+                `Steppable.learn`.
         """
         ended, dropped = self._take_ended_windows(step)
         turns: list[list[Update]] = []
         for windows in self.order.turns(ended):
-            turns.append(self.backward_pass.differentiate(windows, step))
-            self.make_ready(turns[-1], step)
-            for update in turns[-1]:
+            turn = self.backward_pass.differentiate(windows, step)
+            self.check(turn, step)
+            self.accumulate(turn)
+            for update in turn:
                 self.backward_pass.book(update)
+            turns.append(turn)
         updates = [update for turn in turns for update in turn]
         for group, window in [*ended, *dropped]:
             self._close(group, window, step)
@@ -194,12 +201,15 @@ class Engine:
                 ended.append((group, window))
         return ended, dropped
 
-    def make_ready(self, updates: Sequence[Update], step: int) -> None:
-        """Let updates have the members that they move, and check them."""
+    def check(self, updates: Sequence[Update], step: int) -> None:
+        """Check updates, once it is known which members of stacks they move (`Feature.differentiated`)."""
         for feature in self.points.differentiated:
             for update in updates:
                 feature.differentiated(update)
         self.divergence.check_updates(updates, step)
+
+    def accumulate(self, updates: Sequence[Update]) -> None:
+        """Put in place of gradients what learners move by: the mean of tied agents, and what `Learner.accumulated` adds."""
         for update in updates:
             for name, sharing in update.group.owners.items():
                 gradients = update.gradients.get(name)
@@ -229,9 +239,10 @@ class Engine:
                 update.stepping_members[name] = members
                 if members.anywhere:
                     moving[name] = gradients, members
-            clip = self.points.clipped
-            short = {} if clip is None else clip.clipped(update.group, moving)
+            clipped: dict[str, Sequence[Tensor | None]] = {}
+            if self.points.clipped is not None:
+                clipped = self.points.clipped.clipped(update.group, moving)
             for name, (gradients, members) in moving.items():
                 agent = self.system.agents[name]
-                steps.append((agent.learner, short.get(name, gradients), members if agent.stacked else ALL))
+                steps.append((agent.learner, clipped.get(name, gradients), members if agent.stacked else ALL))
         step_all(steps, step)

@@ -52,7 +52,8 @@ class FurtherPasses(Feature):
     def after_move(self, updates: Sequence[Update], step: int) -> None:
         """Take all further passes over the windows of updates, and move the parameters after each."""
         for found in self.updates(updates, step):
-            self.engine.make_ready(found, step)
+            self.engine.check(found, step)
+            self.engine.accumulate(found)
             self.engine.divergence.decide()
             self.engine.apply(found, step)
 

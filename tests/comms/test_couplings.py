@@ -35,9 +35,7 @@ STANDS_IN: dict[str, Any] = {**LOST, "input": "linear"}
         ("unlocked", STANDS_IN, True, False),
     ],
 )
-def test_what_the_sender_learns_from(
-    name: str, keys: dict[str, Any], returns: bool, alone: bool
-) -> None:
+def test_what_the_sender_learns_from(name: str, keys: dict[str, Any], returns: bool, alone: bool) -> None:
     """`returns`: from gradients that the receiver returns; `alone`: although it may return nothing."""
     channel = ChannelSpec.model_validate({"from": "a", "to": "b", "coupling": name, **keys})
     assert channel.crossing.teaches_back(channel) is returns
