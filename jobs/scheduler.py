@@ -16,6 +16,7 @@ from antiphon.engine.state.objects import check_apart
 from antiphon.jobs.job import Job
 from antiphon.jobs.populations.population import Population, sequential_reason
 from antiphon.jobs.together import Together
+from antiphon.running.executors import executor_of
 from antiphon.running.lock import LOCK, DirectoryLock
 from antiphon.running.run import Run, StepInfo
 from antiphon.running.trainer import Observer, Outcome, Trainer
@@ -93,7 +94,11 @@ class Scheduler:
             with LiveSystem(without_weights(request.scenario), request.settings) as one:
                 self.sequential_reason = sequential_reason([one], one.settings.backend, len(several))
         elif len(self._groups) > 1:
-            self.sequential_reason = self._groups[0][0].sequential_reason
+            job = self._groups[0][0]
+            executor_of(
+                job.request.settings, job.request.division, job.request.capture
+            )  # refused before anything is said
+            self.sequential_reason = job.sequential_reason
         training = [group for group in self._groups if group[0].step < self.until]
         if selection is not None and training and len(training[0]) < len(jobs):
             at = ", ".join(sorted({f"{job.step:,}" for job in jobs}))
