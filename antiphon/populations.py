@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from antiphon.base.errors import DivergenceError, ScenarioError, is_terminal
+from antiphon.base.errors import DivergenceError, ScenarioError, ScenarioWarning, is_terminal
 from antiphon.base.files import given_path
 from antiphon.base.notebook import html_of, html_table
 from antiphon.base.signals import deliver
@@ -15,7 +16,7 @@ from antiphon.base.spec import in_python
 from antiphon.commands.arguments import check_counts, new_directory, scenario_template
 from antiphon.commands.run_population import members_table, print_members
 from antiphon.jobs.populations.run import PopulationRun
-from antiphon.jobs.populations.selection import scored_values
+from antiphon.jobs.populations.selection import scored_values, unvaried
 from antiphon.running.library import template_named
 from antiphon.running.observers import RunProgress
 from antiphon.running.python_template import Buildable
@@ -74,7 +75,8 @@ def population(
     Args:
         scenario: A scenario's template, library name or file; a function that returns a scenario, called with parameters by
             name; or the name or file of a population.
-        vary: By parameter, its range `{"from": 1e-4, "to": 1e-1, "log": True}`, or a list of values.
+        vary: By parameter, its range `{"from": 1e-4, "to": 1e-1, "log": True}`, or a list of values, of which each
+            member draws one.
         members: The number of members; None: 8.
         select: The keys of a population's `select`, such as `{"every": 500}`; None: the best do not replace the worst.
         values: Values of other parameters, for all members.
@@ -98,8 +100,9 @@ def population(
     check_counts("population", jobs=jobs, until=until)
     if exist == "number":
         raise ScenarioError("population: exist='number'; must be resume, overwrite or error")
-    given = {"members": members, "select": select, "set": values, "steps": steps, "seed": seed, "vary": vary}
+    given = {"members": members, "select": select, "set": values, "steps": steps, "seed": seed}
     keys = {key: in_python(value) for key, value in given.items() if value is not None}
+    keys |= {} if vary is None else {"vary": vary}
     found = find_population(scenario) if isinstance(scenario, str | Path) else None
     if found is not None:
         template, spec = template_named(found.scenario), found.with_keys(**keys)
@@ -111,6 +114,8 @@ def population(
     run = PopulationRun(
         spec, template, directory, exist=exist, until=until, jobs=jobs, ray=ray, device=device
     )
+    for line in unvaried(spec):
+        warnings.warn(line, ScenarioWarning, stacklevel=2)
     shown = progress and is_terminal(sys.stderr)
     result = run.train(RunProgress(run.until, run.scheduler.start, spec.members) if shown else None)
     same = f"the same call with logdir='{directory}' and exist='resume' continues"

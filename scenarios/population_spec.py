@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, WrapValidator, model_validator
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.problems import DocumentError, kind_of
-from antiphon.base.spec import Count, FrozenMap, Name, Real, Sequence, Spec, in_python, plain
+from antiphon.base.spec import Count, FrozenMap, Name, Real, Sequence, Spec, fail, in_python, plain
 from antiphon.scenarios.study import Values, find_document
 from antiphon.scenarios.training import Metric
 from antiphon.scenarios.yaml_text import DocumentSpec, read_file
@@ -44,7 +44,12 @@ class RangeSpec(Spec):
 
 
 def _ranged(value: object, read: Callable[[object], Any]) -> Any:
-    """Read a range, or a list of numbers."""
+    """Read a range, or a list of numbers; a tuple of two could mean either."""
+    if isinstance(value, tuple) and len(value) == 2:
+        low, high = value
+        fail(
+            f'is a tuple of two, {value}; give {{"from": {low}, "to": {high}}} for a range, or [{low}, {high}] for the two values'
+        )
     value = in_python(value)
     if isinstance(value, Mapping):
         return RangeSpec.model_validate(value)

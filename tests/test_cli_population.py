@@ -191,6 +191,17 @@ def test_what_is_refused(here: Path, cli: Commands, file: Path) -> None:
         file.write_text(POPULATION.replace("every: 5", f"every: 5, by: {metric}"), encoding="utf-8")
         assert cli.code(f"{WORDS} --name {metric[:2]}") == 2
         assert f"error: select.by: no agent and no environment has a metric '{metric}'" in cli.err
+    file.write_text(POPULATION.replace("every: 5", "every: 5, by: n9.accuracy"), encoding="utf-8")
+    assert cli.code("check mine.yaml") == 2
+    assert "error: select.by: no agent 'n9' with an objective; known: n1\n" in cli.err
+    file.write_text(
+        POPULATION.replace("digits-mlp", "cartpole-team")
+        .replace("depth: 2, ", "")
+        .replace("every: 5", "every: 5, by: accuracy"),
+        encoding="utf-8",
+    )
+    assert cli.code("check mine.yaml") == 2
+    assert "error: select.by: no metric 'accuracy' here" in cli.err
 
 
 def test_a_file_imports_no_module(here: Path, cli: Commands, file: Path) -> None:

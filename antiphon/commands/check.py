@@ -22,6 +22,7 @@ from antiphon.running.python_template import PythonTemplate, other_variants
 from antiphon.scenarios import DocumentError, Scenario, Template
 from antiphon.scenarios.population_spec import PopulationSpec, find_population
 from antiphon.scenarios.study import DEFAULT, StudySpec, find_study
+from antiphon.scenarios.training import RETURN, is_of_env
 from antiphon.terminal.output import (
     console,
     percent,
@@ -145,6 +146,7 @@ def check_population(population: PopulationSpec, values: Mapping[str, Any]) -> F
     """Check the first member of a population, and that the others differ from it in hyperparameters alone."""
     from antiphon.engine.state.hyperparameters import differences_of
     from antiphon.jobs.populations.run import requests_of
+    from antiphon.jobs.populations.selection import unvaried
 
     found = Findings(population.population, population.population)
     population = population.with_keys(set={**population.set, **values})
@@ -154,13 +156,27 @@ def check_population(population: PopulationSpec, values: Mapping[str, Any]) -> F
         try:
             for other in others:
                 differences_of(scenario, other.scenario)
+            found.warnings |= {line: list(found.checked) for line in unvaried(population)}
             select, until = population.select, first.until
+            if select is not None and select.by is not None:
+                _check_metric(found, scenario, select.by)
             if select is not None and select.every >= until:
                 line = f"select.every: {select.every:,} steps, but members are trained for {until:,}: none is replaced"
                 found.add("members", [], [line])
         except ScenarioError as error:
             found.add("members", [DocumentError((), str(error))], [])
     return found
+
+
+def _check_metric(found: Findings, scenario: Scenario, metric: str) -> None:
+    """Note a metric that selection cannot use, as no agent has it; those of an environment show when it runs."""
+    from antiphon.engine.build.builder import problem_of_metric
+    from antiphon.terminal.explain import built
+
+    of_episodes = metric == RETURN and not describe(scenario.env).is_stream
+    problem = "" if of_episodes or is_of_env(metric) else problem_of_metric(scenario, built(scenario), metric)
+    if problem:
+        found.problems[f"select.by: {problem}"] = list(found.checked)
 
 
 def _examine(

@@ -106,16 +106,20 @@ def _check_evaluation(scenario: Scenario, system: System) -> None:
         message = f"no split {split!r}{suggest(split, splits)}"
         raise DocumentError(("training", "evaluate", "split"), message)
     for place, metric in training.evaluate.judged_by.items():
-        agent, what = split_metric(metric)
-        judged = scenario.readouts if agent is None else (agent,)
-        if agent is not None and agent not in goals:
-            message = f"no agent {agent!r} with an objective{suggest(agent, goals)}"
-            raise DocumentError(("training", "evaluate", *place), message)
-        known = {metric for name in judged for metric in goals[name].objective.metrics}
-        known |= {"loss" for name in judged if goals[name].policy is None}
-        if what not in known:
-            message = f"no metric {what!r} here{suggest(what, known)}"
-            raise DocumentError(("training", "evaluate", *place), message)
+        if problem := problem_of_metric(scenario, system, metric):
+            raise DocumentError(("training", "evaluate", *place), problem)
+
+
+def problem_of_metric(scenario: Scenario, system: System, metric: str) -> str:
+    """Return why an evaluation of the agents has no such metric, with the fix; empty: it has it."""
+    agent, what = split_metric(metric)
+    goals = system.goals()
+    if agent is not None and agent not in goals:
+        return f"no agent {agent!r} with an objective{suggest(agent, goals)}"
+    judged = scenario.readouts if agent is None else (agent,)
+    known = {metric for name in judged for metric in goals[name].objective.metrics}
+    known |= {"loss" for name in judged if goals[name].policy is None}
+    return "" if what in known else f"no metric {what!r} here{suggest(what, known)}"
 
 
 @dataclass(frozen=True)

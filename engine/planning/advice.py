@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from math import lcm, prod
 
 import networkx as nx
@@ -15,6 +15,7 @@ from antiphon.engine.heart.clock import Clock, StepWindows
 from antiphon.envs.registry import describe
 from antiphon.envs.signal import Description
 from antiphon.scenarios import ChannelSpec, Scenario, warnings
+from antiphon.scenarios.agent_specs import ClockSpec
 from antiphon.scenarios.channel_specs import CouplingSpec
 from antiphon.scenarios.unintended_settings import is_unused_key, listed
 
@@ -224,14 +225,26 @@ def _with_an_end(windows: StepWindows, count: int, length: int) -> int:
 
 
 def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[str]:
-    """Warnings of agents that learn seldom: at no step of the training, or in less than 100 of at least as many steps."""
+    """Warnings of agents that learn seldom: at no step of the training, or in less than 100 of at least as many steps.
+
+    A sender to a policy that learns often, from passes over the same windows, learns as seldom as policies ask of it.
+    """
     steps, updates = scenario.training.steps, expected_updates(scenario, env)
-    seldom: dict[tuple[int, object], list[str]] = {}
+    often = {
+        scenario.windows[name]
+        for name, agent in scenario.agents.items()
+        if agent.objective is not None and agent.objective.policy and (updates.get(name) or 0) >= _FEW
+    }
+    group_of = {name: group for group in scenario.learning_groups() for name in group}
+    seldom: dict[tuple[int, object, str], list[str]] = {}
     for name, count in updates.items():
-        if count is not None and (not count or count < _FEW <= steps):
-            seldom.setdefault((count, scenario.windows[name]), []).append(name)
-    for (count, window), names in seldom.items():
-        fix = "use a shorter unroll, or train for longer"
+        learned_every = scenario.windows[name]
+        if count is None or (count and (count >= _FEW or steps < _FEW)):
+            continue
+        if not count or scenario.agents[name].goals or learned_every not in often:
+            fix = _fix_of_window([scenario.agents[member].clock for member in group_of[name]])
+            seldom.setdefault((count, learned_every, fix), []).append(name)
+    for (count, window, fix), names in seldom.items():
         goals = [goal for name in names if (goal := scenario.agents[name].objective) is not None]
         ends = sum(goal.needs_an_end for goal in goals) == len(names) and window != "episode"
         if ends and env.episode_steps and isinstance(window, int) and window % env.episode_steps:
@@ -245,6 +258,14 @@ def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[str]:
         elif window != "episode":
             line = f"learns after {window} steps for the first time, and training.steps is {steps}"
             yield f"{listed('agent', names)}: {line}; {fix}"
+
+
+def _fix_of_window(clocks: Sequence[ClockSpec]) -> str:
+    """Return how agents that learn together learn more often: by what makes their window long."""
+    keys = ["period"] * any(clock.period > 1 for clock in clocks)
+    keys += ["unroll"] * any(clock.unroll != 1 for clock in clocks)
+    shorter = "smaller" if "period" in keys else "shorter"
+    return f"use a {shorter} {' or '.join(keys)}, or train for longer" if keys else "train for longer"
 
 
 def _lost_credit(scenario: Scenario, env: Description) -> Iterator[str]:

@@ -84,6 +84,16 @@ def initial_values(spec: PopulationSpec) -> list[dict[str, Any]]:
     return found
 
 
+def unvaried(spec: PopulationSpec) -> list[str]:
+    """Return a warning for each parameter of which all members draw the same value."""
+    drawn = initial_values(spec)
+    return [
+        f"vary.{name}: all {spec.members} members draw {drawn[0][name]:g}; give more values, a range {{from: …, to: …}} or another seed"
+        for name in spec.vary
+        if len({values[name] for values in drawn}) == 1
+    ]
+
+
 def metric_of(running: LiveSystem) -> str:
     """Return the metric of the first readout's objective."""
     goal = running.system.agents[running.scenario.readouts[0]].goal

@@ -19,7 +19,14 @@ from antiphon.engine.episodes import EpisodeStatistics
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.jobs.populations.figure import lineage_svg
 from antiphon.jobs.populations.run import PopulationRun
-from antiphon.jobs.populations.selection import Entry, Score, initial_values, scored_values, selected
+from antiphon.jobs.populations.selection import (
+    Entry,
+    Score,
+    initial_values,
+    scored_values,
+    selected,
+    unvaried,
+)
 from antiphon.running.library import template_named
 from antiphon.scenarios.population_spec import PopulationSpec, find_population
 from tests.contracts.twins import differences, facts
@@ -543,6 +550,31 @@ def test_an_argument_that_a_population_cannot_have_is_refused(
     with one_line(f"population: {name}=.*; {fix}", antiphon.ScenarioError):
         antiphon.population("digits-mlp", vary={"lr": [0.1, 0.2]}, logdir=tmp_path / "it", **argument)
     assert not (tmp_path / "it").exists()
+
+
+def test_a_tuple_of_two_numbers_is_neither_a_range_nor_a_list(tmp_path: Path) -> None:
+    fix = r'vary.lr: is a tuple of two, \(0.0001, 0.1\); give {"from": 0.0001, "to": 0.1} for a range, or \[0.0001, 0.1\]'
+    with one_line(f"population: {fix}", antiphon.ScenarioError):
+        antiphon.population("digits-mlp", vary={"lr": (1e-4, 1e-1)}, logdir=tmp_path / "it")
+    assert not (tmp_path / "it").exists()
+
+
+def test_a_value_that_all_members_draw_is_warned_of() -> None:
+    keys: dict[str, Any] = {"population": "it", "scenario": "digits-mlp", "members": 2}
+    lines = [unvaried(PopulationSpec.of(**keys, seed=seed, vary={"lr": [0.1, 0.2]})) for seed in range(8)]
+    alike = [
+        len(
+            {
+                one["lr"]
+                for one in initial_values(PopulationSpec.of(**keys, seed=seed, vary={"lr": [0.1, 0.2]}))
+            }
+        )
+        == 1
+        for seed in range(8)
+    ]
+    assert [bool(line) for line in lines] == alike
+    assert {True, False} == set(alike)
+    assert next(filter(None, lines))[0].startswith("vary.lr: all 2 members draw 0.")
 
 
 def test_names_of_members_stay_beside_the_axes() -> None:

@@ -226,6 +226,52 @@ def test_updates_are_of_windows_with_a_loss(kind: str, unroll: int, phase: int) 
     assert bool(said) is (kind == "reinforce" and unroll * (1 + phase) % 4 > 0)
 
 
+@pytest.mark.parametrize(
+    ("clock", "fix"),
+    [
+        ({"period": 4}, "50 updates in 200 steps, one in 4 steps; use a smaller period, or train for longer"),
+        ({"unroll": 4}, "50 updates in 200 steps, one in 4 steps; use a shorter unroll, or train for longer"),
+        (
+            {"period": 2, "unroll": 4},
+            "25 updates in 200 steps, one in 8 steps; use a smaller period or unroll, or",
+        ),
+    ],
+)
+@pytest.mark.parametrize("coupling", ["decoupled", "locked"])
+def test_few_updates_are_put_down_to_what_the_clock_has(
+    coupling: str, clock: dict[str, Any], fix: str
+) -> None:
+    slow = {"objective": CLASSIFY, "clock": clock}
+    scenario = Scenario(
+        scenario="slow",
+        env="antiphon/Digits-v0",
+        agents={"fast": {"observes": ["image"]}, "slow": slow},
+        channels=[{"from": "fast", "to": "slow", "size": 4, "coupling": coupling}],
+        training={"steps": 200},
+    )
+    names = "agents fast, slow" if coupling == "locked" else "agent slow"
+    (line,) = (line for line in advice(scenario) if "updates in" in line)
+    assert line.startswith(f"{names}: {fix}")
+
+
+@pytest.mark.parametrize(("epochs", "seldom"), [(4, []), (1, ["agents motor, sensor"])])
+def test_a_sender_to_a_policy_that_learns_in_passes_is_not_warned_of(epochs: int, seldom: list[str]) -> None:
+    clock = {"unroll": 16}
+    goal = {"kind": "ppo", "epochs": epochs, "minibatches": 1}
+    scenario = Scenario(
+        scenario="pole",
+        env="antiphon/CartPole-v0",
+        agents={
+            "motor": {"acts": True, "objective": goal, "clock": clock},
+            "sensor": {"observes": ["observation"], "clock": clock},
+        },
+        channels=[{"from": "sensor", "to": "motor", "size": 4}],
+        training={"steps": 600, "batch": 8},
+    )
+    found = [line for line in advice(scenario) if "updates in" in line]
+    assert [line.partition(":")[0] for line in found] == seldom
+
+
 def test_an_objective_that_never_ticks_when_it_counts_is_refused() -> None:
     agents = {"a": {"observes": ["image"]}, "z": {"objective": CLASSIFY, "clock": {"period": 2}}}
     scenario = scenario_of(agents, [channel("az", "decoupled")], {"hold": 4, "episode": "example"})
