@@ -139,10 +139,10 @@ class StackedBackend(Engine):
         self._move_on()
         super().tick(step, step_signals, keep=keep)
 
-    def cut(self, step: int, ends: EpisodeEnds) -> None:
+    def end_episodes(self, step: int, ends: EpisodeEnds) -> None:
         """End episodes, before anything learns from the step."""
         self._move_on()
-        super().cut(step, ends)
+        super().end_episodes(step, ends)
 
     @failures_named
     def learn(self, step: int, *, watch: Watch = False) -> StepReport:

@@ -30,7 +30,7 @@ from antiphon.scenarios.document import Scenario
 
 def signals_of(agent: Agent) -> set[str]:
     """Return the names of the signals that an agent reads, learns from, or has the predictors of its messages conditioned on."""
-    own = {name for name in (*agent.inputs.observes, *agent.inputs.critic) if name != AGE}
+    own = {name for name in (*agent.inputs.observes, *agent.inputs.critic_observes) if name != AGE}
     own.update(f"{kind}.{agent.life}" for kind in (ALIVE, *ENDS) if agent.life)
     if agent.goal is not None:
         own.update(agent.goal.signals)

@@ -104,7 +104,7 @@ class _GraphPass(ForwardPass):
         self.marked = marked
         self.sent: dict[str, Message] = {}
 
-    def follow(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
+    def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
         return arrival.constant(channel.name)
 
     def send(
@@ -144,7 +144,7 @@ class DifferentiableRollout:
             ledger = replace(
                 ledger,
                 held=copy.copy(ledger.held),
-                returned=copy.copy(ledger.returned),
+                newest_returned=copy.copy(ledger.newest_returned),
                 messages={stamp: message.copied() for stamp, message in ledger.messages.items()},
                 completed=dict(ledger.completed),
                 slack=ledger.slack + horizon,  # no window closes there: messages may stay open for so long
@@ -172,7 +172,7 @@ class DifferentiableRollout:
             self.tick(step, world.step_signals)
             ends = world.advance(self.forward_pass.action)
             self.forward_pass.note_final(step, ends.final)
-            self.system.cut(step, ends)
+            self.system.end_episodes(step, ends)
 
     def losses(self) -> list[Tensor]:
         """Return the summed loss of every group that has one with a gradient."""

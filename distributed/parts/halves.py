@@ -73,7 +73,7 @@ def part_of(whole: System, placement: Placement, index: int) -> System:
         whole,
         agents=agents,
         channels=channels,
-        groups=[group for group in whole.groups if group.members[0] in own],
+        groups=[group for group in whole.groups if group.agents[0] in own],
         schedule=Schedule({name: agent.clock for name, agent in agents.items()}, waves),
         elsewhere=elsewhere,
     )

@@ -177,7 +177,7 @@ class VirtualCoordinator(Executor):
 
         agents = {name: home(name).agents[name] for name in whole.agents}
         channels = {name: channel(one) for name, one in whole.channels.items()}
-        groups = [home(group.members[0]).group_of[group.members[0]] for group in whole.groups]
+        groups = [home(group.agents[0]).group_of[group.agents[0]] for group in whole.groups]
         return replace(whole, agents=agents, channels=channels, groups=groups)
 
     # --- stepping ----------------------------------------------------------------------------------------

@@ -139,7 +139,7 @@ class _Builder:
         if self.env.longest_episode is not None:  # windows of agents that learn once an episode: lengths vary
             episode = EpisodeWindows(self.env.longest_episode)
         groups = self._groups(episode)
-        group_of = {name: group for group in groups for name in group.members}
+        group_of = {name: group for group in groups for name in group.agents}
         clocks = {name: agent.clock for name, agent in agents.items()}
         wiring = Wiring(
             self.scenario, self.env, self.shapes, agents, group_of, self.seed, self.devices, self.dtype

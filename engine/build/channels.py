@@ -152,7 +152,7 @@ class Wiring:
         if "returned" in ends:
             from antiphon.engine.heart.newest_returned import NewestReturned
 
-            ledger.returned = NewestReturned()
+            ledger.newest_returned = NewestReturned()
         if spec.state and predictor is not None:
             channel.gradient.span = gradient.horizon
             channel.gradient.auxiliary = gradient.auxiliary

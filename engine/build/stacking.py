@@ -49,7 +49,7 @@ def reasons_alone(system: System) -> dict[str, str]:
         if channel.needs_returned_loss:
             evaluated.add(system.group_of[channel.receiver])
 
-    tied = {group for group in system.groups if len(group.owners) < len(group.members)}
+    tied = {group for group in system.groups if len(group.owners) < len(group.agents)}
     weights = {name for places in system.tied for name, _ in places}
     traced_groups = {
         system.group_of[agent.name]
@@ -69,13 +69,13 @@ def reasons_alone(system: System) -> dict[str, str]:
             return "it acts"
         if agent.align is not None and aligned_kind(system, agent) is None:
             return "its signals depend on which message arrived (align)"
-        if AGE in agent.inputs.observes and agent.inputs.fan_in in REDUCED:
+        if AGE in agent.inputs.observes and agent.inputs.fan_in_kind in REDUCED:
             return "it observes the ages of messages that it sums"
         if group in fixed:
             return "feedback goes through fixed weights in its group"
-        if len(group.members) > 1 and group in evaluated:
+        if len(group.agents) > 1 and group in evaluated:
             return "critics receive the loss of its group"
-        if group in traced_groups and (agent.participation is not None or len(group.members) > 1):
+        if group in traced_groups and (agent.participation is not None or len(group.agents) > 1):
             return "returns span windows in which some agents may not learn"
         goals = () if agent.goal is None or agent.goal.policy is not None else agent.goal.each
         for goal in (goal for goal in goals if goal.target):
@@ -144,10 +144,10 @@ def agent_kind(system: System, agent: Agent) -> Hashable:
         _shapes(system, agent, agent.inputs.observes),
         None
         if learner.critic is None
-        else (learner.critic.signature(), _shapes(system, agent, agent.inputs.critic)),
+        else (learner.critic.signature(), _shapes(system, agent, agent.inputs.critic_observes)),
         None if agent.align is None else aligned_kind(system, agent),
-        agent.inputs.fan_in,
-        frozenset(read) if agent.inputs.fan_in in REDUCED else tuple(read),
+        agent.inputs.fan_in_kind,
+        frozenset(read) if agent.inputs.fan_in_kind in REDUCED else tuple(read),
         None if goal is None else _goal_kind(goal),
         bool(agent.acts),
         None if agent.memory is None else channel_kind(system, agent.memory),
@@ -381,8 +381,10 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System, seeds: int)
         members=tuple(members),
         inputs=replace(
             first.inputs,
-            observed=tuple(zip(*(agent.inputs.observes for agent in members), strict=True)),
-            critics=tuple(zip(*(agent.inputs.critic for agent in members), strict=True)),
+            observed_by_member=tuple(zip(*(agent.inputs.observes for agent in members), strict=True)),
+            critic_observed_by_member=tuple(
+                zip(*(agent.inputs.critic_observes for agent in members), strict=True)
+            ),
         ),
         layout=layout,
         participation=participation,
@@ -439,7 +441,7 @@ class _Channels:
                 progress.advance(len(channel.members) // len(self.bases))
         for agent in self.agents.values():
             if agent.stacked:
-                agent.inputs.layout = self._layout(agent, whole)
+                agent.inputs.fan_in = self._layout(agent, whole)
                 if agent.align is not None:
                     aligned = (c.name for c in agent.incoming for own in c.members if own.name == agent.align)
                     agent.align = next(aligned)
@@ -538,10 +540,10 @@ class _Channels:
 
     def _layout(self, agent: Agent, whole: Mapping[str, int]) -> FanIn:
         device, count = self.base.device, len(agent.members)
-        if agent.inputs.fan_in in REDUCED:
+        if agent.inputs.fan_in_kind in REDUCED:
             families = groupby(range(len(agent.incoming)), lambda i: whole[agent.incoming[i].name])
             reduced = [self._reduced(agent, tuple(places)) for _, places in families]
-            return FanIn(agent.inputs.fan_in, count, self.base.batch, reduced)
+            return FanIn(agent.inputs.fan_in_kind, count, self.base.batch, reduced)
         where = {name: (b, k) for b, one in enumerate(agent.incoming) for k, name in enumerate(one.names)}
         shapes = [(c.shape, c.slots, c.ledger.read) for c in agent.members[0].incoming]
         segments: list[Segment] = []
@@ -556,7 +558,7 @@ class _Channels:
             places = [start[b] + k for b, k in read]
             segments.append(Segment(tuple(used), _index(places, total, device), total, last - first))
             first = last
-        return FanIn(agent.inputs.fan_in, count, self.base.batch, segments)
+        return FanIn(agent.inputs.fan_in_kind, count, self.base.batch, segments)
 
     def _reduced(self, agent: Agent, pieces: tuple[int, ...]) -> Segment:
         """What a stack adds up of a family of channels, in the family's order."""
@@ -595,15 +597,15 @@ def _groups(base: System, place: dict[str, tuple[str, int]]) -> list[LearningGro
     """The learning groups of the stacks: groups that share a stack are one, whose members' gradients do not mix."""
     parts: dict[str, int] = {}
     for number, group in enumerate(base.groups):
-        names = dict.fromkeys(place[name][0] for name in group.members)
+        names = dict.fromkeys(place[name][0] for name in group.agents)
         if joined := {parts[name] for name in names if name in parts}:
             parts = {name: number if part in joined else part for name, part in parts.items()}
         parts.update(dict.fromkeys(names, number))
     found: dict[int, LearningGroup] = {}
     members: dict[int, dict[str, None]] = {}
     for group in base.groups:
-        part = parts[place[group.members[0]][0]]
-        members.setdefault(part, {}).update(dict.fromkeys(place[name][0] for name in group.members))
+        part = parts[place[group.agents[0]][0]]
+        members.setdefault(part, {}).update(dict.fromkeys(place[name][0] for name in group.agents))
         found.setdefault(part, group)
     return [
         LearningGroup(tuple(members[part]), group.windows, late=group.late, staleness=group.staleness)

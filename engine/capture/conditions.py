@@ -21,7 +21,7 @@ def period_of(system: System) -> int:
         windows = group.windows
         if isinstance(windows, StepWindows):
             lengths.append(windows.length)
-        for name in group.members:
+        for name in group.agents:
             period = system.agents[name].clock.period
             lengths.append(period * windows.ticks(period))
     for channel in system.channels.values():

@@ -31,7 +31,7 @@ class Ages(Feature):
         agent = self.agents[tick.agent]
         if AGE in agent.inputs.observes:
             each = zip(agent.incoming, arrived, strict=True)
-            tick.ages = agent.inputs.layout.columns(
+            tick.ages = agent.inputs.fan_in.columns(
                 [_age(channel, arrivals, tick.step) for channel, arrivals in each]
             )
 

@@ -32,7 +32,7 @@ def _loss(system: System, predictor_trainer: PredictorTrainer, update: Update) -
     """Loss of the heads that predict, after the first tick, the synthetic gradient of the window's end (semantics 12)."""
     window = update.window
     total: Tensor | None = None
-    for name in update.group.members:
+    for name in update.group.agents:
         memory = system.agents[name].memory
         if memory is None or not memory.gradient.auxiliary:
             continue

@@ -81,7 +81,7 @@ class Guard(DivergenceCheck):
                 self._note(_Place("update", name, turn), len(self.agents[name].members), gradients)
             for name, losses in update.window_loss.losses.items():
                 self._note(_Place("loss", name, turn), len(self.agents[name].members), [losses.loss])
-            for read, gradient in update.returned.items():
+            for read, gradient in update.leaf_gradients.items():
                 members = len(self.channels[read.channel].members)
                 self._note(_Place("returned", read.channel, turn), members, [gradient])
         self._turns += len(updates)
@@ -153,7 +153,7 @@ class Guard(DivergenceCheck):
         if updates:
             first = min(place.turn for place in updates)
             (groups,) = self.groups  # of one seed
-            group_of = {name: group for group in groups for name in group.members}
+            group_of = {name: group for group in groups for name in group.agents}
             found_in: dict[LearningGroup, str] = {}
             for place in sorted(updates, key=lambda one: one.kind != "loss"):  # else a gradient is named
                 for n in wrong[place] if place.turn == first else ():

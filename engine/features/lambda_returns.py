@@ -51,10 +51,10 @@ class LambdaReturns(Feature):
         """
         found: dict[str, list[Message]] = {}
         for group, window in closed:
-            traced = [c for name in group.members if (c := self.system.agents[name].memory) and c.traced]
+            traced = [c for name in group.agents if (c := self.system.agents[name].memory) and c.traced]
             if not traced:
                 continue
-            if all(self.system.agents[name].participates(window.number) is NONE for name in group.members):
+            if all(self.system.agents[name].participates(window.number) is NONE for name in group.agents):
                 continue
             if group.past and group.past[-1].number + 1 != window.number:
                 group.past.clear()  # no gradient passes through a window that is missing
@@ -78,7 +78,7 @@ class LambdaReturns(Feature):
 
     def _return(self, group: LearningGroup, windows: list[Window], channel: Channel, step: int) -> Tensor:
         """[B, state size]: G of the state that the oldest of `windows` started from."""
-        memories = [c for name in group.members if (c := self.system.agents[name].memory) is not None]
+        memories = [c for name in group.agents if (c := self.system.agents[name].memory) is not None]
         returns: dict[str, Tensor] = {}
         for window in reversed(windows):
             self.forward_pass.replay(window)

@@ -68,7 +68,7 @@ class LateWindows(Feature):
 
     def _contributes(self, group: LearningGroup, window: Window) -> bool:
         """Whether anything but given up gradients can reach a window: an objective, or another channel."""
-        if not window.given_up or any(self.system.agents[name].goal is not None for name in group.members):
+        if not window.given_up or any(self.system.agents[name].goal is not None for name in group.agents):
             return True
         others = {name for name, _ in window.sent} - window.given_up
         couplings = [self.system.channels[name].crossing for name in others]

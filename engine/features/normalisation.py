@@ -109,7 +109,7 @@ class ObservationStatistics(Feature):
     def after_move(self, updates: Sequence[Update], step: int) -> None:
         """Add what the agents observed in windows that they learned from to their statistics."""
         for update in updates:
-            for name in update.group.members:
+            for name in update.group.agents:
                 agent = self.system.agents[name]
                 learning = update.learning[name]
                 if learning is not NONE and not agent.learner.frozen:
@@ -157,9 +157,12 @@ def _rows(agent: Agent, values: Tensor) -> Tensor:
 def _observations(agent: Agent) -> Iterator[Observation]:
     """What of an agent is normalised."""
     inputs = agent.inputs
-    yield from ((f"{OF_NETWORKS}.{place}", inputs.observed[place]) for place in inputs.normalised)
-    if inputs.critic:
-        yield from ((f"{OF_CRITICS}.{place}", inputs.critics[place]) for place in inputs.critic_normalised)
+    yield from ((f"{OF_NETWORKS}.{place}", inputs.observed_by_member[place]) for place in inputs.normalised)
+    if inputs.critic_observes:
+        yield from (
+            (f"{OF_CRITICS}.{place}", inputs.critic_observed_by_member[place])
+            for place in inputs.critic_normalised
+        )
 
 
 def _shown(agent: Agent, tick: Tick) -> bool:

@@ -34,7 +34,7 @@ class Reach(Feature):
         self._stacked = {
             group: [system.agents[name] for name in group.owners]
             for group in system.groups
-            if any(system.agents[name].stacked for name in group.members)
+            if any(system.agents[name].stacked for name in group.agents)
         }
         """The agents of the groups in which any is stacked."""
         self.places = {

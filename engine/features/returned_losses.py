@@ -32,7 +32,7 @@ class ReturnedLosses(Feature):
     def booked(self, update: Update) -> None:
         """Enter the losses of a window for what it read, over channels with a critic."""
         with_loss: dict[str, list[Leaf]] = {}
-        for read in update.returned:
+        for read in update.leaf_gradients:
             if self.system.channels[read.channel].needs_returned_loss:
                 with_loss.setdefault(read.channel, []).append(read)
         if with_loss:
@@ -45,7 +45,7 @@ def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: 
     """[rows]: the window's losses and, beyond, the values of the critics of what it sent (semantics 9)."""
     found = list(update.window_loss.by_agent.values())
     if not found:
-        loss = system.agents[update.group.members[0]].layout.to_rows(system.nothing)
+        loss = system.agents[update.group.agents[0]].layout.to_rows(system.nothing)
     else:
         loss = found[0] if len(found) == 1 else torch.stack(found).sum(0)
     for name, message in update.window.sent:

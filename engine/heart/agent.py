@@ -82,20 +82,20 @@ class Inputs:
 
     observes: tuple[str, ...]
     """Names of what the first member observes, in declared order."""
-    fan_in: str
-    layout: FanIn = field(default_factory=FanIn)
+    fan_in_kind: str
+    fan_in: FanIn = field(default_factory=FanIn)
     """How what is read becomes the network's input."""
     categories: str = "one_hot"
     """How categorical observations enter the network: `one_hot`, or as their values (`index`)."""
-    critic: tuple[str, ...] = ()
+    critic_observes: tuple[str, ...] = ()
     """Names of what the critic of the first member observes; empty: it has no critic of its own, or needs none here."""
     layouts: tuple[str, ...] = ()
     """Per observation, how a conv network reads it (see `as_maps`); empty: the network is no conv network."""
     critic_layouts: tuple[str, ...] = ()
     """Per observation of the critic, the same."""
-    observed: tuple[tuple[str, ...], ...] = ()
+    observed_by_member: tuple[tuple[str, ...], ...] = ()
     """Per observation, the signal of each member."""
-    critics: tuple[tuple[str, ...], ...] = ()
+    critic_observed_by_member: tuple[tuple[str, ...], ...] = ()
     """Per observation of the critics, the signal of each member."""
     normalised: tuple[int, ...] = ()
     """Places among the observations that are normalised."""
@@ -103,8 +103,10 @@ class Inputs:
     """The same among the observations of the critics."""
 
     def __post_init__(self) -> None:
-        self.observed = self.observed or tuple((name,) for name in self.observes)
-        self.critics = self.critics or tuple((name,) for name in self.critic)
+        self.observed_by_member = self.observed_by_member or tuple((name,) for name in self.observes)
+        self.critic_observed_by_member = self.critic_observed_by_member or tuple(
+            (name,) for name in self.critic_observes
+        )
 
 
 @dataclass(eq=False)
@@ -146,7 +148,7 @@ class Agent:
     def __post_init__(self) -> None:
         if not self.members:
             self.members = (self,)
-            self.inputs = replace(self.inputs, observed=(), critics=())
+            self.inputs = replace(self.inputs, observed_by_member=(), critic_observed_by_member=())
             self.layout = Layout.alone(self.batch, torch.device(self.layout.device))
 
     @cached_property
@@ -186,7 +188,7 @@ class Agent:
             "age among its observations": AGE in inputs.observes,
             "normalised observations": normalised,
             "statistics of observations": normalised,
-            "critic": bool(inputs.critic),
+            "critic": bool(inputs.critic_observes),
             "state that predictors are conditioned on": self.trail is not None,
             "actions": bool(self.acts) or policy is not None,
             "rewards": policy is not None,
@@ -216,7 +218,7 @@ class Agent:
         """
         flat = len(self.learner.network.input_shape) == 1
         observations = []
-        for place, names in enumerate(self.inputs.observed):
+        for place, names in enumerate(self.inputs.observed_by_member):
             rows = ages if names[0] == AGE else self.member_rows(names, signal, dtype)
             if rows is not None:
                 rows = rows if normalised is None else normalised(place, rows)
@@ -231,7 +233,7 @@ class Agent:
         distinct = list(dict.fromkeys(names))
         values = [signal(name).to(dtype) for name in distinct]
         if len(values) == 1:
-            shared = self.layout.seeds == 1 and not self.inputs.layout.repeats
+            shared = self.layout.seeds == 1 and not self.inputs.fan_in.repeats
             return values[0] if shared else self.layout.to_rows(values[0])
         return self.layout.by_name(torch.cat(values), names, distinct)
 
@@ -243,7 +245,7 @@ class Agent:
         names = [channel.port for channel in self.outgoing]
         if self.goal is not None:
             names += [port for port in (OBJECTIVE, VALUE) if port in self.learner.network.heads]
-            names += [VALUE] if self.inputs.critic else []
+            names += [VALUE] if self.inputs.critic_observes else []
         if self.memory is not None:
             names.append(STATE)
             if self.memory.gradient.auxiliary:

@@ -201,7 +201,7 @@ class DivergenceCheck:
         self.divergence = divergence
         self.agents, self.channels = agents, channels
         self.groups = groups
-        self._group_of = [{name: group for group in of_seed for name in group.members} for of_seed in groups]
+        self._group_of = [{name: group for group in of_seed for name in group.agents} for of_seed in groups]
         self.statistics = RunningStatistics(agents, channels)
 
     def decide(self) -> None:
@@ -213,7 +213,7 @@ class DivergenceCheck:
         if not stopped:
             return ALL
         layout = part.layout
-        return Mask.of(torch.tensor([layout.seed(n) not in stopped for n in range(layout.members)]))
+        return Mask.of(torch.tensor([layout.seed(n) not in stopped for n in range(layout.count)]))
 
     def close(self, step: int) -> None:
         """End a step: running statistics of seeds that have diverged at it are put back."""
@@ -222,7 +222,7 @@ class DivergenceCheck:
             members = self.moving(part)
             for owner in [part.learner] if isinstance(part, Agent) else part.models:
                 if members is not ALL:
-                    self.statistics.restore_members(owner, (~members).tensor(part.layout.members, "cpu"))
+                    self.statistics.restore_members(owner, (~members).tensor(part.layout.count, "cpu"))
 
     def synchronize(self) -> None:
         """Nothing to wait for: every step is checked at once."""
@@ -239,7 +239,7 @@ class DivergenceCheck:
         for update in updates:
             checked += [losses.loss for losses in update.window_loss.losses.values()]
             checked += (gradient for gradients in update.gradients.values() for gradient in gradients)
-            checked += update.returned.values()
+            checked += update.leaf_gradients.values()
         for update in () if self.divergence.fine(checked) else updates:
             self._zero_unreached(update)
             wrong = self._groups_diverged(update)
@@ -250,13 +250,13 @@ class DivergenceCheck:
 
     def _zero_unreached(self, update: Update) -> None:
         """Zero what members that take no step return, where that is not finite: no signal reached them, so they return nothing."""
-        for read, gradient in update.returned.items():
+        for read, gradient in update.leaf_gradients.items():
             channel = self.channels[read.channel]
             members = update.stepping_members.get(channel.receiver, ALL)
             if members is ALL or gradient is None or bool(gradient.isfinite().all()):
                 continue
             rows = members.map(self.agents[channel.receiver].layout.rows_of)
-            update.returned[read] = rows.map(channel.of_receiver).fill(gradient)
+            update.leaf_gradients[read] = rows.map(channel.of_receiver).fill(gradient)
 
     def _groups_diverged(self, update: Update) -> dict[LearningGroup, str]:
         """By group of single agents: what is wrong with its gradients, losses, or what it returns."""
@@ -278,7 +278,7 @@ class DivergenceCheck:
         for group, length in lengths.items():
             if self.divergence.bound is not None and length > self.divergence.bound:
                 wrong.setdefault(group, f"gradient {{at}} {self.divergence.too_long}")
-        for read, gradient in update.returned.items():
+        for read, gradient in update.leaf_gradients.items():
             if gradient is None or bool(gradient.isfinite().all()):
                 continue
             channel = self.channels[read.channel]
@@ -301,7 +301,7 @@ class DivergenceCheck:
             f"agent {{agents}}: the {what.format(at=f'at step {step + 1}')}; "
             "lower its learning rate, or the scale of the synthetic gradients it receives"
         )
-        self.divergence.report(Report(step, text, group.members, seed=seed))
+        self.divergence.report(Report(step, text, group.agents, seed=seed))
 
     # --- synthetic gradients and inputs ----------------------------------------------------------------------
 

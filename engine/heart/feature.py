@@ -93,7 +93,7 @@ class Feature:
         raise NotImplementedError
 
     def truncated(self, step: int, final: StepSignals) -> None:
-        """Take the final observations of the episodes that were truncated with a step, before they are cut."""
+        """Take the final observations of the episodes that were truncated with a step, before their episodes end."""
 
     # --- what is learned from it -----------------------------------------------------------------------------
 

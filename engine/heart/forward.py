@@ -45,7 +45,7 @@ def aligned(arrivals: Sequence[Arrival]) -> StepSignals:
 
 
 class ForwardPass:
-    """Evaluates the agents of a system, one call at a time; a probe or a rollout may override `follow` and `send`.
+    """Evaluates the agents of a system, one call at a time; a probe or a rollout may override `as_read` and `send`.
 
     Args:
         system: The agents, channels and groups.
@@ -127,9 +127,9 @@ class ForwardPass:
 
     def _reads(self, channel: Channel, arrivals: list[Arrival], tick: Tick, window: Window) -> list[Read]:
         """What a tick reads over a channel: of all that has come, or nothing, once."""
-        return [self.follow(channel, one, tick, window) for one in arrivals] or [Constant(channel.name)]
+        return [self.as_read(channel, one, tick, window) for one in arrivals] or [Constant(channel.name)]
 
-    def follow(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
+    def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
         """Return what a tick reads as it is differentiated: a message made in this window, a leaf, or a constant."""
         message, participates = arrival.message, tick.participates
         within = (channel.name, message.stamp) in window.live
@@ -167,7 +167,7 @@ class ForwardPass:
             transports=() if points.transports is None else points.transports.transports(ticks, window),
             state=_joined(states) if states else None,
         )
-        if points.evaluated is not None and first.inputs.critic:
+        if points.evaluated is not None and first.inputs.critic_observes:
             statistics = self.statistics(first, window, buffers)
             after |= points.evaluated.evaluated(ticks, buffers, ports, statistics)
         for i, tick in enumerate(ticks):
@@ -198,7 +198,7 @@ class ForwardPass:
             messages.append(message)
             available.append(there)
         observations = self.observations(tick, self.statistics(agent, window, buffers))
-        return agent.inputs.layout.join(observations, messages, available)
+        return agent.inputs.fan_in.join(observations, messages, available)
 
     def statistics(self, agent: Agent, window: Window, buffers: Tensors) -> Tensors:
         """The running statistics by which an agent's observations are normalised: those of its window's start, in it."""

@@ -108,7 +108,7 @@ class HeldMessages:
             self.signals = dict(message.step_signals.signals) if aligned else {}
             self.read_up_to = message.stamp
 
-    def cut(self, ended: Mask) -> None:
+    def end_episodes(self, ended: Mask) -> None:
         """Forget what is held where the episode ended (semantics 20)."""
         self.stamp, self.prior_stamp = _forgotten(self.stamp, ended), _forgotten(self.prior_stamp, ended)
 

@@ -22,17 +22,17 @@ class Layout:
     A signal has the environments of all seeds, [seeds * B, …].
 
     Args:
-        members: N, of all seeds; each has as many.
+        count: N members, of all seeds; each seed has as many.
         seeds: Number of seeds.
         batch: B.
         device: Where signals are.
     """
 
     def __init__(
-        self, members: int = 1, seeds: int = 1, batch: int = 0, device: torch.device | str = "cpu"
+        self, count: int = 1, seeds: int = 1, batch: int = 0, device: torch.device | str = "cpu"
     ) -> None:
-        self.members, self.seeds, self.batch, self.device = members, seeds, batch, torch.device(device)
-        self.per_seed = members // seeds
+        self.count, self.seeds, self.batch, self.device = count, seeds, batch, torch.device(device)
+        self.per_seed = count // seeds
         """Members of one seed."""
         self._orders: dict[tuple[str, ...], Tensor | None] = {}
         """By the signals of all members: their places among distinct ones; None: as they are."""
@@ -52,21 +52,21 @@ class Layout:
         return slice(seed * self.per_seed, (seed + 1) * self.per_seed)
 
     def by_member(self, signal: Tensor) -> Tensor:
-        """A signal of all seeds, [seeds * B, …], by member, [members, B, …]."""
+        """A signal of all seeds, [seeds * B, …], by member, [N, B, …]."""
         rows = signal.view(self.seeds, 1, self.batch, *signal.shape[1:])
         return rows.expand(-1, self.per_seed, *rows.shape[2:]).flatten(0, 1)
 
     def to_rows(self, signal: Tensor) -> Tensor:
-        """A signal of all seeds for the members' rows, [members * B, …]."""
+        """A signal of all seeds for the members' rows, [N * B, …]."""
         return signal if self.per_seed == 1 else self.by_member(signal).flatten(0, 1)
 
     def total(self, rows: Tensor) -> Tensor:
         """The sum of a figure over each member's rows, [N]; of several figures in columns [N, columns]."""
-        return rows.view(self.members, self.batch, *rows.shape[1:]).sum(1)
+        return rows.view(self.count, self.batch, *rows.shape[1:]).sum(1)
 
     def members_in(self, rows: Mask) -> Mask:
         """The members any of whose rows are in a mask, on the host."""
-        return rows.map(lambda own: own.view(self.members, -1).any(1).cpu())
+        return rows.map(lambda own: own.view(self.count, -1).any(1).cpu())
 
     def by_name(self, values: Tensor, names: tuple[str, ...], distinct: Sequence[str]) -> Tensor:
         """Each member's own out of several signals, [signals * seeds * B, …], as rows."""
@@ -87,7 +87,7 @@ class Layout:
         return Mask.of(self.by_name(rows, names, distinct))
 
     def rows_of(self, members: Tensor) -> Tensor:
-        """A mask of members, [members] bool, as one of their rows."""
+        """A mask of members, [N] bool, as one of their rows."""
         return members.to(self.device).repeat_interleave(self.batch)
 
 

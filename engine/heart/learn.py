@@ -227,8 +227,8 @@ class BackwardPass:
                 continue
             learning = self.learning(group, window)
             update = Update(group, window, learning, self.evaluator.window(window))
-            update.returned = dict.fromkeys(window.leaves.values())
-            reads = [read for read in update.returned if channels[read.channel].ledger.wants_gradient]
+            update.leaf_gradients = dict.fromkeys(window.leaves.values())
+            reads = [read for read in update.leaf_gradients if channels[read.channel].ledger.wants_gradient]
             self.inject(update, step)
             request = BackwardRequest(
                 update.window_loss.roots,
@@ -244,21 +244,21 @@ class BackwardPass:
             update.gradients = {**gradients}
             update.window_loss.roots.clear()  # with them goes what is left of the graph
             update.injections, update.auxiliary_loss = [], None
-            update.returned.update(zip(reads, returned, strict=True))
+            update.leaf_gradients.update(zip(reads, returned, strict=True))
             updates[update.window] = update
         return [updates[window] for _, window in closing]
 
     def learning(self, group: LearningGroup, window: Window) -> dict[str, Mask]:
         """The rows in which each agent of a group learns from a window."""
-        return {name: self.agents[name].participates(window.number) for name in group.members}
+        return {name: self.agents[name].participates(window.number) for name in group.agents}
 
     def book(self, update: Update) -> None:
         """Enter the returned gradients for the messages that a window read."""
-        for read, gradient in update.returned.items():
+        for read, gradient in update.leaf_gradients.items():
             Ledger.book(read, gradient)
         for feature in self.points.booked:
             feature.booked(update)
-        update.returned = {}  # as large as the messages, and of no more use
+        update.leaf_gradients = {}  # as large as the messages, and of no more use
 
     # --- what is injected ----------------------------------------------------------------------------------
 

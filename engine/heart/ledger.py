@@ -4,7 +4,7 @@ Which receiver ticks may use a message, and which windows must close before its 
 alone; losses and episode ends only decide, per environment, what counts. A message is written here and nowhere else, but for
 what the other half of a cut channel sends and returns (distributed/parts/ledger.py). Its life: `send` enters it, `arrivals` hands it
 out and `leaf` lets a tick differentiate it, `book` adds what comes back, `close` ends a receiver's window and completes it,
-`take` gives it to the training of predictors; `cut` voids what an ended episode sent. A message is pinned while its sender has
+`take` gives it to the training of predictors; `end_episodes` voids what an ended episode sent. A message is pinned while its sender has
 still to learn from it (`unpin`); it is dropped when it is no longer needed.
 
 On a link that loses, and where it is asked for, the newest arrival is held: `held` (engine/heart/held_messages.py).
@@ -57,7 +57,7 @@ class Ledger:
         messages: By stamp: these, and what follows, change with every step; what stands above are settings.
         completed: Complete messages by the step at which their gradient reaches the sender.
         held: What has arrived and is held; None: nothing is, as the link is perfect and nothing is conditioned on it.
-        returned: The newest gradient that has come back, where a predictor is conditioned on it.
+        newest_returned: The newest gradient that has come back, where a predictor is conditioned on it.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Ledger:
     messages: dict[int, Message] = field(default_factory=dict)
     completed: dict[int, list[Message]] = field(default_factory=dict)
     held: HeldMessages | None = None
-    returned: NewestReturned | None = None
+    newest_returned: NewestReturned | None = None
 
     def __post_init__(self) -> None:
         if self.back < 0:
@@ -85,7 +85,7 @@ class Ledger:
     def emptied(self, **settings: Any) -> Ledger:
         """Return a ledger of the same clocks without messages, with other settings."""
         empty: dict[str, Any] = {"messages": {}, "completed": {}}
-        for name in ("held", "returned"):
+        for name in ("held", "newest_returned"):
             own = getattr(self, name)
             empty[name] = None if own is None else type(own)()
         return replace(self, **{**empty, **settings})
@@ -115,9 +115,9 @@ class Ledger:
         uses = Uses(*self._uses(step))
         message = self._carried(step, live, step_signals, uses, void)
         message.states, message.began = states or {}, began
-        if self.returned is not None:
-            self.returned.note(self.completed.get(step, ()))
-            message.newest_returned = self.returned.value
+        if self.newest_returned is not None:
+            self.newest_returned.note(self.completed.get(step, ()))
+            message.newest_returned = self.newest_returned.value
         if message.unread:
             uses.finished = step
             if (
@@ -192,8 +192,8 @@ class Ledger:
     def take(self, step: int) -> list[Message]:
         """Return the messages whose gradient reaches the sender at `step`, once."""
         messages = self.completed.pop(step, [])
-        if self.returned is not None and not (self.back and self.sender.due(step)):
-            self.returned.note(
+        if self.newest_returned is not None and not (self.back and self.sender.due(step)):
+            self.newest_returned.note(
                 messages
             )  # else it was noted when it sent, and an episode's end since then counts
         return messages
@@ -293,7 +293,7 @@ class Ledger:
 
     # --- both ----------------------------------------------------------------------------------------------
 
-    def cut(self, step: int, ended: Mask, terminated: Mask = NONE) -> None:
+    def end_episodes(self, step: int, ended: Mask, terminated: Mask = NONE) -> None:
         """Void what was sent in the environments whose episode ended at `step` (semantics 20).
 
         Args:
@@ -309,10 +309,10 @@ class Ledger:
             fate.void = _simplified(fate.void | ended)
             if first is not None and first > step:
                 fate.withheld = _simplified(fate.withheld | ended)
-        if self.returned is not None:
-            self.returned.cut(ended)
+        if self.newest_returned is not None:
+            self.newest_returned.end_episodes(ended)
         if self.held is not None:
-            self.held.cut(ended)
+            self.held.end_episodes(ended)
 
     def _last_state(self, step: int, terminated: Mask) -> None:
         """Book a zero gradient for the state that an episode ended with: nothing follows it."""

@@ -378,7 +378,7 @@ class LearningGroup:
     """A maximal set of agents joined by locked channels or by tied parameters, or a stack of such sets.
 
     Attributes:
-        members: Names, in canonical order.
+        agents: Their names, in canonical order.
         windows: Its windows.
         owners: The first agent of each learner, with how many agents share it.
         late: Whether a delayed channel leaves it, so that its windows wait for the returned gradient.
@@ -388,7 +388,7 @@ class LearningGroup:
         past: The newest windows learned from, oldest first, where returns reach over several.
     """
 
-    members: tuple[str, ...]
+    agents: tuple[str, ...]
     windows: Windows
     owners: dict[str, int] = field(default_factory=dict)
     late: bool = False

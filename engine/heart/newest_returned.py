@@ -30,7 +30,7 @@ class NewestReturned:
             newest = counted.fill(newest) if self.value is None else counted.where(newest, self.value)
             self.value = (~message.fate.void).fill(newest)
 
-    def cut(self, ended: Mask) -> None:
+    def end_episodes(self, ended: Mask) -> None:
         """Forget it where the episode ended (semantics 20)."""
         if self.value is not None:
             self.value = (~ended).fill(self.value)

@@ -78,7 +78,7 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
 
     if group.late:
         yield "it waits for delayed gradients"
-    for name in group.members:
+    for name in group.agents:
         agent = system.agents[name]
         if agent.goal is not None and agent.goal.policy is not None:
             yield "rewards are known after the step"

@@ -43,7 +43,7 @@ class Stacked:
 
     def groups_of(self, group: LearningGroup) -> list[LearningGroup]:
         """The learning groups of single agents that one of stacks is made of."""
-        stacks = (self.system.agents[name] for name in group.members)
+        stacks = (self.system.agents[name] for name in group.agents)
         return list(
             dict.fromkeys(self.base.group_of[one.name] for stack in stacks for _, one in self.own(stack))
         )

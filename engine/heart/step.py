@@ -1,6 +1,6 @@
 """A step, `take_step`, and the engine that takes it: its ordinary case is a stack of agents (semantics 13).
 
-Agents due tick in waves (forward); the environment moves on; ended episodes are cut; groups whose window ends evaluate their
+Agents due tick in waves (forward); the environment moves on; episodes end; groups whose window ends evaluate their
 objectives and pull their losses back (backward), all with the parameters of before the step; predictors gather what has come
 back (predictors); then, and only then, parameters move. Rules are cited by their numbers in docs/semantics.md.
 """
@@ -45,7 +45,7 @@ class Steppable(Protocol):
                 order releases those that nothing else reads. It changes no number.
         """
 
-    def cut(self, step: int, ends: EpisodeEnds) -> None:
+    def end_episodes(self, step: int, ends: EpisodeEnds) -> None:
         """End episodes, before anything learns from the step."""
 
     def learn(self, step: int, *, watch: Watch = False) -> StepReport:
@@ -82,7 +82,7 @@ def take_step(
     """
     engine.tick(step, step_signals, keep=keep)
     ends = environment(engine.action)
-    engine.cut(step, ends)
+    engine.end_episodes(step, ends)
     return ends, engine.learn(step, watch=watch)
 
 
@@ -124,10 +124,10 @@ class Engine:
         self.divergence.statistics.note()
         self.forward_pass.tick(step, step_signals, keep=keep)
 
-    def cut(self, step: int, ends: EpisodeEnds) -> None:
+    def end_episodes(self, step: int, ends: EpisodeEnds) -> None:
         """End episodes, before anything learns from the step (semantics 20), once policies have valued how they ended (40)."""
         self.forward_pass.note_final(step, ends.final)
-        self.system.cut(step, ends)
+        self.system.end_episodes(step, ends)
 
     def learn(self, step: int, *, watch: Watch = False) -> StepReport:
         """Update every agent and predictor whose time has come.
@@ -220,7 +220,7 @@ class Engine:
 
     def _close(self, group: LearningGroup, window: Window, step: int) -> None:
         Ledger.unpin(window.sent)
-        for name in group.members:
+        for name in group.agents:
             for channel in self.system.agents[name].channels:
                 channel.ledger.close(window.number, step)
 

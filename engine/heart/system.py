@@ -67,23 +67,23 @@ class System:
     """[seeds * B] zeros: what a figure is where nothing adds to it."""
 
     def __post_init__(self) -> None:
-        self.group_of = {name: group for group in self.groups for name in group.members}
+        self.group_of = {name: group for group in self.groups for name in group.agents}
         first: dict[Learner, str] = {}
         for name, agent in self.agents.items():
             first.setdefault(agent.learner, name)
         self.owner_of = {name: first[agent.learner] for name, agent in self.agents.items()}
         for group in self.groups:
-            group.owners = dict(Counter(self.owner_of[name] for name in group.members))
+            group.owners = dict(Counter(self.owner_of[name] for name in group.agents))
         self.nothing = torch.zeros(self.seeds * self.batch, dtype=self.dtype, device=self.device)
 
-    def cut(self, step: int, ends: EpisodeEnds) -> None:
+    def end_episodes(self, step: int, ends: EpisodeEnds) -> None:
         """End the episodes that ended at `step`: what is held, in flight or remembered is void there (semantics 20)."""
         if ends.ended is NONE and not ends.lives:
             return
         for channel in self.channels.values():
             ended, terminated = episodes_over(channel, ends)
             if ended is not NONE:
-                channel.ledger.cut(step, ended, terminated)
+                channel.ledger.end_episodes(step, ended, terminated)
         for agent in self.agents.values():
             if agent.trail is not None:
                 going_on = ~episodes_of(agent, ends)
@@ -102,7 +102,7 @@ class System:
                     if used:
                         yield setting, f"{kind}.{name}"
         for group in self.groups:
-            place = f"the learning group of {', '.join(group.members)}"
+            place = f"the learning group of {', '.join(group.agents)}"
             clips = [self.agents[name].learner.optimiser.clip is not None for name in group.owners]
             if group.late:
                 yield "delayed channel", place

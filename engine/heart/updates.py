@@ -82,7 +82,7 @@ class Update:
     """Newest injection by channel, for telemetry."""
     injected_messages: set[tuple[str, int]] = field(default_factory=set)
     """Channels and stamps of the messages with an injection that parameters follow."""
-    returned: dict[Leaf, Tensor | None] = field(default_factory=dict)
+    leaf_gradients: dict[Leaf, Tensor | None] = field(default_factory=dict)
     """What it returns for each leaf that the window read, [rows, size] per sample; None: its losses do not depend on it, or
     the channel wants none."""
     stepping_members: dict[str, Mask] = field(default_factory=dict)

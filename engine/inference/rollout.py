@@ -90,7 +90,7 @@ class Rollout:
         self.system = replace(copied(system, channels), batch=batch)
         for name, agent in self.system.agents.items():
             agent.learner.frozen = True
-            agent.inputs.critic = ()  # it is not there when the agent is deployed
+            agent.inputs.critic_observes = ()  # it is not there when the agent is deployed
             agent.batch, agent.layout = batch, Layout(batch=batch, device=agent.layout.device)
             agent.seed = seed_for(seed, "agent", name)
             agent.trail = agent.action = None
@@ -149,7 +149,7 @@ class Deliveries(ForwardPass):
         super().__init__(system)
         self.deliver = deliver
 
-    def follow(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
+    def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
         return arrival.constant(channel.name)
 
     def send(
@@ -351,7 +351,7 @@ class EnvironmentRollout:
             goal, count = self.system.agents[name].goal, int(found.count)
             averaged = count if goal is not None and goal.mean else self.system.batch
             self.scores[name].add_sums(found.loss.item() * averaged, found.score[0], count)
-        self.system.cut(step, ends)
+        self.system.end_episodes(step, ends)
         return ticks
 
 

@@ -186,7 +186,7 @@ def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
 
     for group in system.groups:
         steps = group.windows.steps()
-        for name in group.members:
+        for name in group.agents:
             if agents[name].learner.trainable:
                 yield ("agent", name), _Rhythm(group.windows, 0, steps, "gradient_norm", by_chance(name))
     for name, channel in system.channels.items():

@@ -125,11 +125,11 @@ class AgentReport:
 
     def _by_group(self, update: Update) -> Iterator[Update]:
         base, agents = self._stacked.base, self._stacked.system.agents
-        if not any(agents[name].stacked for name in update.group.members):
+        if not any(agents[name].stacked for name in update.group.agents):
             yield update
             return
         found: dict[LearningGroup, Update] = {}
-        for name in update.group.members:
+        for name in update.group.agents:
             agent = agents[name]
             losses = update.window_loss.losses.get(name)
             learning = agent.participates(update.window.number)

@@ -49,7 +49,7 @@ def _obstacles(system: System, agent: Agent) -> Iterator[str]:
         yield "it has no hidden layer, and sends its input"
     if learner.frozen or not isinstance(learner.optimiser, Optimiser):
         yield "it is frozen" if learner.frozen else "its optimiser is torch's, or your own"
-    together = [system.agents[name] for name in system.group_of[agent.name].members]
+    together = [system.agents[name] for name in system.group_of[agent.name].agents]
     if learner.critic is not None or any(one.policy is not None for one in together):
         yield "it learns from rewards"  # or with one that does, whose passes evaluate it again
 
@@ -193,13 +193,13 @@ def _plain(objective: Objective) -> bool:
 def use_kernel(system: System) -> None:
     """Let the kernel compute the stacks of a system that it can, and the linear synthetic gradients of their messages."""
     for agent in system.agents.values():
-        learner, layout, network = agent.learner, agent.inputs.layout, agent.learner.network
+        learner, layout, network = agent.learner, agent.inputs.fan_in, agent.learner.network
         if not agent.stacked or not isinstance(network, Mlp) or obstacle(system, agent) is not None:
             continue
         if not all(p.is_contiguous() for p in learner.trainable):
             continue
         learner.network = NativeNetwork(network)
-        agent.inputs.layout = BlockFanIn(layout.kind, layout.members, layout.batch, layout.segments)
+        agent.inputs.fan_in = BlockFanIn(layout.kind, layout.members, layout.batch, layout.segments)
         goal = agent.goal
         if goal is not None and type(goal.objective) in _OBJECTIVES and _plain(goal.of_outputs):
             made = _OBJECTIVES[type(goal.objective)]

@@ -89,7 +89,7 @@ class CostModel:
         """Return an agent's FLOP of a step."""
         cost, group = self.network(agent), self.system.group_of[agent.name]
         flop = cost.forward * (2 if group.late else 1)  # late learners compute their windows again
-        if any(map(_learns, map(self.system.agents.__getitem__, group.members))):
+        if any(map(_learns, map(self.system.agents.__getitem__, group.agents))):
             draws = agent.participation
             flop += cost.backward * (1.0 if draws is None else float(draws.probability))
         return flop / agent.clock.period
@@ -114,7 +114,7 @@ class CostModel:
 
         def evaluate() -> None:
             ports.update(network(parameters, buffers, x, training=True, state=state)[0])
-            if agent.inputs.critic:
+            if agent.inputs.critic_observes:
                 seen = torch.zeros(rows, *agent.learner.critic.input_shape, **place)
                 ports[VALUE], _ = agent.learner.values(parameters, buffers, seen, training=True)
 

@@ -93,11 +93,11 @@ def _activations(system: System, costs: CostModel) -> int:
     if not system.sweep:
         return sum(kept.values())
     graphs: nx.Graph[str] = nx.Graph()  # of a learning group and of the agents stacked with it
-    for names in (group.members for group in system.groups):
+    for names in (group.agents for group in system.groups):
         nx.add_path(graphs, names)
     for members in stacks_of(system)[0]:
         nx.add_path(graphs, [agent.name for agent in members])
-    obstructed = {n for group in system.groups if obstacle(system, group) is not None for n in group.members}
+    obstructed = {n for group in system.groups if obstacle(system, group) is not None for n in group.agents}
     waiting = largest = 0
     for graph in nx.connected_components(graphs):
         swept = 0 if graph & obstructed else sum(last[name] for name in graph)

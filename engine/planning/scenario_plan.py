@@ -133,7 +133,7 @@ def plan(
         flop=costs.flop(),
         memory=memory_of(system, costs),
         sweep=system.sweep,
-        not_swept=_by_reason((name, why) for group, why in kept if why for name in group.members),
+        not_swept=_by_reason((name, why) for group, why in kept if why for name in group.agents),
         installed=installed(torch.device(device)),
     )
 

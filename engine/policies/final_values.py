@@ -78,10 +78,10 @@ class FinalValues(Feature):
     ) -> Tensor | None:
         """[rows]: the value of the final observations; None: something that it is estimated from is not known."""
         critics, buffers = self.forward_pass.points.evaluated, agent.learner.buffers
-        if critics is None or not agent.inputs.critic:
+        if critics is None or not agent.inputs.critic_observes:
             tick = self._tick(agent, step, final, made)
             return None if tick is None else tick.ports[VALUE].squeeze(1)
-        if not _shows(final, agent.inputs.critics):
+        if not _shows(final, agent.inputs.critic_observed_by_member):
             return None
         ports: Tensors = {}
         critics.evaluated([Tick(agent.clock.after(step), agent.name, final, [])], buffers, ports, buffers)
@@ -92,7 +92,7 @@ class FinalValues(Feature):
         if agent.name in made:
             return made[agent.name]
         made[agent.name] = None
-        if agent.align is None and not _shows(final, agent.inputs.observed):
+        if agent.align is None and not _shows(final, agent.inputs.observed_by_member):
             return None
         tick = Tick(agent.clock.after(step), agent.name, final, [])
         arrived: list[list[Arrival]] = []

@@ -87,7 +87,7 @@ class FurtherPasses(Feature):
             evaluated={(step, name) for step, name in found.evaluated if name in names},
             policies={name: policy for name, policy in found.policies.items() if name in names},
         )
-        together = {name: self.system.agents[name] for name in update.group.members}
+        together = {name: self.system.agents[name] for name in update.group.agents}
         kind = Replay  # the evaluation of the window's ticks again that costs least
         if not AllTicks.obstacle(update.window, together):
             kind = AllTicks
@@ -139,7 +139,7 @@ class FurtherPasses(Feature):
 
 def _leader(base: System, agent: Agent) -> Agent:
     """The first agent with further passes that an agent learns with; itself, if none has any."""
-    together = (base.agents[name] for name in base.group_of[agent.name].members)
+    together = (base.agents[name] for name in base.group_of[agent.name].agents)
     return next((own for own in together if _passes(own) > 1), agent)
 
 

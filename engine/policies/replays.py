@@ -202,7 +202,7 @@ class AllTicks(Replay):
             messages.append(value if flat else value.reshape(len(value), *channel.shape))
             available.append(there)
         observations = [_by_member(values, members, own) for values in each.observations]
-        return agent.inputs.layout.join(observations, messages, available, batch)
+        return agent.inputs.fan_in.join(observations, messages, available, batch)
 
 
 def _message(channel: Channel, reads: tuple[Read, ...], window: Window) -> _Message:
@@ -232,7 +232,7 @@ def _ticks_of(window: Window) -> dict[str, list[Tick]]:
 
 
 def _observed(agent: Agent, ticks: list[Tick], forward_pass: ForwardPass, start: Tensors) -> Tensor | None:
-    critics = forward_pass.points.of(Critics) if agent.inputs.critic else None
+    critics = forward_pass.points.of(Critics) if agent.inputs.critic_observes else None
     if critics is None:
         return None
     return torch.stack([critics.input(tick, start) for tick in ticks])

@@ -179,7 +179,7 @@ def _ledger(ledger: Ledger, held: Sequence[Message], number: Number) -> Tree:
         "messages": [to_tree(message, number) for message in ledger.messages.values()],
         "loose": [to_tree(message, number) for message in loose.values()],
         "completed": [[step, [m.stamp for m in messages]] for step, messages in ledger.completed.items()],
-        "newest": None if ledger.returned is None else ledger.returned.value,
+        "newest": None if ledger.newest_returned is None else ledger.newest_returned.value,
         "held": None if ledger.held is None else to_tree(ledger.held, number),
     }
 
@@ -195,8 +195,8 @@ def _load_ledger(
     ledger.messages = loaded("messages")
     known = loaded("loose") | ledger.messages
     ledger.completed = {step: [known[stamp] for stamp in stamps] for step, stamps in saved["completed"]}
-    if ledger.returned is not None:
-        ledger.returned.value = saved["newest"]
+    if ledger.newest_returned is not None:
+        ledger.newest_returned.value = saved["newest"]
     if ledger.held is not None and saved["held"] is not None:
         ledger.held = from_tree(type(ledger.held), saved["held"], signals)
     return known

@@ -183,8 +183,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "agent-a-figure-is-summed-over-members",
         "engine/heart/layout.py",
-        "return rows.view(self.members, self.batch, *rows.shape[1:]).sum(1)",
-        "return rows.view(self.batch, self.members, *rows.shape[1:]).sum(0)",
+        "return rows.view(self.count, self.batch, *rows.shape[1:]).sum(1)",
+        "return rows.view(self.batch, self.count, *rows.shape[1:]).sum(0)",
         "tests/contracts/test_contracts.py::test_documents[goals-reference]",
     ),
     Fault(

@@ -229,7 +229,7 @@ def depth(state: State, group: LearningGroup) -> int:
 def _auxiliary_losses(state: State, group: LearningGroup, window: Window) -> list[Tensor]:
     """Heads after a window's first tick regress the synthetic gradient of the state at its end (rule 12)."""
     losses = []
-    for channel in (state.agents[name].memory for name in group.members):
+    for channel in (state.agents[name].memory for name in group.agents):
         if channel is None or not channel.gradient.auxiliary or not channel.injects:
             continue
         first = next((tick for tick in window.ticks() if tick.agent == channel.sender), None)
@@ -262,7 +262,7 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
     if any(age < state.channels[name].staleness for name in missing):
         return "waits"
     others = {state.channels[name].coupling for name, _ in window.sent if name not in window.given_up}
-    objective = any(state.agents[name].goal is not None for name in group.members)
+    objective = any(state.agents[name].goal is not None for name in group.agents)
     reached = not window.given_up or objective or others & {"decoupled", "unlocked", "delayed"}
     return "closed" if reached else "dropped"
 
@@ -279,9 +279,9 @@ def lambda_returns(state: State, closed: EndedWindows, step: int) -> dict[str, l
     """
     found: dict[str, list[Message]] = {}
     for group, window in closed:
-        memories = [state.agents[name].memory for name in group.members]
+        memories = [state.agents[name].memory for name in group.agents]
         traced = [channel for channel in memories if channel is not None and channel.traced]
-        if not traced or not any(state.participates(name, window.number) for name in group.members):
+        if not traced or not any(state.participates(name, window.number) for name in group.agents):
             continue
         if group.past and group.past[-1].number + 1 != window.number:
             group.past.clear()  # no gradient passes through a window that is missing

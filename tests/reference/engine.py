@@ -4,7 +4,7 @@ Read this file first. The numbers of rules are those of docs/semantics.md. A ste
 
 1. the environment shows its signals;
 2. messages arrive, and the agents that are due tick: `tick` (forward.py, ledger.py);
-3. the environment steps on the action; episodes that ended are cut: `cut` (rule 20);
+3. the environment steps on the action; episodes end: `end_episodes` (rule 20);
 4. groups whose window ends learn, then predictors do: `learn` (backward.py, policies.py, ledger.py,
    predictors.py).
 """
@@ -87,7 +87,7 @@ class ReferenceEngine(State):
                 if self.agents[name].policy is not None:
                     tick.outcomes.append(step_signals)
 
-    def cut(self, step: int, ends: EpisodeEnds) -> None:
+    def end_episodes(self, step: int, ends: EpisodeEnds) -> None:
         """Cut the episodes that ended at `step`, or single agents' lives: what is held, in flight or kept is void there (rule 20).
 
         Before that, policies value how the episodes ended that were truncated (rule 40).
@@ -97,7 +97,7 @@ class ReferenceEngine(State):
         for channel in self.channels.values():
             ended, terminated = self._over(ends, *channel.life_of_ends)
             if ended.any():
-                ledger.cut(channel, step, ended, terminated)
+                ledger.end_episodes(channel, step, ended, terminated)
         for agent in self.agents.values():
             if agent.trail is not None:
                 ended, _ = self._over(ends, agent.life)
@@ -169,7 +169,7 @@ class ReferenceEngine(State):
         return ended["closed"], ended["dropped"]
 
     def _close(self, group: LearningGroup, window: Window, step: int) -> None:
-        ledger.close(window, [c for name in group.members for c in self.agents[name].channels], step)
+        ledger.close(window, [c for name in group.agents for c in self.agents[name].channels], step)
 
     @torch.enable_grad()
     def replay_open_windows(self) -> None:

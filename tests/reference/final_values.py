@@ -45,10 +45,10 @@ def note_final_values(state: State, step: int, final: StepSignals) -> None:
 
 def _value(state: State, agent: Agent, step: int, final: StepSignals) -> Tensor | None:
     """[B]: what an agent's network, or its critic, estimates; None: something that it reads is not known."""
-    if not agent.inputs.critic:
+    if not agent.inputs.critic_observes:
         tick = _next_tick(state, agent, step, final)
         return None if tick is None else tick.ports[VALUE][:, 0]
-    if not all(name in final.signals for name in agent.inputs.critic):
+    if not all(name in final.signals for name in agent.inputs.critic_observes):
         return None
     learner = agent.learner
     layouts = () if len(learner.critic.input_shape) == 1 else agent.inputs.critic_layouts

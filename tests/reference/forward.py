@@ -136,7 +136,7 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
     statistics = window.start.get(state.system.owner_of[agents[0].name], buffers)  # rule 45
     x = torch.cat([_network_input(state, tick, window, statistics) for tick in ticks])
     ports, after = learner.evaluate(buffers, x, seed=seed, transports=transports, state=before)
-    if agents[0].inputs.critic:
+    if agents[0].inputs.critic_observes:
         flat = len(learner.critic.input_shape) == 1
         layouts = () if flat else agents[0].inputs.critic_layouts
         parts = [torch.cat(critic_observed(state, tick, statistics, layouts), 1) for tick in ticks]
@@ -173,14 +173,14 @@ def _network_input(state: State, tick: Tick, window: Window, statistics: Tensors
     inputs, layouts = agent.inputs, () if flat else agent.inputs.layouts
     own = {place: statistics[f"observes.{place}"] for place in inputs.normalised}
     observed = _observed(state, tick, inputs.observes, own, layouts)
-    return join(inputs.fan_in, observed, messages, present)
+    return join(inputs.fan_in_kind, observed, messages, present)
 
 
 def critic_observed(state: State, tick: Tick, statistics: Tensors, layouts: tuple[str, ...]) -> list[Tensor]:
     """What an agent's critic observes at a tick, [B, …] each."""
     inputs = state.agents[tick.agent].inputs
     own = {place: statistics[f"critic_observes.{place}"] for place in inputs.critic_normalised}
-    return _observed(state, tick, inputs.critic, own, layouts)
+    return _observed(state, tick, inputs.critic_observes, own, layouts)
 
 
 def _observed(

@@ -66,7 +66,7 @@ def send(
     message = Message(step, sent, link.carry(step, sent), signals, uses, fate, **of)
     message.pinned = bool(ticks) or not channel.state
     _note_newest(channel, step)  # the gradients of this step have come back by now
-    message.newest_returned = None if ledger.returned is None else ledger.returned.value
+    message.newest_returned = None if ledger.newest_returned is None else ledger.newest_returned.value
     ledger.messages[step] = message
     # Messages of no more use are dropped, unless newest arrivals are held and it is not among them (rule 17).
     due, held = ledger.sender.latest(step - link.delay), ledger.held
@@ -88,7 +88,7 @@ def take(channel: Channel, step: int) -> list[Message]:
 
 
 def _note_newest(channel: Channel, step: int) -> None:
-    known = channel.ledger.returned
+    known = channel.ledger.newest_returned
     for message in channel.ledger.completed.get(step, []):
         if known is None or message.returned.gradient is None:
             continue
@@ -221,7 +221,7 @@ def close(window: Window, receiving: list[Channel], step: int) -> None:
                 ledger.completed.setdefault(step + ledger.back, []).append(message)
 
 
-def cut(channel: Channel, step: int, ended: RowMask, terminated: RowMask) -> None:
+def end_episodes(channel: Channel, step: int, ended: RowMask, terminated: RowMask) -> None:
     """Void what was sent where an episode ended; what the last state of a `terminated` one returns is zero (rule 20)."""
     ledger, like, stamp = channel.ledger, channel.zeros, channel.ledger.sender.latest(step)
     final = ledger.messages.get(-1 if stamp is None else stamp)
@@ -237,7 +237,7 @@ def cut(channel: Channel, step: int, ended: RowMask, terminated: RowMask) -> Non
         message.fate.void = simplified(as_mask(message.fate.void, like) | ended)
         if message.uses.first is not None and message.uses.first > step:
             message.fate.withheld = simplified(as_mask(message.fate.withheld, like) | ended)
-    if (back := ledger.returned) is not None and back.value is not None:
+    if (back := ledger.newest_returned) is not None and back.value is not None:
         back.value = mask_fill_zero(~ended, back.value)
     if (held := ledger.held) is not None:
         held.stamp = None if held.stamp is None else torch.where(ended, -1, held.stamp)

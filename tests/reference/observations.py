@@ -32,7 +32,7 @@ def begin_statistics(state: State, tick: Tick, window: Window) -> None:
 
 def update_statistics(state: State, group: LearningGroup, window: Window) -> None:
     """Add all that agents observed in a window that they may learn from, unless they are frozen."""
-    for name in group.members:
+    for name in group.agents:
         agent = state.agents[name]
         if agent.learner.frozen:
             continue
@@ -63,8 +63,10 @@ def _observed(state: State, agent: Agent, tick: Tick) -> Iterator[tuple[str, Ten
     """
     inputs, signals = agent.inputs, tick.step_signals.signals
     named = [(f"observes.{place}", inputs.observes[place]) for place in inputs.normalised]
-    if inputs.critic:
-        named += [(f"critic_observes.{place}", inputs.critic[place]) for place in inputs.critic_normalised]
+    if inputs.critic_observes:
+        named += [
+            (f"critic_observes.{place}", inputs.critic_observes[place]) for place in inputs.critic_normalised
+        ]
     alive = signals.get(f"alive.{agent.life}")
     for key, signal in named if all(signal in signals for _, signal in named) else ():
         x, mask = signals[signal].to(state.system.dtype).double().flatten(1), signals.get(f"_{signal}")

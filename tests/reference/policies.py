@@ -159,7 +159,7 @@ def further_passes(state: State, update: Update, step: int) -> None:
     Only the parameters of the window's group move: what was received, the state at its start, advantages and returns
     are those of the first pass. All environments are replayed, of which the losses of a part are followed.
     """
-    members = [state.agents[name] for name in update.group.members]
+    members = [state.agents[name] for name in update.group.agents]
     again = {agent: agent.policy for agent in members if agent.policy is not None and agent.policy.passes > 1}
     policies = update.window_loss.policies.items()
     windows = [(agent, known) for name, known in policies if (agent := state.agents[name]) in again]

@@ -119,7 +119,7 @@ class State:
         found = gradients_of(losses, [p for own in parameters.values() for p in own])
         for what, gradients, others in (("gradient", found, returned), ("loss", [], scores)):
             if wrong := self.divergence_of(gradients, others):
-                line = f"agent {', '.join(map(repr, group.members))}: the {what} at step {step + 1} {wrong}; lower its "
+                line = f"agent {', '.join(map(repr, group.agents))}: the {what} at step {step + 1} {wrong}; lower its "
                 raise DivergenceError(
                     line + "learning rate, or the scale of the synthetic gradients it receives"
                 )
