@@ -151,8 +151,9 @@ def fix_of_word(section: str, word: object) -> str:
 
 
 def either_spelling(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Decorate a function to take its keyword arguments in either spelling."""
+    """Decorate a function to take its keyword arguments in either spelling, and to suggest the name of one it does not have."""
     known = tuple(signature(function).parameters)
+    public = [name for name in known if name != "self"]
 
     @wraps(function)
     def with_standard_names(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
@@ -160,6 +161,8 @@ def either_spelling(function: Callable[Arguments, Result]) -> Callable[Arguments
         if not given.keys() <= set(known):
             try:
                 given = standard_keys(given, known)
+                for name in given.keys() - set(known):
+                    raise DocumentError((), f"no argument {name!r}{suggest_key(name, public)}")
             except DocumentError as error:
                 raise ScenarioError(f"{function.__qualname__.removesuffix('.__init__')}: {error}") from None
         return function(*args, **given)

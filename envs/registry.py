@@ -276,7 +276,12 @@ def _made(
         return env  # type: ignore[no-any-return]
     if callable(getattr(spec, "make", None)):
         return spec.make(batch=batch, device=device, dtype=dtype, split=split or "train")  # type: ignore[no-any-return]
-    fix = "pass an id, antiphon.envs.from_tensors(…) or a VectorEnv"
+    made = "from_tensors"
+    if hasattr(spec, "dataset"):
+        made = "from_loader"
+    elif hasattr(spec, "__getitem__") and hasattr(spec, "__len__"):
+        made = "from_dataset"
+    fix = f"pass an id, antiphon.envs.{made}(…) or a VectorEnv"
     raise ScenarioError(f"env: {type(spec).__name__} is not an environment; {fix}")
 
 

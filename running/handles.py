@@ -326,7 +326,9 @@ class Named(dict[str, T]):
         return html_table((self._what, ""), [[name, repr(handle)] for name, handle in self.items()], names=2)
 
     def __missing__(self, name: str) -> T:
-        raise ScenarioError(f"{self._what}s: no {self._what} '{name}'{suggest(name, self)}")
+        back = "->".join(reversed(str(name).split("->")))
+        fix = f"; did you mean '{back}'?" if back != name and back in self else suggest(name, self)
+        raise ScenarioError(f"{self._what}s: no {self._what} '{name}'{fix}")
 
 
 class Recording:

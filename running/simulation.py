@@ -18,6 +18,7 @@ from antiphon.base.files import given_path
 from antiphon.base.notebook import html_of, newest_table
 from antiphon.base.progress import hidden
 from antiphon.base.signals import Interrupted, deliver
+from antiphon.base.spellings import either_spelling
 from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.backends import BackendFactory
 from antiphon.engine.capture.loop import CapturedLoop
@@ -82,6 +83,7 @@ class Simulation:
 
     _run: Run
 
+    @either_spelling
     def __init__(
         self,
         scenario: Scenario | Template | str | Path,
@@ -393,6 +395,7 @@ class Simulation:
             writer.directory.note(weights=[*known, *found.origins(running.now)])
         return found
 
+    @either_spelling
     def run(
         self,
         steps: int | None = None,
@@ -440,7 +443,7 @@ class Simulation:
         run, running = self._run, self.running
         if running.now == 0:
             for line in advice_on_a_run(running.scenario, saved=run.writer is not None):
-                warnings.warn(line, ScenarioWarning, stacklevel=2)
+                warnings.warn(line, ScenarioWarning, stacklevel=3)
         steps = steps_to_take(running, steps, epochs)
         if steps is None and episodes is None and seconds is None:
             steps = max(0, run.goal - running.now)
@@ -503,6 +506,7 @@ class Simulation:
 
     # --- evaluating and playing --------------------------------------------------------------------------
 
+    @either_spelling
     def evaluate(
         self,
         split: str = "test",
@@ -642,6 +646,10 @@ class Simulation:
 
     def _keep(self, name: str, quantities: Sequence[str], period: int) -> Recording:
         """Begin a recording (`AgentHandle.record`, `ChannelHandle.record`)."""
+        if isinstance(quantities, str):
+            raise ScenarioError(
+                f"record: must be a list, not the word '{quantities}'; write ['{quantities}']"
+            )
         self.running.executor.check_record(self.running, name)
         recording = Recording(self.running.system, name, tuple(quantities), period)
         self._run.recordings.append(recording)

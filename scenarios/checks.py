@@ -378,8 +378,10 @@ def rule_27_readout(scene: Relations) -> Iterator[DocumentError]:
     if not scene.agents:
         yield DocumentError(("agents",), "is empty; add at least one agent")
     if not any(agent.goals for agent in scene.agents.values()):
+        acting = any(agent.acts for agent in scene.agents.values())
+        example = "{kind: ppo}" if acting else "{kind: classification, target: label}"
         message = "no agent has an objective, so nothing would be learned; add one, such as"
-        yield DocumentError(("agents",), f"{message} {{kind: classification, target: label}}")
+        yield DocumentError(("agents",), f"{message} {example}")
     for name in scene.scenario.readout or ():
         if name not in scene.agents:
             yield DocumentError(("readout",), f"no agent {name!r}{suggest(name, scene.agents)}")

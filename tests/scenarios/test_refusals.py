@@ -247,6 +247,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "training.optimiser.schedule.at: is missing; a steps schedule needs it: increasing fractions",
     ),
     # the whole
+    (
+        agents(b={"objective": None, "acts": True}),
+        "agents: no agent has an objective, so nothing would be learned; add one, such as {kind: ppo}",
+    ),
     (agents(b={"objective": None}), "agents: no agent has an objective, so nothing would be learned; add"),
     (channels({"key": 1}, {}, {"key": 1}), "channels[2]: a->b:1 is already declared as channels[0]; give"),
     (channels({"port": "out"}), "channels[0].size: port 'out' needs a size"),

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 import antiphon
 from antiphon import RunError, Scenario, Simulation, split
@@ -380,6 +381,10 @@ def test_what_cannot_be_split_is_one_line(name: str, monkeypatch: pytest.MonkeyP
         ({"objective": "labl"}, "no signal 'labl'; did you mean 'label'"),
         ({"output": 1.5}, "split: output: 1.5 is no tensor"),
         ({"env": 3}, "split: env: int is not an environment"),
+        (
+            {"env": TensorDataset(torch.zeros(2, 2))},
+            r"split: env: TensorDataset is not an environment; pass an id, antiphon.envs.from_dataset\(",
+        ),
         ({"parts": [nn.Linear(7, 5)]}, "split: give a model and where to cut it, or parts, not both"),
         ({"tie": "both"}, "tie.*'both'"),
         ({"gradeint": "local"}, "split: no argument 'gradeint'; did you mean 'gradient'?"),

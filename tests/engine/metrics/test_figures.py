@@ -217,6 +217,7 @@ def test_a_recording_keeps_copies_of_what_there_was_at_each_step() -> None:
     ("name", "quantity", "every", "expected"),
     [
         ("lft->mind", "message", 1, "no channel 'lft->mind'; did you mean 'left->mind'"),
+        ("mind->left", "message", 1, "no channel 'mind->left'; did you mean 'left->mind'"),
         ("left->mind", "mesage", 1, "'left->mind' has no 'mesage'; did you mean 'message'"),
         ("mind", "objective", 1, "'mind' has no 'objective'; did you mean"),
         ("left->mind", "message", 0, "period is 0; it must be at least 1"),
@@ -226,3 +227,18 @@ def test_what_cannot_be_recorded_is_one_line(name: str, quantity: str, every: in
     with one_line(expected):
         simulation = eyes()
         (simulation.channels if "->" in name else simulation.agents)[name].record([quantity], every)
+
+
+def test_the_word_of_one_quantity_is_no_list_of_them() -> None:
+    with one_line(r"record: must be a list, not the word 'message'; write \['message'\]"):
+        eyes().channels["left->mind"].record("message")
+
+
+def test_an_argument_that_a_simulation_does_not_have_is_one_line() -> None:
+    simulation: Any = eyes()
+    with one_line("Simulation.run: no argument 'step'; did you mean 'steps'?"):
+        simulation.run(step=3)
+    with one_line("Simulation.evaluate: no argument 'ablate'; known: "):
+        simulation.evaluate(ablate="zero")
+    with one_line("Simulation: no argument 'log_dir'; did you mean 'logdir'?"):
+        Simulation("digits-mlp", log_dir="x")  # type: ignore[arg-type]
