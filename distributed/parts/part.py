@@ -416,7 +416,7 @@ def _joined(sender: Tree, receiver: Tree) -> Tree:
         "messages": sorted(messages, key=itemgetter("stamp")),
         "loose": loose,
         "completed": sender["completed"],
-        "newest": sender["newest"],
+        "newest_returned": sender["newest_returned"],
     }
 
 

@@ -91,7 +91,9 @@ class ForwardPass:
             window, number = group.window, group.windows.number(step)
             if window.number != number:
                 window.number = number
-                window.start = {name: dict(self.system.agents[name].learner.buffers) for name in group.owners}
+                window.statistics_before = {
+                    name: dict(self.system.agents[name].learner.buffers) for name in group.owners
+                }
             ticks = [self._read(self.system.agents[name], step, step_signals, window) for name in call]
             learner = self.system.agents[call[0]].learner
             learner.buffers = self.evaluate(ticks, window, learner.buffers)
@@ -202,7 +204,7 @@ class ForwardPass:
 
     def statistics(self, agent: Agent, window: Window, buffers: Tensors) -> Tensors:
         """The running statistics by which an agent's observations are normalised: those of its window's start, in it."""
-        return window.start.get(self.system.owner_of[agent.name], buffers)
+        return window.statistics_before.get(self.system.owner_of[agent.name], buffers)
 
     def observations(self, tick: Tick, statistics: Tensors) -> list[Tensor]:
         """What a tick's network reads beside messages, in declared order: see `Agent.observations`."""
@@ -247,7 +249,7 @@ class ForwardPass:
 
     def replay(self, window: Window) -> None:
         """Make a window's graph again from its ticks; running statistics, and what users' modules keep, stay as they are."""
-        buffers = dict(window.start)
+        buffers = dict(window.statistics_before)
         learners = [self.system.agents[name].learner for name in buffers]
         states = [(learner.module_state, learner.module_state.state_dict()) for learner in learners]
         for ticks in window.calls:

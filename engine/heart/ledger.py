@@ -235,11 +235,11 @@ class Ledger:
         Where only a part of the environments has the message, or not all are `counted`, each tick has a leaf of its own.
         """
         message = arrival.message
-        tick = -1 if counted is ALL and arrival.predicted is NONE else step
-        key = self.name, message.stamp, tick
+        read_at = -1 if counted is ALL and arrival.predicted is NONE else step
+        key = self.name, message.stamp, read_at
         if key not in window.leaves:
             value = as_leaf(value) if self.wants_gradient else value
-            window.leaves[key] = Leaf(self.name, message, value, arrival.available, counted, tick)
+            window.leaves[key] = Leaf(self.name, message, value, arrival.available, counted, read_at)
         return window.leaves[key]
 
     @staticmethod

@@ -284,7 +284,7 @@ class Leaf:
     """Where there is a message; zeros elsewhere."""
     counted: Mask = field(metadata=MASK)
     """Where it is the message itself, or what stands in for it, and valid: what is returned elsewhere is not booked."""
-    tick: int = field(metadata=PLAIN)
+    step: int = field(metadata=PLAIN)
     """The step of the one tick that reads it; -1: the window's ticks share it."""
 
     def value_in(self, window: Window, channel: Carrier) -> Tensor:
@@ -345,17 +345,17 @@ class Window:
 
     Attributes:
         number: Its number; -1 before its first tick.
-        start: Running statistics of each learner, by its first agent, at the window's start.
+        statistics_before: Running statistics of each learner, by its first agent, at the window's start.
         calls: The ticks in the order they were made: of one agent, or of several tied ones, evaluated as one batch.
         sent: The messages sent, by channel name, in order; without the states that only ticks of this window read.
         live: The messages of this window with their graph, by (channel, stamp).
-        leaves: What its ticks read as leaves, by (channel, stamp, tick).
+        leaves: What its ticks read as leaves, by (channel, stamp, `Leaf.step`).
         given_up: Delayed channels whose gradients were not complete within their staleness: the window is learned from
             without them.
     """
 
     number: int = field(default=-1, metadata=PLAIN)
-    start: dict[str, Tensors] = field(default_factory=dict, metadata=NESTED)
+    statistics_before: dict[str, Tensors] = field(default_factory=dict, metadata=NESTED)
     calls: list[list[Tick]] = field(default_factory=list, metadata=NESTED)
     sent: list[tuple[str, Message]] = field(default_factory=list, metadata=NESTED)
     live: dict[tuple[str, int], Tensor] = field(default_factory=dict)

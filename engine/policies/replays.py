@@ -54,7 +54,7 @@ class InTurn(Replay):
         ((name, self._ticks),) = self._ticks_of.items()
         self._agent = agents[name]
         with torch.no_grad():
-            start = window.start[name]
+            start = window.statistics_before[name]
             self._inputs = torch.stack([forward_pass.inputs(tick, window, start) for tick in self._ticks])
             self._observed = _observed(self._agent, self._ticks, forward_pass, start)
 
@@ -73,7 +73,7 @@ class InTurn(Replay):
     def ports(self, rows: Mapping[str, Tensor]) -> dict[str, Tensors]:
         """See `Replay.ports`."""
         agent, own = self._agent, rows[self._agent.name]
-        start, memory = self._window.start[agent.name], agent.memory
+        start, memory = self._window.statistics_before[agent.name], agent.memory
         assert memory is not None
         states: dict[int, Tensor] = {}
         found: dict[str, list[Tensor]] = {}
@@ -156,7 +156,7 @@ class AllTicks(Replay):
         found: dict[str, Tensors] = {}
         for each in self._evaluations:
             agent, own = each.agent, rows[each.agent.name]
-            members, start = len(agent.members), self._window.start[agent.name]
+            members, start = len(agent.members), self._window.statistics_before[agent.name]
             x = self._joined(each, own, made)
             ports = made[agent.name] = agent.learner.evaluate(start, x, state=None)[0]
             if each.observed is not None:
@@ -171,7 +171,7 @@ class AllTicks(Replay):
 
     @torch.no_grad()
     def _evaluation(self, agent: Agent, ticks: list[Tick]) -> _Evaluation:
-        forward_pass, start = self._forward_pass, self._window.start[agent.name]
+        forward_pass, start = self._forward_pass, self._window.statistics_before[agent.name]
         observed = _observed(agent, ticks, forward_pass, start)
         if not any(isinstance(read, PassedOn) for tick in ticks for read in tick.reads):
             inputs = torch.stack([forward_pass.inputs(tick, self._window, start) for tick in ticks])

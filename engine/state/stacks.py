@@ -125,7 +125,7 @@ class _Splitter:
             [self._split(Message, tree, stack) for tree in saved[key]] for key in ("messages", "loose")
         )
         held = None if saved["held"] is None else self._split(type(stack.ledger.held), saved["held"], stack)
-        newest = self._rows(saved["newest"], stack)
+        newest = self._rows(saved["newest_returned"], stack)
         for k, (_, channel) in enumerate(self.stacked.own(stack)):
             own, others = [each[k] for each in kept], [each[k] for each in loose]
             for message in (*own, *others):
@@ -143,7 +143,7 @@ class _Splitter:
                     "messages": messages,
                     "loose": [message for message in (*own, *others) if message["stamp"] in wanted],
                     "completed": [[step, stamps] for step, stamps in completed if stamps],
-                    "newest": newest[k],
+                    "newest_returned": newest[k],
                     "held": None if held is None else held[k],
                 },
             )
@@ -152,11 +152,12 @@ class _Splitter:
         """A window of a group of stacks, by group of single agents."""
         group_of, agents, channels = self.base.group_of, self.system.agents, self.system.channels
         found: dict[LearningGroup, Tree] = {
-            key: {**window, "start": {}, "calls": [], "sent": [], "given_up": []} for key in groups
+            key: {**window, "statistics_before": {}, "calls": [], "sent": [], "given_up": []}
+            for key in groups
         }
-        for name, buffers in window["start"].items():
+        for name, buffers in window["statistics_before"].items():
             for member, own in self._buffers(buffers, agents[name]):
-                found[group_of[member]]["start"][member] = own
+                found[group_of[member]]["statistics_before"][member] = own
         for call in window["calls"]:
             agent = agents[call[0]["agent"]]
             for each in [[tick] for tick in self._ticks(call[0], agent)] if agent.stacked else [call]:
@@ -302,7 +303,7 @@ class _Merger:
             "messages": [self._message(stack, stamp, known) for stamp in stamps],
             "loose": [self._message(stack, stamp, known) for stamp in loose if stamp not in stamps],
             "completed": [[step, list(back)] for step, back in completed.items()],
-            "newest": self._rows([own["newest"] for own in each]),
+            "newest_returned": self._rows([own["newest_returned"] for own in each]),
             "held": self._joined(type(stack.ledger.held), held) if held else None,
         }
 
@@ -324,7 +325,9 @@ class _Merger:
     def _window(self, group: LearningGroup, windows: Sequence[tuple[int, Tree]]) -> Tree:
         """A window of a group of stacks, of those of the single groups, each with its seed."""
         agents, channel_of = self.system.agents, self._stacked[0].channel_of
-        starts = {(seed, name): own for seed, one in windows for name, own in one["start"].items()}
+        starts = {
+            (seed, name): own for seed, one in windows for name, own in one["statistics_before"].items()
+        }
         calls = {
             (call[0]["step"], seed, call[0]["agent"]): call for seed, one in windows for call in one["calls"]
         }
@@ -342,7 +345,9 @@ class _Merger:
         sent = sorted((entry for _, one in windows for entry in one["sent"]), key=lambda entry: entry[1])
         return {
             "number": max(one["number"] for _, one in windows),
-            "start": {name: self._start(agents[name], starts) for name in group.owners} if starts else {},
+            "statistics_before": {name: self._start(agents[name], starts) for name in group.owners}
+            if starts
+            else {},
             "calls": found,
             "sent": list(dict.fromkeys((channel_of(name)[0].name, s) for name, s in sent)),
             "given_up": [name for _, one in windows for name in one["given_up"]],  # by stacks of one
@@ -388,6 +393,6 @@ class _Merger:
         each = [{**leaves[0], "counted": False, **read} for read in reads]
         whole = {**self._joined(Leaf, each), "kind": "leaf", "channel": stack.name}
         if len(reads) > 1:
-            shared = len(leaves) == len(reads) and all(read["tick"] < 0 for read in reads)
-            whole["tick"] = -1 if shared else step
+            shared = len(leaves) == len(reads) and all(read["step"] < 0 for read in reads)
+            whole["step"] = -1 if shared else step
         return whole

@@ -81,8 +81,10 @@ def with_statistics(state: Mapping[str, Any], agents: Collection[str]) -> Tree:
     """Return a state whose open and kept windows begin with the running statistics that some learners have now."""
 
     def begun(window: Tree) -> Tree:
-        learners = {name: state["learners"][name]["buffers"] for name in agents if name in window["start"]}
-        return {**window, "start": {**window["start"], **learners}}
+        learners = {
+            name: state["learners"][name]["buffers"] for name in agents if name in window["statistics_before"]
+        }
+        return {**window, "statistics_before": {**window["statistics_before"], **learners}}
 
     def of_group(group: Tree) -> Tree:
         kept = {key: [begun(window) for window in group[key]] for key in ("pending", "past")}
@@ -179,7 +181,7 @@ def _ledger(ledger: Ledger, held: Sequence[Message], number: Number) -> Tree:
         "messages": [to_tree(message, number) for message in ledger.messages.values()],
         "loose": [to_tree(message, number) for message in loose.values()],
         "completed": [[step, [m.stamp for m in messages]] for step, messages in ledger.completed.items()],
-        "newest": None if ledger.newest_returned is None else ledger.newest_returned.value,
+        "newest_returned": None if ledger.newest_returned is None else ledger.newest_returned.value,
         "held": None if ledger.held is None else to_tree(ledger.held, number),
     }
 
@@ -196,7 +198,7 @@ def _load_ledger(
     known = loaded("loose") | ledger.messages
     ledger.completed = {step: [known[stamp] for stamp in stamps] for step, stamps in saved["completed"]}
     if ledger.newest_returned is not None:
-        ledger.newest_returned.value = saved["newest"]
+        ledger.newest_returned.value = saved["newest_returned"]
     if ledger.held is not None and saved["held"] is not None:
         ledger.held = from_tree(type(ledger.held), saved["held"], signals)
     return known
@@ -208,14 +210,14 @@ def _load_window(
     signals: Sequence[StepSignals],
     known: Mapping[str, Mapping[int, Message]],
 ) -> Window:
-    start = {name: dict(buffers) for name, buffers in saved["start"].items()}
+    statistics_before = {name: dict(buffers) for name, buffers in saved["statistics_before"].items()}
     sent = [(name, known[name][stamp]) for name, stamp in saved["sent"]]
-    window = from_tree(Window, saved, signals, start=start, sent=sent, calls=[])
+    window = from_tree(Window, saved, signals, statistics_before=statistics_before, sent=sent, calls=[])
 
     def read(tree: Tree) -> Read:
         if tree["kind"] != "leaf":
             return from_tree(READS[tree["kind"]], tree, signals)
-        key = tree["channel"], tree["message"], tree["tick"]
+        key = tree["channel"], tree["message"], tree["step"]
         if key not in window.leaves:
             message = known[tree["channel"]][tree["message"]]
             window.leaves[key] = leaf = from_tree(Leaf, tree, signals, message=message)

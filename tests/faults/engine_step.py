@@ -288,8 +288,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "ledger-ticks-with-a-stand-in-share-a-leaf",
         "engine/heart/ledger.py",
-        "tick = -1 if counted is ALL and arrival.predicted is NONE else step",
-        "tick = -1",
+        "read_at = -1 if counted is ALL and arrival.predicted is NONE else step",
+        "read_at = -1",
         "tests/contracts/test_contracts.py::test_documents[four windows-reference]",
     ),
     Fault(

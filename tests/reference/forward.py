@@ -29,7 +29,7 @@ def tick_agents(state: State, names: tuple[str, ...], signals: StepSignals) -> l
     window, learner = group.window, agents[0].learner
     if window.number != group.windows.number(signals.step):
         window.number = group.windows.number(signals.step)
-        window.start = {name: dict(state.agents[name].learner.buffers) for name in group.owners}
+        window.statistics_before = {name: dict(state.agents[name].learner.buffers) for name in group.owners}
     ticks = [_read(state, agent, signals, window) for agent in agents]
     for tick in ticks:
         begin_statistics(state, tick, window)
@@ -42,7 +42,7 @@ def tick_agents(state: State, names: tuple[str, ...], signals: StepSignals) -> l
 
 def replay(state: State, window: Window) -> None:
     """Make a window's graph again, with the parameters of now; running statistics stay as they are (rules 15, 27b)."""
-    buffers = dict(window.start)
+    buffers = dict(window.statistics_before)
     for ticks in window.calls:
         owner = state.system.owner_of[ticks[0].agent]
         buffers[owner] = buffers[owner] | evaluate(state, ticks, window, buffers[owner])
@@ -133,7 +133,7 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
     seed = 0 if learner.network.pure else seed_for(agents[0].seed, "tick", str(step))
     states = [_value(state, tick.memory, tick, window) for tick in ticks if tick.memory is not None]
     before = torch.cat(states) if states else None
-    statistics = window.start.get(state.system.owner_of[agents[0].name], buffers)  # rule 45
+    statistics = window.statistics_before.get(state.system.owner_of[agents[0].name], buffers)  # rule 45
     x = torch.cat([_network_input(state, tick, window, statistics) for tick in ticks])
     ports, after = learner.evaluate(buffers, x, seed=seed, transports=transports, state=before)
     if agents[0].inputs.critic_observes:

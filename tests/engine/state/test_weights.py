@@ -164,4 +164,4 @@ def test_an_open_window_begins_with_the_statistics_that_are_loaded(backend: Chos
     simulation.run(steps=6)
     simulation.load_weights(source)
     (group,) = simulation.running.state_dict()["system"]["groups"]
-    assert torch.equal(group["window"]["start"]["hand"]["value.returns"], theirs)
+    assert torch.equal(group["window"]["statistics_before"]["hand"]["value.returns"], theirs)
