@@ -480,7 +480,7 @@ class LiveSystem:
         try:
             return self.executor.advance(self, reader, watch=watch, keep=keep)
         except DivergenceError as error:
-            self.diverged = str(error)
+            self._diverge(error)
             raise
 
     def count(self, learned: AgentReport | None = None) -> None:
@@ -501,8 +501,12 @@ class LiveSystem:
             if self.diverged is None:
                 self.backend.synchronize()
         except DivergenceError as error:
-            self.diverged = str(error)
+            self._diverge(error)
             raise
+
+    def _diverge(self, error: DivergenceError) -> None:
+        """Note how it ended; nothing was learned at the step that diverged, whoever has repeated the steps before it."""
+        self.diverged, self.learned = str(error), AgentReport.empty(self.backend.stacked)
 
     # --- changing ----------------------------------------------------------------------------------------
 

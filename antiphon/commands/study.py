@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,7 +18,6 @@ from antiphon.base.nearest_names import suggest
 from antiphon.commands import options
 from antiphon.commands.arguments import new_directory, scenario_template, values_of
 from antiphon.jobs.studies.plan import StudyOptions
-from antiphon.jobs.studies.study import Study
 from antiphon.jobs.studies.table import heading, notes, tables
 from antiphon.running.library import scenario_names
 from antiphon.scenarios.study import find_study, study_names
@@ -31,6 +30,9 @@ from antiphon.terminal.output import (
     show_table,
     write_line,
 )
+
+if TYPE_CHECKING:
+    from antiphon.jobs.studies.study import Study
 
 _DOCUMENTS = (".yaml", ".yml")
 
@@ -123,6 +125,8 @@ def find_study_or_scenario(what: str, options: StudyOptions, logdir: Path | None
     Raises:
         ScenarioError: There is none, or it is not accepted.
     """
+    from antiphon.jobs.studies.study import Study  # help does not load torch
+
     spec = find_study(what)
     if spec is not None:
         directory = logdir or new_directory(None, None, f"study-{spec.study}")
