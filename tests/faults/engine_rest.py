@@ -240,9 +240,16 @@ REST: tuple[Fault, ...] = (
     Fault(
         "simulation-a-diverged-one-goes-on",
         "engine/live_system.py",
-        "keep=keep)\n        except DivergenceError as error:\n            self.diverged = str(error)\n",
+        "keep=keep)\n        except DivergenceError as error:\n            self._diverge(error)\n",
         "keep=keep)\n        except DivergenceError:\n",
         "tests/engine/heart/test_edges.py::test_a_divergence_leaves_what_was_learned_and_cannot_be_gone_on_from",
+    ),
+    Fault(
+        "simulation-what-was-learned-before-a-divergence-is-its-own",
+        "engine/live_system.py",
+        "self.diverged, self.learned = str(error), AgentReport.empty(self.backend.stacked)",
+        "self.diverged = str(error)",
+        "tests/distributed/test_coordinator.py::test_a_divergence_is_that_of_the_whole[3]",
     ),
     Fault(
         "simulation-figures-are-a-step-off",
