@@ -144,9 +144,9 @@ class StepWindows:
         """Return windows of `unroll` ticks of a clock, each of which ends with its last tick."""
         return cls(clock.period * unroll, clock.phase, clock.period * (unroll - 1))
 
-    def number(self, tick: int) -> int:
-        """Return the number of the window that holds the tick at step `tick`."""
-        return (tick - self.start) // self.length
+    def number(self, step: int) -> int:
+        """Return the number of the window that holds a tick at `step`."""
+        return (step - self.start) // self.length
 
     def end(self, number: int) -> int:
         """Return the step at which window `number` ends."""
@@ -170,15 +170,15 @@ class StepWindows:
         """Return how many ticks, `period` steps apart, a window has, at most."""
         return -(-self.length // period)
 
-    def position(self, tick: int, period: int, episode_start: int) -> int:
+    def position(self, step: int, period: int, episode_start: int) -> int:
         """Return the position of a tick among those of its window, from 0.
 
         Args:
-            tick: Its step.
+            step: Its step.
             period: Of the agent that ticks.
             episode_start: Step at which the tick's episode, or the one before, began.
         """
-        return (tick - self.start) % self.length // period
+        return (step - self.start) % self.length // period
 
 
 class EpisodeWindows:
@@ -199,11 +199,11 @@ class EpisodeWindows:
         """Note that episode `number`, of `length` steps, begins at `step`."""
         self.start, self.length, self.current = step, length, number
 
-    def number(self, tick: int) -> int:
-        """Return the number of the episode that holds the tick at step `tick`."""
-        if tick < self.start:
+    def number(self, step: int) -> int:
+        """Return the number of the episode that holds a tick at `step`."""
+        if step < self.start:
             return self.current - 1
-        return self.current if tick < self.start + self.length else self.current + 1
+        return self.current if step < self.start + self.length else self.current + 1
 
     def end(self, number: int) -> int:
         """Return the step at which episode `number` ends, the present one or one to come; of one to come, at the latest."""
@@ -222,13 +222,13 @@ class EpisodeWindows:
         """Return how many ticks, `period` steps apart, an episode has, at most."""
         return -(-self.longest // period)
 
-    def position(self, tick: int, period: int, episode_start: int) -> int:
+    def position(self, step: int, period: int, episode_start: int) -> int:
         """Return the position of a tick in its episode, from 0; for the arguments see `StepWindows.position`.
 
         A tick of the next episode may be counted from the start of this one: so that it has a place among those of an episode,
         the count starts again after the longest.
         """
-        return (tick - episode_start) // period % self.ticks(period)
+        return (step - episode_start) // period % self.ticks(period)
 
 
 Windows: TypeAlias = StepWindows | EpisodeWindows
