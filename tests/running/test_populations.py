@@ -88,7 +88,7 @@ def test_a_copy_gets_what_was_learned_and_keeps_all_else(name: str) -> None:
     statistics = {name: learner["buffers"] for name, learner in learned["learners"].items()}
     for group in own["groups"]:
         window = group["window"]
-        window["start"] = {name: statistics[name] for name in window["start"]}
+        window["statistics_before"] = {name: statistics[name] for name in window["statistics_before"]}
     assert same({**own, **learned}, copied)
     assert not same(own["learners"], copied["learners"])
 
@@ -128,7 +128,7 @@ def test_a_copy_in_the_middle_of_a_window_learns_from_it_with_the_statistics_of_
     population.exploit(0, 1)
     saved = population.simulations[0].running.state_dict()["system"]
     window = saved["groups"][0]["window"]
-    assert torch.equal(window["start"]["hand"][RETURNS], parent)
+    assert torch.equal(window["statistics_before"]["hand"][RETURNS], parent)
     state = copy_tree(population.simulations[0].running.state_dict())
     population.run(4)
     learned = population.simulations[0].agents["hand"].buffers[RETURNS]
