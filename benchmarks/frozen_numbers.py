@@ -78,8 +78,7 @@ def tensors_of(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
 
 def learned(simulation: Simulation) -> Found:
     """Return parameters and running statistics of agents and predictors."""
-    state_dict = getattr(simulation, "_state_dict", None) or simulation.state_dict  # type: ignore[attr-defined]  # earlier
-    system = state_dict()["system"]
+    system = simulation.running.state_dict()["system"]
     parts = {part: system[part] for part in ("learners", "predictors", "inputs")}
     found = tensors_of(parts, str(simulation.now))
     return {key: x for key, x in found if "/parameters/" in key or "/buffers/" in key}
@@ -89,7 +88,7 @@ def run(simulation: Simulation, checkpoint: Path | None = None) -> Numbers:
     """Take the steps that remain and return what is compared."""
     recorder = LastRow()
     simulation.recorders.append(recorder)
-    getattr(simulation, "running", simulation).until = STEPS  # older versions are what runs themselves
+    simulation.running.until = STEPS
     found: Found = {}
     while simulation.now < STEPS:
         for name, loss in simulation.step()["losses"].items():
