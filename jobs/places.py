@@ -65,10 +65,12 @@ class Processes:
     def submit(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
         """See `Place`; BrokenProcessPool: the process was killed."""
         worker = next((worker for worker in self._workers if worker.free), None)
-        if worker is None:
+        if worker is not None:
+            worker.call = worker.submit(function, *arguments)
+        else:
             worker = _Worker()
-            self._workers.append(worker)
-        worker.call = worker.submit(function, *arguments)
+            worker.call = worker.submit(function, *arguments)
+            self._workers.append(worker)  # not before: a signal would kill a process that has no call to stop
         if self._stopped and not worker.stopped:  # by a signal that came before the line above
             worker.stop()
         return worker.call

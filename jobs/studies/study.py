@@ -123,7 +123,7 @@ class Study:
                 if processes == 1:  # then a signal has reached the runs themselves
                     stopped += [one.signal for one in answers if isinstance(one, Outcome) and one.signal]
                 if stopped:
-                    break
+                    continue  # the calls that still run end with their checkpoints
                 for seed, answer in zip(chunk.seeds, answers, strict=True):
                     if isinstance(answer, Finished):
                         end(chunk, seed, answer)

@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 
 import antiphon
 from antiphon import RunError, Simulation
+from antiphon.jobs.studies.chunks import Chunk
 from antiphon.nets.isolation.matmul_precision import in_matmul_precision
 from tests.commands import Commands
 
@@ -149,6 +152,27 @@ def test_workers_compute_the_same_numbers(tmp_path: Path) -> None:
     for jobs in "12":
         facts = json.loads((tmp_path / jobs / "locked-s0/run.json").read_text())
         assert (facts["together"], facts["matmul_precision"]) == ([0, 1], "high")
+
+
+def test_a_signal_as_a_call_ends_waits_for_the_calls_that_still_run(
+    here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else these are told to stop a second time, and end at once, without checkpoints."""
+    awaited: list[Chunk] = []
+
+    def each(
+        function: object, chunks: Sequence[Chunk], place: object, at_once: int, stopped: list[int]
+    ) -> Iterator[tuple[Chunk, Future[Any]]]:
+        for chunk in chunks:
+            call: Future[Any] = Future()
+            call.set_result([])
+            stopped.append(signal.SIGTERM)
+            yield chunk, call
+            awaited.append(chunk)
+
+    monkeypatch.setattr("antiphon.jobs.studies.study.each", each)
+    assert cli.code(f"study digits-mlp {TINY} -v detached -v locked --seeds 1 --logdir s --jobs 2") == 143
+    assert len(awaited) == 2
 
 
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.nightly)])
