@@ -94,7 +94,7 @@ lowest: ## run tests with the lowest version of every dependency that pyproject.
 	@.venv-lowest/bin/python -m pip install -qq --disable-pip-version-check -e '.[dev]' -c .venv-lowest/constraints.txt
 	@.venv-lowest/bin/python -m pytest -n 2 --dist worksteal -q -W default -p no:cacheprovider \
 		--deselect tests/scenarios/test_schema.py::test_the_shipped_file_is_current \
-		tests/nets tests/envs tests/comms tests/agents tests/scenarios tests/telemetry tests/numerics tests/test_cli.py
+		tests/nets tests/envs tests/comms tests/agents tests/scenarios tests/telemetry tests/numerics tests/cli/test_cli.py
 
 audit: $(STAMP) ## list licences, write dist/sbom.json and, where a network is there, look for known vulnerabilities
 	@.ci/audit $(BIN)/python

@@ -17,7 +17,7 @@ import torch
 
 from antiphon.base import extensions
 from antiphon.nets.native.compiled_kernel import kernel
-from tests.commands import Commands
+from tests.kit.commands import Commands
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import Network, Tensors
-from tests.tensors import DOUBLE, drawn
+from tests.kit.tensors import DOUBLE, drawn
 
 
 def numbers(network: Network, seed: int = 0) -> tuple[Tensors, Tensors]:

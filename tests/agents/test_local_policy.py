@@ -12,7 +12,7 @@ from antiphon.agents.distributions import Categorical, Distribution, Gaussian, M
 from antiphon.agents.local_policy import LocalPolicyGradient
 from antiphon.comms.examples import ContextSpec, Example, ReturnedAction
 from antiphon.nets.schedules import Rate
-from tests.tensors import drawn
+from tests.kit.tensors import drawn
 
 BATCH, SIZE = 5, 3
 DISTRIBUTIONS: dict[str, Distribution] = {

@@ -16,7 +16,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.engine.inference.composition import agent_module
 from tests.agents.made import evaluated, numbers
 from tests.agents.plain import Plain
-from tests.tensors import Counter, drawn, member, same, stack
+from tests.kit.tensors import Counter, drawn, member, same, stack
 
 BATCH, TICKS, SIZE = 6, 3, 5
 NORMS = ("none", "layer", "batch")

@@ -32,7 +32,7 @@ from antiphon.agents.policy_objectives import (
 )
 from antiphon.base.errors import ScenarioError
 from antiphon.nets.random import uniform
-from tests.tensors import drawn
+from tests.kit.tensors import drawn
 
 POLICIES: dict[str, type[PolicyObjective]] = {"a2c": A2c, "ppo": Ppo, "reinforce": Reinforce}
 FAMILIES: tuple[Distribution, ...] = (Categorical(4), MultiCategorical((3, 2)), Gaussian(3, bounded=False))

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import OBJECTIVE, Head
 from tests.agents.made import evaluated, numbers
-from tests.some import some
-from tests.tensors import drawn, member, stack
+from tests.kit.some import some
+from tests.kit.tensors import drawn, member, stack
 
 INPUTS, BATCH = 4, 6
 HEADS = (Head(OBJECTIVE, (3,)), Head("to_b", (2, 1, 2), "batch"), Head("to_c", (2,), "layer"))

@@ -10,7 +10,7 @@ from antiphon.agents.feedforward import Conv, HeadedNetwork, Mlp
 from antiphon.agents.network import OBJECTIVE, Head, Tensors
 from antiphon.agents.recurrent import Recurrent
 from antiphon.nets.layers import Transport
-from tests.tensors import drawn, same
+from tests.kit.tensors import drawn, same
 
 HEADS = (Head(OBJECTIVE, (10,)), Head("to_b", (6,), "batch"))
 OBSERVED, TOLD = 3, 4

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from antiphon import Simulation
 from antiphon.nets.attention import Attention
 from antiphon.scenarios import Scenario
-from tests.commands import Commands
 from tests.contracts.builders import LABEL, Document, Play, levels, ring
 from tests.contracts.twins import hold, made
 from tests.engine.numbers import one_line
+from tests.kit.commands import Commands
 from tests.reference.backend import Chosen, reference
 
 LOCKED: Document = {"coupling": "locked", "link": {"delay": 0}}

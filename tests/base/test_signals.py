@@ -18,7 +18,7 @@ from gymnasium import spaces
 import antiphon
 from antiphon import Scenario, Simulation
 from antiphon.base import signals
-from tests.commands import Commands
+from tests.kit.commands import Commands
 from tests.running.left import checkpoints, ended, facts, result
 
 

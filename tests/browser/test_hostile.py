@@ -11,7 +11,7 @@ import pytest
 from tests.browser import runs
 from tests.browser.served import Watch, tensorboard, wait_for_runs
 from tests.browser.tab import Tab
-from tests.some import some
+from tests.kit.some import some
 from tests.telemetry.channels.writing import graph, rows, write
 
 if TYPE_CHECKING:

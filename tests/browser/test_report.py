@@ -11,7 +11,7 @@ from antiphon.cli import main
 from tests.browser import runs
 from tests.browser.numbers import Events
 from tests.browser.tab import Tab
-from tests.resigned import resign
+from tests.kit.resigned import resign
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page

@@ -9,7 +9,7 @@ import pytest
 from tests.browser import runs
 from tests.browser.numbers import Events
 from tests.browser.tab import Tab
-from tests.some import some
+from tests.kit.some import some
 
 pytestmark = pytest.mark.long
 

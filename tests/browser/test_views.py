@@ -13,7 +13,7 @@ from antiphon.telemetry import raster_lines
 from tests.browser import runs
 from tests.browser.numbers import Events, apart, place_on_cividis
 from tests.browser.tab import Tab
-from tests.some import some
+from tests.kit.some import some
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

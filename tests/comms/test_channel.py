@@ -15,9 +15,9 @@ from antiphon import comms
 from antiphon.base.errors import ScenarioError
 from antiphon.running.simulation import Simulation
 from antiphon.scenarios import Scenario
-from tests.batch_norm import drop_lost_biases, without_lost_biases
 from tests.contracts.builders import Play
-from tests.some import some
+from tests.kit.batch_norm import drop_lost_biases, without_lost_biases
+from tests.kit.some import some
 
 DOUBLE = torch.float64
 NAMES = "abcd"

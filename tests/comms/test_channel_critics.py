@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from antiphon import comms
 from antiphon.base.errors import ScenarioError
-from tests.some import some
+from tests.kit.some import some
 
 DOUBLE = torch.float64
 ROWS = 8

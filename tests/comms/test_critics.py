@@ -10,7 +10,7 @@ import torch
 from antiphon.comms.examples import ContextSpec, Example
 from antiphon.comms.synthetic_gradients import Predictor
 from tests.comms.made import CLASSES, LABEL, PLACE, SIZE, example, make
-from tests.some import some
+from tests.kit.some import some
 
 CRITICS = ("critic", "sobolev")
 

@@ -19,7 +19,7 @@ from tests.comms.made import (
     example,
     make,
 )
-from tests.some import some
+from tests.kit.some import some
 
 TOKENS = (3, 6)
 

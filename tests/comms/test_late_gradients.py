@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from antiphon import comms
 from antiphon.base.errors import ScenarioError
-from tests.some import some
+from tests.kit.some import some
 
 DOUBLE = torch.float64
 SIZE = 3

@@ -17,11 +17,11 @@ from antiphon import Scenario, Simulation
 from antiphon.comms import Coupling, Followed, Sent
 from antiphon.running.library import Template
 from antiphon.testing import check
-from tests.commands import Commands
 from tests.contracts.builders import Document, levels, ring
 from tests.distributed.parts.stages import different, learned, stages
 from tests.distributed.virtual.profiles import on_cluster, profile
 from tests.engine.numbers import one_line
+from tests.kit.commands import Commands
 
 LINK: Document = {"link": {"delay": 1, "drop": 0.25}}
 GRADIENT: Document = {"kind": "linear", "context": ["label"], "scale": 0.5, "discount": 0.3, "clip": 0.2}

@@ -11,7 +11,7 @@ import torch
 from antiphon import Simulation
 from tests.contracts.builders import Document, ring
 from tests.contracts.twins import differences, facts, twins
-from tests.tiers import sampled
+from tests.kit.tiers import sampled
 
 MLP: Document = {"gradient": {"kind": "mlp", "hidden": [4], "context": ["label", "returned"]}}
 DIGITS: Document = {"id": "antiphon/Digits-v0", "hold": 7, "episode": "example"}

@@ -25,10 +25,10 @@ from tests.contracts.twins import differences, facts
 from tests.distributed.parts.rings import ring
 from tests.distributed.parts.stages import stages
 from tests.engine.scenes import CLASSIFY, scenario_of
-from tests.parts_table import read_parts
-from tests.recorded import metrics
+from tests.kit.parts_table import read_parts
+from tests.kit.recorded import metrics
+from tests.kit.resigned import resign
 from tests.reference.backend import reference
-from tests.resigned import resign
 
 
 def scenario(steps: int = 23) -> Scenario:

@@ -14,7 +14,7 @@ from antiphon import envs
 from antiphon.base.kinds import kinds_of, own_keys_of, sections
 from antiphon.cli import COMMANDS
 from antiphon.running.library import scenario_names
-from tests.commands import Commands
+from tests.kit.commands import Commands
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -13,7 +13,7 @@ from torch import nn
 
 import antiphon
 from antiphon.agents.models import ResNet
-from tests.commands import Commands
+from tests.kit.commands import Commands
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/troubleshooting.md"
 MESSAGES = re.findall(r"```text\n(.*)\n```", PAGE.read_text(encoding="utf-8"))

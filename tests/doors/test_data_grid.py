@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from antiphon import envs
 from antiphon.base.errors import AntiphonError
 from tests.doors.test_data import NO_SPLITS, shown
-from tests.tiers import sampled
+from tests.kit.tiers import sampled
 
 pandas = pytest.importorskip("pandas")
 

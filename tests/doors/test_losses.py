@@ -23,10 +23,10 @@ from antiphon import Population, Scenario, ScenarioError, Simulation
 from antiphon.base.errors import RunError
 from antiphon.engine.state.checkpoint import read_simulation
 from antiphon.scenarios.channel_specs import LinkSpec
-from tests.commands import Commands
 from tests.distributed.virtual.profiles import on_cluster, profile
 from tests.engine.scenes import CLASSIFY, scenario_of
-from tests.recorded import metrics
+from tests.kit.commands import Commands
+from tests.kit.recorded import metrics
 from tests.reference.backend import Chosen, reference
 
 # --- what selects ------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from antiphon import Population, Simulation
 from antiphon.envs.base import StepResult
 from antiphon.envs.images import Digits
 from antiphon.nets.isolation.matmul_precision import matmul_precision, set_matmul_precision
-from tests.commands import Commands
+from tests.kit.commands import Commands
 
 _SEEN: list[str] = []
 """The precisions in which modules were called."""

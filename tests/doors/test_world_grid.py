@@ -19,7 +19,7 @@ import antiphon
 from antiphon import envs
 from antiphon.base.errors import AntiphonError
 from antiphon.envs.adaptors.spaces import leaves, part_at
-from tests.tiers import sampled
+from tests.kit.tiers import sampled
 
 Space = spaces.Space[Any]
 INF = np.inf

@@ -18,7 +18,7 @@ from antiphon import Scenario, Simulation
 from antiphon.scenarios import library_names
 from benchmarks.frozen_numbers import scenario_of
 from benchmarks.ring import ring
-from tests.pretend_gpu import Counts, PretendGpu, PretendTensor, on_host, pretend_gpu
+from tests.kit.pretend_gpu import Counts, PretendGpu, PretendTensor, on_host, pretend_gpu
 
 WARM = 5
 """Steps at the beginning that are not counted, at least: constants are made, and messages under way."""

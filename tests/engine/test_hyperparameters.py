@@ -19,7 +19,7 @@ from tests.contracts.twins import differences, facts
 from tests.engine.acting import ONE, Stage
 from tests.engine.numbers import all_parameters, equal, one_line
 from tests.engine.scenes import ENDS, gradient, scenario_of
-from tests.tiers import sampled
+from tests.kit.tiers import sampled
 
 MEMBERS = 8
 STEPS = 7

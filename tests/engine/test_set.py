@@ -12,11 +12,11 @@ import torch
 
 from antiphon import RunError, Scenario, ScenarioError, Simulation, load
 from antiphon.base.spec import plain
-from tests.commands import Commands
 from tests.contracts.builders import LABEL, OWN, Document, document, ring
 from tests.contracts.twins import differences, facts, made
 from tests.engine.numbers import all_parameters, equal, one_line, parameters
 from tests.engine.scenes import BATCH_NORM, ENDS, LSTM, gradient
+from tests.kit.commands import Commands
 from tests.kit.running import seeds_together
 from tests.reference.backend import Chosen, reference
 

@@ -14,7 +14,7 @@ from antiphon import Population, Scenario, Simulation, envs
 from antiphon.envs.signal import OUTCOMES, Description, Signal
 from antiphon.envs.worlds.world import World
 from antiphon.nets.random import sampled_seeds
-from tests.tiers import sampled
+from tests.kit.tiers import sampled
 
 BATCH, LARGEST = 8, 2**31 - 2
 BOX = spaces.Box(0, 2**16, (2,), np.float32)

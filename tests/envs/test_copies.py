@@ -13,7 +13,7 @@ from antiphon.envs import from_tensors, registry
 from antiphon.envs.registry import obstacle_to_copies
 from antiphon.envs.worlds.cartpole import CartPole
 from antiphon.scenarios import EnvSpec
-from tests.some import some
+from tests.kit.some import some
 
 
 def vector(num_envs: int = 2) -> SyncVectorEnv:

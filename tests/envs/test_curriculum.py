@@ -5,7 +5,7 @@ import math
 import pytest
 
 from antiphon.envs.copying import Copy, RepeatCopy
-from tests.some import some
+from tests.kit.some import some
 
 
 def update(curriculum: Copy, error: float, times: int) -> None:

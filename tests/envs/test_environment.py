@@ -15,8 +15,8 @@ from antiphon import envs
 from antiphon.base.errors import ScenarioError
 from antiphon.envs import Description, Signal, registry
 from antiphon.envs.worlds.world import Actions, State
-from tests.commands import Commands
-from tests.some import some
+from tests.kit.commands import Commands
+from tests.kit.some import some
 
 
 class Line(envs.World):

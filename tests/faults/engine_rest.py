@@ -321,7 +321,7 @@ REST: tuple[Fault, ...] = (
         "antiphon/tune.py",
         '"done": ended or self._steps',
         '"done": self._steps',
-        "tests/test_tune.py::test_a_trial_ends_early_where_its_run_would",
+        "tests/api/test_tune.py::test_a_trial_ends_early_where_its_run_would",
     ),
     Fault(
         "seeds-diverged-runs-count",
@@ -732,21 +732,21 @@ REST: tuple[Fault, ...] = (
         "jobs/populations/selection.py",
         "    _check_known(metric, dict.fromkeys([*of_readouts, *of_agents]))\n",
         "",
-        "tests/test_cli_population.py::test_what_is_refused",
+        "tests/cli/test_population.py::test_what_is_refused",
     ),
     Fault(
         "population-the-band-in-tensorboard-has-no-top",
         "jobs/populations/run.py",
         '("highest", max)',
         '("highest", fmean)',
-        "tests/test_cli_population.py::test_tensorboard_shows_mean_and_band_of_all_and_the_values_of_each",
+        "tests/cli/test_population.py::test_tensorboard_shows_mean_and_band_of_all_and_the_values_of_each",
     ),
     Fault(
         "population-a-selection-is-forgotten-by-a-resume",
         "jobs/populations/run.py",
         "if entry.step < step or step == self.until]",
         "if entry.step <= step or step == self.until]",
-        "tests/test_cli_population.py::test_what_ends_early_is_resumed_to_the_same_lineage[killed]",
+        "tests/cli/test_population.py::test_what_ends_early_is_resumed_to_the_same_lineage[killed]",
     ),
     Fault(
         "worlds-stepped-together-start-with-one-seed",

@@ -395,6 +395,6 @@ UPPER: tuple[Fault, ...] = (
         "antiphon/commands/run.py",
         "    return outcomes.exit_code\n\n\ndef _warn",
         "    return 0\n\n\ndef _warn",
-        "tests/test_cli_seeds.py::test_ctrl_c_ends_all_and_the_same_command_goes_on",
+        "tests/cli/test_seeds.py::test_ctrl_c_ends_all_and_the_same_command_goes_on",
     ),
 )

@@ -14,7 +14,7 @@ from typing import Any
 from tests.fuzz.conftest import Case
 from tests.fuzz.hostile import HOSTILE_VALUES, changed
 from tests.fuzz.mutation import mutated
-from tests.resigned import resign
+from tests.kit.resigned import resign
 
 MOST_BYTES = 2_000_000
 """Of a file whose content is made anew."""

@@ -14,9 +14,9 @@ from antiphon import Simulation
 from antiphon.base.manifests import FORMAT, read_cache
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.csv_files import read_figures
-from tests.commands import Commands
 from tests.golden.make import STEPS, STOP, numbers, restored
-from tests.parts_table import read_parts
+from tests.kit.commands import Commands
+from tests.kit.parts_table import read_parts
 
 HERE = Path(__file__).resolve().parent
 VERSIONS = sorted(path.name for path in HERE.iterdir() if path.name.isdecimal())

@@ -11,7 +11,7 @@ from antiphon.telemetry.verdicts import signal_caution
 from tests.engine.numbers import unchanged
 from tests.inspection.probed import EYE, JUDGE, chain, corporation, make
 from tests.kit.documented import signal_alignment
-from tests.some import some
+from tests.kit.some import some
 
 
 def test_a_mean_lies_between_its_ends_and_no_bit_of_the_simulation_changes() -> None:

@@ -18,7 +18,7 @@ from antiphon.nets.layers import (
     normalise,
     transported,
 )
-from tests.tensors import DOUBLE, same
+from tests.kit.tensors import DOUBLE, same
 
 
 def double(*shape: int, seed: int = 0) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from antiphon.nets.optimisers import Optimiser, Skip
 from antiphon.nets.schedules import CosineSchedule, LinearSchedule, Rate, Schedule, StepsSchedule
-from tests.tensors import DOUBLE
+from tests.kit.tensors import DOUBLE
 
 TORCHS: dict[str, type[torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon.nets.recurrent_cells import CELLS, Cell
-from tests.tensors import DOUBLE, drawn
+from tests.kit.tensors import DOUBLE, drawn
 
 BATCH, INPUTS, SIZE = 6, 5, 4
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from antiphon.nets import layers
 from antiphon.nets.layers import norm_buffers, normalise
-from tests.tensors import drawn
+from tests.kit.tensors import drawn
 
 COUNT, ROWS, FEATURES = 3, 8, 6
 

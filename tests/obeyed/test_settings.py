@@ -6,10 +6,10 @@ import pytest
 
 from antiphon.base.kinds import kinds_of, own_keys_of, sections
 from antiphon.base.spec import Spec
+from tests.kit.tiers import sampled
 from tests.obeyed.settings import Setting
 from tests.obeyed.trial import places, tried
 from tests.obeyed.unseen import OBJECTS, SOMETIMES, UNSEEN
-from tests.tiers import sampled
 
 TIERS = {1: pytest.mark.long, 3: pytest.mark.nightly}
 """In how many scenes a setting is tried, and by whom."""

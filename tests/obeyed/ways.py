@@ -17,7 +17,7 @@ from antiphon.scenarios import Scenario
 from antiphon.telemetry.channels.tags import GRAPH
 from tests.distributed.virtual.profiles import on_cluster, profile
 from tests.kit.running import two_parts
-from tests.written_events import raw_rows
+from tests.kit.written_events import raw_rows
 
 Shown = dict[str, Any]
 """What a run shows, by name; two runs are the same if all of it is."""

@@ -17,7 +17,7 @@ from antiphon import Simulation
 from antiphon.running.directory_writer import DirectoryWriter
 from antiphon.running.trainer import Trainer
 from antiphon.scenarios import load
-from tests.recorded import metrics
+from tests.kit.recorded import metrics
 
 TEXT = load("digits-mlp").text + "telemetry: {period: 5}\n"
 """A template whose runs are short."""

@@ -16,8 +16,8 @@ import pytest
 
 from antiphon import RunError, Simulation, load
 from antiphon.base.manifests import write_checked
-from tests.commands import Commands
 from tests.kit import seams
+from tests.kit.commands import Commands
 from tests.running.left import acting, assert_same_run, checkpoints, ended, facts, signalled
 
 TINY = "--set depth=2 --set width=8 --set batch=16 --logdir ."

@@ -13,8 +13,8 @@ import pytest
 
 from antiphon import RunError, Simulation, load
 from antiphon.base.manifests import entry_of, read_checked, write_checked, write_manifest
-from tests.commands import Commands
 from tests.engine.numbers import one_line
+from tests.kit.commands import Commands
 from tests.running.left import result
 
 NEWEST = "checkpoints/step-000000004"

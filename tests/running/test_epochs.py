@@ -14,8 +14,8 @@ from antiphon import Scenario, Simulation
 from antiphon.base.errors import ScenarioError
 from antiphon.envs import Source, from_dataset, from_sequences, from_tensors
 from antiphon.jobs.populations.population import Population
-from tests.commands import Commands
 from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.kit.commands import Commands
 from tests.reference.backend import reference
 
 COUNT = 21

@@ -15,8 +15,8 @@ import pytest
 from antiphon import Simulation
 from antiphon.base.errors import RunError
 from antiphon.running.lock import LOCK, DirectoryLock
-from tests.commands import Commands
 from tests.engine.numbers import one_line
+from tests.kit.commands import Commands
 
 SCENARIO = "digits-mlp"
 

@@ -14,7 +14,7 @@ from antiphon.base.manifests import read_cache, read_checked, write_checked
 from antiphon.running.directory import RunDirectory
 from antiphon.running.directory_writer import keep_measured
 from antiphon.telemetry.channels.reading import read_run
-from tests.commands import Commands
+from tests.kit.commands import Commands
 
 ABLATE = "--examples 40 --ablate"
 

@@ -19,10 +19,10 @@ from antiphon.running.observers import RunProgress
 from antiphon.running.request import Request
 from antiphon.running.trainer import Observer, Trainer
 from antiphon.telemetry.csv_files import CsvRecorder
-from tests.commands import Commands
 from tests.contracts.twins import differences
 from tests.kit import seams
-from tests.recorded import metrics
+from tests.kit.commands import Commands
+from tests.kit.recorded import metrics
 from tests.running.left import (
     TEXT,
     acting,

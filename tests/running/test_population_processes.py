@@ -32,9 +32,9 @@ from antiphon.running.library import template_named
 from antiphon.running.observers import RunProgress
 from antiphon.running.request import Request
 from antiphon.scenarios.population_spec import PopulationSpec
-from tests.commands import Commands
 from tests.contracts.twins import differences, facts
 from tests.engine.numbers import one_line
+from tests.kit.commands import Commands
 
 KEYS: dict[str, Any] = {
     "population": "it",

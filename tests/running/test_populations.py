@@ -31,7 +31,7 @@ from antiphon.running.library import template_named
 from antiphon.scenarios.population_spec import PopulationSpec, find_population
 from tests.contracts.twins import differences, facts
 from tests.engine.numbers import one_line
-from tests.some import some
+from tests.kit.some import some
 
 TEAM = {"width": 4, "units": 4, "batch": 4, "unroll": 4}
 RATES = {"lr": {"from": 1e-3, "to": 1e-1, "log": True}}

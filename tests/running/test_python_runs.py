@@ -24,11 +24,11 @@ from antiphon.engine.state.compatibility import same_bits
 from antiphon.envs import from_tensors
 from antiphon.running.compare_runs import compare_runs
 from antiphon.running.directory import RunDirectory
-from tests.commands import Commands
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit import seams
-from tests.resigned import resign
+from tests.kit.commands import Commands
+from tests.kit.resigned import resign
 from tests.running.left import acting, assert_same_run, checkpoints, ended, facts, result, signalled
 
 

@@ -148,7 +148,7 @@ PLACES = {
     "mine_leaves:f": "SystemExit: 3",
     "mine_of_test:broken": r"KeyError: 'oops' \(mine_of_test\.py:15\)$",
 }
-"""What cannot be loaded; what a function lacks is said on the command line (tests/test_cli_python.py)."""
+"""What cannot be loaded; what a function lacks is said on the command line (tests/cli/test_python.py)."""
 CALLS: list[tuple[Callable[[], object], str]] = [
     (lambda: PythonTemplate.of(lambda: 3).resolve(), r"returns int; it must return an antiphon\.Scenario$"),  # type: ignore[arg-type, return-value]
     (

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from antiphon import DivergenceError, RunError, Scenario, Simulation, Template, load
-from tests.commands import Commands
 from tests.kit import seams
+from tests.kit.commands import Commands
 from tests.running.left import (
     TEXT,
     acting,

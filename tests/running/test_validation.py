@@ -14,10 +14,10 @@ from antiphon import RunError, Scenario, Simulation, load
 from antiphon.commands.report import report
 from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.telemetry.history import History
-from tests.commands import Commands
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit import seams
+from tests.kit.commands import Commands
 from tests.running.left import acting, assert_same_run, checkpoints, ended, facts, result, signalled
 
 EVALUATE: dict[str, Any] = {"evaluate": {"period": 4}}

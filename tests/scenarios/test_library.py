@@ -17,7 +17,7 @@ from antiphon.scenarios import (
     load,
     warnings,
 )
-from tests.some import some
+from tests.kit.some import some
 
 NAMES = library_names()
 THEORY = "hyperplane"

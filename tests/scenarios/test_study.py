@@ -10,7 +10,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.scenarios import load
 from antiphon.scenarios.study import StudySpec, find_study
 from antiphon.scenarios.training import is_of_env, less_is_better, on_validation, split_metric
-from tests.some import some
+from tests.kit.some import some
 
 TEXT = """\
 study: toy

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.recorded import metrics
-from tests.written_events import raw_rows, read_rows
+from tests.kit.recorded import metrics
+from tests.kit.written_events import raw_rows, read_rows
 
 _OF_TIME = {"started", "finished", "seconds", "command", "run_dir", "files", "checkpoints", "sha256"}
 """Of run.json and result.json: times, and digests of tables with times."""

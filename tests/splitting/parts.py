@@ -16,8 +16,8 @@ import antiphon
 from antiphon.envs import from_tensors
 from antiphon.nets.random import seed_for
 from antiphon.scenarios import Scenario
+from tests.kit.tensors import same
 from tests.splitting.models import Architecture, Logits, numbers, tokens
-from tests.tensors import same
 
 ROWS = 24
 BATCH = 4

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 import antiphon
 from antiphon import Scenario, Simulation
+from tests.kit.tensors import same
 from tests.splitting.models import ARCHITECTURES, Architecture
 from tests.splitting.parts import LOOP, ROUNDING, PlainLoop, composed, split_of
-from tests.tensors import same
 
 DAILY = ("mlp", "convolutions", "resnet", "unet", "gpt", "lstm", "rotary")
 DROPOUT = 0.2

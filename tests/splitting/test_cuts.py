@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 import antiphon
 from tests.engine.numbers import one_line
+from tests.kit.tiers import sampled
 from tests.splitting.models import ARCHITECTURES, Logits, UNet
 from tests.splitting.parts import Chain, chain_split, pictures, split_of, split_text
-from tests.tiers import sampled
 
 
 def test_cuts_are_in_the_order_of_the_forward_with_what_would_cross() -> None:

@@ -17,9 +17,9 @@ from torch.utils.checkpoint import checkpoint
 
 import antiphon
 from antiphon import ScenarioError, Simulation
+from tests.kit.tensors import same
 from tests.splitting.models import ARCHITECTURES, numbers
 from tests.splitting.parts import Chain, assert_composed, chain_split, composed, split_of
-from tests.tensors import same
 
 
 def drop_path(self: Chain, h: Tensor) -> Tensor:

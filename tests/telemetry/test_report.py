@@ -13,7 +13,7 @@ import pytest
 
 from antiphon.telemetry.channels.series import Series
 from antiphon.telemetry.html_report import ReportRun, grouped, report
-from tests.some import some
+from tests.kit.some import some
 from tests.telemetry.made import HOSTILE, Elements, data, run
 
 

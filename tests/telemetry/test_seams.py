@@ -20,9 +20,9 @@ from antiphon.telemetry.channels.tags import GRAPH, PARTS
 from antiphon.telemetry.parts.part_figures import PartFigures
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
 from antiphon.telemetry.timeline_text import Timeline
+from tests.kit.written_events import raw_rows, read_rows
 from tests.telemetry.test_tensorboard import describe, rows_at
 from tests.telemetry.times import agent_times
-from tests.written_events import raw_rows, read_rows
 
 RESULT = {"accuracy": 0.5, "seconds": 2.0}
 

@@ -22,7 +22,7 @@ from antiphon.telemetry.statistics import (
     seed_statistics,
     student_t,
 )
-from tests.some import some
+from tests.kit.some import some
 
 
 def test_the_interquartile_mean_is_the_trimmed_mean_of_every_value_four_times() -> None:

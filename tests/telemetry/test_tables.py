@@ -17,7 +17,7 @@ from antiphon.base.files import read_rows
 from antiphon.telemetry import Figure, PartFigures, RunDescription
 from antiphon.telemetry.csv_files import CsvRecorder, read_figures
 from antiphon.telemetry.parts.parts_csv import PARTS_HEADER, PartsCsv
-from tests.parts_table import read_parts
+from tests.kit.parts_table import read_parts
 
 DESCRIPTION = RunDescription(
     yaml="", hparams={}, graph=nx.MultiDiGraph(), names={"agents": ("a",), "channels": ()}

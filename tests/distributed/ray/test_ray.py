@@ -28,15 +28,15 @@ from antiphon.distributed.free_coordinator import FreeCoordinator
 from antiphon.distributed.parts.part import Part
 from antiphon.distributed.ray.ray_parts import RayParts
 from antiphon.envs.base import StepResult, TorchVectorEnv
-from tests.commands import Commands
 from tests.contracts.builders import Play
 from tests.contracts.builders import ring as noise_ring
 from tests.contracts.twins import differences, facts
 from tests.distributed.parts.rings import document, ring
 from tests.distributed.parts.stages import stages
 from tests.distributed.ray.conftest import PATIENCE
-from tests.parts_table import read_parts
-from tests.recorded import metrics
+from tests.kit.commands import Commands
+from tests.kit.parts_table import read_parts
+from tests.kit.recorded import metrics
 
 TOKEN = "0123456789abcdef" * 4
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}

@@ -14,7 +14,7 @@ from antiphon.engine.installed import check_later
 from tests.contracts.library import resolved
 from tests.contracts.twins import differences, facts
 from tests.kit.running import captured
-from tests.tiers import sampled
+from tests.kit.tiers import sampled
 
 
 def simulation_of(scenario: Scenario, **how: Any) -> tuple[Simulation, Any]:

@@ -16,11 +16,11 @@ from antiphon.engine.capture.kernel_recorder import CudaGraphRecorder, NotRecord
 from antiphon.engine.capture.loop import CapturedLoop, captured_loop
 from antiphon.engine.heart import held_messages
 from antiphon.engine.installed import check_later
-from tests.commands import Commands
 from tests.contracts.library import resolved
 from tests.engine.capture.dispatch_recorder import DispatchRecorder
 from tests.engine.capture.test_captured_loop import assert_same, ring, simulation_of
 from tests.engine.numbers import one_line
+from tests.kit.commands import Commands
 from tests.reference.backend import reference
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from antiphon import ScenarioError, Simulation
-from tests.commands import Commands
+from tests.kit.commands import Commands
 from tests.reference.backend import ReferenceBackend, reference
 
 BACKENDS = ("cohort", "native")

@@ -12,8 +12,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
 from antiphon import Scenario, Simulation, envs
+from tests.kit.tiers import sampled
 from tests.reference.backend import Chosen, reference
-from tests.tiers import sampled
 
 INFINITE = np.inf
 FREE = spaces.Box(-INFINITE, INFINITE, (2,))

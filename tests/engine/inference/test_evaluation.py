@@ -19,7 +19,7 @@ from tests.engine.numbers import one_line, unchanged
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit import seams
 from tests.kit.documented import Links, ablate
-from tests.some import some
+from tests.kit.some import some
 
 COUNT = 1300
 GENERATOR = torch.Generator().manual_seed(0)

@@ -21,7 +21,7 @@ from antiphon.scenarios import Scenario
 from tests.engine.numbers import normal
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit.documented import Links
-from tests.some import some
+from tests.kit.some import some
 
 Document = dict[str, Any]
 LSTM = {"kind": "lstm", "size": 7}

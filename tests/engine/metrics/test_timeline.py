@@ -12,7 +12,7 @@ from antiphon import ScenarioError, Simulation
 from antiphon.scenarios import Scenario, load
 from antiphon.telemetry.timeline_text import Timeline, raster_lines
 from antiphon.terminal.explain import built
-from tests.commands import Commands
+from tests.kit.commands import Commands
 from tests.kit.documented import timeline
 
 GOAL = {"kind": "classification", "target": "label"}

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from antiphon import DivergenceError, Scenario, Simulation
 from antiphon.nets.native.compiled_kernel import kernel
-from tests.commands import Commands
 from tests.contracts.builders import Document, Play, ring
 from tests.contracts.twins import differences, facts, made
 from tests.engine.planning.test_plan import ring as ring_of_digits
+from tests.kit.commands import Commands
 from tests.kit.running import native_agents
 
 pytestmark = pytest.mark.skipif(kernel() is None, reason="there is no C++ compiler")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from antiphon import Scenario
-from tests.commands import Commands
+from tests.kit.commands import Commands
 
 Planned = Callable[..., dict[str, Any]]
 

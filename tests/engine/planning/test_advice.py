@@ -21,7 +21,7 @@ from antiphon.envs.registry import describe
 from antiphon.scenarios.unintended_settings import is_unused_key
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
-from tests.tiers import sampled
+from tests.kit.tiers import sampled
 
 
 def advice(scenario: Scenario | str) -> list[str]:

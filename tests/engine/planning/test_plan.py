@@ -12,9 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from antiphon import Scenario, Simulation, load
 from antiphon.scenarios import catalogue
-from tests.commands import Commands
 from tests.engine.planning.conftest import Planned
 from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.kit.commands import Commands
 from tests.kit.running import stacks
 
 LIBRARY = [name for name in catalogue() if not name.startswith("cifar10")]

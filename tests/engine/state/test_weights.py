@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from antiphon import RunError, Simulation, load
-from tests.commands import Commands
 from tests.contracts.builders import LABEL, OWN, Document, document
 from tests.contracts.twins import made
 from tests.engine.numbers import equal, one_line, parameters
 from tests.engine.scenes import BATCH_NORM, gradient
+from tests.kit.commands import Commands
 from tests.reference.backend import Chosen, reference
 from tests.running.left import facts
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from antiphon import RunError, Scenario, Simulation
-from tests.commands import Commands
 from tests.contracts.twins import differences, facts
 from tests.envs.adaptors import parallel_worlds
 from tests.envs.adaptors.test_gymnasium_vector import Saved
+from tests.kit.commands import Commands
 
 STATELESS = """\
 scenario: pole

@@ -15,8 +15,8 @@ import antiphon
 from antiphon import envs
 from antiphon.base.errors import RunError
 from antiphon.envs.adaptors.parallel import ParallelAdaptor
-from tests.commands import Commands
 from tests.envs.adaptors.parallel_worlds import Mines
+from tests.kit.commands import Commands
 
 FAILS_AT = 5
 

@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode
 import antiphon
 from antiphon import envs
 from antiphon.base.errors import ScenarioError, ScenarioWarning
-from tests.commands import Commands
+from tests.kit.commands import Commands
 
 DOCUMENT = """\
 scenario: pole

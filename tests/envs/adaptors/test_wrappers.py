@@ -33,7 +33,7 @@ from gymnasium.wrappers.utils import RunningMeanStd
 from antiphon import Scenario, Simulation, envs
 from antiphon.base.errors import AntiphonError, RunError, ScenarioError
 from tests.envs.adaptors.parallel_worlds import Mines
-from tests.tiers import sampled
+from tests.kit.tiers import sampled
 
 BOX = spaces.Box(-1e6, 1e6, (2,), np.float32)
 

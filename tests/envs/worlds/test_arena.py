@@ -15,8 +15,8 @@ from torch import Tensor
 import antiphon
 from antiphon.base.errors import ScenarioError
 from antiphon.envs import Arena, Description, Signal, World
-from tests.commands import Commands
 from tests.engine.numbers import one_line
+from tests.kit.commands import Commands
 
 BATCH, LIMIT = 6, 2
 

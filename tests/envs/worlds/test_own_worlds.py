@@ -15,7 +15,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.envs import registry
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.worlds.world import Actions, State
-from tests.tiers import sampled
+from tests.kit.tiers import sampled
 
 
 class Places(envs.World):

@@ -13,7 +13,7 @@ from antiphon.jobs.places import Here
 from antiphon.jobs.studies.chunks import Chunk, train
 from antiphon.jobs.studies.scoring import Finished
 from antiphon.running.trainer import Outcome
-from tests.commands import Commands
+from tests.kit.commands import Commands
 
 
 class Threads(Here):

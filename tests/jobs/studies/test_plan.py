@@ -10,7 +10,7 @@ from antiphon.jobs.studies.plan import Plan, StudyOptions, plan
 from antiphon.jobs.studies.scoring import Scoring
 from antiphon.scenarios.study import StudySpec, find_study, study_names
 from tests.engine.numbers import one_line
-from tests.some import some
+from tests.kit.some import some
 
 HEAD = """study: toy
 scenario: digits-mlp

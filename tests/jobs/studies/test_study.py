@@ -18,7 +18,7 @@ import antiphon
 from antiphon import RunError, Simulation
 from antiphon.jobs.studies.chunks import Chunk
 from antiphon.nets.isolation.matmul_precision import in_matmul_precision
-from tests.commands import Commands
+from tests.kit.commands import Commands
 
 TINY = "--set depth=2 --set width=8 --set batch=16 --steps 8"
 DOCUMENT = """

@@ -13,7 +13,7 @@ import pytest
 
 from antiphon.telemetry.channels.page import page
 from antiphon.telemetry.channels.series import RunData
-from tests.some import some
+from tests.kit.some import some
 from tests.telemetry.made import HOSTILE, Elements, data
 
 

@@ -14,8 +14,8 @@ from antiphon import Simulation
 from antiphon.base.errors import RunError
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.gif import FilmFrame, SentMessage, write_film
-from tests.commands import Commands
-from tests.test_cli_returns import TEAM
+from tests.cli.test_returns import TEAM
+from tests.kit.commands import Commands
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.commands import Commands
 from tests.distributed.parts.rings import document
-from tests.parts_table import read_parts
-from tests.recorded import metrics
+from tests.kit.commands import Commands
+from tests.kit.parts_table import read_parts
+from tests.kit.recorded import metrics
 
 
 @pytest.fixture(autouse=True)

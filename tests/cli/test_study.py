@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from antiphon.scenarios.study import study_names
-from tests.commands import Commands
+from tests.kit.commands import Commands
 
 TEXT = """\
 study: toy

@@ -21,9 +21,9 @@ from antiphon import Scenario, load
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.envs import ExampleStream, from_tensors
 from antiphon.studies import study
-from tests.commands import Commands
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.kit.commands import Commands
 
 TINY = {"depth": 2, "width": 8, "batch": 16}
 X = torch.randn(120, 3, generator=torch.Generator().manual_seed(0))
@@ -83,7 +83,7 @@ def test_variants_are_parameters_of_a_function(tmp_path: Path) -> None:
     assert [line["variant"] for line in table.result["lines"]] == ["locked", "decoupled", "detached"]
     facts = json.loads((tmp_path / "s/detached-s1/run.json").read_text())
     assert facts["values"] == {"width": 3, "coupling": "detached", "shift": 0.0}
-    assert facts["template"]["source"] == "tests.test_studies:own"
+    assert facts["template"]["source"] == "tests.api.test_studies:own"
     assert table.result["lines"][0]["contrast"] is not None  # locked against detached
     again = study(own, variants=variants, seeds=2, steps=2, jobs=1, logdir=tmp_path / "s")
     assert again.result == table.result
@@ -169,7 +169,7 @@ def test_all_variants_run_at_every_point_of_a_grid(tmp_path: Path) -> None:
         (
             own,
             {"variants": {"a": {"wdth": 3}}},
-            "tests.test_studies:own has no parameter 'wdth'; did you mean",
+            "tests.api.test_studies:own has no parameter 'wdth'; did you mean",
         ),
         (own, {"variants": ["a"]}, "^own has no variant 'a'"),
         (own, {"variants": {"a": {"coupling": "lockd"}}}, "unknown coupling 'lockd'; did you mean 'locked'"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from antiphon.scenarios import library_names
-from tests.commands import Commands
+from tests.kit.commands import Commands
 
 ACTING = "acts: observations depend on the action"
 UNDELAYED = "link.delay: 0: a message is read at the step at which it is sent"

@@ -12,7 +12,7 @@ import pytest
 
 from antiphon.envs.base import StepResult
 from antiphon.envs.images import Digits
-from tests.commands import Commands
+from tests.kit.commands import Commands
 
 TINY = "run digits-mlp --steps 6 --set depth=2 --set width=8 --set batch=16"
 

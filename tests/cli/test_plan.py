@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.commands import Commands
+from tests.kit.commands import Commands
 
 TINY = "--set width=8 --set batch=8 --steps 2 --logdir . --name a"
 

@@ -16,7 +16,7 @@ from antiphon.scenarios import NetworkSpec
 from antiphon.scenarios.channel_specs import SampleSpec
 from antiphon.telemetry import Recorder
 from antiphon.testing import check
-from tests.tiers import sampled
+from tests.kit.tiers import sampled
 
 
 class Small(nn.Sequential):

@@ -36,7 +36,7 @@ def _words(text: str) -> frozenset[str]:
 
 
 _CUDA = torch.device("cuda:0")
-_ROOT = str(Path(__file__).resolve().parents[1])
+_ROOT = str(Path(__file__).resolve().parents[2])
 _SYNCHRONISES = _words(
     """
     _local_scalar_dense is_nonzero nonzero masked_select equal _unique2 unique_dim unique_consecutive

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from antiphon import Scenario, Simulation
-from tests.commands import Commands
+from tests.kit.commands import Commands
 
 TEAM = """
 scenario: team

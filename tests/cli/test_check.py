@@ -8,8 +8,8 @@ import pytest
 
 from antiphon.scenarios import library_names, load
 from antiphon.scenarios.study import study_names
-from tests.commands import Commands
-from tests.tiers import sampled
+from tests.kit.commands import Commands
+from tests.kit.tiers import sampled
 
 MANY = """\
 scenario: many

@@ -11,7 +11,7 @@ import pytest
 
 from antiphon import Simulation
 from antiphon.cli import main
-from tests.commands import Commands
+from tests.kit.commands import Commands
 
 DOCUMENT = """
 scenario: trio

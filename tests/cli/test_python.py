@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from antiphon.base.manifests import read_cache
-from tests.commands import Commands
+from tests.kit.commands import Commands
 
 MODULE = """
 import torch

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from antiphon.running.simulation import Simulation
-from tests.commands import Commands
+from tests.kit.commands import Commands
 
 DOCUMENT = """
 scenario: pair

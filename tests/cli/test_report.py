@@ -12,10 +12,10 @@ import pytest
 
 import antiphon
 from antiphon.commands import report as verb
-from tests.commands import Commands
+from tests.kit.commands import Commands
 from tests.telemetry.made import Elements
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ import antiphon
 from antiphon.cli import COMMANDS
 from antiphon.scenarios.schema import schema_text
 from antiphon.terminal.output import show_result
-from tests.commands import Commands
 from tests.kit import seams
+from tests.kit.commands import Commands
 
 VERBS = ["run", "resume", "check", "show", "evaluate", "study", "report", "diff", "export", "tb"]
 TINY = "--steps 6 --set depth=2 --set width=8 --set batch=16"

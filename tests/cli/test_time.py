@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.commands import Commands
+from tests.kit.commands import Commands
 
 Document = dict[str, Any]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from antiphon.cli import main
-from tests.commands import Commands
+from tests.kit.commands import Commands
 
 TINY = ["--steps", "20", "--set", "depth=3", "--set", "width=8", "--set", "batch=16"]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.commands import Commands
 from tests.distributed.parts.stages import stages
+from tests.kit.commands import Commands
 
 CLUSTER = """
 cluster: mine

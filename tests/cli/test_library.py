@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import Commands
+from tests.kit.commands import Commands
 
 TINY = "--set length=8 --set width=8 --set heads=2 --set blocks=2 --set batch=4"
 
