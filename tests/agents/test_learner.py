@@ -11,7 +11,7 @@ from torch import Tensor
 from antiphon.agents.feedforward import Mlp
 from antiphon.agents.learner import Learner
 from antiphon.agents.network import OBJECTIVE, Head
-from antiphon.base.errors import DivergenceError
+from antiphon.errors import DivergenceError
 from antiphon.nets.schedules import Rate, StepsSchedule
 from tests.contracts.builders import ring
 from tests.contracts.twins import made

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from antiphon.agents.distributions import Categorical, Distribution, Gaussian, MultiCategorical
 from antiphon.agents.local_policy import LocalPolicyGradient
-from antiphon.comms.examples import ContextSpec, Example, ReturnedAction
+from antiphon.comms import Example
+from antiphon.comms.examples import ContextSpec, ReturnedAction
 from antiphon.nets.schedules import Rate
 from tests.kit.tensors import drawn
 

@@ -16,8 +16,8 @@ import antiphon
 from antiphon import Scenario, Simulation
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import OBJECTIVE, Head
-from antiphon.base.errors import ScenarioError
 from antiphon.engine.inference.composition import agent_module
+from antiphon.errors import ScenarioError
 from tests.agents import plain
 
 HEADS = (Head(OBJECTIVE, (3,)), Head("to_b", (2, 1, 2), "batch"))

@@ -12,8 +12,8 @@ from antiphon.agents.feedforward import Conv, Mlp
 from antiphon.agents.network import HIDDEN, OBJECTIVE, STATE, Head, Network
 from antiphon.agents.pointer import Pointer
 from antiphon.agents.recurrent import Recurrent
-from antiphon.base.errors import ScenarioError
 from antiphon.engine.inference.composition import agent_module
+from antiphon.errors import ScenarioError
 from tests.agents.made import evaluated, numbers
 from tests.agents.plain import Plain
 from tests.kit.tensors import Counter, drawn, member, same, stack

@@ -30,7 +30,7 @@ from antiphon.agents.policy_objectives import (
     gae,
     trajectory_of,
 )
-from antiphon.base.errors import ScenarioError
+from antiphon.errors import ScenarioError
 from antiphon.nets.random import uniform
 from tests.kit.tensors import drawn
 

@@ -17,10 +17,9 @@ import torch
 from torch import nn
 
 import antiphon
-from antiphon import Scenario, load
-from antiphon.base.errors import RunError, ScenarioError
+from antiphon import Scenario, load, study
 from antiphon.envs import ExampleStream, from_tensors
-from antiphon.studies import study
+from antiphon.errors import RunError, ScenarioError
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit.commands import Commands

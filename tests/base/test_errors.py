@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 import antiphon
-from antiphon.base.errors import AntiphonError, RunError, ScenarioWarning, in_one_line
+from antiphon.base.errors import in_one_line
 from antiphon.base.nearest_names import suggest
+from antiphon.errors import AntiphonError, RunError, ScenarioWarning
 
 
 def test_a_short_line_stays_and_a_long_one_keeps_its_place_and_its_fix() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from antiphon.base import files
-from antiphon.base.errors import RunError
+from antiphon.errors import RunError
 
 
 @pytest.fixture

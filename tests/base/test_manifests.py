@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from antiphon.base.errors import RunError
 from antiphon.base.manifests import (
     FORMAT,
     GrowingFile,
@@ -24,6 +23,7 @@ from antiphon.base.manifests import (
     write_checked,
     write_manifest,
 )
+from antiphon.errors import RunError
 from tests.engine.numbers import one_line
 
 CONTENT: dict[str, Any] = {"format": FORMAT, "text": "ü\n", "numbers": [1, 2.5, None, True], "b": {"a": {}}}

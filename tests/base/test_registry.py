@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 import antiphon
+from antiphon import Simulation
 from antiphon.base import extensions
-from antiphon.base.errors import ScenarioError
-from antiphon.running.simulation import Simulation
+from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
-from antiphon.telemetry import Recorder
-from antiphon.telemetry.figures import Figure
+from antiphon.telemetry import Figure, Recorder
 from tests.base.test_extensions import Focal, Gated, Leaky, Lion, Robust
 from tests.contracts.twins import hold
 from tests.engine.numbers import assert_same_state, one_line

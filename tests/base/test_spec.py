@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 
-from antiphon.scenarios.channel_specs import ChannelSpec, LinkSpec
+from antiphon.scenarios import ChannelSpec, LinkSpec
 
 
 def test_a_copy_with_other_fields_computes_what_follows_from_them_anew() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from antiphon.running.simulation import Simulation
+from antiphon import Simulation
 from tests.kit.commands import Commands
 
 DOCUMENT = """

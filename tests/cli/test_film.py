@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from antiphon import Simulation
-from antiphon.base.errors import RunError
+from antiphon.errors import RunError
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.gif import FilmFrame, SentMessage, write_film
 from tests.cli.test_returns import TEAM

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from antiphon.base.errors import ScenarioError
 from antiphon.commands.show import show
+from antiphon.errors import ScenarioError
 
 
 def shown(capsys: pytest.CaptureFixture[str], what: str | None, **options: Any) -> str:

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon.comms.examples import ContextSpec, Example
-from antiphon.comms.synthetic_gradients import PREDICTORS, Predictor
+from antiphon.comms import Example, Predictor
+from antiphon.comms.examples import ContextSpec
+from antiphon.comms.synthetic_gradients import PREDICTORS
 from antiphon.nets.schedules import Rate
 
 DOUBLE = torch.float64

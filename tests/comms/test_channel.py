@@ -11,9 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon import comms
-from antiphon.base.errors import ScenarioError
-from antiphon.running.simulation import Simulation
+from antiphon import Simulation, comms
+from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import Play
 from tests.kit.batch_norm import drop_lost_biases, without_lost_biases

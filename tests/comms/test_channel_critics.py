@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon import comms
-from antiphon.base.errors import ScenarioError
+from antiphon.errors import ScenarioError
 from tests.kit.some import some
 
 DOUBLE = torch.float64

@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon import comms
-from antiphon.base.errors import ScenarioError
-from antiphon.running.simulation import Simulation
+from antiphon import Simulation, comms
+from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 
 BATCH, SIZE = 8, 4

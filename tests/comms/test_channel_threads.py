@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from antiphon import comms
-from antiphon.base.errors import ScenarioError
+from antiphon.errors import ScenarioError
 
 DOUBLE = torch.float64
 BEHIND, STEPS, SIZE = 2, 12, 4

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from antiphon.comms.examples import ContextSpec, Example
+from antiphon.comms import Example
+from antiphon.comms.examples import ContextSpec
 from tests.comms.made import DOUBLE, LABEL, SHAPE, SIZE, draw, make
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from antiphon.comms.couplings import COUPLINGS, NOT_OF_ALL
-from antiphon.scenarios.channel_specs import ChannelSpec
+from antiphon.scenarios import ChannelSpec
 
 LOCAL = {"kind": "local", "target": "label"}
 SOBOLEV = {"kind": "sobolev_label", "target": "label"}

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 import torch
 
-from antiphon.comms.examples import ContextSpec, Example
-from antiphon.comms.synthetic_gradients import Predictor
+from antiphon.comms import Example, Predictor
+from antiphon.comms.examples import ContextSpec
 from tests.comms.made import CLASSES, LABEL, PLACE, SIZE, example, make
 from tests.kit.some import some
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon.comms.examples import Example
+from antiphon.comms import Example
 from antiphon.comms.label_gradients import LocalGradient
 from tests.comms.made import (
     BATCH,

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from antiphon.base.mask import Mask
-from antiphon.comms.examples import ContextSpec, Example
+from antiphon.comms import Example
+from antiphon.comms.examples import ContextSpec
 from antiphon.comms.synthetic_inputs import INPUTS, InputModel
 from antiphon.nets.schedules import Rate
 from tests.comms.made import DOUBLE, draw

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from antiphon import comms
-from antiphon.base.errors import ScenarioError
+from antiphon.errors import ScenarioError
 from tests.kit.some import some
 
 DOUBLE = torch.float64

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon import comms
-from antiphon.base.errors import ScenarioError
-from antiphon.comms.examples import ContextSpec, Example
+from antiphon.comms import Example
+from antiphon.comms.examples import ContextSpec
 from antiphon.comms.label_gradients import LensGradient
+from antiphon.errors import ScenarioError
 from tests.comms.made import DOUBLE, NUMBERS, draw, example, make
 
 CLASS = ContextSpec("answer", (), 4)

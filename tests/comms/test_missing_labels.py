@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from antiphon import comms
-from antiphon.base.errors import ScenarioError
+from antiphon.errors import ScenarioError
 
 CLASSES, FEATURES = 3, 4
 

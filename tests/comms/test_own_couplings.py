@@ -15,7 +15,7 @@ from torch import Tensor
 import antiphon
 from antiphon import Scenario, Simulation
 from antiphon.comms import Coupling, Followed, Sent
-from antiphon.running.library import Template
+from antiphon.scenarios import Template
 from antiphon.testing import check
 from tests.contracts.builders import Document, levels, ring
 from tests.distributed.parts.stages import different, learned, stages

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from antiphon.base.mask import Mask
-from antiphon.comms.examples import Example
+from antiphon.comms import Example
 from antiphon.nets.schedules import Rate
 from tests.comms.made import BATCH, CASES, CLASSES, DOUBLE, LABEL, SIZE, case, example, make
 

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon.base.mask import Mask
-from antiphon.comms.examples import ContextSpec, Example, encode
+from antiphon.comms import Example, Predictor
+from antiphon.comms.examples import ContextSpec, encode
 from antiphon.comms.module_predictors import input_of, predictor_of
-from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.nets.schedules import Rate
 from tests.comms.made import DOUBLE, draw
 

@@ -12,8 +12,8 @@ import torch
 from gymnasium.spaces import Box, Space
 from torch import Tensor
 
-from antiphon.envs.base import StepResult, TorchVectorEnv
-from antiphon.envs.signal import Description, Signal
+from antiphon.envs import Description, Signal, TorchVectorEnv
+from antiphon.envs.base import StepResult
 from antiphon.nets.random import normal, uniform
 
 Document = dict[str, Any]

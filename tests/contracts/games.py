@@ -16,8 +16,9 @@ from gymnasium import spaces
 from hypothesis import strategies as st
 from torch import Tensor
 
-from antiphon.envs.base import StepResult, TorchVectorEnv
-from antiphon.envs.signal import ALIVE, ENDS, OUTCOMES, Description, Signal
+from antiphon.envs import Description, Signal, TorchVectorEnv
+from antiphon.envs.base import StepResult
+from antiphon.envs.signal import ALIVE, ENDS, OUTCOMES
 from tests.contracts.builders import STEPS, Document, NoiseEnv
 from tests.contracts.drawn_scenes import CELLS, drawn_gradient, drawn_link, one, seldom
 

@@ -18,7 +18,8 @@ from antiphon import DivergenceError, RunError, Scenario, ScenarioError, Simulat
 from antiphon.base.spec import plain
 from antiphon.distributed.coordinator import Coordinator
 from antiphon.distributed.parts.transport import LocalParts
-from antiphon.envs.base import StepResult, TorchVectorEnv
+from antiphon.envs import TorchVectorEnv
+from antiphon.envs.base import StepResult
 from tests.contracts.builders import Play
 from tests.contracts.builders import ring as noise_ring
 from tests.contracts.twins import differences, facts

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from antiphon import Scenario, Simulation, envs
-from antiphon.base.errors import DataError
 from antiphon.envs.datasets import dataset_files
+from antiphon.errors import DataError
 
 pandas = pytest.importorskip("pandas")
 

@@ -16,7 +16,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from antiphon import envs
-from antiphon.base.errors import AntiphonError
+from antiphon.errors import AntiphonError
 from tests.doors.test_data import NO_SPLITS, shown
 from tests.kit.tiers import sampled
 

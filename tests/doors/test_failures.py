@@ -12,7 +12,7 @@ from torch.ao import quantization
 from torch.nn.functional import cross_entropy
 
 import antiphon
-from antiphon.base.errors import RunError
+from antiphon.errors import RunError
 from tests.engine.numbers import one_line
 from tests.reference.backend import reference
 

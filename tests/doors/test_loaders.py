@@ -25,7 +25,7 @@ from torch.utils.data import (
 )
 
 from antiphon import envs
-from antiphon.base.errors import DataError
+from antiphon.errors import DataError
 
 COUNT, BATCH = 40, 10
 DATA = TensorDataset(torch.arange(float(COUNT))[:, None])

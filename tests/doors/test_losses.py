@@ -20,9 +20,9 @@ from torch.nn.functional import cross_entropy, normalize
 
 import antiphon
 from antiphon import Population, Scenario, ScenarioError, Simulation
-from antiphon.base.errors import RunError
 from antiphon.engine.state.checkpoint import read_simulation
-from antiphon.scenarios.channel_specs import LinkSpec
+from antiphon.errors import RunError
+from antiphon.scenarios import LinkSpec
 from tests.distributed.virtual.profiles import on_cluster, profile
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit.commands import Commands

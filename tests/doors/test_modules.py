@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils import parametrizations, prune, spectral_norm
 
 import antiphon
-from antiphon.base.errors import AntiphonError, RunError, ScenarioWarning
+from antiphon.errors import AntiphonError, RunError, ScenarioWarning
 from antiphon.nets.user_modules import reporting_hook
 
 _STEPS = 4

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, StepLR
 
 import antiphon
-from antiphon.base.errors import AntiphonError
+from antiphon.errors import AntiphonError
 from tests.reference.backend import Chosen, reference
 
 STEPS = 8

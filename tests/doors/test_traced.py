@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 
 import antiphon
 from antiphon import ScenarioError, Simulation
-from antiphon.base.errors import ScenarioWarning
+from antiphon.errors import ScenarioWarning
 
 X = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
 LABEL = torch.randint(3, (40,), generator=torch.Generator().manual_seed(1))

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 import antiphon
 from antiphon import envs
-from antiphon.base.errors import AntiphonError, RunError, ScenarioError
 from antiphon.engine.environment import steps_for_epochs
 from antiphon.envs.adaptors.native import native_of
 from antiphon.envs.adaptors.parallel import ParallelAdaptor
 from antiphon.envs.adaptors.spaces import leaves, part_at
+from antiphon.errors import AntiphonError, RunError, ScenarioError
 from antiphon.telemetry import Recorder
 
 Space = spaces.Space[Any]

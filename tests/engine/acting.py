@@ -10,8 +10,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from antiphon.envs.base import StepResult, TorchVectorEnv
-from antiphon.envs.signal import Description, Signal
+from antiphon.envs import Description, Signal, TorchVectorEnv
+from antiphon.envs.base import StepResult
 from antiphon.nets.random import normal, uniform
 
 AFTER = {"training_only": True, "known": "after_step"}

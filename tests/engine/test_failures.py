@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from antiphon.base.errors import RunError
+from antiphon.errors import RunError
 from tests.contracts.builders import Document, ring
 from tests.contracts.twins import made
 from tests.engine.numbers import one_line

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.base.errors import EngineError
 from antiphon.engine import features, installed
 from antiphon.engine.heart.feature import POINTS, Feature, Points, points_of
 from antiphon.engine.heart.updates import Update
+from antiphon.errors import EngineError
 from tests.contracts.builders import Document, levels, ring
 from tests.contracts.documents import LSTM, TRACED, pairs, with_critics
 from tests.contracts.twins import differences, facts, made

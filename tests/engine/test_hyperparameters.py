@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon import Scenario, Simulation, load
+from antiphon import Population, Scenario, Simulation, load
 from antiphon.engine.state.changes import changed
 from antiphon.engine.state.hyperparameters import OF_AGENTS, OF_CHANNELS, differences_of, values_of
-from antiphon.jobs.populations.population import Population
 from tests.contracts.builders import GOAL, LABEL, OWN, Document, document, ring
 from tests.contracts.library import resolved
 from tests.contracts.twins import differences, facts

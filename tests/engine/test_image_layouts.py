@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.functional import conv2d, cross_entropy
 
 from antiphon import Scenario, Simulation, envs
-from antiphon.base.errors import ScenarioError
 from antiphon.envs import registry
+from antiphon.errors import ScenarioError
 from tests.reference.backend import Chosen, reference
 
 

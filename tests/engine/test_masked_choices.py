@@ -16,8 +16,8 @@ from torch import Tensor, nn
 import antiphon
 from antiphon import Scenario, Simulation
 from antiphon.agents.distributions import Categorical
-from antiphon.base.errors import ScenarioError
 from antiphon.engine.planning.advice import advice
+from antiphon.errors import ScenarioError
 
 CHOICES = 5
 

@@ -11,9 +11,8 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from antiphon import Scenario, ScenarioError, Simulation, envs
+from antiphon import Population, Scenario, ScenarioError, Simulation, envs
 from antiphon.engine.planning.advice import advice
-from antiphon.jobs.populations.population import Population
 from antiphon.scenarios import Template
 from tests.contracts.builders import Play
 from tests.reference.backend import Chosen, reference

@@ -11,8 +11,8 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from antiphon import Population, Scenario, Simulation, envs
-from antiphon.envs.signal import OUTCOMES, Description, Signal
-from antiphon.envs.worlds.world import World
+from antiphon.envs import Description, Signal, World
+from antiphon.envs.signal import OUTCOMES
 from antiphon.nets.random import sampled_seeds
 from tests.kit.tiers import sampled
 

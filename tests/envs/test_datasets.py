@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from antiphon import envs
-from antiphon.base.errors import DataError
 from antiphon.envs.datasets import coloured_shapes, digits
 from antiphon.envs.datasets.catalogue import DATA_SETS
+from antiphon.errors import DataError
 from tests.envs.made import message
 
 EMBEDDED = ["digits", "shapes"]

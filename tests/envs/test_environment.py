@@ -12,9 +12,9 @@ from torch import Tensor
 
 import antiphon
 from antiphon import envs
-from antiphon.base.errors import ScenarioError
 from antiphon.envs import Description, Signal, registry
 from antiphon.envs.worlds.world import Actions, State
+from antiphon.errors import ScenarioError
 from tests.kit.commands import Commands
 from tests.kit.some import some
 

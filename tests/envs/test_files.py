@@ -10,9 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from antiphon import envs
-from antiphon.base.errors import DataError, RunError, ScenarioError
-from antiphon.running.simulation import Simulation
+from antiphon import Simulation, envs
+from antiphon.errors import DataError, RunError, ScenarioError
 from antiphon.scenarios import Scenario, Template, load
 from tests.envs.made import message
 

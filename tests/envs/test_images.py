@@ -8,9 +8,9 @@ import torch
 from gymnasium.spaces import Discrete
 
 from antiphon import envs
-from antiphon.base.errors import ScenarioError
 from antiphon.envs.datasets import digits
 from antiphon.envs.images import Digits, patch_pixels
+from antiphon.errors import ScenarioError
 
 DIGITS = "antiphon/Digits-v0"
 

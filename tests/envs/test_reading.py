@@ -8,7 +8,7 @@ import torch
 from gymnasium.error import ResetNeeded
 
 from antiphon import envs
-from antiphon.base.errors import DataError, ScenarioError
+from antiphon.errors import DataError, ScenarioError
 
 NAME = "antiphon/CharText-v0"
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"

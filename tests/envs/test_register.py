@@ -13,10 +13,9 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from antiphon import envs
-from antiphon.base.errors import ScenarioError
+from antiphon import Simulation, envs
 from antiphon.envs import registry
-from antiphon.running.simulation import Simulation
+from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, Template
 from tests.envs.adaptors.parallel_worlds import Mines
 

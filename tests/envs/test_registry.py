@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from antiphon import envs
-from antiphon.base.errors import ScenarioError
+from antiphon.errors import ScenarioError
 
 DIGITS = "antiphon/Digits-v0"
 HYPERPLANE = "antiphon/Hyperplane-v0"

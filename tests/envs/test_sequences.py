@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon import envs
-from antiphon.running.simulation import Simulation
+from antiphon import Simulation, envs
 from tests.contracts.builders import document
 from tests.contracts.twins import made as simulated
 from tests.envs.made import message

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.base.errors import DataError
 from antiphon.envs.datasets import texts
+from antiphon.errors import DataError
 
 
 @pytest.fixture

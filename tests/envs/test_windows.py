@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from antiphon import envs
-from antiphon.base.errors import DataError, RunError
+from antiphon.errors import DataError, RunError
 
 NAME = "antiphon/TextWindows-v0"
 

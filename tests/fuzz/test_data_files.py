@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save as to_safetensors
 
-from antiphon.base.errors import DataError
 from antiphon.envs.datasets import cifar10, columns, idx, texts
+from antiphon.errors import DataError
 from tests.fuzz.conftest import Case, Cases
 from tests.fuzz.mutation import mutated
 

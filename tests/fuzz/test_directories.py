@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from antiphon.base.errors import AntiphonError
 from antiphon.cli import main
+from antiphon.errors import AntiphonError
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.history import History
 from tests.fuzz.conftest import Case, Cases

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 import antiphon
-from antiphon.base.errors import AntiphonError, EngineError
 from antiphon.cli import main
 from antiphon.commands.arguments import placement_of, values_of
+from antiphon.errors import AntiphonError, EngineError
 from antiphon.scenarios import Scenario, catalogue
 from tests.fuzz.conftest import Case, Cases
 from tests.fuzz.hostile import HOSTILE_VALUES, mutated

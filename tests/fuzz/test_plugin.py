@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_file_loader import RawEventFileL
 from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
 from werkzeug.test import Client, TestResponse
 
-from antiphon.base.errors import RunError
+from antiphon.errors import RunError
 from antiphon.telemetry.channels.page import page
 from antiphon.telemetry.channels.reading import read_run
 from tests.fuzz.conftest import Case, Cases

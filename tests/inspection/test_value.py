@@ -13,8 +13,8 @@ import torch
 
 from antiphon import Scenario, Simulation
 from antiphon.base import progress
-from antiphon.base.errors import ScenarioError
 from antiphon.base.spec import plain
+from antiphon.errors import ScenarioError
 from tests.engine.numbers import unchanged
 from tests.inspection.probed import EYE, JUDGE, chain, corporation, make, timescales
 from tests.kit.documented import signal_alignment

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from antiphon import Population
 from antiphon.engine.inference.links import Links
 from antiphon.engine.metrics.timeline import timeline
 from antiphon.inspection.ablation import ABLATIONS, ablate
 from antiphon.inspection.ceiling import ceilings
 from antiphon.inspection.language import language
 from antiphon.inspection.signal_alignment import signal_alignment
-from antiphon.jobs.populations.population import Population
 from antiphon.splitting.split_scenarios import gpt, resnet
 
 __all__ = [

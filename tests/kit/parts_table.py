@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from antiphon.base.files import fitting, read_rows
-from antiphon.telemetry.parts.part_figures import PartFigures
+from antiphon.telemetry import PartFigures
 from antiphon.telemetry.parts.parts_csv import PARTS_HEADER
 
 

@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from antiphon.base.errors import RunError
 from antiphon.base.manifests import FORMAT, GrowingFile, checkpoints, entry_of, write_checked, write_manifest
+from antiphon.errors import RunError
 
 
 def resign(run: Path, **facts: Any) -> None:

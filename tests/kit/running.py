@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from antiphon.base.errors import ScenarioError
-from antiphon.comms.synthetic_gradients import Predictor
+from antiphon import Population, Simulation
+from antiphon.comms import Predictor
 from antiphon.distributed.parts.placement import check_divisible, check_placement, units_of
 from antiphon.engine.build.stacking import stacks_of
 from antiphon.engine.capture.conditions import obstacle_of
 from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.native.networks import NativeNetwork
 from antiphon.engine.planning.memory_estimate import slots
-from antiphon.jobs.populations.population import Population
-from antiphon.running.simulation import Simulation
+from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from tests.engine.capture.dispatch_recorder import DispatchRecorder
 

@@ -12,8 +12,8 @@ import torch
 from gymnasium.spaces import Discrete
 from torch import Tensor
 
-from antiphon.envs.base import StepResult, TorchVectorEnv
-from antiphon.envs.signal import Description, Signal
+from antiphon.envs import Description, Signal, TorchVectorEnv
+from antiphon.envs.base import StepResult
 from tests.contracts.builders import place_in
 
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 from antiphon import Scenario, Simulation, envs, join, split
-from antiphon.base.errors import AntiphonError, ScenarioError
 from antiphon.envs import registry
+from antiphon.errors import AntiphonError, ScenarioError
 from tests.reference.backend import reference
 
 ROWS, SITES, CLASSES, BATCH = 48, 5, 4, 8

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.base.errors import AntiphonError
+from antiphon.errors import AntiphonError
 from tests.obeyed.doors import DOORS, Door
 from tests.obeyed.ways import Shown
 

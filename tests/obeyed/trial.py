@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from antiphon.base.errors import AntiphonError
 from antiphon.base.spec import plain
 from antiphon.engine.planning.advice import advice_on_a_run
+from antiphon.errors import AntiphonError
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.unintended_settings import is_unused_key
 from tests.contracts.builders import STEPS

@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from antiphon import Simulation
-from antiphon.base.errors import AntiphonError, ScenarioError
+from antiphon import Population, Simulation
 from antiphon.comms.backward_requests import constant
-from antiphon.jobs.populations.population import Population
+from antiphon.errors import AntiphonError, ScenarioError
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.channels.tags import GRAPH
 from tests.distributed.virtual.profiles import on_cluster, profile

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from antiphon.agents.network import STATE, VALUE, Tensors
 from antiphon.base.mask import ALL, NONE, Mask
+from antiphon.comms import Example
 from antiphon.comms.backward_requests import as_leaf, constant
-from antiphon.comms.examples import Example
 from antiphon.comms.links import combine_reads, join
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel

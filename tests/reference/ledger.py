@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.base.errors import EngineError
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import value_of
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Arrival, Fate, Leaf, Message, Returned, StepSignals, Uses, Window
+from antiphon.errors import EngineError
 
 RowMask = Tensor
 """[B] bool: the parallel environments that something holds for."""

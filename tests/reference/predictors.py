@@ -5,16 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from antiphon.base.errors import DivergenceError
 from antiphon.base.mask import ALL, Mask
+from antiphon.comms import Example
 from antiphon.comms.backward_requests import constant
-from antiphon.comms.examples import Example, encode
+from antiphon.comms.examples import encode
 from antiphon.comms.model import Model
 from antiphon.comms.synthetic_gradients import newest_returned
 from antiphon.engine.heart.channel import Channel, SyntheticGradient, SyntheticInput
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.updates import EndedWindows, PredictorUpdate
+from antiphon.errors import DivergenceError
 from tests.reference import ledger
 from tests.reference.ledger import as_mask, mask_fill_zero
 from tests.reference.state import State

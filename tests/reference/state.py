@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.learner import Learner
-from antiphon.base.errors import DivergenceError
 from antiphon.comms.model import Model
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
+from antiphon.errors import DivergenceError
 from antiphon.nets.optimisers import MISSED
 from antiphon.nets.random import uniform
 from antiphon.nets.torch_optimisers import TorchOptimiser, plain_optimiser, rate_shares

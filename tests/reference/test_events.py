@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from antiphon.running.simulation import Simulation
+from antiphon import Simulation
 from tests.contracts import scripted
 from tests.contracts.event_scene import Clock, Scene
 from tests.contracts.test_random_time import HORIZON, drawn_ends, drawn_scene

@@ -11,8 +11,7 @@ import yaml
 from torch import nn
 
 from antiphon import AntiphonError, Scenario, Simulation
-from antiphon.envs import registry
-from antiphon.envs.base import TorchVectorEnv
+from antiphon.envs import TorchVectorEnv, registry
 from tests.kit.commands import Commands
 from tests.kit.running import seeds_together
 from tests.running.left import poison

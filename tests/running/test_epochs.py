@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon import Scenario, Simulation
-from antiphon.base.errors import ScenarioError
+from antiphon import Population, Scenario, Simulation
 from antiphon.envs import Source, from_dataset, from_sequences, from_tensors
-from antiphon.jobs.populations.population import Population
+from antiphon.errors import ScenarioError
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit.commands import Commands
 from tests.reference.backend import reference

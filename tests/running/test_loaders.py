@@ -16,8 +16,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from antiphon import Scenario, Simulation
-from antiphon.base.errors import AntiphonError
 from antiphon.envs import check_vector_env, from_loader
+from antiphon.errors import AntiphonError
 from tests.engine.scenes import CLASSIFY, scenario_of
 
 COUNT = 20

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from antiphon import Simulation
-from antiphon.base.errors import RunError
+from antiphon.errors import RunError
 from antiphon.running.lock import LOCK, DirectoryLock
 from tests.engine.numbers import one_line
 from tests.kit.commands import Commands

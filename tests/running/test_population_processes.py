@@ -22,9 +22,9 @@ import torch
 import yaml
 
 import antiphon
-from antiphon.base.errors import RunError
 from antiphon.envs.base import StepResult
 from antiphon.envs.images import Digits
+from antiphon.errors import RunError
 from antiphon.jobs import meetings
 from antiphon.jobs.places import Here
 from antiphon.jobs.populations.run import PopulationRun

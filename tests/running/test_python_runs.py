@@ -18,10 +18,10 @@ import torch
 from torch import nn
 
 from antiphon import RunError, Scenario, Simulation, load
-from antiphon.base.errors import ResourceError
 from antiphon.engine import backends
 from antiphon.engine.state.compatibility import same_bits
 from antiphon.envs import from_tensors
+from antiphon.errors import ResourceError
 from antiphon.running.compare_runs import compare_runs
 from antiphon.running.directory import RunDirectory
 from tests.engine.numbers import one_line

@@ -9,9 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from antiphon import DivergenceError, Scenario, Simulation, load
+from antiphon import DivergenceError, Population, Scenario, Simulation, load
 from antiphon.engine.state.checkpoint import copy_tree
-from antiphon.jobs.populations.population import Population
 from antiphon.jobs.scheduler import summary_of
 from tests.contracts.twins import TOLERANCE, differences, facts
 from tests.engine.numbers import one_line

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from antiphon import DivergenceError, ScenarioError, Simulation, load
-from antiphon.jobs.populations.population import Population
+from antiphon import DivergenceError, Population, ScenarioError, Simulation, load
 from antiphon.running.begin import begin_request
 from antiphon.running.observers import training_scores
 from antiphon.running.request import Request

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from antiphon.base.errors import ScenarioError
 from antiphon.comms.synthetic_gradients import DirectGradient
+from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, warnings
 from tests.scenarios.made import OBJECTIVE
 

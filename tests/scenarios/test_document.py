@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from antiphon.base.errors import ScenarioError
-from antiphon.base.problems import DocumentError
 from antiphon.base.spec import plain
-from antiphon.scenarios import ChannelSpec, NetworkSpec, Scenario
+from antiphon.errors import ScenarioError
+from antiphon.scenarios import ChannelSpec, DocumentError, NetworkSpec, Scenario
 from antiphon.scenarios.tied_parameters import tied_agents
 from tests.scenarios.made import OBJECTIVE, channels, document, network
 

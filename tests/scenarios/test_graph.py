@@ -7,7 +7,7 @@ from typing import Any
 import networkx as nx
 import pytest
 
-from antiphon.base.errors import ScenarioError
+from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from tests.scenarios.made import OBJECTIVE
 

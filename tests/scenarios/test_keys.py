@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 import antiphon
-from antiphon.base.problems import DocumentError
 from antiphon.base.spec import Spec
 from antiphon.scenarios import (
     AgentSpec,
     ChannelSpec,
+    DocumentError,
     GradientSpec,
     NetworkSpec,
     ObjectiveSpec,
@@ -25,9 +25,9 @@ from antiphon.scenarios import (
     Scenario,
     Template,
     TrainingSpec,
+    json_schema,
 )
 from antiphon.scenarios.channel_specs import SampleSpec
-from antiphon.scenarios.schema import json_schema
 
 ROOT = Path(__file__).parents[2]
 MOST = 107

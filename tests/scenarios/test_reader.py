@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import antiphon.scenarios
-from antiphon.base.errors import ScenarioError
+from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, yaml_text
 from antiphon.scenarios.yaml_text import read
 

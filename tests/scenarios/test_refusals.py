@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from antiphon.base.errors import ScenarioError
+from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, load
 from antiphon.scenarios.checks import OF_AGENTS, OF_CHANNELS, OF_SEVERAL
 from tests.scenarios.made import (

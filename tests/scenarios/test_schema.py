@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from antiphon.envs import ids
-from antiphon.envs.registry import options_of
+from antiphon.envs import ids, options_of
 from antiphon.scenarios import Scenario, catalogue, json_schema
 from antiphon.scenarios.yaml_text import read
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.base.errors import ScenarioError
+from antiphon.errors import ScenarioError
 from antiphon.scenarios import load
 from antiphon.scenarios.study import StudySpec, find_study
 from antiphon.scenarios.training import is_of_env, less_is_better, on_validation, split_metric

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.base.errors import ScenarioError
+from antiphon.errors import ScenarioError
 from antiphon.scenarios import Template, load
 
 TEXT = """\

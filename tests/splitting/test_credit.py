@@ -14,7 +14,7 @@ import antiphon
 from antiphon import Simulation
 from antiphon.agents.models import MapHead
 from antiphon.agents.models import ResNet as PlainResNet
-from antiphon.comms.examples import Example
+from antiphon.comms import Example
 from antiphon.envs import from_tensors
 from tests.contracts.twins import made
 from tests.engine.numbers import one_line

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from antiphon.base.errors import RunError
-from antiphon.running.simulation import Simulation
+from antiphon import Simulation
+from antiphon.errors import RunError
 from antiphon.telemetry import Figure
 from antiphon.telemetry.history import History
 

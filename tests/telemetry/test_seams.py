@@ -15,11 +15,9 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import (  # t
     EventAccumulator as MigratingAccumulator,
 )
 
-from antiphon.telemetry import Figure, RunDescription
+from antiphon.telemetry import Figure, PartFigures, RunDescription, Timeline
 from antiphon.telemetry.channels.tags import GRAPH, PARTS
-from antiphon.telemetry.parts.part_figures import PartFigures
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
-from antiphon.telemetry.timeline_text import Timeline
 from tests.kit.written_events import raw_rows, read_rows
 from tests.telemetry.test_tensorboard import describe, rows_at
 from tests.telemetry.times import agent_times

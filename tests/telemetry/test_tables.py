@@ -12,8 +12,8 @@ from typing import Any
 import networkx as nx
 import pytest
 
-from antiphon.base.errors import RunError
 from antiphon.base.files import read_rows
+from antiphon.errors import RunError
 from antiphon.telemetry import Figure, PartFigures, RunDescription
 from antiphon.telemetry.csv_files import CsvRecorder, read_figures
 from antiphon.telemetry.parts.parts_csv import PARTS_HEADER, PartsCsv

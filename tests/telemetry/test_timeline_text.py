@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from antiphon.telemetry.timeline_text import ChannelTimes, Timeline, raster_lines
+from antiphon.telemetry import ChannelTimes, Timeline, raster_lines
 from tests.telemetry.times import agent_times
 
 FAST = agent_times(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.telemetry.timeline_text import AgentTimes
+from antiphon.telemetry import AgentTimes
 
 
 def agent_times(name: str, ticks: NDArray[np.bool_], **more: Any) -> AgentTimes:

@@ -11,7 +11,7 @@ from antiphon import RunError
 from antiphon.distributed.ray import ray_parts
 from antiphon.distributed.ray.ray_parts import RayParts
 from antiphon.distributed.ray.worker import Begun, Listening, Results
-from antiphon.telemetry.parts.part_figures import PartFigures
+from antiphon.telemetry import PartFigures
 
 
 def made(answers: dict[str, list[Any]]) -> Any:

@@ -27,7 +27,8 @@ from antiphon.distributed.coordinator import Coordinator
 from antiphon.distributed.free_coordinator import FreeCoordinator
 from antiphon.distributed.parts.part import Part
 from antiphon.distributed.ray.ray_parts import RayParts
-from antiphon.envs.base import StepResult, TorchVectorEnv
+from antiphon.envs import TorchVectorEnv
+from antiphon.envs.base import StepResult
 from tests.contracts.builders import Play
 from tests.contracts.builders import ring as noise_ring
 from tests.contracts.twins import differences, facts

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 import torch
 
-from antiphon.base.errors import RunError
 from antiphon.distributed.parts.exchange import CutMessage, Exchange, Return
 from antiphon.distributed.ray import sockets
 from antiphon.distributed.ray.sockets import Broken, Sockets
 from antiphon.distributed.ray.states import received
 from antiphon.engine.state.wire import encode, stream
+from antiphon.errors import RunError
 from tests.distributed.ray.conftest import PATIENCE
 
 DTYPES = (

@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.base.errors import DivergenceError, RunError, ScenarioError
-from antiphon.base.problems import DocumentError
+from antiphon import Simulation
 from antiphon.distributed.parts.part import Part, merge_states
 from antiphon.distributed.parts.settings import FreeSettings
 from antiphon.distributed.ray.sockets import Broken
@@ -23,9 +22,9 @@ from antiphon.distributed.ray.states import exchanged
 from antiphon.distributed.ray.worker import Listening, PartWorker
 from antiphon.engine.metrics.report_by_agent import RowSteps
 from antiphon.engine.state.wire import stream
-from antiphon.running.simulation import Simulation
-from antiphon.scenarios import Scenario
-from antiphon.telemetry.parts.part_figures import PartFigures
+from antiphon.errors import DivergenceError, RunError, ScenarioError
+from antiphon.scenarios import DocumentError, Scenario
+from antiphon.telemetry import PartFigures
 from tests.contracts.twins import differences, facts
 from tests.distributed.parts.rings import ring
 from tests.distributed.parts.stages import stages

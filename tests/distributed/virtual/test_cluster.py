@@ -12,11 +12,11 @@ from typing import Any, cast
 import pytest
 import torch
 
-from antiphon.base.errors import RunError, ScenarioError
 from antiphon.distributed.parts.exchange import CutMessage, Exchange
 from antiphon.distributed.parts.part import Part
 from antiphon.distributed.virtual.cluster import VirtualCluster
 from antiphon.distributed.virtual.profile import find_profile
+from antiphon.errors import RunError, ScenarioError
 from tests.distributed.virtual.profiles import profile
 
 HUNDRED_BYTES = torch.zeros(25)

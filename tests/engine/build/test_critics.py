@@ -16,7 +16,7 @@ from torch import nn
 from antiphon import Scenario, Simulation
 from antiphon.agents.policy_objectives import PolicyObjective
 from antiphon.base.spec import plain
-from antiphon.envs.signal import Description
+from antiphon.envs import Description
 from tests.contracts.builders import LABEL, Play
 from tests.contracts.games import Game
 from tests.contracts.twins import made

@@ -13,7 +13,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch import Tensor
 
 from antiphon import Simulation
-from antiphon.envs.base import StepResult, TorchVectorEnv
+from antiphon.envs import TorchVectorEnv
+from antiphon.envs.base import StepResult
 from tests.contracts.builders import GOAL, Play
 from tests.engine.scenes import scenario_of
 from tests.numerics.linear import leaves, said, simulation_of

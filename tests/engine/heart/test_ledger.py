@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from antiphon.base.errors import EngineError
 from antiphon.comms.links import Link
 from antiphon.engine.heart.clock import Clock, StepWindows
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Fate, Message, Returned, StepSignals, Uses
+from antiphon.errors import EngineError
 
 
 def test_a_message_open_beyond_its_deadline_is_the_engines_fault() -> None:

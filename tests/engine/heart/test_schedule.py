@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from antiphon import Simulation
-from antiphon.base.errors import ScenarioError
+from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from tests.engine.scenes import CLASSIFY, scenario_of
 

@@ -13,10 +13,9 @@ from gymnasium.spaces import Dict, Discrete
 from torch import Tensor
 
 from antiphon import Simulation
-from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.progress import Progress
-from antiphon.envs.base import TorchVectorEnv
-from antiphon.envs.signal import Description, Signal
+from antiphon.envs import Description, Signal, TorchVectorEnv
+from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Scenario
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit import seams

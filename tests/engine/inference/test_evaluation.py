@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from antiphon import Simulation
 from antiphon.engine.inference.evaluation import examples
-from antiphon.envs import from_tensors
-from antiphon.envs.sources.tensors import Source
+from antiphon.envs import Source, from_tensors
 from tests.engine.numbers import one_line, unchanged
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit import seams

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from antiphon import Simulation
-from antiphon.base.errors import ScenarioError
 from antiphon.envs import from_tensors
+from antiphon.errors import ScenarioError
 from tests.engine.scenes import scenario_of
 
 Document = dict[str, Any]

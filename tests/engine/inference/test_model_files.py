@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from antiphon import Simulation
-from antiphon.base.errors import RunError, ScenarioError
 from antiphon.envs import from_sequences, from_tensors
+from antiphon.errors import RunError, ScenarioError
 from tests.engine.numbers import one_line, unchanged
 from tests.engine.scenes import CLASSIFY, scenario_of
 

@@ -13,7 +13,7 @@ from gymnasium.vector.utils import concatenate, create_empty_array
 from numpy.typing import NDArray
 
 from antiphon import Simulation, envs
-from antiphon.base.errors import RunError, ScenarioError
+from antiphon.errors import RunError, ScenarioError
 from antiphon.nets.random import LARGEST_SEED, sampled_seeds, seed_for
 from antiphon.scenarios import Scenario
 from tests.engine.numbers import one_line

@@ -15,8 +15,7 @@ from antiphon.engine.heart.message import Action, EpisodeEnds
 from antiphon.engine.heart.step import take_step
 from antiphon.engine.inference.evaluation import rollout_seed
 from antiphon.engine.inference.rollout import EnvironmentRollout, ExampleRollout, filled, steps_needed
-from antiphon.envs import from_tensors, registry
-from antiphon.envs.base import TorchVectorEnv
+from antiphon.envs import TorchVectorEnv, from_tensors, registry
 from antiphon.scenarios import Scenario
 from tests.engine.numbers import normal
 from tests.engine.scenes import CLASSIFY, scenario_of

@@ -10,7 +10,7 @@ import pytest
 
 from antiphon import ScenarioError, Simulation
 from antiphon.scenarios import Scenario, load
-from antiphon.telemetry.timeline_text import Timeline, raster_lines
+from antiphon.telemetry import Timeline, raster_lines
 from antiphon.terminal.explain import built
 from tests.kit.commands import Commands
 from tests.kit.documented import timeline

@@ -16,8 +16,7 @@ from antiphon import Scenario, ScenarioWarning, Simulation, Template, load
 from antiphon.commands.arguments import scenario_template
 from antiphon.commands.check import check_scenario
 from antiphon.engine.planning.advice import expected_updates
-from antiphon.envs import from_tensors
-from antiphon.envs.registry import describe
+from antiphon.envs import describe, from_tensors
 from antiphon.scenarios.unintended_settings import is_unused_key
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of

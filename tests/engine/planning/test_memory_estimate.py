@@ -10,8 +10,8 @@ import torch
 
 from antiphon import Scenario, Simulation, load
 from antiphon.base import memory
-from antiphon.base.errors import ResourceError
 from antiphon.base.memory import was_refused
+from antiphon.errors import ResourceError
 from benchmarks.split import Kept
 from tests.contracts.builders import GOAL, LABEL, Document, document
 from tests.engine.planning.conftest import Planned

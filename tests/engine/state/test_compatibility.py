@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from antiphon import RunError, Scenario, Simulation
-from antiphon.base.errors import ResourceError
+from antiphon.errors import ResourceError
 from tests.contracts.twins import differences, facts
 from tests.engine.scenes import CLASSIFY
 

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon import Scenario, Simulation
-from antiphon.jobs.populations.population import Population
+from antiphon import Population, Scenario, Simulation
 from tests.contracts.builders import Document, Play, ring
 from tests.contracts.twins import made
 from tests.distributed.virtual.profiles import on_cluster, profile

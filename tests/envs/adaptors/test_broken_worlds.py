@@ -13,8 +13,8 @@ from gymnasium.vector import SyncVectorEnv
 
 import antiphon
 from antiphon import envs
-from antiphon.base.errors import RunError
 from antiphon.envs.adaptors.parallel import ParallelAdaptor
+from antiphon.errors import RunError
 from tests.envs.adaptors.parallel_worlds import Mines
 from tests.kit.commands import Commands
 

@@ -11,8 +11,8 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from antiphon.base.errors import RunError
 from antiphon.envs.adaptors.gymnasium_vector import VectorAdaptor
+from antiphon.errors import RunError
 
 PLACE = spaces.Box(-99, 99, (1,), np.float32)
 SPACES = {"box": PLACE, "dict": spaces.Dict({"place": PLACE}), "tuple": spaces.Tuple((PLACE,))}

@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode
 
 import antiphon
 from antiphon import envs
-from antiphon.base.errors import ScenarioError, ScenarioWarning
+from antiphon.errors import ScenarioError, ScenarioWarning
 from tests.kit.commands import Commands
 
 DOCUMENT = """\

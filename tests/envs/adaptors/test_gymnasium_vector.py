@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import RecordEpisodeStatistics, TimeLimit
 
 from antiphon import envs
-from antiphon.base.errors import ScenarioError
+from antiphon.errors import ScenarioError
 
 
 class Count(gymnasium.Env[dict[str, Any], int]):

@@ -6,9 +6,9 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from antiphon import envs
-from antiphon.base.errors import ScenarioError
 from antiphon.envs.adaptors.native import Native, native_of
 from antiphon.envs.adaptors.parallel import ParallelAdaptor
+from antiphon.errors import ScenarioError
 from tests.envs.adaptors.parallel_worlds import Mines
 from tests.envs.adaptors.test_spaces import NESTED, Mirror
 

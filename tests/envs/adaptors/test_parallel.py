@@ -11,8 +11,8 @@ from gymnasium import spaces
 
 import antiphon
 from antiphon import envs
-from antiphon.base.errors import RunError, ScenarioError
 from antiphon.envs.adaptors.parallel import ParallelAdaptor
+from antiphon.errors import RunError, ScenarioError
 from tests.envs.adaptors import parallel_worlds
 from tests.envs.adaptors.parallel_worlds import Mines, SavedMines
 

@@ -11,8 +11,8 @@ import pytest
 from gymnasium import spaces
 
 from antiphon import Scenario, Simulation, envs
-from antiphon.base.errors import ScenarioError
 from antiphon.envs import registry
+from antiphon.errors import ScenarioError
 from tests.reference.backend import Chosen, reference
 
 BOX = spaces.Box(-1, 1, (2,), np.float32)

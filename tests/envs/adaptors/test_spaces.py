@@ -10,8 +10,8 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from antiphon import envs
-from antiphon.base.errors import ScenarioError
 from antiphon.envs.adaptors.spaces import Actions, Observations
+from antiphon.errors import ScenarioError
 
 NESTED = spaces.Dict(
     {

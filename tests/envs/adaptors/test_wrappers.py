@@ -31,7 +31,7 @@ from gymnasium.wrappers import vector as of_vector
 from gymnasium.wrappers.utils import RunningMeanStd
 
 from antiphon import Scenario, Simulation, envs
-from antiphon.base.errors import AntiphonError, RunError, ScenarioError
+from antiphon.errors import AntiphonError, RunError, ScenarioError
 from tests.envs.adaptors.parallel_worlds import Mines
 from tests.kit.tiers import sampled
 

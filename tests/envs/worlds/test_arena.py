@@ -13,8 +13,8 @@ from gymnasium.spaces import Discrete
 from torch import Tensor
 
 import antiphon
-from antiphon.base.errors import ScenarioError
 from antiphon.envs import Arena, Description, Signal, World
+from antiphon.errors import ScenarioError
 from tests.engine.numbers import one_line
 from tests.kit.commands import Commands
 

@@ -11,10 +11,9 @@ from gymnasium.spaces import Discrete
 from torch import Tensor
 
 from antiphon import Scenario, Simulation, envs
-from antiphon.base.errors import ScenarioError
-from antiphon.envs import registry
-from antiphon.envs.signal import Description, Signal
+from antiphon.envs import Description, Signal, registry
 from antiphon.envs.worlds.world import Actions, State
+from antiphon.errors import ScenarioError
 from tests.kit.tiers import sampled
 
 

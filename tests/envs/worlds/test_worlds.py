@@ -9,7 +9,7 @@ from gymnasium.error import ResetNeeded
 from torch.utils._pytree import tree_map
 
 from antiphon import envs
-from antiphon.base.errors import ScenarioError
+from antiphon.errors import ScenarioError
 from tests.envs.worlds.made import WORLDS, make
 
 POLE = "antiphon/CartPole-v0"

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from antiphon.base.errors import ScenarioError
+from antiphon import Simulation
 from antiphon.base.manifests import read_cache, write_checked
+from antiphon.errors import ScenarioError
 from antiphon.jobs.studies.scoring import Finished, Scoring, add_scores, kept_scores, metrics_of
-from antiphon.running.simulation import Simulation
 from antiphon.scenarios import load
 from antiphon.scenarios.study import StudySpec
 from antiphon.scenarios.training import less_is_better, on_validation

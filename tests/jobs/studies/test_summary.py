@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.base.errors import RunError
+from antiphon.errors import RunError
 from antiphon.jobs.studies.figure import draw_figure
 from antiphon.jobs.studies.plan import Line, Plan
 from antiphon.jobs.studies.scoring import Finished, Scoring

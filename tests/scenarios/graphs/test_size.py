@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from antiphon.base.errors import ScenarioError
+from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.graphs.generators import GraphSpec, refuse_what_is_too_large
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
 
-from antiphon.base.errors import RunError
+from antiphon.errors import RunError
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.channels.series import RunData
 from antiphon.telemetry.channels.tags import VERDICTS

@@ -13,6 +13,7 @@ import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.util import tensor_util
 
+from antiphon.telemetry import ChannelTimes, Figure, RunDescription, Timeline
 from antiphon.telemetry.channels.documents import graph_document
 from antiphon.telemetry.channels.explanations import EXPLANATIONS
 from antiphon.telemetry.channels.recorder import ChannelsWriter
@@ -24,8 +25,6 @@ from antiphon.telemetry.channels.tags import (
     parsed,
 )
 from antiphon.telemetry.event_file import EventFile
-from antiphon.telemetry.figures import Figure, RunDescription
-from antiphon.telemetry.timeline_text import ChannelTimes, Timeline
 from tests.telemetry.times import agent_times
 
 
@@ -151,7 +150,7 @@ def test_tags_say_what_they_hold(tag: str, meaning: object) -> None:
 
 @pytest.mark.long
 def test_every_figure_of_a_run_is_explained(tmp_path: Path) -> None:
-    from antiphon.running.simulation import Simulation
+    from antiphon import Simulation
 
     told = []
     for name in ("digits-mlp", "two-timescales", "lossy", "corporation"):
