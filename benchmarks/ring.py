@@ -86,7 +86,7 @@ def parameters(simulation: Simulation) -> dict[str, Tensor]:
     system = simulation.running.system
     own = [agent.learner.parameters for agent in system.agents.values()]
     out, goal = f"port_{_PORT}", "objective"
-    taught = {channel.sender: channel.gradient.model for channel in system.channels.values()}
+    taught = {channel.sender: channel.synthetic_gradient.model for channel in system.channels.values()}
     predictors = [taught[name] for name in system.agents]
     said = [list(predictor.parameters.values()) for predictor in predictors if predictor is not None]
     found = {

@@ -35,11 +35,11 @@ def signals_of(agent: Agent) -> set[str]:
     if agent.goal is not None:
         own.update(agent.goal.signals)
     for channel in agent.sends:
-        own.update(spec.name for spec in channel.input.context)
-        if channel.gradient.model is not None:
-            own.update(spec.name for spec in channel.gradient.context)
-            if channel.gradient.target is not None:
-                own.add(channel.gradient.target)
+        own.update(spec.name for spec in channel.synthetic_input.context)
+        if channel.synthetic_gradient.model is not None:
+            own.update(spec.name for spec in channel.synthetic_gradient.context)
+            if channel.synthetic_gradient.target is not None:
+                own.add(channel.synthetic_gradient.target)
     return own
 
 

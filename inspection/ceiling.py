@@ -77,7 +77,7 @@ def ceilings(
     names = chosen_channels(predicted_channels(system), channels, "ceilings: channel with a predictor")
     samples: dict[str, _Samples] = {}
     for name in names:
-        predictor = system.channels[name].gradient.model
+        predictor = system.channels[name].synthetic_gradient.model
         assert predictor is not None  # those with one can be chosen
         whole = predictor.sites or predictor
         context = sum(spec.features for spec in whole.context)
@@ -99,10 +99,10 @@ def _example(system: System, name: str, message: Message) -> tuple[Tensor, Tenso
     channel, trainer = system.channels[name], PredictorTrainer(system)
     install_in(trainer)
     prediction, example = trainer.predict(channel, message), trainer.example(channel, message)
-    if prediction is None or example is None or channel.gradient.model is None:
+    if prediction is None or example is None or channel.synthetic_gradient.model is None:
         return None
     columns = [example.message] if example.context is None else [example.message, example.context]
-    spec = (channel.gradient.model.sites or channel.gradient.model).target
+    spec = (channel.synthetic_gradient.model.sites or channel.synthetic_gradient.model).target
     if spec is not None and example.target is not None:
         known = {spec.name: example.target}
         if example.sites is not None:

@@ -134,8 +134,8 @@ def _measure(
             if signal is not None and message.fate.withheld is not ALL:
                 signal = (
                     signal
-                    if channel.gradient.clip is None
-                    else clipped_per_sample(signal, channel.gradient.clip)
+                    if channel.synthetic_gradient.clip is None
+                    else clipped_per_sample(signal, channel.synthetic_gradient.clip)
                 )
                 signals[name] = (~message.fate.withheld).fill(signal)
     rollout.run(world, horizon)

@@ -149,7 +149,7 @@ class DifferentiableRollout:
                 completed=dict(ledger.completed),
                 slack=ledger.slack + horizon,  # no window closes there: messages may stay open for so long
             )
-            channels[name] = replace(channel, members=(), ledger=ledger, input=SyntheticInput())
+            channels[name] = replace(channel, members=(), ledger=ledger, synthetic_input=SyntheticInput())
         self.system = copied(system, channels)
         for agent in self.system.owners().values():
             learner = agent.learner
@@ -225,7 +225,7 @@ def chosen_channels(known: Sequence[str], channels: Sequence[str] | None, probe:
 
 def predicted_channels(system: System) -> list[str]:
     """Return the names of the channels that have a predictor of gradients."""
-    return [name for name, channel in system.channels.items() if channel.gradient.model is not None]
+    return [name for name, channel in system.channels.items() if channel.synthetic_gradient.model is not None]
 
 
 def rollouts_ahead(

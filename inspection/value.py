@@ -386,8 +386,10 @@ class ZeroGradient(StackedBackend):
             channels[name] = replace(
                 channel,
                 members=(),
-                crossing=Detached() if channel.crossing.joins else channel.crossing,
-                gradient=replace(channel.gradient, scale=Rate(base=1.0, horizon=1), discount=1.0, trace=0.0),
+                coupling=Detached() if channel.coupling.joins else channel.coupling,
+                synthetic_gradient=replace(
+                    channel.synthetic_gradient, scale=Rate(base=1.0, horizon=1), discount=1.0, trace=0.0
+                ),
                 feedback=Feedback(),
             )
         super().__init__(replace(rewired(system, channels), sweep=False), stacked=False)

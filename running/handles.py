@@ -207,7 +207,7 @@ class ChannelHandle:
     def __repr__(self) -> str:
         size, held = " x ".join(map(str, self._channel.shape)), len(self._channel.ledger.messages)
         plural = "" if held == 1 else "s"
-        coupling, delay = self._channel.coupling, self._channel.ledger.link.delay
+        coupling, delay = self._channel.coupling.name, self._channel.ledger.link.delay
         return f"<Channel {self.name}: {coupling}, size {size}, delay {delay}, {held} message{plural} held>"
 
     def plot(self, metrics: str | Sequence[str] | None = None) -> MatplotlibFigure:
@@ -230,14 +230,14 @@ class ChannelHandle:
     @property
     def synthetic_gradient(self) -> ModelHandle | None:
         """The predictor of the gradient that the receiver will return; None: the channel has none."""
-        own, name = self._channel.gradient, f"channels['{self.name}'].synthetic_gradient"
+        own, name = self._channel.synthetic_gradient, f"channels['{self.name}'].synthetic_gradient"
         watch = partial(self._in_place.watch, name)
         return None if own.model is None else ModelHandle(own.model, watch)
 
     @property
     def synthetic_input(self) -> ModelHandle | None:
         """The predictor of the message that the sender will send; None: the channel has none."""
-        own, name = self._channel.input, f"channels['{self.name}'].synthetic_input"
+        own, name = self._channel.synthetic_input, f"channels['{self.name}'].synthetic_input"
         watch = partial(self._in_place.watch, name)
         return None if own.model is None else ModelHandle(own.model, watch)
 
@@ -262,7 +262,7 @@ class ChannelHandle:
         Gymnasium environment without `state_dict`, they are the newest that a log entry would have; `no_fork` says why.
         """
         by_channel, no_fork = self._measured()
-        always = _PREDICTED if self._channel.crossing.predicts and not no_fork else ()
+        always = _PREDICTED if self._channel.coupling.predicts and not no_fork else ()
         return Figures({**dict.fromkeys(always), **by_channel[self.name]}, no_fork)
 
     @either_spelling

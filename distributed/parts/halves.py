@@ -29,11 +29,13 @@ def halved(whole: System, placement: Placement) -> System:
             half = replace(
                 channel,
                 ledger=channel.ledger.emptied(),
-                gradient=replace(channel.gradient, model=_copied(channel.gradient.model)),
-                input=replace(channel.input, examples=[]),
+                synthetic_gradient=replace(
+                    channel.synthetic_gradient, model=_copied(channel.synthetic_gradient.model)
+                ),
+                synthetic_input=replace(channel.synthetic_input, examples=[]),
                 members=(),
             )
-            channel.input.model = _copied(channel.input.model)  # each learns at one end
+            channel.synthetic_input.model = _copied(channel.synthetic_input.model)  # each learns at one end
             incoming = whole.agents[channel.receiver].incoming
             incoming[incoming.index(channel)] = half
     return whole
@@ -106,7 +108,7 @@ def travelling_signals(whole: System, cut: Iterable[str], free: bool) -> dict[st
     for name in cut:
         channel = whole.channels[name]
         sender, receiver = whole.agents[channel.sender], whole.agents[channel.receiver]
-        wanted = {spec.name for spec in channel.input.context}
+        wanted = {spec.name for spec in channel.synthetic_input.context}
         if receiver.align == name:
             for reader in (receiver.name, *nx.descendants(readers, receiver.name)):
                 wanted |= signals_of(whole.agents[reader])

@@ -151,11 +151,15 @@ def _valued_at_ends(system: System) -> Iterator[Channel]:
 
 def _uncuttable(channel: Channel) -> tuple[str, str, str] | None:
     """Return the key of a message channel that keeps it from being cut, why, and the fix; None: it can be."""
-    if channel.crossing.joins:
-        return "coupling", f"{channel.coupling}: both ends learn as one", f"make it decoupled and {_DELAY}"
+    if channel.coupling.joins:
+        return (
+            "coupling",
+            f"{channel.coupling.name}: both ends learn as one",
+            f"make it decoupled and {_DELAY}",
+        )
     if channel.mixes:
-        key = "kind" if channel.gradient.needs_actions else "trace"
-        fix = "use another kind" if channel.gradient.needs_actions else "leave it out"
+        key = "kind" if channel.synthetic_gradient.needs_actions else "trace"
+        fix = "use another kind" if channel.synthetic_gradient.needs_actions else "leave it out"
         return f"gradient.{key}", "it needs what the receiver returns at the same step", f"{fix} and {_DELAY}"
     ledger = channel.ledger
     if ledger.link.delay == 0:
@@ -166,16 +170,16 @@ def _uncuttable(channel: Channel) -> tuple[str, str, str] | None:
             "0 back: a gradient returns at the step at which it is computed",
             "make it 1 or more",
         )
-    if "to.state" in channel.gradient.ends:
+    if "to.state" in channel.synthetic_gradient.ends:
         return "gradient.context", "'to.state' is read from the receiver itself", "leave it out"
     return None
 
 
 def _lenses(system: System) -> Iterator[Bond]:
     lenses = [
-        (channel, channel.gradient.model)
+        (channel, channel.synthetic_gradient.model)
         for channel in system.channels.values()
-        if isinstance(channel.gradient.model, LensGradient)
+        if isinstance(channel.synthetic_gradient.model, LensGradient)
     ]
     if not lenses:
         return
@@ -269,7 +273,7 @@ def lookahead_of(system: System, placement: Placement) -> int:
 def channel_lookahead(system: System, channel: Channel) -> int:
     """Return the steps for which nothing that one end of a channel does has an effect at the other."""
     ledger = channel.ledger
-    if channel.crossing.waits and not _always_returns(system, channel):
+    if channel.coupling.waits and not _always_returns(system, channel):
         return (
             1  # that nothing comes back lets a window go on one step after its receiver's, whatever `back` is
         )

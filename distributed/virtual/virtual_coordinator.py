@@ -171,9 +171,11 @@ class VirtualCoordinator(Executor):
 
         def channel(one: Channel) -> Channel:
             sent, received = home(one.sender).channels[one.name], home(one.receiver).channels[one.name]
-            if sent is received or sent.input is None:
+            if sent is received or sent.synthetic_input is None:
                 return sent
-            return replace(sent, input=received.input, members=())  # a synthetic input is its receiver's
+            return replace(
+                sent, synthetic_input=received.synthetic_input, members=()
+            )  # a synthetic input is its receiver's
 
         agents = {name: home(name).agents[name] for name in whole.agents}
         channels = {name: channel(one) for name, one in whole.channels.items()}

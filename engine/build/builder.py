@@ -153,7 +153,7 @@ class _Builder:
                 ("to", channel.receiver, channel.ledger.link.delay),
             ):
                 if (
-                    f"{end}.state" in channel.gradient.ends
+                    f"{end}.state" in channel.synthetic_gradient.ends
                 ):  # its predictor reads newest states, which are kept
                     agents[name].trail = {}
                     agents[name].looked_back = max(agents[name].looked_back, back)
@@ -181,7 +181,9 @@ class _Builder:
         if self.dtype is not torch.float32:
             message = f"bf16 needs parameters in float32, not {str(self.dtype).removeprefix('torch.')}; leave it out"
             raise DocumentError(("training", "precision"), message)
-        models = [one for c in channels.values() for one in (c.gradient.model, c.input.model)]
+        models = [
+            one for c in channels.values() for one in (c.synthetic_gradient.model, c.synthetic_input.model)
+        ]
         for trained in (*(agent.learner for agent in agents.values()), *models):
             if trained is not None:
                 trained.bf16 = True

@@ -154,13 +154,15 @@ class Wiring:
 
             ledger.newest_returned = NewestReturned()
         if spec.state and predictor is not None:
-            channel.gradient.span = gradient.horizon
-            channel.gradient.auxiliary = gradient.auxiliary
-            channel.gradient.outliers = Outliers(channel.zeros.device) if predictor.needs_returned else None
+            channel.synthetic_gradient.span = gradient.horizon
+            channel.synthetic_gradient.auxiliary = gradient.auxiliary
+            channel.synthetic_gradient.outliers = (
+                Outliers(channel.zeros.device) if predictor.needs_returned else None
+            )
         if spec.input is not None and spec.crossing.predicts:
-            channel.input.context = self._signals(spec.input.context, INPUT_ENDS)
-            channel.input.ends = tuple(name for name in spec.input.context if name in INPUT_ENDS)
-            channel.input.model = self._input(spec, channel)
+            channel.synthetic_input.context = self._signals(spec.input.context, INPUT_ENDS)
+            channel.synthetic_input.ends = tuple(name for name in spec.input.context if name in INPUT_ENDS)
+            channel.synthetic_input.model = self._input(spec, channel)
         if spec.crossing.joins and spec.feedback is not None:
             self._feed_back(spec, channel)
         return channel
@@ -307,7 +309,10 @@ class Wiring:
 
     def _input(self, spec: ChannelSpec, channel: Channel) -> InputModel:
         assert spec.input is not None
-        context = (*channel.input.context, *self._ends(spec, channel.input.ends, channel.shape))
+        context = (
+            *channel.synthetic_input.context,
+            *self._ends(spec, channel.synthetic_input.ends, channel.shape),
+        )
         settings = self._settings(spec, spec.receiver, "input", spec.input)
         options = {key: value for key, value in spec.input.options.items() if key != "sites"}
         sites = spec.input.get("sites")

@@ -96,7 +96,10 @@ def channels_alone(system: System) -> dict[str, str]:
     """By channel, why the predictors of some cannot be stacked; the others' can."""
     found: dict[str, str] = {}
     for name, channel in system.channels.items():
-        for model, what in ((channel.gradient.model, "gradient"), (channel.input.model, "input")):
+        for model, what in (
+            (channel.synthetic_gradient.model, "gradient"),
+            (channel.synthetic_input.model, "input"),
+        ):
             reason = None if model is None else model.stackable()
             if reason is not None:
                 found.setdefault(name, f"its synthetic {what}: {reason}")
@@ -205,20 +208,37 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
         place_of(channel.port, system.agents[channel.sender].learner.network),
         _CHANNEL(channel),
         None if channel.sampler is None else (type(channel.sampler), channel.sampler.key),
-        channel.gradient.outliers is None,
+        channel.synthetic_gradient.outliers is None,
         _LEDGER(channel.ledger),
         channel.ledger.aligned,
         None
-        if channel.gradient.model is None
-        else (_PREDICTOR(channel.gradient.model), _model(channel.gradient.model)),
-        None if channel.input.model is None else _model(channel.input.model),
+        if channel.synthetic_gradient.model is None
+        else (_PREDICTOR(channel.synthetic_gradient.model), _model(channel.synthetic_gradient.model)),
+        None if channel.synthetic_input.model is None else _model(channel.synthetic_input.model),
     )
 
 
 _CHANNEL = attrgetter(
-    *("shape", "crossing", "slots", "gradient.context", "gradient.ends", "gradient.target"),
-    *("gradient.scale.horizon", "gradient.scale.schedule", "gradient.trace", "gradient.span"),
-    *("gradient.auxiliary", "gradient.apply", "input.context", "input.ends"),
+    *(
+        "shape",
+        "coupling",
+        "slots",
+        "synthetic_gradient.context",
+        "synthetic_gradient.ends",
+        "synthetic_gradient.target",
+    ),
+    *(
+        "synthetic_gradient.scale.horizon",
+        "synthetic_gradient.scale.schedule",
+        "synthetic_gradient.trace",
+        "synthetic_gradient.span",
+    ),
+    *(
+        "synthetic_gradient.auxiliary",
+        "synthetic_gradient.apply",
+        "synthetic_input.context",
+        "synthetic_input.ends",
+    ),
 )
 _LEDGER = attrgetter(
     *("sender", "link.delay", "link.bits", "wants_gradient", "back", "slack", "remembers", "read", "state"),
@@ -292,7 +312,7 @@ def channel_stacks_of(
     kinds: dict[Hashable, list[Channel]] = {}
     for name, channel in system.channels.items():
         kind: Hashable = name
-        if channel.receiver not in alone and not channel.crossing.waits:
+        if channel.receiver not in alone and not channel.coupling.waits:
             ends = stack_of[channel.sender], stack_of[channel.receiver]
             kind = *ends, channel_kind(system, channel), _numbers((system, *others), channel)
         kinds.setdefault(kind, []).append(channel)
@@ -490,8 +510,8 @@ class _Channels:
         first = members[0]
         device = first.zeros.device
         settings: dict[str, Any] = {
-            "gradient": replace(first.gradient),
-            "input": replace(first.input, examples=[]),
+            "synthetic_gradient": replace(first.synthetic_gradient),
+            "synthetic_input": replace(first.synthetic_input, examples=[]),
             "members": tuple(members),
             "stacked": stacked,
         }
@@ -518,16 +538,20 @@ class _Channels:
             settings["name"] = name
             settings["zeros"] = first.zeros.new_zeros(()).expand(len(members) * batch, first.size)
             if first.sender in self.place:  # elsewhere a predictor is computed there, and so for an input
-                settings["gradient"].model = _stacked([c.gradient.model for c in members])
+                settings["synthetic_gradient"].model = _stacked([c.synthetic_gradient.model for c in members])
             if first.receiver in self.place:
-                settings["input"].model = _stacked([c.input.model for c in members])
+                settings["synthetic_input"].model = _stacked([c.synthetic_input.model for c in members])
             if first.sampler is not None:
                 settings["sampler"] = first.sampler.stack(
                     [c.sampler for c in members if c.sampler is not None]
                 )
-            if first.gradient.outliers is not None:
-                each = [c.gradient.outliers for c in members if c.gradient.outliers is not None]
-                settings["gradient"].outliers = Outliers(device, each)
+            if first.synthetic_gradient.outliers is not None:
+                each = [
+                    c.synthetic_gradient.outliers
+                    for c in members
+                    if c.synthetic_gradient.outliers is not None
+                ]
+                settings["synthetic_gradient"].outliers = Outliers(device, each)
         found = replace(first, **settings)
         read_members(found)
         return found

@@ -52,7 +52,7 @@ def _obstacles(system: System) -> Iterator[str]:
         if not agent.learner.network.pure:
             yield f"agent '{name}' is a Python module"
     for name, channel in system.channels.items():
-        if not channel.gradient.scale.constant:
+        if not channel.synthetic_gradient.scale.constant:
             yield f"channel {name}: its scale has a schedule"
     learners, *predictors, _ = stateful(system).values()
     owners = [(f"agent '{name}'", learner) for name, learner in learners.items()]

@@ -34,7 +34,7 @@ def _loss(system: System, predictor_trainer: PredictorTrainer, update: Update) -
     total: Tensor | None = None
     for name in update.group.agents:
         memory = system.agents[name].memory
-        if memory is None or not memory.gradient.auxiliary:
+        if memory is None or not memory.synthetic_gradient.auxiliary:
             continue
         first = next((tick for tick in window.ticks() if tick.agent == name), None)
         last = next((message for channel, message in window.sent if channel == memory.name), None)
@@ -48,6 +48,6 @@ def _loss(system: System, predictor_trainer: PredictorTrainer, update: Update) -
             target = (~last.fate.withheld).fill(prediction)
         error = first.participates.fill(first.ports[AUXILIARY_PORT] - target)
         update.auxiliary.add(name)
-        loss = memory.gradient.auxiliary * error.square().sum() / system.batch
+        loss = memory.synthetic_gradient.auxiliary * error.square().sum() / system.batch
         total = loss if total is None else total + loss
     return total

@@ -44,16 +44,20 @@ class Contexts(Feature):
             message: One of its messages.
         """
         used = message.uses.first
-        return _joined(signals, [self._end(channel, name, message, used) for name in channel.gradient.ends])
+        return _joined(
+            signals, [self._end(channel, name, message, used) for name in channel.synthetic_gradient.ends]
+        )
 
     def of_input(self, channel: Channel, message: Message, step: int) -> Tensor | None:
         """Return what a synthetic input that stands in for `message` at the tick at `step` is conditioned on."""
-        signals = message.step_signals.context(channel.input.context, self.system.dtype)
+        signals = message.step_signals.context(channel.synthetic_input.context, self.system.dtype)
         if signals is not None:
             signals = channel.layout.to_rows(signals)
-        if not channel.input.ends:
+        if not channel.synthetic_input.ends:
             return signals
-        return _joined(signals, [self._end(channel, name, message, step) for name in channel.input.ends])
+        return _joined(
+            signals, [self._end(channel, name, message, step) for name in channel.synthetic_input.ends]
+        )
 
     def _end(self, channel: Channel, name: str, message: Message, tick: int | None) -> Tensor:
         """[rows, features]: a signal of a channel's ends, for a message that its receiver uses at `tick`."""
@@ -135,7 +139,7 @@ class States(Feature):
             ("from.state", channel.sender, 0, channel.message_of),
             ("to.state", channel.receiver, channel.ledger.link.delay, channel.of_receiver),
         ):
-            if end not in channel.gradient.ends:
+            if end not in channel.synthetic_gradient.ends:
                 continue
             trail = self.system.agents[agent].trail
             assert trail is not None

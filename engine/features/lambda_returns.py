@@ -59,13 +59,15 @@ class LambdaReturns(Feature):
             if group.past and group.past[-1].number + 1 != window.number:
                 group.past.clear()  # no gradient passes through a window that is missing
             group.past.append(window)
-            span = max(channel.gradient.span for channel in traced)
+            span = max(channel.synthetic_gradient.span for channel in traced)
             del group.past[:-span]
             for channel in traced:
-                if len(group.past) >= channel.gradient.span:
-                    read = self._start(group.past[-channel.gradient.span], channel)
+                if len(group.past) >= channel.synthetic_gradient.span:
+                    read = self._start(group.past[-channel.synthetic_gradient.span], channel)
                     if read is not None and (message := read.message).returned.counted is not NONE:
-                        gradient = self._return(group, group.past[-channel.gradient.span :], channel, step)
+                        gradient = self._return(
+                            group, group.past[-channel.synthetic_gradient.span :], channel, step
+                        )
                         # Zero where an episode ended before: its last state has been taught that already.
                         channel.ledger.replace_gradient(message, read.counted.fill(gradient))
                         found.setdefault(channel.name, []).append(message)
@@ -108,8 +110,15 @@ class LambdaReturns(Feature):
             return None
         if not memory.traced or message.fate.withheld is ALL:
             return None
-        said = said if memory.gradient.clip is None else clipped_per_sample(said, memory.gradient.clip)
-        more = (~message.fate.withheld).fill(memory.gradient.trace * (later - said))
+        said = (
+            said
+            if memory.synthetic_gradient.clip is None
+            else clipped_per_sample(said, memory.synthetic_gradient.clip)
+        )
+        more = (~message.fate.withheld).fill(memory.synthetic_gradient.trace * (later - said))
         return Injection(
-            window.live[memory.name, message.stamp], more, scale=0.0, discount=memory.gradient.discount
+            window.live[memory.name, message.stamp],
+            more,
+            scale=0.0,
+            discount=memory.synthetic_gradient.discount,
         )

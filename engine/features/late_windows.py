@@ -71,14 +71,14 @@ class LateWindows(Feature):
         if not window.given_up or any(self.system.agents[name].goal is not None for name in group.agents):
             return True
         others = {name for name, _ in window.sent} - window.given_up
-        couplings = [self.system.channels[name].crossing for name in others]
+        couplings = [self.system.channels[name].coupling for name in others]
         return any(coupling.predicts or coupling.waits for coupling in couplings)
 
     def _has_returned(self, channel: Channel, message: Message, step: int) -> bool:
         """Whether nothing more is waited for that a message's receiver would return."""
         if self.not_awaited is not None and self.not_awaited(channel, message):
             return True
-        if not channel.crossing.awaits(message.stamp) or message.unread:
+        if not channel.coupling.awaits(message.stamp) or message.unread:
             return True
         if self.system.group_of[channel.sender] is self.system.group_of.get(channel.receiver):
             return True

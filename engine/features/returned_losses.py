@@ -50,14 +50,14 @@ def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: 
         loss = found[0] if len(found) == 1 else torch.stack(found).sum(0)
     for name, message in update.window.sent:
         channel = system.channels[name]
-        if not isinstance(channel.gradient.model, Critic):
+        if not isinstance(channel.synthetic_gradient.model, Critic):
             continue
         if message.unread or message.fate.withheld is ALL:
             continue
         example = predictor_trainer.example(channel, message, answered=False)
         if example is not None:
-            value = constant(channel.gradient.model.value(example))
-            value = scaled(value, channel.gradient.discount)
+            value = constant(channel.synthetic_gradient.model.value(example))
+            value = scaled(value, channel.synthetic_gradient.discount)
             loss = loss + _to_senders(channel, (~message.fate.withheld).fill(value))
     return loss
 

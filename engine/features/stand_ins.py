@@ -44,9 +44,9 @@ class StandIns(Feature):
             step: The tick's.
         """
         message = arrival.message
-        if channel.input.model is None:
+        if channel.synthetic_input.model is None:
             return arrival
-        if channel.input.context and not message.step_signals.signals:
+        if channel.synthetic_input.context and not message.step_signals.signals:
             return arrival  # made by an aligned agent before its first message
         context = self.contexts.of_input(channel, message, step)
         if message.uses.first == step and message.fate.void is not ALL:
@@ -58,18 +58,18 @@ class StandIns(Feature):
             example = Example(message.received, context, None, valid=~away)
             if channel.stacked:
                 example.members = channel.layout.members_in(~message.fate.void)
-            channel.input.examples.append(example)
+            channel.synthetic_input.examples.append(example)
         missing = _missing(channel, arrival)
         if missing is NONE:
             return arrival
-        prediction = channel.input.model.predict(context, channel.rows, training=self.training)
+        prediction = channel.synthetic_input.model.predict(context, channel.rows, training=self.training)
         return _filled(arrival, constant(prediction), missing)
 
 
 def _missing(channel: Channel, arrival: Arrival) -> Mask:
     """The environments in which the due message is missing, though its example goes on; over `unlocked` even if it came."""
     valid = ~arrival.message.fate.void
-    if channel.crossing.replaces:
+    if channel.coupling.replaces:
         return valid
     return valid & ~arrival.counted
 

@@ -248,7 +248,7 @@ class Agent:
             names += [VALUE] if self.inputs.critic_observes else []
         if self.memory is not None:
             names.append(STATE)
-            if self.memory.gradient.auxiliary:
+            if self.memory.synthetic_gradient.auxiliary:
                 names.append(AUXILIARY_PORT)
         return tuple(dict.fromkeys(names))
 

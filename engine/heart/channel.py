@@ -110,7 +110,7 @@ class Channel:
     """The sender's port it reads."""
     shape: tuple[int, ...]
     """Of one message; on the way it is flat."""
-    crossing: Coupling
+    coupling: Coupling
     """How gradients cross it."""
     ledger: Ledger
     zeros: Tensor
@@ -123,8 +123,8 @@ class Channel:
     """Messages that a tick reads side by side."""
     staleness: int = 0
     """Of a delayed channel: windows of the sender after which an unfinished gradient is given up."""
-    gradient: SyntheticGradient = field(default_factory=SyntheticGradient)
-    input: SyntheticInput = field(default_factory=SyntheticInput)
+    synthetic_gradient: SyntheticGradient = field(default_factory=SyntheticGradient)
+    synthetic_input: SyntheticInput = field(default_factory=SyntheticInput)
     feedback: Feedback = field(default_factory=Feedback)
     places: Places = field(default_factory=Places)
     layout: Layout = field(default_factory=Layout)
@@ -158,14 +158,13 @@ class Channel:
         return len(self.zeros)
 
     @property
-    def coupling(self) -> str:
-        """The name of its coupling."""
-        return self.crossing.name
-
-    @property
     def models(self) -> list[Predictor | InputModel]:
         """Its synthetic gradient and synthetic input, as far as it has them."""
-        return [model for model in (self.gradient.model, self.input.model) if model is not None]
+        return [
+            model
+            for model in (self.synthetic_gradient.model, self.synthetic_input.model)
+            if model is not None
+        ]
 
     def message_of(self, port: Tensor) -> Tensor:
         """What the channel carries of its sender's port: [rows, …] of the channel."""
@@ -213,9 +212,9 @@ class Channel:
 
     def left_to_features(self) -> dict[str, bool]:
         """By setting that a feature obeys, and not the step itself: whether it has it (engine/installed.py)."""
-        gradient, feedback = self.gradient, self.feedback
+        gradient, feedback = self.synthetic_gradient, self.feedback
         return {
-            "synthetic input": self.input.model is not None,
+            "synthetic input": self.synthetic_input.model is not None,
             "fixed weights of feedback": feedback.weights is not None,
             "direct feedback": feedback.direct is not None,
             "context of the channel's ends": bool(gradient.ends),
@@ -229,12 +228,12 @@ class Channel:
     @property
     def injects(self) -> bool:
         """Whether its synthetic gradient is injected into its messages."""
-        return self.gradient.model is not None and self.gradient.apply
+        return self.synthetic_gradient.model is not None and self.synthetic_gradient.apply
 
     @property
     def needs_returned_loss(self) -> bool:
         """Whether its predictor learns from its receiver's losses."""
-        return self.gradient.model is not None and self.gradient.model.needs_loss
+        return self.synthetic_gradient.model is not None and self.synthetic_gradient.model.needs_loss
 
     @property
     def mixes(self) -> bool:
@@ -244,13 +243,13 @@ class Channel:
     @property
     def may_mix(self) -> bool:
         """Whether its credit would contain what comes back at the same step, if it injects."""
-        settings = self.gradient
+        settings = self.synthetic_gradient
         return bool(settings.trace or settings.needs_actions) and not self.state
 
     @property
     def traced(self) -> bool:
         """Whether its predictor learns from returns over several windows."""
-        settings = self.gradient
+        settings = self.synthetic_gradient
         return settings.model is not None and settings.trace > 0 and settings.span > 1 and self.state
 
     @property

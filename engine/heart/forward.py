@@ -114,7 +114,7 @@ class ForwardPass:
         arrived: list[list[Arrival]] = []
         for channel in agent.incoming:
             arrivals = channel.ledger.arrivals(step)
-            if self.points.arrived is not None and arrivals and channel.input.model is not None:
+            if self.points.arrived is not None and arrivals and channel.synthetic_input.model is not None:
                 arrivals[-1] = self.points.arrived.arrived(channel, arrivals[-1], step)
             if channel.name == agent.align:
                 tick.step_signals = aligned(arrivals)
@@ -135,7 +135,7 @@ class ForwardPass:
         """Return what a tick reads as it is differentiated: a message made in this window, a leaf, or a constant."""
         message, participates = arrival.message, tick.participates
         within = (channel.name, message.stamp) in window.live
-        followed = channel.crossing.follow(within=within, state=channel.state)
+        followed = channel.coupling.follow(within=within, state=channel.state)
         if followed is Followed.GRAPH:
             return PassedOn(channel.name, message.stamp, ~message.fate.void)
         if followed is Followed.LEAF and participates is not NONE and arrival.value is not None:
@@ -227,7 +227,7 @@ class ForwardPass:
             live = window.live[channel.name, tick.step]
             absent = absent_ends(channel, step_signals)
             states = None
-            if self.points.states is not None and channel.gradient.ends:
+            if self.points.states is not None and channel.synthetic_gradient.ends:
                 states = self.points.states.states(channel, tick.step)
             began, signals = self.system.began, tick.step_signals
             known: dict[str, Any] = {"void": absent, "states": states, "began": began}

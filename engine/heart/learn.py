@@ -282,32 +282,34 @@ class BackwardPass:
                 continue
             rows = channel.of_sender(participates) & ~message.fate.withheld
             credit = rows.fill(credit)
-            if not channel.crossing.predicts:
+            if not channel.coupling.predicts:
                 injections.append(Injection(live, credit))
                 continue
-            scale = channel.gradient.scale(step)
+            scale = channel.synthetic_gradient.scale(step)
             before = update.injected.get(name)
             update.injected[name] = credit
-            if channel.gradient.needs_actions and before is not None:  # a window's last tick teaches nothing
+            if (
+                channel.synthetic_gradient.needs_actions and before is not None
+            ):  # a window's last tick teaches nothing
                 update.injected[name] = torch.where(credit.any(1, keepdim=True), credit, before)
             if nonzero(scale):
                 update.injected_messages.add((name, message.stamp))
-            injections.append(Injection(live, credit, scale, channel.gradient.discount))
+            injections.append(Injection(live, credit, scale, channel.synthetic_gradient.discount))
         for feature in self.points.credited:
             feature.credited(update)
 
     def own_credit(self, sent: SentMessage, step: int) -> Tensor | None:
         """The credit of a message by the coupling of its channel, [rows, size] per sample before `scale`; None: nothing."""
         channel = sent.channel
-        crossing, clip = channel.crossing, channel.gradient.clip
-        credit = crossing.credit(sent, step)
+        coupling, clip = channel.coupling, channel.synthetic_gradient.clip
+        credit = coupling.credit(sent, step)
         if credit is not None and credit.shape != channel.zeros.shape:
             shapes = f"{list(credit.shape)}, not {list(channel.zeros.shape)}"
             raise ScenarioError(
-                f"channels[{channel.names[0]}].coupling: {crossing.name} gives a credit of {shapes}; return a value for each "
+                f"channels[{channel.names[0]}].coupling: {coupling.name} gives a credit of {shapes}; return a value for each "
                 "component of a message"
             )
-        if credit is None or clip is None or not crossing.predicts:
+        if credit is None or clip is None or not coupling.predicts:
             return credit
         return clipped_per_sample(credit, clip)
 
@@ -321,7 +323,7 @@ class BackwardPass:
     @staticmethod
     def _mixed(channel: Channel, message: Message, prediction: Tensor | None) -> Tensor | None:
         """A prediction together with what the receiver has just returned (semantics 11; BP(lambda))."""
-        own = channel.gradient
+        own = channel.synthetic_gradient
         if prediction is None and own.needs_actions:  # no action has come back
             prediction = channel.zeros
         if prediction is None or not own.trace:

@@ -91,10 +91,14 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
         for channel in agent.sends:
             if channel.mixes:
                 yield f"{channel.names[0]} mixes in what its receiver returns at the same step"
-            if channel.gradient.model is None:
+            if channel.synthetic_gradient.model is None:
                 continue
-            read = [spec.name for spec in channel.gradient.context]
-            needed = read if channel.gradient.target is None else [*read, channel.gradient.target]
+            read = [spec.name for spec in channel.synthetic_gradient.context]
+            needed = (
+                read
+                if channel.synthetic_gradient.target is None
+                else [*read, channel.synthetic_gradient.target]
+            )
             for signal in filter(known_after_step, needed):
                 yield f"the synthetic gradient of {channel.names[0]} reads {signal}, known after the step"
             if not channel.injects or system.description.endless:

@@ -42,7 +42,9 @@ class PredictorTrainer:
         """The rows of this step's contexts, by the context and the length of a stack."""
         self.swept_updates: dict[str, PredictorUpdate] = {}
         """By channel: of predictors that were differentiated as soon as their sender had ticked (sweep order), until they move."""
-        self._inputs = [channel for channel in system.channels.values() if channel.input.model is not None]
+        self._inputs = [
+            channel for channel in system.channels.values() if channel.synthetic_input.model is not None
+        ]
 
     def predict(self, channel: Channel, message: Message) -> Tensor | None:
         """Return the synthetic gradient of a message, [rows, size] per sample; None where there is nothing to evaluate it on.
@@ -51,7 +53,7 @@ class PredictorTrainer:
         """
         if message in self.predicted:
             return self.prediction(message)
-        predictor, example = channel.gradient.model, self._unanswered(channel, message)
+        predictor, example = channel.synthetic_gradient.model, self._unanswered(channel, message)
         if predictor is None or example is None:
             return None
         example.prediction = constant(predictor.predict_sent(example, learns=not self.system.frozen))
@@ -82,19 +84,19 @@ class PredictorTrainer:
         Returns:
             None where its target or a signal of its context is absent, or an action has not come back.
         """
-        known = None if channel.gradient.needs_actions else self.predicted.get(message)
+        known = None if channel.synthetic_gradient.needs_actions else self.predicted.get(message)
         example = self._unanswered(channel, message) if known is None else replace(known)
         if example is None or not answered or not channel.ledger.wants_gradient:
             return example
         example.returned, example.loss = message.returned.gradient, message.returned.loss
         if example.loss is None and channel.needs_returned_loss:  # none after an episode's end
             example.loss = torch.zeros_like(message.sent[:, 0])
-        if not channel.gradient.needs_actions:
+        if not channel.synthetic_gradient.needs_actions:
             example.valid &= message.returned.counted
         return example
 
     def _unanswered(self, channel: Channel, message: Message) -> Example | None:
-        own, signals = channel.gradient, message.step_signals.signals
+        own, signals = channel.synthetic_gradient, message.step_signals.signals
         if own.target is not None and own.target not in signals:
             return None
         if any(spec.name not in signals for spec in own.context):
@@ -117,7 +119,7 @@ class PredictorTrainer:
 
     def _context(self, channel: Channel, message: Message) -> Tensor | None:
         """[rows, C]: the signals that a synthetic gradient is conditioned on; one tensor for all stacks of a length."""
-        context = message.step_signals.context(channel.gradient.context, self.system.dtype)
+        context = message.step_signals.context(channel.synthetic_gradient.context, self.system.dtype)
         if context is None or self.system.seeds > 1:
             return None if context is None else channel.layout.to_rows(context)
         key = context, len(channel.members)
@@ -153,7 +155,7 @@ class PredictorTrainer:
         found = []
         for message in messages:
             example, counted = self.example(channel, message), message.returned.counted
-            if example is not None and channel.gradient.needs_actions:
+            if example is not None and channel.synthetic_gradient.needs_actions:
                 counted = example.valid if example.valid.anywhere else NONE
             if example is not None and counted is not NONE:
                 example.members = channel.examples_for(counted)
@@ -164,7 +166,7 @@ class PredictorTrainer:
 
     def _learns(self, channel: Channel) -> bool:
         """Whether the synthetic gradient of a channel is trained here; that of a cut channel is where its sender is."""
-        predictor = channel.gradient.model
+        predictor = channel.synthetic_gradient.model
         trained = predictor is not None and not predictor.frozen and not self.system.frozen
         return trained and channel.sender in self.system.agents
 
@@ -214,8 +216,8 @@ class PredictorTrainer:
         """Gather what each synthetic input learns from at this step, with the gradients of its parameters."""
         found: dict[str, PredictorUpdate] = {}
         for channel in self._inputs:
-            examples, channel.input.examples = channel.input.examples, []
-            model = channel.input.model
+            examples, channel.synthetic_input.examples = channel.synthetic_input.examples, []
+            model = channel.synthetic_input.model
             if self.system.frozen or model is None or model.frozen or not examples:
                 continue
             members, learned = members_of(examples), model.gradients(examples)
@@ -223,7 +225,7 @@ class PredictorTrainer:
         return found
 
     def _predictor(self, channel: str) -> Predictor:
-        predictor = self.system.channels[channel].gradient.model
+        predictor = self.system.channels[channel].synthetic_gradient.model
         assert predictor is not None
         return predictor
 
@@ -237,7 +239,7 @@ class PredictorTrainer:
         steps: list[tuple[TrainedParameters, Sequence[Tensor | None], Mask]] = []
         for name, update in updates:
             channel = self.system.channels[name]
-            own = channel.input if update.of_input else channel.gradient
+            own = channel.synthetic_input if update.of_input else channel.synthetic_gradient
             assert own.model is not None
             update.members &= moving(channel)
             if update.members.anywhere:

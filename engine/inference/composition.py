@@ -158,7 +158,11 @@ class Composition:
         self._observed = observed(system)
         self.carried: dict[str, tuple[int, ...]] = {}
         for channel in system.channels.values():
-            if channel.ledger.link.drop == 1 and not channel.state and channel.input.model is not None:
+            if (
+                channel.ledger.link.drop == 1
+                and not channel.state
+                and channel.synthetic_input.model is not None
+            ):
                 raise ScenarioError(
                     f"compose: {channel.name} loses every message, and its synthetic input is not exported"
                 )

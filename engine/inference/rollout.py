@@ -129,7 +129,7 @@ class Rollout:
             tick.participates = ALL  # whoever no longer learns is scored all the same
             for channel in self.system.agents[tick.agent].channels:
                 channel.ledger.close(step, step)
-                channel.input.examples.clear()
+                channel.synthetic_input.examples.clear()
         return ticks
 
     @torch.no_grad()
@@ -411,11 +411,11 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int) -> Channel:
     )
     return replace(
         channel,
-        crossing=Detached(),  # the real message is read, also where in training it never is
+        coupling=Detached(),  # the real message is read, also where in training it never is
         ledger=ledger,
         zeros=channel.zeros.new_zeros(()).expand(batch, channel.size),
-        gradient=SyntheticGradient(),
-        input=replace(channel.input, examples=[]) if stands_in else SyntheticInput(),
+        synthetic_gradient=SyntheticGradient(),
+        synthetic_input=replace(channel.synthetic_input, examples=[]) if stands_in else SyntheticInput(),
         members=(),
         batch=batch,
     )

@@ -195,11 +195,11 @@ def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
         yield owner, _Rhythm(ledger.sender, ledger.link.delay, apart, "")
         learns: list[tuple[Windows | Clock, int, str]] = []
         sent_in = system.group_of[channel.sender].windows if channel.sender in agents else None
-        if channel.gradient.model is not None and sent_in is not None:
+        if channel.synthetic_gradient.model is not None and sent_in is not None:
             learns.append((sent_in, 0, "injection_norm"))
             returned = (ledger.windows, ledger.back) if ledger.wants_gradient else (sent_in, 0)
             learns.append((*returned, "sg_loss"))
-        if channel.input.model is not None and channel.receiver in agents:
+        if channel.synthetic_input.model is not None and channel.receiver in agents:
             learns.append((ledger.receiver, 0, "si_loss"))
         for source, later, metric in learns:
             steps = source.period if isinstance(source, Clock) else source.steps()

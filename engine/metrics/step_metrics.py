@@ -340,14 +340,14 @@ def of_channels(
                 shares = message.view(count, -1, sampler.size, sampler.vocabulary).mean(1)
                 entropies = torch.special.entr(shares).sum(-1).mean(1) / math.log(2)
                 yield Measured(names, "symbol_entropy", entropies.tolist())
-        if channel.gradient.outliers is not None:
-            yield Measured(names, "outliers", channel.gradient.outliers.clip_count.tolist())
+        if channel.synthetic_gradient.outliers is not None:
+            yield Measured(names, "outliers", channel.synthetic_gradient.outliers.clip_count.tolist())
         newest_usable = channel.ledger.sender.latest(step - channel.ledger.link.delay)
         if newest_usable is not None:
             yield Measured(names, "age", [float(step - newest_usable)] * count)
         yield from _on_the_way(system, channel, step)
-        yield from _rates(names, "sg_learning_rate", channel.gradient.model, step)
-        yield from _rates(names, "si_learning_rate", channel.input.model, step)
+        yield from _rates(names, "sg_learning_rate", channel.synthetic_gradient.model, step)
+        yield from _rates(names, "si_learning_rate", channel.synthetic_input.model, step)
 
 
 def _trained(names: tuple[str, ...], update: PredictorUpdate) -> Iterator[Measured]:
@@ -377,15 +377,15 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
     names, count = channel.names, len(channel.names)
     stamp = ledger.sender.latest(step - link.delay)
     message = None if stamp is None else ledger.messages.get(stamp)
-    if message is not None and (link.loses or channel.input.model is not None):
+    if message is not None and (link.loses or channel.synthetic_input.model is not None):
         lost = (
             [0.0] * count
             if message.fate.lost is None
             else message.fate.lost.view(count, -1).float().mean(1).tolist()
         )
         yield Measured(names, "lost", lost)
-        if channel.input.model is not None:
-            yield Measured(names, "stand_in", [1.0] * count if channel.crossing.replaces else lost)
+        if channel.synthetic_input.model is not None:
+            yield Measured(names, "stand_in", [1.0] * count if channel.coupling.replaces else lost)
     if message is not None and (link.noisy or link.bits):
         change = (message.received - message.sent).reshape(count, -1).square().mean(1).sqrt()
         yield Measured(names, "distortion", change.tolist())
@@ -396,7 +396,7 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
     if isinstance(channel.sampler, SymbolSampler):
         content = channel.sampler.size * math.log2(channel.sampler.vocabulary)
     traffic = content * (1 / ledger.sender.interval)
-    if "to.state" in channel.gradient.ends:
+    if "to.state" in channel.synthetic_gradient.ends:
         # The receiver's state crosses the link in full precision at each of its ticks (semantics 25). Phases follow
         # from the clocks, and what is returned has come back with the gradients.
         size = system.agents[channel.receiver].learner.network.state_size

@@ -88,12 +88,12 @@ class _Credit:
     @classmethod
     def of(cls, channel: Channel) -> Self:
         """Return that of a channel."""
-        crossing, feedback = channel.crossing, channel.feedback
+        coupling, feedback = channel.coupling, channel.feedback
         return cls(
-            true=crossing.joins and feedback.weights is None and feedback.direct is None,
+            true=coupling.joins and feedback.weights is None and feedback.direct is None,
             state=channel.state,
-            joins=crossing.joins,
-            waits=crossing.waits,
+            joins=coupling.joins,
+            waits=coupling.waits,
             injects=channel.injects,
             returns=channel.ledger.wants_gradient,
         )
@@ -198,7 +198,7 @@ class _Times:
             name=channel.name,
             sender=channel.sender,
             receiver=channel.receiver,
-            coupling=channel.coupling,
+            coupling=channel.coupling.name,
             state=channel.state,
             sent=self.flags(sent),
             due=self.flags(due),

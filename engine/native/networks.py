@@ -205,6 +205,6 @@ def use_kernel(system: System) -> None:
             made = _OBJECTIVES[type(goal.objective)]
             agent.goal = replace(goal, objective=made(float(goal.weight) / system.batch))
         for channel in agent.outgoing:
-            predictor = channel.gradient.model
+            predictor = channel.synthetic_gradient.model
             if predictor is not None and predictor.maps is not None:
                 predictor.maps = NativeMaps.like(predictor.maps)

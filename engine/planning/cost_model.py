@@ -66,7 +66,7 @@ class CostModel:
     def network(self, agent: Agent) -> NetworkCost:
         """Return the cost of one tick of an agent."""
         learner, batch = agent.learner, self.system.batch
-        returns = any(channel.crossing.joins or channel.ledger.wants_gradient for channel in agent.incoming)
+        returns = any(channel.coupling.joins or channel.ledger.wants_gradient for channel in agent.incoming)
         critic = None if learner.critic is None else learner.critic.signature()
         key = learner.network.signature(), critic, returns, learner.frozen
         if key not in self._networks:
@@ -130,11 +130,11 @@ class CostModel:
         back = ledger.returned_at(stamp)
         # whether a message's gradient is back before another one has trained the predictor
         known = back is not None and back < ledger.sender.after(stamp)
-        return self._model(channel.gradient.model, known=known) * _read(channel)
+        return self._model(channel.synthetic_gradient.model, known=known) * _read(channel)
 
     def input(self, channel: Channel) -> float:
         """Return the FLOP of a step of a channel's synthetic input, which its receiver evaluates."""
-        return self._model(channel.input.model) * _read(channel)
+        return self._model(channel.synthetic_input.model) * _read(channel)
 
     def _model(self, model: Predictor | InputModel | None, *, known: bool = False) -> float:
         """Return the FLOP of a predictor's evaluation and training on a message; None: none.
@@ -159,7 +159,7 @@ class CostModel:
 
 def _learns(agent: Agent) -> bool:
     """Whether an agent has a learning signal, or passes one on."""
-    returns = any(channel.injects or channel.crossing.waits for channel in agent.outgoing)
+    returns = any(channel.injects or channel.coupling.waits for channel in agent.outgoing)
     return agent.goal is not None or returns or (agent.memory is not None and agent.memory.injects)
 
 

@@ -75,7 +75,7 @@ def slots(channel: Channel, sender: LearningGroup) -> int:
     """Return how many messages of a channel are kept at a time, at most: until `sender`, the group, has learned from them."""
     ledger = channel.ledger
     if channel.state:  # all but the newest of a window are passed on with their graph
-        return 3 + (channel.gradient.span if channel.traced else 0)
+        return 3 + (channel.synthetic_gradient.span if channel.traced else 0)
     every = ledger.sender.interval
     read = max(math.ceil(every), ledger.receiver.period)
     used = ledger.link.delay + read - 1 + ledger.windows.steps() - 1 + ledger.slack

@@ -135,10 +135,10 @@ class FinalValues(Feature):
                 live, _ = channel.sampler.send(live, stamps[0])
         imagined.enter_context(channel.ledger.imagining(stamps, live, signals, void))
         arrivals, stand_ins = channel.ledger.arrivals(tick.step), self.forward_pass.points.arrived
-        if arrivals and channel.input.model is not None and stand_ins is not None:
-            examples = len(channel.input.examples)
+        if arrivals and channel.synthetic_input.model is not None and stand_ins is not None:
+            examples = len(channel.synthetic_input.examples)
             arrivals[-1] = stand_ins.arrived(channel, arrivals[-1], tick.step)
-            del channel.input.examples[examples:]
+            del channel.synthetic_input.examples[examples:]
         return arrivals
 
 

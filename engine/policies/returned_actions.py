@@ -25,7 +25,11 @@ class ReturnedActions(Feature):
         """Enter what policies did at the ticks that read a message, with their advantages, for `local_policy`."""
         for name, window in update.window_loss.policies.items():
             agent, actions = self.system.agents[name], window.trajectory.actions
-            channels = {channel.name: channel for channel in agent.incoming if channel.gradient.needs_actions}
+            channels = {
+                channel.name: channel
+                for channel in agent.incoming
+                if channel.synthetic_gradient.needs_actions
+            }
             if not channels or actions is None or agent.goal is None:
                 continue
             advantages = scaled(window.advantages.weighted(len(agent.members)), agent.goal.weight, 1)

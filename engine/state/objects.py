@@ -96,7 +96,10 @@ def lost_state(system: System) -> str | None:
 def _modules(system: System) -> Iterator[tuple[str, KeptState]]:
     """Yield the users' modules that predict or aggregate, with their places."""
     for name, channel in system.channels.items():
-        for what, model in (("gradient", channel.gradient.model), ("input", channel.input.model)):
+        for what, model in (
+            ("gradient", channel.synthetic_gradient.model),
+            ("input", channel.synthetic_input.model),
+        ):
             if model is not None and model.kept is not None:
                 yield f"the {what} of {name}", model.kept
     for name, agent in system.agents.items():

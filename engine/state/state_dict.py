@@ -28,9 +28,9 @@ def stateful(system: System) -> dict[str, dict[str, Any]]:
     agents, channels = system.agents, system.channels.items()
     found: dict[str, dict[str, Any]] = {
         "learners": {name: agent.learner for name, agent in system.owners().items()},
-        "predictors": {name: c.gradient.model for name, c in channels if c.sender in agents},
-        "inputs": {name: c.input.model for name, c in channels if c.receiver in agents},
-        "outliers": {name: channel.gradient.outliers for name, channel in channels},
+        "predictors": {name: c.synthetic_gradient.model for name, c in channels if c.sender in agents},
+        "inputs": {name: c.synthetic_input.model for name, c in channels if c.receiver in agents},
+        "outliers": {name: channel.synthetic_gradient.outliers for name, channel in channels},
     }
     return {key: {n: one for n, one in each.items() if one is not None} for key, each in found.items()}
 
@@ -163,7 +163,7 @@ def load_messages(system: System, state: Mapping[str, Any]) -> None:
         system.agents[name].trail = dict(trail)
     known: dict[str, dict[int, Message]] = {}
     for name, channel in system.channels.items():
-        channel.input.examples = []
+        channel.synthetic_input.examples = []
         known[name] = _load_ledger(channel.ledger, state["ledgers"][name], signals)
     for name, agent in system.agents.items():
         agent.action = state["actions"].get(name)

@@ -122,7 +122,9 @@ def numbers(name: str) -> dict[str, tuple[str, float]]:
     with Simulation(scenario, dtype=torch.float64) as simulation:
         system = simulation.running.system
     found: dict[str, tuple[str, float]] = {}
-    predicting = (channel for channel in system.channels.values() if channel.gradient.model is not None)
+    predicting = (
+        channel for channel in system.channels.values() if channel.synthetic_gradient.model is not None
+    )
     for part, known in chain(
         ((agent, OF_AGENTS) for agent in system.agents.values()),
         ((channel, OF_CHANNELS) for channel in predicting),

@@ -309,8 +309,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "channel-a-gradient-that-is-not-applied-is-injected",
         "engine/heart/channel.py",
-        "return self.gradient.model is not None and self.gradient.apply",
-        "return self.gradient.model is not None",
+        "return self.synthetic_gradient.model is not None and self.synthetic_gradient.apply",
+        "return self.synthetic_gradient.model is not None",
         "tests/contracts/test_contracts.py::test_documents[shadows-reference]",
     ),
     Fault(

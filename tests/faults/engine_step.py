@@ -50,7 +50,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-scale-is-taken-for-discount",
         "engine/heart/learn.py",
-        "injections.append(Injection(live, credit, scale, channel.gradient.discount))",
+        "injections.append(Injection(live, credit, scale, channel.synthetic_gradient.discount))",
         "injections.append(Injection(live, credit, scale, scale))",
         "tests/contracts/test_contracts.py::test_documents[scale and discount-reference]",
     ),
@@ -85,8 +85,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "couplings-a-window-waits-for-ever",
         "engine/features/late_windows.py",
-        "if not channel.crossing.awaits(message.stamp) or message.unread:",
-        "if not channel.crossing.waits or message.unread:",
+        "if not channel.coupling.awaits(message.stamp) or message.unread:",
+        "if not channel.coupling.waits or message.unread:",
         "tests/comms/test_own_couplings.py::test_a_coupling_may_stop_waiting",
     ),
     Fault(
@@ -190,8 +190,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "predictors-examples-of-inputs-are-kept-for-ever",
         "engine/heart/predictors.py",
-        "            examples, channel.input.examples = channel.input.examples, []\n",
-        "            examples = channel.input.examples\n",
+        "            examples, channel.synthetic_input.examples = channel.synthetic_input.examples, []\n",
+        "            examples = channel.synthetic_input.examples\n",
         "tests/contracts/test_contracts.py::test_documents[inputs-reference]",
     ),
     Fault(
@@ -218,7 +218,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "returns-lambda-is-forgotten-beyond-a-window",
         "engine/features/lambda_returns.py",
-        "memory.gradient.trace * (later - said)",
+        "memory.synthetic_gradient.trace * (later - said)",
         "later - said",
         "tests/contracts/test_contracts.py::test_documents[returns of states-reference]",
     ),
@@ -232,7 +232,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "returns-a-discount-is-forgotten",
         "engine/features/lambda_returns.py",
-        "more, scale=0.0, discount=memory.gradient.discount\n",
+        "more, scale=0.0, discount=memory.synthetic_gradient.discount\n",
         "more, scale=0.0, discount=1.0\n",
         "tests/numerics/test_time_credit.py::test_a_return_counts_predictions_with_the_discount",
     ),
@@ -344,8 +344,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "stand-ins-a-void-message-is-predicted",
         "engine/features/stand_ins.py",
-        "    valid = ~arrival.message.fate.void\n    if channel.crossing",
-        "    valid = ALL\n    if channel.crossing",
+        "    valid = ~arrival.message.fate.void\n    if channel.coupling",
+        "    valid = ALL\n    if channel.coupling",
         "tests/contracts/test_contracts.py::test_documents[many ends, inputs-reference]",
     ),
     Fault(

@@ -52,7 +52,7 @@ def native_agents(simulation: Simulation) -> list[str]:
 
 def predictor_of(simulation: Simulation, channel: str) -> Predictor:
     """Return a channel's synthetic gradient itself, which predicts."""
-    predictor = simulation.running.system.channels[channel].gradient.model
+    predictor = simulation.running.system.channels[channel].synthetic_gradient.model
     assert predictor is not None
     return predictor
 

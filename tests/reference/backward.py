@@ -155,12 +155,14 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
     for samples in update.window_loss.by_agent.values():
         loss = loss + samples
     for name, message in update.window.sent:
-        channel, critic = state.channels[name], state.channels[name].gradient.model
+        channel, critic = state.channels[name], state.channels[name].synthetic_gradient.model
         if not isinstance(critic, Critic) or message.unread:
             continue
         example = example_of(state, channel, message, answered=False)
         if example is not None and message.fate.withheld is not ALL:
-            loss = loss + injectable(message, channel.gradient.discount * constant(critic.value(example)))
+            loss = loss + injectable(
+                message, channel.synthetic_gradient.discount * constant(critic.value(example))
+            )
     ledger.add_loss([read for read in leaves if state.channels[read.channel].needs_returned_loss], loss)
     for name, policy in update.window_loss.policies.items():
         goal, actions = state.agents[name].goal, policy.trajectory.actions
@@ -168,7 +170,9 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
             continue
         advantages = policy.advantages.weighted() * goal.weight
         for t, tick in enumerate(policy.ticks):
-            for read in (read for read in tick.reads if state.channels[read.channel].gradient.needs_actions):
+            for read in (
+                read for read in tick.reads if state.channels[read.channel].synthetic_gradient.needs_actions
+            ):
                 if isinstance(read, Leaf):
                     valid = policy.advantages.valid[t] & as_mask(read.counted, read.message.sent)
                     returned = ReturnedAction(actions[t], mask_fill_zero(valid, advantages[t]), valid)
@@ -183,11 +187,18 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
         if message.unread or name in window.given_up or not state.participates(channel.sender, window.number):
             continue
         output, credit = window.live[name, message.stamp], _credit(state, channel, message)
-        if credit is not None and channel.coupling == "delayed":
+        if credit is not None and channel.coupling.name == "delayed":
             found.append(Injection(output, credit))
         elif credit is not None:
-            found.append(Injection(output, credit, channel.gradient.scale(step), channel.gradient.discount))
-            shown = noted[name] if name in noted and channel.gradient.needs_actions else credit
+            found.append(
+                Injection(
+                    output,
+                    credit,
+                    channel.synthetic_gradient.scale(step),
+                    channel.synthetic_gradient.discount,
+                )
+            )
+            shown = noted[name] if name in noted and channel.synthetic_gradient.needs_actions else credit
             noted[name] = torch.where(credit.any(1, keepdim=True), credit, shown)
         # Rule 10: an objective's errors at ticks since, carried straight back.
         if channel.feedback.direct is not None:
@@ -202,7 +213,7 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
 
 def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
     """What a message is credited with, [B, size] per sample; None: nothing, not even a zero gradient."""
-    if channel.coupling == "delayed":  # rule 27b: the gradient that has come back itself
+    if channel.coupling.name == "delayed":  # rule 27b: the gradient that has come back itself
         back = message.returned.gradient if message.complete and message.fate.withheld is not ALL else None
         return None if back is None else injectable(message, back)
     credit = synthetic_gradient(state, channel, message)
@@ -210,8 +221,16 @@ def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
         return None
     if channel.mixes:  # rule 11: with what has just come back
         gradient = channel.zeros if message.returned.gradient is None else message.returned.gradient
-        credit = torch.lerp(credit, gradient, channel.gradient.trace) if channel.gradient.trace else credit
-    credit = credit if channel.gradient.clip is None else clipped_per_sample(credit, channel.gradient.clip)
+        credit = (
+            torch.lerp(credit, gradient, channel.synthetic_gradient.trace)
+            if channel.synthetic_gradient.trace
+            else credit
+        )
+    credit = (
+        credit
+        if channel.synthetic_gradient.clip is None
+        else clipped_per_sample(credit, channel.synthetic_gradient.clip)
+    )
     return injectable(message, credit)
 
 
@@ -230,7 +249,7 @@ def _auxiliary_losses(state: State, group: LearningGroup, window: Window) -> lis
     """Heads after a window's first tick regress the synthetic gradient of the state at its end (rule 12)."""
     losses = []
     for channel in (state.agents[name].memory for name in group.agents):
-        if channel is None or not channel.gradient.auxiliary or not channel.injects:
+        if channel is None or not channel.synthetic_gradient.auxiliary or not channel.injects:
             continue
         first = next((tick for tick in window.ticks() if tick.agent == channel.sender), None)
         # the state at its end: the only one that is read outside it
@@ -240,7 +259,7 @@ def _auxiliary_losses(state: State, group: LearningGroup, window: Window) -> lis
             target = channel.zeros if nothing_follows else synthetic_gradient(state, channel, last)
             if target is not None:
                 error = first.ports[AUXILIARY_PORT] - injectable(last, target)
-                losses.append(channel.gradient.auxiliary * error.square().sum() / state.batch)
+                losses.append(channel.synthetic_gradient.auxiliary * error.square().sum() / state.batch)
     return losses
 
 
@@ -256,12 +275,12 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
         back = channel.ledger.back if message.complete else 0
         finished = message.uses.finished
         arrived = finished is not None and finished < step and finished + back <= step
-        if channel.coupling == "delayed" and not message.unread and not within and not arrived:
+        if channel.coupling.name == "delayed" and not message.unread and not within and not arrived:
             missing.add(name)
     window.given_up |= {name for name in missing if age >= state.channels[name].staleness}
     if any(age < state.channels[name].staleness for name in missing):
         return "waits"
-    others = {state.channels[name].coupling for name, _ in window.sent if name not in window.given_up}
+    others = {state.channels[name].coupling.name for name, _ in window.sent if name not in window.given_up}
     objective = any(state.agents[name].goal is not None for name in group.agents)
     reached = not window.given_up or objective or others & {"decoupled", "unlocked", "delayed"}
     return "closed" if reached else "dropped"
@@ -285,11 +304,15 @@ def lambda_returns(state: State, closed: EndedWindows, step: int) -> dict[str, l
             continue
         if group.past and group.past[-1].number + 1 != window.number:
             group.past.clear()  # no gradient passes through a window that is missing
-        group.past = [*group.past, window][-max(channel.gradient.span for channel in traced) :]
+        group.past = [*group.past, window][-max(channel.synthetic_gradient.span for channel in traced) :]
         for channel in traced:
-            windows = group.past[-channel.gradient.span :]
+            windows = group.past[-channel.synthetic_gradient.span :]
             read = next((r for r in windows[0].leaves.values() if r.channel == channel.name), None)
-            if read is None or len(windows) < channel.gradient.span or read.message.returned.counted is NONE:
+            if (
+                read is None
+                or len(windows) < channel.synthetic_gradient.span
+                or read.message.returned.counted is NONE
+            ):
                 continue
             gathered = Tensors()
             for past in reversed(windows):
@@ -315,12 +338,16 @@ def _returns(state: State, update: Update, traced: list[Channel], beyond: Tensor
             # trace (G - SG) beside the SG that is injected anyway
             predicted = (
                 predicted
-                if memory.gradient.clip is None
-                else clipped_per_sample(predicted, memory.gradient.clip)
+                if memory.synthetic_gradient.clip is None
+                else clipped_per_sample(predicted, memory.synthetic_gradient.clip)
             )
-            more = injectable(last, memory.gradient.trace * (beyond[memory.name] - predicted))
+            more = injectable(last, memory.synthetic_gradient.trace * (beyond[memory.name] - predicted))
             terms.append(
-                _term(Injection(window.live[memory.name, last.stamp], more), memory.gradient.discount, batch)
+                _term(
+                    Injection(window.live[memory.name, last.stamp], more),
+                    memory.synthetic_gradient.discount,
+                    batch,
+                )
             )
     gradients = gradients_of([*window_loss(state, window).roots, *terms], list(leaves.values()))
     window.release()

@@ -134,9 +134,9 @@ class ReferenceEngine(State):
         for update in updates:
             self.move(update.gradients, step)
         for name, learned in gradients.items():
-            self.optimizers[self.channels[name].gradient.model].step(learned.gradients, step)
+            self.optimizers[self.channels[name].synthetic_gradient.model].step(learned.gradients, step)
         for name, trained in inputs.items():
-            self.optimizers[self.channels[name].input.model].step(trained.gradients, step)
+            self.optimizers[self.channels[name].synthetic_input.model].step(trained.gradients, step)
         for update in updates:
             further_passes(self, update, step)
         for group, window in closed:

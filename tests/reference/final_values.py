@@ -70,7 +70,7 @@ def _next_tick(state: State, agent: Agent, step: int, final: StepSignals) -> Tic
                 return None
             contexts.enter_context(ledger.imagining(channel, imagined))
             found = ledger.arrivals(channel, tick.step)
-            if channel.input.model is not None and found:
+            if channel.synthetic_input.model is not None and found:
                 found = [with_stand_in(state, channel, found[-1], tick.step)]
             if channel.name == agent.align:
                 tick.step_signals = signals_of(found)

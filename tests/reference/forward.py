@@ -54,7 +54,7 @@ def _read(state: State, agent: Agent, signals: StepSignals, window: Window) -> T
     ages = []
     for channel in agent.channels:
         found = ledger.arrivals(channel, step)
-        if channel.input.model is not None and found:
+        if channel.synthetic_input.model is not None and found:
             found = [with_stand_in(state, channel, found[-1], step)]
         if channel.name == agent.align:
             tick.step_signals = signals_of(found)
@@ -77,16 +77,20 @@ def signals_of(arrived: list[Arrival]) -> StepSignals:
 
 def with_stand_in(state: State, channel: Channel, arrival: Arrival, step: int) -> Arrival:
     """Let the synthetic input stand in where the due message is missing; note what it learns from (rule 18)."""
-    message, model = arrival.message, channel.input.model
+    message, model = arrival.message, channel.synthetic_input.model
     # Without signals it was sent by an aligned agent before its first message.
-    if model is None or (channel.input.context and not message.step_signals.signals):
+    if model is None or (channel.synthetic_input.context and not message.step_signals.signals):
         return arrival
     context = context_of(state, channel, message, step, far=True)
     alive = ~as_mask(message.fate.void, message.sent)
     if message.uses.first == step and alive.any():
         arrived = alive & ~as_mask(message.fate.lost, message.sent)
-        channel.input.examples.append(Example(message.received, context, None, valid=Mask.of(arrived)))
-    missing = alive if channel.coupling == "unlocked" else alive & ~as_mask(arrival.counted, message.sent)
+        channel.synthetic_input.examples.append(
+            Example(message.received, context, None, valid=Mask.of(arrived))
+        )
+    missing = (
+        alive if channel.coupling.name == "unlocked" else alive & ~as_mask(arrival.counted, message.sent)
+    )
     if arrival.value is None or arrival.step_signals is None or not missing.any():
         return arrival
     value = select(missing, constant(model.predict(context, state.batch)), arrival.value)
@@ -100,7 +104,7 @@ def with_stand_in(state: State, channel: Channel, arrival: Arrival, step: int) -
 
 def _followed(channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
     """What a tick reads as it will be differentiated: with its graph, as a leaf, or as a constant (rule 2)."""
-    message, locked = arrival.message, channel.coupling == "locked"
+    message, locked = arrival.message, channel.coupling.name == "locked"
     if (locked or channel.state) and (channel.name, message.stamp) in window.live:
         available = simplified(~as_mask(message.fate.void, message.sent))
         return PassedOn(channel.name, message.stamp, available)
@@ -238,7 +242,7 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepS
         for end, name, delay in crossing:
             trail = state.agents[name].trail or {}
             past = [s for s in trail if s <= step - delay]
-            if f"{end}.state" in channel.gradient.ends and past:
+            if f"{end}.state" in channel.synthetic_gradient.ends and past:
                 ends[f"{end}.state"] = trail[max(past)]
         of = {"states": ends, "began": state.system.began}
         sent, away = mask_fill_zero(~absent(state, channel, signals), live), void(state, channel, signals)

@@ -154,11 +154,11 @@ def mixed(where: RowMask, one: dict[str, Tensor], other: dict[str, Tensor]) -> d
 def imagining(channel: Channel, messages: list[Message]) -> Iterator[None]:
     """Read, in the context, as if these messages had been sent too; nothing of it is left afterwards."""
     ledger = channel.ledger
-    known, held, examples = ledger.messages, ledger.held, channel.input.examples
+    known, held, examples = ledger.messages, ledger.held, channel.synthetic_input.examples
     ledger.messages = known | {message.stamp: message for message in messages}
-    ledger.held, channel.input.examples = copy(held), []
+    ledger.held, channel.synthetic_input.examples = copy(held), []
     yield
-    ledger.messages, ledger.held, channel.input.examples = known, held, examples
+    ledger.messages, ledger.held, channel.synthetic_input.examples = known, held, examples
 
 
 def carried(channel: Channel, stamp: int, live: Tensor, signals: StepSignals, void: Mask) -> Message:

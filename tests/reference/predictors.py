@@ -23,12 +23,12 @@ from tests.reference.state import State
 
 def synthetic_gradient(state: State, channel: Channel, message: Message) -> Tensor | None:
     """Return SG(m, c) of a message, [B, size] per sample; None where nothing is injected (rules 5, 20)."""
-    predictor = channel.gradient.model
+    predictor = channel.synthetic_gradient.model
     if predictor is None or not channel.injects or message.unread or message.fate.withheld is ALL:
         return None
     example = example_of(state, channel, message, answered=False)
     if example is None:  # of `local_policy`, before anything has come back, it is zero
-        return channel.zeros if channel.gradient.needs_actions else None
+        return channel.zeros if channel.synthetic_gradient.needs_actions else None
     predicted = constant(predictor.predict(example))
     # Without a target a predictor has no loss of its own, and no slope.
     return mask_fill_zero(as_mask(example.valid, predicted), predicted)
@@ -36,7 +36,11 @@ def synthetic_gradient(state: State, channel: Channel, message: Message) -> Tens
 
 def example_of(state: State, channel: Channel, message: Message, *, answered: bool) -> Example | None:
     """Return what a predictor reads of a message, if `answered` with what has come back; None: its signals are absent."""
-    signals, own, target = message.step_signals.signals, channel.gradient, channel.gradient.target
+    signals, own, target = (
+        message.step_signals.signals,
+        channel.synthetic_gradient,
+        channel.synthetic_gradient.target,
+    )
     needed = [spec.name for spec in own.context] + ([] if target is None else [target])
     if any(name not in signals for name in needed) or (own.needs_actions and not message.actions):
         return None
@@ -67,7 +71,7 @@ def context_of(
 ) -> Tensor | None:
     """Return the context of a message's synthetic gradient, or if `far` of its input, used at `tick`: [B, features]."""
     columns, held = [], channel.ledger.held
-    own: SyntheticGradient | SyntheticInput = channel.input if far else channel.gradient
+    own: SyntheticGradient | SyntheticInput = channel.synthetic_input if far else channel.synthetic_gradient
     encoded = encode(own.context, message.step_signals.signals, state.system.dtype)
     if encoded is not None:
         columns.append(encoded)
@@ -100,7 +104,7 @@ def gradient_updates(
     """Compute the training step of every synthetic gradient that something reached at `step` (rules 6, 7)."""
     updates: dict[str, PredictorUpdate] = {}
     for name, channel in state.channels.items():
-        predictor, messages = channel.gradient.model, ledger.take(channel, step)
+        predictor, messages = channel.synthetic_gradient.model, ledger.take(channel, step)
         if predictor is None or predictor.frozen:
             continue
         if channel.traced:  # what was read waits for its return, an episode's last state does not
@@ -124,7 +128,11 @@ def input_updates(state: State, step: int) -> dict[str, PredictorUpdate]:
     """Compute the training step of every synthetic input that a real message reached at `step` (rules 6, 18)."""
     updates: dict[str, PredictorUpdate] = {}
     for name, channel in state.channels.items():
-        model, examples, channel.input.examples = channel.input.model, channel.input.examples, []
+        model, examples, channel.synthetic_input.examples = (
+            channel.synthetic_input.model,
+            channel.synthetic_input.examples,
+            [],
+        )
         if model is not None and not model.frozen:
             learned = _learned(state, channel, model, [model.loss(one) for one in examples], step)
             if learned is not None:
@@ -136,16 +144,18 @@ def _examples(state: State, channel: Channel, messages: list[Message], step: int
     """What a predictor learns from messages; a returned gradient out of all proportion is clipped (states only)."""
     found = []
     for message in messages:
-        if channel.gradient.outliers is not None and message.returned.gradient is not None:
-            before = channel.gradient.outliers.clip_count
-            ledger.replace_gradient(message, channel.gradient.outliers.clip(message.returned.gradient))
-            if channel.gradient.outliers.clip_count and not before:
+        if channel.synthetic_gradient.outliers is not None and message.returned.gradient is not None:
+            before = channel.synthetic_gradient.outliers.clip_count
+            ledger.replace_gradient(
+                message, channel.synthetic_gradient.outliers.clip(message.returned.gradient)
+            )
+            if channel.synthetic_gradient.outliers.clip_count and not before:
                 line = f"channel {channel.name}: the norm of a returned gradient is more than ten times the median; "
                 state.system.on_divergence.events.append(
                     (step, line + "it is clipped, and so are later ones")
                 )
         example = example_of(state, channel, message, answered=True)
-        acted = not channel.gradient.needs_actions or any(a.valid.any() for a in message.actions)
+        acted = not channel.synthetic_gradient.needs_actions or any(a.valid.any() for a in message.actions)
         if example is None or not acted:
             continue
         if not channel.ledger.wants_gradient:
@@ -169,7 +179,7 @@ def _learned(
     if not wrong:
         return constant(loss), gradients
     who, kind, what = channel.sender, "gradient", "its learning rate, or the rate of its synthetic gradients"
-    if model is channel.input.model:
+    if model is channel.synthetic_input.model:
         who, kind, what = channel.receiver, "input", "the learning rate of the synthetic input"
     line = f"agent '{who}': the loss of the synthetic {kind} of its channel {channel.name} at step {step + 1}"
     raise DivergenceError(f"{line} {wrong}; lower {what}")

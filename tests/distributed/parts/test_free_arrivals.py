@@ -46,7 +46,7 @@ def returned(part: Part, to: int) -> list[tuple[int, int]]:
 def predictor(part: Part) -> list[torch.Tensor]:
     """Copies of the parameters of a part's synthetic gradients."""
     channels = part.backend.per_agent().channels.values()
-    models = [p for channel in channels if (p := channel.gradient.model) is not None]
+    models = [p for channel in channels if (p := channel.synthetic_gradient.model) is not None]
     return [p.detach().clone() for model in models for p in model.parameters.values()]
 
 
