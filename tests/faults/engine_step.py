@@ -232,8 +232,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "returns-a-discount-is-forgotten",
         "engine/features/lambda_returns.py",
-        "more, scale=0.0, discount=memory.synthetic_gradient.discount\n",
-        "more, scale=0.0, discount=1.0\n",
+        "discount=memory.synthetic_gradient.discount,\n",
+        "discount=1.0,\n",
         "tests/numerics/test_time_credit.py::test_a_return_counts_predictions_with_the_discount",
     ),
     Fault(

@@ -155,14 +155,13 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
     for samples in update.window_loss.by_agent.values():
         loss = loss + samples
     for name, message in update.window.sent:
-        channel, critic = state.channels[name], state.channels[name].synthetic_gradient.model
-        if not isinstance(critic, Critic) or message.unread:
+        synthetic = state.channels[name].synthetic_gradient
+        if not isinstance(synthetic.model, Critic) or message.unread:
             continue
-        example = example_of(state, channel, message, answered=False)
+        example = example_of(state, state.channels[name], message, answered=False)
         if example is not None and message.fate.withheld is not ALL:
-            loss = loss + injectable(
-                message, channel.synthetic_gradient.discount * constant(critic.value(example))
-            )
+            value = constant(synthetic.model.value(example))
+            loss = loss + injectable(message, synthetic.discount * value)
     ledger.add_loss([read for read in leaves if state.channels[read.channel].needs_returned_loss], loss)
     for name, policy in update.window_loss.policies.items():
         goal, actions = state.agents[name].goal, policy.trajectory.actions
@@ -170,10 +169,8 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
             continue
         advantages = policy.advantages.weighted() * goal.weight
         for t, tick in enumerate(policy.ticks):
-            for read in (
-                read for read in tick.reads if state.channels[read.channel].synthetic_gradient.needs_actions
-            ):
-                if isinstance(read, Leaf):
+            for read in tick.reads:
+                if isinstance(read, Leaf) and state.channels[read.channel].synthetic_gradient.needs_actions:
                     valid = policy.advantages.valid[t] & as_mask(read.counted, read.message.sent)
                     returned = ReturnedAction(actions[t], mask_fill_zero(valid, advantages[t]), valid)
                     read.message.actions.append(returned)
@@ -183,22 +180,15 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
     """What is put on the messages sent in a window; synthetic gradients are noted in the update."""
     found, window, noted = [], update.window, update.injected
     for name, message in window.sent:
-        channel = state.channels[name]
+        channel, synthetic = state.channels[name], state.channels[name].synthetic_gradient
         if message.unread or name in window.given_up or not state.participates(channel.sender, window.number):
             continue
         output, credit = window.live[name, message.stamp], _credit(state, channel, message)
         if credit is not None and channel.coupling.name == "delayed":
             found.append(Injection(output, credit))
         elif credit is not None:
-            found.append(
-                Injection(
-                    output,
-                    credit,
-                    channel.synthetic_gradient.scale(step),
-                    channel.synthetic_gradient.discount,
-                )
-            )
-            shown = noted[name] if name in noted and channel.synthetic_gradient.needs_actions else credit
+            found.append(Injection(output, credit, synthetic.scale(step), synthetic.discount))
+            shown = noted[name] if name in noted and synthetic.needs_actions else credit
             noted[name] = torch.where(credit.any(1, keepdim=True), credit, shown)
         # Rule 10: an objective's errors at ticks since, carried straight back.
         if channel.feedback.direct is not None:
@@ -216,21 +206,13 @@ def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
     if channel.coupling.name == "delayed":  # rule 27b: the gradient that has come back itself
         back = message.returned.gradient if message.complete and message.fate.withheld is not ALL else None
         return None if back is None else injectable(message, back)
-    credit = synthetic_gradient(state, channel, message)
+    synthetic, credit = channel.synthetic_gradient, synthetic_gradient(state, channel, message)
     if credit is None:
         return None
     if channel.mixes:  # rule 11: with what has just come back
         gradient = channel.zeros if message.returned.gradient is None else message.returned.gradient
-        credit = (
-            torch.lerp(credit, gradient, channel.synthetic_gradient.trace)
-            if channel.synthetic_gradient.trace
-            else credit
-        )
-    credit = (
-        credit
-        if channel.synthetic_gradient.clip is None
-        else clipped_per_sample(credit, channel.synthetic_gradient.clip)
-    )
+        credit = torch.lerp(credit, gradient, synthetic.trace) if synthetic.trace else credit
+    credit = credit if synthetic.clip is None else clipped_per_sample(credit, synthetic.clip)
     return injectable(message, credit)
 
 
@@ -306,13 +288,9 @@ def lambda_returns(state: State, closed: EndedWindows, step: int) -> dict[str, l
             group.past.clear()  # no gradient passes through a window that is missing
         group.past = [*group.past, window][-max(channel.synthetic_gradient.span for channel in traced) :]
         for channel in traced:
-            windows = group.past[-channel.synthetic_gradient.span :]
+            windows, span = group.past[-channel.synthetic_gradient.span :], channel.synthetic_gradient.span
             read = next((r for r in windows[0].leaves.values() if r.channel == channel.name), None)
-            if (
-                read is None
-                or len(windows) < channel.synthetic_gradient.span
-                or read.message.returned.counted is NONE
-            ):
+            if read is None or len(windows) < span or read.message.returned.counted is NONE:
                 continue
             gathered = Tensors()
             for past in reversed(windows):
@@ -333,21 +311,14 @@ def _returns(state: State, update: Update, traced: list[Channel], beyond: Tensor
     leaves = {r.channel: r.value for r in reads if r.value.requires_grad}
     for memory in (memory for memory in traced if memory.name in beyond):
         last, learns = dict(window.sent).get(memory.name), state.participates(memory.sender, window.number)
+        synthetic = memory.synthetic_gradient
         predicted = synthetic_gradient(state, memory, last) if last is not None and learns else None
         if last is not None and predicted is not None:
             # trace (G - SG) beside the SG that is injected anyway
-            predicted = (
-                predicted
-                if memory.synthetic_gradient.clip is None
-                else clipped_per_sample(predicted, memory.synthetic_gradient.clip)
-            )
-            more = injectable(last, memory.synthetic_gradient.trace * (beyond[memory.name] - predicted))
+            predicted = predicted if synthetic.clip is None else clipped_per_sample(predicted, synthetic.clip)
+            more = injectable(last, synthetic.trace * (beyond[memory.name] - predicted))
             terms.append(
-                _term(
-                    Injection(window.live[memory.name, last.stamp], more),
-                    memory.synthetic_gradient.discount,
-                    batch,
-                )
+                _term(Injection(window.live[memory.name, last.stamp], more), synthetic.discount, batch)
             )
     gradients = gradients_of([*window_loss(state, window).roots, *terms], list(leaves.values()))
     window.release()

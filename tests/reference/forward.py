@@ -85,12 +85,10 @@ def with_stand_in(state: State, channel: Channel, arrival: Arrival, step: int) -
     alive = ~as_mask(message.fate.void, message.sent)
     if message.uses.first == step and alive.any():
         arrived = alive & ~as_mask(message.fate.lost, message.sent)
-        channel.synthetic_input.examples.append(
-            Example(message.received, context, None, valid=Mask.of(arrived))
-        )
-    missing = (
-        alive if channel.coupling.name == "unlocked" else alive & ~as_mask(arrival.counted, message.sent)
-    )
+        example = Example(message.received, context, None, valid=Mask.of(arrived))
+        channel.synthetic_input.examples.append(example)
+    unlocked = channel.coupling.name == "unlocked"
+    missing = alive if unlocked else alive & ~as_mask(arrival.counted, message.sent)
     if arrival.value is None or arrival.step_signals is None or not missing.any():
         return arrival
     value = select(missing, constant(model.predict(context, state.batch)), arrival.value)

@@ -36,11 +36,8 @@ def synthetic_gradient(state: State, channel: Channel, message: Message) -> Tens
 
 def example_of(state: State, channel: Channel, message: Message, *, answered: bool) -> Example | None:
     """Return what a predictor reads of a message, if `answered` with what has come back; None: its signals are absent."""
-    signals, own, target = (
-        message.step_signals.signals,
-        channel.synthetic_gradient,
-        channel.synthetic_gradient.target,
-    )
+    signals, own = message.step_signals.signals, channel.synthetic_gradient
+    target = own.target
     needed = [spec.name for spec in own.context] + ([] if target is None else [target])
     if any(name not in signals for name in needed) or (own.needs_actions and not message.actions):
         return None
@@ -128,11 +125,8 @@ def input_updates(state: State, step: int) -> dict[str, PredictorUpdate]:
     """Compute the training step of every synthetic input that a real message reached at `step` (rules 6, 18)."""
     updates: dict[str, PredictorUpdate] = {}
     for name, channel in state.channels.items():
-        model, examples, channel.synthetic_input.examples = (
-            channel.synthetic_input.model,
-            channel.synthetic_input.examples,
-            [],
-        )
+        model, examples = channel.synthetic_input.model, channel.synthetic_input.examples
+        channel.synthetic_input.examples = []
         if model is not None and not model.frozen:
             learned = _learned(state, channel, model, [model.loss(one) for one in examples], step)
             if learned is not None:
@@ -144,12 +138,11 @@ def _examples(state: State, channel: Channel, messages: list[Message], step: int
     """What a predictor learns from messages; a returned gradient out of all proportion is clipped (states only)."""
     found = []
     for message in messages:
-        if channel.synthetic_gradient.outliers is not None and message.returned.gradient is not None:
-            before = channel.synthetic_gradient.outliers.clip_count
-            ledger.replace_gradient(
-                message, channel.synthetic_gradient.outliers.clip(message.returned.gradient)
-            )
-            if channel.synthetic_gradient.outliers.clip_count and not before:
+        outliers = channel.synthetic_gradient.outliers
+        if outliers is not None and message.returned.gradient is not None:
+            before = outliers.clip_count
+            ledger.replace_gradient(message, outliers.clip(message.returned.gradient))
+            if outliers.clip_count and not before:
                 line = f"channel {channel.name}: the norm of a returned gradient is more than ten times the median; "
                 state.system.on_divergence.events.append(
                     (step, line + "it is clipped, and so are later ones")
