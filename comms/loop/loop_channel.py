@@ -58,6 +58,8 @@ _MANY = 256
 """Gradients that return without a step of the predictor, and after which a warning says so."""
 _MOST_INJECTIONS = 1024
 """Messages whose sender's graph is kept until the sender learns."""
+_FIRST_STEPS = 20
+"""Calls of the channel's `learn` after which a warning says that no gradient has reached its sender, or has returned."""
 
 
 class Channel:
@@ -150,6 +152,8 @@ class Channel:
         self._sum: LossAndGradients | None = None
         self._summed = 0
         self._step = ChannelStep(self.name)
+        self._learn_calls = 0
+        self._sender_learned = False
 
     def __getstate__(self) -> dict[str, Any]:
         own = ("name", "shape", "size", "coupling", "dtype", "predictor", "_target", "_specs", "_context")
@@ -324,6 +328,9 @@ class Channel:
                 newest = ready[-1].example.returned
                 if predictor.needs_returned and newest is not None:
                     self._compared = ready[-1].prediction, newest
+            self._learn_calls += 1
+            if self._learn_calls == _FIRST_STEPS:
+                self._warn_of_ends(predictor)
             if self._sum is None:
                 return None
             loss, gradients = self._sum
@@ -472,6 +479,20 @@ class Channel:
         except Exception as error:
             raise self._error(f"{place} fails: {first_line(error)}") from error
 
+    def _warn_of_ends(self, predictor: Predictor) -> None:
+        """Warn if the sender has never learned from a predicted gradient, or the predictor from a returned one."""
+        calls = f"after {_FIRST_STEPS} calls of the channel's learn"
+        if self._injections and not self._sender_learned:
+            self._warn(
+                f"{calls}, its sender has not learned from a predicted gradient; pass sent=[channel] to the comms.learn of the "
+                "sender's parameters, or send(message.detach()) if the sender does not learn",
+            )
+        if predictor.needs_returned and self._compared is None and self._live is not None:
+            self._warn(
+                f"{calls}, no gradient has returned, and the predicted gradient is zero; pass received=[channel] to the "
+                "receiver's comms.learn, or call return_gradient",
+            )
+
     def _warn(self, problem: str) -> None:
         """Warn of a problem of the loop, once."""
         if problem not in self._warned:
@@ -550,6 +571,7 @@ def learn(
     with own_context():
         add_gradients(trainable, gradients, [channel._step for channel in sent])
     for channel in sent:
+        channel._sender_learned = True
         channel._injections.clear()
         channel._expected.clear()
 

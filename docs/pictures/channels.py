@@ -128,11 +128,9 @@ def photograph(page: Page, address: str, channel: int) -> None:
     tab.idle()
     take(page, "dark")
     tab = Tab.alone(page, address, "corporation")
-    tab.choose("metric", "cosine")
     tab.choose("beside", "lossy")
     take(page, "beside")
     tab = Tab.alone(page, address, "big-corporation")
-    tab.choose("metric", "cosine")
     take(page, "matrix")
     tab = Tab.alone(page, address, "two-timescales")
     tab.part("view-timeline").click()
@@ -145,13 +143,12 @@ def photograph(page: Page, address: str, channel: int) -> None:
 def photograph_parts(page: Page, address: str) -> None:
     """Take a picture of the run in parts."""
     tab = Tab.alone(page, address, "in-parts")
-    tab.choose("metric", "cosine")
     take(page, "parts")
 
 
 def show_value(tab: Tab) -> None:
     """Show a step at which most channels have a value; the tab opens on it."""
-    assert tab.ask("app.scale()")["low"] == -1
+    assert tab.part("metric").input_value() == "value"
     tab.ask("app.setStep(a[0])", STEP)
     tab.idle()
 

@@ -323,6 +323,33 @@ def test_a_sender_that_never_learns_is_told_and_flat() -> None:
     assert len(channel._injections) == 1024
 
 
+@pytest.mark.parametrize(
+    ("given", "missing"), [({"received"}, "sent=[channel]"), ({"sent"}, "received=[channel]"), (set(), None)]
+)
+def test_a_loop_that_leaves_out_one_end_of_a_channel_is_warned_once(given: set[str], missing: str | None) -> None:
+    channel, p = made(gradient="mean"), nn.Parameter(ones())
+    ends = {end: [channel] for end in given or {"sent", "received"}}
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for _ in range(50):
+            channel.send(p * 1)
+            comms.learn(channel.receive().sum(), [p], **ends)
+            channel.learn()
+    assert [str(w.message).split("; pass ")[1].split(" to the ")[0] for w in said] == [missing] * bool(missing)
+
+
+def test_a_window_of_many_messages_is_not_taken_for_a_sender_that_does_not_learn() -> None:
+    channel, p = made(gradient="mean"), nn.Parameter(ones())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for step in range(60):
+            channel.send(p * 1)
+            comms.learn(channel.receive().sum(), [], received=[channel])
+            if step % 12 == 11:
+                comms.learn(None, [p], sent=[channel])
+            channel.learn()
+
+
 def test_what_a_loop_does_wrong_is_one_line() -> None:
     channel, p = made(), nn.Parameter(ones())
     wrong: Mapping[str, Callable[[], object]] = {
