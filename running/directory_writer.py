@@ -38,14 +38,20 @@ _OF_CHANNELS = ("cosine", "norm_ratio", "sg_loss")
 
 
 class LatestFigures(Recorder):
-    """A recorder that keeps the latest value of every metric."""
+    """A recorder that keeps the latest value of every metric, and its step."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, str], dict[str, float]] = {}
+        self._steps: dict[tuple[str, str], dict[str, int]] = {}
 
     def of(self, kind: str, name: str) -> dict[str, float]:
         """Return the latest metrics of an agent or channel by metric."""
         return self._found.get((kind, name), {})
+
+    def earlier(self, kind: str, name: str, step: int) -> dict[str, dict[str, int]]:
+        """Return `{"earlier": steps}`, the steps of the metrics that are older than a step; empty if there are none."""
+        steps = {metric: at for metric, at in self._steps.get((kind, name), {}).items() if at < step}
+        return {"earlier": steps} if steps else {}
 
     def read(self, table: Path) -> None:
         """Read the metrics of an earlier session from metrics.csv."""
@@ -56,6 +62,7 @@ class LatestFigures(Recorder):
         """Keep the metrics."""
         for row in rows:
             self._found.setdefault((row.kind, row.name), {})[row.metric] = row.value
+            self._steps.setdefault((row.kind, row.name), {})[row.metric] = step
 
 
 def result_of(
@@ -72,7 +79,8 @@ def result_of(
         Plain data; what is not finite is None. `accuracy` (in [0, 1]), `error`, `bits` and `return` are means over the
         readouts that have them, else None; loss and metric of agents are of the test split too (None where the
         environment has none), returns of whole episodes (`episodes`), with the most likely actions; other metrics of
-        agents and those of channels are the latest of the training. `env` is what the environment says of progress;
+        agents and those of channels are the latest of the training, `earlier` the steps of those that channels did not
+        have at the last step. `env` is what the environment says of progress;
         `no_return`, why policies could not be evaluated; `reason`, why it was stopped early. With `training.evaluate`,
         `evaluated` has the metrics of the newest evaluation during the training, and `best` is the best checkpoint;
         `selected_on_test` the keys by which it selected on the split that the scores are of, where it did.
@@ -95,7 +103,10 @@ def result_of(
         objective = dict.fromkeys(("loss", *goal.objective.metrics)) if goal else {}
         agents[name] = {**objective, **(scores.agents.get(name, {}) if scores else {}), **training}
     nothing = dict.fromkeys(_OF_CHANNELS)
-    channels = {c.name: {**nothing, **latest.of("channel", c.name)} for c in scenario.channels}
+    channels: dict[str, dict[str, Any]] = {
+        name: {**nothing, **latest.of("channel", name), **latest.earlier("channel", name, running.now)}
+        for name in (channel.name for channel in scenario.channels)
+    }
     during_training: dict[str, Any] = {}
     if (evaluate := scenario.training.evaluate) is not None:
         means = {metric: over(readouts, f"{evaluate.split}_{metric}", agents) for metric in OF_AGENTS}
@@ -306,7 +317,7 @@ class DirectoryWriter(Observer):
         }
         directory.checkpoint(running, run.recorders)
         last = max(running.now - 1, 0)  # a run that was stopped has no row of its own in the table
-        self._latest.figures(last, figures(running, last))
+        self._latest.figures(running.now, figures(running, last))
         about = directory.facts | ended, display_path(directory.path)
         result = result_of(running, self._latest, *about, scored=outcome.scored)
         for recorder in run.recorders:

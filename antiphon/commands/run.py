@@ -45,6 +45,7 @@ from antiphon.terminal.output import (
     remark,
     second_signal,
     show_result,
+    steps_in_words,
     show_table,
     some,
     write_line,
@@ -197,8 +198,11 @@ def _show_decoupling(
         return
     known = []
     for metric in ("cosine", "value"):
-        found = [one[metric] for one in figures if one.get(metric) is not None]
-        known.append(f"{metric} {decimal(sum(found) / len(found))}" if found else f"{metric} not measured")
+        measured = [one for one in figures if one.get(metric) is not None]
+        mean = sum(one[metric] for one in measured) / len(measured) if measured else None
+        known.append(f"{metric} {'not measured' if mean is None else decimal(mean)}")
+        if earlier := [one["earlier"][metric] for one in measured if metric in one.get("earlier", {})]:
+            known[-1] += f" (at step {steps_in_words(earlier)})"
     write_line(f"\ndecoupled    {some(names)}: mean {', '.join(known)}")
     with suppress(AntiphonError):  # a file that is gone
         source = str((facts.get("template") or {}).get("source"))

@@ -191,7 +191,14 @@ def show_result(result: Mapping[str, Any]) -> None:
         keys = ("sg_loss", "cosine", "norm_ratio")
         rows = [[name, *(decimal(channels[name][key]) for key in keys)] for name in channels]
         heads = ["channel", "SG loss", "cosine", "norm ratio"]
-        show_table(heads, rows, right=3, most=_ROWS, where="metrics.csv")
+        steps = [
+            {channel.get("earlier", {}).get(key, result["steps"]) for key in keys if channel[key] is not None}
+            for channel in channels.values()
+        ]
+        if set().union(*steps) - {result["steps"]}:  # the last step returned no gradient, or had no log entry
+            rows = [[*row, steps_in_words(at) if at else "–"] for row, at in zip(rows, steps, strict=True)]
+            heads.append("at step")
+        show_table(heads, rows, right=len(heads) - 1, most=_ROWS, where="metrics.csv")
     style = "bold" if result["exit"] == "done" else ""
     for metric in METRICS:
         if result.get(metric) is not None:
@@ -213,6 +220,12 @@ def show_result(result: Mapping[str, Any]) -> None:
         write_line(f"updates      {updates_in_words(updates)}")
     write_line(f"run          {display_path(result['run_dir'])}")
     how_to_look(result["run_dir"])
+
+
+def steps_in_words(steps: Iterable[int]) -> str:
+    """Format the steps of some metrics: `300`, or `100 to 185`."""
+    ordered = sorted(steps)
+    return " to ".join(f"{step:,}" for step in dict.fromkeys((ordered[0], ordered[-1])))
 
 
 def _show_evaluated(result: Mapping[str, Any]) -> None:

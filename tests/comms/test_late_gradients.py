@@ -115,7 +115,7 @@ def test_channels_whose_receivers_are_behind_differently_learn_their_own_gradien
     old: list[Tensor] = []
     for _ in range(200):
         for channel in (near, far):
-            channel.send(message + 0)
+            channel.send(message.detach() + 0)
         old.append(far.receive())
         objective = near.receive().sum(1).mean()
         if len(old) > 2:
@@ -334,6 +334,7 @@ def test_a_loop_that_leaves_out_one_end_of_a_channel_is_warned_once(given: set[s
         for _ in range(50):
             channel.send(p * 1)
             comms.learn(channel.receive().sum(), [p], **ends)
+            p.grad = None
             channel.learn()
     assert [str(w.message).split("; pass ")[1].split(" to the ")[0] for w in said] == [missing] * bool(missing)
 
@@ -347,6 +348,7 @@ def test_a_window_of_many_messages_is_not_taken_for_a_sender_that_does_not_learn
             comms.learn(channel.receive().sum(), [], received=[channel])
             if step % 12 == 11:
                 comms.learn(None, [p], sent=[channel])
+                p.grad = None
             channel.learn()
 
 
