@@ -52,7 +52,7 @@ def test_run_prints_tables_and_where_to_look(here: Path, cli: Commands) -> None:
 
 def test_metrics_of_an_earlier_step_are_printed_with_it(here: Path, cli: Commands) -> None:
     rates = "two-timescales --set T=2 --set hidden=4 --set units=4 --set batch=2"
-    cli(f"run {rates} --steps 101 --name odd")
+    cli(f"run {rates} --steps 101 --logdir runs --name odd")
     table, line = cli.out.split("channel ")[1], cli.out.split("decoupled ")[1].splitlines()[0]
     assert [row.split()[-1] for row in table.splitlines()[2:5]] == ["100"] * 3, "no window ends with step 101"
     assert "at step" in table.splitlines()[0] and "(at step 100), value not measured" in line
