@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.telemetry.channels.explanations import EXPLANATIONS
+from antiphon.telemetry.channels.explanations import EXPLANATIONS, OF_EPISODES, Explanation
 from antiphon.telemetry.channels.page import page
 from antiphon.telemetry.channels.series import RunData, Series
 from antiphon.telemetry.figures import CURVES, METRICS, SIGNALS
@@ -79,6 +79,23 @@ class ReportRun:
         return {k: f"{v:.6g}" if isinstance(v, float) else str(v) for k, v in whole.items()}
 
 
+@dataclass(frozen=True)
+class ReportPopulation:
+    """A population in a report.
+
+    Attributes:
+        name: Its name.
+        metric: What its members are compared by, in words.
+        members: Its members, best first: the run's name, the score, its standard error, the values that it has now.
+        drawing: The drawing of its members' scores and values, SVG.
+    """
+
+    name: str
+    metric: str
+    members: Sequence[tuple[str, float | None, float, Mapping[str, float]]]
+    drawing: str
+
+
 def grouped(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
     """Group runs that differ only in their seed, under a name that shows how the group differs from the others."""
     identities = [run.identity for run in runs]
@@ -103,24 +120,27 @@ def grouped(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
     return groups
 
 
-def report(runs: Sequence[ReportRun], *, made: str, lineages: Mapping[str, str] | None = None) -> str:
+def report(runs: Sequence[ReportRun], *, made: str, populations: Sequence[ReportPopulation] = ()) -> str:
     """Return the page.
 
     Args:
         runs: The runs, with different names.
         made: When the report was made, and by which version.
-        lineages: By the name of a population, the drawing of its members' scores and values, SVG.
+        populations: Populations of which there are members among the runs.
     """
     groups = grouped(runs)
-    title = f"Report on {', '.join(dict.fromkeys(str(run.facts.get('scenario')) for run in runs))}"
+    about = [one.name for one in populations] or [str(run.facts.get("scenario")) for run in runs]
+    title = f"Report on {', '.join(dict.fromkeys(about))}"
+    winners = [member for population in populations for member, *_ in population.members[:1]]
     turns = (
         run
         for turn in zip_longest(*groups.values())
         for run in turn
         if run is not None and run.data is not None
     )
-    live = {run.name for run, _ in zip(turns, range(_LIVE), strict=False)}
-    shown = [replace(run.data, name=run.name) for run in runs if run.data is not None and run.name in live]
+    live = {run.name for run, _ in zip(turns, range(_LIVE), strict=False)} | set(winners)
+    ordered = sorted(runs, key=lambda run: run.name not in winners)
+    shown = [replace(run.data, name=run.name) for run in ordered if run.data is not None and run.name in live]
     notes = [f"{run.name}: {note}" for run in runs for note in run.notes]
     notes += [
         f"{run.name}: not in the graph below, which shows at most {_LIVE} runs."
@@ -130,13 +150,17 @@ def report(runs: Sequence[ReportRun], *, made: str, lineages: Mapping[str, str] 
     several = len(groups) < len(runs)
     sections = [
         f"<h1>{escape(title)}</h1>",
+        *map(_population, populations),
         _section(
-            "Results", _over_seeds(groups) + _results(runs) if several else _results(runs), _items(notes)
+            "Results",
+            _over_seeds(groups) if several else "",
+            _results(runs),
+            _of_returns(runs),
+            _items(notes),
         ),
         _section("Training curves", '<div class="ap-report-charts" id="antiphon-charts"></div>')
         if shown
         else "",
-        *(_lineage(name, drawing) for name, drawing in (lineages or {}).items()),
         *(_ranking(run, measure) for run in runs for measure in MEASURES),
         "<h2>Channels</h2>" if shown else "",
     ]
@@ -165,11 +189,20 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -
     return f'<div class="ap-report-table"><table class="ap-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _lineage(name: str, drawing: str) -> str:
+def _population(population: ReportPopulation) -> str:
     """Return the section of a population; as a picture the drawing runs no script and fetches nothing, whatever it holds."""
-    address = f"data:image/svg+xml;base64,{b64encode(drawing.encode()).decode()}"
+    names = list(dict.fromkeys(name for *_, values in population.members for name in values))
+    rows = []
+    for place, (member, score, error, values) in enumerate(population.members):
+        spread = f" ± {_score(population.metric, error)}" if error else ""
+        numbers = [_score(population.metric, score) + spread, *(_number(values.get(name)) for name in names)]
+        rows.append([member if place or score is None else f"{member} (winner)", *numbers])
+    table = _table(["member", population.metric, *names], rows, 1)
+    address = f"data:image/svg+xml;base64,{b64encode(population.drawing.encode()).decode()}"
+    compared = f"<p>Best first, by {escape(population.metric)} and with the values at the end.</p>"
     about = "Scores and values of the members over steps: a line branches where a member is copied."
-    return _section(f"Lineage of {name}", f'<p>{about}</p><img src="{address}" alt="{escape(about)}">')
+    picture = f'<p>{about}</p><img src="{address}" alt="{escape(about)}">'
+    return _section(f"Population {population.name}", compared, table, picture)
 
 
 def _items(lines: Sequence[str]) -> str:
@@ -189,7 +222,14 @@ def _results(runs: Sequence[ReportRun]) -> str:
             _number(facts.get("seconds")),
         ]
         rows.append([*what, *numbers, *(_score(metric, run.scores.get(metric)) for metric in metrics)])
-    return _table(["run", "scenario", "variant", "exit", "seed", "steps", "seconds", *metrics], rows, 4)
+    heads = ["run", "scenario", "variant", "exit", "seed", "steps", "seconds", *map(_score_title, metrics)]
+    return _table(heads, rows, 4)
+
+
+def _of_returns(runs: Sequence[ReportRun]) -> str:
+    """Return what the test returns of policies are; nothing where there are none."""
+    known = any("return" in run.scores for run in runs)
+    return "<p>Test return: mean over whole episodes, with the most likely actions.</p>" if known else ""
 
 
 def _over_seeds(groups: Mapping[str, Sequence[ReportRun]]) -> str:
@@ -204,7 +244,17 @@ def _over_seeds(groups: Mapping[str, Sequence[ReportRun]]) -> str:
             error = f" ± {_score(metric, standard_error(values))}" if len(values) > 1 else ""
             row.append(_score(metric, sum(values) / len(values) if values else None) + error)
         rows.append(row)
-    return _table(["runs that differ only in their seed", "done", *metrics], rows, 1)
+    heads = ["runs that differ only in their seed", "done", *map(_score_title, metrics)]
+    return _table(heads, rows, 1)
+
+
+def _score_title(metric: str) -> str:
+    """Return the heading of a score: of the test split, or the environment's own."""
+    return f"test {metric}" if metric in METRICS else _env_title(metric)
+
+
+def _env_title(metric: str) -> str:
+    return OF_EPISODES[metric].title if metric in OF_EPISODES else metric.replace("_", " ")
 
 
 def _series(run: ReportRun, family: str, metric: str) -> Series | None:
@@ -217,7 +267,7 @@ def _number(value: float | None) -> str:
 
 
 def _score(metric: str, value: float | None) -> str:
-    return f"{100 * value:.2f} %" if metric == "accuracy" and value is not None else _number(value)
+    return f"{100 * value:.2f} %" if metric.endswith("accuracy") and value is not None else _number(value)
 
 
 def _ranking(run: ReportRun, measure: Measure) -> str:
@@ -246,19 +296,17 @@ def _ranking(run: ReportRun, measure: Measure) -> str:
 def _charts(groups: Mapping[str, Sequence[ReportRun]]) -> Iterator[dict[str, Any]]:
     """Yield the charts as plain data: of readouts, of the environment, of synthetic gradients; a line per group."""
     env = dict.fromkeys(chain.from_iterable(run.env for runs in groups.values() for run in runs))
+    of_env = Explanation("", "A metric of the environment.")
     wanted: list[tuple[str, str, Callable[[ReportRun], Curve]]] = [
-        *((metric, EXPLANATIONS["agent"][metric].says, partial(_of, "agent", metric)) for metric in CURVES),
-        *((metric, "A metric of the environment.", partial(_of_env, metric)) for metric in env),
-        *(
-            (metric, EXPLANATIONS["channel"][metric].says, partial(_of, "channel", metric))
-            for metric in SIGNALS
-        ),
+        *((*EXPLANATIONS["agent"][metric][:2], partial(_of, "agent", metric)) for metric in CURVES),
+        *((_env_title(one), OF_EPISODES.get(one, of_env).says, partial(_of_env, one)) for one in env),
+        *((*EXPLANATIONS["channel"][metric][:2], partial(_of, "channel", metric)) for metric in SIGNALS),
     ]
-    for metric, says, curve in wanted:
+    for title, says, curve in wanted:
         found = [_line(name, [curve(run) for run in runs]) for name, runs in groups.items()]
         lines = [{"place": place, **line} for place, line in enumerate(found) if line is not None]
         if any(len(line["steps"]) > 1 for line in lines):  # the tables have what was measured once
-            yield {"title": metric.replace("_", " "), "says": says, "lines": lines}
+            yield {"title": title, "says": says, "lines": lines}
 
 
 def _of_env(metric: str, run: ReportRun) -> Curve:

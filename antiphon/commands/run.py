@@ -45,9 +45,9 @@ from antiphon.terminal.output import (
     remark,
     second_signal,
     show_result,
-    steps_in_words,
     show_table,
     some,
+    steps_in_words,
     write_line,
     written,
 )

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from antiphon.base.files import display_path
 from antiphon.jobs.populations.run import LINEAGE, PopulationRun
-from antiphon.jobs.populations.selection import quality, unvaried
+from antiphon.jobs.populations.selection import in_words, quality, unvaried
 from antiphon.running.directory import is_free, numbered
 from antiphon.running.library import template_named
 from antiphon.running.observers import RunProgress
@@ -78,7 +78,7 @@ def print_members(result: Mapping[str, Any], out: Console) -> None:
 
 def members_table(result: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:
     """Return title, headings and rows of a population's table."""
-    metric = result["metric"] or "score"
+    metric, words = result["metric"] or "score", in_words(result["metric"])
     members = sorted(result["members"], key=lambda one: -quality(one["score"], metric))
     names, rows, steps = list(members[0]["values"]), [], max(one["steps"] for one in members)
     for one in members:
@@ -88,4 +88,4 @@ def members_table(result: Mapping[str, Any]) -> tuple[str, list[str], list[list[
         values = [f"{one['values'][name]:.3g}" for name in names]
         rows.append([f"{one['member']}{ended}", f"{written(metric, one['score'])}{error}", *values])
     title = f"{result['population']} · {len(members)} members · {steps:,} steps"
-    return title, ["member", metric.replace("_", " "), *names], rows
+    return title, ["member", words, *names], rows

@@ -142,7 +142,7 @@ def photograph(page: Page, address: str, channel: int) -> None:
 
 def photograph_parts(page: Page, address: str) -> None:
     """Take a picture of the run in parts."""
-    tab = Tab.alone(page, address, "in-parts")
+    Tab.alone(page, address, "in-parts")
     take(page, "parts")
 
 

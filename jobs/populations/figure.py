@@ -10,7 +10,7 @@ from html import escape
 from itertools import groupby
 from operator import attrgetter
 
-from antiphon.jobs.populations.selection import Entry, initial_values, quality
+from antiphon.jobs.populations.selection import Entry, in_words, initial_values, quality
 from antiphon.scenarios.population_spec import PopulationSpec, RangeSpec
 
 Line = tuple[tuple[int, float], tuple[int, float], float]
@@ -67,7 +67,7 @@ def lineage_svg(lineage: Sequence[Entry], spec: PopulationSpec, metric: str | No
     columns = math.ceil(math.sqrt(len(lines)))
     width, height = columns * _WIDE, -(-len(lines) // columns) * _HIGH + _LEGEND
     panels = [_legend(winner, height - _LEGEND / 2)]
-    for place, (title, found) in enumerate(zip([metric or "score", *names], lines, strict=True)):
+    for place, (title, found) in enumerate(zip([in_words(metric), *names], lines, strict=True)):
         x, y = place % columns * _WIDE, place // columns * _HIGH
         within = spec.vary.get(title) if place else None
         log = isinstance(within, RangeSpec) and within.log

@@ -26,6 +26,7 @@ from antiphon.jobs.populations.population import Population, member_path
 from antiphon.jobs.populations.selection import (
     Entry,
     Score,
+    in_words,
     initial_values,
     metric_of,
     quality,
@@ -429,6 +430,24 @@ class PopulationRun(Observer):
         picture, self._drawn = lineage_svg(lineage, self.spec, self.metric), len(lineage)
         write_text(self.directory / LINEAGE_FIGURE, picture)
         events.document(step, GRAPH, json.dumps(lineage_document(self.spec.population, picture)), PLUGIN)
+
+
+def standings(directory: Path) -> tuple[str, str, list[tuple[Path, Entry]]]:
+    """Return a population's name, its metric in words, and its members, best first: run directory and newest entry.
+
+    Raises:
+        RunError: It cannot be read.
+    """
+    place = directory / POPULATION
+    facts = read_checked(place)
+    with fitting(place):
+        document, metric = facts["document"], facts["metric"]
+        entries = [Entry(**entry) for entry in facts["lineage"]]
+        newest = {entry.member: entry for entry in sorted(entries, key=lambda entry: entry.step)}
+        ordered = sorted(newest.values(), key=lambda entry: -quality(entry.score, metric))
+        members = document["members"]
+        found = [(member_path(directory, entry.member, members), entry) for entry in ordered]
+        return document["population"], in_words(metric), found
 
 
 def requests_of(spec: PopulationSpec, template: Template | PythonTemplate, **settings: Any) -> list[Request]:

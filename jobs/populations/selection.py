@@ -101,6 +101,12 @@ def metric_of(running: LiveSystem) -> str:
     return goal.objective.metric
 
 
+def in_words(metric: str | None) -> str:
+    """Return what members are compared by, in words: `training return`, `accuracy`; `score` where it is not known yet."""
+    words = (metric or "score").replace("_", " ")
+    return f"training {words}" if metric == RETURN else words
+
+
 def score_of(running: LiveSystem, metric: str) -> Score:
     """Return a member's present score (see `SelectionSpec.by`); no bit of its run changes.
 

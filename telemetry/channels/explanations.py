@@ -257,6 +257,16 @@ _PART: dict[str, Explanation] = {
 }
 EXPLANATIONS: dict[Family, dict[str, Explanation]] = {"channel": _CHANNEL, "agent": _AGENT, "part": _PART}
 """Explanations by family and metric; other metrics have none."""
+OF_EPISODES = {
+    "episode_return": Explanation(
+        "episode return in training", "Mean sum of rewards of each environment's newest finished episode."
+    ),
+    "episode_length": Explanation(
+        "episode length in training", "Mean steps of each environment's newest finished episode."
+    ),
+    "episodes": Explanation("episodes in training", "Finished episodes, of all environments."),
+}
+"""Explanations of the metrics of environments with episodes."""
 _NEEDS = {"stale": "age", "silent": "message_energy"}
 """Metrics without which no verdict is given."""
 

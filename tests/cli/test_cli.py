@@ -55,8 +55,12 @@ def test_metrics_of_an_earlier_step_are_printed_with_it(here: Path, cli: Command
     cli(f"run {rates} --steps 101 --logdir runs --name odd")
     table, line = cli.out.split("channel ")[1], cli.out.split("decoupled ")[1].splitlines()[0]
     assert [row.split()[-1] for row in table.splitlines()[2:5]] == ["100"] * 3, "no window ends with step 101"
-    assert "at step" in table.splitlines()[0] and "(at step 100), value not measured" in line
-    assert json.loads((here / "runs/odd/result.json").read_text())["channels"]["A->B"]["earlier"]["cosine"] == 100
+    assert "at step" in table.splitlines()[0]
+    assert "(at step 100), value not measured" in line
+    assert (
+        json.loads((here / "runs/odd/result.json").read_text())["channels"]["A->B"]["earlier"]["cosine"]
+        == 100
+    )
     cli(f"run {rates} --steps 100 --name even")
     assert "at step" not in cli.out
 

@@ -265,7 +265,9 @@ def test_the_report_of_a_population_is_of_its_members(here: Path, cli: Commands,
     assert "3 runs" in cli("report runs/it")
     text = (here / "report.html").read_text(encoding="utf-8")
     assert all(f"member-{member}" in text for member in range(3))
-    assert "<h2>Lineage of it</h2>" in text
+    assert "<h2>Population mine</h2>" in text
+    best = json.loads((here / "runs/it/population.json").read_text())["best"]
+    assert re.findall(r">([^<>]*) \(winner\)<", text) == [best]
     # A member's values change, so its curves go by its name.
     assert '"name":"member-0"' in text
     assert '"name":"lr=' not in text
@@ -273,7 +275,7 @@ def test_the_report_of_a_population_is_of_its_members(here: Path, cli: Commands,
     assert drawing is not None
     assert b64decode(drawing[1]) == (here / "runs/it/lineage.svg").read_bytes()
     cli("report runs/it/member-0")
-    assert "Lineage of" not in (here / "report.html").read_text(encoding="utf-8")
+    assert "Population mine" not in (here / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_population_is_shown_as_its_best_run_and_is_in_the_list(

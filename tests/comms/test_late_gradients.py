@@ -326,7 +326,9 @@ def test_a_sender_that_never_learns_is_told_and_flat() -> None:
 @pytest.mark.parametrize(
     ("given", "missing"), [({"received"}, "sent=[channel]"), ({"sent"}, "received=[channel]"), (set(), None)]
 )
-def test_a_loop_that_leaves_out_one_end_of_a_channel_is_warned_once(given: set[str], missing: str | None) -> None:
+def test_a_loop_that_leaves_out_one_end_of_a_channel_is_warned_once(
+    given: set[str], missing: str | None
+) -> None:
     channel, p = made(gradient="mean"), nn.Parameter(ones())
     ends = {end: [channel] for end in given or {"sent", "received"}}
     with warnings.catch_warnings(record=True) as said:
@@ -336,7 +338,9 @@ def test_a_loop_that_leaves_out_one_end_of_a_channel_is_warned_once(given: set[s
             comms.learn(channel.receive().sum(), [p], **ends)
             p.grad = None
             channel.learn()
-    assert [str(w.message).split("; pass ")[1].split(" to the ")[0] for w in said] == [missing] * bool(missing)
+    assert [str(w.message).split("; pass ")[1].split(" to the ")[0] for w in said] == [missing] * bool(
+        missing
+    )
 
 
 def test_a_window_of_many_messages_is_not_taken_for_a_sender_that_does_not_learn() -> None:

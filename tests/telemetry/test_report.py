@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from antiphon.telemetry.channels.series import Series
-from antiphon.telemetry.html_report import ReportRun, grouped, report
+from antiphon.telemetry.html_report import ReportPopulation, ReportRun, grouped, report
 from tests.kit.some import some
 from tests.telemetry.made import HOSTILE, Elements, data, run
 
@@ -55,8 +55,8 @@ def test_results_are_a_table_of_runs() -> None:
         "seed",
         "steps",
         "seconds",
-        "accuracy",
-        "loss",
+        "test accuracy",
+        "test loss",
         "solved",
     ]
     assert first == ["one", "s", "–", "done", "0", "30 of 30", "1.5", "90.00 %", "0.5", "3"]
@@ -66,7 +66,7 @@ def test_results_are_a_table_of_runs() -> None:
 def test_runs_that_differ_in_their_seed_alone_have_a_mean_and_an_error() -> None:
     runs = [run(str(seed), seed, accuracy=value) for seed, value in enumerate((0.8, 0.9, 1.0))]
     (head, row), _ = tables(page(*runs))
-    assert head == ["runs that differ only in their seed", "done", "accuracy", "loss", "solved"]
+    assert head == ["runs that differ only in their seed", "done", "test accuracy", "test loss", "solved"]
     assert row == ["s", "3 of 3", "90.00 % ± 5.77 %", "0.5 ± 0", "3 ± 0"]
     assert len(tables(page(run()))) == 1
 
@@ -91,22 +91,45 @@ def test_groups_are_named_by_what_tells_them_apart() -> None:
 def test_curves_are_means_over_readouts_channels_and_seeds() -> None:
     other = run("b", 1, env={"solved": {10: 3.0, 20: 2.0, 30: math.nan}})
     found = charts(page(run(), other))
-    assert found.keys() == {"loss", "solved", "sg loss"}
+    assert found.keys() == {"training loss", "solved", "SG loss"}
     (line,) = found["solved"]
     assert line["steps"] == [10, 20, 30]
     assert line["values"] == [2.0, 2.0, 3.0]
     assert line["low"] == [1.0, 2.0, None]  # of one value there is no error
     assert line["high"] == [3.0, 2.0, None]
     (line,) = charts(page(run()))[
-        "loss"
+        "training loss"
     ]  # rows are [0, .2], [.4, .6], [.8, 1]; the second agent is the readout
     assert (line["name"], line["values"]) == ("s", [0.2, 0.6, 1.0])
     assert "low" not in line
-    (line,) = charts(page(run()))["sg loss"]
+    (line,) = charts(page(run()))["SG loss"]
     assert line["values"] == pytest.approx([0.1, 0.5, 0.9])
-    (line,) = charts(page(run(data=data(rows=5000))))["loss"]
+    (line,) = charts(page(run(data=data(rows=5000))))["training loss"]
     assert len(line["steps"]) == 400
     assert line["steps"][-1] == 50_000
+
+
+def test_returns_of_the_test_and_of_the_training_have_names_of_their_own() -> None:
+    acting = run(
+        result={"return": 9.0, "env": {"episode_return": 7.0}}, env={"episode_return": {10: 1.0, 20: 7.0}}
+    )
+    text = page(acting)
+    (head, row), *_ = tables(text)
+    assert (head[-2:], row[-2:]) == (["test return", "episode return in training"], ["9", "7"])
+    assert "Test return: mean over whole episodes" in text
+    assert "Test return:" not in page(run())
+    assert "episode return in training" in charts(text)
+
+
+def test_a_population_comes_first_with_its_winner_and_its_values() -> None:
+    members = [("two", 9.5, 0.5, {"lr": 0.0123456}), ("one", None, 0.0, {"lr": 0.5})]
+    population = ReportPopulation("mine", "training return", members, "<svg/>")
+    text = report([run("one"), run("two")], made="now", populations=[population])
+    assert "<h1>Report on mine</h1><section><h2>Population mine</h2>" in text
+    head, *rows = tables(text)[0]
+    assert head == ["member", "training return", "lr"]
+    assert rows == [["two (winner)", "9.5 ± 0.5", "0.01235"], ["one", "–", "0.5"]]
+    assert text.index('"run":"two"') < text.index('"run":"one"'), "the graph shows the winner first"
 
 
 def test_channels_are_ranked_with_their_intervals() -> None:

@@ -42,7 +42,7 @@ class MetricCard {
     const one = only ?? onlyOf(metrics);
     this.#bar.style.background = only === null ? `linear-gradient(to right, ${palette.join(", ")})` : palette[levelOf(scale, only, low, high)];
     this.#low.textContent = only === null ? (below ? "≤ " : "") + least : "";
-    this.#middle.textContent = one === null ? middle + (isWarped(scale) ? " (log)" : "") : `all ${formatNumber(one)}${only === null ? " at this step" : ""}`;
+    this.#middle.textContent = one === null ? middle + (isWarped(scale) ? " (log)" : "") : `all ${formatNumber(one)}${only === null ? " now" : ""}`;
     this.#high.textContent = only === null ? (above ? "≥ " : "") + most : "";
     this.#scale.hidden = !metric.name || !metrics.some(({ values }) => values);
     this.#says.textContent = info.says;
