@@ -69,7 +69,6 @@ def accuracies(folder: Path) -> dict[int, float]:
 def tab(page: Page, address: str) -> Iterator[Image.Image]:
     """Yield pictures of the tab, one a period."""
     found = Tab.alone(page, address, "corporation")
-    found.choose("metric", "cosine")
     for step in range(0, STEPS, PERIOD):
         found.ask("app.setStep(a[0])", step)
         found.idle()

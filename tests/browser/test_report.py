@@ -52,6 +52,10 @@ def test_the_live_graph_of_all_runs_works_in_the_report(shown: Page, logdir: Pat
     tab.select("channel", 0)
     assert tab.part("cloud").get_attribute("data-step") == "100"
     tab.choose("beside", "real")
+    heads = [tab.part(stage).locator(".ap-stage-name").inner_text() for stage in ("stage", "stage-beside")]
+    assert heads[0].startswith("made · training loss "), "each run has its result"
+    assert "values of its" not in heads[0]
+    assert heads[1].endswith(" · values of its last step, 16")
     for view in ("matrix", "timeline", "graph"):
         tab.push(f"view-{view}")
     assert shown.locator("img, [onerror]").count() == 0
@@ -60,7 +64,7 @@ def test_the_live_graph_of_all_runs_works_in_the_report(shown: Page, logdir: Pat
 def test_curves_are_drawn_in_the_theme_of_the_page_and_nothing_is_wider_than_the_window(shown: Page) -> None:
     tab = Tab(shown, shown.main_frame)
     titles = shown.locator("#antiphon-charts .ap-chart-title").all_inner_texts()
-    assert "loss" in titles
+    assert "training loss" in titles
     assert shown.locator("#antiphon-charts canvas").count() == len(titles)
     paper = "getComputedStyle(document.documentElement).backgroundColor"
     light = shown.evaluate(paper)

@@ -138,7 +138,7 @@ class ChannelsApp {
       const found = model.data(side, step, playing);
       data.push(found);
       const note = [noteOf(run, player.steps), partsNote(run, found.parts)].filter(Boolean).join(" ");
-      stage.show(run.graph.lineage ? "lineage" : model.view, found, model.runs[1] ? run.name : "", note);
+      stage.show(run.graph.lineage ? "lineage" : model.view, found, model.runs[1] ? model.heading(run, step) : "", note);
     });
     rail.update(model.shown(), data, { theme: this.#theme, mask: masks && masks.channel, chosen: model.chosen(0), view: model.view });
     this.#panel.setStep(step);

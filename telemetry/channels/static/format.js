@@ -16,6 +16,11 @@ export function formatNumber(value) {
   return text.replace(/^-/, "−").replace("e-", "e−");
 }
 
+/** Format the result of a run: a share in per cent. */
+export function formatResult({ share, value }) {
+  return share && Number.isFinite(value) ? `${formatNumber(100 * value)} %` : formatNumber(value);
+}
+
 /** Format the ends of a scale, with as many digits as it takes to tell them apart. */
 export function formatEnds(low, high) {
   const ends = [formatNumber(low), formatNumber(high)];

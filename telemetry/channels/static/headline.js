@@ -1,7 +1,7 @@
 // The headline: what the run is, and how well it does at the step shown, with its curve.
 
 import { clear, el, svgPicture } from "./dom.js";
-import { formatNumber } from "./format.js";
+import { formatResult } from "./format.js";
 
 const WIDE = 120;
 const HIGH = 20;
@@ -28,11 +28,10 @@ export class Headline {
     this.#drawn = state;
     this.node.hidden = !found;
     if (!found) return;
-    const { scenario, title, share, steps, values, value } = found;
-    const number = share && Number.isFinite(value) ? `${formatNumber(100 * value)} %` : formatNumber(value);
+    const { scenario, title, steps, values } = found;
     clear(this.node).append(el("strong", { text: scenario }));
     if (!title) return;
-    this.node.append(el("span", { class: "ap-muted", text: title }), el("strong", { text: number }));
+    this.node.append(el("span", { class: "ap-muted", text: title }), el("strong", { text: formatResult(found) }));
     if (values.length > 1) this.node.append(curve(steps, values, step));
   }
 }

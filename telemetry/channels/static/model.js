@@ -1,8 +1,9 @@
 // What is chosen: runs, metrics, selection, search and filter; and what follows for the stages at a step.
 
 import { filterMoves, maskOf, parseFilter } from "./filter.js";
+import { formatResult, formatStep } from "./format.js";
 import { MATRIX_FROM } from "./matrixorder.js";
-import { ENERGY, boundsOf, defaultMetric, energyAt, metricAt, headlineMetrics, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit } from "./shown.js";
+import { ENERGY, boundsOf, defaultMetric, energyAt, headlineAt, headlineMetrics, metricAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit } from "./shown.js";
 import { valuesAt } from "./source.js";
 
 const VERDICTS = ["verdict", "channel"];
@@ -66,9 +67,14 @@ export class Model {
     return logged.filter(([kind, metric], at) => logged.findIndex((other) => other[0] === kind && other[1] === metric) === at);
   }
 
-  steps() {
-    const runs = this.shown();
+  steps(runs = this.shown()) {
     return stepsOf(runs, runs.flatMap((run) => this.needed(run)));
+  }
+
+  /** The name of one of two runs, its result, and the step of its values, where it ended before the step that is shown. */
+  heading(run, step) {
+    const [found, last] = [headlineAt(run, step), this.steps([run]).at(-1)];
+    return [run.name, found.title && `${found.title} ${formatResult(found)}`, last < step && `values of its last step, ${formatStep(last)}`].filter(Boolean).join(" · ");
   }
 
   /** What the view of a side is given. */

@@ -22,13 +22,8 @@ export class Stage {
    */
   constructor(context) {
     this.#context = context;
-    this.node = el(
-      "section",
-      { class: "ap-stage", testid: context.testid, tabindex: "0", aria: { label: "Graph of the run" }, hidden: true },
-      this.#heading,
-      this.#host,
-      this.#note,
-    );
+    const named = { class: "ap-stage", testid: context.testid, tabindex: "0", aria: { label: "Graph of the run" }, hidden: true };
+    this.node = el("section", named, this.#heading, this.#host, this.#note);
     this.view = null;
     new ResizeObserver(() => this.view?.resize?.()).observe(this.#host);
   }
