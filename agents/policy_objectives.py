@@ -54,6 +54,8 @@ class Trajectory:
     """bool: it was truncated, and the value of its final observation is known, which replaces what follows."""
     final_values: Tensor | None
     """[T, rows]: the value of the final observation, as the network has it, where `bootstrapped`; None: nowhere."""
+    waiting: Tensor | None = None
+    """[T, rows] bool: it was not the agent's turn, so that what follows counts with its last one; None: nowhere."""
 
     def of(self, rows: Tensor | slice) -> Trajectory:
         """Return the trajectory of some of the rows."""
@@ -61,7 +63,8 @@ class Trajectory:
         final = None if self.final_values is None else self.final_values[:, rows]
         ends = (self.terminated[:, rows], self.truncated[:, rows])
         masks = (self.unseen[:, rows], self.bootstrapped[:, rows])
-        return Trajectory(actions, self.rewards[:, rows], *ends, *masks, final)
+        waiting = None if self.waiting is None else self.waiting[:, rows]
+        return Trajectory(actions, self.rewards[:, rows], *ends, *masks, final, waiting)
 
 
 def trajectory_of(
@@ -74,6 +77,7 @@ def trajectory_of(
     known_length: bool,
     final_values: Tensor | None = None,
     final_known: Tensor | None = None,
+    waiting: Tensor | None = None,
 ) -> Trajectory:
     """Return the trajectory of a window.
 
@@ -83,6 +87,8 @@ def trajectory_of(
     an end, a biased selection.
 
     An agent without experience at its next tick, although its episode continues, has left the episode: nothing follows for it.
+    Where agents take turns, what follows a tick includes all that follows the ticks up to the agent's next turn, and the last of
+    a window is the agent's last turn in it.
 
     Args:
         actions: [T, rows, …] as sampled; None if the policy is only over messages.
@@ -93,16 +99,48 @@ def trajectory_of(
         known_length: Whether the environment declares the length of its episodes.
         final_values: [T, rows], of the final observations of truncated episodes; any value elsewhere. None: none is known.
         final_known: [T, rows] bool: where they are known.
+        waiting: [T, rows] bool: where it is not the agent's turn; None: nowhere.
     """
     terminated, truncated = terminated & experience, truncated & experience & ~terminated
     left = experience[:-1] & ~experience[1:] & ~truncated[:-1]
     terminated = torch.cat([terminated[:-1] | left, terminated[-1:]])
-    last = torch.zeros_like(terminated)
     bootstrapped = torch.zeros_like(truncated) if final_known is None else truncated & final_known
-    last[-1] = ~(terminated | bootstrapped)[-1] if known_length else True
-    unseen = ~experience | (truncated & ~bootstrapped) | last
     rewards = rewards.masked_fill(~experience, 0.0)
-    return Trajectory(actions, rewards, terminated, truncated, unseen, bootstrapped, final_values)
+    last = torch.zeros_like(terminated)
+    last[-1] = True
+    if waiting is not None:
+        waiting = waiting & experience
+        masks = [terminated, truncated, bootstrapped]
+        rewards, final_values, *masks = _to_turns(waiting, rewards, final_values, *masks)
+        terminated, truncated, bootstrapped = masks
+        last = ~waiting & ((~waiting).flip(0).cumsum(0).flip(0) == 1)
+    if known_length:
+        last = last & ~(terminated | bootstrapped)
+    unseen = ~experience | (truncated & ~bootstrapped) | last
+    unseen = unseen if waiting is None else unseen | waiting
+    return Trajectory(actions, rewards, terminated, truncated, unseen, bootstrapped, final_values, waiting)
+
+
+def _to_turns(
+    waiting: Tensor,
+    rewards: Tensor,
+    final: Tensor | None,
+    terminated: Tensor,
+    truncated: Tensor,
+    bootstrapped: Tensor,
+) -> tuple[Any, ...]:
+    """Return rewards, final values and ends, [T, rows] each, with those of waiting ticks moved to the turns before them."""
+    rewards, final = rewards.clone(), None if final is None else final.clone()
+    terminated, truncated, bootstrapped = terminated.clone(), truncated.clone(), bootstrapped.clone()
+    for t in reversed(range(len(rewards) - 1)):
+        goes_on = waiting[t + 1] & ~(terminated[t] | truncated[t])
+        rewards[t] += rewards[t + 1].where(goes_on, torch.zeros_like(rewards[t]))
+        if final is not None:
+            final[t] = final[t + 1].where(goes_on, final[t])
+        for ends in (terminated, truncated, bootstrapped):
+            ends[t] |= ends[t + 1] & goes_on
+    rewards = rewards.masked_fill(waiting, 0.0)
+    return rewards, final, terminated, truncated, bootstrapped
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,12 +192,13 @@ def gae(
     *,
     bootstrapped: Tensor | None = None,
     final_values: Tensor | None = None,
+    waiting: Tensor | None = None,
 ) -> Tensor:
     """Return generalised advantages (Schulman et al. 2016, eq. 16), a constant [ticks, rows].
 
     With d_t = r_t + discount V_(t+1) - V_t, the advantage is A_t = d_t + discount trace A_(t+1); nothing follows a
     terminated tick. After a truncation V_(t+1) is the value of the final observation, and A_(t+1) is zero. At an unseen tick
-    the advantage is zero: its value replaces all rewards that follow the previous tick.
+    the advantage is zero: its value replaces all rewards that follow the previous tick. A waiting tick is passed over.
 
     Args:
         rewards: [ticks, rows].
@@ -170,11 +209,13 @@ def gae(
         trace: The lambda of the sum over n-step advantages: 0: the one-step advantage; 1: the full return. Shape: the same.
         bootstrapped: [ticks, rows] bool: truncated with a known value of the final observation; None: nowhere.
         final_values: [ticks, rows]: these values; None: there are none.
+        waiting: [ticks, rows] bool, all unseen: it was not the agent's turn; None: nowhere.
     """
     values = constant(values)
     nothing = torch.zeros_like(values[0])
     advantage, following, found = nothing, nothing, []
     for t in reversed(range(len(rewards))):
+        later = advantage, following
         following = following.where(~terminated[t], nothing)
         advantage = advantage.where(~terminated[t], nothing)
         if bootstrapped is not None and final_values is not None:
@@ -184,6 +225,11 @@ def gae(
         advantage = advantage.where(~unseen[t], nothing)
         following = values[t]
         found.append(advantage)
+        if waiting is not None:
+            advantage, following = (
+                torch.where(waiting[t], one, other)
+                for one, other in zip(later, (advantage, following), strict=True)
+            )
     return torch.stack(found[::-1])
 
 
@@ -197,11 +243,18 @@ def _monte_carlo(trajectory: Trajectory, discount: PerMember) -> tuple[Tensor, T
     following = torch.zeros_like(trajectory.rewards[0])
     complete, returns, valid = torch.zeros_like(ends[0]), [], []
     for t in reversed(range(len(ends))):
+        later = complete, following
         complete = seen[t] & (ends[t] | complete)
         sums = trajectory.rewards[t] + discount * following.where(~ends[t], torch.zeros_like(following))
         following = sums.where(complete, torch.zeros_like(sums))
         returns.append(following)
         valid.append(complete)
+        if trajectory.waiting is not None:
+            waiting = trajectory.waiting[t]
+            valid[-1] = complete & ~waiting
+            complete, following = (
+                torch.where(waiting, *pair) for pair in zip(later, (complete, following), strict=True)
+            )
     return torch.stack(returns[::-1]), torch.stack(valid[::-1])
 
 
@@ -371,6 +424,7 @@ class PolicyObjective(AnyObjective):
                 *(trajectory.rewards, values, *ends, discount, trace),
                 bootstrapped=trajectory.bootstrapped,
                 final_values=final,
+                waiting=trajectory.waiting,
             )
             returns = advantages + constant(values)
         varied = means.to_rows(means.vary(returns, advantages))

@@ -11,7 +11,7 @@ from antiphon.base.problems import DocumentError, Path
 from antiphon.engine.build.shapes import Shapes, default_norm, port_norm
 from antiphon.engine.heart.agent import AGE, Goal
 from antiphon.engine.heart.rewards import COSINE, Direction, Rewards
-from antiphon.envs.signal import ALIVE, ENDS, Description
+from antiphon.envs.signal import ALIVE, ENDS, TURN, Description
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.document import Scenario
 
@@ -25,7 +25,8 @@ def policy_goal(name: str, scenario: Scenario, env: Description, shapes: Shapes)
     spec, path = scenario.agents[name], ("agents", name, "objective")
     goal = spec.objective
     assert goal is not None
-    alone = f"reward.{name}"
+    life, turn = _life(name, spec, env), _turn(name, spec, env)
+    alone = f"reward.{name}" if turn is None else f"reward.{turn.partition('.')[2]}"
     rewards = goal.reward or {alone if alone in env.all_signals else "reward": 1.0}
     for reward in rewards:
         if reward != COSINE:
@@ -34,7 +35,7 @@ def policy_goal(name: str, scenario: Scenario, env: Description, shapes: Shapes)
     if goal.passes > 1:
         _check_passes(name, spec, scenario, env)
     direction = None if goal.goal is None else _direction(name, scenario, env, shapes)
-    own = Rewards(tuple(rewards), tuple(rewards.values()), direction, *_life(name, spec, env))
+    own = Rewards(tuple(rewards), tuple(rewards.values()), direction, *life, turn)
     return Goal(shapes.objectives[name], "", False, goal.scale, own)
 
 
@@ -107,6 +108,17 @@ def _life(name: str, spec: AgentSpec, env: Description) -> tuple[tuple[str, str]
     terminated, truncated = (f"{kind}.{own}" for kind in ENDS)
     ends = (terminated, truncated) if env.signals.keys() >= {terminated, truncated} else ENDS
     return (ends, f"reward.{own}") if own else (ENDS, None)
+
+
+def _turn(name: str, spec: AgentSpec, env: Description) -> str | None:
+    """Return the signal of the turns of the agent that a policy acts for; None: it does not act, or there are no turns."""
+    turn = f"{TURN}.{_own_agent(name, spec, env)}"
+    if not spec.acts or turn not in env.signals:
+        return None
+    if spec.clock.period > 1:
+        message = "agents take turns in this environment, and one that ticks at some steps alone misses its own; leave it out"
+        raise DocumentError(("agents", name, "clock", "period"), message)
+    return turn
 
 
 def _check_reward(reward: str, path: Path, env: Description) -> None:

@@ -34,6 +34,8 @@ class Rewards:
     """The signals of the ends of its episodes, which may be its own agent's in the environment."""
     life: str | None = None
     """The reward of its own agent in the environment, which is present as long as that lives; None: its rewards are."""
+    turn: str | None = None
+    """The signal of the turns of the agent that it acts for; None: it acts at every tick."""
 
     @property
     def by_name(self) -> dict[str, PerMember]:
@@ -46,5 +48,6 @@ class Rewards:
         rewards = [name for name in self.names if name != COSINE]
         moves = () if self.direction is None else (self.direction.signal,)
         life = () if self.life is None else (self.life,)
+        turn = () if self.turn is None else (self.turn,)
         # masks are of use where the rewards themselves are not
-        return *rewards, *OUTCOMES, *self.ends, *life, *moves
+        return *rewards, *OUTCOMES, *self.ends, *life, *turn, *moves

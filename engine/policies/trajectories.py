@@ -2,7 +2,8 @@
 
 A tick's reward is the sum of those of the steps from it to the agent's next tick, or to the end of the episode if that
 comes before; a reward that is masked at a step adds nothing, and a tick at a step at which the agent was not there was no
-experience. What is seen of what follows is `trajectory_of`'s to say.
+experience. Where agents take turns, a tick at which it is not the agent's counts with its last turn. What is seen of what follows
+is `trajectory_of`'s to say.
 """
 
 from __future__ import annotations
@@ -151,6 +152,8 @@ class PolicyEvaluator(Feature):
             going = going & ~(ends[0] | ends[1])
         rewards = self._with_direction(agent, ticks, window, rewards, going)
         actions = [tick.action for tick in ticks if tick.action is not None]
+        turns = [own.turn for own in each if own.turn is not None]
+        waiting = self._signal(agent, [after[0] for after in outcomes], turns) <= 0 if turns else None
         return trajectory_of(
             torch.stack(actions) if actions else None,
             rewards,
@@ -158,6 +161,7 @@ class PolicyEvaluator(Feature):
             truncated,
             experience,
             known_length=self._known_length,
+            waiting=waiting,
             **self._final(ticks),
         )
 

@@ -1,8 +1,9 @@
-"""Adaptor of PettingZoo's parallel environments: copies stepped in a loop, agents that die, resets in the same step."""
+"""Adaptor of PettingZoo's environments: copies stepped in a loop, agents that die or take turns, resets in the same step."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -23,24 +24,28 @@ from antiphon.envs.adaptors.checked import (
     random_state,
 )
 from antiphon.envs.adaptors.spaces import Actions, Observations
+from antiphon.envs.adaptors.turns import Turns
 from antiphon.envs.adaptors.wrappers import LayersOfBatch
 from antiphon.envs.base import StepResult, Values
-from antiphon.envs.signal import ALIVE, OUTCOMES, Signal
+from antiphon.envs.signal import ALIVE, OUTCOMES, TURN, Signal
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.random import sampled_seeds
 
 _STATE = "state"
+_MASK = "action_mask"
+"""The part of an agent's observation that says which of its choices are legal, in PettingZoo's own games."""
 
 
 def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
-    """Make copies of a module's parallel environment with `options`; the module must be allowed (`allow_import`).
+    """Make copies of a module's environment with `options`, the parallel one if it has both; it must be allowed (`allow_import`).
 
     Raises:
-        ScenarioError: There is no such module, it has no parallel environment, or the options do not fit.
+        ScenarioError: There is no such module, it has no environment, or the options do not fit.
     """
-    factory: Any = getattr(imported_by_name(name, "env.id"), "parallel_env", None)
-    fix = "name the module of a parallel environment, such as mpe2.simple_speaker_listener_v4"
-    require(callable(factory), "env.id", f"{name} has no parallel_env; {fix}", ScenarioError)
+    module: Any = imported_by_name(name, "env.id")
+    factory: Any = getattr(module, "parallel_env", None) or getattr(module, "env", None)
+    fix = "name the module of an environment, such as mpe2.simple_speaker_listener_v4"
+    require(callable(factory), "env.id", f"{name} has no parallel_env or env; {fix}", ScenarioError)
     with making(name):
         worlds = [factory(**options) for _ in range(batch)]
     check_render_mode(name, worlds[0], options)
@@ -48,13 +53,15 @@ def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
 
 
 class ParallelAdaptor(Adaptor):
-    """Adaptor of copies of a PettingZoo parallel environment to `TorchVectorEnv`.
+    """Adaptor of copies of a PettingZoo environment, parallel or turn-based (AEC), to `TorchVectorEnv`.
 
     An agent's observation is the signal `AGENT.observation`, or one signal per key of a Dict (`AGENT.key`). The actions are a
-    Dict with a part per agent (`AGENT`, or `AGENT.key` if its own space is a Dict); agents without an actor act at random.
+    Dict with a part per agent (`AGENT`, or `AGENT.key` if its own space is a Dict); agents without an actor act at random, by
+    legal choices where they observe an `action_mask`.
     Training-only signals are `reward.AGENT` of each agent, `reward` (the mean over the agents that are alive), `terminated`
     and `truncated` of the whole episode, `alive.AGENT`, `terminated.AGENT` and `truncated.AGENT` of each agent, and `state` if
-    the environment has a `state_space`.
+    the environment has a `state_space`. Where agents take turns, a step is one move, and `turn.AGENT` is 1 where it is the
+    agent's; see `Turns`.
 
     An agent that is dead or not yet present observes zeros and gets the reward 0; its mask `_reward.AGENT` is False. In the
     step after its death it observes the last observation of its life. It may return, also in the step in which it dies. An agent
@@ -63,21 +70,20 @@ class ParallelAdaptor(Adaptor):
     terminated.
 
     Raises:
-        ScenarioError: Objects that are not parallel environments, or spaces that are not supported.
+        ScenarioError: Objects that are not environments of PettingZoo, or spaces that are not supported.
     """
 
-    interface = "PettingZoo's parallel interface", "parallel_api_test(env) of pettingzoo.test"
+    interface = "PettingZoo's interface", "parallel_api_test(env), or api_test(env), of pettingzoo.test"
 
     def __init__(self, worlds: Sequence[Any], **settings: Any) -> None:
-        first = worlds[0]
         members = ("possible_agents", "observation_space", "action_space", "reset", "step")
-        name = str(getattr(first, "metadata", {}).get("name", type(first).__name__))
-        turns = "whose agents take turns; pass its parallel_env, or turn_based_aec_to_parallel(env) of pettingzoo.utils"
-        require(
-            not hasattr(first, "agent_iter"), "env", f"{name} is an AEC environment, {turns}", ScenarioError
-        )
-        other = f"{name} is not a parallel environment of PettingZoo; pass its parallel_env"
-        require(all(hasattr(first, member) for member in members), "env", other, ScenarioError)
+        name = str(getattr(worlds[0], "metadata", {}).get("name", type(worlds[0]).__name__))
+        other = f"{name} is not an environment of PettingZoo; pass its parallel_env or env"
+        require(all(hasattr(worlds[0], member) for member in members), "env", other, ScenarioError)
+        layers = LayersOfBatch(None, worlds)
+        turn_based = Turns.taken_in(worlds[0])
+        worlds = [Turns(world) for world in worlds] if turn_based else worlds
+        first = worlds[0]
         agents = self._agents = tuple(first.possible_agents)
         self.observations = {
             agent: Observations(first.observation_space(agent), f"{agent}.") for agent in agents
@@ -89,6 +95,9 @@ class ParallelAdaptor(Adaptor):
                 require(alike, "env", f"{name}: {other}", ScenarioError)
         native = spaces.Dict({agent: first.action_space(agent) for agent in agents})
         self._native = batch_space(native, len(worlds))
+        self._single = deepcopy(native)  # its random numbers are the adaptor's
+        self._legal: list[dict[str, Any]] = []
+        """By copy and agent: which choices are legal, of what it observes."""
         signals = {name: one for each in self.observations.values() for name, one in each.signals.items()}
         space = getattr(first, "state_space", None)
         whole = spaces.Dict({_STATE: space} if isinstance(space, spaces.Space) else {})
@@ -96,11 +105,13 @@ class ParallelAdaptor(Adaptor):
         signals |= self._state.signals
         signals |= {f"{ALIVE}.{agent}": Signal(training_only=True, low=0.0, high=1.0) for agent in agents}
         signals |= {f"{name}.{agent}": one for agent in agents for name, one in OUTCOMES.items()}
+        if turn_based:
+            signals |= {f"{TURN}.{agent}": Signal(training_only=True, low=0.0, high=1.0) for agent in agents}
         self._stateful = [getattr(world, "unwrapped", world) for world in worlds]
         saved = has_state(self._stateful[0])
         every = [*self.observations.values(), self._state]
         reasons = {name: why for each in every for name, why in each.unreadable.items()}
-        settings |= {"layers": LayersOfBatch(None, worlds), "unreadable": reasons}
+        settings |= {"layers": layers, "unreadable": reasons}
         acted = Actions(native)
         super().__init__(worlds, worlds, name, len(worlds), signals, acted, can_be_saved=saved, **settings)
 
@@ -111,16 +122,18 @@ class ParallelAdaptor(Adaptor):
         if seed is not None:
             actions, *seeds = sampled_seeds(seed, 1 + self.num_envs)
             self._native.seed(actions)
+            self._single.seed(actions)
         with self._failing("reset"):
             observed = [
                 self._first(w, seed=s, options=options) for w, s in zip(self._worlds, seeds, strict=True)
             ]
         self._remember()
+        self._legal = [*map(self._legal_in, observed)]
         return self._divide(self._observe(observed))
 
     @in_own_context
     def step(self, actions: Any = None) -> StepResult:
-        """Take a step in every copy; actions are a mapping of parts, see `Actions`. Missing parts are random."""
+        """Take a step in every copy; actions are a mapping of parts, see `Actions`. Missing parts are random, and legal if masked."""
         given = {} if actions is None else actions
         native = iterate(self._native, self.actions.translated(given, self._native.sample, arrays=True))
         observed, outcomes = [], np.zeros((len(OUTCOMES), 1 + len(self._agents), self.num_envs))
@@ -128,7 +141,11 @@ class ParallelAdaptor(Adaptor):
         with self._failing("step"):
             for row, (world, action) in enumerate(zip(self._worlds, native, strict=True)):
                 alive = [agent for agent in self._agents if agent in world.agents]
-                found = world.step({agent: action[agent] for agent in alive})
+                legal = {agent: mask for agent, mask in self._legal[row].items() if agent not in given}
+                random = {
+                    agent: self._single[agent].sample(legal[agent]) for agent in alive if agent in legal
+                }
+                found = world.step({agent: action[agent] for agent in alive} | random)
                 self._check_complete(world, alive, found)
                 observed.append(found[0])
                 places = [0, *(1 + self._agents.index(agent) for agent in alive)]
@@ -198,8 +215,20 @@ class ParallelAdaptor(Adaptor):
                 for row in ended.nonzero().flatten().tolist():
                     observed[row] = self._first(self._worlds[row])
             values = self._observe(observed)
+        self._legal = [*map(self._legal_in, observed)]
         observations, known = self._divide(values)
         return observations, outcomes[0, 0].to(self.dtype), terminated, truncated, {**facts, **known}
+
+    def _legal_in(self, observed: Mapping[str, Any]) -> dict[str, Any]:
+        """Return which choices are legal in what the agents of a copy observe, by agent; those without a mask are left out."""
+        found: dict[str, Any] = {}
+        for agent, shown in observed.items():
+            space = self._single[agent]
+            if isinstance(space, spaces.Discrete) and isinstance(shown, Mapping) and _MASK in shown:
+                mask = np.array(shown[_MASK]).astype(np.int8)
+                if mask.shape == (space.n,):
+                    found[agent] = mask
+        return found
 
     def _observe(self, observed: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Return the requested signals that are known at the tick; zeros for agents that are not there."""
@@ -217,6 +246,9 @@ class ParallelAdaptor(Adaptor):
             if f"{ALIVE}.{agent}" in self.requested:
                 alive = [agent in world.agents for world in self._worlds]
                 values[f"{ALIVE}.{agent}"] = torch.tensor(alive, dtype=self.dtype, device=self.device)
+            if (name := f"{TURN}.{agent}") in self.requested:
+                moves = [world.on_turn == agent for world in self._worlds]
+                values[name] = torch.tensor(moves, dtype=self.dtype, device=self.device)
         if states := [name for name in self._state.signals if name in self.requested]:
             with self._failing("state"):
                 whole = [{_STATE: world.state()} for world in self._worlds]
@@ -240,7 +272,13 @@ class ParallelAdaptor(Adaptor):
         self._require_state()
         worlds = [world.state_dict() for world in self._stateful]
         found = {"worlds": worlds, "wrappers": self._layers.state_dict()}
-        return {**found, "random": random_state(self._native)}
+        legal = [{agent: torch.from_numpy(mask) for agent, mask in each.items()} for each in self._legal]
+        return {
+            **found,
+            "random": random_state(self._native),
+            "choices": random_state(self._single),
+            "legal": legal,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load the copies' states."""
@@ -253,3 +291,6 @@ class ParallelAdaptor(Adaptor):
         for world, each in zip(self._stateful, state["worlds"], strict=True):
             world.load_state_dict(each)
         load_random_state(self._native, state["random"])
+        if "legal" in state:  # earlier checkpoints have none
+            load_random_state(self._single, state["choices"])
+            self._legal = [{agent: mask.numpy() for agent, mask in each.items()} for each in state["legal"]]

@@ -217,6 +217,33 @@ def test_returns_of_reinforce_count_to_the_end_of_their_episode() -> None:
     torch.testing.assert_close(found.advantages.T[found.valid.T], returns - returns.mean())
 
 
+@pytest.mark.parametrize("known_length", [False, True])
+def test_ticks_at_which_an_agent_waits_count_with_its_last_turn(known_length: bool) -> None:
+    turns = torch.tensor([False, True, False, False, True, False, True, True, False])
+    rewards, values, final = (drawn(seed, len(turns), 1) for seed in (1, 2, 3))
+    terminated, truncated = torch.zeros(2, len(turns), 1, dtype=torch.bool)
+    truncated[2], terminated[5], terminated[8] = True, True, True
+    every = torch.ones_like(terminated)
+    ends = {"final_values": final, "final_known": every, "known_length": known_length}
+    window = trajectory_of(None, rewards, terminated, truncated, every, waiting=~turns[:, None], **ends)
+    sums = torch.stack(
+        [rewards[1] + rewards[2], rewards[4] + rewards[5], rewards[6], rewards[7] + rewards[8]]
+    )
+    ended = (
+        torch.tensor([[False], [True], [False], [True]]),
+        torch.tensor([[True], [False], [False], [False]]),
+    )
+    ends["final_values"], ends["final_known"] = final[[2, 5, 6, 8]], every[:4]
+    alone = trajectory_of(None, sums, *ended, every[:4], **ends)
+    for policy, known in ((A2c(None), True), (Reinforce(None), False)):
+        found = policy.advantages(window, values if known else None)
+        wanted = policy.advantages(alone, values[turns] if known else None)
+        assert torch.equal(found.valid[turns], wanted.valid)
+        assert not found.valid[~turns].any()
+        assert torch.equal(found.returns[turns][wanted.valid], wanted.returns[wanted.valid])
+        assert torch.equal(found.advantages[turns], wanted.advantages)
+
+
 @pytest.mark.parametrize("rows", [15, 16])
 def test_advantages_are_normalised_from_32_samples(rows: int) -> None:
     rewards, values = drawn(1, 3, rows), drawn(2, 3, rows)

@@ -709,9 +709,23 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "agents-a-last-tick-of-unknown-length-teaches",
         "agents/policy_objectives.py",
-        "last[-1] = ~(terminated | bootstrapped)[-1] if known_length else True",
-        "last[-1] = ~(terminated | bootstrapped)[-1]",
+        "    if known_length:\n        last = last & ~(terminated | bootstrapped)",
+        "    last = last & ~(terminated | bootstrapped)",
         "tests/agents/test_policy_objectives.py::test_advantages_with_an_end_at_every_place[terminated-False-0.0]",
+    ),
+    Fault(
+        "agents-a-tick-that-waits-is-no-bridge",
+        "agents/policy_objectives.py",
+        "torch.where(waiting[t], one, other)",
+        "torch.where(waiting[t], other, other)",
+        "tests/agents/test_policy_objectives.py::test_ticks_at_which_an_agent_waits_count_with_its_last_turn[False]",
+    ),
+    Fault(
+        "agents-rewards-while-it-waits-are-lost",
+        "agents/policy_objectives.py",
+        "rewards[t] += rewards[t + 1].where(goes_on, torch.zeros_like(rewards[t]))",
+        "rewards[t] += 0",
+        "tests/envs/adaptors/test_turns.py::test_an_update_is_that_of_a_loop_by_hand[99]",
     ),
     Fault(
         "agents-a-policy's-mean-is-over-the-batch",

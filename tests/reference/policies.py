@@ -68,7 +68,11 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     known_length = description.episode_steps is not None or description.longest_episode is not None
     actions = [tick.action for tick in ticks if tick.action is not None]
     sampled = torch.stack(actions) if actions else None
-    trajectory = trajectory_of(sampled, rewards, *ends, known_length=known_length, **_final(state, ticks))
+    turn, waiting = goal.rewards.turn, None
+    if turn is not None:
+        waiting = torch.stack([signals[0].signals[turn] for signals in steps]) <= 0
+    settings = {"known_length": known_length, "waiting": waiting, **_final(state, ticks)}
+    trajectory = trajectory_of(sampled, rewards, *ends, **settings)
     values = _port(ticks, VALUE)
     values = None if values is None else constant(values)[..., 0]
     statistics = window.statistics_before[state.system.owner_of[agent.name]].get(RETURNS)

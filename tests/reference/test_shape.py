@@ -21,7 +21,7 @@ DECLARATIONS = {
     "antiphon.engine.heart.rewards": {"Rewards"},
 }
 """The types that say what was declared; nothing else of these modules is shared."""
-MOST_LINES = 1725
+MOST_LINES = 1730
 
 
 def imports(path: Path) -> dict[str, list[str]]:

@@ -2,7 +2,6 @@
 
 import sys
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -128,7 +127,7 @@ class Odd(Mines):
         ({"id": "pettingzoo/mpe2.simple_speaker_listener_v4"}, "mpe2 is not installed; pip install"),
         (
             {"id": "pettingzoo/os.path"},
-            "os.path has no parallel_env; name the module of a parallel environment",
+            "os.path has no parallel_env or env; name the module of an environment",
         ),
         (
             {"id": "pettingzoo/nothing_here.world_v0"},
@@ -160,12 +159,5 @@ def test_a_space_without_translation_names_its_signal() -> None:
     assert reasons["low.observation"].startswith(
         "the observation 'low.observation' is a Graph; flatten it to Box"
     )
-    with pytest.raises(ScenarioError, match=r"env: object is not a parallel environment of PettingZoo"):
+    with pytest.raises(ScenarioError, match=r"env: object is not an environment of PettingZoo"):
         ParallelAdaptor([object()])
-
-
-def test_agents_that_take_turns_are_refused_with_the_way_out() -> None:
-    with pytest.raises(
-        ScenarioError, match=r"^env: mines is an AEC environment, .* turn_based_aec_to_parallel"
-    ):
-        ParallelAdaptor([SimpleNamespace(agent_iter=iter, metadata={"name": "mines"})])
