@@ -181,21 +181,21 @@ class Network(ABC):
         parameters: Tensors,
         buffers: Tensors,
         x: Tensor,
-        members: int,
+        member_count: int,
         **settings: Unpack[CallSettings],
     ) -> tuple[Tensors, Tensors]:
-        """Return the ports, [rows, *size] each, and the new buffers of N = `members` networks, or of a single one if 0.
+        """Return the ports, [rows, *size] each, and the new buffers of N = `member_count` networks, or of a single one if 0.
 
         Args:
             parameters: The parameters, stacked [N, …] for several networks.
             buffers: The buffers, stacked [N, …] for several networks.
             x: [rows, *input_shape]; rows of several networks are (member, environment), [N * B].
-            members: N.
+            member_count: N.
             settings: See `CallSettings`, with the state [rows, state_size].
         """
-        if not members:
+        if not member_count:
             return self(parameters, buffers, x, **settings)
-        lead, state = (members, len(x) // members), settings.get("state")
+        lead, state = (member_count, len(x) // member_count), settings.get("state")
         if state is not None:
             settings["state"] = state.view(*lead, -1)
         ports, after = self(parameters, buffers, x.view(*lead, *x.shape[1:]), **settings)

@@ -1,6 +1,6 @@
 """Policy objectives: losses of a window of ticks from its sampled actions and the rewards that followed.
 
-All are pure functions of tensors. Shapes: T ticks of the window, rows = members x environments (`members` agents of one
+All are pure functions of tensors. Shapes: T ticks of the window, rows = members x environments (`member_count` agents of one
 kind side by side, [N * B]; 1 for a single agent).
 
 Sources: generalised advantage estimation, Schulman et al. 2016, "High-dimensional continuous control using generalized
@@ -163,9 +163,9 @@ class Advantages:
         each = (self.advantages, self.returns, self.valid, self.targets)
         return Advantages(*(values[:, rows] for values in each))
 
-    def weighted(self, members: int = 1) -> Tensor:
+    def weighted(self, member_count: int = 1) -> Tensor:
         """Return the advantages weighted for losses: a member's sum, divided by its B, is a mean over its valid ticks."""
-        return self.advantages * _Means(self.valid, members).shares(self.advantages.dtype)
+        return self.advantages * _Means(self.valid, member_count).shares(self.advantages.dtype)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -286,16 +286,16 @@ class _Means:
 
     Args:
         valid: [T, rows] bool.
-        members: N.
+        member_count: N.
     """
 
-    def __init__(self, valid: Tensor, members: int) -> None:
-        self.valid, self.members = valid, members
-        self.batch = valid.shape[1] // members
+    def __init__(self, valid: Tensor, member_count: int) -> None:
+        self.valid, self.member_count = valid, member_count
+        self.batch = valid.shape[1] // member_count
         self.count = self._sum(valid)
 
     def _sum(self, values: Tensor) -> Tensor:
-        return values.reshape(len(values), self.members, self.batch).sum((0, 2))
+        return values.reshape(len(values), self.member_count, self.batch).sum((0, 2))
 
     def of(self, values: Tensor, less: int = 0) -> Tensor:
         """[N]: the sum of values [T, rows] over each member's valid samples by their number less `less`."""
@@ -390,7 +390,7 @@ class PolicyObjective(AnyObjective):
         trajectory: Trajectory,
         values: Tensor | None = None,
         *,
-        members: int = 1,
+        member_count: int = 1,
         statistics: Tensor | None = None,
     ) -> Advantages:
         """Return advantages, normalised per member over its valid samples if there are 32 or more.
@@ -400,7 +400,7 @@ class PolicyObjective(AnyObjective):
         Args:
             trajectory: Trajectory of the window.
             values: [T, rows], treated as constants; None where there are none: the baseline is the mean return.
-            members: N, side by side in the rows.
+            member_count: N, side by side in the rows.
             statistics: Running statistics of returns before the window, [N, 3]; None: returns are not normalised.
 
         Raises:
@@ -410,11 +410,11 @@ class PolicyObjective(AnyObjective):
             raise ValueError(f"{type(self).__name__} {'needs' if self.has_values else 'has no'} values")
         if values is None:
             returns, valid = _monte_carlo(trajectory, to_rows(self.discount, trajectory.rewards, 1))
-            means = _Means(valid, members)
+            means = _Means(valid, member_count)
             advantages = returns - means.to_rows(means.of(returns))
         else:
             valid, ends = ~trajectory.unseen, (trajectory.terminated, trajectory.unseen)
-            means, final = _Means(valid, members), trajectory.final_values
+            means, final = _Means(valid, member_count), trajectory.final_values
             if statistics is not None:
                 mean, deviation = map(means.to_rows, _mean_and_deviation(statistics))
                 values = mean + deviation * values
@@ -450,7 +450,7 @@ class PolicyObjective(AnyObjective):
         advantages: Advantages,
         log_prob_then: Tensor | None = None,
         *,
-        members: int = 1,
+        member_count: int = 1,
         messages: Sequence[tuple[Tensor, Tensor]] = (),
     ) -> PolicyLosses:
         """Return the losses of one pass over a window, or over some of its environments.
@@ -461,7 +461,7 @@ class PolicyObjective(AnyObjective):
             trajectory: Trajectory of the same rows.
             advantages: Advantages of the same rows.
             log_prob_then: [T, rows], log-probabilities of the first pass; None: this is the first pass, the ratio is 1.
-            members: N, side by side in the rows.
+            member_count: N, side by side in the rows.
             messages: Log-probability and entropy, [T, rows] each with their graph, of every sampled message.
         """
         parts = list(messages)
@@ -470,7 +470,7 @@ class PolicyObjective(AnyObjective):
             parts.insert(0, (log_prob, self.distribution.entropy(outputs)))
         log_prob = torch.stack([each for each, _ in parts]).sum(0)
         entropy = torch.stack([each for _, each in parts]).sum(0)
-        means = _Means(advantages.valid, members)
+        means = _Means(advantages.valid, member_count)
         policy, figures = self._of_actions(log_prob, log_prob_then, advantages, means)
         total = policy - scaled(entropy, self.entropy, 1)
         figures |= {"policy_loss": means.of(constant(policy)), "entropy": means.of(constant(entropy))}

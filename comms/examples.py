@@ -111,7 +111,7 @@ class Example:
     """[B, M], the prediction, if it was made with the predictor's present parameters."""
     loss: Tensor | None = None
     """[B], the receiver's loss per sample; None for predictors that do not need it."""
-    members: Mask = ALL
+    member_mask: Mask = ALL
     """Of K stacked predictors: the ones that learn from it."""
     learned: Learned | None = None
     """The training step on it with the predictor's present parameters, if computed with the prediction."""
@@ -139,24 +139,24 @@ class Example:
             rows(self.sites),
             rows(self.prediction),
             rows(self.loss),
-            self.members,
+            self.member_mask,
             self.learned,
             actions,
         )
 
     def for_members(self) -> Example:
-        """Return an example [K, B, …] with no valid row, and zeros, for the models that are not its `members`.
+        """Return an example [K, B, …] with no valid row, and zeros, for the models that are not in its `member_mask`.
 
         The zeros matter to backward: a mask's zero times a value that is not finite is NaN.
         """
-        members = self.members
-        if members is ALL:
+        mask = self.member_mask
+        if mask is ALL:
             return self
-        found, shape = self.mapped(members.fill), self.message.shape[:2]
-        found.valid = self.valid & members.map(lambda own: own.unsqueeze(1).expand(shape))
+        found, shape = self.mapped(mask.fill), self.message.shape[:2]
+        found.valid = self.valid & mask.map(lambda models: models.unsqueeze(1).expand(shape))
         return found
 
 
-def over(members: Tensor, value: Tensor) -> Tensor:
+def over(member_mask: Tensor, value: Tensor) -> Tensor:
     """Return [K] as [K, 1, …], with as many dimensions as `value`."""
-    return members.view(-1, *[1] * (value.dim() - 1))
+    return member_mask.view(-1, *[1] * (value.dim() - 1))

@@ -293,7 +293,7 @@ class FanIn:
 
     Args:
         kind: See `join`.
-        members: N, for agents that receive from stacks of channels; None: one agent, with single channels.
+        member_count: N, for agents that receive from stacks of channels; None: one agent, with single channels.
         batch: B, for stacked agents; rows are (member, environment).
         segments: Their messages: for `sum` and `mean` in the order of the sum, otherwise side by side.
 
@@ -306,11 +306,11 @@ class FanIn:
     def __init__(
         self,
         kind: str = "concat",
-        members: int | None = None,
+        member_count: int | None = None,
         batch: int = 0,
         segments: Sequence[Segment] = (),
     ) -> None:
-        self.kind, self.members, self.batch, self.segments = kind, members, batch, segments
+        self.kind, self.member_count, self.batch, self.segments = kind, member_count, batch, segments
 
     def join(
         self,
@@ -327,10 +327,10 @@ class FanIn:
             available: Per channel, or channel stack, the rows that hold a message.
             batch: B of stacked agents, if it differs from the run's.
         """
-        if self.members is None:
+        if self.member_count is None:
             return join(self.kind, observations, messages, available)
         batch = batch or self.batch
-        parts = [o.view(self.members, batch, *o.shape[1:]) for o in observations]
+        parts = [o.view(self.member_count, batch, *o.shape[1:]) for o in observations]
         parts += self._messages(messages, available, batch)
         if self.kind == "own":
             columns = [_column(there, message) for there, message in zip(available, messages, strict=True)]
@@ -339,7 +339,7 @@ class FanIn:
 
     def columns(self, values: Sequence[Tensor]) -> Tensor:
         """Stack one value per channel, [its rows] each, in canonical order: [rows, channels]."""
-        if self.members is None:
+        if self.member_count is None:
             return torch.stack(list(values), 1)
         each = self._messages([v.unsqueeze(1) for v in values], [ALL] * len(values), self.batch)
         return torch.cat(each, 2).flatten(0, 1)
@@ -371,7 +371,7 @@ class FanIn:
 
     def _sum(self, opened: Sequence[Tensor]) -> Tensor:
         """Sum over the messages of each member, [N, B, …]."""
-        total = opened[0].new_zeros(self.members or 1, *opened[0].shape[1:])
+        total = opened[0].new_zeros(self.member_count or 1, *opened[0].shape[1:])
         for segment in self.segments:
             assert segment.receivers is not None
             total = total.index_add(0, segment.receivers, segment.rows(opened))

@@ -86,8 +86,8 @@ class LinearMaps:
 
     def _learned(self, example: Example) -> tuple[Tensor, Sequence[Tensor]]:
         x, valid, batch = _inputs(example), example.valid, example.message.shape[-2]
-        if example.members is not ALL:
-            rows = example.members.tensor(len(x), x.device).unsqueeze(1)
+        if example.member_mask is not ALL:
+            rows = example.member_mask.tensor(len(x), x.device).unsqueeze(1)
             valid &= Mask.of(rows)
             absent = ~rows.unsqueeze(2)
             x = x.masked_fill(absent, 0.0) if x is example.message else x.masked_fill_(absent, 0.0)
@@ -301,7 +301,7 @@ class Model(TrainedParameters, ABC):
         if not self.members:
             return example
         found = example.mapped(self.by_model)
-        found.members = found.members.map(lambda own: own.to(found.message.device))
+        found.member_mask = found.member_mask.map(lambda own: own.to(found.message.device))
         return found
 
     def regression(self, example: Example) -> Example:
@@ -314,17 +314,17 @@ class Model(TrainedParameters, ABC):
         whole = total.sum() if total.dim() else total
         gradients = list(torch.autograd.grad(whole, self.trainable, allow_unused=True))
         # Parameters that are not finite give such gradients even for zeros.
-        anything = reduce(or_, (example.members for example in examples))
+        anything = reduce(or_, (example.member_mask for example in examples))
         gradients = [None if g is None else anything.fill(g) for g in gradients]
         return constant(total), gradients
 
     def _training_loss(self, example: Example) -> Tensor:
         """Loss on one example; running statistics are updated, of stacked models those that it is for."""
-        if example.members is ALL:
+        if example.member_mask is ALL:
             return self._loss(example)
         before = dict(self.buffers)
         found = self._loss(example.for_members())
         self.buffers |= {
-            name: example.members.where(updated, before[name]) for name, updated in self.buffers.items()
+            name: example.member_mask.where(updated, before[name]) for name, updated in self.buffers.items()
         }
         return found

@@ -278,7 +278,7 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
         _touch(touched, channel, stamp)
     last = stamp
     for step in itertools.count(stamp):
-        for name in system.schedule.ticks(step):
+        for name in system.schedule.agents(step):
             if name in touched[step]:
                 agent = system.agents[name]
                 if agent.goal is not None and _counts(system, name, step):

@@ -200,7 +200,7 @@ class Skip:
     count: Tensor
 
 
-Members = Sequence[bool] | Tensor | None
+MemberMask = Sequence[bool] | Tensor | None
 """Mask of the members that take a step: a bool for each, on the host; None: all."""
 
 
@@ -443,19 +443,21 @@ class Optimiser:
             self.late.update(key)
 
     @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor | None], rate: float | Tensor, members: Members = None) -> None:
-        """Update the parameters along `-gradients`, in a stack only those of `members`: others and their state are unchanged.
+    def step(
+        self, gradients: Sequence[Tensor | None], rate: float | Tensor, member_mask: MemberMask = None
+    ) -> None:
+        """Update the parameters along `-gradients`, in a stack only members in `member_mask`: others and their state are unchanged.
 
         Args:
             gradients: One per parameter, in order; None: the parameter stays; gradients of other members do not affect any result.
             rate: Learning rate; a tensor [] (float32 on a GPU) is read on the device; [N]: one for each member.
-            members: Mask of the members that take the step; None: all.
+            member_mask: Mask of the members that take the step; None: all.
         """
-        for call, numbers in self.calls(gradients, rate, members):
+        for call, numbers in self.calls(gradients, rate, member_mask):
             self.run([call], numbers)
 
     def calls(
-        self, gradients: Sequence[Tensor | None], rate: float | Tensor, members: Members
+        self, gradients: Sequence[Tensor | None], rate: float | Tensor, member_mask: MemberMask
     ) -> list[tuple[Call, Numbers]]:
         """Begin a step and return the kernel's arguments; empty: nothing to update. Arguments: see `step`."""
         places = [i for i, gradient in enumerate(gradients) if gradient is not None]
@@ -463,7 +465,7 @@ class Optimiser:
         if not places:
             return []
         if self.size is not None:
-            return self._calls(present, places, rate, members)
+            return self._calls(present, places, rate, member_mask)
         assert not isinstance(self.weight_decay, Tensor)
         if self.clip is not None and self.clips:
             assert not isinstance(self.clip, Tensor)
@@ -508,11 +510,11 @@ class Optimiser:
 
     # --- stacks --------------------------------------------------------------------------------------------
 
-    def count(self, members: Members) -> None:
-        """Count on the host a step of `members` that a kernel takes and counts in the state."""
-        if members is not None:
-            stepping = [n for n, moves in enumerate(members) if moves]
-            if len(stepping) < len(members):
+    def count(self, member_mask: MemberMask) -> None:
+        """Count on the host a step of some members that a kernel takes and counts in the state."""
+        if member_mask is not None:
+            stepping = [n for n, moves in enumerate(member_mask) if moves]
+            if len(stepping) < len(member_mask):
                 self._count_of(stepping)
 
     def refresh(self) -> None:
@@ -533,16 +535,22 @@ class Optimiser:
         self._equal_counts = self._uniform()
 
     def _calls(
-        self, gradients: Sequence[Tensor], places: Sequence[int], rate: float | Tensor, members: Members
+        self,
+        gradients: Sequence[Tensor],
+        places: Sequence[int],
+        rate: float | Tensor,
+        member_mask: MemberMask,
     ) -> list[tuple[Call, Numbers]]:
-        """Count a step of `members` and return the kernel's arguments: a call for each run of members with equal numbers.
+        """Count a step of some members and return the kernel's arguments: a call for each run of members with equal numbers.
 
         `places`: of the parameters that have a gradient.
         """
-        if isinstance(members, Tensor):
-            members = members.tolist()
+        if isinstance(member_mask, Tensor):
+            member_mask = member_mask.tolist()
         count = len(self.parameters[0])
-        stepping = range(count) if members is None else [n for n, moves in enumerate(members) if moves]
+        stepping = (
+            range(count) if member_mask is None else [n for n, moves in enumerate(member_mask) if moves]
+        )
         if not stepping:
             return []
         if len(stepping) < count:

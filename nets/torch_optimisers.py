@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from antiphon.base.errors import AntiphonError, ScenarioError, ScenarioWarning, first_line
 from antiphon.base.extensions import NEEDS_MORE, Catalogue, call_factory, key_of, name_of
-from antiphon.nets.optimisers import Members, Optimiser, Skip, clipped
+from antiphon.nets.optimisers import MemberMask, Optimiser, Skip, clipped
 from antiphon.nets.user_modules import with_data
 from antiphon.nets.users.outlines import ClassChanges, Outlines
 from antiphon.nets.users.plain_trees import NotPlainError, from_tree, to_tree
@@ -239,13 +239,15 @@ class TorchOptimiser:
         return [*self.parameters, *self.parameters]
 
     @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor | None], rate: float | Tensor, members: Members = None) -> None:
+    def step(
+        self, gradients: Sequence[Tensor | None], rate: float | Tensor, member_mask: MemberMask = None
+    ) -> None:
         """Update the parameters along `-gradients`; for the arguments see `Optimiser`. `skip` is read on the host."""
         if self.skip is not None and bool(self.skip.flag):
             return
         each = rate.tolist() if isinstance(rate, Tensor) and rate.dim() else [rate] * len(self.members)
         for n, one in enumerate(self.members):
-            if members is None or members[n]:
+            if member_mask is None or member_mask[n]:
                 places = [p.data_ptr() for p in one.parameters]
                 one.step([None if g is None else g[n] for g in gradients], each[n])
                 if not self._checked and places != [p.data_ptr() for p in one.parameters]:

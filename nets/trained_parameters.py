@@ -230,23 +230,23 @@ class TrainedParameters:
         self.module_state.load_state_dict(state)
 
     @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor | None], now: int, members: Mask = ALL) -> None:
+    def step(self, gradients: Sequence[Tensor | None], now: int, member_mask: Mask = ALL) -> None:
         """Take one optimiser step.
 
         Args:
             gradients: In the order of `trainable`; where one is None, see `filled`.
             now: The step, for the learning rate.
-            members: The members of a stack that are updated.
+            member_mask: The members of a stack that are updated.
         """
-        step_all([(self, gradients, members)], now)
+        step_all([(self, gradients, member_mask)], now)
 
     def begin_step(
-        self, gradients: Sequence[Tensor | None], now: int, members: Mask
+        self, gradients: Sequence[Tensor | None], now: int, member_mask: Mask
     ) -> list[tuple[Call, Numbers]]:
         """Count a step; return the optimiser's calls, none where the step has been taken. Arguments: see `step`."""
         self.updates += 1
         gradients = self.filled(gradients)
-        some = None if members is ALL else members.tensor(len(self.members), self.taken.device)
+        some = None if member_mask is ALL else member_mask.tensor(len(self.members), self.taken.device)
         if self.members:
             self.taken += 1 if some is None else some.long()
         rate = learning_rate(self.rate, now, self.trainable[0].device) if self.trainable else self.rate.base
@@ -282,10 +282,10 @@ class TrainedParameters:
             member.updates += taken
         self.taken.zero_()
 
-    def restore_buffers(self, members: Tensor, buffers: Mapping[str, Tensor]) -> None:
-        """Set the running statistics of `members`, [N] bool, back to `buffers`."""
+    def restore_buffers(self, member_mask: Tensor, buffers: Mapping[str, Tensor]) -> None:
+        """Set the running statistics of members, `member_mask` [N] bool, back to `buffers`."""
         self.buffers = {
-            name: torch.where(members.view(-1, *[1] * (stack.dim() - 1)), buffers[name], stack)
+            name: torch.where(member_mask.view(-1, *[1] * (stack.dim() - 1)), buffers[name], stack)
             for name, stack in self.buffers.items()
         }
 
@@ -297,8 +297,8 @@ def step_all(
 ) -> None:
     """Take the steps of several, each with its gradients and members; equal settings and numbers share one kernel call."""
     calls: dict[Hashable, list[tuple[Any, Call, Numbers]]] = {}
-    for place, (owner, gradients, members) in enumerate(steps):
-        for call, numbers in owner.begin_step(gradients, now, members):
+    for place, (owner, gradients, member_mask) in enumerate(steps):
+        for call, numbers in owner.begin_step(gradients, now, member_mask):
             optimiser: Any = owner.optimiser
             key = ("apart", place) if isinstance(numbers[0], Tensor) else (optimiser.key(), numbers)
             calls.setdefault(key, []).append((optimiser, call, numbers))

@@ -188,7 +188,7 @@ class Wiring:
         sender, receiver = self.agents[spec.sender].clock, self.agents[spec.receiver].clock
         group, link = self.group_of[spec.receiver], spec.link
         sent_in = self.group_of[spec.sender].windows
-        length = group.windows.steps()
+        length = group.windows.max_steps()
         slack = group.staleness * length + receiver.period if group.late else 0
         of_all: dict[str, Any] = {"slack": slack, "sent_in": sent_in}
         if spec.state:  # made at one tick, read at the next, and nothing is between
@@ -232,7 +232,7 @@ class Wiring:
         """The signals of a channel's ends among `names`, of `GRADIENT_ENDS` or `INPUT_ENDS`."""
 
         def ticks(name: str) -> int:
-            return self.group_of[name].windows.ticks(self.agents[name].clock.period)
+            return self.group_of[name].windows.max_ticks(self.agents[name].clock.period)
 
         specs = {
             "returned": ContextSpec("returned", shape),
@@ -274,7 +274,7 @@ class Wiring:
         """The distribution of the receiver's actions, which has read each message when the sender learns from it."""
         sender, receiver = self.agents[spec.sender].clock, self.agents[spec.receiver].clock
         windows, own = self.group_of[spec.receiver].windows, self.group_of[spec.sender].windows
-        stamps = range(sender.phase, sender.phase + own.steps() + sender.period, sender.period)
+        stamps = range(sender.phase, sender.phase + own.max_steps() + sender.period, sender.period)
         for stamp in stamps[:_MOST_STAMPS] if isinstance(windows, StepWindows) else ():
             sending = _sending(sender, spec.link.rate)
             _, _, end = uses_of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from antiphon.base.problems import DocumentError
-from antiphon.engine.heart.clock import Clock, EpisodeWindows, StepWindows, Windows
+from antiphon.engine.heart.clock import Clock, EpisodeWindows, StepWindows, WindowGrid
 from antiphon.envs.signal import Description
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.relations import LONGEST_WINDOW
@@ -11,7 +11,7 @@ from antiphon.scenarios.relations import LONGEST_WINDOW
 
 def windows_of(
     scenario: Scenario, members: tuple[str, ...], env: Description, episode: EpisodeWindows | None
-) -> Windows:
+) -> WindowGrid:
     """Return the windows of a learning group; `episode`: of those that learn once an episode, where its length varies.
 
     ScenarioError where the window is the episode, but episodes have no known length, or too great a one.
@@ -34,7 +34,7 @@ def windows_of(
 
 def _episodes(
     scenario: Scenario, members: tuple[str, ...], env: Description, episode: EpisodeWindows | None
-) -> Windows:
+) -> WindowGrid:
     name = next((n for n in members if scenario.agents[n].clock.unroll == "episode"), members[0])
     place = ("agents", name, "clock", "unroll")
     declared = scenario.agents[name].clock.unroll == "episode"

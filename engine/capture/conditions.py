@@ -23,7 +23,7 @@ def period_of(system: System) -> int:
             lengths.append(windows.length)
         for name in group.agents:
             period = system.agents[name].clock.period
-            lengths.append(period * windows.ticks(period))
+            lengths.append(period * windows.max_ticks(period))
     for channel in system.channels.values():
         lengths.append(channel.ledger.sender.repeats)
     return math.lcm(*lengths)

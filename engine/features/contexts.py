@@ -15,7 +15,7 @@ from torch import Tensor
 from antiphon.agents.network import STATE
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.clock import Windows
+from antiphon.engine.heart.clock import WindowGrid
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.message import Message, Tick
@@ -97,9 +97,11 @@ class Contexts(Feature):
         age = torch.where(prior >= 0, stamp_number(stamp) - prior, 0)
         return age.to(self.system.dtype).unsqueeze(1)
 
-    def _phase(self, channel: Channel, windows: Windows, period: int, tick: int | None, began: int) -> Tensor:
+    def _phase(
+        self, channel: Channel, windows: WindowGrid, period: int, tick: int | None, began: int
+    ) -> Tensor:
         """Which tick of its window an agent is at, one-hot; zeros where it never ticks."""
-        count = windows.ticks(period)
+        count = windows.max_ticks(period)
         if count not in self._phases:
             self._phases[count] = torch.eye(
                 count + 1, count, dtype=self.system.dtype, device=self.system.device

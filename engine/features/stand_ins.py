@@ -57,7 +57,7 @@ class StandIns(Feature):
             )
             example = Example(message.received, context, None, valid=~away)
             if channel.stacked:
-                example.members = channel.layout.members_in(~message.fate.void)
+                example.member_mask = channel.layout.members_in(~message.fate.void)
             channel.synthetic_input.examples.append(example)
         missing = _missing(channel, arrival)
         if missing is NONE:

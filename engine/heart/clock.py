@@ -128,12 +128,12 @@ class StepWindows:
 
     Attributes:
         length: Steps of a window.
-        start: The first step of the first one.
+        first_step: The first step of the first window.
         last: At which of its steps a window ends, from 0; negative: counted from the length.
     """
 
     length: int
-    start: int = 0
+    first_step: int = 0
     last: int = -1
 
     def __post_init__(self) -> None:
@@ -146,11 +146,11 @@ class StepWindows:
 
     def number(self, step: int) -> int:
         """Return the number of the window that holds a tick at `step`."""
-        return (step - self.start) // self.length
+        return (step - self.first_step) // self.length
 
     def end(self, number: int) -> int:
         """Return the step at which window `number` ends."""
-        return self.start + number * self.length + self.last
+        return self.first_step + number * self.length + self.last
 
     def ending(self, step: int) -> int | None:
         """Return the number of the window that ends at `step`, if one does."""
@@ -159,14 +159,14 @@ class StepWindows:
 
     def bounds(self, steps: range) -> list[tuple[int, int]]:
         """Return the first step of the window that holds each of some steps, and the step at which that window ends."""
-        firsts = [step - (step - self.start) % self.length for step in steps]
+        firsts = [step - (step - self.first_step) % self.length for step in steps]
         return [(first, first + self.last) for first in firsts]
 
-    def steps(self) -> int:
+    def max_steps(self) -> int:
         """Return the steps of a window."""
         return self.length
 
-    def ticks(self, period: int) -> int:
+    def max_ticks(self, period: int) -> int:
         """Return how many ticks, `period` steps apart, a window has, at most."""
         return -(-self.length // period)
 
@@ -178,7 +178,7 @@ class StepWindows:
             period: Of the agent that ticks.
             episode_start: Step at which the tick's episode, or the one before, began.
         """
-        return (step - self.start) % self.length // period
+        return (step - self.first_step) % self.length // period
 
 
 class EpisodeWindows:
@@ -192,33 +192,33 @@ class EpisodeWindows:
 
     def __init__(self, longest: int) -> None:
         self.longest = longest
-        self.current = self.start = 0
+        self.current = self.episode_start = 0
         self.length = longest
 
     def begin(self, step: int, length: int, number: int) -> None:
         """Note that episode `number`, of `length` steps, begins at `step`."""
-        self.start, self.length, self.current = step, length, number
+        self.episode_start, self.length, self.current = step, length, number
 
     def number(self, step: int) -> int:
         """Return the number of the episode that holds a tick at `step`."""
-        if step < self.start:
+        if step < self.episode_start:
             return self.current - 1
-        return self.current if step < self.start + self.length else self.current + 1
+        return self.current if step < self.episode_start + self.length else self.current + 1
 
     def end(self, number: int) -> int:
         """Return the step at which episode `number` ends, the present one or one to come; of one to come, at the latest."""
         assert number >= self.current, "how long past episodes were is not kept"
-        return self.start + self.length - 1 + (number - self.current) * self.longest
+        return self.episode_start + self.length - 1 + (number - self.current) * self.longest
 
     def ending(self, step: int) -> int | None:
         """Return the number of the episode that ends at `step`, if one does."""
-        return self.current if step == self.start + self.length - 1 else None
+        return self.current if step == self.episode_start + self.length - 1 else None
 
-    def steps(self) -> int:
+    def max_steps(self) -> int:
         """Return the steps of an episode, at most."""
         return self.longest
 
-    def ticks(self, period: int) -> int:
+    def max_ticks(self, period: int) -> int:
         """Return how many ticks, `period` steps apart, an episode has, at most."""
         return -(-self.longest // period)
 
@@ -228,18 +228,18 @@ class EpisodeWindows:
         A tick of the next episode may be counted from the start of this one: so that it has a place among those of an episode,
         the count starts again after the longest.
         """
-        return (step - episode_start) // period % self.ticks(period)
+        return (step - episode_start) // period % self.max_ticks(period)
 
 
-Windows: TypeAlias = StepWindows | EpisodeWindows
-"""A division of an agent's ticks into windows."""
+WindowGrid: TypeAlias = StepWindows | EpisodeWindows
+"""The division of an agent's ticks into numbered windows; `Window` (message.py) is one window with what was computed in it."""
 
 
 def uses_of(
     stamp: int,
     next_stamp: int,
     receiver: Clock,
-    windows: Windows,
+    windows: WindowGrid,
     delay: int,
     *,
     read: str,
@@ -293,6 +293,6 @@ class Schedule:
         """Return the calls due at `step`, in an order in which every sender of a zero-delay channel comes first."""
         return [call for call in self._calls if self._clocks[call[0]].due(step)]
 
-    def ticks(self, step: int) -> list[str]:
+    def agents(self, step: int) -> list[str]:
         """Return the agents due at `step`, in the same order."""
         return [name for call in self.calls(step) for name in call]

@@ -26,7 +26,7 @@ from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import as_leaf, value_of
 from antiphon.comms.examples import ReturnedAction
 from antiphon.comms.links import Link
-from antiphon.engine.heart.clock import Clock, Sending, Windows, uses_of
+from antiphon.engine.heart.clock import Clock, Sending, WindowGrid, uses_of
 from antiphon.engine.heart.message import Arrival, Fate, Leaf, Message, Returned, StepSignals, Uses, Window
 
 if TYPE_CHECKING:
@@ -63,14 +63,14 @@ class Ledger:
     name: str
     sender: Clock | Sending
     receiver: Clock
-    windows: Windows
+    windows: WindowGrid
     link: Link
     wants_gradient: bool
     back: int = -1
     slack: int = 0
     read: str = "last"
     state: bool = False
-    sent_in: Windows | None = None
+    sent_in: WindowGrid | None = None
     aligned: bool = False
     remembers: bool = False
     messages: dict[int, Message] = field(default_factory=dict)

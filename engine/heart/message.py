@@ -18,7 +18,7 @@ from torch import Tensor
 from antiphon.agents.network import Tensors
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.examples import ContextSpec, ReturnedAction, encode
-from antiphon.engine.heart.clock import Windows
+from antiphon.engine.heart.clock import WindowGrid
 from antiphon.envs.signal import ALIVE
 
 PLAIN = {"role": "plain"}
@@ -379,7 +379,7 @@ class LearningGroup:
 
     Attributes:
         agents: Their names, in canonical order.
-        windows: Its windows.
+        windows: The division of its ticks into windows.
         owners: The first agent of each learner, with how many agents share it.
         late: Whether a delayed channel leaves it, so that its windows wait for the returned gradient.
         staleness: How many windows one may wait: as long as the longest of its delayed channels.
@@ -389,7 +389,7 @@ class LearningGroup:
     """
 
     agents: tuple[str, ...]
-    windows: Windows
+    windows: WindowGrid
     owners: dict[str, int] = field(default_factory=dict)
     late: bool = False
     staleness: int = 0

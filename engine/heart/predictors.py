@@ -146,7 +146,7 @@ class PredictorTrainer:
                 example.valid &= rows
                 if example.valid is not ALL:  # it was computed on all rows
                     example.learned = None
-                example.members = channel.examples_for(rows)
+                example.member_mask = channel.examples_for(rows)
                 found.setdefault(name, []).append(example)
         return found
 
@@ -158,7 +158,7 @@ class PredictorTrainer:
             if example is not None and channel.synthetic_gradient.needs_actions:
                 counted = example.valid if example.valid.anywhere else NONE
             if example is not None and counted is not NONE:
-                example.members = channel.examples_for(counted)
+                example.member_mask = channel.examples_for(counted)
                 found.append(example)
         return found
 
@@ -206,7 +206,7 @@ class PredictorTrainer:
         """What synthetic gradients learn from their examples, by channel."""
         return {
             name: PredictorUpdate(
-                examples, *self._predictor(name).gradients(examples), members=members_of(examples)
+                examples, *self._predictor(name).gradients(examples), member_mask=mask_of(examples)
             )
             for name, examples in reached.items()
             if examples
@@ -220,8 +220,8 @@ class PredictorTrainer:
             model = channel.synthetic_input.model
             if self.system.frozen or model is None or model.frozen or not examples:
                 continue
-            members, learned = members_of(examples), model.gradients(examples)
-            found[channel.name] = PredictorUpdate(examples, *learned, members=members, of_input=True)
+            mask, learned = mask_of(examples), model.gradients(examples)
+            found[channel.name] = PredictorUpdate(examples, *learned, member_mask=mask, of_input=True)
         return found
 
     def _predictor(self, channel: str) -> Predictor:
@@ -241,13 +241,13 @@ class PredictorTrainer:
             channel = self.system.channels[name]
             own = channel.synthetic_input if update.of_input else channel.synthetic_gradient
             assert own.model is not None
-            update.members &= moving(channel)
-            if update.members.anywhere:
-                steps.append((own.model, update.gradients, update.members))
+            update.member_mask &= moving(channel)
+            if update.member_mask.anywhere:
+                steps.append((own.model, update.gradients, update.member_mask))
             update.gradients = []  # as large as the models, and of no more use
         step_all(steps, step)
 
 
-def members_of(examples: Sequence[Example]) -> Mask:
-    """The members that any of the examples is for."""
-    return reduce(or_, (example.members for example in examples))
+def mask_of(examples: Sequence[Example]) -> Mask:
+    """The members of a stack that any of the examples is for."""
+    return reduce(or_, (example.member_mask for example in examples))

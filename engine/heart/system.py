@@ -116,7 +116,7 @@ class System:
     @property
     def began(self) -> int:
         """The step at which the present episode began, if it is a window."""
-        return 0 if self.episode is None else self.episode.start
+        return 0 if self.episode is None else self.episode.episode_start
 
     @property
     def hold(self) -> int:

@@ -106,7 +106,7 @@ class PredictorUpdate:
     """Of its parameters, None of those it does not use; let go as these move."""
     prediction: Tensor | None = None
     """Its prediction for the newest example before the update; None unless asked for."""
-    members: Mask = ALL
+    member_mask: Mask = ALL
     """The channels of a stack that it is for."""
     of_input: bool = False
     """Whether it is a synthetic input's."""

@@ -443,7 +443,7 @@ def filled(system: System) -> dict[str, int]:
     found: dict[str, int] = {}
     step = 0
     while len(found) < len(system.agents):
-        for name in system.schedule.ticks(step):
+        for name in system.schedule.agents(step):
             agent, own = system.agents[name], sources[name]
             whole = everyone[part[name]]
             full, others = True, 0

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from antiphon.engine.heart.clock import Clock, EpisodeWindows, Sending, StepWindows, Windows
+from antiphon.engine.heart.clock import Clock, EpisodeWindows, Sending, StepWindows, WindowGrid
 from antiphon.telemetry.figures import Figure, HistogramRow, Kind
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Watched(NamedTuple):
 class _Rhythm:
     """When something can happen, by the clocks alone."""
 
-    source: Windows | Clock | Sending
+    source: WindowGrid | Clock | Sending
     """It happens where one of these windows ends, or at a tick."""
     later: int
     """Steps after that."""
@@ -53,7 +53,7 @@ class _Rhythm:
         """Whether it can happen at a step."""
         source, then = self.source, step - self.later
         if isinstance(source, EpisodeWindows):
-            return source.ending(then) is not None or then == source.start - 1
+            return source.ending(then) is not None or then == source.episode_start - 1
         if isinstance(source, StepWindows):
             return source.ending(then) is not None
         return source.latest(then) == then
@@ -185,7 +185,7 @@ def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
         return episodic or any(name in agents and agents[name].participation is not None for name in names)
 
     for group in system.groups:
-        steps = group.windows.steps()
+        steps = group.windows.max_steps()
         for name in group.agents:
             if agents[name].learner.trainable:
                 yield ("agent", name), _Rhythm(group.windows, 0, steps, "gradient_norm", by_chance(name))
@@ -193,7 +193,7 @@ def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
         ledger, owner, apart = channel.ledger, ("channel", name), _apart(channel)
         chance = by_chance(channel.sender, channel.receiver) or ledger.link.loses
         yield owner, _Rhythm(ledger.sender, ledger.link.delay, apart, "")
-        learns: list[tuple[Windows | Clock, int, str]] = []
+        learns: list[tuple[WindowGrid | Clock, int, str]] = []
         sent_in = system.group_of[channel.sender].windows if channel.sender in agents else None
         if channel.synthetic_gradient.model is not None and sent_in is not None:
             learns.append((sent_in, 0, "injection_norm"))
@@ -202,7 +202,7 @@ def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
         if channel.synthetic_input.model is not None and channel.receiver in agents:
             learns.append((ledger.receiver, 0, "si_loss"))
         for source, later, metric in learns:
-            steps = source.period if isinstance(source, Clock) else source.steps()
+            steps = source.period if isinstance(source, Clock) else source.max_steps()
             yield owner, _Rhythm(source, later, steps * -(-apart // steps), metric, chance)
 
 

@@ -112,7 +112,7 @@ class AgentReport:
                 [
                     _example_of(example, channel.batch, k)
                     for example in update.examples
-                    if example.members.tensor(count, "cpu")[k]
+                    if example.member_mask.tensor(count, "cpu")[k]
                 ],
                 update.loss[k],
                 [],
@@ -120,7 +120,7 @@ class AgentReport:
                 of_input=update.of_input,
             )
             for k, own in self._stacked.own(channel)
-            if update.members.tensor(count, "cpu")[k]
+            if update.member_mask.tensor(count, "cpu")[k]
         }
 
     def _by_group(self, update: Update) -> Iterator[Update]:
@@ -348,4 +348,4 @@ class MeanAccumulator:
 
 def _example_of(example: Example, batch: int, member: int) -> Example:
     own = example.mapped(lambda rows: rows[member * batch : (member + 1) * batch])
-    return replace(own, members=ALL, learned=None)
+    return replace(own, member_mask=ALL, learned=None)

@@ -35,7 +35,7 @@ class _Simulation(Protocol):
 
 def span(system: System) -> int:
     """Return how many steps show what a system does: two of its longest windows, but 8 to 32 steps."""
-    longest = max((group.windows.steps() for group in system.groups), default=0)
+    longest = max((group.windows.max_steps() for group in system.groups), default=0)
     return min(max(2 * longest, _SHORTEST), _LONGEST)
 
 
@@ -108,7 +108,7 @@ class _Times:
         self.episodes: StepWindows | None = None if length is None else StepWindows(length)
         """The episodes of known length, if there are any; where lengths vary, as long as the present one."""
         if system.episode is not None:
-            self.episodes = StepWindows(system.episode.length, system.episode.start)
+            self.episodes = StepWindows(system.episode.length, system.episode.episode_start)
         self.windows: dict[str, StepWindows] = {}
         for name, group in system.group_of.items():
             windows = group.windows if isinstance(group.windows, StepWindows) else self.episodes
@@ -128,7 +128,7 @@ class _Times:
         self.reaches: dict[str, dict[int, _Reach]] = {name: {} for name in system.agents}
         """By agent and tick, how far the true gradient goes; earlier ticks of open windows are among them."""
         for step in every:
-            for name in system.schedule.ticks(step):
+            for name in system.schedule.agents(step):
                 self.reaches[name][step] = self._reach(system.agents[name], step)
 
     def flags(self, steps: Container[int]) -> NDArray[np.bool_]:

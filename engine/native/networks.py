@@ -108,7 +108,7 @@ class NativeNetwork(Mlp):
         self._network = StackedMlp(layers)
 
     def on_rows(
-        self, parameters: Tensors, buffers: Tensors, x: Any, members: int, **settings: Any
+        self, parameters: Tensors, buffers: Tensors, x: Any, member_count: int, **settings: Any
     ) -> tuple[Tensors, Tensors]:
         """Return the ports and the new running statistics of training; `x`: blocks of `BlockFanIn`."""
         blocks, batch = x
@@ -199,7 +199,7 @@ def use_kernel(system: System) -> None:
         if not all(p.is_contiguous() for p in learner.trainable):
             continue
         learner.network = NativeNetwork(network)
-        agent.inputs.fan_in = BlockFanIn(layout.kind, layout.members, layout.batch, layout.segments)
+        agent.inputs.fan_in = BlockFanIn(layout.kind, layout.member_count, layout.batch, layout.segments)
         goal = agent.goal
         if goal is not None and type(goal.objective) in _OBJECTIVES and _plain(goal.of_outputs):
             made = _OBJECTIVES[type(goal.objective)]

@@ -166,7 +166,7 @@ def _learns(agent: Agent) -> bool:
 def _read(channel: Channel) -> float:
     """Return how many messages a step of a channel are read: of states, one a window."""
     if channel.state:
-        return 1 / channel.ledger.windows.steps()
+        return 1 / channel.ledger.windows.max_steps()
     sent = 1 / channel.ledger.sender.interval
     return min(sent, channel.slots / channel.ledger.receiver.period)
 

@@ -78,8 +78,8 @@ def slots(channel: Channel, sender: LearningGroup) -> int:
         return 3 + (channel.synthetic_gradient.span if channel.traced else 0)
     every = ledger.sender.interval
     read = max(math.ceil(every), ledger.receiver.period)
-    used = ledger.link.delay + read - 1 + ledger.windows.steps() - 1 + ledger.slack
-    learned = sender.windows.steps() * (1 + (sender.staleness if sender.late else 0))
+    used = ledger.link.delay + read - 1 + ledger.windows.max_steps() - 1 + ledger.slack
+    learned = sender.windows.max_steps() * (1 + (sender.staleness if sender.late else 0))
     return math.ceil(max(used + ledger.back + 1, learned) / every)
 
 
@@ -87,7 +87,7 @@ def _activations(system: System, costs: CostModel) -> int:
     """Return the bytes kept for backward at most: with `training.sweep`, of the largest graph and of what has to wait."""
     last = {name: costs.network(agent).saved for name, agent in system.agents.items()}
     kept = {
-        n: last[n] * system.group_of[n].windows.ticks(agent.clock.period)
+        n: last[n] * system.group_of[n].windows.max_ticks(agent.clock.period)
         for n, agent in system.agents.items()
     }
     if not system.sweep:

@@ -65,7 +65,7 @@ class PolicyEvaluator(Feature):
         statistics = window.statistics_before[self.system.owner_of[agent.name]].get(RETURNS)
         if statistics is not None:
             statistics = statistics.view(members, -1)
-        advantages = policy.advantages(trajectory, known, members=members, statistics=statistics)
+        advantages = policy.advantages(trajectory, known, member_count=members, statistics=statistics)
         if ticks[0].participates is not ALL:
             rows = ticks[0].participates.tensor(members * agent.batch, self.system.device)
             advantages = _where(rows, advantages)
@@ -74,7 +74,9 @@ class PolicyEvaluator(Feature):
             return None
         messages = [sampled.log_probs(ports, ticks) for sampled in sampled_of(agent)]
         outputs = ports.get(OBJECTIVE)
-        found = policy.losses(outputs, values, trajectory, advantages, members=members, messages=messages)
+        found = policy.losses(
+            outputs, values, trajectory, advantages, member_count=members, messages=messages
+        )
         return PolicyWindow(ticks, trajectory, advantages, found)
 
     def rewarded(self, losses: WindowLoss, agent: Agent, ticks: Sequence[Tick], window: Window) -> None:
@@ -110,7 +112,7 @@ class PolicyEvaluator(Feature):
         constants = window.trajectory.of(rows), window.advantages.of(rows), window.first.log_prob[:, rows]
         messages = [sampled.log_probs(ports, window.ticks, rows) for sampled in sampled_of(agent)]
         outputs, values = ports.get(OBJECTIVE), values_in(ports)
-        return policy.losses(outputs, values, *constants, members=len(agent.members), messages=messages)
+        return policy.losses(outputs, values, *constants, member_count=len(agent.members), messages=messages)
 
     def before_move(self, updates: Sequence[Update]) -> None:
         """Add the returns of the windows learned from to the running statistics of the agents that normalise them."""

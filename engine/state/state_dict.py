@@ -48,7 +48,7 @@ def snapshot(system: System) -> Tree:
         **({_FEEDBACK: fixed} if fixed else {}),
         **state_of_objects(system),
         **found,
-        "episode": None if episode is None else [episode.start, episode.length, episode.current],
+        "episode": None if episode is None else [episode.episode_start, episode.length, episode.current],
         "signals": [[shared.step, dict(shared.signals)] for shared in found["signals"]],
     }
 

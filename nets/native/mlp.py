@@ -169,21 +169,21 @@ class Evaluation:
         self._update([found])
         return found
 
-    def step(self, optimiser: Optimiser, rate: float, members: Tensor | None) -> None:
+    def step(self, optimiser: Optimiser, rate: float, member_mask: Tensor | None) -> None:
         """Take the optimiser's step along the gradients, which are never written to memory.
 
         Args:
             optimiser: Optimiser of the parameters, without clipping.
             rate: The learning rate.
-            members: [N] bool, the networks that take the step; None: all.
+            member_mask: [N] bool, the networks that take the step; None: all.
         """
-        optimiser.count(members)
-        stepping = None if members is None else members.nonzero().flatten().tolist()
+        optimiser.count(member_mask)
+        stepping = None if member_mask is None else member_mask.nonzero().flatten().tolist()
         optimiser.miss([i for i, reached in enumerate(self.reached) if not reached], stepping)
         moments = [optimiser.state[name] for name in optimiser.moments]
         steps = optimiser.state["steps"][0] if "steps" in optimiser.state else None
-        members = None if members is None else members.contiguous()  # a view of rows is strided
-        masks = address(members), address(steps)
+        member_mask = None if member_mask is None else member_mask.contiguous()  # a view of rows is strided
+        masks = address(member_mask), address(steps)
         decay = float(optimiser.weight_decay)
         settings = [rate, *optimiser.betas, decay, optimiser.momentum, optimiser.EPSILON]
         columns = (), self.parameters, *moments
@@ -317,7 +317,7 @@ def map_gradients(
 
 
 def fused_step(
-    gradients: Sequence[Tensor | None], optimiser: Optimiser, rate: float | Tensor, members: Tensor | None
+    gradients: Sequence[Tensor | None], optimiser: Optimiser, rate: float | Tensor, member_mask: Tensor | None
 ) -> bool:
     """Take an optimiser's step in the kernel, which computes each gradient where it is used; for the arguments see its `step`.
 
@@ -342,5 +342,5 @@ def fused_step(
             return False
     if not optimiser.late.isdisjoint(place for place, wanted in enumerate(reached) if wanted):
         return False
-    of.evaluation.step(optimiser, rate, members)
+    of.evaluation.step(optimiser, rate, member_mask)
     return True

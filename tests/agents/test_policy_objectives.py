@@ -266,7 +266,7 @@ def test_returns_that_are_all_the_same_teach_no_action(kind: str, reward: float)
     rewards[3, 40] = 0.0
     ends = torch.ones(8, 64, dtype=torch.bool)
     values = None if kind == "reinforce" else drawn(2, 8, 64).float() * 0.1
-    found = POLICIES[kind](None).advantages(trajectory(rewards, ends), values, members=2)
+    found = POLICIES[kind](None).advantages(trajectory(rewards, ends), values, member_count=2)
     assert (found.advantages[:, :32] == 0).all()
     torch.testing.assert_close(found.advantages[:, 32:][found.valid[:, 32:]].var(), torch.tensor(1.0))
 

@@ -89,7 +89,7 @@ def context_of(
         else:  # its phase: at which tick of its window it is, one-hot; zeros where it never ticks
             at, windows = message.stamp if end == "from.phase" else tick, state.group_of[agent.name].windows
             place = None if at is None else windows.position(at, agent.clock.period, message.began)
-            row = [float(i == place) for i in range(windows.ticks(agent.clock.period))]
+            row = [float(i == place) for i in range(windows.max_ticks(agent.clock.period))]
             column = channel.zeros.new_tensor(row).expand(state.batch, len(row))
         columns.append(column)
     return torch.cat(columns, 1) if columns else None

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from antiphon.engine.heart.clock import Clock, EpisodeWindows, Sending, StepWindows, Windows
+from antiphon.engine.heart.clock import Clock, EpisodeWindows, Sending, StepWindows, WindowGrid
 
 HORIZON = 60
 CLOCKS = [Clock(p, f) for p in (1, 2, 3, 5, 7) for f in range(-p, p)]
@@ -106,18 +106,18 @@ def test_windows_of_episodes_agree_with_counting(lengths: tuple[int, ...]) -> No
 def test_positions_in_an_episode_count_from_its_start() -> None:
     windows, clock = EpisodeWindows(7), Clock(2)
     windows.begin(10, 5, 1)
-    assert windows.ticks(clock.period) == 4
+    assert windows.max_ticks(clock.period) == 4
     assert [windows.position(tick, clock.period, 10) for tick in (10, 12, 14)] == [0, 1, 2]
     assert windows.position(18, clock.period, 10) == 0  # of the episode after, whose length is not known
 
 
-def positions(windows: Windows, clock: Clock, pieces: list[list[int]]) -> None:
+def positions(windows: WindowGrid, clock: Clock, pieces: list[list[int]]) -> None:
     for ticks in pieces:
-        assert windows.ticks(clock.period) == len(ticks)
+        assert windows.max_ticks(clock.period) == len(ticks)
         assert [windows.position(tick, clock.period, 0) for tick in ticks] == list(range(len(ticks)))
 
 
-def agree(windows: Windows, pieces: list[list[int]], start: int = 0) -> None:
+def agree(windows: WindowGrid, pieces: list[list[int]], start: int = 0) -> None:
     ends = {piece[-1]: number for number, piece in enumerate(pieces)}
     for number, piece in enumerate(pieces):
         assert windows.end(number) == piece[-1]
