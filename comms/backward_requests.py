@@ -67,7 +67,7 @@ class BackwardRequest:
     @property
     def all_parameters(self) -> list[Tensor]:
         """The parameters of all learners."""
-        return [p for some in self.parameters.values() for p in some]
+        return [p for tensors in self.parameters.values() for p in tensors]
 
     @property
     def two_passes(self) -> bool:
@@ -129,17 +129,19 @@ def backward_all(
     gradients: list[dict[str, Gradients]] = []
     returned: Gradients = []
     for request in requests:
-        own = back = shared
+        of_parameters = of_leaves = shared
         if request.two_passes:
             roots = _roots([request], batch, discount=False)
-            own = iter(gradients_of(roots, request.all_parameters, retain=True))
-            back = iter(gradients_of(_roots([request], batch, discount=True), request.leaves))
-        gradients.append({name: list(islice(own, len(some))) for name, some in request.parameters.items()})
-        returned += islice(back, len(request.leaves))
+            of_parameters = iter(gradients_of(roots, request.all_parameters, retain=True))
+            of_leaves = iter(gradients_of(_roots([request], batch, discount=True), request.leaves))
+        gradients.append(
+            {name: list(islice(of_parameters, len(tensors))) for name, tensors in request.parameters.items()}
+        )
+        returned += islice(of_leaves, len(request.leaves))
     per_sample = iter(_each(torch._foreach_mul, returned, batch))
     return [
-        (own, list(islice(per_sample, len(request.leaves))))
-        for request, own in zip(requests, gradients, strict=True)
+        (by_learner, list(islice(per_sample, len(request.leaves))))
+        for request, by_learner in zip(requests, gradients, strict=True)
     ]
 
 
@@ -148,11 +150,11 @@ def _each(
 ) -> list[Tensor | None]:
     """Return the results of an operation on each tensor and a number, in one call."""
     places = [i for i, tensor in enumerate(tensors) if tensor is not None]
-    found = list(tensors)
+    results = list(tensors)
     if places:
-        for i, result in zip(places, operation([found[i] for i in places], number), strict=True):
-            found[i] = result
-    return found
+        for i, result in zip(places, operation([results[i] for i in places], number), strict=True):
+            results[i] = result
+    return results
 
 
 def _roots(
@@ -178,8 +180,8 @@ def _ends(request: BackwardRequest, *, discount: bool) -> list[tuple[Tensor, Ten
         factor = injection.discount if discount else injection.scale
         if nonzero(factor) and injection.message.requires_grad:
             weight = scaled(injection.gradient, factor)
-            known = totals.get(injection.message)
-            totals[injection.message] = weight if known is None else known + weight
+            total = totals.get(injection.message)
+            totals[injection.message] = weight if total is None else total + weight
     ends.extend((message, weight.reshape(message.shape)) for message, weight in totals.items())
     return ends
 
@@ -243,11 +245,11 @@ class Outliers:
         lengths = gradients.norm(dim=1).view(len(self.batches), -1)
         middle = _lower_median(lengths).double()
         sound = middle < math.inf
-        known = torch.where(self.batches > 0, self.median, middle)
-        limit = _FACTOR * known
+        median = torch.where(self.batches > 0, self.median, middle)
+        limit = _FACTOR * median
         reach = limit.to(lengths.dtype).unsqueeze(1)
         over = (lengths > reach) & (sound & (self.batches >= _FIRST)).unsqueeze(1)
-        updated = _MEMORY * known + (1 - _MEMORY) * torch.minimum(middle, limit)
+        updated = _MEMORY * median + (1 - _MEMORY) * torch.minimum(middle, limit)
         self.median = torch.where(sound, updated, self.median)
         self.batches = self.batches + sound
         if look and not bool(over.any()):
@@ -266,13 +268,13 @@ class Outliers:
     def read_members(self) -> None:
         """Stack the members' state."""
         if self.members:
-            each = zip(*(one.values() for one in self.members), strict=True)
-            self.load_values([torch.cat(values) for values in each])
+            columns = zip(*(member.values() for member in self.members), strict=True)
+            self.load_values([torch.cat(values) for values in columns])
 
     def write_members(self) -> None:
         """Write the state to the members."""
-        for k, one in enumerate(self.members):
-            one.load_values([value[k : k + 1] for value in self.values()])
+        for k, member in enumerate(self.members):
+            member.load_values([value[k : k + 1] for value in self.values()])
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a fork or checkpoint needs, of one channel."""
@@ -284,7 +286,7 @@ class Outliers:
         """Restore the state returned by `state_dict`."""
         values = math.nan if state["median"] is None else state["median"], state["seen"], state["bites"]
         self.load_values(
-            [torch.full_like(own, value) for own, value in zip(self.values(), values, strict=True)]
+            [torch.full_like(tensor, value) for tensor, value in zip(self.values(), values, strict=True)]
         )
 
 

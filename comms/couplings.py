@@ -245,8 +245,8 @@ class Decoupled(Coupling):
 
     def teaches_alone(self, channel: Declared) -> bool:
         gradient = channel.gradient
-        own = gradient.own_target is not None and not self.returns_nothing(channel)
-        return gradient.apply and (not gradient.returned or own)
+        local_loss = gradient.own_target is not None and not self.returns_nothing(channel)
+        return gradient.apply and (not gradient.returned or local_loss)
 
     def teaches_back(self, channel: Declared) -> bool:
         gradient = channel.gradient
@@ -290,17 +290,19 @@ def coupling_of(kind: object, factory: Callable[..., Any], options: Mapping[str,
     Raises:
         ScenarioError: The factory fails, or makes something else.
     """
-    found = call_factory(factory, name_of(kind), **options)
-    if not isinstance(found, Coupling):
-        made = type(found).__name__
-        raise ScenarioError(f"{name_of(kind)} makes a {made}; make it a subclass of antiphon.comms.Coupling")
-    found.name = name_of(kind)
-    return found
+    coupling = call_factory(factory, name_of(kind), **options)
+    if not isinstance(coupling, Coupling):
+        type_name = type(coupling).__name__
+        raise ScenarioError(
+            f"{name_of(kind)} makes a {type_name}; make it a subclass of antiphon.comms.Coupling"
+        )
+    coupling.name = name_of(kind)
+    return coupling
 
 
 def predicts(coupling: object) -> bool:
     """Return whether a coupling as documents have it, by name, as a class or with a `kind`, has a synthetic gradient."""
-    found = coupling.get("kind", DEFAULT) if isinstance(coupling, Mapping) else coupling
-    known = extensions.Catalogue("coupling")
-    made = known[found] if isinstance(found, str) and found in known else found
-    return bool(getattr(made, "predicts", False))
+    kind = coupling.get("kind", DEFAULT) if isinstance(coupling, Mapping) else coupling
+    catalogue = extensions.Catalogue("coupling")
+    coupling_class = catalogue[kind] if isinstance(kind, str) and kind in catalogue else kind
+    return bool(getattr(coupling_class, "predicts", False))

@@ -127,8 +127,8 @@ class Example:
         actions = None
         if self.actions is not None:
             actions = tuple(
-                ReturnedAction(change(one.action), change(one.advantage), change(one.valid))
-                for one in self.actions
+                ReturnedAction(change(action.action), change(action.advantage), change(action.valid))
+                for action in self.actions
             )
         return Example(
             change(self.message),
@@ -152,9 +152,9 @@ class Example:
         mask = self.member_mask
         if mask is ALL:
             return self
-        found, shape = self.mapped(mask.fill), self.message.shape[:2]
-        found.valid = self.valid & mask.map(lambda models: models.unsqueeze(1).expand(shape))
-        return found
+        example, shape = self.mapped(mask.fill), self.message.shape[:2]
+        example.valid = self.valid & mask.map(lambda models: models.unsqueeze(1).expand(shape))
+        return example
 
 
 def over(member_mask: Tensor, value: Tensor) -> Tensor:

@@ -36,8 +36,8 @@ def alignment(synthetic: Tensor, true: Tensor, valid: Tensor | None = None) -> d
     dots = (synthetic * true).sum(-1)
     norms, lengths = synthetic.norm(dim=-1), true.norm(dim=-1)
     alive = lengths > _TINY
-    some = alive.any(-1)
-    each = dots / norms.clamp_min(_TINY) / lengths.clamp_min(_TINY)
+    any_alive = alive.any(-1)
+    cosines = dots / norms.clamp_min(_TINY) / lengths.clamp_min(_TINY)
     synthetic_norm, true_norm = norms.norm(dim=-1), lengths.norm(dim=-1)
     error = synthetic - true
     squared = error.square().sum((-2, -1))
@@ -46,9 +46,9 @@ def alignment(synthetic: Tensor, true: Tensor, valid: Tensor | None = None) -> d
     residual = (error - mean).where(counts, zero).square().sum((-2, -1))
     pooled = dots.sum(-1) / synthetic_norm.clamp_min(_TINY) / true_norm.clamp_min(_TINY)
     return {
-        "cosine": each.where(alive, zero).sum(-1) / alive.sum(-1),
-        "pooled_cosine": pooled.where(some, math.nan),
-        "norm_ratio": (synthetic_norm / true_norm).where(some, math.nan),
+        "cosine": cosines.where(alive, zero).sum(-1) / alive.sum(-1),
+        "pooled_cosine": pooled.where(any_alive, math.nan),
+        "norm_ratio": (synthetic_norm / true_norm).where(any_alive, math.nan),
         "r2": (1 - squared / total).where(total > 0, math.nan),
         "bias2": mean.square().sum((-2, -1)),
         "variance": residual / valid.sum(-1).clamp_min(1),

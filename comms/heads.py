@@ -43,8 +43,8 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [B, outputs] of [B, M]."""
-        found: Tensor = self.module(x.reshape(*x.shape[:-1], *self.shape))
-        return found.flatten(1)
+        outputs: Tensor = self.module(x.reshape(*x.shape[:-1], *self.shape))
+        return outputs.flatten(1)
 
     def train(self, mode: bool = True) -> Head:
         """Set batch norms to `mode`, all other modules to evaluation."""

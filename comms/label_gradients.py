@@ -186,11 +186,11 @@ class LocalGradient(LabelGradient):
         exact = self.own_module or self.sites is not None or rows & (rows - 1) == 0
         if self.members or self.frozen or example.valid is not ALL or not exact or self.linear_maps():
             return super().predict_with_training(example)
-        before, each = self.buffers, self.read(example)
+        before, example_read = self.buffers, self.read(example)
         self.buffers = dict(before)
         with torch.enable_grad():
-            leaf = as_leaf(each.message)
-            losses = self._losses(each, leaf, move=True)
+            leaf = as_leaf(example_read.message)
+            losses = self._losses(example_read, leaf, move=True)
             slope, *gradients = torch.autograd.grad(losses.sum(), [leaf, *self.trainable], allow_unused=True)
         after, self.buffers = self.buffers, before
         rows = losses.shape[-1]
@@ -200,19 +200,19 @@ class LocalGradient(LabelGradient):
         return self._as_gradients(slope), learned
 
     def gradients(self, examples: Sequence[Example]) -> LossAndGradients:
-        known = [example.learned for example in examples if example.learned is not None]
-        if len(known) < len(examples) or (self.buffers and len(known) > 1):
+        learned = [example.learned for example in examples if example.learned is not None]
+        if len(learned) < len(examples) or (self.buffers and len(learned) > 1):
             return super().gradients(examples)
-        self.buffers |= known[-1].buffers
-        columns = [[g for g in each if g is not None] for each in _columns(known)]
+        self.buffers |= learned[-1].buffers
+        columns = [[g for g in column if g is not None] for column in _columns(learned)]
         gradients = [
-            torch.stack(each).sum(0) if len(each) > 1 else next(iter(each), None) for each in columns
+            torch.stack(column).sum(0) if len(column) > 1 else next(iter(column), None) for column in columns
         ]
-        return torch.stack([one.loss for one in known]).sum(), gradients
+        return torch.stack([item.loss for item in learned]).sum(), gradients
 
 
-def _columns(known: Sequence[Learned]) -> list[tuple[Tensor | None, ...]]:
-    return list(zip(*(one.gradients for one in known), strict=True))
+def _columns(learned: Sequence[Learned]) -> list[tuple[Tensor | None, ...]]:
+    return list(zip(*(item.gradients for item in learned), strict=True))
 
 
 @final
@@ -300,10 +300,12 @@ class LensGradient(LocalGradient):
         seed, needed = generator.initial_seed() % 2**63, output_shape(self.target)
         sources = self._given_sources
         self._head = head_of(self._layers, self.shape, needed, seed)
-        own = parameters_of(self._head.module)
+        parameters = parameters_of(self._head.module)
         if sources is None:
-            sources = {**parameters_of(self._layers)} if isinstance(self._layers, nn.Module) else {**own}
-        for name, p in own.items():
+            sources = (
+                {**parameters_of(self._layers)} if isinstance(self._layers, nn.Module) else {**parameters}
+            )
+        for name, p in parameters.items():
             if name not in sources:
                 raise ScenarioError(f"gradient.parameters: no source for '{name}' of the network; add it")
             if sources[name].shape != p.shape:
@@ -311,7 +313,7 @@ class LensGradient(LocalGradient):
                     f"gradient.parameters: '{name}' of the network has shape {list(p.shape)}, but its source has "
                     f"{list(sources[name].shape)}; name a parameter of the same shape"
                 )
-        self.sources = {f"module.{name}": sources[name] for name in own}
+        self.sources = {f"module.{name}": sources[name] for name in parameters}
         return {}, {}
 
     def _run(self, x: Tensor, *, move: bool, training: bool) -> Tensor:

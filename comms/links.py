@@ -259,19 +259,19 @@ class Segment:
         ordered = torch.arange(self.pool, device=self.index.device)
         return self.index.argsort() if torch.equal(self.index.sort().values, ordered) else None
 
-    def pooled(self, each: Sequence[Tensor]) -> Tensor:
+    def pooled(self, stacks: Sequence[Tensor]) -> Tensor:
         """Select the values of its channel stacks from the values of all incoming stacks, [channels, …] each."""
-        values = [each[i] for i in self.channels]
+        values = [stacks[i] for i in self.channels]
         return values[0] if len(values) == 1 else torch.cat(values)
 
-    def rows(self, each: Sequence[Tensor]) -> Tensor:
+    def rows(self, stacks: Sequence[Tensor]) -> Tensor:
         """Return these values in order."""
-        found = self.pooled(each)
+        values = self.pooled(stacks)
         if self.index is None:
-            return found
+            return values
         if self._inverse is None:
-            return found.index_select(0, self.index)
-        ordered: Tensor = _Reorder.apply(found, self.index, self._inverse)  # type: ignore[no-untyped-call]
+            return values.index_select(0, self.index)
+        ordered: Tensor = _Reorder.apply(values, self.index, self._inverse)  # type: ignore[no-untyped-call]
         return ordered
 
 
@@ -341,20 +341,20 @@ class FanIn:
         """Stack one value per channel, [its rows] each, in canonical order: [rows, channels]."""
         if self.member_count is None:
             return torch.stack(list(values), 1)
-        each = self._messages([v.unsqueeze(1) for v in values], [ALL] * len(values), self.batch)
-        return torch.cat(each, 2).flatten(0, 1)
+        columns = self._messages([v.unsqueeze(1) for v in values], [ALL] * len(values), self.batch)
+        return torch.cat(columns, 2).flatten(0, 1)
 
     def _messages(self, messages: Sequence[Tensor], available: Sequence[Mask], batch: int) -> list[Tensor]:
         """Messages as inputs of stacked agents, [N, B, …] each, to be concatenated along dimension 2."""
         opened = [m.reshape(-1, batch, *m.shape[1:]) for m in messages]
         if self.kind not in REDUCED:
-            found = []
+            joined = []
             for segment in self.segments:
                 rows = segment.rows(opened)
                 if segment.width > 1:
                     rows = rows.view(-1, segment.width, *rows.shape[1:]).transpose(1, 2).flatten(2, 3)
-                found.append(rows)
-            return found
+                joined.append(rows)
+            return joined
         if not opened:
             return []
         total = self._sum(opened)
@@ -398,9 +398,11 @@ class BlockFanIn(FanIn):
             available: See `FanIn.join`.
             batch: See `FanIn.join`.
         """
-        found = [Block(o.flatten(1)) for o in observations]
+        blocks = [Block(o.flatten(1)) for o in observations]
         if messages and self.kind != "concat":
-            found.append(Block(super().join([], messages, available, batch)))
+            blocks.append(Block(super().join([], messages, available, batch)))
         elif messages:
-            found += [Block(each.pooled(messages), each.index, each.width) for each in self.segments]
-        return found, batch or self.batch
+            blocks += [
+                Block(segment.pooled(messages), segment.index, segment.width) for segment in self.segments
+            ]
+        return blocks, batch or self.batch

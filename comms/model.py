@@ -252,18 +252,18 @@ class Model(TrainedParameters, ABC):
     @classmethod
     def stacked(cls, members: Sequence[Self]) -> Self:
         """Stack models of one kind and shape; their own parameters become views of the stack's."""
-        found = super().stacked(members)
-        found.maps = found.linear_maps()
-        return found
+        stack = super().stacked(members)
+        stack.maps = stack.linear_maps()
+        return stack
 
     def by_model(self, rows: Tensor) -> Tensor:
         """Return rows [K * B, …] of stacked models as [K, B, …]; rows of a single model unchanged."""
         count = len(self.members)
         return rows.view(count, rows.shape[0] // count, *rows.shape[1:]) if count else rows
 
-    def to_rows(self, found: Tensor) -> Tensor:
+    def to_rows(self, values: Tensor) -> Tensor:
         """Undo `by_model`."""
-        return found.flatten(0, 1) if self.members else found
+        return values.flatten(0, 1) if self.members else values
 
     # --- training ------------------------------------------------------------------------------------------
 
@@ -289,10 +289,10 @@ class Model(TrainedParameters, ABC):
         For stacked models that are not among an example's members, the loss and the gradients are exact zeros and the running
         statistics are unchanged, whatever the rows hold.
         """
-        maps, each = self.written_out(), [self.read(example) for example in examples]
+        maps, examples_read = self.written_out(), [self.read(example) for example in examples]
         if maps is None:
-            return self._by_autograd(each)
-        return maps.learned([self.regression(example) for example in each])
+            return self._by_autograd(examples_read)
+        return maps.learned([self.regression(example) for example in examples_read])
 
     def read(self, example: Example) -> Example:
         """Return an example as the layers read it: by site, and for stacked models by model, [K, B, …]."""
@@ -300,9 +300,9 @@ class Model(TrainedParameters, ABC):
             example = self.sites.example(example)
         if not self.members:
             return example
-        found = example.mapped(self.by_model)
-        found.member_mask = found.member_mask.map(lambda own: own.to(found.message.device))
-        return found
+        by_model = example.mapped(self.by_model)
+        by_model.member_mask = by_model.member_mask.map(lambda mask: mask.to(by_model.message.device))
+        return by_model
 
     def regression(self, example: Example) -> Example:
         """Return an example for linear maps: the inputs as message and context, the target of the prediction as delta."""
@@ -314,8 +314,8 @@ class Model(TrainedParameters, ABC):
         whole = total.sum() if total.dim() else total
         gradients = list(torch.autograd.grad(whole, self.trainable, allow_unused=True))
         # Parameters that are not finite give such gradients even for zeros.
-        anything = reduce(or_, (example.member_mask for example in examples))
-        gradients = [None if g is None else anything.fill(g) for g in gradients]
+        mask = reduce(or_, (example.member_mask for example in examples))
+        gradients = [None if g is None else mask.fill(g) for g in gradients]
         return constant(total), gradients
 
     def _training_loss(self, example: Example) -> Tensor:
@@ -323,8 +323,8 @@ class Model(TrainedParameters, ABC):
         if example.member_mask is ALL:
             return self._loss(example)
         before = dict(self.buffers)
-        found = self._loss(example.for_members())
+        loss = self._loss(example.for_members())
         self.buffers |= {
             name: example.member_mask.where(updated, before[name]) for name, updated in self.buffers.items()
         }
-        return found
+        return loss

@@ -71,13 +71,13 @@ class _ModuleModel(Model):
 
     def losses(self, prediction: Tensor, truth: Tensor) -> Tensor:
         """Return the losses per sample, [B] or [K, B]."""
-        own = getattr(self.module, "loss", None)
-        if own is None:
+        loss = getattr(self.module, "loss", None)
+        if loss is None:
             return (prediction - truth).square().sum(-1)
         flat = prediction.reshape(-1, prediction.shape[-1])
         with self.kept.seen():
-            found = own(flat, truth.reshape(flat.shape))
-        return per_sample(f"{self.point} {type(self.module).__name__}: its loss", found, len(flat)).view(
+            values = loss(flat, truth.reshape(flat.shape))
+        return per_sample(f"{self.point} {type(self.module).__name__}: its loss", values, len(flat)).view(
             prediction.shape[:-1]
         )
 
@@ -162,23 +162,23 @@ def predictor_of(
     Raises:
         ScenarioError: It does not fit; the line begins with the key.
     """
-    made = predictor_class(kind)
-    if made is ModuleGradient:
+    predictor_type = predictor_class(kind)
+    if predictor_type is ModuleGradient:
         settings |= {"source": PREDICTORS[kind] if isinstance(kind, str) else kind, "options": options}
     else:
         settings |= options
     whole = settings.get("network") is not None or settings.get("pool", "none") != "none"
-    if "sites" not in made.Options.model_fields or whole:
+    if "sites" not in predictor_type.Options.model_fields or whole:
         sites = False
     try:
-        at = sites_of(shape, context, target, given=sites)
+        at_sites = sites_of(shape, context, target, given=sites)
     except ScenarioError as error:
         raise ScenarioError(f"gradient.{error}") from None
-    if at is not None:
-        shape, context = (at.features,), [at.at_site(spec) for spec in context]
-        target = None if target is None else at.at_site(target)
-    predictor = made(shape, context, target=target, **settings)
-    predictor.kind, predictor.sites = name_of(kind), at
+    if at_sites is not None:
+        shape, context = (at_sites.features,), [at_sites.at_site(spec) for spec in context]
+        target = None if target is None else at_sites.at_site(target)
+    predictor = predictor_type(shape, context, target=target, **settings)
+    predictor.kind, predictor.sites = name_of(kind), at_sites
     return predictor
 
 
@@ -198,15 +198,15 @@ def input_of(
     """
     source = INPUTS[kind] if isinstance(kind, str) else kind
     try:
-        at = sites_of(shape, context, given=sites)
+        at_sites = sites_of(shape, context, given=sites)
     except ScenarioError as error:
         raise ScenarioError(f"input.{error}") from None
     size, specs = torch.Size(shape).numel(), list(context)
-    if at is not None:
-        size, specs = at.features, [at.at_site(spec) for spec in context]
+    if at_sites is not None:
+        size, specs = at_sites.features, [at_sites.at_site(spec) for spec in context]
     if isinstance(source, type) and issubclass(source, InputModel):
         model = source(size, specs, **options, **settings)
     else:
         model = ModuleInput(size, specs, source=source, options=options, **settings)
-    model.kind, model.sites = name_of(kind), at
+    model.kind, model.sites = name_of(kind), at_sites
     return model

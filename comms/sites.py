@@ -74,8 +74,8 @@ class Sites:
     def divides(self, spec: ContextSpec) -> bool:
         """Whether a signal is divided among the sites."""
         count = len(self.axes)
-        own = spec.shape[:count] if self.tokens else spec.shape[len(spec.shape) - count :]
-        return len(spec.shape) >= count and own == self.axes and spec.name not in _WHOLE
+        axes = spec.shape[:count] if self.tokens else spec.shape[len(spec.shape) - count :]
+        return len(spec.shape) >= count and axes == self.axes and spec.name not in _WHOLE
 
     def at_site(self, spec: ContextSpec) -> ContextSpec:
         """Return the signal of one site."""
@@ -93,8 +93,8 @@ class Sites:
 
     def close(self, rows: Tensor) -> Tensor:
         """Undo `open`: return [..., B, M] from [..., B S, D]."""
-        each = torch.unflatten(rows, -2, (-1, self.count))
-        return (each if self.tokens else each.mT).flatten(-2)
+        by_site = torch.unflatten(rows, -2, (-1, self.count))
+        return (by_site if self.tokens else by_site.mT).flatten(-2)
 
     def context_rows(self, context: Tensor | None) -> Tensor | None:
         """Return the features [..., B, C] of the context by site: [..., B S, C']."""
@@ -133,9 +133,9 @@ class Sites:
         """Return the mean over sites: [..., B] from [..., B S]."""
         return torch.unflatten(rows, -1, (-1, self.count)).mean(-1)
 
-    def repeated(self, each: Tensor) -> Tensor:
+    def repeated(self, values: Tensor) -> Tensor:
         """Return one number per sample, [B], at its sites, [B S]."""
-        return each.repeat_interleave(self.count)
+        return values.repeat_interleave(self.count)
 
     def _column(self, spec: ContextSpec, part: Tensor) -> Tensor:
         """Return the features [..., B, F] of one signal of the context for each site, [..., B, S, F']."""

@@ -87,21 +87,21 @@ class MessageSampler(ABC):
 
     def most_probable(self) -> Self:
         """Return a copy that sends the most probable message, for evaluation and export."""
-        found = copy.copy(self)
-        found.greedy = True
-        return found
+        copied = copy.copy(self)
+        copied.greedy = True
+        return copied
 
     def seeded(self, seed: int) -> Self:
         """Return a copy with another seed of the noise, for rollouts."""
-        found = copy.copy(self)
-        found._seeds = torch.tensor([seed])
-        return found
+        copied = copy.copy(self)
+        copied._seeds = torch.tensor([seed])
+        return copied
 
     def stack(self, samplers: Sequence[MessageSampler]) -> Self:
         """Return this sampler for several channels, in order."""
-        found = copy.copy(self)
-        found._seeds = torch.cat([one._seeds for one in samplers])
-        return found
+        stacked = copy.copy(self)
+        stacked._seeds = torch.cat([sampler._seeds for sampler in samplers])
+        return stacked
 
     def _counts(self, port: Tensor, stamp: int) -> tuple[Tensor, int, int]:
         """The seeds, the step and how many random numbers each channel needs."""

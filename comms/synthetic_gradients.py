@@ -40,7 +40,9 @@ def newest_returned(examples: Sequence[Example]) -> Example:
 
     This is the newest example whose delta is not zero everywhere; if there is none, the last example.
     """
-    compared = (one for one in reversed(examples) if one.returned is None or bool(one.returned.any()))
+    compared = (
+        example for example in reversed(examples) if example.returned is None or bool(example.returned.any())
+    )
     return next(compared, examples[-1])
 
 
@@ -143,15 +145,15 @@ class Predictor(Model):
 
     def predict(self, example: Example) -> Tensor:
         """Return the synthetic gradient per sample, [rows, M], without a graph."""
-        each, maps = self.read(example), self.written_out()
+        example_read, maps = self.read(example), self.written_out()
         if maps is not None:
-            return self._as_gradients(maps.prediction(each))
+            return self._as_gradients(maps.prediction(example_read))
         with torch.no_grad():
-            return self._as_gradients(self._predict(each))
+            return self._as_gradients(self._predict(example_read))
 
-    def _as_gradients(self, found: Tensor) -> Tensor:
+    def _as_gradients(self, outputs: Tensor) -> Tensor:
         """Return gradients as the layers compute them, of examples that have been `read`, by message."""
-        rows = self.to_rows(found)
+        rows = self.to_rows(outputs)
         return rows if self.sites is None else self.sites.gradient(rows)
 
     @abstractmethod
@@ -419,8 +421,8 @@ class Critic(Predictor):
     @torch.no_grad()
     def value(self, example: Example) -> Tensor:
         """Return the predicted loss of the receiver for the message, [rows]."""
-        each = self.read(example)
-        rows = self.to_rows(self.forward(each.message, each.context, move=False))
+        example_read = self.read(example)
+        rows = self.to_rows(self.forward(example_read.message, example_read.context, move=False))
         return rows if self.sites is None else self.sites.value(rows)
 
     def _predict(self, example: Example) -> Tensor:

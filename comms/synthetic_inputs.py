@@ -57,10 +57,10 @@ class InputModel(Model):
         """
         if self.sites is not None:
             context, rows = self.sites.context_rows(context), rows * self.sites.count
-        each = None if context is None else self.by_model(context)
+        by_model = None if context is None else self.by_model(context)
         batch = rows // max(len(self.members), 1)
-        found = self.to_rows(self.forward(each, batch, move=False, training=training))
-        return found if self.sites is None else self.sites.close(found)
+        messages = self.to_rows(self.forward(by_model, batch, move=False, training=training))
+        return messages if self.sites is None else self.sites.close(messages)
 
     def _loss(self, example: Example) -> Tensor:
         """Return the mean over the batch of ||SI(c) - m||^2, of what arrived: where the example is `valid`."""

@@ -349,8 +349,8 @@ class Channel:
         with self._named(f"gradient: {predictor.kind}"):
             loss, gradients = predictor.gradients(examples)
         if self._sum is not None:
-            total, known = self._sum
-            pairs = zip(known, gradients, strict=True)
+            total, sums = self._sum
+            pairs = zip(sums, gradients, strict=True)
             loss, gradients = total + loss, [b if a is None else a if b is None else a + b for a, b in pairs]
         self._sum = loss, gradients
 
@@ -363,8 +363,8 @@ class Channel:
 
         It holds the predictor's parameters, running statistics, optimiser and number of updates, but no messages.
         """
-        found: dict[str, Any] = {} if self.predictor is None else copied(self.predictor.state_dict())
-        return found
+        state: dict[str, Any] = {} if self.predictor is None else copied(self.predictor.state_dict())
+        return state
 
     @in_own_context
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -375,10 +375,10 @@ class Channel:
         """
         predictor = self.predictor
         for section in ("parameters", "buffers"):
-            own = {} if predictor is None else getattr(predictor, section)
-            found = state.get(section, {})
-            for name in [*own, *(name for name in found if name not in own)]:
-                have, want = ([*t[name].shape] if name in t else None for t in (found, own))
+            expected = {} if predictor is None else getattr(predictor, section)
+            saved = state.get(section, {})
+            for name in [*expected, *(name for name in saved if name not in expected)]:
+                have, want = ([*t[name].shape] if name in t else None for t in (saved, expected))
                 if have != want:
                     raise self._error(
                         f"state: {section} '{name}' is {have}, but the channel needs {want}; "
@@ -416,11 +416,11 @@ class Channel:
                 raise self._error(_LEARNED)
             reached = any(gradient is not None for gradient in gradients)
             for sent, gradient in zip(received, gradients, strict=True):
-                own = losses if losses is None or len(losses) == len(sent.example.message) else None
+                losses_here = losses if losses is None or len(losses) == len(sent.example.message) else None
                 if gradient is not None:
-                    sent.book(gradient, own)
+                    sent.book(gradient, losses_here)
                 elif not reached:
-                    sent.book_unused(own)
+                    sent.book_unused(losses_here)
 
     def _checked(self, message: Tensor, context: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Check what is to be sent; return the signals as the predictor reads them."""
@@ -453,10 +453,10 @@ class Channel:
             if name not in context:
                 raise self._error(f"context: '{name}' is missing; pass {name}= to send")
         with self._named("context"):
-            each = (
+            of_specs = (
                 signals_of(spec, context[name], message, self.dtype) for name, spec in self._specs.items()
             )
-            return {name: value for signals in each for name, value in signals.items()}
+            return {name: value for signals in of_specs for name, value in signals.items()}
 
     def _check_process(self) -> None:
         if self._process is not None and self._process != os.getpid():

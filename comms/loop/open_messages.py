@@ -62,8 +62,8 @@ class SentMessage:
         if not self.returned:
             self.example.loss = None  # of an objective that did not depend on it
         self.returned = True
-        delta, known = value_of(gradient) * len(gradient), self.example.returned
-        self.example.returned = delta if known is None else known + delta
+        delta, returned = value_of(gradient) * len(gradient), self.example.returned
+        self.example.returned = delta if returned is None else returned + delta
         self._add_losses(losses)
 
     def book_unused(self, losses: Tensor | None) -> None:

@@ -85,15 +85,15 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "clock-a-window-of-steps-ends-a-step-late",
         "engine/heart/clock.py",
-        "return self.start + number * self.length + self.last",
-        "return self.start + number * self.length + self.last + 1",
+        "return self.first_step + number * self.length + self.last",
+        "return self.first_step + number * self.length + self.last + 1",
         "tests/contracts/test_contracts.py::test_documents[locked in windows-reference]",
     ),
     Fault(
         "clock-a-step-past-an-episode-is-still-its-own",
         "engine/heart/clock.py",
-        "return self.current if step < self.start + self.length else self.current + 1",
-        "return self.current if step <= self.start + self.length else self.current + 1",
+        "return self.current if step < self.episode_start + self.length else self.current + 1",
+        "return self.current if step <= self.episode_start + self.length else self.current + 1",
         "tests/contracts/test_window_table.py::test_a_running_simulation_does_so[a->a:state-scene9-cells9]",
     ),
     Fault(

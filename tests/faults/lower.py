@@ -211,15 +211,15 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "comms-a-channel-books-the-last-use-alone",
         "comms/loop/open_messages.py",
-        "self.example.returned = delta if known is None else known + delta",
+        "self.example.returned = delta if returned is None else returned + delta",
         "self.example.returned = delta",
         "tests/comms/test_channel.py::test_all_uses_of_a_message_meet_on_it_and_an_unread_one_is_void",
     ),
     Fault(
         "comms-a-message-that-was-not-read-yet-has-a-gradient-of-zero",
         "comms/loop/loop_channel.py",
-        "                elif not reached:\n                    sent.book_unused(own)\n",
-        "                else:\n                    sent.book(torch.zeros_like(sent.example.message), own)\n",
+        "                elif not reached:\n                    sent.book_unused(losses_here)\n",
+        "                else:\n                    sent.book(torch.zeros_like(sent.example.message), losses_here)\n",
         "tests/comms/test_late_gradients.py::test_the_predictor_learns_the_gradient_of_the_message_that_was_read",
     ),
     Fault(
@@ -288,15 +288,15 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "comms-two-channels-of-a-port-inject-once",
         "comms/backward_requests.py",
-        "weight if known is None else known + weight",
+        "weight if total is None else total + weight",
         "weight",
         "tests/comms/test_backward_requests.py::test_channels_that_share_a_port_add_their_injections",
     ),
     Fault(
         "comms-an-outlier-moves-the-median",
         "comms/backward_requests.py",
-        "updated = _MEMORY * known + (1 - _MEMORY) * torch.minimum(middle, limit)",
-        "updated = _MEMORY * known + (1 - _MEMORY) * middle",
+        "updated = _MEMORY * median + (1 - _MEMORY) * torch.minimum(middle, limit)",
+        "updated = _MEMORY * median + (1 - _MEMORY) * middle",
         "tests/comms/test_outliers.py::test_the_median_moves_by_a_hundredth_and_one_batch_cannot_carry_it_away",
     ),
     Fault(
@@ -386,8 +386,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "comms-alignment-counts-samples-without-a-gradient",
         "comms/gradient_alignment.py",
-        '"cosine": each.where(alive, zero).sum(-1) / alive.sum(-1),',
-        '"cosine": each.where(alive, zero).sum(-1) / alive.shape[-1],',
+        '"cosine": cosines.where(alive, zero).sum(-1) / alive.sum(-1),',
+        '"cosine": cosines.where(alive, zero).sum(-1) / alive.shape[-1],',
         "tests/comms/test_alignment.py::test_samples_that_do_not_count_are_as_if_they_were_not_there_for_each_member_alone",
     ),
     Fault(
