@@ -72,10 +72,10 @@ class Divergence:
         """
         if self.bound is not None:
             return all(number is None for number in numbers)
-        unknown = [
+        unchecked = [
             t for t in numbers if t is not None and (type(t) is Tensor or not getattr(t, "finite", False))
         ]
-        return not unknown or math.isfinite(torch.stack(torch._foreach_norm(unknown)).sum().item())
+        return not unchecked or math.isfinite(torch.stack(torch._foreach_norm(unchecked)).sum().item())
 
     def members(self, count: int, gradients: Sequence[Tensor], beside: Sequence[Tensor]) -> dict[int, str]:
         """Return which of `count` members of a stack have diverged, and what is wrong with each.
@@ -207,12 +207,12 @@ class DivergenceCheck:
     def decide(self) -> None:
         """End the check of what is to move: on the host, what has diverged is known by then."""
 
-    def moving(self, part: Agent | Channel) -> Mask:
+    def moving(self, stack: Agent | Channel) -> Mask:
         """The members of a stack that may move: not those of seeds that have diverged at this step."""
         stopped = self.divergence.stopped
         if not stopped:
             return ALL
-        layout = part.layout
+        layout = stack.layout
         return Mask.of(torch.tensor([layout.seed(n) not in stopped for n in range(layout.count)]))
 
     def close(self, step: int) -> None:
@@ -295,10 +295,10 @@ class DivergenceCheck:
         """Return the learning group of single agents that a member of a stack is in."""
         return self._group_of[agent.layout.seed(member)][agent.members[member].name]
 
-    def report_group(self, group: LearningGroup, what: str, step: int, seed: int = 0) -> None:
+    def report_group(self, group: LearningGroup, reason: str, step: int, seed: int = 0) -> None:
         """Report what is wrong with a group of agents, with `at` for the step: see `Divergence.report`."""
         text = (
-            f"agent {{agents}}: the {what.format(at=f'at step {step + 1}')}; "
+            f"agent {{agents}}: the {reason.format(at=f'at step {step + 1}')}; "
             "lower its learning rate, or the scale of the synthetic gradients it receives"
         )
         self.divergence.report(Report(step, text, group.agents, seed=seed))
@@ -317,13 +317,13 @@ class DivergenceCheck:
             diverged = self.divergence.members(
                 update.loss.numel(), [g for g in update.gradients if g is not None], [update.loss]
             )
-            for k, what in diverged.items():
+            for k, reason in diverged.items():
                 channel = self.channels[name]
                 seed, member = channel.layout.seed(k), channel.members[k]
-                self.report_channel(member, what, step, of_input=update.of_input, seed=seed)
+                self.report_channel(member, reason, step, of_input=update.of_input, seed=seed)
 
     def report_channel(
-        self, channel: Channel, what: str, step: int, *, of_input: bool, seed: int = 0
+        self, channel: Channel, reason: str, step: int, *, of_input: bool, seed: int = 0
     ) -> None:
         """Report what is wrong with the loss of a channel's synthetic gradient or input: see `Divergence.report`."""
         kind, end = ("input", channel.receiver) if of_input else ("gradient", channel.sender)
@@ -333,7 +333,7 @@ class DivergenceCheck:
             else "its learning rate, or the rate of its synthetic gradients"
         )
         text = (
-            f"agent {{agents}}: the loss of the synthetic {kind} of its channel {{channel}} at step {step + 1} {what}; "
+            f"agent {{agents}}: the loss of the synthetic {kind} of its channel {{channel}} at step {step + 1} {reason}; "
             f"lower {fix}"
         )
         self.divergence.report(Report(step, text, (end,), channel.name, seed))

@@ -66,7 +66,7 @@ class Layout:
 
     def members_in(self, rows: Mask) -> Mask:
         """The members any of whose rows are in a mask, on the host."""
-        return rows.map(lambda own: own.view(self.count, -1).any(1).cpu())
+        return rows.map(lambda mask_rows: mask_rows.view(self.count, -1).any(1).cpu())
 
     def by_name(self, values: Tensor, names: tuple[str, ...], distinct: Sequence[str]) -> Tensor:
         """Each member's own out of several signals, [signals * seeds * B, …], as rows."""

@@ -59,7 +59,7 @@ class TickLoss(NamedTuple):
         """Return that of its last rows."""
         losses, score, present, sites = self
         sites = None if sites is None else sites[-rows:]
-        return TickLoss(losses[-rows:], score[-rows:], present.map(lambda own: own[-rows:]), sites)
+        return TickLoss(losses[-rows:], score[-rows:], present.map(lambda mask: mask[-rows:]), sites)
 
     @property
     def weights(self) -> Tensor:
@@ -115,7 +115,7 @@ class ObjectiveEvaluator:
     def _add_mean(self, window_loss: WindowLoss, agent: Agent, ticks: Sequence[TickLoss]) -> None:
         """Add losses divided by the number of their targets in the window, in place of B (rule 1)."""
         weights = [tick.weights for tick in ticks]
-        counts = [agent.layout.total(each) for each in weights]
+        counts = [agent.layout.total(tick_weights) for tick_weights in weights]
         factor = agent.layout.rows_of(self.system.batch / torch.stack(counts).sum(0).clamp(min=1))
         window_loss.factors[agent.name] = factor
         for tick, weight, count in zip(ticks, weights, counts, strict=True):
@@ -129,13 +129,13 @@ class ObjectiveEvaluator:
         goal = agent.goal
         if goal is None or tick.participates is NONE or goal.policy is not None:
             return None
-        found = _whole(goal, [self._loss(tick, agent, one) for one in goal.each])
-        return None if found is None else found._replace(losses=scaled(found.losses, goal.weight))
+        tick_loss = _whole(goal, [self._loss(tick, agent, term) for term in goal.each])
+        return None if tick_loss is None else tick_loss._replace(losses=scaled(tick_loss.losses, goal.weight))
 
     def loss_of(self, agent: Agent, signals: StepSignals, output: Tensor) -> TickLoss | None:
         """An agent's objective of an output at any step, without its weight; None if its target is absent everywhere."""
         assert agent.goal is not None
-        return _whole(agent.goal, [self.scored(agent, one, signals, output) for one in agent.goal.each])
+        return _whole(agent.goal, [self.scored(agent, term, signals, output) for term in agent.goal.each])
 
     def _loss(self, tick: Tick, agent: Agent, goal: Goal) -> TickLoss | None:
         """A single objective at one tick, without its weight; a network's own loss may have no target."""
@@ -162,9 +162,9 @@ class ObjectiveEvaluator:
                 counted = target != objective.ignore_index
                 sites = counted if sites is None else sites & counted
             if objective.weight is not None and present is not ALL:  # what is absent has no weight
-                shown = present.tensor(len(target), target.device)
-                shown = shown.view(-1, *[1] * (target.dim() - 1)).expand_as(target)
-                sites = shown if sites is None else sites & shown
+                present_rows = present.tensor(len(target), target.device)
+                present_rows = present_rows.view(-1, *[1] * (target.dim() - 1)).expand_as(target)
+                sites = present_rows if sites is None else sites & present_rows
             if sites is not None and target.dim() == 1 and objective.weight is None:
                 present, sites = present & Mask.of(sites.flatten()), None
             elif sites is not None:
@@ -188,7 +188,7 @@ def _whole(goal: Goal, terms: Sequence[TickLoss | None]) -> TickLoss | None:
     """An objective of its only term, or of several."""
     if not isinstance(goal.objective, Weighted):
         return terms[0]
-    parts = [None if one is None else one[:3] for one in terms]
+    parts = [None if term is None else term[:3] for term in terms]
     return TickLoss(*goal.objective.combined(parts)) if any(terms) else None
 
 
@@ -217,7 +217,7 @@ class BackwardPass:
 
     def differentiate(self, closing: EndedWindows, step: int) -> list[Update]:
         """The gradients of closed windows by parameters and by the messages that were read; nothing is booked yet."""
-        made: list[tuple[Update, list[Leaf]]] = []
+        pending: list[tuple[Update, list[Leaf]]] = []
         """With the reads that gradients are wanted for."""
         requests: list[BackwardRequest] = []
         channels, swept = self.system.channels, self.swept_updates
@@ -237,10 +237,10 @@ class BackwardPass:
                 [read.value for read in reads],
                 update.auxiliary_loss,
             )
-            made.append((update, reads))
+            pending.append((update, reads))
             requests.append(request)
         results = backward_all(requests, self.system.batch)
-        for (update, reads), (gradients, returned) in zip(made, results, strict=True):
+        for (update, reads), (gradients, returned) in zip(pending, results, strict=True):
             update.gradients = {**gradients}
             update.window_loss.roots.clear()  # with them goes what is left of the graph
             update.injections, update.auxiliary_loss = [], None
@@ -323,13 +323,13 @@ class BackwardPass:
     @staticmethod
     def _mixed(channel: Channel, message: Message, prediction: Tensor | None) -> Tensor | None:
         """A prediction together with what the receiver has just returned (semantics 11; BP(lambda))."""
-        own = channel.synthetic_gradient
-        if prediction is None and own.needs_actions:  # no action has come back
+        settings = channel.synthetic_gradient
+        if prediction is None and settings.needs_actions:  # no action has come back
             prediction = channel.zeros
-        if prediction is None or not own.trace:
+        if prediction is None or not settings.trace:
             return prediction
         gradient = channel.zeros if message.returned.gradient is None else message.returned.gradient
-        return torch.lerp(prediction, gradient, own.trace)
+        return torch.lerp(prediction, gradient, settings.trace)
 
 
 class SentMessage:

@@ -91,20 +91,17 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
         for channel in agent.sends:
             if channel.mixes:
                 yield f"{channel.names[0]} mixes in what its receiver returns at the same step"
-            if channel.synthetic_gradient.model is None:
+            synthetic = channel.synthetic_gradient
+            if synthetic.model is None:
                 continue
-            read = [spec.name for spec in channel.synthetic_gradient.context]
-            needed = (
-                read
-                if channel.synthetic_gradient.target is None
-                else [*read, channel.synthetic_gradient.target]
-            )
+            context = [spec.name for spec in synthetic.context]
+            needed = context if synthetic.target is None else [*context, synthetic.target]
             for signal in filter(known_after_step, needed):
                 yield f"the synthetic gradient of {channel.names[0]} reads {signal}, known after the step"
             if not channel.injects or system.description.endless:
                 continue
             # read at the step at which it is sent, so that no episode ends before? A state's link has a delay
             sender, receiver = channel.ledger.sender, channel.ledger.receiver
-            every = sender.period % receiver.period == 0 and receiver.due(sender.after(-1))
-            if not every or channel.ledger.link.delay:
+            at_every_tick = sender.period % receiver.period == 0 and receiver.due(sender.after(-1))
+            if not at_every_tick or channel.ledger.link.delay:
                 yield f"an episode's end can void a message of {channel.names[0]} before it is read"

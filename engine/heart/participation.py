@@ -32,10 +32,10 @@ class Participation:
         """Return the rows of those that learn from `window`."""
         if window not in self._newest:
             members = uniform_many(torch.tensor(self.seeds), window, 1)[:, 0] < self.probability
-            drawn = int(members.sum())
+            count = int(members.sum())
             self._newest.clear()
-            mixed = 0 < drawn < len(members)
+            differ = 0 < count < len(members)
             self._newest[window] = (
-                Mask.of(self.layout.rows_of(members), True) if mixed else ALL if drawn else NONE
+                Mask.of(self.layout.rows_of(members), True) if differ else ALL if count else NONE
             )
         return self._newest[window]

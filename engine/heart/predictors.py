@@ -84,8 +84,8 @@ class PredictorTrainer:
         Returns:
             None where its target or a signal of its context is absent, or an action has not come back.
         """
-        known = None if channel.synthetic_gradient.needs_actions else self.predicted.get(message)
-        example = self._unanswered(channel, message) if known is None else replace(known)
+        predicted = None if channel.synthetic_gradient.needs_actions else self.predicted.get(message)
+        example = self._unanswered(channel, message) if predicted is None else replace(predicted)
         if example is None or not answered or not channel.ledger.wants_gradient:
             return example
         example.returned, example.loss = message.returned.gradient, message.returned.loss
@@ -96,22 +96,22 @@ class PredictorTrainer:
         return example
 
     def _unanswered(self, channel: Channel, message: Message) -> Example | None:
-        own, signals = channel.synthetic_gradient, message.step_signals.signals
-        if own.target is not None and own.target not in signals:
+        settings, signals = channel.synthetic_gradient, message.step_signals.signals
+        if settings.target is not None and settings.target not in signals:
             return None
-        if any(spec.name not in signals for spec in own.context):
+        if any(spec.name not in signals for spec in settings.context):
             return None  # of an aligned agent: before its first message, or known only after the step of a mixture
-        if own.needs_actions and not message.actions:
+        if settings.needs_actions and not message.actions:
             return None
         context = self._context(channel, message)
-        if own.ends and self.points.conditioned is not None:
+        if settings.ends and self.points.conditioned is not None:
             context = self.points.conditioned.conditioned(context, channel, message)
         example = Example(message.sent, context, None)
-        if own.needs_actions:  # what teaches nothing is no example
+        if settings.needs_actions:  # what teaches nothing is no example
             example.actions = tuple(message.actions)
-            example.valid = Mask.of(torch.stack([one.valid for one in message.actions]).any(0))
-        if own.target is not None:
-            target, present, sites = target_of(signals, own.target)
+            example.valid = Mask.of(torch.stack([action.valid for action in message.actions]).any(0))
+        if settings.target is not None:
+            target, present, sites = target_of(signals, settings.target)
             example.valid &= present.map(channel.layout.to_rows)
             example.sites = None if sites is None else channel.layout.to_rows(sites)
             example.target = channel.layout.to_rows(target)
@@ -129,7 +129,7 @@ class PredictorTrainer:
 
     def local_examples(self, windows: Iterable[Window]) -> dict[str, list[Example]]:
         """Examples of predictors to which nothing is returned, by channel: they learn when their sender does."""
-        found: dict[str, list[Example]] = {}
+        examples: dict[str, list[Example]] = {}
         for window in windows:
             for name, message in window.sent:
                 channel = self.system.channels[name]
@@ -147,20 +147,20 @@ class PredictorTrainer:
                 if example.valid is not ALL:  # it was computed on all rows
                     example.learned = None
                 example.member_mask = channel.examples_for(rows)
-                found.setdefault(name, []).append(example)
-        return found
+                examples.setdefault(name, []).append(example)
+        return examples
 
     def _returned_examples(self, channel: Channel, messages: Iterable[Message]) -> list[Example]:
         """What a predictor learns from messages whose gradients have come back."""
-        found = []
+        examples = []
         for message in messages:
             example, counted = self.example(channel, message), message.returned.counted
             if example is not None and channel.synthetic_gradient.needs_actions:
                 counted = example.valid if example.valid.anywhere else NONE
             if example is not None and counted is not NONE:
                 example.member_mask = channel.examples_for(counted)
-                found.append(example)
-        return found
+                examples.append(example)
+        return examples
 
     # --- training ------------------------------------------------------------------------------------------
 
@@ -193,9 +193,13 @@ class PredictorTrainer:
         if watch:  # with the running statistics of before
             learning = {name: update.examples for name, update in self.swept_updates.items()} | reached
             predictions = {
-                name: constant(self._predictor(name).predict(newest_returned(some)))
-                for name, some in learning.items()
-                if some and (watch is True or any(one in watch for one in self.system.channels[name].names))
+                name: constant(self._predictor(name).predict(newest_returned(examples)))
+                for name, examples in learning.items()
+                if examples
+                and (
+                    watch is True
+                    or any(channel_name in watch for channel_name in self.system.channels[name].names)
+                )
             }
         updates = {**self.swept_updates, **self.differentiate(reached)}
         for name, update in updates.items():
@@ -214,15 +218,15 @@ class PredictorTrainer:
 
     def input_updates(self) -> dict[str, PredictorUpdate]:
         """Gather what each synthetic input learns from at this step, with the gradients of its parameters."""
-        found: dict[str, PredictorUpdate] = {}
+        updates: dict[str, PredictorUpdate] = {}
         for channel in self._inputs:
             examples, channel.synthetic_input.examples = channel.synthetic_input.examples, []
             model = channel.synthetic_input.model
             if self.system.frozen or model is None or model.frozen or not examples:
                 continue
             mask, learned = mask_of(examples), model.gradients(examples)
-            found[channel.name] = PredictorUpdate(examples, *learned, member_mask=mask, of_input=True)
-        return found
+            updates[channel.name] = PredictorUpdate(examples, *learned, member_mask=mask, of_input=True)
+        return updates
 
     def _predictor(self, channel: str) -> Predictor:
         predictor = self.system.channels[channel].synthetic_gradient.model
@@ -239,11 +243,11 @@ class PredictorTrainer:
         steps: list[tuple[TrainedParameters, Sequence[Tensor | None], Mask]] = []
         for name, update in updates:
             channel = self.system.channels[name]
-            own = channel.synthetic_input if update.of_input else channel.synthetic_gradient
-            assert own.model is not None
+            synthetic = channel.synthetic_input if update.of_input else channel.synthetic_gradient
+            assert synthetic.model is not None
             update.member_mask &= moving(channel)
             if update.member_mask.anywhere:
-                steps.append((own.model, update.gradients, update.member_mask))
+                steps.append((synthetic.model, update.gradients, update.member_mask))
             update.gradients = []  # as large as the models, and of no more use
         step_all(steps, step)
 

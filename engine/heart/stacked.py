@@ -34,7 +34,7 @@ class Stacked:
     def own(self, stack: Part) -> Iterator[tuple[int, Part]]:
         """Yield the single agents or channels of a stack, each with its place there."""
         first = self.places(stack).start
-        return ((n, one) for n, one in enumerate(stack.members[self.places(stack)], first))
+        return ((n, single) for n, single in enumerate(stack.members[self.places(stack)], first))
 
     def places(self, stack: Agent | Channel) -> slice:
         """The places of the single agents or channels in a stack."""
@@ -45,16 +45,18 @@ class Stacked:
         """The learning groups of single agents that one of stacks is made of."""
         stacks = (self.system.agents[name] for name in group.agents)
         return list(
-            dict.fromkeys(self.base.group_of[one.name] for stack in stacks for _, one in self.own(stack))
+            dict.fromkeys(
+                self.base.group_of[single.name] for stack in stacks for _, single in self.own(stack)
+            )
         )
 
     def channel_of(self, name: str) -> tuple[Channel, int]:
         """The stack that a channel is in, and its place there."""
         if not self._places:
             self._places.update(
-                (own.name, (channel, k))
+                (single.name, (channel, k))
                 for channel in self.system.channels.values()
-                for k, own in self.own(channel)
+                for k, single in self.own(channel)
             )
         return self._places[name]
 

@@ -253,8 +253,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "divergence-only-the-first-number-is-looked-at",
         "engine/heart/divergence.py",
-        "math.isfinite(torch.stack(torch._foreach_norm(unknown)).sum().item())",
-        "math.isfinite(torch.stack(torch._foreach_norm(unknown[:1])).sum().item())",
+        "math.isfinite(torch.stack(torch._foreach_norm(unchecked)).sum().item())",
+        "math.isfinite(torch.stack(torch._foreach_norm(unchecked[:1])).sum().item())",
         "tests/engine/heart/test_divergence.py::test_every_agent_of_a_step_is_looked_at[1-cohort]",
     ),
     Fault(

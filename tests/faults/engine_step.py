@@ -43,8 +43,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-the-weight-of-an-objective-is-forgotten",
         "engine/heart/learn.py",
-        "found._replace(losses=scaled(found.losses, goal.weight))",
-        "found",
+        "tick_loss._replace(losses=scaled(tick_loss.losses, goal.weight))",
+        "tick_loss",
         "tests/contracts/test_contracts.py::test_documents[goals-reference]",
     ),
     Fault(
@@ -113,8 +113,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-a-trace-mixes-the-other-way",
         "engine/heart/learn.py",
-        "torch.lerp(prediction, gradient, own.trace)",
-        "torch.lerp(gradient, prediction, own.trace)",
+        "torch.lerp(prediction, gradient, settings.trace)",
+        "torch.lerp(gradient, prediction, settings.trace)",
         "tests/contracts/test_contracts.py::test_documents[at once-reference]",
     ),
     Fault(
