@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Unpack, final
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from antiphon.agents.network import CallSettings, Network, Tensors, sub, with_prefix
+from antiphon.base.copies import copy_with
 from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import made, name_of
 from antiphon.nets.modules import ModuleFunction, draws, output_size
@@ -112,9 +112,7 @@ class Aggregated(Network):
         return self.inner.keeps_state()
 
     def probe(self) -> Network:
-        found = copy.copy(self)
-        found.aggregator, found.inner = self.aggregator.probe(), self.inner.probe()
-        return found
+        return copy_with(self, aggregator=self.aggregator.probe(), inner=self.inner.probe())
 
     def signature(self) -> Hashable:
         return Aggregated, self.observed, self.aggregator.key, self.inner.signature()

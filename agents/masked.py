@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Hashable
 from typing import Unpack, final
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from antiphon.agents.network import OBJECTIVE, CallSettings, Network, Tensors
+from antiphon.base.copies import copy_with
 
 NEVER = -1e9
 """The logit of a choice that is not legal; finite, so that entropies and their gradients are."""
@@ -55,9 +55,7 @@ class Masked(Network):
         return self.inner.keeps_state()
 
     def probe(self) -> Network:
-        found = copy.copy(self)
-        found.inner = self.inner.probe()
-        return found
+        return copy_with(self, inner=self.inner.probe())
 
     def signature(self) -> Hashable:
         return Masked, self.mask.start, self.inner.signature()

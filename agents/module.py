@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from types import MappingProxyType
@@ -23,6 +22,7 @@ from antiphon.agents.network import (
     unnamed,
     with_prefix,
 )
+from antiphon.base.copies import copy_with
 from antiphon.base.errors import ScenarioError
 from antiphon.nets.isolation.own_random import seeded
 from antiphon.nets.layers import initial_norm, norm_buffers, normalise
@@ -183,10 +183,8 @@ class ModuleNetwork(Network):
             return False
 
     def probe(self) -> Network:
-        found = copy.copy(self)
-        found.function = self.function.probe()
-        found.module = found.function.module
-        return found
+        function = self.function.probe()
+        return copy_with(self, function=function, module=function.module)
 
     def signature(self) -> Hashable:
         return ModuleNetwork, self.input_shape, unnamed(self.heads.values()), self.function.key

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from antiphon.base.copies import copy_with
 from antiphon.base.mask import ALL, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example, Numbers
@@ -253,8 +254,7 @@ class Model(TrainedParameters, ABC):
     def stacked(cls, members: Sequence[Self]) -> Self:
         """Stack models of one kind and shape; their own parameters become views of the stack's."""
         stack = super().stacked(members)
-        stack.maps = stack.linear_maps()
-        return stack
+        return copy_with(stack, maps=stack.linear_maps())
 
     def by_model(self, rows: Tensor) -> Tensor:
         """Return rows [K * B, …] of stacked models as [K, B, …]; rows of a single model unchanged."""

@@ -7,7 +7,6 @@ gradient or the message, [B, outputs]. Its loss is the squared error, unless it 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, final
@@ -15,6 +14,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor, nn
 
+from antiphon.base.copies import copy_with
 from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import name_of
 from antiphon.comms.examples import ContextSpec, Example, Numbers
@@ -87,8 +87,8 @@ class _ModuleModel(Model):
     @cached_property
     def _mixed(self) -> str | None:
         """Return why losses of several models cannot be one call."""
-        random, probed = torch.Generator().manual_seed(0), copy.copy(self)
-        probed.module = copied_object(self.module)
+        random = torch.Generator().manual_seed(0)
+        probed = copy_with(self, module=copied_object(self.module))
         before = outline_of(probed.module)
         mixed = mixed_rows(
             probed.losses, *torch.rand(2, 4, self._outputs, generator=random, dtype=torch.float64)

@@ -18,7 +18,6 @@ replayed window sends it again; a latent is sampled again with the same noise.
 
 from __future__ import annotations
 
-import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
@@ -30,6 +29,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from antiphon.base import kinds
+from antiphon.base.copies import copy_with
 from antiphon.base.extensions import sample
 from antiphon.base.spec import Count
 from antiphon.comms.backward_requests import constant
@@ -87,21 +87,15 @@ class MessageSampler(ABC):
 
     def most_probable(self) -> Self:
         """Return a copy that sends the most probable message, for evaluation and export."""
-        copied = copy.copy(self)
-        copied.greedy = True
-        return copied
+        return copy_with(self, greedy=True)
 
     def seeded(self, seed: int) -> Self:
         """Return a copy with another seed of the noise, for rollouts."""
-        copied = copy.copy(self)
-        copied._seeds = torch.tensor([seed])
-        return copied
+        return copy_with(self, _seeds=torch.tensor([seed]))
 
     def stack(self, samplers: Sequence[MessageSampler]) -> Self:
         """Return this sampler for several channels, in order."""
-        stacked = copy.copy(self)
-        stacked._seeds = torch.cat([sampler._seeds for sampler in samplers])
-        return stacked
+        return copy_with(self, _seeds=torch.cat([sampler._seeds for sampler in samplers]))
 
     def _counts(self, port: Tensor, stamp: int) -> tuple[Tensor, int, int]:
         """The seeds, the step and how many random numbers each channel needs."""

@@ -69,7 +69,7 @@ class Coordinator(PartsExecutor):
         After an exception it is at the step of the newest state that it holds itself.
         """
         if self.parts_at is not None and self.parts_at > self.whole_at:
-            running.now = self.whole_at
+            running.go_back(self.whole_at)
         self.parts_at = None
 
     def gather(self, running: LiveSystem) -> None:
@@ -91,7 +91,8 @@ class Coordinator(PartsExecutor):
 
     def _diverge(self, running: LiveSystem, error: DivergenceError, until: int) -> NoReturn:
         """Bring the whole to the step at which a part diverged, by taking the steps since the state it holds itself."""
-        self.parts_at, running.now = None, self.whole_at
+        self.parts_at = None
+        running.go_back(self.whole_at)
         while running.now < until:
             super().advance(running, None, watch=False, keep=True)
             self.whole_at = running.now

@@ -70,17 +70,13 @@ class FreeCoordinator(PartsExecutor):
             state = copy_tree(parts.gather())
         except DivergenceError as error:
             self._diverge(running, error)
-        own = running.backend.state_dict()
-        learned = {key: state["system"][key] for key in LEARNED if key in state["system"]}
-        running.backend.load_state_dict({**copy_tree(own), **learned})
-        running.backend.in_place.taken()  # no change of the user's
-        running.train_means.load_state_dict(state["means"])
-        running.now = state["now"]
+        running.load_learned(state, LEARNED)
         self.whole_at = reached
 
     def _diverge(self, running: LiveSystem, error: DivergenceError) -> NoReturn:
         """Leave the whole at the parameters that it has: nothing can repeat the steps since."""
-        self.parts_at, running.now = None, self.whole_at
+        self.parts_at = None
+        running.go_back(self.whole_at)
         raise error
 
     def check_record(self, running: LiveSystem, name: str) -> None:

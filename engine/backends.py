@@ -136,18 +136,18 @@ class StackedBackend(Engine):
         """Tick all agents due at `step`; for `keep` see `Steppable.tick`."""
         if self.in_place.taken():
             self.replay_open_windows()
-        self._move_on()
+        self.move_on()
         super().tick(step, step_signals, keep=keep)
 
     def end_episodes(self, step: int, ends: EpisodeEnds) -> None:
         """End episodes, before anything learns from the step."""
-        self._move_on()
+        self.move_on()
         super().end_episodes(step, ends)
 
     @failures_named
     def learn(self, step: int, *, watch: Watch = False) -> StepReport:
         """Update every agent and predictor whose time has come."""
-        self._move_on()
+        self.move_on()
         report = super().learn(step, watch=watch)
         self.in_place.note()
         return report
@@ -156,7 +156,7 @@ class StackedBackend(Engine):
         """From now on nothing moves but running statistics: what a probe measures on."""
         self.system.frozen = True
         for agent in self.system.agents.values():
-            agent.learner.trainable = []
+            agent.learner.stop_learning()
 
     def restore_statistics(self) -> None:
         """Put all running statistics back to what they were before the step."""
@@ -168,7 +168,8 @@ class StackedBackend(Engine):
             feature.synchronize()
         self.divergence.synchronize()
 
-    def _move_on(self) -> None:
+    def move_on(self) -> None:
+        """Note that the stacks have changed: single agents and channels are behind them, where there are any."""
         self.stale = self.system is not self.stacked.base
 
     def per_agent(self) -> System:
@@ -195,7 +196,7 @@ class StackedBackend(Engine):
 
     def _load(self, each: Sequence[dict[str, Any]]) -> None:
         """Load messages and windows of each seed by agent and channel, whose parameters have been loaded."""
-        self.stale = self.system is not self.stacked.base
+        self.move_on()
         if self.stale:
             for part in stacked_parts(self.system):
                 part.read_members()

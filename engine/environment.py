@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any, Self, TypeGuard
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 
+from antiphon.base.copies import copy_with
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.engine.episodes import REWARD, EpisodeStatistics
@@ -83,17 +84,17 @@ class EnvironmentRunner:
             release(self)
             raise
 
-    @classmethod
-    def of(cls, each: Sequence[EnvironmentRunner]) -> Self:
+    @staticmethod
+    def of(each: Sequence[EnvironmentRunner]) -> EnvironmentRunner:
         """Return a runner that steps several environments as one, alike but for their seeds, whose rows are those of all.
 
         What the runners hold is brought up to date by `share`, but for the state of their environments, which always is.
         """
-        found = cls.__new__(cls)
-        vars(found).update(vars(each[0]), each=each)
-        if found.episodes is not None:
-            rows, env = len(each) * found.env.num_envs, found.env
-            found.episodes = EpisodeStatistics(found.episodes.returns, rows, env.device, env.dtype)
+        env, episodes = each[0].env, each[0].episodes
+        if episodes is not None:
+            rows = len(each) * env.num_envs
+            episodes = EpisodeStatistics(episodes.returns, rows, env.device, env.dtype)
+        found = copy_with(each[0], each=each, episodes=episodes)
         found.join()
         return found
 
@@ -125,6 +126,13 @@ class EnvironmentRunner:
         if any(name.partition(".")[0] in OUTCOMES for name in self._after):
             rewards = [name for name in self._after if name.partition(".")[0] == REWARD]
             self.episodes = EpisodeStatistics(rewards, self.env.num_envs, self.env.device, self.env.dtype)
+
+    def go_to(self, other: EnvironmentRunner) -> None:
+        """Be where the runner of another environment of this kind is, and show the same steps from there on."""
+        self.env.load_state_dict(other.env.state_dict())
+        present = other.step_signals
+        self.step_signals = StepSignals(present.step, dict(present.signals))
+        self.elapsed = other.elapsed
 
     def figures(self) -> dict[str, float]:
         """Return metrics of progress by name: the environment's own, and those of finished episodes."""

@@ -43,6 +43,7 @@ from antiphon.engine.state.changes import changed
 from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simulation
 from antiphon.engine.state.compatibility import check_compatible, check_objects
 from antiphon.engine.state.described_scenario import described_scenario
+from antiphon.engine.state.hyperparameters import take_values
 from antiphon.engine.state.objects import check_kept, lost_state
 from antiphon.engine.state.state_dict import with_optimisers_of
 from antiphon.nets.isolation.matmul_precision import matmul_precision
@@ -480,7 +481,7 @@ class LiveSystem:
         try:
             return self.executor.advance(self, reader, watch=watch, keep=keep)
         except DivergenceError as error:
-            self._diverge(error)
+            self.diverge(str(error))
             raise
 
     def count(self, learned: AgentReport | None = None) -> None:
@@ -501,12 +502,24 @@ class LiveSystem:
             if self.diverged is None:
                 self.backend.synchronize()
         except DivergenceError as error:
-            self._diverge(error)
+            self.diverge(str(error))
             raise
 
-    def _diverge(self, error: DivergenceError) -> None:
+    def diverge(self, line: str) -> None:
         """Note how it ended; nothing was learned at the step that diverged, whoever has repeated the steps before it."""
-        self.diverged, self.learned = str(error), AgentReport.empty(self.backend.stacked)
+        self.diverged, self.learned = line, AgentReport.empty(self.backend.stacked)
+
+    def end_at(self, until: int) -> None:
+        """End at another step than `training.steps`, which schedules keep."""
+        self.until = until
+
+    def reach(self, step: int) -> None:
+        """Be at a step at least, which was taken elsewhere and whose state is loaded."""
+        self.now = max(self.now, step)
+
+    def go_back(self, step: int) -> None:
+        """Be at an earlier step, of the newest state that is held here: the steps since were taken elsewhere."""
+        self.now = step
 
     # --- changing ----------------------------------------------------------------------------------------
 
@@ -533,6 +546,17 @@ class LiveSystem:
         self._means, self.newest = MeanAccumulator(system), NewestFigures(system)
         self._means.load_state_dict(means)
         self.newest.load_state_dict(newest)
+
+    def take_values(self, scenario: Scenario, system: System, event: str | None) -> None:
+        """Go on with the hyperparameters of another system, in place; `event`: one line for its events."""
+        own = self.system
+        for name, agent in system.agents.items():
+            take_values(own.agents[name], agent)
+        for name, channel in system.channels.items():
+            take_values(own.channels[name], channel)
+        self.scenario = scenario
+        if event is not None:
+            own.on_divergence.events.append((self.now, event))
 
     def _built(self, scenario: Scenario) -> System:
         """Return the system of a scenario for this environment, seed, device and type, without pretrained weights."""
@@ -624,6 +648,21 @@ class LiveSystem:
             self.newest.load_state_dict(state.get("newest", {}))
             self.validation.load_state_dict(state)
             self.diverged = state["diverged"]
+
+    def load_learned(self, state: Mapping[str, Any], kinds: Sequence[str]) -> None:
+        """Take over the step, the sums of losses and what was learned elsewhere; `kinds`: the parts of the system's state."""
+        learned = {key: state["system"][key] for key in kinds if key in state["system"]}
+        self.backend.load_state_dict({**checkpoint.copy_tree(self.backend.state_dict()), **learned})
+        self.backend.in_place.taken()  # no change of the user's
+        self.train_means.load_state_dict(state["means"])
+        self.now = state["now"]
+
+    def load_outcome(self, state: Mapping[str, Any]) -> None:
+        """Take over the step, and how it went until then, of a state whose agents and environments are elsewhere."""
+        self.now, self.diverged = state["now"], state["diverged"]
+        self.begin_means()
+        self.train_means.load_state_dict(state["means"])
+        self.validation.load_state_dict(state)
 
     def load_saved(self, saved: Saved) -> None:
         """Take over the state of a checkpoint; one without the environment's can be evaluated and exported only.

@@ -240,7 +240,7 @@ def language(
             for channel in rollout.system.agents[tick.agent].incoming:
                 if channel.name in samples:
                     bits = _influence(rollout, channel.name, tick)
-                    samples[channel.name].listening += [] if bits is None else [bits]
+                    samples[channel.name].listening.extend([] if bits is None else [bits])
     return {name: _measured(sample) for name, sample in samples.items()}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -117,13 +118,13 @@ def _measure(
     system = rollout.system
     senders = {system.owner_of[system.channels[name].sender] for name in found}
     learners = {name: system.agents[name].learner for name in senders}
-    constants = {name: learner.parameters for name, learner in learners.items()}
-    for learner in learners.values():  # leaves at the first step, and constants after it
-        learner.parameters = {key: as_leaf(p) for key, p in learner.parameters.items()}
-    leaves = {name: list(learner.parameters.values()) for name, learner in learners.items()}
-    rollout.run(world, 1)
-    for name, learner in learners.items():
-        learner.parameters = constants[name]
+    leaves: dict[str, list[Tensor]] = {}
+    with ExitStack() as first:  # leaves at the first step, and constants after it
+        for name, learner in learners.items():
+            parameters = {key: as_leaf(p) for key, p in learner.parameters.items()}
+            leaves[name] = list(parameters.values())
+            first.enter_context(learner.evaluated_with(parameters))
+        rollout.run(world, 1)
     trainer = PredictorTrainer(system)
     install_in(trainer)
     signals: dict[str, Tensor] = {}
@@ -142,9 +143,9 @@ def _measure(
     for name, true in rollout.gradients(retain=True).items():
         found[name].sent += 1
         if name in signals:
-            parameters = leaves[system.owner_of[system.channels[name].sender]]
+            by = leaves[system.owner_of[system.channels[name].sender]]
             sent = rollout.sent[name].sent
-            caused = [_parameter_gradient(sent, parameters, g / system.batch) for g in (signals[name], true)]
+            caused = [_parameter_gradient(sent, by, g / system.batch) for g in (signals[name], true)]
             found[name].add(signals[name], true, *caused)
 
 

@@ -150,11 +150,11 @@ class DifferentiableRollout:
                 slack=ledger.slack + horizon,  # no window closes there: messages may stay open for so long
             )
             channels[name] = replace(channel, members=(), ledger=ledger, synthetic_input=SyntheticInput())
-        self.system = copied(system, channels)
-        for agent in self.system.owners().values():
-            learner = agent.learner
-            learner.parameters = {name: constant(p) for name, p in learner.parameters.items()}
-            learner.trainable = []
+        self.system = copied(
+            system,
+            channels,
+            lambda own: own.with_tensors({name: constant(p) for name, p in own.parameters.items()}),
+        )
         self.evaluator = ObjectiveEvaluator(self.system)
         install_in(self.evaluator)
         self.forward_pass = _GraphPass(self.system, start, marked)
@@ -198,10 +198,8 @@ class DifferentiableRollout:
 
 def ahead_of(bench: LiveSystem, running: LiveSystem) -> EnvironmentRunner:
     """Return the environment of `bench`, put where that of `running` is: it shows the same steps to come."""
-    world, step_signals = bench.world, running.world.step_signals
-    world.env.load_state_dict(running.world.env.state_dict())
-    world.step_signals = StepSignals(step_signals.step, dict(step_signals.signals))
-    world.elapsed = running.world.elapsed
+    world = bench.world
+    world.go_to(running.world)
     return world
 
 

@@ -253,15 +253,15 @@ class _Forks:
         """Learn from `state` on, and return the readouts' mean loss in the second half; _NoLoss where there is none."""
         fork, horizon = self.fork, self.horizon
         # a steered one would not know a locked window
-        fork.backend = StackedBackend(self.system, stacked=False)
+        fork.compute_by(StackedBackend(self.system, stacked=False))
         fork.load_state_dict(state)
         if steered is not None:
-            fork.backend = steered()
+            fork.compute_by(steered())
         start = fork.now
         to_nothing = lambda step: max(0.0, 1 - (step - start) / horizon)
         falling = OwnSchedule(name="falling", key=(start, horizon), function=to_nothing)
         for model, rate in zip(_models(fork.system), self.rates, strict=True):
-            model.rate = Rate(base=rate, horizon=horizon, schedule=falling)
+            model.learn_at(Rate(base=rate, horizon=horizon, schedule=falling))
         sums = dict.fromkeys(fork.scenario.readouts, (0.0, 0))
         try:
             for step in range(horizon):

@@ -66,10 +66,10 @@ class Processes:
         """See `Place`; BrokenProcessPool: the process was killed."""
         worker = next((worker for worker in self._workers if worker.free), None)
         if worker is not None:
-            worker.call = worker.submit(function, *arguments)
+            worker.begin(function, *arguments)
         else:
             worker = _Worker()
-            worker.call = worker.submit(function, *arguments)
+            worker.begin(function, *arguments)
             self._workers.append(worker)  # not before: a signal would kill a process that has no call to stop
         if self._stopped and not worker.stopped:  # by a signal that came before the line above
             worker.stop()
@@ -110,6 +110,10 @@ class _Worker(ProcessPoolExecutor):
         self.call: Future[Any] = self._pid
         """The newest one."""
         self.stopped = False
+
+    def begin(self, function: Callable[..., Any], *arguments: object) -> None:
+        """Begin a call."""
+        self.call = self.submit(function, *arguments)
 
     @property
     def free(self) -> bool:

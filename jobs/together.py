@@ -16,7 +16,7 @@ from antiphon.engine.heart.step import take_step
 from antiphon.engine.heart.system import System
 from antiphon.engine.live_system import Executor, LiveSystem, Reader
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
-from antiphon.engine.state.hyperparameters import differences_of, read_members, take_values
+from antiphon.engine.state.hyperparameters import differences_of, read_members
 from antiphon.engine.state.in_place import InPlaceChanges
 from antiphon.engine.state.state_dict import restore, snapshot
 from antiphon.engine.state.trees import split_rows
@@ -82,7 +82,7 @@ class Together(Executor):
             self._share()  # their means are those of before the step
         for place, running in enumerate(self.members):
             if place in stopped:
-                running.diverged = stopped[place]
+                running.diverge(stopped[place])
             else:
                 running.count(AgentReport(report, running.backend.stacked))
         self._means.add(AgentReport(report, backend.stacked))
@@ -184,14 +184,8 @@ class Together(Executor):
         if running not in self.members:  # not joined yet
             running.rebuild(scenario, system, event)
             return
-        own = running.system
-        for name, agent in system.agents.items():
-            take_values(own.agents[name], agent)
-        for name, channel in system.channels.items():
-            take_values(own.channels[name], channel)
+        running.take_values(scenario, system, event)
         self._loaded = True
-        running.scenario = scenario
-        own.on_divergence.events += [] if event is None else [(running.now, event)]
 
 
 class MemberBackend:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from antiphon.base.copies import copy_with
 from antiphon.base.errors import AntiphonError, ScenarioError, ScenarioWarning, first_line
 from antiphon.base.extensions import NEEDS_MORE, Catalogue, call_factory, key_of, name_of
 from antiphon.nets.optimisers import MemberMask, Optimiser, Skip, clipped
@@ -88,9 +89,7 @@ class TorchOptimiser:
     def stacked(cls, optimisers: Sequence[TorchOptimiser], stacks: Sequence[Tensor]) -> TorchOptimiser:
         """Combine the optimisers of a stack's members, in the order of the stacks' first axis, into one."""
         del stacks
-        found = copy.copy(optimisers[0])
-        found.members = tuple(optimisers)
-        return found
+        return copy_with(optimisers[0], members=tuple(optimisers))
 
     def refresh(self) -> None:
         """Do nothing: the stack uses its members' state."""

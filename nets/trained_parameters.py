@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from antiphon.base.copies import copy_with
 from antiphon.base.extensions import call_error
 from antiphon.base.mask import ALL, Mask
 from antiphon.nets.native.mlp import fused_step
@@ -127,21 +128,61 @@ class TrainedParameters:
 
         Members correspond by the order of their parameters and statistics.
         """
-        found = copy.copy(members[0])
-        found.members, found.updates, found.parameters = tuple(members), 0, {}
+        parameters: dict[str, Tensor] = {}
         each = [list(member.parameters.values()) for member in members]
         for name, *own in zip(members[0].parameters, *each, strict=True):
             with torch.no_grad():
                 stack = torch.stack(own, out=padded_zeros((len(own), *own[0].shape), own[0].data))
             for p, view in zip(own, stack.unbind(), strict=True):
                 p.data = view
-            found.parameters[name] = stack.requires_grad_(own[0].requires_grad)
-        found.trainable = [] if found.frozen else list(found.parameters.values())
+            parameters[name] = stack.requires_grad_(own[0].requires_grad)
+        trainable = [] if members[0].frozen else list(parameters.values())
         optimisers: list[Any] = [one.optimiser for one in members]
-        found.optimiser = type(optimisers[0]).stacked(optimisers, found.trainable)
-        found.taken = torch.zeros(len(members), dtype=torch.int64)
+        found = copy_with(
+            members[0],
+            members=tuple(members),
+            parameters=parameters,
+            trainable=trainable,
+            optimiser=type(optimisers[0]).stacked(optimisers, trainable),
+            updates=0,
+            taken=torch.zeros(len(members), dtype=torch.int64),
+        )
         found.read_members()
         return found
+
+    def as_frozen(self) -> Self:
+        """Return one with the same parameters as constants, which is evaluated as after training."""
+        return copy_with(self, frozen=True)
+
+    def with_tensors(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor] | None = None) -> Self:
+        """Return one that is evaluated with other parameters and running statistics (None: its own), and not trained."""
+        return copy_with(
+            self,
+            parameters=parameters,
+            trainable=[],
+            buffers=self.buffers if buffers is None else buffers,
+        )
+
+    @contextmanager
+    def evaluated_with(self, parameters: dict[str, Tensor]) -> Iterator[None]:
+        """Evaluate with other parameters in the context."""
+        before, self.parameters = self.parameters, parameters
+        try:
+            yield
+        finally:
+            self.parameters = before
+
+    def learn_at(self, rate: Rate) -> None:
+        """Learn at another rate from here on."""
+        self.rate = rate
+
+    def stop_learning(self) -> None:
+        """Change no parameter from here on."""
+        self.trainable = []
+
+    def put_statistics(self, statistics: Mapping[str, Tensor]) -> None:
+        """Put running statistics in place of those of the same names, in a new dictionary: what is noted of a step keeps the old."""
+        self.buffers = {**self.buffers, **statistics}
 
     def evaluated(self, function: Callable[..., Evaluated], *inputs: Any, **settings: Any) -> Evaluated:
         """Return the result of a function of an input, the parameters and the statistics, in this object's precision.
@@ -278,9 +319,17 @@ class TrainedParameters:
         """Write running statistics and counts of updates to the members; their parameters are views."""
         split = [self.buffers[name].unbind() for name in self.members[0].buffers]
         for n, (member, taken) in enumerate(zip(self.members, self.taken.tolist(), strict=True)):
-            member.buffers = {name: own[n] for name, own in zip(member.buffers, split, strict=True)}
-            member.updates += taken
+            member.follow_stack([own[n] for own in split], taken)
         self.taken.zero_()
+
+    def follow_stack(self, buffers: Sequence[Tensor], taken: int) -> None:
+        """Take over a member's own of the stack's running statistics, in order, and the optimiser steps it has taken there."""
+        self.buffers = dict(zip(self.buffers, buffers, strict=True))
+        self.updates += taken
+
+    def load_counts(self, updates: int, taken: Sequence[int]) -> None:
+        """Load `updates` and `taken`."""
+        self.updates, self.taken = updates, torch.tensor(taken, dtype=torch.int64)
 
     def restore_buffers(self, member_mask: Tensor, buffers: Mapping[str, Tensor]) -> None:
         """Set the running statistics of members, `member_mask` [N] bool, back to `buffers`."""

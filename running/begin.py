@@ -101,7 +101,7 @@ def begin(
             known: dict[str, Any] = {} if settings.stacked else {"stacked": False}
             known |= {"capture": True} if capture is True else {}
             known |= {**running.executor.facts, **(facts or {})}
-            run.writer = open_writer(run, folder, checkpoint_every, known, variants, exist)
+            run.write_by(open_writer(run, folder, checkpoint_every, known, variants, exist))
         undo.pop_all()
     return run
 

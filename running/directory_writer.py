@@ -167,7 +167,7 @@ _FEWEST_STEPS = 100
 class DirectoryWriter(Observer):
     """Writes metrics, checkpoints, run.json and result.json of a run into its directory.
 
-    Its recorders are attached to the run; what an earlier session wrote after its present step is dropped. Where the
+    What an earlier session wrote after its present step is dropped. Where the
     scenario holds Python objects a checkpoint of step 0 keeps the parameters that they begin with.
 
     Args:
@@ -176,6 +176,7 @@ class DirectoryWriter(Observer):
         checkpoint_every: Steps between checkpoints. None: ten in a run, at least 100 steps apart.
 
     Attributes:
+        recorders: What receives the run's metrics for it.
         result: The object of result.json; empty until the run has ended.
     """
 
@@ -226,16 +227,15 @@ class DirectoryWriter(Observer):
         self._clock = SharedClock()
         self._clock.divide(1)
         self._timed_at = start, self._seconds()
-        run.recorders += [*recorders, self._latest]
-        run.timing = self._times
+        self.recorders: list[Recorder] = [*recorders, self._latest]
         if directory.described is not None and running.now == 0:
-            directory.checkpoint(running, run.recorders)
+            directory.checkpoint(running, self.recorders)
 
     def _seconds(self) -> float:
         """Return the seconds of the run so far, all sessions together."""
         return self._seconds_before + self._clock()
 
-    def _times(self, step: int) -> list[Figure]:
+    def times(self, step: int) -> list[Figure]:
         """Return the seconds of the run, and where environments are stepped the steps of all of them in a second since the
         figures before.
         """

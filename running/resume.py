@@ -85,12 +85,12 @@ def resume(
         if until is not None or facts["exit"] != "done":
             run.aim_at(until or facts["steps"])
         elif facts.get("reason"):  # it was stopped early: it goes on where more steps are asked for
-            run.goal = running.now
+            run.stay()
         if together and running.now < running.until:
             directory.note(together=list(together))
         elif not together and len(facts.get("together") or []) > 1 and "alone_from" not in facts:
             facts["alone_from"] = running.now  # its last bits differ from here on
-        run.writer = DirectoryWriter(run, directory, checkpoint_every)
+        run.write_by(DirectoryWriter(run, directory, checkpoint_every))
         undo.pop_all()
     return run
 

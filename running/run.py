@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Protocol
 
 from antiphon.base.memory import refusals_named
 from antiphon.base.problems import show_value
+from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.in_use import release
 from antiphon.engine.inference.evaluation import FEWEST, Evaluation
 from antiphon.engine.inference.of_running import evaluation_of
@@ -40,6 +42,13 @@ class Writer(Protocol):
     def result(self) -> Mapping[str, Any]:
         """The object of result.json; empty until the run has ended."""
 
+    @property
+    def recorders(self) -> Sequence[Recorder]:
+        """Receive the metrics for it."""
+
+    def times(self, step: int) -> Sequence[Figure]:
+        """Return the timing metrics of a step, which are logged with its first metrics."""
+
     def step_by_hand(self) -> None:
         """Follow a step that was taken outside of the training loop."""
 
@@ -69,7 +78,6 @@ class Run:
             release them.
         evaluated: The newest evaluation; None: there was none in this session.
         notify: Calls the callbacks of the run with the name of an event and its arguments.
-        timing: Returns the timing metrics of a step, which are logged with its first metrics.
     """
 
     def __init__(self, running: LiveSystem) -> None:
@@ -86,7 +94,6 @@ class Run:
         self.keeps_messages = True
         self.evaluated: Evaluation | None = None
         self.notify: Callable[..., None] = lambda *_: None
-        self.timing: Callable[[int], Sequence[Figure]] = lambda step: ()
         self._logged_at: int | None = None
         self._history: History | None = None
 
@@ -102,7 +109,17 @@ class Run:
 
     def aim_at(self, until: int) -> None:
         """Have the run reach a step, where nothing else is asked for."""
-        self.running.until = self.goal = until
+        self.goal = until
+        self.running.end_at(until)
+
+    def stay(self) -> None:
+        """Have the run go on only where further steps are asked for."""
+        self.goal = self.running.now
+
+    def write_by(self, writer: Writer) -> None:
+        """Write a run directory from here on, with the recorders of its writer."""
+        self.writer = writer
+        self.recorders += writer.recorders
 
     # --- when something is read --------------------------------------------------------------------------
 
@@ -152,14 +169,18 @@ class Run:
         running = self.running
         running.check_open()
         step, due = running.now, self.row_steps.due(running.now)
-        self.watched = self.watched_at(step)
-        watch = due or self.watched.learning
+        watch = self.begin_step(due=due)
         keep = bool(watch or self.watched) or self.keeps_messages or step + 1 == running.until
         with refusals_named():
             ended = running.advance(self, watch=watch, keep=keep)
         info = {"step": step, "ended": ended.plain, "losses": running.learned.by_agent()}
         self.record(step, due=due)
         return info
+
+    def begin_step(self, *, due: bool) -> Watch:
+        """Find what is kept of the step to come, which has a log entry if `due`; return what is watched while it is learned from."""
+        self.watched = self.watched_at(self.running.now)
+        return due or self.watched.learning
 
     def record(self, step: int, *, due: bool) -> None:
         """Record what follows from the step just taken; `due`: whether it has a log entry."""
@@ -191,7 +212,7 @@ class Run:
         """Hand metrics of a step, counted from 1, to the recorders; with its first ones, those of the run's time."""
         if step != self._logged_at:
             self._logged_at = step
-            figures = [*figures, *self.timing(step)]
+            figures = [*figures, *(() if self.writer is None else self.writer.times(step))]
         for recorder in self.recorders:
             recorder.figures(step, figures)
 
@@ -239,11 +260,32 @@ class Run:
 
     # --- in the training loop -----------------------------------------------------------------------------
 
-    def begin_loop(self, steps: int | None) -> None:
-        """Begin to be stepped by the training loop, for so many steps; None: no number is known."""
-        self.stop_reason, self.in_run = None, True
+    @contextmanager
+    def followed(
+        self, notify: Callable[..., None] = lambda *_: None, *, each_step: bool = False
+    ) -> Iterator[None]:
+        """Call `notify` at events, and keep the messages of every step only where `each_step` or a recording reads them."""
+        before = self.notify, self.keeps_messages
+        self.notify, self.keeps_messages = notify, each_step or bool(self.recordings)
+        try:
+            yield
+        finally:
+            self.notify, self.keeps_messages = before
+
+    def begin_loop(self, steps: int | None, stopping: Callable[[], bool]) -> None:
+        """Begin to be stepped by the training loop.
+
+        Args:
+            steps: For so many steps; None: no number is known.
+            stopping: Whether the loop is to end now.
+        """
+        self.stop_reason, self.in_run, self.stopping = None, True, stopping
         if steps is not None:
-            self.running.until = self.running.now + int(steps)
+            self.running.end_at(self.running.now + int(steps))
+
+    def plan_reads(self, steps: Iterable[float]) -> None:
+        """Note how many steps have been taken when each of its observers reads its state next."""
+        self.observed_at = min(steps, default=math.inf)
 
     @property
     def ahead(self) -> bool:

@@ -695,16 +695,15 @@ class Simulation:
 
 def _train(run: Run, calls: Callbacks, progress: RunProgress, **limits: Any) -> tuple[int, str | None]:
     """Run the loop, and return the signal that ended it (0: none did) and why it diverged, in one line."""
-    run.keeps_messages = calls.each_step or bool(run.recordings)
     executor = run.running.executor
 
     def notify(event: str, *about: object) -> None:
         if calls.call(event, *about):
             executor.release(run.running)
 
-    run.notify = notify
     try:
-        (outcome,) = Trainer([run], [progress, calls]).run(**limits)
+        with run.followed(notify, each_step=calls.each_step):
+            (outcome,) = Trainer([run], [progress, calls]).run(**limits)
     except Interrupted as interrupted:
         return interrupted.number, None
     except ScenarioError as error:  # refused before it started
@@ -712,8 +711,6 @@ def _train(run: Run, calls: Callbacks, progress: RunProgress, **limits: Any) -> 
             run.writer.close(error)
         raise
     finally:
-        run.notify = lambda *_: None
-        run.keeps_messages = True
         executor.release(run.running)
     calls.call("on_end")
     return outcome.signal, outcome.error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -172,6 +171,7 @@ class Trainer:
             )
         taken = ended = 0
         signals: list[int] = []
+        start = time.monotonic()
 
         def reached() -> bool:
             return (
@@ -183,20 +183,17 @@ class Trainer:
         try:
             with refusals_named(), stop_signals() as signals:
                 for run in self.runs:
-                    run.begin_loop(steps)
+                    run.begin_loop(steps, lambda: bool(signals) or reached())
                 for observer in self._observers:
                     observer.start(self)
                 self.clock.divide(len(self.active))
                 self._end_diverged()
                 self._end_stopped()
                 start = time.monotonic()
-                for run in self.active:
-                    run.stopping = lambda: bool(signals) or reached()
                 # parts may have taken steps that are not counted yet: the log entries of these are written too
                 while self.active and (any(run.ahead for run in self.active) or not (signals or reached())):
                     for run in self.active if episodes is None else ():  # else every step's ends are read
-                        reads = (observer.reads_state_at(run) for observer in self._observers)
-                        run.observed_at = min(reads, default=math.inf)
+                        run.plan_reads(observer.reads_state_at(run) for observer in self._observers)
                     infos = self._take_step()
                     taken += 1
                     if episodes is not None and infos:
@@ -223,14 +220,11 @@ class Trainer:
 
         Ctrl-C or SIGTERM ends all after the present step, with checkpoints and results; a second one at once.
         """
-        for run in self.runs:
-            run.keeps_messages = bool(run.recordings)
-        try:
+        with ExitStack() as closing:
+            for run in self.runs:
+                closing.callback(run.close)
+                closing.enter_context(run.followed())
             outcomes = self.run(max(0, self.runs[0].goal - self.runs[0].running.now))
-        finally:
-            with ExitStack() as closing:
-                for run in self.runs:
-                    closing.callback(run.close)
         return [replace(outcome, result=run.result) for outcome, run in zip(outcomes, self.runs, strict=True)]
 
     def _take_step(self) -> Sequence[StepInfo]:

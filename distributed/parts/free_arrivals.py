@@ -59,7 +59,7 @@ class FreeArrivals:
         self._cut, self._settings = cut, settings
         self.figures = FreeFigures()
         for channel in cut.sending.values():
-            channel.ledger.slack += settings.staleness
+            channel.ledger.allow_slack(settings.staleness)
         for channel in cut.receiving.values():  # what has not come in time counts as lost
             channel.ledger.held = channel.ledger.held or HeldMessages()
         self._aligned: list[tuple[Clock, list[str]]] = []

@@ -205,7 +205,7 @@ class Part:
             EngineError: It is not the next of that neighbour.
         """
         self._boundary.deliver(exchange, self.now)
-        self.backend.stale = self.backend.system is not self.backend.stacked.base
+        self.backend.move_on()
 
     # --- state ---------------------------------------------------------------------------------------------
 
@@ -291,6 +291,17 @@ class Part:
         self._load(state)
         self._boundary.load_state_dict(state["boundary"])
         self.free.load_state_dict(state["boundary"])
+
+    def restart(self, incarnation: int, state: Tree | None) -> None:
+        """Go on as a part that has been started again so many times.
+
+        Args:
+            incarnation: How many times.
+            state: Its own one, or its share of a whole's; None: it goes on from where it is.
+        """
+        if state is not None:
+            (self.load_own_state if "boundary" in state else self.load_state_dict)(state)
+        self.incarnation = incarnation
 
     def close(self) -> None:
         """Close its environment, unless the caller made it."""

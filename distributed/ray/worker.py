@@ -181,9 +181,7 @@ class PartWorker:
             if sweep is not None and large:
                 sweep.before = spare_memory
         part = self._built
-        if given and state is not None:
-            (part.load_own_state if "boundary" in state else part.load_state_dict)(state)
-        part.incarnation = self._figures.incarnation
+        part.restart(self._figures.incarnation, state if given else None)
         self._figures = replace(self._figures, steps_taken=part.now)
         self._epoch, self._broken = epoch, None
         self._sockets.connect(

@@ -268,8 +268,7 @@ class VirtualCluster:
     def _return(self, number: int) -> None:
         part, machine, saved = self.parts[number], self.machines[number], self._saved[number]
         assert saved is not None
-        part.load_own_state(copy_tree(saved))
-        part.incarnation = machine.incarnation
+        part.restart(machine.incarnation, copy_tree(saved))
         machine.change("waiting", self.seconds)
         self._schedule_failure(number)
         self._push(self.seconds, _BEGIN, number)
@@ -342,8 +341,7 @@ class VirtualCluster:
         self._inbox = [[*map(Exchange.of_tree, trees)] for trees in state["inbox"]]
         self._saved = list(state["saved"])
         for part, machine, own in zip(self.parts, self.machines, state["parts"], strict=True):
-            part.load_own_state(own)
-            part.incarnation = machine.incarnation
+            part.restart(machine.incarnation, own)
 
 
 def _log_normal(seed: int, count: int, deviation: float) -> float:

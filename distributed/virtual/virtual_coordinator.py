@@ -302,13 +302,10 @@ class VirtualCoordinator(Executor):
         if state["seed"] != running.seed:
             running.restart(replace(running.settings, seed=state["seed"]))
         state = copy_tree(state)
-        running.now, running.diverged = state["now"], state["diverged"]
         self.cluster.load_state_dict(state["virtual"]["cluster"])
         self._before = FreeFigures(**state["virtual"]["before"])
         self._newest = {}
-        running.begin_means()
-        running.train_means.load_state_dict(state["means"])
-        running.validation.load_state_dict(state)
+        running.load_outcome(state)
         self._note_events(running)
 
     def obstacle_of(self, saved: Saved) -> str | None:

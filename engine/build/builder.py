@@ -506,7 +506,7 @@ def read_weights(learner: Learner, source: str, place: Path) -> None:
             )
     for key, parameter in learner.parameters.items():
         parameter.data.copy_(saved["parameters"][key])
-    learner.buffers = {key: saved["buffers"][key].to(b) for key, b in learner.buffers.items()}
+    learner.put_statistics({key: saved["buffers"][key].to(b) for key, b in learner.buffers.items()})
 
 
 def without_weights(scenario: Scenario) -> Scenario:

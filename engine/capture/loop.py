@@ -194,7 +194,7 @@ class CapturedLoop(Executor):
         """Let the running scenario take over the state that replays have reached, and its step."""
         if self._backend is running.backend:
             self._take_over()
-            running.now = max(running.now, self._reached)
+            running.reach(self._reached)
 
     def release(self, running: LiveSystem) -> None:
         """Gather; anything may be done to the running scenario from here on."""

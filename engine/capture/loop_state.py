@@ -146,7 +146,7 @@ class LoopState:
             for step, signals, uniform in stamps["messages"]["signals"]
         ]
         for owner, buffers in zip(self._owners, stamps["buffers"], strict=True):
-            owner.buffers = dict(buffers)
+            owner.put_statistics(buffers)
         kept = {"events": system.on_divergence.events, "signals": all_signals}
         load_messages(system, {**stamps["messages"], **kept})
         if self._guard is not None:
@@ -157,8 +157,8 @@ class LoopState:
             self._clipped.first = dict(stamps["first_clips"])
         self.means.load_sums({tuple(names): tuple(sums) for names, sums in snapshot.counters["means"]})
         for owner, (updates, *taken) in zip(self._owners, snapshot.counters["updates"], strict=True):
-            owner.updates, owner.taken = updates, torch.tensor(taken, dtype=torch.int64)
-        self.backend.stale = system is not self.backend.stacked.base
+            owner.load_counts(updates, taken)
+        self.backend.move_on()
         self.backend.divergence.statistics.note()
         for group in system.groups:
             self.backend.forward_pass.replay(group.window)

@@ -136,7 +136,7 @@ class Guard(DivergenceCheck):
             new = torch.where(self._sound, new, old)
             kept = torch.split(new, [before.numel() for _, _, before in each])
             for (owner, name, before), own in zip(each, kept, strict=True):
-                owner.buffers = {**owner.buffers, name: own.view(before.shape)}
+                owner.put_statistics({name: own.view(before.shape)})
 
     # --- what it has found ---------------------------------------------------------------------------------
 

@@ -99,7 +99,7 @@ class ObservationStatistics(Feature):
             missing = self._missing_in(agent, [self._missing(agent, tick, signals)])
             guess = first_statistics(self._values(agent, tick, signals), missing).view_as(before)
             guess = torch.where(before[..., :1] == 0, guess, before)
-            agent.learner.buffers = {**agent.learner.buffers, name: guess}
+            agent.learner.put_statistics({name: guess})
             start[name] = torch.where(start[name][..., :1] == 0, guess, start[name])
             begun = begun and (missing is None or bool((guess[..., 0] > 0).all()))
         if begun:
@@ -124,7 +124,7 @@ class ObservationStatistics(Feature):
             missing = self._missing_in(agent, [self._missing(agent, tick, signals) for tick in ticks])
             each = before.view(len(agent.members), -1)
             after = members.where(merged(each, values, missing), each).view_as(before)
-            agent.learner.buffers = {**agent.learner.buffers, name: after}
+            agent.learner.put_statistics({name: after})
 
     @staticmethod
     def _missing(agent: Agent, tick: Tick, names: tuple[str, ...]) -> Mask:

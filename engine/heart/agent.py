@@ -6,7 +6,7 @@ rows are the environments. Shapes: N members, B environments.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -179,6 +179,10 @@ class Agent:
     def participates(self, window: int) -> Mask:
         """The rows in which it learns from `window`."""
         return ALL if self.participation is None else self.participation.rows(window)
+
+    def load(self, action: Tensor | None, trail: Iterable[tuple[int, Tensor]] | None) -> None:
+        """Take over its newest action and, where they are kept, its newest states with their steps."""
+        self.action, self.trail = action, self.trail if trail is None else dict(trail)
 
     def left_to_features(self) -> dict[str, bool]:
         """By setting that a feature obeys, and not the step itself: whether it has it (engine/installed.py)."""

@@ -72,6 +72,11 @@ class SyntheticInput:
     examples: list[Example] = field(default_factory=list)
     """What it learns from at the end of the step."""
 
+    def take_examples(self) -> list[Example]:
+        """Return what it learns from, once."""
+        examples, self.examples = self.examples, []
+        return examples
+
 
 @dataclass(slots=True, eq=False)
 class Feedback:
@@ -83,6 +88,10 @@ class Feedback:
     """The agent whose objective that is."""
     weights: Tensors | None = None
     """Feedback alignment: the fixed weights that carry the gradient back, by the receiver's parameter."""
+
+    def load(self, direct: Tensor | None, weights: Tensors | None) -> None:
+        """Take over fixed weights of a saved state."""
+        self.direct, self.weights = direct, weights
 
 
 @dataclass(slots=True, eq=False)

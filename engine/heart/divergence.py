@@ -160,7 +160,7 @@ class RunningStatistics:
     def restore(self) -> None:
         """Put all back to what they were before the step."""
         for owner in self._owners:
-            owner.buffers = self._before[owner]
+            owner.put_statistics(self._before[owner])
 
     def restore_members(self, owner: TrainedParameters, members: Tensor) -> None:
         """Put those of members of a stack, [N] bool, back."""

@@ -90,6 +90,21 @@ class Ledger:
             empty[name] = None if own is None else type(own)()
         return replace(self, **{**empty, **settings})
 
+    def load(
+        self,
+        messages: dict[int, Message],
+        completed: dict[int, list[Message]],
+        held: HeldMessages | None,
+        newest_returned: NewestReturned | None,
+    ) -> None:
+        """Take over what changes with every step, of a saved state."""
+        self.messages, self.completed = messages, completed
+        self.held, self.newest_returned = held, newest_returned
+
+    def allow_slack(self, steps: int) -> None:
+        """Let messages stay open for so many more steps beyond their deadline."""
+        self.slack += steps
+
     # --- the sender's half: a message goes out, its gradient arrives ----------------------------------------
 
     def send(

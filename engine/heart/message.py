@@ -338,6 +338,12 @@ class Tick:
     sampled: Tensors = field(default_factory=dict)
     """What it sent over channels whose messages are sampled, [rows, size] each; a replayed window sends it again."""
 
+    def add_final_value(self, value: Tensor, known: Mask) -> None:
+        """Note the values of final observations, [rows], where they are `known`; those of episodes that ended before stay."""
+        if self.final_value is not None:
+            value = self.final_known.where(self.final_value, value)
+        self.final_value, self.final_known = value, self.final_known | known
+
 
 @dataclass(slots=True, eq=False)
 class Window:
@@ -396,3 +402,12 @@ class LearningGroup:
     window: Window = field(default_factory=Window, metadata=NESTED)
     pending: list[Window] = field(default_factory=list, metadata=NESTED)
     past: list[Window] = field(default_factory=list, metadata=NESTED)
+
+    def next_window(self) -> Window:
+        """Begin a window, and return the one that was open."""
+        window, self.window = self.window, Window()
+        return window
+
+    def load(self, window: Window, pending: list[Window], past: list[Window]) -> None:
+        """Take over windows of a saved state."""
+        self.window, self.pending, self.past = window, pending, past

@@ -220,7 +220,7 @@ class PredictorTrainer:
         """Gather what each synthetic input learns from at this step, with the gradients of its parameters."""
         updates: dict[str, PredictorUpdate] = {}
         for channel in self._inputs:
-            examples, channel.synthetic_input.examples = channel.synthetic_input.examples, []
+            examples = channel.synthetic_input.take_examples()
             model = channel.synthetic_input.model
             if self.system.frozen or model is None or model.frozen or not examples:
                 continue

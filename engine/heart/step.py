@@ -190,7 +190,7 @@ class Engine:
             number = group.windows.ending(step)
             if number is None:
                 continue
-            window, group.window = group.window, Window()
+            window = group.next_window()
             if window.number != number:  # no agent has ticked in it
                 self._close(group, Window(number), step)
             elif group.late and self.points.ended is not None:

@@ -23,7 +23,7 @@ from antiphon.engine.heart.message import EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.composition import Composition, steps_per_round
 from antiphon.engine.inference.links import Links
-from antiphon.engine.inference.rollout import Rollout
+from antiphon.engine.inference.rollout import Rollout, rewired
 from antiphon.envs.adaptors.native import native_of
 from antiphon.envs.adaptors.spaces import Actions
 from antiphon.envs.base import TorchVectorEnv
@@ -65,10 +65,15 @@ class Policy:
         self._native = native_of(env)
         observed = {name for agent in system.agents.values() for name in agent.inputs.observes if name != AGE}
         self._names = observed & self._native.signals.keys()
-        self._system = Rollout(system, system.batch, Links(), seed, sampled=not greedy).system
-        for learner in dict.fromkeys(agent.learner for agent in self._system.agents.values()):
-            learner.parameters = {name: constant(p).clone() for name, p in learner.parameters.items()}
-            learner.buffers = {name: b.clone() for name, b in learner.buffers.items()}
+        deployed = Rollout(system, system.batch, Links(), seed, sampled=not greedy).system
+        learners = {
+            own: own.with_tensors(
+                {name: constant(p).clone() for name, p in own.parameters.items()},
+                {name: b.clone() for name, b in own.buffers.items()},
+            )
+            for own in dict.fromkeys(agent.learner for agent in deployed.agents.values())
+        }
+        self._system = rewired(deployed, deployed.channels, learners)
         self._rollout: Rollout | None = None
         self._step = self._batch = 0
 

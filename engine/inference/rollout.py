@@ -7,11 +7,11 @@ A hook may replace messages before they go out.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,13 +22,13 @@ from antiphon.agents.network import OBJECTIVE, Tensors
 from antiphon.base.mask import ALL
 from antiphon.comms.couplings import Detached
 from antiphon.comms.links import Link
+from antiphon.comms.symbols import MessageSampler
 from antiphon.engine.environment import EnvironmentRunner, signals_read
-from antiphon.engine.heart.agent import Goal
+from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.channel import Channel, SyntheticGradient, SyntheticInput
 from antiphon.engine.heart.clock import Call, StepWindows
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.held_messages import HeldMessages
-from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.learn import ObjectiveEvaluator, TickLoss
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import (
@@ -69,7 +69,8 @@ class Rollout:
         seed: Of what is lost and added on the way.
         deliver: What is sent in place of messages; None: they are.
         sampled: Whether policies sample their actions, messages among them; else they take the most likely one.
-        forward_pass: Makes what ticks the agents of the copy.
+        aligned: Whether agents that are aligned to a channel work on the signals of its messages; else on those of the step.
+        forward_pass: Makes what ticks the agents of the copy, which then take the most likely actions.
 
     Attributes:
         system: The copy.
@@ -84,30 +85,24 @@ class Rollout:
         deliver: Deliver | None = None,
         *,
         sampled: bool = False,
+        aligned: bool = True,
         forward_pass: Callable[[System, Deliver | None], Deliveries] | None = None,
     ) -> None:
-        channels = {name: _silent(channel, batch, links, seed) for name, channel in system.channels.items()}
-        self.system = replace(copied(system, channels), batch=batch)
-        for name, agent in self.system.agents.items():
-            agent.learner.frozen = True
-            agent.inputs.critic_observes = ()  # it is not there when the agent is deployed
-            agent.batch, agent.layout = batch, Layout(batch=batch, device=agent.layout.device)
-            agent.seed = seed_for(seed, "agent", name)
-            agent.trail = agent.action = None
-            if agent.goal is not None:
-                agent.goal = replace(agent.goal, weight=1.0)
-        for channel in self.system.channels.values():
-            if channel.sampler is not None:
-                own = channel.sampler.seeded(seed_for(seed, "message", channel.sender, channel.port))
-                channel.sampler = own if sampled and own.learned else own.most_probable()
-        self._forward_pass = (forward_pass or Deliveries)(self.system, deliver)
-        self._forward_pass.greedy = not sampled
+        channels = {
+            name: _silent(channel, batch, links, seed, sampled=sampled)
+            for name, channel in system.channels.items()
+        }
+        deployed = partial(_deployed, batch=batch, seed=seed, aligned=aligned)
+        self.system = replace(copied(system, channels, Learner.as_frozen, deployed), batch=batch)
+        make = forward_pass or partial(Deliveries, greedy=not sampled)
+        self._forward_pass = make(self.system, deliver)
         install_in(self._forward_pass)
 
     def release(self) -> None:
         """Let all messages go: they are in circles, which Python would search for later."""
         for channel in self.system.channels.values():
-            channel.ledger = channel.ledger.emptied()
+            channel.ledger.messages.clear()
+            channel.ledger.completed.clear()
 
     @property
     def action(self) -> Action | None:
@@ -122,11 +117,10 @@ class Rollout:
         self._forward_pass.tick(step, step_signals, calls)
         ticks: list[Tick] = []
         for group in dict.fromkeys(self.system.group_of[call[0]] for call in calls):
-            window, group.window = group.window, Window()
+            window = group.next_window()
             ticks += window.ticks()
             Ledger.unpin(window.sent)
         for tick in ticks:
-            tick.participates = ALL  # whoever no longer learns is scored all the same
             for channel in self.system.agents[tick.agent].channels:
                 channel.ledger.close(step, step)
                 channel.synthetic_input.examples.clear()
@@ -145,9 +139,9 @@ class Deliveries(ForwardPass):
 
     deployed = True
 
-    def __init__(self, system: System, deliver: Deliver | None) -> None:
+    def __init__(self, system: System, deliver: Deliver | None, *, greedy: bool = True) -> None:
         super().__init__(system)
-        self.deliver = deliver
+        self.deliver, self.greedy = deliver, greedy
 
     def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
         return arrival.constant(channel.name)
@@ -212,13 +206,18 @@ class ExampleRollout:
                 while earlier is not None:
                     needed.add((channel.sender, earlier))
                     earlier = sender.latest(earlier - 1)
-        self._rollout = rollout = Rollout(system, self.rows, links, seed, deliver, forward_pass=forward_pass)
+        self._rollout = rollout = Rollout(
+            system,
+            self.rows,
+            links,
+            seed,
+            deliver,
+            aligned=links.kind != "perfect",  # else all steps show the same, and nothing is lost
+            forward_pass=forward_pass,
+        )
         self._evaluator = ObjectiveEvaluator(rollout.system)
-        if links.kind == "perfect":  # all steps show the same, and nothing is lost
-            for agent in rollout.system.agents.values():
-                agent.align = None
         for channel in rollout.system.channels.values():
-            channel.ledger.slack = len(steps)  # ticks that would close a message may be left out
+            channel.ledger.allow_slack(len(steps))  # ticks that would close a message may be left out
         for step, calls in enumerate(steps):
             for call in calls:  # one by one: what each has made on the way is released
                 if kept := tuple(name for name in call if (name, step) in needed):
@@ -363,6 +362,7 @@ def rewired(
     channels: dict[str, Channel],
     learners: Mapping[Learner, Learner] | None = None,
     groups: list[LearningGroup] | None = None,
+    agent_of: Callable[[Agent], Agent] = lambda agent: agent,
 ) -> System:
     """Return a system of single agents with other channels of the same names, sharing everything else.
 
@@ -371,11 +371,12 @@ def rewired(
         channels: All channels, by name.
         learners: Others in place of some, by these.
         groups: Others in place of its own.
+        agent_of: Returns the agent that is wired in place of one.
     """
     instead = learners or {}
     agents = {
         name: replace(
-            agent,
+            agent_of(agent),
             members=(),
             learner=instead.get(agent.learner, agent.learner),
             incoming=[channels[channel.name] for channel in agent.incoming],
@@ -387,21 +388,54 @@ def rewired(
     return replace(system, agents=agents, channels=channels, groups=groups or system.groups)
 
 
-def copied(system: System, channels: dict[str, Channel]) -> System:
-    """Return a system with these channels, learners and windows of its own; parameters are shared, and all agents take part."""
-    learners = {agent.learner: copy.copy(agent.learner) for agent in system.owners().values()}
+def copied(
+    system: System,
+    channels: dict[str, Channel],
+    learner_of: Callable[[Learner], Learner],
+    agent_of: Callable[[Agent], Agent] = lambda agent: agent,
+) -> System:
+    """Return a system with these channels and windows of its own, in which all agents take part.
+
+    Args:
+        system: What is copied.
+        channels: All channels, by name.
+        learner_of: Returns the learner in place of one.
+        agent_of: Returns the agent in place of one.
+    """
+    learners = {agent.learner: learner_of(agent.learner) for agent in system.owners().values()}
     groups = [replace(group, window=Window(), pending=[], past=[]) for group in system.groups]
-    found = rewired(system, channels, learners, groups)
-    for agent in found.agents.values():
-        agent.participation = None
-    return found
+    taking_part = lambda agent: replace(agent_of(agent), participation=None)
+    return rewired(system, channels, learners, groups, taking_part)
+
+
+def _deployed(agent: Agent, batch: int, seed: int, *, aligned: bool) -> Agent:
+    """An agent before its first tick, as it is when it is deployed: without its critic."""
+    return replace(
+        agent,
+        members=(),
+        inputs=replace(agent.inputs, critic_observes=(), critic_observed_by_member=()),
+        batch=batch,
+        seed=seed_for(seed, "agent", agent.name),
+        align=agent.align if aligned else None,
+        trail=None,
+        action=None,
+        goal=None if agent.goal is None else replace(agent.goal, weight=1.0),
+    )
 
 
 def _link(channel: Channel, links: Links, seed: int) -> Link:
     return channel.ledger.link if channel.state else links.of(channel.ledger.link, seed)
 
 
-def _silent(channel: Channel, batch: int, links: Links, seed: int) -> Channel:
+def _sampler(channel: Channel, seed: int, *, sampled: bool) -> MessageSampler | None:
+    """What samples a channel's messages with the seed, or sends the most likely ones."""
+    if channel.sampler is None:
+        return None
+    own = channel.sampler.seeded(seed_for(seed, "message", channel.sender, channel.port))
+    return own if sampled and own.learned else own.most_probable()
+
+
+def _silent(channel: Channel, batch: int, links: Links, seed: int, *, sampled: bool) -> Channel:
     """A channel over which nothing has been sent, and no gradient returns."""
     link = _link(channel, links, seed)
     stands_in = links.inputs and (links.kind == "as_run" or link.drop == 1)
@@ -414,6 +448,7 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int) -> Channel:
         coupling=Detached(),  # the real message is read, also where in training it never is
         ledger=ledger,
         zeros=channel.zeros.new_zeros(()).expand(batch, channel.size),
+        sampler=_sampler(channel, seed, sampled=sampled),
         synthetic_gradient=SyntheticGradient(),
         synthetic_input=replace(channel.synthetic_input, examples=[]) if stands_in else SyntheticInput(),
         members=(),

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch.utils.flop_counter import flop_registry
 
 from antiphon.agents.local_policy import LocalPolicyGradient
 from antiphon.agents.network import VALUE
+from antiphon.base.copies import copy_with
 from antiphon.comms.examples import Example, ReturnedAction
 from antiphon.comms.label_gradients import LensGradient
 from antiphon.comms.synthetic_gradients import Predictor
@@ -173,11 +173,12 @@ def _read(channel: Channel) -> float:
 
 def _train(model: Predictor | InputModel, rows: int, dtype: torch.dtype, *, known: bool) -> None:
     """Predict for a message of so many rows and compute the loss's gradients; the model does not change."""
-    model = copy(model)
-    model.buffers = dict(model.buffers)  # its running statistics move
+    own: dict[str, Any] = {"buffers": dict(model.buffers)}  # its running statistics move
     if model.layers is not None:
-        model.layers, model.parameters = model.layers.probe(), _without_hooks(model.parameters)
-        model.trainable = [] if model.frozen else list(model.parameters.values())
+        parameters = _without_hooks(model.parameters)
+        own |= {"layers": model.layers.probe(), "parameters": parameters}
+        own["trainable"] = [] if model.frozen else list(parameters.values())
+    model = copy_with(model, **own)
     read = model.sources if isinstance(model, LensGradient) else model.parameters
     place: dict[str, Any] = {"dtype": dtype, "device": _device(read)}
     whole = model.sites or model
@@ -189,22 +190,21 @@ def _train(model: Predictor | InputModel, rows: int, dtype: torch.dtype, *, know
         if not model.frozen:
             model.gradients([Example(message, context, None)])
         return
-    example = Example(message, context, torch.zeros_like(message))
+    given: dict[str, Any] = {}
     target = (model.sites or model).target
     if target is not None:
         kind = place if target.classes is None else place | {"dtype": torch.int64}
-        example.target = torch.zeros(rows, *target.shape, **kind)
+        given["target"] = torch.zeros(rows, *target.shape, **kind)
     if model.needs_loss:
-        example.loss = message.new_zeros(rows)
+        given["loss"] = message.new_zeros(rows)
     if isinstance(model, LocalPolicyGradient):
         action = model.distribution.mode(message.new_zeros(rows, model.distribution.parameters))
         valid = torch.ones(rows, dtype=torch.bool, device=message.device)
-        example.actions = (ReturnedAction(action, message.new_zeros(rows), valid),)
+        given["actions"] = (ReturnedAction(action, message.new_zeros(rows), valid),)
+    example = Example(message, context, torch.zeros_like(message), **given)
     prediction = model.predict(example)
-    if known:
-        example.prediction = prediction
     if not model.frozen:
-        model.gradients([example])
+        model.gradients([replace(example, prediction=prediction) if known else example])
 
 
 def _without_hooks(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -56,9 +56,7 @@ class FinalValues(Feature):
             )  # of all rows: to ask whether any is needed would wait for a GPU
             if value is None:
                 continue
-            if tick.final_value is not None:  # the tick's own episode has ended first
-                value = tick.final_known.where(tick.final_value, value)
-            tick.final_value, tick.final_known = value, tick.final_known | Mask.of(rows)
+            tick.add_final_value(value, Mask.of(rows))
 
     def _truncated(self, agent: Agent, outcomes: StepSignals, final: StepSignals) -> Tensor:
         """[rows] bool: where the step truncated the members' own episodes, whose final observations are known."""

@@ -128,7 +128,7 @@ class PolicyEvaluator(Feature):
                         lambda own: own.to(self.system.device)
                     )
                     after = members.where(after, before)
-                agent.learner.buffers = {**agent.learner.buffers, RETURNS: after}
+                agent.learner.put_statistics({RETURNS: after})
 
     # --- what was done, and what followed ------------------------------------------------------------------
 

@@ -71,8 +71,7 @@ def restore_parameters(system: System, state: Mapping[str, Any]) -> Tree:
     load_objects(system, state)
     for name, fixed in state.get(_FEEDBACK, {}).items():
         if name in system.channels:  # of a part, there are those of others
-            feedback = system.channels[name].feedback
-            feedback.direct, feedback.weights = fixed["direct"], fixed["weights"]
+            system.channels[name].feedback.load(fixed["direct"], fixed["weights"])
     all_signals = [StepSignals(step, signals) for step, signals in state["signals"]]
     return {**state, "signals": all_signals}
 
@@ -159,19 +158,19 @@ def messages(system: System) -> Tree:
 def load_messages(system: System, state: Mapping[str, Any]) -> None:
     """Load what `messages` returned of single agents, or of the same stacks."""
     signals = state["signals"]
-    for name, trail in state["trails"].items():
-        system.agents[name].trail = dict(trail)
     known: dict[str, dict[int, Message]] = {}
     for name, channel in system.channels.items():
-        channel.synthetic_input.examples = []
+        channel.synthetic_input.take_examples()
         known[name] = _load_ledger(channel.ledger, state["ledgers"][name], signals)
     for name, agent in system.agents.items():
-        agent.action = state["actions"].get(name)
-    system.on_divergence.events = [(step, line) for step, line in state["events"]]
+        agent.load(state["actions"].get(name), state["trails"].get(name))
+    system.on_divergence.events[:] = [(step, line) for step, line in state["events"]]
     for group, saved in zip(system.groups, state["groups"], strict=True):
-        group.window = _load_window(saved["window"], system, signals, known)
-        group.pending = [_load_window(window, system, signals, known) for window in saved["pending"]]
-        group.past = [_load_window(window, system, signals, known) for window in saved["past"]]
+        pending, past = (
+            [_loaded_window(window, system, signals, known) for window in saved[key]]
+            for key in ("pending", "past")
+        )
+        group.load(_loaded_window(saved["window"], system, signals, known), pending, past)
 
 
 def _ledger(ledger: Ledger, held: Sequence[Message], number: Number) -> Tree:
@@ -194,17 +193,18 @@ def _load_ledger(
     def loaded(key: str) -> dict[int, Message]:
         return {tree["stamp"]: from_tree(Message, tree, signals) for tree in saved[key]}
 
-    ledger.messages = loaded("messages")
-    known = loaded("loose") | ledger.messages
-    ledger.completed = {step: [known[stamp] for stamp in stamps] for step, stamps in saved["completed"]}
-    if ledger.newest_returned is not None:
-        ledger.newest_returned.value = saved["newest_returned"]
-    if ledger.held is not None and saved["held"] is not None:
-        ledger.held = from_tree(type(ledger.held), saved["held"], signals)
+    messages, held, newest = loaded("messages"), ledger.held, ledger.newest_returned
+    known = loaded("loose") | messages
+    ledger.load(
+        messages,
+        {step: [known[stamp] for stamp in stamps] for step, stamps in saved["completed"]},
+        held if held is None or saved["held"] is None else from_tree(type(held), saved["held"], signals),
+        None if newest is None else type(newest)(saved["newest_returned"]),
+    )
     return known
 
 
-def _load_window(
+def _loaded_window(
     saved: Mapping[str, Any],
     system: System,
     signals: Sequence[StepSignals],
@@ -212,24 +212,27 @@ def _load_window(
 ) -> Window:
     statistics_before = {name: dict(buffers) for name, buffers in saved["statistics_before"].items()}
     sent = [(name, known[name][stamp]) for name, stamp in saved["sent"]]
-    window = from_tree(Window, saved, signals, statistics_before=statistics_before, sent=sent, calls=[])
+    leaves: dict[tuple[str, int, int], Leaf] = {}
 
     def read(tree: Tree) -> Read:
         if tree["kind"] != "leaf":
             return from_tree(READS[tree["kind"]], tree, signals)
         key = tree["channel"], tree["message"], tree["step"]
-        if key not in window.leaves:
+        if key not in leaves:
             message = known[tree["channel"]][tree["message"]]
-            window.leaves[key] = leaf = from_tree(Leaf, tree, signals, message=message)
-            if system.channels[leaf.channel].ledger.wants_gradient:
-                leaf.value = as_leaf(leaf.value)
-        return window.leaves[key]
+            differentiated = system.channels[tree["channel"]].ledger.wants_gradient
+            value = as_leaf(tree["value"]) if differentiated else tree["value"]
+            leaves[key] = from_tree(Leaf, tree, signals, message=message, value=value)
+        return leaves[key]
 
     def tick(tree: Tree) -> Tick:
         memory = None if tree["memory"] is None else read(tree["memory"])
         return from_tree(Tick, tree, signals, reads=[read(one) for one in tree["reads"]], memory=memory)
 
-    window.calls = [[tick(tree) for tree in call] for call in saved["calls"]]
+    calls = [[tick(tree) for tree in call] for call in saved["calls"]]
+    window = from_tree(
+        Window, saved, signals, statistics_before=statistics_before, calls=calls, sent=sent, leaves=leaves
+    )
     made = {(tick.agent, tick.step): tick for tick in window.ticks()}
     for name, message in sent:  # a replay sends the same samples again
         channel = system.channels[name]

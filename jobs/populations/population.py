@@ -158,9 +158,7 @@ class Population:
         if any(run.running.now != step for run in active):
             raise ScenarioError("seeds: they are at different steps; load states of the same step into all")
         due = any(run.row_steps.due(step) for run in active)
-        for run in active:
-            run.watched = run.watched_at(step)
-        ended = together.step(step, watch=[due or run.watched.learning for run in active])
+        ended = together.step(step, watch=[run.begin_step(due=due) for run in active])
         infos: list[StepInfo] = []
         for run, own in zip(active, ended, strict=True):
             if run.running.diverged is None:

@@ -14,8 +14,8 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "free-what-parts-have-learned-is-taken-for-a-change",
-        "distributed/free_coordinator.py",
-        "        running.backend.in_place.taken()  # no change of the user's\n",
+        "engine/live_system.py",
+        "        self.backend.in_place.taken()  # no change of the user's\n",
         "",
         "tests/distributed/test_coordinator.py::test_parts_that_do_not_wait_take_no_parameters_after_their_first_step",
     ),
@@ -240,15 +240,15 @@ REST: tuple[Fault, ...] = (
     Fault(
         "simulation-a-diverged-one-goes-on",
         "engine/live_system.py",
-        "keep=keep)\n        except DivergenceError as error:\n            self._diverge(error)\n",
+        "keep=keep)\n        except DivergenceError as error:\n            self.diverge(str(error))\n",
         "keep=keep)\n        except DivergenceError:\n",
         "tests/engine/heart/test_edges.py::test_a_divergence_leaves_what_was_learned_and_cannot_be_gone_on_from",
     ),
     Fault(
         "simulation-what-was-learned-before-a-divergence-is-its-own",
         "engine/live_system.py",
-        "self.diverged, self.learned = str(error), AgentReport.empty(self.backend.stacked)",
-        "self.diverged = str(error)",
+        "self.diverged, self.learned = line, AgentReport.empty(self.backend.stacked)",
+        "self.diverged = line",
         "tests/distributed/test_coordinator.py::test_a_divergence_is_that_of_the_whole[3]",
     ),
     Fault(

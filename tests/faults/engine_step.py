@@ -190,7 +190,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "predictors-examples-of-inputs-are-kept-for-ever",
         "engine/heart/predictors.py",
-        "            examples, channel.synthetic_input.examples = channel.synthetic_input.examples, []\n",
+        "            examples = channel.synthetic_input.take_examples()\n",
         "            examples = channel.synthetic_input.examples\n",
         "tests/contracts/test_contracts.py::test_documents[inputs-reference]",
     ),

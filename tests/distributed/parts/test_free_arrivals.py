@@ -166,8 +166,7 @@ def test_a_part_that_is_restarted_is_not_handed_what_came_back_for_messages_it_h
     saved = copy_tree(first.own_state())
     second.deliver(stepped(first, 1).collect(1))
     second.step()
-    first.load_own_state(saved)
-    first.incarnation = 1
+    first.restart(1, saved)
     first.step()  # it sends step 0 again
     first.deliver(second.collect(0))
     assert figures(first).returned == 0
@@ -182,8 +181,7 @@ def test_messages_of_a_part_that_is_restarted_are_read_after_those_it_sent_befor
     second.step()
     saved = copy_tree(first.own_state())
     second.deliver(stepped(first, 3).collect(1))
-    first.load_own_state(saved)
-    first.incarnation = 1
+    first.restart(1, saved)
     second.deliver(stepped(first, 1).collect(1))  # it sends step 0 again
     stepped(second, 4)
     assert returned(second, 0) == [(0, 0), (1, 0), (2, 0), (0, 1)]

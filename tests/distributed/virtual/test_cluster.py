@@ -58,8 +58,9 @@ class CountingPart:
     def own_state(self) -> dict[str, Any]:
         return {"now": self.now, "arrived": [*self.arrived], "read": [*self.read]}
 
-    def load_own_state(self, state: dict[str, Any]) -> None:
+    def restart(self, incarnation: int, state: dict[str, Any]) -> None:
         self.now, self.arrived, self.read = state["now"], [*state["arrived"]], [*state["read"]]
+        self.incarnation = incarnation
 
 
 def chain(parts: int, *, aligns: bool = False, seed: int = 0, **keys: Any) -> VirtualCluster:
