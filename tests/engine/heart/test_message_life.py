@@ -1,0 +1,99 @@
+"""The life of one message: the table in the docstring of engine/heart says what a run computes."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from antiphon import Simulation
+from antiphon.engine import heart
+from antiphon.scenarios import Scenario
+from tests.numerics.played import Played
+from tests.reference.backend import Chosen, reference
+
+STEPS, BATCH, STAMP = 17, 4, 6
+LINEAR = {"kind": "mlp", "hidden": [], "norm": "none"}
+
+
+def simulation_of(ends_at: int, backend: Chosen) -> Simulation:
+    """The agents of the docstring; the episodes of environments 0 and 1 end at a step."""
+    noise = torch.Generator().manual_seed(0)
+    terminated = torch.zeros(STEPS, BATCH, dtype=torch.bool)
+    terminated[ends_at, :2] = True
+    shown = {
+        name: torch.randn(STEPS, BATCH, size, generator=noise, dtype=torch.float64)
+        for name, size in (("x", 3), ("goal", 1))
+    }
+    agents = {
+        "a": {"observes": ["x"], "network": LINEAR, "clock": {"unroll": 4}},
+        "b": {
+            "observes": ["x"],
+            "network": LINEAR,
+            "clock": {"period": 4, "unroll": 2},
+            "objective": {"kind": "regression", "target": "goal"},
+        },
+    }
+    channel = {"from": "a", "to": "b", "size": 2, "norm": "none", "link": {"delay": 2}}
+    document = {
+        "scenario": "life",
+        "env": Played(shown, (), terminated, torch.zeros_like(terminated)),
+        "agents": agents,
+        "channels": [channel | {"gradient": {"context": ["goal"]}}],
+        "training": {"batch": BATCH, "steps": STEPS},
+    }
+    return Simulation(Scenario.model_validate(document), dtype=torch.float64, backend=backend)
+
+
+def lived(ends_at: int, backend: Chosen) -> dict[int, list[list[int]]]:
+    """By step, the environments in which the message is void, withheld and counted, and has a gradient; gone: empty."""
+    life: dict[int, list[list[int]]] = {}
+    with simulation_of(ends_at, backend) as simulation:
+        for step in range(STEPS - 1):
+            simulation.step()
+            message = simulation.channels["a->b"].messages.get(STAMP)
+            if message is None:
+                life[step] = []
+                continue
+            none = torch.zeros(BATCH, dtype=torch.bool)
+            gradient = none if message.gradient is None else message.gradient.any(1)
+            life[step] = [places(m) for m in (message.void, ~message.injects, message.counted, gradient)]
+    return life
+
+
+def places(mask: Tensor) -> list[int]:
+    """The environments of a mask."""
+    return mask.nonzero().flatten().tolist()
+
+
+@pytest.mark.parametrize("backend", ["cohort", reference])
+def test_the_table_is_what_a_run_computes(backend: Chosen) -> None:
+    text = heart.__doc__ or ""
+    rows = text[text.index("    step  void") :].split("\n\n")[0].splitlines()
+    starts = [rows[0].index(name) for name in ("step", "void", "withheld", "counted", "gradient", "calls")]
+    life = lived(7, backend)
+    for row in rows[1:]:
+        step, *columns = (row[start:end].strip() for start, end in pairwise(starts))
+        written = (
+            [] if "gone" in columns else [[int(n) for n in column.strip("-").split()] for column in columns]
+        )
+        assert life[int(step)] == written, step
+    assert [step for step, facts in life.items() if facts] == list(range(6, 15))
+
+
+@pytest.mark.parametrize("backend", ["cohort", reference])
+def test_an_end_after_the_tick_that_reads_it_takes_nothing_back(backend: Chosen) -> None:
+    assert lived(9, backend)[12] == [[0, 1], [], [0, 1, 2, 3], [0, 1, 2, 3]]
+
+
+def test_the_predictor_learns_when_the_gradient_is_back() -> None:
+    with simulation_of(7, "cohort") as simulation:
+        predictor = simulation.channels["a->b"].synthetic_gradient
+        assert predictor is not None
+        counts = []
+        for _ in range(STEPS - 1):
+            simulation.step()
+            counts.append(predictor.updates)
+    assert [step for step in range(1, len(counts)) if counts[step] > counts[step - 1]] == [6, 14]
