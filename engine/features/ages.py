@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 
 import torch
 from torch import Tensor
@@ -39,10 +41,11 @@ class Ages(Feature):
 def _age(channel: Channel, arrivals: Sequence[Arrival], step: int) -> Tensor:
     """[rows]: 0 where nothing has come."""
     blank, held = torch.zeros_like(channel.zeros[:, 0]), channel.ledger.held
-    if not arrivals or arrivals[-1].available is NONE:
+    available = reduce(or_, (arrival.available for arrival in arrivals), NONE)
+    if available is NONE:
         return blank
     newest = arrivals[-1]
     age: Tensor | int = step - newest.message.stamp
     if held is not None and held.stamp is not None and newest.predicted is NONE:
         age = stamp_number(step) - held.stamp
-    return newest.available.fill((blank + age) / channel.ledger.sender.period)
+    return available.fill((blank + age) / channel.ledger.sender.period)

@@ -50,12 +50,7 @@ class StandIns(Feature):
             return arrival  # made by an aligned agent before its first message
         context = self.contexts.of_input(channel, message, step)
         if message.uses.first == step and message.fate.void is not ALL:
-            away = (
-                message.fate.void
-                if message.fate.lost is None
-                else message.fate.void | Mask.of(message.fate.lost)
-            )
-            example = Example(message.received, context, None, valid=~away)
+            example = Example(message.received, context, None, valid=~message.missing)
             if channel.stacked:
                 example.member_mask = channel.layout.members_in(~message.fate.void)
             channel.synthetic_input.examples.append(example)

@@ -48,8 +48,14 @@ class HeldMessages:
         """Whether a message of the ledger has still to be taken in, and is kept until then."""
         return stamp > self.read_up_to and (ledger.link.loses or ledger.remembers)
 
-    def read(self, ledger: Arriving, due: Message) -> Arrival:
-        """Return what a tick reads over a channel whose message `due` may have been lost."""
+    def read(self, ledger: Arriving, due: Message, since: int) -> Arrival:
+        """Return what a tick reads over a channel whose message `due` may have been lost.
+
+        Args:
+            ledger: The channel's.
+            due: The newest message that reaches the tick.
+            since: Stamp of the oldest that does. One in between is read by itself, and not held in place of the newest too.
+        """
         if self.value is None or self.stamp is None:
             self.value = torch.zeros_like(due.sent)
             self.stamp = torch.full((due.sent.shape[0],), -1, device=due.sent.device)
@@ -60,7 +66,10 @@ class HeldMessages:
             self.prior, self.prior_stamp = self.value, self.stamp
             self._hold(ledger, due)
             self.read_up_to = due.stamp
-        available = Mask.of(self.stamp >= 0)
+        held = self.stamp >= 0
+        if since < due.stamp:
+            held &= (self.stamp < since) | (self.stamp == due.stamp)
+        available = Mask.of(held)
         return Arrival(
             due,
             available.fill(self.value),
@@ -88,9 +97,7 @@ class HeldMessages:
 
     def _hold(self, ledger: Arriving, message: Message) -> None:
         """Take a message that arrived in place of the one held, where it did."""
-        missing = (
-            message.fate.void if message.fate.lost is None else message.fate.void | Mask.of(message.fate.lost)
-        )
+        missing = message.missing
         if missing is ALL or self.value is None or self.stamp is None:
             return
         stamp = torch.zeros_like(self.stamp) + stamp_number(message.stamp)

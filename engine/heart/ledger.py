@@ -234,15 +234,17 @@ class Ledger:
         Empty before the first.
         """
         messages = self.messages
-        return [self._arrival(messages[stamp]) for stamp in self.due(step) if stamp in messages]
+        due = [messages[stamp] for stamp in self.due(step) if stamp in messages]
+        if not due:
+            return []
+        *earlier, newest = due
+        return [*map(_arrived, earlier), self._newest(newest, since=due[0].stamp)]
 
-    def _arrival(self, message: Message) -> Arrival:
+    def _newest(self, message: Message, since: int) -> Arrival:
+        """The newest of the messages that reach a tick, or what is held in its place where none `since` a stamp has arrived."""
         if self.held is not None and (message.fate.lost is not None or self.remembers):
-            return self.held.read(self, message)
-        if message.fate.void is ALL:
-            return Arrival(message)
-        valid = ~message.fate.void
-        return Arrival(message, valid.fill(message.received), valid, valid)
+            return self.held.read(self, message, since)
+        return _arrived(message)
 
     def leaf(self, arrival: Arrival, value: Tensor, counted: Mask, step: int, window: Window) -> Leaf:
         """Return what the tick at `step` differentiates of a `value` that it reads: the one leaf that a window has of a message.
@@ -354,6 +356,12 @@ class Ledger:
         """Let readers of a message, [rows, size], have it with its graph."""
         message.sent = live
         message.received = self.link.carry(message.stamp, live)
+
+
+def _arrived(message: Message) -> Arrival:
+    """A message where it has arrived; nothing stands in for it elsewhere."""
+    valid = ~message.missing
+    return Arrival(message) if valid is NONE else Arrival(message, valid.fill(message.received), valid, valid)
 
 
 def _simplified(mask: Mask) -> Mask:

@@ -187,6 +187,12 @@ class Message:
         return self.uses.first is None
 
     @property
+    def missing(self) -> Mask:
+        """Where it was lost, or counts no more."""
+        fate = self.fate
+        return fate.void if fate.lost is None else fate.void | Mask.of(fate.lost)
+
+    @property
     def complete(self) -> bool:
         """Whether its gradient is whole: all windows closed, at least one use counted."""
         return self.uses.finished is not None and self.returned.counted is not NONE

@@ -12,6 +12,7 @@ from antiphon.base.extensions import name_of
 from antiphon.comms.couplings import Locked
 from antiphon.engine.build.learning_groups import windows_of
 from antiphon.engine.heart.clock import Clock, StepWindows
+from antiphon.engine.planning.given_up import rule_27_given_up
 from antiphon.envs.registry import describe
 from antiphon.envs.signal import Description
 from antiphon.scenarios import ChannelSpec, Scenario, warnings
@@ -73,7 +74,7 @@ def _beside_its_environment(scenario: Scenario, *, saved: bool, acts: bool) -> l
             "env: its task becomes harder as an acting agent solves it, and no agent acts; "
             "give an agent `acts: true`, or the environment threshold 0"
         )
-    return [*found, *_waiting_for_each_other(scenario)]
+    return [*found, *_waiting_for_each_other(scenario), *rule_27_given_up(scenario, env)]
 
 
 def advice_on_a_run(scenario: Scenario, *, saved: bool) -> list[str]:

@@ -134,9 +134,16 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "held-the-message-of-step-0-is-never-held",
         "engine/heart/held_messages.py",
-        "available = Mask.of(self.stamp >= 0)",
-        "available = Mask.of(self.stamp > 0)",
+        "held = self.stamp >= 0",
+        "held = self.stamp > 0",
         "tests/contracts/test_contracts.py::test_documents[drops-reference]",
+    ),
+    Fault(
+        "held-a-message-stands-beside-itself",
+        "engine/heart/held_messages.py",
+        "        if since < due.stamp:\n",
+        "        if False:\n",
+        "tests/engine/heart/test_ledger.py",
     ),
     Fault(
         "held-an-older-message-counts-as-the-due-one",

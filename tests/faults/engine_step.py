@@ -351,7 +351,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "stand-ins-what-was-lost-is-an-example",
         "engine/features/stand_ins.py",
-        "example = Example(message.received, context, None, valid=~away)",
+        "example = Example(message.received, context, None, valid=~message.missing)",
         "example = Example(message.received, context, None)",
         "tests/contracts/test_contracts.py::test_documents[inputs-reference]",
     ),

@@ -11,6 +11,7 @@ import torch
 
 from antiphon.comms.links import Link
 from antiphon.engine.heart.clock import Clock, StepWindows
+from antiphon.engine.heart.held_messages import HeldMessages
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Fate, Message, Returned, StepSignals, Uses
 from antiphon.errors import EngineError
@@ -23,6 +24,43 @@ def test_a_message_open_beyond_its_deadline_is_the_engines_fault() -> None:
     ledger.send(0, torch.zeros(3, 2), StepSignals(0, {}))
     with pytest.raises(EngineError, match="a->b: the message of step 0 is still open at step 1"):
         ledger.send(1, torch.zeros(3, 2), StepSignals(1, {}))
+
+
+LOST = {  # by stamp, in four environments
+    0: (0, 0, 0, 0),
+    1: (0, 0, 0, 1),
+    2: (0, 1, 0, 1),
+    3: (0, 0, 1, 1),
+}
+READ = {  # the stamps that the tick at step 3 reads side by side, by environment: stamp 0 was read by the tick at step 1
+    0: (2, 3),
+    1: (3,),
+    2: (2,),
+    3: (0,),
+}
+
+
+def test_each_of_several_messages_that_has_arrived_is_read_once_and_the_held_one_where_none_has() -> None:
+    sender, receiver = Clock(), Clock(period=2, phase=1)
+    link = Link(name="a->b", drop=0.5)
+    ledger = Ledger("a->b", sender, receiver, StepWindows.of_ticks(receiver), link, False, read="mean")
+    ledger.held = HeldMessages()
+    for stamp, lost in LOST.items():
+        message = ledger.send(stamp, torch.full((4, 1), 10.0 + stamp), StepSignals(stamp, {}))
+        message.fate.lost = torch.tensor(lost, dtype=torch.bool)
+        if stamp == 1:
+            first = ledger.arrivals(1)
+            assert [arrival.available.plain.tolist() for arrival in first] == [
+                [True] * 4,
+                [True] * 3 + [False],
+            ]
+            ledger.close(0, step=1)
+    arrivals = ledger.arrivals(3)
+    for row, stamps in READ.items():
+        read = [arrival.value[row].item() for arrival in arrivals if arrival.available.plain[row]]
+        assert read == [10.0 + stamp for stamp in stamps]
+        counted = [arrival.message.stamp for arrival in arrivals if arrival.counted.plain[row]]
+        assert counted == [stamp for stamp in stamps if stamp > 1]
 
 
 FIELDS = {one.name for kind in (Message, Uses, Fate, Returned) for one in fields(kind)} - {"actions"}

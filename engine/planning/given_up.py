@@ -1,0 +1,96 @@
+"""Gradients that a window of a delayed channel's sender does not wait for: they are back after its `horizon` (semantics 27b)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from math import ceil, lcm
+
+import networkx as nx
+
+from antiphon.engine.build.learning_groups import windows_of
+from antiphon.engine.heart.clock import Clock, Sending, StepWindows, uses_of
+from antiphon.envs.signal import Description
+from antiphon.scenarios import ChannelSpec, Scenario
+
+_MOST_WINDOWS, _MOST_SENT = 64, 1024
+"""Windows of a sender, and messages of a window, that are followed until their gradient is back, at most."""
+
+
+def rule_27_given_up(scenario: Scenario, env: Description) -> Iterator[str]:
+    """Warnings of delayed channels of whose gradients at least half are given up."""
+    group_of = {name: group for group in scenario.learning_groups() for name in group}
+    waiting = [
+        c for c in scenario.channels if c.crossing.waits and group_of[c.sender] != group_of[c.receiver]
+    ]
+    graph: nx.DiGraph[tuple[str, ...]] = nx.DiGraph(
+        [(group_of[c.sender], group_of[c.receiver]) for c in waiting]
+    )
+    if not nx.is_directed_acyclic_graph(graph):
+        return  # they wait for each other, of which there is another warning
+    sent: dict[tuple[str, ...], list[ChannelSpec]] = {}
+    for channel in waiting:
+        sent.setdefault(group_of[channel.sender], []).append(channel)
+    windows = {
+        group: windows_of(scenario, group, env, None)
+        for group in graph
+        if scenario.window(group) != "episode" or env.episode_steps is not None
+    }
+    ages = dict.fromkeys(windows, 0)
+    for group in reversed(list(nx.topological_sort(graph))):
+        for channel in sent.get(group, ()):
+            ends = windows.get(group), windows.get(group_of[channel.receiver])
+            if not isinstance(ends[0], StepWindows) or not isinstance(ends[1], StepWindows):
+                continue
+            clocks = [scenario.agents[name].clock for name in (channel.sender, channel.receiver)]
+            sender, receiver = (Clock(clock.period, clock.phase) for clock in clocks)
+            way = receiver, ends[1], ages[group_of[channel.receiver]], channel.link.delay, channel.link.back
+            needed = _windows_until_back(Sending(sender, channel.link.rate), ends[0], *way, channel.read)
+            ages[group] = max(ages[group], min(max(needed, default=0), channel.horizon))
+            late = sum(windows > channel.horizon for windows in needed)
+            if late and 2 * late >= len(needed):
+                yield (
+                    f"channel {channel.name}: gradients come back up to {max(needed)} windows of '{channel.sender}' later, and "
+                    f"after {channel.horizon} they are dropped; use horizon: {max(needed)}"
+                )
+
+
+@cache
+def _windows_until_back(
+    sent: Sending,
+    sender: StepWindows,
+    receiver: Clock,
+    windows: StepWindows,
+    waits: int,
+    delay: int,
+    back: int,
+    read: str,
+) -> Sequence[int]:
+    """Return, for each of the sender's windows in turn, how many more have ended once all its gradients are back.
+
+    Args:
+        sent: When messages are sent.
+        sender: The sender's windows.
+        receiver: The receiver's clock.
+        windows: The receiver's.
+        waits: How many more of the receiver's windows end until one is learned from.
+        delay: Steps of a message.
+        back: Steps of its gradient.
+        read: What a tick does with several messages.
+    """
+    found: list[int] = []
+    turn = lcm(sender.length, windows.length, sent.repeats) // sender.length
+    for number in range(1, 1 + min(turn, _MOST_WINDOWS)):
+        stamp, end = sent.latest(sender.end(number)), sender.end(number)
+        for _ in range(_MOST_SENT):
+            if stamp is None or sender.number(stamp) != number:
+                break
+            first, used, _ = uses_of(
+                stamp, sent.after(stamp), receiver, windows, delay, read=read, state=False
+            )
+            if first is not None:  # of those that are read the last one is back last
+                closed = windows.end(max(used) + waits)
+                found.append(ceil((closed + max(back, 1) - end) / sender.length))
+                break
+            stamp = sent.latest(stamp - 1)
+    return found
