@@ -468,8 +468,8 @@ class AgentSpec(Observing):
     @property
     def source(self) -> Any:
         """The module or factory of a user-defined network."""
-        network = self.network
-        return Catalogue("network")[str(network.kind)] if isinstance(network, NetworkSpec) else network
+        kind = self.network.kind if isinstance(self.network, NetworkSpec) else self.network
+        return Catalogue("network")[kind] if isinstance(kind, str) else kind
 
     @property
     def state_size(self) -> int | None:

@@ -124,7 +124,7 @@ def _network(spec: AgentSpec) -> str:
     seen = "" if critic is None else f", critic {_layers(critic.network)} of {critic.in_words}"
     if spec.layers is not None:
         return _layers(spec.layers) + seen
-    return (str(spec.network.kind) if isinstance(spec.network, NetworkSpec) else "Python") + seen
+    return (name_of(spec.network.kind) if isinstance(spec.network, NetworkSpec) else "Python") + seen
 
 
 def _layers(network: NetworkSpec) -> str:
