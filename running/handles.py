@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor, nn
 
+from antiphon.agents.learner import Learner
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.mask import Mask
 from antiphon.base.nearest_names import suggest
@@ -18,7 +19,6 @@ from antiphon.base.spellings import either_spelling
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.backends import Backend
 from antiphon.engine.heart import message as heart
-from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.composition import agent_module
@@ -43,13 +43,24 @@ Keep = Callable[[str, Sequence[str], int], "Recording"]
 
 
 class ModelHandle:
-    """The tensors of an agent's network, or of a channel's synthetic gradient or input: the live ones, not copies."""
+    """The tensors of an agent's network, or of a channel's synthetic gradient or input: the live ones, not copies.
 
-    _model: TrainedParameters
+    Args:
+        model: Returns the model as it is now.
+        watch: Watches parameters that are handed out.
+    """
+
+    _present: Callable[[], TrainedParameters]
     _watch: Callable[[TrainedParameters], None]
 
-    def __init__(self, model: TrainedParameters, watch: Callable[[TrainedParameters], None]) -> None:
-        vars(self).update(_model=model, _watch=watch)
+    def __init__(
+        self, model: Callable[[], TrainedParameters], watch: Callable[[TrainedParameters], None]
+    ) -> None:
+        vars(self).update(_present=model, _watch=watch)
+
+    @property
+    def _model(self) -> TrainedParameters:
+        return self._present()
 
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name} {list(one.shape)}" for name, one in self._model.parameters.items())
@@ -58,14 +69,16 @@ class ModelHandle:
     @property
     def parameters(self) -> dict[str, Tensor]:
         """Parameters by name; what is changed in place, under `torch.no_grad`, counts from the next step on."""
-        self._watch(self._model)
-        return dict(self._model.parameters)
+        model = self._model
+        self._watch(model)
+        return dict(model.parameters)
 
     @property
     def buffers(self) -> dict[str, Tensor]:
         """Buffers by name, such as the running statistics of normalisation: those of now, which a step replaces."""
-        self._watch(self._model)
-        return dict(self._model.buffers)
+        model = self._model
+        self._watch(model)
+        return dict(model.buffers)
 
     @property
     def optimiser(self) -> dict[str, tuple[Tensor, ...]]:
@@ -81,13 +94,17 @@ class ModelHandle:
 class AgentHandle(ModelHandle):
     """One agent of a running simulation, to be read; settings are changed with `Simulation.set`."""
 
-    _agent: Agent
+    name: str
+    """Its name."""
+    _learner: Callable[[], Learner]
     _keep: Keep
 
-    def __init__(self, agent: Agent, keep: Keep, in_place: InPlaceChanges) -> None:
-        watch = partial(in_place.watch, f"agents['{agent.name}']")
-        super().__init__(agent.learner, watch)
-        vars(self).update(_agent=agent, _keep=keep)
+    def __init__(self, name: str, system: Callable[[], System], keep: Keep, in_place: InPlaceChanges) -> None:
+        def learner() -> Learner:
+            return system().agents[name].learner
+
+        super().__init__(learner, partial(in_place.watch, f"agents['{name}']"))
+        vars(self).update(name=name, _learner=learner, _keep=keep)
 
     def __setattr__(self, name: str, value: object) -> None:
         key = "learning_rate" if name in ("lr", "rate") else name
@@ -95,11 +112,6 @@ class AgentHandle(ModelHandle):
             f"agents['{self.name}'].{name} cannot be assigned; change a setting with "
             f"simulation.set('{self.name}.{key}', …), a parameter in place"
         )
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self._agent.name
 
     def __repr__(self) -> str:
         count = sum(parameter.numel() for parameter in self._model.parameters.values())
@@ -111,7 +123,7 @@ class AgentHandle(ModelHandle):
 
         It takes [batch, *input] and returns {port: [batch, …]}.
         """
-        learner = self._agent.learner
+        learner = self._learner()
         return agent_module(learner.network, learner.parameters, learner.buffers)
 
     @either_spelling
@@ -186,7 +198,8 @@ class ChannelHandle:
     """One channel of a running simulation. The state of a recurrent agent is the channel `AGENT->AGENT:state`.
 
     Args:
-        channel: The present channel.
+        name: The channel's name.
+        system: Returns the agents and channels as they are now.
         measured: Measures the metrics of all channels, in a fork if there can be one.
         keep: Starts a recording.
         in_place: Watches parameters that are handed out.
@@ -195,19 +208,25 @@ class ChannelHandle:
 
     def __init__(
         self,
-        channel: Channel,
+        name: str,
+        system: Callable[[], System],
         measured: Callable[[], ChannelFigures],
         keep: Keep,
         in_place: InPlaceChanges,
         history: Callable[[], History],
     ) -> None:
-        self._channel, self._measured, self._keep, self._in_place = channel, measured, keep, in_place
-        self._history = history
+        self.name, self._system = name, system
+        self._measured, self._keep, self._in_place, self._history = measured, keep, in_place, history
+
+    @property
+    def _channel(self) -> Channel:
+        return self._system().channels[self.name]
 
     def __repr__(self) -> str:
-        size, held = " x ".join(map(str, self._channel.shape)), len(self._channel.ledger.messages)
+        channel = self._channel
+        size, held = " x ".join(map(str, channel.shape)), len(channel.ledger.messages)
         plural = "" if held == 1 else "s"
-        coupling, delay = self._channel.coupling.name, self._channel.ledger.link.delay
+        coupling, delay = channel.coupling.name, channel.ledger.link.delay
         return f"<Channel {self.name}: {coupling}, size {size}, delay {delay}, {held} message{plural} held>"
 
     def plot(self, metrics: str | Sequence[str] | None = None) -> MatplotlibFigure:
@@ -223,23 +242,23 @@ class ChannelHandle:
         return self._history().plot(metrics, self.name)
 
     @property
-    def name(self) -> str:
-        """Its name."""
-        return self._channel.name
-
-    @property
     def synthetic_gradient(self) -> ModelHandle | None:
         """The predictor of the gradient that the receiver will return; None: the channel has none."""
-        own, name = self._channel.synthetic_gradient, f"channels['{self.name}'].synthetic_gradient"
-        watch = partial(self._in_place.watch, name)
-        return None if own.model is None else ModelHandle(own.model, watch)
+        return self._handle("synthetic_gradient", lambda channel: channel.synthetic_gradient.model)
 
     @property
     def synthetic_input(self) -> ModelHandle | None:
         """The predictor of the message that the sender will send; None: the channel has none."""
-        own, name = self._channel.synthetic_input, f"channels['{self.name}'].synthetic_input"
-        watch = partial(self._in_place.watch, name)
-        return None if own.model is None else ModelHandle(own.model, watch)
+        return self._handle("synthetic_input", lambda channel: channel.synthetic_input.model)
+
+    def _handle(self, what: str, of: Callable[[Channel], TrainedParameters | None]) -> ModelHandle | None:
+        def model() -> TrainedParameters:
+            present = of(self._channel)
+            assert present is not None, "a channel keeps its models"
+            return present
+
+        watch = partial(self._in_place.watch, f"channels['{self.name}'].{what}")
+        return None if of(self._channel) is None else ModelHandle(model, watch)
 
     @property
     def feedback(self) -> dict[str, Tensor]:

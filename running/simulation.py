@@ -599,17 +599,25 @@ class Simulation:
     @property
     def agents(self) -> dict[str, AgentHandle]:
         """The present agents by name: `.parameters`, `.updates`, and `.module`, a plain torch module."""
-        make = partial(AgentHandle, keep=self._keep, in_place=self.running.backend.in_place)
-        return Named("agent", {name: make(each) for name, each in self.running.system.agents.items()})
+        running = self.running
+        make = partial(
+            AgentHandle, system=lambda: running.system, keep=self._keep, in_place=running.backend.in_place
+        )
+        return Named("agent", {name: make(name) for name in running.system.agents})
 
     @property
     def channels(self) -> dict[str, ChannelHandle]:
         """The present channels by name: messages, synthetic gradient and input, and metrics."""
-        channels = self.running.system.channels.items()
-        measured, watched = partial(channel_figures, self.running), self.running.backend.in_place
-        history = self._run.history
-        make = partial(ChannelHandle, measured=measured, keep=self._keep, in_place=watched, history=history)
-        return Named("channel", {name: make(each) for name, each in channels})
+        running = self.running
+        make = partial(
+            ChannelHandle,
+            system=lambda: running.system,
+            measured=partial(channel_figures, running),
+            keep=self._keep,
+            in_place=running.backend.in_place,
+            history=self._run.history,
+        )
+        return Named("channel", {name: make(name) for name in running.system.channels})
 
     @property
     def logdir(self) -> Path | None:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import count, islice
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from gymnasium.spaces import Discrete
@@ -76,6 +77,11 @@ def from_loader(
     return LoaderSource(given_loaders, names, ExampleOptions(**given, hold=hold, episode=episode))
 
 
+_sources: WeakSet[LoaderSource] = WeakSet()
+"""All that are in use: two may read one iterator."""
+_turns = count()
+
+
 class LoaderSource:
     """Factory of environments from loaders: the `env` of a scenario written in Python, see `from_loader`."""
 
@@ -88,8 +94,9 @@ class LoaderSource:
         self._pending: list[Any] = []
         """The first batch of an iterator, which was read to determine its parts."""
         self._in_use = False
-        self._begun: dict[int, object] = {}
-        """The newest pass of each data set, by its `id`: one that is its own iterator has one reader at a time."""
+        self._begun: dict[int, int] = {}
+        """The turn of the newest pass of each data set, by its `id`: one that is its own iterator has one reader at a time."""
+        _sources.add(self)
         for split, loader in loaders.items():
             self._check(loader, "from_loader" if split == "train" else f"from_loader: {split}")
         self._randomness = {split: Randomness(loader) for split, loader in loaders.items()}
@@ -173,7 +180,9 @@ class LoaderSource:
         check_split(split, tuple(self._loaders))
         if not self.description.can_be_saved and split == "train":
             taken = "another simulation already reads its iterator; pass a DataLoader or a list of batches"
-            require(not self._in_use, "from_loader", taken)
+            one = self._loaders["train"]
+            read = any(source._in_use for source in _sources if source._loaders["train"] is one)
+            require(not read, "from_loader", taken)
             self._in_use = True
         return LoaderStream(batch, self, split, device=device, dtype=dtype)
 
@@ -192,11 +201,13 @@ class LoaderSource:
         with reading(f"from_loader: {split}", kind), randomness.active(root):
             iterator = iter(loader)
         stream = loader.dataset if isinstance(loader, DataLoader) and not loader.num_workers else None
-        begun = self._begun[id(stream)] = object()
+        begun = self._begun[id(stream)] = next(_turns)
         lost = f"another run has begun to iterate {type(stream).__name__}, whose __iter__ returns itself"
         for number in count():
             place = f"from_loader: {split}, batch {number}"
-            mine = not isinstance(stream, Iterator) or self._begun[id(stream)] is begun
+            mine = not isinstance(stream, Iterator) or begun == max(
+                source._begun.get(id(stream), -1) for source in _sources
+            )
             require(mine, place, f"{lost}; return a new iterator there, or set num_workers=1")
             with reading(place, kind), randomness.active(seed_for(root, str(number))):
                 batch = self._pending.pop() if self._pending else next(iterator, None)
@@ -233,7 +244,8 @@ class LoaderSource:
         """Return the examples of a pass; None: only training on them will show how many there are."""
         loader, sampler = self._loaders[split], getattr(self._loaders[split], "sampler", None)
         none = "the loader has no examples"
-        if isinstance(loader, DataLoader) and loader.batch_size and isinstance(sampler, Sized):
+        sized = isinstance(loader, DataLoader) and loader.batch_size and isinstance(sampler, Sized)
+        if sized and self._keeps_length(split, sampler):
             rows = len(loader) * loader.batch_size if loader.drop_last else len(sampler)
             require(rows > 0, f"from_loader: {split}", f"{none}; leave it out, or drop_last=True")
             return rows
@@ -249,11 +261,20 @@ class LoaderSource:
         require(rows > 0, f"from_loader: {split}", f"{none}; leave it out")
         return rows
 
+    def _keeps_length(self, split: str, sampler: Any) -> bool:
+        """Whether the first epoch of a sampler, of examples or of batches, has its length: one's own may have another."""
+        if type(sampler).__module__.startswith("torch."):
+            return True
+        with self._randomness[split].epoch(0).active(0):
+            return sum(1 for _ in islice(iter(sampler), len(sampler) + 1)) == len(sampler)
+
     def _count_indices(self, batches: Any) -> int | None:
         """Return the examples of a pass of a training loader with a sampler of batches; None if it has none, or no length."""
         try:
             passed = len(batches)
         except TypeError:  # as torch says it, also of a sampler of batches around one without a length
+            return None
+        if not self._keeps_length("train", batches):
             return None
         with self._randomness["train"].epoch(0).active(0):
             return sum(map(len, islice(iter(batches), passed)))

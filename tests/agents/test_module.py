@@ -160,6 +160,26 @@ class Plain(nn.Module):
         return self.norm(self.out(x))
 
 
+class Wide(Plain):
+    """The same with a hidden layer."""
+
+    def __init__(self, inputs: int, outputs: int, width: int = 2) -> None:
+        super().__init__(inputs, outputs)
+        self.out = nn.Sequential(nn.Linear(inputs, width), nn.Linear(width, outputs))
+
+
+def test_a_class_is_a_kind_with_options() -> None:
+    goal = {"kind": "classification", "target": "label"}
+    agents = {
+        name: {"observes": ["image"], "network": {"kind": Wide, **options}, "objective": goal}
+        for name, options in {"a": {"width": 5}, "b": {}}.items()
+    }
+    scenario = Scenario(scenario="wide", env={"id": "antiphon/Digits-v0"}, agents=agents)
+    with Simulation(scenario) as simulation:
+        widths = [len(agent.parameters["module.out.0.weight"]) for agent in simulation.agents.values()]
+        assert widths == [5, 2]
+
+
 class WithLoss(Plain):
     """The same with a loss of its own."""
 

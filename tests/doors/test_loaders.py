@@ -494,6 +494,31 @@ def test_a_sampler_of_batches_has_the_epochs_that_it_counts(kind: str) -> None:
     assert source.description.example_counts.get("train") == count
 
 
+class Miscounted(OwnBatches):
+    """A sampler, of examples or of batches, with a length that it does not keep."""
+
+    def __init__(self, rng: torch.Generator, length: int, batches: bool) -> None:
+        super().__init__(rng)
+        self.length, self.batches = length, batches
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[Any]:
+        order = torch.randperm(COUNT, generator=self.rng).tolist()
+        yield from ((order[start : start + 10] for start in range(0, COUNT, 10)) if self.batches else order)
+
+
+@pytest.mark.parametrize(("batches", "right"), [(False, COUNT), (True, 4)])
+@pytest.mark.parametrize("off", [-1, 0, 1])
+def test_a_sampler_that_does_not_keep_its_length_has_no_epochs(batches: bool, right: int, off: int) -> None:
+    sampler: Any = Miscounted(torchs(), right + off, batches)
+    by = {"batch_sampler": sampler} if batches else {"batch_size": BATCH, "sampler": sampler}
+    source = envs.from_loader(DataLoader(DATA, **by), ("x",), test=DataLoader(DATA, **by))
+    counts = {"test": COUNT} if off else {"train": COUNT, "test": COUNT}
+    assert source.description.example_counts == counts
+
+
 def test_values_beyond_the_type_of_the_run_are_refused() -> None:
     data = TensorDataset(DATA.tensors[0].double() * 1e38)
     source = envs.from_loader(DataLoader(data, BATCH), ("x",))
@@ -524,9 +549,11 @@ class ItsOwnIterator(IterableDataset[Any]):
         return DATA[self.place - 1]
 
 
-def test_two_runs_do_not_take_batches_from_one_another() -> None:
-    source = envs.from_loader(DataLoader(ItsOwnIterator(), BATCH), ("x",))
-    first, second = (source.make(batch=BATCH) for _ in range(2))
+@pytest.mark.parametrize("calls", [1, 2])
+def test_two_runs_do_not_take_batches_from_one_another(calls: int) -> None:
+    stream = ItsOwnIterator()
+    sources = [envs.from_loader(DataLoader(stream, BATCH), ("x",)) for _ in range(calls)]
+    first, second = (source.make(batch=BATCH) for source in (sources[0], sources[-1]))
     first.reset(seed=0)
     assert int(first.step(None)[0]["x"][0]) == BATCH
     second.reset(seed=0)
@@ -534,3 +561,12 @@ def test_two_runs_do_not_take_batches_from_one_another() -> None:
     with pytest.raises(DataError, match=line):
         first.step(None)
     assert [int(second.step(None)[0]["x"][0]) for _ in range(4)] == [10, 20, 30, 0]
+
+
+def test_an_iterator_has_one_reader_however_often_it_is_given() -> None:
+    batches = iter([{"x": DATA.tensors[0]}] * 4)
+    with pytest.warns(UserWarning, match="can be iterated only once"):
+        first, second = (envs.from_loader(batches, ("x",)) for _ in range(2))
+    first.make(batch=BATCH)
+    with pytest.raises(DataError, match="another simulation already reads its iterator"):
+        second.make(batch=BATCH)

@@ -55,6 +55,22 @@ def stepped(simulation: Simulation, steps: int) -> Simulation:
     return simulation
 
 
+def test_a_handle_that_is_kept_reads_what_is_now() -> None:
+    agents = {name: {"observes": ["image"]} for name in "ab"} | {"z": {"objective": CLASSIFY}}
+    channels = [{"from": name, "to": "z", "size": 4} for name in "ab"]
+    with Simulation(scenario_of(agents, channels)) as simulation:  # alike, a and b are computed as one
+        agent, channel = simulation.agents["a"], simulation.channels["a->z"]
+        predictor = channel.synthetic_gradient
+        assert predictor is not None
+        simulation.run(3)
+        held, updates = list(channel.messages), (agent.updates, predictor.updates)
+        present = simulation.channels["a->z"]
+        assert updates[0] == simulation.agents["a"].updates == 3
+        assert (present.synthetic_gradient, held) != (None, [])
+        assert held == list(present.messages)
+        assert 0 < updates[1] == getattr(present.synthetic_gradient, "updates", None)
+
+
 def at(step: int, error: BaseException) -> Callable[[Simulation], None]:
     """Raise an error at a step."""
 
