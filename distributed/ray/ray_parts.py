@@ -373,17 +373,21 @@ class RayParts:
             AntiphonError: What the worker raised.
             RunError: It has died too often.
         """
-        figures, answer = self._figures[index], None
+        figures, answer, known = self._figures[index], None, self._ray.exceptions
         try:
             answer = self._ray.get(ref)
-        except self._ray.exceptions.RayTaskError as error:
+        except known.RayTaskError as error:
             if isinstance(error.cause, AntiphonError):
                 raise error.cause from error
             raise RunError(f"ray: part {index} fails ({first_line(error.cause or error)})") from error
-        except self._ray.exceptions.ActorDiedError as error:
+        except known.ActorDiedError as error:
             line = f"died after step {figures.steps_taken} and cannot be restarted ({first_line(error)})"
             raise RunError(f"ray: part {index} {line}") from None
-        except self._ray.exceptions.RayError:
+        except (known.UnserializableException, known.RuntimeEnvSetupError) as error:
+            # It would be so again: what it was given cannot be loaded there, such as a name that only this process has.
+            last = str(error).strip().splitlines()[-1].partition(": ")[2]
+            raise RunError(f"ray: part {index} fails ({last})") from None
+        except known.RayError:
             pass
         if answer is not None:
             self._figures[index] = answer[0]

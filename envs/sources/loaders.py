@@ -242,10 +242,11 @@ class LoaderSource:
 
     def _count(self, split: str) -> int | None:
         """Return the examples of a pass; None: only training on them will show how many there are."""
-        loader, sampler = self._loaders[split], getattr(self._loaders[split], "sampler", None)
+        loader: Any = self._loaders[split]
+        sampler = getattr(loader, "sampler", None)
         none = "the loader has no examples"
-        sized = isinstance(loader, DataLoader) and loader.batch_size and isinstance(sampler, Sized)
-        if sized and self._keeps_length(split, sampler):
+        batched = isinstance(loader, DataLoader) and loader.batch_size
+        if batched and isinstance(sampler, Sized) and self._keeps_length(split, sampler):
             rows = len(loader) * loader.batch_size if loader.drop_last else len(sampler)
             require(rows > 0, f"from_loader: {split}", f"{none}; leave it out, or drop_last=True")
             return rows

@@ -21,14 +21,16 @@ from typing import Any
 
 import pytest
 import yaml
+from torch import nn
 
-from antiphon import RunError, Scenario, Simulation
+from antiphon import RunError, Scenario, Simulation, register
 from antiphon.distributed.coordinator import Coordinator
 from antiphon.distributed.free_coordinator import FreeCoordinator
 from antiphon.distributed.parts.part import Part
 from antiphon.distributed.ray.ray_parts import RayParts
 from antiphon.envs import TorchVectorEnv
 from antiphon.envs.base import StepResult
+from antiphon.scenarios.agent_specs import NetworkSpec
 from tests.contracts.builders import Play
 from tests.contracts.builders import ring as noise_ring
 from tests.contracts.twins import differences, facts
@@ -205,6 +207,19 @@ def parts_on(simulation: Simulation) -> RayParts:
     parts = executor.parts
     assert isinstance(parts, RayParts)
     return parts
+
+
+@needs_ray
+def test_a_name_that_only_this_process_has_is_refused() -> None:
+    register("network", "local_to_a_test", lambda inputs, outputs: nn.Linear(inputs, outputs))
+    scenario = ring().model_copy(deep=True)
+    agents = {
+        name: agent.model_copy(update={"network": NetworkSpec.model_validate("local_to_a_test")})
+        for name, agent in scenario.agents.items()
+    }
+    parts = {"count": 2, "ray": "local"}
+    with pytest.raises(RunError, match=r"^ray: part 0 fails \(kind: unknown kind 'local_to_a_test'; known: "):
+        Simulation(scenario.model_copy(update={"agents": agents}), parts=parts)
 
 
 @needs_ray
