@@ -2,22 +2,50 @@
 
 Nothing here depends on agents, channels or torch. A simulation passes its `RunDescription` to a `Recorder` once, then the
 metrics of each step (`Figure`); a recorder cannot change the run. `antiphon.telemetry.tensorboard` has the recorder for
-TensorBoard.
+TensorBoard, and `read_run` reads a run's metrics and messages again.
 """
 
 from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from antiphon.telemetry.figures import Figure, Recorder, RunDescription
 from antiphon.telemetry.parts.part_figures import PartFigures
 from antiphon.telemetry.timeline_text import AgentTimes, ChannelTimes, Timeline, raster_lines
 
+if TYPE_CHECKING:
+    from antiphon.telemetry.channels.reading import read_run
+    from antiphon.telemetry.channels.series import Messages, RunData, Series
+
 __all__ = [
     "AgentTimes",
     "ChannelTimes",
     "Figure",
+    "Messages",
     "PartFigures",
     "Recorder",
+    "RunData",
     "RunDescription",
+    "Series",
     "Timeline",
     "raster_lines",
+    "read_run",
 ]
+_FROM = {
+    "Messages": "channels.series",
+    "RunData": "channels.series",
+    "Series": "channels.series",
+    "read_run": "channels.reading",
+}
+"""The modules of the names that load on first use: they import numpy, and the reader TensorBoard."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FROM:
+        return getattr(import_module(f"antiphon.telemetry.{_FROM[name]}"), name)
+    raise AttributeError(f"module 'antiphon.telemetry' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

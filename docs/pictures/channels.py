@@ -19,7 +19,7 @@ from PIL import Image
 
 import antiphon
 from antiphon.base.spec import plain
-from antiphon.telemetry.channels.reading import read_run
+from antiphon.telemetry import read_run
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1]))

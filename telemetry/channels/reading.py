@@ -26,8 +26,8 @@ _LONGEST_MARK = 64
 """Bytes of the mark of a session's start, at most; larger records without the plugin's name are of other tabs."""
 
 
-def read_run(folder: Path) -> RunData:
-    """Read a run from its event files, in the order of their names.
+def read_run(folder: str | Path) -> RunData:
+    """Read what the Channels tab has of a run, from the event files of its directory, in the order of their names.
 
     Values that an earlier session wrote after the start of a later one are dropped; if a step has several values, the
     last is kept. A truncated or damaged file is read up to the damage, with a warning in the log.
@@ -36,6 +36,7 @@ def read_run(folder: Path) -> RunData:
         RunError: There is no event file, none holds a graph, the data are damaged or of a newer format, or a file
             cannot be read.
     """
+    folder = Path(folder)
     files = sorted(event_files(folder))
     if not files:
         raise RunError(f"{folder}: no event file found; pass a run directory")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import antiphon
-from antiphon.cli import main
+from tests.kit.commands import run_command
 
 TINY = {"width": 8, "depth": 2, "batch": 8}
 
@@ -31,16 +31,16 @@ def test_a_process_without_streams_trains_as_any_other(here: Path, monkeypatch: 
     rates = [0.25, 0.5]
     members = antiphon.population("digits-mlp", vary={"lr": rates}, values=TINY, members=2, steps=2)
     assert members.result["exit_code"] == 0
-    assert main(["show", "digits-mlp"]) == 0
-    assert main(["show", "digits"]) == 2
-    assert main(["show", "--nothing"]) == 2
+    assert run_command("show digits-mlp") == 0
+    assert run_command("show digits") == 2
+    assert run_command("show --nothing") == 2
 
 
 def test_a_closed_stderr_ends_no_command(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     closed = io.StringIO()
     closed.close()
     monkeypatch.setattr(sys, "stderr", closed)
-    assert main(["show", "digits"]) == 2
+    assert run_command("show digits") == 2
 
 
 def test_what_a_terminal_cannot_show_is_a_question_mark(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,10 +48,10 @@ def test_what_a_terminal_cannot_show_is_a_question_mark(here: Path, monkeypatch:
         written = io.BytesIO()
         stream = io.TextIOWrapper(written, encoding=encoding)
         monkeypatch.setattr(sys, "stdout", stream)
-        assert main(["check", "digits-mlp"]) == 0
+        assert run_command("check digits-mlp") == 0
         stream.flush()
         assert b"digits-mlp.yaml: ok" in written.getvalue()
-        assert main(["show", "digits-mlp"]) == 0
+        assert run_command("show digits-mlp") == 0
         stream.flush()
         assert b"n0" in written.getvalue()
 

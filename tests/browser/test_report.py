@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from antiphon.cli import main
 from tests.browser import runs
 from tests.browser.numbers import Events
 from tests.browser.tab import Tab
+from tests.kit.commands import run_command
 from tests.kit.resigned import resign
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def shown(context: BrowserContext, logdir: Path, tmp_path: Path) -> Page:
         resign(logdir / name, **_FACTS, scenario=runs.HOSTILE[0], error=runs.HOSTILE[1])
     output = tmp_path / "report.html"
     folders = [str(logdir / name) for name in ("real", "made", runs.HOSTILE_RUN)]
-    assert main(["report", *folders, "-o", str(output)]) == 0
+    assert run_command(["report", *folders, "-o", str(output)]) == 0
     for name in ("made", runs.HOSTILE_RUN):
         (logdir / name / "run.json").unlink()
     context.set_offline(True)

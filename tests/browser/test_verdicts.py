@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from antiphon.telemetry import RunData, Series
 from antiphon.telemetry.channels.documents import graph_document
 from antiphon.telemetry.channels.page import page as page_of
-from antiphon.telemetry.channels.series import RunData, Series
 from antiphon.telemetry.channels.verdict_series import with_verdicts
 from tests.browser import runs
 from tests.browser.tab import Tab

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from antiphon import Simulation
-from antiphon.cli import main
-from tests.kit.commands import Commands
+from tests.kit.commands import Commands, run_command
 
 DOCUMENT = """
 scenario: trio
@@ -33,7 +32,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run."""
     folder = tmp_path_factory.mktemp("made")
     (folder / "trio.yaml").write_text(DOCUMENT)
-    assert main(["run", str(folder / "trio.yaml"), "--logdir", str(folder), "--name", "a"]) == 0
+    assert run_command(["run", str(folder / "trio.yaml"), "--logdir", str(folder), "--name", "a"]) == 0
     return folder
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.cli import main
-from tests.kit.commands import Commands
+from tests.kit.commands import Commands, run_command
 
 TINY = ["--steps", "20", "--set", "depth=3", "--set", "width=8", "--set", "batch=16"]
 
@@ -18,7 +17,7 @@ TINY = ["--steps", "20", "--set", "depth=3", "--set", "width=8", "--set", "batch
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of three agents."""
     folder = tmp_path_factory.mktemp("runs")
-    assert main(["run", "digits-mlp", *TINY, "--name", "a", "--logdir", str(folder)]) == 0
+    assert run_command(["run", "digits-mlp", *TINY, "--name", "a", "--logdir", str(folder)]) == 0
     return folder / "a"
 
 

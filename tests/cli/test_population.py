@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from antiphon.envs.base import StepResult
 from antiphon.envs.images import Digits
-from antiphon.telemetry.channels.reading import read_run
+from antiphon.telemetry import read_run
 from tests.kit.commands import Commands
 
 POPULATION = """

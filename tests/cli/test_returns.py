@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.commands import Commands
+from tests.kit.commands import Commands, run_command
 
 TEAM = """
 scenario: team
@@ -35,9 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a scenario and a finished run of it."""
     found = tmp_path_factory.mktemp("team")
     (found / "team.yaml").write_text(TEAM)
-    from antiphon.cli import main
-
-    assert main(["run", str(found / "team.yaml"), "--name", "a", "--logdir", str(found)]) == 0
+    assert run_command(["run", str(found / "team.yaml"), "--name", "a", "--logdir", str(found)]) == 0
     return found
 
 

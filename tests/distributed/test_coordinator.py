@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from antiphon import DivergenceError, RunError, Scenario, ScenarioError, Simulation
-from antiphon.base.spec import plain
 from antiphon.distributed.coordinator import Coordinator
 from antiphon.distributed.parts.transport import LocalParts
 from antiphon.envs import TorchVectorEnv
@@ -250,7 +250,9 @@ def test_a_signal_ends_a_run_where_all_parts_are(at: int, number: int, bell: Any
 
 def test_parts_that_do_not_wait_measure_no_value_and_record_no_messages() -> None:
     free: Any = {"count": 2, "mode": "free"}
-    valued = Scenario.model_validate(plain(stages(2)) | {"telemetry": {"value": {"period": 4, "horizon": 2}}})
+    valued = Scenario.model_validate(
+        yaml.safe_load(stages(2).to_yaml()) | {"telemetry": {"value": {"period": 4, "horizon": 2}}}
+    )
     with pytest.raises(ScenarioError, match=r"^telemetry\.value: parts that do not wait hold the messages"):
         Simulation(valued, parts=free)
     with Simulation(stages(2), parts=free) as simulation:

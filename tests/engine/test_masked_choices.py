@@ -16,8 +16,8 @@ from torch import Tensor, nn
 import antiphon
 from antiphon import Scenario, Simulation
 from antiphon.agents.distributions import Categorical
-from antiphon.engine.planning.advice import advice
 from antiphon.errors import ScenarioError
+from tests.kit.examined import warned
 
 CHOICES = 5
 
@@ -222,5 +222,5 @@ def test_what_is_no_mask_is_refused(name: str) -> None:
 
 def test_check_names_a_mask_that_is_not_used() -> None:
     line = "agent player: the environment has 'action_mask', and the policy may choose what is not legal; write obj"
-    assert any(line in one for one in advice(board(objective={"mask": None}), acts=False))
-    assert not any(line in one for one in advice(board(), acts=False))
+    assert any(line in one for one in warned(board(objective={"mask": None}), acts=False))
+    assert not any(line in one for one in warned(board(), acts=False))

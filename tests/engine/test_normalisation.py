@@ -12,9 +12,9 @@ import torch
 from gymnasium import spaces
 
 from antiphon import Population, Scenario, ScenarioError, Simulation, envs
-from antiphon.engine.planning.advice import advice
 from antiphon.scenarios import Template
 from tests.contracts.builders import Play
+from tests.kit.examined import warned
 from tests.reference.backend import Chosen, reference
 
 NORMAL = {"normalise": True}
@@ -228,7 +228,7 @@ def test_options_are_written_and_read_again() -> None:
 
 def test_wild_sizes_and_tied_agents_that_are_alike_are_warned_of() -> None:
     def lines(scenario: Scenario) -> list[str]:
-        return [line for line in advice(scenario) if "numbers of about" in line or "share parameters" in line]
+        return [line for line in warned(scenario) if "numbers of about" in line or "share parameters" in line]
 
     state = np.random.get_state()[1].copy(), torch.get_rng_state()  # type: ignore[union-attr]
     (line,) = lines(wild(None))

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from antiphon import Scenario, ScenarioError, Simulation
-from antiphon.engine.planning.advice import advice
-from antiphon.terminal.explain import built, explain
+from tests.kit.examined import explained, warned
 
 ACTS = {"acts": True, "objective": "ppo", "clock": {"unroll": 4}}
 DIGIT = {"objective": {"kind": "classification", "target": "label"}}
@@ -29,7 +28,7 @@ def pole(**channel: Any) -> Scenario:
 
 def norm_of(scenario: Scenario) -> str | None:
     """The norm that `antiphon show` names."""
-    (channel,) = explain(scenario, built(scenario))["channels"].values()
+    (channel,) = explained(scenario)["channels"].values()
     norm: str | None = channel["norm"]
     return norm
 
@@ -70,5 +69,5 @@ def test_layer_norm_of_one_component_is_refused_and_of_two_warned_of() -> None:
         "channels[0].norm: layer of 1 component is a constant, so the receiver reads nothing; use none, or a size above 2"
     )
     words = "sends little more than which of them is larger"
-    assert [line for line in advice(pole(size=2, norm="layer"), acts=False) if words in line]
-    assert not [line for line in advice(pole(size=2), acts=False) if words in line]
+    assert [line for line in warned(pole(size=2, norm="layer"), acts=False) if words in line]
+    assert not [line for line in warned(pole(size=2), acts=False) if words in line]

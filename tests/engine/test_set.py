@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from antiphon import RunError, Scenario, ScenarioError, Simulation, load
-from antiphon.base.spec import plain
 from tests.contracts.builders import LABEL, OWN, Document, document, ring
 from tests.contracts.twins import differences, facts, made
 from tests.engine.numbers import all_parameters, equal, one_line, parameters
@@ -86,7 +85,7 @@ def test_a_change_is_what_a_scenario_with_it_does_from_the_same_state() -> None:
     simulation.run(steps=6)
     state = simulation.running.state_dict()
     declared = scene()
-    declared["agents"]["n2"]["optimiser"] = {**plain(simulation.scenario.training.optimiser), "lr": 0.005}
+    declared["agents"]["n2"]["optimiser"] = {**declared["training"]["optimiser"], "lr": 0.005}
     with made(declared, "cohort") as other:
         other.running.load_state_dict(state)
         simulation.set("n2.learning_rate", 0.005)

@@ -13,7 +13,6 @@ from torch import Tensor
 import antiphon
 from antiphon import envs
 from antiphon.envs import Description, Signal, registry
-from antiphon.envs.worlds.world import Actions, State
 from antiphon.errors import ScenarioError
 from tests.kit.commands import Commands
 from tests.kit.some import some
@@ -40,16 +39,18 @@ class Line(envs.World):
         super().__init__(num_envs, options, **settings)
         self._end = options.length - 1
 
-    def start(self, uniforms: Tensor) -> State:
+    def start(self, uniforms: Tensor) -> dict[str, Tensor]:
         """Return random places."""
         return {"place": (uniforms[:, 0] * self._end).long()}
 
-    def transition(self, state: State, actions: Actions) -> tuple[State, Tensor, Tensor]:
+    def transition(
+        self, state: dict[str, Tensor], actions: dict[str, Tensor]
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Go a step."""
         place = (state["place"] + 2 * actions["action"] - 1).clamp(min=0)
         return {"place": place}, (place == self._end).to(self.dtype), place == self._end
 
-    def observe(self, state: State) -> dict[str, Tensor]:
+    def observe(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the place."""
         return {"place": state["place"]}
 

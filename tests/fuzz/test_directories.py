@@ -20,12 +20,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from antiphon.cli import main
 from antiphon.errors import AntiphonError
-from antiphon.telemetry.channels.reading import read_run
+from antiphon.telemetry import read_run
 from antiphon.telemetry.history import History
 from tests.fuzz.conftest import Case, Cases
 from tests.fuzz.damage import damage, forge
+from tests.kit.commands import run_command
 
 STEPS = 6
 SMALL = "--set width=4 --set batch=8"
@@ -59,7 +59,7 @@ def command(*words: str | Path) -> Ended:
     """Run the command line in this process."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main([str(word) for word in words])
+        code = run_command([str(word) for word in words])
     out.getvalue().encode()  # what a terminal is given
     return Ended(code, err.getvalue().splitlines())
 

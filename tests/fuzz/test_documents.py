@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 import antiphon
-from antiphon.cli import main
 from antiphon.commands.arguments import placement_of, values_of
 from antiphon.errors import AntiphonError, EngineError
 from antiphon.scenarios import Scenario, catalogue
 from tests.fuzz.conftest import Case, Cases
 from tests.fuzz.hostile import HOSTILE_VALUES, mutated
+from tests.kit.commands import run_command
 
 LONGEST = 300
 ROOT = Path(antiphon.__file__).parent
@@ -99,7 +99,7 @@ def command(*words: str) -> None:
     """Run a command: it succeeds, or ends with lines on stderr of which each is short."""
     out, err = StringIO(), StringIO()
     with redirect_stdout(out), redirect_stderr(err):
-        code = main(words)
+        code = run_command(words)
     assert code in (0, 2, 4), f"exit {code}: {err.getvalue()}"
     lines = err.getvalue().split("\n")[:-1]
     if "--json" in words and not lines:

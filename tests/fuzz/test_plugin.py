@@ -17,8 +17,8 @@ from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignor
 from werkzeug.test import Client, TestResponse
 
 from antiphon.errors import RunError
+from antiphon.telemetry import read_run
 from antiphon.telemetry.channels.page import page
-from antiphon.telemetry.channels.reading import read_run
 from tests.fuzz.conftest import Case, Cases
 from tests.fuzz.mutation import mutated
 from tests.telemetry.channels.serving import client

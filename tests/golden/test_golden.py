@@ -12,7 +12,7 @@ import pytest
 
 from antiphon import Simulation
 from antiphon.base.manifests import FORMAT, read_cache
-from antiphon.telemetry.channels.reading import read_run
+from antiphon.telemetry import read_run
 from antiphon.telemetry.csv_files import read_figures
 from tests.golden.make import STEPS, STOP, numbers, restored
 from tests.kit.commands import Commands

@@ -12,11 +12,19 @@ import pytest
 Words = str | Path | Sequence[str]
 
 
-class Commands:
-    """Runs commands and keeps what the last one printed, in `out` and `err`.
+def run_command(*words: Words) -> int:
+    """Run a command in this process, and return its exit code.
 
     A string is split into words at its blanks; a path and the members of a list stay as they are.
     """
+    from antiphon.cli import main
+
+    parts = [[str(w)] if isinstance(w, Path) else w.split() if isinstance(w, str) else w for w in words]
+    return main([word for part in parts for word in part])
+
+
+class Commands:
+    """Runs commands and keeps what the last one printed, in `out` and `err`; `run_command` says what words are."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
@@ -24,11 +32,8 @@ class Commands:
 
     def code(self, *words: Words) -> int:
         """Return a command's exit code."""
-        from antiphon.cli import main
-
         self._capsys.readouterr()
-        parts = [[str(w)] if isinstance(w, Path) else w.split() if isinstance(w, str) else w for w in words]
-        code = main([word for part in parts for word in part])
+        code = run_command(*words)
         self.out, self.err = self._capsys.readouterr()
         return code
 

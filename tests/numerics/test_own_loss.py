@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from antiphon import Scenario, ScenarioError, Simulation
-from antiphon.engine.planning.scenario_plan import plan
 from tests.contracts.builders import LABEL, Document, Play, ring
 from tests.contracts.twins import hold
+from tests.kit.examined import planned
 from tests.numerics.linear import GOAL, Numbers, assert_close, descend, leaves, said, simulation_of
 from tests.numerics.loops import squared
 from tests.numerics.played import Played
@@ -182,7 +182,7 @@ def test_backends_agree(name: str) -> None:
     env = Play(gaps=0.3, share=0.1)
     scene = ring(agent=agent, channel=keys.get("channel"), state=keys.get("state"), env=env)
     hold(scene, steps=5)
-    assert not plan(Scenario.model_validate(scene)).alone  # all are stacked
+    assert not planned(Scenario.model_validate(scene)).alone  # all are stacked
 
 
 @pytest.mark.long

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from antiphon.base.spec import plain
-from antiphon.engine.planning.advice import advice_on_a_run
+import yaml
+
 from antiphon.errors import AntiphonError
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.unintended_settings import is_unused_key
 from tests.contracts.builders import STEPS
 from tests.contracts.documents import DOCUMENTS, scenario_of
+from tests.kit.examined import warned_at_the_start
 from tests.obeyed.given import GIVEN
 from tests.obeyed.scenes import SCENES
 from tests.obeyed.settings import Place, Setting, changed, settings_of, values_for
@@ -46,7 +47,7 @@ class Trial:
 
 @cache
 def _scene(name: str) -> tuple[Mapping[str, Any], Scenario]:
-    document = SCENES.get(name) or plain(scenario_of(name, steps=STEPS))
+    document = SCENES.get(name) or yaml.safe_load(scenario_of(name, steps=STEPS).to_yaml())
     return document, Scenario.model_validate(document)
 
 
@@ -149,5 +150,5 @@ def _written(name: str) -> Shown:
 
 def _is_said(scenario: Scenario, place: Place) -> bool:
     """Whether a warning of a run says that a key, or its section, has no effect."""
-    lines = [line for line in advice_on_a_run(scenario, saved=False) if is_unused_key(line)]
+    lines = [line for line in warned_at_the_start(scenario) if is_unused_key(line)]
     return any(str(key) in line for line in lines for key in place[2:] if isinstance(key, str))

@@ -17,7 +17,7 @@ import pytest
 from antiphon import RunError, Simulation, load
 from antiphon.base.manifests import write_checked
 from tests.kit import seams
-from tests.kit.commands import Commands
+from tests.kit.commands import Commands, run_command
 from tests.running.left import acting, assert_same_run, checkpoints, ended, facts, signalled
 
 TINY = "--set depth=2 --set width=8 --set batch=16 --logdir ."
@@ -127,12 +127,10 @@ OFTEN = "run often.yaml --steps 24 --checkpoint-every 8"
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing happened to."""
-    from antiphon.cli import main
-
     folder = tmp_path_factory.mktemp("whole")
     (folder / "often.yaml").write_text(load("digits-mlp").text + "telemetry: {period: 3}\n")
     words = f"{OFTEN} {TINY} --name a".replace("often", f"{folder}/often")
-    assert main(words.replace("--logdir .", f"--logdir {folder}").split()) == 0
+    assert run_command(words.replace("--logdir .", f"--logdir {folder}")) == 0
     return folder / "a"
 
 

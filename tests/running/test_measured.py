@@ -13,7 +13,7 @@ from antiphon import RunError, Simulation
 from antiphon.base.manifests import read_cache, read_checked, write_checked
 from antiphon.running.directory import RunDirectory
 from antiphon.running.directory_writer import keep_measured
-from antiphon.telemetry.channels.reading import read_run
+from antiphon.telemetry import read_run
 from tests.kit.commands import Commands
 
 ABLATE = "--examples 40 --ablate"

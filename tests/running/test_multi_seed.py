@@ -21,7 +21,7 @@ from antiphon.running.trainer import Observer, Trainer
 from antiphon.telemetry.csv_files import CsvRecorder
 from tests.contracts.twins import differences
 from tests.kit import seams
-from tests.kit.commands import Commands
+from tests.kit.commands import Commands, run_command
 from tests.kit.recorded import metrics
 from tests.running.left import (
     TEXT,
@@ -84,12 +84,10 @@ def test_each_seed_has_the_directory_of_a_run_of_its_own_and_goes_on_alone(here:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runs that nothing happened to: to be read only."""
-    from antiphon.cli import main
-
     folder = tmp_path_factory.mktemp("whole")
     (folder / "tiny.yaml").write_text(TEXT)
     words = SEVERAL.replace("tiny.yaml", str(folder / "tiny.yaml"))
-    assert main([*words.split(), str(folder), "--checkpoint-every", "4"]) == 0
+    assert run_command(words, folder, "--checkpoint-every 4") == 0
     return folder
 
 

@@ -88,7 +88,7 @@ def test_it_changes_no_bit_of_the_training(
 def test_it_is_in_tensorboard_the_tab_the_report_and_the_result(tmp_path: Path, cli: Commands) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from antiphon.telemetry.channels.reading import read_run
+    from antiphon.telemetry import read_run
 
     with Simulation(
         scene(evaluate={"period": 4, "keep_best": "accuracy"}), logdir=tmp_path / "run"

@@ -7,12 +7,12 @@ import pickle
 from typing import Any
 
 import pytest
+import yaml
 
-from antiphon.base.spec import plain
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import ChannelSpec, DocumentError, NetworkSpec, Scenario
 from antiphon.scenarios.tied_parameters import tied_agents
-from tests.scenarios.made import OBJECTIVE, channels, document, network
+from tests.scenarios.made import OBJECTIVE, agents, channels, document, network
 
 
 def test_channels_are_known_by_ends_and_key() -> None:
@@ -138,4 +138,5 @@ def test_agents_are_tied_through_others() -> None:
 def test_recurrent_kinds_are_written_with_the_size_of_their_cell(kind: str) -> None:
     network = NetworkSpec.model_validate(kind)
     assert network.recurrent
-    assert plain(network) == {"kind": kind, "size": 128}
+    scenario = Scenario.model_validate(agents(a={"network": kind}))
+    assert yaml.safe_load(scenario.to_yaml())["agents"]["a"]["network"] == {"kind": kind, "size": 128}

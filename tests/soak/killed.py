@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.kit.commands import run_command
 from tests.kit.recorded import metrics
 from tests.kit.written_events import raw_rows, read_rows
 
@@ -62,9 +63,7 @@ def _carry_out(folder: Path, words: Sequence[str], operation: int | None, signal
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         sys.stdout = sys.stderr = log  # those of pytest lead elsewhere
-        from antiphon.cli import main
-
-        code = main(list(words))
+        code = run_command(words)
         (folder / "operations.txt").write_text(str(next(count) - 1), encoding="utf-8")
     finally:
         os._exit(code)

@@ -22,6 +22,7 @@ import antiphon
 from tests.contracts.twins import differences
 from tests.distributed.parts.rings import document
 from tests.distributed.parts.stages import stages
+from tests.kit.commands import run_command
 from tests.soak.killed import contents, ended
 
 CHECKPOINTS = "--checkpoint-every 6"
@@ -141,12 +142,10 @@ def words_of(command: Killed, folder: Path, chance: random.Random) -> list[str]:
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Import here what runs import, once: processes that are forked off have it then."""
-    from antiphon.cli import main
-
     folder = tmp_path_factory.mktemp("imported")
     for number, name in enumerate(("digits-mlp", "cartpole-team")):
         words = f"run {name} --steps 2 --name {number} --json --logdir {folder}"
-        assert main(words.split()) == 0
+        assert run_command(words) == 0
 
 
 class Unbroken(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from antiphon.telemetry.channels.series import Messages, RunData, Series
+from antiphon.telemetry import Messages, RunData, Series
 from antiphon.telemetry.html_report import ReportRun
 
 HOSTILE = (

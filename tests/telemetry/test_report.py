@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from antiphon.telemetry.channels.series import Series
+from antiphon.telemetry import Series
 from antiphon.telemetry.html_report import ReportPopulation, ReportRun, grouped, report
 from tests.kit.some import some
 from tests.telemetry.made import HOSTILE, Elements, data, run

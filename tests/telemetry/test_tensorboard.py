@@ -20,8 +20,7 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import (  # t
 from tensorboard.plugins.hparams import metadata as hparams_metadata  # type: ignore[import-untyped]
 
 from antiphon.errors import RunError
-from antiphon.telemetry import Figure, RunDescription
-from antiphon.telemetry.channels.reading import read_run
+from antiphon.telemetry import Figure, RunDescription, read_run
 from antiphon.telemetry.tensorboard import Curves, TensorBoardRecorder, in_events
 
 

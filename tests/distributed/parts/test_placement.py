@@ -11,13 +11,13 @@ import yaml
 from torch import nn
 
 from antiphon import Scenario, Simulation, Template
-from antiphon.commands.check import check_scenario
 from antiphon.distributed.parts.placement import lookahead_of
 from tests.contracts.builders import LABEL, OWN, Document, Play, document
 from tests.contracts.games import Game
 from tests.contracts.twins import differences, facts
 from tests.distributed.parts import rings
 from tests.engine.numbers import one_line
+from tests.kit.examined import checked
 
 CELL: Document = {"network": {"kind": "gru", "size": 4}, "observes": ["x"]}
 APART: Mapping[str, int] = {"a": 0, "b": 1}
@@ -203,9 +203,7 @@ def test_parts_that_do_not_wait_see_a_stream() -> None:
 
 def division(doc: Document, *parts: str) -> Any:
     """What the ring of digits cuts, changed."""
-    found = check_scenario(Template.from_yaml(yaml.safe_dump(doc), "ring.yaml"), None, {}, parts)
-    assert not found.problems
-    return found.division
+    return checked(Template.from_yaml(yaml.safe_dump(doc), "ring.yaml"), *parts).division
 
 
 THIRDS = ("a=0", "b=0", "c=1", "d=2")

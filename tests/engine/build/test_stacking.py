@@ -5,23 +5,25 @@ That agents which differ are never taken as alike is tried by the documents of t
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
-from antiphon.engine.planning.scenario_plan import Plan, plan
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import GOAL, LABEL, OWN, Document, document, levels, ring
 from tests.contracts.documents import pairs
 from tests.engine.scenes import LSTM, gradient
+from tests.kit import examined
 
 ALIGNED: Document = {"align": True, "observes": ["x"]}
 CRITIC = gradient(kind="critic", hidden=[4], norm="layer")
 LEVELS = ("a0 a1 a2", "b0 b1 b2")
 
 
-def planned(scene: Document) -> Plan:
-    return plan(Scenario.model_validate(scene))
+def planned(scene: Document) -> Any:
+    return examined.planned(Scenario.model_validate(scene))
 
 
 def plain(inputs: int, outputs: int) -> nn.Module:

@@ -10,8 +10,9 @@ import pytest
 
 from antiphon import Simulation
 from antiphon.scenarios import Scenario
+from antiphon.telemetry import Series
 from antiphon.telemetry.channels.explanations import EXPLANATIONS
-from antiphon.telemetry.channels.series import Series, present_names, renamed
+from antiphon.telemetry.channels.series import present_names, renamed
 from antiphon.telemetry.history import History
 from tests.engine.scenes import scenario_of
 from tests.reference.backend import reference

@@ -11,7 +11,6 @@ import pytest
 from antiphon import ScenarioError, Simulation
 from antiphon.scenarios import Scenario, load
 from antiphon.telemetry import Timeline, raster_lines
-from antiphon.terminal.explain import built
 from tests.kit.commands import Commands
 from tests.kit.documented import timeline
 
@@ -45,7 +44,7 @@ def scenario(agents: dict[str, Any], channels: list[dict[str, Any]], **env: Any)
 
 
 def look(made: Scenario, steps: int = 8, start: int = 0) -> Timeline:
-    return timeline(built(made), start, steps)
+    return timeline(Simulation(made), start, steps)
 
 
 def raster(found: Timeline) -> dict[str, str]:

@@ -13,25 +13,19 @@ import torch
 from torch import nn
 
 from antiphon import Scenario, ScenarioWarning, Simulation, Template, load
-from antiphon.commands.arguments import scenario_template
-from antiphon.commands.check import check_scenario
-from antiphon.engine.planning.advice import expected_updates
-from antiphon.envs import describe, from_tensors
+from antiphon.envs import from_tensors
 from antiphon.scenarios.unintended_settings import is_unused_key
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.kit.examined import checked, explained
 from tests.kit.tiers import sampled
 
 
 def advice(scenario: Scenario | str) -> list[str]:
     """The warnings of `check`, of a scenario that can be written down or of a function in this file."""
     if isinstance(scenario, str):
-        template: Any = scenario_template(f"tests.engine.planning.test_advice:{scenario}")
-    else:
-        template = Template.from_yaml(scenario.to_yaml(), "scenario.yaml")
-    found = check_scenario(template, None, {})
-    assert not found.problems
-    return list(found.warnings)
+        return list(checked(f"tests.engine.planning.test_advice:{scenario}").warnings)
+    return list(checked(Template.from_yaml(scenario.to_yaml(), "scenario.yaml")).warnings)
 
 
 def channel(ends: str, coupling: str, **more: Any) -> dict[str, Any]:
@@ -215,7 +209,7 @@ def test_updates_are_of_windows_with_a_loss(kind: str, unroll: int, phase: int) 
         "training": {"batch": 2, "steps": 121},
     }
     scenario = Scenario.model_validate(document)
-    expected = expected_updates(scenario, describe(scenario.env))["listener"]
+    expected = explained(scenario)["updates"]["listener"]
     with Simulation(scenario) as simulation:
         simulation.run(121)
         assert simulation.agents["listener"].updates == expected

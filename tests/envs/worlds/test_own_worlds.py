@@ -12,7 +12,6 @@ from torch import Tensor
 
 from antiphon import Scenario, Simulation, envs
 from antiphon.envs import Description, Signal, registry
-from antiphon.envs.worlds.world import Actions, State
 from antiphon.errors import ScenarioError
 from tests.kit.tiers import sampled
 
@@ -32,18 +31,20 @@ class Places(envs.World):
         }
         return Description(signals=signals, action_space=Discrete(2))
 
-    def start(self, uniforms: Tensor) -> State:
+    def start(self, uniforms: Tensor) -> dict[str, Tensor]:
         return {"place": uniforms}
 
-    def transition(self, state: State, actions: Actions) -> tuple[State, Tensor, Tensor]:
+    def transition(
+        self, state: dict[str, Tensor], actions: dict[str, Tensor]
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         reward, ends = actions["action"], state["place"][:, 0] > 0.8
         return {}, self.made["reward"](reward), self.made["ends"](ends)
 
-    def observe(self, state: State) -> dict[str, Tensor]:
+    def observe(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         place = self.made["place"](state["place"])
         return {"place": place, "corner": self.made["corner"](state["place"][:, 0] > 0.5)}
 
-    def outcomes(self, state: State) -> dict[str, Tensor]:
+    def outcomes(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"late": self.made["late"](state["place"][:, 1])}
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from antiphon.telemetry import RunData
 from antiphon.telemetry.channels.page import page
-from antiphon.telemetry.channels.series import RunData
 from tests.kit.some import some
 from tests.telemetry.made import HOSTILE, Elements, data
 

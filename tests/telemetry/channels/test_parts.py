@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from antiphon.telemetry import read_run
 from antiphon.telemetry.channels.documents import graph_document
-from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.channels.tags import PARTS
 from antiphon.telemetry.event_file import EventFile

@@ -11,8 +11,7 @@ import pytest
 from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
 
 from antiphon.errors import RunError
-from antiphon.telemetry.channels.reading import read_run
-from antiphon.telemetry.channels.series import RunData
+from antiphon.telemetry import RunData, read_run
 from antiphon.telemetry.channels.tags import VERDICTS
 from antiphon.telemetry.event_file import EventFile
 from tests.telemetry.channels.writing import AGE, LOSS, graph, rows, write

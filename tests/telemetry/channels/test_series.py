@@ -7,7 +7,8 @@ import struct
 import numpy as np
 import pytest
 
-from antiphon.telemetry.channels.series import Messages, Series, cloud
+from antiphon.telemetry import Messages, Series
+from antiphon.telemetry.channels.series import cloud
 
 
 def messages(rows: int = 3, samples: int = 40, size: int = 5) -> Messages:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from antiphon.telemetry import Messages, RunData, Series
 from antiphon.telemetry.channels.page import fitted, written
-from antiphon.telemetry.channels.series import Messages, RunData, Series
 
 
 def made(name: str = "r", rows: int = 500, items: int = 50, metrics: int = 3) -> RunData:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from antiphon.telemetry.channels.reading import read_run
-from antiphon.telemetry.channels.series import Series
+from antiphon.telemetry import Series, read_run
 from antiphon.telemetry.channels.tags import VERDICTS
 from antiphon.telemetry.channels.verdict_series import verdict_series
 from tests.telemetry.channels.writing import graph, write

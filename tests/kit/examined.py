@@ -1,0 +1,42 @@
+"""What the commands say of a scenario before it runs, for scenarios that tests have at hand: the internals they need stand here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from antiphon import Scenario, Template
+from antiphon.commands.arguments import scenario_template
+from antiphon.commands.check import Findings, check_scenario
+from antiphon.engine.planning.advice import advice, advice_on_a_run
+from antiphon.engine.planning.scenario_plan import Plan, plan
+from antiphon.terminal.explain import built, explain
+
+
+def warned(scenario: Scenario, variants: Iterable[Scenario] = (), *, acts: bool = True) -> list[str]:
+    """The warnings that `antiphon check` prints; without `acts`, no step is taken in the environment."""
+    return advice(scenario, variants, acts=acts)
+
+
+def warned_at_the_start(scenario: Scenario) -> list[str]:
+    """The warnings of a simulation that is not saved."""
+    return advice_on_a_run(scenario, saved=False)
+
+
+def explained(scenario: Scenario) -> dict[str, Any]:
+    """What `antiphon show` explains."""
+    return explain(scenario, built(scenario))
+
+
+def planned(scenario: Scenario, **settings: Any) -> Plan:
+    """What `antiphon show` says of stacks, memory and work."""
+    return plan(scenario, **settings)
+
+
+def checked(template: Template | str, *parts: str) -> Findings:
+    """What `antiphon check` finds of a scenario that has no problems; `MODULE:FUNCTION` names one in Python."""
+    found = check_scenario(
+        scenario_template(template) if isinstance(template, str) else template, None, {}, parts
+    )
+    assert not found.problems
+    return found
