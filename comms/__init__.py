@@ -37,18 +37,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from antiphon.base.mask import Mask
     from antiphon.comms.couplings import Coupling, Followed, Sent
     from antiphon.comms.examples import Example
     from antiphon.comms.gradient_alignment import alignment
     from antiphon.comms.loop.loop_channel import Channel, learn
     from antiphon.comms.synthetic_gradients import Predictor
 
-__all__ = ["Channel", "Coupling", "Example", "Followed", "Predictor", "Sent", "alignment", "learn"]
+__all__ = ["Channel", "Coupling", "Example", "Followed", "Mask", "Predictor", "Sent", "alignment", "learn"]
 _FROM = {
     "Channel": "loop.loop_channel",
     "Coupling": "couplings",
     "Example": "examples",
     "Followed": "couplings",
+    "Mask": "examples",
     "Predictor": "synthetic_gradients",
     "Sent": "couplings",
     "alignment": "gradient_alignment",

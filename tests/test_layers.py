@@ -14,9 +14,9 @@ from typing import get_args
 import networkx as nx
 import pytest
 
-from antiphon.base.kinds import kinds_of
 from antiphon.comms.couplings import COUPLINGS
 from antiphon.scenarios.channel_specs import FeedbackSpec
+from tests.kit.kinds import kinds_of
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon.agents.objectives import ActionValue, Weighted, objective_of
-from antiphon.base.extensions import Catalogue
-from antiphon.base.mask import ALL, Mask
+from antiphon.comms import Mask
+from tests.kit.kinds import Catalogue
 
 OBJECTIVES = Catalogue("objective")
 
@@ -148,10 +148,10 @@ def test_a_weighted_sum_masks_each_objective_on_its_own() -> None:
     torch.testing.assert_close(whole.loss(output, target), label + 0.5 * parity + 2.0 * angle)
     there = torch.tensor([True, False, False, True])
     losses, score, present = whole.combined(
-        [(label * there, label * there, Mask.of(there)), None, (angle, angle, ALL)]
+        [(label * there, label * there, Mask.of(there)), None, (angle, angle, Mask.of(True))]
     )
     torch.testing.assert_close(losses, label * there + 2.0 * angle)
-    assert present is ALL
+    assert present is Mask.of(True)
     means = whole.means(score.sum(0), 4)
     assert means == pytest.approx(
         {
@@ -161,4 +161,4 @@ def test_a_weighted_sum_masks_each_objective_on_its_own() -> None:
             "error": angle.mean().item(),
         }
     )
-    assert whole.combined([(label, label, Mask.of(there)), None, None])[2] is not ALL
+    assert whole.combined([(label, label, Mask.of(there)), None, None])[2] is not Mask.of(True)

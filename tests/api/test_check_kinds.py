@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 import antiphon
 from antiphon import ScenarioError
-from antiphon.base.kinds import kinds_of, own_keys_of
 from antiphon.comms.symbols import MessageSampler
 from antiphon.scenarios import NetworkSpec
 from antiphon.scenarios.channel_specs import SampleSpec
 from antiphon.telemetry import Recorder
 from antiphon.testing import check
+from tests.kit.kinds import kinds_of, own_keys_of
 from tests.kit.tiers import sampled
 
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import ALL, NONE, Mask
+from antiphon.base.mask import ALL, NONE
+from antiphon.comms import Mask
 
 CPU = torch.device("cpu")
 PLAIN: dict[str, bool | Tensor] = {

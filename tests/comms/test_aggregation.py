@@ -5,28 +5,40 @@ from __future__ import annotations
 import pytest
 import torch
 
-from antiphon.base.mask import ALL, NONE, Mask
+from antiphon.comms import Mask
 from antiphon.comms.links import combine_reads, join
 
 A, B, C = (torch.full((2, 3), float(value)) for value in (1, 2, 6))
 
 
 def test_concat_keeps_the_order() -> None:
-    assert join("concat", [A], [B, C], [ALL, ALL]).tolist()[0] == [1, 1, 1, 2, 2, 2, 6, 6, 6]
+    assert join("concat", [A], [B, C], [Mask.of(True), Mask.of(True)]).tolist()[0] == [
+        1,
+        1,
+        1,
+        2,
+        2,
+        2,
+        6,
+        6,
+        6,
+    ]
     assert join("concat", [A], [], []) is A
 
 
 def test_sum_and_mean_stand_after_the_observations() -> None:
-    assert join("sum", [A], [B, C], [ALL, ALL]).tolist()[0] == [1, 1, 1, 8, 8, 8]
-    assert join("mean", [A], [B, C], [ALL, ALL]).tolist()[0] == [1, 1, 1, 4, 4, 4]
-    assert join("sum", [], [B], [ALL]) is B
+    assert join("sum", [A], [B, C], [Mask.of(True), Mask.of(True)]).tolist()[0] == [1, 1, 1, 8, 8, 8]
+    assert join("mean", [A], [B, C], [Mask.of(True), Mask.of(True)]).tolist()[0] == [1, 1, 1, 4, 4, 4]
+    assert join("sum", [], [B], [Mask.of(True)]) is B
     assert join("mean", [A, B], [], []).shape == (2, 6)
 
 
 def test_mean_counts_what_came() -> None:
     silence = torch.zeros_like(A)
-    assert torch.equal(join("mean", [], [B, silence, C], [ALL, NONE, ALL]), A * 4)
-    assert torch.equal(join("mean", [], [silence, silence], [NONE, NONE]), silence)
+    assert torch.equal(
+        join("mean", [], [B, silence, C], [Mask.of(True), Mask.of(False), Mask.of(True)]), A * 4
+    )
+    assert torch.equal(join("mean", [], [silence, silence], [Mask.of(False), Mask.of(False)]), silence)
 
 
 # --- several messages of one channel -------------------------------------------------------------------------
@@ -35,29 +47,29 @@ SOME, OTHER = Mask.of(torch.tensor([True, False])), Mask.of(torch.tensor([False,
 
 
 def test_zeros_stand_for_the_oldest_where_there_are_fewer() -> None:
-    value, came = combine_reads("concat", [(B, ALL), (C, ALL)], 3)
+    value, came = combine_reads("concat", [(B, Mask.of(True)), (C, Mask.of(True))], 3)
     assert value.tolist()[0] == [0, 0, 0, 2, 2, 2, 6, 6, 6], "the oldest first"
-    assert came is ALL
-    value, came = combine_reads("concat", [(torch.zeros_like(A), NONE)], 2)
+    assert came is Mask.of(True)
+    value, came = combine_reads("concat", [(torch.zeros_like(A), Mask.of(False))], 2)
     assert value.shape == (2, 6)
     assert not value.any()
-    assert came is NONE
+    assert came is Mask.of(False)
 
 
 def test_the_mean_is_over_those_that_came() -> None:
-    assert torch.equal(combine_reads("mean", [(B, ALL), (C, ALL)], 3)[0], A * 4)
-    value, came = combine_reads("mean", [(SOME.fill(B), SOME), (C, ALL)], 2)
+    assert torch.equal(combine_reads("mean", [(B, Mask.of(True)), (C, Mask.of(True))], 3)[0], A * 4)
+    value, came = combine_reads("mean", [(SOME.fill(B), SOME), (C, Mask.of(True))], 2)
     assert value.tolist() == [[4, 4, 4], [6, 6, 6]]
-    assert came is ALL
+    assert came is Mask.of(True)
 
 
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        ([ALL, NONE], ALL),
-        ([SOME, ALL], ALL),
-        ([NONE, NONE], NONE),
-        ([NONE, SOME], SOME),
+        ([Mask.of(True), Mask.of(False)], Mask.of(True)),
+        ([SOME, Mask.of(True)], Mask.of(True)),
+        ([Mask.of(False), Mask.of(False)], Mask.of(False)),
+        ([Mask.of(False), SOME], SOME),
         ([OTHER, ~SOME], ~SOME),
     ],
 )

@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from antiphon.base.mask import Mask
-from antiphon.comms import Example
+from antiphon.comms import Example, Mask
 from antiphon.comms.examples import ContextSpec
 from antiphon.comms.synthetic_inputs import INPUTS, InputModel
 from antiphon.nets.schedules import Rate

@@ -6,6 +6,7 @@ import json
 import pickle
 import re
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, ClassVar
 
 import pytest
@@ -21,6 +22,7 @@ from tests.contracts.builders import Document, levels, ring
 from tests.distributed.parts.stages import different, learned, stages
 from tests.distributed.virtual.profiles import on_cluster, profile
 from tests.engine.numbers import one_line
+from tests.kit import seams
 from tests.kit.commands import Commands
 
 LINK: Document = {"link": {"delay": 1, "drop": 0.25}}
@@ -286,15 +288,8 @@ def test_the_check_finds_a_state_that_is_not_saved(own: type[Coupling]) -> None:
 
 
 @pytest.fixture
-def _named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("antiphon.base.extensions._registered", {**_registered(), "coupling": {}})
+def _named() -> None:
     antiphon.coupling("mixed")(Mixed)
-
-
-def _registered() -> dict[str, Any]:
-    from antiphon.base import extensions
-
-    return extensions._registered
 
 
 DOCUMENT = """
@@ -357,7 +352,7 @@ def test_another_process_registers_a_name_that_it_can_import(monkeypatch: pytest
         pickle.dumps(scenario),
         pickle.dumps(Scenario.from_yaml(DOCUMENT.replace("kind: mixed", "kind: local-mixed"))),
     )
-    monkeypatch.setitem(_registered(), "coupling", {})
+    monkeypatch.setitem(resolve_name(seams.REGISTERED), "coupling", {})
     with one_line(re.escape("channels[0].coupling.kind: unknown kind 'mixed'")):
         Scenario.from_yaml(DOCUMENT)
     assert pickle.loads(sent) == scenario

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import Mask
-from antiphon.comms import Example
+from antiphon.comms import Example, Mask
 from antiphon.nets.schedules import Rate
 from tests.comms.made import BATCH, CASES, CLASSES, DOUBLE, LABEL, SIZE, case, example, make
 

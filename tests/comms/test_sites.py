@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon.base.mask import Mask
-from antiphon.comms import Example, Predictor
+from antiphon.comms import Example, Mask, Predictor
 from antiphon.comms.examples import ContextSpec, encode
 from antiphon.comms.module_predictors import input_of, predictor_of
 from antiphon.nets.schedules import Rate

@@ -11,10 +11,10 @@ import pytest
 
 import antiphon
 from antiphon import envs
-from antiphon.base.kinds import kinds_of, own_keys_of, sections
 from antiphon.cli import COMMANDS
 from antiphon.running.library import scenario_names
 from tests.kit.commands import Commands
+from tests.kit.kinds import kinds_of, own_keys_of, sections
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -20,13 +20,13 @@ from torch.nn.functional import cross_entropy, normalize
 
 import antiphon
 from antiphon import Population, Scenario, ScenarioError, Simulation
-from antiphon.engine.state.checkpoint import read_simulation
 from antiphon.errors import RunError
 from antiphon.scenarios import LinkSpec
 from tests.distributed.virtual.profiles import on_cluster, profile
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit.commands import Commands
 from tests.kit.recorded import metrics
+from tests.kit.running import load_state, stack_names
 from tests.reference.backend import Chosen, reference
 
 # --- what selects ------------------------------------------------------------------------------------------
@@ -540,7 +540,7 @@ def test_what_a_loss_keeps_is_saved_in_virtual_time(tmp_path: Path) -> None:
         half.evaluate("test")
         half.save(tmp_path / "half")
         again = on_cluster(scenario, profile(2))
-        again.running.load_saved(read_simulation(tmp_path / "half", scenario, again.device))
+        load_state(again, tmp_path / "half", scenario)
         for other in (again, half.fork(), half):
             other.run(4, progress=False)
             assert all(map(torch.equal, parameters(whole), parameters(other)))
@@ -559,7 +559,7 @@ def test_what_no_state_has_is_refused_in_virtual_time(tmp_path: Path) -> None:
             simulation.fork()
         simulation.save(tmp_path / "saved")
         again = on_cluster(scenario, profile(2))
-        again.running.load_saved(read_simulation(tmp_path / "saved", scenario, again.device))
+        load_state(again, tmp_path / "saved", scenario)
         with pytest.raises(RunError, match=line):
             again.step()
     failing = profile(2, failures={"per_day": 9, "outage": 1, "checkpoint": 1})
@@ -663,7 +663,7 @@ def test_losses_that_keep_a_state_are_not_stacked() -> None:
     agent = {"observes": ["x"], "objective": {"kind": Annealed, "target": "y"}}
     scenario = scenario_of({"a": agent, "b": agent}, env=keeping().env)
     with Simulation(scenario) as simulation:
-        assert [*simulation.running.backend.system.agents] == ["a", "b"]
+        assert stack_names(simulation) == ["a", "b"]
         simulation.run(6, progress=False)
         kept = simulation.running.backend.state_dict()["objects"]
         assert kept["a"]["0"]["attributes"] == kept["b"]["0"]["attributes"] == {"mean": 6.0}

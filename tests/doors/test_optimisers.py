@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 import antiphon
 from antiphon import comms
+from tests.kit.running import stack_names
 from tests.reference.backend import Chosen, reference
 
 STEPS = 16
@@ -548,7 +549,7 @@ def test_a_member_of_a_stack_that_no_loss_reaches_stays(
     optimisers = [made(one.parameters(), **settings) for one in loops]
     scenario = antiphon.Scenario(scenario="stack", training=training, **given)
     with antiphon.Simulation(scenario, dtype=torch.float64, stacked=stacked) as run:
-        assert ("e0 and 2 more" in run.running.backend.system.agents) is stacked
+        assert ("e0 and 2 more" in stack_names(run)) is stacked
         for _ in range(6):
             x, label = run.signals["x"].double(), run.signals["label"]
             run.step()

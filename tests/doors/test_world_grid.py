@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 import antiphon
 from antiphon import envs
-from antiphon.envs.adaptors.spaces import leaves, part_at
 from antiphon.errors import AntiphonError
+from tests.kit.spaces import leaves, part_at
 from tests.kit.tiers import sampled
 
 Space = spaces.Space[Any]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -15,12 +16,11 @@ from numpy.typing import NDArray
 
 import antiphon
 from antiphon import envs
-from antiphon.engine.environment import steps_for_epochs
-from antiphon.envs.adaptors.native import native_of
-from antiphon.envs.adaptors.parallel import ParallelAdaptor
-from antiphon.envs.adaptors.spaces import leaves, part_at
 from antiphon.errors import AntiphonError, RunError, ScenarioError
 from antiphon.telemetry import Recorder
+from tests.envs.adaptors.parallel_worlds import batch_of
+from tests.kit.commands import Commands
+from tests.kit.spaces import leaves, part_at
 
 Space = spaces.Space[Any]
 
@@ -144,7 +144,7 @@ def test_observations_are_those_of_a_loop_by_hand(name: str) -> None:
     space = SPACES[name]
     samples = Samples(space).samples
     rows = SyncVectorEnv([lambda: Samples(space)] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
-    env, pair = envs.make(rows, batch=2), ParallelAdaptor([Two(space), Two(space)])
+    env, pair = envs.make(rows, batch=2), batch_of(Two(space), Two(space))
     shown, last = [env.reset(seed=0)[0]], None
     states = [pair.reset(seed=0)]
     for _ in range(3):
@@ -156,9 +156,6 @@ def test_observations_are_those_of_a_loop_by_hand(name: str) -> None:
     for observed, sample in zip((*shown[:3], last, shown[3]), (*samples, samples[0]), strict=True):
         assert observed is not None
         check(observed, expected(space, sample), env)
-    read, alone = native_of(env).read(samples[0], [*env.observations.signals], env.device, env.dtype)
-    assert alone  # as a policy reads a single environment
-    check(read, expected(space, samples[0]), env)
     for (observed, info), sample in zip(states, (*samples[:3], samples[0]), strict=True):
         for agent in ("a.", "b."):
             check({n: v for n, v in observed.items() if n.startswith(agent)}, expected(space, sample), pair)
@@ -516,13 +513,18 @@ def test_an_environment_that_a_function_of_the_callers_made_is_closed(kind: str)
     assert all(one.closed for one in made)
 
 
-def test_counting_the_steps_of_epochs_leaves_an_environment_open() -> None:
-    held = samples_of("float32")
-    refused(
-        lambda: steps_for_epochs(scenario(held), 0, 2.0),
-        "^run: epochs=2.0, but the environment has no epochs",
-    )
-    assert not held.closed
+LENT: list[SyncVectorEnv] = []
+
+
+def on_held() -> antiphon.Scenario:
+    return scenario(LENT[-1])
+
+
+def test_counting_the_steps_of_epochs_leaves_an_environment_open(here: Path, cli: Commands) -> None:
+    LENT.append(samples_of("float32"))
+    line = cli.refused("run tests.doors.test_worlds:on_held --epochs 2")
+    assert line.startswith("run: epochs=2.0, but the environment has no epochs")
+    assert not LENT.pop().closed
 
 
 class Wrong(Samples):

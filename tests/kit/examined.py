@@ -6,11 +6,17 @@ from collections.abc import Iterable
 from typing import Any
 
 from antiphon import Scenario, Template
+from antiphon.base.spec import plain
 from antiphon.commands.arguments import scenario_template
 from antiphon.commands.check import Findings, check_scenario
 from antiphon.engine.planning.advice import advice, advice_on_a_run
 from antiphon.engine.planning.scenario_plan import Plan, plan
 from antiphon.terminal.explain import built, explain
+
+
+def as_data(scenario: Scenario) -> dict[str, Any]:
+    """A scenario as nested dicts and lists, in which Python objects stay as they are: `to_yaml` writes none."""
+    return plain(scenario)
 
 
 def warned(scenario: Scenario, variants: Iterable[Scenario] = (), *, acts: bool = True) -> list[str]:

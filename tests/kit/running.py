@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from antiphon import Population, Simulation
 from antiphon.comms import Predictor
 from antiphon.distributed.parts.placement import check_divisible, check_placement, units_of
+from antiphon.engine import installed
 from antiphon.engine.build.stacking import stacks_of
 from antiphon.engine.capture.conditions import obstacle_of
 from antiphon.engine.capture.loop import CapturedLoop
+from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.native.networks import NativeNetwork
 from antiphon.engine.planning.memory_estimate import slots
+from antiphon.engine.state.checkpoint import copy_tree, read_simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from tests.engine.capture.dispatch_recorder import DispatchRecorder
@@ -20,8 +24,48 @@ from tests.engine.capture.dispatch_recorder import DispatchRecorder
 
 def stacked(simulation: Simulation) -> bool:
     """Whether some agents are computed as one."""
+    return any(size > 1 for size in stack_sizes(simulation))
+
+
+def check_later(simulation: Simulation) -> Simulation:
+    """Let what is not finite be found as on a GPU: after the steps, and not within."""
+    installed.check_later(simulation.running.backend)
+    return simulation
+
+
+def load_state(simulation: Simulation, saved: Path, scenario: Scenario | None = None) -> None:
+    """Load a checkpoint into a simulation that has begun, such as one in virtual time."""
+    simulation.running.load_saved(read_simulation(saved, scenario, simulation.device))
+
+
+def state_of(simulation: Simulation) -> dict[str, Any]:
+    """Return a copy of the whole state."""
+    state: dict[str, Any] = copy_tree(simulation.running.state_dict())
+    return state
+
+
+def evaluation_by_updates(agent: str, accuracy: Callable[[int, int], float]) -> Callable[..., Evaluation]:
+    """Return what stands in for `seams.EVALUATE`: an agent's accuracy as a function of its updates and the run's seed."""
+
+    def evaluate(
+        system: Any, env: Any, readouts: Any, split: str, links: Any, seed: int, *_: Any, **__: Any
+    ) -> Evaluation:
+        reached = accuracy(system.agents[agent].learner.counts()[0], seed)
+        return Evaluation(split, 1, readouts, {agent: {"loss": 1 - reached, "accuracy": reached}})
+
+    return evaluate
+
+
+def stack_names(simulation: Simulation) -> list[str]:
+    """The names of what is computed as one agent; that of an agent itself, where it is computed alone."""
     backend: Any = simulation.running.backend
-    return any(len(agent.members) > 1 for agent in backend.stacked.system.agents.values())
+    return [*backend.system.agents]
+
+
+def stack_sizes(simulation: Simulation) -> list[int]:
+    """How many agents each stack has."""
+    backend: Any = simulation.running.backend
+    return [len(agent.members) for agent in backend.stacked.system.agents.values()]
 
 
 def stacks(

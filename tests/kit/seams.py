@@ -7,6 +7,8 @@ from __future__ import annotations
 
 BUILD = "antiphon.engine.live_system.build"
 """Makes a system of a scenario."""
+REGISTERED = "antiphon.base.extensions._registered"
+"""Kinds that were registered in this process, by name in each extension point."""
 CSV_RECORDER = "antiphon.running.directory_writer.CsvRecorder"
 """Writes metrics.csv."""
 EVALUATE = "antiphon.engine.inference.of_running.evaluate"

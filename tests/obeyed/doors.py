@@ -17,10 +17,10 @@ from torch import nn
 
 import antiphon
 from antiphon import Population, Simulation, comms, envs
-from antiphon.distributed.parts.settings import FreeSettings
 from antiphon.distributed.settings import PartsSettings
 from antiphon.scenarios import Scenario
 from tests.distributed.virtual.profiles import profile
+from tests.kit.running import stack_sizes
 from tests.obeyed.scenes import SCENES
 from tests.obeyed.ways import Shown, shown_by
 from tests.reference.backend import reference
@@ -95,12 +95,10 @@ def _simulation(folder: Path, **given: Any) -> Shown:
     shown: Shown = {}
     with _watched(shown), Simulation(scene(), **given) as run:
         run.run(4, progress=False)
-        backend: Any = run.running.backend
-        stacks = [len(agent.members) for agent in backend.stacked.system.agents.values()]
         shown |= {
             **shown_by(run),
-            "stacks": stacks,
-            "backend": backend.name,
+            "stacks": stack_sizes(run),
+            "backend": run.running.backend.name,
             "divided": run.graph.graph.get("parts"),
         }
     return {**shown, **_files(folder)}
@@ -133,8 +131,7 @@ def _load(folder: Path, **given: Any) -> Shown:
         before.save(folder / "state")
     with _watched(shown), Simulation.load(folder / "state", **given) as run:
         run.run(2, progress=False)
-        backend: Any = run.running.backend
-        return {**shown_by(run), "backend": backend.name, "threads": torch.get_num_threads()}
+        return {**shown_by(run), "backend": run.running.backend.name, "threads": torch.get_num_threads()}
 
 
 def _evaluated(folder: Path, **given: Any) -> Shown:
@@ -347,7 +344,7 @@ DOORS: list[Door] = [
             "ray": ["local"],
             "cluster": [profile(2, latency=5.0), profile(2, latency=0.1, compute={"step": 3})],
             "step_seconds": [[2.0, 7.0]],
-            "free": [FreeSettings(staleness=1)],
+            "free": [{"staleness": 1}],
         },
     ),
     Door(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from antiphon.base.kinds import kinds_of, own_keys_of, sections
 from antiphon.base.spec import Spec
+from tests.kit.kinds import kinds_of, own_keys_of, sections
 from tests.kit.tiers import sampled
 from tests.obeyed.settings import Setting
 from tests.obeyed.trial import places, tried

@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-import yaml
-
 from antiphon.errors import AntiphonError
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.unintended_settings import is_unused_key
 from tests.contracts.builders import STEPS
 from tests.contracts.documents import DOCUMENTS, scenario_of
-from tests.kit.examined import warned_at_the_start
+from tests.kit.examined import as_data, warned_at_the_start
 from tests.obeyed.given import GIVEN
 from tests.obeyed.scenes import SCENES
 from tests.obeyed.settings import Place, Setting, changed, settings_of, values_for
@@ -47,7 +45,7 @@ class Trial:
 
 @cache
 def _scene(name: str) -> tuple[Mapping[str, Any], Scenario]:
-    document = SCENES.get(name) or yaml.safe_load(scenario_of(name, steps=STEPS).to_yaml())
+    document = SCENES.get(name) or as_data(scenario_of(name, steps=STEPS))
     return document, Scenario.model_validate(document)
 
 

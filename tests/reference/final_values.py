@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import VALUE
-from antiphon.base.mask import Mask
+from antiphon.comms import Mask
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Constant, Message, StepSignals, Tick, Window

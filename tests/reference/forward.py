@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import STATE, VALUE, Tensors
-from antiphon.base.mask import ALL, NONE, Mask
-from antiphon.comms import Example
+from antiphon.base.mask import ALL, NONE
+from antiphon.comms import Example, Mask
 from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.links import combine_reads, join
 from antiphon.engine.heart.agent import Agent

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import ALL, NONE, Mask
+from antiphon.base.mask import ALL, NONE
+from antiphon.comms import Mask
 from antiphon.comms.backward_requests import value_of
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Arrival, Fate, Leaf, Message, Returned, StepSignals, Uses, Window

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import ALL, Mask
-from antiphon.comms import Example
+from antiphon.base.mask import ALL
+from antiphon.comms import Example, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import encode
 from antiphon.comms.model import Model

@@ -11,13 +11,12 @@ import pytest
 import torch
 
 from antiphon import RunError, Scenario, Simulation, load
-from antiphon.commands.report import report
-from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.telemetry.history import History
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit import seams
 from tests.kit.commands import Commands
+from tests.kit.running import evaluation_by_updates
 from tests.running.left import acting, assert_same_run, checkpoints, ended, facts, result, signalled
 
 EVALUATE: dict[str, Any] = {"evaluate": {"period": 4}}
@@ -42,14 +41,10 @@ def parameters(simulation: Simulation) -> Iterator[torch.Tensor]:
 def curve(monkeypatch: pytest.MonkeyPatch) -> None:
     """Validation accuracies that rise to a best at step 8 and fall, of seed 1 at step 16; a new system has none."""
 
-    def evaluate(
-        system: Any, env: Any, readouts: Any, split: str, links: Any, seed: int, *_: Any, **__: Any
-    ) -> Any:
-        updates = system.agents["b"].learner.counts()[0]
-        accuracy = 1 - abs(updates - (16 if seed == 1 else 8)) / 100
-        return Evaluation(split, 1, readouts, {"b": {"loss": 1 - accuracy, "accuracy": accuracy}})
+    def accuracy(updates: int, seed: int) -> float:
+        return 1 - abs(updates - (16 if seed == 1 else 8)) / 100
 
-    monkeypatch.setattr(seams.EVALUATE, evaluate)
+    monkeypatch.setattr(seams.EVALUATE, evaluation_by_updates("b", accuracy))
 
 
 # --- evaluated ---------------------------------------------------------------------------------------------
@@ -97,7 +92,7 @@ def test_it_is_in_tensorboard_the_tab_the_report_and_the_result(tmp_path: Path, 
     events = EventAccumulator(str(tmp_path / "run")).Reload()
     assert [event.step for event in events.Scalars("agent/b/validation_accuracy")] == [4, 8, 12, 16]
     assert read_run(tmp_path / "run").figures["agent", "validation_loss"].steps.tolist() == [4, 8, 12, 16]
-    report([tmp_path / "run"], tmp_path / "report.html")
+    cli("report", tmp_path / "run", "-o", tmp_path / "report.html")
     assert '"validation accuracy"' in (tmp_path / "report.html").read_text(encoding="utf-8")
     found = result(tmp_path / "run")
     agent = found["agents"]["b"]
@@ -230,7 +225,7 @@ class Log:
     def on_start(self, simulation: Simulation) -> None:
         self.events.append(("start", simulation.now))
 
-    def on_evaluate(self, simulation: Simulation, found: Evaluation) -> None:
+    def on_evaluate(self, simulation: Simulation, found: object) -> None:
         assert found is simulation.evaluated
         self.events.append(("evaluate", simulation.now))
 

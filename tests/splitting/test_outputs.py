@@ -183,7 +183,7 @@ def test_two_heads_train_as_in_a_plain_loop(at: tuple[str, ...], backend: Chosen
     optimiser = torch.optim.Adam(plain.parameters(), lr=0.01)
     with Simulation(scenario, backend=backend, dtype=torch.float64) as run:
         for _ in range(20):
-            signals = run.world.step_signals.signals
+            signals = run.signals
             out = plain(signals["image"])
             loss = F.cross_entropy(out["logits"], signals["label"])
             loss = loss + 0.3 * F.mse_loss(out["angle"], signals["angle"])

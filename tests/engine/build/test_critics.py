@@ -15,13 +15,13 @@ from torch import nn
 
 from antiphon import Scenario, Simulation
 from antiphon.agents.policy_objectives import PolicyObjective
-from antiphon.base.spec import plain
 from antiphon.envs import Description
 from tests.contracts.builders import LABEL, Play
 from tests.contracts.games import Game
 from tests.contracts.twins import made
 from tests.engine.numbers import close
 from tests.engine.scenes import scenario_of
+from tests.kit.examined import as_data
 
 SEES_ALL: dict[str, Any] = {"observes": ["secret", "x"], "network": {"kind": "mlp", "hidden": [5]}}
 
@@ -85,7 +85,7 @@ def test_it_learns_and_is_not_there_when_the_agent_is_deployed() -> None:
 
 
 def test_critics_may_be_shared_or_have_tied_parameters() -> None:
-    shared, tied = actors(members=2, share="twins"), plain(actors(members=2))
+    shared, tied = actors(members=2, share="twins"), as_data(actors(members=2))
     del tied["training"]["optimiser"]  # which a clip would be part of
     tied["share"] = [["a0.critic.0.weight", "a1.critic.0.weight"]]
     for document in (shared, tied):

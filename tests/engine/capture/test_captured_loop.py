@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from antiphon import DivergenceError, Scenario, ScenarioError, Simulation
-from antiphon.engine.installed import check_later
 from tests.contracts.library import resolved
 from tests.contracts.twins import differences, facts
-from tests.kit.running import captured
+from tests.kit.running import captured, check_later
 from tests.kit.tiers import sampled
 
 
@@ -99,7 +98,7 @@ def test_what_comes_between_replays_is_as_between_steps(name: str) -> None:
 def test_a_divergence_within_replays_has_its_own_step_and_moves_nothing() -> None:
     scenario = resolved("hyperplane", {"steps": 300})
     plain, (replaying, loop) = Simulation(scenario, seed=3), simulation_of(scenario)
-    check_later(plain.running.backend)  # as on a GPU
+    check_later(plain)  # as on a GPU
     lines, replayed = [], 0
     for simulation in (plain, replaying):
         simulation.run(30)

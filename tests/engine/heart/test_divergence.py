@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from antiphon import DivergenceError, Scenario, Simulation
-from antiphon.engine.installed import check_later
 from tests.contracts.twins import facts
 from tests.engine.scenes import scenario_of
-from tests.kit.running import seeds_together
+from tests.kit.running import check_later, seeds_together
 from tests.reference.backend import Chosen, reference
 
 GOAL = {"kind": "regression", "target": "right_half"}
@@ -94,8 +93,7 @@ def test_a_loss_that_is_infinite_ends_the_run_where_its_gradient_is_not(
     name = "cohort" if backend == "device" else backend
     with Simulation(overflowing(count, **optimiser), backend=name) as simulation:
         if backend == "device":  # what is checked there is read later
-            stacked: Any = simulation.running.backend
-            check_later(stacked)
+            check_later(simulation)
         simulation.step()
         before = numbers(simulation)
         with pytest.raises(DivergenceError, match="agent 'sick': the loss at step 2 is not finite"):

@@ -1,6 +1,6 @@
 """The guard (`engine/features/guard.py`): what is not finite moves no parameter, the host waits for no number, and the next sync reports it.
 
-It is for GPUs; here `check_later` of the stacked backend turns it on, which no document does on a CPU.
+It is for GPUs; here `check_later` turns it on, which no document does on a CPU.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from antiphon import DivergenceError, Simulation
-from antiphon.engine.installed import check_later
 from tests.contracts.twins import facts
 from tests.engine.numbers import all_parameters, equal
 from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.kit.running import check_later
 
 WAITS = ("_local_scalar_dense", "nonzero", "is_nonzero", "aten.equal", "_unique")
 """Operations whose result the host has to wait for."""
@@ -61,12 +61,6 @@ def ring(network: str = "batch norm", *, stacked: bool = True, **channel: Any) -
     return Simulation(scenario, backend="cohort", stacked=stacked)
 
 
-def later(simulation: Simulation) -> Simulation:
-    backend: Any = simulation.running.backend
-    check_later(backend)
-    return simulation
-
-
 def poison(simulation: Simulation, value: float = float("nan")) -> None:
     next(iter(simulation.agents["n3"].parameters.values())).data.view(-1)[0] = value
 
@@ -76,7 +70,7 @@ def poison(simulation: Simulation, value: float = float("nan")) -> None:
 def test_the_host_waits_for_no_number_and_no_bit_is_another(network: str, stacked: bool) -> None:
     # Without the label as context: torch's one_hot looks at its argument, but on the CPU alone.
     plain = {"gradient": {"kind": "mlp", "context": []}, "stacked": stacked}
-    one, other = later(ring(network, **plain)), ring(network, **plain)
+    one, other = check_later(ring(network, **plain)), ring(network, **plain)
     for simulation, waits in ((one, False), (other, True)):
         for _ in range(3):
             simulation.step()
@@ -99,7 +93,7 @@ def test_the_line_is_that_of_the_host_and_everything_is_as_before_the_step(
     what: str, poisoned: float, stacked: bool
 ) -> None:
     lines = []
-    for checked in (later, lambda simulation: simulation):
+    for checked in (check_later, lambda simulation: simulation):
         simulation = checked(ring(stacked=stacked, gradient={"kind": "mlp", "norm": "batch"}))
         simulation.run(12)
         simulation.step()  # half a window: the next step learns, as every second does
@@ -119,7 +113,7 @@ def test_the_line_is_that_of_the_host_and_everything_is_as_before_the_step(
 
 
 def test_where_every_step_is_checked_at_once_there_is_none() -> None:
-    simulation = later(Simulation(ring().scenario.with_training(on_divergence={"max": 1e6})))
+    simulation = check_later(Simulation(ring().scenario.with_training(on_divergence={"max": 1e6})))
     simulation.run(3)
     poison(simulation)
     with pytest.raises(DivergenceError):
@@ -128,7 +122,7 @@ def test_where_every_step_is_checked_at_once_there_is_none() -> None:
 
 def diverged_unseen() -> Simulation:
     """A simulation two steps after a divergence at step 13 that no sync has found yet."""
-    simulation = later(ring())
+    simulation = check_later(ring())
     simulation.run(12)
     poison(simulation)
     for _ in range(4):
@@ -162,7 +156,7 @@ def test_a_look_finds_a_divergence_that_no_sync_has_found(look: str, tmp_path: P
 
 
 def test_a_run_whose_checkpoint_comes_before_the_sync_has_diverged(tmp_path: Path) -> None:
-    with later(Simulation(ring().scenario, logdir=tmp_path / "run", checkpoint_every=8)) as simulation:
+    with check_later(Simulation(ring().scenario, logdir=tmp_path / "run", checkpoint_every=8)) as simulation:
         with pytest.raises(DivergenceError, match="step 14"):
             simulation.run(callbacks=[lambda one: poison(one) if one.now == 12 else None])
         assert simulation.now == 16
@@ -171,7 +165,7 @@ def test_a_run_whose_checkpoint_comes_before_the_sync_has_diverged(tmp_path: Pat
 
 
 def test_a_state_of_before_the_divergence_goes_on(tmp_path: Path) -> None:
-    simulation = later(ring())
+    simulation = check_later(ring())
     simulation.run(12)
     path = simulation.save(tmp_path / "before")
     poison(simulation)
@@ -184,7 +178,7 @@ def test_a_state_of_before_the_divergence_goes_on(tmp_path: Path) -> None:
 
 
 def test_running_statistics_do_not_move_to_what_is_not_finite() -> None:
-    simulation = later(ring(coupling="detached"))
+    simulation = check_later(ring(coupling="detached"))
     for name, parameter in simulation.agents["n2"].parameters.items():
         if name.startswith("to_n3"):
             parameter.data.fill_(1e25)

@@ -13,9 +13,8 @@ from gymnasium.vector import SyncVectorEnv
 
 import antiphon
 from antiphon import envs
-from antiphon.envs.adaptors.parallel import ParallelAdaptor
 from antiphon.errors import RunError
-from tests.envs.adaptors.parallel_worlds import Mines
+from tests.envs.adaptors.parallel_worlds import Mines, batch_of
 from tests.kit.commands import Commands
 
 FAILS_AT = 5
@@ -114,7 +113,7 @@ class BrokenMines(Mines):
     ],
 )
 def test_so_is_a_parallel_world(fault: str, expected: str) -> None:
-    env = ParallelAdaptor([BrokenMines(fault), BrokenMines(fault)])
+    env = batch_of(BrokenMines(fault), BrokenMines(fault))
     env.reset(seed=0)
     env.step(None)
     with pytest.raises(RunError) as caught:
@@ -179,7 +178,7 @@ def test_a_parallel_world_owes_nothing_to_agents_that_leave(fault: str) -> None:
                 del found[MISSING.index(fault)][agent]
             return found
 
-    env = ParallelAdaptor([Leaving(mine=99, limit=2)])
+    env = batch_of(Leaving(mine=99, limit=2))
     env.reset(seed=0)
     env.step(None)
     _, _, terminated, truncated, _ = env.step(None)
@@ -194,4 +193,4 @@ def test_a_first_observation_that_is_missing_is_named() -> None:
     with pytest.raises(
         RunError, match=r"^env: 'mines_v0' returned no observation of 'low' from reset\(\), which"
     ):
-        ParallelAdaptor([Late()]).reset(seed=0)
+        batch_of(Late()).reset(seed=0)

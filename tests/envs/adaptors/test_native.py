@@ -1,5 +1,7 @@
 """A world's own observations and actions, of one environment or a batch."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,9 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from antiphon import envs
 from antiphon.envs.adaptors.native import Native, native_of
-from antiphon.envs.adaptors.parallel import ParallelAdaptor
 from antiphon.errors import ScenarioError
-from tests.envs.adaptors.parallel_worlds import Mines
+from tests.doors.test_worlds import SPACES, Samples, check, expected
+from tests.envs.adaptors.parallel_worlds import Mines, batch_of
 from tests.envs.adaptors.test_spaces import NESTED, Mirror
 
 CPU = torch.device("cpu")
@@ -20,6 +22,18 @@ def mirror() -> tuple[envs.TorchVectorEnv, Native]:
         SyncVectorEnv([lambda: Mirror(NESTED)] * 2, autoreset_mode=AutoresetMode.SAME_STEP), batch=2
     )
     return env, native_of(env)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_what_a_single_world_shows_is_read_as_a_batch_of_it_is(name: str) -> None:
+    """As a policy reads it."""
+    space = SPACES[name]
+    rows = SyncVectorEnv([lambda: Samples(space)] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
+    env: Any = envs.make(rows, batch=2)
+    shown = Samples(space).samples[0]
+    read, alone = native_of(env).read(shown, [*env.observations.signals], env.device, env.dtype)
+    assert alone
+    check(read, expected(space, shown), env)
 
 
 def test_actions_are_written_as_the_world_takes_them() -> None:
@@ -44,7 +58,7 @@ def test_actions_are_written_as_the_world_takes_them() -> None:
 
 
 def test_an_agent_that_is_not_there_observes_zeros() -> None:
-    native = native_of(ParallelAdaptor([Mines()]))
+    native = native_of(batch_of(Mines()))
     names = ["low.observation", "high.place", "high.sign"]
     found, alone = native.read({"low": np.array([3.0])}, names, CPU, torch.float32)
     assert alone

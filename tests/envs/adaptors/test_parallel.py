@@ -10,10 +10,9 @@ from gymnasium import spaces
 
 import antiphon
 from antiphon import envs
-from antiphon.envs.adaptors.parallel import ParallelAdaptor
 from antiphon.errors import RunError, ScenarioError
 from tests.envs.adaptors import parallel_worlds
-from tests.envs.adaptors.parallel_worlds import Mines, SavedMines
+from tests.envs.adaptors.parallel_worlds import Mines, SavedMines, batch_of
 
 WALK = {"low": torch.tensor([2, 1]), "high": torch.tensor([[-1.0], [-1.0]])}
 """In the first copy `low` goes up by 1 a step, in the second it stays."""
@@ -21,8 +20,8 @@ WALK = {"low": torch.tensor([2, 1]), "high": torch.tensor([[-1.0], [-1.0]])}
 
 def mines(
     batch: int = 2, kind: type[Mines] = Mines, dtype: torch.dtype = torch.float32, **options: Any
-) -> ParallelAdaptor:
-    return ParallelAdaptor([kind(**options) for _ in range(batch)], dtype=dtype)
+) -> envs.TorchVectorEnv:
+    return batch_of(*(kind(**options) for _ in range(batch)), dtype=dtype)
 
 
 def test_signals_and_parts_of_the_action_are_by_agent() -> None:
@@ -160,4 +159,4 @@ def test_a_space_without_translation_names_its_signal() -> None:
         "the observation 'low.observation' is a Graph; flatten it to Box"
     )
     with pytest.raises(ScenarioError, match=r"env: object is not an environment of PettingZoo"):
-        ParallelAdaptor([object()])
+        batch_of(object())

@@ -12,8 +12,8 @@ from torch import Tensor
 
 import antiphon
 from antiphon import Scenario, Simulation, envs
-from antiphon.base.errors import ScenarioError
 from antiphon.envs.adaptors.parallel import ParallelAdaptor
+from antiphon.errors import ScenarioError
 from tests.envs.adaptors.turn_games import Race, SavedRace
 
 made: list[Race] = []
