@@ -12,8 +12,8 @@ from torch import Tensor
 
 import antiphon
 from antiphon import Scenario, Simulation, envs
-from antiphon.envs.adaptors.parallel import ParallelAdaptor
 from antiphon.errors import ScenarioError
+from tests.envs.adaptors.parallel_worlds import batch_of
 from tests.envs.adaptors.turn_games import Race, SavedRace
 
 made: list[Race] = []
@@ -52,12 +52,12 @@ def race(
 
 @pytest.mark.parametrize("kind", [Race, SavedRace])
 def test_contract(kind: type[Race]) -> None:
-    envs.check_vector_env(lambda: ParallelAdaptor([kind(strict=False) for _ in range(3)]), steps=30)
+    envs.check_vector_env(lambda: batch_of(*(kind(strict=False) for _ in range(3))), steps=30)
 
 
 def test_a_step_is_one_move_of_the_agent_on_turn_and_an_agent_without_an_actor_moves_legally() -> None:
     worlds = [Race() for _ in range(3)]
-    env = ParallelAdaptor(worlds)
+    env = batch_of(*worlds)
     obs, info = env.reset(seed=3)
     for _ in range(60):
         turns = torch.stack([info[f"turn.{who}"] for who in ("red", "blue")])
@@ -77,7 +77,7 @@ def test_a_step_is_one_move_of_the_agent_on_turn_and_an_agent_without_an_actor_m
 
 def test_rewards_of_a_race_sum_to_what_each_has_got() -> None:
     world = Race()
-    env = ParallelAdaptor([world])
+    env = batch_of(world)
     env.reset(seed=1)
     got = {"red": 0.0, "blue": 0.0}
     for _ in range(40):
