@@ -118,6 +118,21 @@ class Example:
     actions: tuple[ReturnedAction, ...] | None = None
     """Actions of the receiver at the ticks that read the message; None for predictors that do not need them."""
 
+    def answer(self, gradient: Tensor | None, loss: Tensor | None, counted: Mask) -> None:
+        """Take over what its receiver has returned, [B, M] and [B], which counts in some of the environments."""
+        self.returned, self.loss = gradient, loss
+        self.valid &= counted
+
+    def count_in(self, rows: Mask) -> None:
+        """Count in these environments alone."""
+        self.valid &= rows
+        if self.valid is not ALL:  # it was computed on all rows
+            self.learned = None
+
+    def learn_in(self, member_mask: Mask) -> None:
+        """Be an example for these of K stacked predictors alone."""
+        self.member_mask = member_mask
+
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Example:
         """Return the example with a function applied to every tensor that has rows."""
 

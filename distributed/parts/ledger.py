@@ -30,17 +30,16 @@ def enter(
         void: Where its sender or its receiver does not live.
     """
     message = ledger.send(step, placeholder, step_signals, began=began, void=void)
-    message.pinned = False  # the other half keeps it for its sender
+    message.unpin()  # the other half keeps it for its sender
     return message
 
 
 def fill(message: Message, received: Tensor | None, step_signals: StepSignals | None = None) -> None:
     """Put what the other half has sent, [rows, size] as received, in place of the placeholder; None: it is lost."""
     if received is None:
-        message.fate.lost = torch.ones(len(message.sent), dtype=torch.bool, device=message.sent.device)
+        message.fate.lose(torch.ones(len(message.sent), dtype=torch.bool, device=message.sent.device))
     else:
-        message.sent = message.received = received
-        message.step_signals = step_signals or message.step_signals
+        message.replace_content(received, received, step_signals)
 
 
 def give_back(
@@ -62,6 +61,5 @@ def give_back(
         loss: [rows], of its receiver, for critics; None: it is not needed.
     """
     message = ledger.messages[stamp]
-    message.returned = Returned(gradient, loss, counted)
-    message.uses.open.clear()
+    message.answer(Returned(gradient, loss, counted))
     ledger.finish(message, finished)

@@ -69,7 +69,7 @@ class LambdaReturns(Feature):
                             group, group.past[-channel.synthetic_gradient.span :], channel, step
                         )
                         # Zero where an episode ended before: its last state has been taught that already.
-                        channel.ledger.replace_gradient(message, read.counted.fill(gradient))
+                        message.returned.replace_gradient(read.counted.fill(gradient))
                         found.setdefault(channel.name, []).append(message)
         return found
 

@@ -43,9 +43,7 @@ class ClippedReturns(Feature):
         if outliers is None or message.returned.gradient is None:
             return
         before = outliers.clip_count
-        channel.ledger.replace_gradient(
-            message, outliers.clip(message.returned.gradient, look=not self.notes_later)
-        )
+        message.returned.replace_gradient(outliers.clip(message.returned.gradient, look=not self.notes_later))
         counts = outliers.clip_count
         if counts is before:
             return

@@ -69,7 +69,7 @@ class SweepOrder(Feature):
             if channel.sampler is not None:
                 continue  # a sample is sent again where its window is replayed
             if self._spent(channel, read.message):
-                channel.ledger.release(read.message)
+                read.message.release()
                 read.release()
 
     def _spent(self, channel: Channel, message: Message) -> bool:

@@ -35,7 +35,6 @@ from antiphon.comms.backward_requests import (
 from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Points
-from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Leaf, LearningGroup, Message, StepSignals, Tick, Window
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.system import System
@@ -255,7 +254,7 @@ class BackwardPass:
     def book(self, update: Update) -> None:
         """Enter the returned gradients for the messages that a window read."""
         for read, gradient in update.leaf_gradients.items():
-            Ledger.book(read, gradient)
+            read.message.returned.add(read.counted, gradient)
         for feature in self.points.booked:
             feature.booked(update)
         update.leaf_gradients = {}  # as large as the messages, and of no more use

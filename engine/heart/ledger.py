@@ -1,9 +1,9 @@
 """Ledger of a channel: its messages by stamp, from sending to the return of their gradient (semantics 4, 5, 17, 18, 20).
 
 Which receiver ticks may use a message, and which windows must close before its gradient is complete, follow from the clocks
-alone; losses and episode ends only decide, per environment, what counts. A message is written here and nowhere else, but for
+alone; losses and episode ends only decide, per environment, what counts. A message changes through its ledger alone, but for
 what the other half of a cut channel sends and returns (distributed/parts/ledger.py). Its life: `send` enters it, `arrivals` hands it
-out and `leaf` lets a tick differentiate it, `book` adds what comes back, `close` ends a receiver's window and completes it,
+out and `leaf` lets a tick differentiate it, `Returned.add` adds what comes back, `close` ends a receiver's window and completes it,
 `take` gives it to the training of predictors; `end_episodes` voids what an ended episode sent. A message is pinned while its sender has
 still to learn from it (`unpin`); it is dropped when it is no longer needed.
 
@@ -127,30 +127,43 @@ class Ledger:
             states: Of the channel's ends.
             began: Step at which its episode began, where that is a window.
         """
-        uses = Uses(*self._uses(step))
-        message = self._carried(step, live, step_signals, uses, void)
-        message.states, message.began = states or {}, began
+        newest = None
         if self.newest_returned is not None:
             self.newest_returned.note(self.completed.get(step, ()))
-            message.newest_returned = self.newest_returned.value
-        if message.unread:
-            uses.finished = step
-            if (
-                self.state
-            ):  # ticks of the same window read it with its graph (`Window.live`), and nothing else does
-                message.pinned = False
+            newest = self.newest_returned.value
+        first, windows, deadline = self._uses(step)
+        unread = first is None
+        message = self._carried(
+            step,
+            live,
+            step_signals,
+            Uses(first, windows, deadline, step if unread else None),
+            void,
+            # ticks of the same window read a state with its graph (`Window.live`), and nothing else does
+            pinned=not (unread and self.state),
+            newest_returned=newest,
+            states=states or {},
+            began=began,
+        )
         self._forget(step)
         self.messages[step] = message
         return message
 
     def _carried(
-        self, stamp: int, live: Tensor, step_signals: StepSignals, uses: Uses, void: Mask
+        self,
+        stamp: int,
+        live: Tensor,
+        step_signals: StepSignals,
+        uses: Uses,
+        void: Mask,
+        **settings: Any,
     ) -> Message:
-        """A message, [rows, …], as the link carries or loses it."""
+        """A message, [rows, …], as the link carries or loses it; `settings`: its other fields."""
         link, sent = self.link, value_of(live)
         received = link.carry(stamp, sent) if link.noisy or link.bits else sent
         lost = link.lost(stamp, sent.shape[0], sent.device) if link.loses else None
-        return Message(stamp, sent, received, step_signals, uses, Fate(lost=lost, void=void, withheld=void))
+        fate = Fate(lost=lost, void=void, withheld=void)
+        return Message(stamp, sent, received, step_signals, uses, fate, **settings)
 
     @contextmanager
     def imagining(
@@ -197,12 +210,7 @@ class Ledger:
     def unpin(sent: Iterable[tuple[str, Message]]) -> None:
         """Note that the sender has learned from messages, by channel, or never will: they may be dropped."""
         for _, message in sent:
-            message.pinned = False
-
-    @staticmethod
-    def replace_gradient(message: Message, gradient: Tensor) -> None:
-        """Put another gradient in place of what came back: clipped, or a return over several windows."""
-        message.returned.gradient = gradient
+            message.unpin()
 
     def take(self, step: int) -> list[Message]:
         """Return the messages whose gradient reaches the sender at `step`, once."""
@@ -260,24 +268,13 @@ class Ledger:
         return window.leaves[key]
 
     @staticmethod
-    def book(read: Leaf, gradient: Tensor | None) -> None:
-        """Add what a read returns, [rows, size] per sample (None: the loss does not depend on it)."""
-        returned = read.message.returned
-        returned.counted |= read.counted
-        if gradient is not None:
-            gradient = read.counted.fill(gradient)
-            returned.gradient = gradient if returned.gradient is None else returned.gradient + gradient
-
-    @staticmethod
     def book_loss(reads: Sequence[Leaf], loss: Tensor) -> None:
         """Add a window's loss [rows] to each message that it read: once, in however many ticks that was."""
         used: dict[Message, Mask] = {}
         for read in reads:
             used[read.message] = used.get(read.message, NONE) | read.counted
         for message, mask in used.items():
-            own = mask.fill(loss)
-            returned = message.returned
-            returned.loss = own if returned.loss is None else returned.loss + own
+            message.returned.add_loss(mask.fill(loss))
 
     @staticmethod
     def book_action(read: Leaf, returned: ReturnedAction) -> None:
@@ -296,16 +293,10 @@ class Ledger:
 
     def finish(self, message: Message, step: int) -> None:
         """Note that the last window that may use a message has closed: its gradient is complete, and goes back."""
-        message.uses.finished = step
-        returned = message.returned
+        message.uses.finish(step)
         if not message.sent.numel():  # released
             del self.messages[message.stamp]
-            return
-        if not returned.counted.anywhere:
-            returned.counted = NONE
-        elif self.wants_gradient:
-            if returned.gradient is None:
-                returned.gradient = torch.zeros_like(message.sent)
+        elif message.returned.complete(message.sent, wanted=self.wants_gradient):
             self.completed.setdefault(step + self.back, []).append(message)
 
     # --- both ----------------------------------------------------------------------------------------------
@@ -321,11 +312,8 @@ class Ledger:
         if self.state and self.wants_gradient and terminated is not NONE:
             self._last_state(step, terminated)
         for message in self.messages.values():
-            fate = message.fate
             first = message.uses.first
-            fate.void = _simplified(fate.void | ended)
-            if first is not None and first > step:
-                fate.withheld = _simplified(fate.withheld | ended)
+            message.fate.end_episodes(ended, used=not (first is not None and first > step))
         if self.newest_returned is not None:
             self.newest_returned.end_episodes(ended)
         if self.held is not None:
@@ -341,28 +329,18 @@ class Ledger:
         if not last.anywhere:
             return
         if message.unread:  # of no more use but as an example, which is complete now
-            complete = message.copied()
-            complete.returned = Returned(torch.zeros_like(message.sent), None, last)
+            returned = Returned(torch.zeros_like(message.sent), None, last)
+            complete = replace(message.copied(), returned=returned)
             self.completed.setdefault(step + self.back, []).append(complete)
         else:
-            message.returned.counted |= last
-
-    @staticmethod
-    def release(message: Message) -> None:
-        """Let the content of a message go that is read no more: it is deleted when its last window closes."""
-        message.sent = message.received = message.sent.new_empty(0)
+            message.returned.add(last, None)
 
     def pass_graph(self, message: Message, live: Tensor) -> None:
         """Let readers of a message, [rows, size], have it with its graph."""
-        message.sent = live
-        message.received = self.link.carry(message.stamp, live)
+        message.replace_content(live, self.link.carry(message.stamp, live))
 
 
 def _arrived(message: Message) -> Arrival:
     """A message where it has arrived; nothing stands in for it elsewhere."""
     valid = ~message.missing
     return Arrival(message) if valid is NONE else Arrival(message, valid.fill(message.received), valid, valid)
-
-
-def _simplified(mask: Mask) -> Mask:
-    return ALL if mask.everywhere else mask

@@ -114,6 +114,10 @@ class EpisodeEnds:
 # --- a message ---------------------------------------------------------------------------------------------
 
 
+def _simplified(mask: Mask) -> Mask:
+    return ALL if mask.everywhere else mask
+
+
 @dataclass(slots=True, eq=False)
 class Uses:
     """When a message is read."""
@@ -127,6 +131,10 @@ class Uses:
     finished: int | None = field(default=None, metadata=PLAIN)
     """Step at which its last window closed."""
 
+    def finish(self, step: int) -> None:
+        """Note that its last window closed."""
+        self.finished = step
+
 
 @dataclass(slots=True, eq=False)
 class Fate:
@@ -138,6 +146,16 @@ class Fate:
     """Where its episode has ended since it was sent, or an end of its channel did not live when it was sent."""
     withheld: Mask = field(default=NONE, metadata=MASK)
     """Where its episode ended before it could be used, or an end did not live: there nothing is injected either."""
+
+    def lose(self, rows: Tensor) -> None:
+        """Note the rows, a mask, in which the message does not arrive."""
+        self.lost = rows
+
+    def end_episodes(self, ended: Mask, *, used: bool) -> None:
+        """Count no more where an episode `ended`; `used`: whether the message could be used before."""
+        self.void = _simplified(self.void | ended)
+        if not used:
+            self.withheld = _simplified(self.withheld | ended)
 
 
 @dataclass(slots=True, eq=False)
@@ -151,10 +169,34 @@ class Returned:
     counted: Mask = field(default=NONE, metadata=MASK)
     """Where a use counted."""
 
+    def add(self, counted: Mask, gradient: Tensor | None) -> None:
+        """Add what a use returns, [rows, size] per sample, where it `counted`; None: the loss does not depend on it."""
+        self.counted |= counted
+        if gradient is not None:
+            gradient = counted.fill(gradient)
+            self.gradient = gradient if self.gradient is None else self.gradient + gradient
+
+    def add_loss(self, loss: Tensor) -> None:
+        """Add the loss of a window, [rows]."""
+        self.loss = loss if self.loss is None else self.loss + loss
+
+    def replace_gradient(self, gradient: Tensor) -> None:
+        """Put another gradient in place of what came back: clipped, or a return over several windows."""
+        self.gradient = gradient
+
+    def complete(self, sent: Tensor, *, wanted: bool) -> bool:
+        """Note that all has come back for a message `sent`; return whether a use counted whose gradient is `wanted`."""
+        if not self.counted.anywhere:
+            self.counted = NONE
+            return False
+        if wanted and self.gradient is None:
+            self.gradient = torch.zeros_like(sent)
+        return wanted
+
 
 @dataclass(slots=True, eq=False)
 class Message:
-    """One message of a channel: what was sent, and what becomes of it. Ledgers alone write its fields (see ledger.py).
+    """One message of a channel: what was sent, and what becomes of it. It changes through its ledger alone (see ledger.py).
 
     A field with a role is part of a saved state (engine/state/trees.py), here and below.
     """
@@ -180,6 +222,26 @@ class Message:
     """Step at which its episode began, where that is a window."""
     actions: list[ReturnedAction] = field(default_factory=list)
     """What its receiver did at the ticks that read it, for `local_policy`: known only while its windows are learned from."""
+
+    def unpin(self) -> None:
+        """Note that the sender has learned from it, or never will: it may be dropped."""
+        self.pinned = False
+
+    def release(self) -> None:
+        """Let its content go, which is read no more; it is deleted when its last window closes."""
+        self.sent = self.received = self.sent.new_empty(0)
+
+    def replace_content(
+        self, sent: Tensor, received: Tensor, step_signals: StepSignals | None = None
+    ) -> None:
+        """Put other content, [rows, size] each, in its place: with its graph, or what has arrived, made from `step_signals`."""
+        self.sent, self.received = sent, received
+        self.step_signals = step_signals or self.step_signals
+
+    def answer(self, returned: Returned) -> None:
+        """Take over all that comes back for it from another process: no window may use it any more."""
+        self.returned = returned
+        self.uses.open.clear()
 
     @property
     def unread(self) -> bool:

@@ -86,13 +86,12 @@ class PredictorTrainer:
         """
         predicted = None if channel.synthetic_gradient.needs_actions else self.predicted.get(message)
         example = self._unanswered(channel, message) if predicted is None else replace(predicted)
-        if example is None or not answered or not channel.ledger.wants_gradient:
-            return example
-        example.returned, example.loss = message.returned.gradient, message.returned.loss
-        if example.loss is None and channel.needs_returned_loss:  # none after an episode's end
-            example.loss = torch.zeros_like(message.sent[:, 0])
-        if not channel.synthetic_gradient.needs_actions:
-            example.valid &= message.returned.counted
+        if example is not None and answered and channel.ledger.wants_gradient:
+            loss = message.returned.loss
+            if loss is None and channel.needs_returned_loss:  # none after an episode's end
+                loss = torch.zeros_like(message.sent[:, 0])
+            counted = ALL if channel.synthetic_gradient.needs_actions else message.returned.counted
+            example.answer(message.returned.gradient, loss, counted)
         return example
 
     def _unanswered(self, channel: Channel, message: Message) -> Example | None:
@@ -106,16 +105,16 @@ class PredictorTrainer:
         context = self._context(channel, message)
         if settings.ends and self.points.conditioned is not None:
             context = self.points.conditioned.conditioned(context, channel, message)
-        example = Example(message.sent, context, None)
+        valid, target, sites, actions = ALL, None, None, None
         if settings.needs_actions:  # what teaches nothing is no example
-            example.actions = tuple(message.actions)
-            example.valid = Mask.of(torch.stack([action.valid for action in message.actions]).any(0))
+            actions = tuple(message.actions)
+            valid = Mask.of(torch.stack([action.valid for action in actions]).any(0))
         if settings.target is not None:
+            to_rows = channel.layout.to_rows
             target, present, sites = target_of(signals, settings.target)
-            example.valid &= present.map(channel.layout.to_rows)
-            example.sites = None if sites is None else channel.layout.to_rows(sites)
-            example.target = channel.layout.to_rows(target)
-        return example
+            valid &= present.map(to_rows)
+            target, sites = to_rows(target), None if sites is None else to_rows(sites)
+        return Example(message.sent, context, None, valid=valid, target=target, sites=sites, actions=actions)
 
     def _context(self, channel: Channel, message: Message) -> Tensor | None:
         """[rows, C]: the signals that a synthetic gradient is conditioned on; one tensor for all stacks of a length."""
@@ -143,10 +142,8 @@ class PredictorTrainer:
                 example = None if rows is NONE else self.example(channel, message)
                 if example is None:
                     continue
-                example.valid &= rows
-                if example.valid is not ALL:  # it was computed on all rows
-                    example.learned = None
-                example.member_mask = channel.examples_for(rows)
+                example.count_in(rows)
+                example.learn_in(channel.examples_for(rows))
                 examples.setdefault(name, []).append(example)
         return examples
 
@@ -158,7 +155,7 @@ class PredictorTrainer:
             if example is not None and channel.synthetic_gradient.needs_actions:
                 counted = example.valid if example.valid.anywhere else NONE
             if example is not None and counted is not NONE:
-                example.member_mask = channel.examples_for(counted)
+                example.learn_in(channel.examples_for(counted))
                 examples.append(example)
         return examples
 

@@ -31,6 +31,10 @@ class Losses:
     count: int | Tensor
     """Ticks and environments that there was a target for."""
 
+    def plus(self, other: Losses) -> Losses:
+        """Those of further ticks too."""
+        return Losses(self.loss + other.loss, self.score + other.score, self.count + other.count)
+
     def of(self, places: list[int] | slice) -> Losses:
         """Those of some members of a stack."""
         count = self.count[places] if isinstance(self.count, Tensor) else self.count
@@ -58,11 +62,11 @@ class WindowLoss:
         """Add to an agent's: the losses with their graph, [rows], and what is reported."""
         samples = constant(root)
         self.roots.append(root)
-        before, self.losses[agent] = self.losses.get(agent), losses
+        before = self.losses.get(agent)
         if before is not None:
             samples = self.by_agent[agent] + samples
-            losses.loss, losses.score = before.loss + losses.loss, before.score + losses.score
-            losses.count = before.count + losses.count
+            losses = before.plus(losses)
+        self.losses[agent] = losses
         self.by_agent[agent] = samples
 
 

@@ -7,16 +7,16 @@ from tests.faults.fault import Fault
 CORE: tuple[Fault, ...] = (
     Fault(
         "ledger-the-last-use-counts-alone",
-        "engine/heart/ledger.py",
-        "returned.gradient = gradient if returned.gradient is None else returned.gradient + gradient",
-        "returned.gradient = gradient",
+        "engine/heart/message.py",
+        "self.gradient = gradient if self.gradient is None else self.gradient + gradient",
+        "self.gradient = gradient",
         "tests/contracts/test_contracts.py::test_documents[four windows-reference]",
     ),
     Fault(
         "ledger-a-message-read-as-its-episode-ends-is-not-injected",
         "engine/heart/ledger.py",
-        "first is not None and first > step:",
-        "first is not None and first >= step:",
+        "used=not (first is not None and first > step)",
+        "used=not (first is not None and first >= step)",
         "tests/contracts/test_contracts.py::test_documents[four windows-reference]",
     ),
     Fault(
@@ -28,9 +28,9 @@ CORE: tuple[Fault, ...] = (
     ),
     Fault(
         "ledger-a-message-whose-uses-did-not-count-is-an-example",
-        "engine/heart/ledger.py",
-        "            returned.counted = NONE",
-        "                pass",
+        "engine/heart/message.py",
+        "            self.counted = NONE\n            return False",
+        "            return False",
         "tests/contracts/test_random_time.py::test_random_scenes_agree_with_the_event_simulator[0]",
     ),
     Fault(
@@ -56,8 +56,8 @@ CORE: tuple[Fault, ...] = (
     ),
     Fault(
         "ledger-gradients-count-in-rows-that-were-not-read",
-        "engine/heart/ledger.py",
-        "            gradient = read.counted.fill(gradient)",
+        "engine/heart/message.py",
+        "            gradient = counted.fill(gradient)",
         "            gradient = gradient.clone()",
         "tests/contracts/test_contracts.py::test_documents[drops-reference]",
     ),

@@ -197,7 +197,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "predictors-a-row-without-a-target-is-an-example",
         "engine/heart/predictors.py",
-        "example.valid &= present.map(channel.layout.to_rows)",
+        "valid &= present.map(to_rows)",
         "pass",
         "tests/contracts/test_contracts.py::test_documents[absent targets-reference]",
     ),
@@ -267,8 +267,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "ledger-a-loss-counts-where-nothing-was-read",
         "engine/heart/ledger.py",
-        "own = mask.fill(loss)",
-        "own = loss",
+        "message.returned.add_loss(mask.fill(loss))",
+        "message.returned.add_loss(loss)",
         "tests/contracts/test_contracts.py::test_documents[critic, discount-reference]",
     ),
     Fault(
