@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache, lru_cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from traceback import walk_tb
 from types import FrameType
 from typing import Any, TypeVar
@@ -183,17 +184,22 @@ def imported_by_name(module: str, place: str) -> Any:
     package = module.partition(".")[0]
     if not all(part.isidentifier() for part in module.split(".")):
         raise ScenarioError(f"{place}: {module!r} is not a module; write package.module")
-    if package not in {*_WORLDS, *os.environ.get(_ALLOWED, "").split(",")}:
+    allowed = os.environ.get(_ALLOWED, "").split(",")
+    if package not in {*_WORLDS, *allowed}:
         raise ScenarioError(
             f"{place}: a scenario file may not import '{package}'; allow it with antiphon --allow-import {package} …, or "
             f"import {module} in Python first"
         )
+    if package in allowed and (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # as `python` has it: the package may be a file of the user's own
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
+        if error.name == package and package in _WORLDS:
+            raise ScenarioError(f"{place}: {package} is not installed; pip install {_WORLDS[package]}") from None
         if error.name == package:
             raise ScenarioError(
-                f"{place}: {package} is not installed; pip install {_WORLDS.get(package, package)}"
+                f"{place}: no module '{package}' in {Path.cwd()} or among the installed packages"
             ) from None
         if error.name is not None and module.startswith(error.name):
             raise ScenarioError(f"{place}: {package} has no module '{error.name}'") from None

@@ -496,9 +496,10 @@ class RunDirectory:
     def check_document(self) -> None:
         """Raise RunError where the scenario holds Python objects, and must be given."""
         if self.has_objects:
+            source = str((self.facts.get("template") or {}).get("source"))
             raise RunError(
                 f"{self.path}: its scenario holds Python objects; give scenario=… "
-                "(on the command line: --scenario MODULE:FUNCTION)"
+                f"(on the command line: --scenario {source if ':' in source else 'MODULE:FUNCTION'})"
             )
 
     @property

@@ -42,8 +42,8 @@ _MOST = 300_000
 def make_runs(folder: Path) -> None:
     """Run what is shown: two corporations, one of which loses a third of what is said, a big one, two timescales, and one in
     parts."""
-    small = {"agents": 16, "readouts": 2, "sg_lr": 0.0001, "steps": 1800}
-    valued = {"period": 50, "max": 64, "value": {"period": STEP, "horizon": 12}}
+    small = {"agents": 16, "readouts": 2, "sg_lr": 0.0001, "steps": 1000}
+    valued = {"period": 50, "max": 64, "value": {"period": STEP, "horizon": 6}}
     run(folder / "corporation", "corporation", small, valued)
     run(
         folder / "lossy",
@@ -52,7 +52,7 @@ def make_runs(folder: Path) -> None:
         {"period": 50},
     )
     run(folder / "big-corporation", "big-corporation", {"steps": 240}, {"period": 24})
-    run(folder / "two-timescales", "two-timescales", {"steps": 1600}, {})
+    run(folder / "two-timescales", "two-timescales", {"steps": 400}, {})
     run(
         folder / "in-parts",
         "corporation",

@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from antiphon.base.errors import ScenarioError, ScenarioWarning
 from antiphon.base.extensions import imported_by_name
-from antiphon.base.nearest_names import suggest
+from antiphon.base.nearest_names import suggest, suggest_registered
 from antiphon.envs.adaptors.checked import check_render_mode, making
 from antiphon.envs.adaptors.final_observation import FinalObservation
 from antiphon.envs.env_keys import EnvOptions
@@ -105,5 +105,6 @@ def _nearest(name: str) -> str:
     """Return the nearest ids, or where a namespace that is not registered may come from."""
     namespace, slash, _ = name.rpartition("/")
     if slash and not any(known.startswith(f"{namespace}/") for known in gymnasium.registry):
-        return f"; install the package with '{namespace}' and write 'gymnasium/package:{name}'"
+        fix = f"; install the package with '{namespace}' and write 'gymnasium/package:{name}'"
+        return suggest_registered(name, (), fix)
     return suggest(name, gymnasium.registry, "gymnasium/")

@@ -100,6 +100,10 @@ def test_a_document_trains_in_one_and_check_and_show_know_its_signals(
     [
         ({"id": "gymnasium/ALE/Pong-v5"}, "install the package with 'ALE' and write"),
         (
+            {"id": "gymnasium/ALE/Pong-v5"},
+            "if a module of yours registers it, import that (commands: --scenario MODULE:FUNCTION)",
+        ),
+        (
             {"id": "gymnasium/CartPole-v1", "autoreset": "same"},
             "env.autoreset: unknown autoreset 'same'; did you",
         ),
@@ -153,9 +157,15 @@ def test_a_module_is_imported_only_where_the_caller_allows_it(
     )
     document = tmp_path / "tiny.yaml"
     document.write_text(DOCUMENT.replace("CartPole-v1", f"{name}:antiphon-test/Tiny-v0"))
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
     antiphon_ = Commands(capsys)
     try:
+        missing = tmp_path / "missing.yaml"
+        missing.write_text(DOCUMENT.replace("CartPole-v1", "nowhere_at_all:antiphon-test/Tiny-v0"))
+        refused = antiphon_.refused("--allow-import nowhere_at_all check", missing)
+        assert f"no module 'nowhere_at_all' in {tmp_path} or among the installed packages" in refused
+        monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", "")
         assert f"a scenario file may not import '{name}'" in antiphon_.refused("run", document)
         assert name not in sys.modules
         antiphon_("--allow-import", name, "check", document)
