@@ -26,7 +26,14 @@ from antiphon.base.copies import copy_with
 from antiphon.base.errors import ScenarioError
 from antiphon.nets.isolation.own_random import seeded
 from antiphon.nets.layers import initial_norm, norm_buffers, normalise
-from antiphon.nets.modules import ModuleFunction, check_module, draws_of_module, kept_state, per_sample
+from antiphon.nets.modules import (
+    ModuleFunction,
+    check_module,
+    draws_of_module,
+    ends_in_softmax,
+    kept_state,
+    per_sample,
+)
 from antiphon.nets.user_modules import buffers_of, module_of, parameters_of
 
 _MODULE = "module"
@@ -113,6 +120,10 @@ class ModuleNetwork(Network):
         self.function, self.module = ModuleFunction(module, inputs, outputs), module
         self._wrapped = isinstance(module, SideBySide)
         self._draws = draws_of_module(module, inputs)
+
+    def ends_in_softmax(self, classes: int) -> bool:
+        """Return whether the outputs for the objective are probabilities of so many classes."""
+        return ends_in_softmax(self.module, self.function.inputs, self.heads[OBJECTIVE].features, classes)
 
     def _named(self, tensors: Tensors) -> Tensors:
         """Those of the module by the names that they have here: `module.` before the names that the user's module has."""

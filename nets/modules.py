@@ -93,6 +93,10 @@ def output_size(module: nn.Module, inputs: int, what: str) -> int:
     return shape[1]
 
 
+_ROUNDING = 1e-4
+"""Difference from 1 of a sum of probabilities."""
+
+
 def _shape(
     module: nn.Module, inputs: int, data: Tensor | None = None, *, needed: list[int] | None = None
 ) -> list[int] | str:
@@ -106,13 +110,30 @@ def _shape(
 
 
 def _output_shape(module: nn.Module, inputs: int, data: Tensor | None) -> list[int] | str:
-    """Shape of what a module makes of [2, inputs], zeros but for data; the name of its type where it is no tensor."""
+    """Shape of what a module makes of [2, inputs]; the name of its type where it is no tensor."""
+    found = _output(module, inputs, data)
+    return list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+
+
+def _output(module: nn.Module, inputs: int, data: Tensor | None = None) -> object:
+    """What a module makes of [2, inputs], zeros but for data."""
     rows = torch.zeros(2, inputs, dtype=own_type(module))
     if data is not None:
         rows[:, : data.shape[1]] = data
     with torch.no_grad(), seeded(0):
-        found = set_mode(module, False)(rows)
-    return list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        found: object = set_mode(module, False)(rows)
+    return found
+
+
+def ends_in_softmax(module: nn.Module, inputs: int, outputs: int, classes: int) -> bool:
+    """Return whether the first outputs of a module, [2, sites x classes], are probabilities: at every site they add up to 1."""
+    found: object = None
+    with suppress(Exception):  # of a module that does not take zeros
+        found = None if classes < 2 or is_meta(module) else _output(copied(module), inputs)
+    if not isinstance(found, Tensor) or found.dim() != 2:
+        return False
+    shares = found[:, :outputs].double().reshape(-1, classes)
+    return bool((shares >= 0).all()) and bool(((shares.sum(1) - 1).abs() < _ROUNDING).all())
 
 
 def draws(module: nn.Module, inputs: int) -> bool:

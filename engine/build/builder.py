@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,10 +20,10 @@ from antiphon.agents.learner import Learner
 from antiphon.agents.masked import Masked
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import VALUE, Described, Head, Network, Tensors, features_of
-from antiphon.agents.objectives import AnyObjective, Weighted
+from antiphon.agents.objectives import AnyObjective, Objective, Weighted
 from antiphon.agents.observation_statistics import OF_CRITICS, OF_NETWORKS, initial
 from antiphon.agents.policy_objectives import RETURNS
-from antiphon.base.errors import RunError, ScenarioError
+from antiphon.base.errors import RunError, ScenarioError, ScenarioWarning
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, placed
 from antiphon.base.progress import Progress
@@ -347,8 +348,20 @@ class _Builder:
             options = spec.network.options if isinstance(spec.network, NetworkSpec) else {}
             seed = seed_for(self.seed, "agent", owner, "module")
             data = partial(self._data, owner, spec)
-            return ModuleNetwork(spec.source, inputs, heads, seed, options, own_loss=spec.own_loss, data=data)
+            made = ModuleNetwork(spec.source, inputs, heads, seed, options, own_loss=spec.own_loss, data=data)
+            self._warn_of_softmax(owner, spec, made)
+            return made
         return self._built_in(network, spec, inputs, heads)
+
+    def _warn_of_softmax(self, name: str, spec: AgentSpec, network: ModuleNetwork) -> None:
+        """Warn of a module that returns probabilities to an objective that applies a softmax itself."""
+        goal, objective = spec.objective, self.shapes.objectives.get(name)
+        signal = None if goal is None or goal.target is None else self.env.all_signals.get(goal.target)
+        if signal is None or signal.classes is None or not isinstance(objective, Objective):
+            return
+        if objective.classifies and network.ends_in_softmax(signal.classes):
+            line = f"agents.{name}.network: its outputs are probabilities, but its objective applies a softmax to them"
+            warnings.warn(f"{line}; return the logits, without softmax", ScenarioWarning, stacklevel=2)
 
     def _data(self, name: str, spec: AgentSpec) -> torch.Tensor | None:
         """What an agent observes at the environment's first step, [2, features]; None: not known."""
