@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.base.errors import DivergenceError, ScenarioError, ScenarioWarning, is_terminal
-from antiphon.base.files import given_path
+from antiphon.base.files import display_path, given_path
 from antiphon.base.notebook import html_of, html_table
 from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
@@ -26,7 +26,7 @@ from antiphon.terminal.output import printed
 
 
 class Members:
-    """A population that has been trained; `print(members)` prints the table that the command prints.
+    """A population that has been trained; `print(members)` prints the table that the command prints, and where the runs are.
 
     Attributes:
         result: The object that `antiphon run --json` prints.
@@ -43,14 +43,14 @@ class Members:
         self.best = None if result["best"] is None else given_path(result["best"]["run_dir"])
 
     def __str__(self) -> str:
-        return printed(lambda out: print_members(self.result, out))
+        return f"{printed(lambda out: print_members(self.result, out))}\n\nruns in {display_path(self.directory)}"
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         """Return the members with their scores and values, the best first, for notebooks."""
         title, headings, rows = members_table(self.result)
-        return html_of(title, html_table(headings, rows))
+        return html_of(f"{title} · runs in {display_path(self.directory)}", html_table(headings, rows))
 
 
 def population(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antiphon.base.errors import RunError, ScenarioError, is_terminal
-from antiphon.base.files import given_path
+from antiphon.base.files import display_path, given_path
 from antiphon.base.notebook import html_of, html_table
 from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Table:
-    """The table of a study; `print(table)` prints what the command prints.
+    """The table of a study; `print(table)` prints what the command prints, and where the runs are.
 
     Attributes:
         result: The object that `antiphon study --json` prints.
@@ -42,14 +42,16 @@ class Table:
         self.result, self.directory = result, directory
 
     def __str__(self) -> str:
-        return printed(lambda out: print_tables(self.result, out))
+        return (
+            f"{printed(lambda out: print_tables(self.result, out))}\n\nruns in {display_path(self.directory)}"
+        )
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         """Return the table of each metric, for notebooks."""
         found = [html_table(one.headings, one.cells, names=one.names) for one in tables(self.result)]
-        return html_of(heading(self.result), *found)
+        return html_of(f"{heading(self.result)} · runs in {display_path(self.directory)}", *found)
 
     def to_pandas(self) -> DataFrame:
         """Return table.csv as a DataFrame: unrounded, one row per line of the table; RunError without pandas."""

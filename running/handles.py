@@ -14,7 +14,7 @@ from antiphon.agents.learner import Learner
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.mask import Mask
 from antiphon.base.nearest_names import suggest
-from antiphon.base.notebook import html_table, number
+from antiphon.base.notebook import html_of, html_table, number
 from antiphon.base.spellings import either_spelling
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.backends import Backend
@@ -228,6 +228,12 @@ class ChannelHandle:
         plural = "" if held == 1 else "s"
         coupling, delay = channel.coupling.name, channel.ledger.link.delay
         return f"<Channel {self.name}: {coupling}, size {size}, delay {delay}, {held} message{plural} held>"
+
+    def _repr_html_(self) -> str:
+        """Return its newest logged metrics, each with its step, for notebooks."""
+        newest = {row.metric: row for row in self._history() if row.name == self.name}
+        rows = [[metric, number(row.value), f"{row.step:,}"] for metric, row in newest.items()]
+        return html_of(repr(self), html_table(("metric", "value", "step"), rows))
 
     def plot(self, metrics: str | Sequence[str] | None = None) -> MatplotlibFigure:
         """Return a matplotlib figure of its logged metrics, a panel for each: see `History.plot`.

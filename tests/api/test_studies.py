@@ -18,6 +18,7 @@ from torch import nn
 
 import antiphon
 from antiphon import Scenario, load, study
+from antiphon.base.files import display_path
 from antiphon.envs import ExampleStream, from_tensors
 from antiphon.errors import RunError, ScenarioError
 from tests.engine.numbers import one_line
@@ -45,7 +46,9 @@ def test_it_is_the_commands_table_and_figure(here: Path, cli: Commands) -> None:
     printed = cli(words, "--steps 3 --seeds 2 --jobs 1 --logdir line")
     settings = {"variants": ["locked", "detached"], "seeds": 2, "steps": 3, "jobs": 1}
     table = antiphon.study("digits-mlp", values=TINY, **settings, logdir="line")
-    assert printed.startswith(str(table))  # the same runs: not a digit differs
+    shown, place = str(table).rsplit("\n\n", 1)
+    assert printed.startswith(shown)  # the same runs: not a digit differs
+    assert place == f"runs in {display_path(table.directory)}"
     assert repr(table) == str(table)
     other = study(load("digits-mlp"), values=TINY, **settings, logdir=here / "python")
     assert other.directory == here / "python"
