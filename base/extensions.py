@@ -196,7 +196,9 @@ def imported_by_name(module: str, place: str) -> Any:
         return import_module(module)
     except ModuleNotFoundError as error:
         if error.name == package and package in _WORLDS:
-            raise ScenarioError(f"{place}: {package} is not installed; pip install {_WORLDS[package]}") from None
+            raise ScenarioError(
+                f"{place}: {package} is not installed; pip install {_WORLDS[package]}"
+            ) from None
         if error.name == package:
             raise ScenarioError(
                 f"{place}: no module '{package}' in {Path.cwd()} or among the installed packages"
