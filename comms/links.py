@@ -58,13 +58,13 @@ class Link:
             self._held[key] = torch.tensor(seeds, device=device)
         return self._held[key]
 
-    def lost(self, stamp: int, rows: int, device: torch.device | str) -> Tensor | None:
-        """Return which rows lose the message of step `stamp`, [rows] bool; None on a link that loses nothing."""
+    def lost(self, stamp: int, rows: int, device: torch.device | str) -> Mask:
+        """Return which rows lose the message of step `stamp`."""
         if not self.loses:
-            return None
+            return NONE
         seeds = self._seeds("link", device)
         chances = uniform_many(seeds, stamp, rows // len(seeds))
-        return torch.lt(chances, to_rows(self.drop, chances)).flatten()
+        return Mask.of(torch.lt(chances, to_rows(self.drop, chances)).flatten())
 
     @cached_property
     def loses(self) -> bool:
@@ -83,8 +83,7 @@ class Link:
 
     def arrives(self, stamp: int, rows: int) -> bool:
         """Return whether the message of `stamp` arrives in any row, computed on the host."""
-        lost = self.lost(stamp, rows, "cpu")
-        return lost is None or not bool(lost.all())
+        return not self.lost(stamp, rows, "cpu").everywhere
 
     def carry(self, stamp: int, message: Tensor) -> Tensor:
         """Return the message of step `stamp` as it is received: quantised at the sender, with noise added on the link.

@@ -43,7 +43,7 @@ TABLE = (
     Row("age among its observations", ForwardPass, "features.ages.Ages"),
     Row("normalised observations", ForwardPass, "features.normalisation.NormalisedObservations"),
     Row("critic", ForwardPass, "policies.critics.Critics"),
-    Row("state that predictors are conditioned on", ForwardPass, "features.contexts.States"),
+    Row("ends as messages are sent", ForwardPass, "features.contexts.Ends"),
     Row("actions", ForwardPass, "policies.actions.Actions"),
     Row("values of final observations", ForwardPass, "policies.final_values.FinalValues"),
     Row("context of the channel's ends", PredictorTrainer, "features.contexts.Contexts"),

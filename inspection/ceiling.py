@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from antiphon.base.mask import NONE, Mask
 from antiphon.comms.examples import encode
 from antiphon.comms.gradient_alignment import alignment
 from antiphon.engine.heart.message import Message
@@ -121,10 +122,10 @@ class _Samples:
         self.true: list[Tensor] = []
         self.synthetic: list[Tensor] = []
 
-    def add(self, pair: tuple[Tensor, Tensor] | None, true: Tensor, lost: Tensor | None) -> None:
+    def add(self, pair: tuple[Tensor, Tensor] | None, true: Tensor, lost: Mask) -> None:
         """Keep the rows of a step that the link does not lose."""
         if pair is not None:
-            rows = slice(None) if lost is None else ~lost
+            rows = slice(None) if lost is NONE else (~lost).tensor(len(true), true.device)
             self.inputs.append(pair[0][rows].double())
             self.synthetic.append(pair[1][rows].double())
             self.true.append(true[rows].double())

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import ScenarioError
+from antiphon.base.mask import Mask
 from antiphon.base.nearest_names import suggest
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.gradient_alignment import alignment
@@ -108,10 +109,10 @@ class _GraphPass(ForwardPass):
         return arrival.constant(channel.name)
 
     def send(
-        self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals, **known: Any
+        self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals, void: Mask
     ) -> Message:
         live = live.flatten(1)
-        message = channel.ledger.send(step, live, step_signals, **known)
+        message = channel.ledger.send(step, live, step_signals, void)
         if step == self.start and channel.name in self.marked:
             live = live.clone()  # channels that share a port have a gradient each
             if not live.requires_grad:
@@ -171,8 +172,7 @@ class DifferentiableRollout:
             step = world.step_signals.step
             self.tick(step, world.step_signals)
             ends = world.advance(self.forward_pass.action)
-            self.forward_pass.note_final(step, ends.final)
-            self.system.end_episodes(step, ends)
+            self.forward_pass.end_episodes(step, ends)
 
     def losses(self) -> list[Tensor]:
         """Return the summed loss of every group that has one with a gradient."""

@@ -16,6 +16,7 @@ from antiphon.base.mask import Mask
 from antiphon.comms.links import of_levels
 from antiphon.distributed.parts.exchange import CutMessage, Return
 from antiphon.distributed.parts.ledger import enter, fill, give_back
+from antiphon.engine.heart.feature import Points
 from antiphon.engine.heart.lives import absent_ends
 from antiphon.engine.heart.message import Message, StepSignals
 from antiphon.engine.heart.system import System
@@ -26,12 +27,14 @@ class Cut:
 
     Args:
         system: The part's, of stacks.
+        points: The features of its step.
         elsewhere: By channel that is cut: the part that its other end is in.
         index: The part.
         signals: By cut channel: the names of the signals that travel with its messages (`halves.travelling_signals`).
 
     Attributes:
         system: As given.
+        points: As given.
         index: As given.
         signals: As given.
         part_of: By cut channel: the part that its other end is in.
@@ -45,11 +48,13 @@ class Cut:
     def __init__(
         self,
         system: System,
+        points: Points,
         elsewhere: Mapping[str, int],
         index: int,
         signals: Mapping[str, tuple[str, ...]],
     ) -> None:
-        self.system, self.index, self.part_of, self.signals = system, index, elsewhere, signals
+        self.system, self.points = system, points
+        self.index, self.part_of, self.signals = index, elsewhere, signals
         cut = [channel for channel in system.channels.values() if channel.names[0] in elsewhere]
         self.neighbours = tuple(sorted({elsewhere[channel.names[0]] for channel in cut}))
         self.sending = {c.names[0]: c for c in cut if c.sender in system.agents}
@@ -70,10 +75,11 @@ class Cut:
         """Enter the messages that other parts send at `step`, without their contents."""
         for key, channel in self.receiving.items():
             if channel.ledger.sender.due(step):
-                void, began = absent_ends(channel, step_signals), self.system.began
-                self.due[key, step] = enter(
-                    channel.ledger, step, channel.zeros, step_signals, began=began, void=void
-                )
+                void = absent_ends(channel, step_signals)
+                message = enter(channel.ledger, step, channel.zeros, step_signals, void=void)
+                for feature in self.points.entered:
+                    feature.entered(channel, message)
+                self.due[key, step] = message
 
     def fill(self, placeholder: Message, arrived: CutMessage) -> None:
         """Put what has arrived in place of a message without its content."""

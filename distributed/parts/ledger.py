@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from antiphon.base.mask import NONE, Mask
+from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Message, Returned, StepSignals
 
@@ -16,7 +15,6 @@ def enter(
     placeholder: Tensor,
     step_signals: StepSignals,
     *,
-    began: int,
     void: Mask = NONE,
 ) -> Message:
     """Enter the message that the other half sends at `step`, whose content arrives later, and return it.
@@ -26,10 +24,9 @@ def enter(
         step: The step.
         placeholder: [rows, size], zeros.
         step_signals: Its signals.
-        began: Step at which its episode began, where that is a window.
         void: Where its sender or its receiver does not live.
     """
-    message = ledger.send(step, placeholder, step_signals, began=began, void=void)
+    message = ledger.send(step, placeholder, step_signals, void)
     message.unpin()  # the other half keeps it for its sender
     return message
 
@@ -37,7 +34,7 @@ def enter(
 def fill(message: Message, received: Tensor | None, step_signals: StepSignals | None = None) -> None:
     """Put what the other half has sent, [rows, size] as received, in place of the placeholder; None: it is lost."""
     if received is None:
-        message.fate.lose(torch.ones(len(message.sent), dtype=torch.bool, device=message.sent.device))
+        message.fate.lose(ALL)
     else:
         message.replace_content(received, received, step_signals)
 

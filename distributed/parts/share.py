@@ -19,7 +19,7 @@ from antiphon.nets.modules import meta_copy
 from antiphon.nets.user_modules import hooked_parameter, reporting_hook
 from antiphon.scenarios import Scenario
 
-_BY_AGENT = ("learners", "trails", "actions")
+_BY_AGENT = ("learners", "agents")
 
 
 @dataclass(frozen=True)

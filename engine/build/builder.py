@@ -149,15 +149,6 @@ class _Builder:
         for spec in sorted(specs, key=lambda channel: channel.order):
             channel = channels[spec.name] = wiring.channel(spec)
             connect(channel, agents)
-            for end, name, back in (
-                ("from", channel.sender, 0),
-                ("to", channel.receiver, channel.ledger.link.delay),
-            ):
-                if (
-                    f"{end}.state" in channel.synthetic_gradient.ends
-                ):  # its predictor reads newest states, which are kept
-                    agents[name].trail = {}
-                    agents[name].looked_back = max(agents[name].looked_back, back)
             progress.advance()
         self._set_precision(agents, channels)
         return System(
@@ -468,8 +459,8 @@ class _Builder:
             windows = windows_of(self.scenario, members, self.env, episode)
             within = set(members)
             sent = (channel for name in members for channel in self.scenario.outputs_of(name))
-            waits = [c.horizon for c in sent if c.crossing.waits and c.receiver not in within]
-            groups.append(LearningGroup(members, windows, late=bool(waits), staleness=max(waits, default=0)))
+            late = {c.name: c.horizon for c in sent if c.crossing.waits and c.receiver not in within}
+            groups.append(LearningGroup(members, windows, late=late))
         return groups
 
     def _calls(self, agents: dict[str, Agent]) -> list[list[tuple[str, ...]]]:

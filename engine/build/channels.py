@@ -26,7 +26,7 @@ from antiphon.engine.build.local_losses import LocalLoss
 from antiphon.engine.build.shapes import GRADIENT_ENDS, INPUT_ENDS, Shapes, head_of, slots_of
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel, SyntheticGradient
-from antiphon.engine.heart.clock import Clock, Sending, StepWindows, uses_of
+from antiphon.engine.heart.clock import Clock, Sending, StepWindows, WindowGrid, uses_of
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.envs.signal import Description
@@ -105,16 +105,16 @@ class Wiring:
         shape = (self._state_size(spec.sender),) if spec.state else self.shapes.messages[spec.name]
         gradient = spec.gradient
         target: str | None = None
-        ends: tuple[str, ...] = ()
+        ends: dict[str, WindowGrid | None] = {}
         context: tuple[ContextSpec, ...] = ()
         predictor = None
         if spec.crossing.predicts:
             own = LocalLoss(spec, self.scenario.readouts[0], self.agents, self.signal)
             target = own.target  # a model of the target does not see it
             context = self._signals((n for n in gradient.context if n != target), GRADIENT_ENDS)
-            ends = tuple(name for name in gradient.context if name in GRADIENT_ENDS)
+            ends = self._windows_by_end(spec, gradient.context, GRADIENT_ENDS)
             if not own.returned:
-                ends = tuple(name for name in ends if name != "returned")
+                ends.pop("returned", None)
             predictor = self._predictor(spec, shape, (*context, *self._ends(spec, ends, shape)), own)
         returns = spec.crossing.returns or (
             predictor is not None and (predictor.needs_returned or predictor.needs_loss)
@@ -134,7 +134,6 @@ class Wiring:
             batch,
             self._sampler(spec),
             slots_of(spec, self.scenario),
-            spec.horizon,
             SyntheticGradient(
                 model=predictor,
                 context=context,
@@ -161,7 +160,7 @@ class Wiring:
             )
         if spec.input is not None and spec.crossing.predicts:
             channel.synthetic_input.context = self._signals(spec.input.context, INPUT_ENDS)
-            channel.synthetic_input.ends = tuple(name for name in spec.input.context if name in INPUT_ENDS)
+            channel.synthetic_input.ends = self._windows_by_end(spec, spec.input.context, INPUT_ENDS)
             channel.synthetic_input.model = self._input(spec, channel)
         if spec.crossing.joins and spec.feedback is not None:
             self._feed_back(spec, channel)
@@ -187,13 +186,10 @@ class Wiring:
     def _ledger(self, spec: ChannelSpec, returns: bool) -> Ledger:
         sender, receiver = self.agents[spec.sender].clock, self.agents[spec.receiver].clock
         group, link = self.group_of[spec.receiver], spec.link
-        sent_in = self.group_of[spec.sender].windows
-        length = group.windows.max_steps()
-        slack = group.staleness * length + receiver.period if group.late else 0
-        of_all: dict[str, Any] = {"slack": slack, "sent_in": sent_in}
+        slack = max(group.late.values()) * group.windows.max_steps() + receiver.period if group.late else 0
         if spec.state:  # made at one tick, read at the next, and nothing is between
             way = Link(name=spec.name, delay=1, seed=self.seed)
-            return Ledger(spec.name, sender, sender, group.windows, way, returns, 0, state=True, **of_all)
+            return Ledger(spec.name, sender, sender, group.windows, way, returns, 0, slack, state=True)
         settings = {key: getattr(link, key) for key in ("delay", "drop", "noise", "bits")}
         aligned = self.agents[spec.receiver].align == spec.name
         remembers = spec.input is not None and bool({"held", "age"} & set(spec.input.context))
@@ -210,11 +206,11 @@ class Wiring:
             Link(name=spec.name, seed=self.seed, **settings),
             returns,
             back=link.back,
+            slack=slack,
             read=spec.read,
             held=held,
             aligned=aligned,
             remembers=remembers,
-            **of_all,
         )
 
     # --- what predictors are conditioned on ---------------------------------------------------------------
@@ -228,7 +224,17 @@ class Wiring:
         signal = self.env.all_signals[name]
         return ContextSpec(name, signal.shape, signal.classes)
 
-    def _ends(self, spec: ChannelSpec, names: tuple[str, ...], shape: Shape) -> tuple[ContextSpec, ...]:
+    def _windows_by_end(
+        self, spec: ChannelSpec, names: Iterable[str], ends: tuple[str, ...]
+    ) -> dict[str, WindowGrid | None]:
+        """The signals of a channel's ends among `names`; phases with the windows of the agent there."""
+        of_phases = {
+            "from.phase": self.group_of[spec.sender].windows,
+            "to.phase": self.group_of[spec.receiver].windows,
+        }
+        return {name: of_phases.get(name) for name in names if name in ends}
+
+    def _ends(self, spec: ChannelSpec, names: Iterable[str], shape: Shape) -> tuple[ContextSpec, ...]:
         """The signals of a channel's ends among `names`, of `GRADIENT_ENDS` or `INPUT_ENDS`."""
 
         def ticks(name: str) -> int:

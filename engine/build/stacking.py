@@ -154,8 +154,7 @@ def agent_kind(system: System, agent: Agent) -> Hashable:
         None if goal is None else _goal_kind(goal),
         bool(agent.acts),
         None if agent.memory is None else channel_kind(system, agent.memory),
-        agent.trail is None,
-        agent.looked_back,
+        agent.looked_back(),
     )
 
 
@@ -207,6 +206,7 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
     return (
         place_of(channel.port, system.agents[channel.sender].learner.network),
         _CHANNEL(channel),
+        (tuple(channel.synthetic_gradient.ends), tuple(channel.synthetic_input.ends)),
         None if channel.sampler is None else (type(channel.sampler), channel.sampler.key),
         channel.synthetic_gradient.outliers is None,
         _LEDGER(channel.ledger),
@@ -219,26 +219,10 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
 
 
 _CHANNEL = attrgetter(
-    *(
-        "shape",
-        "coupling",
-        "slots",
-        "synthetic_gradient.context",
-        "synthetic_gradient.ends",
-        "synthetic_gradient.target",
-    ),
-    *(
-        "synthetic_gradient.scale.horizon",
-        "synthetic_gradient.scale.schedule",
-        "synthetic_gradient.trace",
-        "synthetic_gradient.span",
-    ),
-    *(
-        "synthetic_gradient.auxiliary",
-        "synthetic_gradient.apply",
-        "synthetic_input.context",
-        "synthetic_input.ends",
-    ),
+    *("shape", "coupling", "slots", "synthetic_gradient.context", "synthetic_gradient.target"),
+    *("synthetic_gradient.scale.horizon", "synthetic_gradient.scale.schedule"),
+    *("synthetic_gradient.trace", "synthetic_gradient.span", "synthetic_gradient.auxiliary"),
+    *("synthetic_gradient.apply", "synthetic_input.context"),
 )
 _LEDGER = attrgetter(
     *("sender", "link.delay", "link.bits", "wants_gradient", "back", "slack", "remembers", "read", "state"),
@@ -632,6 +616,5 @@ def _groups(base: System, place: dict[str, tuple[str, int]]) -> list[LearningGro
         members.setdefault(part, {}).update(dict.fromkeys(place[name][0] for name in group.agents))
         found.setdefault(part, group)
     return [
-        LearningGroup(tuple(members[part]), group.windows, late=group.late, staleness=group.staleness)
-        for part, group in found.items()
+        LearningGroup(tuple(members[part]), group.windows, late=group.late) for part, group in found.items()
     ]

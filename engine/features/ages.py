@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
 
@@ -14,8 +15,17 @@ from antiphon.engine.heart.agent import AGE
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.message import Arrival, Tick, Window
+from antiphon.engine.heart.message import ROWS, Arrival, Tick, Window
+from antiphon.engine.heart.notes import Note
 from antiphon.nets.step_numbers import stamp_number
+
+
+@dataclass(slots=True)
+class MessageAges(Note):
+    """How old the messages were that a tick read."""
+
+    columns: Tensor | None = field(default=None, metadata=ROWS)
+    """[rows, channels], in ticks of the senders."""
 
 
 class Ages(Feature):
@@ -33,9 +43,13 @@ class Ages(Feature):
         agent = self.agents[tick.agent]
         if AGE in agent.inputs.observes:
             each = zip(agent.incoming, arrived, strict=True)
-            tick.ages = agent.inputs.fan_in.columns(
-                [_age(channel, arrivals, tick.step) for channel, arrivals in each]
-            )
+            ages = [_age(channel, arrivals, tick.step) for channel, arrivals in each]
+            tick.notes[MessageAges] = MessageAges(agent.inputs.fan_in.columns(ages))
+
+    def observed(self, tick: Tick) -> Tensor | None:
+        """Return the ages of what a tick has read."""
+        ages = MessageAges.of(tick)
+        return None if ages is None else ages.columns
 
 
 def _age(channel: Channel, arrivals: Sequence[Arrival], step: int) -> Tensor:

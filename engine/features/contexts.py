@@ -9,6 +9,8 @@ that had crossed the link by then.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import torch
 from torch import Tensor
 
@@ -18,9 +20,31 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import WindowGrid
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.message import Message, Tick
+from antiphon.engine.heart.lives import episodes_of
+from antiphon.engine.heart.message import PLAIN, ROWS, EpisodeEnds, Message, Tick
+from antiphon.engine.heart.notes import Note
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.nets.step_numbers import stamp_number
+
+
+@dataclass(slots=True)
+class EndsThen(Note):
+    """The ends of a channel as they were when a message was sent."""
+
+    newest_returned: Tensor | None = field(default=None, metadata=ROWS)
+    """[rows, size]: the newest gradient that had come back."""
+    states: dict[str, Tensor] = field(default_factory=dict, metadata=ROWS)
+    """The states that its predictor is shown, [rows, state size]: the far one has crossed the link."""
+    began: int = field(default=0, metadata=PLAIN)
+    """Step at which the message's episode began, where that is a window."""
+
+
+@dataclass(slots=True)
+class Trail(Note):
+    """The newest states of an agent."""
+
+    states: list[tuple[int, Tensor]] = field(default_factory=list, metadata=ROWS)
+    """By step, oldest first, [rows, state size]."""
 
 
 class Contexts(Feature):
@@ -43,10 +67,8 @@ class Contexts(Feature):
             channel: The channel.
             message: One of its messages.
         """
-        used = message.uses.first
-        return _joined(
-            signals, [self._end(channel, name, message, used) for name in channel.synthetic_gradient.ends]
-        )
+        ends = channel.synthetic_gradient.ends.items()
+        return _joined(signals, [self._end(channel, *end, message, message.uses.first) for end in ends])
 
     def of_input(self, channel: Channel, message: Message, step: int) -> Tensor | None:
         """Return what a synthetic input that stands in for `message` at the tick at `step` is conditioned on."""
@@ -55,14 +77,16 @@ class Contexts(Feature):
             signals = channel.layout.to_rows(signals)
         if not channel.synthetic_input.ends:
             return signals
-        return _joined(
-            signals, [self._end(channel, name, message, step) for name in channel.synthetic_input.ends]
-        )
+        ends = channel.synthetic_input.ends.items()
+        return _joined(signals, [self._end(channel, *end, message, step) for end in ends])
 
-    def _end(self, channel: Channel, name: str, message: Message, tick: int | None) -> Tensor:
+    def _end(
+        self, channel: Channel, name: str, windows: WindowGrid | None, message: Message, tick: int | None
+    ) -> Tensor:
         """[rows, features]: a signal of a channel's ends, for a message that its receiver uses at `tick`."""
+        then = EndsThen.of(message) or EndsThen()
         if name == "returned":
-            return channel.zeros if message.newest_returned is None else message.newest_returned
+            return channel.zeros if then.newest_returned is None else then.newest_returned
         if name == "held":
             return self._held(channel)
         if name == "age":
@@ -70,18 +94,13 @@ class Contexts(Feature):
         sends, ledger = name.startswith("from"), channel.ledger
         agent = channel.sender if sends else channel.receiver
         if name.endswith("state"):  # zeros before its first
-            if name in message.states:
-                return message.states[name]
+            if name in then.states:
+                return then.states[name]
             size = self.system.agents[agent].learner.network.state_size
             return torch.zeros(channel.rows, size, dtype=self.system.dtype, device=self.system.device)
-        group = self.system.group_of.get(agent)
-        known = ledger.sent_in if sends else ledger.windows  # of an agent in another part
-        windows, period = (
-            known if group is None else group.windows,
-            (ledger.sender if sends else ledger.receiver).period,
-        )
+        period = (ledger.sender if sends else ledger.receiver).period
         assert windows is not None
-        return self._phase(channel, windows, period, message.stamp if sends else tick, message.began)
+        return self._phase(channel, windows, period, message.stamp if sends else tick, then.began)
 
     @staticmethod
     def _held(channel: Channel) -> Tensor:
@@ -115,8 +134,8 @@ def _joined(first: Tensor | None, rest: list[Tensor]) -> Tensor:
     return columns[0] if len(columns) == 1 else torch.cat(columns, 1)
 
 
-class States(Feature):
-    """Newest states of agents, for predictors that are conditioned on them (semantics 25).
+class Ends(Feature):
+    """What the predictors of a system are shown of the ends of channels later on, as it was when a message was sent (semantics 25).
 
     Args:
         forward_pass: Of the agents.
@@ -124,28 +143,44 @@ class States(Feature):
 
     def __init__(self, forward_pass: ForwardPass) -> None:
         self.system = forward_pass.system
+        backs = {name: agent.looked_back() for name, agent in self.system.agents.items()}
+        self._backs = {name: back for name, back in backs.items() if back is not None}
+        """By agent whose states are kept: steps that the oldest of them lies back."""
 
     def ticked(self, tick: Tick) -> None:
         """Keep the state of a tick, where a predictor is conditioned on states of its agent."""
-        agent = self.system.agents[tick.agent]
-        if agent.trail is None:
+        if tick.agent not in self._backs:
             return
-        kept = agent.clock.latest(tick.step - agent.looked_back)
-        agent.trail = {s: value for s, value in agent.trail.items() if kept is None or s >= kept}
-        agent.trail[tick.step] = constant(tick.ports[STATE])
+        agent = self.system.agents[tick.agent]
+        kept, trail = agent.clock.latest(tick.step - self._backs[tick.agent]), Trail.at(agent)
+        trail.states = [(step, state) for step, state in trail.states if kept is None or step >= kept]
+        trail.states.append((tick.step, constant(tick.ports[STATE])))
 
-    def states(self, channel: Channel, step: int) -> dict[str, Tensor]:
-        """The states of a channel's ends that its predictor will be shown: the far one has crossed the link."""
+    def entered(self, channel: Channel, message: Message) -> None:
+        """Note what a predictor is shown of the ends."""
+        if not (channel.synthetic_gradient.ends or channel.synthetic_input.ends):
+            return
+        returned = channel.ledger.newest_returned
+        newest = None if returned is None else returned.value
+        message.notes[EndsThen] = EndsThen(newest, self._states(channel, message.stamp), self.system.began)
+
+    def _states(self, channel: Channel, step: int) -> dict[str, Tensor]:
         found = {}
-        for end, agent, delay, side in (
+        for end, name, delay, side in (
             ("from.state", channel.sender, 0, channel.message_of),
             ("to.state", channel.receiver, channel.ledger.link.delay, channel.of_receiver),
         ):
-            if end not in channel.synthetic_gradient.ends:
-                continue
-            trail = self.system.agents[agent].trail
-            assert trail is not None
-            made = [stamp for stamp in trail if stamp <= step - delay]
-            if made:
-                found[end] = side(trail[max(made)])
+            agent = self.system.agents.get(name)
+            trail = None if agent is None or end not in channel.synthetic_gradient.ends else Trail.of(agent)
+            crossed = [] if trail is None else [state for made, state in trail.states if made <= step - delay]
+            if crossed:
+                found[end] = side(crossed[-1])
         return found
+
+    def episodes_end(self, step: int, ends: EpisodeEnds) -> None:
+        """Forget the states of episodes that have ended (semantics 20)."""
+        for name in self._backs:
+            agent = self.system.agents[name]
+            if (trail := Trail.of(agent)) is not None:
+                going_on = ~episodes_of(agent, ends)
+                trail.states = [(made, going_on.fill(state)) for made, state in trail.states]

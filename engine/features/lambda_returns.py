@@ -24,6 +24,9 @@ from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.updates import EndedWindows, Update
 from antiphon.nets.per_member import nonzero
 
+LEARNED_FROM = "learned_from"
+"""The newest windows that a group has learned from, among those that it keeps."""
+
 
 class LambdaReturns(Feature):
     """Computes the returns of all state channels that ask for them.
@@ -56,17 +59,18 @@ class LambdaReturns(Feature):
                 continue
             if all(self.system.agents[name].participates(window.number) is NONE for name in group.agents):
                 continue
-            if group.past and group.past[-1].number + 1 != window.number:
-                group.past.clear()  # no gradient passes through a window that is missing
-            group.past.append(window)
+            past = group.kept.setdefault(LEARNED_FROM, [])
+            if past and past[-1].number + 1 != window.number:
+                past.clear()  # no gradient passes through a window that is missing
+            past.append(window)
             span = max(channel.synthetic_gradient.span for channel in traced)
-            del group.past[:-span]
+            del past[:-span]
             for channel in traced:
-                if len(group.past) >= channel.synthetic_gradient.span:
-                    read = self._start(group.past[-channel.synthetic_gradient.span], channel)
+                if len(past) >= channel.synthetic_gradient.span:
+                    read = self._start(past[-channel.synthetic_gradient.span], channel)
                     if read is not None and (message := read.message).returned.counted is not NONE:
                         gradient = self._return(
-                            group, group.past[-channel.synthetic_gradient.span :], channel, step
+                            group, past[-channel.synthetic_gradient.span :], channel, step
                         )
                         # Zero where an episode ended before: its last state has been taught that already.
                         message.returned.replace_gradient(read.counted.fill(gradient))

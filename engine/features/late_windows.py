@@ -13,6 +13,9 @@ from antiphon.engine.heart.message import LearningGroup, Message, Window
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.updates import EndedWindows
 
+WAITING = "waiting"
+"""The windows of a group that have ended and wait, among those that it keeps."""
+
 
 class LateWindows(Feature):
     """Windows that wait for delayed gradients: which are learned from at a step.
@@ -36,26 +39,28 @@ class LateWindows(Feature):
         """
         closing: EndedWindows = []
         dropped: EndedWindows = []
-        waiting, group.pending = [*group.pending, window], []
+        waiting, kept = [*group.kept.get(WAITING, ()), window], list[Window]()
         for own in waiting:
-            if self._waits(own, window.number - own.number, step):
+            if self._waits(group, own, window.number - own.number, step):
                 own.release()
-                group.pending.append(own)
+                kept.append(own)
             elif self._contributes(group, own):
                 if own is not window:
                     self.forward_pass.replay(own)
                 closing.append((group, own))
             else:
                 dropped.append((group, own))
+        group.kept[WAITING] = kept
         return closing, dropped
 
-    def _waits(self, window: Window, age: int, step: int) -> bool:
+    def _waits(self, group: LearningGroup, window: Window, age: int, step: int) -> bool:
         """Whether a window waits for a delayed gradient.
 
-        One that is not back when the window's age is its channel's `staleness` is given up then (semantics 27b).
+        One that is not back when the window's age is its channel's horizon is given up then (semantics 27b).
 
         Args:
-            window: Of a late group.
+            group: A late group.
+            window: One of its windows.
             age: Windows of its group that have ended since.
             step: The step just taken.
         """
@@ -63,7 +68,7 @@ class LateWindows(Feature):
         missing = {
             name for name, message in window.sent if not self._has_returned(channels[name], message, step)
         }
-        window.given_up |= {name for name in missing if age >= channels[name].staleness}
+        window.given_up |= {name for name in missing if age >= group.late[name]}
         return not missing <= window.given_up
 
     def _contributes(self, group: LearningGroup, window: Window) -> bool:

@@ -4,6 +4,7 @@ In reading order, each file after those that it imports:
 
     layout              which seed, member and environment a row is of
     clock               when agents tick, and which ticks are a window
+    notes               what features keep with a message, a tick or an agent
     message             messages, what a tick reads of them, ticks, windows, learning groups
     held_messages       what the receiver of a channel holds, where links lose or predictors are conditioned on it
     newest_returned     the newest gradient that has come back, where predictors are conditioned on it

@@ -6,7 +6,7 @@ rows are the environments. Shapes: N members, B environments.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -23,6 +23,8 @@ from antiphon.comms.links import FanIn
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
 from antiphon.engine.heart.layout import Layout, label
+from antiphon.engine.heart.message import NOTES
+from antiphon.engine.heart.notes import Notes
 from antiphon.nets.per_member import PerMember
 from antiphon.nets.site_axes import as_maps
 
@@ -123,18 +125,12 @@ class Agent:
     goal: Goal | None = None
     acts: bool | str = False
     """Whether it acts in the environment: True, or the part of the action that is its own."""
-    action: Tensor | None = None
-    """[rows, …]: its newest action, which holds until its next tick; None: it has not acted."""
     align: str | None = None
     """The incoming channel whose step signals it works on."""
     incoming: list[Channel] = field(default_factory=list)
     outgoing: list[Channel] = field(default_factory=list)
     memory: Channel | None = None
     """The state channel to its own next tick; None: it has no state."""
-    trail: dict[int, Tensor] | None = None
-    """Its newest states by step, [rows, state size], where predictors are conditioned on them; None: nowhere."""
-    looked_back: int = 0
-    """Steps that the oldest state lies back which a predictor is conditioned on."""
     seed: int = 0
     """Of what a user's module samples."""
     participation: Participation | None = None
@@ -144,6 +140,7 @@ class Agent:
     layout: Layout = field(default_factory=Layout)
     life: str = ""
     """The agent of the environment that it lives and dies with; "": its episodes are the environment's."""
+    notes: Notes = field(default_factory=dict, metadata=NOTES)
 
     def __post_init__(self) -> None:
         if not self.members:
@@ -176,13 +173,19 @@ class Agent:
         """Whether its parameters have a leading axis of members."""
         return bool(self.learner.members)
 
+    def looked_back(self) -> int | None:
+        """Return how many steps the oldest of its states lies back that a predictor is conditioned on; None: none is."""
+        back = [0 for channel in self.sends if "from.state" in channel.synthetic_gradient.ends]
+        back += [c.ledger.link.delay for c in self.channels if "to.state" in c.synthetic_gradient.ends]
+        return max(back, default=None)
+
     def participates(self, window: int) -> Mask:
         """The rows in which it learns from `window`."""
         return ALL if self.participation is None else self.participation.rows(window)
 
-    def load(self, action: Tensor | None, trail: Iterable[tuple[int, Tensor]] | None) -> None:
-        """Take over its newest action and, where they are kept, its newest states with their steps."""
-        self.action, self.trail = action, self.trail if trail is None else dict(trail)
+    def load(self, notes: Notes) -> None:
+        """Take over the notes of a saved state."""
+        self.notes = notes
 
     def left_to_features(self) -> dict[str, bool]:
         """By setting that a feature obeys, and not the step itself: whether it has it (engine/installed.py)."""
@@ -193,7 +196,6 @@ class Agent:
             "normalised observations": normalised,
             "statistics of observations": normalised,
             "critic": bool(inputs.critic_observes),
-            "state that predictors are conditioned on": self.trail is not None,
             "actions": bool(self.acts) or policy is not None,
             "rewards": policy is not None,
             "values of final observations": policy is not None and policy.has_values,
@@ -207,7 +209,7 @@ class Agent:
         self,
         signal: Callable[[str], Tensor],
         dtype: torch.dtype,
-        ages: Tensor | None = None,
+        observed: Tensor | None = None,
         normalised: Callable[[int, Tensor], Tensor] | None = None,
     ) -> list[Tensor]:
         """What the members observe, [rows, …] each, in the order in which they declare it.
@@ -217,13 +219,13 @@ class Agent:
         Args:
             signal: Returns a signal of the step by its name, [seeds * B, …], as it enters a network.
             dtype: Of what the network reads.
-            ages: [rows, channels] of its messages, where it observes them.
+            observed: [rows, channels]: the ages of its messages, where it observes them.
             normalised: Returns the observation of a place as it enters a network, where some are normalised.
         """
         flat = len(self.learner.network.input_shape) == 1
         observations = []
         for place, names in enumerate(self.inputs.observed_by_member):
-            rows = ages if names[0] == AGE else self.member_rows(names, signal, dtype)
+            rows = observed if names[0] == AGE else self.member_rows(names, signal, dtype)
             if rows is not None:
                 rows = rows if normalised is None else normalised(place, rows)
                 shaped = rows.reshape(len(rows), -1) if flat else as_maps(rows, self.inputs.layouts[place])

@@ -7,6 +7,7 @@ Shapes: K channels, B environments.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:  # what may be plugged into a channel
     from antiphon.comms.symbols import MessageSampler
     from antiphon.comms.synthetic_gradients import Predictor
     from antiphon.comms.synthetic_inputs import InputModel
+    from antiphon.engine.heart.clock import WindowGrid
     from antiphon.engine.heart.sender_rows import SenderRows
 
 _ONE = Rate(base=1.0, horizon=1)
@@ -41,8 +43,8 @@ class SyntheticGradient:
     """Stacked for several channels; None: the channel has none."""
     context: tuple[ContextSpec, ...] = ()
     """Signals of the environment that it is conditioned on."""
-    ends: tuple[str, ...] = ()
-    """Signals of the channel's ends that it is conditioned on."""
+    ends: Mapping[str, WindowGrid | None] = field(default_factory=dict)
+    """Signals of the channel's ends that it is conditioned on; of a phase, with the windows that it is in."""
     target: str | None = None
     """The named target of a predictor with a loss of its own."""
     scale: Rate = _ONE
@@ -68,7 +70,7 @@ class SyntheticInput:
     model: InputModel | None = None
     """Stacked for several channels; None: the channel has none."""
     context: tuple[ContextSpec, ...] = ()
-    ends: tuple[str, ...] = ()
+    ends: Mapping[str, WindowGrid | None] = field(default_factory=dict)
     examples: list[Example] = field(default_factory=list)
     """What it learns from at the end of the step."""
 
@@ -130,8 +132,6 @@ class Channel:
     """Samples its messages from what the port holds; None: they are that."""
     slots: int = 1
     """Messages that a tick reads side by side."""
-    staleness: int = 0
-    """Of a delayed channel: windows of the sender after which an unfinished gradient is given up."""
     synthetic_gradient: SyntheticGradient = field(default_factory=SyntheticGradient)
     synthetic_input: SyntheticInput = field(default_factory=SyntheticInput)
     feedback: Feedback = field(default_factory=Feedback)
@@ -227,6 +227,7 @@ class Channel:
             "fixed weights of feedback": feedback.weights is not None,
             "direct feedback": feedback.direct is not None,
             "context of the channel's ends": bool(gradient.ends),
+            "ends as messages are sent": bool(gradient.ends or self.synthetic_input.ends),
             "clipped outliers": gradient.outliers is not None,
             "auxiliary task": bool(gradient.auxiliary),
             "lambda-returns": self.traced,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from antiphon.engine.heart.message import (
         Action,
         Arrival,
+        EpisodeEnds,
         LearningGroup,
         Message,
         StepSignals,
@@ -55,6 +56,10 @@ class Feature:
     def read(self, tick: Tick, arrived: Sequence[Sequence[Arrival]], window: Window) -> None:
         """Take a tick that has read, before its network is evaluated; `arrived`: by incoming channel, the oldest first."""
 
+    def observed(self, tick: Tick) -> Tensor | None:
+        """Return what the agent of a tick observes of messages, [rows, channels]; None: it does not."""
+        raise NotImplementedError
+
     def normalised(
         self, agent: Agent, tick: Tick, statistics: Tensors
     ) -> Callable[[int, Tensor], Tensor] | None:
@@ -81,9 +86,8 @@ class Feature:
     def ticked(self, tick: Tick) -> None:
         """Take a tick that has been evaluated, before it sends."""
 
-    def states(self, channel: Channel, step: int) -> dict[str, Tensor]:
-        """Return the states of a channel's ends, [rows, state size], that go with the message sent at `step`."""
-        raise NotImplementedError
+    def entered(self, channel: Channel, message: Message) -> None:
+        """Take a message that has just been entered in its channel's ledger."""
 
     def sent(self, call: Call, step: int, *, keep: bool) -> None:
         """Take a call whose messages have been sent; for `keep` see `Steppable.tick`."""
@@ -92,8 +96,8 @@ class Feature:
         """Return what is done in the environment after the newest step; None: no agent acted."""
         raise NotImplementedError
 
-    def truncated(self, step: int, final: StepSignals) -> None:
-        """Take the final observations of the episodes that were truncated with a step, before their episodes end."""
+    def episodes_end(self, step: int, ends: EpisodeEnds) -> None:
+        """Take the episodes that ended with a step, before anything is void for it."""
 
     # --- what is learned from it -----------------------------------------------------------------------------
 
@@ -167,14 +171,15 @@ class Points:
     begin: Many = ()
     arrived: One = None
     read: Many = ()
+    observed: One = None
     normalised: One = None
     transports: One = None
     evaluated: One = None
     ticked: Many = ()
-    states: One = None
+    entered: Many = ()
     sent: Many = ()
     action: One = None
-    truncated: Many = ()
+    episodes_end: Many = ()
     ended: One = None
     rewarded: One = None
     credit: One = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from antiphon.engine.heart.message import (
     Action,
     Arrival,
     Constant,
+    EpisodeEnds,
     Message,
     PassedOn,
     Read,
@@ -103,11 +104,11 @@ class ForwardPass:
             for feature in points.sent:
                 feature.sent(call, step, keep=keep)
 
-    def note_final(self, step: int, final: StepSignals | None) -> None:
-        """Let policies value the final observations of episodes that were truncated with `step`; None: nothing is known of any."""
-        if final is not None:
-            for feature in self.points.truncated:
-                feature.truncated(step, final)
+    def end_episodes(self, step: int, ends: EpisodeEnds) -> None:
+        """End the episodes that ended with `step` (semantics 20), once policies have valued how they ended (40)."""
+        for feature in self.points.episodes_end:
+            feature.episodes_end(step, ends)
+        self.system.end_episodes(step, ends)
 
     def _read(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
         tick = Tick(step, agent.name, step_signals, [], agent.participates(window.number))
@@ -147,10 +148,10 @@ class ForwardPass:
         return arrival.constant(channel.name)
 
     def send(
-        self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals, **known: Any
+        self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals, void: Mask
     ) -> Message:
         """Enter a message, [rows, …] with its graph, in the channel's ledger and return it; see `Ledger.send`."""
-        return channel.ledger.send(step, live, step_signals, **known)
+        return channel.ledger.send(step, live, step_signals, void)
 
     def evaluate(self, ticks: list[Tick], window: Window, buffers: dict[str, Tensor]) -> dict[str, Tensor]:
         """Evaluate a network for the ticks of one call, which get its ports, and return the new running statistics."""
@@ -212,7 +213,8 @@ class ForwardPass:
         normalised = None
         if self.points.normalised is not None:
             normalised = self.points.normalised.normalised(agent, tick, statistics)
-        return agent.observations(self.signal_of(tick), self.system.dtype, tick.ages, normalised)
+        observed = None if self.points.observed is None else self.points.observed.observed(tick)
+        return agent.observations(self.signal_of(tick), self.system.dtype, observed, normalised)
 
     def signal_of(self, tick: Tick) -> Callable[[str], Tensor]:
         """The signals that a tick works on, as they enter its network."""
@@ -226,12 +228,9 @@ class ForwardPass:
         for channel in self._put_live(agent, tick, window):
             live = window.live[channel.name, tick.step]
             absent = absent_ends(channel, step_signals)
-            states = None
-            if self.points.states is not None and channel.synthetic_gradient.ends:
-                states = self.points.states.states(channel, tick.step)
-            began, signals = self.system.began, tick.step_signals
-            known: dict[str, Any] = {"void": absent, "states": states, "began": began}
-            message = self.send(channel, tick.step, (~absent).fill(live), signals, **known)
+            message = self.send(channel, tick.step, (~absent).fill(live), tick.step_signals, absent)
+            for feature in self.points.entered:
+                feature.entered(channel, message)
             if message.pinned:
                 window.sent.append((channel.name, message))
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import ALL, Mask
+from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.links import Link
 from antiphon.engine.heart.message import PLAIN, ROWS, Arrival, Message, StepSignals
 from antiphon.nets.step_numbers import stamp_number
@@ -81,11 +81,11 @@ class HeldMessages:
     @staticmethod
     def _arrives(ledger: Arriving, due: Message) -> bool | None:
         """Whether a message arrives in any environment, as far as the host knows; on the CPU a look costs less."""
-        if due.fate.lost is None or due.fate.lost.device.type == "cpu":
+        if due.fate.lost is NONE or due.sent.device.type == "cpu":
             return None
         if ledger.read != "last":  # a newer one may be held
             return None
-        arrives = ledger.link.arrives(due.stamp, len(due.fate.lost))
+        arrives = ledger.link.arrives(due.stamp, len(due.sent))
         return (~due.fate.void).known_anywhere if arrives else False
 
     def _signals(self, due: Message, available: Mask) -> StepSignals:
@@ -108,7 +108,7 @@ class HeldMessages:
 
     def keep(self, message: Message, *, aligned: bool) -> None:
         """Keep a message that has arrived, for ticks that find no newer one, on a link that loses nothing by itself."""
-        if message.fate.lost is None:
+        if message.fate.lost is NONE:
             self.value = message.received
             rows = torch.zeros(len(message.received), dtype=torch.int64, device=message.received.device)
             self.stamp = rows + stamp_number(message.stamp)

@@ -49,7 +49,6 @@ class Ledger:
         slack: Steps that messages may stay open beyond their deadline (a late receiver's staleness).
         read: What a tick that several messages reach since the one before it does with them.
         state: Whether the messages are states that an agent hands to its own next tick.
-        sent_in: The sending group's windows, where a predictor is conditioned on them.
         aligned: Whether the receiver works on the signals of the message it reads.
         remembers: Whether a synthetic input is conditioned on what is held. Then a link that loses nothing holds it too: no
             message is dropped before `held` has taken it in.
@@ -70,7 +69,6 @@ class Ledger:
     slack: int = 0
     read: str = "last"
     state: bool = False
-    sent_in: WindowGrid | None = None
     aligned: bool = False
     remembers: bool = False
     messages: dict[int, Message] = field(default_factory=dict)
@@ -107,16 +105,7 @@ class Ledger:
 
     # --- the sender's half: a message goes out, its gradient arrives ----------------------------------------
 
-    def send(
-        self,
-        step: int,
-        live: Tensor,
-        step_signals: StepSignals,
-        *,
-        void: Mask = NONE,
-        states: dict[str, Tensor] | None = None,
-        began: int = 0,
-    ) -> Message:
+    def send(self, step: int, live: Tensor, step_signals: StepSignals, void: Mask = NONE) -> Message:
         """Enter a message made at `step`, [rows, …], and return it; its sender's graph is left out.
 
         Args:
@@ -124,27 +113,15 @@ class Ledger:
             live: The message, with its graph.
             step_signals: What it was made from.
             void: Where an end of the channel does not live.
-            states: Of the channel's ends.
-            began: Step at which its episode began, where that is a window.
         """
-        newest = None
         if self.newest_returned is not None:
             self.newest_returned.note(self.completed.get(step, ()))
-            newest = self.newest_returned.value
         first, windows, deadline = self._uses(step)
         unread = first is None
-        message = self._carried(
-            step,
-            live,
-            step_signals,
-            Uses(first, windows, deadline, step if unread else None),
-            void,
-            # ticks of the same window read a state with its graph (`Window.live`), and nothing else does
-            pinned=not (unread and self.state),
-            newest_returned=newest,
-            states=states or {},
-            began=began,
-        )
+        uses = Uses(first, windows, deadline, step if unread else None)
+        # ticks of the same window read a state with its graph (`Window.live`), and nothing else does
+        pinned = not (unread and self.state)
+        message = self._carried(step, live, step_signals, uses, void, pinned=pinned)
         self._forget(step)
         self.messages[step] = message
         return message
@@ -156,14 +133,15 @@ class Ledger:
         step_signals: StepSignals,
         uses: Uses,
         void: Mask,
-        **settings: Any,
+        *,
+        pinned: bool = True,
     ) -> Message:
-        """A message, [rows, …], as the link carries or loses it; `settings`: its other fields."""
+        """A message, [rows, …], as the link carries or loses it."""
         link, sent = self.link, value_of(live)
         received = link.carry(stamp, sent) if link.noisy or link.bits else sent
-        lost = link.lost(stamp, sent.shape[0], sent.device) if link.loses else None
+        lost = link.lost(stamp, sent.shape[0], sent.device) if link.loses else NONE
         fate = Fate(lost=lost, void=void, withheld=void)
-        return Message(stamp, sent, received, step_signals, uses, fate, **settings)
+        return Message(stamp, sent, received, step_signals, uses, fate, pinned=pinned)
 
     @contextmanager
     def imagining(
@@ -250,7 +228,7 @@ class Ledger:
 
     def _newest(self, message: Message, since: int) -> Arrival:
         """The newest of the messages that reach a tick, or what is held in its place where none `since` a stamp has arrived."""
-        if self.held is not None and (message.fate.lost is not None or self.remembers):
+        if self.held is not None and (message.fate.lost is not NONE or self.remembers):
             return self.held.read(self, message, since)
         return _arrived(message)
 
@@ -280,7 +258,7 @@ class Ledger:
     def book_action(read: Leaf, returned: ReturnedAction) -> None:
         """Add what the receiver did at a tick that read a message."""
         advantage, valid = map(read.counted.fill, (returned.advantage, returned.valid))
-        read.message.actions.append(ReturnedAction(returned.action, advantage, valid))
+        read.message.returned.actions.append(ReturnedAction(returned.action, advantage, valid))
 
     def close(self, window: int, step: int) -> None:
         """Note that the receiver's `window` has been learned (or dropped) at `step`."""

@@ -19,6 +19,7 @@ from antiphon.agents.network import Tensors
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.examples import ContextSpec, ReturnedAction, encode
 from antiphon.engine.heart.clock import WindowGrid
+from antiphon.engine.heart.notes import Notes, copied
 from antiphon.envs.signal import ALIVE
 
 PLAIN = {"role": "plain"}
@@ -31,6 +32,8 @@ MASK = {"role": "mask"}
 """A mask of rows, which is saved as True, False or a tensor [rows] bool."""
 SIGNALS = {"role": "signals"}
 """Step signals, which a saved state has once and refers to by number."""
+NOTES = {"role": "notes"}
+"""Notes of features, whose fields have roles of their own (notes.py)."""
 
 
 def part(kind: type) -> dict[str, Any]:
@@ -140,15 +143,15 @@ class Uses:
 class Fate:
     """Where a message does not arrive, or counts no more."""
 
-    lost: Tensor | None = field(default=None, metadata=ROWS)
-    """[rows] bool: where the link lost it."""
+    lost: Mask = field(default=NONE, metadata=MASK)
+    """Where the link lost it."""
     void: Mask = field(default=NONE, metadata=MASK)
     """Where its episode has ended since it was sent, or an end of its channel did not live when it was sent."""
     withheld: Mask = field(default=NONE, metadata=MASK)
     """Where its episode ended before it could be used, or an end did not live: there nothing is injected either."""
 
-    def lose(self, rows: Tensor) -> None:
-        """Note the rows, a mask, in which the message does not arrive."""
+    def lose(self, rows: Mask) -> None:
+        """Note the rows in which the message does not arrive."""
         self.lost = rows
 
     def end_episodes(self, ended: Mask, *, used: bool) -> None:
@@ -168,6 +171,8 @@ class Returned:
     """[rows]: the loss of its receiver in the windows that used it, for critics."""
     counted: Mask = field(default=NONE, metadata=MASK)
     """Where a use counted."""
+    actions: list[ReturnedAction] = field(default_factory=list)
+    """What its receiver did at the ticks that read it, for `local_policy`: known only while its windows are learned from."""
 
     def add(self, counted: Mask, gradient: Tensor | None) -> None:
         """Add what a use returns, [rows, size] per sample, where it `counted`; None: the loss does not depend on it."""
@@ -214,14 +219,7 @@ class Message:
     returned: Returned = field(default_factory=Returned, metadata=part(Returned))
     pinned: bool = field(default=True, metadata=PLAIN)
     """Whether the sender has still to learn from it, so that it is kept."""
-    newest_returned: Tensor | None = field(default=None, metadata=ROWS)
-    """[rows, size]: the newest gradient that had come back when it was sent, for predictors conditioned on it."""
-    states: dict[str, Tensor] = field(default_factory=dict, metadata=ROWS)
-    """The states of the channel's ends when it was sent, [rows, state size], for predictors conditioned on them."""
-    began: int = field(default=0, metadata=PLAIN)
-    """Step at which its episode began, where that is a window."""
-    actions: list[ReturnedAction] = field(default_factory=list)
-    """What its receiver did at the ticks that read it, for `local_policy`: known only while its windows are learned from."""
+    notes: Notes = field(default_factory=dict, metadata=NOTES)
 
     def unpin(self) -> None:
         """Note that the sender has learned from it, or never will: it may be dropped."""
@@ -251,8 +249,7 @@ class Message:
     @property
     def missing(self) -> Mask:
         """Where it was lost, or counts no more."""
-        fate = self.fate
-        return fate.void if fate.lost is None else fate.void | Mask.of(fate.lost)
+        return self.fate.void | self.fate.lost
 
     @property
     def complete(self) -> bool:
@@ -262,7 +259,7 @@ class Message:
     def copied(self) -> Message:
         """Return a copy that changes apart from it, of the same tensors."""
         parts = replace(self.uses, open=set(self.uses.open)), replace(self.fate), replace(self.returned)
-        return replace(self, uses=parts[0], fate=parts[1], returned=parts[2])
+        return replace(self, uses=parts[0], fate=parts[1], returned=parts[2], notes=copied(self.notes))
 
 
 # --- what a tick reads ----------------------------------------------------------------------------------------
@@ -391,26 +388,11 @@ class Tick:
     """The rows in which the agent learns from this window; in others what it reads is constant."""
     memory: Read | None = field(default=None, metadata=NESTED)
     """What a recurrent agent read of its own state; None for others."""
-    ages: Tensor | None = field(default=None, metadata=ROWS)
-    """[rows, channels]: how old the messages are, for an agent that observes it."""
-    action: Tensor | None = field(default=None, metadata=ROWS)
-    """[rows, …]: what a policy's action was, as sampled; a replay has the same."""
-    outcomes: list[StepSignals] = field(default_factory=list, metadata=SIGNALS)
-    """Of an agent with a policy: the steps from this one to its next tick, or the window's end."""
-    final_value: Tensor | None = field(default=None, metadata=ROWS)
-    """[rows]: where its episode was truncated before the next tick, the value of the final observation; None: nowhere."""
-    final_known: Mask = field(default=NONE, metadata=MASK)
-    """Where there is such a value."""
+    notes: Notes = field(default_factory=dict, metadata=NOTES)
     ports: Tensors = field(default_factory=dict)
     """Its outputs, with their graph; empty once the window has closed."""
     sampled: Tensors = field(default_factory=dict)
     """What it sent over channels whose messages are sampled, [rows, size] each; a replayed window sends it again."""
-
-    def add_final_value(self, value: Tensor, known: Mask) -> None:
-        """Note the values of final observations, [rows], where they are `known`; those of episodes that ended before stay."""
-        if self.final_value is not None:
-            value = self.final_known.where(self.final_value, value)
-        self.final_value, self.final_known = value, self.final_known | known
 
 
 @dataclass(slots=True, eq=False)
@@ -455,27 +437,24 @@ class LearningGroup:
         agents: Their names, in canonical order.
         windows: The division of its ticks into windows.
         owners: The first agent of each learner, with how many agents share it.
-        late: Whether a delayed channel leaves it, so that its windows wait for the returned gradient.
-        staleness: How many windows one may wait: as long as the longest of its delayed channels.
+        late: The delayed channels that leave it, for whose returned gradients its windows wait, each with how many windows one
+            waits for it.
         window: The open one.
-        pending: Windows that have ended and wait, oldest first.
-        past: The newest windows learned from, oldest first, where returns reach over several.
+        kept: By feature that keeps some: windows that have ended, oldest first.
     """
 
     agents: tuple[str, ...]
     windows: WindowGrid
     owners: dict[str, int] = field(default_factory=dict)
-    late: bool = False
-    staleness: int = 0
+    late: Mapping[str, int] = field(default_factory=dict)
     window: Window = field(default_factory=Window, metadata=NESTED)
-    pending: list[Window] = field(default_factory=list, metadata=NESTED)
-    past: list[Window] = field(default_factory=list, metadata=NESTED)
+    kept: dict[str, list[Window]] = field(default_factory=dict, metadata=NESTED)
 
     def next_window(self) -> Window:
         """Begin a window, and return the one that was open."""
         window, self.window = self.window, Window()
         return window
 
-    def load(self, window: Window, pending: list[Window], past: list[Window]) -> None:
+    def load(self, window: Window, kept: dict[str, list[Window]]) -> None:
         """Take over windows of a saved state."""
-        self.window, self.pending, self.past = window, pending, past
+        self.window, self.kept = window, kept

@@ -100,14 +100,14 @@ class PredictorTrainer:
             return None
         if any(spec.name not in signals for spec in settings.context):
             return None  # of an aligned agent: before its first message, or known only after the step of a mixture
-        if settings.needs_actions and not message.actions:
+        if settings.needs_actions and not message.returned.actions:
             return None
         context = self._context(channel, message)
         if settings.ends and self.points.conditioned is not None:
             context = self.points.conditioned.conditioned(context, channel, message)
         valid, target, sites, actions = ALL, None, None, None
         if settings.needs_actions:  # what teaches nothing is no example
-            actions = tuple(message.actions)
+            actions = tuple(message.returned.actions)
             valid = Mask.of(torch.stack([action.valid for action in actions]).any(0))
         if settings.target is not None:
             to_rows = channel.layout.to_rows

@@ -125,9 +125,8 @@ class Engine:
         self.forward_pass.tick(step, step_signals, keep=keep)
 
     def end_episodes(self, step: int, ends: EpisodeEnds) -> None:
-        """End episodes, before anything learns from the step (semantics 20), once policies have valued how they ended (40)."""
-        self.forward_pass.note_final(step, ends.final)
-        self.system.end_episodes(step, ends)
+        """End episodes, before anything learns from the step (semantics 20)."""
+        self.forward_pass.end_episodes(step, ends)
 
     def learn(self, step: int, *, watch: Watch = False) -> StepReport:
         """Update every agent and predictor whose time has come.

@@ -16,7 +16,7 @@ from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import EpisodeWindows, Schedule
 from antiphon.engine.heart.divergence import Divergence
-from antiphon.engine.heart.lives import episodes_of, episodes_over
+from antiphon.engine.heart.lives import episodes_over
 from antiphon.engine.heart.message import EpisodeEnds, LearningGroup
 
 if TYPE_CHECKING:
@@ -77,17 +77,13 @@ class System:
         self.nothing = torch.zeros(self.seeds * self.batch, dtype=self.dtype, device=self.device)
 
     def end_episodes(self, step: int, ends: EpisodeEnds) -> None:
-        """End the episodes that ended at `step`: what is held, in flight or remembered is void there (semantics 20)."""
+        """End the episodes that ended at `step`: what is held or in flight is void there (semantics 20)."""
         if ends.ended is NONE and not ends.lives:
             return
         for channel in self.channels.values():
             ended, terminated = episodes_over(channel, ends)
             if ended is not NONE:
                 channel.ledger.end_episodes(step, ended, terminated)
-        for agent in self.agents.values():
-            if agent.trail is not None:
-                going_on = ~episodes_of(agent, ends)
-                agent.trail = {stamp: going_on.fill(state) for stamp, state in agent.trail.items()}
 
     def next_episode(self, step: int, length: int | None) -> None:
         """Tell those that learn once an episode how long the one is that begins at `step`; None: they know it."""

@@ -354,9 +354,9 @@ class PerfectDeliveries(Deliveries):
         super().tick(step, step_signals, [(name,) for call in calls for name in call], keep=keep)
 
     def send(
-        self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals, **known: Any
+        self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals, void: Mask
     ) -> Message:
-        message = super().send(channel, step, live, step_signals, **known)
+        message = super().send(channel, step, live, step_signals, void)
         if channel.ledger.link.drop == 1 and not channel.state:
             del channel.ledger.messages[step]
         return message
@@ -390,7 +390,7 @@ class Continued(PerfectDeliveries):
                     self.made.setdefault(name, {})[seen.step - self.start] = value
 
     def send(
-        self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals, **known: Any
+        self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals, void: Mask
     ) -> Message:
         live = live.flatten(1)
         at = step - self.start
@@ -398,8 +398,8 @@ class Continued(PerfectDeliveries):
             self.made.setdefault(channel.name, {})[at] = live
         else:
             live = self.recorder.given(Earlier(channel.name, at), torch.zeros_like(live))
-            known["void"] = Mask.of(torch.lt(self.taken + at, 0).expand(len(live)))
-        return super().send(channel, step, live, step_signals, **known)
+            void = Mask.of(torch.lt(self.taken + at, 0).expand(len(live)))
+        return super().send(channel, step, live, step_signals, void)
 
     def observations(self, tick: Tick, statistics: Tensors) -> list[Tensor]:
         found, signals = super().observations(tick, statistics), tick.step_signals

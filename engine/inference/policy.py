@@ -148,7 +148,7 @@ class Policy:
                     f"policy: the environment has no agent '{name}'{suggest(str(name), known)}"
                 )
             ends = EpisodeEnds(lives={name: (self._ended(each), NONE) for name, each in mask.items()})
-        self._rollout.system.end_episodes(self._step - 1, ends)
+        self._rollout.end_episodes(self._step - 1, ends)
 
     def _ended(self, mask: Flags) -> Mask:
         ended = torch.as_tensor(mask, dtype=torch.bool, device=self._system.device).reshape(-1)

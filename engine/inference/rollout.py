@@ -12,14 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from antiphon.agents.learner import Learner
 from antiphon.agents.network import OBJECTIVE, Tensors
-from antiphon.base.mask import ALL
+from antiphon.base.mask import ALL, Mask
 from antiphon.comms.couplings import Detached
 from antiphon.comms.links import Link
 from antiphon.comms.symbols import MessageSampler
@@ -42,6 +41,7 @@ from antiphon.engine.heart.message import (
     Tick,
     Window,
 )
+from antiphon.engine.heart.notes import copied as copied_notes
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.links import Links
 from antiphon.engine.installed import install_in
@@ -126,6 +126,10 @@ class Rollout:
                 channel.synthetic_input.examples.clear()
         return ticks
 
+    def end_episodes(self, step: int, ends: EpisodeEnds) -> None:
+        """End the episodes that ended with a step."""
+        self._forward_pass.end_episodes(step, ends)
+
     @torch.no_grad()
     def evaluated(self, tick: Tick) -> Tensors:
         """Return the ports of a tick that has read what is in `tick`; nothing is sent."""
@@ -147,11 +151,11 @@ class Deliveries(ForwardPass):
         return arrival.constant(channel.name)
 
     def send(
-        self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals, **known: Any
+        self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals, void: Mask
     ) -> Message:
         if self.deliver is not None:
             live = self.deliver(channel.name, step, live.flatten(1))
-        return channel.ledger.send(step, live, step_signals, **known)
+        return channel.ledger.send(step, live, step_signals, void)
 
 
 # --- examples ----------------------------------------------------------------------------------------------
@@ -350,7 +354,7 @@ class EnvironmentRollout:
             goal, count = self.system.agents[name].goal, int(found.count)
             averaged = count if goal is not None and goal.mean else self.system.batch
             self.scores[name].add_sums(found.loss.item() * averaged, found.score[0], count)
-        self.system.end_episodes(step, ends)
+        self.rollout.end_episodes(step, ends)
         return ticks
 
 
@@ -376,14 +380,15 @@ def rewired(
     instead = learners or {}
     agents = {
         name: replace(
-            agent_of(agent),
+            agent,
             members=(),
             learner=instead.get(agent.learner, agent.learner),
             incoming=[channels[channel.name] for channel in agent.incoming],
             outgoing=[channels[channel.name] for channel in agent.outgoing],
             memory=None if agent.memory is None else channels[agent.memory.name],
+            notes=copied_notes(agent.notes),
         )
-        for name, agent in system.agents.items()
+        for name, agent in ((name, agent_of(agent)) for name, agent in system.agents.items())
     }
     return replace(system, agents=agents, channels=channels, groups=groups or system.groups)
 
@@ -403,7 +408,7 @@ def copied(
         agent_of: Returns the agent in place of one.
     """
     learners = {agent.learner: learner_of(agent.learner) for agent in system.owners().values()}
-    groups = [replace(group, window=Window(), pending=[], past=[]) for group in system.groups]
+    groups = [replace(group, window=Window(), kept={}) for group in system.groups]
     taking_part = lambda agent: replace(agent_of(agent), participation=None)
     return rewired(system, channels, learners, groups, taking_part)
 
@@ -417,9 +422,8 @@ def _deployed(agent: Agent, batch: int, seed: int, *, aligned: bool) -> Agent:
         batch=batch,
         seed=seed_for(seed, "agent", agent.name),
         align=agent.align if aligned else None,
-        trail=None,
-        action=None,
         goal=None if agent.goal is None else replace(agent.goal, weight=1.0),
+        notes={},
     )
 
 

@@ -378,11 +378,8 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
     stamp = ledger.sender.latest(step - link.delay)
     message = None if stamp is None else ledger.messages.get(stamp)
     if message is not None and (link.loses or channel.synthetic_input.model is not None):
-        lost = (
-            [0.0] * count
-            if message.fate.lost is None
-            else message.fate.lost.view(count, -1).float().mean(1).tolist()
-        )
+        rows = message.fate.lost.tensor(len(message.sent), message.sent.device)
+        lost = rows.view(count, -1).float().mean(1).tolist()
         yield Measured(names, "lost", lost)
         if channel.synthetic_input.model is not None:
             yield Measured(names, "stand_in", [1.0] * count if channel.coupling.replaces else lost)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,12 +11,42 @@ from torch import Tensor
 
 from antiphon.agents.distributions import BoxUnits
 from antiphon.agents.network import OBJECTIVE
+from antiphon.base.mask import NONE, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.message import Action, StepSignals, Tick
+from antiphon.engine.heart.message import MASK, ROWS, SIGNALS, Action, StepSignals, Tick
+from antiphon.engine.heart.notes import Note
 from antiphon.nets.random import seed_for, uniform, uniform_many
+
+
+@dataclass(slots=True)
+class Experience(Note):
+    """What a policy did at a tick, and what followed."""
+
+    action: Tensor | None = field(default=None, metadata=ROWS)
+    """[rows, …]: what its action was, as sampled; a replay has the same."""
+    outcomes: list[StepSignals] = field(default_factory=list, metadata=SIGNALS)
+    """The steps from the tick to the agent's next one, or the window's end."""
+    final_value: Tensor | None = field(default=None, metadata=ROWS)
+    """[rows]: where its episode was truncated before the next tick, the value of the final observation; None: nowhere."""
+    final_known: Mask = field(default=NONE, metadata=MASK)
+    """Where there is such a value."""
+
+    def add_final_value(self, value: Tensor, known: Mask) -> None:
+        """Note the values of final observations, [rows], where they are `known`; those of episodes that ended before stay."""
+        if self.final_value is not None:
+            value = self.final_known.where(self.final_value, value)
+        self.final_value, self.final_known = value, self.final_known | known
+
+
+@dataclass(slots=True)
+class NewestAction(Note):
+    """The newest action of an agent, which holds until its next tick."""
+
+    value: Tensor | None = field(default=None, metadata=ROWS)
+    """[rows, …]; None: it does nothing."""
 
 
 class Actions(Feature):
@@ -71,21 +102,21 @@ class Actions(Feature):
         """Begin a step: what does not hold is over; for policies that do not tick at it, it follows their newest tick."""
         for agent in self.actors:
             if agent.acts is True and _policy(agent) is None:
-                agent.action = None
+                agent.notes.pop(NewestAction, None)
         for agent in self._slower:
             if not agent.clock.due(step):
                 ticks = reversed(list(self.system.group_of[agent.name].window.ticks()))
                 newest = next((tick for tick in ticks if tick.agent == agent.name), None)
                 if newest is not None:
-                    newest.outcomes.append(step_signals)
+                    Experience.at(newest).outcomes.append(step_signals)
 
     def ticked(self, tick: Tick) -> None:
         """Take the action of a tick, and let its step be the first that follows it."""
         agent = self.system.agents[tick.agent]
         if agent.acts:
-            agent.action = self._action(agent, tick)
+            agent.notes[NewestAction] = NewestAction(self._action(agent, tick))
         if agent.policy is not None:
-            tick.outcomes.append(tick.step_signals)
+            Experience.at(tick).outcomes.append(tick.step_signals)
 
     def _action(self, agent: Agent, tick: Tick) -> Tensor:
         """The action of an acting agent's tick."""
@@ -94,11 +125,11 @@ class Actions(Feature):
         if distribution is None:
             return outputs
         if self.greedy:
-            tick.action = distribution.mode(outputs)
+            action: Tensor = distribution.mode(outputs)
         else:
-            numbers = self._numbers(agent, tick.step, distribution.draws)
-            tick.action = distribution.sample(outputs, numbers)
-        return tick.action
+            action = distribution.sample(outputs, self._numbers(agent, tick.step, distribution.draws))
+        Experience.at(tick).action = action
+        return action
 
     def _numbers(self, agent: Agent, step: int, draws: int) -> Tensor:
         """The uniform numbers that actions at a step are sampled from, float64 [rows, draws]: of each member its own."""
@@ -128,8 +159,9 @@ class Actions(Feature):
 
     def _present(self, agent: Agent) -> Tensor | None:
         """The action of an agent that holds, also before its first tick; None: it does nothing."""
-        if agent.action is not None or (agent.acts is True and _policy(agent) is None):
-            return agent.action
+        newest = NewestAction.of(agent)
+        if newest is not None or (agent.acts is True and _policy(agent) is None):
+            return None if newest is None else newest.value
         rows = len(agent.members) * agent.batch
         outputs = torch.zeros(
             rows,

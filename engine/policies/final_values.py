@@ -20,7 +20,8 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass, aligned
 from antiphon.engine.heart.lives import absent_ends
-from antiphon.engine.heart.message import Arrival, Constant, StepSignals, Tick, Window
+from antiphon.engine.heart.message import Arrival, Constant, EpisodeEnds, StepSignals, Tick, Window
+from antiphon.engine.policies.actions import Experience
 from antiphon.engine.policies.trajectories import outcome_of, rewards_of
 
 
@@ -37,26 +38,25 @@ class FinalValues(Feature):
         self._agents = [agent for agent, policy in policies if policy is not None and policy.has_values]
 
     @torch.no_grad()
-    def truncated(self, step: int, final: StepSignals) -> None:
-        """Enter the values of episodes that were truncated with `step` in the newest ticks of the policies.
-
-        Args:
-            step: The step just taken; nothing has been cut yet.
-            final: The final observations; elsewhere the next ones.
-        """
+    def episodes_end(self, step: int, ends: EpisodeEnds) -> None:
+        """Enter the values of episodes that were truncated with `step` in the newest ticks of the policies."""
+        final = ends.final
+        if final is None:
+            return
         made: dict[str, Tick | None] = {}
         for agent in self._agents:
             ticks = reversed(list(self.system.group_of[agent.name].window.ticks()))
             tick = next((tick for tick in ticks if tick.agent == agent.name), None)
-            if tick is None or not tick.outcomes or tick.outcomes[-1].step != step:
+            had = None if tick is None else Experience.of(tick)
+            if had is None or not had.outcomes or had.outcomes[-1].step != step:
                 continue
-            rows = self._truncated(agent, tick.outcomes[-1], final)
+            rows = self._truncated(agent, had.outcomes[-1], final)
             value = self._value(
                 agent, step, final, made
             )  # of all rows: to ask whether any is needed would wait for a GPU
             if value is None:
                 continue
-            tick.add_final_value(value, Mask.of(rows))
+            had.add_final_value(value, Mask.of(rows))
 
     def _truncated(self, agent: Agent, outcomes: StepSignals, final: StepSignals) -> Tensor:
         """[rows] bool: where the step truncated the members' own episodes, whose final observations are known."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from antiphon.agents.network import STATE, VALUE, Tensors
 from antiphon.base.mask import ALL, Mask
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.layout import select_rows
@@ -142,7 +142,9 @@ class AllTicks(Replay):
             return len(agents) > 1
         if len(steps) > 1 or any(len(call) > 1 for call in window.calls):
             return True
-        if any(tick.participates is not ALL or tick.ages is not None for tick, _ in within):
+        if any(
+            tick.participates is not ALL or AGE in agents[tick.agent].inputs.observes for tick, _ in within
+        ):
             return True
         channels = {channel.name: channel for agent in agents.values() for channel in agent.incoming}
         later = (read.stamp != tick.step or _changes(channels[read.channel]) for tick, read in within)

@@ -35,6 +35,7 @@ from antiphon.engine.heart.message import StepSignals, Tick, Window
 from antiphon.engine.heart.policy_window import PolicyWindow
 from antiphon.engine.heart.rewards import COSINE, Rewards
 from antiphon.engine.heart.updates import Losses, Update, WindowLoss
+from antiphon.engine.policies.actions import Experience
 from antiphon.envs.signal import ENDS
 from antiphon.nets.per_member import scaled
 
@@ -135,7 +136,8 @@ class PolicyEvaluator(Feature):
     @torch.no_grad()
     def _trajectory(self, agent: Agent, ticks: Sequence[Tick], window: Window) -> Trajectory:
         each = [rewards_of(member) for member in agent.members]
-        outcomes = [tick.outcomes for tick in ticks[:-1]] + [ticks[-1].outcomes[:1]]
+        had = [Experience.at(tick) for tick in ticks]
+        outcomes = [one.outcomes for one in had[:-1]] + [had[-1].outcomes[:1]]
         rows = len(agent.members) * agent.batch
         going = torch.ones(len(ticks), rows, dtype=torch.bool, device=self.system.device)
         terminated, truncated = torch.zeros_like(going), torch.zeros_like(going)
@@ -153,7 +155,7 @@ class PolicyEvaluator(Feature):
             terminated, truncated = terminated | (going & ends[0]), truncated | (going & ends[1])
             going = going & ~(ends[0] | ends[1])
         rewards = self._with_direction(agent, ticks, window, rewards, going)
-        actions = [tick.action for tick in ticks if tick.action is not None]
+        actions = [one.action for one in had if one.action is not None]
         turns = [own.turn for own in each if own.turn is not None]
         waiting = self._signal(agent, [after[0] for after in outcomes], turns) <= 0 if turns else None
         return trajectory_of(
@@ -164,17 +166,8 @@ class PolicyEvaluator(Feature):
             experience,
             known_length=self._known_length,
             waiting=waiting,
-            **self._final(ticks),
+            **_final(had),
         )
-
-    def _final(self, ticks: Sequence[Tick]) -> dict[str, Tensor]:
-        """The values of final observations, and where they are known, [T, rows] each; empty: they are nowhere."""
-        known = next((tick.final_value for tick in ticks if tick.final_value is not None), None)
-        if known is None:
-            return {}
-        values = [torch.zeros_like(known) if tick.final_value is None else tick.final_value for tick in ticks]
-        masks = [tick.final_known.tensor(len(known), known.device) for tick in ticks]
-        return {"final_values": torch.stack(values), "final_known": torch.stack(masks)}
 
     @property
     def _known_length(self) -> bool:
@@ -190,8 +183,9 @@ class PolicyEvaluator(Feature):
         if any(own.ends != ENDS for own in each_own):
             return None
         each: list[tuple[bool, bool]] = []
-        for tick in ticks:
-            steps = tick.outcomes if tick is not ticks[-1] else tick.outcomes[:1]
+        had = [Experience.at(tick) for tick in ticks]
+        for experience in had:
+            steps = experience.outcomes if experience is not had[-1] else experience.outcomes[:1]
             over = (False, False)
             for one in steps:
                 if not masks.isdisjoint(one.signals) or not one.uniform.keys() >= set(ENDS):
@@ -201,7 +195,7 @@ class PolicyEvaluator(Feature):
             each.append(over)
         terminated, truncated = torch.tensor(each).T.unsqueeze(2)
         nothing, everywhere = torch.zeros(terminated.shape), torch.ones_like(terminated)
-        final = torch.tensor([[tick.final_value is not None] for tick in ticks])
+        final = torch.tensor([[one.final_value is not None] for one in had])
         trajectory = trajectory_of(
             *(None, nothing, terminated, truncated, everywhere),
             known_length=self._known_length,
@@ -275,6 +269,16 @@ class PolicyEvaluator(Feature):
         wanted = [order[name] for name in names]
         index = None if wanted == list(range(len(order))) else torch.tensor(wanted, device=found.device)
         return select_rows(found, index, agent.batch)
+
+
+def _final(each: Sequence[Experience]) -> dict[str, Tensor]:
+    """The values of final observations, and where they are known, [T, rows] each; empty: they are nowhere."""
+    known = next((one.final_value for one in each if one.final_value is not None), None)
+    if known is None:
+        return {}
+    values = [torch.zeros_like(known) if one.final_value is None else one.final_value for one in each]
+    masks = [one.final_known.tensor(len(known), known.device) for one in each]
+    return {"final_values": torch.stack(values), "final_known": torch.stack(masks)}
 
 
 def outcome_of(

@@ -19,7 +19,6 @@ from antiphon.scenarios import Scenario
 _NAMED = {
     "learners": "agents",
     "ledgers": "channels",
-    "trails": "agents whose states condition a predictor",
     "outliers": "channels with an outlier bound",
 }
 """Parts of a state whose names are the same at every step, and what they name."""

@@ -6,7 +6,9 @@ is left says whose a member's things are, and what a single channel has no messa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -65,18 +67,18 @@ class _Splitter:
 
     def split(self, saved: Tree) -> Tree:
         """Return the messages and windows of the stacks by agent and channel."""
-        groups: dict[LearningGroup, Tree] = {group: {"pending": [], "past": []} for group in self.base.groups}
+        groups: dict[LearningGroup, Tree] = {group: {"kept": {}} for group in self.base.groups}
         for group, own in zip(self.system.groups, saved["groups"], strict=True):
             members = self.stacked.groups_of(group)
             for key, window in self._windows(own["window"], members).items():
                 groups[key]["window"] = window
-            for waiting in ("pending", "past"):
-                for whole in own[waiting]:
-                    for key, window in self._windows(whole, members).items():
-                        groups[key][waiting].append(window)
+            for name, windows in own["kept"].items():
+                kept = [self._windows(window, members) for window in windows]
+                for key in members:
+                    groups[key]["kept"][name] = [window[key] for window in kept]
         needed: dict[str, set[int]] = {}  # by channel, the stamps of the messages that windows need
         for window in (
-            one for own in groups.values() for one in (own["window"], *own["pending"], *own["past"])
+            one for own in groups.values() for one in (own["window"], *chain(*own["kept"].values()))
         ):
             for name, stamp in window["sent"]:
                 needed.setdefault(name, set()).add(stamp)
@@ -84,7 +86,6 @@ class _Splitter:
                 if read["kind"] == "leaf":
                     needed.setdefault(read["channel"], set()).add(read["message"])
         ledgers = saved["ledgers"]
-        trails = self._by_member({name: dict(trail) for name, trail in saved["trails"].items()})
         return {
             **saved,
             "ledgers": {
@@ -93,26 +94,23 @@ class _Splitter:
                 for name, own in self._ledgers(channel, ledgers[channel.name], needed)
             },
             "groups": list(groups.values()),
-            "trails": {name: [list(state) for state in trail.items()] for name, trail in trails.items()},
-            "actions": self._by_member(saved["actions"]),
+            "agents": {
+                own.name: notes
+                for name, tree in saved["agents"].items()
+                for (_, own), notes in self._agents(tree, self.system.agents[name])
+            },
         }
 
     def _rows(self, value: Any, stack: Agent | Channel) -> Sequence[Any]:
         places = self.stacked.places(stack)
         return split_rows(value, places.stop - places.start, self.base.batch, places.start)
 
-    def _by_member(self, by_stack: Tree) -> Tree:
-        """What stacks of agents have, [rows, …], by member."""
-        found: Tree = {}
-        for name, value in by_stack.items():
-            stack = self.system.agents[name]
-            rows = self._rows(value, stack)
-            found |= {own.name: rows for (_, own), rows in zip(self.stacked.own(stack), rows, strict=True)}
-        return found
-
     def _split(self, kind: type, tree: Tree, stack: Agent | Channel) -> list[Tree]:
         places = self.stacked.places(stack)
         return split(kind, tree, places.stop - places.start, self.base.batch, places.start)
+
+    def _agents(self, tree: Tree, stack: Agent) -> Iterator[tuple[tuple[int, Agent], Tree]]:
+        return zip(self.stacked.own(stack), self._split(Agent, tree, stack), strict=True)
 
     def _ledgers(
         self, stack: Channel, saved: Tree, needed: Mapping[str, set[int]]
@@ -238,7 +236,6 @@ class _Merger:
             for base, saved in zip(self.bases, self.saved, strict=True)
             for group, own in zip(base.groups, saved["groups"], strict=True)
         }
-        trails = self._by_stack("trails", dict)
         merged: list[Tree] = []
         for group in self.system.groups:
             each = [(own.seed, groups[key]) for own in self._stacked for key in own.groups_of(group)]
@@ -249,16 +246,20 @@ class _Merger:
             ) -> Tree:
                 return self._window(group, list(zip(seeds, windows, strict=True)))
 
-            own: Tree = {"window": joined([one["window"] for _, one in each])}
-            for key in ("pending", "past"):
-                own[key] = [joined(windows) for windows in zip(*(one[key] for _, one in each), strict=True)]
-            merged.append(own)
+            kept = {
+                key: [joined(windows) for windows in zip(*(one["kept"][key] for _, one in each), strict=True)]
+                for key in each[0][1]["kept"]
+            }
+            merged.append({"window": joined([one["window"] for _, one in each]), "kept": kept})
         return {
             **self.saved[0],
             "ledgers": ledgers,
             "groups": merged,
-            "trails": {name: [list(state) for state in trail.items()] for name, trail in trails.items()},
-            "actions": self._by_stack("actions"),
+            "agents": {
+                name: self._joined(Agent, self._members("agents", agent), agent)
+                for name, agent in self.system.agents.items()
+                if agent.members[0].name in self.saved[0]["agents"]
+            },
             "signals": self.all_signals,
         }
 
@@ -269,14 +270,9 @@ class _Merger:
     def _rows(self, values: Sequence[Any]) -> Any:
         return join_rows(values, self.system.batch, self.system.device)
 
-    def _by_stack(self, key: str, made: Callable[[Any], Any] = lambda own: own) -> Tree:
-        """What is saved of the members of stacks, as that of these, [rows, …]."""
-        known = self.saved[0][key]
-        agents = (agent for agent in self.system.agents.values() if agent.members[0].name in known)
-        return {agent.name: self._rows([made(own) for own in self._members(key, agent)]) for agent in agents}
-
-    def _joined(self, kind: type, trees: Sequence[Tree]) -> Tree:
-        return join(kind, trees, self.system.batch, self.system.device)
+    def _joined(self, kind: type, trees: Sequence[Tree], stack: Agent | Channel) -> Tree:
+        number = partial(self._signals_number, layout=stack.layout)
+        return join(kind, trees, self.system.batch, self.system.device, number)
 
     def _signals_number(self, numbers: Sequence[int], layout: Layout) -> int:
         """The number of the signals of all seeds, where each member's own have one."""
@@ -304,7 +300,7 @@ class _Merger:
             "loose": [self._message(stack, stamp, known) for stamp in loose if stamp not in stamps],
             "completed": [[step, list(back)] for step, back in completed.items()],
             "newest_returned": self._rows([own["newest_returned"] for own in each]),
-            "held": self._joined(type(stack.ledger.held), held) if held else None,
+            "held": self._joined(type(stack.ledger.held), held, stack) if held else None,
         }
 
     def _message(self, stack: Channel, stamp: int, known: Sequence[Mapping[int, Tree]]) -> Tree:
@@ -312,11 +308,10 @@ class _Merger:
         like = next(own[stamp] for own in known if stamp in own)
         void = {**like, "returned": {"counted": False, "gradient": None, "loss": None}}
         each = [own.get(stamp, void) for own in known]
-        whole = self._joined(Message, each)
+        whole = self._joined(Message, each, stack)
         whole["uses"]["open"] = sorted({window for one in each for window in one["uses"]["open"]})
         return {
             **whole,
-            "step_signals": self._signals_number([one["step_signals"] for one in each], stack.layout),
             "pinned": any(one["pinned"] for one in each),
         }
 
@@ -375,12 +370,9 @@ class _Merger:
             own = [[one for one in reads if one["channel"] == name] for reads, name in members]
             return [self._read(channels, reads, each[0]["step"]) for reads in zip(*own, strict=True)]
 
-        outcomes = zip(*(tick["outcomes"] for tick in each), strict=True)
         return {
-            **self._joined(Tick, each),
+            **self._joined(Tick, each, stack),
             "agent": stack.name,
-            "step_signals": self._signals_number([tick["step_signals"] for tick in each], stack.layout),
-            "outcomes": [self._signals_number(numbers, stack.layout) for numbers in outcomes],
             "reads": [one for channels in stack.incoming for one in merged(channels)],
             "memory": None if stack.memory is None else merged(stack.memory)[0],
         }
@@ -389,9 +381,9 @@ class _Merger:
         """What a tick read over all channels of a stack; what a member read as a constant counts for nothing."""
         leaves = [read for read in reads if read["kind"] == "leaf"]
         if not leaves:
-            return {**self._joined(READS[reads[0]["kind"]], reads), "channel": stack.name}
+            return {**self._joined(READS[reads[0]["kind"]], reads, stack), "channel": stack.name}
         each = [{**leaves[0], "counted": False, **read} for read in reads]
-        whole = {**self._joined(Leaf, each), "kind": "leaf", "channel": stack.name}
+        whole = {**self._joined(Leaf, each, stack), "kind": "leaf", "channel": stack.name}
         if len(reads) > 1:
             shared = len(leaves) == len(reads) and all(read["step"] < 0 for read in reads)
             whole["step"] = -1 if shared else step

@@ -7,6 +7,7 @@ they are kept once, by number. Graphs are never stored; open windows are replaye
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from antiphon.comms.backward_requests import as_leaf
@@ -14,7 +15,7 @@ from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Leaf, Message, Read, StepSignals, Tick, Window
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.objects import OBJECTS, load_objects, state_of_objects
-from antiphon.engine.state.trees import READS, Tree, from_tree, to_tree
+from antiphon.engine.state.trees import READS, Tree, from_tree, notes_of, to_tree
 from antiphon.nets.optimisers import MISSED
 
 Number = Callable[[StepSignals], int]
@@ -86,8 +87,8 @@ def with_statistics(state: Mapping[str, Any], agents: Collection[str]) -> Tree:
         return {**window, "statistics_before": {**window["statistics_before"], **learners}}
 
     def of_group(group: Tree) -> Tree:
-        kept = {key: [begun(window) for window in group[key]] for key in ("pending", "past")}
-        return {**group, "window": begun(group["window"]), **kept}
+        kept = {key: [begun(window) for window in windows] for key, windows in group["kept"].items()}
+        return {"window": begun(group["window"]), "kept": kept}
 
     return {**state, "groups": [of_group(group) for group in state["groups"]]}
 
@@ -133,24 +134,18 @@ def messages(system: System) -> Tree:
     def number(step_signals: StepSignals) -> int:
         return all_signals.setdefault(step_signals, len(all_signals))
 
-    windows = [one for group in system.groups for one in (group.window, *group.pending, *group.past)]
+    windows = [one for group in system.groups for one in (group.window, *chain(*group.kept.values()))]
     held: dict[str, list[Message]] = {}
     for window in windows:  # whose messages a ledger may have no more use for
         read = ((leaf.channel, leaf.message) for leaf in window.leaves.values())
         for name, message in (*window.sent, *read):
             held.setdefault(name, []).append(message)
-    agents, channels = system.agents.values(), system.channels
-    ledgers = {name: _ledger(c.ledger, held.get(name, []), number) for name, c in channels.items()}
+    ledgers = {name: _ledger(c.ledger, held.get(name, []), number) for name, c in system.channels.items()}
     return {
         "events": [list(event) for event in system.on_divergence.events],
         "ledgers": ledgers,
         "groups": [to_tree(group, number) for group in system.groups],
-        "trails": {
-            agent.name: [[step, state] for step, state in agent.trail.items()]
-            for agent in agents
-            if agent.trail is not None
-        },
-        "actions": {agent.name: agent.action for agent in agents if agent.action is not None},
+        "agents": {name: to_tree(agent, number) for name, agent in system.agents.items() if agent.notes},
         "signals": list(all_signals),
     }
 
@@ -163,14 +158,14 @@ def load_messages(system: System, state: Mapping[str, Any]) -> None:
         channel.synthetic_input.take_examples()
         known[name] = _load_ledger(channel.ledger, state["ledgers"][name], signals)
     for name, agent in system.agents.items():
-        agent.load(state["actions"].get(name), state["trails"].get(name))
+        agent.load(notes_of(state["agents"].get(name, {}).get("notes", {}), signals))
     system.on_divergence.events[:] = [(step, line) for step, line in state["events"]]
     for group, saved in zip(system.groups, state["groups"], strict=True):
-        pending, past = (
-            [_loaded_window(window, system, signals, known) for window in saved[key]]
-            for key in ("pending", "past")
-        )
-        group.load(_loaded_window(saved["window"], system, signals, known), pending, past)
+        kept = {
+            key: [_loaded_window(window, system, signals, known) for window in windows]
+            for key, windows in saved["kept"].items()
+        }
+        group.load(_loaded_window(saved["window"], system, signals, known), kept)
 
 
 def _ledger(ledger: Ledger, held: Sequence[Message], number: Number) -> Tree:

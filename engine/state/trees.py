@@ -6,8 +6,9 @@ else is read by state_dict.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import Field, fields
+from importlib import import_module
 from typing import Any, TypeVar
 
 import torch
@@ -18,6 +19,7 @@ from antiphon.base.mask import Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.message import (
     MASK,
+    NOTES,
     PLAIN,
     ROWS,
     SIGNALS,
@@ -32,6 +34,7 @@ from antiphon.engine.heart.message import (
     Uses,
     Window,
 )
+from antiphon.engine.heart.notes import Note, Notes
 
 Tree = dict[str, Any]
 Owner = TypeVar("Owner")
@@ -43,6 +46,23 @@ READS: dict[str, type[Leaf | PassedOn | Constant]] = {
 }
 """What a tick reads, by the `kind` that its tree has."""
 _KINDS = {kind: name for name, kind in READS.items()}
+
+_NOTES = {
+    "action": "policies.actions.NewestAction",
+    "ages": "features.ages.MessageAges",
+    "ends_then": "features.contexts.EndsThen",
+    "experience": "policies.actions.Experience",
+    "trail": "features.contexts.Trail",
+}
+"""Notes of features, by the name that their trees have: classes below `antiphon.engine`, imported where a state has one."""
+_NAMES = {path.rpartition(".")[2]: name for name, path in _NOTES.items()}
+
+
+def note_kind(name: str) -> type[Note]:
+    """Return the class of notes whose trees have a name."""
+    module, _, kind = _NOTES[name].rpartition(".")
+    found: type[Note] = getattr(import_module(f"antiphon.engine.{module}"), kind)
+    return found
 
 
 def mapped(tree: Any, function: Callable[[Any], Any]) -> Any:
@@ -76,26 +96,34 @@ def saved_fields(kind: type) -> list[Field[Any]]:
     return [one for one in fields(kind) if "role" in one.metadata]
 
 
-_OF_SIGNALS = {one.name for kind in (Message, Tick) for one in saved_fields(kind) if one.metadata == SIGNALS}
+def _of_signals(*kinds: type) -> set[str]:
+    return {one.name for kind in kinds for one in saved_fields(kind) if one.metadata == SIGNALS}
+
+
+_OF_SIGNALS = _of_signals(Message, Tick)
 
 
 def to_tree(owner: Any, number: Callable[[StepSignals], int]) -> Tree:
     """Return the saved fields of an object by name; `number`: of step signals."""
-    return {one.name: _plain(getattr(owner, one.name), number) for one in saved_fields(type(owner))}
+    tree = {one.name: getattr(owner, one.name) for one in saved_fields(type(owner))}
+    return {name: _plain(value, number) for name, value in tree.items()}
 
 
 def _plain(value: Any, number: Callable[[StepSignals], int]) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item, number) for item in value]
     if isinstance(value, dict):
-        return {key: _plain(item, number) for key, item in value.items()}
+        return {
+            _NAMES[key.__name__] if isinstance(key, type) else key: _plain(item, number)
+            for key, item in value.items()
+        }
     if isinstance(value, StepSignals):
         return number(value)
     if isinstance(value, Message):
         return value.stamp
     if isinstance(value, Leaf | PassedOn | Constant):
         return {"kind": _KINDS[type(value)], **to_tree(value, number)}
-    if isinstance(value, Tick | Window | Uses | Fate | Returned):
+    if isinstance(value, Tick | Window | Uses | Fate | Returned | Note):
         return to_tree(value, number)
     if isinstance(value, Mask):
         return value.plain
@@ -115,6 +143,8 @@ def from_tree(
             value = from_tree(one.metadata["kind"], value, signals)
         elif one.metadata == SIGNALS:
             value = [signals[each] for each in value] if isinstance(value, list) else signals[value]
+        elif one.metadata == NOTES:
+            value = notes_of(value, signals)
         elif one.metadata == MASK:
             value = Mask.of(value)
         elif one.metadata == PLAIN and isinstance(value, list):
@@ -123,18 +153,30 @@ def from_tree(
     return kind(**{**values, **others})
 
 
-def renumbered(tree: Any, numbers: Sequence[int]) -> Any:
-    """Return the trees of messages and ticks within a tree with other numbers of their step signals."""
+def notes_of(tree: Mapping[str, Any], signals: Sequence[StepSignals]) -> Notes:
+    """Return the notes of an object by their classes, of their trees by name; `signals`: by number."""
+    kinds = {name: note_kind(name) for name in tree}
+    return {kind: from_tree(kind, tree[name], signals) for name, kind in kinds.items()}
+
+
+def renumbered(
+    tree: Any, numbers: Sequence[int], of_signals: Collection[str] = frozenset(_OF_SIGNALS)
+) -> Any:
+    """Return the trees of messages and ticks within a tree with other numbers of their step signals, the fields `of_signals`."""
     if isinstance(tree, list):
         return [renumbered(item, numbers) for item in tree]
     if not isinstance(tree, dict):
         return tree
-    return {
-        key: mapped(item, lambda leaf: numbers[leaf] if isinstance(leaf, int) else leaf)
-        if key in _OF_SIGNALS
-        else renumbered(item, numbers)
-        for key, item in tree.items()
-    }
+    found = {}
+    for key, item in tree.items():
+        if key in of_signals:
+            found[key] = mapped(item, lambda leaf: numbers[leaf] if isinstance(leaf, int) else leaf)
+        elif key == "notes":
+            notes = {name: _of_signals(note_kind(name)) for name in item}
+            found[key] = {name: renumbered(item[name], numbers, own) for name, own in notes.items()}
+        else:
+            found[key] = renumbered(item, numbers)
+    return found
 
 
 def split(kind: type, tree: Tree, count: int, batch: int, first: int = 0) -> list[Tree]:
@@ -143,24 +185,48 @@ def split(kind: type, tree: Tree, count: int, batch: int, first: int = 0) -> lis
     for one in saved_fields(kind):
         if "kind" in one.metadata:
             each[one.name] = split(one.metadata["kind"], tree[one.name], count, batch, first)
+        elif one.metadata == NOTES:
+            notes = {
+                name: split(note_kind(name), own, count, batch, first) for name, own in tree[one.name].items()
+            }
+            each[one.name] = [{name: own[k] for name, own in notes.items()} for k in range(count)]
         elif one.metadata in (ROWS, MASK):
             each[one.name] = split_rows(tree[one.name], count, batch, first)
     return [{**tree, **{key: own[k] for key, own in each.items()}} for k in range(count)]
 
 
-def join(kind: type, trees: Sequence[Tree], batch: int, device: torch.device) -> Tree:
-    """Return the trees of all members, in order, as one of their stack; what has no rows is the first one's."""
+def join(
+    kind: type,
+    trees: Sequence[Tree],
+    batch: int,
+    device: torch.device,
+    number: Callable[[Sequence[int]], int],
+) -> Tree:
+    """Return the trees of all members, in order, as one of their stack; what has no rows is the first one's.
+
+    `number`: of the step signals of all members, by theirs.
+    """
     whole = dict(trees[0])
     for one in saved_fields(kind):
+        each = [tree[one.name] for tree in trees]
         if "kind" in one.metadata:
-            whole[one.name] = join(one.metadata["kind"], [tree[one.name] for tree in trees], batch, device)
+            whole[one.name] = join(one.metadata["kind"], each, batch, device, number)
+        elif one.metadata == NOTES:
+            whole[one.name] = {
+                name: join(note_kind(name), [notes[name] for notes in each], batch, device, number)
+                for name in each[0]
+            }
+        elif one.metadata == SIGNALS:
+            several = isinstance(each[0], list)
+            whole[one.name] = [number(own) for own in zip(*each, strict=True)] if several else number(each)
         elif one.metadata in (ROWS, MASK):
-            whole[one.name] = join_rows([tree[one.name] for tree in trees], batch, device)
+            whole[one.name] = join_rows(each, batch, device)
     return whole
 
 
 def split_rows(value: Any, count: int, batch: int, first: int = 0) -> Sequence[Any]:
-    """Return a value of a stack for each of `count` members from `first` on: tensors [N * batch, …] by rows, others as they are.
+    """Return a value of a stack for each of `count` members from `first` on: tensors [N * batch, …] by rows, also in lists and
+    dicts, others as they are.
 
     Nothing is copied: a member's tensors are views.
     """
@@ -169,6 +235,9 @@ def split_rows(value: Any, count: int, batch: int, first: int = 0) -> Sequence[A
         if len(rows) > count * batch:
             rows = rows[first * batch : (first + count) * batch]
         return torch.split(rows, batch)
+    if isinstance(value, list):
+        items = [split_rows(item, count, batch, first) for item in value]
+        return [[item[k] for item in items] for k in range(count)]
     if isinstance(value, dict):
         each = {key: split_rows(item, count, batch, first) for key, item in value.items()}
         if any(len(items) < count for items in each.values()):  # written by hand
@@ -184,6 +253,8 @@ def join_rows(values: Sequence[Any], batch: int, device: torch.device) -> Any:
     """
     if isinstance(values[0], dict):
         return {key: join_rows([value[key] for value in values], batch, device) for key in values[0]}
+    if isinstance(values[0], list):
+        return [join_rows(items, batch, device) for items in zip(*values, strict=True)]
     if not any(isinstance(value, Tensor) for value in values) and len(set(values)) == 1:
         return values[0]
     mask = torch.zeros(batch, dtype=torch.bool, device=device)

@@ -11,8 +11,7 @@ from antiphon.comms.links import Link
 
 def losses(link: Link, stamps: int = 500, batch: int = 40) -> Tensor:
     """[stamps, batch] bool."""
-    rows = [link.lost(stamp, batch, "cpu") for stamp in range(stamps)]
-    return torch.stack([row for row in rows if row is not None])
+    return torch.stack([link.lost(stamp, batch, "cpu").tensor(batch, "cpu") for stamp in range(stamps)])
 
 
 @pytest.mark.parametrize("drop", [0.1, 0.9])

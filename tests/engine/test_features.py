@@ -78,7 +78,7 @@ def test_a_feature_that_is_not_used_may_be_away(
 STATES: Document = {"gradient": {"kind": "linear", "context": ["from.state"]}}
 OF_SETTINGS: dict[str, Document] = {
     "stack": ring(4),
-    "state that predictors are conditioned on": ring(2, agent=LSTM, channel=STATES),
+    "ends as messages are sent": ring(2, agent=LSTM, channel=STATES),
     "values of final observations": pairs(A2C),
 }
 """Scenarios by setting, where `USERS` has none."""

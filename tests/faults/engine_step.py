@@ -155,8 +155,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "forward-the-far-end's-state-does-not-cross-the-link",
         "engine/features/contexts.py",
-        "made = [stamp for stamp in trail if stamp <= step - delay]",
-        "made = [stamp for stamp in trail if stamp <= step]",
+        "for made, state in trail.states if made <= step - delay]",
+        "for made, state in trail.states if made <= step]",
         "tests/contracts/test_contracts.py::test_documents[context of states-reference]",
     ),
     Fault(
@@ -225,8 +225,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "returns-a-missing-window-is-stepped-over",
         "engine/features/lambda_returns.py",
-        "if group.past and group.past[-1].number + 1 != window.number:",
-        "if group.past and group.past[-1].number >= window.number:",
+        "if past and past[-1].number + 1 != window.number:",
+        "if past and past[-1].number >= window.number:",
         "tests/contracts/test_contracts.py::test_documents[returns of states, drawn-reference]",
     ),
     Fault(
@@ -309,22 +309,22 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "late-a-gradient-is-given-up-a-window-early",
         "engine/features/late_windows.py",
-        "if age >= channels[name].staleness}",
-        "if age + 1 >= channels[name].staleness}",
+        "if age >= group.late[name]}",
+        "if age + 1 >= group.late[name]}",
         "tests/numerics/test_delayed.py::test_what_comes_too_late_for_its_channel_is_left_out[patience1-given_up1-learned1-False]",
     ),
     Fault(
         "late-a-gradient-is-waited-for-a-window-longer",
         "engine/features/late_windows.py",
-        "if age >= channels[name].staleness}",
-        "if age > channels[name].staleness}",
+        "if age >= group.late[name]}",
+        "if age > group.late[name]}",
         "tests/numerics/test_delayed.py::test_what_comes_too_late_for_its_channel_is_left_out[patience2-given_up2-learned2-False]",
     ),
     Fault(
         "late-a-window-waits-once-more-when-its-gradient-is-given-up",
         "engine/features/late_windows.py",
         "return not missing <= window.given_up",
-        "return any(age <= channels[name].staleness for name in missing | window.given_up)",
+        "return any(age <= group.late[name] for name in missing | window.given_up)",
         "tests/numerics/test_delayed.py::test_what_comes_too_late_for_its_channel_is_left_out[patience2-given_up2-learned2-False]",
     ),
     Fault(

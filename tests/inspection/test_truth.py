@@ -96,8 +96,7 @@ def test_links_lose_in_a_probe_what_they_lose_in_the_run() -> None:
     simulation = corporation("decoupled", drop=0.4, hold=5)
     simulation.run(15)
     for name, true in check_by_differences(simulation, 4).items():
-        lost = simulation.running.system.channels[name].ledger.link.lost(15, 8, "cpu")
-        assert lost is not None
+        lost = simulation.running.system.channels[name].ledger.link.lost(15, 8, "cpu").tensor(8, "cpu")
         assert not true[lost].any()
         assert bool((true[~lost].norm(dim=1) > 0).any()), name
 

@@ -173,7 +173,7 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
                 if isinstance(read, Leaf) and state.channels[read.channel].synthetic_gradient.needs_actions:
                     valid = policy.advantages.valid[t] & as_mask(read.counted, read.message.sent)
                     returned = ReturnedAction(actions[t], mask_fill_zero(valid, advantages[t]), valid)
-                    read.message.actions.append(returned)
+                    read.message.returned.actions.append(returned)
 
 
 def _injections(state: State, update: Update, step: int) -> list[Injection]:
@@ -259,8 +259,8 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
         arrived = finished is not None and finished < step and finished + back <= step
         if channel.coupling.name == "delayed" and not message.unread and not within and not arrived:
             missing.add(name)
-    window.given_up |= {name for name in missing if age >= state.channels[name].staleness}
-    if any(age < state.channels[name].staleness for name in missing):
+    window.given_up |= {name for name in missing if age >= group.late[name]}
+    if any(age < group.late[name] for name in missing):
         return "waits"
     others = {state.channels[name].coupling.name for name, _ in window.sent if name not in window.given_up}
     objective = any(state.agents[name].goal is not None for name in group.agents)
@@ -284,17 +284,20 @@ def lambda_returns(state: State, closed: EndedWindows, step: int) -> dict[str, l
         traced = [channel for channel in memories if channel is not None and channel.traced]
         if not traced or not any(state.participates(name, window.number) for name in group.agents):
             continue
-        if group.past and group.past[-1].number + 1 != window.number:
-            group.past.clear()  # no gradient passes through a window that is missing
-        group.past = [*group.past, window][-max(channel.synthetic_gradient.span for channel in traced) :]
+        past = group.kept.setdefault("learned_from", [])
+        if past and past[-1].number + 1 != window.number:
+            past.clear()  # no gradient passes through a window that is missing
+        past = group.kept["learned_from"] = [*past, window][
+            -max(own.synthetic_gradient.span for own in traced) :
+        ]
         for channel in traced:
-            windows, span = group.past[-channel.synthetic_gradient.span :], channel.synthetic_gradient.span
+            windows, span = past[-channel.synthetic_gradient.span :], channel.synthetic_gradient.span
             read = next((r for r in windows[0].leaves.values() if r.channel == channel.name), None)
             if read is None or len(windows) < span or read.message.returned.counted is NONE:
                 continue
             gathered = Tensors()
-            for past in reversed(windows):
-                gathered = _returns(state, Update(group, past), traced, gathered, step)
+            for earlier in reversed(windows):
+                gathered = _returns(state, Update(group, earlier), traced, gathered, step)
             # Zero where an episode ended before: its last state is an example of that already.
             own, counted = gathered.get(channel.name, channel.zeros), as_mask(read.counted, channel.zeros)
             ledger.replace_gradient(read.message, mask_fill_zero(counted, own))

@@ -20,9 +20,11 @@ from torch import Tensor
 from antiphon.agents.distributions import UNBOUNDED
 from antiphon.agents.network import OBJECTIVE
 from antiphon.base.mask import NONE
+from antiphon.engine.features.contexts import Trail
 from antiphon.engine.heart.message import Action, EpisodeEnds, LearningGroup, StepSignals, Window
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.updates import EndedWindows, StepReport
+from antiphon.engine.policies.actions import Experience, NewestAction
 from tests.reference import ledger
 from tests.reference.backward import depth, fate_of, lambda_returns, window_update
 from tests.reference.final_values import note_final_values
@@ -52,7 +54,7 @@ class ReferenceEngine(State):
         """What the actors do after the newest step, as the environment's space counts it; None: nothing (rule 37)."""
         space, parts = self.system.description.action_space, dict[str, Tensor]()
         for agent in self.agents.values():
-            action, policy, alone = agent.action, agent.policy, agent.acts is True
+            action, policy, alone = NewestAction.at(agent).value, agent.policy, agent.acts is True
             if not agent.acts or agent.goal is None or (action is None and policy is None and alone):
                 continue
             if action is None:  # before its first tick
@@ -77,7 +79,7 @@ class ReferenceEngine(State):
         """
         for agent in self.agents.values():
             if agent.acts is True and agent.policy is None:
-                agent.action = None  # outputs that act, of an only actor, do so at their own step only
+                NewestAction.at(agent).value = None  # outputs of an only actor act at their own step only
         for names in self.system.schedule.calls(step):
             for tick in tick_agents(self, names, step_signals):
                 if self.agents[tick.agent].acts:
@@ -85,7 +87,7 @@ class ReferenceEngine(State):
         for group in self.system.groups:  # what follows the newest tick of each policy (rule 38)
             for name, tick in {tick.agent: tick for tick in group.window.ticks()}.items():
                 if self.agents[name].policy is not None:
-                    tick.outcomes.append(step_signals)
+                    Experience.at(tick).outcomes.append(step_signals)
 
     def end_episodes(self, step: int, ends: EpisodeEnds) -> None:
         """Cut the episodes that ended at `step`, or single agents' lives: what is held, in flight or kept is void there (rule 20).
@@ -99,9 +101,9 @@ class ReferenceEngine(State):
             if ended.any():
                 ledger.end_episodes(channel, step, ended, terminated)
         for agent in self.agents.values():
-            if agent.trail is not None:
+            if (trail := Trail.of(agent)) is not None:
                 ended, _ = self._over(ends, agent.life)
-                agent.trail = {stamp: mask_fill_zero(~ended, value) for stamp, value in agent.trail.items()}
+                trail.states = [(stamp, mask_fill_zero(~ended, value)) for stamp, value in trail.states]
 
     def _over(self, ends: EpisodeEnds, *lives: str) -> tuple[Tensor, Tensor]:
         """Where an episode, or one of these lives, is over, and where it ended for good."""
@@ -156,12 +158,12 @@ class ReferenceEngine(State):
             if newest.number != number:  # no member ticked in it
                 self._close(group, Window(number), step)
                 continue
-            waiting, group.pending = [*group.pending, newest], []
+            waiting, group.kept["waiting"] = [*group.kept.get("waiting", ()), newest], []
             for window in waiting:
                 fate = fate_of(self, group, window, step)
                 if fate == "waits":
                     window.release()
-                    group.pending.append(window)
+                    group.kept["waiting"].append(window)
                     continue
                 if fate == "closed" and window is not newest:
                     replay(self, window)  # with the parameters of now

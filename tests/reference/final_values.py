@@ -9,9 +9,11 @@ from torch import Tensor
 
 from antiphon.agents.network import VALUE
 from antiphon.comms import Mask
+from antiphon.engine.features.ages import MessageAges
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Constant, Message, StepSignals, Tick, Window
+from antiphon.engine.policies.actions import Experience
 from antiphon.scenarios.checks import AGE
 from tests.reference import ledger
 from tests.reference.forward import critic_observed, evaluate, signals_of, void, with_stand_in
@@ -27,7 +29,8 @@ def note_final_values(state: State, step: int, final: StepSignals) -> None:
             continue
         tick, rewards = ticks[-1], agent.goal.rewards
         assert rewards is not None
-        signals = tick.outcomes[-1]
+        had = Experience.at(tick)
+        signals = had.outcomes[-1]
         terminated, truncated = (signals.signals[name] > 0 for name in rewards.ends)
         rows = truncated & ~terminated
         if agent.life:  # it may live again at once, and observe that
@@ -37,10 +40,10 @@ def note_final_values(state: State, step: int, final: StepSignals) -> None:
         value = _value(state, agent, step, final)
         if value is None:
             continue
-        before = tick.final_known.tensor(state.batch, rows.device)
-        if tick.final_value is not None:  # of the episode that the tick itself was in
-            value = torch.where(before, tick.final_value, value)
-        tick.final_value, tick.final_known = value, Mask.of(before | rows)
+        before = had.final_known.tensor(state.batch, rows.device)
+        if had.final_value is not None:  # of the episode that the tick itself was in
+            value = torch.where(before, had.final_value, value)
+        had.final_value, had.final_known = value, Mask.of(before | rows)
 
 
 def _value(state: State, agent: Agent, step: int, final: StepSignals) -> Tensor | None:
@@ -81,7 +84,7 @@ def _next_tick(state: State, agent: Agent, step: int, final: StepSignals) -> Tic
             tick.reads += constants
             ages.append(ledger.age(channel, found, tick.step))
     if ages and AGE in agent.inputs.observes:
-        tick.ages = torch.stack(ages, 1)
+        MessageAges.at(tick).columns = torch.stack(ages, 1)
     evaluate(state, [tick], Window(), agent.learner.buffers)
     return tick
 

@@ -10,6 +10,8 @@ from antiphon.base.mask import ALL, NONE
 from antiphon.comms import Example, Mask
 from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.links import combine_reads, join
+from antiphon.engine.features.ages import MessageAges
+from antiphon.engine.features.contexts import EndsThen, Trail
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Arrival, Constant, Leaf, PassedOn, Read, StepSignals, Tick, Window
@@ -65,7 +67,7 @@ def _read(state: State, agent: Agent, signals: StepSignals, window: Window) -> T
             tick.reads += followed
             ages.append(ledger.age(channel, found, step))
     if ages and "age" in agent.inputs.observes:
-        tick.ages = torch.stack(ages, 1)
+        MessageAges.at(tick).columns = torch.stack(ages, 1)
     return tick
 
 
@@ -195,7 +197,8 @@ def _observed(
     system, categories, found = state.system, state.agents[tick.agent].inputs.categories, []
     for place, name in enumerate(names):
         signal = tick.step_signals.signals.get(name)
-        value = tick.ages if name == "age" else system.network_input(name, signal, categories)
+        ages = MessageAges.of(tick)
+        value = (ages and ages.columns) if name == "age" else system.network_input(name, signal, categories)
         if value is not None:
             value = value.to(system.dtype)
             if place in statistics and signal is not None:
@@ -230,21 +233,22 @@ def _value(state: State, read: Read, tick: Tick, window: Window) -> Tensor:
 def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepSignals) -> None:
     """Send the messages of a tick, with the states of their ends where predictors are conditioned on them (rule 25)."""
     step = tick.step
-    if agent.trail is not None:
-        value, oldest = constant(tick.ports[STATE]), agent.clock.latest(step - agent.looked_back)
-        trail = {s: v for s, v in agent.trail.items() if oldest is None or s >= oldest}
-        agent.trail = {**trail, step: value}
+    if (back := agent.looked_back()) is not None:
+        oldest, trail = agent.clock.latest(step - back), Trail.at(agent)
+        trail.states = [(s, v) for s, v in trail.states if oldest is None or s >= oldest]
+        trail.states.append((step, constant(tick.ports[STATE])))
     for channel in (channel for channel in agent.sends if (channel.name, step) in window.live):
         live, ends = window.live[channel.name, step], {}
         crossing = ("from", channel.sender, 0), ("to", channel.receiver, channel.ledger.link.delay)
         for end, name, delay in crossing:
-            trail = state.agents[name].trail or {}
-            past = [s for s in trail if s <= step - delay]
+            past = {s: v for s, v in Trail.at(state.agents[name]).states if s <= step - delay}
             if f"{end}.state" in channel.synthetic_gradient.ends and past:
-                ends[f"{end}.state"] = trail[max(past)]
-        of = {"states": ends, "began": state.system.began}
+                ends[f"{end}.state"] = past[max(past)]
         sent, away = mask_fill_zero(~absent(state, channel, signals), live), void(state, channel, signals)
-        message = ledger.send(channel, step, sent, tick.step_signals, away, **of)
+        message = ledger.send(channel, step, sent, tick.step_signals, away)
+        if channel.synthetic_gradient.ends or channel.synthetic_input.ends:
+            newest = channel.ledger.newest_returned
+            message.notes[EndsThen] = EndsThen(newest and newest.value, ends, state.system.began)
         if message.pinned:
             window.sent.append((channel.name, message))
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,10 +47,8 @@ def mask_fill_zero(mask: RowMask, value: Tensor) -> Tensor:
     return select(mask, value, torch.zeros_like(value))
 
 
-def send(
-    channel: Channel, step: int, live: Tensor, signals: StepSignals, void: bool | Tensor, **of: Any
-) -> Message:
-    """Enter a message [B, …] with `of`, its other fields; ticks between its arrival and the next one's use it (rule 5)."""
+def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: Mask) -> Message:
+    """Enter a message [B, …]; ticks between its arrival and the next one's use it (rule 5)."""
     ledger, link, sent = channel.ledger, channel.ledger.link, value_of(live)
     start, stop = step + link.delay, ledger.sender.after(step) + link.delay
     ticks = range(ledger.receiver.following(start), stop, ledger.receiver.period)
@@ -64,10 +61,9 @@ def send(
     first = ticks[0] if ticks else None
     uses = Uses(first, windows, deadline, None if ticks else step)
     fate = Fate(link.lost(step, len(sent), sent.device), void, void)
-    message = Message(step, sent, link.carry(step, sent), signals, uses, fate, **of)
+    message = Message(step, sent, link.carry(step, sent), signals, uses, fate)
     message.pinned = bool(ticks) or not channel.state
     _note_newest(channel, step)  # the gradients of this step have come back by now
-    message.newest_returned = None if ledger.newest_returned is None else ledger.newest_returned.value
     ledger.messages[step] = message
     # Messages of no more use are dropped, unless newest arrivals are held and it is not among them (rule 17).
     due, held = ledger.sender.latest(step - link.delay), ledger.held

@@ -25,6 +25,7 @@ from antiphon.engine.heart.message import StepSignals, Tick, Window
 from antiphon.engine.heart.policy_window import PolicyWindow
 from antiphon.engine.heart.rewards import Rewards
 from antiphon.engine.heart.updates import Update
+from antiphon.engine.policies.actions import Experience, NewestAction
 from antiphon.nets.random import seed_for, uniform
 from tests.reference.forward import message_read, replay
 from tests.reference.ledger import mask_fill_zero
@@ -41,8 +42,8 @@ def act(state: State, tick: Tick) -> None:
     if distribution is not None:
         shape = state.batch, distribution.draws
         numbers = uniform(seed_for(agent.seed, "action"), tick.step, shape[0] * shape[1], outputs.device)
-        tick.action = distribution.sample(outputs, numbers.view(shape))
-    agent.action = outputs if tick.action is None else tick.action
+        outputs = Experience.at(tick).action = distribution.sample(outputs, numbers.view(shape))
+    NewestAction.at(agent).value = outputs
 
 
 def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | None:
@@ -52,7 +53,8 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     if goal is None or policy is None or not ticks or ticks[0].participates is NONE:
         return None
     assert goal.rewards is not None
-    steps = [*(tick.outcomes for tick in ticks[:-1]), ticks[-1].outcomes[:1]]
+    had = [Experience.at(tick) for tick in ticks]
+    steps = [*(one.outcomes for one in had[:-1]), had[-1].outcomes[:1]]
     outcomes = zip(*(_outcome(state, goal.rewards, some) for some in steps), strict=True)
     rewards, *ends = (torch.stack(each) for each in outcomes)
     direction = goal.rewards.direction
@@ -66,12 +68,12 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
             rewards[t] += mask_fill_zero(~(ends[0] | ends[1])[t], cosine)
     description = state.system.description
     known_length = description.episode_steps is not None or description.longest_episode is not None
-    actions = [tick.action for tick in ticks if tick.action is not None]
+    actions = [one.action for one in had if one.action is not None]
     sampled = torch.stack(actions) if actions else None
     turn, waiting = goal.rewards.turn, None
     if turn is not None:
         waiting = torch.stack([signals[0].signals[turn] for signals in steps]) <= 0
-    settings = {"known_length": known_length, "waiting": waiting, **_final(state, ticks)}
+    settings = {"known_length": known_length, "waiting": waiting, **_final(state, had)}
     trajectory = trajectory_of(sampled, rewards, *ends, **settings)
     values = _port(ticks, VALUE)
     values = None if values is None else constant(values)[..., 0]
@@ -84,10 +86,10 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     return PolicyWindow(ticks, trajectory, advantages, first)
 
 
-def _final(state: State, ticks: Sequence[Tick]) -> dict[str, Tensor]:
+def _final(state: State, had: Sequence[Experience]) -> dict[str, Tensor]:
     """The values of final observations, [T, B], and where they are known (40)."""
-    values = [state.system.nothing if tick.final_value is None else tick.final_value for tick in ticks]
-    known = [tick.final_known.tensor(state.batch, state.nowhere.device) for tick in ticks]
+    values = [state.system.nothing if one.final_value is None else one.final_value for one in had]
+    known = [one.final_known.tensor(state.batch, state.nowhere.device) for one in had]
     return {"final_values": torch.stack(values), "final_known": torch.stack(known)}
 
 

@@ -11,6 +11,7 @@ from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import encode
 from antiphon.comms.model import Model
 from antiphon.comms.synthetic_gradients import newest_returned
+from antiphon.engine.features.contexts import EndsThen
 from antiphon.engine.heart.channel import Channel, SyntheticGradient, SyntheticInput
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import Watch
@@ -39,18 +40,18 @@ def example_of(state: State, channel: Channel, message: Message, *, answered: bo
     signals, own = message.step_signals.signals, channel.synthetic_gradient
     target = own.target
     needed = [spec.name for spec in own.context] + ([] if target is None else [target])
-    if any(name not in signals for name in needed) or (own.needs_actions and not message.actions):
+    if any(name not in signals for name in needed) or (own.needs_actions and not message.returned.actions):
         return None
     example = Example(message.sent, context_of(state, channel, message, message.uses.first), None)
     if own.needs_actions:
-        example.actions = tuple(message.actions)
+        example.actions = tuple(message.returned.actions)
     if answered and channel.ledger.wants_gradient:
         example.returned, example.loss = message.returned.gradient, message.returned.loss
         example.valid = message.returned.counted
         if example.loss is None and channel.needs_returned_loss:
             example.loss = torch.zeros_like(message.sent[:, 0])  # nothing is lost after an end (rule 20)
         if own.needs_actions:
-            example.valid = Mask.of(torch.stack([one.valid for one in message.actions]).any(0))
+            example.valid = Mask.of(torch.stack([one.valid for one in message.returned.actions]).any(0))
     if target is not None:
         example.target, present = signals[target], signals.get(f"_{target}")
         if present is not None:
@@ -75,20 +76,21 @@ def context_of(
     prior, stamps = channel.zeros, as_mask(False, channel.zeros).long() - 1
     if held is not None and held.prior is not None and held.prior_stamp is not None:
         prior, stamps = held.prior, held.prior_stamp
+    then = EndsThen.of(message) or EndsThen()
     for end in own.ends:
         agent = state.agents[channel.sender if end.startswith("from") else channel.receiver]
         if end == "returned":
-            column = channel.zeros if message.newest_returned is None else message.newest_returned
+            column = channel.zeros if then.newest_returned is None else then.newest_returned
         elif end == "held":  # the newest message that arrived before the due one
             column = mask_fill_zero(stamps >= 0, prior)
         elif end == "age":  # steps from that message to the due one
             column = mask_fill_zero(stamps >= 0, message.stamp - stamps).to(prior.dtype).unsqueeze(1)
         elif end.endswith("state"):  # zeros before its first tick
             zeros = channel.zeros.new_zeros(state.batch, agent.learner.network.state_size)
-            column = message.states.get(end, zeros)
+            column = then.states.get(end, zeros)
         else:  # its phase: at which tick of its window it is, one-hot; zeros where it never ticks
             at, windows = message.stamp if end == "from.phase" else tick, state.group_of[agent.name].windows
-            place = None if at is None else windows.position(at, agent.clock.period, message.began)
+            place = None if at is None else windows.position(at, agent.clock.period, then.began)
             row = [float(i == place) for i in range(windows.max_ticks(agent.clock.period))]
             column = channel.zeros.new_tensor(row).expand(state.batch, len(row))
         columns.append(column)
@@ -148,7 +150,9 @@ def _examples(state: State, channel: Channel, messages: list[Message], step: int
                     (step, line + "it is clipped, and so are later ones")
                 )
         example = example_of(state, channel, message, answered=True)
-        acted = not channel.synthetic_gradient.needs_actions or any(a.valid.any() for a in message.actions)
+        acted = not channel.synthetic_gradient.needs_actions or any(
+            a.valid.any() for a in message.returned.actions
+        )
         if example is None or not acted:
             continue
         if not channel.ledger.wants_gradient:

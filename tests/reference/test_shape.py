@@ -19,9 +19,12 @@ DECLARATIONS = {
     "antiphon.engine.heart.system": {"System"},
     "antiphon.engine.heart.policy_window": {"PolicyWindow"},
     "antiphon.engine.heart.rewards": {"Rewards"},
+    "antiphon.engine.features.ages": {"MessageAges"},
+    "antiphon.engine.features.contexts": {"EndsThen", "Trail"},
+    "antiphon.engine.policies.actions": {"Experience", "NewestAction"},
 }
 """The types that say what was declared; nothing else of these modules is shared."""
-MOST_LINES = 1730
+MOST_LINES = 1745
 
 
 def imports(path: Path) -> dict[str, list[str]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from antiphon.base.mask import Mask
 from antiphon.comms.links import Link
 from antiphon.engine.heart.clock import Clock, StepWindows
 from antiphon.engine.heart.held_messages import HeldMessages
@@ -47,7 +48,7 @@ def test_each_of_several_messages_that_has_arrived_is_read_once_and_the_held_one
     ledger.held = HeldMessages()
     for stamp, lost in LOST.items():
         message = ledger.send(stamp, torch.full((4, 1), 10.0 + stamp), StepSignals(stamp, {}))
-        message.fate.lost = torch.tensor(lost, dtype=torch.bool)
+        message.fate.lost = Mask.of(torch.tensor(lost, dtype=torch.bool))
         if stamp == 1:
             first = ledger.arrivals(1)
             assert [arrival.available.plain.tolist() for arrival in first] == [

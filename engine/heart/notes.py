@@ -1,0 +1,44 @@
+"""Notes: what features keep with a message, a tick or an agent, and the step itself does not read.
+
+A feature declares a dataclass of its own, whose fields have roles where a saved state has them (message.py, and the table of
+names in engine/state/trees.py). So a fork, a checkpoint and the cut of a stack have the notes as they have other fields.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Protocol, Self, cast
+
+
+class Note:
+    """What a feature keeps with an object, one of each class."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, owner: Noted) -> Self | None:
+        """The note of this class that an object has; None: it has none."""
+        return cast("Self | None", owner.notes.get(cls))
+
+    @classmethod
+    def at(cls, owner: Noted) -> Self:
+        """The note of this class of an object, which is made where it has none yet."""
+        note = owner.notes.get(cls)
+        if note is None:
+            note = owner.notes[cls] = cls()
+        return cast("Self", note)
+
+
+Notes = dict[type[Note], Note]
+"""The notes of an object, by class."""
+
+
+class Noted(Protocol):
+    """An object that has notes."""
+
+    notes: Notes
+
+
+def copied(notes: Notes) -> Notes:
+    """Return notes that change apart from these, of the same tensors."""
+    return {kind: copy(note) for kind, note in notes.items()}
