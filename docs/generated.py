@@ -31,7 +31,13 @@ from pydantic import BaseModel
 
 import antiphon
 from antiphon.cli import COMMANDS, command
-from antiphon.engine.heart.feature import POINTS, Feature, Points, points_of
+from antiphon.engine.heart.feature import (
+    LEARNING,
+    TICK,
+    Feature,
+    Features,
+    points_of,
+)
 from antiphon.engine.installed import TABLE
 from antiphon.terminal.reference import (
     ReferenceTable,
@@ -94,11 +100,12 @@ def features(_: str, __: Path) -> Iterator[str]:
     yield markdown(ReferenceTable(("setting", "feature"), rows), code=(1,))
     kinds = {row.kind: row.feature.rpartition(".")[2] for row in TABLE}
     points = []
-    for point in POINTS:
+    for point in (*TICK, *LEARNING):
         users = ", ".join(
             name for kind, name in kinds.items() if point in points_of(kind)
         )
-        several = isinstance(getattr(Points(), point), tuple)
+        installed = Features().tick if point in TICK else Features().learning
+        several = isinstance(getattr(installed, point), tuple)
         what = (inspect.getdoc(getattr(Feature, point)) or "").partition("\n")[0]
         points.append((point, "all" if several else "one", what, users or "probes"))
     headings = ("point", "called", "what for", "features")

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from antiphon.base.errors import EngineError
-from antiphon.engine.heart.feature import Feature, Points
+from antiphon.engine.heart.feature import Feature, Features
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import ObjectiveEvaluator
 from antiphon.engine.heart.predictors import PredictorTrainer
@@ -82,7 +82,7 @@ def install(engine: Engine, *, native: bool = False) -> None:
         ObjectiveEvaluator: engine.evaluator,
         Engine: engine,
     }
-    _install(engine.points, made_for, system, engine.bases[0])
+    _install(engine.features, made_for, system, engine.bases[0])
     if native:
         from antiphon.engine.native.networks import use_kernel
 
@@ -94,10 +94,10 @@ def install(engine: Engine, *, native: bool = False) -> None:
 def install_in(part: ForwardPass | ObjectiveEvaluator | PredictorTrainer) -> None:
     """Install the features of a part of the step that is used alone; EngineError as of `install`."""
     kinds = ForwardPass, ObjectiveEvaluator, PredictorTrainer
-    _install(part.points, {kind: part for kind in kinds if isinstance(part, kind)}, part.system)
+    _install(part.features, {kind: part for kind in kinds if isinstance(part, kind)}, part.system)
 
 
-def _install(points: Points, made_for: Mapping[type, Any], *systems: System) -> None:
+def _install(features: Features, made_for: Mapping[type, Any], *systems: System) -> None:
     used = {setting: place for system in systems for setting, place in system.left_to_features()}
     for setting in used.keys() - {row.setting for row in TABLE}:
         raise EngineError(
@@ -105,7 +105,7 @@ def _install(points: Points, made_for: Mapping[type, Any], *systems: System) -> 
         )
     for row in TABLE:
         if row.setting in used and row.of in made_for:
-            points.install(row.kind(made_for[row.of]))  # type: ignore[call-arg]
+            features.install(row.kind(made_for[row.of]))  # type: ignore[call-arg]
 
 
 def check_later(engine: Engine) -> None:
@@ -122,5 +122,5 @@ def check_later(engine: Engine) -> None:
     guard = engine.divergence = Guard(engine.divergence, engine.system.device)
     for owner in engine.divergence.statistics.owners:
         owner.optimiser.skip = guard.skip
-    if (clipped := engine.points.of(ClippedReturns)) is not None:
+    if (clipped := engine.features.of(ClippedReturns)) is not None:
         clipped.notes_later = True

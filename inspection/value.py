@@ -396,8 +396,8 @@ class ZeroGradient(StackedBackend):
         self._plain = system
         self.names = frozenset(names)
         self.start = start
-        self.points.install(_Steering(self))
-        if (late := self.points.of(LateWindows)) is not None:
+        self.features.install(_Steering(self))
+        if (late := self.features.of(LateWindows)) is not None:
             late.not_awaited = self.applies
 
     def per_agent(self) -> System:

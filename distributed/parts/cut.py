@@ -16,7 +16,7 @@ from antiphon.base.mask import Mask
 from antiphon.comms.links import of_levels
 from antiphon.distributed.parts.exchange import CutMessage, Return
 from antiphon.distributed.parts.ledger import enter, fill, give_back
-from antiphon.engine.heart.feature import Points
+from antiphon.engine.heart.feature import TickPoints
 from antiphon.engine.heart.lives import absent_ends
 from antiphon.engine.heart.message import Message, StepSignals
 from antiphon.engine.heart.system import System
@@ -27,7 +27,7 @@ class Cut:
 
     Args:
         system: The part's, of stacks.
-        points: The features of its step.
+        points: The points of its ticks.
         elsewhere: By channel that is cut: the part that its other end is in.
         index: The part.
         signals: By cut channel: the names of the signals that travel with its messages (`halves.travelling_signals`).
@@ -48,7 +48,7 @@ class Cut:
     def __init__(
         self,
         system: System,
-        points: Points,
+        points: TickPoints,
         elsewhere: Mapping[str, int],
         index: int,
         signals: Mapping[str, tuple[str, ...]],

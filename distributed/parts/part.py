@@ -105,7 +105,9 @@ class Part:
         part, self._share = part_of(whole, placement, index), Share.of(whole, placement, index)
         self.backend = StackedBackend(whole, stacked=stacked, part=part)
         travelling = travelling_signals(whole, part.elsewhere, free is not None)
-        self._cut = Cut(self.backend.system, self.backend.points, part.elsewhere, index, travelling)
+        self._cut = Cut(
+            self.backend.system, self.backend.forward_pass.points, part.elsewhere, index, travelling
+        )
         self.neighbours, self.lookahead = self._cut.neighbours, 1
         self.free = None if free is None else FreeArrivals(self._cut, free)
         if free is None:

@@ -90,7 +90,7 @@ class LoopState:
         self._owners = [*learners.values(), *predictors.values(), *inputs.values()]
         self._outliers = list(outliers.values())
         self._guard = backend.divergence if isinstance(backend.divergence, Guard) else None
-        self._clipped = backend.points.of(ClippedReturns)
+        self._clipped = backend.features.of(ClippedReturns)
         self._unclipped = {
             name: torch.full((len(system.channels[name].members),), -1, device=system.device)
             for name in outliers

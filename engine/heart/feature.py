@@ -1,7 +1,7 @@
 """Features: what only some scenarios need of a step, and the points of the step at which they are called.
 
 A feature is a class with some of the methods of `Feature`, each of which is a point of the step. Its class alone says at which
-points it is called, so that a step asks no feature in vain: `Points` has, by point, the features that are installed there.
+points it is called, so that a step asks no feature in vain: `Features` has, by point, the features that are installed there.
 Which setting needs which feature is a table (engine/installed.py).
 """
 
@@ -41,7 +41,7 @@ class Feature:
     """The points of a step, in their order; a feature has those at which it is called, and no others.
 
     A point whose method returns something has one feature, whose answer is used, and so has `rewarded`. At the others all
-    that have them are called (`Points`).
+    that have them are called (`Features`).
     """
 
     # --- a tick ----------------------------------------------------------------------------------------------
@@ -165,8 +165,8 @@ One = Feature | None
 
 
 @dataclass(slots=True)
-class Points:
-    """By point of a step: the features that have it, of those that are installed."""
+class TickPoints:
+    """By point of a tick, and of an episode's end: the features that have it, of those that are installed."""
 
     begin: Many = ()
     arrived: One = None
@@ -180,6 +180,12 @@ class Points:
     sent: Many = ()
     action: One = None
     episodes_end: Many = ()
+
+
+@dataclass(slots=True)
+class LearningPoints:
+    """By point of what is learned from a step: the features that have it, of those that are installed."""
+
     ended: One = None
     rewarded: One = None
     credit: One = None
@@ -192,6 +198,14 @@ class Points:
     clipped: One = None
     after_move: Many = ()
     synchronize: Many = ()
+
+
+@dataclass(slots=True)
+class Features:
+    """The installed features of a step, by their points: those of ticks, and those of learning."""
+
+    tick: TickPoints = field(default_factory=TickPoints)
+    learning: LearningPoints = field(default_factory=LearningPoints)
     installed: list[Feature] = field(default_factory=list)
 
     def install(self, feature: Feature) -> None:
@@ -202,11 +216,12 @@ class Points:
         """
         self.installed.append(feature)
         for point in points_of(type(feature)):
-            present = getattr(self, point)
+            points = self.tick if point in TICK else self.learning
+            present = getattr(points, point)
             if isinstance(present, tuple):
-                setattr(self, point, (*present, feature))
+                setattr(points, point, (*present, feature))
             elif present is None:
-                setattr(self, point, feature)
+                setattr(points, point, feature)
             else:
                 names = " and ".join(type(one).__name__ for one in (present, feature))
                 raise EngineError(f"the point '{point}' of the step: {names} answer both; one feature may")
@@ -216,10 +231,10 @@ class Points:
         return next((feature for feature in self.installed if isinstance(feature, kind)), None)
 
 
-POINTS = tuple(one.name for one in fields(Points) if one.name != "installed")
-"""The points of a step, in their order."""
+TICK, LEARNING = (tuple(one.name for one in fields(kind)) for kind in (TickPoints, LearningPoints))
+"""The points of a step, in their order: of a tick, and of what is learned from it."""
 
 
 def points_of(kind: type[Feature]) -> list[str]:
     """Return the points of a step at which a class of features is called."""
-    return [point for point in POINTS if getattr(kind, point) is not getattr(Feature, point)]
+    return [point for point in (*TICK, *LEARNING) if getattr(kind, point) is not getattr(Feature, point)]

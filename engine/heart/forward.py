@@ -16,7 +16,7 @@ from antiphon.comms.links import combine_reads
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Call
-from antiphon.engine.heart.feature import Points
+from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.lives import absent_ends
 from antiphon.engine.heart.message import (
     Action,
@@ -50,7 +50,7 @@ class ForwardPass:
 
     Args:
         system: The agents, channels and groups.
-        points: The features of a step; None: its own, empty.
+        features: Of a step; None: its own, none.
 
     Attributes:
         greedy: Whether policies take their most likely action instead of a sample.
@@ -60,8 +60,9 @@ class ForwardPass:
     deployed = False
     """Whether nothing learns from it, so that synthetic inputs use their running statistics, not those of the rows."""
 
-    def __init__(self, system: System, points: Points | None = None) -> None:
-        self.system, self.points = system, points or Points()
+    def __init__(self, system: System, features: Features | None = None) -> None:
+        self.system, self.features = system, features or Features()
+        self.points = self.features.tick
 
     @property
     def action(self) -> Action | None:

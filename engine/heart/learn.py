@@ -34,7 +34,7 @@ from antiphon.comms.backward_requests import (
 )
 from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.feature import Points
+from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.message import Leaf, LearningGroup, Message, StepSignals, Tick, Window
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.system import System
@@ -73,11 +73,12 @@ class ObjectiveEvaluator:
 
     Args:
         system: Its agents.
-        points: The features of a step; None: its own, empty.
+        features: Of a step; None: its own, none.
     """
 
-    def __init__(self, system: System, points: Points | None = None) -> None:
-        self.system, self.points = system, points or Points()
+    def __init__(self, system: System, features: Features | None = None) -> None:
+        self.system, self.features = system, features or Features()
+        self.points = self.features.learning
 
     def window(self, window: Window) -> WindowLoss:
         """Sum the losses of a window."""
@@ -206,9 +207,9 @@ class BackwardPass:
         system: System,
         evaluator: ObjectiveEvaluator,
         predictor_trainer: PredictorTrainer,
-        points: Points,
+        features: Features,
     ) -> None:
-        self.system, self.agents, self.points = system, system.agents, points
+        self.system, self.agents, self.points = system, system.agents, features.learning
         self.evaluator = evaluator
         self.predictor_trainer = predictor_trainer
         self.swept_updates: dict[Window, Update] = {}

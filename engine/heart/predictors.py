@@ -16,7 +16,7 @@ from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example, target_of
 from antiphon.comms.synthetic_gradients import Predictor, newest_returned
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.feature import Points
+from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.message import Message, Window
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import EndedWindows, PredictorUpdate
@@ -31,11 +31,12 @@ class PredictorTrainer:
 
     Args:
         system: The channels.
-        points: The features of a step; None: its own, empty.
+        features: Of a step; None: its own, none.
     """
 
-    def __init__(self, system: System, points: Points | None = None) -> None:
-        self.system, self.points = system, points or Points()
+    def __init__(self, system: System, features: Features | None = None) -> None:
+        self.system, self.features = system, features or Features()
+        self.points = self.features.learning
         self.predicted: dict[Message, Example] = {}
         """The examples of messages whose prediction, with what else its evaluation gave, predictors have not moved away from."""
         self._contexts: dict[tuple[Tensor, int], Tensor] = {}

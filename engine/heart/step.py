@@ -16,7 +16,7 @@ from antiphon.agents.learner import Learner
 from antiphon.base.mask import ALL, Mask
 from antiphon.base.memory import keep_memory
 from antiphon.engine.heart.divergence import DivergenceCheck
-from antiphon.engine.heart.feature import Points
+from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import BackwardPass, ObjectiveEvaluator
 from antiphon.engine.heart.ledger import Ledger
@@ -97,18 +97,20 @@ class Engine:
         bases: The single agents that its stacks are made of, of each seed.
 
     Attributes:
-        points: The features.
+        features: What is installed.
+        points: Its points of learning.
         divergence: Checks what has been computed, before anything moves.
     """
 
     def __init__(self, system: System, bases: Sequence[System]) -> None:
         keep_memory()
-        self.system, self.bases, self.points = system, bases, Points()
+        self.system, self.bases, self.features = system, bases, Features()
+        self.points = self.features.learning
         self.order = LearningOrder(system)
-        self.forward_pass = ForwardPass(system, self.points)
-        self.predictor_trainer = PredictorTrainer(system, self.points)
-        self.evaluator = ObjectiveEvaluator(system, self.points)
-        self.backward_pass = BackwardPass(system, self.evaluator, self.predictor_trainer, self.points)
+        self.forward_pass = ForwardPass(system, self.features)
+        self.predictor_trainer = PredictorTrainer(system, self.features)
+        self.evaluator = ObjectiveEvaluator(system, self.features)
+        self.backward_pass = BackwardPass(system, self.evaluator, self.predictor_trainer, self.features)
         groups = [base.groups for base in bases]
         self.divergence = DivergenceCheck(system.on_divergence, system.agents, system.channels, groups)
 

@@ -25,7 +25,7 @@ class Critics(Feature):
     def __init__(self, forward_pass: ForwardPass) -> None:
         self.agents, self.dtype = forward_pass.system.agents, forward_pass.system.dtype
         self.signal_of = forward_pass.signal_of
-        self.normalising = forward_pass.points.of(NormalisedObservations)
+        self.normalising = forward_pass.features.of(NormalisedObservations)
 
     def evaluated(
         self, ticks: Sequence[Tick], buffers: Tensors, ports: Tensors, statistics: Tensors

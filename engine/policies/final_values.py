@@ -106,7 +106,7 @@ class FinalValues(Feature):
                     tick.step_signals = aligned(arrivals)
                 arrived.append(arrivals)
                 tick.reads += _constants(channel, arrivals)
-            if (ages := self.forward_pass.points.of(Ages)) is not None:
+            if (ages := self.forward_pass.features.of(Ages)) is not None:
                 ages.read(tick, arrived, Window())
         if agent.memory is not None:
             (tick.memory,) = _constants(agent.memory, agent.memory.ledger.arrivals(tick.step))

@@ -122,7 +122,7 @@ class FurtherPasses(Feature):
         update, roots, ports = window.update, [], window.replay.ports(rows)
         for agent in window.agents:
             own, policy = rows[agent.name], window.loss.policies[agent.name]
-            policies = self.engine.points.of(PolicyEvaluator)
+            policies = self.engine.features.of(PolicyEvaluator)
             assert policies is not None
             found = policies.further(agent, policy, own, ports[agent.name])
             assert agent.goal is not None

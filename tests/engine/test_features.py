@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from antiphon.engine import features, installed
-from antiphon.engine.heart.feature import POINTS, Feature, Points, points_of
+from antiphon.engine.heart.feature import LEARNING, Feature, Features, points_of
 from antiphon.engine.heart.updates import Update
 from antiphon.errors import EngineError
 from tests.contracts.builders import Document, levels, ring
@@ -105,11 +105,12 @@ def test_two_features_do_not_answer_at_one_point() -> None:
         def booked(self, update: Update) -> None:
             pass
 
-    points = Points()
-    points.install(Acts())
-    assert [point for point in POINTS if getattr(points, point)] == ["action", "booked"]
+    features = Features()
+    features.install(Acts())
+    assert features.tick.action is features.installed[0]
+    assert [point for point in LEARNING if getattr(features.learning, point)] == ["booked"]
     with pytest.raises(EngineError, match="'action' of the step: Acts and Acts answer both"):
-        points.install(Acts())
+        features.install(Acts())
 
 
 def test_every_feature_has_a_user_here() -> None:
