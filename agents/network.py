@@ -120,6 +120,8 @@ class Described:
     """Its outputs."""
     candidates: Callable[[], tuple[int, ...]]
     """Returns the shape of the agent's first observation, [candidates, …]."""
+    observed: tuple[tuple[tuple[int, ...], str], ...] = ()
+    """Of a kind that sees images: the shape of each observation, and its layout if it is one (see `as_maps`)."""
 
 
 class Network(ABC):
@@ -142,6 +144,8 @@ class Network(ABC):
     """Whether a state is carried to the next tick (built-in kinds)."""
     on_maps: ClassVar[bool] = False
     """Whether it reads maps, [channels, height, width] (built-in kinds)."""
+    sees_images: ClassVar[bool] = False
+    """Whether it finds the images among flat inputs (built-in kinds)."""
     may_be_critic: ClassVar[bool] = False
     """Whether a separate critic may be of this kind."""
     without_layers: ClassVar[str | None] = None

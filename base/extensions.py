@@ -36,6 +36,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "network": (
         "antiphon.agents.feedforward",
         "antiphon.agents.recurrent",
+        "antiphon.agents.nature",
         "antiphon.agents.pointer",
         "antiphon.agents.posterior",
     ),

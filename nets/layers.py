@@ -170,17 +170,18 @@ class _StackedLinear(torch.autograd.Function):
         return back, stacked_product(gradient.transpose(-1, -2), x), of_bias
 
 
-def convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return the same-padded convolution of maps [B, C, H, W] with weight [O, C, side, side], plain or stacked.
+def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int | None = None) -> Tensor:
+    """Return the convolution of maps [B, C, H, W] with weight [O, C, side, side], plain or stacked.
 
-    Stacked networks are the groups of one convolution. Its memory order is [B, N, O, H, W], returned transposed:
+    It is same-padded, or with a `stride` has no padding. Stacked networks are the groups of one convolution. Its memory order is [B, N, O, H, W], returned transposed:
     the layers, norms and pools that follow need no copy.
     """
-    padding = weight.shape[-1] // 2
+    padding = weight.shape[-1] // 2 if stride is None else 0
+    stride = stride or 1
     if weight.dim() == 4:
-        return F.conv2d(x, weight, bias, padding=padding)
+        return F.conv2d(x, weight, bias, stride, padding)
     flat = None if bias is None else bias.flatten()
-    together = F.conv2d(_folded(x), weight.flatten(0, 1), flat, padding=padding, groups=len(weight))
+    together = F.conv2d(_folded(x), weight.flatten(0, 1), flat, stride, padding, groups=len(weight))
     return _unfolded(together, len(weight))
 
 

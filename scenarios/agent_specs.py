@@ -42,7 +42,7 @@ class NetworkSpec(KindSpec, sections=("network",)):
     """A network by name.
 
     Attributes:
-        kind: `mlp`; `conv` for images; `pointer` to choose one of the candidates in its first observation; `rnn`, `leaky`,
+        kind: `mlp`; `conv` for maps; `nature` for images and numbers; `pointer` to choose one of the candidates in its first observation; `rnn`, `leaky`,
             `gru` or `lstm`, with a state that is carried to the next tick; `posterior`, a `gru` that infers a latent; or a
             registered name.
     """
@@ -61,6 +61,11 @@ class NetworkSpec(KindSpec, sections=("network",)):
     def on_maps(self) -> bool:
         """Whether it reads maps, [channels, height, width]."""
         return bool(getattr(self.runner, "on_maps", False))
+
+    @property
+    def sees_images(self) -> bool:
+        """Whether it finds the images among flat inputs."""
+        return bool(getattr(self.runner, "sees_images", False))
 
     def input_shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         """Return the shape of one sample of the input, joined of what is observed and received: a vector.
@@ -201,7 +206,7 @@ class CriticSpec(Observing):
     Attributes:
         observes: The observed signals, in order, or a mapping from each to its options; training-only signals that are known
             at the tick are allowed.
-        network: An `mlp`, or a `conv` if all observed signals are images; by default the default network of a policy.
+        network: An `mlp`, a `conv` if all observed signals are images, or a `nature`; by default the default network of a policy.
     """
 
     observes: Annotated[Signals, Field(min_length=1), WithJsonSchema(_OBSERVED)]
@@ -210,9 +215,7 @@ class CriticSpec(Observing):
     @model_validator(mode="after")
     def _feedforward(self) -> Self:
         if not self.network.declared("may_be_critic", False):
-            message = (
-                f"a critic needs a built-in network without a state; use mlp or conv, not {self.network.kind}"
-            )
+            message = f"a critic needs a built-in network without a state; use mlp, conv or nature, not {self.network.kind}"
             raise DocumentError(("network", "kind"), message)
         return self
 

@@ -260,7 +260,8 @@ class _Builder:
         statistics = self._statistics(name, spec, declared)
         if declared is not None:
             value = (Head(VALUE, (1,)),)
-            critic = self._built_in(declared.network, spec, self.shapes.critics[name], value)
+            seen = self._seen((name, "critic"), declared.observes, spec)
+            critic = self._built_in(declared.network, spec, self.shapes.critics[name], value, seen)
         try:
             learner = Learner(
                 network,
@@ -323,13 +324,29 @@ class _Builder:
         except ScenarioError as error:
             raise placed(error, ("agents", name)) from None
 
+    def _seen(
+        self, place: tuple[str, str], observes: tuple[str, ...], spec: AgentSpec
+    ) -> tuple[tuple[tuple[int, ...], str], ...]:
+        """The shape and layout of each observation, for a network that finds the images among its flat inputs."""
+        layouts = self.shapes.layouts.get(place)
+        if layouts is None:
+            return ()
+        ages = (len(self.scenario.inputs_of(place[0])),)
+        each = [ages if one == AGE else self.env.signals[one].shape_as(spec.categories) for one in observes]
+        return tuple(zip(each, layouts, strict=True))
+
     def _built_in(
-        self, network: NetworkSpec, spec: AgentSpec, inputs: tuple[int, ...], heads: tuple[Head, ...]
+        self,
+        network: NetworkSpec,
+        spec: AgentSpec,
+        inputs: tuple[int, ...],
+        heads: tuple[Head, ...],
+        seen: tuple[tuple[tuple[int, ...], str], ...],
     ) -> Network:
         options = network.options | {"norm": network.get("norm") or default_norm(spec, self.env)}
         kind: type[HeadedNetwork] = network.source
         first = partial(candidates_of, spec, self.env)
-        return kind.of_kind(Described(network.kind, options, inputs, heads, first))
+        return kind.of_kind(Described(network.kind, options, inputs, heads, first, seen))
 
     def _layers(
         self, owner: str, spec: AgentSpec, inputs: tuple[int, ...], heads: tuple[Head, ...]
@@ -342,7 +359,8 @@ class _Builder:
             made = ModuleNetwork(spec.source, inputs, heads, seed, options, own_loss=spec.own_loss, data=data)
             self._warn_of_softmax(owner, spec, made)
             return made
-        return self._built_in(network, spec, inputs, heads)
+        seen = self._seen((owner, "network"), spec.observes, spec)
+        return self._built_in(network, spec, inputs, heads, seen)
 
     def _warn_of_softmax(self, name: str, spec: AgentSpec, network: ModuleNetwork) -> None:
         """Warn of a module that returns probabilities to an objective that applies a softmax itself."""

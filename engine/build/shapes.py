@@ -180,7 +180,7 @@ def _hidden_shape(
 
 
 def _layouts(scenario: Scenario, env: Description) -> Iterator[tuple[tuple[str, str], tuple[str, ...]]]:
-    """Yield how the conv networks of agents and critics read what they observe; DocumentError where that is open."""
+    """Yield how networks of images, of agents and critics, read what they observe; DocumentError where that is open."""
     for name, agent in scenario.agents.items():
         critic = None if agent.objective is None else agent.objective.critic
         networks: list[tuple[Path, str, NetworkSpec | None, tuple[str, ...]]]
@@ -189,7 +189,7 @@ def _layouts(scenario: Scenario, env: Description) -> Iterator[tuple[tuple[str, 
             place = ("agents", name, "objective", "critic", "network")
             networks.append((place, "critic", critic.network, critic.observes))
         for path, key, network, observes in networks:
-            if network is not None and network.on_maps:
+            if network is not None and (network.on_maps or network.sees_images):
                 given = network.get("channels")
                 images = [
                     _layout(path, one, env.signals.get(one), agent.categories, given) for one in observes

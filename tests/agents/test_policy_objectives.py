@@ -219,21 +219,19 @@ def test_returns_of_reinforce_count_to_the_end_of_their_episode() -> None:
 
 @pytest.mark.parametrize("known_length", [False, True])
 def test_ticks_at_which_an_agent_waits_count_with_its_last_turn(known_length: bool) -> None:
-    turns = torch.tensor([False, True, False, False, True, False, True, True, False])
+    turns = torch.tensor([False, True, False, False, True, False, True, False, True, False])
     rewards, values, final = (drawn(seed, len(turns), 1) for seed in (1, 2, 3))
     terminated, truncated = torch.zeros(2, len(turns), 1, dtype=torch.bool)
-    truncated[2], terminated[5], terminated[8] = True, True, True
+    truncated[2], terminated[5], terminated[9] = True, True, True
     every = torch.ones_like(terminated)
     ends = {"final_values": final, "final_known": every, "known_length": known_length}
     window = trajectory_of(None, rewards, terminated, truncated, every, waiting=~turns[:, None], **ends)
-    sums = torch.stack(
-        [rewards[1] + rewards[2], rewards[4] + rewards[5], rewards[6], rewards[7] + rewards[8]]
-    )
+    sums = torch.stack([rewards[t] + rewards[t + 1] for t in (1, 4, 6, 8)])
     ended = (
         torch.tensor([[False], [True], [False], [True]]),
         torch.tensor([[True], [False], [False], [False]]),
     )
-    ends["final_values"], ends["final_known"] = final[[2, 5, 6, 8]], every[:4]
+    ends["final_values"], ends["final_known"] = final[[2, 5, 7, 9]], every[:4]
     alone = trajectory_of(None, sums, *ended, every[:4], **ends)
     for policy, known in ((A2c(None), True), (Reinforce(None), False)):
         found = policy.advantages(window, values if known else None)

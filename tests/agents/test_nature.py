@@ -1,0 +1,150 @@
+"""The `nature` network: convolutions with strides over images, joined with all other inputs."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+import antiphon
+from antiphon import Scenario, Simulation
+from antiphon.base.errors import ScenarioError
+
+SMALL = {"kind": "nature", "filters": [4, 6], "sizes": [3, 2], "strides": [2, 1], "hidden": [5]}
+
+
+class Rooms(gymnasium.Env[Any, Any]):
+    """A picture [8, 7, 3], a map of classes, numbers, a mask of four actions, and a text that nobody can read."""
+
+    observation_space = spaces.Dict(
+        {
+            "image": spaces.Box(0, 255, (8, 7, 3), np.uint8),
+            "map": spaces.MultiDiscrete(np.full((8, 7), 3)),
+            "mask": spaces.MultiBinary(4),
+            "mission": spaces.Text(9),
+            "place": spaces.Box(-1, 1, (2,), np.float32),
+        }
+    )
+    action_space = spaces.Discrete(4)
+
+    def __init__(self) -> None:
+        self.observation_space = copy.deepcopy(Rooms.observation_space)
+
+    def _shown(self) -> dict[str, Any]:
+        shown = {key: space.sample() for key, space in self.observation_space.items() if key != "mission"}
+        return {**shown, "mask": np.array([1, 1, 0, 1], np.int8), "mission": "walk"}
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        if seed is not None:
+            self.observation_space.seed(seed)
+        self.steps = 0
+        return self._shown(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert action != 2
+        self.steps += 1
+        return self._shown(), float(action), self.steps == 5, False, {}
+
+
+antiphon.envs.register("tests/Rooms-v0", Rooms)
+
+
+def rooms(network: Any = SMALL, observes: Any = ("place", "image", "map"), **agent: Any) -> Scenario:
+    player = {
+        "observes": list(observes),
+        "network": network,
+        "acts": True,
+        "objective": {"kind": "ppo", "mask": "mask"},
+        **agent,
+    }
+    env = {"id": "tests/Rooms-v0"}
+    return Scenario(scenario="rooms", env=env, agents={"a": player}, training={"batch": 4})
+
+
+def by_torch(parameters: dict[str, Tensor], signals: dict[str, Tensor]) -> Tensor:
+    """The logits of the small network by torch's modules."""
+    convolutions = nn.Conv2d(6, 4, 3, 2), nn.Conv2d(4, 6, 2, 1)
+    for i, one in enumerate(convolutions):
+        one.load_state_dict({key: parameters[f"conv{i}.{key}"] for key in ("weight", "bias")})
+    classes = nn.functional.one_hot(signals["map"], 3).permute(0, 3, 1, 2).float()
+    maps = torch.cat([signals["image"].permute(0, 3, 1, 2), classes], 1)
+    for one in convolutions:
+        maps = one(maps).relu()
+    joined = torch.cat([maps.flatten(1), signals["place"], signals["mask"]], 1)
+    hidden = (joined @ parameters["dense.0.weight"].T + parameters["dense.0.bias"]).relu()
+    return hidden @ parameters["objective.weight"].T + parameters["objective.bias"]
+
+
+def test_it_is_the_network_of_torchs_modules_and_masks_choices() -> None:
+    with Simulation(rooms()) as simulation:
+        simulation.run(steps=20, progress=False)
+        assert simulation.agents["a"].updates > 0
+        signals = {name: value.clone() for name, value in simulation.signals.items()}
+        logits = by_torch(simulation.agents["a"].parameters, signals)
+        logits[:, 2] = -torch.inf
+        shown = {name: signals[name].numpy() for name in ("map", "mask", "place")}
+        picture = (signals["image"] * 255).round().numpy().astype(np.uint8)
+        assert np.array_equal(simulation.policy().act({**shown, "image": picture}), logits.argmax(1).numpy())
+
+
+def test_its_defaults_are_those_of_mnih_et_al() -> None:
+    env = antiphon.envs.from_tensors(image=torch.rand(9, 4, 84, 84), label=torch.arange(9) % 3)
+    goal = {"kind": "classification", "target": "label"}
+    agent = {"observes": ["image"], "network": "nature", "objective": goal}
+    with Simulation(
+        Scenario(scenario="s", env=env, agents={"a": agent}, training={"batch": 3})
+    ) as simulation:
+        simulation.run(steps=1, progress=False)
+        shapes = [tuple(p.shape) for name, p in simulation.agents["a"].parameters.items() if "weight" in name]
+        assert shapes == [(32, 4, 8, 8), (64, 32, 4, 4), (64, 64, 3, 3), (512, 3136), (3, 512)]
+
+
+def test_a_critic_may_be_one() -> None:
+    critic = {"observes": ["image"], "network": SMALL}
+    with Simulation(rooms(objective={"kind": "ppo", "mask": "mask", "critic": critic})) as simulation:
+        simulation.run(steps=20, progress=False)
+        assert "critic.conv0.weight" in simulation.agents["a"].parameters
+
+
+def test_several_side_by_side_are_each_alone() -> None:
+    with antiphon.Population([rooms()] * 2, seeds=[0, 1], dtype=torch.float64) as population:
+        population.run(steps=20)
+        together = [one.agents["a"].parameters for one in population.simulations]
+    for seed, found in enumerate(together):
+        with Simulation(rooms(), seed=seed, dtype=torch.float64) as simulation:
+            simulation.run(steps=20, progress=False)
+            for name, p in simulation.agents["a"].parameters.items():
+                torch.testing.assert_close(found[name], p, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("network", "observes", "line"),
+    [
+        (
+            "nature",
+            ("image",),
+            r"network\.sizes: filters of 8 do not fit into maps of 8x7; give filters, sizes",
+        ),
+        (SMALL, ("place",), r"network\.kind: nature observes one or more images of equal height and width"),
+        (
+            SMALL | {"sizes": [3]},
+            ("image",),
+            r"network\.sizes: has 1 entries for 2 filters; give one for each",
+        ),
+        (
+            SMALL | {"hidden": []},
+            ("image",),
+            r"network\.hidden: is empty; a nature network needs at least one",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(network: Any, observes: tuple[str, ...], line: str) -> None:
+    with pytest.raises(ScenarioError, match=line):
+        Simulation(rooms(network, observes))
