@@ -192,6 +192,60 @@ class Gaussian:
         return (self._split(outputs)[1] + math.log(2 * math.pi * math.e) / 2).sum(-1)
 
 
+@dataclass(frozen=True)
+class Joint:
+    """Independent actions in the parts of a Dict, by name; samples are [rows, numbers of all parts], choices among them as floats."""
+
+    parts: tuple[tuple[str, Categorical | MultiCategorical | Gaussian], ...]
+
+    @property
+    def parameters(self) -> int:
+        """Network outputs of all parts, side by side."""
+        return sum(part.parameters for _, part in self.parts)
+
+    @property
+    def draws(self) -> int:
+        """Uniform numbers of all parts."""
+        return sum(part.draws for _, part in self.parts)
+
+    def _split(self, outputs: Tensor) -> list[tuple[Categorical | MultiCategorical | Gaussian, Tensor]]:
+        sizes = [part.parameters for _, part in self.parts]
+        return [*zip((part for _, part in self.parts), torch.split(outputs, sizes, -1), strict=True)]
+
+    def by_part(self, action: Tensor) -> dict[str, Tensor]:
+        """Return the actions of the parts, as their own distributions sample them."""
+        each = torch.split(action, [part.draws for _, part in self.parts], -1)
+        found: dict[str, Tensor] = {}
+        for (name, part), own in zip(self.parts, each, strict=True):
+            chosen = own if isinstance(part, Gaussian) else own.long()
+            found[name] = chosen.squeeze(-1) if isinstance(part, Categorical) else chosen
+        return found
+
+    @staticmethod
+    def _joined(outputs: Tensor, actions: list[Tensor]) -> Tensor:
+        rows = outputs.shape[:-1]
+        return torch.cat([action.reshape(*rows, -1).to(outputs.dtype) for action in actions], -1)
+
+    def sample(self, outputs: Tensor, uniforms: Tensor) -> Tensor:
+        """Return the actions, each sampled from uniform numbers of its own, [rows, numbers]."""
+        own = torch.split(uniforms, [part.draws for _, part in self.parts], -1)
+        each = zip(self._split(outputs), own, strict=True)
+        return self._joined(outputs, [part.sample(mine, numbers) for (part, mine), numbers in each])
+
+    def mode(self, outputs: Tensor) -> Tensor:
+        """Return the most likely action of each part, [rows, numbers]."""
+        return self._joined(outputs, [part.mode(own) for part, own in self._split(outputs)])
+
+    def log_prob(self, outputs: Tensor, action: Tensor) -> Tensor:
+        """Return the sum of the parts' log-probabilities, [rows]."""
+        each = zip(self._split(outputs), self.by_part(action).values(), strict=True)
+        return torch.stack([part.log_prob(own, taken) for (part, own), taken in each]).sum(0)
+
+    def entropy(self, outputs: Tensor) -> Tensor:
+        """Return the sum of the parts' entropies, [rows]."""
+        return torch.stack([part.entropy(own) for part, own in self._split(outputs)]).sum(0)
+
+
 def _bounded(space: spaces.Box) -> NDArray[np.bool_]:
     """Return whether each number of a Box has two bounds, [*shape]."""
     sizes = (np.abs(np.asarray(bound, np.float64)) for bound in (space.low, space.high))
@@ -226,15 +280,21 @@ class BoxUnits:
         return centre + half * sample.reshape(-1, *half.shape)
 
 
-def distribution_of(space: gymnasium.Space[Any]) -> Distribution:
+def distribution_of(space: gymnasium.Space[Any]) -> Categorical | MultiCategorical | Gaussian | Joint:
     """Return the distribution over a space's actions.
 
     Args:
-        space: Action space of one environment: `Discrete`, `MultiDiscrete`, `MultiBinary` or `Box`.
+        space: Action space of one environment: `Discrete`, `MultiDiscrete`, `MultiBinary`, `Box`, or a `Dict` of these.
 
     Raises:
         ScenarioError: No policy acts in such a space.
     """
+    if isinstance(space, spaces.Dict):
+        return Joint(tuple((name, _of_part(part)) for name, part in space.spaces.items()))
+    return _of_part(space)
+
+
+def _of_part(space: gymnasium.Space[Any]) -> Categorical | MultiCategorical | Gaussian:
     if isinstance(space, spaces.Discrete):
         return Categorical(int(space.n))
     if isinstance(space, spaces.MultiDiscrete):

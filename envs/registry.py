@@ -309,12 +309,17 @@ def _called(name: str, factory: Callable[..., Any], arguments: Mapping[str, Any]
         return factory(**arguments)
 
 
-def _in_rows(name: str, made: Sequence[gymnasium.Env[Any, Any]]) -> VectorEnv[Any, Any, Any]:
-    """Return environments as the rows of one that resets in the same step; ScenarioError where their spaces differ."""
+def _in_rows(name: str, made: Sequence[gymnasium.Env[Any, Any]], stack: Any) -> VectorEnv[Any, Any, Any]:
+    """Return environments as the rows of one that resets in the same step; ScenarioError where their spaces differ.
+
+    `stack`: how many of the newest observations are seen (see `FrameStack`); None: one.
+    """
     from antiphon.envs.adaptors.checked import making
     from antiphon.envs.adaptors.final_observation import FinalObservation
+    from antiphon.envs.adaptors.frame_stack import FrameStack
 
     with making(name, "let every call make the same spaces"):
+        made = made if stack is None else [FrameStack(env, stack) for env in made]
         rows = [functools.partial(FinalObservation, env) for env in made]
         return SyncVectorEnv(rows, autoreset_mode=AutoresetMode.SAME_STEP)
 
@@ -323,6 +328,9 @@ def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Ma
     """Return what a class or factory makes of the keys of a document: a source, copies, or a vector environment."""
     factory, model = _factory(name), options_of(name)
     takes_split = split is not None and "split" in model.model_fields
+    stack = None
+    if "stack" in values and not hasattr(factory, "Options") and "stack" not in model.model_fields:
+        stack, values = values["stack"], {key: value for key, value in values.items() if key != "stack"}
     options = model(**{**values, **({"split": split} if takes_split else {})})
     known, arguments = inspect.signature(factory).parameters, {"options": options}
     if not hasattr(factory, "Options"):
@@ -330,12 +338,14 @@ def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Ma
     rest = hasattr(factory, "Options") and any(one.kind is one.VAR_KEYWORD for one in known.values())
     arguments |= {key: settings[key] for key in settings if key in known or rest}
     made = _called(name, factory, arguments)
+    if stack is not None and not isinstance(made, gymnasium.Env):
+        fix = "stack its observations itself"
+        raise ScenarioError(f"env.stack: '{name}' makes {type(made).__name__}, no gymnasium.Env; {fix}")
     if all(hasattr(made, name) for name in ("possible_agents", "observation_space", "step")):
         return [made, *(_called(name, factory, arguments) for _ in range(settings["num_envs"] - 1))]
     if isinstance(made, gymnasium.Env):
-        return _in_rows(
-            name, [made, *(_called(name, factory, arguments) for _ in range(settings["num_envs"] - 1))]
-        )
+        rows = [made, *(_called(name, factory, arguments) for _ in range(settings["num_envs"] - 1))]
+        return _in_rows(name, rows, stack)
     if callable(getattr(made, "make", None)):
         return made
     if isinstance(made, VectorEnv):

@@ -412,7 +412,8 @@ def _space_of(name: str, agent: AgentSpec, env: Description) -> spaces.Space[Any
             known = suggest(agent.acts, space.spaces)
             raise DocumentError(path, f"the environment's actions have no part '{agent.acts}'{known}")
         return space[agent.acts]
-    if agent.acts and isinstance(space, spaces.Dict):
+    policy = agent.objective is not None and agent.objective.policy
+    if agent.acts and isinstance(space, spaces.Dict) and not policy:
         raise DocumentError(
             path, f"the environment's actions have parts; name one of {', '.join(space.spaces)}"
         )

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
-from antiphon.agents.distributions import BoxUnits, Gaussian
+from antiphon.agents.distributions import BoxUnits, Gaussian, Joint
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import NONE, Mask
 from antiphon.base.nearest_names import suggest
@@ -185,7 +185,8 @@ def policy_module(system: System, env: TorchVectorEnv, *, greedy: bool) -> fx.Gr
     actors, native = _actors(system), native_of(env)
     actions = native.actions
     parts = actions.space.spaces.keys() if isinstance(actions.space, spaces.Dict) else ()
-    missing = [part for part in parts if part not in [agent.acts for agent in actors]]
+    acted = [agent.acts for agent in actors]
+    missing = [part for part in parts if part not in acted and True not in acted]
     if missing:
         raise ScenarioError(
             f"policy: no agent acts for '{missing[0]}', and a file has no random actions; add one"
@@ -221,24 +222,25 @@ class _Choice(nn.Module):
         policies = [agent.policy for agent in actors]
         self.distributions = [None if policy is None else policy.distribution for policy in policies]
         self.actions, self.greedy = actions, greedy
-        own = [actions.space if acts is True else actions.space[acts] for acts in self.acts]  # type: ignore[index]
-        self.units = [BoxUnits.of(space) for space in own]
+        whole = actions.space.spaces if isinstance(actions.space, spaces.Dict) else {True: actions.space}
+        self.units = {part: BoxUnits.of(space) for part, space in whole.items()}
 
     def forward(self, *outputs: Tensor) -> Any:
         """Return the action of outputs [batch, …]."""
         chosen: dict[Any, Tensor] = {}
-        each = zip(self.acts, self.distributions, self.units, outputs, strict=True)
-        for acts, distribution, units, own in each:
-            chosen[acts] = own
-            if distribution is not None and self.greedy:
-                chosen[acts] = distribution.mode(own)
+        for acts, distribution, own in zip(self.acts, self.distributions, outputs, strict=True):
+            if distribution is None:
+                chosen[acts] = own
+                continue
+            if self.greedy:
+                action = distribution.mode(own)
             elif isinstance(distribution, Gaussian):
-                chosen[acts] = distribution.with_noise(own, torch.randn_like(distribution.mode(own)))
-            elif distribution is not None:
+                action = distribution.with_noise(own, torch.randn_like(distribution.mode(own)))
+            else:
                 size = (own.shape[0], distribution.draws)
-                chosen[acts] = distribution.sample(
-                    own, torch.rand(size, dtype=torch.float64, device=own.device)
-                )
-            if distribution is not None and units is not None:
-                chosen[acts] = units(chosen[acts])
+                action = distribution.sample(own, torch.rand(size, dtype=torch.float64, device=own.device))
+            parts = distribution.by_part(action) if isinstance(distribution, Joint) else {acts: action}
+            for part, taken in parts.items():
+                units = self.units[part]
+                chosen[part] = taken if units is None else units(taken)
         return self.actions.translated(chosen.get(True, chosen), lambda: None, arrays=False)

@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from antiphon.agents.distributions import BoxUnits
+from antiphon.agents.distributions import BoxUnits, Joint
 from antiphon.agents.network import OBJECTIVE
 from antiphon.base.mask import NONE, Mask
 from antiphon.comms.backward_requests import constant
@@ -89,7 +89,10 @@ class Actions(Feature):
         space: Any = system.description.action_space
         for part, places in self._places.items():
             if space is not None and _policy(places[0][0]) is not None:
-                self._units[part] = self._units_in(space[part] if isinstance(part, str) else space)
+                own = {part: space[part] if isinstance(part, str) else space}
+                if isinstance(_policy(places[0][0]), Joint):
+                    own = space.spaces
+                self._units.update({name: self._units_in(one) for name, one in own.items()})
 
     def _units_in(self, space: spaces.Space[Any]) -> BoxUnits | None:
         """The map to a part's numbers, on the device and in the type of the outputs."""
@@ -153,6 +156,12 @@ class Actions(Feature):
             agent, action = places[0][0], rows[0] if len(rows) == 1 else torch.cat(rows)
             if isinstance(part, str):
                 found[part] = self._in_space(agent, action, space[part], self._units.get(part))
+            elif isinstance(distribution := _policy(agent), Joint):
+                each_part = distribution.by_part(action).items()
+                return {
+                    name: self._in_space(agent, own, space[name], self._units[name])
+                    for name, own in each_part
+                }
             else:
                 return self._in_space(agent, action, space, self._units.get(part))
         return found or None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import gymnasium
@@ -14,6 +15,7 @@ from antiphon.base.extensions import imported_by_name
 from antiphon.base.nearest_names import suggest, suggest_registered
 from antiphon.envs.adaptors.checked import check_render_mode, making
 from antiphon.envs.adaptors.final_observation import FinalObservation
+from antiphon.envs.adaptors.frame_stack import FrameStack
 from antiphon.envs.env_keys import EnvOptions
 
 _OWN = {"id", "num_envs", "vector_kwargs", "wrappers"}
@@ -26,6 +28,7 @@ class _Options(EnvOptions, extra="allow"):
 
     vectorization_mode: Literal["sync", "async", "vector_entry_point"] | None = None
     autoreset: Literal["same_step", "next_step", "disabled"] | None = None
+    stack: int | dict[str, int] | None = None
 
 
 def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[Any, Any, Any]:
@@ -36,7 +39,8 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
         batch: Number of sub-environments.
         options: `vectorization_mode` (`sync`, `async` or `vector_entry_point`; left out: the id's own vector environment
             if it has one and `autoreset` is left out, else `sync`), `autoreset` (`same_step`, `next_step` or `disabled`;
-            left out: `same_step`, or the mode of the id's own vector environment), and arguments of the environment.
+            left out: `same_step`, or the mode of the id's own vector environment), `stack` (see `FrameStack`), and arguments
+            of the environment.
 
     Raises:
         ScenarioError: There is no such id, mode or option, or the environment cannot be made.
@@ -55,10 +59,15 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
     chosen = mode is None and has_own and autoreset is None
     if mode is None:
         mode = "vector_entry_point" if chosen else "sync"
+    if mode == "vector_entry_point" and found.stack is not None:
+        fix = "write vectorization_mode: sync, or use an option of its own"
+        raise ScenarioError(f"env.stack: the vector environment of '{name}' is not stacked; {fix}")
     settings: dict[str, Any] = {}
     if mode != "vector_entry_point":
         settings["autoreset_mode"] = _AUTORESET[autoreset or "same_step"]
-    layers = [FinalObservation] if settings else None
+    layers: list[Callable[..., Any]] | None = [FinalObservation] if settings else None
+    if layers and found.stack is not None:
+        layers.insert(0, partial(FrameStack, counts=found.stack))
     fix = (
         "its own vector class may lack a key; for arguments of gymnasium.make write vectorization_mode: sync"
     )

@@ -55,6 +55,12 @@ def part_at(value: Any, path: Path) -> Any:
     return value
 
 
+def signal_name(path: Path) -> str:
+    """Return the name of the signal at a path of an observation space."""
+    keys = path if path and isinstance(path[0], str) else ("observation", *path)
+    return ".".join(map(str, keys))
+
+
 def _signal_of(name: str, space: Space[Any], *, training_only: bool = False) -> Signal:
     """Return the signal of an observation's part: bytes are scaled by their bounds to [0, 1], choices start at 0; ScenarioError
     for others.
@@ -157,8 +163,7 @@ class Observations:
         self.signals: dict[str, Signal] = {}
         self.unreadable: dict[str, str] = {}
         for path, leaf in leaves(space).items():
-            keys = path if path and isinstance(path[0], str) else ("observation", *path)
-            name = prefix + ".".join(str(key) for key in keys)
+            name = prefix + signal_name(path)
             if name in self._paths:
                 raise ScenarioError(f"env: two observations have the name '{name}'; rename one")
             self._paths[name] = path

@@ -115,7 +115,7 @@ def test_distributions_of_spaces() -> None:
     assert distribution_of(spaces.Box(0, np.inf, (2,))) == Gaussian(2, bounded=False)
     for space in (
         spaces.Text(3),
-        spaces.Dict({"a": spaces.Discrete(2)}),
+        spaces.Dict({"a": spaces.Text(2)}),
     ):
         with pytest.raises(ScenarioError, match=r"no policy acts in .*; use Discrete") as raised:
             distribution_of(space)

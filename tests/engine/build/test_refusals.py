@@ -125,7 +125,9 @@ REFUSED: dict[str, Making] = {
     "agents.m.acts: 'l' already acts, and the environment takes the action": pair(actor(), actor()),
     "agents.m.acts: 'l' already acts for": pair(actor(acts="left"), actor(acts="left"), SEVERAL),
     "agents.m.acts: the environment's actions have no part 'lift'; did": alone(None, SEVERAL, acts="lift"),
-    "agents.m.acts: the environment's actions have parts; name one of left, right": alone(None, SEVERAL),
+    "agents.m.acts: the environment's actions have parts; name one of left, right": alone(
+        {"kind": "regression", "target": "place"}, SEVERAL
+    ),
     "agents.m.acts: 'left' is a part of a Dict of actions, and the environment's": alone(acts="left"),
     "agents.m.acts: no policy acts in Text": alone(None, spaces.Text(3)),
     "agents.m.acts: the environment takes no actions; give it a target": partial(

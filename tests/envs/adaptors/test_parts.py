@@ -8,9 +8,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 
 from antiphon import Scenario, Simulation, envs
+from antiphon.agents.distributions import distribution_of
 from antiphon.envs import registry
 from antiphon.errors import ScenarioError
 from tests.reference.backend import Chosen, reference
@@ -114,3 +116,39 @@ def test_ppo_has_as_many_minibatches_as_environments_if_these_are_few(batch: int
     assert all((value == right[name]).all() for name, value in left.items())
     with pytest.raises(ScenarioError, match=f"4 minibatches of {batch} environments"):
         parameters(minibatches=4)
+
+
+ACTIONS = spaces.Dict(
+    {
+        "which": spaces.Discrete(3, start=1),
+        "where": spaces.Box(np.float32([0, 10]), np.float32([1, 20])),
+        "several": spaces.MultiDiscrete([2, 4]),
+        "count": spaces.Box(0, 5, (1,), np.int64),
+    }
+)
+
+
+@pytest.mark.parametrize("action", [ACTIONS, spaces.Tuple((spaces.Discrete(2), BOX))])
+def test_one_agent_acts_for_all_parts_of_an_action(action: spaces.Space[Any]) -> None:
+    with trained(BOX, "observation", action) as simulation:
+        assert simulation.agents["a"].updates > 0
+        assert simulation.evaluate(episodes=1).return_ == 5
+        assert action.contains(simulation.policy().act(np.zeros(2, np.float32)))
+
+
+def test_a_joint_distribution_is_the_product_of_its_parts() -> None:
+    joint = distribution_of(ACTIONS)
+    parts = [distribution_of(space) for space in ACTIONS.spaces.values()]
+    assert [joint.parameters, joint.draws] == [3 + 4 + 6 + 2, 1 + 2 + 2 + 1]
+    random = torch.Generator().manual_seed(0)
+    outputs = torch.randn(9, joint.parameters, generator=random, dtype=torch.float64)
+    numbers = torch.rand(9, joint.draws, generator=random, dtype=torch.float64)
+    action = joint.sample(outputs, numbers)
+    own = outputs.split([part.parameters for part in parts], 1)
+    drawn = numbers.split([part.draws for part in parts], 1)
+    taken = [part.sample(mine, each) for part, mine, each in zip(parts, own, drawn, strict=True)]
+    for found, wanted in zip(joint.by_part(action).values(), taken, strict=True):
+        assert torch.equal(found, wanted)
+    each = zip(parts, own, taken, strict=True)
+    wanted = torch.stack([part.log_prob(mine, one) for part, mine, one in each]).sum(0)
+    assert torch.equal(joint.log_prob(outputs, action), wanted)

@@ -1,0 +1,143 @@
+"""Stacks of the newest observations of Gymnasium's environments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+import antiphon
+from antiphon import Scenario, Simulation, envs
+from antiphon.base.errors import ScenarioError
+
+SPACES: dict[str, spaces.Space[Any]] = {
+    "grey": spaces.Box(0, 255, (6, 5), np.uint8),
+    "last": spaces.Box(0, 255, (6, 6, 3), np.uint8),
+    "first": spaces.Box(0, 255, (3, 6, 6), np.uint8),
+    "vector": spaces.Box(0, 99, (2,), np.float32),
+    "choice": spaces.Discrete(99, start=1),
+    "choices": spaces.MultiDiscrete([99, 99]),
+    "bits": spaces.MultiBinary(2),
+    "text": spaces.Text(4),
+}
+STACKED = {
+    "grey": (3, 6, 5), "last": (6, 6, 9), "first": (9, 6, 6), "vector": (6,), "choice": (3,), "choices": (6,), "bits": (6,),
+}  # fmt: skip
+
+
+class Counter(gymnasium.Env[Any, Any]):
+    """Every number is that of the step of the episode, which ends after five; the same arrays are written again."""
+
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, whole: bool = False) -> None:
+        self.observation_space = SPACES["vector"] if whole else spaces.Dict(SPACES)
+        self.held = {key: np.zeros(one.shape, one.dtype) for key, one in SPACES.items() if key != "text"}
+
+    def _shown(self) -> Any:
+        for key, array in self.held.items():
+            array[...] = self.steps % 2 if key == "bits" else self.steps + (key == "choice")
+        shown = {**self.held, "choice": int(self.held["choice"]), "text": "ab"}
+        return shown["vector"] if isinstance(self.observation_space, spaces.Box) else shown
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._shown(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        return self._shown(), float(action), False, self.steps == 5, {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.steps = state["steps"]
+
+
+envs.register("tests/Counter-v0", Counter)
+gymnasium.register("Stacked/Counter-v0", Counter, disable_env_checker=True)
+
+
+@pytest.mark.parametrize("name", ["tests/Counter-v0", "gymnasium/Stacked/Counter-v0"])
+def test_the_newest_observations_are_side_by_side_the_first_one_repeated(name: str) -> None:
+    stack = dict.fromkeys(STACKED, 3)
+    env = envs.make({"id": name, "stack": stack}, batch=2)
+    assert {key: env.signals[key].shape for key in STACKED} == STACKED
+    obs, _ = env.reset(seed=0)
+    for step in range(7):
+        steps = [max(step % 5 - back, 0) for back in (2, 1, 0)]
+        numbers = torch.tensor(steps, dtype=torch.float32)
+        assert obs["vector"][0].tolist() == [each for each in steps for _ in range(2)]
+        assert torch.equal(obs["choice"][0], torch.tensor(steps))
+        torch.testing.assert_close(obs["grey"][1, :, 2, 2] * 255, numbers)
+        torch.testing.assert_close(obs["first"][1, ::3, 2, 2] * 255, numbers)
+        torch.testing.assert_close(obs["last"][1, 2, 2, ::3] * 255, numbers)
+        obs, *_, info = env.step(torch.zeros(2, dtype=torch.long))
+        if step == 4:
+            assert info["final_obs"]["vector"][0].tolist() == [3, 3, 4, 4, 5, 5]
+
+
+def test_runs_with_stacks_are_resumed_to_the_bit_and_evaluated(tmp_path: Path) -> None:
+    player = {"observes": ["observation"], "acts": True, "objective": "ppo", "clock": {"unroll": 4}}
+    env = {"id": "tests/Counter-v0", "whole": True, "stack": 3}
+    scenario = Scenario(scenario="s", env=env, agents={"a": player}, training={"batch": 2})
+    with Simulation(scenario) as whole:
+        whole.run(steps=23, progress=False)
+        wanted = whole.agents["a"].parameters
+        assert whole.evaluate(episodes=2).episodes is not None
+    with Simulation(scenario) as first:
+        first.run(steps=11, progress=False)
+        first.save(tmp_path / "half")
+    with Simulation.load(tmp_path / "half") as rest:
+        rest.run(steps=12, progress=False)
+        assert all(torch.equal(p, wanted[name]) for name, p in rest.agents["a"].parameters.items())
+
+
+@pytest.mark.parametrize(
+    ("env", "line"),
+    [
+        (
+            {"id": "tests/Counter-v0", "stack": 4},
+            "env.stack: 4, but the observation has parts; name those to stack",
+        ),
+        (
+            {"id": "tests/Counter-v0", "stack": {"gray": 4}},
+            "env.stack: no signal 'gray'; did you mean 'grey'",
+        ),
+        (
+            {"id": "tests/Counter-v0", "stack": {"grey": 1}},
+            "env.stack: 'grey' has 1; must be a whole number from 2",
+        ),
+        (
+            {"id": "tests/Counter-v0", "stack": {"text": 2}},
+            "env.stack: 'text' is a Text, which has no numbers",
+        ),
+        (
+            {"id": "gymnasium/CartPole-v1", "stack": 2},
+            "env.stack: the vector environment of 'CartPole-v1' is not stacked",
+        ),
+        (
+            {"id": "tests/Vector-v0", "stack": 2},
+            "env.stack: 'tests/Vector-v0' makes SyncVectorEnv, no gymnasium.Env",
+        ),
+    ],
+)
+def test_what_cannot_be_stacked_is_refused_in_one_line(env: dict[str, Any], line: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        envs.make(env, batch=2)
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def _vector() -> gymnasium.vector.VectorEnv[Any, Any, Any]:
+    return gymnasium.make_vec("CartPole-v1", 2, vectorization_mode="sync")
+
+
+antiphon.envs.register("tests/Vector-v0", _vector)
