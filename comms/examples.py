@@ -123,6 +123,17 @@ class Example:
         self.returned, self.loss = gradient, loss
         self.valid &= counted
 
+    def add_returned(self, gradient: Tensor | None, loss: Tensor | None) -> None:
+        """Add what a use of the message returns, [B, M] per sample and [B]; None: nothing."""
+        if gradient is not None:
+            self.returned = gradient if self.returned is None else self.returned + gradient
+        if loss is not None:
+            self.loss = loss if self.loss is None else self.loss + loss
+
+    def forget_loss(self) -> None:
+        """Drop what has returned of losses."""
+        self.loss = None
+
     def count_in(self, rows: Mask) -> None:
         """Count in these environments alone."""
         self.valid &= rows

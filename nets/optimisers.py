@@ -182,6 +182,15 @@ class Call:
     copied: list[_Lines] = field(default_factory=list)
     """Tensors that the kernel gets as copies, which are written back."""
 
+    def join(self, more: Call) -> None:
+        """Add the tensors of another call."""
+        self.parameters += more.parameters
+        self.gradients += more.gradients
+        self.steps = [*self.steps, *more.steps]
+        self.copied += more.copied
+        for moments, others in zip(self.moments, more.moments, strict=True):
+            moments += others
+
 
 Numbers = tuple[float | Tensor, float]
 """The learning rate of a kernel call (a tensor [] is read on the device), and its weight decay."""
@@ -493,12 +502,7 @@ class Optimiser:
         self._count_once([count for call in calls for count in call.counts])
         whole = calls[0]
         for more in calls[1:]:
-            whole.parameters += more.parameters
-            whole.gradients += more.gradients
-            whole.steps = [*whole.steps, *more.steps]
-            whole.copied += more.copied
-            for moments, others in zip(whole.moments, more.moments, strict=True):
-                moments += others
+            whole.join(more)
         self._run(whole, numbers)
         for copied in whole.copied:
             copied.write_back()
@@ -668,10 +672,10 @@ class Optimiser:
             each = [[own[n] for n in stepping] for own in slices]
             if _left_over(each[0][0]):
                 lines = [_Lines(stack, index) for stack in stacks]
-                call.copied += lines
+                call.copied.extend(lines)
                 each, rows = [one.rows() for one in lines], list(_in_lines(torch.stack(rows)).unbind(0))
-            call.parameters += each[0]
-            call.gradients += rows
+            call.parameters.extend(each[0])
+            call.gradients.extend(rows)
             for mine, own in zip(call.moments, each[1:], strict=True):
                 mine += own
         return call

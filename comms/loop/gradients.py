@@ -10,7 +10,7 @@ import warnings
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -42,12 +42,16 @@ class _Written(weakref.ref[Tensor]):
     steps: Sequence[ChannelStep]
     used: bool
 
-    @classmethod
-    def note(cls, gradient: Tensor, version: int, steps: Sequence[ChannelStep]) -> None:
-        """Keep when a gradient was written, for as long as it is kept itself."""
-        written = cls(gradient, cls._forget)
-        written.key, written.version, written.steps, written.used = id(gradient), version, steps, False
-        _written[written.key] = written
+    def __new__(cls, gradient: Tensor, version: int, steps: Sequence[ChannelStep]) -> Self:
+        return super().__new__(cls, gradient, cls._forget)
+
+    def __init__(self, gradient: Tensor, version: int, steps: Sequence[ChannelStep]) -> None:
+        self.key, self.version, self.steps, self.used = id(gradient), version, steps, False
+        _written[self.key] = self  # for as long as the gradient is kept itself
+
+    def use(self) -> None:
+        """Note that an optimiser has stepped with it."""
+        self.used = True
 
     @staticmethod
     def _forget(written: Any) -> None:
@@ -93,7 +97,7 @@ def add_gradients(
         else:
             parameter.grad = gradient.clone()
         assert parameter.grad is not None
-        _Written.note(parameter.grad, parameter._version, steps)
+        _Written(parameter.grad, parameter._version, steps)
 
 
 def _is_over(parameter: Tensor, gradient: Tensor) -> bool:
@@ -119,4 +123,4 @@ def _mark_used(optimiser: torch.optim.Optimizer, *_: Any) -> None:
         for parameter in group["params"]:
             written = None if parameter.grad is None else _Written.of(parameter.grad)
             if written is not None:
-                written.used = True
+                written.use()

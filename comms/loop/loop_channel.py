@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from antiphon.base.errors import AntiphonError, CallError, ScenarioError, first_line
+from antiphon.base.mask import ALL
 from antiphon.base.nearest_names import suggest
 from antiphon.base.spellings import either_spelling
 from antiphon.comms.backward_requests import (
@@ -236,9 +237,8 @@ class Channel:
     def _recorded(self, predictor: Predictor, message: Tensor, signals: Mapping[str, Tensor]) -> SentMessage:
         """Return the record of a message with its predicted gradient, which waits for the sender's `learn`."""
         context = encode(self._context, signals, self.dtype)
-        example = Example(value_of(message), context, None)
-        if self._target is not None:
-            example.target, example.valid, example.sites = target_of(signals, self._target)
+        target, valid, sites = (None, ALL, None) if self._target is None else target_of(signals, self._target)
+        example = Example(value_of(message), context, None, valid, target, sites)
         with self._named(f"gradient: {predictor.kind}"):
             prediction = predictor.predict_sent(example)
             if isinstance(predictor, Critic) and self._discount:

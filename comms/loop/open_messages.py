@@ -6,7 +6,7 @@ no reference to it is left (neither the receiver's own nor one in a graph), so t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -60,31 +60,29 @@ class SentMessage:
     def book(self, gradient: Tensor, losses: Tensor | None) -> None:
         """Add the gradient dL/dmessage of one use, [B, …], and the receiver's losses [B]."""
         if not self.returned:
-            self.example.loss = None  # of an objective that did not depend on it
+            self.example.forget_loss()  # of an objective that did not depend on it
         self.returned = True
-        delta, returned = value_of(gradient) * len(gradient), self.example.returned
-        self.example.returned = delta if returned is None else returned + delta
-        self._add_losses(losses)
+        self.example.add_returned(value_of(gradient) * len(gradient), losses)
 
     def book_unused(self, losses: Tensor | None) -> None:
         """Add the losses [B] of an objective that depends on none of the channel's messages."""
         self.unused = True
-        self._add_losses(losses)
-
-    def _add_losses(self, losses: Tensor | None) -> None:
-        if losses is not None:
-            self.example.loss = losses if self.example.loss is None else self.example.loss + losses
+        self.example.add_returned(None, losses)
 
     def trained_on(self, updates: int) -> Example:
         """Return its training example for a predictor that has taken so many updates."""
         self.learned, example = True, self.example
-        if example.returned is None:
-            example.returned = torch.zeros_like(example.message)
-        if self.updates == updates:
-            example.prediction = self.prediction
-        else:
-            example.learned = None
-        return example
+        known = self.updates == updates
+        return replace(
+            example,
+            returned=torch.zeros_like(example.message) if example.returned is None else example.returned,
+            prediction=self.prediction if known else example.prediction,
+            learned=example.learned if known else None,
+        )
+
+    def receive(self, leaf: Tensor) -> None:
+        """Note the leaf that the receiver differentiates."""
+        self.leaf = TensorWeakRef(leaf)
 
 
 class OpenMessages:
@@ -112,7 +110,7 @@ class OpenMessages:
             return None
         if self._leaf is None:
             self._leaf = as_leaf(live)
-            self._newest.leaf = TensorWeakRef(self._leaf)
+            self._newest.receive(self._leaf)
         return self._leaf
 
     def received(self) -> list[tuple[SentMessage, Tensor]]:

@@ -22,7 +22,7 @@ from antiphon.engine.heart.held_messages import HeldMessages
 from antiphon.engine.heart.message import Message
 
 
-@dataclass
+@dataclass(frozen=True)
 class FreeFigures:
     """Totals of one part."""
 
@@ -36,6 +36,9 @@ class FreeFigures:
     """Ticks at which a receiver found no new message."""
     dropped: int = 0
     """Messages that arrived and were never read: the queue was full, or a newer one was there."""
+
+    def __add__(self, other: FreeFigures) -> FreeFigures:
+        return FreeFigures(**{name: number + getattr(other, name) for name, number in vars(self).items()})
 
 
 _OF_WHOLE = -1
@@ -107,7 +110,7 @@ class FreeArrivals:
         for key, channel in self._cut.sending.items():
             for stamp, message in list(channel.ledger.messages.items()):
                 if message.uses.finished is None and stamp + self._settings.staleness < step:
-                    self.figures.given_up += 1
+                    self.figures += FreeFigures(given_up=1)
                     self._sent.pop((key, stamp), None)
                     give_back(channel.ledger, stamp, step, NONE, None, None)
 
@@ -125,11 +128,11 @@ class FreeArrivals:
             if queue and not ledger.aligned and not placeholder.unread:
                 chosen.setdefault(key, queue[-1])
             if key not in chosen or placeholder.unread:
-                self.figures.missed += not placeholder.unread
+                self.figures += FreeFigures(missed=int(not placeholder.unread))
                 fill(placeholder, None)
                 continue
             place = queue.index(chosen[key])
-            self.figures.dropped += place
+            self.figures += FreeFigures(dropped=place)
             incarnation, message = queue[place]
             del queue[: place + 1]
             self._cut.fill(placeholder, message)
@@ -183,8 +186,7 @@ class FreeArrivals:
             if self._sent.get((one.channel, one.stamp)) == one.incarnation:
                 # else it has been given up, or the part has not sent it since it was restarted
                 del self._sent[one.channel, one.stamp]
-                self.figures.returned += 1
-                self.figures.staleness += now - one.stamp
+                self.figures += FreeFigures(returned=1, staleness=now - one.stamp)
                 self._cut.give_back(one, now - self._cut.sending[one.channel].ledger.back)
 
     def _queue(self, message: CutMessage, incarnation: int) -> None:
@@ -193,13 +195,13 @@ class FreeArrivals:
         if origin > self._newest.get(key, (-1, -1)):
             self._newest[key] = origin
         elif not in_turn:
-            self.figures.dropped += 1  # a newer one has overtaken it
+            self.figures += FreeFigures(dropped=1)  # a newer one has overtaken it
             return
         queue.append((incarnation, message))
         queue.sort(key=lambda one: (one[0], one[1].stamp))
         surplus = max(0, len(queue) - (self._settings.queue if in_turn else 1))
         del queue[:surplus]
-        self.figures.dropped += surplus
+        self.figures += FreeFigures(dropped=surplus)
 
     # --- state ---------------------------------------------------------------------------------------------
 

@@ -240,8 +240,8 @@ class VirtualCoordinator(Executor):
             "calls_lost": sum(machine.calls_lost for machine in machines) / (calls or 1),
         }
         arrivals = [part.free for part in self._parts if part.free is not None]
-        names, before = vars(FreeFigures()), vars(self._before)
-        self._before = FreeFigures(**{n: sum(vars(one.figures)[n] for one in arrivals) for n in names})
+        before = vars(self._before)
+        self._before = sum((one.figures for one in arrivals), FreeFigures())
         since = {name: total - before[name] for name, total in vars(self._before).items()}
         figures["missed"] = float(since["missed"])
         if since["returned"]:

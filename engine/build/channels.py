@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,11 +22,10 @@ from antiphon.comms.links import Link
 from antiphon.comms.module_predictors import input_of, predictor_of
 from antiphon.comms.symbols import MessageSampler
 from antiphon.comms.synthetic_gradients import Predictor
-from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.local_losses import LocalLoss
 from antiphon.engine.build.shapes import GRADIENT_ENDS, INPUT_ENDS, Shapes, head_of, slots_of
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.channel import Channel, SyntheticGradient
+from antiphon.engine.heart.channel import Channel, Feedback, SyntheticGradient, SyntheticInput
 from antiphon.engine.heart.clock import Clock, Sending, StepWindows, WindowGrid, uses_of
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import LearningGroup
@@ -119,8 +119,12 @@ class Wiring:
         returns = spec.crossing.returns or (
             predictor is not None and (predictor.needs_returned or predictor.needs_loss)
         )
-        ledger = self._ledger(spec, returns)
-        channel = Channel(
+        ledger = self._ledger(spec, returns, conditioned="returned" in ends)
+        of_states: dict[str, Any] = {}
+        if spec.state and predictor is not None:
+            of_states = {"span": gradient.horizon, "auxiliary": gradient.auxiliary}
+            of_states["outliers"] = Outliers(self.devices.whole) if predictor.needs_returned else None
+        return Channel(
             spec.name,
             spec.sender,
             spec.receiver,
@@ -145,26 +149,12 @@ class Wiring:
                 apply=gradient.apply,
                 trace=gradient.trace,
                 needs_actions=predictor is not None and predictor.needs_actions,
+                **of_states,
             ),
+            self._synthetic_input(spec, shape),
+            self._feedback(spec, shape),
             life_of_ends=(self.agents[spec.sender].life, self.agents[spec.receiver].life),
         )
-        if "returned" in ends:
-            from antiphon.engine.heart.newest_returned import NewestReturned
-
-            ledger.newest_returned = NewestReturned()
-        if spec.state and predictor is not None:
-            channel.synthetic_gradient.span = gradient.horizon
-            channel.synthetic_gradient.auxiliary = gradient.auxiliary
-            channel.synthetic_gradient.outliers = (
-                Outliers(channel.zeros.device) if predictor.needs_returned else None
-            )
-        if spec.input is not None and spec.crossing.predicts:
-            channel.synthetic_input.context = self._signals(spec.input.context, INPUT_ENDS)
-            channel.synthetic_input.ends = self._windows_by_end(spec, spec.input.context, INPUT_ENDS)
-            channel.synthetic_input.model = self._input(spec, channel)
-        if spec.crossing.joins and spec.feedback is not None:
-            self._feed_back(spec, channel)
-        return channel
 
     def _sampler(self, spec: ChannelSpec) -> MessageSampler | None:
         if spec.sample is None:
@@ -183,13 +173,19 @@ class Wiring:
             )
         return found
 
-    def _ledger(self, spec: ChannelSpec, returns: bool) -> Ledger:
+    def _ledger(self, spec: ChannelSpec, returns: bool, *, conditioned: bool) -> Ledger:
+        """A channel's ledger; `conditioned`: whether its predictor reads the newest returned gradient."""
         sender, receiver = self.agents[spec.sender].clock, self.agents[spec.receiver].clock
         group, link = self.group_of[spec.receiver], spec.link
         slack = max(group.late.values()) * group.windows.max_steps() + receiver.period if group.late else 0
+        of_all: dict[str, Any] = {"slack": slack}
+        if conditioned:
+            from antiphon.engine.heart.newest_returned import NewestReturned
+
+            of_all["newest_returned"] = NewestReturned()
         if spec.state:  # made at one tick, read at the next, and nothing is between
             way = Link(name=spec.name, delay=1, seed=self.seed)
-            return Ledger(spec.name, sender, sender, group.windows, way, returns, 0, slack, state=True)
+            return Ledger(spec.name, sender, sender, group.windows, way, returns, 0, state=True, **of_all)
         settings = {key: getattr(link, key) for key in ("delay", "drop", "noise", "bits")}
         aligned = self.agents[spec.receiver].align == spec.name
         remembers = spec.input is not None and bool({"held", "age"} & set(spec.input.context))
@@ -206,11 +202,11 @@ class Wiring:
             Link(name=spec.name, seed=self.seed, **settings),
             returns,
             back=link.back,
-            slack=slack,
             read=spec.read,
             held=held,
             aligned=aligned,
             remembers=remembers,
+            **of_all,
         )
 
     # --- what predictors are conditioned on ---------------------------------------------------------------
@@ -313,24 +309,26 @@ class Wiring:
             "owner": f"channels.{channel.name}",
         }
 
-    def _input(self, spec: ChannelSpec, channel: Channel) -> InputModel:
-        assert spec.input is not None
-        context = (
-            *channel.synthetic_input.context,
-            *self._ends(spec, channel.synthetic_input.ends, channel.shape),
-        )
+    def _synthetic_input(self, spec: ChannelSpec, shape: Shape) -> SyntheticInput:
+        if spec.input is None or not spec.crossing.predicts:
+            return SyntheticInput()
+        signals = self._signals(spec.input.context, INPUT_ENDS)
+        ends = self._windows_by_end(spec, spec.input.context, INPUT_ENDS)
+        context = (*signals, *self._ends(spec, ends, shape))
         settings = self._settings(spec, spec.receiver, "input", spec.input)
         options = {key: value for key, value in spec.input.options.items() if key != "sites"}
         sites = spec.input.get("sites")
         try:
-            return input_of(spec.input.kind, options, channel.shape, context, sites=sites, **settings)
+            model = input_of(spec.input.kind, options, shape, context, sites=sites, **settings)
         except ScenarioError as error:
             raise placed(error, ("channels", spec.name)) from None
+        return SyntheticInput(model, signals, ends)
 
-    def _feed_back(self, spec: ChannelSpec, channel: Channel) -> None:
-        """Give a locked channel the fixed weights that carry its gradient back."""
+    def _feedback(self, spec: ChannelSpec, shape: Shape) -> Feedback:
+        """The fixed weights that carry a locked channel's gradient back."""
         feedback = spec.feedback
-        assert feedback is not None
+        if feedback is None or not spec.crossing.joins:
+            return Feedback()
         random = generator(self.seed, "channel", spec.name, "feedback")
         if not feedback.direct:
             network = self.agents[spec.receiver].learner.network
@@ -340,22 +338,24 @@ class Wiring:
                     f"{feedback.kind} replaces weights of the layer that reads the message, and '{spec.receiver}' reads it by an "
                     "aggregation or a pointer, or has a mask; use dfa, or a network of another kind",
                 )
-            weights: Tensors = network.feedback_weights(channel.shape, random)
-            channel.feedback.weights = {
-                k: v.to(device=self.devices.of(spec.receiver), dtype=self.dtype) for k, v in weights.items()
-            }
-            return
-        channel.feedback.error_of = feedback.of or self.scenario.readouts[0]
-        if self.group_of[channel.feedback.error_of] is not self.group_of[spec.sender]:
+            weights: Tensors = network.feedback_weights(shape, random)
+            return Feedback(
+                weights={
+                    k: v.to(device=self.devices.of(spec.receiver), dtype=self.dtype)
+                    for k, v in weights.items()
+                }
+            )
+        error_of = feedback.of or self.scenario.readouts[0]
+        if self.group_of[error_of] is not self.group_of[spec.sender]:
             raise DocumentError(
                 ("channels", spec.name, "feedback"),
-                f"'{channel.feedback.error_of}', whose error it carries, is not in the locked group "
+                f"'{error_of}', whose error it carries, is not in the locked group "
                 f"of '{spec.sender}'; join them by locked channels, or name an agent of the group with `of`",
             )
-        heads = self.shapes.heads[channel.feedback.error_of]
+        heads = self.shapes.heads[error_of]
         outputs = next(head.features for head in heads if head.name == OBJECTIVE)
-        matrix = feedback_matrix(channel.size, outputs, None if feedback.summed else random)
-        channel.feedback.direct = matrix.to(device=self.devices.of(spec.receiver), dtype=self.dtype)
+        matrix = feedback_matrix(math.prod(shape), outputs, None if feedback.summed else random)
+        return Feedback(matrix.to(device=self.devices.of(spec.receiver), dtype=self.dtype), error_of)
 
 
 def _sending(clock: Clock, rate: float) -> Clock | Sending:

@@ -499,14 +499,16 @@ class _Channels:
             "members": tuple(members),
             "stacked": stacked,
         }
-        ends, settings["layout"] = Places(), Layout(len(members), len(self.bases), batch, device)
+        ends: dict[str, Any] = {}
+        settings["layout"] = Layout(len(members), len(self.bases), batch, device)
         if first.sender in self.place:
             sender = self.agents[self.place[first.sender][0]]
             places = self._places([self.place[c.sender][1] for c in own], sender)
-            settings["sender"], ends.senders = sender.name, len(sender.members)
+            settings["sender"] = sender.name
+            ends["senders"] = len(sender.members)
             index = _index(places, len(sender.members), device)
             selects = index is None and self._selects(family)
-            ends.sender_index = torch.tensor(places, device=device) if selects else index
+            ends["sender_index"] = torch.tensor(places, device=device) if selects else index
             if sender.stacked:  # its ports have the names of its first member's
                 port = place_of(first.port, sender.members[places[0]].learner.network)
                 settings["port"] = port if isinstance(port, str) else list(sender.learner.network.heads)[port]
@@ -514,9 +516,9 @@ class _Channels:
             receiver = self.agents[self.place[first.receiver][0]]
             places = self._places([self.place[c.receiver][1] for c in own], receiver)
             settings["receiver"] = receiver.name
-            ends.receiver_index = _index(places, len(receiver.members), device)
+            ends["receiver_index"] = _index(places, len(receiver.members), device)
         name = f"{first.name} and {len(members) - 1} more" if len(members) > 1 else first.name
-        settings["places"] = replace(ends)
+        settings["places"] = Places(**ends)
         settings["ledger"] = _ledger(name, [channel.ledger for channel in members])
         if stacked:
             settings["name"] = name

@@ -88,7 +88,7 @@ def agent_module(network: Network, parameters: Tensors, buffers: Tensors) -> fx.
     trace = Trace(evaluated, *_held("network", network, parameters | buffers))
     written = Written()
     x = written.graph.placeholder("x")
-    written.rows = written.call("size", x, 0)
+    written.count_rows(x, 0)
     written.graph.output(trace.write(trace.outputs, written, lambda key: x))
     return written.module("Agent")
 
@@ -191,7 +191,7 @@ class Composition:
         if state is not None:
             self._write_round(written, agents, signals, state)
         else:
-            written.rows = written.call("size", signals[self._observed[0]], 0)
+            written.count_rows(signals[self._observed[0]], 0)
             trace = Trace(partial(self._shown, agents), self._tensors, self._modules)
             outputs = trace.write(trace.outputs, written, lambda key: signals[str(key)])
             if result is not None:
@@ -252,7 +252,7 @@ class Composition:
             whole = written.call("unflatten", signal, 0, (1, self.length))
             signals[name] = written.call("select", whole, 0, 0)
         like = signals[self._observed[0]]
-        written.rows = written.call("size", like, 1)
+        written.count_rows(like, 1)
         graph: Any = written.graph
         either = _untraced(graph, filter, None, [given])
         state = _untraced(graph, next, either)

@@ -189,7 +189,7 @@ class Written:
     Attributes:
         root: The module.
         graph: The graph.
-        rows: The number of rows in a call; set before anything is written that depends on it.
+        rows: The number of rows in a call; counted before anything is written that depends on it.
     """
 
     rows: fx.Node
@@ -207,6 +207,10 @@ class Written:
             append: Any = self.graph.call_method if isinstance(function, str) else self.graph.call_function
             self._calls[key] = append(function, args, settings)
         return self._calls[key]
+
+    def count_rows(self, value: fx.Node, axis: int) -> None:
+        """Have as many rows as a value has along an axis."""
+        self.rows = self.call("size", value, axis)
 
     def attach(self, name: str, value: nn.Module | Tensor) -> None:
         """Put a module, or a copy of a parameter or running statistic, at a dotted name; what is there already stays."""

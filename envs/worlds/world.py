@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from antiphon.base.copies import copy_with
 from antiphon.base.errors import ScenarioError, require
 from antiphon.base.nearest_names import suggest
 from antiphon.envs.base import StepResult, Values, chosen
@@ -142,16 +142,19 @@ class World(Pictured):
             What their own `step` would return, up to rounding, row after row. The state of each is views of rows.
         """
         first, batch = worlds[0], worlds[0].num_envs
-        joint = copy.copy(first)
-        joint.num_envs, joint._others = batch * len(worlds), worlds[1:]
+        state = {name: torch.cat([one._state[name] for one in worlds]) for name in first._state}
+        joint = copy_with(first, num_envs=batch * len(worlds), _others=worlds[1:], _state=state)
         joint.repeat_uniform(len(worlds))
-        joint._state = {name: torch.cat([one._state[name] for one in worlds]) for name in first._state}
         result = joint._stepped(joint._actions(actions))
         rows = zip(*(torch.split(value, batch) for value in joint._state.values()), strict=True)
         for one, own in zip(worlds, rows, strict=True):
-            one._state = dict(zip(joint._state, own, strict=True))
-            one._step, one._tick = joint._step, joint._tick
+            one._go_to(joint, own)
         return result
+
+    def _go_to(self, joint: World, rows: Sequence[Tensor]) -> None:
+        """Be where several environments are that were stepped as one, with these rows of their state."""
+        self._state = dict(zip(joint._state, rows, strict=True))
+        self._step, self._tick = joint._step, joint._tick
 
     def go_on_with(self, staying: Sequence[int], place: int, worlds: int) -> None:
         """Note that some of the environments that are stepped together stay (`step_all`); by default nothing follows.

@@ -204,15 +204,15 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "comms-a-stale-prediction-trains-the-predictor",
         "comms/loop/open_messages.py",
-        "        if self.updates == updates:\n",
-        "        if self.updates <= updates:\n",
+        "        known = self.updates == updates\n",
+        "        known = self.updates <= updates\n",
         "tests/comms/test_channel.py",
     ),
     Fault(
         "comms-a-channel-books-the-last-use-alone",
-        "comms/loop/open_messages.py",
-        "self.example.returned = delta if returned is None else returned + delta",
-        "self.example.returned = delta",
+        "comms/examples.py",
+        "self.returned = gradient if self.returned is None else self.returned + gradient",
+        "self.returned = gradient",
         "tests/comms/test_channel.py::test_all_uses_of_a_message_meet_on_it_and_an_unread_one_is_void",
     ),
     Fault(
@@ -239,7 +239,7 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "comms-a-fused-optimiser's-step-is-not-seen",
         "comms/loop/gradients.py",
-        "                written.used = True\n",
+        "                written.use()\n",
         "                pass\n",
         "tests/comms/test_late_gradients.py::test_a_gradient_that_was_used_is_replaced_without_zero_grad",
     ),
