@@ -123,8 +123,10 @@ def _fix_of_object(value: object) -> str:
         return f"; an environment of PettingZoo is made by its id: {register}, where MAKE returns it"
     if hasattr(value, "reset") and hasattr(value, "step"):
         name = getattr(getattr(value, "spec", None), "id", None) if not isinstance(value, type) else None
-        by_id = f"env={{'id': 'gymnasium/{name}'}}, " if name else ""
-        return f"; it is one environment and not a batch: {by_id}a gymnasium.vector.SyncVectorEnv of training.batch, or {register}"
+        own = value.__name__ if isinstance(value, type) else f"lambda: {type(value).__name__}(…)"
+        ways = [f"env={{'id': 'gymnasium/{name}'}}"] if name else [register.replace("MAKE", own)]
+        ways.append("a gymnasium.vector.SyncVectorEnv of training.batch")
+        return f"; a run needs a batch of environments, and this is one: {', or '.join(ways)}"
     if hasattr(value, "entry_point"):
         return f"; write env={{'id': 'gymnasium/{getattr(value, 'id', 'ID')}'}}"
     if isinstance(value, list | tuple):
