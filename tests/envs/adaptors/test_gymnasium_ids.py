@@ -206,9 +206,12 @@ def test_one_environment_of_python_is_refused_with_what_to_pass() -> None:
     env = gymnasium.make("CartPole-v1")
     agents = {"p": {"observes": ["observation"], "acts": True, "objective": "a2c"}}
     with pytest.raises(
-        ScenarioError, match=r"a batch of environments, and this is one: env={'id': 'gymnasium/CartPole-v1'}, or"
+        ScenarioError,
+        match=r"a batch of environments, and this is one: env={'id': 'gymnasium/CartPole-v1'}, or",
     ):
         antiphon.Scenario(scenario="p", env=env, agents=agents)
     env.close()
-    with pytest.raises(ScenarioError, match=r"this is one: antiphon.envs.register\('my/Env-v0', CartPoleEnv\) and env="):
+    with pytest.raises(
+        ScenarioError, match=r"this is one: antiphon.envs.register\('my/Env-v0', CartPoleEnv\) and env="
+    ):
         antiphon.Scenario(scenario="p", env=type(env.unwrapped), agents=agents)
