@@ -13,8 +13,12 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from antiphon.engine.capture.kernel_recorder import CudaGraphRecorder
 
-Call = tuple[Any, Any, Any, list[tuple[Tensor, bool]]]
-"""Operation, arguments, keyword arguments, and its results, each with whether it has memory of its own."""
+Call = tuple[Any, Any, Any, list[tuple[Tensor, bool]], Any]
+"""Operation, arguments, keyword arguments, its results, each with whether it has memory of its own, and what the host has read."""
+
+
+class HostReads(RuntimeError):
+    """The host has read a number that is another one now: CUDA refuses to read it in a capture."""
 
 
 class DispatchRecorder(CudaGraphRecorder):
@@ -33,10 +37,16 @@ class DispatchRecorder(CudaGraphRecorder):
 
     @torch.no_grad()
     def replay(self) -> None:
-        """Repeat the operations."""
-        for operation, arguments, settings, results in self.calls:
-            found = _tensors(operation(*arguments, **settings))
-            for (kept, own), again in zip(results, found, strict=True):
+        """Repeat the operations.
+
+        Raises:
+            HostReads: What the host has read in the recording, and decided by, is another number now.
+        """
+        for operation, arguments, settings, results, read in self.calls:
+            found = operation(*arguments, **settings)
+            if read is not None and repr(found) != repr(read):
+                raise HostReads(f"the host has read {read} by {operation}, and it is {found} now")
+            for (kept, own), again in zip(results, _tensors(found), strict=True):
                 if own:
                     kept.copy_(again)
 
@@ -55,7 +65,8 @@ class _Keep(TorchDispatchMode):
         given = {_memory(tensor) for tensor in _tensors((arguments, settings))}
         results = [(_alias(tensor), _memory(tensor) not in given) for tensor in _tensors(found)]
         if operation._schema.is_mutable or not results or any(own for _, own in results):
-            self.calls.append((operation, *kept, results))
+            read = found if isinstance(found, bool | int | float) else None
+            self.calls.append((operation, *kept, results, read))
         return found
 
 
