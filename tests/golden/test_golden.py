@@ -14,7 +14,7 @@ from antiphon import Simulation
 from antiphon.base.manifests import FORMAT, read_cache
 from antiphon.telemetry import read_run
 from antiphon.telemetry.csv_files import read_figures
-from tests.golden.make import STEPS, STOP, numbers, restored
+from tests.golden.make import STEPS, STOP, make, numbers, restored
 from tests.kit.commands import Commands
 from tests.kit.parts_table import read_parts
 
@@ -68,6 +68,15 @@ def test_a_run_gives_the_numbers_that_were_recorded(golden: tuple[Path, dict[str
         close(numbers(simulation), expected["done"], with_lost_biases(simulation))
     assert (facts(run)["exit"], facts(run)["format"]) == ("done", FORMAT)
     assert json.loads((run / "result.json").read_text(encoding="utf-8"))["steps"] == STEPS
+
+
+@pytest.mark.nightly
+def test_they_are_made_again_with_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, again = (
+        json.loads((make(tmp_path / name) / "expected.json").read_text()) for name in ("first", "again")
+    )
+    assert first == again
 
 
 def test_its_tables_are_read(golden: tuple[Path, dict[str, Any]]) -> None:
