@@ -19,6 +19,8 @@ DOCUMENTS = [
 ]
 FOLDERS = (*LAYERS, "benchmarks", "docs", "tests")
 FILE = re.compile(r"`((?:[a-z_0-9]+/)*[a-z_0-9]+\.(?:py|js|css))`")
+PATH = re.compile(rf"(?<![\w/.:-])((?:{'|'.join(FOLDERS)})/[\w./-]*\.(?:py|ya?ml|md|json|svg|css|js))\b")
+"""A path from the repository's root, in a command too; what a result was measured with may have gone: it names its commit."""
 
 
 def files() -> list[str]:
@@ -29,8 +31,11 @@ def files() -> list[str]:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_file_that_a_document_names_exists(document: Path) -> None:
     known = files()
-    named = set(FILE.findall(document.read_text(encoding="utf-8")))
+    text = document.read_text(encoding="utf-8")
+    named = set(FILE.findall(text))
     assert not [name for name in named if not any(f"/{path}".endswith(f"/{name}") for path in known)]
+    if document.parent.name != "results":
+        assert not set(PATH.findall(text)) - set(known)
 
 
 def test_every_rule_that_code_cites_is_in_the_semantics() -> None:
