@@ -13,6 +13,7 @@ from antiphon.base.files import display_path, given_path
 from antiphon.base.notebook import html_of, html_table
 from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
+from antiphon.base.spellings import either_spelling
 from antiphon.commands.arguments import check_counts, new_directory, scenario_template
 from antiphon.commands.run_population import members_table, print_members
 from antiphon.jobs.populations.run import PopulationRun
@@ -53,6 +54,7 @@ class Members:
         return html_of(f"{title} · runs in {display_path(self.directory)}", html_table(headings, rows))
 
 
+@either_spelling
 def population(
     scenario: Buildable | Template | str | Path,
     *,

@@ -14,6 +14,7 @@ from antiphon.base.files import display_path, given_path
 from antiphon.base.notebook import html_of, html_table
 from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
+from antiphon.base.spellings import either_spelling
 from antiphon.commands.arguments import check_counts, new_directory, scenario_template
 from antiphon.commands.study import cores, find_study_or_scenario, print_tables
 from antiphon.jobs.studies.figure import draw_figure
@@ -67,6 +68,7 @@ class Table:
         return draw_figure(self.result)
 
 
+@either_spelling
 def study(
     scenario: Buildable | str | Path,
     *,

@@ -73,8 +73,12 @@ def _fixes(key: str, words: Mapping[str, str]) -> dict[str, str]:
 _OF_CHANNELS = {
     **_fixes("coupling: locked, feedback", _FEEDBACK),
     **_fixes("gradient", _GRADIENTS),
+    **dict.fromkeys(("local", *_GRADIENTS["local"].split()), "write gradient: {kind: local, target: TARGET}"),
 }
 _FIXES: Mapping[str, dict[str, str]] = {
+    "Simulation.evaluate": dict.fromkeys(
+        ("ablate", "ablation"), "call antiphon.inspection.ablation.ablate(simulation)"
+    ),
     "coupling": {**_OF_CHANNELS},
     "gradient": {**_OF_CHANNELS},
     "network": _fixes("kind", _NETWORKS),
@@ -154,6 +158,7 @@ def either_spelling(function: Callable[Arguments, Result]) -> Callable[Arguments
     """Decorate a function to take its keyword arguments in either spelling, and to suggest the name of one it does not have."""
     known = tuple(signature(function).parameters)
     public = [name for name in known if name != "self"]
+    place = function.__qualname__.removesuffix(".__init__")
 
     @wraps(function)
     def with_standard_names(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
@@ -162,9 +167,10 @@ def either_spelling(function: Callable[Arguments, Result]) -> Callable[Arguments
             try:
                 given = standard_keys(given, known)
                 for name in given.keys() - set(known):
-                    raise DocumentError((), f"no argument {name!r}{suggest_key(name, public)}")
+                    fix = fix_of_word(place, name) or suggest_key(name, public)
+                    raise DocumentError((), f"no argument {name!r}{fix}")
             except DocumentError as error:
-                raise ScenarioError(f"{function.__qualname__.removesuffix('.__init__')}: {error}") from None
+                raise ScenarioError(f"{place}: {error}") from None
         return function(*args, **given)
 
     return with_standard_names

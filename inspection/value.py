@@ -27,7 +27,7 @@ from typing import Any
 from torch import Tensor
 
 from antiphon.agents.learner import Learner
-from antiphon.base.errors import DivergenceError, ScenarioError
+from antiphon.base.errors import DivergenceError, RunError, ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, html_table, number
 from antiphon.base.progress import Progress
@@ -186,6 +186,9 @@ def value(
     known = list(running.system.channels)
     if not known:
         raise ScenarioError("value: the scenario has no channels")
+    if no_fork := running.system.description.no_fork:
+        fix = "antiphon evaluate RUN --ablate zero, or antiphon.inspection.ablation.ablate(simulation)"
+        raise RunError(f"value: cannot be measured, as {no_fork}; rank the channels by ablation: {fix}")
     alone = {name: [name] for name in chosen_channels(known, channels, "value: channel")}
     rows = [_Row(name, members, ahead) for name, members in {COUPLING: known, **alone}.items()]
     least = {"horizon": (horizon, 1), "repeats": (repeats, 2), "ahead": (ahead or 0, 0)}

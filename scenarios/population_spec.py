@@ -68,8 +68,8 @@ class SelectionSpec(Spec):
 
     Attributes:
         by: The metric: `return`, over the newest episode of each environment of the training, the one in progress once it is
-            longer than the newest finished one; else `accuracy`, `error`, `bits` or `loss` of the readouts, or of one agent
-            (`A.accuracy`), on the validation split, or on the training split where there is no other; any other word is a
+            longer than the newest finished one; else `loss` or the metric of their objective (such as `accuracy`) of the readouts,
+            or of one agent (`A.accuracy`), on the validation split, or on the training split where there is no other; any other word is a
             metric of the environment. None: the metric of the readouts' objective.
         every: Steps between selections.
         copy_share: The fraction of members that is replaced: each of the worst by one of as many best, if their scores differ

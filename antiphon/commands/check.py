@@ -4,6 +4,7 @@ With `--parts`, what a division of the scenario's agents would cut."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from antiphon.base.errors import ScenarioError, in_one_line, write_error
+from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import placed
 from antiphon.commands import options
 from antiphon.commands.arguments import division_of, scenario_template, values_of
 from antiphon.engine.planning.advice import advice, expected_updates
 from antiphon.envs import describe
+from antiphon.envs.registry import make
 from antiphon.jobs.studies.plan import StudyOptions, plan
 from antiphon.running.library import scenario_names, template_named
 from antiphon.running.python_template import PythonTemplate, other_variants
@@ -169,12 +172,19 @@ def check_population(population: PopulationSpec, values: Mapping[str, Any]) -> F
 
 
 def _check_metric(found: Findings, scenario: Scenario, metric: str) -> None:
-    """Note a metric that selection cannot use, as no agent has it; those of an environment show when it runs."""
+    """Note a metric that selection cannot use; those of an environment with episodes show when it runs."""
     from antiphon.engine.build.builder import problem_of_metric
     from antiphon.terminal.explain import built
 
-    of_episodes = metric == RETURN and not describe(scenario.env).is_stream
-    problem = "" if of_episodes or is_of_env(metric) else problem_of_metric(scenario, built(scenario), metric)
+    of_env = metric == RETURN or is_of_env(metric)
+    if of_env and not describe(scenario.env).is_stream:
+        return
+    if is_of_env(metric):
+        with closing(make(scenario.env, batch=1)) as env:
+            known = env.figures()
+        problem = "" if metric in known else f"no metric {metric!r} here{suggest(metric, known)}"
+    else:
+        problem = problem_of_metric(scenario, built(scenario), metric)
     if problem:
         found.problems[f"select.by: {problem}"] = list(found.checked)
 

@@ -84,7 +84,12 @@ def read_gradient(
         )
     target = settings.get("target", target)
     if target not in list(context) and (target is not None or of_readout):
-        raise error(f"gradient.target: there is no {target!r}{suggest(str(target), list(context))}")
+        fix = (
+            suggest(str(target), list(context))
+            if context
+            else f"; give context={{{target or 'label'!r}: CLASSES}}"
+        )
+        raise error(f"gradient.target: there is no {target!r}{fix}")
     return settings, target
 
 
@@ -94,6 +99,10 @@ Context = int | tuple[int, ...] | tuple[tuple[int, ...], int]
 
 def no_coupling(given: object, known: Sequence[str]) -> str:
     """Return the line about a coupling that a channel of a loop cannot have: why, and what is written."""
+    if isinstance(given, Mapping):
+        given = given.get("kind")
+    elif isinstance(given, list | tuple) and len(given) == 1:
+        given = given[0]
     if isinstance(given, str) and given in PREDICTORS:
         kind = GradientSettings.spec_of(given)
         keys = {key: key.upper() for key, field in kind.model_fields.items() if field.is_required()}

@@ -26,6 +26,7 @@ from antiphon.jobs.populations.population import Population, member_path
 from antiphon.jobs.populations.selection import (
     Entry,
     Score,
+    check_metric,
     in_words,
     initial_values,
     metric_of,
@@ -263,7 +264,13 @@ class PopulationRun(Observer):
     def before(self, population: Population, step: int) -> None:
         """See `Selection`."""
         select = self.spec.select
-        if select is not None and step and step % select.every == 0:
+        if select is None:
+            return
+        if self.metric is None:
+            running = population.runs[0].running
+            self.metric = select.by or metric_of(running)
+            check_metric(running, self.metric)
+        if step and step % select.every == 0:
             self._select(population, step)
 
     def _places(self, population: Population) -> dict[int, int]:
@@ -331,8 +338,7 @@ class PopulationRun(Observer):
     def _score(self, run: Run) -> Score:
         running = run.running
         if self.metric is None:
-            given = None if self.spec.select is None else self.spec.select.by
-            self.metric = given or metric_of(running)
+            self.metric = metric_of(running)
         newest = self._newest.get(running.seed - self.spec.seed)
         if run.stop_reason is not None and newest is not None and newest.step == running.now:
             return Score(newest.score, newest.error, ended=True)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
+from antiphon.engine.build.builder import problem_of_metric
 from antiphon.engine.inference.of_running import evaluation_of
 from antiphon.engine.live_system import LiveSystem
 from antiphon.scenarios.population_spec import PopulationSpec, SelectionSpec
@@ -105,6 +106,21 @@ def in_words(metric: str | None) -> str:
     """Return what members are compared by, in words: `training return`, `accuracy`; `score` where it is not known yet."""
     words = (metric or "score").replace("_", " ")
     return f"training {words}" if metric == RETURN else words
+
+
+def check_metric(running: LiveSystem, metric: str) -> None:
+    """Raise ScenarioError where a run that begins has no such metric; those of an environment with episodes show when one has ended."""
+    stream = running.env.is_stream
+    if metric == RETURN and not stream:
+        return
+    if not is_of_env(metric):
+        problem = problem_of_metric(running.scenario, running.system, metric)
+    elif stream and metric not in (known := running.world.figures()):
+        problem = f"no metric {metric!r} here{suggest(metric, known)}"
+    else:
+        return
+    if problem:
+        raise ScenarioError(f"select.by: {problem}")
 
 
 def score_of(running: LiveSystem, metric: str) -> Score:

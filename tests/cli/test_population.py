@@ -187,13 +187,18 @@ def test_what_is_refused(here: Path, cli: Commands, file: Path) -> None:
         file.write_text(POPULATION.replace(old, new), encoding="utf-8")
         assert line in cli.refused(f"{WORDS} --name other")
     assert not (here / "runs/other").exists()
-    for metric in ("episodes", "n9.accuracy"):
-        file.write_text(POPULATION.replace("every: 5", f"every: 5, by: {metric}"), encoding="utf-8")
-        assert cli.code(f"{WORDS} --name {metric[:2]}") == 2
-        assert f"error: select.by: no agent and no environment has a metric '{metric}'" in cli.err
-    file.write_text(POPULATION.replace("every: 5", "every: 5, by: n9.accuracy"), encoding="utf-8")
-    assert cli.code("check mine.yaml") == 2
-    assert "error: select.by: no agent 'n9' with an objective; known: n1\n" in cli.err
+    for metric, line in {
+        "episodes": "no metric 'episodes' here",
+        "n9.accuracy": "no agent 'n9' with an objective; known: n1",
+        "error": "no metric 'error' here; known: accuracy, loss",
+    }.items():
+        file.write_text(POPULATION.replace("every: 5", f"every: 9, by: {metric}"), encoding="utf-8")
+        for words in (
+            f"{WORDS} --name {metric[:2]}",
+            "check mine.yaml",
+        ):  # a run says so before its first step
+            assert cli.code(words) == 2
+            assert f"error: select.by: {line}\n" in cli.err
     file.write_text(
         POPULATION.replace("digits-mlp", "cartpole-team")
         .replace("depth: 2, ", "")

@@ -307,6 +307,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"gradient": {"optimiser": {"rate": 1}}},
         "gradient.optimiser.rate: unknown key 'rate'; known: clip, kind",
     ),
+    (
+        {"coupling": {"kind": "local"}},
+        "coupling: 'local' is a kind of gradient; write gradient={'kind': 'local', ",
+    ),
+    ({"coupling": ["mlp"]}, "coupling: 'mlp' is a kind of gradient; write gradient='mlp'"),
+    (
+        {"gradient": LOCAL, "context": None},
+        "gradient.target: there is no 'label'; give context={'label': CLASSES}",
+    ),
     ({"gradient": "local"}, "gradient.target: is missing; a local gradient needs it: the target signal of "),
     ({"gradient": {**LOCAL, "target": "lable"}}, "gradient.target: there is no 'lable'; did you mean"),
     ({"gradient": {"kind": "mlp", "hidden": ()}}, "gradient.hidden: must be a list of at least 1, not []"),

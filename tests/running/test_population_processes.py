@@ -177,7 +177,7 @@ def test_without_selection_those_that_diverge_end(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_threads")
 def test_an_error_of_a_process_is_that_of_the_population(tmp_path: Path) -> None:
-    with one_line("select.by: no agent and no environment has a metric 'episodes'", antiphon.ScenarioError):
+    with one_line("select.by: no metric 'episodes' here", antiphon.ScenarioError):
         run(tmp_path / "it", 2, select={"every": 4, "by": "episodes"}).train()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from antiphon import Simulation
+from antiphon import Simulation, population, study
 from antiphon.envs import from_tensors
 from antiphon.scenarios import Scenario, load
 from antiphon.telemetry import Figure, Recorder
@@ -238,7 +238,11 @@ def test_an_argument_that_a_simulation_does_not_have_is_one_line() -> None:
     simulation: Any = eyes()
     with one_line("Simulation.run: no argument 'step'; did you mean 'steps'?"):
         simulation.run(step=3)
-    with one_line("Simulation.evaluate: no argument 'ablate'; known: "):
+    with one_line("Simulation.evaluate: no argument 'ablate'; call antiphon.inspection.ablation.ablate"):
         simulation.evaluate(ablate="zero")
     with one_line("Simulation: no argument 'log_dir'; did you mean 'logdir'?"):
         Simulation("digits-mlp", log_dir="x")  # type: ignore[arg-type]
+    with one_line("population: no argument 'membres'; did you mean 'members'?"):
+        population("digits-mlp", membres=2)  # type: ignore[call-arg]
+    with one_line("study: no argument 'seed'; did you mean 'seeds'?"):
+        study("digits-mlp", seed=2)  # type: ignore[call-arg]

@@ -91,6 +91,10 @@ def test_a_run_in_a_world_without_a_state_can_be_used_but_not_gone_on_with(
             loaded.step()
         with pytest.raises(RunError, match=r"env: 'CartPole-v1' cannot be forked; give it state_dict"):
             loaded.fork()
+        with pytest.raises(
+            RunError, match=r"^value: .* has no state_dict; .* antiphon evaluate RUN --ablate zero"
+        ):
+            loaded.value()
         figures = simulation.channels["eye->player"].figures()
         logged = {row.metric: row.value for row in simulation.history if row.name == "eye->player"}
         assert figures == logged
