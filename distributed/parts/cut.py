@@ -17,7 +17,6 @@ from antiphon.comms.links import of_levels
 from antiphon.distributed.parts.exchange import CutMessage, Return
 from antiphon.distributed.parts.ledger import enter, fill, give_back
 from antiphon.engine.heart.feature import TickPoints
-from antiphon.engine.heart.lives import absent_ends
 from antiphon.engine.heart.message import Message, StepSignals
 from antiphon.engine.heart.system import System
 
@@ -75,7 +74,7 @@ class Cut:
         """Enter the messages that other parts send at `step`, without their contents."""
         for key, channel in self.receiving.items():
             if channel.ledger.sender.due(step):
-                void = absent_ends(channel, step_signals)
+                void = channel.absent(step_signals)
                 message = enter(channel.ledger, step, channel.zeros, step_signals, void=void)
                 for feature in self.points.entered:
                     feature.entered(channel, message)

@@ -222,7 +222,6 @@ class _Builder:
                     normalised=spec.normalised,
                     critic_normalised=() if critic is None else critic.normalised,
                 ),
-                self.scenario.training.batch,
                 self._goal(name, spec),
                 spec.acts,
                 align=self._align(name, spec),

@@ -25,7 +25,14 @@ from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.engine.build.local_losses import LocalLoss
 from antiphon.engine.build.shapes import GRADIENT_ENDS, INPUT_ENDS, Shapes, head_of, slots_of
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.channel import Channel, Feedback, SyntheticGradient, SyntheticInput
+from antiphon.engine.heart.channel import (
+    Channel,
+    Feedback,
+    Places,
+    SyntheticGradient,
+    SyntheticInput,
+    lives_of,
+)
 from antiphon.engine.heart.clock import Clock, Sending, StepWindows, WindowGrid, uses_of
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import LearningGroup
@@ -120,6 +127,7 @@ class Wiring:
             predictor is not None and (predictor.needs_returned or predictor.needs_loss)
         )
         ledger = self._ledger(spec, returns, conditioned="returned" in ends)
+        life_of_ends = self.agents[spec.sender].life, self.agents[spec.receiver].life
         of_states: dict[str, Any] = {}
         if spec.state and predictor is not None:
             of_states = {"span": gradient.horizon, "auxiliary": gradient.auxiliary}
@@ -135,7 +143,6 @@ class Wiring:
             torch.zeros((), dtype=self.dtype, device=self.devices.whole).expand(
                 batch, torch.Size(shape).numel()
             ),
-            batch,
             self._sampler(spec),
             slots_of(spec, self.scenario),
             SyntheticGradient(
@@ -153,7 +160,7 @@ class Wiring:
             ),
             self._synthetic_input(spec, shape),
             self._feedback(spec, shape),
-            life_of_ends=(self.agents[spec.sender].life, self.agents[spec.receiver].life),
+            Places(life_of_ends=life_of_ends, lives=lives_of([life_of_ends])),
         )
 
     def _sampler(self, spec: ChannelSpec) -> MessageSampler | None:

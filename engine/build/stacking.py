@@ -26,7 +26,7 @@ from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.channels import connect
 from antiphon.engine.heart.agent import AGE, Agent, Goal
-from antiphon.engine.heart.channel import Channel, Places
+from antiphon.engine.heart.channel import Channel, Places, lives_of
 from antiphon.engine.heart.clock import Schedule
 from antiphon.engine.heart.divergence import DivergenceOfSeeds
 from antiphon.engine.heart.layout import Layout, label
@@ -392,6 +392,7 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System, seeds: int)
         ),
         layout=layout,
         participation=participation,
+        notes={},
     )
     read_members(found)
     return found
@@ -499,7 +500,7 @@ class _Channels:
             "members": tuple(members),
             "stacked": stacked,
         }
-        ends: dict[str, Any] = {}
+        ends: dict[str, Any] = {"lives": lives_of([channel.places.life_of_ends for channel in members])}
         settings["layout"] = Layout(len(members), len(self.bases), batch, device)
         if first.sender in self.place:
             sender = self.agents[self.place[first.sender][0]]

@@ -20,7 +20,6 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import WindowGrid
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.lives import episodes_of
 from antiphon.engine.heart.message import PLAIN, ROWS, EpisodeEnds, Message, Tick
 from antiphon.engine.heart.notes import Note
 from antiphon.engine.heart.predictors import PredictorTrainer
@@ -182,5 +181,5 @@ class Ends(Feature):
         for name in self._backs:
             agent = self.system.agents[name]
             if (trail := Trail.of(agent)) is not None:
-                going_on = ~episodes_of(agent, ends)
+                going_on = ~agent.episodes_over(ends)
                 trail.states = [(made, going_on.fill(state)) for made, state in trail.states]

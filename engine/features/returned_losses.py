@@ -45,7 +45,8 @@ def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: 
     """[rows]: the window's losses and, beyond, the values of the critics of what it sent (semantics 9)."""
     found = list(update.window_loss.by_agent.values())
     if not found:
-        loss = system.agents[update.group.agents[0]].layout.to_rows(system.nothing)
+        rows = len(system.agents[update.group.agents[0]].members) * system.batch
+        loss = torch.zeros(rows, dtype=system.dtype, device=system.device)
     else:
         loss = found[0] if len(found) == 1 else torch.stack(found).sum(0)
     for name, message in update.window.sent:

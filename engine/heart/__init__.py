@@ -17,7 +17,6 @@ In reading order, each file after those that it imports:
     policy_window       what a policy learns from a window
     updates             what is learned from a window, by agents and by predictors
     divergence          what is checked before a parameter moves
-    lives               agents of the environment that die, or come late
     system              all agents, channels and groups
     stacked             a system of stacks, and the single agents that they are made of
     feature             the points of the step at which features are called

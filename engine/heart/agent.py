@@ -23,7 +23,7 @@ from antiphon.comms.links import FanIn
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
 from antiphon.engine.heart.layout import Layout, label
-from antiphon.engine.heart.message import NOTES
+from antiphon.engine.heart.message import NOTES, EpisodeEnds
 from antiphon.engine.heart.notes import Notes
 from antiphon.nets.per_member import PerMember
 from antiphon.nets.site_axes import as_maps
@@ -120,8 +120,6 @@ class Agent:
     learner: Learner
     """Of a stack with a leading axis of members, that of all."""
     inputs: Inputs
-    batch: int
-    """B, the environments of one member."""
     goal: Goal | None = None
     acts: bool | str = False
     """Whether it acts in the environment: True, or the part of the action that is its own."""
@@ -164,6 +162,19 @@ class Agent:
     # --- members and rows ----------------------------------------------------------------------------------
 
     @property
+    def batch(self) -> int:
+        """B, the environments of one member."""
+        return self.layout.batch
+
+    def episodes_over(self, ends: EpisodeEnds) -> Mask:
+        """The rows whose own episode is over after a step (semantics 20)."""
+        ended = ends.ended.map(self.layout.to_rows)
+        if not ends.lives or not any(self.lives):
+            return ended
+        over = {name: dead for name, (dead, _) in ends.lives.items()}
+        return ended | self.layout.mask_by_name(over, self.lives)
+
+    @cached_property
     def policy(self) -> PolicyObjective | None:
         """Its objective, where that is a policy's."""
         return None if self.goal is None else self.goal.policy

@@ -7,7 +7,7 @@ Shapes: K channels, B environments.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from antiphon.comms.couplings import Coupling
 from antiphon.comms.examples import ContextSpec, Example
 from antiphon.engine.heart.layout import Layout, label, select_rows
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import PassedOn, Window
+from antiphon.engine.heart.message import EpisodeEnds, PassedOn, StepSignals, Window
 from antiphon.nets.per_member import PerMember
 from antiphon.nets.schedules import Rate
 
@@ -108,6 +108,16 @@ class Places:
     """Members of the sending stack."""
     family: SenderRows | None = None
     """Of a channel stack that is one of several pieces of a whole: what they read of their sender's port together."""
+    life_of_ends: tuple[str, str] = ("", "")
+    """Whom in the environment the ends of a lone channel live and die with (`Agent.life`)."""
+    lives: tuple[tuple[str, ...], ...] = ()
+    """Of the senders, and of the receivers, by channel; empty: all live as long as the environment's episodes."""
+
+
+def lives_of(ends: Iterable[tuple[str, str]]) -> tuple[tuple[str, ...], ...]:
+    """Return `Places.lives` of channels whose ends live and die with these."""
+    sides = dict.fromkeys(zip(*ends, strict=True))  # a state has one, and not the same twice
+    return tuple(lives for lives in sides if any(lives))
 
 
 @dataclass(slots=True, eq=False)
@@ -126,8 +136,6 @@ class Channel:
     ledger: Ledger
     zeros: Tensor
     """[rows, size]: what a receiver reads before any message has come."""
-    batch: int
-    """B, the environments of one channel."""
     sampler: MessageSampler | None = None
     """Samples its messages from what the port holds; None: they are that."""
     slots: int = 1
@@ -143,21 +151,15 @@ class Channel:
     """The channels that it is a stack of; a lone channel is its own."""
     names: tuple[str, ...] = ()
     """Theirs; among several seeds, `name@seed`."""
-    life_of_ends: tuple[str, str] = ("", "")
-    """Whom in the environment the ends of a lone channel live and die with (`Agent.life`)."""
-    lives: tuple[tuple[str, ...], ...] = ()
-    """Of the senders, and of the receivers, of its members; empty: all live as long as the environment's episodes."""
 
     def __post_init__(self) -> None:
         if not self.members:
             self.members = (self,)
-            self.layout = Layout.alone(self.batch, self.zeros.device)
+            self.layout = Layout.alone(len(self.zeros), self.zeros.device)
         layout = self.layout
         self.names = tuple(
             label(member.name, layout.seed(n), layout.seeds) for n, member in enumerate(self.members)
         )
-        ends = dict.fromkeys(zip(*(member.life_of_ends for member in self.members), strict=True))
-        self.lives = tuple(lives for lives in ends if any(lives))  # a state has one, and not the same twice
 
     # --- rows ----------------------------------------------------------------------------------------------
 
@@ -165,6 +167,31 @@ class Channel:
     def rows(self) -> int:
         """K * B."""
         return len(self.zeros)
+
+    @property
+    def batch(self) -> int:
+        """B, the environments of one channel."""
+        return self.layout.batch
+
+    def absent(self, step_signals: StepSignals) -> Mask:
+        """The rows in which its sender or its receiver does not live at a step: a message is void there (semantics 20)."""
+        rows = NONE
+        for lives in self.places.lives:
+            absent = {life: step_signals.absent(life) for life in dict.fromkeys(lives)}
+            rows |= self.layout.mask_by_name(absent, lives)
+        return rows
+
+    def episodes_over(self, ends: EpisodeEnds) -> tuple[Mask, Mask]:
+        """The rows whose messages are void after a step, and of these where a state's episode terminated."""
+        layout = self.layout
+        ended, terminated = (mask.map(layout.to_rows) for mask in (ends.ended, ends.terminated))
+        if ends.lives:
+            over, for_good = ({name: ended[kind] for name, ended in ends.lives.items()} for kind in (0, 1))
+            for lives in self.places.lives:
+                dead = layout.mask_by_name(over, lives)
+                ended |= dead
+                terminated = layout.mask_by_name(for_good, lives) | (terminated & ~dead)
+        return ended, terminated
 
     @property
     def models(self) -> list[Predictor | InputModel]:

@@ -17,7 +17,6 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Call
 from antiphon.engine.heart.feature import Features
-from antiphon.engine.heart.lives import absent_ends
 from antiphon.engine.heart.message import (
     Action,
     Arrival,
@@ -109,7 +108,12 @@ class ForwardPass:
         """End the episodes that ended with `step` (semantics 20), once policies have valued how they ended (40)."""
         for feature in self.points.episodes_end:
             feature.episodes_end(step, ends)
-        self.system.end_episodes(step, ends)
+        if ends.ended is NONE and not ends.lives:
+            return
+        for channel in self.system.channels.values():  # what is held or in flight is void there
+            ended, terminated = channel.episodes_over(ends)
+            if ended is not NONE:
+                channel.ledger.end_episodes(step, ended, terminated)
 
     def _read(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
         tick = Tick(step, agent.name, step_signals, [], agent.participates(window.number))
@@ -228,7 +232,7 @@ class ForwardPass:
             feature.ticked(tick)
         for channel in self._put_live(agent, tick, window):
             live = window.live[channel.name, tick.step]
-            absent = absent_ends(channel, step_signals)
+            absent = channel.absent(step_signals)
             message = self.send(channel, tick.step, (~absent).fill(live), tick.step_signals, absent)
             for feature in self.points.entered:
                 feature.entered(channel, message)

@@ -11,13 +11,11 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.learner import Learner
-from antiphon.base.mask import NONE
 from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import EpisodeWindows, Schedule
 from antiphon.engine.heart.divergence import Divergence
-from antiphon.engine.heart.lives import episodes_over
-from antiphon.engine.heart.message import EpisodeEnds, LearningGroup
+from antiphon.engine.heart.message import LearningGroup
 
 if TYPE_CHECKING:
     from antiphon.envs.signal import Description
@@ -63,8 +61,6 @@ class System:
     group_of: dict[str, LearningGroup] = field(init=False)
     owner_of: dict[str, str] = field(init=False)
     """The first agent of an agent's learner: the agent itself, unless it is tied to an earlier one."""
-    nothing: Tensor = field(init=False)
-    """[seeds * B] zeros: what a figure is where nothing adds to it."""
 
     def __post_init__(self) -> None:
         self.group_of = {name: group for group in self.groups for name in group.agents}
@@ -74,16 +70,6 @@ class System:
         self.owner_of = {name: first[agent.learner] for name, agent in self.agents.items()}
         for group in self.groups:
             group.owners = dict(Counter(self.owner_of[name] for name in group.agents))
-        self.nothing = torch.zeros(self.seeds * self.batch, dtype=self.dtype, device=self.device)
-
-    def end_episodes(self, step: int, ends: EpisodeEnds) -> None:
-        """End the episodes that ended at `step`: what is held or in flight is void there (semantics 20)."""
-        if ends.ended is NONE and not ends.lives:
-            return
-        for channel in self.channels.values():
-            ended, terminated = episodes_over(channel, ends)
-            if ended is not NONE:
-                channel.ledger.end_episodes(step, ended, terminated)
 
     def next_episode(self, step: int, length: int | None) -> None:
         """Tell those that learn once an episode how long the one is that begins at `step`; None: they know it."""

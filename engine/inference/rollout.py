@@ -28,6 +28,7 @@ from antiphon.engine.heart.channel import Channel, SyntheticGradient, SyntheticI
 from antiphon.engine.heart.clock import Call, StepWindows
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.held_messages import HeldMessages
+from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.learn import ObjectiveEvaluator, TickLoss
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import (
@@ -419,7 +420,7 @@ def _deployed(agent: Agent, batch: int, seed: int, *, aligned: bool) -> Agent:
         agent,
         members=(),
         inputs=replace(agent.inputs, critic_observes=(), critic_observed_by_member=()),
-        batch=batch,
+        layout=Layout.alone(batch, agent.layout.device),
         seed=seed_for(seed, "agent", agent.name),
         align=agent.align if aligned else None,
         goal=None if agent.goal is None else replace(agent.goal, weight=1.0),
@@ -456,7 +457,6 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int, *, sampled: b
         synthetic_gradient=SyntheticGradient(),
         synthetic_input=replace(channel.synthetic_input, examples=[]) if stands_in else SyntheticInput(),
         members=(),
-        batch=batch,
     )
 
 

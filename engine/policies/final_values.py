@@ -19,7 +19,6 @@ from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass, aligned
-from antiphon.engine.heart.lives import absent_ends
 from antiphon.engine.heart.message import Arrival, Constant, EpisodeEnds, StepSignals, Tick, Window
 from antiphon.engine.policies.actions import Experience
 from antiphon.engine.policies.trajectories import outcome_of, rewards_of
@@ -62,13 +61,13 @@ class FinalValues(Feature):
         """[rows] bool: where the step truncated the members' own episodes, whose final observations are known."""
         ends = [rewards_of(member).ends for member in agent.members]
         terminated, truncated = (
-            outcome_of(agent, outcomes, tuple(own[kind] for own in ends), self.system.nothing) > 0
+            outcome_of(agent, outcomes, tuple(own[kind] for own in ends), self.system.dtype) > 0
             for kind in (0, 1)
         )
         rows = truncated & ~terminated
         if any(agent.lives):
             known = tuple(f"_final.{life}" for life in agent.lives)
-            rows &= outcome_of(agent, final, known, self.system.nothing) > 0
+            rows &= outcome_of(agent, final, known, self.system.dtype) > 0
         return rows
 
     def _value(
@@ -128,7 +127,7 @@ class FinalValues(Feature):
         void = NONE
         if source is not None:
             live, signals = channel.message_of(source.ports[channel.port]), source.step_signals
-            void = absent_ends(channel, final)
+            void = channel.absent(final)
             if channel.sampler is not None:
                 live, _ = channel.sampler.send(live, stamps[0])
         imagined.enter_context(channel.ledger.imagining(stamps, live, signals, void))

@@ -234,7 +234,7 @@ class PolicyEvaluator(Feature):
 
     def _signal(self, agent: Agent, steps: Sequence[StepSignals | None], names: Sequence[str]) -> Tensor:
         """A number of some steps, [T, rows]: one signal, or each member's own; a mask that is absent holds."""
-        return torch.stack([outcome_of(agent, one, tuple(names), self.system.nothing) for one in steps])
+        return torch.stack([outcome_of(agent, one, tuple(names), self.system.dtype) for one in steps])
 
     def _with_direction(
         self, agent: Agent, ticks: Sequence[Tick], window: Window, rewards: Tensor, going: Tensor
@@ -282,16 +282,17 @@ def _final(each: Sequence[Experience]) -> dict[str, Tensor]:
 
 
 def outcome_of(
-    agent: Agent, step_signals: StepSignals | None, names: tuple[str, ...], nothing: Tensor
+    agent: Agent, step_signals: StepSignals | None, names: tuple[str, ...], dtype: torch.dtype
 ) -> Tensor:
-    """A number of a step, [rows]: one signal, or each member's own; what is absent is `nothing`, and a mask that is holds."""
-    distinct = list(dict.fromkeys(names))
+    """A number of a step, [rows]: one signal, or each member's own; what is absent is zero, and a mask that is holds."""
+    layout, distinct = agent.layout, list(dict.fromkeys(names))
     each = []
     for name in distinct:
         value = None if step_signals is None else step_signals.signals.get(name)
         if value is None:
-            value = nothing if name[0] != "_" else torch.ones_like(nothing)
-        each.append(value.to(nothing.dtype))
+            made = torch.zeros if name[0] != "_" else torch.ones
+            value = made(layout.seeds * layout.batch, dtype=dtype, device=layout.device)
+        each.append(value.to(dtype))
     if len(distinct) == 1:
         return agent.layout.to_rows(each[0])
     return agent.layout.by_name(torch.cat(each), names, distinct)

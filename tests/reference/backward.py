@@ -38,7 +38,7 @@ def window_loss(state: State, window: Window) -> WindowLoss:
         goal = state.agents[name].goal
         if goal is not None and goal.mean:
             count = sum(one[2] for owner, one in found if owner == name and one is not None)
-            whole.factors[name] = state.system.nothing + state.batch / max(count, 1)
+            whole.factors[name] = state.nothing + state.batch / max(count, 1)
     found = [
         (name, one and (one[0] * whole.factors[name], *one[1:]) if name in whole.factors else one)
         for name, one in found
@@ -151,7 +151,7 @@ def _term(injection: Injection, weight: float | Tensor, batch: int) -> Tensor:
 
 def _return_losses_and_actions(state: State, update: Update) -> None:
     """Return the window's losses, and those expected beyond it, to critics; actions and advantages to `local_policy` (9)."""
-    loss, leaves = state.system.nothing, update.window.leaves.values()
+    loss, leaves = state.nothing, update.window.leaves.values()
     for samples in update.window_loss.by_agent.values():
         loss = loss + samples
     for name, message in update.window.sent:

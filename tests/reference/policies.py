@@ -88,18 +88,18 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
 
 def _final(state: State, had: Sequence[Experience]) -> dict[str, Tensor]:
     """The values of final observations, [T, B], and where they are known (40)."""
-    values = [state.system.nothing if one.final_value is None else one.final_value for one in had]
+    values = [state.nothing if one.final_value is None else one.final_value for one in had]
     known = [one.final_known.tensor(state.batch, state.nowhere.device) for one in had]
     return {"final_values": torch.stack(values), "final_known": torch.stack(known)}
 
 
 def _outcome(state: State, own: Rewards, steps: list[StepSignals]) -> tuple[Tensor, ...]:
     """What followed a tick in its episode (38), [B] each: rewards, termination, truncation; whether it was experience."""
-    reward = state.system.nothing
+    reward = state.nothing
     terminated = truncated = state.nowhere
     going = experience = ~state.nowhere
     for signals in steps:
-        now, present = state.system.nothing, []
+        now, present = state.nothing, []
         for name, weight in own.by_name.items():
             if name in signals.signals:
                 present.append(signals.signals.get(f"_{name}", ~state.nowhere))

@@ -96,6 +96,7 @@ class State:
         self.system, self.batch, self.group_of = system, system.batch, system.group_of
         self.agents, self.channels = system.agents, system.channels
         self.nowhere = torch.zeros(system.batch, dtype=torch.bool, device=system.device)
+        self.nothing = self.nowhere.to(system.dtype)
         owners = [agent.learner for agent in self.agents.values()]
         models = [model for channel in self.channels.values() for model in channel.models]
         self.optimizers: dict[object, Optimizer] = {one: Optimizer(one) for one in (*owners, *models)}
