@@ -10,13 +10,13 @@ import copy
 import functools
 import inspect
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from pydantic import create_model
 
 from antiphon.base.errors import ScenarioError, require
@@ -61,6 +61,8 @@ _ADAPTORS = {
 """Factories by the prefix of an id before the slash, called with name, batch and the other keys."""
 _copies: dict[int, weakref.ref[object]] = {}
 """Environments that `copied` has made, by their ids."""
+_OF_ROWS = ("stack", "workers")
+"""Keys of all factories of one row that have no argument of this name."""
 _SETTINGS = ("num_envs", "device", "dtype")
 """Arguments of a factory that are not options."""
 
@@ -310,18 +312,42 @@ def _called(name: str, factory: Callable[..., Any], arguments: Mapping[str, Any]
         return factory(**arguments)
 
 
-def _in_rows(name: str, made: Sequence[gymnasium.Env[Any, Any]], stack: Any) -> VectorEnv[Any, Any, Any]:
+def _in_rows(
+    name: str, make: Callable[[], Any], first: Any, batch: int, keys: Mapping[str, Any]
+) -> VectorEnv[Any, Any, Any]:
     """Return environments as the rows of one that resets in the same step; ScenarioError where their spaces differ.
 
-    `stack`: how many of the newest observations are seen (see `FrameStack`); None: one.
+    Args:
+        name: Their id.
+        make: Makes one.
+        first: The first one.
+        batch: Their number.
+        keys: `stack`, how many of the newest observations are seen (see `FrameStack`), and `workers`, the processes.
     """
     from antiphon.envs.adaptors.checked import making
     from antiphon.envs.adaptors.final_observation import FinalObservation
     from antiphon.envs.adaptors.frame_stack import FrameStack
 
+    layers: list[Callable[..., Any]] = [FinalObservation]
+    if "stack" in keys:
+        layers.insert(0, functools.partial(FrameStack, counts=keys["stack"]))
+
+    def row(env: Any = None) -> Any:
+        env = make() if env is None else env
+        for layer in layers:
+            env = layer(env)
+        return env
+
     with making(name, "let every call make the same spaces"):
-        made = made if stack is None else [FrameStack(env, stack) for env in made]
-        rows = [functools.partial(FinalObservation, env) for env in made]
+        if "workers" in keys:
+            count = keys["workers"]
+            one_each = f"{count!r}, but each of the {batch} environments has a process of its own"
+            fits = type(count) is int and count >= batch
+            require(fits, "env.workers", f"{one_each}; write {batch}, or leave it out", ScenarioError)
+            first.close()
+            return AsyncVectorEnv([row] * batch, autoreset_mode=AutoresetMode.SAME_STEP)
+        made = [first, *(make() for _ in range(batch - 1))]
+        rows = [functools.partial(row, env) for env in made]
         return SyncVectorEnv(rows, autoreset_mode=AutoresetMode.SAME_STEP)
 
 
@@ -329,9 +355,10 @@ def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Ma
     """Return what a class or factory makes of the keys of a document: a source, copies, or a vector environment."""
     factory, model = _factory(name), options_of(name)
     takes_split = split is not None and "split" in model.model_fields
-    stack = None
-    if "stack" in values and not hasattr(factory, "Options") and "stack" not in model.model_fields:
-        stack, values = values["stack"], {key: value for key, value in values.items() if key != "stack"}
+    keys = {}
+    if not hasattr(factory, "Options"):
+        keys = {key: values[key] for key in _OF_ROWS if key in values and key not in model.model_fields}
+        values = {key: value for key, value in values.items() if key not in keys}
     options = model(**{**values, **({"split": split} if takes_split else {})})
     known, arguments = inspect.signature(factory).parameters, {"options": options}
     if not hasattr(factory, "Options"):
@@ -339,14 +366,21 @@ def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Ma
     rest = hasattr(factory, "Options") and any(one.kind is one.VAR_KEYWORD for one in known.values())
     arguments |= {key: settings[key] for key in settings if key in known or rest}
     made = _called(name, factory, arguments)
-    if stack is not None and not isinstance(made, gymnasium.Env):
+    make, batch = functools.partial(_called, name, factory, arguments), settings["num_envs"]
+    if isinstance(made, gymnasium.Env):
+        return _in_rows(name, make, made, batch, keys)
+    if "stack" in keys:
         fix = "stack its observations itself"
         raise ScenarioError(f"env.stack: '{name}' makes {type(made).__name__}, no gymnasium.Env; {fix}")
     if all(hasattr(made, name) for name in ("possible_agents", "observation_space", "step")):
-        return [made, *(_called(name, factory, arguments) for _ in range(settings["num_envs"] - 1))]
-    if isinstance(made, gymnasium.Env):
-        rows = [made, *(_called(name, factory, arguments) for _ in range(settings["num_envs"] - 1))]
-        return _in_rows(name, rows, stack)
+        if "workers" in keys:
+            from antiphon.envs.adaptors.parallel import open_workers
+
+            return open_workers(make, made, batch, keys["workers"])
+        return [made, *(make() for _ in range(batch - 1))]
+    if "workers" in keys:
+        fix = "leave it out, or have it make one for each row"
+        raise ScenarioError(f"env.workers: '{name}' makes {type(made).__name__}, which steps all rows; {fix}")
     if callable(getattr(made, "make", None)):
         return made
     if isinstance(made, VectorEnv):

@@ -114,24 +114,28 @@ class Adaptor(TorchVectorEnv):
             self.reset()
             self._layers.carry(state, (num_envs, self.num_envs))
 
+    def surviving(self, make: Callable[[], TorchVectorEnv]) -> list[str]:
+        """Return the wrappers whose statistics change observations and outlive a reset; `make` makes an equal environment."""
+        if not self._layers.observing:
+            return []
+        if names := self._layers.normalising:
+            return names
+        state = self._layers.carried()
+        try:
+            envs = make(), make()
+        except ScenarioError:  # an object that cannot be copied
+            return []
+        with closing(envs[0]) as fresh, closing(envs[1]) as other:
+            assert isinstance(fresh, Adaptor)
+            assert isinstance(other, Adaptor)
+            other.carry(state, self.num_envs)
+            fresh.reset(seed=0)
+            other.reset(seed=0)
+            return self._layers.surviving(fresh._layers, other._layers)
+
     def check_own_loop(self, make: Callable[[], TorchVectorEnv]) -> None:
         """Raise ScenarioError for a wrapper with running statistics of observations, which no other environment has."""
-        if not self._layers.observing:
-            return
-        if not (names := self._layers.normalising):
-            state = self._layers.carried()
-            try:
-                envs = make(), make()
-            except ScenarioError:  # an object that cannot be copied
-                return
-            with closing(envs[0]) as fresh, closing(envs[1]) as other:
-                assert isinstance(fresh, Adaptor)
-                assert isinstance(other, Adaptor)
-                other.carry(state, self.num_envs)
-                fresh.reset(seed=0)
-                other.reset(seed=0)
-                names = self._layers.surviving(fresh._layers, other._layers)
-        if names:
+        if names := self.surviving(make):
             raise ScenarioError(
                 f"env: the wrapper {names[0]} has statistics of the run, which observations of an environment of your own "
                 "lack; use evaluate() or a film, or `observes: {SIGNAL: {normalise: true}}` in its place"

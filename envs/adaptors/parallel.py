@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from antiphon.envs.adaptors.checked import (
     random_state,
 )
 from antiphon.envs.adaptors.spaces import Actions, Observations
-from antiphon.envs.adaptors.turns import Turns
+from antiphon.envs.adaptors.workers import Remote, Worker, parallel, stepped
 from antiphon.envs.adaptors.wrappers import LayersOfBatch
 from antiphon.envs.base import StepResult, Values
 from antiphon.envs.signal import ALIVE, OUTCOMES, TURN, Signal
@@ -32,12 +33,16 @@ from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.random import sampled_seeds
 
 _STATE = "state"
+_TRIAL = 20
+"""Steps after which the state of a wrapper with statistics has changed."""
 _MASK = "action_mask"
 """The part of an agent's observation that says which of its choices are legal, in PettingZoo's own games."""
 
 
 def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
     """Make copies of a module's environment with `options`, the parallel one if it has both; it must be allowed (`allow_import`).
+
+    The option `workers` is the number of other processes in which they are stepped (see `open_workers`).
 
     Raises:
         ScenarioError: There is no such module, it has no environment, or the options do not fit.
@@ -46,10 +51,45 @@ def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
     factory: Any = getattr(module, "parallel_env", None) or getattr(module, "env", None)
     fix = "name the module of an environment, such as mpe2.simple_speaker_listener_v4"
     require(callable(factory), "env.id", f"{name} has no parallel_env or env; {fix}", ScenarioError)
+    make = partial(factory, **{key: value for key, value in options.items() if key != "workers"})
     with making(name):
-        worlds = [factory(**options) for _ in range(batch)]
-    check_render_mode(name, worlds[0], options)
-    return worlds
+        first = make()
+        check_render_mode(name, first, options)
+        if "workers" in options:
+            return open_workers(make, first, batch, options["workers"])
+        return [first, *(make() for _ in range(batch - 1))]
+
+
+def open_workers(make: Callable[[], Any], first: Any, batch: int, workers: Any) -> list[Any]:
+    """Make environments of PettingZoo in other processes.
+
+    Args:
+        make: Makes one environment.
+        first: One of this process, for what never changes.
+        batch: How many.
+        workers: Processes, among which they are divided; each has one at least.
+
+    Raises:
+        ScenarioError: There is no such number, or a wrapper has statistics, which evaluations could not take over.
+    """
+    if type(workers) is not int or workers < 1:
+        raise ScenarioError(
+            f"env.workers: {workers!r}; must be a number of processes, from 1, or leave it out"
+        )
+    trial = ParallelAdaptor([first])
+    if trial.carried() is not None:  # its wrappers may have statistics
+        trial.reset(seed=0)
+        for _ in range(_TRIAL):
+            trial.step()
+    if names := trial.surviving(lambda: ParallelAdaptor([make()])):
+        message = f"the statistics of the wrapper {names[0]} would stay in other processes"
+        raise ScenarioError(f"env.workers: {message}; leave workers out")
+    workers, found = min(workers, batch), list[Any]()
+    for place in range(workers):
+        rows = len(range(place, batch, workers))
+        worker = Worker([make] * rows)
+        found += [Remote(row, worker, parallel(first)) for row in range(rows)]
+    return found
 
 
 class ParallelAdaptor(Adaptor):
@@ -61,7 +101,7 @@ class ParallelAdaptor(Adaptor):
     Training-only signals are `reward.AGENT` of each agent, `reward` (the mean over the agents that are alive), `terminated`
     and `truncated` of the whole episode, `alive.AGENT`, `terminated.AGENT` and `truncated.AGENT` of each agent, and `state` if
     the environment has a `state_space`. Where agents take turns, a step is one move, and `turn.AGENT` is 1 where it is the
-    agent's; see `Turns`.
+    agent's; see `antiphon.envs.adaptors.turns`.
 
     An agent that is dead or not yet present observes zeros and gets the reward 0; its mask `_reward.AGENT` is False. In the
     step after its death it observes the last observation of its life. It may return, also in the step in which it dies. An agent
@@ -80,10 +120,10 @@ class ParallelAdaptor(Adaptor):
         name = str(getattr(worlds[0], "metadata", {}).get("name", type(worlds[0]).__name__))
         other = f"{name} is not an environment of PettingZoo; pass its parallel_env or env"
         require(all(hasattr(worlds[0], member) for member in members), "env", other, ScenarioError)
-        layers = LayersOfBatch(None, worlds)
-        turn_based = Turns.taken_in(worlds[0])
-        worlds = [Turns(world) for world in worlds] if turn_based else worlds
+        layers = LayersOfBatch(None, [] if isinstance(worlds[0], Remote) else worlds)
+        worlds = [parallel(world) for world in worlds]
         first = worlds[0]
+        turn_based = getattr(first, "turn_based", False)
         agents = self._agents = tuple(first.possible_agents)
         self.observations = {
             agent: Observations(first.observation_space(agent), f"{agent}.") for agent in agents
@@ -138,6 +178,7 @@ class ParallelAdaptor(Adaptor):
         native = iterate(self._native, self.actions.translated(given, self._native.sample, arrays=True))
         observed, outcomes = [], np.zeros((len(OUTCOMES), 1 + len(self._agents), self.num_envs))
         there = np.zeros((1 + len(self._agents), self.num_envs), bool)
+        moves, living = [], []
         with self._failing("step"):
             for row, (world, action) in enumerate(zip(self._worlds, native, strict=True)):
                 alive = [agent for agent in self._agents if agent in world.agents]
@@ -145,7 +186,10 @@ class ParallelAdaptor(Adaptor):
                 random = {
                     agent: self._single[agent].sample(legal[agent]) for agent in alive if agent in legal
                 }
-                found = world.step({agent: action[agent] for agent in alive} | random)
+                moves.append({agent: action[agent] for agent in alive} | random)
+                living.append(alive)
+            results = zip(self._worlds, living, stepped(self._worlds, moves), strict=True)
+            for row, (world, alive, found) in enumerate(results):
                 self._check_complete(world, alive, found)
                 observed.append(found[0])
                 places = [0, *(1 + self._agents.index(agent) for agent in alive)]

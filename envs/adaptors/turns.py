@@ -18,9 +18,12 @@ class Turns:
         env: The environment.
 
     Attributes:
+        turn_based: True.
         possible_agents: All that may take part.
         state_space: Of the state that all agents share; None: there is none.
     """
+
+    turn_based = True
 
     def __init__(self, env: Any) -> None:
         self.env = env

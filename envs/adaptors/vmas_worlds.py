@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -51,7 +52,7 @@ class VmasScenario:
 
     def __init__(self, name: str, batch: int, options: Mapping[str, Any]) -> None:
         try:
-            import vmas
+            vmas: Any = import_module("vmas")
         except ModuleNotFoundError:
             raise ScenarioError("env.id: vmas is not installed; pip install vmas") from None
         known = [*vmas.scenarios, *vmas.mpe_scenarios, *vmas.debug_scenarios]

@@ -1,0 +1,137 @@
+"""Environments in other processes, several in each: one is called like an environment of this process."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any
+
+from gymnasium.vector.utils import CloudpickleWrapper
+
+from antiphon.envs.adaptors.turns import Turns
+
+_PATIENCE = 5.0
+"""Seconds that a process has to end."""
+
+
+class WorkerError(Exception):
+    """An exception of an environment in another process: its type and text."""
+
+
+class Remote:
+    """An environment of PettingZoo in another process, with the parallel interface.
+
+    Args:
+        place: Its place in the process.
+        worker: The process.
+        local: An equal environment of this process, for what never changes.
+    """
+
+    def __init__(self, place: int, worker: Worker, local: Any) -> None:
+        self._place, self._worker = place, worker
+        self.possible_agents = tuple(local.possible_agents)
+        self.observation_space, self.action_space = local.observation_space, local.action_space
+        self.state_space = getattr(local, "state_space", None)
+        self.metadata = getattr(local, "metadata", {})
+        self.render_mode = getattr(local, "render_mode", None)
+        self.turn_based = getattr(local, "turn_based", False)
+        self.agents: list[str] = []
+        self.on_turn = ""
+
+    def send(self, call: str, *arguments: Any, **named: Any) -> None:
+        """Begin a call; calls of a process are answered in their order."""
+        self._worker.connection.send((self._place, call, arguments, named))
+
+    def receive(self) -> Any:
+        """Return what the oldest call that has no answer returned; WorkerError if it raised."""
+        try:
+            error, found, self.agents, self.on_turn = self._worker.connection.recv()
+        except EOFError:
+            raise WorkerError("its process has ended") from None
+        if error:
+            raise WorkerError(error)
+        return found
+
+    def reset(self, **how: Any) -> Any:
+        """Begin an episode."""
+        self.send("reset", **how)
+        return self.receive()
+
+    def step(self, actions: Any) -> Any:
+        """Take a step."""
+        self.send("step", actions)
+        return self.receive()
+
+    def state(self) -> Any:
+        """Return the state that all agents share."""
+        self.send("state")
+        return self.receive()
+
+    def render(self) -> Any:
+        """Return the rendered image."""
+        self.send("render")
+        return self.receive()
+
+    def close(self) -> None:
+        """End the process, with all its environments."""
+        self._worker.close()
+
+
+class Worker:
+    """A process that steps some environments.
+
+    Args:
+        factories: They make the environments, there.
+    """
+
+    def __init__(self, factories: Sequence[Callable[[], Any]]) -> None:
+        self.connection, theirs = multiprocessing.Pipe()
+        made = [CloudpickleWrapper(factory) for factory in factories]
+        self._process = multiprocessing.Process(target=_serve, args=(theirs, made), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def close(self) -> None:
+        """End the process; nothing happens where it has ended."""
+        with suppress(OSError):
+            self.connection.send(None)
+        self._process.join(_PATIENCE)
+        if self._process.is_alive():
+            self._process.terminate()
+        self.connection.close()
+
+
+def _serve(connection: Connection, factories: Sequence[Callable[[], Any]]) -> None:
+    """Answer calls of environments until there are no more."""
+    import torch
+
+    torch.set_num_threads(1)
+    worlds = [parallel(factory()) for factory in factories]
+    with suppress(EOFError, KeyboardInterrupt):
+        while (asked := connection.recv()) is not None:
+            place, call, arguments, named = asked
+            world, error, found = worlds[place], "", None
+            try:
+                found = getattr(world, call)(*arguments, **named)
+            except Exception as raised:  # noqa: BLE001  (anything somebody's environment may raise)
+                error = " ".join(f"{type(raised).__name__}: {raised}".split())
+            agents = [] if error else list(world.agents)
+            connection.send((error, found, agents, getattr(world, "on_turn", "")))
+    for world in worlds:
+        world.close()
+
+
+def parallel(world: Any) -> Any:
+    """Return an environment of PettingZoo in its parallel interface."""
+    return Turns(world) if Turns.taken_in(world) else world
+
+
+def stepped(worlds: Sequence[Any], actions: Sequence[Any]) -> list[Any]:
+    """Take a step in each environment; those of other processes at the same time."""
+    if not isinstance(worlds[0], Remote):
+        return [world.step(action) for world, action in zip(worlds, actions, strict=True)]
+    for world, action in zip(worlds, actions, strict=True):
+        world.send("step", action)
+    return [world.receive() for world in worlds]

@@ -1,0 +1,137 @@
+"""Environments stepped in other processes: the numbers of this process, and refusals."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import antiphon
+from antiphon import Scenario, Simulation, envs
+from antiphon.base.errors import RunError, ScenarioError
+from tests.envs.adaptors.parallel_worlds import Mines
+from tests.envs.adaptors.test_frame_stack import Counter
+from tests.envs.adaptors.turn_games import Race
+
+
+class Failing(Mines):
+    """It fails at the third step."""
+
+    def step(self, actions: Any) -> Any:
+        if self.steps == 2:
+            raise ValueError("it is broken")
+        return super().step(actions)
+
+
+class Where(Mines):
+    """Its rewards are the number of its process."""
+
+    def step(self, actions: Any) -> Any:
+        seen, rewards, *others = super().step(actions)
+        return seen, dict.fromkeys(rewards, float(os.getpid())), *others
+
+
+class Counting:
+    """A wrapper whose count of steps outlives episodes and is observed."""
+
+    def __init__(self, env: Any) -> None:
+        self.env, self.unwrapped, self.steps = env, env, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.env, name)
+
+    def step(self, actions: Any) -> Any:
+        self.steps += 1
+        return self.env.step(actions)
+
+
+envs.register("tests/CountedMines-v0", lambda: Counting(Mines()))
+envs.register("tests/Mines-v0", lambda limit=4: Mines(limit=limit))
+envs.register("tests/FailingMines-v0", Failing)
+envs.register("tests/WhereMines-v0", Where)
+envs.register("tests/LoneRace-v0", Race)
+envs.register("tests/LoneCounter-v0", Counter)
+
+
+@pytest.mark.parametrize(
+    ("name", "agent", "workers"),
+    [
+        ("tests/Mines-v0", {"observes": ["low.observation"], "acts": "low", "objective": {"kind": "a2c", "critic": {"observes": ["state"]}}}, 2),
+        ("tests/LoneRace-v0", {"observes": ["red.observation"], "acts": "red", "objective": {"kind": "ppo", "mask": "red.action_mask"}}, 3),
+        ("tests/LoneCounter-v0", {"observes": ["vector"], "acts": True, "objective": "ppo"}, 3),
+    ],
+)  # fmt: skip
+def test_a_run_has_the_numbers_of_one_process(name: str, agent: dict[str, Any], workers: int) -> None:
+    found = []
+    for keys in ({}, {"workers": workers}):
+        player = {**agent, "clock": {"unroll": 4}}
+        env = {"id": name, **keys}
+        scenario = Scenario(scenario="s", env=env, agents={"a": player}, training={"batch": 3})
+        with Simulation(scenario) as simulation:
+            simulation.run(steps=20, progress=False)
+            assert simulation.agents["a"].updates > 0
+            found.append({key: p.clone() for key, p in simulation.agents["a"].parameters.items()})
+    assert all(torch.equal(p, found[1][key]) for key, p in found[0].items())
+
+
+def test_rows_are_divided_among_the_processes_which_end_with_the_environment() -> None:
+    env = envs.make({"id": "tests/WhereMines-v0", "workers": 2}, batch=5)
+    env.reset(seed=0)
+    *_, info = env.step()
+    processes = info["reward.low"].tolist()
+    assert len(set(processes)) == 2
+    assert os.getpid() not in processes
+    assert sorted(processes.count(one) for one in set(processes)) == [2, 3]
+    env.close()
+    assert not any(Path(f"/proc/{int(one)}").exists() for one in processes)
+
+
+def test_an_error_in_a_process_is_one_line() -> None:
+    env = envs.make({"id": "tests/FailingMines-v0", "workers": 2}, batch=2)
+    env.reset(seed=0)
+    env.step()
+    env.step()
+    with pytest.raises(RunError, match=r"^env: 'mines_v0' failed in step\(\): .*ValueError: it is broken$"):
+        env.step()
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("env", "line"),
+    [
+        ({"id": "tests/Mines-v0", "workers": 0}, "env.workers: 0; must be a number of processes, from 1"),
+        (
+            {"id": "tests/Mines-v0", "workers": "all"},
+            "env.workers: 'all'; must be a number of processes, from 1",
+        ),
+        (
+            {"id": "tests/CountedMines-v0", "workers": 2},
+            "env.workers: the statistics of the wrapper Counting would stay in other processes; leave workers out",
+        ),
+        (
+            {"id": "tests/LoneCounter-v0", "workers": 2},
+            "env.workers: 2, but each of the 3 environments has a process",
+        ),
+        (
+            {"id": "tests/LoneVector-v0", "workers": 2},
+            "env.workers: 'tests/LoneVector-v0' makes SyncVectorEnv",
+        ),
+    ],
+)
+def test_what_cannot_be_divided_is_refused_in_one_line(env: dict[str, Any], line: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        envs.make(env, batch=3)
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def _vector() -> Any:
+    import gymnasium
+
+    return gymnasium.make_vec("CartPole-v1", 3, vectorization_mode="sync")
+
+
+antiphon.envs.register("tests/LoneVector-v0", _vector)
