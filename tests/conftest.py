@@ -10,14 +10,15 @@ import sys
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from pkgutil import resolve_name
 
 import hypothesis
 import pytest
 import torch
 
-from antiphon.base import extensions
-from antiphon.nets.native.compiled_kernel import kernel
+from tests.kit import seams
 from tests.kit.commands import Commands
+from tests.kit.native import kernel
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
@@ -105,7 +106,7 @@ def _own_folders(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 @pytest.fixture(autouse=True)
 def _own_names() -> Iterator[None]:
     """Take back the kinds and environments that a test registers, such as an example of docs/: they are the process's."""
-    tables = list(extensions._registered.values())
+    tables = list(resolve_name(seams.REGISTERED).values())
     if "antiphon.envs.registry" in sys.modules:
         tables.append(sys.modules["antiphon.envs.registry"]._environments)
     before = [dict(table) for table in tables]

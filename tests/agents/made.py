@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from antiphon.agents.network import Network, Tensors
+from antiphon.engine.inference.composition import agent_module
 from tests.kit.tensors import DOUBLE, drawn
 
 
@@ -19,6 +22,11 @@ def numbers(network: Network, seed: int = 0) -> tuple[Tensors, Tensors]:
             for i, (k, v) in enumerate(buffers.items())
         },
     )
+
+
+def composed(network: Any, parameters: Tensors, buffers: Tensors) -> nn.Module:
+    """A network as a module of plain torch, as composed systems have it."""
+    return agent_module(network, parameters, buffers)
 
 
 def evaluated(

@@ -17,9 +17,9 @@ import antiphon
 from antiphon import Scenario, Simulation
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import OBJECTIVE, Head
-from antiphon.engine.inference.composition import agent_module
 from antiphon.errors import ScenarioError, ScenarioWarning
 from tests.agents import plain
+from tests.agents.made import composed
 
 HEADS = (Head(OBJECTIVE, (3,)), Head("to_b", (2, 1, 2), "batch"))
 
@@ -93,7 +93,7 @@ def test_buffers_that_modules_do_not_save_are_kept_and_exported() -> None:
     for _ in range(4):
         _, buffers = network({}, buffers, torch.zeros(2, 3), training=True)
     assert buffers["module.calls"] == 4
-    assert agent_module(network, {}, buffers)(torch.zeros(1, 3))[OBJECTIVE].tolist() == [[5.0, 5.0, 5.0]]
+    assert composed(network, {}, buffers)(torch.zeros(1, 3))[OBJECTIVE].tolist() == [[5.0, 5.0, 5.0]]
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,8 @@ from antiphon.agents.feedforward import Conv, Mlp
 from antiphon.agents.network import HIDDEN, OBJECTIVE, STATE, Head, Network
 from antiphon.agents.pointer import Pointer
 from antiphon.agents.recurrent import Recurrent
-from antiphon.engine.inference.composition import agent_module
 from antiphon.errors import ScenarioError
-from tests.agents.made import evaluated, numbers
+from tests.agents.made import composed, evaluated, numbers
 from tests.agents.plain import Plain
 from tests.kit.tensors import Counter, drawn, member, same, stack
 
@@ -91,7 +90,7 @@ def test_it_equals_torch_s_layers(network: Network, training: bool) -> None:
 def test_its_graph_is_for_any_number_of_rows_and_has_gradients(network: Network) -> None:
     parameters, buffers = numbers(network)
     leaves = {name: value.requires_grad_() for name, value in parameters.items()}
-    module = agent_module(network, leaves, buffers)
+    module = composed(network, leaves, buffers)
     for rows in (1, BATCH):
         x = inputs(network, rows)
         ports, found = network(leaves, buffers, x, training=False)[0], module(x)

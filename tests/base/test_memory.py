@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from antiphon.base import memory
 from antiphon.base.memory import give_back, keep_memory, uncollected
@@ -112,3 +113,10 @@ def test_what_is_kept_is_old_at_once_if_it_is_much(
         assert gc.get_freeze_count() == 0
     finally:
         gc.freeze()
+
+
+def test_refused_memory_is_told_from_other_errors() -> None:
+    assert memory.was_refused(MemoryError())
+    assert memory.was_refused(torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"))
+    assert not memory.was_refused(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not memory.was_refused(None)

@@ -17,7 +17,7 @@ from gymnasium import spaces
 
 import antiphon
 from antiphon import Scenario, Simulation
-from antiphon.base import signals
+from tests.kit import seams
 from tests.kit.commands import Commands
 from tests.running.left import checkpoints, ended, facts, result
 
@@ -51,7 +51,7 @@ def endless(**training: Any) -> Scenario:
 @pytest.fixture
 def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
     """Send a signal at a step of the environments; an evaluation is given up at once."""
-    monkeypatch.setattr(signals, "GRACE", 0.0)
+    monkeypatch.setattr(seams.GRACE, 0.0)
     monkeypatch.setattr(Endless, "taken", 0)
 
     def send(step: int, number: int) -> None:

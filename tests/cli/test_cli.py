@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 import json
-import re
-import subprocess
-import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import antiphon
-from antiphon.cli import COMMANDS
 from antiphon.scenarios.schema import schema_text
-from antiphon.terminal.output import show_result
 from tests.kit import seams
 from tests.kit.commands import Commands
 
 VERBS = ["run", "resume", "check", "show", "evaluate", "study", "report", "diff", "export", "tb"]
 TINY = "--steps 6 --set depth=2 --set width=8 --set batch=16"
 RUN = f"run digits-mlp {TINY} --logdir . --name a"
-
-
-@pytest.mark.long
-def test_help_of_every_command_loads_no_torch() -> None:
-    program = f"""
-import sys
-from antiphon.cli import main
-codes = [main(words) for words in ([], *[[verb] for verb in {VERBS}]) for words in [words + ["--help"]]]
-print("codes", set(codes), "torch" in sys.modules)
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "codes {0} False"
-    assert all(verb in done.stdout for verb in VERBS)
 
 
 def test_run_prints_tables_and_where_to_look(here: Path, cli: Commands) -> None:
@@ -63,39 +44,6 @@ def test_metrics_of_an_earlier_step_are_printed_with_it(here: Path, cli: Command
     )
     cli(f"run {rates} --steps 100 --name even")
     assert "at step" not in cli.out
-
-
-def closing(capsys: pytest.CaptureFixture[str], agents: dict[str, Any], **more: Any) -> str:
-    """Return what a run prints in the end."""
-    readout = next(iter(agents))
-    found = {metric: agents[readout].get(metric) for metric in ("accuracy", "error", "bits")}
-    head: dict[str, Any] = {"scenario": "toy", "variant": None, "seed": 0, "steps": 4, "seconds": 1.0}
-    head |= {"exit": "done", "run_dir": "a", "readout": readout, "examples": 360, "env": {}, "channels": {}}
-    show_result(head | found | {"agents": agents} | more)
-    return capsys.readouterr().out
-
-
-def test_the_end_of_a_run_tells_bits_errors_figures_of_the_environment_and_returns(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    text = closing(capsys, {"a": {"bits": 0.41234, "loss": 2.0}, "quiet": {"updates": 3.0}})
-    assert "test bits" in text
-    assert "bits         0.412   (a; test split, 360 examples)" in text
-    assert "accuracy" not in text
-    assert "updates      3 (quiet)" in text
-    assert text.count("quiet") == 1
-    both = {"a": {"accuracy": 0.5, "loss": 1.0}, "b": {"error": 2.0, "loss": 2.0}}
-    assert "on the test split" in closing(capsys, both)
-    unread = {"a": {"bits": None, "loss": None}}
-    text = closing(capsys, unread, examples=None, env={"solved": 9.0, "bits": 0.41234, "odd": None})
-    assert "environment  solved 9, bits 0.412, odd –" in text
-    assert "test" not in text
-    episodes = {"count": 16, "length": 341.25, "actions": "greedy", "returns": {"reward": 341.25}}
-    found = {"return": 341.25, "examples": 16, "episodes": episodes}
-    text = closing(capsys, {"motor": {"return": 341.25, "loss": None}, "sensor": {"updates": 2.0}}, **found)
-    assert [line.split() for line in text.splitlines() if "agent" in line] == [["agent", "return", "loss"]]
-    assert "return       341.250   (motor; 16 whole episodes of 341.2 steps, greedy)" in text
-    assert "test" not in text
 
 
 def test_run_names_directories_by_scenario_variant_seed_and_time(
@@ -196,32 +144,6 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 )
 def test_wrong_usage_is_one_line(words: str, problem: str, cli: Commands) -> None:
     assert cli.refused(words).startswith(problem)
-
-
-def shortened(command: str) -> str:
-    """The same with a tenth of the steps, and a target that is soon reached."""
-    return re.sub(
-        r"--(steps|target) (\d+)", lambda found: f"--{found[1]} {max(1, int(found[2]) // 10)}", command
-    )
-
-
-@pytest.mark.long
-def test_the_examples_in_help_are_there_and_run(
-    here: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
-) -> None:
-    monkeypatch.delenv("ANTIPHON_LOGDIR")
-    monkeypatch.setattr(seams.TB_SERVE, lambda arguments: None)
-    monkeypatch.setattr(seams.STUDY_GO, lambda *_: {"exit_code": 0})
-    monkeypatch.setattr("antiphon.commands.study.print_tables", lambda *_: None)
-    assert list(COMMANDS) == VERBS
-    for verb in VERBS:
-        explained = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", cli(verb, "--help")).split())
-        for example in COMMANDS[verb].examples:
-            assert example in explained
-            assert cli.code(shortened(example.removeprefix("antiphon "))) == (1 if verb == "diff" else 0), (
-                cli.err
-            )
-    assert (here / "report.html").exists()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import antiphon
-from antiphon.commands import report as verb
+from tests.kit import seams
 from tests.kit.commands import Commands
 from tests.telemetry.made import Elements
 
@@ -101,7 +101,7 @@ def test_a_page_that_is_there_is_replaced_whole_or_not_at_all(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(verb.os, "replace", full)
+        patch.setattr(seams.REPLACE_REPORT, full)
         line = cli.refused("report", run, "-o", output)
     assert "out.html: cannot be written (No space left on device)" in line
     assert output.read_text() == "old"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from antiphon.terminal.output import show_table
+from antiphon.terminal.output import show_result, show_table
 
 HEADS = ["channel", "coupling", "accuracy %", "95 % interval", "recovered [95 %]", "n"]
 NUMBERS = ("97.01 ± 0.10", "96.0 – 98.1", "1.00 [0.98 – 1.02]")
@@ -47,3 +48,36 @@ def test_a_wide_table_is_one_and_columns_of_names_are_repeated_together() -> Non
     blocks = "\n".join(lines(60, names=2)).rstrip().split("\n\n")
     assert len(blocks) > 1
     assert all(block.split()[:2] == ["channel", "coupling"] for block in blocks)
+
+
+def closing(capsys: pytest.CaptureFixture[str], agents: dict[str, Any], **more: Any) -> str:
+    """Return what a run prints in the end."""
+    readout = next(iter(agents))
+    found = {metric: agents[readout].get(metric) for metric in ("accuracy", "error", "bits")}
+    head: dict[str, Any] = {"scenario": "toy", "variant": None, "seed": 0, "steps": 4, "seconds": 1.0}
+    head |= {"exit": "done", "run_dir": "a", "readout": readout, "examples": 360, "env": {}, "channels": {}}
+    show_result(head | found | {"agents": agents} | more)
+    return capsys.readouterr().out
+
+
+def test_the_end_of_a_run_tells_bits_errors_figures_of_the_environment_and_returns(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = closing(capsys, {"a": {"bits": 0.41234, "loss": 2.0}, "quiet": {"updates": 3.0}})
+    assert "test bits" in text
+    assert "bits         0.412   (a; test split, 360 examples)" in text
+    assert "accuracy" not in text
+    assert "updates      3 (quiet)" in text
+    assert text.count("quiet") == 1
+    both = {"a": {"accuracy": 0.5, "loss": 1.0}, "b": {"error": 2.0, "loss": 2.0}}
+    assert "on the test split" in closing(capsys, both)
+    unread = {"a": {"bits": None, "loss": None}}
+    text = closing(capsys, unread, examples=None, env={"solved": 9.0, "bits": 0.41234, "odd": None})
+    assert "environment  solved 9, bits 0.412, odd –" in text
+    assert "test" not in text
+    episodes = {"count": 16, "length": 341.25, "actions": "greedy", "returns": {"reward": 341.25}}
+    found = {"return": 341.25, "examples": 16, "episodes": episodes}
+    text = closing(capsys, {"motor": {"return": 341.25, "loss": None}, "sensor": {"updates": 2.0}}, **found)
+    assert [line.split() for line in text.splitlines() if "agent" in line] == [["agent", "return", "loss"]]
+    assert "return       341.250   (motor; 16 whole episodes of 341.2 steps, greedy)" in text
+    assert "test" not in text

@@ -16,8 +16,6 @@ import torch
 import yaml
 
 from antiphon import DivergenceError, RunError, Scenario, ScenarioError, Simulation
-from antiphon.distributed.coordinator import Coordinator
-from antiphon.distributed.parts.transport import LocalParts
 from antiphon.envs import TorchVectorEnv
 from antiphon.envs.base import StepResult
 from tests.contracts.builders import Play
@@ -143,19 +141,6 @@ def test_parts_take_over_what_a_callback_changes() -> None:
         for simulation in (whole, divided):
             simulation.run(11, callbacks=[Halves()])
         assert_same(whole, divided)
-
-
-def test_parts_stack_where_the_whole_does() -> None:
-    with Simulation(scenario(), stacked=False, parts=2) as divided:
-        divided.run(7)
-        with Simulation(scenario(), stacked=False) as whole:
-            whole.run(7)
-            assert_same(whole, divided)
-        assert isinstance(divided.running.executor, Coordinator)
-        parts = divided.running.executor.parts
-        assert isinstance(parts, LocalParts)
-        for part in parts.parts:
-            assert part.backend.system is part.backend.stacked.base
 
 
 def test_steps_that_are_read_are_the_wholes() -> None:

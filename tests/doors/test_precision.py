@@ -16,7 +16,7 @@ import antiphon
 from antiphon import Population, Simulation
 from antiphon.envs.base import StepResult
 from antiphon.envs.images import Digits
-from antiphon.nets.isolation.matmul_precision import matmul_precision, set_matmul_precision
+from antiphon.nets.isolation.matmul_precision import matmul_precision
 from tests.kit.commands import Commands
 
 _SEEN: list[str] = []
@@ -134,18 +134,3 @@ def test_a_precision_of_one_backend_that_torch_has_no_name_for(tmp_path: Path) -
         simulation.step()
     assert torch.backends.mkldnn.matmul.fp32_precision == "tf32"  # type: ignore[attr-defined]
     assert seen() == {"cuda ieee, mkldnn bf16"}
-
-
-@pytest.mark.parametrize("name", ["highest", "high", "medium"])
-def test_the_names_of_torch_are_read_and_set(name: str) -> None:
-    torch.set_float32_matmul_precision(name)
-    assert matmul_precision() == name
-    torch.set_float32_matmul_precision("highest")
-    set_matmul_precision(name)
-    assert torch.get_float32_matmul_precision() == name
-
-
-@pytest.mark.parametrize("precision", ["", "low", "cuda ieee", "cuda ieee, mkldnn f8"])
-def test_a_precision_that_there_is_not_is_refused(precision: str) -> None:
-    with pytest.raises(ValueError, match="precision of matrix products"):
-        set_matmul_precision(precision)

@@ -18,6 +18,7 @@ from tests.contracts.twins import differences, facts
 from tests.engine.acting import ONE, Stage
 from tests.engine.numbers import all_parameters, equal, one_line
 from tests.engine.scenes import ENDS, gradient, scenario_of
+from tests.kit.running import stack_sizes
 from tests.kit.tiers import sampled
 
 MEMBERS = 8
@@ -303,7 +304,5 @@ def test_agents_are_one_stack_whose_numbers_are_equal_in_every_member(
         for rate in rates
     ]
     seeds = Population(each, [0, 1])
-    backend: Any = seeds.simulations[0].running.backend
-    stacks = backend.stacked.system.agents.values()
-    assert [len(stack.members) for stack in stacks] == sizes
+    assert stack_sizes(seeds.simulations[0]) == sizes
     seeds.run(2)

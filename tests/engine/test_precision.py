@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import antiphon
-from antiphon.nets.native.compiled_kernel import kernel
+from tests.kit.native import kernel
 from tests.reference.backend import Chosen, reference
 
 DOCUMENT = """

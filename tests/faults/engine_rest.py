@@ -31,7 +31,7 @@ REST: tuple[Fault, ...] = (
         "nets/isolation/own_random.py",
         "certain = exchanges == _exchanges",
         "certain = True",
-        "tests/doors/test_threads.py::test_a_call_beside_another_runs_numbers_has_those_of_its_own_seed",
+        "tests/nets/test_own_random.py::test_a_call_beside_another_runs_numbers_has_those_of_its_own_seed",
     ),
     Fault(
         "population-a-failure-is-not-noted",
@@ -391,7 +391,7 @@ REST: tuple[Fault, ...] = (
         "engine/inference/evaluation.py",
         "chosen = torch.arange(wanted) * count // wanted",
         "chosen = torch.arange(wanted)",
-        "tests/engine/inference/test_evaluation.py::test_a_limit_spreads_examples_evenly_over_the_split",
+        "tests/engine/inference/test_examples.py::test_a_limit_spreads_examples_evenly_over_the_split",
     ),
     Fault(
         "inference-a-mean-counts-a-batch-as-an-example",
@@ -710,7 +710,7 @@ REST: tuple[Fault, ...] = (
         "engine/episodes.py",
         "longer = self._present[0] > self._newest[0]",
         "longer = self._present[0] < 0",
-        "tests/running/test_populations.py::"
+        "tests/jobs/populations/test_selection.py::"
         "test_an_episode_counts_once_it_is_longer_than_the_newest_that_has_ended",
     ),
     Fault(
@@ -718,14 +718,14 @@ REST: tuple[Fault, ...] = (
         "jobs/populations/selection.py",
         "known = [member for member, score in enumerate(scores) if score.value is not None]",
         "known = [member for member, _ in enumerate(scores)]",
-        "tests/running/test_populations.py::test_a_member_without_a_score_is_neither_replaced_nor_copied",
+        "tests/jobs/populations/test_selection.py::test_a_member_without_a_score_is_neither_replaced_nor_copied",
     ),
     Fault(
         "population-noise-is-selected",
         "jobs/populations/selection.py",
         "if goodness[parent] - goodness[member] > _ERRORS * error:",
         "if goodness[parent] > goodness[member]:",
-        "tests/running/test_populations.py::test_noise_is_not_selected",
+        "tests/jobs/populations/test_selection.py::test_noise_is_not_selected",
     ),
     Fault(
         "population-a-metric-of-no-agent-is-unknown-scores",

@@ -129,7 +129,7 @@ LOWER: tuple[Fault, ...] = (
         "nets/isolation/own_random.py",
         '            return takes_generator(*args, **{**kwargs, "generator": self._generator})',
         "            return operation(*args, **kwargs)",
-        "tests/doors/test_threads.py::test_numbers_of_a_seed_are_those_that_torch_draws_and_torchs_own_stay",
+        "tests/nets/test_own_random.py::test_numbers_of_a_seed_are_those_that_torch_draws_and_torchs_own_stay",
     ),
     Fault(
         "nets-heads-that-nothing-reaches-stay-where-a-backend-gives-none",

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from antiphon import Simulation
-from antiphon.base.manifests import FORMAT, read_cache
 from antiphon.telemetry import read_run
 from antiphon.telemetry.csv_files import read_figures
 from tests.golden.make import STEPS, STOP, make, numbers, restored
 from tests.kit.commands import Commands
 from tests.kit.parts_table import read_parts
+from tests.kit.resigned import FORMAT
 
 HERE = Path(__file__).resolve().parent
 VERSIONS = sorted(path.name for path in HERE.iterdir() if path.name.isdecimal())
@@ -87,7 +87,9 @@ def test_its_tables_are_read(golden: tuple[Path, dict[str, Any]]) -> None:
     assert {row.kind for _, row in figures} >= {"agent", "channel", "run"}
     assert bool(read_parts(run / "parts.csv")) == (run.name in ("clocks", "virtual"))
     if run.name == "pair":
-        assert read_cache(run / "evaluations.json")["scores"].keys() == {"validation"}
+        assert json.loads((run / "evaluations.json").read_text(encoding="utf-8"))["scores"].keys() == {
+            "validation"
+        }
 
 
 def test_it_is_shown_compared_and_reported(golden: tuple[Path, dict[str, Any]], cli: Commands) -> None:

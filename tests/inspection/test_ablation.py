@@ -9,10 +9,9 @@ import torch
 
 from antiphon import Scenario, ScenarioError, Simulation
 from antiphon.envs import from_tensors
-from antiphon.inspection.ablation import ablation_rows
 from tests.engine.numbers import unchanged
 from tests.engine.scenes import CLASSIFY, scenario_of
-from tests.kit.documented import ABLATIONS, Links, ablate
+from tests.kit.documented import ABLATIONS, Links, ablate, ablation_rows
 
 COUNT = 400
 GENERATOR = torch.Generator().manual_seed(0)

@@ -13,10 +13,10 @@ import torch
 import yaml
 
 from antiphon import Scenario, Simulation
-from antiphon.base import progress
 from antiphon.errors import ScenarioError
 from tests.engine.numbers import unchanged
 from tests.inspection.probed import EYE, JUDGE, chain, corporation, make, timescales
+from tests.kit import seams
 from tests.kit.documented import signal_alignment
 
 ALL = "all channels"
@@ -37,8 +37,8 @@ def test_its_progress_has_the_time_that_is_left(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ANTIPHON_PROGRESS", "1")
-    monkeypatch.setattr(progress, "_BAR_AFTER", 0.0)
-    monkeypatch.setattr(progress, "_LINE_AFTER", 0.0)
+    monkeypatch.setattr(seams.PROGRESS_BAR_AFTER, 0.0)
+    monkeypatch.setattr(seams.PROGRESS_LINE_AFTER, 0.0)
     chain("locked").value(["c->d"], horizon=2, repeats=2)
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("measuring")]
     assert lines[0].startswith("measuring 1/4 · ")  # all channels and one, twice

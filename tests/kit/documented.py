@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from antiphon import Population
+from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.inference.links import Links
 from antiphon.engine.metrics.timeline import timeline
-from antiphon.inspection.ablation import ABLATIONS, ablate
+from antiphon.inspection.ablation import ABLATIONS, ablate, ablation_rows
 from antiphon.inspection.ceiling import ceilings
 from antiphon.inspection.language import language
 from antiphon.inspection.signal_alignment import signal_alignment
@@ -14,8 +15,10 @@ from antiphon.splitting.split_scenarios import gpt, resnet
 __all__ = [
     "ABLATIONS",
     "Links",
+    "PartsSettings",
     "Population",
     "ablate",
+    "ablation_rows",
     "ceilings",
     "gpt",
     "language",

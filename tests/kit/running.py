@@ -40,8 +40,13 @@ def load_state(simulation: Simulation, saved: Path, scenario: Scenario | None = 
 
 def state_of(simulation: Simulation) -> dict[str, Any]:
     """Return a copy of the whole state."""
-    state: dict[str, Any] = copy_tree(simulation.running.state_dict())
-    return state
+    return copied(simulation.running.state_dict())
+
+
+def copied(state: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of a state, or of a part of one."""
+    copy: dict[str, Any] = copy_tree(state)
+    return copy
 
 
 def evaluation_by_updates(agent: str, accuracy: Callable[[int, int], float]) -> Callable[..., Evaluation]:

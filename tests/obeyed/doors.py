@@ -17,9 +17,9 @@ from torch import nn
 
 import antiphon
 from antiphon import Population, Simulation, comms, envs
-from antiphon.distributed.settings import PartsSettings
 from antiphon.scenarios import Scenario
 from tests.distributed.virtual.profiles import profile
+from tests.kit.documented import PartsSettings
 from tests.kit.running import stack_sizes
 from tests.obeyed.scenes import SCENES
 from tests.obeyed.ways import Shown, shown_by

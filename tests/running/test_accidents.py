@@ -10,12 +10,12 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
 
 from antiphon import RunError, Simulation, load
-from antiphon.base.manifests import write_checked
 from tests.kit import seams
 from tests.kit.commands import Commands, run_command
 from tests.running.left import acting, assert_same_run, checkpoints, ended, facts, signalled
@@ -177,10 +177,12 @@ def test_a_disk_that_takes_no_more_ends_a_run_with_a_line(
 
 
 def test_an_end_that_cannot_be_written_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = resolve_name(seams.WRITE_FACTS)
+
     def refuse(path: Path, content: dict[str, Any]) -> None:
         if content["exit"] == "done":
             raise RunError(f"{path}: cannot be written (refused)")
-        write_checked(path, content)
+        write(path, content)
 
     monkeypatch.setattr(seams.WRITE_FACTS, refuse)
     with (

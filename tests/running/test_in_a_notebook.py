@@ -12,7 +12,7 @@ import torch
 
 import antiphon
 from antiphon.agents.models import ResNet
-from antiphon.inspection.ablation import ablate
+from tests.kit.documented import ablate
 
 LONGEST = 600
 """Characters of a printed object of a small scenario."""

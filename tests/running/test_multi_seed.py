@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from antiphon import RunError, load
-from antiphon.base.manifests import read_checked, write_checked
 from antiphon.jobs.job import Job
 from antiphon.jobs.scheduler import Scheduler
 from antiphon.running.observers import RunProgress
@@ -23,6 +22,7 @@ from tests.contracts.twins import differences
 from tests.kit import seams
 from tests.kit.commands import Commands, run_command
 from tests.kit.recorded import metrics
+from tests.kit.resigned import resign
 from tests.running.left import (
     TEXT,
     acting,
@@ -154,7 +154,7 @@ def test_runs_killed_between_their_ends_end_together(
     for run in runs(whole):
         shutil.copytree(run, here / run.name)
     for run in runs(here)[1:]:
-        write_checked(run / "run.json", read_checked(run / "run.json") | {"exit": "running", "step": reached})
+        resign(run, exit="running", step=reached)
         (run / "result.json").unlink()
         if reached == 8:
             shutil.rmtree(run / "checkpoints/step-000000012")

@@ -18,12 +18,8 @@ import torch
 from torch import nn
 
 from antiphon import RunError, Scenario, Simulation, load
-from antiphon.engine import backends
-from antiphon.engine.state.compatibility import same_bits
 from antiphon.envs import from_tensors
 from antiphon.errors import ResourceError
-from antiphon.running.compare_runs import compare_runs
-from antiphon.running.directory import RunDirectory
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit import seams
@@ -137,7 +133,7 @@ def test_a_run_goes_on_with_its_own_settings(settings: dict[str, Any], run: Path
 def test_a_run_of_the_native_kernel_needs_a_compiler(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stepped(Simulation(own(), logdir=run), 1).close()
     resign(run, backend="native")
-    monkeypatch.setattr(backends, "kernel", lambda: None)
+    monkeypatch.setattr(seams.KERNEL, lambda: None)
     with one_line("backend 'native' needs a C.. compiler, which this machine lacks", RunError):
         Simulation.resume(run, own())
 
@@ -280,17 +276,7 @@ def test_seeds_killed_as_they_began_begin_anew(missing: str, here: Path, cli: Co
         one, other = here / f"x-s{seed}", here / f"whole-s{seed}"
         assert_same_run(other, one)
         assert checkpoints(one) == [0, 4]
-        assert compare_runs(*map(RunDirectory.open, (one, other))).same
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_tensors_are_compared_by_their_bits(dtype: torch.dtype) -> None:
-    """Also of a type that numpy does not have, as a module of one's own may keep."""
-    one = torch.tensor([[1.0, 0.0], [torch.nan, 2.0]], dtype=dtype)
-    assert same_bits(one, one.t().contiguous().t())
-    assert same_bits(one[0, 0], torch.ones((), dtype=dtype))
-    for other in (one.t(), one * torch.tensor([1, -1]), one.flatten(), one.float()):
-        assert not same_bits(one, other)
+        assert cli.code("diff", one, other) == 0
 
 
 # --- ended by exceptions ----------------------------------------------------------------------------------

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from antiphon import DivergenceError, Population, Scenario, Simulation, load
-from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.jobs.scheduler import summary_of
 from tests.contracts.twins import TOLERANCE, differences, facts
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, LINEAR_MAP, scenario_of
 from tests.engine.walks import Walk, walking
+from tests.kit.running import state_of
 from tests.reference.backend import Chosen, reference
 from tests.running.left import poison
 
@@ -91,7 +91,7 @@ def test_the_others_of_a_seed_that_diverges_are_what_they_are_alone(stopped: lis
     together.run(3)
     for place in stopped:
         poison(together.simulations[place])
-    before = [copy_tree(one.running.state_dict()["system"]["learners"]) for one in together.simulations]
+    before = [state_of(one)["system"]["learners"] for one in together.simulations]
     together.run(STEPS - 3)
     for place, (seed, simulation) in enumerate(zip(SEEDS, together.simulations, strict=True)):
         if place in stopped:

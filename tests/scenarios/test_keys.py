@@ -13,7 +13,6 @@ import pytest
 import yaml
 
 import antiphon
-from antiphon.base.spec import Spec
 from antiphon.scenarios import (
     AgentSpec,
     ChannelSpec,
@@ -31,7 +30,7 @@ from antiphon.scenarios.channel_specs import SampleSpec
 
 ROOT = Path(__file__).parents[2]
 MOST = 107
-OF_OTHERS: list[tuple[type[Spec], dict[str, Any], str]] = [
+OF_OTHERS: list[tuple[type[Any], dict[str, Any], str]] = [
     (ObjectiveSpec, {"kind": "coding", "weight": 2}, "weight: coding has no weight"),
     (
         GradientSpec,
@@ -113,7 +112,7 @@ def test_each_is_used_by_a_scenario_a_study_a_document_of_the_tests_or_a_page() 
 
 
 @pytest.mark.parametrize(("part", "keys", "line"), OF_OTHERS, ids=lambda value: str(value)[:30])
-def test_a_key_of_other_kinds_is_told_which(part: type[Spec], keys: dict[str, Any], line: str) -> None:
+def test_a_key_of_other_kinds_is_told_which(part: type[Any], keys: dict[str, Any], line: str) -> None:
     with pytest.raises(DocumentError) as caught:
         part.model_validate(keys)
     told = [str(one) for one in caught.value.separate()]
@@ -129,7 +128,7 @@ def test_a_key_of_other_kinds_is_told_which(part: type[Spec], keys: dict[str, An
         (TrainingSpec, "betas"),
     ],
 )
-def test_a_key_of_another_part_is_unknown(part: type[Spec], key: str) -> None:
+def test_a_key_of_another_part_is_unknown(part: type[Any], key: str) -> None:
     with pytest.raises(DocumentError, match=f"{key}: unknown key '{key}'; known: "):
         part.model_validate({key: 1})
 
@@ -141,7 +140,7 @@ def test_a_key_of_another_part_is_unknown(part: type[Spec], key: str) -> None:
         (SampleSpec, "argmax, gaussian, gumbel, latent, reinforce"),
     ],
 )
-def test_a_missing_kind_is_told_which_there_are(part: type[Spec], kinds: str) -> None:
+def test_a_missing_kind_is_told_which_there_are(part: type[Any], kinds: str) -> None:
     with pytest.raises(DocumentError, match=f"kind: is missing; known: {kinds}"):
         part.model_validate({"size": 1})
 

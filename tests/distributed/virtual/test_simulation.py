@@ -13,11 +13,10 @@ import torch
 import yaml
 
 from antiphon import DivergenceError, RunError, Scenario, Simulation
-from antiphon.distributed.parts.settings import FreeSettings
-from antiphon.engine.state.checkpoint import copy_tree, read_simulation
 from tests.distributed.parts.stages import different, learned, stages
 from tests.distributed.virtual.profiles import machines_of, on_cluster, profile
 from tests.engine.numbers import one_line
+from tests.kit.running import copied, load_state
 
 ROUGH: dict[str, Any] = {
     "latency": 2.5,
@@ -41,7 +40,7 @@ def advanced(simulation: Simulation, steps: int) -> Simulation:
 
 
 def loaded(simulation: Simulation, path: Path) -> Simulation:
-    simulation.running.load_saved(read_simulation(path, None, "cpu"))
+    load_state(simulation, path)
     return simulation
 
 
@@ -109,7 +108,7 @@ def test_stragglers_let_aligned_agents_wait_and_figures_say_so() -> None:
 @pytest.mark.long
 def test_a_machine_that_fails_loses_steps_and_lost_messages_are_given_up() -> None:
     cluster = profile(3, failures={"per_day": 3000, "outage": 10, "checkpoint": 5}, loss=0.3)
-    found = on_cluster(stages(), cluster, of_parts={"free": FreeSettings(staleness=5)})
+    found = on_cluster(stages(), cluster, of_parts={"free": {"staleness": 5}})
     advanced(found, 40)
     figures, machines = found.figures(), machines_of(found).machines
     assert sum(machine.incarnation for machine in machines) >= 2
@@ -124,7 +123,7 @@ def test_a_machine_that_fails_loses_steps_and_lost_messages_are_given_up() -> No
 def test_a_part_that_goes_back_to_its_checkpoint_takes_no_other_part_with_it() -> None:
     channel = {"link": {"delay": 1, "drop": 0.3}, "input": {"kind": "linear", "context": ["image"]}}
     found = virtual(stages(channel=channel))
-    saved = copy_tree(machines_of(found).parts[1].own_state())
+    saved = copied(machines_of(found).parts[1].own_state())
     before = learned(advanced(found, 12))
     machines_of(found).parts[1].load_own_state(saved)
     changed = different(before, learned(found))

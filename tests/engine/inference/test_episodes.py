@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -13,7 +14,6 @@ from gymnasium.spaces import Dict, Discrete
 from torch import Tensor
 
 from antiphon import Simulation
-from antiphon.base.progress import Progress
 from antiphon.envs import Description, Signal, TorchVectorEnv
 from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios import Scenario
@@ -124,14 +124,14 @@ def test_progress_counts_the_episodes_that_count(
 ) -> None:
     """Of short episodes an environment plays more than are wanted, while others finish theirs."""
     bars: list[tuple[float, float]] = []
-    advance = Progress.advance
+    advance = resolve_name(seams.ADVANCE_PROGRESS)
 
-    def watched(bar: Progress, *args: Any) -> None:
+    def watched(bar: Any, *args: Any) -> None:
         advance(bar, *args)
         assert bar.total is not None
         bars.append((bar.done, bar.total))
 
-    monkeypatch.setattr(Progress, "advance", watched)
+    monkeypatch.setattr(seams.ADVANCE_PROGRESS, watched)
     with Simulation(sharing(Shares(3))) as simulation:
         found = simulation.evaluate(episodes=episodes).episodes
     assert found is not None

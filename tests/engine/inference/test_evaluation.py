@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon import Simulation
-from antiphon.engine.inference.evaluation import examples
 from antiphon.envs import Source, from_tensors
 from tests.engine.numbers import one_line, unchanged
 from tests.engine.scenes import CLASSIFY, scenario_of
@@ -248,12 +247,3 @@ def test_what_cannot_be_evaluated_is_one_clear_line() -> None:
         "ablate: needs single examples, such as those of a data set, or readouts that learn from rewards"
     ):
         ablate(counting(), "zero")
-
-
-def test_a_limit_spreads_examples_evenly_over_the_split() -> None:
-    with simulate(source(test=0.4)) as simulation:
-        env = simulation.world.env
-        whole, some_of_it = (
-            torch.cat([batch["x"] for batch in examples(env, "test", limit, 100)]) for limit in (None, 30)
-        )
-    assert torch.equal(some_of_it, whole[torch.arange(30) * len(whole) // 30])

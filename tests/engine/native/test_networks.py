@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from antiphon import DivergenceError, Scenario, Simulation
-from antiphon.nets.native.compiled_kernel import kernel
 from tests.contracts.builders import Document, Play, ring
 from tests.contracts.twins import differences, facts, made
 from tests.engine.planning.test_plan import ring as ring_of_digits
 from tests.kit.commands import Commands
+from tests.kit.native import needs_kernel
 from tests.kit.running import native_agents
 
-pytestmark = pytest.mark.skipif(kernel() is None, reason="there is no C++ compiler")
+pytestmark = needs_kernel
 MLP: Document = {"kind": "mlp", "hidden": [5], "norm": "layer", "activation": "tanh"}
 OPTIMISERS: list[Document] = [
     {"kind": "sgd", "lr": 0.1},

@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from torch import Tensor
 
 from antiphon import RunError, Scenario, Simulation
-from antiphon.engine.state.wire import from_bytes, to_bytes
 from tests.contracts.twins import differences, facts
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
@@ -150,13 +148,3 @@ def test_the_newest_checkpoint_of_a_run_is_taken(tmp_path: Path) -> None:
         run.run(step - run.now)
         run.save(tmp_path / "checkpoints" / f"step-{step:09d}")
     assert Simulation.load(tmp_path).now == 10
-
-
-def test_a_state_whose_keys_are_no_text_is_refused() -> None:
-    """As text they would come back to the environment that gave them."""
-    with one_line(r"a state has the key 0; the keys of a `state_dict` must be strings", RunError):
-        to_bytes({"world": {0: torch.ones(2)}})
-    kept = {"world": [1, {"at": torch.ones(2)}]}
-    back = from_bytes(to_bytes(kept))
-    assert back["world"][0] == 1
-    assert torch.equal(back["world"][1]["at"], torch.ones(2))

@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 import antiphon
-from antiphon.engine import environment
+from tests.kit import seams
 
 LOG: list[tuple[str, int]] = []
 
@@ -95,8 +95,7 @@ def test_members_in_processes_are_bit_identical_to_members_one_after_the_other(
         )
         population.close()
         monkeypatch.setattr(
-            environment,
-            "_step_each",
+            seams.STEP_EACH,
             lambda envs, actions: [env.step(own) for env, own in zip(envs, actions, strict=True)],
         )
     torch.testing.assert_close(*found, rtol=0, atol=0)

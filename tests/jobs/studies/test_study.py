@@ -16,7 +16,6 @@ import pytest
 
 import antiphon
 from antiphon import RunError, Simulation
-from antiphon.jobs.studies.chunks import Chunk
 from antiphon.nets.isolation.matmul_precision import in_matmul_precision
 from tests.kit.commands import Commands
 
@@ -158,11 +157,11 @@ def test_a_signal_as_a_call_ends_waits_for_the_calls_that_still_run(
     here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else these are told to stop a second time, and end at once, without checkpoints."""
-    awaited: list[Chunk] = []
+    awaited: list[Any] = []
 
     def each(
-        function: object, chunks: Sequence[Chunk], place: object, at_once: int, stopped: list[int]
-    ) -> Iterator[tuple[Chunk, Future[Any]]]:
+        function: object, chunks: Sequence[Any], place: object, at_once: int, stopped: list[int]
+    ) -> Iterator[tuple[Any, Future[Any]]]:
         for chunk in chunks:
             call: Future[Any] = Future()
             call.set_result([])

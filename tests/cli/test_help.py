@@ -1,0 +1,54 @@
+"""The help of every command: it needs no torch, and its examples run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from antiphon.cli import COMMANDS
+from tests.cli.test_cli import VERBS
+from tests.kit import seams
+from tests.kit.commands import Commands
+
+
+@pytest.mark.long
+def test_help_of_every_command_loads_no_torch() -> None:
+    program = f"""
+import sys
+from antiphon.cli import main
+codes = [main(words) for words in ([], *[[verb] for verb in {VERBS}]) for words in [words + ["--help"]]]
+print("codes", set(codes), "torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "codes {0} False"
+    assert all(verb in done.stdout for verb in VERBS)
+
+
+def shortened(command: str) -> str:
+    """The same with a tenth of the steps, and a target that is soon reached."""
+    return re.sub(
+        r"--(steps|target) (\d+)", lambda found: f"--{found[1]} {max(1, int(found[2]) // 10)}", command
+    )
+
+
+@pytest.mark.long
+def test_the_examples_in_help_are_there_and_run(
+    here: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
+) -> None:
+    monkeypatch.delenv("ANTIPHON_LOGDIR")
+    monkeypatch.setattr(seams.TB_SERVE, lambda arguments: None)
+    monkeypatch.setattr(seams.STUDY_GO, lambda *_: {"exit_code": 0})
+    monkeypatch.setattr("antiphon.commands.study.print_tables", lambda *_: None)
+    assert list(COMMANDS) == VERBS
+    for verb in VERBS:
+        explained = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", cli(verb, "--help")).split())
+        for example in COMMANDS[verb].examples:
+            assert example in explained
+            assert cli.code(shortened(example.removeprefix("antiphon "))) == (1 if verb == "diff" else 0), (
+                cli.err
+            )
+    assert (here / "report.html").exists()

@@ -1,0 +1,106 @@
+"""Who is replaced in a population and by whom, and the values that members begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from antiphon.engine.episodes import EpisodeStatistics
+from antiphon.jobs.populations.selection import (
+    Entry,
+    Score,
+    initial_values,
+    selected,
+    unvaried,
+)
+from antiphon.scenarios.population_spec import PopulationSpec
+from tests.jobs.populations.made import spec
+
+
+def chosen(scores: Sequence[Score], metric: str = "accuracy", **keys: Any) -> list[Entry]:
+    """Those that are replaced; all others keep their values."""
+    population = spec(members=len(scores), **keys)
+    assert population.select is not None
+    before = initial_values(population)
+    found = selected(population, population.select, 5, metric, scores, before)
+    assert [(one.member, one.score, one.error) for one in found] == [
+        (n, own.value, own.error) for n, own in enumerate(scores)
+    ]
+    assert all(one.copied or one.values == before[one.member] for one in found)
+    return [one for one in found if one.copied]
+
+
+def test_the_worst_fifth_copies_the_best_fifth() -> None:
+    scores = [Score(value / 10) for value in (5, 1, 9, 4, 3, 6, 2, 7, 8, 5)]
+    found = chosen(scores)
+    assert {copy.member for copy in found} == {1, 6}
+    assert {copy.parent for copy in found} <= {2, 8}
+    assert found == chosen(scores)
+    assert {copy.member for copy in chosen(scores, "loss")} == {2, 8}
+
+
+def test_noise_is_not_selected() -> None:
+    assert not chosen([Score(0.5, 0.1), Score(0.7, 0.1)])
+    assert chosen([Score(0.5, 0.01), Score(0.7, 0.01)])
+    assert not chosen([Score(None), Score(None)])
+
+
+def test_a_member_without_a_score_is_neither_replaced_nor_copied() -> None:
+    assert not chosen([Score(None), Score(0.1)])
+    found = chosen(
+        [Score(None), Score(0.1), Score(0.3), Score(0.2), Score(None)], select={"every": 5, "copy": 0.5}
+    )
+    assert [(copy.member, copy.parent) for copy in found] == [(1, 2)]
+
+
+def test_a_member_that_has_ended_is_copied_but_not_replaced() -> None:
+    assert not chosen([Score(0.1, 0.0, ended=True), Score(0.7)])
+    assert [copy.parent for copy in chosen([Score(0.1), Score(0.7, 0.0, ended=True)])] == [1]
+
+
+def test_an_episode_counts_once_it_is_longer_than_the_newest_that_has_ended() -> None:
+    """A member that fails no more is not judged by its last failure, nor one that never succeeds by its last success."""
+    statistics = EpisodeStatistics((), 3, "cpu", torch.float64)
+    reward, never = torch.tensor([1.0, -1.0, 1.0]), torch.zeros(3, dtype=torch.bool)
+    assert not len(statistics.latest())
+    statistics.add(reward, {}, never)
+    assert statistics.latest().tolist() == [1.0, -1.0, 1.0]
+    statistics.add(reward, {}, ~never)
+    for _ in range(2):
+        statistics.add(reward, {}, never)
+        assert statistics.latest().tolist() == [2.0, -2.0, 2.0]
+        assert statistics.figures()["episode_return"] == pytest.approx(2 / 3)
+    for _ in range(2):
+        statistics.add(reward, {}, never)
+    assert statistics.latest().tolist() == [4.0, -4.0, 4.0]
+
+
+def test_values_stay_within_their_range_or_list() -> None:
+    scores = [Score(0.0), Score(1.0)]
+    for seed in range(20):
+        keys = {"seed": seed, "vary": {"lr": {"from": 1.0, "to": 1.1}, "scale": [0.1, 0.2, 0.4]}}
+        before, (copy,) = initial_values(spec(members=2, **keys)), chosen(scores, **keys)
+        assert 1.0 <= copy.values["lr"] <= 1.1
+        places = [keys["vary"]["scale"].index(one["scale"]) for one in (before[1], copy.values)]
+        assert abs(places[0] - places[1]) <= 1
+
+
+def test_a_value_that_all_members_draw_is_warned_of() -> None:
+    keys: dict[str, Any] = {"population": "it", "scenario": "digits-mlp", "members": 2}
+    lines = [unvaried(PopulationSpec.of(**keys, seed=seed, vary={"lr": [0.1, 0.2]})) for seed in range(8)]
+    alike = [
+        len(
+            {
+                one["lr"]
+                for one in initial_values(PopulationSpec.of(**keys, seed=seed, vary={"lr": [0.1, 0.2]}))
+            }
+        )
+        == 1
+        for seed in range(8)
+    ]
+    assert [bool(line) for line in lines] == alike
+    assert {True, False} == set(alike)
+    assert next(filter(None, lines))[0].startswith("vary.lr: all 2 members draw 0.")
