@@ -15,7 +15,6 @@ import antiphon
 from antiphon.base.errors import RunError
 from antiphon.base.files import display_path, fitting, open_text, read_bytes, write_bytes
 from antiphon.commands import options
-from antiphon.jobs.populations.run import standings
 from antiphon.running.directory import RunDirectory, now
 from antiphon.telemetry.channels.documents import LINEAGE_FIGURE
 from antiphon.telemetry.channels.reading import read_run
@@ -88,6 +87,8 @@ def _expanded(paths: Sequence[Path]) -> list[RunDirectory]:
 
 def _population(directory: Path, names: Mapping[Path, str]) -> ReportPopulation:
     """Read a population; `names`: of the runs in the report, by directory."""
+    from antiphon.jobs.populations.run import standings  # it loads torch, which help does not need
+
     name, metric, entries = standings(directory)
     members = [
         (names.get(path.resolve(), path.name), entry.score, entry.error, entry.values)

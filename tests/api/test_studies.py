@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -18,7 +19,6 @@ from torch import nn
 
 import antiphon
 from antiphon import Scenario, load, study
-from antiphon.base.files import display_path
 from antiphon.envs import ExampleStream, from_tensors
 from antiphon.errors import RunError, ScenarioError
 from tests.engine.numbers import one_line
@@ -48,7 +48,7 @@ def test_it_is_the_commands_table_and_figure(here: Path, cli: Commands) -> None:
     table = antiphon.study("digits-mlp", values=TINY, **settings, logdir="line")
     shown, place = str(table).rsplit("\n\n", 1)
     assert printed.startswith(shown)  # the same runs: not a digit differs
-    assert place == f"runs in {display_path(table.directory)}"
+    assert place == f"runs in {os.path.relpath(table.directory)}"
     assert repr(table) == str(table)
     other = study(load("digits-mlp"), values=TINY, **settings, logdir=here / "python")
     assert other.directory == here / "python"

@@ -14,11 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.telemetry import Figure, RunDescription
-from antiphon.telemetry.channels.documents import lineage_document
-from antiphon.telemetry.channels.recorder import ChannelsWriter
-from antiphon.telemetry.channels.tags import GRAPH, PLUGIN
 from antiphon.telemetry.event_file import EventFile
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
+from tests.kit.tab import GRAPH, PLUGIN, ChannelsWriter, lineage_document
 from tests.telemetry.parts import made
 
 Channel = tuple[str, str, str, Mapping[str, Any]]

@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 
 from antiphon.telemetry import RunData, Series
-from antiphon.telemetry.channels.documents import graph_document
-from antiphon.telemetry.channels.page import page as page_of
-from antiphon.telemetry.channels.verdict_series import with_verdicts
 from tests.browser import runs
 from tests.browser.tab import Tab
+from tests.kit.tab import graph_document, with_verdicts
+from tests.kit.tab import page as page_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 import antiphon
-from antiphon.engine.metrics.timeline import timeline
 from antiphon.telemetry import raster_lines
 from tests.browser import runs
 from tests.browser.numbers import Events, apart, place_on_cividis
 from tests.browser.tab import Tab
+from tests.kit.documented import timeline
 from tests.kit.some import some
 
 if TYPE_CHECKING:

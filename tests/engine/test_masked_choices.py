@@ -158,11 +158,11 @@ def test_a_team_has_a_mask_for_each() -> None:
 
 def test_masked_probabilities_are_those_of_the_legal_choices(tmp_path: Path) -> None:
     with Simulation(board(), dtype=torch.float64) as simulation:
-        network = simulation.running.system.agents["player"].learner
+        network = simulation.agents["player"].module
         x = torch.rand(6, 2 * CHOICES, dtype=torch.float64)
         legal = torch.rand(6, CHOICES).argsort(1) < 3
         x[:, CHOICES:] = legal.double()
-        logits = network.evaluate(network.buffers, x)[0]["objective"]
+        logits = network(x)["objective"]
         plain = logits[legal].view(6, 3)
         choice = torch.randint(3, (6,))
         place = legal.nonzero()[:, 1].view(6, 3).gather(1, choice[:, None]).squeeze(1)
@@ -170,10 +170,10 @@ def test_masked_probabilities_are_those_of_the_legal_choices(tmp_path: Path) -> 
         torch.testing.assert_close(every.log_prob(logits, place), few.log_prob(plain, choice))
         torch.testing.assert_close(every.entropy(logits), few.entropy(plain))
         loss = (every.entropy(logits) - every.log_prob(logits, place)).sum()
-        gradients = torch.autograd.grad(loss, list(network.parameters.values()), allow_unused=True)
+        gradients = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)
         assert all(gradient is None or gradient.isfinite().all() for gradient in gradients)
         nothing = torch.zeros(1, 2 * CHOICES, dtype=torch.float64)
-        even = network.evaluate(network.buffers, nothing)[0]["objective"].softmax(1)
+        even = network(nothing)["objective"].softmax(1)
         torch.testing.assert_close(even, torch.full_like(even, 1 / CHOICES))
         policy = simulation.policy()
         shown = {"taken": torch.zeros(6, CHOICES), "action_mask": legal.float()}

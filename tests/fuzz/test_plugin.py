@@ -18,9 +18,9 @@ from werkzeug.test import Client, TestResponse
 
 from antiphon.errors import RunError
 from antiphon.telemetry import read_run
-from antiphon.telemetry.channels.page import page
 from tests.fuzz.conftest import Case, Cases
 from tests.fuzz.mutation import mutated
+from tests.kit.tab import page
 from tests.telemetry.channels.serving import client
 from tests.telemetry.channels.writing import rows, write
 

@@ -7,8 +7,29 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from antiphon.base.manifests import FORMAT, GrowingFile, checkpoints, entry_of, write_checked, write_manifest
+from antiphon.base.manifests import (
+    FORMAT,
+    GrowingFile,
+    checkpoints,
+    entry_of,
+    read_checked,
+    write_checked,
+    write_manifest,
+)
 from antiphon.errors import RunError
+
+
+def rewrite_state(folder: Path, text: str) -> None:
+    """Write another state.json into a checkpoint, with a digest of its own."""
+    (folder / "manifest.json").unlink()
+    (folder / "state.json").write_text(text)
+    write_manifest(folder)
+
+
+def rewrite_facts(run: Path, **facts: Any) -> None:
+    """Write other facts into run.json, with a digest of its own; those of the other files stay. `...` takes one out."""
+    known = read_checked(run / "run.json") | facts
+    write_checked(run / "run.json", {key: value for key, value in known.items() if value is not ...})
 
 
 def resign(run: Path, **facts: Any) -> None:

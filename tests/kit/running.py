@@ -8,7 +8,7 @@ from typing import Any
 
 from antiphon import Population, Simulation
 from antiphon.comms import Predictor
-from antiphon.distributed.parts.placement import check_divisible, check_placement, units_of
+from antiphon.distributed.parts.placement import check_divisible, check_placement, lookahead_of, units_of
 from antiphon.engine import installed
 from antiphon.engine.build.stacking import stacks_of
 from antiphon.engine.capture.conditions import obstacle_of
@@ -139,6 +139,11 @@ def two_parts(scenario: Scenario, **settings: Any) -> dict[str, int] | None:
     except ScenarioError:
         return None
     return placement if len(units) > 1 else None
+
+
+def lookahead(whole: Simulation, divided: Simulation) -> int:
+    """How many steps parts may be ahead of one another, as a run in parts is placed."""
+    return lookahead_of(whole.running.system, divided.running.executor.facts["parts"]["placement"])
 
 
 def in_parts(scenario: Scenario, placement: Mapping[str, int], steps: int, **settings: Any) -> Simulation:

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import (  # t
 from tensorboard.plugins.hparams import metadata as hparams_metadata  # type: ignore[import-untyped]
 from tensorboard.util import tensor_util  # type: ignore[import-untyped]
 
-from antiphon.telemetry.channels.tags import GRAPH, PARTS
+from tests.kit.tab import GRAPH, PARTS
 
 Rows = dict[str, list[tuple[int, Any]]]
 """(step, content) of every value by tag, in the order of writing."""

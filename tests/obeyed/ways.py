@@ -13,9 +13,9 @@ from antiphon import Population, Simulation
 from antiphon.comms.backward_requests import constant
 from antiphon.errors import AntiphonError, ScenarioError
 from antiphon.scenarios import Scenario
-from antiphon.telemetry.channels.tags import GRAPH
 from tests.distributed.virtual.profiles import on_cluster, profile
 from tests.kit.running import two_parts
+from tests.kit.tab import GRAPH
 from tests.kit.written_events import raw_rows
 
 Shown = dict[str, Any]

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from antiphon import RunError, Simulation, load
-from antiphon.base.manifests import entry_of, read_checked, write_checked, write_manifest
 from tests.engine.numbers import one_line
 from tests.kit.commands import Commands
+from tests.kit.resigned import resign, rewrite_facts, rewrite_state
 from tests.running.left import result
 
 NEWEST = "checkpoints/step-000000004"
@@ -111,9 +111,9 @@ def test_what_reads_a_run_names_the_damaged_file_and_no_digest_covers_newer_rows
     cli("report", run, "-o", report)
     assert "metrics.csv: is damaged (checksum mismatch)" in cli.err
     table.write_bytes(before + b"5,agent,n2,loss,0.5\n6,agent,n2,lo")
-    found = read_checked(run / "run.json")
-    files = {name: entry for name, entry in found["files"].items() if name != "result.json"}
-    write_checked(run / "run.json", found | {"exit": "running", "finished": None, "files": files})
+    found = json.loads((run / "run.json").read_text())["files"]
+    files = {name: entry for name, entry in found.items() if name != "result.json"}
+    rewrite_facts(run, exit="running", finished=None, files=files)
     cli("report", run, "-o", report)
     assert cli.err == ""
     gone_on_with(run)
@@ -151,15 +151,16 @@ WRONG: list[dict[str, Any]] = [
 
 
 def test_what_run_json_needs_is_there_and_of_its_kind(run: Path, cli: Commands) -> None:
-    facts = read_checked(run / "run.json")
+    whole = (run / "run.json").read_bytes()
     for change in WRONG:
-        changed = {key: value for key, value in (facts | change).items() if value is not ...}
-        write_checked(run / "run.json", changed)
+        (run / "run.json").write_bytes(whole)
+        rewrite_facts(run, **change)
         with one_line(r"run\.json: cannot be used \(.*\); restore it from a copy", RunError):
             gone_on_with(run)
     for content in ("{", "[1]"):
         (run / "result.json").write_text(content)
-        write_checked(run / "run.json", facts | {"files": {"result.json": entry_of(run / "result.json")}})
+        (run / "run.json").write_bytes(whole)
+        resign(run, files={"result.json": {}})
         assert "result.json: cannot be used (" in cli.refused("resume", run)
 
 
@@ -189,13 +190,6 @@ CHANGES: list[tuple[Change, str]] = [
 ]  # fmt: skip
 
 
-def changed(folder: Path, text: str) -> None:
-    """Write another state.json, with a digest of its own."""
-    (folder / "manifest.json").unlink()
-    (folder / "state.json").write_text(text)
-    write_manifest(folder)
-
-
 def test_a_state_of_another_form_is_one_line(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,13 +199,13 @@ def test_a_state_of_another_form_is_one_line(
     for change, reason in CHANGES:
         content = json.loads(text)
         change(content)
-        changed(Path("changed"), json.dumps(content))
+        rewrite_state(Path("changed"), json.dumps(content))
         with one_line(f"^changed.*{reason}", RunError):
             Simulation.load("changed")
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"state": {"a": {"\\u0000tensor": "x"}}}', "[" * 100_000])
 def test_a_state_json_that_is_no_state_is_one_line(run: Path, text: str) -> None:
-    changed(run / NEWEST, text)
+    rewrite_state(run / NEWEST, text)
     with one_line(r"step-000000004: cannot be used \(", RunError):
         Simulation.load(run / NEWEST)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from antiphon import DivergenceError, Population, Scenario, Simulation, load
-from antiphon.jobs.scheduler import summary_of
 from tests.contracts.twins import TOLERANCE, differences, facts
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, LINEAR_MAP, scenario_of
@@ -154,23 +153,3 @@ def test_what_cannot_be_seeds_is_one_line() -> None:
     (one,) = Population(walking(Uncopied(4)), [3]).simulations  # one seed needs one environment
     with one_line("^env: Uncopied cannot be copied"):
         one.fork()
-
-
-def of_seed(accuracy: float, exit: str = "done", **env: float | None) -> dict[str, Any]:
-    return {"exit": exit, "accuracy": accuracy, "error": None, "bits": None, "loss": 1.0, "env": env}
-
-
-def test_a_summary_is_of_the_seeds_that_came_to_their_end() -> None:
-    found = summary_of(
-        [
-            of_seed(0.5, solved=4.0),
-            of_seed(0.7, solved=None),
-            of_seed(0.1, "diverged"),
-            of_seed(0.2, "stopped"),
-        ]
-    )
-    assert list(found) == ["accuracy", "loss", "solved"]
-    assert (found["accuracy"]["mean"], found["accuracy"]["n"]) == (pytest.approx(0.6), 2)
-    assert (found["solved"]["mean"], found["solved"]["n"], found["solved"]["low"]) == (4.0, 1, None)
-    assert summary_of([of_seed(0.5, "stopped")])["accuracy"]["n"] == 1
-    assert summary_of([of_seed(0.5, "diverged")]) == {}

@@ -16,8 +16,8 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import (  # t
 )
 
 from antiphon.telemetry import Figure, PartFigures, RunDescription, Timeline
-from antiphon.telemetry.channels.tags import GRAPH, PARTS
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
+from tests.kit.tab import GRAPH, PARTS
 from tests.kit.written_events import raw_rows, read_rows
 from tests.telemetry.test_tensorboard import describe, rows_at
 from tests.telemetry.times import agent_times

@@ -11,13 +11,13 @@ import yaml
 from torch import nn
 
 from antiphon import Scenario, Simulation, Template
-from antiphon.distributed.parts.placement import lookahead_of
 from tests.contracts.builders import LABEL, OWN, Document, Play, document
 from tests.contracts.games import Game
 from tests.contracts.twins import differences, facts
 from tests.distributed.parts import rings
 from tests.engine.numbers import one_line
 from tests.kit.examined import checked
+from tests.kit.running import lookahead
 
 CELL: Document = {"network": {"kind": "gru", "size": 4}, "observes": ["x"]}
 APART: Mapping[str, int] = {"a": 0, "b": 1}
@@ -181,12 +181,9 @@ CUT: dict[str, tuple[Document, int]] = {
 
 @pytest.mark.parametrize("name", CUT)
 def test_exchanges_as_late_as_may_be_change_no_bit(name: str) -> None:
-    doc, lookahead = CUT[name]
+    doc, expected = CUT[name]
     with opened(doc, None) as whole, opened(doc, 2) as divided:
-        assert (
-            lookahead_of(whole.running.system, divided.running.executor.facts["parts"]["placement"])
-            == lookahead
-        )
+        assert lookahead(whole, divided) == expected
         for steps in (9, 2):
             whole.run(steps)
             divided.run(steps)

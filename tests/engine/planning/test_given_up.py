@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from antiphon import Scenario, Simulation
-from antiphon.engine.planning.advice import advice
 from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.kit import examined
 
 SCENES: dict[str, tuple[int, dict[str, Any]]] = {
     "both ways": (6, {"link": {"delay": 3}}),
@@ -43,7 +43,9 @@ def delayed(
 
 
 def warned(scenario: Scenario) -> list[int]:
-    lines = (re.search(r"are dropped; use horizon: (\d+)", line) for line in advice(scenario, acts=False))
+    lines = (
+        re.search(r"are dropped; use horizon: (\d+)", line) for line in examined.warned(scenario, acts=False)
+    )
     return [int(line[1]) for line in lines if line]
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import antiphon
 from antiphon import RunError, Simulation
-from antiphon.nets.isolation.matmul_precision import in_matmul_precision
 from tests.kit.commands import Commands
 
 TINY = "--set depth=2 --set width=8 --set batch=16 --steps 8"
@@ -141,11 +141,14 @@ def test_workers_compute_the_same_numbers(tmp_path: Path) -> None:
     """Also in a precision of matrix products that the program has set."""
     settings: dict[str, Any] = {"variants": ["locked", "detached"], "seeds": 2, "steps": 8}
     settings["values"] = {"depth": 2, "width": 8, "batch": 16}
-    with in_matmul_precision("high"):
+    torch.set_float32_matmul_precision("high")
+    try:
         one, two = (
             antiphon.study("digits-mlp", **settings, jobs=jobs, logdir=tmp_path / str(jobs)).result
             for jobs in (1, 2)
         )
+    finally:
+        torch.set_float32_matmul_precision("highest")
     for ours, theirs in zip(one["lines"], two["lines"], strict=True):
         assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
     for jobs in "12":

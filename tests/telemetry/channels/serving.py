@@ -25,7 +25,7 @@ with warnings.catch_warnings():
     from tensorboard.program import TensorBoard  # type: ignore[import-untyped]
     from tensorboard.util import grpc_util  # type: ignore[import-untyped]
 
-from antiphon.telemetry.channels.loader import ChannelsLoader
+from tests.kit.tab import ChannelsLoader
 
 
 def client(logdir: Path, data: Any = None, **flags: Any) -> Client:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tensorboard.plugins import base_plugin  # type: ignore[import-untyped]
 
-from antiphon.telemetry.channels.loader import ChannelsLoader
+from tests.kit.tab import ChannelsLoader
 
 
 def context(**changes: Any) -> Any:

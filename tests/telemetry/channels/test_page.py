@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from antiphon.telemetry import RunData
-from antiphon.telemetry.channels.page import page
 from tests.kit.some import some
+from tests.kit.tab import page
 from tests.telemetry.made import HOSTILE, Elements, data
 
 

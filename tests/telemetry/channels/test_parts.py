@@ -8,10 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from antiphon.telemetry import read_run
-from antiphon.telemetry.channels.documents import graph_document
-from antiphon.telemetry.channels.recorder import ChannelsWriter
-from antiphon.telemetry.channels.tags import PARTS
 from antiphon.telemetry.event_file import EventFile
+from tests.kit.tab import PARTS, ChannelsWriter, graph_document
 from tests.telemetry.parts.made import PLACEMENT, STEPS, description, record, rows
 
 

@@ -12,8 +12,8 @@ from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignor
 
 from antiphon.errors import RunError
 from antiphon.telemetry import RunData, read_run
-from antiphon.telemetry.channels.tags import VERDICTS
 from antiphon.telemetry.event_file import EventFile
+from tests.kit.tab import VERDICTS
 from tests.telemetry.channels.writing import AGE, LOSS, graph, rows, write
 
 TIMELINE = {"start": 0, "steps": 3, "agents": [{}, {}], "channels": [{}, {}]}

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from antiphon.telemetry import Series, read_run
-from antiphon.telemetry.channels.tags import VERDICTS
 from antiphon.telemetry.channels.verdict_series import verdict_series
+from tests.kit.tab import VERDICTS
 from tests.telemetry.channels.writing import graph, write
 
 NAN = math.nan

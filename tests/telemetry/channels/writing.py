@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from antiphon.telemetry.channels.tags import GRAPH, PLUGIN, TIMELINE
 from antiphon.telemetry.event_file import EventFile
+from tests.kit.tab import GRAPH, PLUGIN, TIMELINE
 
 LOSS = "antiphon/agent/loss"
 AGE = "antiphon/channel/age"

@@ -8,8 +8,8 @@ from typing import Any
 import networkx as nx
 
 from antiphon.telemetry import PartFigures, RunDescription
-from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.event_file import EventFile
+from tests.kit.tab import ChannelsWriter
 
 AGENTS = ("a", "b", "c", "d", "e", "f")
 PLACEMENT = {"a": 0, "b": 0, "c": 1, "d": 1, "e": 2, "f": 2}
