@@ -47,7 +47,7 @@ export class Model {
     for (const kind of ["channel", "agent"]) {
       const there = (metric) => metricsOf(runs, kind).some((item) => item.metric === metric);
       // What was chosen comes back with the next run that has it.
-      this.metric[kind] = there(this.#wished[kind]) ? this.#wished[kind] : defaultMetric(runs[0], kind);
+      this.metric[kind] = there(this.#wished[kind]) ? this.#wished[kind] : defaultMetric(runs, kind);
     }
   }
 

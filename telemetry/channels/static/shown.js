@@ -15,10 +15,11 @@ const HEADLINES = ["accuracy", "error", "bits", "return", "loss"];
 /** The metric that the widths of lines show. */
 export const ENERGY = "message_energy";
 
-/** Return the metric shown first: the most telling one that was logged; "" where nothing was. */
-export function defaultMetric(run, kind) {
-  const logged = run.metrics(kind);
-  return FIRST_CHOICE[kind].find((metric) => logged.includes(metric)) ?? logged[0] ?? "";
+/** Return the metric shown first: the most telling one that all runs have logged, else the first run; "" where nothing was. */
+export function defaultMetric(runs, kind) {
+  const logged = runs[0].metrics(kind);
+  const shared = logged.filter((metric) => runs.every((run) => run.metrics(kind).includes(metric)));
+  return FIRST_CHOICE[kind].find((metric) => shared.includes(metric)) ?? shared[0] ?? logged[0] ?? "";
 }
 
 /** Return the metrics of the headline, first choice first: of evaluations before those of training. */
