@@ -45,7 +45,10 @@ class Here:
     def submit(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
         """See `Place`."""
         call: Future[Result] = Future()
-        call.set_result(function(*arguments))
+        try:
+            call.set_result(function(*arguments))
+        except Exception as error:  # noqa: BLE001  (the caller's to handle, as one of another process)
+            call.set_exception(error)
         return call
 
     def signals(self) -> AbstractContextManager[list[int]]:
@@ -100,11 +103,12 @@ class _Worker(ProcessPoolExecutor):
     """A process that takes one call after the other. It begins with a fresh interpreter, without the main program."""
 
     def __init__(self) -> None:
-        super().__init__(1, get_context("spawn"), _begin, (matmul_precision(),))
+        super().__init__(1, get_context("spawn"), _begin)
         # new processes would run the main program again where it has no `if __name__ == "__main__"`
         main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
         try:
-            self._pid = self.submit(os.getpid)
+            with _interrupts_kept():
+                self._pid = self.submit(os.getpid)
         finally:
             sys.modules["__main__"] = main
         self.call: Future[Any] = self._pid
@@ -113,7 +117,7 @@ class _Worker(ProcessPoolExecutor):
 
     def begin(self, function: Callable[..., Any], *arguments: object) -> None:
         """Begin a call."""
-        self.call = self.submit(function, *arguments)
+        self.call = self.submit(_called, matmul_precision(), function, *arguments)
 
     @property
     def free(self) -> bool:
@@ -195,14 +199,26 @@ def _called(precision: str, function: Callable[..., Result], *arguments: object)
     return function(*arguments)
 
 
-def _begin(precision: str) -> None:
-    """Prepare a worker: it computes in the precision of the process that began it.
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Begin processes that a Ctrl-C does not reach before `_begin`, while they import."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    Ctrl-C reaches that process alone, output goes to stderr, and a worker ends when that process is killed.
-    """
-    set_matmul_precision(precision)
+
+def _begin() -> None:
+    """Prepare a worker: Ctrl-C reaches the process that began it alone, output goes to stderr, and it ends when that one is killed."""
     if hasattr(os, "setsid"):
         os.setsid()
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # one that has come meanwhile is dropped
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.signal(signal.SIGINT, handler)
     os.dup2(2, 1)
 
     def follow() -> None:

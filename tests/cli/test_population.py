@@ -190,7 +190,6 @@ def test_what_is_refused(here: Path, cli: Commands, file: Path) -> None:
     for metric, line in {
         "episodes": "no metric 'episodes' here",
         "n9.accuracy": "no agent 'n9' with an objective; known: n1",
-        "error": "no metric 'error' here; known: accuracy, loss",
     }.items():
         file.write_text(POPULATION.replace("every: 5", f"every: 9, by: {metric}"), encoding="utf-8")
         for words in (

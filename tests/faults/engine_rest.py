@@ -311,9 +311,9 @@ REST: tuple[Fault, ...] = (
     Fault(
         "studies-processes-compute-in-another-precision",
         "jobs/places.py",
-        "    set_matmul_precision(precision)\n    if",
-        "    if",
-        "tests/jobs/studies/test_study.py::test_workers_compute_the_same_numbers",
+        "    set_matmul_precision(precision)\n    return",
+        "    return",
+        "tests/jobs/test_places.py::test_each_call_has_the_precision_that_the_caller_has_then",
         "test-all",
     ),
     Fault(
