@@ -27,6 +27,13 @@ class SweepOrder(Feature):
     def __init__(self, engine: Engine) -> None:
         self.system, self.order = engine.system, engine.order
         self.backward_pass, self.predictor_trainer = engine.backward_pass, engine.predictor_trainer
+        agents = engine.system.agents
+        self._replayed = frozenset(
+            group
+            for group in engine.system.groups
+            if any((memory := agents[name].memory) is not None and memory.traced for name in group.agents)
+        )
+        """Groups whose windows are kept, and replayed for returns over several: nothing of them is released."""
         self._complete: Mapping[Call, LearningGroup] = {}
         """Of this step."""
         self.before: Callable[[], None] | None = None
@@ -74,9 +81,11 @@ class SweepOrder(Feature):
 
     def _spent(self, channel: Channel, message: Message) -> bool:
         """Whether neither a message nor its gradient is read after its reader's window has been differentiated."""
-        ledger, sent = channel.ledger, self.system.group_of[channel.sender].window
+        ledger, groups = channel.ledger, self.system.group_of
+        sender, receiver = groups[channel.sender], groups[channel.receiver]
         kept = ledger.wants_gradient or ledger.remembers or ledger.link.loses
-        if kept or (channel.name, message.stamp) in sent.live:
+        kept |= sender in self._replayed or receiver in self._replayed
+        if kept or (channel.name, message.stamp) in sender.window.live:
             return False
         # Sent at every step and read at its own, it has one use, and another one is the newest of the next step's figures.
         return ledger.link.delay + ledger.back == 0 and ledger.sender.due(message.stamp + 1)
