@@ -1,7 +1,14 @@
-"""Couplings: how gradients cross a channel, one class each; a user's own stands beside antiphon's.
+"""Couplings: how gradients cross a channel, one class each; a user's own coupling is one more class (`antiphon.coupling`).
 
-A scenario names a coupling, and `ChannelSpec.crossing` is the object. Checks, advice, `show`, the timeline and telemetry ask what
-it declares; the training step asks what a receiver differentiates (`follow`) and what a sender learns from (`credit`).
+A scenario names a coupling, and the builder puts one object of its class into the channel (`ChannelSpec.crossing`,
+`Channel.coupling`). The training step calls three methods, with the messages and times of engine/heart:
+
+    follow    at each read of a receiver's tick: is the message differentiated through its sender, as a leaf, or not at all?
+    credit    when the sender's window is learned from: the gradient that is injected into a message
+    awaits    where the coupling `waits`: does the window wait for the gradient of a message to come back?
+
+The class attributes, and the methods under "of a scenario", declare what the coupling needs and refuses; checks, advice, `show`,
+the timeline and telemetry read them. No other file compares the name of a coupling.
 """
 
 from __future__ import annotations
@@ -39,7 +46,7 @@ class _Gradient(Protocol):
 
 
 class Declared(Protocol):
-    """What a coupling reads of a channel of a scenario."""
+    """The part of a channel of a scenario that a coupling reads."""
 
     @property
     def link(self) -> _Link: ...
@@ -52,7 +59,7 @@ class Declared(Protocol):
 
 
 class Sent(Protocol):
-    """A message as its sender learns from it; all tensors are [rows, size] without a graph, gradients per sample.
+    """A message of the window that its sender learns from; tensors are [rows, size] without a graph, gradients per sample.
 
     A row is one environment of a channel. A gradient per sample is B times the gradient of the receivers' mean loss.
     """
@@ -75,14 +82,14 @@ class Sent(Protocol):
 
 
 class Followed(Enum):
-    """What a receiver differentiates of a message that it reads."""
+    """How a receiver differentiates a message that it reads."""
 
     GRAPH = "graph"
-    """The message with its sender's graph: only of the same window, and where both ends learn as one."""
+    """Through its sender, with the graph of the window: the message was sent in the same window, and both ends learn as one."""
     LEAF = "leaf"
-    """The message as a leaf: its gradient is booked for the sender, if the coupling or a predictor wants it."""
+    """As a leaf of autograd: its gradient is booked for the sender, if the coupling returns it or a predictor learns from it."""
     CONSTANT = "constant"
-    """Nothing."""
+    """Not at all: the message is a constant."""
 
 
 Problem = tuple[str, str]
@@ -95,11 +102,11 @@ class Coupling:
     name: str = ""
     """The name in scenarios."""
     words: ClassVar[str] = ""
-    """Words of the field for it, small letters alone: an error names the coupling for them."""
+    """Other words for it, in small letters: the error of an unknown coupling suggests this one for them."""
     predicts: ClassVar[bool] = False
     """Whether the channel has a synthetic gradient, and may have a synthetic input."""
     joins: ClassVar[bool] = False
-    """Whether both ends learn as one, by backpropagation through the messages of a window."""
+    """Whether both ends learn as one network, by backpropagation through the messages of a window."""
     returns: ClassVar[bool] = False
     """Whether the gradients of receivers are booked for the sender, even where no predictor learns from them."""
     waits: ClassVar[bool] = False
@@ -118,7 +125,7 @@ class Coupling:
     # --- in the training step ------------------------------------------------------------------------------
 
     def follow(self, *, within: bool, state: bool) -> Followed:
-        """Return what a receiver differentiates of a message.
+        """Return how a receiver differentiates a message that it reads.
 
         Args:
             within: Whether the message was sent in the same window, by an agent of the same learning group.
@@ -127,7 +134,7 @@ class Coupling:
         return Followed.GRAPH if state and within else Followed.LEAF
 
     def credit(self, message: Sent, step: int) -> Tensor | None:
-        """Return what the sender learns from about a message, [rows, size] per sample; None: nothing.
+        """Return the gradient that the sender learns from for a message, [rows, size] per sample; None: nothing is injected.
 
         Where the coupling predicts, `gradient.clip`, `gradient.scale` and `gradient.discount` apply to it.
 
@@ -165,7 +172,7 @@ class Coupling:
         return frozenset(key for key, used in uses.items() if used)
 
     def problems(self, channel: Declared) -> Iterator[Problem]:
-        """Yield what the coupling refuses of a channel."""
+        """Yield the settings of a channel that the coupling refuses."""
         yield from ()
 
     def returns_nothing(self, channel: Declared) -> bool:

@@ -230,7 +230,7 @@ class Scenario(Spec):
         """Return the message channels out of an agent, in canonical order."""
         return self._relations.outputs[agent]
 
-    def memory_of(self, agent: str) -> ChannelSpec | None:
+    def state_channel_of(self, agent: str) -> ChannelSpec | None:
         """Return an agent's state channel; None: it has none (the state of a recurrent agent is detached then)."""
         return self._relations.states.get(agent)
 

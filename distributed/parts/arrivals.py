@@ -73,7 +73,7 @@ class LockstepArrivals:
         for key, stamp in due.keys() & early.keys():
             self._cut.fill(due.pop((key, stamp)), early.pop((key, stamp)))
         for (name, stamp), message in due.items():
-            if message.uses.first is not None and message.uses.first <= step:
+            if message.uses.first_tick is not None and message.uses.first_tick <= step:
                 line = f"the message of step {stamp} over {name} has not arrived when it is read at {step}"
                 raise EngineError(f"part {self._cut.index}: {line}")
 

@@ -56,8 +56,8 @@ class Boundary:
         """Note what other parts are to have of `step`, which has been learned from, in this incarnation of the part."""
         cut = self._cut
         for key, channel in cut.sending.items():
-            if channel.places.family is not None:
-                channel.places.family.release()
+            if channel.endpoints.sender_rows is not None:
+                channel.endpoints.sender_rows.release()
             if channel.ledger.sender.due(step):
                 message = channel.ledger.messages[step]
                 messages, _ = self._outgoing[cut.part_of[key]]

@@ -62,7 +62,7 @@ class Cut:
         self.covered: dict[int, int] = {}
         for channel in self.sending.values():
             # What is returned may take so much longer to be known here; and what arrives is held elsewhere.
-            channel.ledger.allow_slack(max(channel.ledger.back, channel.ledger.link.delay) + 1)
+            channel.ledger.allow_slack(max(channel.ledger.return_delay, channel.ledger.link.delay) + 1)
             channel.ledger.held = None
 
     def reset(self, step: int) -> None:

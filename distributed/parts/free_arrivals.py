@@ -187,7 +187,7 @@ class FreeArrivals:
                 # else it has been given up, or the part has not sent it since it was restarted
                 del self._sent[one.channel, one.stamp]
                 self.figures += FreeFigures(returned=1, staleness=now - one.stamp)
-                self._cut.give_back(one, now - self._cut.sending[one.channel].ledger.back)
+                self._cut.give_back(one, now - self._cut.sending[one.channel].ledger.return_delay)
 
     def _queue(self, message: CutMessage, incarnation: int) -> None:
         key, origin = message.channel, (incarnation, message.stamp)

@@ -164,7 +164,7 @@ def _uncuttable(channel: Channel) -> tuple[str, str, str] | None:
     ledger = channel.ledger
     if ledger.link.delay == 0:
         return "link.delay", "0: a message is read at the step at which it is sent", _DELAY
-    if ledger.wants_gradient and ledger.back == 0:
+    if ledger.wants_gradient and ledger.return_delay == 0:
         return (
             "link.delay",
             "0 back: a gradient returns at the step at which it is computed",
@@ -278,7 +278,7 @@ def channel_lookahead(system: System, channel: Channel) -> int:
             1  # that nothing comes back lets a window go on one step after its receiver's, whatever `back` is
         )
     return min(
-        ledger.link.delay, max(1, ledger.back)
+        ledger.link.delay, max(1, ledger.return_delay)
     )  # that a message has been read is known to its sender, too
 
 

@@ -183,7 +183,7 @@ class _Builder:
     def _memories(self, agents: dict[str, Agent]) -> Iterator[ChannelSpec]:
         """Yield the state channels of all agents with a state: where the scenario names none, a detached one."""
         for name, agent in agents.items():
-            named = self.scenario.memory_of(name)
+            named = self.scenario.state_channel_of(name)
             if agent.learner.network.state_size:
                 implied = {"from": name, "to": name, "key": STATE, "coupling": Detached.name}
                 yield named or ChannelSpec.model_validate(implied)
@@ -206,7 +206,7 @@ class _Builder:
                 self._check_tied(name, learners[key])
             own = spec.aggregation is not None
             fan_in = ("own" if self.scenario.inputs_of(name) else "concat") if own else str(spec.fan_in.kind)
-            layout = Layout.alone(self.scenario.training.batch, self.devices.whole)
+            layout = Layout.single(self.scenario.training.batch, self.devices.whole)
             agents[name] = Agent(
                 name,
                 Clock(spec.clock.period, spec.clock.phase),

@@ -27,8 +27,8 @@ from antiphon.engine.build.shapes import GRADIENT_ENDS, INPUT_ENDS, Shapes, head
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import (
     Channel,
+    Endpoints,
     Feedback,
-    Places,
     SyntheticGradient,
     SyntheticInput,
     lives_of,
@@ -68,7 +68,7 @@ def optimiser_of(spec: OptimiserSpec | None, scenario: Scenario) -> tuple[dict[s
 def connect(channel: Channel, agents: Mapping[str, Agent]) -> None:
     """Enter a channel at the agents that it joins, as far as they are here."""
     if channel.state:
-        agents[channel.sender].memory = channel
+        agents[channel.sender].state_channel = channel
         return
     if channel.sender in agents:
         agents[channel.sender].outgoing.append(channel)
@@ -160,7 +160,7 @@ class Wiring:
             ),
             self._synthetic_input(spec, shape),
             self._feedback(spec, shape),
-            Places(life_of_ends=life_of_ends, lives=lives_of([life_of_ends])),
+            Endpoints(life_of_ends=life_of_ends, lives=lives_of([life_of_ends])),
         )
 
     def _sampler(self, spec: ChannelSpec) -> MessageSampler | None:
@@ -208,7 +208,7 @@ class Wiring:
             group.windows,
             Link(name=spec.name, seed=self.seed, **settings),
             returns,
-            back=link.back,
+            return_delay=link.back,
             read=spec.read,
             held=held,
             aligned=aligned,

@@ -454,9 +454,9 @@ def _heads(
             first, *rest = messages[channel.name]
             first *= 1 if channel.sample is None else channel.sample.parameters_per_component
             heads[head] = Head(head, (first, *rest), port_norm(channel, agent, env))
-    memory = scenario.memory_of(name)
-    if memory is not None and memory.crossing.predicts and memory.gradient.auxiliary:
-        heads[AUXILIARY_PORT] = Head(AUXILIARY_PORT, (_state_size(agent, memory),))
+    state_channel = scenario.state_channel_of(name)
+    if state_channel is not None and state_channel.crossing.predicts and state_channel.gradient.auxiliary:
+        heads[AUXILIARY_PORT] = Head(AUXILIARY_PORT, (_state_size(agent, state_channel),))
     if not heads and not scenario.outputs_of(name):
         raise DocumentError(
             ("agents", name), "it has no objective and no channel leaves it; nothing could use it"
@@ -464,11 +464,11 @@ def _heads(
     return tuple(heads.values())
 
 
-def _state_size(agent: AgentSpec, memory: ChannelSpec) -> int:
+def _state_size(agent: AgentSpec, state_channel: ChannelSpec) -> int:
     """The components of the state that an agent hands to its next tick, before its network is made."""
     if agent.layers is not None:
         return Cell(kind=agent.layers.kind, inputs=1, size=agent.layers.get("size")).state_size
     if agent.state_size is None:
         message = "needs the size of the state before the network is made; make state_size an attribute of its class"
-        raise DocumentError(("channels", memory.name, "gradient", "auxiliary"), message)
+        raise DocumentError(("channels", state_channel.name, "gradient", "auxiliary"), message)
     return agent.state_size

@@ -26,7 +26,7 @@ from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.channels import connect
 from antiphon.engine.heart.agent import AGE, Agent, Goal
-from antiphon.engine.heart.channel import Channel, Places, lives_of
+from antiphon.engine.heart.channel import Channel, Endpoints, lives_of
 from antiphon.engine.heart.clock import Schedule
 from antiphon.engine.heart.divergence import DivergenceOfSeeds
 from antiphon.engine.heart.layout import Layout, label
@@ -54,7 +54,7 @@ def reasons_alone(system: System) -> dict[str, str]:
     traced_groups = {
         system.group_of[agent.name]
         for agent in system.agents.values()
-        if agent.memory is not None and agent.memory.traced
+        if agent.state_channel is not None and agent.state_channel.traced
     }
 
     def reason(agent: Agent) -> str | None:
@@ -77,7 +77,7 @@ def reasons_alone(system: System) -> dict[str, str]:
             return "critics receive the loss of its group"
         if group in traced_groups and (agent.participation is not None or len(group.agents) > 1):
             return "returns span windows in which some agents may not learn"
-        goals = () if agent.goal is None or agent.goal.policy is not None else agent.goal.each
+        goals = () if agent.goal is None or agent.goal.policy is not None else agent.goal.terms
         for goal in (goal for goal in goals if goal.target):
             signal = system.description.all_signals[goal.target]
             outputs = range(agent.learner.network.port_shape(OBJECTIVE)[0])[goal.outputs or slice(None)]
@@ -153,7 +153,7 @@ def agent_kind(system: System, agent: Agent) -> Hashable:
         frozenset(read) if agent.inputs.fan_in_kind in REDUCED else tuple(read),
         None if goal is None else _goal_kind(goal),
         bool(agent.acts),
-        None if agent.memory is None else channel_kind(system, agent.memory),
+        None if agent.state_channel is None else channel_kind(system, agent.state_channel),
         agent.looked_back(),
     )
 
@@ -225,7 +225,17 @@ _CHANNEL = attrgetter(
     *("synthetic_gradient.apply", "synthetic_input.context"),
 )
 _LEDGER = attrgetter(
-    *("sender", "link.delay", "link.bits", "wants_gradient", "back", "slack", "remembers", "read", "state"),
+    *(
+        "sender",
+        "link.delay",
+        "link.bits",
+        "wants_gradient",
+        "return_delay",
+        "slack",
+        "remembers",
+        "read",
+        "state",
+    ),
 )
 _PREDICTOR = attrgetter("shape", "context", "target", "normalise")
 """Fields in which members of a stack are equal."""
@@ -267,7 +277,7 @@ def stacks_of(system: System, *others: System) -> tuple[list[list[Agent]], dict[
     kinds: dict[Hashable, list[Agent]] = {}
     for name, agent in system.agents.items():
         place = waves[name], turns.get(system.group_of[name], 0)
-        numbers = _numbers(bases, agent), _numbers(bases, agent.memory)
+        numbers = _numbers(bases, agent), _numbers(bases, agent.state_channel)
         kind: Hashable = name if name in reasons else (agent_kind(system, agent), place, numbers)
         kinds.setdefault(kind, []).append(agent)
     for name in [members[0].name for members in kinds.values() if len(members) == len(bases) == 1]:
@@ -332,7 +342,7 @@ def stack(base: System, *others: System, part: System | None = None) -> System:
             first = members[0].name
             name = f"{first} and {len(members) - 1} more" if len(members) > 1 else first
             agents[name] = (
-                replace(members[0], incoming=[], outgoing=[], memory=None, members=(members[0],))
+                replace(members[0], incoming=[], outgoing=[], state_channel=None, members=(members[0],))
                 if first in alone
                 else _stack_agents(name, members, base, seeds)
             )
@@ -380,7 +390,7 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System, seeds: int)
         name=name,
         incoming=[],
         outgoing=[],
-        memory=None,
+        state_channel=None,
         learner=learner,
         members=tuple(members),
         inputs=replace(
@@ -476,9 +486,9 @@ class _Channels:
         places = {
             piece.name: torch.tensor([where[name] for name in piece.names], device=device) for piece in sent
         }
-        family = SenderRows(_index(senders, sent[0].places.senders, device), places, self.base.batch)
+        family = SenderRows(_index(senders, sent[0].endpoints.sender_count, device), places, self.base.batch)
         for piece in sent:
-            piece.places.family = family
+            piece.endpoints.sender_rows = family
 
     def _selects(self, family: Sequence[Channel]) -> bool:
         """Whether the messages of a whole family are rows selected of their senders' port, not the port itself.
@@ -500,13 +510,13 @@ class _Channels:
             "members": tuple(members),
             "stacked": stacked,
         }
-        ends: dict[str, Any] = {"lives": lives_of([channel.places.life_of_ends for channel in members])}
+        ends: dict[str, Any] = {"lives": lives_of([channel.endpoints.life_of_ends for channel in members])}
         settings["layout"] = Layout(len(members), len(self.bases), batch, device)
         if first.sender in self.place:
             sender = self.agents[self.place[first.sender][0]]
             places = self._places([self.place[c.sender][1] for c in own], sender)
             settings["sender"] = sender.name
-            ends["senders"] = len(sender.members)
+            ends["sender_count"] = len(sender.members)
             index = _index(places, len(sender.members), device)
             selects = index is None and self._selects(family)
             ends["sender_index"] = torch.tensor(places, device=device) if selects else index
@@ -519,7 +529,7 @@ class _Channels:
             settings["receiver"] = receiver.name
             ends["receiver_index"] = _index(places, len(receiver.members), device)
         name = f"{first.name} and {len(members) - 1} more" if len(members) > 1 else first.name
-        settings["places"] = Places(**ends)
+        settings["endpoints"] = Endpoints(**ends)
         settings["ledger"] = _ledger(name, [channel.ledger for channel in members])
         if stacked:
             settings["name"] = name
@@ -562,7 +572,7 @@ class _Channels:
         for _, equal in groupby(shapes):
             last = first + len(list(equal))
             names = ((n, c.name) for n, own in enumerate(agent.members) for c in own.incoming[first:last])
-            read = [where[label(name, agent.layout.seed(n), agent.layout.seeds)] for n, name in names]
+            read = [where[label(name, agent.layout.seed_of(n), agent.layout.seeds)] for n, name in names]
             used = sorted({b for b, _ in read})
             *starts, total = accumulate((len(agent.incoming[b].members) for b in used), initial=0)
             start = dict(zip(used, starts, strict=True))
@@ -576,7 +586,7 @@ class _Channels:
         members, places = list[tuple[int, Channel]](), list[int]()
         for channels in (agent.incoming[i] for i in pieces):
             layout = channels.layout
-            members += [(layout.seed(n), own) for n, own in enumerate(channels.members)]
+            members += [(layout.seed_of(n), own) for n, own in enumerate(channels.members)]
             first = channels.members[: layout.per_seed]
             places += self._places([self.place[own.receiver][1] for own in first], agent)
         order = sorted(range(len(members)), key=lambda i: (members[i][0], self._order(members[i][1])))

@@ -34,7 +34,7 @@ class EndsThen(Note):
     """[rows, size]: the newest gradient that had come back."""
     states: dict[str, Tensor] = field(default_factory=dict, metadata=ROWS)
     """The states that its predictor is shown, [rows, state size]: the far one has crossed the link."""
-    began: int = field(default=0, metadata=PLAIN)
+    episode_start: int = field(default=0, metadata=PLAIN)
     """Step at which the message's episode began, where that is a window."""
 
 
@@ -67,7 +67,7 @@ class Contexts(Feature):
             message: One of its messages.
         """
         ends = channel.synthetic_gradient.ends.items()
-        return _joined(signals, [self._end(channel, *end, message, message.uses.first) for end in ends])
+        return _joined(signals, [self._end(channel, *end, message, message.uses.first_tick) for end in ends])
 
     def of_input(self, channel: Channel, message: Message, step: int) -> Tensor | None:
         """Return what a synthetic input that stands in for `message` at the tick at `step` is conditioned on."""
@@ -99,7 +99,7 @@ class Contexts(Feature):
             return torch.zeros(channel.rows, size, dtype=self.system.dtype, device=self.system.device)
         period = (ledger.sender if sends else ledger.receiver).period
         assert windows is not None
-        return self._phase(channel, windows, period, message.stamp if sends else tick, then.began)
+        return self._phase(channel, windows, period, message.stamp if sends else tick, then.episode_start)
 
     @staticmethod
     def _held(channel: Channel) -> Tensor:
@@ -116,7 +116,7 @@ class Contexts(Feature):
         return age.to(self.system.dtype).unsqueeze(1)
 
     def _phase(
-        self, channel: Channel, windows: WindowGrid, period: int, tick: int | None, began: int
+        self, channel: Channel, windows: WindowGrid, period: int, tick: int | None, episode_start: int
     ) -> Tensor:
         """Which tick of its window an agent is at, one-hot; zeros where it never ticks."""
         count = windows.max_ticks(period)
@@ -124,7 +124,7 @@ class Contexts(Feature):
             self._phases[count] = torch.eye(
                 count + 1, count, dtype=self.system.dtype, device=self.system.device
             )
-        place = count if tick is None else windows.position(tick, period, began)
+        place = count if tick is None else windows.position(tick, period, episode_start)
         return self._phases[count][place].expand(channel.rows, count)
 
 
@@ -161,7 +161,9 @@ class Ends(Feature):
             return
         returned = channel.ledger.newest_returned
         newest = None if returned is None else returned.value
-        message.notes[EndsThen] = EndsThen(newest, self._states(channel, message.stamp), self.system.began)
+        message.notes[EndsThen] = EndsThen(
+            newest, self._states(channel, message.stamp), self.system.episode_start
+        )
 
     def _states(self, channel: Channel, step: int) -> dict[str, Tensor]:
         found = {}

@@ -54,7 +54,9 @@ class LambdaReturns(Feature):
         """
         found: dict[str, list[Message]] = {}
         for group, window in closed:
-            traced = [c for name in group.agents if (c := self.system.agents[name].memory) and c.traced]
+            traced = [
+                c for name in group.agents if (c := self.system.agents[name].state_channel) and c.traced
+            ]
             if not traced:
                 continue
             if all(self.system.agents[name].participates(window.number) is NONE for name in group.agents):
@@ -79,26 +81,29 @@ class LambdaReturns(Feature):
 
     @staticmethod
     def _start(window: Window, channel: Channel) -> Leaf | None:
-        first = next((tick.memory for tick in window.ticks() if tick.agent == channel.sender), None)
+        first = next((tick.state_read for tick in window.ticks() if tick.agent == channel.sender), None)
         return first if isinstance(first, Leaf) else None
 
     def _return(self, group: LearningGroup, windows: list[Window], channel: Channel, step: int) -> Tensor:
         """[B, state size]: G of the state that the oldest of `windows` started from."""
-        memories = [c for name in group.agents if (c := self.system.agents[name].memory) is not None]
+        state_channels = [
+            c for name in group.agents if (c := self.system.agents[name].state_channel) is not None
+        ]
         returns: dict[str, Tensor] = {}
         for window in reversed(windows):
             self.forward_pass.replay(window)
             update = Update(group, window, self.backward_pass.learning(group, window))
             self.backward_pass.inject(update, step)
             put = [one for one in update.injections if nonzero(one.discount)]
-            for memory in memories:
-                beyond = self._beyond(window, memory, returns.get(memory.name))
+            for state_channel in state_channels:
+                beyond = self._beyond(window, state_channel, returns.get(state_channel.name))
                 if beyond is not None:
                     put.append(beyond)
             leaves = {
-                memory.name: start.value
-                for memory in memories
-                if (start := self._start(window, memory)) is not None and memory.ledger.wants_gradient
+                state_channel.name: start.value
+                for state_channel in state_channels
+                if (start := self._start(window, state_channel)) is not None
+                and state_channel.ledger.wants_gradient
             }
             request = BackwardRequest(self.evaluator.window(window).roots, put, {}, list(leaves.values()))
             ((_, gradients),) = backward_all([request], self.system.batch)
@@ -106,23 +111,23 @@ class LambdaReturns(Feature):
             window.release()
         return returns.get(channel.name, torch.zeros_like(self.system.channels[channel.name].zeros))
 
-    def _beyond(self, window: Window, memory: Channel, later: Tensor | None) -> Injection | None:
+    def _beyond(self, window: Window, state_channel: Channel, later: Tensor | None) -> Injection | None:
         """What is mixed in beside the synthetic gradient: lambda (G - SG) of the state that the window ended with."""
-        message = next((message for name, message in window.sent if name == memory.name), None)
+        message = next((message for name, message in window.sent if name == state_channel.name), None)
         said = None if message is None else self.backward_pass.predictor_trainer.prediction(message)
         if message is None or said is None or later is None:
             return None
-        if not memory.traced or message.fate.withheld is ALL:
+        if not state_channel.traced or message.fate.withheld is ALL:
             return None
         said = (
             said
-            if memory.synthetic_gradient.clip is None
-            else clipped_per_sample(said, memory.synthetic_gradient.clip)
+            if state_channel.synthetic_gradient.clip is None
+            else clipped_per_sample(said, state_channel.synthetic_gradient.clip)
         )
-        more = (~message.fate.withheld).fill(memory.synthetic_gradient.trace * (later - said))
+        more = (~message.fate.withheld).fill(state_channel.synthetic_gradient.trace * (later - said))
         return Injection(
-            window.live[memory.name, message.stamp],
+            window.live[state_channel.name, message.stamp],
             more,
             scale=0.0,
-            discount=memory.synthetic_gradient.discount,
+            discount=state_channel.synthetic_gradient.discount,
         )

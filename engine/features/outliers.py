@@ -69,5 +69,5 @@ class ClippedReturns(Feature):
             "it is clipped, and so are later ones"
         )
         for step, channel, k in sorted(found, key=lambda one: one[0]):
-            own, seed = channel.members[k], channel.layout.seed(k)
+            own, seed = channel.members[k], channel.layout.seed_of(k)
             self.system.on_divergence.note(Report(step, text, (own.sender,), own.name, seed))

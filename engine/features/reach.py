@@ -40,7 +40,7 @@ class Reach(Feature):
         self.places = {
             name: tuple(
                 None if index is None else index.cpu()
-                for index in (channel.places.sender_index, channel.places.receiver_index)
+                for index in (channel.endpoints.sender_index, channel.endpoints.receiver_index)
             )
             for name, channel in system.channels.items()
         }
@@ -60,7 +60,7 @@ class Reach(Feature):
         sent = {(name, message.stamp): message for name, message in update.window.sent}
         for name, stamp in update.injected_messages:
             channel = self.system.channels[name]
-            if channel.sender != agent.name or channel.places.sender_index is not None:
+            if channel.sender != agent.name or channel.endpoints.sender_index is not None:
                 continue  # not every member sends over it
             if (off := sent[name, stamp].fate.withheld) is ALL or off is NONE:
                 return ALL
@@ -105,7 +105,7 @@ class _Window:
     def _pass_on(self, tick: Tick, members: Tensor) -> None:
         """Add the senders of what was read with its graph."""
         reached = Mask.of(members) & self.system.agents[tick.agent].layout.members_in(tick.participates)
-        for read in tick.reads if tick.memory is None else [*tick.reads, tick.memory]:
+        for read in tick.reads if tick.state_read is None else [*tick.reads, tick.state_read]:
             if isinstance(read, PassedOn) and tick.participates is not NONE and read.available is not NONE:
                 self._add_senders(read.channel, read.stamp, reached, read.available)
 

@@ -65,9 +65,9 @@ def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: 
 
 def _to_senders(channel: Channel, rows: Tensor) -> Tensor:
     """The rows of a channel summed into its senders'."""
-    index = channel.places.sender_index
+    index = channel.endpoints.sender_index
     if index is None:
         return rows
     each = rows.view(-1, channel.batch, *rows.shape[1:])
-    total = each.new_zeros(channel.places.senders, *each.shape[1:])
+    total = each.new_zeros(channel.endpoints.sender_count, *each.shape[1:])
     return total.index_add(0, index, each).flatten(0, 1)

@@ -88,4 +88,4 @@ class SweepOrder(Feature):
         if kept or (channel.name, message.stamp) in sender.window.live:
             return False
         # Sent at every step and read at its own, it has one use, and another one is the newest of the next step's figures.
-        return ledger.link.delay + ledger.back == 0 and ledger.sender.due(message.stamp + 1)
+        return ledger.link.delay + ledger.return_delay == 0 and ledger.sender.due(message.stamp + 1)

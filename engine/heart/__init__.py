@@ -1,33 +1,53 @@
 """The step of a system, from what agents read at a tick to what they learn from it.
 
-In reading order, each file after those that it imports:
+Read step.py first: `take_step` is the step, and `Engine.learn` its longest part. Then message.py, whose first screen says which
+object is made where, and the other files as they are needed. Each file imports only files above it in this list:
 
-    layout              which seed, member and environment a row is of
-    clock               when agents tick, and which ticks are a window
+    layout              rows of a stack: which seed, member and environment each is of
+    clock               when agents tick and send, and which ticks are a window
     notes               what features keep with a message, a tick or an agent
-    message             messages, what a tick reads of them, ticks, windows, learning groups
-    held_messages       what the receiver of a channel holds, where links lose or predictors are conditioned on it
-    newest_returned     the newest gradient that has come back, where predictors are conditioned on it
-    ledger              a channel's messages, from sending to the return of their gradient
-    sender_rows         what the pieces of a cut stack of channels read of their sender's port
+    message             signals, messages, reads, ticks, windows, learning groups
+    held_messages       the newest arrival that a receiver holds, where a link loses or a predictor is conditioned on it
+    newest_returned     the newest returned gradient, where a predictor is conditioned on it
+    ledger              the messages of one channel, from sending to the return of their gradient
+    sender_rows         rows of a sender's port, where a stack of channels is divided into pieces
     channel             stacks of channels
     participation       which agents learn from a window
     rewards             what a policy learns from, in place of a target
     agent               stacks of agents
     policy_window       what a policy learns from a window
-    updates             what is learned from a window, by agents and by predictors
-    divergence          what is checked before a parameter moves
-    system              all agents, channels and groups
+    updates             what is learned at a step, by agents and by predictors
+    divergence          checks before a parameter moves
+    system              all agents, channels and learning groups
     stacked             a system of stacks, and the single agents that they are made of
     feature             the points of the step at which features are called
-    forward             a tick
+    forward             a tick: read, evaluate, send
     predictors          training of synthetic gradients and inputs
-    learn               a window that ends
-    order               which window first
-    step                all of it in order
+    learn               losses and gradients of a window that ends
+    order               the order in which windows are differentiated
+    step                the step: tick, environment, ends of episodes, learn
 
-What only some scenarios need is in engine/features and engine/policies; engine/installed.py installs it. Of these, only the
-classes that the files above name are here (rewards, policy_window).
+What only some scenarios need is a feature in engine/features or engine/policies; engine/installed.py installs it. Of features, only
+the classes that the files above name are here (rewards, policy_window).
+
+Where a change goes:
+
+    a coupling                                   one class beside those of comms/couplings.py, or a user's own
+    what a link does to a message                comms/links.py: `Link`, which `Ledger.send` calls
+    when an agent ticks or sends                 clock.py: `Clock`, `Sending`
+    which ticks are a window                     clock.py: a class beside `StepWindows`, made in engine/build/learning_groups.py
+    which tick reads a message                   clock.py: `uses_of`, before the run; ledger.py: `due_stamps`, at the tick
+    what a receiver reads in place of a message  a feature with the point `arrived`
+    what ends with an episode                    system.py: `System.end_episodes`, which calls `Ledger.end_episodes`
+    a kind of synthetic gradient                 comms/synthetic_gradients.py
+    an objective                                 agents/objectives.py; learn.py applies it
+    a loss beside the objectives                 a feature with the point `credited`
+    which window is differentiated first         order.py
+    what is done to gradients before they move   step.py: `accumulate`, or a feature with the point `clipped`
+    what is refused before parameters move       divergence.py
+    how rows are laid out in a stack             layout.py
+    what a checkpoint has of a message           the field's role in message.py, or of a note (engine/state/trees.py)
+    a metric of the step                         engine/metrics/step_metrics.py, from the `StepReport` that `learn` returns
 
 The life of one message, in real numbers (a test computes this table):
 

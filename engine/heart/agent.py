@@ -66,7 +66,7 @@ class Goal:
         return self.objective
 
     @property
-    def each(self) -> tuple[Goal, ...]:
+    def terms(self) -> tuple[Goal, ...]:
         """The objectives with a target of their own: itself, or its parts."""
         return self.parts or (self,)
 
@@ -75,7 +75,7 @@ class Goal:
         """Names of the signals that it reads."""
         if self.rewards is not None:
             return self.rewards.signals
-        return tuple(goal.target for goal in self.each if goal.target)
+        return tuple(goal.target for goal in self.terms if goal.target)
 
 
 @dataclass(eq=False)
@@ -127,7 +127,7 @@ class Agent:
     """The incoming channel whose step signals it works on."""
     incoming: list[Channel] = field(default_factory=list)
     outgoing: list[Channel] = field(default_factory=list)
-    memory: Channel | None = None
+    state_channel: Channel | None = None
     """The state channel to its own next tick; None: it has no state."""
     seed: int = 0
     """Of what a user's module samples."""
@@ -144,14 +144,14 @@ class Agent:
         if not self.members:
             self.members = (self,)
             self.inputs = replace(self.inputs, observed_by_member=(), critic_observed_by_member=())
-            self.layout = Layout.alone(self.batch, torch.device(self.layout.device))
+            self.layout = Layout.single(self.batch, torch.device(self.layout.device))
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The names of its members; among several seeds, `name@seed`."""
         layout = self.layout
         return tuple(
-            label(member.name, layout.seed(n), layout.seeds) for n, member in enumerate(self.members)
+            label(member.name, layout.seed_of(n), layout.seeds) for n, member in enumerate(self.members)
         )
 
     @cached_property
@@ -263,18 +263,18 @@ class Agent:
         if self.goal is not None:
             names += [port for port in (OBJECTIVE, VALUE) if port in self.learner.network.heads]
             names += [VALUE] if self.inputs.critic_observes else []
-        if self.memory is not None:
+        if self.state_channel is not None:
             names.append(STATE)
-            if self.memory.synthetic_gradient.auxiliary:
+            if self.state_channel.synthetic_gradient.auxiliary:
                 names.append(AUXILIARY_PORT)
         return tuple(dict.fromkeys(names))
 
     @cached_property
     def channels(self) -> list[Channel]:
         """Its incoming channels, its state channel included."""
-        return self.incoming if self.memory is None else [*self.incoming, self.memory]
+        return self.incoming if self.state_channel is None else [*self.incoming, self.state_channel]
 
     @cached_property
     def sends(self) -> list[Channel]:
         """Its outgoing channels, its state channel included."""
-        return self.outgoing if self.memory is None else [*self.outgoing, self.memory]
+        return self.outgoing if self.state_channel is None else [*self.outgoing, self.state_channel]

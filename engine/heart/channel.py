@@ -97,16 +97,16 @@ class Feedback:
 
 
 @dataclass(slots=True, eq=False)
-class Places:
+class Endpoints:
     """Where the channels of a stack begin and end in the stacks of agents."""
 
     sender_index: Tensor | None = None
     """[K]: the sender of each channel, by its place in the stack of senders; None: each in turn."""
     receiver_index: Tensor | None = None
     """[K]: its receiver."""
-    senders: int = 1
+    sender_count: int = 1
     """Members of the sending stack."""
-    family: SenderRows | None = None
+    sender_rows: SenderRows | None = None
     """Of a channel stack that is one of several pieces of a whole: what they read of their sender's port together."""
     life_of_ends: tuple[str, str] = ("", "")
     """Whom in the environment the ends of a lone channel live and die with (`Agent.life`)."""
@@ -115,7 +115,7 @@ class Places:
 
 
 def lives_of(ends: Iterable[tuple[str, str]]) -> tuple[tuple[str, ...], ...]:
-    """Return `Places.lives` of channels whose ends live and die with these."""
+    """Return `Endpoints.lives` of channels whose ends live and die with these."""
     sides = dict.fromkeys(zip(*ends, strict=True))  # a state has one, and not the same twice
     return tuple(lives for lives in sides if any(lives))
 
@@ -143,7 +143,7 @@ class Channel:
     synthetic_gradient: SyntheticGradient = field(default_factory=SyntheticGradient)
     synthetic_input: SyntheticInput = field(default_factory=SyntheticInput)
     feedback: Feedback = field(default_factory=Feedback)
-    places: Places = field(default_factory=Places)
+    endpoints: Endpoints = field(default_factory=Endpoints)
     layout: Layout = field(default_factory=Layout)
     stacked: bool = False
     """Whether its predictors have a leading axis of members."""
@@ -155,10 +155,10 @@ class Channel:
     def __post_init__(self) -> None:
         if not self.members:
             self.members = (self,)
-            self.layout = Layout.alone(len(self.zeros), self.zeros.device)
+            self.layout = Layout.single(len(self.zeros), self.zeros.device)
         layout = self.layout
         self.names = tuple(
-            label(member.name, layout.seed(n), layout.seeds) for n, member in enumerate(self.members)
+            label(member.name, layout.seed_of(n), layout.seeds) for n, member in enumerate(self.members)
         )
 
     # --- rows ----------------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ class Channel:
     def absent(self, step_signals: StepSignals) -> Mask:
         """The rows in which its sender or its receiver does not live at a step: a message is void there (semantics 20)."""
         rows = NONE
-        for lives in self.places.lives:
+        for lives in self.endpoints.lives:
             absent = {life: step_signals.absent(life) for life in dict.fromkeys(lives)}
             rows |= self.layout.mask_by_name(absent, lives)
         return rows
@@ -187,7 +187,7 @@ class Channel:
         ended, terminated = (mask.map(layout.to_rows) for mask in (ends.ended, ends.terminated))
         if ends.lives:
             over, for_good = ({name: ended[kind] for name, ended in ends.lives.items()} for kind in (0, 1))
-            for lives in self.places.lives:
+            for lives in self.endpoints.lives:
                 dead = layout.mask_by_name(over, lives)
                 ended |= dead
                 terminated = layout.mask_by_name(for_good, lives) | (terminated & ~dead)
@@ -204,10 +204,12 @@ class Channel:
 
     def message_of(self, port: Tensor) -> Tensor:
         """What the channel carries of its sender's port: [rows, …] of the channel."""
-        places = self.places
-        if places.family is not None:
-            return places.family.rows(port, self.name)
-        return port if places.sender_index is None else select_rows(port, places.sender_index, self.batch)
+        endpoints = self.endpoints
+        if endpoints.sender_rows is not None:
+            return endpoints.sender_rows.rows(port, self.name)
+        return (
+            port if endpoints.sender_index is None else select_rows(port, endpoints.sender_index, self.batch)
+        )
 
     def passed_on(self, read: PassedOn, window: Window) -> Tensor:
         """What is read of a message of the same window, [rows, size] with its graph (semantics 8: straight through a link)."""
@@ -225,7 +227,7 @@ class Channel:
 
     def of_sender(self, mask: Mask) -> Mask:
         """A mask of the sender's rows as one of the channel's."""
-        index = self.places.sender_index
+        index = self.endpoints.sender_index
         if index is None:
             return mask
         rows = mask.map(lambda rows: select_rows(rows, index, self.batch))
@@ -233,7 +235,7 @@ class Channel:
 
     def of_receiver(self, rows: Tensor) -> Tensor:
         """The rows of its receiver as those of the channel."""
-        return select_rows(rows, self.places.receiver_index, self.batch)
+        return select_rows(rows, self.endpoints.receiver_index, self.batch)
 
     # --- its predictors ------------------------------------------------------------------------------------
 

@@ -213,7 +213,7 @@ class DivergenceCheck:
         if not stopped:
             return ALL
         layout = stack.layout
-        return Mask.of(torch.tensor([layout.seed(n) not in stopped for n in range(layout.count)]))
+        return Mask.of(torch.tensor([layout.seed_of(n) not in stopped for n in range(layout.count)]))
 
     def close(self, step: int) -> None:
         """End a step: running statistics of seeds that have diverged at it are put back."""
@@ -284,7 +284,7 @@ class DivergenceCheck:
             channel = self.channels[read.channel]
             for k in self.divergence.members(len(channel.members), [], [gradient]):
                 receiver = channel.members[k].receiver
-                wrong.setdefault(self._group_of[channel.layout.seed(k)][receiver], GRADIENT)
+                wrong.setdefault(self._group_of[channel.layout.seed_of(k)][receiver], GRADIENT)
         for name, losses in update.window_loss.losses.items():
             agent = self.agents[name]
             for n in self.divergence.members(len(agent.members), [], [losses.loss]):
@@ -293,7 +293,7 @@ class DivergenceCheck:
 
     def group_of(self, agent: Agent, member: int) -> LearningGroup:
         """Return the learning group of single agents that a member of a stack is in."""
-        return self._group_of[agent.layout.seed(member)][agent.members[member].name]
+        return self._group_of[agent.layout.seed_of(member)][agent.members[member].name]
 
     def report_group(self, group: LearningGroup, reason: str, step: int, seed: int = 0) -> None:
         """Report what is wrong with a group of agents, with `at` for the step: see `Divergence.report`."""
@@ -319,7 +319,7 @@ class DivergenceCheck:
             )
             for k, reason in diverged.items():
                 channel = self.channels[name]
-                seed, member = channel.layout.seed(k), channel.members[k]
+                seed, member = channel.layout.seed_of(k), channel.members[k]
                 self.report_channel(member, reason, step, of_input=update.of_input, seed=seed)
 
     def report_channel(

@@ -126,9 +126,9 @@ class ForwardPass:
                 tick.step_signals = aligned(arrivals)
             arrived.append(arrivals)
             tick.reads += self._reads(channel, arrivals, tick, window)
-        if agent.memory is not None:
-            arrivals = agent.memory.ledger.arrivals(step)
-            (tick.memory,) = self._reads(agent.memory, arrivals, tick, window)
+        if agent.state_channel is not None:
+            arrivals = agent.state_channel.ledger.arrivals(step)
+            (tick.state_read,) = self._reads(agent.state_channel, arrivals, tick, window)
         for feature in self.points.read:
             feature.read(tick, arrived, window)
         return tick
@@ -166,7 +166,7 @@ class ForwardPass:
         states = [
             read.followed_in(window, self.system.channels[read.channel], tick.participates)
             for tick in ticks
-            if (read := tick.memory) is not None
+            if (read := tick.state_read) is not None
         ]
         ports, after = learner.evaluate(
             buffers,

@@ -39,15 +39,15 @@ class Layout:
 
     @staticmethod
     @lru_cache(maxsize=64)
-    def alone(batch: int, device: torch.device) -> Layout:
+    def single(batch: int, device: torch.device) -> Layout:
         """Return that of a single agent or channel: one for all of them."""
         return Layout(batch=batch, device=device)
 
-    def seed(self, member: int) -> int:
+    def seed_of(self, member: int) -> int:
         """The seed of a member."""
         return member // self.per_seed
 
-    def places(self, seed: int) -> slice:
+    def members_of_seed(self, seed: int) -> slice:
         """The members of a seed."""
         return slice(seed * self.per_seed, (seed + 1) * self.per_seed)
 
@@ -60,7 +60,7 @@ class Layout:
         """A signal of all seeds for the members' rows, [N * B, …]."""
         return signal if self.per_seed == 1 else self.by_member(signal).flatten(0, 1)
 
-    def total(self, rows: Tensor) -> Tensor:
+    def sum_by_member(self, rows: Tensor) -> Tensor:
         """The sum of a figure over each member's rows, [N]; of several figures in columns [N, columns]."""
         return rows.view(self.count, self.batch, *rows.shape[1:]).sum(1)
 
@@ -72,7 +72,7 @@ class Layout:
         """Each member's own out of several signals, [signals * seeds * B, …], as rows."""
         if names not in self._orders:
             place = {name: i for i, name in enumerate(distinct)}
-            places = [place[name] * self.seeds + self.seed(n) for n, name in enumerate(names)]
+            places = [place[name] * self.seeds + self.seed_of(n) for n, name in enumerate(names)]
             in_order = places == list(range(len(values) // self.batch))
             self._orders[names] = None if in_order else torch.tensor(places, device=values.device)
         return select_rows(values, self._orders[names], self.batch)

@@ -103,25 +103,25 @@ class ObjectiveEvaluator:
         return window_loss
 
     def _add(self, window_loss: WindowLoss, agent: Agent, tick: TickLoss) -> None:
-        samples, batch = constant(tick.losses), self.system.batch
-        total = samples.sum().view(1) if len(agent.members) == 1 else agent.layout.total(samples)
-        count = (
-            batch
-            if tick.present is ALL
-            else agent.layout.total(tick.present.tensor(len(samples), samples.device))
-        )
-        window_loss.add(agent.name, tick.losses, Losses(total / batch, agent.layout.total(tick.score), count))
+        samples, batch, layout = constant(tick.losses), self.system.batch, agent.layout
+        total = samples.sum().view(1) if len(agent.members) == 1 else layout.sum_by_member(samples)
+        count: int | Tensor = batch
+        if tick.present is not ALL:
+            count = layout.sum_by_member(tick.present.tensor(len(samples), samples.device))
+        losses = Losses(total / batch, layout.sum_by_member(tick.score), count)
+        window_loss.add(agent.name, tick.losses, losses)
 
     def _add_mean(self, window_loss: WindowLoss, agent: Agent, ticks: Sequence[TickLoss]) -> None:
         """Add losses divided by the number of their targets in the window, in place of B (rule 1)."""
-        weights = [tick.weights for tick in ticks]
-        counts = [agent.layout.total(tick_weights) for tick_weights in weights]
-        factor = agent.layout.rows_of(self.system.batch / torch.stack(counts).sum(0).clamp(min=1))
+        weights, layout, batch = [tick.weights for tick in ticks], agent.layout, self.system.batch
+        counts = [layout.sum_by_member(tick_weights) for tick_weights in weights]
+        factor = layout.rows_of(batch / torch.stack(counts).sum(0).clamp(min=1))
         window_loss.factors[agent.name] = factor
         for tick, weight, count in zip(ticks, weights, counts, strict=True):
-            losses = tick.losses * weight * factor
-            loss = agent.layout.total(constant(losses)) / self.system.batch
-            window_loss.add(agent.name, losses, Losses(loss, agent.layout.total(tick.score * weight), count))
+            samples = tick.losses * weight * factor
+            loss = layout.sum_by_member(constant(samples)) / batch
+            losses = Losses(loss, layout.sum_by_member(tick.score * weight), count)
+            window_loss.add(agent.name, samples, losses)
 
     def loss(self, tick: Tick) -> TickLoss | None:
         """An objective at one tick; None if its target is absent everywhere."""
@@ -129,13 +129,13 @@ class ObjectiveEvaluator:
         goal = agent.goal
         if goal is None or tick.participates is NONE or goal.policy is not None:
             return None
-        tick_loss = _whole(goal, [self._loss(tick, agent, term) for term in goal.each])
+        tick_loss = _whole(goal, [self._loss(tick, agent, term) for term in goal.terms])
         return None if tick_loss is None else tick_loss._replace(losses=scaled(tick_loss.losses, goal.weight))
 
     def loss_of(self, agent: Agent, signals: StepSignals, output: Tensor) -> TickLoss | None:
         """An agent's objective of an output at any step, without its weight; None if its target is absent everywhere."""
         assert agent.goal is not None
-        return _whole(agent.goal, [self.scored(agent, term, signals, output) for term in agent.goal.each])
+        return _whole(agent.goal, [self.scored(agent, term, signals, output) for term in agent.goal.terms])
 
     def _loss(self, tick: Tick, agent: Agent, goal: Goal) -> TickLoss | None:
         """A single objective at one tick, without its weight; a network's own loss may have no target."""
@@ -368,7 +368,8 @@ class SentMessage:
         finished = message.uses.finished
         if not message.complete or finished is None:
             return None
-        return message.returned.gradient if finished + self.channel.ledger.back <= self._step else None
+        back_at = finished + self.channel.ledger.return_delay
+        return message.returned.gradient if back_at <= self._step else None
 
     @property
     def predicted(self) -> Tensor | None:

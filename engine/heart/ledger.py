@@ -1,13 +1,18 @@
 """Ledger of a channel: its messages by stamp, from sending to the return of their gradient (semantics 4, 5, 17, 18, 20).
 
-Which receiver ticks may use a message, and which windows must close before its gradient is complete, follow from the clocks
-alone; losses and episode ends only decide, per environment, what counts. A message changes through its ledger alone, but for
-what the other half of a cut channel sends and returns (distributed/parts/ledger.py). Its life: `send` enters it, `arrivals` hands it
-out and `leaf` lets a tick differentiate it, `Returned.add` adds what comes back, `close` ends a receiver's window and completes it,
-`take` gives it to the training of predictors; `end_episodes` voids what an ended episode sent. A message is pinned while its sender has
-still to learn from it (`unpin`); it is dropped when it is no longer needed.
+Which receiver ticks read a message, and which windows must close before its gradient is complete, follow from the clocks alone;
+losses and ends of episodes only decide in which environments it counts. The calls in a message's life, in order:
 
-On a link that loses, and where it is asked for, the newest arrival is held: `held` (engine/heart/held_messages.py).
+    send            enters it: as sent, as it arrives, and when it will be read
+    arrivals, leaf  give it to a tick of the receiver, and make the leaf that the tick differentiates
+    end_episodes    voids it in the environments whose episode has ended
+    Returned.add    adds the gradient that a read returns
+    close_window    closes a window of the receiver; the last one completes the gradient
+    take            gives a complete message to the training of predictors, `return_delay` steps later
+    unpin           is called when the sender has learned from it; the next `send` drops messages of no more use
+
+A message changes through its ledger alone, except by distributed/parts/ledger.py, for a channel whose ends are in two parts. Where a
+link loses messages, or a predictor is conditioned on the newest arrival, `held` keeps that (engine/heart/held_messages.py).
 """
 
 from __future__ import annotations
@@ -36,36 +41,36 @@ if TYPE_CHECKING:
 
 @dataclass
 class Ledger:
-    """The messages of one channel.
+    """The messages of one channel; made by the builder, one for each stack of channels.
 
     Attributes:
         name: The channel's name.
-        sender: When the sender sends.
+        sender: When the sender sends, by its stamps.
         receiver: The receiver's clock.
-        windows: The receiving group's windows.
-        link: Delay and losses.
-        wants_gradient: Whether gradients are wanted back; where not, uses are only counted.
-        back: Steps that a gradient takes back to the sender; negative: as many as a message takes.
+        receiver_windows: The division of the receiving group's ticks into windows.
+        link: Delay in steps, losses, noise and quantisation.
+        wants_gradient: Whether gradients of reads are booked and returned; else reads are only counted.
+        return_delay: Steps that a gradient takes back to the sender; negative: as many as a message takes.
         slack: Steps that messages may stay open beyond their deadline (a late receiver's staleness).
-        read: What a tick that several messages reach since the one before it does with them.
-        state: Whether the messages are states that an agent hands to its own next tick.
+        read: How a tick reads several messages that have arrived since its last: the `last`, their `mean`, or `concat`.
+        state: Whether the messages are the states that a recurrent agent sends to its own next tick.
         aligned: Whether the receiver works on the signals of the message it reads.
-        remembers: Whether a synthetic input is conditioned on what is held. Then a link that loses nothing holds it too: no
-            message is dropped before `held` has taken it in.
+        remembers: Whether a synthetic input is conditioned on the newest arrival, so that `held` keeps it on a perfect link too,
+            and no message is dropped before it has been held.
 
-        messages: By stamp: these, and what follows, change with every step; what stands above are settings.
+        messages: By stamp. This and the next attributes change with every step; those above are settings.
         completed: Complete messages by the step at which their gradient reaches the sender.
-        held: What has arrived and is held; None: nothing is, as the link is perfect and nothing is conditioned on it.
+        held: The newest arrival; None: the link is perfect and no predictor is conditioned on it.
         newest_returned: The newest gradient that has come back, where a predictor is conditioned on it.
     """
 
     name: str
     sender: Clock | Sending
     receiver: Clock
-    windows: WindowGrid
+    receiver_windows: WindowGrid
     link: Link
     wants_gradient: bool
-    back: int = -1
+    return_delay: int = -1
     slack: int = 0
     read: str = "last"
     state: bool = False
@@ -77,8 +82,8 @@ class Ledger:
     newest_returned: NewestReturned | None = None
 
     def __post_init__(self) -> None:
-        if self.back < 0:
-            self.back = self.link.delay
+        if self.return_delay < 0:
+            self.return_delay = self.link.delay
 
     def emptied(self, **settings: Any) -> Ledger:
         """Return a ledger of the same clocks without messages, with other settings."""
@@ -122,7 +127,7 @@ class Ledger:
         # ticks of the same window read a state with its graph (`Window.live`), and nothing else does
         pinned = not (unread and self.state)
         message = self._carried(step, live, step_signals, uses, void, pinned=pinned)
-        self._forget(step)
+        self._drop_finished(step)
         self.messages[step] = message
         return message
 
@@ -159,7 +164,9 @@ class Ledger:
 
     def _uses(self, stamp: int) -> tuple[int | None, set[int], int]:
         next_stamp, receiver, delay = self.sender.after(stamp), self.receiver, self.link.delay
-        return uses_of(stamp, next_stamp, receiver, self.windows, delay, read=self.read, state=self.state)
+        return uses_of(
+            stamp, next_stamp, receiver, self.receiver_windows, delay, read=self.read, state=self.state
+        )
 
     def returned_at(self, stamp: int) -> int | None:
         """Step at which a message's gradient is back at its sender over a perfect link; None: it is not read.
@@ -167,10 +174,10 @@ class Ledger:
         A state is read by another window than its own.
         """
         first, _, complete = self._uses(stamp)
-        return None if first is None else complete + self.back
+        return None if first is None else complete + self.return_delay
 
-    def _forget(self, step: int) -> None:
-        """Drop messages of no more use, and check that none has been left open."""
+    def _drop_finished(self, step: int) -> None:
+        """Drop messages of no more use; EngineError where a message is open beyond its deadline."""
         newest = self.sender.latest(step - self.link.delay)
         for stamp, message in list(self.messages.items()):
             uses = message.uses
@@ -180,20 +187,20 @@ class Ledger:
                         f"{self.name}: the message of step {stamp} is still open at step {step}"
                     )
             elif not message.pinned and newest is not None and stamp < newest:
-                learned = uses.finished + self.back < step or message.returned.counted is NONE
+                learned = uses.finished + self.return_delay < step or message.returned.counted is NONE
                 if learned and (self.held is None or not self.held.waits(self, stamp)):
                     del self.messages[stamp]
 
     @staticmethod
     def unpin(sent: Iterable[tuple[str, Message]]) -> None:
-        """Note that the sender has learned from messages, by channel, or never will: they may be dropped."""
+        """Mark messages, by channel, as those that their sender has learned from or never will: they may be dropped."""
         for _, message in sent:
             message.unpin()
 
     def take(self, step: int) -> list[Message]:
-        """Return the messages whose gradient reaches the sender at `step`, once."""
+        """Remove and return the messages whose gradient reaches the sender at `step`; a second call returns none."""
         messages = self.completed.pop(step, [])
-        if self.newest_returned is not None and not (self.back and self.sender.due(step)):
+        if self.newest_returned is not None and not (self.return_delay and self.sender.due(step)):
             self.newest_returned.note(
                 messages
             )  # else it was noted when it sent, and an episode's end since then counts
@@ -201,8 +208,8 @@ class Ledger:
 
     # --- the receiver's half: what arrives, and what goes back ----------------------------------------------
 
-    def due(self, step: int) -> list[int]:
-        """Return the stamps that reach the receiver's tick at `step`, oldest first; empty before the first."""
+    def due_stamps(self, step: int) -> list[int]:
+        """Return the stamps of the messages that the receiver's tick at `step` reads, oldest first, on a perfect link."""
         sender, delay = self.sender, self.link.delay
         newest = sender.latest(step - delay)
         if newest is None:
@@ -215,12 +222,14 @@ class Ledger:
         return stamps
 
     def arrivals(self, step: int) -> list[Arrival]:
-        """Return what the receiver's tick at `step` reads, oldest first: one, or as many as `read` puts side by side.
+        """Return the arrivals that the receiver's tick at `step` reads, oldest first: one, or several (`read`).
+
+        Where arrivals are held, the due message is held from then on.
 
         Empty before the first.
         """
         messages = self.messages
-        due = [messages[stamp] for stamp in self.due(step) if stamp in messages]
+        due = [messages[stamp] for stamp in self.due_stamps(step) if stamp in messages]
         if not due:
             return []
         *earlier, newest = due
@@ -233,7 +242,7 @@ class Ledger:
         return _arrived(message)
 
     def leaf(self, arrival: Arrival, value: Tensor, counted: Mask, step: int, window: Window) -> Leaf:
-        """Return what the tick at `step` differentiates of a `value` that it reads: the one leaf that a window has of a message.
+        """Return the leaf of autograd through which the tick at `step` reads a `value`: a window has one for each message.
 
         Where only a part of the environments has the message, or not all are `counted`, each tick has a leaf of its own.
         """
@@ -256,14 +265,14 @@ class Ledger:
 
     @staticmethod
     def book_action(read: Leaf, returned: ReturnedAction) -> None:
-        """Add what the receiver did at a tick that read a message."""
+        """Add the action of the receiver at a tick that read a message."""
         advantage, valid = map(read.counted.fill, (returned.advantage, returned.valid))
         read.message.returned.actions.append(ReturnedAction(returned.action, advantage, valid))
 
-    def close(self, window: int, step: int) -> None:
-        """Note that the receiver's `window` has been learned (or dropped) at `step`."""
+    def close_window(self, window: int, step: int) -> None:
+        """Close the receiver's `window`, which has been learned from, or given up, at `step`."""
         for message in list(self.messages.values()):
-            still_open = message.uses.open
+            still_open = message.uses.open_windows
             if window in still_open:
                 still_open.discard(window)
                 if not still_open:
@@ -275,12 +284,12 @@ class Ledger:
         if not message.sent.numel():  # released
             del self.messages[message.stamp]
         elif message.returned.complete(message.sent, wanted=self.wants_gradient):
-            self.completed.setdefault(step + self.back, []).append(message)
+            self.completed.setdefault(step + self.return_delay, []).append(message)
 
     # --- both ----------------------------------------------------------------------------------------------
 
     def end_episodes(self, step: int, ended: Mask, terminated: Mask = NONE) -> None:
-        """Void what was sent in the environments whose episode ended at `step` (semantics 20).
+        """Void all messages in the environments whose episode ended at `step` (semantics 20).
 
         Args:
             step: The step just taken; no agent has learned at it yet.
@@ -290,7 +299,7 @@ class Ledger:
         if self.state and self.wants_gradient and terminated is not NONE:
             self._last_state(step, terminated)
         for message in self.messages.values():
-            first = message.uses.first
+            first = message.uses.first_tick
             message.fate.end_episodes(ended, used=not (first is not None and first > step))
         if self.newest_returned is not None:
             self.newest_returned.end_episodes(ended)
@@ -309,7 +318,7 @@ class Ledger:
         if message.unread:  # of no more use but as an example, which is complete now
             returned = Returned(torch.zeros_like(message.sent), None, last)
             complete = replace(message.copied(), returned=returned)
-            self.completed.setdefault(step + self.back, []).append(complete)
+            self.completed.setdefault(step + self.return_delay, []).append(complete)
         else:
             message.returned.add(last, None)
 

@@ -1,6 +1,17 @@
-"""What a step is made of: signals, messages and what reads them (semantics 17, 18), ticks and windows (15).
+"""What a step is made of: signals, messages, reads, ticks, windows and learning groups (semantics 15, 17, 18).
 
-One run has one environment of B lanes. Several seeds that run as one have one each, and a signal is [seeds * B, …].
+    class                      what it is                                      made by
+    StepSignals                what the environment shows at one step          the environment's loop, at every step
+    EpisodeEnds                where episodes ended with a step                the environment's loop, after every step
+    Message                    one message of a channel                        `Ledger.send`
+    Arrival                    what has reached a tick over a channel          `Ledger.arrivals`
+    Leaf, PassedOn, Constant   one read of a tick, by what is differentiated   `ForwardPass.as_read`
+    Tick                       one evaluation of an agent's network            `ForwardPass.tick`
+    Window                     consecutive ticks that are learned from at once `Engine.learn`, when the window before it ends
+    LearningGroup              agents that learn as one network                the builder, once
+
+Times are steps of the environment, counted from 0. A run has B environments, and [rows, …] has a row for each (member of a
+stack, environment). Several seeds that run as one have B environments each, and a signal is [seeds * B, …].
 
 No autograd graph outlives its window, and none is ever stored: a fork, a checkpoint and a late learner replay the window's
 ticks, which gives the same bits as the first graph.
@@ -53,7 +64,7 @@ class StepSignals:
 
     Attributes:
         step: The environment step.
-        signals: By name, [B, …]; those known only after the step are added when it has been taken.
+        signals: By name, [B, …]; signals known only after the step are added when it has been taken.
         uniform: Masks, and ends of episodes, that are `ALL` or `NONE`, as far as the host knows that.
     """
 
@@ -62,7 +73,7 @@ class StepSignals:
     uniform: dict[str, Mask] = field(default_factory=dict)
     _encoded: dict[tuple[ContextSpec, ...], Tensor | None] = field(default_factory=dict)
     _seen: dict[str, Mask] = field(default_factory=dict)
-    """The masks that have been looked at."""
+    """Masks whose tensors the host has read, by the name of their signal."""
 
     def present(self, name: str) -> Mask:
         """Where the environment shows a signal, of B; of a signal with sites where it shows any."""
@@ -106,7 +117,7 @@ class EpisodeEnds:
 
     ended: Mask = NONE
     terminated: Mask = NONE
-    """Those that ended for good, not by a limit of time."""
+    """Where an episode ended for good, not by a limit of time."""
     lives: Mapping[str, tuple[Mask, Mask]] = field(default_factory=dict)
     """By agent of the environment: where it was dead, or its life ended with the step, and where it did so for good."""
     final: StepSignals | None = None
@@ -123,16 +134,16 @@ def _simplified(mask: Mask) -> Mask:
 
 @dataclass(slots=True, eq=False)
 class Uses:
-    """When a message is read."""
+    """When a message is read: found by `clock.uses_of` when it is sent, from clocks and delays alone."""
 
-    first: int | None = field(metadata=PLAIN)
-    """First receiver tick that the schedule lets use it; None: it will be replaced unread."""
-    open: set[int] = field(metadata=PLAIN)
-    """Receiver windows that may hold uses and have not closed."""
+    first_tick: int | None = field(metadata=PLAIN)
+    """Step of the receiver's first tick that can read it; None: a newer message replaces it before any tick (`Message.unread`)."""
+    open_windows: set[int] = field(metadata=PLAIN)
+    """Numbers of the receiver's windows that may read it and have not closed."""
     deadline: int = field(metadata=PLAIN)
-    """Step at which the last window that may use it ends."""
+    """Step at which the last window that may read it ends."""
     finished: int | None = field(default=None, metadata=PLAIN)
-    """Step at which its last window closed."""
+    """Step at which the last of these windows closed; None: one is open."""
 
     def finish(self, step: int) -> None:
         """Note that its last window closed."""
@@ -141,14 +152,14 @@ class Uses:
 
 @dataclass(slots=True, eq=False)
 class Fate:
-    """Where a message does not arrive, or counts no more."""
+    """Where a message does not arrive, or no longer counts; set by the ledger when it is sent and when episodes end."""
 
     lost: Mask = field(default=NONE, metadata=MASK)
     """Where the link lost it."""
     void: Mask = field(default=NONE, metadata=MASK)
-    """Where its episode has ended since it was sent, or an end of its channel did not live when it was sent."""
+    """Where its episode has ended since it was sent (read or not), or an end of its channel was not alive when it was sent."""
     withheld: Mask = field(default=NONE, metadata=MASK)
-    """Where its episode ended before it could be used, or an end did not live: there nothing is injected either."""
+    """Where its episode ended before `Uses.first_tick`, or an end was not alive: there nothing is injected either."""
 
     def lose(self, rows: Mask) -> None:
         """Note the rows in which the message does not arrive."""
@@ -163,14 +174,14 @@ class Fate:
 
 @dataclass(slots=True, eq=False)
 class Returned:
-    """What has come back for a message."""
+    """What receivers have returned for a message: booked when their windows end, complete when `Uses.finished` is set."""
 
     gradient: Tensor | None = field(default=None, metadata=ROWS)
     """[rows, size], per sample, summed over the counted uses."""
     loss: Tensor | None = field(default=None, metadata=ROWS)
     """[rows]: the loss of its receiver in the windows that used it, for critics."""
     counted: Mask = field(default=NONE, metadata=MASK)
-    """Where a use counted."""
+    """Where a read counted: the rows in which the gradient is the receiver's, and an example for the predictor."""
     actions: list[ReturnedAction] = field(default_factory=list)
     """What its receiver did at the ticks that read it, for `local_policy`: known only while its windows are learned from."""
 
@@ -239,12 +250,12 @@ class Message:
     def answer(self, returned: Returned) -> None:
         """Take over all that comes back for it from another process: no window may use it any more."""
         self.returned = returned
-        self.uses.open.clear()
+        self.uses.open_windows.clear()
 
     @property
     def unread(self) -> bool:
-        """Whether the schedule shows that a newer message replaces it before any tick."""
-        return self.uses.first is None
+        """Whether a newer message replaces it before any tick of the receiver, by the schedule."""
+        return self.uses.first_tick is None
 
     @property
     def missing(self) -> Mask:
@@ -253,12 +264,16 @@ class Message:
 
     @property
     def complete(self) -> bool:
-        """Whether its gradient is whole: all windows closed, at least one use counted."""
+        """Whether its gradient is complete: all windows that may read it have closed, and at least one read counted."""
         return self.uses.finished is not None and self.returned.counted is not NONE
 
     def copied(self) -> Message:
         """Return a copy that changes apart from it, of the same tensors."""
-        parts = replace(self.uses, open=set(self.uses.open)), replace(self.fate), replace(self.returned)
+        parts = (
+            replace(self.uses, open_windows=set(self.uses.open_windows)),
+            replace(self.fate),
+            replace(self.returned),
+        )
         return replace(self, uses=parts[0], fate=parts[1], returned=parts[2], notes=copied(self.notes))
 
 
@@ -267,41 +282,41 @@ class Message:
 
 @dataclass(slots=True, eq=False)
 class Arrival:
-    """What has reached a receiver's tick: the due message, or what stands in for it. The ledger hands it out."""
+    """What has reached a receiver's tick over a channel: the due message, or the value that stands in for it."""
 
     message: Message
-    """The message that is due."""
+    """The due message: the newest one that a perfect link would have brought."""
     value: Tensor | None = None
     """[rows, size]; None: zeros."""
     available: Mask = NONE
     """Where there is a message; zeros elsewhere."""
     counted: Mask = NONE
-    """Where it is the due message itself, or what stands in for it, and valid."""
+    """Where the value is the due message, or a synthetic input in its place, and is not void; not where an older one is held."""
     predicted: Mask = NONE
     """Where a synthetic input stands in for it."""
     step_signals: StepSignals | None = None
-    """The signals that it was made from, where they are not the message's own in all environments."""
+    """The signals that the value was made from; None: the message's own."""
 
     def constant(self, channel: str) -> Constant:
-        """What a tick reads of it where nothing goes back."""
+        """Return the arrival as a read that nothing goes back from."""
         return Constant(channel, self.value, self.available)
 
 
 class Carrier(Protocol):
-    """What a read asks of the channel that it came over."""
+    """The part of a `Channel` that a read needs to give its value."""
 
     zeros: Tensor
 
     def passed_on(self, read: PassedOn, window: Window) -> Tensor:
-        """The message with its graph, as the link carries it."""
+        """Return the message with its graph, as the link carries it."""
 
     def let_back(self, value: Tensor, participates: Mask) -> Tensor:
-        """The same with as much of its graph as gradients go back through."""
+        """Return a value with as much of its graph as gradients go back through, where the receiver `participates`."""
 
 
 @dataclass(slots=True, eq=False)
 class Constant:
-    """A read that nothing goes back from."""
+    """A read that is not differentiated."""
 
     channel: str = field(metadata=PLAIN)
     value: Tensor | None = field(default=None, metadata=ROWS)
@@ -310,36 +325,36 @@ class Constant:
     """Where there is a message; zeros elsewhere."""
 
     def value_in(self, window: Window, channel: Carrier) -> Tensor:
-        """What was read, [rows, size]."""
+        """Return the value read, [rows, size]."""
         return channel.zeros if self.value is None else self.value
 
     def followed_in(self, window: Window, channel: Carrier, participates: Mask) -> Tensor:
-        """The same with the graph that the receiver's losses go back through, where it `participates`."""
+        """Return the value read with the graph that losses are differentiated through, where the receiver `participates`."""
         return channel.zeros if self.value is None else self.value
 
 
 @dataclass(slots=True, eq=False)
 class PassedOn:
-    """A read of a message of the same window, over a locked channel or as a state: it is passed on with its graph."""
+    """A read of a message that was sent in the same window, differentiated through its sender: locked channels, and states."""
 
     channel: str = field(metadata=PLAIN)
     stamp: int = field(metadata=PLAIN)
-    """The message's."""
+    """The step at which the message was sent."""
     available: Mask = field(default=NONE, metadata=MASK)
     """Where the message is valid; zeros elsewhere."""
 
     def value_in(self, window: Window, channel: Carrier) -> Tensor:
-        """What was read, [rows, size], with its graph."""
+        """Return the value read, [rows, size], with its graph."""
         return channel.passed_on(self, window)
 
     def followed_in(self, window: Window, channel: Carrier, participates: Mask) -> Tensor:
-        """The same with the graph that the receiver's losses go back through, where it `participates`."""
+        """Return the value read with the graph that losses are differentiated through, where the receiver `participates`."""
         return channel.let_back(channel.passed_on(self, window), participates)
 
 
 @dataclass(slots=True, eq=False)
 class Leaf:
-    """A read that is counted for its message, and whose gradient is booked for it where one is wanted."""
+    """A read that is a leaf of autograd: its gradient is booked for its message (`Returned.add`), where the channel returns one."""
 
     channel: str = field(metadata=PLAIN)
     message: Message = field(metadata=NESTED)
@@ -348,25 +363,25 @@ class Leaf:
     available: Mask = field(metadata=MASK)
     """Where there is a message; zeros elsewhere."""
     counted: Mask = field(metadata=MASK)
-    """Where it is the message itself, or what stands in for it, and valid: what is returned elsewhere is not booked."""
+    """Where the value is the due message, or a synthetic input in its place, and is not void: gradients elsewhere are not booked."""
     step: int = field(metadata=PLAIN)
-    """The step of the one tick that reads it; -1: the window's ticks share it."""
+    """The step of the one tick that reads the leaf; -1: all ticks of the window that read the message share it."""
 
     def value_in(self, window: Window, channel: Carrier) -> Tensor:
-        """What was read, [rows, size]: a leaf of autograd's where a gradient is wanted."""
+        """Return the value read, [rows, size]."""
         return self.value
 
     def followed_in(self, window: Window, channel: Carrier, participates: Mask) -> Tensor:
-        """The same with the graph that the receiver's losses go back through, where it `participates`."""
+        """Return the value read with the graph that losses are differentiated through, where the receiver `participates`."""
         return self.value
 
     def release(self) -> None:
-        """Let its value go, once nothing reads it any more."""
+        """Free the value, once no tick reads it any more."""
         self.value = self.value.new_empty(0)
 
 
 Read: TypeAlias = Leaf | PassedOn | Constant
-"""What a tick reads over a channel, by what is differentiated of it."""
+"""One read of a tick over a channel, by what is differentiated."""
 
 
 # --- a window ----------------------------------------------------------------------------------------------
@@ -374,20 +389,20 @@ Read: TypeAlias = Leaf | PassedOn | Constant
 
 @dataclass(slots=True, eq=False)
 class Tick:
-    """One evaluation of an agent's network: what it read, computed and sent.
+    """One evaluation of an agent's network at one step: what it read, computed and sent.
 
-    Several reads of one channel, one after the other, are the messages that it reads side by side, oldest first.
+    Consecutive reads of one channel are messages that the tick reads side by side, oldest first (`read: concat`).
     """
 
     step: int = field(metadata=PLAIN)
     agent: str = field(metadata=PLAIN)
     step_signals: StepSignals = field(metadata=SIGNALS)
-    """The signals it worked on (its own step's, or those its aligned message was made from)."""
+    """The signals that it observed: its own step's, or the signals that an aligned agent's message was made from."""
     reads: list[Read] = field(metadata=NESTED)
     participates: Mask = field(default=ALL, metadata=MASK)
-    """The rows in which the agent learns from this window; in others what it reads is constant."""
-    memory: Read | None = field(default=None, metadata=NESTED)
-    """What a recurrent agent read of its own state; None for others."""
+    """The rows in which the agent learns from this window; in other rows its reads are constant."""
+    state_read: Read | None = field(default=None, metadata=NESTED)
+    """The read of the state that a recurrent agent sent to itself; None: the agent has no state."""
     notes: Notes = field(default_factory=dict, metadata=NOTES)
     ports: Tensors = field(default_factory=dict)
     """Its outputs, with their graph; empty once the window has closed."""
@@ -397,12 +412,12 @@ class Tick:
 
 @dataclass(slots=True, eq=False)
 class Window:
-    """The ticks from which one group learns at once.
+    """Consecutive ticks of a learning group, from which it learns once, at the window's end.
 
     Attributes:
         number: Its number; -1 before its first tick.
         statistics_before: Running statistics of each learner, by its first agent, at the window's start.
-        calls: The ticks in the order they were made: of one agent, or of several tied ones, evaluated as one batch.
+        calls: The ticks in order; those of one call are of one agent, or of several tied agents evaluated as one batch.
         sent: The messages sent, by channel name, in order; without the states that only ticks of this window read.
         live: The messages of this window with their graph, by (channel, stamp).
         leaves: What its ticks read as leaves, by (channel, stamp, `Leaf.step`).
@@ -423,7 +438,7 @@ class Window:
         return (tick for call in self.calls for tick in call)
 
     def release(self) -> None:
-        """Let its graph go; it can still be replayed."""
+        """Free the graph; the ticks stay, and the window can be replayed."""
         self.live.clear()
         for tick in self.ticks():
             tick.ports = {}

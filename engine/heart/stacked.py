@@ -31,22 +31,22 @@ class Stacked:
     seed: int = 0
     _places: dict[str, tuple[Channel, int]] = field(default_factory=dict)
 
-    def own(self, stack: Part) -> Iterator[tuple[int, Part]]:
+    def singles(self, stack: Part) -> Iterator[tuple[int, Part]]:
         """Yield the single agents or channels of a stack, each with its place there."""
-        first = self.places(stack).start
-        return ((n, single) for n, single in enumerate(stack.members[self.places(stack)], first))
+        first = self.places_of(stack).start
+        return ((n, single) for n, single in enumerate(stack.members[self.places_of(stack)], first))
 
-    def places(self, stack: Agent | Channel) -> slice:
+    def places_of(self, stack: Agent | Channel) -> slice:
         """The places of the single agents or channels in a stack."""
         layout = stack.layout
-        return layout.places(self.seed)
+        return layout.members_of_seed(self.seed)
 
     def groups_of(self, group: LearningGroup) -> list[LearningGroup]:
         """The learning groups of single agents that one of stacks is made of."""
         stacks = (self.system.agents[name] for name in group.agents)
         return list(
             dict.fromkeys(
-                self.base.group_of[single.name] for stack in stacks for _, single in self.own(stack)
+                self.base.group_of[single.name] for stack in stacks for _, single in self.singles(stack)
             )
         )
 
@@ -56,7 +56,7 @@ class Stacked:
             self._places.update(
                 (single.name, (channel, k))
                 for channel in self.system.channels.values()
-                for k, single in self.own(channel)
+                for k, single in self.singles(channel)
             )
         return self._places[name]
 

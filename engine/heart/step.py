@@ -223,7 +223,7 @@ class Engine:
         Ledger.unpin(window.sent)
         for name in group.agents:
             for channel in self.system.agents[name].channels:
-                channel.ledger.close(window.number, step)
+                channel.ledger.close_window(window.number, step)
 
     # --- the update ----------------------------------------------------------------------------------------
 

@@ -96,7 +96,7 @@ class System:
             yield "tied parameters", "share"
 
     @property
-    def began(self) -> int:
+    def episode_start(self) -> int:
         """The step at which the present episode began, if it is a window."""
         return 0 if self.episode is None else self.episode.episode_start
 

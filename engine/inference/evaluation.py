@@ -423,7 +423,7 @@ def mixes_rows(system: System) -> bool:
     signals = system.description.all_signals
     for name, goal in with_targets(system).items():
         size = features_of(system.agents[name].learner.network.port_shape(OBJECTIVE))
-        for one in goal.each:
+        for one in goal.terms:
             signal = signals.get(one.target)
             outputs = size if one.outputs is None else one.outputs.stop - one.outputs.start
             if one.of_outputs.mixes(

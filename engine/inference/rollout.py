@@ -123,7 +123,7 @@ class Rollout:
             Ledger.unpin(window.sent)
         for tick in ticks:
             for channel in self.system.agents[tick.agent].channels:
-                channel.ledger.close(step, step)
+                channel.ledger.close_window(step, step)
                 channel.synthetic_input.examples.clear()
         return ticks
 
@@ -203,7 +203,7 @@ class ExampleRollout:
         needed = set(newest.items())  # and the ticks that these rest on
         for name, step in reversed(ticks):
             for channel in system.agents[name].channels if (name, step) in needed else ():
-                due = channel.ledger.due(step)
+                due = channel.ledger.due_stamps(step)
                 needed.update((channel.sender, stamp) for stamp in due)
                 # of what may be lost, any earlier message may be read
                 sender = channel.ledger.sender
@@ -262,7 +262,7 @@ def _release(system: System, step: int, call: Call) -> None:
     """Release messages to and from the agents of a call that a tick at this step would not read, nor any later one."""
     for agent in map(system.agents.__getitem__, call):
         for channel in (*agent.channels, *agent.sends):
-            oldest = min(channel.ledger.due(step), default=0)
+            oldest = min(channel.ledger.due_stamps(step), default=0)
             for stamp in [stamp for stamp in channel.ledger.messages if stamp < oldest]:
                 del channel.ledger.messages[stamp]
 
@@ -386,7 +386,7 @@ def rewired(
             learner=instead.get(agent.learner, agent.learner),
             incoming=[channels[channel.name] for channel in agent.incoming],
             outgoing=[channels[channel.name] for channel in agent.outgoing],
-            memory=None if agent.memory is None else channels[agent.memory.name],
+            state_channel=None if agent.state_channel is None else channels[agent.state_channel.name],
             notes=copied_notes(agent.notes),
         )
         for name, agent in ((name, agent_of(agent)) for name, agent in system.agents.items())
@@ -420,7 +420,7 @@ def _deployed(agent: Agent, batch: int, seed: int, *, aligned: bool) -> Agent:
         agent,
         members=(),
         inputs=replace(agent.inputs, critic_observes=(), critic_observed_by_member=()),
-        layout=Layout.alone(batch, agent.layout.device),
+        layout=Layout.single(batch, agent.layout.device),
         seed=seed_for(seed, "agent", agent.name),
         align=agent.align if aligned else None,
         goal=None if agent.goal is None else replace(agent.goal, weight=1.0),
@@ -446,7 +446,7 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int, *, sampled: b
     stands_in = links.inputs and (links.kind == "as_run" or link.drop == 1)
     held = HeldMessages() if link.drop or channel.ledger.remembers else None
     ledger = channel.ledger.emptied(
-        windows=_STEP, link=link, wants_gradient=False, back=-1, slack=0, held=held
+        receiver_windows=_STEP, link=link, wants_gradient=False, return_delay=-1, slack=0, held=held
     )
     return replace(
         channel,
@@ -488,7 +488,7 @@ def filled(system: System) -> dict[str, int]:
             full, others = True, 0
             for channel in agent.incoming:
                 ledger, known = channel.ledger, sources[channel.sender]
-                stamps = ledger.due(step)
+                stamps = ledger.due_stamps(step)
                 if part[channel.sender] == part[name]:
                     others |= known[stamps[-1]] if stamps else 0
                 else:  # it reads as many messages as it ever will: those before step 0 are missing

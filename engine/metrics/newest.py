@@ -197,7 +197,9 @@ def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
         sent_in = system.group_of[channel.sender].windows if channel.sender in agents else None
         if channel.synthetic_gradient.model is not None and sent_in is not None:
             learns.append((sent_in, 0, "injection_norm"))
-            returned = (ledger.windows, ledger.back) if ledger.wants_gradient else (sent_in, 0)
+            returned = (
+                (ledger.receiver_windows, ledger.return_delay) if ledger.wants_gradient else (sent_in, 0)
+            )
             learns.append((*returned, "sg_loss"))
         if channel.synthetic_input.model is not None and channel.receiver in agents:
             learns.append((ledger.receiver, 0, "si_loss"))

@@ -77,8 +77,8 @@ class AgentReport:
     def losses(self) -> Iterator[tuple[tuple[str, ...], Losses]]:
         """Yield the objectives' losses: the names of single agents that are of one stack, and their losses."""
         for agent, losses in self.losses_by_stack():
-            names = tuple(own.name for _, own in self._stacked.own(agent))
-            yield names, losses.of(self._stacked.places(agent))
+            names = tuple(own.name for _, own in self._stacked.singles(agent))
+            yield names, losses.of(self._stacked.places_of(agent))
 
     def by_agent(self) -> Mapping[str, Tensor]:
         """The losses by agent."""
@@ -89,7 +89,7 @@ class AgentReport:
         return {
             own.name: {name: float(values[n]) for name, values in metrics.items()}
             for agent, metrics in self.figures_by_stack()
-            for n, own in self._stacked.own(agent)
+            for n, own in self._stacked.singles(agent)
         }
 
     def figures_by_stack(self) -> Iterator[tuple[Agent, dict[str, Tensor]]]:
@@ -119,7 +119,7 @@ class AgentReport:
                 None if predictions is None else predictions[k],
                 of_input=update.of_input,
             )
-            for k, own in self._stacked.own(channel)
+            for k, own in self._stacked.singles(channel)
             if update.member_mask.tensor(count, "cpu")[k]
         }
 
@@ -134,7 +134,7 @@ class AgentReport:
             losses = update.window_loss.losses.get(name)
             learning = agent.participates(update.window.number)
             participating = agent.layout.members_in(learning).tensor(len(agent.members), "cpu")
-            for n, member in self._stacked.own(agent):
+            for n, member in self._stacked.singles(agent):
                 group = base.group_of[member.name]
                 own = found.setdefault(group, Update(group, update.window, window_loss=WindowLoss()))
                 if not participating[n]:
@@ -151,7 +151,7 @@ class AgentReport:
             rows = torch.split(injected, channel.batch)
             learned = channel.of_sender(agents[channel.sender].participates(update.window.number))
             injecting = channel.layout.members_in(learned).tensor(len(channel.members), "cpu")
-            for k, lone in self._stacked.own(channel):
+            for k, lone in self._stacked.singles(channel):
                 if injecting[k]:
                     found[base.group_of[lone.sender]].injected[lone.name] = rows[k]
         yield from found.values()

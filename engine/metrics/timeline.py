@@ -145,12 +145,12 @@ class _Times:
 
     def _reach(self, agent: Agent, step: int) -> _Reach:
         reach, begin = _Reach(step), self.bounds[agent.name][step][0]
-        if agent.memory is not None:
+        if agent.state_channel is not None:
             before = agent.clock.latest(step - 1)
             if before is not None and self._of_one_episode(before, step):
                 if before >= begin:
                     reach = reach.joined(self.reaches[agent.name][before])
-                elif self.credit[agent.memory.name].injects:
+                elif self.credit[agent.state_channel.name].injects:
                     reach = reach._replace(synthetic=True)
         for channel in agent.incoming:
             credit = self.credit[channel.name]
@@ -214,7 +214,7 @@ class _Times:
         """The stamps that the receiver's tick at `step` reads, oldest first; none of an episode that has ended."""
         key = channel.name, step
         if key not in self.reads:
-            stamps = channel.ledger.due(step)
+            stamps = channel.ledger.due_stamps(step)
             self.reads[key] = tuple(stamp for stamp in stamps if self._of_one_episode(stamp, step))
         return self.reads[key]
 
@@ -244,7 +244,7 @@ class _Times:
         first, closes = uses
         if self._within(channel, stamp, first):
             return self.bounds[channel.receiver][stamp][1]
-        return closes + channel.ledger.back if self.credit[channel.name].returns else -1
+        return closes + channel.ledger.return_delay if self.credit[channel.name].returns else -1
 
     def _trained(self, channel: Channel, stamp: int, uses: tuple[int, int]) -> int:
         credit, end = self.credit[channel.name], self.bounds[channel.sender][stamp][1]

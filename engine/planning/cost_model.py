@@ -160,13 +160,15 @@ class CostModel:
 def _learns(agent: Agent) -> bool:
     """Whether an agent has a learning signal, or passes one on."""
     returns = any(channel.injects or channel.coupling.waits for channel in agent.outgoing)
-    return agent.goal is not None or returns or (agent.memory is not None and agent.memory.injects)
+    return (
+        agent.goal is not None or returns or (agent.state_channel is not None and agent.state_channel.injects)
+    )
 
 
 def _read(channel: Channel) -> float:
     """Return how many messages a step of a channel are read: of states, one a window."""
     if channel.state:
-        return 1 / channel.ledger.windows.max_steps()
+        return 1 / channel.ledger.receiver_windows.max_steps()
     sent = 1 / channel.ledger.sender.interval
     return min(sent, channel.slots / channel.ledger.receiver.period)
 

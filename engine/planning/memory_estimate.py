@@ -78,9 +78,9 @@ def slots(channel: Channel, sender: LearningGroup) -> int:
         return 3 + (channel.synthetic_gradient.span if channel.traced else 0)
     every = ledger.sender.interval
     read = max(math.ceil(every), ledger.receiver.period)
-    used = ledger.link.delay + read - 1 + ledger.windows.max_steps() - 1 + ledger.slack
+    used = ledger.link.delay + read - 1 + ledger.receiver_windows.max_steps() - 1 + ledger.slack
     learned = sender.windows.max_steps() * (1 + max(sender.late.values(), default=0))
-    return math.ceil(max(used + ledger.back + 1, learned) / every)
+    return math.ceil(max(used + ledger.return_delay + 1, learned) / every)
 
 
 def _activations(system: System, costs: CostModel) -> int:

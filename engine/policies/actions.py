@@ -76,7 +76,7 @@ class Actions(Feature):
         self._places: dict[str | bool, list[tuple[Agent, slice]]] = {}
         """By part of the action: the stacks of its actors and their rows there, seed after seed."""
         actors = [
-            (agent.layout.seed(place), place, agent)
+            (agent.layout.seed_of(place), place, agent)
             for agent in self.actors
             for place in range(len(agent.members))
         ]

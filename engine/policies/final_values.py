@@ -95,7 +95,7 @@ class FinalValues(Feature):
         arrived: list[list[Arrival]] = []
         with ExitStack() as imagined:
             for channel in agent.incoming:
-                stamps = [stamp for stamp in channel.ledger.due(tick.step) if stamp > step]
+                stamps = [stamp for stamp in channel.ledger.due_stamps(tick.step) if stamp > step]
                 sender = self.system.agents.get(channel.sender) if stamps else None
                 source = None if sender is None else self._tick(sender, step, final, made)
                 if stamps and source is None:
@@ -107,8 +107,10 @@ class FinalValues(Feature):
                 tick.reads += _constants(channel, arrivals)
             if (ages := self.forward_pass.features.of(Ages)) is not None:
                 ages.read(tick, arrived, Window())
-        if agent.memory is not None:
-            (tick.memory,) = _constants(agent.memory, agent.memory.ledger.arrivals(tick.step))
+        if agent.state_channel is not None:
+            (tick.state_read,) = _constants(
+                agent.state_channel, agent.state_channel.ledger.arrivals(tick.step)
+            )
         self.forward_pass.evaluate([tick], Window(), agent.learner.buffers)
         made[agent.name] = tick
         return tick

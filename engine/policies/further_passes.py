@@ -41,7 +41,7 @@ class FurtherPasses(Feature):
         self.agents = {name for name, agent in self.system.agents.items() if _passes(agent) > 1}
         self._seeds = {
             agent.name: [
-                _leader(engine.bases[agent.layout.seed(n)], member).seed
+                _leader(engine.bases[agent.layout.seed_of(n)], member).seed
                 for n, member in enumerate(agent.members)
             ]
             for agent in self.system.agents.values()

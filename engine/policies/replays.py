@@ -62,10 +62,10 @@ class InTurn(Replay):
     def obstacle(window: Window, agents: Mapping[str, Agent]) -> bool:
         """Whether it needs a replay for all environments."""
         agent = next(iter(agents.values()))
-        memory, ticks = agent.memory, _ticks_of(window)
-        if len(agents) > 1 or memory is None or not agent.learner.network.pure or len(ticks) != 1:
+        state_channel, ticks = agent.state_channel, _ticks_of(window)
+        if len(agents) > 1 or state_channel is None or not agent.learner.network.pure or len(ticks) != 1:
             return True
-        in_order = memory.places.sender_index is None is memory.places.receiver_index
+        in_order = state_channel.endpoints.sender_index is None is state_channel.endpoints.receiver_index
         return not in_order or any(
             isinstance(read, PassedOn) for tick in ticks[agent.name] for read in tick.reads
         )
@@ -73,18 +73,18 @@ class InTurn(Replay):
     def ports(self, rows: Mapping[str, Tensor]) -> dict[str, Tensors]:
         """See `Replay.ports`."""
         agent, own = self._agent, rows[self._agent.name]
-        start, memory = self._window.statistics_before[agent.name], agent.memory
-        assert memory is not None
+        start, state_channel = self._window.statistics_before[agent.name], agent.state_channel
+        assert state_channel is not None
         states: dict[int, Tensor] = {}
         found: dict[str, list[Tensor]] = {}
         for t, tick in enumerate(self._ticks):
-            read = tick.memory
+            read = tick.state_read
             assert read is not None
             if isinstance(read, PassedOn):
                 there = read.available.map(partial(torch.index_select, dim=0, index=own))
                 state = there.fill(states[read.stamp])
             else:
-                state = constant(read.value_in(self._window, memory))[own]
+                state = constant(read.value_in(self._window, state_channel))[own]
             ports = agent.learner.evaluate(start, self._inputs[t, own], state=state)[0]
             if self._observed is not None:
                 ports[VALUE] = _values(agent, start, self._observed[t, own])
@@ -131,7 +131,7 @@ class AllTicks(Replay):
     @staticmethod
     def obstacle(window: Window, agents: Mapping[str, Agent]) -> bool:
         """Whether it needs a replay: something is handed from tick to tick, or is more than what a port holds."""
-        if any(a.memory is not None or not a.learner.network.pure for a in agents.values()):
+        if any(a.state_channel is not None or not a.learner.network.pure for a in agents.values()):
             return True
         by_agent = _ticks_of(window)
         steps = {tuple(tick.step for tick in ticks) for ticks in by_agent.values()}
@@ -194,11 +194,11 @@ class AllTicks(Replay):
         messages, available = [], []
         for message in each.messages:
             channel, count = message.channel, len(message.channel.members)
-            ends = rows_through(own, channel.places.receiver_index, members, channel.batch)
+            ends = rows_through(own, channel.endpoints.receiver_index, members, channel.batch)
             there = message.available.map(partial(_by_member, members=count, rows=ends))
             if message.value is None:
                 port = made[channel.sender][channel.port]
-                value = there.fill(select_rows(port, channel.places.sender_index, batch).flatten(1))
+                value = there.fill(select_rows(port, channel.endpoints.sender_index, batch).flatten(1))
             else:
                 value = _by_member(message.value, count, ends)
             messages.append(value if flat else value.reshape(len(value), *channel.shape))

@@ -89,10 +89,10 @@ class PolicyEvaluator(Feature):
         rows = scaled(policy.first.losses.sum(0), agent.goal.weight)
         batch, samples = self.system.batch, constant(rows)
         valid, returns = policy.advantages.valid, policy.advantages.returns
-        count = agent.layout.total(valid.sum(0))
+        count = agent.layout.sum_by_member(valid.sum(0))
         own = Losses(
-            agent.layout.total(samples) / batch * count / batch,
-            agent.layout.total(returns.where(valid, 0).sum(0)),
+            agent.layout.sum_by_member(samples) / batch * count / batch,
+            agent.layout.sum_by_member(returns.where(valid, 0).sum(0)),
             count,
         )
         losses.add(agent.name, rows, own)
@@ -256,7 +256,7 @@ class PolicyEvaluator(Feature):
         """[rows, size]: what each member's tick read over its incoming channel at `place`, the newest."""
         layout = agent.layout
         names = [
-            label(member.incoming[place].name, layout.seed(n), layout.seeds)
+            label(member.incoming[place].name, layout.seed_of(n), layout.seeds)
             for n, member in enumerate(agent.members)
         ]
         stacks = [channel for channel in agent.incoming if not set(names).isdisjoint(channel.names)]
@@ -335,16 +335,18 @@ class _Sampled:
         """
         channel, sampler = self.channel, self.channel.sampler
         assert sampler is not None
-        batch = channel.batch if rows is None else len(rows) // channel.places.senders
+        batch = channel.batch if rows is None else len(rows) // channel.endpoints.sender_count
         own, found = None, []
         if rows is not None:
-            own = rows_through(rows, channel.places.sender_index, channel.places.senders, channel.batch)
+            own = rows_through(
+                rows, channel.endpoints.sender_index, channel.endpoints.sender_count, channel.batch
+            )
         for port, tick in zip(ports[channel.port], ticks, strict=True):
             sent = tick.sampled.get(channel.name)
             if sent is None:
                 found.append((port.new_zeros(len(port)),) * 2)
                 continue
-            carried = select_rows(port, channel.places.sender_index, batch)
+            carried = select_rows(port, channel.endpoints.sender_index, batch)
             value = sent if own is None else sent[own]
             found.append(
                 (
@@ -359,11 +361,11 @@ class _Sampled:
         each = values.view(-1, batch)
         if self.counted is not None:
             each = Mask.of(self.counted).fill(each)
-        if self.channel.places.sender_index is None:
+        if self.channel.endpoints.sender_index is None:
             return each.flatten()
         return (
-            each.new_zeros(self.channel.places.senders, batch)
-            .index_add(0, self.channel.places.sender_index, each)
+            each.new_zeros(self.channel.endpoints.sender_count, batch)
+            .index_add(0, self.channel.endpoints.sender_index, each)
             .flatten()
         )
 
@@ -376,7 +378,7 @@ def sampled_of(agent: Agent) -> list[_Sampled]:
             continue
         counted = []
         for k, member in enumerate(channel.members):
-            port = channel.layout.seed(k), member.sender, member.port
+            port = channel.layout.seed_of(k), member.sender, member.port
             counted.append(port not in seen)
             seen.add(port)
         every = None if all(counted) else torch.tensor(counted, device=channel.zeros.device)

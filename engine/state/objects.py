@@ -17,7 +17,7 @@ OBJECTS = "objects"
 
 def _objectives(system: System) -> dict[str, dict[int, KeptState]]:
     """Return the own objectives of agents, by agent and place."""
-    goals = {name: agent.goal.each for name, agent in system.agents.items() if agent.goal is not None}
+    goals = {name: agent.goal.terms for name, agent in system.agents.items() if agent.goal is not None}
     found = {
         name: {
             n: goal.objective.kept for n, goal in enumerate(each) if isinstance(goal.objective, OwnObjective)

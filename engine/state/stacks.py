@@ -37,7 +37,7 @@ def _anywhere(mask: Any) -> bool:
 
 def _all_reads(tick: Tree) -> list[Tree]:
     """All that an agent read at a tick, its own state among it."""
-    return tick["reads"] if tick["memory"] is None else [*tick["reads"], tick["memory"]]
+    return tick["reads"] if tick["state_read"] is None else [*tick["reads"], tick["state_read"]]
 
 
 # --- from stacks to single agents ------------------------------------------------------------------------
@@ -102,15 +102,15 @@ class _Splitter:
         }
 
     def _rows(self, value: Any, stack: Agent | Channel) -> Sequence[Any]:
-        places = self.stacked.places(stack)
+        places = self.stacked.places_of(stack)
         return split_rows(value, places.stop - places.start, self.base.batch, places.start)
 
     def _split(self, kind: type, tree: Tree, stack: Agent | Channel) -> list[Tree]:
-        places = self.stacked.places(stack)
+        places = self.stacked.places_of(stack)
         return split(kind, tree, places.stop - places.start, self.base.batch, places.start)
 
     def _agents(self, tree: Tree, stack: Agent) -> Iterator[tuple[tuple[int, Agent], Tree]]:
-        return zip(self.stacked.own(stack), self._split(Agent, tree, stack), strict=True)
+        return zip(self.stacked.singles(stack), self._split(Agent, tree, stack), strict=True)
 
     def _ledgers(
         self, stack: Channel, saved: Tree, needed: Mapping[str, set[int]]
@@ -124,7 +124,7 @@ class _Splitter:
         )
         held = None if saved["held"] is None else self._split(type(stack.ledger.held), saved["held"], stack)
         newest = self._rows(saved["newest_returned"], stack)
-        for k, (_, channel) in enumerate(self.stacked.own(stack)):
+        for k, (_, channel) in enumerate(self.stacked.singles(stack)):
             own, others = [each[k] for each in kept], [each[k] for each in loose]
             for message in (*own, *others):
                 returned = message["returned"]
@@ -161,7 +161,7 @@ class _Splitter:
             for each in [[tick] for tick in self._ticks(call[0], agent)] if agent.stacked else [call]:
                 found[group_of[each[0]["agent"]]]["calls"].append(each)
         for name, stamp in window["sent"]:
-            for _, channel in self.stacked.own(channels[name]):
+            for _, channel in self.stacked.singles(channels[name]):
                 own_window = found[group_of[channel.sender]]
                 own_window["sent"].append([channel.name, stamp])
                 if name in window["given_up"] and channel.name not in own_window["given_up"]:
@@ -173,7 +173,7 @@ class _Splitter:
             yield stack.name, buffers
             return
         each = [rows.unbind() for rows in buffers.values()]
-        for n, member in self.stacked.own(stack):
+        for n, member in self.stacked.singles(stack):
             yield member.name, {key: own[n] for key, own in zip(member.learner.buffers, each, strict=True)}
 
     def _ticks(self, tick: Tree, stack: Agent) -> Iterator[Tree]:
@@ -181,20 +181,20 @@ class _Splitter:
         for read in _all_reads(tick):
             channels = self.system.channels[read["channel"]]
             each = self._split(READS[read["kind"]], read, channels)
-            for (_, channel), own in zip(self.stacked.own(channels), each, strict=True):
+            for (_, channel), own in zip(self.stacked.singles(channels), each, strict=True):
                 own["channel"] = channel.name
                 if len(channels.members) > 1 and own["kind"] == "leaf" and not _anywhere(own["counted"]):
                     own = {"kind": "constant", **{key: own[key] for key in ("channel", "value", "available")}}
                 reads.setdefault(channel.name, []).append(own)
         each = self._split(Tick, tick, stack)
-        for (_, agent), own in zip(self.stacked.own(stack), each, strict=True):
+        for (_, agent), own in zip(self.stacked.singles(stack), each, strict=True):
             mask = own["participates"]
             yield {
                 **own,
                 "agent": agent.name,
                 "participates": bool(mask[0]) if isinstance(mask, Tensor) else mask,
                 "reads": [read for channel in agent.incoming for read in reads[channel.name]],
-                "memory": None if agent.memory is None else reads[agent.memory.name][0],
+                "state_read": None if agent.state_channel is None else reads[agent.state_channel.name][0],
             }
 
 
@@ -265,7 +265,7 @@ class _Merger:
 
     def _members(self, key: str, stack: Part) -> list[Any]:
         """What is saved of the members of a stack."""
-        return [self.saved[own.seed][key][one.name] for own in self._stacked for _, one in own.own(stack)]
+        return [self.saved[own.seed][key][one.name] for own in self._stacked for _, one in own.singles(stack)]
 
     def _rows(self, values: Sequence[Any]) -> Any:
         return join_rows(values, self.system.batch, self.system.device)
@@ -309,7 +309,9 @@ class _Merger:
         void = {**like, "returned": {"counted": False, "gradient": None, "loss": None}}
         each = [own.get(stamp, void) for own in known]
         whole = self._joined(Message, each, stack)
-        whole["uses"]["open"] = sorted({window for one in each for window in one["uses"]["open"]})
+        whole["uses"]["open_windows"] = sorted(
+            {window for one in each for window in one["uses"]["open_windows"]}
+        )
         return {
             **whole,
             "pinned": any(one["pinned"] for one in each),
@@ -350,7 +352,7 @@ class _Merger:
 
     def _each(self, stack: Agent) -> list[tuple[int, str]]:
         """The seed and the name of each member of a stack."""
-        return [(own.seed, one.name) for own in self._stacked for _, one in own.own(stack)]
+        return [(own.seed, one.name) for own in self._stacked for _, one in own.singles(stack)]
 
     def _start(self, agent: Agent, starts: Mapping[tuple[int, str], Tree]) -> Tree:
         """A stack's statistics at the window's start; a member that has not ticked yet starts from its present ones."""
@@ -365,7 +367,7 @@ class _Merger:
         read = {who: _all_reads(tick) for who, tick in zip(self._each(stack), each, strict=True)}
 
         def merged(channels: Channel) -> list[Tree]:
-            seed = channels.layout.seed
+            seed = channels.layout.seed_of
             members = ((read[seed(k), own.receiver], own.name) for k, own in enumerate(channels.members))
             own = [[one for one in reads if one["channel"] == name] for reads, name in members]
             return [self._read(channels, reads, each[0]["step"]) for reads in zip(*own, strict=True)]
@@ -374,7 +376,7 @@ class _Merger:
             **self._joined(Tick, each, stack),
             "agent": stack.name,
             "reads": [one for channels in stack.incoming for one in merged(channels)],
-            "memory": None if stack.memory is None else merged(stack.memory)[0],
+            "state_read": None if stack.state_channel is None else merged(stack.state_channel)[0],
         }
 
     def _read(self, stack: Channel, reads: Sequence[Tree], step: int) -> Tree:

@@ -221,8 +221,10 @@ def _loaded_window(
         return leaves[key]
 
     def tick(tree: Tree) -> Tick:
-        memory = None if tree["memory"] is None else read(tree["memory"])
-        return from_tree(Tick, tree, signals, reads=[read(one) for one in tree["reads"]], memory=memory)
+        state_read = None if tree["state_read"] is None else read(tree["state_read"])
+        return from_tree(
+            Tick, tree, signals, reads=[read(one) for one in tree["reads"]], state_read=state_read
+        )
 
     calls = [[tick(tree) for tree in call] for call in saved["calls"]]
     window = from_tree(

@@ -22,7 +22,7 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ledger-the-way-back-takes-no-time",
         "engine/heart/ledger.py",
-        "self.completed.setdefault(step + self.back, []).append(message)",
+        "self.completed.setdefault(step + self.return_delay, []).append(message)",
         "self.completed.setdefault(step, []).append(message)",
         "tests/contracts/test_contracts.py::test_documents[four windows-reference]",
     ),
@@ -295,7 +295,7 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "divergence-a-seed-that-diverges-moves",
         "engine/heart/divergence.py",
-        "[layout.seed(n) not in stopped for",
+        "[layout.seed_of(n) not in stopped for",
         "[True for",
         "tests/running/test_seeds.py::test_the_others_of_a_seed_that_diverges_are_what_they_are_alone",
     ),
@@ -337,8 +337,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "sweep-a-message-that-is-read-again-is-released",
         "engine/features/sweep.py",
-        "return ledger.link.delay + ledger.back == 0 and ledger.sender.due(message.stamp + 1)",
-        "return ledger.link.delay + ledger.back == 0",
+        "return ledger.link.delay + ledger.return_delay == 0 and ledger.sender.due(message.stamp + 1)",
+        "return ledger.link.delay + ledger.return_delay == 0",
         "tests/engine/heart/test_sweep.py::test_what_is_released_is_read_by_nothing[a slower sender]",
     ),
 )

@@ -627,7 +627,7 @@ REST: tuple[Fault, ...] = (
     Fault(
         "timeline-a-gradient-is-back-at-once",
         "engine/metrics/timeline.py",
-        "return closes + channel.ledger.back if self.credit[channel.name].returns else -1",
+        "return closes + channel.ledger.return_delay if self.credit[channel.name].returns else -1",
         "return closes if self.credit[channel.name].returns else -1",
         "tests/engine/metrics/test_timeline.py::test_gradients_are_back_when_the_timeline_says[(1, 0, 1)-(3, 1, 2)]",
     ),
@@ -692,8 +692,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "metrics-a-return-is-expected-before-its-delay",
         "engine/metrics/newest.py",
-        "(ledger.windows, ledger.back) if ledger.wants_gradient",
-        "(ledger.windows, 0) if ledger.wants_gradient",
+        "(ledger.receiver_windows, ledger.return_delay) if ledger.wants_gradient",
+        "(ledger.receiver_windows, 0) if ledger.wants_gradient",
         "tests/engine/metrics/test_newest.py::"
         "test_an_entry_has_the_newest_value_since_the_one_before[windows and a delay]",
     ),

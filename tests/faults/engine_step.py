@@ -64,7 +64,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "couplings-a-gradient-is-there-before-its-link-has-brought-it",
         "engine/heart/learn.py",
-        "return message.returned.gradient if finished + self.channel.ledger.back <= self._step else None",
+        "return message.returned.gradient if back_at <= self._step else None",
         "return message.returned.gradient",
         "tests/comms/test_own_couplings.py::test_a_gradient_is_there_once_its_link_has_brought_it_back",
     ),
@@ -218,7 +218,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "returns-lambda-is-forgotten-beyond-a-window",
         "engine/features/lambda_returns.py",
-        "memory.synthetic_gradient.trace * (later - said)",
+        "state_channel.synthetic_gradient.trace * (later - said)",
         "later - said",
         "tests/contracts/test_contracts.py::test_documents[returns of states-reference]",
     ),
@@ -232,7 +232,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "returns-a-discount-is-forgotten",
         "engine/features/lambda_returns.py",
-        "discount=memory.synthetic_gradient.discount,\n",
+        "discount=state_channel.synthetic_gradient.discount,\n",
         "discount=1.0,\n",
         "tests/numerics/test_time_credit.py::test_a_return_counts_predictions_with_the_discount",
     ),
@@ -330,7 +330,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "late-a-window-is-learned-from-before-its-gradient-is-back",
         "engine/features/late_windows.py",
-        "message.uses.finished + channel.ledger.back <= step",
+        "message.uses.finished + channel.ledger.return_delay <= step",
         "message.uses.finished <= step",
         "tests/numerics/test_delayed.py::test_a_chain_is_the_loop_by_hand[2]",
     ),

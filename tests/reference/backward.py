@@ -230,7 +230,7 @@ def depth(state: State, group: LearningGroup) -> int:
 def _auxiliary_losses(state: State, group: LearningGroup, window: Window) -> list[Tensor]:
     """Heads after a window's first tick regress the synthetic gradient of the state at its end (rule 12)."""
     losses = []
-    for channel in (state.agents[name].memory for name in group.agents):
+    for channel in (state.agents[name].state_channel for name in group.agents):
         if channel is None or not channel.synthetic_gradient.auxiliary or not channel.injects:
             continue
         first = next((tick for tick in window.ticks() if tick.agent == channel.sender), None)
@@ -254,7 +254,7 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
     for name, message in window.sent if group.late else ():
         channel = state.channels[name]
         within = group is state.group_of[channel.receiver]
-        back = channel.ledger.back if message.complete else 0
+        back = channel.ledger.return_delay if message.complete else 0
         finished = message.uses.finished
         arrived = finished is not None and finished < step and finished + back <= step
         if channel.coupling.name == "delayed" and not message.unread and not within and not arrived:
@@ -280,8 +280,8 @@ def lambda_returns(state: State, closed: EndedWindows, step: int) -> dict[str, l
     """
     found: dict[str, list[Message]] = {}
     for group, window in closed:
-        memories = [state.agents[name].memory for name in group.agents]
-        traced = [channel for channel in memories if channel is not None and channel.traced]
+        state_channels = [state.agents[name].state_channel for name in group.agents]
+        traced = [channel for channel in state_channels if channel is not None and channel.traced]
         if not traced or not any(state.participates(name, window.number) for name in group.agents):
             continue
         past = group.kept.setdefault("learned_from", [])
@@ -312,17 +312,16 @@ def _returns(state: State, update: Update, traced: list[Channel], beyond: Tensor
     terms = [_term(i, i.discount, batch) for i in _injections(state, update, step)]
     reads = [read for read in window.leaves.values() if state.channels[read.channel].state]
     leaves = {r.channel: r.value for r in reads if r.value.requires_grad}
-    for memory in (memory for memory in traced if memory.name in beyond):
-        last, learns = dict(window.sent).get(memory.name), state.participates(memory.sender, window.number)
-        synthetic = memory.synthetic_gradient
-        predicted = synthetic_gradient(state, memory, last) if last is not None and learns else None
+    for channel in (channel for channel in traced if channel.name in beyond):
+        last, learns = dict(window.sent).get(channel.name), state.participates(channel.sender, window.number)
+        synthetic = channel.synthetic_gradient
+        predicted = synthetic_gradient(state, channel, last) if last is not None and learns else None
         if last is not None and predicted is not None:
             # trace (G - SG) beside the SG that is injected anyway
             predicted = predicted if synthetic.clip is None else clipped_per_sample(predicted, synthetic.clip)
-            more = injectable(last, synthetic.trace * (beyond[memory.name] - predicted))
-            terms.append(
-                _term(Injection(window.live[memory.name, last.stamp], more), synthetic.discount, batch)
-            )
+            more = injectable(last, synthetic.trace * (beyond[channel.name] - predicted))
+            injection = Injection(window.live[channel.name, last.stamp], more)
+            terms.append(_term(injection, synthetic.discount, batch))
     gradients = gradients_of([*window_loss(state, window).roots, *terms], list(leaves.values()))
     window.release()
     return {name: g * batch for name, g in zip(leaves, gradients, strict=True) if g is not None}

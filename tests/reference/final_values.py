@@ -78,8 +78,8 @@ def _next_tick(state: State, agent: Agent, step: int, final: StepSignals) -> Tic
             if channel.name == agent.align:
                 tick.step_signals = signals_of(found)
             constants = [one.constant(channel.name) for one in found] or [Constant(channel.name)]
-            if channel is agent.memory:
-                tick.memory = constants[-1]
+            if channel is agent.state_channel:
+                tick.state_read = constants[-1]
                 continue
             tick.reads += constants
             ages.append(ledger.age(channel, found, tick.step))

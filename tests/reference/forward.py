@@ -61,8 +61,8 @@ def _read(state: State, agent: Agent, signals: StepSignals, window: Window) -> T
         if channel.name == agent.align:
             tick.step_signals = signals_of(found)
         followed = [_followed(channel, one, tick, window) for one in found] or [Constant(channel.name)]
-        if channel is agent.memory:
-            tick.memory = followed[-1]
+        if channel is agent.state_channel:
+            tick.state_read = followed[-1]
         else:
             tick.reads += followed
             ages.append(ledger.age(channel, found, step))
@@ -85,7 +85,7 @@ def with_stand_in(state: State, channel: Channel, arrival: Arrival, step: int) -
         return arrival
     context = context_of(state, channel, message, step, far=True)
     alive = ~as_mask(message.fate.void, message.sent)
-    if message.uses.first == step and alive.any():
+    if message.uses.first_tick == step and alive.any():
         arrived = alive & ~as_mask(message.fate.lost, message.sent)
         example = Example(message.received, context, None, valid=Mask.of(arrived))
         channel.synthetic_input.examples.append(example)
@@ -135,7 +135,7 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
             if (weights := state.channels[read.channel].feedback.weights) is not None:
                 transports.append(Transport(message_read(state, read, window), weights, rows))
     seed = 0 if learner.network.pure else seed_for(agents[0].seed, "tick", str(step))
-    states = [_value(state, tick.memory, tick, window) for tick in ticks if tick.memory is not None]
+    states = [_value(state, tick.state_read, tick, window) for tick in ticks if tick.state_read is not None]
     before = torch.cat(states) if states else None
     statistics = window.statistics_before.get(state.system.owner_of[agents[0].name], buffers)  # rule 45
     x = torch.cat([_network_input(state, tick, window, statistics) for tick in ticks])
@@ -151,7 +151,7 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
         tick.ports = {name: output.chunk(len(ticks))[i] for name, output in ports.items()}
         sent = {name: message.sent for name, message in window.sent if message.stamp == step}
         for channel in agent.sends:  # the state, which goes to its own next tick, goes last
-            if channel is not agent.memory and not channel.ledger.sender.due(step):
+            if channel is not agent.state_channel and not channel.ledger.sender.due(step):
                 continue
             message = tick.ports[channel.port]
             if channel.sampler is not None:  # evaluated again, it sends the sample that was sent (rule 26a)
@@ -248,7 +248,7 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepS
         message = ledger.send(channel, step, sent, tick.step_signals, away)
         if channel.synthetic_gradient.ends or channel.synthetic_input.ends:
             newest = channel.ledger.newest_returned
-            message.notes[EndsThen] = EndsThen(newest and newest.value, ends, state.system.began)
+            message.notes[EndsThen] = EndsThen(newest and newest.value, ends, state.system.episode_start)
         if message.pinned:
             window.sent.append((channel.name, message))
 

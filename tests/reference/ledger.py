@@ -54,10 +54,10 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
     ticks = range(ledger.receiver.following(start), stop, ledger.receiver.period)
     if not ticks and ledger.read != "last":  # a newer one is there by then, beside which it is read
         ticks = range(ticks.start, ticks.start + 1)
-    if channel.state and ledger.windows.number(ticks.start) == ledger.windows.number(step):
+    if channel.state and ledger.receiver_windows.number(ticks.start) == ledger.receiver_windows.number(step):
         ticks = range(0)  # within a window a state is passed on with its graph
-    windows = {ledger.windows.number(tick) for tick in ticks}
-    deadline = max(map(ledger.windows.end, windows), default=step)
+    windows = {ledger.receiver_windows.number(tick) for tick in ticks}
+    deadline = max(map(ledger.receiver_windows.end, windows), default=step)
     first = ticks[0] if ticks else None
     uses = Uses(first, windows, deadline, None if ticks else step)
     fate = Fate(link.lost(step, len(sent), sent.device), void, void)
@@ -71,7 +71,7 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
         if old.uses.finished is None and old.uses.deadline + ledger.slack < step:
             raise EngineError(f"{channel.name}: the message of step {stamp} is still open at step {step}")
         finished = old.uses.finished
-        learned = finished is not None and (finished + ledger.back < step or not old.complete)
+        learned = finished is not None and (finished + ledger.return_delay < step or not old.complete)
         replaced = due is not None and stamp < due and (held is None or stamp <= held.read_up_to)
         if learned and replaced and not old.pinned:
             del ledger.messages[stamp]
@@ -207,15 +207,15 @@ def close(window: Window, receiving: list[Channel], step: int) -> None:
         message.pinned = False
     for ledger in (channel.ledger for channel in receiving):
         for message in ledger.messages.values():
-            if message.uses.open != {window.number}:
-                message.uses.open.discard(window.number)
+            if message.uses.open_windows != {window.number}:
+                message.uses.open_windows.discard(window.number)
                 continue
-            message.uses.open.clear()
+            message.uses.open_windows.clear()
             message.uses.finished = step
             if message.complete and ledger.wants_gradient:
                 if message.returned.gradient is None:
                     message.returned.gradient = torch.zeros_like(message.sent)
-                ledger.completed.setdefault(step + ledger.back, []).append(message)
+                ledger.completed.setdefault(step + ledger.return_delay, []).append(message)
 
 
 def end_episodes(channel: Channel, step: int, ended: RowMask, terminated: RowMask) -> None:
@@ -227,12 +227,12 @@ def end_episodes(channel: Channel, step: int, ended: RowMask, terminated: RowMas
         if known.any() and final.unread:  # no use returns anything for it, but it is an example now
             returned = Returned(torch.zeros_like(final.sent), None, simplified(known))
             example = replace(final, fate=replace(final.fate), returned=returned)
-            ledger.completed.setdefault(step + ledger.back, []).append(example)
+            ledger.completed.setdefault(step + ledger.return_delay, []).append(example)
         elif known.any():
             final.returned.counted = simplified(as_mask(final.returned.counted, like) | known)
     for message in ledger.messages.values():
         message.fate.void = simplified(as_mask(message.fate.void, like) | ended)
-        if message.uses.first is not None and message.uses.first > step:
+        if message.uses.first_tick is not None and message.uses.first_tick > step:
             message.fate.withheld = simplified(as_mask(message.fate.withheld, like) | ended)
     if (back := ledger.newest_returned) is not None and back.value is not None:
         back.value = mask_fill_zero(~ended, back.value)

@@ -42,7 +42,7 @@ def example_of(state: State, channel: Channel, message: Message, *, answered: bo
     needed = [spec.name for spec in own.context] + ([] if target is None else [target])
     if any(name not in signals for name in needed) or (own.needs_actions and not message.returned.actions):
         return None
-    example = Example(message.sent, context_of(state, channel, message, message.uses.first), None)
+    example = Example(message.sent, context_of(state, channel, message, message.uses.first_tick), None)
     if own.needs_actions:
         example.actions = tuple(message.returned.actions)
     if answered and channel.ledger.wants_gradient:
@@ -90,7 +90,7 @@ def context_of(
             column = then.states.get(end, zeros)
         else:  # its phase: at which tick of its window it is, one-hot; zeros where it never ticks
             at, windows = message.stamp if end == "from.phase" else tick, state.group_of[agent.name].windows
-            place = None if at is None else windows.position(at, agent.clock.period, then.began)
+            place = None if at is None else windows.position(at, agent.clock.period, then.episode_start)
             row = [float(i == place) for i in range(windows.max_ticks(agent.clock.period))]
             column = channel.zeros.new_tensor(row).expand(state.batch, len(row))
         columns.append(column)

@@ -96,9 +96,9 @@ def test_what_follows_is_sound(document: dict[str, Any]) -> None:
     of = {name: group for group in groups for name in group}
     assert all(of[c.sender] == of[c.receiver] for c in scenario.channels if c.coupling == "locked")
     for channel in scenario.channels:
-        assert not channel.state or scenario.memory_of(channel.sender) is channel
+        assert not channel.state or scenario.state_channel_of(channel.sender) is channel
     for group in groups:
-        memories = [scenario.memory_of(name) for name in group]
+        memories = [scenario.state_channel_of(name) for name in group]
         clocks_of = [scenario.agents[name].clock for name in group]
         whole = any(memory is not None and memory.coupling == "locked" for memory in memories)
         if whole or any(clock.unroll == "episode" for clock in clocks_of):

@@ -23,8 +23,8 @@ def test_a_state_is_no_message() -> None:
     assert [channel.name for channel in scenario.outputs_of("b")] == []
     assert scenario.waves() == (("a",), ("b",))
     assert scenario.locked_groups() == (("a",), ("b",))
-    assert scenario.memory_of("b") is scenario.channels[4]
-    assert Scenario.model_validate(recurrent()).memory_of("a") is None
+    assert scenario.state_channel_of("b") is scenario.channels[4]
+    assert Scenario.model_validate(recurrent()).state_channel_of("a") is None
 
 
 def test_a_locked_state_makes_the_window_the_episode() -> None:
