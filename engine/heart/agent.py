@@ -1,7 +1,7 @@
 """Agents at run time: stacks of N >= 1 agents of one kind, computed as one.
 
-Rows are what a tensor's first dimension counts: (member, environment), [N * B]. A lone agent is a stack of one, whose
-rows are the environments. Shapes: N members, B environments.
+The builder makes single agents; engine/build/stacking.py makes the stacks of them that the step computes. Rows, the first
+dimension of tensors, are (member, environment), [N * B]. A single agent is a stack of one, whose rows are the environments.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class Goal:
     last_only: bool
     weight: PerMember
     rewards: Rewards | None = None
-    """What a policy learns from in place of a target."""
+    """The rewards that a policy learns from in place of a target."""
     outputs: slice | None = None
-    """Its share of the agent's outputs; None: all."""
+    """The components of the agent's output that it reads; None: all."""
     parts: tuple[Goal, ...] = ()
     """The objectives that it is the weighted sum of (`Weighted`); empty: it is one."""
     mean: bool = False
@@ -67,7 +67,7 @@ class Goal:
 
     @property
     def terms(self) -> tuple[Goal, ...]:
-        """The objectives with a target of their own: itself, or its parts."""
+        """The objectives that have a target: this one, or the parts of a weighted sum."""
         return self.parts or (self,)
 
     @property
@@ -80,13 +80,13 @@ class Goal:
 
 @dataclass(eq=False)
 class Inputs:
-    """What the networks of a stack of agents read beside messages, and how both are joined."""
+    """Observations of a stack of agents, and how they are joined with messages to the network's input."""
 
     observes: tuple[str, ...]
     """Names of what the first member observes, in declared order."""
     fan_in_kind: str
     fan_in: FanIn = field(default_factory=FanIn)
-    """How what is read becomes the network's input."""
+    """Joins observations and messages to the network's input."""
     categories: str = "one_hot"
     """How categorical observations enter the network: `one_hot`, or as their values (`index`)."""
     critic_observes: tuple[str, ...] = ()
@@ -113,28 +113,28 @@ class Inputs:
 
 @dataclass(eq=False)
 class Agent:
-    """A stack of N >= 1 agents."""
+    """A stack of N >= 1 agents: network, clock, channels and objective, and the newest action."""
 
     name: str
     clock: Clock
     learner: Learner
-    """Of a stack with a leading axis of members, that of all."""
+    """Network, parameters and optimiser; shared by tied agents. Of a stack, parameters have a leading axis of members."""
     inputs: Inputs
     goal: Goal | None = None
     acts: bool | str = False
     """Whether it acts in the environment: True, or the part of the action that is its own."""
     align: str | None = None
-    """The incoming channel whose step signals it works on."""
+    """The incoming channel whose messages' signals it observes in place of the step's; None: it observes the step's."""
     incoming: list[Channel] = field(default_factory=list)
     outgoing: list[Channel] = field(default_factory=list)
     state_channel: Channel | None = None
-    """The state channel to its own next tick; None: it has no state."""
+    """The channel that carries its state to its own next tick; None: it has no state."""
     seed: int = 0
-    """Of what a user's module samples."""
+    """Seed of the random numbers that a user's module samples."""
     participation: Participation | None = None
-    """Draws who learns from a window; None: all do."""
+    """Samples which members learn from a window; None: all do."""
     members: tuple[Agent, ...] = ()
-    """The agents that it is a stack of; a lone agent is its own."""
+    """The single agents of the stack; of a single agent, itself."""
     layout: Layout = field(default_factory=Layout)
     life: str = ""
     """The agent of the environment that it lives and dies with; "": its episodes are the environment's."""
@@ -156,7 +156,7 @@ class Agent:
 
     @cached_property
     def lives(self) -> tuple[str, ...]:
-        """Whom in the environment its members live and die with."""
+        """The agent of the environment that each member lives and dies with."""
         return tuple(member.life for member in self.members)
 
     # --- members and rows ----------------------------------------------------------------------------------

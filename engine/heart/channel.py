@@ -1,6 +1,7 @@
 """Channels at run time: stacks of K >= 1 channels of one kind between two stacks of agents.
 
-A stack's rows are (channel, environment), [K * B], in the order of the senders. A lone channel is a stack of one.
+The builder makes single channels; engine/build/stacking.py makes the stacks of them that the step computes. A stack's rows are
+(channel, environment), [K * B], in the order of the senders. A single channel is a stack of one.
 Shapes: K channels, B environments.
 """
 
@@ -46,7 +47,7 @@ class SyntheticGradient:
     ends: Mapping[str, WindowGrid | None] = field(default_factory=dict)
     """Signals of the channel's ends that it is conditioned on; of a phase, with the windows that it is in."""
     target: str | None = None
-    """The named target of a predictor with a loss of its own."""
+    """The signal that is the target of a predictor with a loss of its own (`local`); None: it regresses returned gradients."""
     scale: Rate = _ONE
     discount: PerMember = 1.0
     clip: PerMember | None = None
@@ -60,7 +61,7 @@ class SyntheticGradient:
     outliers: Outliers | None = None
     """Clips a returned state gradient that is far longer than the median."""
     needs_actions: bool = False
-    """Whether it is evaluated at, and learns from, what the receiver does."""
+    """Whether it is evaluated at, and learns from, the actions of the receiver."""
 
 
 @dataclass(slots=True, eq=False)
@@ -72,7 +73,7 @@ class SyntheticInput:
     context: tuple[ContextSpec, ...] = ()
     ends: Mapping[str, WindowGrid | None] = field(default_factory=dict)
     examples: list[Example] = field(default_factory=list)
-    """What it learns from at the end of the step."""
+    """Examples that it learns from at the end of the step; emptied then."""
 
     def take_examples(self) -> list[Example]:
         """Return what it learns from, once."""
@@ -87,7 +88,7 @@ class Feedback:
     direct: Tensor | None = None
     """Matrix that carries an objective's error to the sender in place of backpropagation: see `feedback_matrix`."""
     error_of: str = ""
-    """The agent whose objective that is."""
+    """The agent that has this objective."""
     weights: Tensors | None = None
     """Feedback alignment: the fixed weights that carry the gradient back, by the receiver's parameter."""
 
@@ -98,20 +99,20 @@ class Feedback:
 
 @dataclass(slots=True, eq=False)
 class Endpoints:
-    """Where the channels of a stack begin and end in the stacks of agents."""
+    """Which members of the stacks of agents the channels of a stack begin and end at."""
 
     sender_index: Tensor | None = None
-    """[K]: the sender of each channel, by its place in the stack of senders; None: each in turn."""
+    """[K]: the place of each channel's sender in the stack of senders; None: channel k has sender k."""
     receiver_index: Tensor | None = None
-    """[K]: its receiver."""
+    """[K]: the place of each channel's receiver in the stack of receivers; None: channel k has receiver k."""
     sender_count: int = 1
     """Members of the sending stack."""
     sender_rows: SenderRows | None = None
-    """Of a channel stack that is one of several pieces of a whole: what they read of their sender's port together."""
+    """Rows of the sender's port that this stack shares with others, where a stack was divided into pieces; None: it was not."""
     life_of_ends: tuple[str, str] = ("", "")
-    """Whom in the environment the ends of a lone channel live and die with (`Agent.life`)."""
+    """The agents of the environment that the ends of a single channel live and die with (`Agent.life`)."""
     lives: tuple[tuple[str, ...], ...] = ()
-    """Of the senders, and of the receivers, by channel; empty: all live as long as the environment's episodes."""
+    """By member, the lives of the senders, and of the receivers; empty: all live as long as the environment's episodes."""
 
 
 def lives_of(ends: Iterable[tuple[str, str]]) -> tuple[tuple[str, ...], ...]:
@@ -128,16 +129,16 @@ class Channel:
     sender: str
     receiver: str
     port: str
-    """The sender's port it reads."""
+    """The output of the sender's network that is sent."""
     shape: tuple[int, ...]
-    """Of one message; on the way it is flat."""
+    """Shape of one message; in ledgers and reads it is flat, [rows, size]."""
     coupling: Coupling
     """How gradients cross it."""
     ledger: Ledger
     zeros: Tensor
     """[rows, size]: what a receiver reads before any message has come."""
     sampler: MessageSampler | None = None
-    """Samples its messages from what the port holds; None: they are that."""
+    """Samples messages from the port's output (symbols); None: the output is the message."""
     slots: int = 1
     """Messages that a tick reads side by side."""
     synthetic_gradient: SyntheticGradient = field(default_factory=SyntheticGradient)
@@ -148,9 +149,9 @@ class Channel:
     stacked: bool = False
     """Whether its predictors have a leading axis of members."""
     members: tuple[Channel, ...] = ()
-    """The channels that it is a stack of; a lone channel is its own."""
+    """The single channels of the stack; of a single channel, itself."""
     names: tuple[str, ...] = ()
-    """Theirs; among several seeds, `name@seed`."""
+    """The members' names; among several seeds, `name@seed`."""
 
     def __post_init__(self) -> None:
         if not self.members:
@@ -203,7 +204,7 @@ class Channel:
         ]
 
     def message_of(self, port: Tensor) -> Tensor:
-        """What the channel carries of its sender's port: [rows, …] of the channel."""
+        """Return the rows of the sender's port that the channel carries, [rows, …]."""
         endpoints = self.endpoints
         if endpoints.sender_rows is not None:
             return endpoints.sender_rows.rows(port, self.name)
@@ -212,12 +213,12 @@ class Channel:
         )
 
     def passed_on(self, read: PassedOn, window: Window) -> Tensor:
-        """What is read of a message of the same window, [rows, size] with its graph (semantics 8: straight through a link)."""
+        """Return a message of the same window, [rows, size], with its graph (semantics 8: straight through a link)."""
         live = window.live[self.name, read.stamp].flatten(1)
         return read.available.fill(self.ledger.link.carry(read.stamp, live))
 
     def let_back(self, value: Tensor, participates: Mask) -> Tensor:
-        """What is passed on, [rows, size], with the graph that gradients go back through, where its receiver `participates`."""
+        """Return a value that was passed on, [rows, size], with its graph where the receiver `participates`, constant elsewhere."""
         feedback = self.feedback
         if feedback.direct is not None or feedback.weights is not None:
             return constant(value)
@@ -226,7 +227,7 @@ class Channel:
         )
 
     def of_sender(self, mask: Mask) -> Mask:
-        """A mask of the sender's rows as one of the channel's."""
+        """Return a mask of the sender's rows as a mask of the channel's."""
         index = self.endpoints.sender_index
         if index is None:
             return mask
@@ -234,7 +235,7 @@ class Channel:
         return rows if len(self.members) > 1 else ALL if rows.anywhere else NONE  # members learn as wholes
 
     def of_receiver(self, rows: Tensor) -> Tensor:
-        """The rows of its receiver as those of the channel."""
+        """Return rows of the receiver as rows of the channel."""
         return select_rows(rows, self.endpoints.receiver_index, self.batch)
 
     # --- its predictors ------------------------------------------------------------------------------------

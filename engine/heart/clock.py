@@ -184,7 +184,7 @@ class StepWindows:
 class EpisodeWindows:
     """Windows that are the episodes of an environment whose length is known when each begins, and only then.
 
-    Of episodes to come it is known that they come: all of them are the next one, until it begins.
+    All ticks beyond the present episode count as those of the next one, until that begins.
 
     Args:
         longest: Steps that an episode has at most.
@@ -196,7 +196,7 @@ class EpisodeWindows:
         self.length = longest
 
     def begin(self, step: int, length: int, number: int) -> None:
-        """Note that episode `number`, of `length` steps, begins at `step`."""
+        """Begin episode `number`, of `length` steps, at `step`."""
         self.episode_start, self.length, self.current = step, length, number
 
     def number(self, step: int) -> int:
@@ -245,7 +245,7 @@ def uses_of(
     read: str,
     state: bool,
 ) -> tuple[int | None, set[int], int]:
-    """Which ticks a perfect link lets use a message.
+    """Return which ticks read a message over a perfect link: the schedule of a `Message`, known when it is sent.
 
     Args:
         stamp: When it was sent.
@@ -254,11 +254,11 @@ def uses_of(
         windows: The receiver's.
         delay: Steps on the way.
         read: What a tick that several messages reach does with them.
-        state: Whether it is a state that an agent hands to its own next tick.
+        state: Whether it is a state that a recurrent agent sends to its own next tick.
 
     Returns:
-        The first tick, the windows of all, and the step at which the last of these ends; None, none and `stamp` where a
-        newer message replaces it unread.
+        The step of the first tick that reads it, the numbers of the windows with such ticks, and the step at which the last of
+        these windows ends; None, none and `stamp` where a newer message replaces it unread.
     """
     first = receiver.following(stamp + delay)
     if state and windows.number(first) == windows.number(stamp):

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def aligned(arrivals: Sequence[Arrival]) -> StepSignals:
-    """The signals an aligned agent works on: those of the newest message it reads; none before the first."""
+    """Return the signals that an aligned agent observes: those of the newest message that it reads; none before the first."""
     if not arrivals or arrivals[-1].value is None:
         return StepSignals(-1, {})
     newest = arrivals[-1]
@@ -134,7 +134,7 @@ class ForwardPass:
         return tick
 
     def _reads(self, channel: Channel, arrivals: list[Arrival], tick: Tick, window: Window) -> list[Read]:
-        """What a tick reads over a channel: of all that has come, or nothing, once."""
+        """Return the reads of a tick over a channel: one for each arrival; zeros before the first."""
         return [self.as_read(channel, one, tick, window) for one in arrivals] or [Constant(channel.name)]
 
     def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
@@ -213,7 +213,7 @@ class ForwardPass:
         return window.statistics_before.get(self.system.owner_of[agent.name], buffers)
 
     def observations(self, tick: Tick, statistics: Tensors) -> list[Tensor]:
-        """What a tick's network reads beside messages, in declared order: see `Agent.observations`."""
+        """Return the observations of a tick, in declared order: see `Agent.observations`."""
         agent = self.system.agents[tick.agent]
         normalised = None
         if self.points.normalised is not None:
@@ -222,7 +222,7 @@ class ForwardPass:
         return agent.observations(self.signal_of(tick), self.system.dtype, observed, normalised)
 
     def signal_of(self, tick: Tick) -> Callable[[str], Tensor]:
-        """The signals that a tick works on, as they enter its network."""
+        """Return a function from a signal's name to its value, as it enters the network of a tick."""
         signals, categories = tick.step_signals.signals, self.system.agents[tick.agent].inputs.categories
         return lambda name: self.system.network_input(name, signals.get(name), categories)
 
@@ -241,7 +241,7 @@ class ForwardPass:
 
     @staticmethod
     def _put_live(agent: Agent, tick: Tick, window: Window) -> list[Channel]:
-        """Put what a tick sends, as it was first sampled, in its window with its graph; return over which channels."""
+        """Put the outgoing messages of a tick into its window with their graph, as first sampled; return their channels."""
         channels = [channel for channel in agent.sends if channel.ledger.sender.due(tick.step)]
         for channel in channels:
             live = channel.message_of(tick.ports[channel.port])

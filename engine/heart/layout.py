@@ -1,4 +1,7 @@
-"""Layout of a stack's rows: which seed, member and environment each is of, and which lanes of a signal are its own."""
+"""Layout of a stack's rows: which seed, member and environment each row is of, and which row of a signal it observes.
+
+N members, B environments: row n * B + b is environment b of member n. A signal has B environments for each seed.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ def label(name: str, seed: int, seeds: int) -> str:
 
 
 class Layout:
-    """Rows of a stack, (seed, member of the seed, environment), and which lanes of a signal they are; it does not change.
+    """Rows of a stack, (seed, member of the seed, environment); it does not change, and the builder makes one for each stack.
 
     A signal has the environments of all seeds, [seeds * B, …].
 
@@ -35,41 +38,41 @@ class Layout:
         self.per_seed = count // seeds
         """Members of one seed."""
         self._orders: dict[tuple[str, ...], Tensor | None] = {}
-        """By the signals of all members: their places among distinct ones; None: as they are."""
+        """Gather index of `by_name`, by the signals of the members; None: they are in order."""
 
     @staticmethod
     @lru_cache(maxsize=64)
     def single(batch: int, device: torch.device) -> Layout:
-        """Return that of a single agent or channel: one for all of them."""
+        """Return the layout of a single agent or channel, which all of them share."""
         return Layout(batch=batch, device=device)
 
     def seed_of(self, member: int) -> int:
-        """The seed of a member."""
+        """Return the seed of a member."""
         return member // self.per_seed
 
     def members_of_seed(self, seed: int) -> slice:
-        """The members of a seed."""
+        """Return the places of a seed's members."""
         return slice(seed * self.per_seed, (seed + 1) * self.per_seed)
 
     def by_member(self, signal: Tensor) -> Tensor:
-        """A signal of all seeds, [seeds * B, …], by member, [N, B, …]."""
+        """Repeat a signal of all seeds, [seeds * B, …], for each member, [N, B, …]."""
         rows = signal.view(self.seeds, 1, self.batch, *signal.shape[1:])
         return rows.expand(-1, self.per_seed, *rows.shape[2:]).flatten(0, 1)
 
     def to_rows(self, signal: Tensor) -> Tensor:
-        """A signal of all seeds for the members' rows, [N * B, …]."""
+        """Repeat a signal of all seeds, [seeds * B, …], for the rows of the stack, [N * B, …]."""
         return signal if self.per_seed == 1 else self.by_member(signal).flatten(0, 1)
 
     def sum_by_member(self, rows: Tensor) -> Tensor:
-        """The sum of a figure over each member's rows, [N]; of several figures in columns [N, columns]."""
+        """Sum a value of each row, [N * B], over each member's rows, [N]; of several values in columns, [N, columns]."""
         return rows.view(self.count, self.batch, *rows.shape[1:]).sum(1)
 
     def members_in(self, rows: Mask) -> Mask:
-        """The members any of whose rows are in a mask, on the host."""
+        """Return the mask of members, [N] on the host, with a row in a mask of rows."""
         return rows.map(lambda mask_rows: mask_rows.view(self.count, -1).any(1).cpu())
 
     def by_name(self, values: Tensor, names: tuple[str, ...], distinct: Sequence[str]) -> Tensor:
-        """Each member's own out of several signals, [signals * seeds * B, …], as rows."""
+        """Select the signal of each member out of several, [signals * seeds * B, …], as rows, [N * B, …]."""
         if names not in self._orders:
             place = {name: i for i, name in enumerate(distinct)}
             places = [place[name] * self.seeds + self.seed_of(n) for n, name in enumerate(names)]
@@ -78,7 +81,7 @@ class Layout:
         return select_rows(values, self._orders[names], self.batch)
 
     def mask_by_name(self, masks: Mapping[str, Mask], names: tuple[str, ...]) -> Mask:
-        """Each member's own out of several masks of seeds * B, as one of the rows; a name without a mask: nowhere."""
+        """Select the mask of each member out of several, [seeds * B] each, as a mask of rows; a name without a mask: nowhere."""
         distinct = tuple(dict.fromkeys(names))
         of_names = [masks.get(name, NONE) for name in distinct]
         if all(mask is NONE for mask in of_names):
@@ -87,12 +90,12 @@ class Layout:
         return Mask.of(self.by_name(rows, names, distinct))
 
     def rows_of(self, members: Tensor) -> Tensor:
-        """A mask of members, [N] bool, as one of their rows."""
+        """Repeat a value of each member, [N], for its rows, [N * B]."""
         return members.to(self.device).repeat_interleave(self.batch)
 
 
 def select_rows(rows: Tensor, index: Tensor | None, batch: int) -> Tensor:
-    """The rows of the members at `index`, [len(index) * B, …]; None: all of them, unchanged."""
+    """Select the rows of the members at `index`, [len(index) * B, …]; None: all of them, unchanged."""
     if index is None:
         return rows
     return rows.reshape(-1, batch, *rows.shape[1:]).index_select(0, index).flatten(0, 1)

@@ -216,7 +216,7 @@ class BackwardPass:
         """Updates of windows that were differentiated as soon as their group had ticked (sweep order), until they are asked for."""
 
     def differentiate(self, closing: EndedWindows, step: int) -> list[Update]:
-        """The gradients of closed windows by parameters and by the messages that were read; nothing is booked yet."""
+        """Return the gradients of windows that have ended, by parameters and by the messages read; nothing is booked yet."""
         pending: list[tuple[Update, list[Leaf]]] = []
         """With the reads that gradients are wanted for."""
         requests: list[BackwardRequest] = []
@@ -249,11 +249,11 @@ class BackwardPass:
         return [updates[window] for _, window in closing]
 
     def learning(self, group: LearningGroup, window: Window) -> dict[str, Mask]:
-        """The rows in which each agent of a group learns from a window."""
+        """Return the rows in which each agent of a group learns from a window."""
         return {name: self.agents[name].participates(window.number) for name in group.agents}
 
     def book(self, update: Update) -> None:
-        """Enter the returned gradients for the messages that a window read."""
+        """Add the gradients of a window's reads to the messages that it read."""
         for read, gradient in update.leaf_gradients.items():
             read.message.returned.add(read.counted, gradient)
         for feature in self.points.booked:
@@ -263,7 +263,7 @@ class BackwardPass:
     # --- what is injected ----------------------------------------------------------------------------------
 
     def inject(self, update: Update, step: int) -> None:
-        """Note in an update what is injected into the messages that its window sent."""
+        """Add to an update the gradients that are injected into the messages that its window sent."""
         injections = update.injections
         for name, message in update.window.sent:
             channel = self.system.channels[name]
@@ -299,7 +299,7 @@ class BackwardPass:
             feature.credited(update)
 
     def own_credit(self, sent: SentMessage, step: int) -> Tensor | None:
-        """The credit of a message by the coupling of its channel, [rows, size] per sample before `scale`; None: nothing."""
+        """Return the credit of a message by its channel's coupling, [rows, size] per sample before `scale`; None: nothing."""
         channel = sent.channel
         coupling, clip = channel.coupling, channel.synthetic_gradient.clip
         credit = coupling.credit(sent, step)
@@ -314,7 +314,7 @@ class BackwardPass:
         return clipped_per_sample(credit, clip)
 
     def prediction(self, channel: Channel, message: Message) -> Tensor | None:
-        """The synthetic gradient of a message, mixed with what has come back by `trace`, [rows, size]; None: there is none."""
+        """Return the synthetic gradient of a message, [rows, size], mixed with the returned one by `trace`; None: it has none."""
         if not channel.injects:
             return None
         prediction = self.predictor_trainer.predict(channel, message)

@@ -94,7 +94,7 @@ class StepSignals:
         return None if mask is None or mask.dim() == 1 else mask
 
     def absent(self, life: str) -> Mask:
-        """Where an agent of the environment is dead or has not come yet, of B."""
+        """Return where an agent of the environment is dead or has not come yet, of B."""
         alive = self.signals.get(name := f"{ALIVE}.{life}")
         if alive is None:
             return NONE
@@ -146,7 +146,7 @@ class Uses:
     """Step at which the last of these windows closed; None: one is open."""
 
     def finish(self, step: int) -> None:
-        """Note that its last window closed."""
+        """Set the step at which the last window closed."""
         self.finished = step
 
 
@@ -162,11 +162,11 @@ class Fate:
     """Where its episode ended before `Uses.first_tick`, or an end was not alive: there nothing is injected either."""
 
     def lose(self, rows: Mask) -> None:
-        """Note the rows in which the message does not arrive."""
+        """Set the rows in which the message does not arrive."""
         self.lost = rows
 
     def end_episodes(self, ended: Mask, *, used: bool) -> None:
-        """Count no more where an episode `ended`; `used`: whether the message could be used before."""
+        """Void the message where an episode `ended`; `used`: whether a tick could read it before."""
         self.void = _simplified(self.void | ended)
         if not used:
             self.withheld = _simplified(self.withheld | ended)
@@ -183,10 +183,10 @@ class Returned:
     counted: Mask = field(default=NONE, metadata=MASK)
     """Where a read counted: the rows in which the gradient is the receiver's, and an example for the predictor."""
     actions: list[ReturnedAction] = field(default_factory=list)
-    """What its receiver did at the ticks that read it, for `local_policy`: known only while its windows are learned from."""
+    """Actions of the receiver at the ticks that read it, for `local_policy`; only while its windows are learned from."""
 
     def add(self, counted: Mask, gradient: Tensor | None) -> None:
-        """Add what a use returns, [rows, size] per sample, where it `counted`; None: the loss does not depend on it."""
+        """Add the gradient of a read, [rows, size] per sample, where it `counted`; None: the loss does not depend on it."""
         self.counted |= counted
         if gradient is not None:
             gradient = counted.fill(gradient)
@@ -197,11 +197,11 @@ class Returned:
         self.loss = loss if self.loss is None else self.loss + loss
 
     def replace_gradient(self, gradient: Tensor) -> None:
-        """Put another gradient in place of what came back: clipped, or a return over several windows."""
+        """Replace the gradient: by a clipped one, or by a return over several windows."""
         self.gradient = gradient
 
     def complete(self, sent: Tensor, *, wanted: bool) -> bool:
-        """Note that all has come back for a message `sent`; return whether a use counted whose gradient is `wanted`."""
+        """Close the gradient of a message `sent`; return whether a read counted and the gradient is `wanted` by the sender."""
         if not self.counted.anywhere:
             self.counted = NONE
             return False
@@ -233,11 +233,11 @@ class Message:
     notes: Notes = field(default_factory=dict, metadata=NOTES)
 
     def unpin(self) -> None:
-        """Note that the sender has learned from it, or never will: it may be dropped."""
+        """Allow that it is dropped: the sender has learned from it, or never will."""
         self.pinned = False
 
     def release(self) -> None:
-        """Let its content go, which is read no more; it is deleted when its last window closes."""
+        """Free the content, which is read no more; the message is deleted when its last window closes."""
         self.sent = self.received = self.sent.new_empty(0)
 
     def replace_content(
@@ -248,7 +248,7 @@ class Message:
         self.step_signals = step_signals or self.step_signals
 
     def answer(self, returned: Returned) -> None:
-        """Take over all that comes back for it from another process: no window may use it any more."""
+        """Set all that is returned for it, by another process: no window here reads it any more."""
         self.returned = returned
         self.uses.open_windows.clear()
 
@@ -259,7 +259,7 @@ class Message:
 
     @property
     def missing(self) -> Mask:
-        """Where it was lost, or counts no more."""
+        """Where it was lost or is void."""
         return self.fate.void | self.fate.lost
 
     @property

@@ -14,11 +14,11 @@ from antiphon.nets.random import uniform_many
 
 @dataclass(frozen=True, eq=False)
 class Participation:
-    """Who of a stack of N >= 1 agents learns from a window.
+    """Samples which of the N >= 1 agents of a stack learn from a window.
 
     Attributes:
-        probability: Of each.
-        seeds: Of the members' draws; tied agents have the same.
+        probability: Probability that a member learns from a window.
+        seeds: Seeds of the members' random numbers; tied agents have the same seed.
         layout: The members' rows.
     """
 
@@ -26,10 +26,10 @@ class Participation:
     seeds: tuple[int, ...]
     layout: Layout
     _newest: dict[int, Mask] = field(default_factory=dict, init=False)
-    """The newest window asked for, and who learns from it."""
+    """The rows that learn, of the newest window asked for, by its number."""
 
     def rows(self, window: int) -> Mask:
-        """Return the rows of those that learn from `window`."""
+        """Return the rows of the members that learn from `window`."""
         if window not in self._newest:
             members = uniform_many(torch.tensor(self.seeds), window, 1)[:, 0] < self.probability
             count = int(members.sum())

@@ -18,7 +18,7 @@ Part = TypeVar("Part", Agent, Channel)
 
 @dataclass(frozen=True)
 class Stacked:
-    """A system of stacks, and the single agents that it is made of; of several seeds, those of one.
+    """A system of stacks, and the single agents of one seed that it is made of.
 
     Attributes:
         base: The single agents and channels; their parameters are views of the stacked ones.
@@ -37,12 +37,12 @@ class Stacked:
         return ((n, single) for n, single in enumerate(stack.members[self.places_of(stack)], first))
 
     def places_of(self, stack: Agent | Channel) -> slice:
-        """The places of the single agents or channels in a stack."""
+        """Return the places of this seed's single agents or channels in a stack."""
         layout = stack.layout
         return layout.members_of_seed(self.seed)
 
     def groups_of(self, group: LearningGroup) -> list[LearningGroup]:
-        """The learning groups of single agents that one of stacks is made of."""
+        """Return the learning groups of single agents that a learning group of stacks is made of."""
         stacks = (self.system.agents[name] for name in group.agents)
         return list(
             dict.fromkeys(
@@ -51,7 +51,7 @@ class Stacked:
         )
 
     def channel_of(self, name: str) -> tuple[Channel, int]:
-        """The stack that a channel is in, and its place there."""
+        """Return the stack that a single channel is in, and its place there."""
         if not self._places:
             self._places.update(
                 (single.name, (channel, k))

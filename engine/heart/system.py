@@ -72,7 +72,7 @@ class System:
             group.owners = dict(Counter(self.owner_of[name] for name in group.agents))
 
     def next_episode(self, step: int, length: int | None) -> None:
-        """Tell those that learn once an episode how long the one is that begins at `step`; None: they know it."""
+        """Begin an episode of `length` steps at `step`, for agents that learn once an episode; None: all are of one length."""
         if self.episode is not None and length is not None:
             self.episode.begin(step, length, 0 if step == 0 else self.episode.current + 1)
 

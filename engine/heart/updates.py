@@ -36,7 +36,7 @@ class Losses:
         return Losses(self.loss + other.loss, self.score + other.score, self.count + other.count)
 
     def of(self, places: list[int] | slice) -> Losses:
-        """Those of some members of a stack."""
+        """Return the losses of some members of a stack."""
         count = self.count[places] if isinstance(self.count, Tensor) else self.count
         return Losses(self.loss[places], self.score[places], count)
 
@@ -72,7 +72,7 @@ class WindowLoss:
 
 @dataclass(slots=True, eq=False)
 class Update:
-    """What one learning group learns from one window."""
+    """What one learning group learns from one window; made by `BackwardPass.differentiate`, applied by `Engine.apply`."""
 
     group: LearningGroup
     window: Window
@@ -87,8 +87,7 @@ class Update:
     injected_messages: set[tuple[str, int]] = field(default_factory=set)
     """Channels and stamps of the messages with an injection that parameters follow."""
     leaf_gradients: dict[Leaf, Tensor | None] = field(default_factory=dict)
-    """What it returns for each leaf that the window read, [rows, size] per sample; None: its losses do not depend on it, or
-    the channel wants none."""
+    """By leaf that the window read: its gradient, [rows, size] per sample; None: no loss depends on it, or none is returned."""
     stepping_members: dict[str, Mask] = field(default_factory=dict)
     """By agent: the members that take a step; absent: all."""
     injections: list[Injection] = field(default_factory=list)
