@@ -29,8 +29,8 @@ def run_on(simulation: Simulation, horizon: int, channel: str, row: int, column:
     ledger = twin.running.system.channels[channel].ledger
     send = ledger.send
 
-    def moved(step: int, message: Tensor, moment: Any, **known: Any) -> Any:
-        sent = send(step, message, moment, **known)
+    def moved(step: int, message: Tensor, moment: Any, *known: Any) -> Any:
+        sent = send(step, message, moment, *known)
         if step == now:
             sent.received = sent.received.clone()
             sent.received[row, column] += nudge
