@@ -260,5 +260,5 @@ def void(state: State, channel: Channel, signals: StepSignals) -> Mask:
 
 def absent(state: State, channel: Channel, signals: StepSignals) -> Tensor:
     """[B] bool: where the sender or the receiver of a channel does not live (rule 20)."""
-    lives = [signals.signals.get(f"alive.{life}") for life in channel.places.life_of_ends]
+    lives = [signals.signals.get(f"alive.{life}") for life in channel.endpoints.life_of_ends]
     return torch.stack([state.nowhere, *(alive == 0 for alive in lives if alive is not None)]).any(0)
