@@ -31,7 +31,9 @@ class SweepOrder(Feature):
         self._replayed = frozenset(
             group
             for group in engine.system.groups
-            if any((memory := agents[name].memory) is not None and memory.traced for name in group.agents)
+            if any(
+                (memory := agents[name].state_channel) is not None and memory.traced for name in group.agents
+            )
         )
         """Groups whose windows are kept, and replayed for returns over several: nothing of them is released."""
         self._complete: Mapping[Call, LearningGroup] = {}
