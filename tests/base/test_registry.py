@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
 
 import antiphon
 from antiphon import Simulation
-from antiphon.base import extensions
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from antiphon.telemetry import Figure, Recorder
 from tests.base.test_extensions import Focal, Gated, Leaky, Lion, Robust
 from tests.contracts.twins import hold
 from tests.engine.numbers import assert_same_state, one_line
+from tests.kit import seams
 
 DOCUMENT = """
 scenario: named
@@ -66,7 +67,7 @@ class Lines(Recorder):
 @pytest.fixture(autouse=True)
 def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Names for one test."""
-    monkeypatch.setattr(extensions, "_registered", {point: {} for point in extensions.POINTS})
+    monkeypatch.setattr(seams.REGISTERED, {point: {} for point in resolve_name(seams.REGISTERED)})
     for point, name, factory in (
         ("objective", "focal", Focal),
         ("gradient", "robust", Robust),
@@ -79,7 +80,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ):
         antiphon.register(point, name, factory)
     yield
-    extensions._installed.cache_clear()
+    resolve_name(seams.INSTALLED).cache_clear()
 
 
 @pytest.mark.long
@@ -96,7 +97,7 @@ def test_a_document_of_registered_names_is_run_written_as_it_was_read_and_its_ch
         with Simulation.load(tmp_path / "saved") as rest:
             rest.run(steps=3)
             assert_same_state(whole, rest)
-    del extensions._registered["objective"]["focal"]
+    del resolve_name(seams.REGISTERED)["objective"]["focal"]
     with pytest.raises(
         ScenarioError, match=r"agents.c.objective.kind: unknown kind 'focal'; .* import that \(comm"
     ):
@@ -148,8 +149,8 @@ def test_names_of_installed_packages_are_entry_points(monkeypatch: pytest.Monkey
         }
         return [EntryPoint(*map(str.strip, line.split("=")), group) for line in found.get(group, [])]
 
-    extensions._installed.cache_clear()
-    monkeypatch.setattr(extensions, "entry_points", entries)
+    resolve_name(seams.INSTALLED).cache_clear()
+    monkeypatch.setattr(seams.ENTRY_POINTS, entries)
     scenario = Scenario.from_yaml(
         DOCUMENT.replace("kind: focal", "kind: hinge").replace("gamma: 1.5", "margin: 0.5")
     )

@@ -11,8 +11,7 @@ import pytest
 
 import antiphon
 from antiphon import envs
-from antiphon.cli import COMMANDS
-from antiphon.running.library import scenario_names
+from tests.cli.test_cli import VERBS
 from tests.kit.commands import Commands
 from tests.kit.kinds import kinds_of, own_keys_of, sections
 
@@ -49,7 +48,7 @@ def test_every_kind_environment_and_command_has_a_page(generated: dict[str, Any]
     assert {name for name, _ in written} == set(generated["GENERATORS"])
 
 
-def test_the_tables_have_what_is_declared(generated: dict[str, Any]) -> None:
+def test_the_tables_have_what_is_declared(generated: dict[str, Any], cli: Commands) -> None:
     def table(name: str, argument: str = "") -> str:
         return "\n".join(generated["GENERATORS"][name](argument, DOCS / "index.md"))
 
@@ -58,8 +57,8 @@ def test_the_tables_have_what_is_declared(generated: dict[str, Any]) -> None:
         for kind in kinds_of(section):
             assert f"\n| `{kind}` |" in found
             assert all(f"\n| `{option}` |" in found for option in own_keys_of(section, kind))
-    assert all(f"\n| `antiphon {name}" in table("commands") for name in COMMANDS)
-    assert all(f"\n| `{name}` |" in table("library") for name in scenario_names())
+    assert all(f"\n| `antiphon {name}" in table("commands") for name in VERBS)
+    assert all(f"\n| `{name}` |" in table("library") for name in cli.json("show")["scenarios"])
     assert "\n| `Simulation.fork(backend, stacked)` |" in table("api", "antiphon.Simulation")
     rows = [line for line in table("kinds", "gradient").splitlines() if line.startswith("|")]
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {4}

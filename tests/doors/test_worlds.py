@@ -18,9 +18,9 @@ import antiphon
 from antiphon import envs
 from antiphon.errors import AntiphonError, RunError, ScenarioError
 from antiphon.telemetry import Recorder
-from tests.envs.adaptors.parallel_worlds import batch_of
 from tests.kit.commands import Commands
 from tests.kit.spaces import leaves, part_at
+from tests.kit.worlds import batch_of
 
 Space = spaces.Space[Any]
 

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 import antiphon
-from antiphon.commands.arguments import placement_of, values_of
 from antiphon.errors import AntiphonError, EngineError
 from antiphon.scenarios import Scenario, catalogue
 from tests.fuzz.conftest import Case, Cases
 from tests.fuzz.hostile import HOSTILE_VALUES, mutated
 from tests.kit.commands import run_command
+from tests.kit.examined import placement_of, values_of
 
 LONGEST = 300
 ROOT = Path(antiphon.__file__).parent

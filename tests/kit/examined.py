@@ -7,11 +7,22 @@ from typing import Any
 
 from antiphon import Scenario, Template
 from antiphon.base.spec import plain
-from antiphon.commands.arguments import scenario_template
+from antiphon.commands.arguments import placement_of, scenario_template, values_of
 from antiphon.commands.check import Findings, check_scenario
 from antiphon.engine.planning.advice import advice, advice_on_a_run
 from antiphon.engine.planning.scenario_plan import Plan, plan
 from antiphon.terminal.explain import built, explain
+
+__all__ = [
+    "as_data",
+    "checked",
+    "explained",
+    "placement_of",
+    "planned",
+    "values_of",
+    "warned",
+    "warned_at_the_start",
+]
 
 
 def as_data(scenario: Scenario) -> dict[str, Any]:

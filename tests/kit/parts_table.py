@@ -1,4 +1,4 @@
-"""Reader of parts.csv for tests: the figures that a run in parts has written."""
+"""Recorder and reader of parts.csv for tests: the figures that a run in parts writes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from pathlib import Path
 
 from antiphon.base.files import fitting, read_rows
 from antiphon.telemetry import PartFigures
-from antiphon.telemetry.parts.parts_csv import PARTS_HEADER
+from antiphon.telemetry.parts.parts_csv import PARTS_HEADER, PartsCsv
+
+
+def recorder(path: Path) -> PartsCsv:
+    """Return the recorder that writes the table."""
+    return PartsCsv(path)
 
 
 def read_parts(path: Path) -> dict[int, list[PartFigures]]:

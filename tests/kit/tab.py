@@ -6,6 +6,7 @@ from antiphon.telemetry.channels.documents import graph_document, lineage_docume
 from antiphon.telemetry.channels.loader import ChannelsLoader
 from antiphon.telemetry.channels.page import page
 from antiphon.telemetry.channels.recorder import ChannelsWriter
+from antiphon.telemetry.channels.series import cloud
 from antiphon.telemetry.channels.tags import GRAPH, PARTS, PLUGIN, TIMELINE, VERDICTS
 from antiphon.telemetry.channels.verdict_series import with_verdicts
 
@@ -17,6 +18,7 @@ __all__ = [
     "VERDICTS",
     "ChannelsLoader",
     "ChannelsWriter",
+    "cloud",
     "graph_document",
     "lineage_document",
     "page",

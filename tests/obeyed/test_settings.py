@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from antiphon.base.spec import Spec
 from tests.kit.kinds import kinds_of, own_keys_of, sections
 from tests.kit.tiers import sampled
 from tests.obeyed.settings import Setting
@@ -18,9 +17,6 @@ SETTINGS = [one for one in places() if str(one) not in OBJECTS]
 
 @pytest.mark.long
 def test_every_setting_stands_in_a_scene() -> None:
-    def all_of(spec: type[Spec]) -> set[type[Spec]]:
-        return {spec} | {below for part in spec.__subclasses__() for below in all_of(part)}
-
     known = {str(one) for one in places()}
     missing = set[str]()
     for section in sections():

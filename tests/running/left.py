@@ -8,15 +8,15 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
 import torch
 
 from antiphon import Simulation
-from antiphon.running.directory_writer import DirectoryWriter
-from antiphon.running.trainer import Trainer
 from antiphon.scenarios import load
+from tests.kit import seams
 from tests.kit.recorded import metrics
 
 TEXT = load("digits-mlp").text + "telemetry: {period: 5}\n"
@@ -65,18 +65,18 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 @contextmanager
-def acting(step: int, act: Callable[[Trainer], object]) -> Iterator[list[int]]:
+def acting(step: int, act: Callable[[Any], object]) -> Iterator[list[int]]:
     """Do something once, when runs have taken so many steps; the list yielded has the step when it was done."""
-    plain, done = DirectoryWriter.step, list[int]()
+    plain, done = resolve_name(seams.STEP_OF_WRITER), list[int]()
 
-    def following(self: DirectoryWriter, trainer: Trainer) -> None:
+    def following(self: Any, trainer: Any) -> None:
         if trainer.active[0].running.now == step and not done:
             done.append(step)
             act(trainer)
         plain(self, trainer)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DirectoryWriter, "step", following)
+        patch.setattr(seams.STEP_OF_WRITER, following)
         yield done
 
 
@@ -96,10 +96,10 @@ def poison(simulation: Simulation) -> None:
         parameter.data.fill_(torch.nan)
 
 
-def poisoned(*seeds: int) -> Callable[[Trainer], None]:
+def poisoned(*seeds: int) -> Callable[[Any], None]:
     """Make the runs of these seeds diverge."""
 
-    def act(trainer: Trainer) -> None:
+    def act(trainer: Any) -> None:
         for run in (one for one in trainer.active if one.running.seed in seeds):
             poison(Simulation.over(run))
 

@@ -15,7 +15,7 @@ import pytest
 from antiphon.errors import RunError
 from antiphon.telemetry import Figure, PartFigures, RunDescription
 from antiphon.telemetry.csv_files import CsvRecorder, read_figures
-from antiphon.telemetry.parts.parts_csv import PartsCsv
+from tests.kit import parts_table
 from tests.kit.parts_table import read_parts
 
 DESCRIPTION = RunDescription(
@@ -54,7 +54,7 @@ def record_metrics(path: Path, steps: range) -> None:
 
 
 def record_parts(path: Path, steps: range) -> None:
-    recorder = PartsCsv(path)
+    recorder = parts_table.recorder(path)
     recorder.begin(DESCRIPTION)
     for step in steps:
         recorder.parts(step, parts_at(step))

@@ -5,14 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from antiphon import Simulation
 from antiphon.scenarios import Scenario
-from antiphon.telemetry import Series
-from antiphon.telemetry.channels.explanations import EXPLANATIONS
-from antiphon.telemetry.channels.series import present_names, renamed
 from antiphon.telemetry.history import History
 from tests.engine.scenes import scenario_of
 from tests.reference.backend import reference
@@ -102,22 +98,3 @@ def test_of_earlier_versions_the_return_in_the_log_is_the_values_target(tmp_path
     assert (steps.tolist(), values.tolist()) == ([4, 8], [1.5, 2.5])
     assert history.of("motor", "return")[1].tolist() == [20.0]
     assert history.of("motor", "validation_return")[1].tolist() == [9.0]
-
-
-def test_the_tab_tells_them_apart_too() -> None:
-    def series(**rows: float) -> Series:
-        return Series(
-            np.array([*map(int, (step[1:] for step in rows))]),
-            np.array([[v] for v in rows.values()], np.float32),
-        )
-
-    old = {("agent", "return"): series(s4=1.5)}
-    both = {("agent", "return"): series(s4=1.5, s8=20.0), ("agent", "value_target"): series(s8=2.5)}
-    for written, returns, targets in ((old, None, [1.5]), (both, [20.0], [1.5, 2.5])):
-        assert ("agent", "value_target") in present_names(written)
-        assert (("agent", "return") in present_names(written)) == (returns is not None)
-        for metric, values in (("return", returns), ("value_target", targets)):
-            found = renamed(lambda *key, written=written: written.get(key), "agent", metric)
-            assert (None if found is None else found.values[:, 0].tolist()) == values
-    assert EXPLANATIONS["agent"]["return"].title == "training return"
-    assert EXPLANATIONS["agent"]["validation_return"].title == "validation return"

@@ -1,4 +1,4 @@
-"""A parallel world, as `pettingzoo.ParallelEnv` has it, without the package; and worlds as rows of an environment."""
+"""A parallel world, as `pettingzoo.ParallelEnv` has it, without the package."""
 
 from __future__ import annotations
 
@@ -8,14 +8,6 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import seeding
 from numpy.typing import NDArray
-
-from antiphon.envs import TorchVectorEnv
-from antiphon.envs.adaptors.parallel import ParallelAdaptor
-
-
-def batch_of(*worlds: Any, **settings: Any) -> TorchVectorEnv:
-    """Parallel worlds as rows of one environment."""
-    return ParallelAdaptor(worlds, **settings)
 
 
 class Mines:

@@ -14,8 +14,9 @@ from gymnasium.vector import SyncVectorEnv
 import antiphon
 from antiphon import envs
 from antiphon.errors import RunError
-from tests.envs.adaptors.parallel_worlds import Mines, batch_of
+from tests.envs.adaptors.parallel_worlds import Mines
 from tests.kit.commands import Commands
+from tests.kit.worlds import batch_of
 
 FAILS_AT = 5
 

@@ -11,8 +11,9 @@ from antiphon import envs
 from antiphon.envs.adaptors.native import Native, native_of
 from antiphon.errors import ScenarioError
 from tests.doors.test_worlds import SPACES, Samples, check, expected
-from tests.envs.adaptors.parallel_worlds import Mines, batch_of
+from tests.envs.adaptors.parallel_worlds import Mines
 from tests.envs.adaptors.test_spaces import NESTED, Mirror
+from tests.kit.worlds import batch_of
 
 CPU = torch.device("cpu")
 

@@ -12,7 +12,8 @@ import antiphon
 from antiphon import envs
 from antiphon.errors import RunError, ScenarioError
 from tests.envs.adaptors import parallel_worlds
-from tests.envs.adaptors.parallel_worlds import Mines, SavedMines, batch_of
+from tests.envs.adaptors.parallel_worlds import Mines, SavedMines
+from tests.kit.worlds import batch_of
 
 WALK = {"low": torch.tensor([2, 1]), "high": torch.tensor([[-1.0], [-1.0]])}
 """In the first copy `low` goes up by 1 a step, in the second it stays."""

@@ -13,8 +13,8 @@ from torch import Tensor
 import antiphon
 from antiphon import Scenario, Simulation, envs
 from antiphon.errors import ScenarioError
-from tests.envs.adaptors.parallel_worlds import batch_of
 from tests.envs.adaptors.turn_games import Race, SavedRace
+from tests.kit.worlds import batch_of
 
 made: list[Race] = []
 

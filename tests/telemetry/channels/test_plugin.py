@@ -15,9 +15,8 @@ import pytest
 from werkzeug.test import Client
 
 from antiphon.telemetry import Messages
-from antiphon.telemetry.channels.series import cloud
 from antiphon.telemetry.event_file import EventFile
-from tests.kit.tab import ChannelsLoader
+from tests.kit.tab import ChannelsLoader, cloud
 from tests.telemetry.channels.serving import client, fast_data, figure, get, refused, wait_for
 from tests.telemetry.channels.writing import graph, rows, write
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from antiphon.telemetry import Messages, Series
-from antiphon.telemetry.channels.series import cloud
+from tests.kit.tab import cloud
 
 
 def messages(rows: int = 3, samples: int = 40, size: int = 5) -> Messages:
