@@ -83,7 +83,7 @@ COMMANDS: Mapping[str, Command] = {
         ("antiphon report runs/exp1 runs/exp2 --output report.html",),
     ),
     "diff": Command(
-        "Compare two runs: settings, the first row of metrics.csv and the first tensor that differ (exit code 1 if any does).",
+        "Compare two runs: settings, the first log entry and the first tensor that differ (exit code 1 if any does).",
         ("antiphon diff runs/exp1 runs/exp2",),
     ),
     "export": Command(

@@ -1,4 +1,4 @@
-"""The command `diff`: settings, the first row of metrics.csv and the first tensor in which two runs differ."""
+"""The command `diff`: settings, the first log entry and the first tensor in which two runs differ."""
 
 from __future__ import annotations
 
