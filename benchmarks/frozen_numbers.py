@@ -88,7 +88,7 @@ def run(simulation: Simulation, checkpoint: Path | None = None) -> Numbers:
     """Take the steps that remain and return what is compared."""
     recorder = LastRow()
     simulation.recorders.append(recorder)
-    simulation.running.until = STEPS
+    simulation.running.end_at(STEPS)
     found: Found = {}
     while simulation.now < STEPS:
         for name, loss in simulation.step()["losses"].items():

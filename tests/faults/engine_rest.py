@@ -345,6 +345,13 @@ REST: tuple[Fault, ...] = (
         "tests/running/test_populations.py::test_what_is_read_of_a_member_is_what_its_own_run_shows",
     ),
     Fault(
+        "population-what-was-learned-before-a-divergence-is-the-members-own",
+        "jobs/together.py",
+        "running.diverge(stopped[place])",
+        "running.diverged = stopped[place]",
+        "tests/running/test_seeds.py::test_a_seed_that_diverges_keeps_the_environment_as_it_was_and_there_is_no_step_without_any",
+    ),
+    Fault(
         "population-a-copy-takes-the-environment-back",
         "jobs/together.py",
         "            self._share()\n            self._world.join",

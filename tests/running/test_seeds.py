@@ -72,6 +72,9 @@ def test_a_seed_that_diverges_keeps_the_environment_as_it_was_and_there_is_no_st
     poison(stopped := together.simulations[1])
     together.step()
     assert stopped.diverged is not None
+    assert (
+        stopped.running.learned.by_agent() == {}
+    )  # at the step that diverged; not what was at the one before
     before = stopped.signals["observation"].clone()
     together.run(3)
     assert torch.equal(stopped.signals["observation"], before)
