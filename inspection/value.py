@@ -210,7 +210,7 @@ def value(
                 synthetic = forks.loss(state)
             except _NoLoss as why:
                 for row in rows:
-                    row.failed = f"as it is, {why}"
+                    row.fail(f"as it is, {why}")
                 break
             for row in rows:
                 row.measure(forks, state, synthetic)
@@ -300,6 +300,10 @@ class _Row:
     seconds: float = 0.0
     losses: list[tuple[float, float, float]] = field(default_factory=list)
     """True, synthetic and zero, per repeat."""
+
+    def fail(self, why: str) -> None:
+        """Note why it has no value."""
+        self.failed = why
 
     def measure(self, forks: _Forks, state: dict[str, Any], synthetic: float) -> None:
         """Let a fork go on from `state` twice: with the true signal and with none."""

@@ -505,12 +505,12 @@ class _Channels:
         first = members[0]
         device = first.zeros.device
         settings: dict[str, Any] = {
-            "synthetic_gradient": replace(first.synthetic_gradient),
-            "synthetic_input": replace(first.synthetic_input, examples=[]),
             "members": tuple(members),
             "stacked": stacked,
         }
         ends: dict[str, Any] = {"lives": lives_of([channel.endpoints.life_of_ends for channel in members])}
+        of_gradient: dict[str, Any] = {}
+        of_input: dict[str, Any] = {"examples": []}
         settings["layout"] = Layout(len(members), len(self.bases), batch, device)
         if first.sender in self.place:
             sender = self.agents[self.place[first.sender][0]]
@@ -535,9 +535,9 @@ class _Channels:
             settings["name"] = name
             settings["zeros"] = first.zeros.new_zeros(()).expand(len(members) * batch, first.size)
             if first.sender in self.place:  # elsewhere a predictor is computed there, and so for an input
-                settings["synthetic_gradient"].model = _stacked([c.synthetic_gradient.model for c in members])
+                of_gradient["model"] = _stacked([c.synthetic_gradient.model for c in members])
             if first.receiver in self.place:
-                settings["synthetic_input"].model = _stacked([c.synthetic_input.model for c in members])
+                of_input["model"] = _stacked([c.synthetic_input.model for c in members])
             if first.sampler is not None:
                 settings["sampler"] = first.sampler.stack(
                     [c.sampler for c in members if c.sampler is not None]
@@ -548,7 +548,9 @@ class _Channels:
                     for c in members
                     if c.synthetic_gradient.outliers is not None
                 ]
-                settings["synthetic_gradient"].outliers = Outliers(device, each)
+                of_gradient["outliers"] = Outliers(device, each)
+        settings["synthetic_gradient"] = replace(first.synthetic_gradient, **of_gradient)
+        settings["synthetic_input"] = replace(first.synthetic_input, **of_input)
         found = replace(first, **settings)
         read_members(found)
         return found

@@ -91,10 +91,8 @@ class ForwardPass:
             group = self.system.group_of[call[0]]
             window, number = group.window, group.windows.number(step)
             if window.number != number:
-                window.number = number
-                window.statistics_before = {
-                    name: dict(self.system.agents[name].learner.buffers) for name in group.owners
-                }
+                learners = ((name, self.system.agents[name].learner) for name in group.owners)
+                window.begin(number, {name: dict(learner.buffers) for name, learner in learners})
             ticks = [self._read(self.system.agents[name], step, step_signals, window) for name in call]
             learner = self.system.agents[call[0]].learner
             learner.buffers = self.evaluate(ticks, window, learner.buffers)

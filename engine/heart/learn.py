@@ -226,8 +226,8 @@ class BackwardPass:
             if window in updates:
                 continue
             learning = self.learning(group, window)
-            update = Update(group, window, learning, self.evaluator.window(window))
-            update.leaf_gradients = dict.fromkeys(window.leaves.values())
+            leaves = dict.fromkeys(window.leaves.values())
+            update = Update(group, window, learning, self.evaluator.window(window), leaf_gradients=leaves)
             reads = [read for read in update.leaf_gradients if channels[read.channel].ledger.wants_gradient]
             self.inject(update, step)
             request = BackwardRequest(
@@ -241,10 +241,7 @@ class BackwardPass:
             requests.append(request)
         results = backward_all(requests, self.system.batch)
         for (update, reads), (gradients, returned) in zip(pending, results, strict=True):
-            update.gradients = {**gradients}
-            update.window_loss.roots.clear()  # with them goes what is left of the graph
-            update.injections, update.auxiliary_loss = [], None
-            update.leaf_gradients.update(zip(reads, returned, strict=True))
+            update.complete(gradients, zip(reads, returned, strict=True))
             updates[update.window] = update
         return [updates[window] for _, window in closing]
 
@@ -258,7 +255,7 @@ class BackwardPass:
             read.message.returned.add(read.counted, gradient)
         for feature in self.points.booked:
             feature.booked(update)
-        update.leaf_gradients = {}  # as large as the messages, and of no more use
+        update.leaf_gradients.clear()  # as large as the messages, and of no more use
 
     # --- what is injected ----------------------------------------------------------------------------------
 

@@ -433,6 +433,10 @@ class Window:
     leaves: dict[tuple[str, int, int], Leaf] = field(default_factory=dict)
     given_up: set[str] = field(default_factory=set, metadata=PLAIN)
 
+    def begin(self, number: int, statistics_before: dict[str, Tensors]) -> None:
+        """Begin with its first tick."""
+        self.number, self.statistics_before = number, statistics_before
+
     def ticks(self) -> Iterator[Tick]:
         """Its ticks, in order."""
         return (tick for call in self.calls for tick in call)

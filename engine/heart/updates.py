@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -96,6 +96,17 @@ class Update:
     """Agents with an auxiliary loss."""
     auxiliary_loss: Tensor | None = None
     """A loss beside the objectives' that nothing goes back from, until the window is differentiated."""
+
+    def complete(
+        self,
+        gradients: Mapping[str, Sequence[Tensor | None]],
+        returned: Iterable[tuple[Leaf, Tensor | None]],
+    ) -> None:
+        """Take over what the window was differentiated to, and let go what was differentiated, with what is left of the graph."""
+        self.gradients = {**gradients}
+        self.window_loss.roots.clear()
+        self.injections, self.auxiliary_loss = [], None
+        self.leaf_gradients.update(returned)
 
 
 @dataclass(slots=True)

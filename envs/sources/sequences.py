@@ -179,12 +179,16 @@ def _source(
 
 
 class _Packed(Columns):
-    """Columns of sequences laid end to end."""
+    """Columns of sequences laid end to end.
 
-    lengths: Tensor
-    """Of the sequences."""
-    whole: frozenset[str]
-    """Columns with a row per sequence."""
+    Args:
+        lengths: Of the sequences.
+        whole: Columns with a row per sequence.
+    """
+
+    def __init__(self, lengths: Tensor, whole: frozenset[str]) -> None:
+        super().__init__()
+        self.lengths, self.whole = lengths, whole
 
     @property
     def rows(self) -> int:
@@ -211,8 +215,7 @@ def _packed(given: Any, place: str, per_sequence: Collection[str], classes: Coll
     require(
         bool(steps), place, "no signal has a value per step; pass one, such as x=[…] of tensors [steps, …]"
     )
-    packed = _Packed()
-    packed.whole, packed.lengths = whole, _lengths({name: each[name] for name in steps}, place)
+    packed = _Packed(_lengths({name: each[name] for name in steps}, place), whole)
     for name, parts in each.items():
         typed = [part.numbers for part in parts if not part.blank]
         shapes = {tuple(numbers.shape if name in whole else numbers.shape[1:]) for numbers in typed}
