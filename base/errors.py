@@ -17,6 +17,14 @@ _END_OF_LINE = 90
 """Characters at its end that are kept, where the fix stands."""
 
 
+def with_article(name: str) -> str:
+    """Return a name after "a" or "an", by its first letter, or by that letter's name where it is spelled out: "an Adam", "an mlp"."""
+    spelled = name[:2].isupper() or not set("aeiouy") & set(name.lower())
+    vowel = name[:1].lower() in ("aefhilmnorsx" if spelled else "aeio")
+    vowel |= name.lower().startswith("un") and not name.lower().startswith("uni")
+    return f"an {name}" if vowel else f"a {name}"
+
+
 def in_one_line(text: str) -> str:
     """Return a text as one line of at most 290 characters, control characters as escapes: a longer one without its middle,
     between the place and the fix.

@@ -21,7 +21,7 @@ from traceback import walk_tb
 from types import FrameType
 from typing import Any, TypeVar
 
-from antiphon.base.errors import AntiphonError, CallError, ScenarioError, first_line
+from antiphon.base.errors import AntiphonError, CallError, ScenarioError, first_line, with_article
 from antiphon.base.nearest_names import suggest
 from antiphon.base.spellings import fix_of_word, spelled
 
@@ -273,7 +273,7 @@ def refused_of_torch(point: str, kind: object) -> str:
 
     if isinstance(kind, Optimizer):
         name = type(kind).__name__
-        return f"a {name} that is made already has other parameters; give its class, and its options as keys"
+        return f"{with_article(name)} that is made already has other parameters; give its class, and its options as keys"
     if point == "optimiser":
         reasons = {name.lower(): f"{name} {reason}" for name, reason in NEEDS_MORE.items()}
         return reasons.get(kind.lower(), "") if isinstance(kind, str) else ""

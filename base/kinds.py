@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from antiphon.base.errors import ScenarioError
+from antiphon.base.errors import ScenarioError, with_article
 from antiphon.base.extensions import (
     Catalogue,
     imported,
@@ -202,7 +202,7 @@ class KindSpec(Spec):
     @classmethod
     def _needed(cls, error: DocumentError) -> DocumentError:
         """Return the same problems, with what a missing key means."""
-        kind, meanings = f"a {cls.kind_name} {cls.point}", meanings_of(cls)
+        kind, meanings = f"{with_article(str(cls.kind_name))} {cls.point}", meanings_of(cls)
         found = []
         for one in error.separate():
             meaning = meanings.get(str(one.path[0]) if one.path else "", "")

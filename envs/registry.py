@@ -19,7 +19,7 @@ import gymnasium
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from pydantic import create_model
 
-from antiphon.base.errors import ScenarioError, require
+from antiphon.base.errors import ScenarioError, require, with_article
 from antiphon.base.extensions import imported
 from antiphon.base.nearest_names import suggest_registered
 from antiphon.base.problems import MISSING, DocumentError
@@ -92,7 +92,7 @@ def register(name: str, factory: Callable[..., Any]) -> None:
     require(named, "register", f"{name!r}; the id of an environment must be text", ScenarioError)
     taken = f"environment '{name}' already exists; choose another id"
     require(name not in _environments, "register", taken, ScenarioError)
-    nothing = f"a {type(factory).__name__} is not a factory; pass a class or a function"
+    nothing = f"{with_article(type(factory).__name__)} is not a factory; pass a class or a function"
     require(callable(factory), f"register: '{name}'", nothing, ScenarioError)
     _environments[name] = factory
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from antiphon.base.copies import copy_with
-from antiphon.base.errors import AntiphonError, ScenarioError, ScenarioWarning, first_line
+from antiphon.base.errors import AntiphonError, ScenarioError, ScenarioWarning, first_line, with_article
 from antiphon.base.extensions import NEEDS_MORE, Catalogue, call_factory, key_of, name_of
 from antiphon.nets.optimisers import MemberMask, Optimiser, Skip, clipped
 from antiphon.nets.user_modules import with_data
@@ -189,7 +189,7 @@ class TorchOptimiser:
             )  # such as a generator in its options
             if have != want or any(first.objects[key] != here.objects[key] for key in both):
                 raise ScenarioError(
-                    f"{place}: {name_of(self.kind)} keeps a {type(value).__name__} in {name}, which its state_dict does not "
+                    f"{place}: {name_of(self.kind)} keeps {with_article(type(value).__name__)} in {name}, which its state_dict does not "
                     "bring back, so the run cannot be saved or forked; keep numbers, text, tensors, or lists and dicts of "
                     "them"
                 )

@@ -27,7 +27,7 @@ from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import prune
 
-from antiphon.base.errors import ScenarioError, first_line
+from antiphon.base.errors import ScenarioError, first_line, with_article
 from antiphon.base.extensions import call_factory, name_of
 from antiphon.nets.isolation.own_random import seeded
 
@@ -405,7 +405,7 @@ def _no_data(value: Any) -> str | None:
     if type(value) in (list, tuple):
         return next((found for one in value if (found := _no_data(one)) is not None), None)
     plain = value is None or type(value) in (bool, int, float, str)
-    return None if plain or isinstance(value, Tensor) else f"a {type(value).__name__}"
+    return None if plain or isinstance(value, Tensor) else with_article(type(value).__name__)
 
 
 def singular(module: nn.Module) -> str | None:
@@ -473,7 +473,7 @@ def _refused(part: nn.Module) -> str:
     if isinstance(getattr(part, "_orig_mod", None), nn.Module):
         return "is compiled (torch.compile); pass the original module, its _orig_mod"
     if isinstance(part, torch.jit.ScriptModule):
-        return f"is a {type(part).__name__} (torch.jit); pass the module that it was made from"
+        return f"is {with_article(type(part).__name__)} (torch.jit); pass the module that it was made from"
     kind = type(part)
     quantised = kind.__module__.startswith(_QUANTISED) and kind.__name__ not in _FLOATS
     if quantised or any(b is not None and b.is_quantized for b in part._buffers.values()):

@@ -65,6 +65,8 @@ def begin(
     """
     check_interval(checkpoint_every, path)
     check_exist(exist)
+    if path is None and exist in ("resume", "overwrite"):
+        raise ScenarioError(f"exist: {exist!r} has no effect without a logdir; give one")
     folder = None if path is None else given_path(path, "logdir")
     scenario = as_scenario(scenario)
     if folder is not None and not isinstance(settings.backend, str):

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, WithJsonSchema, WrapValidator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from antiphon.base.errors import with_article
 from antiphon.base.extensions import Catalogue, name_of
 from antiphon.base.kinds import Kind, KindName, KindSpec
 from antiphon.base.problems import MISSING, DocumentError, Path, Problems, show_value
@@ -329,7 +330,7 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
     @model_validator(mode="after")
     def _goal_and_target(self) -> Self:
         if not (self.policy or self.of_network) and self.target is None:
-            message = f"{MISSING}; a {name_of(self.kind)} objective needs it: name a signal, such as label"
+            message = f"{MISSING}; {with_article(name_of(self.kind))} objective needs it: name a signal, such as label"
             raise DocumentError(("target",), message)
         if self.goal is None and COSINE in (self.reward or ()):
             message = f"{COSINE!r} needs a goal, such as {{channel: manager->worker, observes: position}}"
@@ -540,7 +541,7 @@ class AgentSpec(Observing):
             )
             raise DocumentError(("network",), message)
         if layers is not None and returned and not (self.own_loss and len(self.goals) == 1):
-            message = f"the one objective of a {layers.kind} is its divergence; write `objective: own_loss`"
+            message = f"the one objective of {with_article(layers.kind)} is its divergence; write `objective: own_loss`"
             raise DocumentError(("network", "kind"), message)
         if self.own_loss and self.acts:
             message = (

@@ -10,6 +10,7 @@ from functools import cached_property
 from itertools import chain
 from typing import NamedTuple
 
+from antiphon.base.errors import with_article
 from antiphon.base.extensions import name_of
 from antiphon.base.kinds import KindSpec
 from antiphon.base.spec import Spec, defaults, plain
@@ -43,7 +44,7 @@ def _ignored(spec: Spec, uses: Iterable[tuple[str, bool, str]], prefix: str = ""
 
 def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
     """Return the keys of a channel without effect."""
-    reason, link, coupling = f"by a {channel.coupling} channel", channel.link, channel.crossing
+    reason, link, coupling = f"by {with_article(channel.coupling)} channel", channel.link, channel.crossing
     lost, loses = "where every message is lost", coupling.replaces or link.drop > 0
     if coupling.predicts:
         yield from (_unused(f"gradient.{key}", why) for key, why in channel.gradient.unused())
@@ -313,7 +314,7 @@ def rule_10_kickback(scenario: Scenario, channel: ChannelSpec, reach: _Reach) ->
         of = channel.feedback.of or scenario.readouts[0]
         objective = scenario.agents[of].objective
         if objective is not None and objective.declared("errors_cancel"):
-            yield f"{channel.feedback.kind} returns nothing: the errors of {of!r}, a {name_of(objective.kind)}, add up to 0; use dfa"
+            yield f"{channel.feedback.kind} returns nothing: the errors of {of!r}, {with_article(name_of(objective.kind))}, add up to 0; use dfa"
 
 
 def rule_9_kind(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
@@ -325,7 +326,7 @@ def rule_9_kind(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iter
     if control is not None:
         yield control
     if _is_direct(channel) and _is_residual_stream(channel, reach):
-        yield f"a {name_of(gradient.kind)} gradient {_OF_A_STREAM}"
+        yield f"{with_article(name_of(gradient.kind))} gradient {_OF_A_STREAM}"
     yield from gradient.advice(channel.shape, at_sites=channel.at_sites(gradient))
 
 

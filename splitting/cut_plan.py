@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from antiphon.base.errors import ScenarioError
+from antiphon.base.errors import ScenarioError, with_article
 from antiphon.base.nearest_names import suggest
 from antiphon.splitting.calls import Start, starts_of
 from antiphon.splitting.graph import Trace, storages, tensors_in
@@ -214,12 +214,14 @@ class _Planner:
             for user in node.users:
                 by_key = user.target is operator.getitem and user.args[1] in list(whole)
                 if user in self.needed and self.part[user] == number and not by_key:
-                    what = f"is a {type(whole).__name__}, of which '{user}' ({self.trace.facts[user].where}) reads no item"
+                    what = f"is {with_article(type(whole).__name__)}, of which '{user}' ({self.trace.facts[user].where}) reads no item"
                     raise self._refused(node, number, what)
         for path, value in leaves(self.trace.facts[node].value):
             if value is None or not isinstance(value, Tensor):
                 if value is not None and self.trace.facts[node].depends:
-                    raise self._refused(node, number, f"is a {type(value).__name__} that depends on the data")
+                    raise self._refused(
+                        node, number, f"is {with_article(type(value).__name__)} that depends on the data"
+                    )
                 continue
             key = node, path
             if key not in self.messages:
@@ -348,7 +350,7 @@ def plan_parts(trace: Trace, at: Sequence[str], predictions: Sequence[Place]) ->
                 inside = next((path for path in known if path.startswith(f"{name}.")), None)
                 fix = f"; cut before '{inside}'" if inside else f"; cut before one of {', '.join(known[:6])}"
                 raise ScenarioError(
-                    f"at: '{name}' is a {type(modules[name]).__name__} that forward does not call{fix}"
+                    f"at: '{name}' is {with_article(type(modules[name]).__name__)} that forward does not call{fix}"
                 )
             raise ScenarioError(
                 f"at: no submodule '{name}'{suggest(name, dict.fromkeys([*known, *filter(None, modules)]))}"

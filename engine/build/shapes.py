@@ -13,7 +13,7 @@ from antiphon.agents.distributions import distribution_of
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, VALUE, Head, features_of
 from antiphon.agents.objectives import AnyObjective, Objective, Weighted, objective_of
 from antiphon.agents.policy_objectives import PolicyObjective
-from antiphon.base.errors import ScenarioError
+from antiphon.base.errors import ScenarioError, with_article
 from antiphon.base.extensions import name_of
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, Problems, placed
@@ -312,7 +312,7 @@ def _input_shape(
     if agent.aggregation is not None and agent.layers is not None and agent.layers.on_maps:
         raise DocumentError(
             ("agents", name, "fan_in"),
-            f"{name_of(agent.aggregation.kind)} joins flat messages, and a {agent.layers.kind} network reads maps; "
+            f"{name_of(agent.aggregation.kind)} joins flat messages, and {with_article(str(agent.layers.kind))} network reads maps; "
             "use concat, sum or mean",
         )
     return _joined_shape(agent.layers, [*observed, *messages_read], ("agents", name))
@@ -351,7 +351,7 @@ def objective_in(
     if goal is None or not agent.acts or space is None:
         return objective, size
     signal = env.all_signals[str(goal.target)]
-    made = f"and a {name_of(goal.kind)} of '{goal.target}' gives {size} outputs; take a target of"
+    made = f"and {with_article(name_of(goal.kind))} of '{goal.target}' gives {size} outputs; take a target of"
     if isinstance(space, spaces.Discrete):
         count = int(space.n)
         if (by_actions := objective.of_actions(size)) is not None:

@@ -86,6 +86,10 @@ def exported(
     with running.settings.context():
         running.synchronize()
         path, policy = given_path(path), None
+        if episodes != 1 and path.suffix != ".gif":
+            raise ScenarioError(
+                f"export: episodes={episodes} has no effect on {path.name}; it is for .gif files"
+            )
         if path.suffix not in (".gif", ".safetensors"):
             _check_own_loop(running)
         if actions is not None:

@@ -28,6 +28,8 @@ from gymnasium.vector import VectorEnv
 from gymnasium.wrappers.utils import RunningMeanStd
 from torch import Tensor
 
+from antiphon.base.errors import with_article
+
 _FIXED = (
     *(BuiltinFunctionType, ModuleType, type, np.ufunc, np.dtype, torch.dtype, torch.device),
     *(Path, slice, range, EnvSpec, logging.Logger, type(np.mean)),
@@ -105,7 +107,7 @@ class Capture:
         for part in (self._container, self._data, self._generator, self._holder):
             if (found := part(value, place)) is not None:
                 return found
-        raise NotPlain(f"a {type(value).__name__} ({place}), which cannot be saved")
+        raise NotPlain(f"{with_article(type(value).__name__)} ({place}), which cannot be saved")
 
     def _relying(self, tree: dict[str, Any], value: Any, place: str) -> dict[str, Any]:
         self.relied[place] = _make(value)
@@ -123,7 +125,9 @@ class Capture:
         pairs = []
         for key, item in value.items():
             if not _is_hashable_data(key):
-                raise NotPlain(f"a {type(key).__name__} as a key of {place}, which cannot be saved")
+                raise NotPlain(
+                    f"{with_article(type(key).__name__)} as a key of {place}, which cannot be saved"
+                )
             pairs.append([self.tree(key, place), self.tree(item, f"{place}[{key!r}]")])
         found = {"pairs": pairs, "mapping": type(value).__name__}
         return self._relying(found, value, place) if type(value) is defaultdict else found

@@ -24,7 +24,7 @@ import torch
 from gymnasium import Space, spaces
 from torch import Tensor
 
-from antiphon.base.errors import RunError, ScenarioError, require
+from antiphon.base.errors import RunError, ScenarioError, require, with_article
 from antiphon.envs.base import chosen
 from antiphon.envs.signal import OUTCOMES, Signal, channel_axis
 
@@ -90,7 +90,9 @@ def _signal_of(name: str, space: Space[Any], *, training_only: bool = False) -> 
         case spaces.MultiDiscrete():
             return Signal(shape=space.shape, classes=int(space.nvec.max()), **kind)
     kinds = "Box, MultiBinary, Discrete, MultiDiscrete, or a Dict or Tuple of these"
-    raise ScenarioError(f"env: the observation '{name}' is a {type(space).__name__}; flatten it to {kinds}")
+    raise ScenarioError(
+        f"env: the observation '{name}' is {with_article(type(space).__name__)}; flatten it to {kinds}"
+    )
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from antiphon.base.errors import DataError, require
+from antiphon.base.errors import DataError, require, with_article
 from antiphon.envs.datasets.dataset_files import check_fits
 
 WIDE = (torch.uint16, torch.uint32, torch.uint64)
@@ -212,7 +212,7 @@ def _obstacle(name: str, given: Tensor) -> str | None:
     if given.dtype not in _TYPES:
         return f"has type {given.dtype}, with which torch does not compute; pass {name}.float()"
     if type(given).__torch_dispatch__ is not Tensor.__torch_dispatch__:
-        return f"a {type(given).__name__}, whose values torch reads by its own rules; pass a plain tensor"
+        return f"{with_article(type(given).__name__)}, whose values torch reads by its own rules; pass a plain tensor"
     return None
 
 

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from antiphon.base.copies import copy_with
-from antiphon.base.errors import ScenarioError, require
+from antiphon.base.errors import ScenarioError, require, with_article
 from antiphon.base.nearest_names import suggest
 from antiphon.envs.base import StepResult, Values, chosen
 from antiphon.envs.env_keys import EnvOptions
@@ -249,7 +249,7 @@ class World(Pictured):
             actions = {_ONLY: actions}
         elif actions is None:
             actions = {}
-        mapping = f"actions are a {type(actions).__name__}; pass a mapping of {', '.join(self._choices)}"
+        mapping = f"actions are {with_article(type(actions).__name__)}; pass a mapping of {', '.join(self._choices)}"
         require(isinstance(actions, Mapping), "env", mapping, ScenarioError)
         for name in actions:
             unknown = f"the action has no part '{name}'{suggest(str(name), self._choices)}"

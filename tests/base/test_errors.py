@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import antiphon
-from antiphon.base.errors import in_one_line
+from antiphon.base.errors import in_one_line, with_article
 from antiphon.base.nearest_names import suggest
 from antiphon.errors import AntiphonError, RunError, ScenarioWarning
 
@@ -42,3 +42,9 @@ def test_users_find_every_error_in_one_module() -> None:
     }
     assert set(antiphon.errors.__all__) == ours
     assert antiphon.errors.RunError is antiphon.RunError
+
+
+def test_a_name_has_the_article_that_it_is_read_with() -> None:
+    names = ("Adam", "mlp", "LSTM", "RMSprop", "unlocked", "uint8", "gru", "Text", "SGD", "pointer")
+    found = [with_article(name).split()[0] for name in names]
+    assert found == ["an", "an", "an", "an", "an", "a", "a", "a", "an", "a"]

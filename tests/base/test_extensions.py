@@ -381,7 +381,7 @@ def placed(where: str, kind: Any, options: Document) -> Document:
             "optimiser",
             torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1),
             {},
-            "a SGD that is made already has other",
+            "an SGD that is made already has other",
         ),
         ("optimiser", torch.nn.Linear, {}, "training.optimiser.out_features: is missing; Linear needs it"),
         ("optimiser", lambda parameters, lr: 3, {}, "<lambda> returned int, not a torch.optim.Opt"),

@@ -390,6 +390,12 @@ def test_limits_intervals_and_scenarios_that_cannot_be_are_refused(run: Path) ->
             Simulation(own(), logdir=run, checkpoint_every=every)  # type: ignore[arg-type]
     with one_line(r"^checkpoint_every: 10 has no effect without a logdir; give one$"):
         Simulation(own(), checkpoint_every=10)
+    for exist in ("resume", "overwrite"):
+        with one_line(rf"^exist: '{exist}' has no effect without a logdir; give one$"):
+            Simulation(own(), exist=exist)
+    for name in ("it.pt2", "it.safetensors"):
+        with one_line(rf"^export: episodes=3 has no effect on {name}; it is for .gif files$"):
+            Simulation(own()).export(run.with_name(name), episodes=3)
     assert not run.exists()
 
 
