@@ -38,6 +38,10 @@ LAYERS = (
 """Top first: a folder may import itself and what stands after it."""
 STRANGERS = {"telemetry": {"scenarios", "agents", "comms", "envs"}, "agents": {"envs"}, "comms": {"envs"}}
 """Folders below that are nevertheless not to be known."""
+OF_USERS = ("api", "cli", "contracts", "docs", "doors", "fuzz", "numerics", "soak", "splitting")
+"""Folders of tests that do what users do: with scenarios, commands, objects and modules of their own."""
+FRONTS = {"agents", "cli", "comms", "envs", "errors", "nets", "scenarios", "telemetry", "testing", "tune"}
+"""What of antiphon tests of these may import: these modules and packages, and the packages' own modules, not what is below."""
 LONGEST_FUNCTION = 80
 OF_TORCH = {"_modules", "_buffers", "_parameters", "_version", "_BatchNorm"}
 """Private names of torch's, which some files of ours use for their own too."""
@@ -111,6 +115,14 @@ def layer(name: str) -> str | None:
         return None
     second = rest.partition(".")[0]
     return second if second in LAYERS else "antiphon"
+
+
+def is_public(name: str) -> bool:
+    """Return whether an imported name is one of `antiphon`, of a front or of a module right below it; or not antiphon's at all."""
+    first, *below = name.split(".")
+    if first != "antiphon" or not below or below[0] not in {*LAYERS, *FRONTS, "commands", "terminal"}:
+        return True
+    return below[0] in FRONTS and len(below) <= 3
 
 
 def safe_loaders(sources: Iterable[Source]) -> set[str]:
@@ -396,6 +408,33 @@ def test_a_run_begins_and_is_resumed_in_one_place(
         if isinstance(node, ast.Call) and final_name(node.func) == called
     ]
     assert sorted(found) == files
+
+
+def test_tests_of_what_users_do_import_what_users_import() -> None:
+    """What they need of the inside stands in `tests/kit`; tests of the inside lie in the folder that is named after it."""
+    wrong = [
+        f"{source.path}:{line}: {name} is not public"
+        for folder in OF_USERS
+        for source in read(f"tests/{folder}")
+        for line, name in imports(source.nodes)
+        if not is_public(name)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "public"),
+    [
+        ("antiphon.Simulation", True),
+        ("antiphon.comms.links.join", True),
+        ("tests.kit.running.stacked", True),
+        ("antiphon.engine", False),
+        ("antiphon.base.errors.RunError", False),
+        ("antiphon.envs.adaptors.native.Native", False),
+    ],
+)
+def test_the_check_for_what_is_public_sees_it(name: str, public: bool) -> None:
+    assert is_public(name) is public
 
 
 def test_folders_do_not_import_each_other(library: list[Source]) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import antiphon
 from antiphon import Scenario, Simulation
-from antiphon.base.errors import ScenarioError
+from antiphon.errors import ScenarioError
 
 SMALL = {"kind": "nature", "filters": [4, 6], "sizes": [3, 2], "strides": [2, 1], "hidden": [5]}
 

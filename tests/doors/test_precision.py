@@ -16,8 +16,8 @@ import antiphon
 from antiphon import Population, Simulation
 from antiphon.envs.base import StepResult
 from antiphon.envs.images import Digits
-from antiphon.nets.isolation.matmul_precision import matmul_precision
 from tests.kit.commands import Commands
+from tests.kit.running import matmul_precision
 
 _SEEN: list[str] = []
 """The precisions in which modules were called."""

@@ -18,6 +18,7 @@ from antiphon.engine.native.networks import NativeNetwork
 from antiphon.engine.planning.memory_estimate import slots
 from antiphon.engine.state.checkpoint import copy_tree, read_simulation
 from antiphon.errors import ScenarioError
+from antiphon.nets.isolation import matmul_precision as isolation
 from antiphon.scenarios import Scenario
 from tests.engine.capture.dispatch_recorder import DispatchRecorder
 
@@ -25,6 +26,11 @@ from tests.engine.capture.dispatch_recorder import DispatchRecorder
 def stacked(simulation: Simulation) -> bool:
     """Whether some agents are computed as one."""
     return any(size > 1 for size in stack_sizes(simulation))
+
+
+def matmul_precision() -> str:
+    """Torch's precision of matrix products, also one that torch has no name for."""
+    return isolation.matmul_precision()
 
 
 def check_later(simulation: Simulation) -> Simulation:

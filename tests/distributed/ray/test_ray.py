@@ -30,7 +30,7 @@ from antiphon.distributed.parts.part import Part
 from antiphon.distributed.ray.ray_parts import RayParts
 from antiphon.envs import TorchVectorEnv
 from antiphon.envs.base import StepResult
-from antiphon.scenarios.agent_specs import NetworkSpec
+from antiphon.scenarios import NetworkSpec
 from tests.contracts.builders import Play
 from tests.contracts.builders import ring as noise_ring
 from tests.contracts.twins import differences, facts

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from antiphon.base.mask import Mask
+from antiphon.comms import Mask
 from antiphon.comms.links import Link
 from antiphon.engine.heart.clock import Clock, StepWindows
 from antiphon.engine.heart.held_messages import HeldMessages

@@ -13,7 +13,7 @@ from gymnasium import spaces
 
 import antiphon
 from antiphon import Scenario, Simulation, envs
-from antiphon.base.errors import ScenarioError
+from antiphon.errors import ScenarioError
 
 SPACES: dict[str, spaces.Space[Any]] = {
     "grey": spaces.Box(0, 255, (6, 5), np.uint8),

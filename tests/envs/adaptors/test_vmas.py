@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from antiphon import Scenario, Simulation, envs
-from antiphon.base.errors import ScenarioError
+from antiphon.errors import ScenarioError
 
 BALANCE = {"id": "vmas/balance", "n_agents": 2, "max_steps": 7}
 needs_vmas = pytest.mark.skipif(importlib.util.find_spec("vmas") is None, reason="vmas is not installed")

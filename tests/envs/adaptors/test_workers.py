@@ -11,7 +11,7 @@ import torch
 
 import antiphon
 from antiphon import Scenario, Simulation, envs
-from antiphon.base.errors import RunError, ScenarioError
+from antiphon.errors import RunError, ScenarioError
 from tests.envs.adaptors.parallel_worlds import Mines
 from tests.envs.adaptors.test_frame_stack import Counter
 from tests.envs.adaptors.turn_games import Race
