@@ -113,7 +113,7 @@ class ParallelAdaptor(Adaptor):
         ScenarioError: Objects that are not environments of PettingZoo, or spaces that are not supported.
     """
 
-    interface = "PettingZoo's interface", "parallel_api_test(env), or api_test(env), of pettingzoo.test"
+    interface = "PettingZoo's parallel interface", "parallel_api_test(env) of pettingzoo.test"
 
     def __init__(self, worlds: Sequence[Any], **settings: Any) -> None:
         members = ("possible_agents", "observation_space", "action_space", "reset", "step")
@@ -124,6 +124,8 @@ class ParallelAdaptor(Adaptor):
         worlds = [parallel(world) for world in worlds]
         first = worlds[0]
         turn_based = getattr(first, "turn_based", False)
+        if turn_based:
+            self.interface = "PettingZoo's interface of turns", "api_test(env) of pettingzoo.test"
         agents = self._agents = tuple(first.possible_agents)
         self.observations = {
             agent: Observations(first.observation_space(agent), f"{agent}.") for agent in agents

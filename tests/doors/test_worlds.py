@@ -586,7 +586,7 @@ def test_worlds_whose_spaces_differ_are_refused() -> None:
 def test_spaces_without_a_tensor_are_refused_by_name_where_they_are_observed(space: Space) -> None:
     refused(
         lambda: antiphon.Simulation(scenario(named(lambda: Samples(space)))),
-        f"is a {type(space).__name__}; flatten it",
+        f"is an? {type(space).__name__}; flatten it",
     )
 
 
