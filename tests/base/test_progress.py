@@ -119,5 +119,5 @@ def test_a_line_of_a_run_says_what_it_has_come_to(
         monkeypatch.setenv("ANTIPHON_PROGRESS", "0")
         Trainer([Run(simulation.running)], [RunProgress(None, simulation.now)]).run(12)
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("steps 3/5 · 3 updates · loss ")
+    assert line.startswith("steps 2/5 · 2 updates · loss ")
     assert " · accuracy " in line
