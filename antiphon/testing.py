@@ -68,7 +68,7 @@ def check(kind: Any, *, point: str | None = None, **options: Any) -> None:
         _same(alone, stacked, "a stack", _TOLERANCE)
     with _tried(name, "saved and resumed"), tempfile.TemporaryDirectory() as folder:
         _same(stacked, _learned(scenario, saved=Path(folder) / "state"), "a resumed run", 0.0)
-    if point == "coupling" and not scenario.channels[0].crossing.joins:
+    if point == "coupling" and not scenario.channels[0].made_coupling.joins:
         with _tried(name, "over a link that delays and loses messages"):
             scenario = Scenario.model_validate(_document(point, {"kind": kind, **options}, link=_LINK))
             stacked = _learned(scenario)

@@ -1,6 +1,6 @@
 """Couplings: how gradients cross a channel, one class each; a user's own coupling is one more class (`antiphon.coupling`).
 
-A scenario names a coupling, and the builder puts one object of its class into the channel (`ChannelSpec.crossing`,
+A scenario names a coupling, and the builder puts one object of its class into the channel (`ChannelSpec.made_coupling`,
 `Channel.coupling`). The training step calls three methods, with the messages and times of engine/heart:
 
     follow    at each read of a receiver's tick: is the message differentiated through its sender, as a leaf, or not at all?

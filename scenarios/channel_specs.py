@@ -408,7 +408,7 @@ class ChannelSpec(Spec):
             raise DocumentError(("size",), f"{message}; leave it out")
         if self.sample is not None and self.sample.parameters_per_component > 1 and self.size is None:
             raise DocumentError(("size",), f"is missing; give the {self.sample.kind} message a size")
-        if self.learned_by_policy and self.crossing.passes:
+        if self.learned_by_policy and self.made_coupling.passes:
             assert self.sample is not None
             message = f"the sender's policy objective learns messages of kind {self.sample.kind}, and no gradient crosses"
             raise DocumentError(
@@ -419,7 +419,7 @@ class ChannelSpec(Spec):
 
     def __repr__(self) -> str:
         """The channel in a line: `<ChannelSpec left->mind: decoupled, linear gradient, size 32, delay 2>`."""
-        predicted = [f"{name_of(self.gradient.kind)} gradient"] if self.crossing.predicts else []
+        predicted = [f"{name_of(self.gradient.kind)} gradient"] if self.made_coupling.predicts else []
         size = [] if self.size is None else [f"size {self.size}"]
         words = [self.rule.in_words, *predicted, *size, f"delay {self.link.delay}"]
         return shorten(f"<ChannelSpec {self.name}: {', '.join(words)}", 79, placeholder="…") + ">"
@@ -427,14 +427,14 @@ class ChannelSpec(Spec):
     __str__ = __repr__
 
     @cached_property
-    def crossing(self) -> Coupling:
+    def made_coupling(self) -> Coupling:
         """Its coupling: how gradients cross it."""
         return self.rule.made
 
     @cached_property
     def coupling(self) -> str:
         """The name of its coupling."""
-        return self.crossing.name
+        return self.made_coupling.name
 
     @cached_property
     def state(self) -> bool:

@@ -56,7 +56,7 @@ def _unreadable(scene: Relations, channel: ChannelSpec) -> str | None:
     """Return why several messages cannot be read at a time, and the fix."""
     receiver = scene.agents[channel.receiver]
     lost = _lost(channel)
-    if channel.crossing.replaces:
+    if channel.made_coupling.replaces:
         return (
             f"needs messages, and the receiver of an {channel.coupling} channel reads none; make it decoupled"
         )
@@ -88,7 +88,7 @@ def _lost(channel: ChannelSpec) -> str | None:
 
 def rule_16_coupling(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """What a coupling refuses by itself: a locked channel loses nothing (rule 16), an unlocked one has an input (rule 18)."""
-    yield from channel.crossing.problems(channel)
+    yield from channel.made_coupling.problems(channel)
 
 
 _NOT_FOR_STATES = (*("size", "port", "norm", "sample", "link", "input", "feedback", "read", "horizon"),)
@@ -117,7 +117,7 @@ def rule_20_state(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     for key in _NOT_FOR_STATES:
         if getattr(channel, key) != ChannelSpec.model_fields[key].default:
             yield key, f"a state channel has no {key}; leave it out"
-    if not channel.crossing.carries_states:
+    if not channel.made_coupling.carries_states:
         message = f"a state channel cannot be {channel.coupling}"
         possible = ", ".join(name for name, coupling in COUPLINGS.items() if coupling.carries_states)
         yield "coupling", f"{message}; use one of {possible}"
@@ -135,7 +135,7 @@ def rule_12_gradient_of_states(scene: Relations, channel: ChannelSpec) -> Iterat
 def rule_9_gradient(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """What each kind of synthetic gradient needs."""
     gradient = channel.gradient
-    if not channel.crossing.predicts:
+    if not channel.made_coupling.predicts:
         return
     if gradient.follows_actions:
         receiver = scene.agents[channel.receiver]
@@ -174,7 +174,7 @@ def rule_23_context(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]
 def rule_10_feedback(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """Feedback alignment is inside a locked group, and an error is that of one of its objectives."""
     feedback = channel.feedback
-    if feedback is None or not channel.crossing.joins:
+    if feedback is None or not channel.made_coupling.joins:
         return
     if not feedback.direct:
         if scene.agents[channel.receiver].layers is None:
@@ -227,7 +227,7 @@ def rule_11_at_once(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]
 def _used_at_once(channel: ChannelSpec) -> list[str]:
     """Return the keys of a channel's gradient that ask for what returns at once."""
     gradient = channel.gradient
-    if not channel.crossing.predicts or channel.state:
+    if not channel.made_coupling.predicts or channel.state:
         return []
     keys = ["trace"] if gradient.apply and gradient.trace > 0 else []
     return ["kind", *keys] if gradient.follows_actions else keys
@@ -242,7 +242,7 @@ def _not_at_once(scene: Relations, channel: ChannelSpec, *, ticks: bool) -> str 
         ticks: Whether both ends have to tick at the same steps too.
     """
     link, ends = channel.link, (channel.sender, channel.receiver)
-    if channel.crossing.replaces:
+    if channel.made_coupling.replaces:
         return f"the channel is {channel.coupling}; make it decoupled"
     if link.delay:
         return f"the link has a delay of {link.delay}; make it 0"

@@ -157,7 +157,7 @@ def _conditioned(channel: ChannelSpec, sender: AgentSpec) -> ChannelSpec:
     """
     gradient = channel.gradient
     returned = gradient.returned and gradient.own_target is None
-    predicted = channel.crossing.predicts and returned
+    predicted = channel.made_coupling.predicts and returned
     if channel.symbols is None or not predicted or "context" in gradient.model_fields_set:
         return channel
     observed = tuple(name for name in sender.observes if name != AGE)
@@ -273,7 +273,7 @@ class Scenario(Spec):
 
     @cached_property
     def _automatic(self) -> list[ChannelSpec]:
-        return [c for c in self.channels if c.link.ways == AUTO and not c.crossing.joins]
+        return [c for c in self.channels if c.link.ways == AUTO and not c.made_coupling.joins]
 
     def with_delay(self, delay: int, placement: Mapping[str, int] | None = None) -> Scenario:
         """Return this scenario as a pipeline: every `auto` delay becomes a number of steps, so that samples stay aligned.

@@ -31,7 +31,7 @@ def html_of(scenario: Graph) -> str:
         [
             channel.name,
             channel.rule.in_words,
-            str(name_of(channel.gradient.kind)) if channel.crossing.predicts else "–",
+            str(name_of(channel.gradient.kind)) if channel.made_coupling.predicts else "–",
             str(channel.size or "–"),
             str(channel.link.delay),
         ]

@@ -96,7 +96,7 @@ class Relations:
 
     @property
     def _locked_pairs(self) -> list[tuple[str, str]]:
-        return [(c.sender, c.receiver) for c in self.channels if c.crossing.joins]
+        return [(c.sender, c.receiver) for c in self.channels if c.made_coupling.joins]
 
     @cached_property
     def locked(self) -> dict[str, tuple[str, ...]]:
@@ -113,14 +113,14 @@ class Relations:
         """The delayed channels out of each learning group that has some, by its first agent."""
         found: dict[str, list[ChannelSpec]] = {}
         for channel in self.channels:
-            if channel.crossing.waits:
+            if channel.made_coupling.waits:
                 found.setdefault(self.learning[channel.sender][0], []).append(channel)
         return found
 
     @cached_property
     def _episodic(self) -> frozenset[str]:
         """The agents whose window is the episode by themselves: by their clock, or by a locked state."""
-        locked = (name for name, channel in self.states.items() if channel.crossing.joins)
+        locked = (name for name, channel in self.states.items() if channel.made_coupling.joins)
         clocks = (name for name, agent in self.agents.items() if agent.clock.unroll == "episode")
         return frozenset([*locked, *clocks])
 

@@ -44,7 +44,11 @@ def _ignored(spec: Spec, uses: Iterable[tuple[str, bool, str]], prefix: str = ""
 
 def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
     """Return the keys of a channel without effect."""
-    reason, link, coupling = f"by {with_article(channel.coupling)} channel", channel.link, channel.crossing
+    reason, link, coupling = (
+        f"by {with_article(channel.coupling)} channel",
+        channel.link,
+        channel.made_coupling,
+    )
     lost, loses = "where every message is lost", coupling.replaces or link.drop > 0
     if coupling.predicts:
         yield from (_unused(f"gradient.{key}", why) for key, why in channel.gradient.unused())
@@ -225,7 +229,7 @@ def _blocked(scenario: Scenario) -> set[str]:
     windows = scenario.windows
     blocked = set()
     for channel in scenario.channels:
-        if channel.crossing.joins:
+        if channel.made_coupling.joins:
             window = windows[channel.sender]
             if window != "episode" and channel.link.delay >= window:
                 blocked.add(channel.name)
@@ -241,7 +245,7 @@ def rule_15_blocked(scenario: Scenario) -> Iterator[Finding]:
 
 def _weighs(channel: ChannelSpec, weight: float) -> bool:
     """Whether the credit of a channel has a weight: where it is predicted, `scale` or `discount` (semantics 3)."""
-    return not channel.crossing.predicts or weight > 0
+    return not channel.made_coupling.predicts or weight > 0
 
 
 def _reached(scenario: Scenario) -> set[str]:
@@ -253,15 +257,15 @@ def _reached(scenario: Scenario) -> set[str]:
     blocked = _blocked(scenario)
     channels = [channel for channel in scenario.channels if channel.name not in blocked]
     goals = {name for name, agent in scenario.agents.items() if agent.goals}
-    alone = [channel for channel in channels if channel.crossing.teaches_alone(channel)]
-    back = [channel for channel in channels if channel.crossing.teaches_back(channel)]
+    alone = [channel for channel in channels if channel.made_coupling.teaches_alone(channel)]
+    back = [channel for channel in channels if channel.made_coupling.teaches_back(channel)]
     returning = _closure(
         goals | {channel.sender for channel in alone if _weighs(channel, channel.gradient.discount)},
         [(c.receiver, c.sender) for c in back if _weighs(c, c.gradient.discount)],
     )
-    returned = [c for c in back if c.receiver in returning and not c.crossing.joins]
+    returned = [c for c in back if c.receiver in returning and not c.made_coupling.joins]
     taught = {c.sender for c in [*alone, *returned] if _weighs(c, c.gradient.scale)}
-    return _closure(goals | taught, [(c.receiver, c.sender) for c in back if c.crossing.joins])
+    return _closure(goals | taught, [(c.receiver, c.sender) for c in back if c.made_coupling.joins])
 
 
 def rule_2_signal(scenario: Scenario) -> Iterator[Finding]:
@@ -283,7 +287,7 @@ def rule_13_read_in_time(scenario: Scenario, channel: ChannelSpec, reach: _Reach
 
 def rule_16_state_of_an_episode(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     """A decoupled state is passed between windows."""
-    if channel.state and channel.crossing.predicts and scenario.windows[channel.sender] == "episode":
+    if channel.state and channel.made_coupling.predicts and scenario.windows[channel.sender] == "episode":
         yield "the window is the episode, so no state is passed between windows; make it locked"
 
 
@@ -310,7 +314,7 @@ def rule_26_norm(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Ite
 
 def rule_10_kickback(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     """The errors of a classification add up to zero."""
-    if channel.feedback is not None and channel.crossing.joins and channel.feedback.summed:
+    if channel.feedback is not None and channel.made_coupling.joins and channel.feedback.summed:
         of = channel.feedback.of or scenario.readouts[0]
         objective = scenario.agents[of].objective
         if objective is not None and objective.declared("errors_cancel"):
@@ -320,7 +324,7 @@ def rule_10_kickback(scenario: Scenario, channel: ChannelSpec, reach: _Reach) ->
 def rule_9_kind(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     """A kind of synthetic gradient fits the messages."""
     gradient = channel.gradient
-    if not channel.crossing.predicts:
+    if not channel.made_coupling.predicts:
         return
     control = gradient.declared("control")
     if control is not None:
@@ -346,14 +350,14 @@ def rule_11_update_locked(scenario: Scenario, channel: ChannelSpec, reach: _Reac
     gradient = channel.gradient
     late = ["trace"] if gradient.trace > 0 else []
     late += ["kind"] if gradient.follows_actions else []
-    if late and gradient.apply and not channel.state and channel.crossing.predicts:
+    if late and gradient.apply and not channel.state and channel.made_coupling.predicts:
         yield f"update-locked by gradient.{late[0]}: its sender waits for its receiver"
 
 
 def rule_18_synthetic_input(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     """A synthetic input predicts from something, and replaces what a link would change."""
     model = channel.input
-    coupling = channel.crossing
+    coupling = channel.made_coupling
     if model is None or not (coupling.replaces or (coupling.predicts and channel.link.drop)):
         return
     if not model.context:
@@ -378,7 +382,7 @@ _OF_CHANNELS = (
 
 def _is_direct(channel: ChannelSpec) -> bool:
     """Whether the sender follows a prediction of the returned gradient alone."""
-    return channel.crossing.predicts and channel.gradient.scale > 0 and channel.gradient.direct
+    return channel.made_coupling.predicts and channel.gradient.scale > 0 and channel.gradient.direct
 
 
 def _is_residual_stream(channel: ChannelSpec, reach: _Reach) -> bool:

@@ -191,7 +191,7 @@ def _show_decoupling(
         results: Of one seed or several.
         facts: Those of one of the runs (run.json).
     """
-    names = [c.name for c in scenario.channels if c.crossing.predicts]
+    names = [c.name for c in scenario.channels if c.made_coupling.predicts]
     channels = [pair for result in results for pair in result.get("channels", {}).items()]
     figures = [channel for name, channel in channels if name in names]
     if not figures:

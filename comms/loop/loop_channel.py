@@ -129,14 +129,14 @@ class Channel:
         self._scale = settings.scale
         self._discount = settings.discount
         self.predictor: Predictor | None = None
-        if self.crossing.predicts:
+        if self.made_coupling.predicts:
             target = None if self._target is None else specs[self._target]
             self.predictor = self._make_predictor(settings, target, lr, seed, device)
         self._warned: set[str] = set()
         self._begin()
 
     @property
-    def crossing(self) -> Coupling:
+    def made_coupling(self) -> Coupling:
         """Its coupling: how gradients cross it."""
         return COUPLINGS[self.coupling]
 
@@ -270,7 +270,7 @@ class Channel:
             self._check_process()
             if self._version is not None and self._live._version != self._version:
                 raise self._error(_CHANGED)
-            if self.crossing.joins:
+            if self.made_coupling.joins:
                 return self._live
             leaf = self._open.receive(self._live)
             return constant(self._live) if leaf is None else leaf
@@ -289,7 +289,7 @@ class Channel:
         Raises:
             ScenarioError: The gradient does not fit, or no gradient can return for the message.
         """
-        if self.crossing.joins:
+        if self.made_coupling.joins:
             raise self._error(
                 "return_gradient: it is locked; pass both networks' parameters to one comms.learn"
             )
@@ -536,7 +536,7 @@ def learn(
     """
     sent, received = _channels("sent", sent), _channels("received", received)
     for channel in dict.fromkeys([*sent, *received]):
-        if channel.crossing.joins and not (channel in sent and channel in received):
+        if channel.made_coupling.joins and not (channel in sent and channel in received):
             raise ScenarioError(
                 f"channel {channel.name}: it is locked, so its ends learn as one network; pass it in both sent and "
                 "received of one learn call, with the parameters of both"

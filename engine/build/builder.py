@@ -476,7 +476,7 @@ class _Builder:
             windows = windows_of(self.scenario, members, self.env, episode)
             within = set(members)
             sent = (channel for name in members for channel in self.scenario.outputs_of(name))
-            late = {c.name: c.horizon for c in sent if c.crossing.waits and c.receiver not in within}
+            late = {c.name: c.horizon for c in sent if c.made_coupling.waits and c.receiver not in within}
             groups.append(LearningGroup(members, windows, late=late))
         return groups
 

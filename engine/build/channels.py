@@ -115,7 +115,7 @@ class Wiring:
         ends: dict[str, WindowGrid | None] = {}
         context: tuple[ContextSpec, ...] = ()
         predictor = None
-        if spec.crossing.predicts:
+        if spec.made_coupling.predicts:
             own = LocalLoss(spec, self.scenario.readouts[0], self.agents, self.signal)
             target = own.target  # a model of the target does not see it
             context = self._signals((n for n in gradient.context if n != target), GRADIENT_ENDS)
@@ -123,7 +123,7 @@ class Wiring:
             if not own.returned:
                 ends.pop("returned", None)
             predictor = self._predictor(spec, shape, (*context, *self._ends(spec, ends, shape)), own)
-        returns = spec.crossing.returns or (
+        returns = spec.made_coupling.returns or (
             predictor is not None and (predictor.needs_returned or predictor.needs_loss)
         )
         ledger = self._ledger(spec, returns, conditioned="returned" in ends)
@@ -138,7 +138,7 @@ class Wiring:
             spec.receiver,
             STATE if spec.state else head_of(spec),
             shape,
-            spec.crossing,
+            spec.made_coupling,
             ledger,
             torch.zeros((), dtype=self.dtype, device=self.devices.whole).expand(
                 batch, torch.Size(shape).numel()
@@ -317,7 +317,7 @@ class Wiring:
         }
 
     def _synthetic_input(self, spec: ChannelSpec, shape: Shape) -> SyntheticInput:
-        if spec.input is None or not spec.crossing.predicts:
+        if spec.input is None or not spec.made_coupling.predicts:
             return SyntheticInput()
         signals = self._signals(spec.input.context, INPUT_ENDS)
         ends = self._windows_by_end(spec, spec.input.context, INPUT_ENDS)
@@ -334,7 +334,7 @@ class Wiring:
     def _feedback(self, spec: ChannelSpec, shape: Shape) -> Feedback:
         """The fixed weights that carry a locked channel's gradient back."""
         feedback = spec.feedback
-        if feedback is None or not spec.crossing.joins:
+        if feedback is None or not spec.made_coupling.joins:
             return Feedback()
         random = generator(self.seed, "channel", spec.name, "feedback")
         if not feedback.direct:

@@ -258,7 +258,7 @@ def _readers(scenario: Scenario) -> Iterator[tuple[str, Path, str]]:
                 seen = (*place, *where, "critic", "observes")
                 yield from ((signal, seen, "value") for signal in goal.critic.observes)
     for channel in scenario.channels:
-        if channel.crossing.predicts:
+        if channel.made_coupling.predicts:
             place, gradient = ("channels", channel.name), channel.gradient
             named = [(signal, "context") for signal in gradient.context if signal not in GRADIENT_ENDS]
             if gradient.own_target is not None:
@@ -455,7 +455,11 @@ def _heads(
             first *= 1 if channel.sample is None else channel.sample.parameters_per_component
             heads[head] = Head(head, (first, *rest), port_norm(channel, agent, env))
     state_channel = scenario.state_channel_of(name)
-    if state_channel is not None and state_channel.crossing.predicts and state_channel.gradient.auxiliary:
+    if (
+        state_channel is not None
+        and state_channel.made_coupling.predicts
+        and state_channel.gradient.auxiliary
+    ):
         heads[AUXILIARY_PORT] = Head(AUXILIARY_PORT, (_state_size(agent, state_channel),))
     if not heads and not scenario.outputs_of(name):
         raise DocumentError(

@@ -158,7 +158,7 @@ def about_channel(channel: ChannelSpec) -> dict[str, str]:
         about["message"] = channel.sample.in_words
     if channel.rule.in_words != channel.coupling:
         about["coupling"] = channel.rule.in_words
-    predicted = channel.crossing.predicts
+    predicted = channel.made_coupling.predicts
     if predicted:
         gradient = channel.gradient
         parts: list[str] = [name_of(gradient.kind)]
@@ -172,7 +172,7 @@ def about_channel(channel: ChannelSpec) -> dict[str, str]:
         context = ", ".join(channel.input.context)
         about["input"] = name_of(channel.input.kind) + (f", given {context}" if context else "")
         about["input"] += ", at every site" if channel.at_sites(channel.input) else ""
-    if channel.crossing.joins and channel.feedback is not None:
+    if channel.made_coupling.joins and channel.feedback is not None:
         about["feedback"] = channel.feedback.kind
     parts = [f"delay {link.delay}"] if link.delay else []
     parts += [f"drop {link.drop:g}"] if link.drop else []

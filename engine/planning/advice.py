@@ -101,7 +101,7 @@ def _weak_signals(scenario: Scenario, env: Description) -> Iterator[str]:
     found: dict[str, list[str]] = {}
     for channel in scenario.channels:
         gradient = channel.gradient
-        if not channel.crossing.predicts or channel.state or not gradient.apply:
+        if not channel.made_coupling.predicts or channel.state or not gradient.apply:
             continue
         if gradient.direct and known and "context" not in gradient.model_fields_set:  # [] is a decision
             line = f"predicts gradients without {known[0]!r}, on which they depend; give gradient.context [{known[0]}]"
@@ -273,7 +273,7 @@ def _lost_credit(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of locked channels of whose messages at least half are read in a later window, where their credit ends."""
     sent_in: dict[str, list[ChannelSpec]] = {}
     for channel in scenario.channels:
-        if channel.crossing.joins:
+        if channel.made_coupling.joins:
             sent_in.setdefault(channel.sender, []).append(channel)
     for group in scenario.locked_groups():
         if len(group) < 2:
@@ -344,7 +344,7 @@ def _waiting_for_each_other(scenario: Scenario) -> Iterator[str]:
     group_of = {name: members for members in scenario.learning_groups() for name in members}
     graph: nx.DiGraph[tuple[str, ...]] = nx.DiGraph()
     for channel in scenario.channels:
-        if not channel.crossing.waits:
+        if not channel.made_coupling.waits:
             continue
         ends = group_of[channel.sender], group_of[channel.receiver]
         if ends[0] == ends[1]:

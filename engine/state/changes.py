@@ -118,7 +118,7 @@ def _refusal(channel: ChannelSpec, path: Path, value: object) -> str | None:
         if key == "drop" and not (channel.link.drop and value):
             return "changes only between values above 0, since a link without loss keeps no messages; begin above 0"
         return None
-    if not channel.crossing.predicts:
+    if not channel.made_coupling.predicts:
         return f"it is {channel.coupling} and has no synthetic {part}; choose a decoupled or unlocked channel"
     return (
         "it has no synthetic input; choose another channel"

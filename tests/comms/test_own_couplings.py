@@ -308,9 +308,9 @@ training: {batch: 4, steps: 4}
 def test_its_keys_are_read_checked_and_written() -> None:
     scenario = Scenario.from_yaml(DOCUMENT)
     (channel,) = scenario.channels
-    assert (channel.coupling, channel.crossing) == ("mixed", channel.crossing)
-    assert isinstance(channel.crossing, Mixed)
-    assert channel.crossing.share == 0.25
+    assert (channel.coupling, channel.made_coupling) == ("mixed", channel.made_coupling)
+    assert isinstance(channel.made_coupling, Mixed)
+    assert channel.made_coupling.share == 0.25
     assert "coupling: {kind: mixed, share: 0.25}" in scenario.to_yaml()
     assert Scenario.from_yaml(scenario.to_yaml()) == scenario
     bare = Scenario.from_yaml(DOCUMENT.replace("{kind: mixed, share: 0.25}", "mixed"))
