@@ -276,10 +276,13 @@ class Unlocked(Decoupled):
 
 
 COUPLINGS: dict[str, Coupling] = {
-    each.name: each() for each in (Locked, Delayed, Detached, Decoupled, Unlocked)
+    coupling_class.name: coupling_class()
+    for coupling_class in (Locked, Delayed, Detached, Decoupled, Unlocked)
 }
 """antiphon's own couplings by name."""
-add_words(("coupling", "gradient"), "coupling", {name: one.words for name, one in COUPLINGS.items()})
+add_words(
+    ("coupling", "gradient"), "coupling", {name: coupling.words for name, coupling in COUPLINGS.items()}
+)
 DEFAULT = Decoupled.name
 """The coupling of a channel that names none."""
 NOT_OF_ALL = ("gradient", "input", "feedback", "horizon")

@@ -171,7 +171,7 @@ def predictor_of(
     if "sites" not in predictor_type.Options.model_fields or whole:
         sites = False
     try:
-        at_sites = sites_of(shape, context, target, given=sites)
+        at_sites = sites_of(shape, context, target, use_sites=sites)
     except ScenarioError as error:
         raise ScenarioError(f"gradient.{error}") from None
     if at_sites is not None:
@@ -198,7 +198,7 @@ def input_of(
     """
     source = INPUTS[kind] if isinstance(kind, str) else kind
     try:
-        at_sites = sites_of(shape, context, given=sites)
+        at_sites = sites_of(shape, context, use_sites=sites)
     except ScenarioError as error:
         raise ScenarioError(f"input.{error}") from None
     size, specs = torch.Size(shape).numel(), list(context)

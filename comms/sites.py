@@ -160,7 +160,7 @@ def sites_of(
     context: Sequence[ContextSpec],
     target: ContextSpec | None = None,
     *,
-    given: bool | None,
+    use_sites: bool | None,
 ) -> Sites | None:
     """Return the sites at which a predictor of messages is applied; None: it reads whole messages.
 
@@ -168,16 +168,16 @@ def sites_of(
         shape: Shape of one message.
         context: Context of the whole message.
         target: Target of the whole message.
-        given: Whether sites are used; None: only if messages are [tokens, features].
+        use_sites: Whether sites are used; None: only if messages are [tokens, features].
 
     Raises:
         ScenarioError: The message has no sites; the line begins with the key.
     """
-    if given and len(shape) == 1:
+    if use_sites and len(shape) == 1:
         raise ScenarioError(
             f"sites: a message of {shape[0]} components has no sites; give it a size such as "
             "[tokens, features] or [channels, height, width], or leave sites out"
         )
-    if not (len(shape) == 2 if given is None else given):
+    if not (len(shape) == 2 if use_sites is None else use_sites):
         return None
     return Sites(shape, tuple(context), target)

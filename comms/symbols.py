@@ -236,8 +236,8 @@ class GaussianSampler(MessageSampler):
         )
 
     def entropy(self, port: Tensor) -> Tensor:
-        each = 0.5 + 0.5 * math.log(2 * math.pi) + math.log(self.deviation)
-        return port.new_full((len(port),), each * port[0].numel())
+        nats = 0.5 + 0.5 * math.log(2 * math.pi) + math.log(self.deviation)
+        return port.new_full((len(port),), nats * port[0].numel())
 
 
 @sample("latent")

@@ -56,21 +56,21 @@ class GradientSettings(KindSpec):
 
 
 def read_gradient(
-    given: str | Mapping[str, Any] | Callable[..., Any],
+    gradient: str | Mapping[str, Any] | Callable[..., Any],
     context: Mapping[str, ContextSpec],
     error: Callable[[str], ScenarioError],
 ) -> tuple[GradientSettings, str | None]:
     """Read `gradient=`: its settings, and the target signal of the kind's own loss.
 
     Args:
-        given: A kind, or the keys of `GradientSettings` and of the kind; a lens has the key `target` too.
+        gradient: A kind, or the keys of `GradientSettings` and of the kind; a lens has the key `target` too.
         context: Signals sent with the channel's messages.
         error: Returns the error for a message.
 
     Raises:
         ScenarioError: A key or value that is not accepted.
     """
-    keys: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {"kind": given}
+    keys: dict[str, Any] = dict(gradient) if isinstance(gradient, Mapping) else {"kind": gradient}
     kind = keys.get("kind")
     of_readout = isinstance(kind, str) and getattr(PREDICTORS.get(kind), "of_readout", False)
     target = keys.pop("target", None) if of_readout else None
@@ -97,38 +97,42 @@ Context = int | tuple[int, ...] | tuple[tuple[int, ...], int]
 """A signal of a context: classes, the shape of one sample, or both (shape, classes)."""
 
 
-def no_coupling(given: object, known: Sequence[str]) -> str:
+def no_coupling(coupling_name: object, names: Sequence[str]) -> str:
     """Return the line about a coupling that a channel of a loop cannot have: why, and what is written."""
-    if isinstance(given, Mapping):
-        given = given.get("kind")
-    elif isinstance(given, list | tuple) and len(given) == 1:
-        given = given[0]
-    if isinstance(given, str) and given in PREDICTORS:
-        kind = GradientSettings.spec_of(given)
+    if isinstance(coupling_name, Mapping):
+        coupling_name = coupling_name.get("kind")
+    elif isinstance(coupling_name, list | tuple) and len(coupling_name) == 1:
+        coupling_name = coupling_name[0]
+    if isinstance(coupling_name, str) and coupling_name in PREDICTORS:
+        kind = GradientSettings.spec_of(coupling_name)
         keys = {key: key.upper() for key, field in kind.model_fields.items() if field.is_required()}
-        written = {"kind": given, **keys} if keys else given
+        written = {"kind": coupling_name, **keys} if keys else coupling_name
         named = f", with {', '.join(keys.values())} a name of context" if keys else ""
-        return f"coupling: {given!r} is a kind of gradient; write gradient={written!r}{named}"
-    coupling = COUPLINGS.get(given) if isinstance(given, str) else None
+        return f"coupling: {coupling_name!r} is a kind of gradient; write gradient={written!r}{named}"
+    coupling = COUPLINGS.get(coupling_name) if isinstance(coupling_name, str) else None
     if coupling is not None:
-        what = "keeps the sender's window open" if coupling.waits else "has a synthetic input"
-        return f"coupling: {given!r} {what}, for which a scenario is needed (antiphon.Simulation); use {', '.join(known)}"
-    return f"coupling: there is no {given!r}{suggest(str(given), known)}"
+        reason = "keeps the sender's window open" if coupling.waits else "has a synthetic input"
+        return f"coupling: {coupling_name!r} {reason}, for which a scenario is needed (antiphon.Simulation); use {', '.join(names)}"
+    return f"coupling: there is no {coupling_name!r}{suggest(str(coupling_name), names)}"
 
 
-def context_specs(given: Mapping[str, Context] | None) -> dict[str, ContextSpec]:
+def context_specs(context: Mapping[str, Context] | None) -> dict[str, ContextSpec]:
     """Return the signals that `context` describes, by name.
 
     Raises:
         ScenarioError: It is no mapping, or an entry describes no signal; the line begins with `context`.
     """
-    if given is None:
+    if context is None:
         return {}
-    if not isinstance(given, Mapping):
-        names = [given] if isinstance(given, str) else list(given) if isinstance(given, Sequence) else []
+    if not isinstance(context, Mapping):
+        names = (
+            [context] if isinstance(context, str) else list(context) if isinstance(context, Sequence) else []
+        )
         name = next((name for name in names if isinstance(name, str)), "label")
-        raise ScenarioError(f"context: is {kind_of(given)}; give classes or shape by name: {{{name!r}: 10}}")
-    return {name: context_spec(name, one) for name, one in given.items()}
+        raise ScenarioError(
+            f"context: is {kind_of(context)}; give classes or shape by name: {{{name!r}: 10}}"
+        )
+    return {name: context_spec(name, entry) for name, entry in context.items()}
 
 
 def message_shape(size: int | Sequence[int]) -> tuple[int, ...]:
@@ -142,12 +146,12 @@ def message_shape(size: int | Sequence[int]) -> tuple[int, ...]:
     except TypeError:
         shape = ()
     if not shape or any(extent < 1 for extent in shape):
-        given = size if isinstance(size, int | str | float) else list(size)
-        raise ScenarioError(f"size: {given!r} is not a number of components; use 1 or more")
+        written = size if isinstance(size, int | str | float) else list(size)
+        raise ScenarioError(f"size: {written!r} is not a number of components; use 1 or more")
     return shape
 
 
-def context_spec(name: str, given: Context) -> ContextSpec:
+def context_spec(name: str, entry: Context) -> ContextSpec:
     """Return the signal that an entry of `context` describes.
 
     Raises:
@@ -155,26 +159,28 @@ def context_spec(name: str, given: Context) -> ContextSpec:
     """
     classes: int | None = None
     try:
-        if isinstance(given, Sequence) and len(given) == 2 and isinstance(given[0], Sequence):
-            shape, classes = _extents(given[0]), operator.index(given[1])
-        elif isinstance(given, Sequence):
-            shape = _extents(given)
+        if isinstance(entry, Sequence) and len(entry) == 2 and isinstance(entry[0], Sequence):
+            shape, classes = _extents(entry[0]), operator.index(entry[1])
+        elif isinstance(entry, Sequence):
+            shape = _extents(entry)
         else:
-            shape, classes = (), operator.index(given)
+            shape, classes = (), operator.index(entry)
     except TypeError:
         shape, classes = (), 0
     if any(extent < 1 for extent in shape) or (classes is not None and classes < 1):
         raise ScenarioError(
-            f"context: '{name}' is {given!r}; use a number of classes, the shape of one sample, or (shape, classes)"
+            f"context: '{name}' is {entry!r}; use a number of classes, the shape of one sample, or (shape, classes)"
         )
     return ContextSpec(name, shape, classes)
 
 
-def _extents(given: Any) -> tuple[int, ...]:
+def _extents(numbers: Any) -> tuple[int, ...]:
     """Return a number or several as integers; numpy's count too. TypeError: something else."""
-    if isinstance(given, str):
+    if isinstance(numbers, str):
         raise TypeError
-    return tuple(map(operator.index, given)) if isinstance(given, Sequence) else (operator.index(given),)
+    return (
+        tuple(map(operator.index, numbers)) if isinstance(numbers, Sequence) else (operator.index(numbers),)
+    )
 
 
 def check_dtype(dtype: object) -> None:

@@ -54,7 +54,7 @@ from antiphon.nets.torch_optimisers import copied
 
 _RESOLVED = ("target", "of", "parameters", "sites", "normalise")
 """Options that `Channel` gives to the predictor itself."""
-_COUPLINGS = sorted(name for name, one in COUPLINGS.items() if not (one.waits or one.replaces))
+_COUPLINGS = sorted(name for name, coupling in COUPLINGS.items() if not (coupling.waits or coupling.replaces))
 _MANY = 256
 """Gradients that return without a step of the predictor, and after which a warning says so."""
 _MOST_INJECTIONS = 1024
@@ -122,8 +122,8 @@ class Channel:
             raise self._error(no_coupling(coupling, _COUPLINGS))
         if gradient is None and COUPLINGS[coupling].predicts:
             self.coupling = Detached.name
-        given = "linear" if gradient is None else gradient
-        settings, self._target = read_gradient(given, specs, self._error)
+        gradient_keys = "linear" if gradient is None else gradient
+        settings, self._target = read_gradient(gradient_keys, specs, self._error)
         self._specs = specs
         self._context = tuple(spec for spec in specs.values() if spec.name != self._target)
         self._scale = settings.scale
@@ -157,8 +157,8 @@ class Channel:
         self._sender_learned = False
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("name", "shape", "size", "coupling", "dtype", "predictor", "_target", "_specs", "_context")
-        return {key: getattr(self, key) for key in (*own, "_scale", "_discount", "_warned")}
+        public = ("name", "shape", "size", "coupling", "dtype", "predictor", "_target", "_specs", "_context")
+        return {key: getattr(self, key) for key in (*public, "_scale", "_discount", "_warned")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -296,9 +296,9 @@ class Channel:
         if self.predictor is None or not self.predictor.needs_returned:
             return
         if not isinstance(gradient, Tensor) or gradient.shape != message.shape:
-            given = list(gradient.shape) if isinstance(gradient, Tensor) else gradient
+            shape = list(gradient.shape) if isinstance(gradient, Tensor) else gradient
             raise self._error(
-                f"return_gradient: the gradient is {given}, but the message {list(message.shape)}; pass dL/dmessage"
+                f"return_gradient: the gradient is {shape}, but the message {list(message.shape)}; pass dL/dmessage"
             )
         if self.predictor.needs_loss and (losses is None or losses.shape != message.shape[:1]):
             raise self._error(f"return_gradient: its critic needs losses, [{len(message)}]")
@@ -583,19 +583,19 @@ _LEARNED = (
 )
 
 
-def _channels(role: str, given: Sequence[Channel]) -> list[Channel]:
+def _channels(role: str, channels: Sequence[Channel]) -> list[Channel]:
     """The channels of an argument of `learn`, each once."""
-    if isinstance(given, Channel) or any(not isinstance(channel, Channel) for channel in given):
+    if isinstance(channels, Channel) or any(not isinstance(channel, Channel) for channel in channels):
         raise ScenarioError(f"learn: {role} is not a list of channels; write {role}=[channel]")
-    return list(dict.fromkeys(given))
+    return list(dict.fromkeys(channels))
 
 
 def _trainable(parameters: Iterable[Tensor]) -> list[Tensor]:
     """The parameters that require a gradient, each once."""
-    given = None if isinstance(parameters, Tensor | torch.nn.Module) else list(parameters)
-    if given is None or any(not isinstance(p, Tensor) for p in given):
+    tensors = None if isinstance(parameters, Tensor | torch.nn.Module) else list(parameters)
+    if tensors is None or any(not isinstance(p, Tensor) for p in tensors):
         raise ScenarioError("learn: parameters are not a list of tensors; write network.parameters()")
-    return [p for p in dict.fromkeys(given) if p.requires_grad]
+    return [p for p in dict.fromkeys(tensors) if p.requires_grad]
 
 
 def _check_objective(objective: Tensor | None, rows: set[int]) -> None:
@@ -603,8 +603,8 @@ def _check_objective(objective: Tensor | None, rows: set[int]) -> None:
     if objective is None:
         return
     if not isinstance(objective, Tensor) or not objective.is_floating_point():
-        given = str(objective.dtype) if isinstance(objective, Tensor) else type(objective).__name__
-        raise ScenarioError(f"learn: the objective is {given}; pass a tensor of floats, or None")
+        found_type = str(objective.dtype) if isinstance(objective, Tensor) else type(objective).__name__
+        raise ScenarioError(f"learn: the objective is {found_type}; pass a tensor of floats, or None")
     if not objective.requires_grad and not torch.is_grad_enabled():
         raise ScenarioError(
             "learn: the objective was computed under torch.no_grad() and has no gradient; compute it outside"

@@ -72,12 +72,12 @@ class SentMessage:
     def trained_on(self, updates: int) -> Example:
         """Return its training example for a predictor that has taken so many updates."""
         self.learned, example = True, self.example
-        known = self.updates == updates
+        current = self.updates == updates
         return replace(
             example,
             returned=torch.zeros_like(example.message) if example.returned is None else example.returned,
-            prediction=self.prediction if known else example.prediction,
-            learned=example.learned if known else None,
+            prediction=self.prediction if current else example.prediction,
+            learned=example.learned if current else None,
         )
 
     def receive(self, leaf: Tensor) -> None:

@@ -24,7 +24,7 @@ from antiphon.engine.heart.updates import PredictorUpdate, Update
 from antiphon.nets.trained_parameters import TrainedParameters
 
 NOT_FINITE = "is not finite"
-GRADIENT, LOSS = (f"{what} {{at}} {NOT_FINITE}" for what in ("gradient", "loss"))
+GRADIENT, LOSS = (f"{kind} {{at}} {NOT_FINITE}" for kind in ("gradient", "loss"))
 """What is wrong with an agent, `at` a step."""
 
 

@@ -109,8 +109,10 @@ class Feature:
         """Add the losses of an agent that learns from rewards in a window."""
         raise NotImplementedError
 
-    def credit(self, channel: Channel, message: Message, own: Callable[[], Tensor | None]) -> Tensor | None:
-        """Return the credit of a message, [rows, size], in place of its `own`; None: nothing."""
+    def credit(
+        self, channel: Channel, message: Message, ordinary: Callable[[], Tensor | None]
+    ) -> Tensor | None:
+        """Return the credit of a message, [rows, size], in place of the ordinary one; None: nothing is injected."""
         raise NotImplementedError
 
     def conditioned(self, signals: Tensor | None, channel: Channel, message: Message) -> Tensor:
@@ -223,7 +225,7 @@ class Features:
             elif present is None:
                 setattr(points, point, feature)
             else:
-                names = " and ".join(type(one).__name__ for one in (present, feature))
+                names = " and ".join(type(claimant).__name__ for claimant in (present, feature))
                 raise EngineError(f"the point '{point}' of the step: {names} answer both; one feature may")
 
     def of(self, kind: type[Kind]) -> Kind | None:
@@ -231,7 +233,7 @@ class Features:
         return next((feature for feature in self.installed if isinstance(feature, kind)), None)
 
 
-TICK, LEARNING = (tuple(one.name for one in fields(kind)) for kind in (TickPoints, LearningPoints))
+TICK, LEARNING = (tuple(point.name for point in fields(kind)) for kind in (TickPoints, LearningPoints))
 """The points of a step, in their order: of a tick, and of what is learned from it."""
 
 

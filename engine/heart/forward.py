@@ -133,7 +133,9 @@ class ForwardPass:
 
     def _reads(self, channel: Channel, arrivals: list[Arrival], tick: Tick, window: Window) -> list[Read]:
         """Return the reads of a tick over a channel: one for each arrival; zeros before the first."""
-        return [self.as_read(channel, one, tick, window) for one in arrivals] or [Constant(channel.name)]
+        return [self.as_read(channel, arrival, tick, window) for arrival in arrivals] or [
+            Constant(channel.name)
+        ]
 
     def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
         """Return what a tick reads as it is differentiated: a message made in this window, a leaf, or a constant."""

@@ -124,14 +124,14 @@ def _forgotten(stamp: Tensor | None, ended: Mask) -> Tensor | None:
     return None if stamp is None else ended.where(torch.full_like(stamp, -1), stamp)
 
 
-def mixed(mask: Mask, one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The signals `one` in `mask`, and `other` elsewhere; a mask `_name` that one of them lacks is all present."""
-    if mask is ALL or not other:
-        return dict(one)
+def mixed(mask: Mask, inside: dict[str, Tensor], outside: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the signals `inside` where the mask holds, and `outside` elsewhere; a mask `_name` that one of them lacks holds everywhere."""
+    if mask is ALL or not outside:
+        return dict(inside)
     signals = {}
-    for name in dict.fromkeys([*one, *other]):
-        value = one.get(name, other.get(name))
+    for name in dict.fromkeys([*inside, *outside]):
+        value = inside.get(name, outside.get(name))
         assert value is not None
         full = torch.ones_like(value) if name.startswith("_") else value
-        signals[name] = mask.where(one.get(name, full), other.get(name, full))
+        signals[name] = mask.where(inside.get(name, full), outside.get(name, full))
     return signals

@@ -89,8 +89,8 @@ class Ledger:
         """Return a ledger of the same clocks without messages, with other settings."""
         empty: dict[str, Any] = {"messages": {}, "completed": {}}
         for name in ("held", "newest_returned"):
-            own = getattr(self, name)
-            empty[name] = None if own is None else type(own)()
+            before = getattr(self, name)
+            empty[name] = None if before is None else type(before)()
         return replace(self, **{**empty, **settings})
 
     def load(

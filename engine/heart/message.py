@@ -77,14 +77,14 @@ class StepSignals:
 
     def present(self, name: str) -> Mask:
         """Where the environment shows a signal, of B; of a signal with sites where it shows any."""
-        shown = self.signals.get(f"_{name}")
-        if shown is None:
+        mask_rows = self.signals.get(f"_{name}")
+        if mask_rows is None:
             return ALL
-        known = self.uniform.get(f"_{name}")
-        if known is not None:
-            return known
+        uniform = self.uniform.get(f"_{name}")
+        if uniform is not None:
+            return uniform
         if name not in self._seen:
-            mask = Mask.of(shown if shown.dim() == 1 else shown.flatten(1).any(1))
+            mask = Mask.of(mask_rows if mask_rows.dim() == 1 else mask_rows.flatten(1).any(1))
             self._seen[name] = mask if mask.anywhere else NONE
         return self._seen[name]
 

@@ -204,8 +204,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "comms-a-stale-prediction-trains-the-predictor",
         "comms/loop/open_messages.py",
-        "        known = self.updates == updates\n",
-        "        known = self.updates <= updates\n",
+        "        current = self.updates == updates\n",
+        "        current = self.updates <= updates\n",
         "tests/comms/test_channel.py",
     ),
     Fault(
