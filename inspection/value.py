@@ -376,9 +376,11 @@ class _Steering(Feature):
     def __init__(self, engine: ZeroGradient) -> None:
         self.engine = engine
 
-    def credit(self, channel: Channel, message: Message, own: Callable[[], Tensor | None]) -> Tensor | None:
+    def credit(
+        self, channel: Channel, message: Message, ordinary: Callable[[], Tensor | None]
+    ) -> Tensor | None:
         """See `Feature.credit`."""
-        return self.engine.signal(channel, message) if self.engine.applies(channel, message) else own()
+        return self.engine.signal(channel, message) if self.engine.applies(channel, message) else ordinary()
 
 
 class ZeroGradient(StackedBackend):
