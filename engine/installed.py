@@ -55,6 +55,7 @@ TABLE = (
     Row("returned losses", Engine, "features.returned_losses.ReturnedLosses"),
     Row("returned actions", Engine, "policies.returned_actions.ReturnedActions"),
     Row("lambda-returns", Engine, "features.lambda_returns.LambdaReturns"),
+    Row("gate", Engine, "features.gates.Gates"),
     Row("clipped outliers", PredictorTrainer, "features.outliers.ClippedReturns"),
     Row("clip of a learning group", Engine, "features.group_clip.GroupClip"),
     Row("tied parameters", Engine, "features.ties.TiedGradients"),

@@ -109,6 +109,9 @@ class GradientSpec(KindSpec, sections=("gradient",)):
         schedule: Schedule of `scale` over the training; None: constant.
         discount: Factor of the prediction in the targets of other predictors that bootstrap from it.
         clip: Maximum norm of the injected gradient, per sample; None: no limit.
+        gate: Whether it is applied only as far as it predicts: `skill` compares it with what comes back, before it learns from
+            that; where its skill is not beyond chance, the sender takes no step by it. `none`: it is always applied. `auto`:
+            `skill` where the receiver learns from rewards.
         trace: Lambda of BP(lambda). For a message: the share of the gradient that is returned in the same step in the
             injected one. For a state: how far the target reaches beyond the next prediction.
         horizon: State channels only: number of windows over which `trace` reaches.
@@ -124,6 +127,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     schedule: ScheduleSpec | None = None
     discount: Annotated[float, Field(ge=0)] = 1.0
     clip: Annotated[float, Field(gt=0)] | None = None
+    gate: Literal["auto", "skill", "none"] = "auto"
     trace: Annotated[float, Field(ge=0, le=1)] = 0.0
     horizon: Annotated[Count, Field(le=8)] = 4
     auxiliary: Annotated[float, Field(ge=0)] = 0.0
@@ -165,6 +169,11 @@ class GradientSpec(KindSpec, sections=("gradient",)):
         """Whether the returned gradient is its only target."""
         return self.returned and not self.follows_actions and self.own_target is None
 
+    @property
+    def gateable(self) -> bool:
+        """Whether it can be compared with what comes back: that is its only target, and no part of what is injected."""
+        return self.direct and not self.trace
+
     def refusals(
         self, shape: tuple[int, ...] | None, *, sends_maps: bool | None
     ) -> Iterator[tuple[str, str]]:
@@ -189,7 +198,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
         """Yield keys without effect, each with the reason."""
         if self.horizon != 4 and not self.trace:
             yield "horizon", "where trace is 0"
-        for key in ("schedule", "clip", "trace") if not self.apply else ():
+        for key in ("schedule", "clip", "gate", "trace") if not self.apply else ():
             if getattr(self, key) != GradientSpec.model_fields[key].default:
                 yield key, "where scale and discount are 0"
 

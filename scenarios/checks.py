@@ -132,6 +132,22 @@ def rule_12_gradient_of_states(scene: Relations, channel: ChannelSpec) -> Iterat
                 yield f"gradient.{key}", "is for state channels only; leave it out"
 
 
+def rule_9a_gate(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
+    """A gate compares predictions of messages with what comes back."""
+    gradient = channel.gradient
+    if gradient.gate != "skill" or not channel.made_coupling.predicts:
+        return
+    reason = None
+    if channel.state:
+        reason = "is for message channels only"
+    elif gradient.trace:
+        reason = "compares predictions with what comes back, which trace has mixed into them"
+    elif not gradient.direct:
+        reason = f"compares predictions with what comes back, which a {name_of(gradient.kind)} gradient does not predict"
+    if reason is not None:
+        yield "gradient.gate", f"skill {reason}; make it none, or leave it out"
+
+
 def rule_9_gradient(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """What each kind of synthetic gradient needs."""
     gradient = channel.gradient
@@ -535,7 +551,7 @@ OF_CHANNELS = (
         rule_26_norm,
         rule_16_coupling,
     ),
-    *(rule_9_gradient, rule_23_context, rule_10_feedback, rule_11_at_once, rule_18_read),
+    *(rule_9_gradient, rule_9a_gate, rule_23_context, rule_10_feedback, rule_11_at_once, rule_18_read),
 )
 """Checks of the relations and a channel."""
 OF_SEVERAL = (

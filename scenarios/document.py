@@ -256,6 +256,15 @@ class Scenario(Spec):
         """
         return self._relations.levels[0]
 
+    def gated(self, channel: ChannelSpec) -> bool:
+        """Return whether a channel's synthetic gradient is applied only as far as it predicts (`gradient.gate`)."""
+        gradient = channel.gradient
+        if not (channel.made_coupling.predicts and gradient.apply):
+            return False
+        if gradient.gate == "auto":
+            return gradient.gateable and not channel.state and channel.receiver in self._relations.rewarded
+        return gradient.gate == "skill"
+
     def with_training(self, **changes: Any) -> Scenario:
         """Return this scenario with some keys of `training` changed, for example `steps=50`.
 

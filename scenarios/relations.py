@@ -109,6 +109,14 @@ class Relations:
         return {name: group for group in self.learning_groups for name in group}
 
     @cached_property
+    def rewarded(self) -> frozenset[str]:
+        """The agents that learn from rewards, and those that learn as one with them."""
+        policies = {name for name, agent in self.agents.items() if agent.objective and agent.objective.policy}
+        return frozenset(
+            name for group in self.learning_groups if not policies.isdisjoint(group) for name in group
+        )
+
+    @cached_property
     def late(self) -> dict[str, list[ChannelSpec]]:
         """The delayed channels out of each learning group that has some, by its first agent."""
         found: dict[str, list[ChannelSpec]] = {}

@@ -155,7 +155,7 @@ def _channel(scenario: Scenario, channel: ChannelSpec, system: System) -> dict[s
         "norm": norm,
         "coupling": channel.coupling,
         "delay": channel.link.delay,
-        "about": about_channel(channel),
+        "about": about_channel(channel, gated=scenario.gated(channel)),
     }
 
 

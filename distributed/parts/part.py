@@ -38,7 +38,7 @@ from antiphon.engine.state.trees import Tree, renumbered
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.figures import Figure
 
-LEARNED = ("learners", "predictors", "inputs", "outliers", OBJECTS)
+LEARNED = ("learners", "predictors", "inputs", "outliers", "gates", OBJECTS)
 """Keys of a system's state that are no messages or windows; the last only where there are any."""
 
 
@@ -345,6 +345,7 @@ _BY_NAME = {
     "inputs": "channels",
     "agents": "agents",
     "outliers": "channels",
+    "gates": "channels",
     "feedback": "channels",
     OBJECTS: "agents",
 }

@@ -18,6 +18,7 @@ from antiphon.base.problems import DocumentError, placed
 from antiphon.comms.backward_requests import Outliers
 from antiphon.comms.examples import ContextSpec
 from antiphon.comms.feedback import feedback_matrix
+from antiphon.comms.gates import SkillGate
 from antiphon.comms.links import Link
 from antiphon.comms.module_predictors import input_of, predictor_of
 from antiphon.comms.symbols import MessageSampler
@@ -155,6 +156,7 @@ class Wiring:
                 clip=gradient.clip,
                 apply=gradient.apply,
                 trace=gradient.trace,
+                gate=SkillGate(self.devices.whole) if self.scenario.gated(spec) else None,
                 needs_actions=predictor is not None and predictor.needs_actions,
                 **of_states,
             ),

@@ -20,6 +20,7 @@ from antiphon.agents.learner import Learner
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, VALUE, Network
 from antiphon.base.progress import Progress
 from antiphon.comms.backward_requests import Outliers
+from antiphon.comms.gates import SkillGate
 from antiphon.comms.links import REDUCED, FanIn, Segment
 from antiphon.comms.model import Model
 from antiphon.comms.synthetic_gradients import Predictor
@@ -209,6 +210,7 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
         (tuple(channel.synthetic_gradient.ends), tuple(channel.synthetic_input.ends)),
         None if channel.sampler is None else (type(channel.sampler), channel.sampler.key),
         channel.synthetic_gradient.outliers is None,
+        channel.synthetic_gradient.gate is None,
         _LEDGER(channel.ledger),
         channel.ledger.aligned,
         None
@@ -549,6 +551,9 @@ class _Channels:
                     if c.synthetic_gradient.outliers is not None
                 ]
                 of_gradient["outliers"] = Outliers(device, each)
+            if first.synthetic_gradient.gate is not None:
+                gates = [c.synthetic_gradient.gate for c in members if c.synthetic_gradient.gate is not None]
+                of_gradient["gate"] = SkillGate(device, gates)
         settings["synthetic_gradient"] = replace(first.synthetic_gradient, **of_gradient)
         settings["synthetic_input"] = replace(first.synthetic_input, **of_input)
         found = replace(first, **settings)

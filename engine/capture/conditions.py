@@ -54,7 +54,9 @@ def _obstacles(system: System) -> Iterator[str]:
     for name, channel in system.channels.items():
         if not channel.synthetic_gradient.scale.constant:
             yield f"channel {name}: its scale has a schedule"
-    learners, *predictors, _ = stateful(system).values()
+        if channel.synthetic_gradient.gate is not None:
+            yield f"channel {name}: its gate decides at every window whether its sender takes a step"
+    learners, *predictors = (stateful(system)[key] for key in ("learners", "predictors", "inputs"))
     owners = [(f"agent '{name}'", learner) for name, learner in learners.items()]
     owners += [(f"channel {name}", model) for each in predictors for name, model in each.items()]
     for place, owner in owners:

@@ -86,7 +86,7 @@ class LoopState:
     def __init__(self, backend: StackedBackend, means: MeanAccumulator) -> None:
         self.backend, self.means = backend, means
         system = backend.system
-        learners, predictors, inputs, outliers = stateful(system).values()
+        learners, predictors, inputs, outliers, *_ = stateful(system).values()
         self._owners = [*learners.values(), *predictors.values(), *inputs.values()]
         self._outliers = list(outliers.values())
         self._guard = backend.divergence if isinstance(backend.divergence, Guard) else None

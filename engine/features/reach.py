@@ -62,7 +62,8 @@ class Reach(Feature):
             channel = self.system.channels[name]
             if channel.sender != agent.name or channel.endpoints.sender_index is not None:
                 continue  # not every member sends over it
-            if (off := sent[name, stamp].fate.withheld) is ALL or off is NONE:
+            off, gate = sent[name, stamp].fate.withheld, channel.synthetic_gradient.gate
+            if (off is ALL or off is NONE) and (gate is None or gate.open.everywhere):
                 return ALL
         return _Window(self.system, update, self.places).of(agent)
 
@@ -76,7 +77,10 @@ class _Window:
         """By agent and step: the members reached, [N] bool."""
         self.sent = {(name, message.stamp): message for name, message in update.window.sent}
         for name, stamp in update.injected_messages:
+            channel = system.channels[name]
             available = ~self.sent[name, stamp].fate.withheld  # nothing is injected where no injection is due
+            if (gate := channel.synthetic_gradient.gate) is not None:
+                available &= gate.open.map(channel.layout.rows_of)
             self._add_senders(name, stamp, ALL, available)
         for tick in reversed(list(update.window.ticks())):
             key = tick.agent, tick.step

@@ -27,6 +27,7 @@ from antiphon.nets.schedules import Rate
 if TYPE_CHECKING:  # what may be plugged into a channel
     from antiphon.agents.network import Tensors
     from antiphon.comms.backward_requests import Outliers
+    from antiphon.comms.gates import SkillGate
     from antiphon.comms.symbols import MessageSampler
     from antiphon.comms.synthetic_gradients import Predictor
     from antiphon.comms.synthetic_inputs import InputModel
@@ -60,6 +61,8 @@ class SyntheticGradient:
     """Weight of the auxiliary task: to predict the synthetic gradient of the window's end (semantics 12)."""
     outliers: Outliers | None = None
     """Clips a returned state gradient that is far longer than the median."""
+    gate: SkillGate | None = None
+    """Applies it as far as it has predicted; None: it is applied as it is."""
     needs_actions: bool = False
     """Whether it is evaluated at, and learns from, the actions of the receiver."""
 
@@ -259,6 +262,7 @@ class Channel:
             "context of the channel's ends": bool(gradient.ends),
             "ends as messages are sent": bool(gradient.ends or self.synthetic_input.ends),
             "clipped outliers": gradient.outliers is not None,
+            "gate": gradient.gate is not None,
             "auxiliary task": bool(gradient.auxiliary),
             "lambda-returns": self.traced,
             "returned losses": self.needs_returned_loss,

@@ -115,6 +115,10 @@ class Feature:
         """Return the credit of a message, [rows, size], in place of the ordinary one; None: nothing is injected."""
         raise NotImplementedError
 
+    def predicted(self, channel: Channel, prediction: Tensor) -> Tensor | None:
+        """Return the synthetic gradient of a message, [rows, size], as it is applied; None: it is not."""
+        raise NotImplementedError
+
     def conditioned(self, signals: Tensor | None, channel: Channel, message: Message) -> Tensor:
         """Return what the synthetic gradient of a message is conditioned on, [rows, features]; `signals`: the environment's."""
         raise NotImplementedError
@@ -191,6 +195,7 @@ class LearningPoints:
     ended: One = None
     rewarded: One = None
     credit: One = None
+    predicted: One = None
     conditioned: One = None
     credited: Many = ()
     differentiated: Many = ()

@@ -311,10 +311,15 @@ class BackwardPass:
         return clipped_per_sample(credit, clip)
 
     def prediction(self, channel: Channel, message: Message) -> Tensor | None:
-        """Return the synthetic gradient of a message, [rows, size], mixed with the returned one by `trace`; None: it has none."""
+        """Return the synthetic gradient of a message as it is applied, [rows, size], mixed with the returned one by `trace`.
+
+        None: it has none, or it is not applied.
+        """
         if not channel.injects:
             return None
         prediction = self.predictor_trainer.predict(channel, message)
+        if prediction is not None and self.points.predicted is not None:
+            prediction = self.points.predicted.predicted(channel, prediction)
         return self._mixed(channel, message, prediction) if channel.may_mix else prediction
 
     @staticmethod

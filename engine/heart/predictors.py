@@ -168,6 +168,14 @@ class PredictorTrainer:
         trained = predictor is not None and not predictor.frozen and not self.system.frozen
         return trained and channel.sender in self.system.agents
 
+    def _gated(self, channel: Channel) -> bool:
+        """Whether what comes back to the sender of a channel moves a gate here, though nothing may learn from it."""
+        return (
+            channel.synthetic_gradient.gate is not None
+            and not self.system.frozen
+            and channel.sender in self.system.agents
+        )
+
     def updates(self, ended: EndedWindows, step: int, *, watch: Watch) -> dict[str, PredictorUpdate]:
         """Gather what reached each synthetic gradient at this step, with the gradients of its parameters.
 
@@ -180,13 +188,14 @@ class PredictorTrainer:
         returned: dict[str, list[Message]] = {}
         for name, channel in channels.items():
             messages = channel.ledger.take(step)
-            if channel.ledger.wants_gradient and self._learns(channel):
+            if channel.ledger.wants_gradient and (self._learns(channel) or self._gated(channel)):
                 returned[name] = messages
         for feature in self.points.returned:
             feature.returned(returned, ended, step)
         reached = self.local_examples(window for _, window in ended)
         for name, messages in returned.items():
-            reached[name] = self._returned_examples(channels[name], messages)
+            if self._learns(channels[name]):
+                reached[name] = self._returned_examples(channels[name], messages)
         predictions: dict[str, Tensor] = {}
         if watch:  # with the running statistics of before
             learning = {name: update.examples for name, update in self.swept_updates.items()} | reached

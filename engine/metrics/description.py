@@ -90,7 +90,7 @@ def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
             drop=link.drop,
             carries="state" if channel.state else "message",
             size=size if size is None or isinstance(size, int) else " x ".join(map(str, size)),
-            about=about_channel(channel),
+            about=about_channel(channel, gated=scenario.gated(channel)),
         )
     return graph
 
@@ -148,8 +148,8 @@ def _learning(scenario: Scenario, name: str) -> str:
     return f"every {when}" + (f", with probability {spec.p_update:g}" if spec.p_update != 1 else "")
 
 
-def about_channel(channel: ChannelSpec) -> dict[str, str]:
-    """Return a channel in words, by heading."""
+def about_channel(channel: ChannelSpec, *, gated: bool) -> dict[str, str]:
+    """Return a channel in words, by heading; `gated`: see `Scenario.gated`."""
     link = channel.link
     about: dict[str, str] = {}
     if channel.state:
@@ -167,6 +167,7 @@ def about_channel(channel: ChannelSpec) -> dict[str, str]:
         parts += ["at every site"] if channel.at_sites(gradient) else []
         parts += [f"scale {gradient.scale:g}"] if gradient.scale != 1 else []
         parts += ["trained but not used"] if not gradient.apply else []
+        parts += ["applied as far as it predicts"] if gated else []
         about["gradient"] = ", ".join(parts)
     if predicted and channel.input is not None:
         context = ", ".join(channel.input.context)

@@ -199,7 +199,7 @@ def figures(
     `gradient_norm`. Per channel: `sg_learning_rate`, `si_learning_rate`, `sg_loss`, alignment with what came back (`cosine`, `norm_ratio`, `r2`, …),
     `injection_norm`, `message_mean`, `message_std`, `message_energy` (root of the mean square), of symbols
     `symbol_entropy` (bits, mean over positions, of the newest message's symbols over environments), of states `outliers`
-    (gradients clipped so far), `age` (steps since the newest usable message was sent), `traffic` (bits a step and
+    (gradients clipped so far), where there is a gate its `skill` and `gate`, `age` (steps since the newest usable message was sent), `traffic` (bits a step and
     environment), on links that lose or with a synthetic input `lost`, `stand_in`, `si_loss`, and on links with noise or
     bits `distortion`.
 
@@ -342,6 +342,9 @@ def of_channels(
                 yield Measured(names, "symbol_entropy", entropies.tolist())
         if channel.synthetic_gradient.outliers is not None:
             yield Measured(names, "outliers", channel.synthetic_gradient.outliers.clip_count.tolist())
+        if channel.synthetic_gradient.gate is not None:
+            yield Measured(names, "skill", channel.synthetic_gradient.gate.skill.tolist())
+            yield Measured(names, "gate", channel.synthetic_gradient.gate.factors.tolist())
         newest_usable = channel.ledger.sender.latest(step - channel.ledger.link.delay)
         if newest_usable is not None:
             yield Measured(names, "age", [float(step - newest_usable)] * count)

@@ -20,6 +20,7 @@ _NAMED = {
     "learners": "agents",
     "ledgers": "channels",
     "outliers": "channels with an outlier bound",
+    "gates": "channels with a gate",
 }
 """Parts of a state whose names are the same at every step, and what they name."""
 _TRAINED = {"learners": "agents", "predictors": "synthetic gradients", "inputs": "synthetic inputs"}
@@ -61,7 +62,7 @@ def _incompatible(difference: str) -> RunError:
 
 def _forms(state: Mapping[str, Any], signals: Mapping[str, Tensor]) -> Iterator[dict[str, Any]]:
     """Yield what of a state has the same form at every step: names first, of which shapes are a consequence."""
-    yield {what: dict.fromkeys(state[key], True) for key, what in _NAMED.items()}
+    yield {what: dict.fromkeys(state.get(key, ()), True) for key, what in _NAMED.items()}
     yield {
         "signals": signals,
         **{what: {name: _trained(own) for name, own in state[key].items()} for key, what in _TRAINED.items()},

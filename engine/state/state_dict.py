@@ -22,9 +22,10 @@ Number = Callable[[StepSignals], int]
 
 
 def stateful(system: System) -> dict[str, dict[str, Any]]:
-    """Return what learns, with a state of its own, by kind and by agent or channel: networks, predictors and their bounds.
+    """Return what learns, with a state of its own, by kind and by agent or channel: networks, predictors, their bounds and gates.
 
-    A synthetic gradient is computed where its sender is, a synthetic input where its receiver is.
+    A synthetic gradient is computed where its sender is, a synthetic input where its receiver is. `gates` is there where there
+    are any.
     """
     agents, channels = system.agents, system.channels.items()
     found: dict[str, dict[str, Any]] = {
@@ -33,7 +34,9 @@ def stateful(system: System) -> dict[str, dict[str, Any]]:
         "inputs": {name: c.synthetic_input.model for name, c in channels if c.receiver in agents},
         "outliers": {name: channel.synthetic_gradient.outliers for name, channel in channels},
     }
-    return {key: {n: one for n, one in each.items() if one is not None} for key, each in found.items()}
+    gates = {name: gate for name, c in channels if c.sender in agents and (gate := c.synthetic_gradient.gate)}
+    found = {key: {n: one for n, one in each.items() if one is not None} for key, each in found.items()}
+    return found | ({"gates": gates} if gates else {})
 
 
 def stacked_parts(system: System) -> list[Any]:
@@ -116,7 +119,7 @@ def with_optimisers_of(system: System, state: Mapping[str, Any]) -> Tree:
     found = dict(state)
     for key, each in stateful(system).items():
         found[key] = dict(state[key])
-        for name, own in each.items() if key != "outliers" else ():
+        for name, own in each.items() if key not in ("outliers", "gates") else ():
             new, saved = own.state_dict()["optimiser"], state[key][name]
             moments = saved["optimiser"].keys() - {MISSED}
             if any(len(new[moment]) != len(saved["optimiser"][moment]) for moment in moments):

@@ -111,6 +111,17 @@ _CHANNEL: dict[str, Explanation] = {
     "injection_norm": Explanation(
         "injection norm", "Mean norm, per sample, of the synthetic gradient injected on the newest messages."
     ),
+    "skill": Explanation(
+        "skill",
+        "Standard errors by which the running cosine of prediction and returned gradient is above zero, on messages that the "
+        "predictor has not learned from; below 2.5 it may be chance, and a gate does not open.",
+        "diverging",
+    ),
+    "gate": Explanation(
+        "gate",
+        "Factor by which the synthetic gradient is multiplied before it is injected; 0: the sender takes no step by it.",
+        "share",
+    ),
     "message_mean": Explanation("message mean", "Mean of all components of the newest message.", "diverging"),
     "message_std": Explanation(
         "message spread", "Standard deviation of all components of the newest message; 0: it carries nothing."

@@ -43,8 +43,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "parts-free-ones-keep-what-losses-keep",
         "distributed/parts/part.py",
-        'LEARNED = ("learners", "predictors", "inputs", "outliers", OBJECTS)',
-        'LEARNED = ("learners", "predictors", "inputs", "outliers")',
+        'LEARNED = ("learners", "predictors", "inputs", "outliers", "gates", OBJECTS)',
+        'LEARNED = ("learners", "predictors", "inputs", "outliers", "gates")',
         "tests/doors/test_losses.py::test_what_a_loss_keeps_in_a_part_is_the_whole_simulations",
     ),
     Fault(

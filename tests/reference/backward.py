@@ -26,7 +26,7 @@ from tests.reference import ledger
 from tests.reference.forward import replay
 from tests.reference.ledger import as_mask, mask_fill_zero
 from tests.reference.policies import policy_window
-from tests.reference.predictors import example_of, synthetic_gradient
+from tests.reference.predictors import example_of, gated, synthetic_gradient
 from tests.reference.state import State, gradients_of
 
 
@@ -207,6 +207,8 @@ def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
         back = message.returned.gradient if message.complete and message.fate.withheld is not ALL else None
         return None if back is None else injectable(message, back)
     synthetic, credit = channel.synthetic_gradient, synthetic_gradient(state, channel, message)
+    if credit is not None and synthetic.gate is not None:
+        credit = gated(synthetic.gate.sums, credit)
     if credit is None:
         return None
     if channel.mixes:  # rule 11: with what has just come back

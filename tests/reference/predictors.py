@@ -102,8 +102,11 @@ def gradient_updates(
 ) -> dict[str, PredictorUpdate]:
     """Compute the training step of every synthetic gradient that something reached at `step` (rules 6, 7)."""
     updates: dict[str, PredictorUpdate] = {}
+    gates: dict[str, Tensor] = {}
     for name, channel in state.channels.items():
         predictor, messages = channel.synthetic_gradient.model, ledger.take(channel, step)
+        if channel.synthetic_gradient.gate is not None and messages:
+            gates[name] = gate_sums(state, channel, messages)
         if predictor is None or predictor.frozen:
             continue
         if channel.traced:  # what was read waits for its return, an episode's last state does not
@@ -120,7 +123,45 @@ def gradient_updates(
                 else None
             )
             updates[name] = PredictorUpdate(examples, *learned, prediction)
+    for name, sums in gates.items():  # of the next step on
+        state.channels[name].synthetic_gradient.gate.load_values([sums])
     return updates
+
+
+def gated(sums: Tensor, prediction: Tensor) -> Tensor | None:
+    """Return a prediction by the factor that makes it least wrong; None: its gate is shut (rule 9a).
+
+    `sums`: running sums of cosines, of the squares of the samples' shares of them, of ones, the newest ratio of norms, and
+    whether it is open.
+    """
+    cosine, _, count, ratio, opens = (float(own) for own in sums.flatten())
+    return prediction * min(1.0, cosine / count / ratio) if opens else None
+
+
+def gate_sums(state: State, channel: Channel, messages: list[Message]) -> Tensor:
+    """Return what a channel's gate has seen with these messages, each compared before anything learns from it (rule 9a)."""
+    synthetic = channel.synthetic_gradient
+    sums, model = synthetic.gate.sums, synthetic.model
+    dots, lengths, norms = (torch.zeros(state.batch, dtype=torch.float64) for _ in range(3))
+    for message in messages:
+        example = example_of(state, channel, message, answered=True)
+        if example is None:
+            continue
+        counted = as_mask(message.returned.counted, message.sent)
+        predicted = mask_fill_zero(counted, constant(model.predict(example))).double()
+        returned = mask_fill_zero(counted, message.returned.gradient).double()
+        dots += (predicted * returned).sum(1)
+        lengths += predicted.square().sum(1)
+        norms += returned.square().sum(1)
+    scale = float((lengths.sum() * norms.sum()).sqrt())
+    if not scale:  # nothing came back, or zero was predicted
+        return sums
+    shares = dots / scale
+    cosine, variance, count = 0.98 * sums[0, 0], 0.98**2 * sums[1, 0], 0.98 * sums[2, 0]
+    cosine, variance, count = cosine + shares.sum(), variance + shares.square().sum(), count + 1
+    ratio, errors = lengths.sum() / scale, 0.0 if sums[4, 0] else 2.5
+    opens = (cosine - errors * variance.sqrt()) / count / ratio >= 0.02
+    return torch.stack([cosine, variance, count, ratio, opens.double()]).view(5, 1)
 
 
 def input_updates(state: State, step: int) -> dict[str, PredictorUpdate]:

@@ -1,0 +1,66 @@
+"""Gates: predictions that do not predict what comes back are not applied (semantics 9a)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from antiphon.base.mask import NONE, Mask
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.feature import Feature
+from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.step import Engine
+from antiphon.engine.heart.updates import EndedWindows, Update
+
+
+class Gates(Feature):
+    """The gates of a system's channels.
+
+    Args:
+        engine: Of the channels.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.system, self.divergence = engine.system, engine.divergence
+        self.predictor_trainer = engine.predictor_trainer
+        self._compared: dict[str, tuple[Tensor, Mask]] = {}
+        """By channel: the sums of its gate after the step, and the members that something came back to."""
+
+    def predicted(self, channel: Channel, prediction: Tensor) -> Tensor | None:
+        """Return a prediction as it is applied."""
+        gate = channel.synthetic_gradient.gate
+        return prediction if gate is None else gate.applied(prediction)
+
+    def returned(self, messages: Mapping[str, list[Message]], ended: EndedWindows, step: int) -> None:
+        """Compare predictions with what has come back, before anything learns from it; gates move with all else."""
+        self._compared.clear()
+        for name, some in messages.items():
+            channel = self.system.channels[name]
+            if channel.synthetic_gradient.gate is not None:
+                self._compare(channel, some)
+
+    def _compare(self, channel: Channel, messages: Sequence[Message]) -> None:
+        sums: list[Tensor] = []
+        members = NONE
+        for message in messages:
+            gradient, counted = message.returned.gradient, message.returned.counted
+            prediction = self.predictor_trainer.predict(channel, message)
+            if gradient is None or prediction is None:
+                continue
+            members |= channel.examples_for(counted)
+            pairs = (prediction, gradient), (prediction, prediction), (gradient, gradient)
+            sums.append(torch.stack([counted.fill((one * other).sum(1)) for one, other in pairs]))
+        gate = channel.synthetic_gradient.gate
+        if sums and gate is not None:
+            products, squares, returned = sum(sums[1:], sums[0])
+            self._compared[channel.name] = gate.compared(products, squares, returned), members
+
+    def before_move(self, updates: Sequence[Update]) -> None:
+        """Move the gates, as all is computed and finite now."""
+        for name, (sums, members) in self._compared.items():
+            channel = self.system.channels[name]
+            if channel.synthetic_gradient.gate is not None:
+                channel.synthetic_gradient.gate.move(sums, members & self.divergence.moving(channel))
+        self._compared.clear()

@@ -1,0 +1,115 @@
+"""Gates: what predicts is applied as far as that is certain, and noise is not applied at all."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from antiphon.base.mask import ALL, Mask
+from antiphon.comms.gates import SkillGate
+
+ROWS, SIZE = 64, 5
+
+
+def compare(gate: SkillGate, predictions: Tensor, returned: Tensor, members: Mask = ALL) -> None:
+    """Have a gate compare predictions with gradients, [K * B, size] each."""
+    pairs = (predictions, returned), (predictions, predictions), (returned, returned)
+    gate.move(gate.compared(*((one * other).sum(1) for one, other in pairs)), members)
+
+
+def drawn(count: int, *, signal: float, noise: float, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
+    """Predictions and gradients with a part of length `signal` in common, and noise of their own."""
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for _ in range(count):
+        common, own, other = torch.randn(3, ROWS, SIZE, generator=generator, dtype=torch.float64)
+        found.append((signal * common + noise * own, common + 3 * other))
+    return found
+
+
+def after(batches: list[tuple[Tensor, Tensor]]) -> SkillGate:
+    gate = SkillGate()
+    for predictions, returned in batches:
+        compare(gate, predictions, returned)
+    return gate
+
+
+def test_what_has_not_been_compared_is_not_applied() -> None:
+    assert SkillGate().applied(torch.ones(ROWS, SIZE)) is None
+    gate = after([(torch.zeros(ROWS, SIZE), torch.ones(ROWS, SIZE))] * 3)  # as of an untrained predictor
+    assert gate.state_dict() == SkillGate().state_dict()
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+def test_noise_is_seldom_applied(size: float) -> None:
+    steps = opened = 0
+    for seed in range(40):
+        gate = SkillGate()
+        for predictions, returned in drawn(60, signal=0.0, noise=size, seed=seed):
+            compare(gate, predictions, returned)
+            steps, opened = steps + 1, opened + gate.open.anywhere
+    assert opened < 0.1 * steps
+
+
+def test_a_prediction_that_is_mostly_noise_is_not_applied_however_certain_its_skill() -> None:
+    gate = after(drawn(200, signal=1.0, noise=10.0))
+    assert float(gate.skill) > 3
+    assert gate.applied(torch.ones(ROWS, SIZE)) is None
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5, 1.0])
+def test_a_prediction_is_shrunk_to_its_signal(noise: float) -> None:
+    """The factor that makes a prediction least wrong is the share of signal in its squares."""
+    gate = after(drawn(200, signal=1.0, noise=noise))
+    share = 1 / (1 + noise**2)
+    assert float(gate.factors) == pytest.approx(share, rel=0.1)
+    applied = gate.applied(torch.ones(ROWS, SIZE))
+    assert applied is not None
+    assert torch.equal(applied, torch.full((ROWS, SIZE), float(gate.factors)))
+
+
+def test_a_prediction_is_never_enlarged() -> None:
+    assert float(after(drawn(60, signal=0.01, noise=0.0)).factors) == 1
+
+
+def test_what_no_longer_predicts_is_applied_no_longer() -> None:
+    batches = [*drawn(60, signal=1.0, noise=0.5), *drawn(60, signal=-0.5, noise=1.0, seed=1)]
+    assert float(after(batches[:60]).factors) > 0.5
+    assert float(after(batches).factors) == 0
+
+
+def test_it_opens_where_skill_is_certain_and_stays_open_while_it_is_likely() -> None:
+    good, weak = drawn(20, signal=1.0, noise=0.5), drawn(60, signal=0.1, noise=1.0, seed=1)
+    assert not after(weak[:8]).open.anywhere
+    gate = after(good)
+    for predictions, returned in weak:
+        compare(gate, predictions, returned)
+        assert gate.open.anywhere
+
+
+def test_a_state_is_taken_over_to_the_bit() -> None:
+    gate, other = after(drawn(40, signal=1.0, noise=1.0)), SkillGate()
+    other.load_state_dict(gate.state_dict())
+    assert torch.equal(gate.sums, other.sums)
+    assert torch.equal(gate.factors, other.factors)
+
+
+def test_many_as_one_do_what_each_does_alone() -> None:
+    """Something comes back to one of them at every other step only, and another predicts nothing."""
+    alone, members = [SkillGate() for _ in range(3)], [SkillGate() for _ in range(3)]
+    together = SkillGate(members=members)
+    for now, (predictions, returned) in enumerate(drawn(50, signal=1.0, noise=1.0)):
+        came = torch.tensor([True, now % 2 == 0, True])
+        scaled = torch.stack([predictions, returned, torch.zeros_like(returned)])
+        compare(together, scaled.flatten(0, 1), returned.repeat(3, 1), Mask.of(came))
+        for gate, own, there in zip(alone, scaled, came.tolist(), strict=True):
+            if there:
+                compare(gate, own, returned)
+    together.write_members()
+    for mine, theirs in zip(members, alone, strict=True):
+        torch.testing.assert_close(mine.sums, theirs.sums, rtol=1e-12, atol=0)
+    assert together.open.plain.tolist() == [True, True, False]  # type: ignore[union-attr]
+    applied = together.applied(torch.ones(3 * ROWS, SIZE))
+    assert applied is not None
+    assert not applied.view(3, -1)[2].any()

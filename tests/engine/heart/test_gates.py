@@ -1,0 +1,90 @@
+"""A gate in the training step: while it is shut, the sender's optimiser does not move (rule 9a)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+
+from antiphon import Scenario, ScenarioError, Simulation
+from tests.contracts.builders import levels
+
+WINDOWS = 6
+
+
+def team(**gradient: Any) -> Scenario:
+    """A sensor that sends what it observes of a pole to a motor, which learns from rewards."""
+    clock = {"unroll": 4}
+    return Scenario(
+        scenario="team",
+        env={"id": "antiphon/CartPole-v0"},
+        agents={
+            "sensor": {"observes": ["observation"], "network": {"hidden": [8]}, "clock": clock},
+            "motor": {"network": {"hidden": [8]}, "clock": clock, "acts": True, "objective": "a2c"},
+        },
+        channels=[{"from": "sensor", "to": "motor", "size": 2, "gradient": {"kind": "linear", **gradient}}],
+        training={"batch": 8, "optimiser": {"kind": "adam", "lr": 0.01}},
+    )
+
+
+def trained(scenario: Scenario) -> Simulation:
+    simulation = Simulation(scenario, seed=1)
+    simulation.run(4 * WINDOWS)
+    return simulation
+
+
+def moved(simulation: Simulation, agent: str) -> bool:
+    before, after = Simulation(simulation.scenario, seed=1).agents[agent], simulation.agents[agent]
+    return any(not torch.equal(after.parameters[key], value) for key, value in before.parameters.items())
+
+
+def test_a_sender_takes_no_step_by_a_prediction_without_skill() -> None:
+    with trained(team(context=["observation"])) as simulation:
+        figures = simulation.channels["sensor->motor"].figures()
+        assert figures["gate"] == 0
+        assert "injection_norm" not in figures
+        assert simulation.agents["sensor"].updates == 0
+        assert not moved(simulation, "sensor")
+        assert figures["sg_loss"] > 0
+        assert moved(simulation, "motor")
+
+
+def test_without_a_gate_it_takes_one_at_each_window() -> None:
+    with trained(team(context=["observation"], gate="none")) as simulation:
+        assert "gate" not in simulation.channels["sensor->motor"].figures()
+        assert simulation.agents["sensor"].updates == WINDOWS
+
+
+def test_members_of_a_stack_take_steps_apart() -> None:
+    """Senders are alike, and so are channels; each takes a step where its own gate is open."""
+    gradient = {"kind": "linear", "context": ["aim", "label", "goal"], "gate": "skill"}
+    with Simulation(Scenario.model_validate(levels(channel={"gradient": gradient})), seed=3) as simulation:
+        simulation.run(40)
+        updates = [simulation.agents[f"a{i}"].updates for i in range(3)]
+        assert len(set(updates)) > 1
+        assert 0 < max(updates) < 40
+
+
+@pytest.mark.parametrize(
+    ("gradient", "reason"),
+    [
+        ({"kind": "local", "target": "label"}, "which a local gradient does not predict"),
+        ({"kind": "linear", "trace": 0.5}, "which trace has mixed into them"),
+    ],
+)
+def test_a_gate_that_could_not_compare_is_refused(gradient: dict[str, Any], reason: str) -> None:
+    document = levels(channel={"gradient": {**gradient, "gate": "skill"}})
+    line = f"gradient.gate: skill compares predictions with what comes back, {reason}; make it none, or leave it out"
+    with pytest.raises(ScenarioError, match=re.escape(line)):
+        Scenario.model_validate(document)
+
+
+def test_states_have_no_gate() -> None:
+    line = "gradient.gate: skill is for message channels only; make it none, or leave it out"
+    state = {"from": "a0", "to": "a0", "key": "state", "gradient": {"kind": "linear", "gate": "skill"}}
+    document = levels(low={"network": {"kind": "gru", "size": 3}})
+    document["channels"].append(state)
+    with pytest.raises(ScenarioError, match=re.escape(line)):
+        Scenario.model_validate(document)
