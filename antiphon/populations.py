@@ -17,7 +17,7 @@ from antiphon.base.spellings import either_spelling
 from antiphon.commands.arguments import check_counts, new_directory, scenario_template
 from antiphon.commands.run_population import members_table, print_members
 from antiphon.jobs.populations.run import PopulationRun
-from antiphon.jobs.populations.selection import scored_values, unvaried
+from antiphon.jobs.populations.selection import advice, scored_values
 from antiphon.running.library import template_named
 from antiphon.running.observers import RunProgress
 from antiphon.running.python_template import Buildable
@@ -116,7 +116,7 @@ def population(
     run = PopulationRun(
         spec, template, directory, exist=exist, until=until, jobs=jobs, ray=ray, device=device
     )
-    for line in unvaried(spec):
+    for line in advice(spec, run.until):
         warnings.warn(line, ScenarioWarning, stacklevel=2)
     shown = progress and is_terminal(sys.stderr)
     result = run.train(RunProgress(run.until, run.scheduler.start, spec.members) if shown else None)

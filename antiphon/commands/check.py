@@ -149,7 +149,7 @@ def check_population(population: PopulationSpec, values: Mapping[str, Any]) -> F
     """Check the first member of a population, and that the others differ from it in hyperparameters alone."""
     from antiphon.engine.state.hyperparameters import differences_of
     from antiphon.jobs.populations.run import requests_of
-    from antiphon.jobs.populations.selection import unvaried
+    from antiphon.jobs.populations.selection import advice as advice_on_members
 
     found = Findings(population.population, population.population)
     population = population.with_keys(set={**population.set, **values})
@@ -159,13 +159,10 @@ def check_population(population: PopulationSpec, values: Mapping[str, Any]) -> F
         try:
             for other in others:
                 differences_of(scenario, other.scenario)
-            found.warnings |= {line: list(found.checked) for line in unvaried(population)}
-            select, until = population.select, first.until
-            if select is not None and select.by is not None:
-                _check_metric(found, scenario, select.by)
-            if select is not None and select.every >= until:
-                line = f"select.every: {select.every:,} steps, but members are trained for {until:,}: none is replaced"
-                found.add("members", [], [line])
+            advised = advice_on_members(population, first.until)
+            found.warnings |= {line: list(found.checked) for line in advised}
+            if population.select is not None and population.select.by is not None:
+                _check_metric(found, scenario, population.select.by)
         except ScenarioError as error:
             found.add("members", [DocumentError((), str(error))], [])
     return found

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from antiphon.base.files import display_path
 from antiphon.jobs.populations.run import LINEAGE, PopulationRun
-from antiphon.jobs.populations.selection import in_words, quality, unvaried
+from antiphon.jobs.populations.selection import advice, in_words, quality
 from antiphon.running.directory import is_free, numbered
 from antiphon.running.library import template_named
 from antiphon.running.observers import RunProgress
@@ -51,7 +51,7 @@ def train_population(run: PopulationRun, json: bool) -> int:
     directory, count = run.directory, run.spec.members
     if run.scheduler.sequential_reason is not None:
         remark(f"the members run one after the other: {run.scheduler.sequential_reason}")
-    for line in unvaried(run.spec):
+    for line in advice(run.spec, run.until):
         remark(f"warning: {line}", "yellow")
     remedy = f"antiphon resume {display_path(directory)} continues from the latest checkpoints"
     with second_signal(remedy):

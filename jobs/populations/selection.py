@@ -85,10 +85,16 @@ def initial_values(spec: PopulationSpec) -> list[dict[str, Any]]:
     return found
 
 
-def unvaried(spec: PopulationSpec) -> list[str]:
-    """Return a warning for each parameter of which all members draw the same value."""
-    drawn = initial_values(spec)
-    return [
+def advice(spec: PopulationSpec, until: int) -> list[str]:
+    """Return a warning for each parameter of which all members draw the same value, and one if selection comes too late.
+
+    Args:
+        spec: The population.
+        until: The steps for which members are trained.
+    """
+    drawn, every = initial_values(spec), 0 if spec.select is None else spec.select.every
+    late = f"select.every: {every:,} steps, but members are trained for {until:,}: none is replaced"
+    return [late] * (every >= until) + [
         f"vary.{name}: all {spec.members} members draw {drawn[0][name]:g}; give more values, a range {{from: …, to: …}} or another seed"
         for name in spec.vary
         if len({values[name] for values in drawn}) == 1

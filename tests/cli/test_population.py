@@ -61,7 +61,10 @@ def test_check_accepts_what_run_trains(here: Path, cli: Commands, file: Path) ->
     assert "warning" not in cli.out
     file.write_text(file.read_text().replace("every: ", "every: 9"))
     assert cli.code("check", str(file)) == 0
-    assert "but members are trained for 12: none is replaced" in " ".join(cli.out.split())
+    late = "but members are trained for 12: none is replaced"
+    assert late in " ".join(cli.out.split())
+    cli(f"{WORDS} --name late")
+    assert late in " ".join(cli.err.split())
 
 
 @pytest.mark.long

@@ -12,9 +12,9 @@ from antiphon.engine.episodes import EpisodeStatistics
 from antiphon.jobs.populations.selection import (
     Entry,
     Score,
+    advice,
     initial_values,
     selected,
-    unvaried,
 )
 from antiphon.scenarios.population_spec import PopulationSpec
 from tests.jobs.populations.made import spec
@@ -90,7 +90,7 @@ def test_values_stay_within_their_range_or_list() -> None:
 
 def test_a_value_that_all_members_draw_is_warned_of() -> None:
     keys: dict[str, Any] = {"population": "it", "scenario": "digits-mlp", "members": 2}
-    lines = [unvaried(PopulationSpec.of(**keys, seed=seed, vary={"lr": [0.1, 0.2]})) for seed in range(8)]
+    lines = [advice(PopulationSpec.of(**keys, seed=seed, vary={"lr": [0.1, 0.2]}), 10) for seed in range(8)]
     alike = [
         len(
             {
