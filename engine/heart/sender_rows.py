@@ -1,4 +1,4 @@
-"""Rows of a sender's port that the pieces of a cut stack of channels carry."""
+"""Rows of a sender's port that the pieces of a divided stack of channels carry."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from antiphon.engine.heart.layout import select_rows
 
 
 class SenderRows:
-    """What the pieces of a stack of channels that is cut read of their sender's port.
+    """Selects the rows of a sender's port for the pieces of a stack of channels that was divided.
 
     The rows of all pieces are selected at once, in the order of the whole stack, so that the gradients of a sender that
-    sends over several of its channels are summed in the order in which they are summed without a cut.
+    sends over several of its channels are summed in the same order as without the division.
 
     Args:
-        senders: The sender of each channel of the whole, by place; None: each in turn.
+        senders: The place of each channel's sender, in the order of the whole stack; None: channel k has sender k.
         pieces: By piece, the places of its channels in the whole.
         batch: B.
     """
@@ -32,5 +32,5 @@ class SenderRows:
         return select_rows(self._selected[1], self.pieces[piece], self.batch)
 
     def release(self) -> None:
-        """Let the graph of the newest port go."""
+        """Free the graph of the newest port."""
         self._selected = None
