@@ -284,7 +284,7 @@ def test_an_actor_alone(kind: str, backend: Chosen) -> None:
 CHANNELS: dict[str, Document] = {
     "locked": {"coupling": "locked"},
     "detached": {"coupling": "detached"},
-    "decoupled": {"gradient": {"kind": "linear", "context": ["y"]}},
+    "decoupled": {"gradient": {"kind": "linear", "context": ["y"], "gate": "none"}},
     "local": {"gradient": {"kind": "local_policy"}},
     "sampled": {"sample": {"kind": "gaussian", "noise": 0.4}},
 }
