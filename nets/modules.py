@@ -126,10 +126,13 @@ def _output(module: nn.Module, inputs: int, data: Tensor | None = None) -> objec
 
 
 def ends_in_softmax(module: nn.Module, inputs: int, outputs: int, classes: int) -> bool:
-    """Return whether the first outputs of a module, [2, sites x classes], are probabilities: at every site they add up to 1."""
+    """Return whether the first outputs of a module, [2, sites x classes], are probabilities: at every site they add up to 1.
+
+    Its hooks are not called: what they count is the user's.
+    """
     found: object = None
     with suppress(Exception):  # of a module that does not take zeros
-        found = None if classes < 2 or is_meta(module) else _output(copied(module), inputs)
+        found = None if classes < 2 or is_meta(module) else _output(probe_of(module), inputs)
     if not isinstance(found, Tensor) or found.dim() != 2:
         return False
     shares = found[:, :outputs].double().reshape(-1, classes)

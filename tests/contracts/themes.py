@@ -15,6 +15,14 @@ NETWORKS: dict[str, Document] = {
     "batch norm": {"kind": "mlp", "hidden": [4], "norm": "batch", "activation": "tanh"},
     "conv": {"kind": "conv", "hidden": [2, 3], "size": 3, "pool": ["max", "none"], "norm": "batch"},
     "conv, layer norm": {"kind": "conv", "hidden": [2], "size": 3, "pool": ["avg"], "norm": "layer"},
+    "nature": {
+        "kind": "nature",
+        "filters": [2],
+        "sizes": [1],
+        "strides": [1],
+        "hidden": [4],
+        "norm": "batch",
+    },
     **{kind: {"kind": kind, "size": 4} for kind in CELLS},
     **{f"{kind}, batch norm": {"kind": kind, "size": 4, "cell_norm": "batch"} for kind in CELLS},
     "lstm, layer norm": {"kind": "lstm", "size": 4, "cell_norm": "layer", "hidden": [5], "norm": "layer"},
@@ -46,9 +54,11 @@ def kind_of(kind: str) -> Document:
 
 
 def network_of(network: Document) -> Document:
-    """Agents with a network; only conv ones see images, and hear nobody."""
+    """Agents with a network; those that see images get no messages."""
     if network["kind"] == "conv":
         return levels(low={"network": network, "observes": ["image"]}, channel={"size": [1, 2, 2]})
+    if network["kind"] == "nature":
+        return levels(low={"network": network, "observes": ["image", "x"]})
     return ring(agent={"network": network, "clock": {"unroll": 2}})
 
 

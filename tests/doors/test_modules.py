@@ -317,7 +317,7 @@ def test_an_extra_state_of_objects_is_no_checkpoint(env: Any, tmp_path: Path) ->
 
     with (
         _run(env, nn.Sequential(Keeps(6, 3)), "own") as run,
-        pytest.raises(AntiphonError, match="holds a object"),
+        pytest.raises(AntiphonError, match="holds an object"),
     ):
         run.save(tmp_path / "saved")
 
