@@ -212,7 +212,7 @@ class Channel:
         if endpoints.sender_rows is not None:
             return endpoints.sender_rows.rows(port, self.name)
         return (
-            port if endpoints.sender_index is None else select_rows(port, endpoints.sender_index, self.batch)
+            port if endpoints.sender_index is None else select_rows(port, endpoints.sender_index, self.layout.batch)
         )
 
     def passed_on(self, read: PassedOn, window: Window) -> Tensor:
@@ -234,12 +234,12 @@ class Channel:
         index = self.endpoints.sender_index
         if index is None:
             return mask
-        rows = mask.map(lambda rows: select_rows(rows, index, self.batch))
+        rows = mask.map(lambda rows: select_rows(rows, index, self.layout.batch))
         return rows if len(self.members) > 1 else ALL if rows.anywhere else NONE  # members learn as wholes
 
     def of_receiver(self, rows: Tensor) -> Tensor:
         """Return rows of the receiver as rows of the channel."""
-        return select_rows(rows, self.endpoints.receiver_index, self.batch)
+        return select_rows(rows, self.endpoints.receiver_index, self.layout.batch)
 
     # --- its predictors ------------------------------------------------------------------------------------
 

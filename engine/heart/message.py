@@ -260,7 +260,8 @@ class Message:
     @property
     def missing(self) -> Mask:
         """Where it was lost or is void."""
-        return self.fate.void | self.fate.lost
+        fate = self.fate
+        return fate.void if fate.lost is NONE else fate.void | fate.lost
 
     @property
     def complete(self) -> bool:

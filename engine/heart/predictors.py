@@ -186,16 +186,21 @@ class PredictorTrainer:
         """
         channels = self.system.channels
         returned: dict[str, list[Message]] = {}
+        trained = []
         for name, channel in channels.items():
             messages = channel.ledger.take(step)
-            if channel.ledger.wants_gradient and (self._learns(channel) or self._gated(channel)):
-                returned[name] = messages
+            if not channel.ledger.wants_gradient:
+                continue
+            if self._learns(channel):
+                trained.append(name)
+            elif not self._gated(channel):
+                continue
+            returned[name] = messages
         for feature in self.points.returned:
             feature.returned(returned, ended, step)
         reached = self.local_examples(window for _, window in ended)
-        for name, messages in returned.items():
-            if self._learns(channels[name]):
-                reached[name] = self._returned_examples(channels[name], messages)
+        for name in trained:
+            reached[name] = self._returned_examples(channels[name], returned[name])
         predictions: dict[str, Tensor] = {}
         if watch:  # with the running statistics of before
             learning = {name: update.examples for name, update in self.swept_updates.items()} | reached
