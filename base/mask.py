@@ -3,6 +3,10 @@
 A mask that is the same in all rows is `ALL` or `NONE`: the host knows it, it costs no tensor operation, and `mask is ALL` tests
 for it. Any other holds a tensor of bool, and what the host knows of that without a look at the device: a look waits for the
 device, and is refused while CUDA records.
+
+`ALL` and `NONE` are the only objects of their kinds, also in a state that has been loaded, and an operation that holds in all rows or
+in none by construction returns them: `x & NONE` is `NONE`. A tensor that happens to be all True is not `ALL`. So `is` tests what is
+known from how a mask was made, and decides what may be skipped, with the same result; `anywhere` and `everywhere` test the rows.
 """
 
 from __future__ import annotations

@@ -147,7 +147,7 @@ class DifferentiableRollout:
                 held=copy.copy(ledger.held),
                 newest_returned=copy.copy(ledger.newest_returned),
                 messages={stamp: message.copied() for stamp, message in ledger.messages.items()},
-                completed=dict(ledger.completed),
+                returning=dict(ledger.returning),
                 slack=ledger.slack + horizon,  # no window closes there: messages may stay open for so long
             )
             channels[name] = replace(channel, members=(), ledger=ledger, synthetic_input=SyntheticInput())
@@ -177,7 +177,7 @@ class DifferentiableRollout:
     def losses(self) -> list[Tensor]:
         """Return the summed loss of every group that has one with a gradient."""
         batch, windows = self.system.batch, [group.window for group in self.system.groups]
-        totals = [sum(root.sum() for root in self.evaluator.window(window).roots) for window in windows]
+        totals = [sum(root.sum() for root in self.evaluator.window_loss(window).roots) for window in windows]
         return [total / batch for total in totals if isinstance(total, Tensor) and total.requires_grad]
 
     def gradients(self, *, retain: bool = False) -> dict[str, Tensor]:

@@ -105,7 +105,9 @@ class LambdaReturns(Feature):
                 if (start := self._start(window, state_channel)) is not None
                 and state_channel.ledger.wants_gradient
             }
-            request = BackwardRequest(self.evaluator.window(window).roots, put, {}, list(leaves.values()))
+            request = BackwardRequest(
+                self.evaluator.window_loss(window).roots, put, {}, list(leaves.values())
+            )
             ((_, gradients),) = backward_all([request], self.system.batch)
             returns = {name: g for name, g in zip(leaves, gradients, strict=True) if g is not None}
             window.release()

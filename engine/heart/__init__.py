@@ -32,13 +32,13 @@ the classes that the files above name are here (rewards, policy_window).
 
 Where a change goes:
 
-    a coupling                                   one class beside those of comms/couplings.py, or a user's own
+    a coupling                                   a class beside those of comms/couplings.py, named in `COUPLINGS`; or a user's own
     what a link does to a message                comms/links.py: `Link`, which `Ledger.send` calls
     when an agent ticks or sends                 clock.py: `Clock`, `Sending`
     which ticks are a window                     clock.py: a class beside `StepWindows`, made in engine/build/learning_groups.py
-    which tick reads a message                   clock.py: `uses_of`, before the run; ledger.py: `due_stamps`, at the tick
+    which tick reads a message                   clock.py: `uses_of`, when it is sent; ledger.py: `due_stamps`, at the tick
     what a receiver reads in place of a message  a feature with the point `arrived`
-    what ends with an episode                    system.py: `System.end_episodes`, which calls `Ledger.end_episodes`
+    what ends with an episode                    forward.py: `ForwardPass.end_episodes`, by the masks of `Channel.episodes_over`
     a kind of synthetic gradient                 comms/synthetic_gradients.py
     an objective                                 agents/objectives.py; learn.py applies it
     a loss beside the objectives                 a feature with the point `credited`

@@ -44,6 +44,7 @@ class Goal:
     target: str
     """The target signal; "" of a policy, of several and of a network's own loss without one."""
     last_only: bool
+    """Whether only the last of the steps counts for which the environment holds an example."""
     weight: PerMember
     rewards: Rewards | None = None
     """The rewards that a policy learns from in place of a target."""
@@ -190,9 +191,9 @@ class Agent:
         back += [c.ledger.link.delay for c in self.channels if "to.state" in c.synthetic_gradient.ends]
         return max(back, default=None)
 
-    def participates(self, window: int) -> Mask:
-        """The rows in which it learns from `window`."""
-        return ALL if self.participation is None else self.participation.rows(window)
+    def participates(self, number: int) -> Mask:
+        """The rows in which it learns from the window of a number."""
+        return ALL if self.participation is None else self.participation.rows(number)
 
     def load(self, notes: Notes) -> None:
         """Take over the notes of a saved state."""

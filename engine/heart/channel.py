@@ -50,8 +50,11 @@ class SyntheticGradient:
     target: str | None = None
     """The signal that is the target of a predictor with a loss of its own (`local`); None: it regresses returned gradients."""
     scale: Rate = _ONE
+    """By step: what an injection is multiplied by in the gradients of the sender's parameters."""
     discount: PerMember = 1.0
+    """What an injection is multiplied by in the gradients that the sender returns: credit shrinks by it at each channel it crosses."""
     clip: PerMember | None = None
+    """The longest credit, a norm over the components of one message in one environment; None: any."""
     apply: bool = True
     """Whether it is injected; else it is a shadow: `scale` and `discount` are 0, and it is only trained."""
     trace: float = 0.0
@@ -186,7 +189,11 @@ class Channel:
         return rows
 
     def episodes_over(self, ends: EpisodeEnds) -> tuple[Mask, Mask]:
-        """The rows whose messages are void after a step, and of these where a state's episode terminated."""
+        """Return two masks of rows after a step: where messages are void, and where no state follows the one that a state channel sent.
+
+        A message is void where the episode has ended, or the life of an end of the channel; nothing follows where either has ended
+        for good, and not by a limit of time.
+        """
         layout = self.layout
         ended, terminated = (mask.map(layout.to_rows) for mask in (ends.ended, ends.terminated))
         if ends.lives:

@@ -56,7 +56,7 @@ class Divergence:
     """Finds what has diverged, and reports it.
 
     Attributes:
-        bound: The largest norm that is none; None: any finite.
+        bound: The largest norm that a gradient may have; None: any finite one.
         stopped: Seeds that a divergence has stopped while others continue, with what it was (`DivergenceOfSeeds`).
         events: What was shortened (the first time): (step, one line).
     """
@@ -231,6 +231,8 @@ class DivergenceCheck:
 
     def check_updates(self, updates: Sequence[Update], step: int) -> None:
         """Report the groups of agents that have diverged.
+
+        It changes one thing: what a member that takes no step returns is zeroed where it is not finite.
 
         Raises:
             DivergenceError: One has, and there is one seed.

@@ -102,7 +102,7 @@ class Feature:
     # --- what is learned from it -----------------------------------------------------------------------------
 
     def ended(self, group: LearningGroup, window: Window, step: int) -> tuple[EndedWindows, EndedWindows]:
-        """Return the windows of a late group to learn from, one of which has just ended, and those given up."""
+        """Return the windows to learn from and those dropped, of a group that waits for delayed gradients and whose `window` has ended."""
         raise NotImplementedError
 
     def rewarded(self, losses: WindowLoss, agent: Agent, ticks: Sequence[Tick], window: Window) -> None:
@@ -136,7 +136,8 @@ class Feature:
         """Change what has come back, before synthetic gradients learn from it.
 
         Args:
-            messages: By channel, those with a gradient that is complete; the lists may be changed.
+            messages: By channel with a synthetic gradient that learns here, or has a gate: those whose gradient reaches the
+                sender at this step; the lists may be changed. Other channels, such as delayed ones, are absent.
             ended: The windows that have just been learned from.
             step: The step just taken.
         """

@@ -45,11 +45,11 @@ class HeldMessages:
     read_up_to: int = field(default=-1, metadata=PLAIN)
 
     def waits(self, ledger: Arriving, stamp: int) -> bool:
-        """Whether a message of the ledger has still to be taken in, and is kept until then."""
+        """Whether the ledger must keep a message, as it may still be held in place of a newer one that is lost."""
         return stamp > self.read_up_to and (ledger.link.loses or ledger.remembers)
 
-    def read(self, ledger: Arriving, due: Message, since: int) -> Arrival:
-        """Return what a tick reads over a channel whose message `due` may have been lost.
+    def take_in(self, ledger: Arriving, due: Message, since: int) -> Arrival:
+        """Hold the message `due` where it has arrived, and return what a tick reads: it, or elsewhere the one that is held.
 
         Args:
             ledger: The channel's.

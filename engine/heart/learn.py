@@ -3,12 +3,16 @@
 A window's losses and what is injected into the messages it sent are differentiated together (semantics 2, 3); the
 gradients of parameters wait for the update, those of received messages are booked in the ledgers (4).
 
-    prediction   what the synthetic gradient says of a sent message, per sample
-    gradient     what its receivers return for it, per sample: the prediction's target
+    loss         of each environment: [rows]; what is differentiated is its mean, the sum divided by B
+    prediction   the synthetic gradient of a sent message
+    gradient     what its receivers return for it: the prediction's target
     credit       what the sender learns from about a message: its prediction, mixed with what has come back (`trace`) and
                  shortened (`clip`), or its gradient (`delayed`); a feature's credit in its place is used as it is
-    injection    credit as it is put on the message in the sender's backward pass: masked; `scale` and `discount` weigh it;
-                 autograd gets it in `backward_all` (comms/backward_requests.py)
+    injection    credit as it is put on the message in the sender's backward pass, masked
+
+Predictions, gradients and credits are per sample: B times the gradient of the mean loss, so that their length does not depend on
+B. `backward_all` (comms/backward_requests.py) divides by B what enters autograd, losses and injections, and multiplies by B what
+messages are returned; it also weighs injections, by `scale` for the parameters and by `discount` for the messages read.
 """
 
 from __future__ import annotations
@@ -80,7 +84,7 @@ class ObjectiveEvaluator:
         self.system, self.features = system, features or Features()
         self.points = self.features.learning
 
-    def window(self, window: Window) -> WindowLoss:
+    def window_loss(self, window: Window) -> WindowLoss:
         """Sum the losses of a window."""
         window_loss = WindowLoss()
         acted: dict[str, list[Tick]] = {}
@@ -227,7 +231,9 @@ class BackwardPass:
                 continue
             learning = self.learning(group, window)
             leaves = dict.fromkeys(window.leaves.values())
-            update = Update(group, window, learning, self.evaluator.window(window), leaf_gradients=leaves)
+            update = Update(
+                group, window, learning, self.evaluator.window_loss(window), leaf_gradients=leaves
+            )
             reads = [read for read in update.leaf_gradients if channels[read.channel].ledger.wants_gradient]
             self.inject(update, step)
             request = BackwardRequest(
@@ -241,7 +247,7 @@ class BackwardPass:
             requests.append(request)
         results = backward_all(requests, self.system.batch)
         for (update, reads), (gradients, returned) in zip(pending, results, strict=True):
-            update.complete(gradients, zip(reads, returned, strict=True))
+            update.take_gradients(gradients, zip(reads, returned, strict=True))
             updates[update.window] = update
         return [updates[window] for _, window in closing]
 
@@ -285,9 +291,8 @@ class BackwardPass:
             scale = channel.synthetic_gradient.scale(step)
             before = update.injected.get(name)
             update.injected[name] = credit
-            if (
-                channel.synthetic_gradient.needs_actions and before is not None
-            ):  # a window's last tick teaches nothing
+            if channel.synthetic_gradient.needs_actions and before is not None:
+                # a message whose action has not come back has no credit: telemetry keeps the one before
                 update.injected[name] = torch.where(credit.any(1, keepdim=True), credit, before)
             if nonzero(scale):
                 update.injected_messages.add((name, message.stamp))

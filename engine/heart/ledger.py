@@ -6,13 +6,14 @@ losses and ends of episodes only decide in which environments it counts. The cal
     send            enters it: as sent, as it arrives, and when it will be read
     arrivals, leaf  give it to a tick of the receiver, and make the leaf that the tick differentiates
     end_episodes    voids it in the environments whose episode has ended
-    Returned.add    adds the gradient that a read returns
+    Returned.add    adds the gradient that a read returns (`BackwardPass.book`)
     close_window    closes a window of the receiver; the last one completes the gradient
     take            gives a complete message to the training of predictors, `return_delay` steps later
     unpin           is called when the sender has learned from it; the next `send` drops messages of no more use
 
-A message changes through its ledger alone, except by distributed/parts/ledger.py, for a channel whose ends are in two parts. Where a
-link loses messages, or a predictor is conditioned on the newest arrival, `held` keeps that (engine/heart/held_messages.py).
+A message changes through its ledger, with three exceptions: `BackwardPass.book` adds the gradients of reads, features at the point
+`returned` may replace a complete gradient, and distributed/parts/ledger.py enters what crosses between two parts. Where a link loses
+messages, or a predictor is conditioned on the newest arrival, `held` keeps that (engine/heart/held_messages.py).
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Ledger:
             and no message is dropped before it has been held.
 
         messages: By stamp. This and the next attributes change with every step; those above are settings.
-        completed: Complete messages by the step at which their gradient reaches the sender.
+        returning: Complete messages by the step at which their gradient reaches the sender.
         held: The newest arrival; None: the link is perfect and no predictor is conditioned on it.
         newest_returned: The newest gradient that has come back, where a predictor is conditioned on it.
     """
@@ -77,7 +78,7 @@ class Ledger:
     aligned: bool = False
     remembers: bool = False
     messages: dict[int, Message] = field(default_factory=dict)
-    completed: dict[int, list[Message]] = field(default_factory=dict)
+    returning: dict[int, list[Message]] = field(default_factory=dict)
     held: HeldMessages | None = None
     newest_returned: NewestReturned | None = None
 
@@ -87,7 +88,7 @@ class Ledger:
 
     def emptied(self, **settings: Any) -> Ledger:
         """Return a ledger of the same clocks without messages, with other settings."""
-        empty: dict[str, Any] = {"messages": {}, "completed": {}}
+        empty: dict[str, Any] = {"messages": {}, "returning": {}}
         for name in ("held", "newest_returned"):
             before = getattr(self, name)
             empty[name] = None if before is None else type(before)()
@@ -96,12 +97,12 @@ class Ledger:
     def load(
         self,
         messages: dict[int, Message],
-        completed: dict[int, list[Message]],
+        returning: dict[int, list[Message]],
         held: HeldMessages | None,
         newest_returned: NewestReturned | None,
     ) -> None:
         """Take over what changes with every step, of a saved state."""
-        self.messages, self.completed = messages, completed
+        self.messages, self.returning = messages, returning
         self.held, self.newest_returned = held, newest_returned
 
     def allow_slack(self, steps: int) -> None:
@@ -120,7 +121,7 @@ class Ledger:
             void: Where an end of the channel does not live.
         """
         if self.newest_returned is not None:
-            self.newest_returned.note(self.completed.get(step, ()))
+            self._note_arrived(self.newest_returned, self.returning.get(step, ()), step, sends=True)
         first, windows, deadline = self._uses(step)
         unread = first is None
         uses = Uses(first, windows, deadline, step if unread else None)
@@ -199,12 +200,22 @@ class Ledger:
 
     def take(self, step: int) -> list[Message]:
         """Remove and return the messages whose gradient reaches the sender at `step`; a second call returns none."""
-        messages = self.completed.pop(step, [])
-        if self.newest_returned is not None and not (self.return_delay and self.sender.due(step)):
-            self.newest_returned.note(
-                messages
-            )  # else it was noted when it sent, and an episode's end since then counts
+        messages = self.returning.pop(step, [])
+        if self.newest_returned is not None:
+            self._note_arrived(self.newest_returned, messages, step, sends=False)
         return messages
+
+    def _note_arrived(
+        self, newest: NewestReturned, messages: Iterable[Message], step: int, *, sends: bool
+    ) -> None:
+        """Note the gradients that reach the sender at `step`, once.
+
+        Gradients that take time are there as the step begins. If the sender sends at it, they are noted just before, as what it
+        sends is conditioned on them; they are not noted again, as an episode may have ended since. Gradients that take no time,
+        and those that come when nothing is sent, are noted when they are taken.
+        """
+        if sends or not (self.return_delay and self.sender.due(step)):
+            newest.note(messages)
 
     # --- the receiver's half: what arrives, and what goes back ----------------------------------------------
 
@@ -236,9 +247,12 @@ class Ledger:
         return [*map(_arrived, earlier), self._newest(newest, since=due[0].stamp)]
 
     def _newest(self, message: Message, since: int) -> Arrival:
-        """The newest of the messages that reach a tick, or what is held in its place where none `since` a stamp has arrived."""
+        """The arrival of the newest message that reaches a tick, with what is held in its place where it is lost.
+
+        `since` is the stamp of the oldest message that reaches the tick: see `HeldMessages.take_in`.
+        """
         if self.held is not None and (message.fate.lost is not NONE or self.remembers):
-            return self.held.read(self, message, since)
+            return self.held.take_in(self, message, since)
         return _arrived(message)
 
     def leaf(self, arrival: Arrival, value: Tensor, counted: Mask, step: int, window: Window) -> Leaf:
@@ -269,12 +283,12 @@ class Ledger:
         advantage, valid = map(read.counted.fill, (returned.advantage, returned.valid))
         read.message.returned.actions.append(ReturnedAction(returned.action, advantage, valid))
 
-    def close_window(self, window: int, step: int) -> None:
-        """Close the receiver's `window`, which has been learned from, or given up, at `step`."""
+    def close_window(self, number: int, step: int) -> None:
+        """Close the receiver's window of a number, which has been learned from, or dropped, at `step`."""
         for message in list(self.messages.values()):
             still_open = message.uses.open_windows
-            if window in still_open:
-                still_open.discard(window)
+            if number in still_open:
+                still_open.discard(number)
                 if not still_open:
                     self.finish(message, step)
 
@@ -283,8 +297,8 @@ class Ledger:
         message.uses.finish(step)
         if not message.sent.numel():  # released
             del self.messages[message.stamp]
-        elif message.returned.complete(message.sent, wanted=self.wants_gradient):
-            self.completed.setdefault(step + self.return_delay, []).append(message)
+        elif message.returned.close(message.sent, wanted=self.wants_gradient):
+            self.returning.setdefault(step + self.return_delay, []).append(message)
 
     # --- both ----------------------------------------------------------------------------------------------
 
@@ -300,7 +314,8 @@ class Ledger:
             self._last_state(step, terminated)
         for message in self.messages.values():
             first = message.uses.first_tick
-            message.fate.end_episodes(ended, used=not (first is not None and first > step))
+            # an unread message is never injected, so that it needs no mask of where it is not
+            message.fate.end_episodes(ended, used=first is None or first <= step)
         if self.newest_returned is not None:
             self.newest_returned.end_episodes(ended)
         if self.held is not None:
@@ -318,7 +333,7 @@ class Ledger:
         if message.unread:  # of no more use but as an example, which is complete now
             returned = Returned(torch.zeros_like(message.sent), None, last)
             complete = replace(message.copied(), returned=returned)
-            self.completed.setdefault(step + self.return_delay, []).append(complete)
+            self.returning.setdefault(step + self.return_delay, []).append(complete)
         else:
             message.returned.add(last, None)
 

@@ -7,7 +7,7 @@
     Arrival                    what has reached a tick over a channel          `Ledger.arrivals`
     Leaf, PassedOn, Constant   one read of a tick, by what is differentiated   `ForwardPass.as_read`
     Tick                       one evaluation of an agent's network            `ForwardPass.tick`
-    Window                     consecutive ticks that are learned from at once `Engine.learn`, when the window before it ends
+    Window                     consecutive ticks that are learned from at once `LearningGroup.next_window`, as the one before ends
     LearningGroup              agents that learn as one network                the builder, once
 
 Times are steps of the environment, counted from 0. A run has B environments, and [rows, …] has a row for each (member of a
@@ -65,7 +65,7 @@ class StepSignals:
     Attributes:
         step: The environment step.
         signals: By name, [B, …]; signals known only after the step are added when it has been taken.
-        uniform: Masks, and ends of episodes, that are `ALL` or `NONE`, as far as the host knows that.
+        uniform: Masks, and ends of episodes, that the environment has declared `ALL` or `NONE`, so that nothing looks at the device.
     """
 
     step: int
@@ -73,7 +73,7 @@ class StepSignals:
     uniform: dict[str, Mask] = field(default_factory=dict)
     _encoded: dict[tuple[ContextSpec, ...], Tensor | None] = field(default_factory=dict)
     _seen: dict[str, Mask] = field(default_factory=dict)
-    """Masks whose tensors the host has read, by the name of their signal."""
+    """Other masks, by the name of their signal: of those the host has looked at the tensor, once."""
 
     def present(self, name: str) -> Mask:
         """Where the environment shows a signal, of B; of a signal with sites where it shows any."""
@@ -143,7 +143,7 @@ class Uses:
     deadline: int = field(metadata=PLAIN)
     """Step at which the last window that may read it ends."""
     finished: int | None = field(default=None, metadata=PLAIN)
-    """Step at which the last of these windows closed; None: one is open."""
+    """Step at which the last of these windows closed; of an unread message, the step of its sending; None: one is open."""
 
     def finish(self, step: int) -> None:
         """Set the step at which the last window closed."""
@@ -200,7 +200,7 @@ class Returned:
         """Replace the gradient: by a clipped one, or by a return over several windows."""
         self.gradient = gradient
 
-    def complete(self, sent: Tensor, *, wanted: bool) -> bool:
+    def close(self, sent: Tensor, *, wanted: bool) -> bool:
         """Close the gradient of a message `sent`; return whether a read counted and the gradient is `wanted` by the sender."""
         if not self.counted.anywhere:
             self.counted = NONE
@@ -212,7 +212,7 @@ class Returned:
 
 @dataclass(slots=True, eq=False)
 class Message:
-    """One message of a channel: what was sent, and what becomes of it. It changes through its ledger alone (see ledger.py).
+    """One message of a channel: what was sent, and what becomes of it. Ledger.py says what may change it.
 
     A field with a role is part of a saved state (engine/state/trees.py), here and below.
     """
@@ -265,7 +265,10 @@ class Message:
 
     @property
     def complete(self) -> bool:
-        """Whether its gradient is complete: all windows that may read it have closed, and at least one read counted."""
+        """Whether its gradient is complete: all windows that may read it have closed, and at least one read counted.
+
+        Where none counted, `Returned.close` has put `NONE`.
+        """
         return self.uses.finished is not None and self.returned.counted is not NONE
 
     def copied(self) -> Message:
@@ -292,7 +295,8 @@ class Arrival:
     available: Mask = NONE
     """Where there is a message; zeros elsewhere."""
     counted: Mask = NONE
-    """Where the value is the due message, or a synthetic input in its place, and is not void; not where an older one is held."""
+    """Where the gradient of a read is booked: the value is the due message, or a synthetic input in its place, and is not void. Where
+    an older message is held, the value is available and does not count."""
     predicted: Mask = NONE
     """Where a synthetic input stands in for it."""
     step_signals: StepSignals | None = None

@@ -28,14 +28,14 @@ class Participation:
     _newest: dict[int, Mask] = field(default_factory=dict, init=False)
     """The rows that learn, of the newest window asked for, by its number."""
 
-    def rows(self, window: int) -> Mask:
-        """Return the rows of the members that learn from `window`."""
-        if window not in self._newest:
-            members = uniform_many(torch.tensor(self.seeds), window, 1)[:, 0] < self.probability
+    def rows(self, number: int) -> Mask:
+        """Return the rows of the members that learn from the window of a number."""
+        if number not in self._newest:
+            members = uniform_many(torch.tensor(self.seeds), number, 1)[:, 0] < self.probability
             count = int(members.sum())
             self._newest.clear()
             differ = 0 < count < len(members)
-            self._newest[window] = (
+            self._newest[number] = (
                 Mask.of(self.layout.rows_of(members), True) if differ else ALL if count else NONE
             )
-        return self._newest[window]
+        return self._newest[number]

@@ -179,6 +179,8 @@ class PredictorTrainer:
     def updates(self, ended: EndedWindows, step: int, *, watch: Watch) -> dict[str, PredictorUpdate]:
         """Gather what reached each synthetic gradient at this step, with the gradients of its parameters.
 
+        What reached a channel without a predictor that learns, such as a delayed one, is taken from its ledger and not used here.
+
         Args:
             ended: The windows that senders learn from.
             step: The step just taken.

@@ -180,10 +180,11 @@ class Engine:
         return StepReport(updates, predictor_updates, input_updates)
 
     def _take_ended_windows(self, step: int) -> tuple[EndedWindows, EndedWindows]:
-        """Take the windows that end at `step` from their groups: those to learn from, and those given up.
+        """Take the windows that end at `step` from their groups: those to learn from, and those dropped unlearned.
 
         Each group gets a new one. Windows that wait for delayed gradients stay with their group, without their graph,
-        which is made again when they are learned from.
+        which is made again when they are learned from. A group's waiting windows are looked at only when another of its windows
+        ends: a gradient that comes back in between waits until then.
         """
         ended: EndedWindows = []
         dropped: EndedWindows = []
@@ -195,15 +196,15 @@ class Engine:
             if window.number != number:  # no agent has ticked in it
                 self._close(group, Window(number), step)
             elif group.late and self.points.ended is not None:
-                ready, given_up = self.points.ended.ended(group, window, step)
+                ready, unlearned = self.points.ended.ended(group, window, step)
                 ended += ready
-                dropped += given_up
+                dropped += unlearned
             else:
                 ended.append((group, window))
         return ended, dropped
 
     def check(self, updates: Sequence[Update], step: int) -> None:
-        """Check updates, once it is known which members of stacks they move (`Feature.differentiated`)."""
+        """Check updates, once features have set which members of stacks take a step (`Update.stepping_members`)."""
         for feature in self.points.differentiated:
             for update in updates:
                 feature.differentiated(update)

@@ -40,7 +40,8 @@ class System:
         tied: Groups of parameters, (agent, parameter) each, that are one weight.
         sweep: Whether a group is differentiated as soon as it has ticked, where its learning signal is complete then.
         frozen: Whether nothing learns and nothing moves but running statistics: what a probe measures on.
-        elsewhere: Of a part of a system: the channels that are cut, each with the part that its other end is in.
+        elsewhere: Of a part of a system: the channels that are cut, each with the part that its other end is in. Only channels to
+            one part are stacked (engine/build/stacking.py).
     """
 
     agents: dict[str, Agent]

@@ -83,7 +83,7 @@ class Update:
     gradients: dict[str, Sequence[Tensor | None]] = field(default_factory=dict)
     """By the learner's first agent, in the order of its trainable parameters: of those that learn from the window."""
     injected: dict[str, Tensor] = field(default_factory=dict)
-    """Newest injection by channel, for telemetry."""
+    """Newest injection by channel; only metrics and a run's handles read it."""
     injected_messages: set[tuple[str, int]] = field(default_factory=set)
     """Channels and stamps of the messages with an injection that parameters follow."""
     leaf_gradients: dict[Leaf, Tensor | None] = field(default_factory=dict)
@@ -97,7 +97,7 @@ class Update:
     auxiliary_loss: Tensor | None = None
     """A loss beside the objectives' that nothing goes back from, until the window is differentiated."""
 
-    def complete(
+    def take_gradients(
         self,
         gradients: Mapping[str, Sequence[Tensor | None]],
         returned: Iterable[tuple[Leaf, Tensor | None]],

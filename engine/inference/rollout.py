@@ -103,7 +103,7 @@ class Rollout:
         """Let all messages go: they are in circles, which Python would search for later."""
         for channel in self.system.channels.values():
             channel.ledger.messages.clear()
-            channel.ledger.completed.clear()
+            channel.ledger.returning.clear()
 
     @property
     def action(self) -> Action | None:
@@ -351,7 +351,7 @@ class EnvironmentRollout:
         ticks = self.rollout.tick(step, step_signals)
         ends: EpisodeEnds = self.world.advance(self.rollout.action)
         counted = [tick for tick in ticks if tick.agent in self.scores and step >= self._filled[tick.agent]]
-        for name, found in self._evaluator.window(Window(calls=[counted])).losses.items():
+        for name, found in self._evaluator.window_loss(Window(calls=[counted])).losses.items():
             goal, count = self.system.agents[name].goal, int(found.count)
             averaged = count if goal is not None and goal.mean else self.system.batch
             self.scores[name].add_sums(found.loss.item() * averaged, found.score[0], count)

@@ -15,15 +15,15 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ledger-a-message-read-as-its-episode-ends-is-not-injected",
         "engine/heart/ledger.py",
-        "used=not (first is not None and first > step)",
-        "used=not (first is not None and first >= step)",
+        "used=first is None or first <= step",
+        "used=first is None or first < step",
         "tests/contracts/test_contracts.py::test_documents[four windows-reference]",
     ),
     Fault(
         "ledger-the-way-back-takes-no-time",
         "engine/heart/ledger.py",
-        "self.completed.setdefault(step + self.return_delay, []).append(message)",
-        "self.completed.setdefault(step, []).append(message)",
+        "self.returning.setdefault(step + self.return_delay, []).append(message)",
+        "self.returning.setdefault(step, []).append(message)",
         "tests/contracts/test_contracts.py::test_documents[four windows-reference]",
     ),
     Fault(

@@ -81,12 +81,12 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
 def take(channel: Channel, step: int) -> list[Message]:
     """Return the messages whose gradient reaches the sender at `step`, once."""
     _note_newest(channel, step)
-    return channel.ledger.completed.pop(step, [])
+    return channel.ledger.returning.pop(step, [])
 
 
 def _note_newest(channel: Channel, step: int) -> None:
     known = channel.ledger.newest_returned
-    for message in channel.ledger.completed.get(step, []):
+    for message in channel.ledger.returning.get(step, []):
         if known is None or message.returned.gradient is None:
             continue
         before = channel.zeros if known.value is None else known.value
@@ -215,7 +215,7 @@ def close(window: Window, receiving: list[Channel], step: int) -> None:
             if message.complete and ledger.wants_gradient:
                 if message.returned.gradient is None:
                     message.returned.gradient = torch.zeros_like(message.sent)
-                ledger.completed.setdefault(step + ledger.return_delay, []).append(message)
+                ledger.returning.setdefault(step + ledger.return_delay, []).append(message)
 
 
 def end_episodes(channel: Channel, step: int, ended: RowMask, terminated: RowMask) -> None:
@@ -227,7 +227,7 @@ def end_episodes(channel: Channel, step: int, ended: RowMask, terminated: RowMas
         if known.any() and final.unread:  # no use returns anything for it, but it is an example now
             returned = Returned(torch.zeros_like(final.sent), None, simplified(known))
             example = replace(final, fate=replace(final.fate), returned=returned)
-            ledger.completed.setdefault(step + ledger.return_delay, []).append(example)
+            ledger.returning.setdefault(step + ledger.return_delay, []).append(example)
         elif known.any():
             final.returned.counted = simplified(as_mask(final.returned.counted, like) | known)
     for message in ledger.messages.values():

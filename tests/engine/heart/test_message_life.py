@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -86,6 +89,28 @@ def test_the_table_is_what_a_run_computes(backend: Chosen) -> None:
 @pytest.mark.parametrize("backend", ["cohort", reference])
 def test_an_end_after_the_tick_that_reads_it_takes_nothing_back(backend: Chosen) -> None:
     assert lived(9, backend)[12] == [[0, 1], [], [0, 1, 2, 3], [0, 1, 2, 3]]
+
+
+def test_what_the_heart_points_to_exists() -> None:
+    """Every `Class.member` that a file of the heart names in its docstring, and every file of the table "Where a change goes"."""
+    folder = Path(heart.__file__).parent
+    sources = [*folder.glob("*.py"), *(folder.parents[1] / "comms").glob("*.py")]
+    members: dict[str, set[str]] = {}
+    for tree in (ast.parse(source.read_text(encoding="utf-8")) for source in sources):
+        for kind in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
+            named = members.setdefault(kind.name, set())
+            for node in ast.walk(kind):
+                if isinstance(node, ast.FunctionDef):
+                    named.add(node.name)
+                elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                    named.add(node.target.id)
+    for source in folder.glob("*.py"):
+        text = ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or ""
+        for kind_name, member in re.findall(r"\b([A-Z]\w+)\.([a-z]\w+)", text):
+            assert member in members.get(kind_name, ()), f"{source.name}: {kind_name}.{member}"
+    table = (heart.__doc__ or "").split("Where a change goes:")[1].split("The life of one message")[0]
+    for path in re.findall(r"[\w/]+\.py", table):
+        assert (folder / path).exists() or (folder.parents[1] / path).exists(), path
 
 
 def test_the_predictor_learns_when_the_gradient_is_back() -> None:
