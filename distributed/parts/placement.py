@@ -285,12 +285,12 @@ def channel_lookahead(system: System, channel: Channel) -> int:
 def _always_returns(system: System, channel: Channel) -> bool:
     """Whether a gradient comes back for every message that is read, if a zero one."""
     receiver = system.agents[channel.receiver]
-    late = system.group_of[channel.receiver].late
+    waits = system.group_of[channel.receiver].waits_for
     return (
         system.description.endless
         and receiver.participation is None
         and not channel.ledger.link.drop
-        and not late
+        and not waits
     )
 
 

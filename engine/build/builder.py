@@ -476,8 +476,8 @@ class _Builder:
             windows = windows_of(self.scenario, members, self.env, episode)
             within = set(members)
             sent = (channel for name in members for channel in self.scenario.outputs_of(name))
-            late = {c.name: c.horizon for c in sent if c.made_coupling.waits and c.receiver not in within}
-            groups.append(LearningGroup(members, windows, late=late))
+            awaited = {c.name: c.horizon for c in sent if c.made_coupling.waits and c.receiver not in within}
+            groups.append(LearningGroup(members, windows, waits_for=awaited))
         return groups
 
     def _calls(self, agents: dict[str, Agent]) -> list[list[tuple[str, ...]]]:

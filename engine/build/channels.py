@@ -186,7 +186,11 @@ class Wiring:
         """A channel's ledger; `conditioned`: whether its predictor reads the newest returned gradient."""
         sender, receiver = self.agents[spec.sender].clock, self.agents[spec.receiver].clock
         group, link = self.group_of[spec.receiver], spec.link
-        slack = max(group.late.values()) * group.windows.max_steps() + receiver.period if group.late else 0
+        slack = (
+            max(group.waits_for.values()) * group.windows.max_steps() + receiver.period
+            if group.waits_for
+            else 0
+        )
         of_all: dict[str, Any] = {"slack": slack}
         if conditioned:
             from antiphon.engine.heart.newest_returned import NewestReturned

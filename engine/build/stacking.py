@@ -64,7 +64,7 @@ def reasons_alone(system: System) -> dict[str, str]:
             return "it is tied to others"
         if agent.name in weights:
             return "a parameter of it is tied to others"
-        if group.late:
+        if group.waits_for:
             return "it waits for delayed gradients"
         if agent.acts and (agent.goal is None or agent.goal.policy is None):
             return "it acts"
@@ -636,5 +636,6 @@ def _groups(base: System, place: dict[str, tuple[str, int]]) -> list[LearningGro
         members.setdefault(part, {}).update(dict.fromkeys(place[name][0] for name in group.agents))
         found.setdefault(part, group)
     return [
-        LearningGroup(tuple(members[part]), group.windows, late=group.late) for part, group in found.items()
+        LearningGroup(tuple(members[part]), group.windows, waits_for=group.waits_for)
+        for part, group in found.items()
     ]

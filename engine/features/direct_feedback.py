@@ -54,7 +54,9 @@ def _injections(system: System, evaluator: ObjectiveEvaluator, update: Update) -
         assert channel.feedback.direct is not None
         for step, agent, error in errors:
             if agent == channel.feedback.error_of and step >= message.stamp:
-                yield Injection(window.live[channel.name, message.stamp], error @ channel.feedback.direct.T)
+                yield Injection(
+                    window.with_graph[channel.name, message.stamp], error @ channel.feedback.direct.T
+                )
 
 
 def _error(evaluator: ObjectiveEvaluator, tick: Tick, update: Update) -> Tensor | None:

@@ -93,7 +93,7 @@ class LambdaReturns(Feature):
         for window in reversed(windows):
             self.forward_pass.replay(window)
             update = Update(group, window, self.backward_pass.learning(group, window))
-            self.backward_pass.inject(update, step)
+            self.backward_pass.collect_injections(update, step)
             put = [one for one in update.injections if nonzero(one.discount)]
             for state_channel in state_channels:
                 beyond = self._beyond(window, state_channel, returns.get(state_channel.name))
@@ -128,7 +128,7 @@ class LambdaReturns(Feature):
         )
         more = (~message.fate.withheld).fill(state_channel.synthetic_gradient.trace * (later - said))
         return Injection(
-            window.live[state_channel.name, message.stamp],
+            window.with_graph[state_channel.name, message.stamp],
             more,
             scale=0.0,
             discount=state_channel.synthetic_gradient.discount,

@@ -87,7 +87,7 @@ class SweepOrder(Feature):
         sender, receiver = groups[channel.sender], groups[channel.receiver]
         kept = ledger.wants_gradient or ledger.remembers or ledger.link.loses
         kept |= sender in self._replayed or receiver in self._replayed
-        if kept or (channel.name, message.stamp) in sender.window.live:
+        if kept or (channel.name, message.stamp) in sender.window.with_graph:
             return False
         # Sent at every step and read at its own, it has one use, and another one is the newest of the next step's figures.
         return ledger.link.delay + ledger.return_delay == 0 and ledger.sender.due(message.stamp + 1)

@@ -58,7 +58,7 @@ a sends at step 6, the columns list the environments in which it is void, withhe
 
     step  void  withheld  counted  gradient  calls
     6     -     -         -        -         Ledger.send: the first tick that reads it is 8 = 6 + 2, in window 1 of b
-    7     0 1   0 1       -        -         Ledger.end_episodes; then a's window ends: BackwardPass.inject, in 2 and 3 alone
+    7     0 1   0 1       -        -         Ledger.end_episodes; then a's window ends: BackwardPass.collect_injections, in 2 and 3
     8     0 1   0 1       -        -         ForwardPass.as_read: b reads zeros in 0 and 1, and a Leaf that counts in 2 and 3
     12    0 1   0 1       2 3      2 3       b's window ends: Returned.add, Ledger.close_window; the gradient is at a at 14 = 12 + 2
     14    0 1   0 1       2 3      2 3       Ledger.take: the predictor of a->b learns from 2 and 3, and a does not learn again

@@ -186,7 +186,10 @@ class Agent:
         return bool(self.learner.members)
 
     def looked_back(self) -> int | None:
-        """Return how many steps the oldest of its states lies back that a predictor is conditioned on; None: none is."""
+        """Return how many steps the oldest of its states lies back that a predictor is conditioned on; None: none is.
+
+        The context of a channel's ends keeps states for so long (engine/features/contexts.py).
+        """
         back = [0 for channel in self.sends if "from.state" in channel.synthetic_gradient.ends]
         back += [c.ledger.link.delay for c in self.channels if "to.state" in c.synthetic_gradient.ends]
         return max(back, default=None)

@@ -224,7 +224,7 @@ class Channel:
 
     def passed_on(self, read: PassedOn, window: Window) -> Tensor:
         """Return a message of the same window, [rows, size], with its graph (semantics 8: straight through a link)."""
-        live = window.live[self.name, read.stamp].flatten(1)
+        live = window.with_graph[self.name, read.stamp].flatten(1)
         return read.available.fill(self.ledger.link.carry(read.stamp, live))
 
     def let_back(self, value: Tensor, participates: Mask) -> Tensor:

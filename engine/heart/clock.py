@@ -67,6 +67,8 @@ class Clock:
 class Sending:
     """When a sender with a message rate sends, evenly spaced (semantics 17): message k goes at its tick floor(k / rate).
 
+    It has of a `Clock` what is needed of a sender: `period`, `repeats`, `interval`, `due`, `latest`, `after` and `among`.
+
     Attributes:
         clock: The sender's.
         rate: The share of its ticks, in (0, 1], as the decimal it is written as: 0.1 is a tenth, so no rounding adds up.

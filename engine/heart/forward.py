@@ -140,7 +140,7 @@ class ForwardPass:
     def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
         """Return what a tick reads as it is differentiated: a message made in this window, a leaf, or a constant."""
         message, participates = arrival.message, tick.participates
-        within = (channel.name, message.stamp) in window.live
+        within = (channel.name, message.stamp) in window.with_graph
         followed = channel.coupling.follow(within=within, state=channel.state)
         if followed is Followed.GRAPH:
             return PassedOn(channel.name, message.stamp, ~message.fate.void)
@@ -231,7 +231,7 @@ class ForwardPass:
         for feature in self.points.ticked:
             feature.ticked(tick)
         for channel in self._put_live(agent, tick, window):
-            live = window.live[channel.name, tick.step]
+            live = window.with_graph[channel.name, tick.step]
             absent = channel.absent(step_signals)
             message = self.send(channel, tick.step, (~absent).fill(live), tick.step_signals, absent)
             for feature in self.points.entered:
@@ -248,7 +248,7 @@ class ForwardPass:
             if channel.sampler is not None:
                 sent = tick.sampled.get(channel.name)
                 live, tick.sampled[channel.name] = channel.sampler.send(live, tick.step, sent)
-            window.live[channel.name, tick.step] = live
+            window.with_graph[channel.name, tick.step] = live
         return channels
 
     def replay(self, window: Window) -> None:

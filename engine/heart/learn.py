@@ -137,7 +137,10 @@ class ObjectiveEvaluator:
         return None if tick_loss is None else tick_loss._replace(losses=scaled(tick_loss.losses, goal.weight))
 
     def loss_of(self, agent: Agent, signals: StepSignals, output: Tensor) -> TickLoss | None:
-        """An agent's objective of an output at any step, without its weight; None if its target is absent everywhere."""
+        """An agent's objective of an output at any step, without its weight; None if its target is absent everywhere.
+
+        A rollout scores with it (engine/inference/rollout.py).
+        """
         assert agent.goal is not None
         return _whole(agent.goal, [self.scored(agent, term, signals, output) for term in agent.goal.terms])
 
@@ -217,7 +220,7 @@ class BackwardPass:
         self.evaluator = evaluator
         self.predictor_trainer = predictor_trainer
         self.swept_updates: dict[Window, Update] = {}
-        """Updates of windows that were differentiated as soon as their group had ticked (sweep order), until they are asked for."""
+        """Updates of windows that were differentiated as soon as their group had ticked (features/sweep.py), until they are asked for."""
 
     def differentiate(self, closing: EndedWindows, step: int) -> list[Update]:
         """Return the gradients of windows that have ended, by parameters and by the messages read; nothing is booked yet."""
@@ -235,7 +238,7 @@ class BackwardPass:
                 group, window, learning, self.evaluator.window_loss(window), leaf_gradients=leaves
             )
             reads = [read for read in update.leaf_gradients if channels[read.channel].ledger.wants_gradient]
-            self.inject(update, step)
+            self.collect_injections(update, step)
             request = BackwardRequest(
                 update.window_loss.roots,
                 update.injections,
@@ -246,8 +249,8 @@ class BackwardPass:
             pending.append((update, reads))
             requests.append(request)
         results = backward_all(requests, self.system.batch)
-        for (update, reads), (gradients, returned) in zip(pending, results, strict=True):
-            update.take_gradients(gradients, zip(reads, returned, strict=True))
+        for (update, reads), (gradients, leaf_gradients) in zip(pending, results, strict=True):
+            update.take_gradients(gradients, zip(reads, leaf_gradients, strict=True))
             updates[update.window] = update
         return [updates[window] for _, window in closing]
 
@@ -265,13 +268,13 @@ class BackwardPass:
 
     # --- what is injected ----------------------------------------------------------------------------------
 
-    def inject(self, update: Update, step: int) -> None:
+    def collect_injections(self, update: Update, step: int) -> None:
         """Add to an update the gradients that are injected into the messages that its window sent."""
         injections = update.injections
         for name, message in update.window.sent:
             channel = self.system.channels[name]
             participates = update.learning[channel.sender]
-            live = update.window.live.get((name, message.stamp))
+            live = update.window.with_graph.get((name, message.stamp))
             if message.unread or message.fate.withheld is ALL or participates is NONE:
                 continue
             if live is None or name in update.window.given_up:

@@ -52,7 +52,7 @@ class Ledger:
         link: Delay in steps, losses, noise and quantisation.
         wants_gradient: Whether gradients of reads are booked and returned; else reads are only counted.
         return_delay: Steps that a gradient takes back to the sender; negative: as many as a message takes.
-        slack: Steps that messages may stay open beyond their deadline (a late receiver's staleness).
+        slack: Steps that messages may stay open beyond their deadline: where the receiver is late, its windows close later.
         read: How a tick reads several messages that have arrived since its last: the `last`, their `mean`, or `concat`.
         state: Whether the messages are the states that a recurrent agent sends to its own next tick.
         aligned: Whether the receiver works on the signals of the message it reads.
@@ -125,7 +125,7 @@ class Ledger:
         first, windows, deadline = self._uses(step)
         unread = first is None
         uses = Uses(first, windows, deadline, step if unread else None)
-        # ticks of the same window read a state with its graph (`Window.live`), and nothing else does
+        # ticks of the same window read a state with its graph (`Window.with_graph`), and nothing else does
         pinned = not (unread and self.state)
         message = self._carried(step, live, step_signals, uses, void, pinned=pinned)
         self._drop_finished(step)
@@ -153,7 +153,10 @@ class Ledger:
     def imagining(
         self, stamps: Sequence[int], live: Tensor, signals: StepSignals, void: Mask = NONE
     ) -> Iterator[None]:
-        """Read, in the context, as if `live` had been sent at these stamps too; nothing of it is left afterwards."""
+        """Read, in the context, as if `live` had been sent at these stamps too; nothing of it is left afterwards.
+
+        Final values of policies are read so (engine/policies/final_values.py).
+        """
         messages, held = self.messages, self.held
         self.messages, self.held = dict(messages), copy(held)
         for stamp in stamps:
@@ -172,7 +175,7 @@ class Ledger:
     def returned_at(self, stamp: int) -> int | None:
         """Step at which a message's gradient is back at its sender over a perfect link; None: it is not read.
 
-        A state is read by another window than its own.
+        A state is read by another window than its own. Probes and the cost model use it, and no step.
         """
         first, _, complete = self._uses(stamp)
         return None if first is None else complete + self.return_delay
@@ -270,7 +273,7 @@ class Ledger:
 
     @staticmethod
     def book_loss(reads: Sequence[Leaf], loss: Tensor) -> None:
-        """Add a window's loss [rows] to each message that it read: once, in however many ticks that was."""
+        """Add a window's loss [rows] to each message that it read: once, in however many ticks that was (returned_losses.py)."""
         used: dict[Message, Mask] = {}
         for read in reads:
             used[read.message] = used.get(read.message, NONE) | read.counted
@@ -279,7 +282,7 @@ class Ledger:
 
     @staticmethod
     def book_action(read: Leaf, returned: ReturnedAction) -> None:
-        """Add the action of the receiver at a tick that read a message."""
+        """Add the action of the receiver at a tick that read a message (engine/policies/returned_actions.py)."""
         advantage, valid = map(read.counted.fill, (returned.advantage, returned.valid))
         read.message.returned.actions.append(ReturnedAction(returned.action, advantage, valid))
 
@@ -338,7 +341,7 @@ class Ledger:
             message.returned.add(last, None)
 
     def pass_graph(self, message: Message, live: Tensor) -> None:
-        """Let readers of a message, [rows, size], have it with its graph."""
+        """Let readers of a message, [rows, size], have it with its graph; for inspection/truth.py, which differentiates through it."""
         message.replace_content(live, self.link.carry(message.stamp, live))
 
 

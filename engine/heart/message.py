@@ -248,7 +248,7 @@ class Message:
         self.step_signals = step_signals or self.step_signals
 
     def answer(self, returned: Returned) -> None:
-        """Set all that is returned for it, by another process: no window here reads it any more."""
+        """Set all that the receiver's part has returned for it (distributed/parts/ledger.py): no window here reads it any more."""
         self.returned = returned
         self.uses.open_windows.clear()
 
@@ -330,7 +330,7 @@ class Constant:
     """Where there is a message; zeros elsewhere."""
 
     def value_in(self, window: Window, channel: Carrier) -> Tensor:
-        """Return the value read, [rows, size]."""
+        """Return the value read, [rows, size]; for policies, which evaluate it again."""
         return channel.zeros if self.value is None else self.value
 
     def followed_in(self, window: Window, channel: Carrier, participates: Mask) -> Tensor:
@@ -349,7 +349,7 @@ class PassedOn:
     """Where the message is valid; zeros elsewhere."""
 
     def value_in(self, window: Window, channel: Carrier) -> Tensor:
-        """Return the value read, [rows, size], with its graph."""
+        """Return the value read, [rows, size], with its graph; for policies, which evaluate it again."""
         return channel.passed_on(self, window)
 
     def followed_in(self, window: Window, channel: Carrier, participates: Mask) -> Tensor:
@@ -373,7 +373,7 @@ class Leaf:
     """The step of the one tick that reads the leaf; -1: all ticks of the window that read the message share it."""
 
     def value_in(self, window: Window, channel: Carrier) -> Tensor:
-        """Return the value read, [rows, size]."""
+        """Return the value read, [rows, size]; for policies, which evaluate it again."""
         return self.value
 
     def followed_in(self, window: Window, channel: Carrier, participates: Mask) -> Tensor:
@@ -424,9 +424,9 @@ class Window:
         statistics_before: Running statistics of each learner, by its first agent, at the window's start.
         calls: The ticks in order; those of one call are of one agent, or of several tied agents evaluated as one batch.
         sent: The messages sent, by channel name, in order; without the states that only ticks of this window read.
-        live: The messages of this window with their graph, by (channel, stamp).
+        with_graph: The messages of this window with their graph, by (channel, stamp).
         leaves: What its ticks read as leaves, by (channel, stamp, `Leaf.step`).
-        given_up: Delayed channels whose gradients were not complete within their staleness: the window is learned from
+        given_up: Delayed channels whose gradients were not back within their horizon: the window is learned from
             without them.
     """
 
@@ -434,7 +434,7 @@ class Window:
     statistics_before: dict[str, Tensors] = field(default_factory=dict, metadata=NESTED)
     calls: list[list[Tick]] = field(default_factory=list, metadata=NESTED)
     sent: list[tuple[str, Message]] = field(default_factory=list, metadata=NESTED)
-    live: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+    with_graph: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     leaves: dict[tuple[str, int, int], Leaf] = field(default_factory=dict)
     given_up: set[str] = field(default_factory=set, metadata=PLAIN)
 
@@ -448,7 +448,7 @@ class Window:
 
     def release(self) -> None:
         """Free the graph; the ticks stay, and the window can be replayed."""
-        self.live.clear()
+        self.with_graph.clear()
         for tick in self.ticks():
             tick.ports = {}
 
@@ -461,8 +461,8 @@ class LearningGroup:
         agents: Their names, in canonical order.
         windows: The division of its ticks into windows.
         owners: The first agent of each learner, with how many agents share it.
-        late: The delayed channels that leave it, for whose returned gradients its windows wait, each with how many windows one
-            waits for it.
+        waits_for: The delayed channels that leave it, for whose returned gradients its windows wait, each with how many further
+            windows may end before one is learned from without it (the channel's `horizon`). A group that waits is called late.
         window: The open one.
         kept: By feature that keeps some: windows that have ended, oldest first.
     """
@@ -470,7 +470,7 @@ class LearningGroup:
     agents: tuple[str, ...]
     windows: WindowGrid
     owners: dict[str, int] = field(default_factory=dict)
-    late: Mapping[str, int] = field(default_factory=dict)
+    waits_for: Mapping[str, int] = field(default_factory=dict)
     window: Window = field(default_factory=Window, metadata=NESTED)
     kept: dict[str, list[Window]] = field(default_factory=dict, metadata=NESTED)
 

@@ -30,7 +30,7 @@ class LearningOrder:
             self.swept = frozenset(group for group in system.groups if obstacle(system, group) is None)
 
     def after_ticks(self, step: int) -> dict[Call, LearningGroup]:
-        """Return the groups that are differentiated during the ticks of `step`, each by its last call."""
+        """Return the groups that are differentiated during the ticks of `step`, each by its last call (features/sweep.py)."""
         group_of = self.system.group_of
         last = {group_of[call[0]]: call for call in self.system.schedule.calls(step)}
         return {
@@ -76,7 +76,7 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
     def known_after_step(name: str) -> bool:
         return signals[name].known == "after_step"
 
-    if group.late:
+    if group.waits_for:
         yield "it waits for delayed gradients"
     for name in group.agents:
         agent = system.agents[name]

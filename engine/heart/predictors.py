@@ -42,7 +42,7 @@ class PredictorTrainer:
         self._contexts: dict[tuple[Tensor, int], Tensor] = {}
         """The rows of this step's contexts, by the context and the length of a stack."""
         self.swept_updates: dict[str, PredictorUpdate] = {}
-        """By channel: of predictors that were differentiated as soon as their sender had ticked (sweep order), until they move."""
+        """By channel: of predictors that were differentiated as soon as their sender had ticked (features/sweep.py), until they move."""
         self._inputs = [
             channel for channel in system.channels.values() if channel.synthetic_input.model is not None
         ]

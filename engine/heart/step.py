@@ -195,7 +195,7 @@ class Engine:
             window = group.next_window()
             if window.number != number:  # no agent has ticked in it
                 self._close(group, Window(number), step)
-            elif group.late and self.points.ended is not None:
+            elif group.waits_for and self.points.ended is not None:
                 ready, unlearned = self.points.ended.ended(group, window, step)
                 ended += ready
                 dropped += unlearned

@@ -87,7 +87,7 @@ class System:
         for group in self.groups:
             place = f"the learning group of {', '.join(group.agents)}"
             clips = [self.agents[name].learner.optimiser.clip is not None for name in group.owners]
-            if group.late:
+            if group.waits_for:
                 yield "delayed channel", place
             if sum(clips) > 1:
                 yield "clip of a learning group", place

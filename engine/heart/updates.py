@@ -1,4 +1,13 @@
-"""Updates: what a step learns. Losses of a window, the gradients of a learning group, of a synthetic gradient and input."""
+"""Updates: what a step learns. Losses of a window, the gradients of a learning group, of a synthetic gradient and input.
+
+Five masks say which agents and predictors learn, in rows (member, environment) or in members of a stack:
+
+    Tick.participates            rows of an agent that learn from the tick's window
+    Update.learning              the same rows, by agent, as the window is learned from
+    Update.stepping_members      members of agents that a signal has reached: these take a step
+    PredictorUpdate.member_mask  members of channels that have an example: their predictors take a step
+    DivergenceCheck.moving       members, of agents or channels, of the seeds that have not diverged: the others take no step
+"""
 
 from __future__ import annotations
 
@@ -100,13 +109,13 @@ class Update:
     def take_gradients(
         self,
         gradients: Mapping[str, Sequence[Tensor | None]],
-        returned: Iterable[tuple[Leaf, Tensor | None]],
+        leaf_gradients: Iterable[tuple[Leaf, Tensor | None]],
     ) -> None:
         """Take over what the window was differentiated to, and let go what was differentiated, with what is left of the graph."""
         self.gradients = {**gradients}
         self.window_loss.roots.clear()
         self.injections, self.auxiliary_loss = [], None
-        self.leaf_gradients.update(returned)
+        self.leaf_gradients.update(leaf_gradients)
 
 
 @dataclass(slots=True)

@@ -79,7 +79,7 @@ def slots(channel: Channel, sender: LearningGroup) -> int:
     every = ledger.sender.interval
     read = max(math.ceil(every), ledger.receiver.period)
     used = ledger.link.delay + read - 1 + ledger.receiver_windows.max_steps() - 1 + ledger.slack
-    learned = sender.windows.max_steps() * (1 + max(sender.late.values(), default=0))
+    learned = sender.windows.max_steps() * (1 + max(sender.waits_for.values(), default=0))
     return math.ceil(max(used + ledger.return_delay + 1, learned) / every)
 
 

@@ -309,22 +309,22 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "late-a-gradient-is-given-up-a-window-early",
         "engine/features/late_windows.py",
-        "if age >= group.late[name]}",
-        "if age + 1 >= group.late[name]}",
+        "if age >= group.waits_for[name]}",
+        "if age + 1 >= group.waits_for[name]}",
         "tests/numerics/test_delayed.py::test_what_comes_too_late_for_its_channel_is_left_out[patience1-given_up1-learned1-False]",
     ),
     Fault(
         "late-a-gradient-is-waited-for-a-window-longer",
         "engine/features/late_windows.py",
-        "if age >= group.late[name]}",
-        "if age > group.late[name]}",
+        "if age >= group.waits_for[name]}",
+        "if age > group.waits_for[name]}",
         "tests/numerics/test_delayed.py::test_what_comes_too_late_for_its_channel_is_left_out[patience2-given_up2-learned2-False]",
     ),
     Fault(
         "late-a-window-waits-once-more-when-its-gradient-is-given-up",
         "engine/features/late_windows.py",
         "return not missing <= window.given_up",
-        "return any(age <= group.late[name] for name in missing | window.given_up)",
+        "return any(age <= group.waits_for[name] for name in missing | window.given_up)",
         "tests/numerics/test_delayed.py::test_what_comes_too_late_for_its_channel_is_left_out[patience2-given_up2-learned2-False]",
     ),
     Fault(

@@ -183,7 +183,7 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
         channel, synthetic = state.channels[name], state.channels[name].synthetic_gradient
         if message.unread or name in window.given_up or not state.participates(channel.sender, window.number):
             continue
-        output, credit = window.live[name, message.stamp], _credit(state, channel, message)
+        output, credit = window.with_graph[name, message.stamp], _credit(state, channel, message)
         if credit is not None and channel.coupling.name == "delayed":
             found.append(Injection(output, credit))
         elif credit is not None:
@@ -253,7 +253,7 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
     It is dropped where nothing but given up gradients could reach it: no objective, and no other channel.
     """
     missing, age = set(), (group.windows.ending(step) or 0) - window.number
-    for name, message in window.sent if group.late else ():
+    for name, message in window.sent if group.waits_for else ():
         channel = state.channels[name]
         within = group is state.group_of[channel.receiver]
         back = channel.ledger.return_delay if message.complete else 0
@@ -261,8 +261,8 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
         arrived = finished is not None and finished < step and finished + back <= step
         if channel.coupling.name == "delayed" and not message.unread and not within and not arrived:
             missing.add(name)
-    window.given_up |= {name for name in missing if age >= group.late[name]}
-    if any(age < group.late[name] for name in missing):
+    window.given_up |= {name for name in missing if age >= group.waits_for[name]}
+    if any(age < group.waits_for[name] for name in missing):
         return "waits"
     others = {state.channels[name].coupling.name for name, _ in window.sent if name not in window.given_up}
     objective = any(state.agents[name].goal is not None for name in group.agents)
@@ -322,7 +322,7 @@ def _returns(state: State, update: Update, traced: list[Channel], beyond: Tensor
             # trace (G - SG) beside the SG that is injected anyway
             predicted = predicted if synthetic.clip is None else clipped_per_sample(predicted, synthetic.clip)
             more = injectable(last, synthetic.trace * (beyond[channel.name] - predicted))
-            injection = Injection(window.live[channel.name, last.stamp], more)
+            injection = Injection(window.with_graph[channel.name, last.stamp], more)
             terms.append(_term(injection, synthetic.discount, batch))
     gradients = gradients_of([*window_loss(state, window).roots, *terms], list(leaves.values()))
     window.release()

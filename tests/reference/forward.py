@@ -105,7 +105,7 @@ def with_stand_in(state: State, channel: Channel, arrival: Arrival, step: int) -
 def _followed(channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
     """What a tick reads as it will be differentiated: with its graph, as a leaf, or as a constant (rule 2)."""
     message, locked = arrival.message, channel.coupling.name == "locked"
-    if (locked or channel.state) and (channel.name, message.stamp) in window.live:
+    if (locked or channel.state) and (channel.name, message.stamp) in window.with_graph:
         available = simplified(~as_mask(message.fate.void, message.sent))
         return PassedOn(channel.name, message.stamp, available)
     masks = arrival.available, arrival.counted
@@ -157,7 +157,7 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
             if channel.sampler is not None:  # evaluated again, it sends the sample that was sent (rule 26a)
                 sample = channel.sampler.send(message, step, sent.get(channel.name))
                 message, tick.sampled[channel.name] = sample
-            window.live[channel.name, step] = message
+            window.with_graph[channel.name, step] = message
     return after
 
 
@@ -215,7 +215,7 @@ def message_read(state: State, read: Read, window: Window) -> Tensor:
     channel = state.channels[read.channel]
     if not isinstance(read, PassedOn):
         return channel.zeros if read.value is None else read.value
-    sent = window.live[read.channel, read.stamp].flatten(1)
+    sent = window.with_graph[read.channel, read.stamp].flatten(1)
     available = as_mask(read.available, sent)
     if not available.any():  # void everywhere: nothing flows back, not even zeros
         sent = constant(sent)
@@ -237,8 +237,8 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepS
         oldest, trail = agent.clock.latest(step - back), Trail.at(agent)
         trail.states = [(s, v) for s, v in trail.states if oldest is None or s >= oldest]
         trail.states.append((step, constant(tick.ports[STATE])))
-    for channel in (channel for channel in agent.sends if (channel.name, step) in window.live):
-        live, ends = window.live[channel.name, step], {}
+    for channel in (channel for channel in agent.sends if (channel.name, step) in window.with_graph):
+        live, ends = window.with_graph[channel.name, step], {}
         crossing = ("from", channel.sender, 0), ("to", channel.receiver, channel.ledger.link.delay)
         for end, name, delay in crossing:
             past = {s: v for s, v in Trail.at(state.agents[name]).states if s <= step - delay}
