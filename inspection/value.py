@@ -264,7 +264,7 @@ class _Forks:
         to_nothing = lambda step: max(0.0, 1 - (step - start) / horizon)
         falling = OwnSchedule(name="falling", key=(start, horizon), function=to_nothing)
         for model, rate in zip(_models(fork.system), self.rates, strict=True):
-            model.learn_at(Rate(base=rate, horizon=horizon, schedule=falling))
+            model.learn_at(Rate(base=rate, run_steps=horizon, schedule=falling))
         sums = dict.fromkeys(fork.scenario.readouts, (0.0, 0))
         try:
             for step in range(horizon):
@@ -397,7 +397,7 @@ class ZeroGradient(StackedBackend):
                 members=(),
                 coupling=Detached() if channel.coupling.joins else channel.coupling,
                 synthetic_gradient=replace(
-                    channel.synthetic_gradient, scale=Rate(base=1.0, horizon=1), discount=1.0, trace=0.0
+                    channel.synthetic_gradient, scale=Rate(base=1.0, run_steps=1), discount=1.0, trace=0.0
                 ),
                 feedback=Feedback(),
             )

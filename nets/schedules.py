@@ -154,10 +154,10 @@ class OwnSchedule:
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """A learning rate over a run of `horizon` steps; of a stack one for each member, where they differ."""
+    """A learning rate over a run of `run_steps` steps; of a stack one for each member, where they differ."""
 
     base: PerMember
-    horizon: int
+    run_steps: int
     schedule: Schedule | OwnSchedule = Schedule()
 
     @cached_property
@@ -169,5 +169,5 @@ class Rate:
         """Return the rate used at `step`; where it is 0, that of all members."""
         if self.constant:
             return self.base
-        factor = self.schedule.at_step(step, self.horizon)
+        factor = self.schedule.at_step(step, self.run_steps)
         return self.base * factor if factor else 0.0

@@ -177,7 +177,7 @@ class Channel:
         rate = lr if chosen.lr is None else chosen.lr
         if not isinstance(rate, SupportsFloat) or not 0 <= float(rate) < math.inf:
             raise self._error(f"lr: {rate!r} is not a learning rate; use a number of 0 or more")
-        rates = Rate(base=float(rate), horizon=1)
+        rates = Rate(base=float(rate), run_steps=1)
         try:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError, TypeError):

@@ -48,16 +48,16 @@ from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 def rate_of(base: float, schedule: ScheduleSpec | None, scenario: Scenario) -> Rate:
     """Return a number that moves over the training by a schedule; None: it stays."""
     if schedule is None:
-        return Rate(base=base, horizon=scenario.training.steps)
+        return Rate(base=base, run_steps=scenario.training.steps)
     if not schedule.built_in:
         function = made("schedule", schedule.kind, schedule.options)
         own = OwnSchedule(
             name=name_of(schedule.kind), key=key_of(schedule.kind, schedule.options), function=function
         )
         own.check()
-        return Rate(base=base, horizon=scenario.training.steps, schedule=own)
+        return Rate(base=base, run_steps=scenario.training.steps, schedule=own)
     moves = schedule.source(**schedule.options, warmup=schedule.warmup)
-    return Rate(base=base, horizon=scenario.training.steps, schedule=moves)
+    return Rate(base=base, run_steps=scenario.training.steps, schedule=moves)
 
 
 def optimiser_of(spec: OptimiserSpec | None, scenario: Scenario) -> tuple[dict[str, Any], Rate]:

@@ -222,7 +222,7 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
 
 _CHANNEL = attrgetter(
     *("shape", "coupling", "slots", "synthetic_gradient.context", "synthetic_gradient.target"),
-    *("synthetic_gradient.scale.horizon", "synthetic_gradient.scale.schedule"),
+    *("synthetic_gradient.scale.run_steps", "synthetic_gradient.scale.schedule"),
     *("synthetic_gradient.trace", "synthetic_gradient.span", "synthetic_gradient.auxiliary"),
     *("synthetic_gradient.apply", "synthetic_input.context"),
 )
@@ -255,7 +255,7 @@ def _trained(owner: TrainedParameters) -> Hashable:
     """What is not a hyperparameter of how something is trained."""
     settings = owner.optimiser.settings().items()
     others = tuple(one for one in settings if one[0] not in ("lr", "clip", "weight_decay"))
-    return owner.rate.horizon, owner.rate.schedule, others, len(owner.optimiser.parameters)
+    return owner.rate.run_steps, owner.rate.schedule, others, len(owner.optimiser.parameters)
 
 
 def _model(model: Predictor | InputModel) -> Hashable:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # what may be plugged into a channel
     from antiphon.engine.heart.clock import WindowGrid
     from antiphon.engine.heart.sender_rows import SenderRows
 
-_ONE = Rate(base=1.0, horizon=1)
+_ONE = Rate(base=1.0, run_steps=1)
 
 
 @dataclass(slots=True, eq=False)
@@ -219,7 +219,9 @@ class Channel:
         if endpoints.sender_rows is not None:
             return endpoints.sender_rows.rows(port, self.name)
         return (
-            port if endpoints.sender_index is None else select_rows(port, endpoints.sender_index, self.layout.batch)
+            port
+            if endpoints.sender_index is None
+            else select_rows(port, endpoints.sender_index, self.layout.batch)
         )
 
     def passed_on(self, read: PassedOn, window: Window) -> Tensor:

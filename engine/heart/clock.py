@@ -42,7 +42,7 @@ class Clock:
         """Number of the tick at `step`, from 0."""
         return (step - self.phase) // self.period
 
-    def step(self, count: int) -> int:
+    def step_of(self, count: int) -> int:
         """Step of tick number `count`."""
         return self.phase + count * self.period
 
@@ -121,7 +121,7 @@ class Sending:
 
     def _stamp(self, message: int) -> int:
         every = self.every
-        return self.clock.step(message * every.numerator // every.denominator)
+        return self.clock.step_of(message * every.numerator // every.denominator)
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,7 +206,7 @@ class BackwardPass:
         system: Agents, channels and groups.
         evaluator: Of the objectives.
         predictor_trainer: Of the synthetic gradients.
-        points: The features of a step.
+        features: Of a step.
     """
 
     def __init__(

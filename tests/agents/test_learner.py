@@ -24,7 +24,7 @@ def learner(*, seed: int = 0, frozen: bool = False, **optimiser: Any) -> Learner
         Mlp((5,), (4,), (Head(OBJECTIVE, (3,)),)),
         torch.Generator().manual_seed(seed),
         optimiser={"kind": "adam", **optimiser},
-        rate=Rate(base=0.1, horizon=10, schedule=StepsSchedule(at=(0.5,))),
+        rate=Rate(base=0.1, run_steps=10, schedule=StepsSchedule(at=(0.5,))),
         frozen=frozen,
         device="cpu",
         dtype=DOUBLE,

@@ -36,7 +36,7 @@ def _made(
         norm="batch",
         generator=torch.Generator().manual_seed(seed),
         optimiser={"kind": "adam"},
-        rate=Rate(base=0.01, horizon=1),
+        rate=Rate(base=0.01, run_steps=1),
         dtype=torch.float64,
         **given,
     )

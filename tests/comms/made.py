@@ -44,7 +44,7 @@ def make(
     settings: dict[str, Any] = {
         "generator": torch.Generator().manual_seed(0),
         "optimiser": {"kind": "adam"},
-        "rate": Rate(base=0.01, horizon=1),
+        "rate": Rate(base=0.01, run_steps=1),
         "dtype": DOUBLE,
         **({"size": 3} if kind == "conv" else {}),
         "target": (NUMBERS if regression else ContextSpec("answer", sites, 4))

@@ -22,7 +22,7 @@ def make(kind: str, context: tuple[ContextSpec, ...] = CONTEXT, **given: Any) ->
     settings: dict[str, Any] = {
         "generator": torch.Generator().manual_seed(0),
         "optimiser": {"kind": "adam"},
-        "rate": Rate(base=0.02, horizon=1),
+        "rate": Rate(base=0.02, run_steps=1),
         "hidden": (8,),
         "dtype": DOUBLE,
         **given,

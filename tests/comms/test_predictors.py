@@ -133,7 +133,7 @@ def test_a_remembered_prediction_changes_no_number(name: str) -> None:
 
 def test_the_mean_gradient_is_that_of_each_class_whatever_the_message() -> None:
     own, each = (
-        make("mean", context=(LABEL,), optimiser={"kind": "sgd"}, rate=Rate(base=0.5, horizon=1)),
+        make("mean", context=(LABEL,), optimiser={"kind": "sgd"}, rate=Rate(base=0.5, run_steps=1)),
         example(),
     )
     assert each.context is not None

@@ -64,7 +64,7 @@ def make(
         target=target if own else None,
         generator=torch.Generator().manual_seed(0),
         optimiser={"kind": "sgd"},
-        rate=Rate(base=0.1, horizon=1),
+        rate=Rate(base=0.1, run_steps=1),
         dtype=DOUBLE,
         **{**KINDS.get(name, {}), **settings},
     )
@@ -195,7 +195,7 @@ def test_a_local_loss_is_the_mean_over_tokens(target: ContextSpec) -> None:
 
 def test_an_input_at_tokens_is_a_linear_layer_over_tokens() -> None:
     values, context = signals(), (WORDS, LABEL)
-    settings: dict[str, Any] = {"optimiser": {"kind": "sgd"}, "rate": Rate(base=0.1, horizon=1)}
+    settings: dict[str, Any] = {"optimiser": {"kind": "sgd"}, "rate": Rate(base=0.1, run_steps=1)}
     random = torch.Generator().manual_seed(0)
     model = input_of("linear", {}, (T, D), context, sites=True, generator=random, dtype=DOUBLE, **settings)
     for i, parameter in enumerate(model.trainable):

@@ -128,6 +128,6 @@ def test_schedules_at_their_corners(schedule: Schedule, values: dict[float, floa
 
 
 def test_a_rate_counts_steps_of_its_horizon_and_holds_beyond() -> None:
-    rate = Rate(base=0.1, horizon=200, schedule=StepsSchedule(at=(0.5,), scale=0.5))
+    rate = Rate(base=0.1, run_steps=200, schedule=StepsSchedule(at=(0.5,), scale=0.5))
     assert [rate(step) for step in (0, 99, 100, 200, 10**9)] == pytest.approx([0.1, 0.1, 0.05, 0.05, 0.05])
-    assert Rate(base=0.1, horizon=0)(5) == 0.1
+    assert Rate(base=0.1, run_steps=0)(5) == 0.1

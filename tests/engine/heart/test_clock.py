@@ -24,7 +24,7 @@ def test_a_clock_agrees_with_counting(clock: Clock) -> None:
         assert clock.latest(step) == max((t for t in ticks if t <= step), default=None)
     for count, tick in enumerate(ticks[:20]):
         assert clock.count(tick) == count
-        assert clock.step(count) == tick
+        assert clock.step_of(count) == tick
 
 
 def test_a_negative_phase_counts_from_the_end() -> None:
