@@ -175,7 +175,7 @@ class Agent:
         over = {name: dead for name, (dead, _) in ends.lives.items()}
         return ended | self.layout.mask_by_name(over, self.lives)
 
-    @cached_property
+    @property
     def policy(self) -> PolicyObjective | None:
         """Its objective, where that is a policy's."""
         return None if self.goal is None else self.goal.policy

@@ -47,6 +47,9 @@ EAGER = {
     "feudal-keydoor": "its episodes vary in length",
     "repeat-copy": "its episodes vary in length",
     "cartpole-prior": "its episodes vary in length",
+    "capture-flag": "gates decide whether senders move",
+    "referential-reward": "gates decide whether senders move",
+    "speaker-listener": "gates decide whether senders move",
 }
 """What the host waits for."""
 LAUNCHES = {"corporation": 850, "digits-mlp": 130, "two-timescales": 1_300}

@@ -200,7 +200,7 @@ def test_every_coupling_can_be_measured_and_keeps_its_bits(name: str) -> None:
 def test_a_run_has_its_values_and_the_cosines_of_its_parameter_gradients(tmp_path: Path) -> None:
     own = wide("decoupled").scenario
     fields = {name: getattr(own, name) for name in type(own).model_fields}
-    telemetry = yaml.safe_load(own.to_yaml())["telemetry"] | {"value": {"period": 4, "horizon": 4}}
+    telemetry = yaml.safe_load(own.to_yaml()).get("telemetry", {}) | {"value": {"period": 4, "horizon": 4}}
     scenario, settings = Scenario(**{**fields, "telemetry": telemetry}), {"dtype": torch.float64}
     with Simulation(scenario, logdir=tmp_path / "run", **settings) as simulation:
         simulation.run(4)

@@ -40,6 +40,8 @@ GIVEN: dict[str, list[Any]] = {
     "channel.from": ["b"],
     "channel.to": ["b"],
     "channel.key": ["other"],
+    "channel.coupling": ["detached", "locked", "delayed"],
+    "coupling.kind": ["detached", "locked", "decoupled"],
     "channel.sample": [{"kind": "gumbel", "vocabulary": 4}],
     "channel.gradient": [{"kind": "linear"}, {"kind": "mlp", "hidden": [3], "norm": "none"}],
     "channel.input": [{"kind": "linear"}, None],

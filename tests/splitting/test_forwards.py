@@ -348,7 +348,7 @@ def test_what_of_a_dict_cannot_be_read_behind_a_cut_is_refused_with_its_line(
     read: Callable[[Any], Any],
 ) -> None:
     with pytest.raises(
-        ScenarioError, match=r"'block' \(test_forwards.py:\d+\) .* is a Answer, of which .*py:\d+"
+        ScenarioError, match=r"'block' \(test_forwards.py:\d+\) .* is an Answer, of which .*py:\d+"
     ):
         chain_split(reading(read))
 
