@@ -363,10 +363,14 @@ def call_factory(factory: Callable[..., Any], name: str, /, **arguments: Any) ->
         ScenarioError: It does not take these arguments, or fails.
     """
     try:
-        _signature(factory).bind(**arguments)
+        signature = _signature(factory)
+        signature.bind(**arguments)
     except TypeError as error:
         given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-        raise ScenarioError(f"{name} cannot be called as {name}({given}): {error}") from None
+        *first, last = arguments
+        named = f"s {', '.join(first)} and {last}" if first else f" {last}"
+        fix = "" if arguments.keys() <= signature.parameters.keys() else f"; name its argument{named}"
+        raise ScenarioError(f"{name} cannot be called as {name}({given}): {error}{fix}") from None
     except ValueError:  # of some built-in callables no signature is known
         pass
     try:

@@ -42,7 +42,7 @@ from antiphon.base.spec import (
     section_of,
 )
 from antiphon.base.spellings import spelled, standard_keys, suggest_key
-from antiphon.comms.couplings import DEFAULT, Locked
+from antiphon.comms.couplings import DEFAULT, Detached, Locked
 from antiphon.scenarios.agent_specs import AgentSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.checks import AGE, check
@@ -68,7 +68,7 @@ from antiphon.scenarios.yaml_text import Document, read, read_file, write
 if TYPE_CHECKING:
     import networkx as nx
 
-COMPARED = (Locked.name, DEFAULT, "local")
+COMPARED = (Locked.name, DEFAULT, Detached.name, "local")
 """Variants that a scenario without any may have: they show what decoupling costs (`Template.with_couplings`)."""
 
 
@@ -130,6 +130,8 @@ def _fix_of_object(value: object) -> str:
     if hasattr(value, "entry_point"):
         return f"; write env={{'id': 'gymnasium/{getattr(value, 'id', 'ID')}'}}"
     if isinstance(value, list | tuple):
+        if value and all(hasattr(one, "shape") and hasattr(one, "dtype") for one in value):
+            return "; use antiphon.envs.from_tensors(image=…, label=…)"
         return (
             "; write gymnasium.vector.SyncVectorEnv(…) of them" if value and all(map(callable, value)) else ""
         )
@@ -471,7 +473,7 @@ class Template:
         return html_of(repr(self), table, self.resolve()._repr_html_())
 
     def with_couplings(self) -> Template:
-        """Return the template with variants `locked` and `decoupled` of its decoupled channels, if it has no variants.
+        """Return the template with variants `locked`, `decoupled` and `detached` of its decoupled channels, if it has no variants.
 
         If its agents classify one target and the channels have one kind of gradient, there is also a variant `local`.
         """
@@ -489,8 +491,11 @@ class Template:
             own if isinstance(own := one.get("gradient", {}), dict) else {"kind": own} for one in chosen
         ]
         kinds = {gradient.get("kind", "linear") for gradient in gradients}
-        parameters = {"coupling": ParameterSpec(choices=(DEFAULT, Locked.name), default=DEFAULT)}
-        variants: dict[str, dict[str, Any]] = {Locked.name: {"coupling": Locked.name}, DEFAULT: {}}
+        couplings = (Locked.name, DEFAULT, Detached.name)
+        parameters = {"coupling": ParameterSpec(choices=couplings, default=DEFAULT)}
+        variants: dict[str, dict[str, Any]] = {
+            name: {} if name == DEFAULT else {"coupling": name} for name in couplings
+        }
         for channel, gradient in zip(chosen, gradients, strict=True):
             channel["coupling"] = "$coupling"
             if len(targets) == len(kinds) == 1 and classify:

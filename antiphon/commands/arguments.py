@@ -17,6 +17,7 @@ from antiphon.base.problems import show_value
 from antiphon.base.spec import plain
 from antiphon.distributed.settings import PartsSettings
 from antiphon.distributed.virtual.profile import find_profile
+from antiphon.envs import describe
 from antiphon.running.directory import RunDirectory, numbered, run_folder
 from antiphon.running.library import MADE_IN_PYTHON, as_template, scenario_names, template_named
 from antiphon.running.python_template import Buildable, PythonTemplate, load_python
@@ -77,18 +78,30 @@ def given_scenario(directory: RunDirectory, python: str | None) -> Scenario | No
 
     Raises:
         ScenarioError: There is no such scenario.
+        RunError: The option is not given, and the scenario's environment is only known with the module that made it.
     """
     if python is None:
-        source = (directory.facts.get("template") or {}).get("source")
+        source = str((directory.facts.get("template") or {}).get("source"))
         if source not in MADE_IN_PYTHON.values():
+            if _PYTHON.fullmatch(source) and not directory.has_objects:
+                _check_environment(directory, source)
             return None
-        python = str(source)
+        python = source
     template, described = load_python(python), directory.described
     values = directory.facts.get("values") or {}
     known = {name: value for name, value in values.items() if name in template.parameters}
     saved = plain(directory.scenario) if described is None else described
     steps = saved.get("training", {}).get("steps", TrainingSpec().steps)
     return template.resolve(None, known).with_training(steps=steps)
+
+
+def _check_environment(directory: RunDirectory, source: str) -> None:
+    """Raise RunError where a run's environment cannot be made without `source`, whose module may register it."""
+    try:
+        describe(directory.scenario.env)
+    except ScenarioError as error:
+        fix = f"this run was made by {source}; add --scenario {source}"
+        raise RunError(f"{directory.path}: {fix} ({error})") from None
 
 
 def values_of(settings: Iterable[str]) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import COMPARED
 from antiphon.scenarios.population_spec import find_population
 from antiphon.scenarios.training import selected_in_words
+from antiphon.telemetry.history import History
 from antiphon.terminal.output import (
     console,
     decimal,
@@ -204,6 +205,12 @@ def _show_decoupling(
         if earlier := [one["earlier"][metric] for one in measured if metric in one.get("earlier", {})]:
             known[-1] += f" (at step {steps_in_words(earlier)})"
     write_line(f"\ndecoupled    {some(names)}: mean {', '.join(known)}")
+    if shut := [name for name in names if _is_shut(name, results)]:
+        whose = "its sender took no step by it" if len(shut) == 1 else "their senders took no step by them"
+        write_line(
+            f"gate         {some(shut)}: gate 0 at every log entry: {whose}, as with detached; train longer, or set "
+            "coupling: locked or gate: none"
+        )
     with suppress(AntiphonError):  # a file that is gone
         source = str((facts.get("template") or {}).get("source"))
         source = source if Path(source).is_file() else source.removesuffix(".yaml")
@@ -221,6 +228,14 @@ def _show_decoupling(
         if len(variants) > 1:
             compared = f"{shlex.quote(source)} --variant {','.join(variants)}{settings}"
             write_line(f"compare      antiphon study {compared} --steps {results[0]['steps']}")
+
+
+def _is_shut(channel: str, results: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether a channel has a gate that was shut at every log entry of every result's run (semantics 9a)."""
+    if any(result.get("channels", {}).get(channel, {}).get("gate") != 0 for result in results):
+        return False
+    tables = (History.read(Path(result["run_dir"]) / "metrics.csv") for result in results)
+    return not any(table.of(channel, "gate")[1].any() for table in tables)
 
 
 def print_outcome(outcome: Outcome, json: bool) -> int:

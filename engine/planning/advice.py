@@ -16,7 +16,7 @@ from antiphon.engine.planning.given_up import rule_27_given_up
 from antiphon.envs.registry import describe
 from antiphon.envs.signal import Description
 from antiphon.scenarios import ChannelSpec, Scenario, warnings
-from antiphon.scenarios.agent_specs import ClockSpec
+from antiphon.scenarios.agent_specs import POLICY_WINDOW, ClockSpec
 from antiphon.scenarios.channel_specs import CouplingSpec
 from antiphon.scenarios.unintended_settings import is_unused_key, listed
 
@@ -201,12 +201,11 @@ def expected_updates(scenario: Scenario, env: Description) -> dict[str, int | No
     found: dict[str, int | None] = {}
     for group in scenario.learning_groups():
         goals = list(filter(None, (scenario.agents[name].objective for name in group)))
-        updates = [goal.updates(scenario.training.batch) for goal in goals]
         count = None
         if scenario.window(group) != "episode" or env.episode_steps is not None:
             windows, last = windows_of(scenario, group, env, None), scenario.training.steps - 1
             number = windows.number(last)
-            count = max(0, number + (windows.end(number) <= last)) * max(updates, default=1)
+            count = max(0, number + (windows.end(number) <= last)) * _updates_of_window(scenario, group)
             alone = len(goals) == 1 and goals[0].needs_an_end
             if alone and env.episode_steps and isinstance(windows, StepWindows):
                 count = _with_an_end(windows, count, env.episode_steps)
@@ -236,6 +235,11 @@ def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[str]:
         for name, agent in scenario.agents.items()
         if agent.objective is not None and agent.objective.policy and (updates.get(name) or 0) >= _FEW
     }
+    usual = {
+        scenario.windows[name]
+        for name, agent in scenario.agents.items()
+        if agent.objective is not None and agent.objective.valued and agent.clock.unroll == POLICY_WINDOW
+    }
     group_of = {name: group for group in scenario.learning_groups() for name in group}
     seldom: dict[tuple[int, object, str], list[str]] = {}
     for name, count in updates.items():
@@ -243,7 +247,8 @@ def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[str]:
         if count is None or (count and (count >= _FEW or steps < _FEW)):
             continue
         if not count or scenario.agents[name].goals or learned_every not in often:
-            fix = _fix_of_window([scenario.agents[member].clock for member in group_of[name]])
+            clocks = [scenario.agents[member].clock for member in group_of[name]]
+            fix = _fix_of_window(clocks, usual=learned_every in usual)
             seldom.setdefault((count, learned_every, fix), []).append(name)
     for (count, window, fix), names in seldom.items():
         goals = [goal for name in names if (goal := scenario.agents[name].objective) is not None]
@@ -254,17 +259,37 @@ def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[str]:
                 f"windows in which an episode ends, a window has {window} steps and an episode {env.episode_steps}; use `unroll: episode`"
             )
         elif count:
-            length = "an episode" if window == "episode" else f"{window} steps"
-            yield f"{listed('agent', names)}: {count} updates in {steps:,} steps, one in {length}; {fix}"
+            length = "episode" if window == "episode" else f"{window} steps"
+            passes = _updates_of_window(scenario, group_of[names[0]])
+            if passes > 1:
+                learns = (
+                    f"learns at the end of every {length}: {round(count / passes)} windows, {count} updates"
+                )
+            else:
+                learns = (
+                    f"{count} updates in {steps:,} steps, one in {length.replace('episode', 'an episode')}"
+                )
+            yield f"{listed('agent', names)}: {learns}; {fix}"
         elif window != "episode":
             line = f"learns after {window} steps for the first time, and training.steps is {steps}"
             yield f"{listed('agent', names)}: {line}; {fix}"
 
 
-def _fix_of_window(clocks: Sequence[ClockSpec]) -> str:
-    """Return how agents that learn together learn more often: by what makes their window long."""
+def _updates_of_window(scenario: Scenario, group: Iterable[str]) -> int:
+    """Return the optimiser steps that agents that learn together take at the end of a window."""
+    goals = filter(None, (scenario.agents[name].objective for name in group))
+    return max((goal.updates(scenario.training.batch) for goal in goals), default=1)
+
+
+def _fix_of_window(clocks: Sequence[ClockSpec], *, usual: bool) -> str:
+    """Return how agents that learn together learn more often: by what makes their window long.
+
+    Args:
+        clocks: Their clocks.
+        usual: Whether the window is that of a policy with the default `unroll`, which is not advised against.
+    """
     keys = ["period"] * any(clock.period > 1 for clock in clocks)
-    keys += ["unroll"] * any(clock.unroll != 1 for clock in clocks)
+    keys += ["unroll"] * (not usual and any(clock.unroll != 1 for clock in clocks))
     shorter = "smaller" if "period" in keys else "shorter"
     return f"use a {shorter} {' or '.join(keys)}, or train for longer" if keys else "train for longer"
 

@@ -46,6 +46,14 @@ def test_metrics_of_an_earlier_step_are_printed_with_it(here: Path, cli: Command
     assert "at step" not in cli.out
 
 
+def test_a_gate_that_never_opened_is_named_at_the_end(here: Path, cli: Commands) -> None:
+    game = "run speaker-listener --steps 26 --set batch=8 --logdir . --name"
+    said = cli(f"{game} shut").split("\ngate ")[1]
+    assert "speaker->listener: gate 0 at every log entry: its sender took no step by it" in said
+    assert "--variant locked,decoupled,detached" in said
+    assert "\ngate " not in cli("run digits-mlp", TINY, "--logdir . --name none")
+
+
 def test_run_names_directories_by_scenario_variant_seed_and_time(
     here: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
 ) -> None:

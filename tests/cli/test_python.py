@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,6 +75,33 @@ def test_a_python_scenario_is_run_resumed_and_evaluated(here: Path, cli: Command
     assert list(found["ablation"]["channels"]) == ["a->b"]
     assert found["value"]
     assert json.loads((here / "a/measured.json").read_text()).keys() == {"ablation", "value", "sha256"}
+
+
+REGISTERING = """
+import antiphon
+from antiphon.envs import from_tensors, register
+from own import X
+
+register("own/Harbour-v0", lambda **_: from_tensors(x=X, label=(X[:, 0] > 0).long()))
+
+
+def build():
+    return antiphon.Scenario.model_validate({
+        "scenario": "harbour",
+        "env": {"id": "own/Harbour-v0"},
+        "agents": {"a": {"observes": ["x"], "objective": {"kind": "classification", "target": "label"}}},
+        "training": {"batch": 8, "steps": 2},
+    })
+"""
+
+
+@pytest.mark.long
+def test_a_run_whose_module_registers_its_environment_names_the_module(here: Path, cli: Commands) -> None:
+    (here / "beacon.py").write_text(REGISTERING)
+    command = [sys.executable, "-m", "antiphon", "run", "beacon:build", "--name", "a", "--logdir", "."]
+    subprocess.run(command, check=True, capture_output=True)
+    for words in ("evaluate a", "show a", "export a a.safetensors"):
+        assert "this run was made by beacon:build; add --scenario beacon:build (" in cli.refused(words)
 
 
 def test_check_builds_it_and_warns(here: Path, cli: Commands) -> None:

@@ -100,18 +100,17 @@ def test_the_command_that_a_run_with_decoupled_channels_ends_with(
     assert "mean cosine " in known
     assert known.endswith(", value not measured")
     words = command.removeprefix("compare      antiphon ")
-    assert words.startswith(f"study {scenario.split()[0]} --variant locked,decoupled,local ")
+    assert words.startswith(f"study {scenario.split()[0]} --variant locked,decoupled,detached,local ")
     lines = cli.json(words, "--seeds 1 --jobs 1")["lines"]
     if "plain" in scenario:  # the same from a document
-        text = (
-            "study: p\nscenario: plain.yaml\nvariants: [locked, decoupled, local]\nbudgets: {b: {seeds: 1}}\n"
-        )
+        text = "study: p\nscenario: plain.yaml\nvariants: [locked, decoupled, detached, local]\nbudgets: {b: {seeds: 1}}\n"
         (here / "p.yaml").write_text(text)
         same = cli.json("study p.yaml --jobs 1")["lines"]
         assert [line["values"] for line in same] == [line["values"] for line in lines]
-        assert len({str(line["values"]) for line in same}) == 3
+        assert len({str(line["values"]) for line in same}) == 4
     assert [(line["variant"], line["n"]) for line in lines] == [
         ("locked", 1),
         ("decoupled", 1),
+        ("detached", 1),
         ("local", 1),
     ]

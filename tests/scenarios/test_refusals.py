@@ -163,6 +163,11 @@ CHANGED: list[tuple[str, Any, str]] = [
     ),
     (
         "env",
+        (torch.zeros(2), torch.zeros(2)),
+        ": must be a mapping of keys, not [a Python Tensor, a Python Tensor]; use antiphon.envs.from_tensors(image=",
+    ),
+    (
+        "env",
         torch.zeros(2),
         ": must be a mapping of keys, not a Python Tensor; data enters by antiphon.envs.fr",
     ),

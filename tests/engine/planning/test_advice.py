@@ -247,6 +247,20 @@ def test_few_updates_are_put_down_to_what_the_clock_has(
     assert line.startswith(f"{names}: {fix}")
 
 
+@pytest.mark.parametrize(
+    ("clock", "fix"),
+    [
+        ({}, "every 16 steps: 6 windows, 78 updates; train for longer"),
+        ({"unroll": 20}, "every 20 steps: 5 windows, 65 updates; use a shorter unroll, or train for longer"),
+    ],
+)
+def test_passes_over_a_window_are_told_from_windows(clock: dict[str, Any], fix: str) -> None:
+    agent = {"observes": ["observation"], "acts": True, "objective": "ppo", "clock": clock}
+    env, training = "gymnasium/CartPole-v1", {"steps": 100, "batch": 4}
+    scenario = Scenario(scenario="pole", env=env, agents={"a": agent}, training=training)
+    assert f"agent a: learns at the end of {fix}" in advice(scenario)
+
+
 @pytest.mark.parametrize(("epochs", "seldom"), [(4, []), (1, ["agents motor, sensor"])])
 def test_a_sender_to_a_policy_that_learns_in_passes_is_not_warned_of(epochs: int, seldom: list[str]) -> None:
     clock = {"unroll": 16}
