@@ -18,9 +18,9 @@ from antiphon.base.problems import DocumentError, placed
 from antiphon.comms.backward_requests import Outliers
 from antiphon.comms.examples import ContextSpec
 from antiphon.comms.feedback import feedback_matrix
-from antiphon.comms.gates import SkillGate
 from antiphon.comms.links import Link
 from antiphon.comms.module_predictors import input_of, predictor_of
+from antiphon.comms.skill_gate import SkillGate
 from antiphon.comms.symbols import MessageSampler
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.engine.build.local_losses import LocalLoss

@@ -20,9 +20,9 @@ from antiphon.agents.learner import Learner
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, VALUE, Network
 from antiphon.base.progress import Progress
 from antiphon.comms.backward_requests import Outliers
-from antiphon.comms.gates import SkillGate
 from antiphon.comms.links import REDUCED, FanIn, Segment
 from antiphon.comms.model import Model
+from antiphon.comms.skill_gate import SkillGate
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.channels import connect

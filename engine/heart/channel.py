@@ -27,7 +27,7 @@ from antiphon.nets.schedules import Rate
 if TYPE_CHECKING:  # what may be plugged into a channel
     from antiphon.agents.network import Tensors
     from antiphon.comms.backward_requests import Outliers
-    from antiphon.comms.gates import SkillGate
+    from antiphon.comms.skill_gate import SkillGate
     from antiphon.comms.symbols import MessageSampler
     from antiphon.comms.synthetic_gradients import Predictor
     from antiphon.comms.synthetic_inputs import InputModel

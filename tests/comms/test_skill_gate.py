@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from antiphon.base.mask import ALL, Mask
-from antiphon.comms.gates import SkillGate
+from antiphon.comms.skill_gate import SkillGate
 
 ROWS, SIZE = 64, 5
 
