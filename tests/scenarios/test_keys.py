@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -59,7 +60,15 @@ def names(schema: Any) -> Iterator[str]:
             yield from names(part)
 
 
-KEYS = sorted(set(names(json_schema())))
+def own_schema() -> Any:
+    """The schema of scenarios without environments that other tests have registered."""
+    schema = json_schema()
+    env = schema["$defs"]["EnvSpec"]
+    env["anyOf"] = [branch for branch in env["anyOf"] if '"const": "tests/' not in json.dumps(branch)]
+    return schema
+
+
+KEYS = sorted(set(names(own_schema())))
 
 
 def test_there_are_not_many() -> None:
