@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -104,12 +105,16 @@ class Worker:
 
 
 def _serve(connection: Connection, factories: Sequence[Callable[[], Any]]) -> None:
-    """Answer calls of environments until there are no more."""
+    """Answer calls of environments until there are no more.
+
+    A Ctrl-C in the terminal reaches every process; the run's process finishes its step with these, and ends them.
+    """
     import torch
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     worlds = [parallel(factory()) for factory in factories]
-    with suppress(EOFError, KeyboardInterrupt):
+    with suppress(EOFError):
         while (asked := connection.recv()) is not None:
             place, call, arguments, named = asked
             world, error, found = worlds[place], "", None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,18 @@ def test_rows_are_divided_among_the_processes_which_end_with_the_environment() -
     assert sorted(processes.count(one) for one in set(processes)) == [2, 3]
     env.close()
     assert not any(Path(f"/proc/{int(one)}").exists() for one in processes)
+
+
+def test_ctrl_c_in_the_terminal_leaves_the_step_to_be_finished() -> None:
+    env = envs.make({"id": "tests/WhereMines-v0", "workers": 2}, batch=2)
+    env.reset(seed=0)
+    *_, info = env.step()
+    for process in info["reward.low"].tolist():
+        os.kill(int(process), signal.SIGINT)
+    time.sleep(0.2)
+    *_, after = env.step()
+    assert after["reward.low"].tolist() == info["reward.low"].tolist()
+    env.close()
 
 
 def test_an_error_in_a_process_is_one_line() -> None:
