@@ -111,6 +111,9 @@ class Aggregated(Network):
     def keeps_state(self) -> bool:
         return self.inner.keeps_state()
 
+    def mixed(self) -> str | None:
+        return self.aggregator.mixed or self.inner.mixed()
+
     def probe(self) -> Network:
         return copy_with(self, aggregator=self.aggregator.probe(), inner=self.inner.probe())
 

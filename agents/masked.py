@@ -54,6 +54,9 @@ class Masked(Network):
     def keeps_state(self) -> bool:
         return self.inner.keeps_state()
 
+    def mixed(self) -> str | None:
+        return self.inner.mixed()
+
     def probe(self) -> Network:
         return copy_with(self, inner=self.inner.probe())
 

@@ -193,6 +193,10 @@ class ModuleNetwork(Network):
         except ScenarioError:  # it cannot be copied, and so is not tried
             return False
 
+    def mixed(self) -> str | None:
+        normed = next((head.name for head in self.heads.values() if head.norm == "batch"), None)
+        return self.function.mixed if normed is None else f"its output '{normed}' has batch norm"
+
     def probe(self) -> Network:
         function = self.function.probe()
         return copy_with(self, function=function, module=function.module)

@@ -225,6 +225,10 @@ class Network(ABC):
         """Return whether results of a user's module within depend on the calls before, beside its buffers."""
         return False
 
+    def mixed(self) -> str | None:
+        """Return why its rows cannot be evaluated apart, or with those of other ticks, in one line; None if they can."""
+        return None
+
     def probe(self) -> Network:
         """Return the network for trial calls, which call no hook of a user's and leave what their modules keep as it is."""
         return self

@@ -297,6 +297,42 @@ def mixed_rows(losses: Callable[..., Tensor], *rows: Tensor) -> str | None:
     return None if alone else "the loss of a sample depends on the others in its batch"
 
 
+def mixed_samples(module: nn.Module, inputs: int) -> str | None:
+    """Return why samples of a batch of a module in training cannot be computed apart, or with others; None if they can.
+
+    A batch is computed as a whole and in parts. In float64 rounding is negligible, but not every module accepts it.
+    """
+    if is_meta(module):
+        return "its parameters are not in memory"
+    if hooked(module):
+        return "it has hooks, which see every call"
+    if draws(module, inputs):
+        return "it uses random numbers (dropout?)"
+    if (attribute := kept_state(module, inputs)) is not None:
+        return f"it keeps {attribute} from call to call"
+    failure = ""
+    for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-5)):
+        probe = set_mode(cast(probe_of(module), dtype), True)
+        parameters = {name: p.data for name, p in parameters_of(probe).items()}
+        buffers = buffers_of(probe)
+        x = torch.rand(_ROWS, inputs, generator=torch.Generator().manual_seed(0)).to(dtype)
+        try:
+            with torch.no_grad():
+                whole, after = called(probe, parameters, buffers, x)
+                if not all(torch.equal(after[name], value) for name, value in buffers.items()):
+                    return "a call changes its buffers (batch norm?)"
+                parts = [called(probe, parameters, buffers, part)[0] for part in (x[:1], x[1:])]
+        except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
+            failure = f"it fails for batches of other sizes ({first_line(error)})"
+            continue
+        apart = torch.cat(parts)
+        close = apart.shape == whole.shape and torch.allclose(
+            apart, whole, rtol=tolerance, atol=tolerance * float(whole.abs().amax()), equal_nan=True
+        )
+        return None if close else "its output for a sample depends on the others in the batch"
+    return failure
+
+
 def called(
     module: nn.Module, parameters: Tensors, buffers: Tensors, x: Tensor, *, keeps_input: bool = False
 ) -> tuple[Tensor, Tensors]:
@@ -430,6 +466,11 @@ class ModuleFunction:
     def refusal(self) -> str | None:
         """Why it cannot be called with stacked parameters, in one line; None if it can."""
         return refusal(self.module, self.inputs)
+
+    @functools.cached_property
+    def mixed(self) -> str | None:
+        """Why samples of a batch cannot be computed apart, in one line; None if they can."""
+        return mixed_samples(self.module, self.inputs)
 
     def probe(self) -> ModuleFunction:
         """Return the same function for trial calls, which call no hook and leave what the module keeps as it is."""

@@ -58,6 +58,7 @@ def show_plan(plan: Plan) -> None:
         "not stacked": plan.alone if plan.agents > 1 else (),
         "without the native kernel": plan.by_torch,
         "activations kept until windows end": plan.not_swept,
+        "each minibatch replays all environments": plan.replayed_whole,
     }
     for heading, found in tables.items():
         if found:

@@ -78,6 +78,8 @@ class Plan:
     """With the sweep, the agents whose activations are kept until their windows end, by reason."""
     installed: int | None
     """Bytes that the device has; None: not known."""
+    replayed_whole: tuple[Alone, ...] = ()
+    """The policies whose minibatches replay the windows of all environments, by reason."""
     by_torch: tuple[Alone, ...] = ()
     """With the backend `native`, the agents that its kernel does not compute, by reason."""
 
@@ -118,6 +120,8 @@ def plan(
         for agents in members
         if picked == "native"
     )
+    in_passes = (agent for agent in system.agents.values() if agent.policy and agent.policy.passes > 1)
+    mixed = ((agent.name, agent.learner.network.mixed()) for agent in in_passes)
     return Plan(
         scenario=scenario.scenario,
         batch=scenario.training.batch,
@@ -127,6 +131,7 @@ def plan(
         cohorts=tuple(_cohort(scenario, agents) for agents in cohorts),
         channel_stacks=tuple(channel_stacks),
         alone=_by_reason([*reasons.items(), *channels_alone(system).items()]),
+        replayed_whole=_by_reason((name, why) for name, why in mixed if why),
         by_torch=_by_reason((agent.name, why) for agents, why in by_torch if why for agent in agents),
         waves=len(scenario.waves()),
         device=str(torch.device(device)),

@@ -63,7 +63,7 @@ class InTurn(Replay):
         """Whether it needs a replay for all environments."""
         agent = next(iter(agents.values()))
         state_channel, ticks = agent.state_channel, _ticks_of(window)
-        if len(agents) > 1 or state_channel is None or not agent.learner.network.pure or len(ticks) != 1:
+        if len(agents) > 1 or state_channel is None or agent.learner.network.mixed() or len(ticks) != 1:
             return True
         in_order = state_channel.endpoints.sender_index is None is state_channel.endpoints.receiver_index
         return not in_order or any(
@@ -131,7 +131,7 @@ class AllTicks(Replay):
     @staticmethod
     def obstacle(window: Window, agents: Mapping[str, Agent]) -> bool:
         """Whether it needs a replay: something is handed from tick to tick, or is more than what a port holds."""
-        if any(a.state_channel is not None or not a.learner.network.pure for a in agents.values()):
+        if any(a.state_channel is not None or a.learner.network.mixed() for a in agents.values()):
             return True
         by_agent = _ticks_of(window)
         steps = {tuple(tick.step for tick in ticks) for ticks in by_agent.values()}

@@ -87,6 +87,51 @@ def test_dropout_follows_the_seed_of_the_call() -> None:
     assert torch.equal(network({}, {}, x, training=False)[0][OBJECTIVE], x)
 
 
+class Remembering(nn.Linear):
+    """Adds what it has computed before."""
+
+    before: Tensor | float = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        total, self.before = y + self.before, y.detach().mean()
+        return total
+
+
+class InFloats(nn.Linear):
+    """Computes in float32, whatever it is given."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x.float(), self.weight, self.bias)
+
+
+class Softmaxed(nn.Linear):
+    """Each output of a batch adds up to one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).softmax(0)
+
+
+@pytest.mark.parametrize(
+    ("module", "why"),
+    [
+        (nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3), nn.GELU(), nn.Linear(3, 2)), None),
+        (InFloats(4, 2), None),
+        (nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)), "a call changes its buffers"),
+        (nn.Sequential(Counting(), nn.Linear(4, 2)), "a call changes its buffers"),
+        (nn.Sequential(nn.Dropout(), nn.Linear(4, 2)), "it uses random numbers"),
+        (Remembering(4, 2), "it keeps its attribute 'before' from call to call"),
+        (Softmaxed(4, 2), "its output for a sample depends on the others in the batch"),
+    ],
+)
+def test_samples_are_computed_apart_where_they_are_the_same(module: nn.Module, why: str | None) -> None:
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    network = ModuleNetwork(module, (4,), (Head(OBJECTIVE, (2,)),), seed=0)
+    found = network.mixed()
+    assert found is None if why is None else (found or "").startswith(why)
+    assert all(torch.equal(module.state_dict()[name], value) for name, value in before.items())
+
+
 def test_buffers_that_modules_do_not_save_are_kept_and_exported() -> None:
     network = ModuleNetwork(Counting(), (3,), (Head(OBJECTIVE, (3,)),), seed=0)
     buffers = network.buffers()

@@ -7,7 +7,8 @@ is given it.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -134,6 +135,69 @@ def test_a_last_tick_counts_where_it_is_known_that_the_episode_ends_there(
     assert found.unseen[-1].tolist() == [unseen] * BATCH
     assert found.terminated[-1].tolist() == [terminated] * BATCH
     assert found.bootstrapped[-1].tolist() == [not (unseen or terminated)] * BATCH
+
+
+class Plain(torch.nn.Sequential):
+    """A user's module; `shapes` of what its calls read."""
+
+    shapes: ClassVar[list[torch.Size]] = []
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(torch.nn.Linear(inputs, 6), torch.nn.Tanh(), torch.nn.Linear(6, outputs))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.shapes.append(x.shape)
+        return super().forward(x)
+
+
+class Recurrent(torch.nn.Module):
+    """The same with a state."""
+
+    state_size = 6
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.cell, self.head = torch.nn.GRUCell(inputs, 6), Plain(6, outputs)
+
+    def forward(self, x: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        state = self.cell(x, state)
+        return self.head(state), state
+
+
+class Centred(Plain):
+    """A module whose samples depend on each other."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x - x.mean(0))
+
+
+def hooked(kind: type[torch.nn.Module]) -> Callable[..., torch.nn.Module]:
+    """The same module with a hook that does nothing: such a one sees whole ticks."""
+
+    def made_of(inputs: int, outputs: int) -> torch.nn.Module:
+        module = kind(inputs, outputs)
+        module.register_forward_hook(lambda *_: None)
+        return module
+
+    return made_of
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows"), [(Plain, 4 * BATCH // 2), (Recurrent, BATCH // 2), (Centred, BATCH)]
+)
+def test_a_minibatch_evaluates_its_own_environments_of_a_module_alone(
+    kind: Callable[..., torch.nn.Module], rows: int
+) -> None:
+    objective = {"kind": "ppo", "epochs": 3, "minibatches": 2}
+    found = []
+    for network in (kind, hooked(kind)):  # type: ignore[arg-type]
+        with playing("cohort", {"a": actor(objective, network=network)}) as simulation:
+            simulation.run(9)
+            Plain.shapes.clear()
+            simulation.run(3)
+            assert Plain.shapes[-1][0] == (rows if network is kind else BATCH)
+            found.append(facts(simulation))
+    assert not [*differences(*found)]
 
 
 def test_further_passes_move_the_agents_group_and_nothing_else() -> None:

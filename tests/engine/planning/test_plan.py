@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from antiphon import Scenario, Simulation, load
+from antiphon.engine.planning.scenario_plan import plan
 from antiphon.scenarios import catalogue
 from tests.engine.planning.conftest import Planned
 from tests.engine.scenes import CLASSIFY, scenario_of
@@ -113,6 +114,18 @@ def test_who_stands_alone_is_named_with_the_reason(planned: Planned, cli: Comman
         if simulation.running.backend.name == "native":
             assert found["backend"] == "native"
             assert [name for some in found["by_torch"] for name in some["agents"]] == ["n000", "n001", "n002"]
+
+
+@pytest.mark.parametrize("normed", [False, True])
+def test_modules_whose_minibatches_replay_all_environments_are_named(normed: bool) -> None:
+    def network(inputs: int, outputs: int) -> nn.Module:
+        norm = nn.BatchNorm1d(3) if normed else nn.LayerNorm(3)
+        return nn.Sequential(nn.Linear(inputs, 3), norm, nn.Linear(3, outputs))
+
+    agent = {"observes": ["observation"], "acts": True, "objective": "ppo", "network": network}
+    scenario = Scenario(scenario="pole", env="antiphon/CartPole-v0", agents={"a": agent})
+    found = [(some.agents, some.reason) for some in plan(scenario).replayed_whole]
+    assert found == ([(("a",), "a call changes its buffers (batch norm?)")] if normed else [])
 
 
 def test_a_chain_without_delay_ticks_in_waves(planned: Planned) -> None:
