@@ -512,6 +512,18 @@ class RunDirectory:
             return dict(json.loads(read_bytes(path)))
 
     @property
+    def as_member(self) -> str | None:
+        """The run as a population's member in words, `member-3, the winner of population pole`; None where it is none."""
+        path = self.path.resolve()
+        population = path.parent / POPULATION
+        if not population.is_file():
+            return None
+        facts = read_checked(population)
+        role = "the winner" if facts.get("best") == path.name else "a member"
+        with fitting(population):
+            return f"{path.name}, {role} of population {facts['document']['population']}"
+
+    @property
     def checkpoints(self) -> list[Path]:
         """The checkpoints, oldest first."""
         return checkpoints(self.path)

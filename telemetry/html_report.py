@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from html import escape
 from itertools import chain, zip_longest
@@ -18,13 +18,14 @@ from antiphon.telemetry.channels.explanations import EXPLANATIONS, OF_EPISODES, 
 from antiphon.telemetry.channels.page import page
 from antiphon.telemetry.channels.series import RunData, Series
 from antiphon.telemetry.figures import CURVES, METRICS, SIGNALS
-from antiphon.telemetry.statistics import standard_error
+from antiphon.telemetry.statistics import Estimate, mean
 from antiphon.telemetry.verdicts import MEASURES, Measure, bounds, worth
 
 _LIVE = 24
 """Most runs in the graph: the first ones of each group."""
 _RANKED = 20
 """Most channels in a ranking."""
+_LOCAL = "The loss of channels whose sender learns from a target of its own (local), or whose predictions nothing has returned to yet."
 _POINTS = 400
 """Most points of a curve."""
 
@@ -80,20 +81,38 @@ class ReportRun:
 
 
 @dataclass(frozen=True)
-class ReportPopulation:
-    """A population in a report.
+class ReportTable:
+    """A table in a report: its headings and cells; the first `names` columns hold words, the others numbers."""
+
+    headings: Sequence[str]
+    cells: Sequence[Sequence[str]]
+    names: int
+
+
+@dataclass(frozen=True)
+class ReportSection:
+    """What a report says of a study or a population, before the results of its runs.
 
     Attributes:
         name: Its name.
-        metric: What its members are compared by, in words.
-        members: Its members, best first: the run's name, the score, its standard error, the values that it has now.
-        drawing: The drawing of its members' scores and values, SVG.
+        title: The section's heading.
+        runs: The names of its runs; a population's winner is the first.
+        before: Sentences before the tables.
+        tables: Its tables.
+        after: Sentences after the tables.
+        drawing: A drawing, SVG; empty: none.
+        drawn: What is drawn.
     """
 
     name: str
-    metric: str
-    members: Sequence[tuple[str, float | None, float, Mapping[str, float]]]
-    drawing: str
+    title: str
+    runs: Sequence[str]
+    _: KW_ONLY
+    before: Sequence[str] = ()
+    tables: Sequence[ReportTable] = ()
+    after: Sequence[str] = ()
+    drawing: str = ""
+    drawn: str = ""
 
 
 def grouped(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
@@ -120,45 +139,47 @@ def grouped(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
     return groups
 
 
-def report(runs: Sequence[ReportRun], *, made: str, populations: Sequence[ReportPopulation] = ()) -> str:
+def report(runs: Sequence[ReportRun], *, made: str, sections: Sequence[ReportSection] = ()) -> str:
     """Return the page.
 
     Args:
-        runs: The runs, with different names.
+        runs: The runs, with different names, in order.
         made: When the report was made, and by which version.
-        populations: Populations of which there are members among the runs.
+        sections: Studies and populations of which there are runs among the runs.
     """
     groups = grouped(runs)
-    about = [one.name for one in populations] or [str(run.facts.get("scenario")) for run in runs]
+    about = [one.name for one in sections] or [str(run.facts.get("scenario")) for run in runs]
     title = f"Report on {', '.join(dict.fromkeys(about))}"
-    winners = [member for population in populations for member, *_ in population.members[:1]]
     turns = (
         run
         for turn in zip_longest(*groups.values())
         for run in turn
         if run is not None and run.data is not None
     )
-    live = {run.name for run, _ in zip(turns, range(_LIVE), strict=False)} | set(winners)
-    ordered = sorted(runs, key=lambda run: run.name not in winners)
-    shown = [replace(run.data, name=run.name) for run in ordered if run.data is not None and run.name in live]
+    live = {run.name for run, _ in zip(turns, range(_LIVE), strict=False)}
+    shown = [replace(run.data, name=run.name) for run in runs if run.data is not None and run.name in live]
     notes = [f"{run.name}: {note}" for run in runs for note in run.notes]
     notes += [
         f"{run.name}: not in the graph below, which shows at most {_LIVE} runs."
         for run in runs
         if run.data and run.name not in live
     ]
-    several = len(groups) < len(runs)
-    sections = [
+    told = set(chain.from_iterable(section.runs for section in sections))
+    others = grouped([run for run in runs if run.name not in told])
+    several = any(len(group) > 1 for group in others.values())
+    content = [
         f"<h1>{escape(title)}</h1>",
-        *map(_population, populations),
+        *map(_summary, sections),
         _section(
             "Results",
-            _over_seeds(groups) if several else "",
+            _over_seeds(others) if several else "",
             _results(runs),
             _of_returns(runs),
             _items(notes),
         ),
-        _section("Training curves", '<div class="ap-report-charts" id="antiphon-charts"></div>')
+        _section(
+            "Training curves", _of_bands(groups), '<div class="ap-report-charts" id="antiphon-charts"></div>'
+        )
         if shown
         else "",
         *(_ranking(run, measure) for run in runs for measure in MEASURES),
@@ -167,7 +188,7 @@ def report(runs: Sequence[ReportRun], *, made: str, populations: Sequence[Report
     return page(
         shown,
         title=title,
-        before=f'<main class="ap ap-report">{"".join(sections)}</main>',
+        before=f'<main class="ap ap-report">{"".join(content)}</main>',
         after=f'<footer class="ap ap-report">{escape(made)}</footer>',
         charts=list(_charts(groups)),
     )
@@ -189,20 +210,18 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -
     return f'<div class="ap-report-table"><table class="ap-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _population(population: ReportPopulation) -> str:
-    """Return the section of a population; as a picture the drawing runs no script and fetches nothing, whatever it holds."""
-    names = list(dict.fromkeys(name for *_, values in population.members for name in values))
-    rows = []
-    for place, (member, score, error, values) in enumerate(population.members):
-        spread = f" ± {_score(population.metric, error)}" if error else ""
-        numbers = [_score(population.metric, score) + spread, *(_number(values.get(name)) for name in names)]
-        rows.append([member if place or score is None else f"{member} (winner)", *numbers])
-    table = _table(["member", population.metric, *names], rows, 1)
-    address = f"data:image/svg+xml;base64,{b64encode(population.drawing.encode()).decode()}"
-    compared = f"<p>Best first, by {escape(population.metric)} and with the values at the end.</p>"
-    about = "Scores and values of the members over steps: a line branches where a member is copied."
-    picture = f'<p>{about}</p><img src="{address}" alt="{escape(about)}">'
-    return _section(f"Population {population.name}", compared, table, picture)
+def _summary(section: ReportSection) -> str:
+    """Return a study or a population; as a picture its drawing runs no script and fetches nothing, whatever it holds."""
+    tables = [_table(one.headings, one.cells, one.names) for one in section.tables]
+    drawing = ""
+    if section.drawing:
+        address = f"data:image/svg+xml;base64,{b64encode(section.drawing.encode()).decode()}"
+        drawing = f'{_lines([section.drawn])}<img src="{address}" alt="{escape(section.drawn)}">'
+    return _section(section.title, _lines(section.before), *tables, _lines(section.after), drawing)
+
+
+def _lines(lines: Sequence[str]) -> str:
+    return "".join(f"<p>{escape(line)}</p>" for line in lines)
 
 
 def _items(lines: Sequence[str]) -> str:
@@ -233,7 +252,7 @@ def _of_returns(runs: Sequence[ReportRun]) -> str:
 
 
 def _over_seeds(groups: Mapping[str, Sequence[ReportRun]]) -> str:
-    """Return the table of groups: means over the runs that came to their end, with one standard error."""
+    """Return the table of groups: means over the runs that came to their end, with deviations and intervals as a study's."""
     done = {name: [run for run in runs if run.facts.get("exit") == "done"] for name, runs in groups.items()}
     metrics = list(dict.fromkeys(metric for runs in done.values() for run in runs for metric in run.scores))
     rows = []
@@ -241,11 +260,23 @@ def _over_seeds(groups: Mapping[str, Sequence[ReportRun]]) -> str:
         row = [name, f"{len(runs)} of {len(groups[name])}"]
         for metric in metrics:
             values = [run.scores[metric] for run in runs if metric in run.scores]
-            error = f" ± {_score(metric, standard_error(values))}" if len(values) > 1 else ""
-            row.append(_score(metric, sum(values) / len(values) if values else None) + error)
+            row.append(_spread(metric, mean(values, share=_is_share(metric))) if values else "–")
         rows.append(row)
     heads = ["runs that differ only in their seed", "done", *map(_score_title, metrics)]
-    return _table(heads, rows, 1)
+    return _table(heads, rows, 1) + _lines(["± standard deviation over seeds [95 % interval, Student's t]."])
+
+
+def _spread(metric: str, found: Estimate) -> str:
+    if found.sd is None or found.low is None or found.high is None:
+        return _score(metric, found.value)
+    ends = f"{_score(metric, found.low)}, {_score(metric, found.high)}"
+    return f"{_score(metric, found.value)} ± {_score(metric, found.sd)} [{ends}]"
+
+
+def _of_bands(groups: Mapping[str, Sequence[ReportRun]]) -> str:
+    """Return what the bands of the curves are; nothing where there are none."""
+    several = any(len(runs) > 1 for runs in groups.values())
+    return _lines(["Curves are means over seeds; bands: ± standard deviation."]) if several else ""
 
 
 def _score_title(metric: str) -> str:
@@ -266,8 +297,12 @@ def _number(value: float | None) -> str:
     return "–" if value is None or math.isnan(value) else f"{value:.4g}".replace("-", "−")
 
 
+def _is_share(metric: str) -> bool:
+    return metric.endswith("accuracy")
+
+
 def _score(metric: str, value: float | None) -> str:
-    return f"{100 * value:.2f} %" if metric.endswith("accuracy") and value is not None else _number(value)
+    return f"{100 * value:.2f} %" if _is_share(metric) and value is not None else _number(value)
 
 
 def _ranking(run: ReportRun, measure: Measure) -> str:
@@ -301,11 +336,15 @@ def _charts(groups: Mapping[str, Sequence[ReportRun]]) -> Iterator[dict[str, Any
         *((*EXPLANATIONS["agent"][metric][:2], partial(_of, "agent", metric)) for metric in CURVES),
         *((_env_title(one), OF_EPISODES.get(one, of_env).says, partial(_of_env, one)) for one in env),
         *((*EXPLANATIONS["channel"][metric][:2], partial(_of, "channel", metric)) for metric in SIGNALS),
+        ("local loss", _LOCAL, partial(_of, "channel", "sg_loss", compared=False)),
     ]
+    drawn = []
     for title, says, curve in wanted:
         found = [_line(name, [curve(run) for run in runs]) for name, runs in groups.items()]
         lines = [{"place": place, **line} for place, line in enumerate(found) if line is not None]
-        if any(len(line["steps"]) > 1 for line in lines):  # the tables have what was measured once
+        several = any(len(line["steps"]) > 1 for line in lines)  # the tables have what was measured once
+        if several and lines not in drawn:  # an environment's return may be the policy's
+            drawn.append(lines)
             yield {"title": title, "says": says, "lines": lines}
 
 
@@ -313,38 +352,51 @@ def _of_env(metric: str, run: ReportRun) -> Curve:
     return run.env.get(metric, {})
 
 
-def _of(family: str, metric: str, run: ReportRun) -> Curve:
-    """Return a run's curve: the mean over its readouts, or over its channels."""
+def _of(family: str, metric: str, run: ReportRun, *, compared: bool = True) -> Curve:
+    """Return a run's curve: the mean over its readouts, or over its channels.
+
+    Of channels, only those whose gradient is compared with a returned one, as a loss of a target of their own is not
+    comparable with a loss of predicted gradients; without `compared`, only the others.
+    """
     series = _series(run, family, metric)
     if run.data is None or series is None:
         return {}
     readouts = [item for item, agent in enumerate(run.data.graph["agents"]) if agent.get("role") == "readout"]
-    values = series.values[:, readouts] if family == "agent" else series.values
-    return dict(zip(series.steps.tolist(), _mean_and_error(values)[0].tolist(), strict=True))
+    if family == "agent":
+        values = series.values[:, readouts]
+    else:
+        cosines = _series(run, family, "cosine")
+        known = (
+            np.full(series.values.shape[1], False) if cosines is None else np.isfinite(cosines.values).any(0)
+        )
+        values = series.values[:, known == compared]
+    return dict(zip(series.steps.tolist(), _mean_and_deviation(values)[0].tolist(), strict=True))
 
 
 def _line(name: str, curves: Sequence[Curve]) -> dict[str, Any] | None:
-    """Return the mean of some curves with one standard error as plain data; None where they have no number."""
+    """Return the mean of some curves with their standard deviation as plain data; None where they have no number."""
     every = sorted(set(chain.from_iterable(curves)))
     chosen = np.unique(np.linspace(0, len(every) - 1, min(_POINTS, len(every))).round().astype(int))
     steps = [every[at] for at in chosen]
     values = np.array([[curve.get(step, math.nan) for curve in curves] for step in steps])
     if not np.isfinite(values).any():
         return None
-    middle, error = _mean_and_error(values)
+    middle, spread = _mean_and_deviation(values)
     line = {"name": name, "steps": steps, "values": _plain(middle)}
-    return line if len(curves) < 2 else line | {"low": _plain(middle - error), "high": _plain(middle + error)}
+    return (
+        line if len(curves) < 2 else line | {"low": _plain(middle - spread), "high": _plain(middle + spread)}
+    )
 
 
-def _mean_and_error(values: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and standard error of each row's finite values; nan where there are none, or only one."""
+def _mean_and_deviation(values: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation of each row's finite values; nan where there are none, or only one."""
     found = np.isfinite(values)
     count = found.sum(1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        mean = np.where(found, values, 0.0).sum(1) / count
-        squares = np.where(found, (values - mean[:, None]) ** 2, 0.0).sum(1)
-        error = np.sqrt(squares / (count - 1) / count)
-    return mean, np.where(count > 1, error, np.nan)
+        middle = np.where(found, values, 0.0).sum(1) / count
+        squares = np.where(found, (values - middle[:, None]) ** 2, 0.0).sum(1)
+        deviation = np.sqrt(squares / (count - 1))
+    return middle, np.where(count > 1, deviation, np.nan)
 
 
 def _plain(values: NDArray[np.float64]) -> list[float | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json as json_text
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,10 +15,12 @@ import antiphon
 from antiphon.base.errors import RunError
 from antiphon.base.files import display_path, fitting, open_text, read_bytes, write_bytes
 from antiphon.commands import options
+from antiphon.commands.report_sections import population_section, study_section
+from antiphon.jobs.studies.table import STUDY
 from antiphon.running.directory import RunDirectory, now
 from antiphon.telemetry.channels.documents import LINEAGE_FIGURE
 from antiphon.telemetry.channels.reading import read_run
-from antiphon.telemetry.html_report import ReportPopulation, ReportRun
+from antiphon.telemetry.html_report import ReportRun
 from antiphon.telemetry.html_report import report as page_of
 from antiphon.terminal.output import console, print_json, remark
 
@@ -50,10 +52,14 @@ def report(
     names = _names([directory.path for directory in directories])
     runs = [_run(directory, name) for directory, name in zip(directories, names, strict=True)]
     made = f"Made with antiphon {antiphon.__version__}, {now()}."
-    by_directory = {one.path.resolve(): name for one, name in zip(directories, names, strict=True)}
-    drawn = [path for path in paths if (path / LINEAGE_FIGURE).is_file()]
-    populations = [_population(path, by_directory) for path in drawn]
-    content = page_of(runs, made=made, populations=populations).encode()
+    by_directory = {one.path.resolve(): run for one, run in zip(directories, runs, strict=True)}
+    sections = [study_section(path, by_directory) for path in paths if (path / STUDY).is_file()]
+    sections += [
+        population_section(path, by_directory) for path in paths if (path / LINEAGE_FIGURE).is_file()
+    ]
+    order = [name for section in sections for name in section.runs]  # their order is that of their tables
+    runs.sort(key=lambda run: order.index(run.name) if run.name in order else len(order))
+    content = page_of(runs, made=made, sections=sections).encode()
     write_bytes(Path(os.path.realpath(output)), content)
     for run in runs:
         for note in run.notes:
@@ -83,18 +89,6 @@ def _expanded(paths: Sequence[Path]) -> list[RunDirectory]:
     if not found:
         raise RunError(f"{paths[0]}: contains no run that can be read")
     return list(found.values())
-
-
-def _population(directory: Path, names: Mapping[Path, str]) -> ReportPopulation:
-    """Read a population; `names`: of the runs in the report, by directory."""
-    from antiphon.jobs.populations.run import standings  # it loads torch, which help does not need
-
-    name, metric, entries = standings(directory)
-    members = [
-        (names.get(path.resolve(), path.name), entry.score, entry.error, entry.values)
-        for path, entry in entries
-    ]
-    return ReportPopulation(name, metric, members, read_bytes(directory / LINEAGE_FIGURE).decode())
 
 
 def _inside(folder: Path) -> Iterator[Path]:

@@ -112,6 +112,7 @@ def result_of(
     return {
         "scenario": directory.facts["scenario"],
         "run_dir": str(path),
+        "member": directory.as_member,
         "split": found.split,
         "links": found.links.kind,
         "drop": found.links.drop,
@@ -140,7 +141,8 @@ def show_scores(result: dict[str, Any], found: Evaluation) -> None:
         scored_on = episodes_in_words(result["episodes"])
     if found.selected:
         scored_on += f", {selected_in_words(found.selected)}"
-    title = f"{result['scenario']} after {result['steps']:,} steps · {scored_on}"
+    member = "" if result["member"] is None else f" · {result['member']}"
+    title = f"{result['scenario']} after {result['steps']:,} steps{member} · {scored_on}"
     show_table(["agent", heading, "loss"], rows, right=2, title=title + links)
     for metric in METRICS:
         if finite(result[metric]) is not None:

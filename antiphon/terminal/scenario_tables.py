@@ -137,6 +137,7 @@ def show_scenario(
             key: run.facts.get(key)
             for key in ("variant", "values", "seed", "step", "exit", "error", "started", "weights")
         }
+        explained["run"]["member"] = run.as_member
         explained["run"]["accuracy"] = (run.result or {}).get("accuracy")
         explained["run"]["verdicts"] = explain_verdicts(run.path)
     if json:
@@ -163,7 +164,7 @@ def show_scenario(
 
 def _run(run: Mapping[str, Any]) -> None:
     scored = f", accuracy {percent(run['accuracy'])}" if run["accuracy"] is not None else ""
-    name = f"{run['variant']}, " if run["variant"] else ""
+    name = "".join(f"{word}, " for word in (run["member"], run["variant"]) if word)
     text = f"a run: {name}seed {run['seed']}, started {run['started']}, {run['step']:,} steps, {run['exit']}{scored}"
     write_line(text)
     for taken in run["weights"] or ():

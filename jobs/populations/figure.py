@@ -10,7 +10,7 @@ from html import escape
 from itertools import groupby
 from operator import attrgetter
 
-from antiphon.jobs.populations.selection import Entry, in_words, initial_values, quality
+from antiphon.jobs.populations.selection import Entry, ancestry, in_words, initial_values, quality
 from antiphon.scenarios.population_spec import PopulationSpec, RangeSpec
 
 Line = tuple[tuple[int, float], tuple[int, float], float]
@@ -105,33 +105,19 @@ class _Winner:
     @classmethod
     def of(cls, lineage: Sequence[Entry], spec: PopulationSpec, metric: str | None) -> _Winner:
         """Return the winner of a lineage up to now."""
-        newest = {entry.member: entry for entry in sorted(lineage, key=_STEP) if entry.score is not None}
-        best = max(newest.values(), key=lambda entry: quality(entry.score, metric), default=None)
-        if best is None:
-            return cls(None, (), dict.fromkeys(spec.vary, ()))
-        values, groups = dict(enumerate(initial_values(spec))), []
-        for step, entries in groupby(sorted(lineage, key=_STEP), key=_STEP):
-            now = {entry.member: entry for entry in entries}
-            groups.append((step, now, dict(values)))
-            values |= {member: entry.values for member, entry in now.items()}
-        member, path = best.member, []
-        for step, now, before in reversed(groups):
-            member = now[member].parent if member in now else member
-            path.append((step, now.get(member), before[member]))
-        path.reverse()
-        scores = [
-            (step, entry.score) for step, entry, _ in path if entry is not None and entry.score is not None
-        ]
-        starts = [0, *(step for step, _, _ in path)]
+        stages = ancestry(spec, lineage, metric)
+        scored = [stage.entry for stage in stages if stage.entry is not None]
+        scores = [(entry.step, entry.score) for entry in scored if entry.score is not None]
+        starts = [0, *(stage.step for stage in stages)]
         lines = {
             name: [
-                (end, own[name])
-                for start, (step, _, own) in zip(starts, path, strict=False)
-                for end in (start, step)
+                (end, stage.values[name])
+                for start, stage in zip(starts, stages, strict=False)
+                for end in (start, stage.step)
             ]
             for name in spec.vary
         }
-        return cls(best.member, scores, lines)
+        return cls(stages[-1].member if stages else None, scores, lines)
 
 
 def _legend(winner: _Winner, high: float) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -26,8 +26,9 @@ from antiphon.jobs.populations.population import Population, member_path
 from antiphon.jobs.populations.selection import (
     Entry,
     Score,
+    Stage,
+    ancestry,
     check_metric,
-    in_words,
     initial_values,
     metric_of,
     quality,
@@ -438,8 +439,25 @@ class PopulationRun(Observer):
         events.document(step, GRAPH, json.dumps(lineage_document(self.spec.population, picture)), PLUGIN)
 
 
-def standings(directory: Path) -> tuple[str, str, list[tuple[Path, Entry]]]:
-    """Return a population's name, its metric in words, and its members, best first: run directory and newest entry.
+@dataclass(frozen=True)
+class Standings:
+    """A population's members.
+
+    Attributes:
+        name: The population's name.
+        metric: What members are compared by; None: not known yet.
+        members: The members, best first: run directory and newest entry.
+        ancestry: The winner's stages, from the beginning.
+    """
+
+    name: str
+    metric: str | None
+    members: Sequence[tuple[Path, Entry]]
+    ancestry: Sequence[Stage]
+
+
+def standings(directory: Path) -> Standings:
+    """Read the members of a population.
 
     Raises:
         RunError: It cannot be read.
@@ -447,13 +465,12 @@ def standings(directory: Path) -> tuple[str, str, list[tuple[Path, Entry]]]:
     place = directory / POPULATION
     facts = read_checked(place)
     with fitting(place):
-        document, metric = facts["document"], facts["metric"]
+        spec, metric = PopulationSpec(**facts["document"]), facts["metric"]
         entries = [Entry(**entry) for entry in facts["lineage"]]
         newest = {entry.member: entry for entry in sorted(entries, key=lambda entry: entry.step)}
         ordered = sorted(newest.values(), key=lambda entry: -quality(entry.score, metric))
-        members = document["members"]
-        found = [(member_path(directory, entry.member, members), entry) for entry in ordered]
-        return document["population"], in_words(metric), found
+        members = [(member_path(directory, entry.member, spec.members), entry) for entry in ordered]
+        return Standings(spec.population, metric, members, ancestry(spec, entries, metric))
 
 
 def requests_of(spec: PopulationSpec, template: Template | PythonTemplate, **settings: Any) -> list[Request]:

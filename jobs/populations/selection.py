@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from antiphon.base.errors import ScenarioError
@@ -69,6 +70,45 @@ def scored_values(spec: PopulationSpec, lineage: Iterable[Entry]) -> Iterator[tu
         values[entry.member] = entry.values
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A stage of the winner's past, from the selection before to that of a step, or to the end.
+
+    Attributes:
+        step: The step at the stage's end.
+        member: The member that then had what the winner continues from.
+        entry: Its entry at that step; None: it has none.
+        values: Its values during the stage.
+    """
+
+    step: int
+    member: int
+    entry: Entry | None
+    values: dict[str, float]
+
+
+def ancestry(spec: PopulationSpec, lineage: Iterable[Entry], metric: str | None) -> list[Stage]:
+    """Return the stages of the winner, the member with the best newest score, from the beginning through those it was copied from.
+
+    There is none where no member has been scored.
+    """
+    ordered = sorted(lineage, key=lambda entry: entry.step)
+    newest = {entry.member: entry for entry in ordered if entry.score is not None}
+    best = max(newest.values(), key=lambda entry: quality(entry.score, metric), default=None)
+    if best is None:
+        return []
+    values, groups = dict(enumerate(initial_values(spec))), []
+    for step, entries in groupby(ordered, key=lambda entry: entry.step):
+        now = {entry.member: entry for entry in entries}
+        groups.append((step, now, dict(values)))
+        values |= {member: entry.values for member, entry in now.items()}
+    member, path = best.member, []
+    for step, now, before in reversed(groups):
+        member = now[member].parent if member in now else member
+        path.append(Stage(step, member, now.get(member), before[member]))
+    return path[::-1]
+
+
 def initial_values(spec: PopulationSpec) -> list[dict[str, Any]]:
     """Return each member's values of the parameters that vary, by name."""
     found = []
@@ -109,9 +149,23 @@ def metric_of(running: LiveSystem) -> str:
 
 
 def in_words(metric: str | None) -> str:
-    """Return what members are compared by, in words: `training return`, `accuracy`; `score` where it is not known yet."""
-    words = (metric or "score").replace("_", " ")
-    return f"training {words}" if metric == RETURN else words
+    """Return the heading of scores: `score (return)`; `score` where the metric is not known yet.
+
+    It is not the metric's alone: charts of a training return have a value at the end that differs from the score.
+    """
+    return "score" if metric is None else f"score ({metric.replace('_', ' ')})"
+
+
+def meaning(metric: str | None) -> str:
+    """Return what a score is, in words; empty where the metric is not known yet."""
+    if metric is None:
+        return ""
+    if metric == RETURN:
+        return "mean return of each environment's newest training episode, or of the one in progress once it is longer"
+    words = metric.replace("_", " ")
+    if is_of_env(metric):
+        return f"the environment's {words} in training"
+    return f"{words} on the validation split, or without one on training data"
 
 
 def check_metric(running: LiveSystem, metric: str) -> None:

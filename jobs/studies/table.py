@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.base.files import write_csv, write_text
+from antiphon.base.manifests import write_checked
 from antiphon.jobs.studies.plan import worded
 from antiphon.jobs.studies.summary import DETACHED, LOCKED
 from antiphon.scenarios.training import RETURN, selected_in_words, split_metric
 
+STUDY = "study.json"
+"""The study's result in its directory, as `--json` prints it."""
 Line = Mapping[str, Any]
 _LEGEND = (
     "± standard deviation over seeds; interval: Student's t over seeds (one seed: Wilson's, of the test split). Recovered: "
@@ -82,7 +85,8 @@ def notes(study: Mapping[str, Any]) -> list[str]:
 
 
 def write_tables(directory: Path, study: Mapping[str, Any]) -> None:
-    """Write table.csv and table.md; RunError where they cannot be written."""
+    """Write study.json, table.csv and table.md; RunError where they cannot be written."""
+    write_checked(directory / STUDY, dict(study))
     write_csv(directory / "table.csv", csv_rows(study))
     lines = [f"# {heading(study)}"]
     for table in tables(study):

@@ -275,6 +275,16 @@ def test_the_report_of_a_population_is_of_its_members(here: Path, cli: Commands,
     assert "<h2>Population mine</h2>" in text
     best = json.loads((here / "runs/it/population.json").read_text())["best"]
     assert re.findall(r">([^<>]*) \(winner\)<", text) == [best]
+    tested = {
+        member: 100 * json.loads((here / "runs/it" / member / "result.json").read_text())["accuracy"]
+        for member in ("member-0", "member-1", "member-2")
+    }
+    assert f"<p>The test accuracy of {best} is {tested[best]:.2f} %" in text
+    assert all(f"<td>{accuracy:.2f} %</td>" in text for accuracy in tested.values())
+    assert "<p>Score: accuracy on the validation split, or without one on training data, ± its" in text
+    past = re.findall(r'<th scope="row">(?:0|4)</th><th scope="row">([^<]*)<', text)
+    number = best.removeprefix("member-")
+    assert past == [f"member {number} begins", f"member {number} has won"]
     # A member's values change, so its curves go by its name.
     assert '"name":"member-0"' in text
     assert '"name":"lr=' not in text
@@ -289,7 +299,13 @@ def test_a_population_is_shown_as_its_best_run_and_is_in_the_list(
     here: Path, cli: Commands, file: Path
 ) -> None:
     best = cli.json(f"{WORDS} --name it --steps 4")["best"]["run_dir"]
-    assert cli("show runs/it") == cli(f"show {best}")
+    shown = cli("show runs/it")
+    assert shown == cli(f"show {best}")
+    name = Path(best).name
+    assert f"a run: {name}, the winner of population mine, seed" in shown
+    assert f"{name}, the winner of population mine" in " ".join(cli("evaluate runs/it").split())
+    other = next(path for path in (here / "runs/it").glob("member-*") if path.name != name)
+    assert cli.json(f"evaluate {other}")["member"] == f"{other.name}, a member of population mine"
     assert "A league of capture the flag" in cli("show")
     assert list(cli.json("show")["populations"]) == ["flags", "pole", "toy"]
     assert "pole: is a population, not a scenario" in cli.refused("show pole")

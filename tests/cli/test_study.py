@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,13 @@ def test_a_document_is_run_under_a_budget_and_gone_on_with(here: Path, cli: Comm
     assert cli.err.count("(kept)") == 6
     assert (result["study"], result["budget"]) == ("toy", "paper")
     assert len(result["lines"]) == len(result["runs"]) == 6
+    cli("report mine")
+    text = (here / "report.html").read_text(encoding="utf-8")
+    assert "<h2>Study toy, budget paper: 6 steps, 1 seed</h2>" in text
+    assert "<p>± standard deviation over seeds; interval" in text
+    assert "runs that differ only in their seed" not in text
+    names = re.findall(r'<tr><th scope="row">([^<]*-s0)<', text)
+    assert names == list(result["runs"]), "runs are in the order of the table's lines"
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def _content(path: Path) -> Any:
         return [row.split(",")[:4] for row in path.read_text(encoding="utf-8").splitlines()]
     if path.name in ("run.json", "result.json", "seeds.json"):
         return _timeless(json.loads(path.read_text(encoding="utf-8")))
-    if path.name in ("table.csv", "table.md") or path.suffix in (".svg", ".png"):
+    if path.name in ("study.json", "table.csv", "table.md") or path.suffix in (".svg", ".png"):
         return "written"  # with seconds, and dates
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from antiphon.telemetry import Series
-from antiphon.telemetry.html_report import ReportPopulation, ReportRun, grouped, report
+from antiphon.telemetry.html_report import ReportRun, ReportSection, ReportTable, grouped, report
 from tests.kit.some import some
 from tests.telemetry.made import HOSTILE, Elements, data, run
 
@@ -67,7 +67,8 @@ def test_runs_that_differ_in_their_seed_alone_have_a_mean_and_an_error() -> None
     runs = [run(str(seed), seed, accuracy=value) for seed, value in enumerate((0.8, 0.9, 1.0))]
     (head, row), _ = tables(page(*runs))
     assert head == ["runs that differ only in their seed", "done", "test accuracy", "test loss", "solved"]
-    assert row == ["s", "3 of 3", "90.00 % ± 5.77 %", "0.5 ± 0", "3 ± 0"]
+    accuracy = "90.00 % ± 10.00 % [65.16 %, 100.00 %]"  # the deviation and interval of a study's table
+    assert row == ["s", "3 of 3", accuracy, "0.5 ± 0 [0.5, 0.5]", "3 ± 0 [3, 3]"]
     assert len(tables(page(run()))) == 1
 
 
@@ -92,11 +93,12 @@ def test_curves_are_means_over_readouts_channels_and_seeds() -> None:
     other = run("b", 1, env={"solved": {10: 3.0, 20: 2.0, 30: math.nan}})
     found = charts(page(run(), other))
     assert found.keys() == {"training loss", "solved", "SG loss"}
+    assert "bands: ± standard deviation" in page(run(), other)
     (line,) = found["solved"]
     assert line["steps"] == [10, 20, 30]
     assert line["values"] == [2.0, 2.0, 3.0]
-    assert line["low"] == [1.0, 2.0, None]  # of one value there is no error
-    assert line["high"] == [3.0, 2.0, None]
+    assert line["low"] == [0.585786, 2.0, None]  # 2 - sqrt(2); of one value there is no deviation
+    assert line["high"] == [3.41421, 2.0, None]
     (line,) = charts(page(run()))[
         "training loss"
     ]  # rows are [0, .2], [.4, .6], [.8, 1]; the second agent is the readout
@@ -121,15 +123,38 @@ def test_returns_of_the_test_and_of_the_training_have_names_of_their_own() -> No
     assert "episode return in training" in charts(text)
 
 
-def test_a_population_comes_first_with_its_winner_and_its_values() -> None:
-    members = [("two", 9.5, 0.5, {"lr": 0.0123456}), ("one", None, 0.0, {"lr": 0.5})]
-    population = ReportPopulation("mine", "training return", members, "<svg/>")
-    text = report([run("one"), run("two")], made="now", populations=[population])
-    assert "<h1>Report on mine</h1><section><h2>Population mine</h2>" in text
-    head, *rows = tables(text)[0]
-    assert head == ["member", "training return", "lr"]
-    assert rows == [["two (winner)", "9.5 ± 0.5", "0.01235"], ["one", "–", "0.5"]]
-    assert text.index('"run":"two"') < text.index('"run":"one"'), "the graph shows the winner first"
+def test_a_loss_of_a_target_of_its_own_is_not_beside_losses_of_predicted_gradients() -> None:
+    """Nothing that came back is compared with what such a channel predicts: it has no cosine."""
+    local = data()
+    figures = {key: series for key, series in local.figures.items() if key[1] != "cosine"}
+    runs = [run("a", facts={"variant": "decoupled"}), run("b", facts={"variant": "local"})]
+    found = charts(page(runs[0], replace(runs[1], data=replace(local, figures=figures))))
+    assert [line["name"] for line in found["SG loss"]] == ["decoupled"]
+    assert [line["name"] for line in found["local loss"]] == ["local"]
+
+
+def test_a_return_of_the_environment_that_is_the_policys_is_drawn_once() -> None:
+    acting, series = data(), Series(np.array([10, 20]), np.array([[0.0, 4.0], [0.0, 8.0]]))
+    acting = replace(acting, figures={**acting.figures, ("agent", "return"): series})
+    for same, env in ((True, {10: 4.0, 20: 8.0}), (False, {10: 4.0, 20: 9.0})):
+        found = charts(page(run(data=acting, env={"episode_return": env})))
+        assert "training return" in found
+        assert ("episode return in training" in found) is not same
+
+
+def test_a_section_comes_before_the_results_and_its_runs_are_in_no_table_of_seeds() -> None:
+    table = ReportTable(["variant", "accuracy %"], [["<b>", "9.5 ± 0.5"]], 1)
+    drawn = {"drawing": "<svg/>", "drawn": "Lines."}
+    runs = [run("one"), run("two", 1)]
+    section = ReportSection(
+        "mine", "Study mine", ["one", "two"], before=["x < y"], tables=[table], after=["z"], **drawn
+    )
+    text = report(runs, made="now", sections=[section])
+    assert "<h1>Report on mine</h1><section><h2>Study mine</h2><p>x &lt; y</p>" in text
+    assert "</div><p>z</p><p>Lines.</p><img" in text
+    assert tables(text)[0] == [["variant", "accuracy %"], ["&lt;b&gt;", "9.5 ± 0.5"]]
+    assert "runs that differ only in their seed" not in text
+    assert "runs that differ only in their seed" in page(*runs)
 
 
 def test_channels_are_ranked_with_their_intervals() -> None:

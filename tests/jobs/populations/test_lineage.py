@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 from antiphon.jobs.populations.figure import lineage_svg
 from antiphon.jobs.populations.selection import (
     Entry,
+    ancestry,
     initial_values,
     scored_values,
 )
@@ -56,7 +57,7 @@ def test_a_line_branches_where_a_member_is_copied() -> None:
     copied = [Entry(10, 0, 0, 0.5, 0.0, low), Entry(10, 1, 0, 0.75, 0.0, high)]
     ends = [Entry(20, 0, 0, 0.75, 0.0, low), Entry(20, 1, 1, 0.25, 0.0, high)]
     (texts, scores), (places, rates), (others, _) = drawn(vary, *before, *copied, *ends)
-    assert ("error" in texts, "lr" in places, HOSTILE in others) == (True, True, True)
+    assert ("score (error)" in texts, "lr" in places, HOSTILE in others) == (True, True, True)
     start, ten, twenty = (places[step][0] for step in ("0", "10", "20"))
     assert ten == (start + twenty) / 2
     own, parent, copy = (places[value][1] - 4 for value in ("0.01", "0.1", "1"))
@@ -90,6 +91,24 @@ def test_the_winner_is_bold_from_its_beginning_and_members_have_their_numbers() 
     assert (heights[1] > heights[2]) is (first < 0.4)
     names = [one.text for one in panels[0].iter(f"{SVG}text") if one.attrib.get("class") == "name"]
     assert names == ["0", "1"]  # from the top down
+
+
+def test_the_winners_past_leads_through_those_it_was_copied_from() -> None:
+    """At step 10 member 1 is copied from 0, and at step 20 member 2 from 1: the winner's past is 0's, 1's and its own."""
+    keys = {"members": 3, "vary": {"lr": [0.1, 0.4]}}
+    start = initial_values(spec(**keys))
+    rates = [start[0], {"lr": 0.5}, {"lr": 0.7}]
+    first = [Entry(10, 0, 0, 0.2, 0.0, rates[0]), Entry(10, 1, 0, 0.9, 0.0, rates[1])]
+    second = [Entry(20, 1, 1, 0.1, 0.0, rates[1]), Entry(20, 2, 1, 0.8, 0.0, rates[2])]
+    end = Entry(30, 2, 2, 0.05, 0.0, rates[2])
+    stages = ancestry(spec(**keys), [*first, *second, end], "error")
+    assert [(one.step, one.member, one.values) for one in stages] == [
+        (10, 0, rates[0]),
+        (20, 1, rates[1]),
+        (30, 2, rates[2]),
+    ]
+    assert [one.entry for one in stages] == [first[0], second[0], end]
+    assert ancestry(spec(**keys), [Entry(3, 0, 0, None, 0.0, rates[0])], "error") == []
 
 
 def test_a_row_has_score_and_values_of_one_moment() -> None:

@@ -54,6 +54,7 @@ def test_all_variants_run_tables_are_written_and_what_is_finished_is_kept(here: 
     ]
     runs = {name.replace(" ", "-") for name in names}
     assert {path.name for path in (here / "study").iterdir()} == runs | {
+        "study.json",
         "table.csv",
         "table.md",
         "figure.svg",

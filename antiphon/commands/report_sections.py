@@ -1,0 +1,103 @@
+"""What a report says of a study or a population, before its runs: the tables and words that the commands print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from antiphon.base.files import fitting, read_bytes
+from antiphon.base.manifests import read_checked
+from antiphon.jobs.studies.table import STUDY, heading, notes, tables
+from antiphon.scenarios.training import RETURN, less_is_better
+from antiphon.telemetry.channels.documents import LINEAGE_FIGURE
+from antiphon.telemetry.figures import METRICS
+from antiphon.telemetry.html_report import ReportRun, ReportSection, ReportTable
+from antiphon.terminal.output import written
+
+
+def study_section(directory: Path, runs: Mapping[Path, ReportRun]) -> ReportSection:
+    """Read a study; `runs`: those of the report, by directory.
+
+    Raises:
+        RunError: It cannot be read.
+    """
+    place = directory / STUDY
+    result = read_checked(place)
+    with fitting(place):
+        found = [ReportTable(one.headings, one.cells, one.names) for one in tables(result)]
+        of_lines = [runs.get((directory / name).resolve()) for name in result["runs"]]
+        names = [run.name for run in of_lines if run is not None]
+        title = f"Study {heading(result)}"
+        return ReportSection(result["study"], title, names, tables=found, after=notes(result))
+
+
+def population_section(directory: Path, runs: Mapping[Path, ReportRun]) -> ReportSection:
+    """Read a population: its members, best first, with their test metric, and what the winner continued from.
+
+    Args:
+        directory: Its folder.
+        runs: Those of the report, by directory.
+
+    Raises:
+        RunError: It cannot be read.
+    """
+    from antiphon.jobs.populations.run import standings  # it loads torch, which help does not need
+    from antiphon.jobs.populations.selection import Entry, in_words, meaning
+
+    found = standings(directory)
+    metric, score = found.metric or "score", in_words(found.metric)
+    members = [(path.name, runs.get(path.resolve()), entry) for path, entry in found.members]
+    tests = {name: {} if run is None else run.scores for name, run, _ in members}
+    tested = next((one for one in METRICS if any(one in scores for scores in tests.values())), None)
+    names = list(dict.fromkeys(name for *_, entry in members for name in entry.values))
+
+    def numbers(entry: Entry | None, values: Mapping[str, float]) -> list[str]:
+        error = f" ± {written(metric, entry.error)}" if entry is not None and entry.error else ""
+        scored = "–" if entry is None else written(metric, entry.score) + error
+        return [scored, *(f"{values[name]:.3g}" for name in names)]
+
+    rows = []
+    for place, (name, _, entry) in enumerate(members):
+        won = place == 0 and entry.score is not None
+        test = [] if tested is None else [written(tested, tests[name].get(tested))]
+        rows.append([f"{name} (winner)" if won else name, *numbers(entry, entry.values), *test])
+    headings = ["member", score, *names, *([] if tested is None else [f"test {tested}"])]
+    stages, past = found.ancestry, list[list[str]]()
+    if stages:
+        past.append(["0", f"member {stages[0].member} begins", *numbers(None, stages[0].values)])
+        for before, after in pairwise(stages):
+            if before.member != after.member:
+                event = f"member {after.member} becomes a copy of member {before.member}, with these values"
+                past.append([f"{before.step:,}", event, *numbers(before.entry, after.values)])
+        last = stages[-1]
+        past.append([f"{last.step:,}", f"member {last.member} has won", *numbers(last.entry, last.values)])
+    measured = f"Score: {meaning(found.metric)}, ± its standard error. " if found.metric else ""
+    return ReportSection(
+        found.name,
+        f"Population {found.name}",
+        [run.name for _, run, _ in members if run is not None],
+        before=[f"{measured}Best first, with the values at the end.", *_of_tests(tests, tested)],
+        tables=[ReportTable(headings, rows, 1)]
+        + ([ReportTable(["step", "how the winner came about", score, *names], past, 2)] if past else []),
+        drawing=read_bytes(directory / LINEAGE_FIGURE).decode(),
+        drawn="Scores and values of the members over steps: a line branches where a member is copied.",
+    )
+
+
+def _of_tests(tests: Mapping[str, Mapping[str, float]], metric: str | None) -> Iterator[str]:
+    """Yield what the test split says of the first of some members, the winner, where it was measured."""
+    known = {name: scores[metric] for name, scores in tests.items() if metric in scores} if metric else {}
+    winner: Sequence[str] = list(tests)[:1]
+    if metric is None or winner[0] not in known:
+        return
+    best = (min if less_is_better(metric) else max)(known, key=lambda name: known[name])
+    of_test = f"The test {metric} of {winner[0]} is {written(metric, known[winner[0]])}"
+    if known[best] == known[winner[0]]:
+        yield f"{of_test}, the best of all members."
+        return
+    differs = "takes the most likely actions, training samples them" if metric == RETURN else "has other data"
+    yield (
+        f"{of_test}, and {best} has {written(metric, known[best])}: the winner is the member with the best score, and the "
+        f"test {differs}."
+    )
