@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from antiphon.comms.links import Link, levels_of
 from antiphon.distributed.parts.arrivals import Arrivals
 from antiphon.distributed.parts.cut import Cut
 from antiphon.distributed.parts.exchange import CutMessage, Exchange, Return, as_sent
+from antiphon.distributed.parts.packing import pack
 from antiphon.engine.heart.message import Message, StepSignals
 
 
@@ -111,6 +111,5 @@ def _on_line(message: Message, link: Link) -> tuple[Tensor, Tensor | None]:
         assert link.bits is not None
         level, largest = levels_of(message.sent, link.bits)
         if bool(largest.isfinite().all()):  # else there are no levels, and some step diverges
-            whole = torch.int8 if link.bits <= 8 else torch.int16
-            return as_sent((level - (1 << link.bits - 1)).to(whole)), as_sent(largest)
+            return as_sent(pack(level, link.bits)), as_sent(largest)
     return as_sent(message.received), None

@@ -16,6 +16,7 @@ from antiphon.base.mask import Mask
 from antiphon.comms.links import of_levels
 from antiphon.distributed.parts.exchange import CutMessage, Return
 from antiphon.distributed.parts.ledger import enter, fill, give_back
+from antiphon.distributed.parts.packing import unpack
 from antiphon.engine.heart.feature import TickPoints
 from antiphon.engine.heart.message import Message, StepSignals
 from antiphon.engine.heart.system import System
@@ -89,9 +90,8 @@ class Cut:
         ledger, content = self.receiving[arrived.channel].ledger, self._own(arrived.content)
         if arrived.largest is not None:
             assert ledger.link.bits is not None
-            largest = self._own(arrived.largest)
-            level = content.to(largest.dtype) + (1 << ledger.link.bits - 1)
-            content = of_levels(level, largest, ledger.link.bits)
+            level = unpack(content, ledger.link.bits, placeholder.received)
+            content = of_levels(level, self._own(arrived.largest), ledger.link.bits)
         fill(placeholder, content, signals)
 
     def give_back(self, one: Return, finished: int) -> None:

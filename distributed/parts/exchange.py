@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from antiphon.base.errors import RunError
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.message import Message
-from antiphon.engine.state.wire import decode_from
+from antiphon.engine.state.wire import bytes_of, decode_from
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class CutMessage:
     Attributes:
         channel: The first of these channels.
         stamp: The step at which it was sent.
-        content: [rows, size], as received; or its levels as integers around 0, on a link of so many bits.
+        content: [rows, size], as received; or its levels as bytes (`pack`), on a link of so many bits.
         example: The step whose signals it was made from; -1: of none.
         signals: Those that travel with it.
         largest: [rows, 1], of levels: the largest magnitude of each sample; None: they are none.
@@ -100,9 +100,9 @@ class Exchange:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its contents."""
+        """Bytes of its contents as they cross."""
         leaves = tree_leaves([vars(one) for one in (*self.messages, *self.returns)])
-        return sum(leaf.nbytes for leaf in leaves if isinstance(leaf, Tensor))
+        return sum(bytes_of(leaf) for leaf in leaves if isinstance(leaf, Tensor))
 
     @property
     def tree(self) -> list[Any]:

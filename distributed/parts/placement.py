@@ -18,6 +18,7 @@ from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, show_value
 from antiphon.comms.label_gradients import LensGradient
 from antiphon.distributed.parts.graph_partition import WeightedGraph, partition_graph
+from antiphon.distributed.parts.packing import packed_bits
 from antiphon.engine.environment import signals_read
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
@@ -297,19 +298,27 @@ def _always_returns(system: System, channel: Channel) -> bool:
 def message_bytes(system: System, channel: Channel) -> float:
     """Return the bytes a step of a channel's messages, and of the signals that cross with those of an aligned sender.
 
-    The mean over steps. A link of bits without noise has integers of one or two bytes, and a float for each sample.
+    The mean over steps. A link of bits without noise has packed levels (`pack`), and a float for each sample.
     """
     sender, link = channel.ledger.sender, channel.ledger.link
-    size = system.dtype.itemsize * channel.size
+    size: float = system.dtype.itemsize * channel.size
     if link.in_levels:
-        size = system.dtype.itemsize + channel.size * (1 if (link.bits or 0) <= 8 else 2)
+        assert link.bits is not None
+        size = system.dtype.itemsize + channel.size * packed_bits(link.bits) / 8
     if system.agents[channel.sender].align is not None:
         signals = [system.description.all_signals[name] for name in signals_read(system)]
         size += sum(
-            prod(signal.shape) * (system.dtype if signal.classes is None else torch.int64).itemsize
+            prod(signal.shape)
+            * (system.dtype if signal.classes is None else _holding(signal.classes)).itemsize
             for signal in signals
         )
     return size * system.batch / sender.interval
+
+
+def _holding(classes: int) -> torch.dtype:
+    """The type of the fewest bytes that has so many classes, as they cross (engine/state/wire.py)."""
+    kinds = (torch.uint8, torch.int16, torch.int32)
+    return next((kind for kind in kinds if classes <= torch.iinfo(kind).max + 1), torch.int64)
 
 
 def returned_bytes(system: System, channel: Channel) -> float:

@@ -34,6 +34,8 @@ _OF_NUMPY = {
     torch.float32,
     torch.float64,
 }
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+"""Types of integers, the narrowest first."""
 _SIZE = struct.Struct("!Q")
 """Of the JSON; 0: there is no tree."""
 
@@ -41,17 +43,33 @@ _SIZE = struct.Struct("!Q")
 def encode(tree: Any) -> tuple[bytes, Iterator[bytes | memoryview]]:
     """Return the JSON of a tree, with the types and shapes of its tensors, and what these hold, padded, in their order there.
 
-    A tensor is brought to the CPU when its bytes are asked for.
+    Integers take as many bytes as the largest of their tensor needs. A tensor is brought to the CPU when its bytes are asked for.
     """
     tensors: list[Tensor] = []
 
     def kind(value: Any) -> Any:
         if not isinstance(value, Tensor):
             raise TypeError(f"{type(value).__name__} is no plain data")
-        tensors.append(value.data.resolve_conj())
-        return {_TENSOR: [str(value.dtype).removeprefix("torch."), *value.shape]}
+        narrow = _narrowest(value)
+        tensors.append(value.data.resolve_conj().to(narrow))
+        names = [str(dtype).removeprefix("torch.") for dtype in dict.fromkeys((value.dtype, narrow))]
+        return {_TENSOR: [":".join(names), *value.shape]}
 
     return json.dumps(tree, separators=(",", ":"), default=kind).encode(), _contents(tensors)
+
+
+def bytes_of(tensor: Tensor) -> int:
+    """Return the bytes of a tensor's contents as they cross."""
+    return tensor.numel() * _narrowest(tensor).itemsize
+
+
+def _narrowest(tensor: Tensor) -> torch.dtype:
+    """The type of the fewest bytes that has all of a tensor's numbers: of integers another one than their own, perhaps."""
+    if tensor.dtype not in _INTEGERS or not tensor.numel():
+        return tensor.dtype
+    least, most = (int(end) for end in tensor.aminmax())
+    ranges = ((dtype, torch.iinfo(dtype)) for dtype in _INTEGERS)
+    return next(dtype for dtype, ends in ranges if ends.min <= least and most <= ends.max)
 
 
 def _contents(tensors: Iterable[Tensor]) -> Iterator[bytes | memoryview]:
@@ -81,15 +99,18 @@ def decode(facts: bytes | memoryview, take: Take) -> Any:
 
 
 def _tensor(kind: list[Any], take: Take) -> Tensor:
-    name, *shape = kind
-    dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype) or not all(type(size) is int and size >= 0 for size in shape):
+    names, *shape = kind
+    name, _, narrow = f"{names}".partition(":")
+    dtype, crossing = (getattr(torch, one, None) for one in (name, narrow or name))
+    whole = all(type(size) is int and size >= 0 for size in shape)
+    if not (isinstance(dtype, torch.dtype) and isinstance(crossing, torch.dtype) and whole):
         raise ValueError(f"{kind} is not a tensor")
     count = prod(shape)
     if not count:
         return torch.empty(shape, dtype=dtype)
-    size = count * dtype.itemsize
-    return torch.frombuffer(take(size + -size % _ALIGNED), dtype=dtype, count=count).view(shape)
+    size = count * crossing.itemsize
+    content = torch.frombuffer(take(size + -size % _ALIGNED), dtype=crossing, count=count)
+    return content.view(shape).to(dtype)
 
 
 def decode_from(facts: bytes | memoryview, content: memoryview) -> Any:

@@ -13,6 +13,7 @@ from antiphon.distributed.parts.free_arrivals import FreeFigures
 from antiphon.distributed.parts.part import Part
 from antiphon.distributed.parts.settings import FreeSettings
 from antiphon.engine.state.checkpoint import copy_tree
+from antiphon.engine.state.wire import bytes_of
 from tests.distributed.parts.stages import stages
 
 
@@ -196,7 +197,7 @@ def test_signals_travel_only_where_an_agent_is_aligned_and_only_those_it_and_its
         exchange = stepped(free_parts(scenario)[0], 1).collect(1)
         (message,) = exchange.messages
         assert list(message.signals) == signals
-        bytes_of_signals = sum(value.nbytes for value in message.signals.values())
+        bytes_of_signals = sum(bytes_of(value) for value in message.signals.values())
         assert exchange.nbytes == message.content.nbytes + bytes_of_signals
 
 

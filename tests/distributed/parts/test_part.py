@@ -27,13 +27,14 @@ def in_turn(scenario: Scenario, parts: int) -> dict[str, int]:
 
 
 RING = ring(delay=3, drop=0.2, noise=0.1)
-BYTES = ring(bits=7)
+BYTES, PACKED = ring(bits=7), ring(bits=4)
 ROW = stages(4, "linear")
 LATE = stages(3, "linear", channel={"link": {"delay": 2, "drop": 0.3}, "input": {"context": ["image"]}})
 CORPORATION = load("corporation").resolve()
 CUT: dict[str, tuple[Scenario, dict[str, int]]] = {
     "a stack": (RING, in_turn(RING, 3)),
     "messages of one byte a component": (BYTES, in_turn(BYTES, 2)),
+    "messages of half a byte a component": (PACKED, in_turn(PACKED, 2)),
     "aligned agents in a row": (ROW, in_order(ROW, 4)),
     "synthetic inputs of an aligned sender's messages": (LATE, in_order(LATE, 3)),
     # in the whole its messages are rows of a port; alone, they would be the port itself

@@ -238,6 +238,8 @@ def test_a_ring_in_three_parts() -> None:
         ({"link": {"delay": 1, "rate": 0.5}}, {}, 64, 64),
         ({"link": {"delay": 1, "bits": 8}}, {}, 64, 128),  # four bytes and a float32 for each of 8 samples
         ({"link": {"delay": 1, "bits": 9}}, {}, 96, 128),
+        ({"link": {"delay": 1, "bits": 4}}, {}, 48, 128),  # two components in a byte
+        ({"link": {"delay": 1, "bits": 3}}, {}, 48, 128),
         ({"link": {"delay": 1, "bits": 8, "noise": 0.1}}, {}, 128, 128),
         ({}, {"clock": {"period": 4}}, 128, 32),  # for what is read only
     ],

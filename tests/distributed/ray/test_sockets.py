@@ -91,6 +91,17 @@ def test_what_is_decoded_has_the_bits_of_what_was_encoded() -> None:
 
 
 @pytest.mark.parametrize(
+    ("least", "most", "size"), [(0, 255, 1), (-128, 127, 1), (-1, 255, 2), (0, 2**15, 4), (0, 2**40, 8)]
+)
+def test_integers_cross_in_as_many_bytes_as_the_largest_needs(least: int, most: int, size: int) -> None:
+    sent = exchange(torch.tensor([least, most] * 16))
+    facts, arrays = encode(sent.tree)
+    contents = bytearray().join(arrays)
+    assert len(contents) == sent.nbytes == 32 * size
+    assert equal(Exchange.decoded(facts, memoryview(contents)), sent)
+
+
+@pytest.mark.parametrize(
     "facts",
     [
         b"",

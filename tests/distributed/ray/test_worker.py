@@ -126,7 +126,7 @@ def assert_whole(state: dict[str, Any], scenario: Scenario, steps: int, rows: Ro
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("link", [{"bits": 16}, {}])
+@pytest.mark.parametrize("link", [{"bits": 16}, {"bits": 8}, {"bits": 4}, {}])
 def test_lockstep_has_the_bits_of_the_uncut_run_and_goes_back_to_any_state(link: dict[str, Any]) -> None:
     scenario = ring(delay=3, **link)
     with line_of(scenario, THIRDS) as line:
