@@ -26,21 +26,32 @@ def html_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, names: in
     return f"<table>{_row(heads, 'th', names)}{''.join(body)}</table>{more}"
 
 
-def newest_table(what: str, metrics: Mapping[str, Mapping[str, object]], shown: Sequence[str]) -> str:
+def newest_table(
+    what: str, metrics: Mapping[str, Mapping[str, object]], shown: Sequence[str], *, words: Sequence[str] = ()
+) -> str:
     """Return a table of metrics, a row by name: those of `shown` that some name has.
 
     Args:
         what: What the names are.
         metrics: By name and metric.
         shown: The metrics in order.
+        words: Further keys, which have words and come first: then names without metrics have rows too.
     """
     columns = [metric for metric in shown if any(metric in own for own in metrics.values())]
     rows = [
-        [name, *(number(own.get(metric)) for metric in columns)]
+        [name, *(str(own[word]) for word in words), *(number(own.get(metric), metric) for metric in columns)]
         for name, own in metrics.items()
-        if any(metric in own for metric in columns)
+        if words or any(metric in own for metric in columns)
     ]
-    return html_table((what, *columns), rows)
+    return html_table((what, *words, *columns), rows, names=1 + len(words))
+
+
+class MetricsByName(dict[str, dict[str, float]]):
+    """Metrics of agents by name, in a notebook a table."""
+
+    def _repr_html_(self) -> str:
+        shown = dict.fromkeys(metric for own in self.values() for metric in own)
+        return newest_table("agent", self, tuple(shown))
 
 
 def html_of(title: str, *parts: str) -> str:
@@ -48,10 +59,12 @@ def html_of(title: str, *parts: str) -> str:
     return "\n".join([f"<div><b>{escape(title)}</b></div>", *filter(None, parts)])
 
 
-def number(value: object) -> str:
-    """Format a number of a table with four digits, a count in full; what is no number is a dash."""
+def number(value: object, metric: str = "") -> str:
+    """Format a number of a table with four digits, a count in full, an accuracy in per cent; what is no number is a dash."""
     if not isinstance(value, int | float):
         return "–"
+    if metric.endswith("accuracy"):
+        return f"{100 * value:.2f} %"
     count = math.isfinite(value) and value == int(value) and abs(value) >= 1
     return f"{value:,.0f}" if count else f"{value:.4g}"
 

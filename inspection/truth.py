@@ -58,6 +58,10 @@ class Probe:
         aligned = ", ".join(f"{name} {value:.3f}" for name, value in self.alignment.items())
         return f"<Probe: true {list(self.true.shape)}{', ' if aligned else ''}{aligned}>"
 
+    def described(self) -> dict[str, str | float]:
+        """Return the shape of the true gradient and the alignment, for tables."""
+        return {"true": str(list(self.true.shape)), **self.alignment}
+
 
 def true_gradients(running: LiveSystem, horizon: int = 0) -> dict[str, Probe]:
     """Return the gradient of the losses of the next step and `horizon` further ones by every message of the next step.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from antiphon.agents.learner import Learner
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.mask import Mask
 from antiphon.base.nearest_names import suggest
-from antiphon.base.notebook import html_of, html_table, number
+from antiphon.base.notebook import html_of, html_table, newest_table, number
 from antiphon.base.spellings import either_spelling
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.backends import Backend
@@ -37,7 +37,6 @@ _PREDICTED = (
 )
 """Metrics of a prediction, and the rate that its model learns with."""
 _CHANNEL = ("message", "delta", "prediction")
-T = TypeVar("T")
 Keep = Callable[[str, Sequence[str], int], "Recording"]
 """Starts a recording of an agent or channel: its name, the quantities, and the steps between entries."""
 
@@ -65,6 +64,11 @@ class ModelHandle:
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name} {list(one.shape)}" for name, one in self._model.parameters.items())
         return f"<Model of {shapes or 'no parameters'}, {self.updates:,} updates>"
+
+    def _repr_html_(self) -> str:
+        """Return the shapes of its parameters, for notebooks."""
+        rows = [[name, str(list(one.shape))] for name, one in self._model.parameters.items()]
+        return html_of(repr(self), html_table(("parameter", "shape"), rows))
 
     @property
     def parameters(self) -> dict[str, Tensor]:
@@ -114,8 +118,13 @@ class AgentHandle(ModelHandle):
         )
 
     def __repr__(self) -> str:
+        about = self.described()
+        return f"<Agent {self.name}: {about['parameters']:,} parameters, {about['updates']:,} updates>"
+
+    def described(self) -> dict[str, int]:
+        """Return the numbers of its parameters and updates."""
         count = sum(parameter.numel() for parameter in self._model.parameters.values())
-        return f"<Agent {self.name}: {count:,} parameters, {self.updates:,} updates>"
+        return {"parameters": count, "updates": self.updates}
 
     @property
     def module(self) -> nn.Module:
@@ -223,11 +232,15 @@ class ChannelHandle:
         return self._system().channels[self.name]
 
     def __repr__(self) -> str:
+        about, held = self.described(), len(self._channel.ledger.messages)
+        plural, of_link = "" if held == 1 else "s", f"size {about['size']}, delay {about['delay']}"
+        return f"<Channel {self.name}: {about['coupling']}, {of_link}, {held} message{plural} held>"
+
+    def described(self) -> dict[str, str]:
+        """Return its coupling, the size of a message, and its link's delay in steps."""
         channel = self._channel
-        size, held = " x ".join(map(str, channel.shape)), len(channel.ledger.messages)
-        plural = "" if held == 1 else "s"
-        coupling, delay = channel.coupling.name, channel.ledger.link.delay
-        return f"<Channel {self.name}: {coupling}, size {size}, delay {delay}, {held} message{plural} held>"
+        size, delay = " x ".join(map(str, channel.shape)), str(channel.ledger.link.delay)
+        return {"coupling": channel.coupling.name, "size": size, "delay": delay}
 
     def _repr_html_(self) -> str:
         """Return its newest logged metrics, each with its step, for notebooks."""
@@ -324,7 +337,7 @@ class Figures(dict[str, float | None]):
         )
 
     def _repr_html_(self) -> str:
-        return html_table(("metric", "value"), [[name, number(value)] for name, value in self.items()])
+        return html_table(("metric", "value"), [[name, number(value, name)] for name, value in self.items()])
 
     def __repr__(self) -> str:
         width = max(map(len, self), default=0)
@@ -335,20 +348,41 @@ class Figures(dict[str, float | None]):
         return "\n".join(lines)
 
 
+class _Described(Protocol):
+    def described(self) -> Mapping[str, object]: ...
+
+
+T = TypeVar("T", bound=_Described)
+
+
 class Named(dict[str, T]):
     """Agents or channels by name.
 
     Args:
         what: `agent` or `channel`, for the error message.
         handles: The handles by name.
+        shown: The metrics that a notebook shows beside the handles' descriptions.
+        newest: Returns the newest metrics by name.
     """
 
-    def __init__(self, what: str, handles: Mapping[str, T]) -> None:
+    def __init__(
+        self,
+        what: str,
+        handles: Mapping[str, T],
+        shown: Sequence[str] = (),
+        newest: Callable[[], Mapping[str, Mapping[str, object]]] = dict,
+    ) -> None:
         super().__init__(handles)
-        self._what = what
+        self._what, self._shown, self._newest = what, shown, newest
 
     def _repr_html_(self) -> str:
-        return html_table((self._what, ""), [[name, repr(handle)] for name, handle in self.items()], names=2)
+        """Return a table of what they are and of their newest metrics, for notebooks."""
+        newest, described = self._newest(), {name: handle.described() for name, handle in self.items()}
+        known = {key: isinstance(value, str) for own in described.values() for key, value in own.items()}
+        words = [key for key, is_word in known.items() if is_word]
+        rows = {name: {**newest.get(name, {}), **own} for name, own in described.items()}
+        numbers = dict.fromkeys([*(key for key in known if key not in words), *self._shown])
+        return newest_table(self._what, rows, tuple(numbers), words=words)
 
     def __missing__(self, name: str) -> T:
         back = "->".join(reversed(str(name).split("->")))

@@ -15,7 +15,7 @@ from torch import Tensor, fx
 
 from antiphon.base.errors import DivergenceError, ScenarioError, ScenarioWarning
 from antiphon.base.files import given_path
-from antiphon.base.notebook import html_of, newest_table
+from antiphon.base.notebook import html_of
 from antiphon.base.progress import hidden
 from antiphon.base.signals import Interrupted, deliver
 from antiphon.base.spellings import either_spelling
@@ -298,22 +298,13 @@ class Simulation:
         ended = ", diverged" if self.diverged else ", closed" if self.closed else ""
         parts = {"agent": len(scenario.agents), "channel": len(scenario.channels)}
         counts = ", ".join(f"{count:,} {name}{'s' * (count != 1)}" for name, count in parts.items())
-        return f"<Simulation of {scenario.scenario}: step {running.now:,} of {self.until:,}, seed {self.seed}, {counts}{ended}>"
+        step = f"{running.now:,}" + (f" of {self.until:,}" if running.now < self.until else "")
+        return f"<Simulation of {scenario.scenario}: step {step}, seed {self.seed}, {counts}{ended}>"
 
     def _repr_html_(self) -> str:
         """Return the state, the graph, and the newest metrics of agents and channels, for notebooks."""
-        graph = self.graph
-        agents = {name: graph.nodes[name] for name in self.scenario.agents}
-        channels = {
-            channel.name: graph.edges[channel.sender, channel.receiver, channel.key]
-            for channel in self.scenario.channels
-        }
-        return html_of(
-            repr(self),
-            drawing(self.scenario),
-            newest_table("agent", agents, ("updates", *CURVES)),
-            newest_table("channel", channels, (*SIGNALS, "norm_ratio", "value", "message_energy")),
-        )
+        handles = self.agents._repr_html_(), self.channels._repr_html_()
+        return html_of(repr(self), drawing(self.scenario), *handles)
 
     # --- running -----------------------------------------------------------------------------------------
 
@@ -597,16 +588,22 @@ class Simulation:
     # --- figures -----------------------------------------------------------------------------------------
 
     @property
-    def agents(self) -> dict[str, AgentHandle]:
+    def agents(self) -> Named[AgentHandle]:
         """The present agents by name: `.parameters`, `.updates`, and `.module`, a plain torch module."""
         running = self.running
         make = partial(
             AgentHandle, system=lambda: running.system, keep=self._keep, in_place=running.backend.in_place
         )
-        return Named("agent", {name: make(name) for name in running.system.agents})
+        handles = {name: make(name) for name in running.system.agents}
+
+        def newest() -> dict[str, Mapping[str, object]]:
+            nodes = self.graph.nodes
+            return {name: nodes[name] for name in handles}
+
+        return Named("agent", handles, CURVES, newest)
 
     @property
-    def channels(self) -> dict[str, ChannelHandle]:
+    def channels(self) -> Named[ChannelHandle]:
         """The present channels by name: messages, synthetic gradient and input, and metrics."""
         running = self.running
         make = partial(
@@ -617,7 +614,13 @@ class Simulation:
             in_place=running.backend.in_place,
             history=self._run.history,
         )
-        return Named("channel", {name: make(name) for name in running.system.channels})
+
+        def newest() -> dict[str, Mapping[str, object]]:
+            edges, channels = self.graph.edges, self.scenario.channels
+            return {one.name: edges[one.sender, one.receiver, one.key] for one in channels}
+
+        handles = {name: make(name) for name in running.system.channels}
+        return Named("channel", handles, (*SIGNALS, "norm_ratio", "value", "message_energy"), newest)
 
     @property
     def logdir(self) -> Path | None:
@@ -666,7 +669,7 @@ class Simulation:
     # --- probes ------------------------------------------------------------------------------------------
 
     @in_own_context
-    def probe(self, horizon: int = 0) -> dict[str, Probe]:
+    def probe(self, horizon: int = 0) -> Named[Probe]:
         """Return, per channel, the gradient of all losses by the messages of the next step, computed in a fork.
 
         Gradients pass through all channels as if locked, and across windows.
@@ -677,7 +680,7 @@ class Simulation:
         Raises:
             ScenarioError: The horizon is negative.
         """
-        return true_gradients(self.running, horizon)
+        return Named("channel", true_gradients(self.running, horizon))
 
     def value(
         self,

@@ -467,10 +467,18 @@ class Template:
         return f"<Template {self.name}: {count} parameter{'s' * (count != 1)}{variants}>"
 
     def _repr_html_(self) -> str:
-        """Return the parameters, and the scenario of their default values, for notebooks."""
-        rows = [[name, show_value(one.default), one.description] for name, one in self.parameters.items()]
-        table = html_table(("parameter", "default", ""), rows, names=3)
-        return html_of(repr(self), table, self.resolve()._repr_html_())
+        """Return the parameters, the variants, and the scenario of the default values, for notebooks."""
+        rows = [
+            [name, show_value(one.default), one.accepts, one.description]
+            for name, one in self.parameters.items()
+        ]
+        table = html_table(("parameter", "default", "accepts", ""), rows, names=4)
+        variants = [
+            [name, ", ".join(f"{key}={show_value(value)}" for key, value in values.items())]
+            for name, values in self.variants.items()
+        ]
+        sets = html_table(("variant", "sets"), variants, names=2)
+        return html_of(repr(self), table, sets, self.resolve()._repr_html_())
 
     def with_couplings(self) -> Template:
         """Return the template with variants `locked`, `decoupled` and `detached` of its decoupled channels, if it has no variants.

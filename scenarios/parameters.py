@@ -87,6 +87,14 @@ class ParameterSpec(Spec):
         words = (name for name, (_, types) in _TYPES.items() if type(self.default) in types)
         return next(words, None)
 
+    @property
+    def accepts(self) -> str:
+        """The values that it may have, in words: `int >= 1`, `locked | decoupled`."""
+        bounds = [f">= {self.min:g}"] if self.min is not None else []
+        bounds += [f"<= {self.max:g}"] if self.max is not None else []
+        values = [] if self.type is None else [" ".join([self.type, *bounds])]
+        return " | ".join([*values, *map(str, self.choices or ())])
+
     @cached_property
     def _listed(self) -> frozenset[tuple[bool, Any]]:
         """The choices, each with whether it is a bool: True equals 1."""

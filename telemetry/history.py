@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from pandas import DataFrame  # type: ignore[import-untyped]
 
 
+_FEW = 10
+"""Log entries of which a plot says how there are more."""
+
+
 class HistoryRow(NamedTuple):
     """One metric (see `Figure`) at one step; the columns of metrics.csv."""
 
@@ -139,7 +143,13 @@ class History(Recorder, Sequence[HistoryRow]):
         curves = [(n, m, *self.of(n, m)) for m, n in pairs if n in named]
         if not curves:
             raise ScenarioError(f"plot: {', '.join(named)} has no {', '.join(shown)}; choose another metric")
-        return curves_figure("plot", curves)
+        entries = len({step for _, _, steps, _ in curves for step in steps.tolist()})
+        few = (
+            ""
+            if entries >= _FEW
+            else f"{entries} log entries; telemetry: {{period: 1}} in the scenario has one a step"
+        )
+        return curves_figure("plot", curves, few)
 
     def __repr__(self) -> str:
         steps = f", steps {self._steps[0]} to {self._steps[-1]}" if len(self) else ""

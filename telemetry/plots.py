@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#7f7f7f")
 """Okabe and Ito's: told apart with any kind of colour blindness."""
 _ACROSS = 3
+_POINTS = 20
+"""Entries of a curve below which each is a point."""
 
 Curve = tuple[str, str, NDArray[np.int64], NDArray[np.float64]]
 """Name of an agent or channel (empty: the environment or run), metric, steps and values."""
@@ -39,12 +41,13 @@ def empty_figure(what: str) -> Figure:
     return Figure(facecolor="white", layout="constrained")
 
 
-def curves_figure(what: str, curves: Iterable[Curve]) -> Figure:
+def curves_figure(what: str, curves: Iterable[Curve], below: str = "") -> Figure:
     """Draw curves, a panel for each metric; of more than eight in a panel the mean, and the range behind it.
 
     Args:
         what: What is drawn, for errors.
         curves: At least one.
+        below: A line below the panels; empty: none.
 
     Raises:
         RunError: matplotlib is not installed.
@@ -63,6 +66,8 @@ def curves_figure(what: str, curves: Iterable[Curve]) -> Figure:
         axes.grid(alpha=0.25, linewidth=0.5)
     for axes in grid.flat[len(panels) :]:
         axes.remove()
+    if below:
+        figure.supxlabel(below, fontsize=8, color="0.4")
     return figure
 
 
@@ -70,7 +75,12 @@ def _draw(axes: Axes, curves: Sequence[Curve]) -> None:
     if len(curves) <= len(COLOURS):
         for (name, _, steps, values), colour in zip(curves, COLOURS, strict=False):
             axes.plot(
-                steps, values, color=colour, label=name, linewidth=1.2, marker="." if len(steps) < 2 else ""
+                steps,
+                values,
+                color=colour,
+                label=name,
+                linewidth=1.2,
+                marker="." if len(steps) < _POINTS else "",
             )
         if any(name for name, *_ in curves):
             axes.legend(fontsize=8, frameon=False)

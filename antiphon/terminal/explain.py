@@ -70,15 +70,11 @@ def explain_template(template: Template | PythonTemplate, resolved: Mapping[str,
         }
         variants = {name: one for name, one in template.variants.items() if isinstance(one, Mapping)}
         return {"parameters": given, "variants": variants}
-    parameters = {}
-    for name, parameter in template.parameters.items():
-        bounds = [f">= {parameter.min:g}"] if parameter.min is not None else []
-        bounds += [f"<= {parameter.max:g}"] if parameter.max is not None else []
-        values = [] if parameter.type is None else [" ".join([parameter.type, *bounds])]
-        accepts = " | ".join([*values, *map(str, parameter.choices or ())])
-        parameters[name] = {"value": resolved[name], "accepts": accepts, "description": parameter.description}
     return {
-        "parameters": parameters,
+        "parameters": {
+            name: {"value": resolved[name], "accepts": one.accepts, "description": one.description}
+            for name, one in template.parameters.items()
+        },
         "variants": {name: dict(values) for name, values in template.variants.items()},
     }
 

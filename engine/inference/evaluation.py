@@ -17,7 +17,7 @@ from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, features_of
 from antiphon.base.errors import RunError, ScenarioError
-from antiphon.base.notebook import html_of, newest_table
+from antiphon.base.notebook import MetricsByName, html_of
 from antiphon.base.progress import Progress
 from antiphon.base.signals import check_interrupted
 from antiphon.engine.episodes import own_reward
@@ -126,11 +126,9 @@ class Evaluation:
 
     def _repr_html_(self) -> str:
         """Return a table of the agents' scores, for notebooks."""
-        shown = dict.fromkeys(metric for own in self.agents.values() for metric in own)
-        names = {
-            f"{name} (readout)" if name in self.readout else name: own for name, own in self.agents.items()
-        }
-        return html_of(self._head, newest_table("agent", names, tuple(shown)))
+        marks = dict.fromkeys(self.readout, " (readout)")
+        marked = {f"{name}{marks.get(name, '')}": own for name, own in self.agents.items()}
+        return html_of(self._head, MetricsByName(marked)._repr_html_())
 
     def __str__(self) -> str:
         head = self._head
@@ -242,11 +240,11 @@ def _evaluate(
             if given:
                 raise ScenarioError(f"evaluate: {name} has no effect here: no agent has a policy")
         count, agents = score()
-        return Evaluation(split, count, readout, agents, links)
+        return Evaluation(split, count, readout, MetricsByName(agents), links)
     agents, played = _play(system, env, split, links, seed, make, episodes, steps, sampled=sampled)
     if with_targets(system) and (env.is_stream or env.evaluation_steps is not None):
         agents |= score()[1]
-    agents = {name: agents[name] for name in system.goals()}
+    agents = MetricsByName({name: agents[name] for name in system.goals()})
     return Evaluation(split, played.count, readout, agents, links, played)
 
 

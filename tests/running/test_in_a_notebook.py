@@ -39,14 +39,17 @@ def tables(shown: Any) -> list[list[list[str]]]:
 
 
 def test_a_simulation_shows_its_state_and_the_newest_metrics(simulation: Any) -> None:
-    assert repr(simulation) == "<Simulation of digits-mlp: step 12 of 12, seed 0, 3 agents, 2 channels>"
+    assert repr(simulation) == "<Simulation of digits-mlp: step 12, seed 0, 3 agents, 2 channels>"
     agents, channels = tables(simulation)
-    assert agents[0] == ["agent", "updates", "accuracy", "loss"]
-    assert [row[:2] for row in agents[1:]] == [["n0", "12"], ["n1", "12"], ["n2", "12"]]
-    assert channels[0][:3] == ["channel", "cosine", "sg_loss"]
-    assert [row[0] for row in channels[1:]] == ["n0->n1", "n1->n2"]
+    assert agents[0] == ["agent", "parameters", "updates", "accuracy", "loss"]
+    assert [row[:3] for row in agents[1:3]] == [["n0", "536", "12"], ["n1", "88", "12"]]
+    accuracy = simulation.history.of("n2", "accuracy")[1][-1]
+    assert agents[3][3] == f"{100 * accuracy:.2f} %"
+    assert channels[0][:6] == ["channel", "coupling", "size", "delay", "cosine", "sg_loss"]
     newest = simulation.history.of("n0->n1", "cosine")[1][-1]
-    assert channels[1][1] == f"{newest:.4g}"
+    assert channels[1][:5] == ["n0->n1", "decoupled", "8", "0", f"{newest:.4g}"]
+    assert channels[2][0] == "n1->n2"
+    assert (tables(simulation.agents), tables(simulation.channels)) == ([agents], [channels])
     with simulation.fork() as twin:
         before = twin.agents["n0"].parameters["0.weight"].clone()
         twin._repr_html_()
@@ -59,7 +62,15 @@ def test_handles_are_one_line_each(simulation: Any) -> None:
     assert repr(simulation.agents["n0"]) == "<Agent n0: 536 parameters, 12 updates>"
     channel = simulation.channels["n0->n1"]
     assert repr(channel) == "<Channel n0->n1: decoupled, size 8, delay 0, 1 message held>"
-    assert tables(simulation.channels)[0][1] == ["n0->n1", repr(channel)]
+    assert tables(simulation.agents["n0"]) == [
+        [
+            ["parameter", "shape"],
+            ["0.weight", "[8, 64]"],
+            ["0.bias", "[8]"],
+            ["0.norm.gain", "[8]"],
+            ["0.norm.bias", "[8]"],
+        ]
+    ]
     assert repr(channel.synthetic_gradient).startswith("<Model of last.weight [8, 18], last.bias [8], 12")
     assert repr(channel.messages) == "{11: <Message sent at step 11: [8, 8], a gradient returned, complete>}"
     assert repr(simulation.recordings) == "[<Recording of n0->n1: 12 of delta>]"
@@ -73,13 +84,17 @@ def test_handles_are_one_line_each(simulation: Any) -> None:
 def test_measurements_are_tables(simulation: Any) -> None:
     score = simulation.evaluate()
     assert str(score) == repr(score)
-    assert tables(score)[0][1][0] == "n2 (readout)"
+    assert tables(score)[0][1] == ["n2 (readout)", f"{score.loss:.4g}", f"{100 * score.accuracy:.2f} %"]
+    assert tables(score.agents)[0][1] == ["n2", *tables(score)[0][1][1:]]
     assert tables(simulation.history)[0][0] == ["agent", "accuracy", "loss"]
     ablation = ablate(simulation, "zero")
     assert [row[0] for row in tables(ablation)[0][1:]] == ablation.ranked()
     values = simulation.value(channels=[], horizon=2, repeats=2)
     assert tables(values)[0][1][0] == "all channels"
-    assert repr(simulation.probe()).count("<Probe: true [8, 8], cosine ") == 2
+    probes = simulation.probe()
+    assert repr(probes).count("<Probe: true [8, 8], cosine ") == 2
+    cosine = f"{probes['n0->n1'].alignment['cosine']:.4g}"
+    assert tables(probes)[0][1][:3] == ["n0->n1", "[8, 8]", cosine]
     cuts = antiphon.cuts(ResNet(1, 10), torch.zeros(2, 1, 8, 8))
     assert len(tables(cuts)[0]) == 1 + len(cuts)
     for shown in (score, simulation.history, ablation, values):
@@ -92,7 +107,9 @@ def test_what_a_run_is_made_of_is_short() -> None:
     assert (
         repr(template) == "<Template digits-mlp: 10 parameters, variants locked, detached, local, decoupled>"
     )
-    assert tables(template)[0][1][:2] == ["depth", "4"]
+    parameters, variants, *_ = tables(template)
+    assert parameters[1][:3] == ["depth", "4", "int >= 2"]
+    assert variants[1:3] == [["locked", "coupling='locked'"], ["detached", "coupling='detached'"]]
     scenario = antiphon.load("eyes").resolve()
     assert repr(scenario.agents["left"]) == "<AgentSpec: mlp of left_half, every step>"
     assert "classification of label" in repr(scenario.agents["mind"])
@@ -135,7 +152,7 @@ def test_studies_and_populations_are_tables(tmp_path: Path) -> None:
     members = antiphon.population(
         "digits-mlp", vary=vary, values=small, members=3, steps=4, logdir=tmp_path / "b", progress=False
     )
-    assert tables(members)[0][0] == ["member", "accuracy", "lr"]
+    assert tables(members)[0][0] == ["member", "score (accuracy)", "lr"]
     assert re.fullmatch(r"\d\.\d% ± .*|\d+\.\d+ % ± .*", tables(members)[0][1][1])
 
 
@@ -144,6 +161,7 @@ def test_a_plot_has_a_panel_for_each_metric(simulation: Any) -> None:
     history, channel = simulation.history, simulation.channels["n0->n1"]
     figure = history.plot()
     assert [axes.get_title() for axes in figure.axes] == ["accuracy", "loss", "cosine", "sg_loss"]
+    assert figure.get_supxlabel().startswith("2 log entries; telemetry: {period: 1} in the scenario")
     steps, cosines = history.of("n0->n1", "cosine")
     (line,) = channel.plot("cosine").axes[0].get_lines()
     assert list(line.get_xdata()) == list(steps)
