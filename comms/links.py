@@ -1,4 +1,4 @@
-"""Messages on their way: links (delay, loss, noise, quantisation), and fan-in at the receiver (concatenation or reduction
+"""Messages on their way: links (loss, noise, quantisation), and fan-in at the receiver (concatenation or reduction
 of its observations and messages).
 """
 
@@ -30,7 +30,6 @@ class Link:
 
     Attributes:
         name: The channel's name; it seeds the lost messages and the noise.
-        delay: Steps between sending and arrival; the gradient takes as long to return.
         drop: Probability that a message is lost, sampled per environment.
         noise: Standard deviation of the noise added to every component.
         bits: Bits per component, evenly spaced over the message's own range; None: not quantised.
@@ -38,7 +37,6 @@ class Link:
     """
 
     name: str
-    delay: int = 0
     drop: PerMember = 0.0
     noise: PerMember = 0.0
     bits: int | None = None

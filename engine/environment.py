@@ -35,7 +35,7 @@ def signals_of(agent: Agent) -> set[str]:
     own.update(f"{kind}.{agent.life}" for kind in (ALIVE, *ENDS) if agent.life)
     if agent.goal is not None:
         own.update(agent.goal.signals)
-    for channel in agent.sends:
+    for channel in agent.connections.sends:
         own.update(spec.name for spec in channel.synthetic_input.context)
         if channel.synthetic_gradient.model is not None:
             own.update(spec.name for spec in channel.synthetic_gradient.context)

@@ -234,10 +234,10 @@ def language(
     samples = {name: _Sample() for name in names}
     for rollout, ticks in _ticks(running, split, examples, {*signals_read(system), *labels}):
         for tick in ticks:
-            for channel in rollout.system.agents[tick.agent].outgoing:
+            for channel in rollout.system.agents[tick.agent].connections.outgoing:
                 if channel.name in samples and channel.name in tick.sampled:
                     _add(samples[channel.name], rollout.system, channel.name, tick, labels)
-            for channel in rollout.system.agents[tick.agent].incoming:
+            for channel in rollout.system.agents[tick.agent].connections.incoming:
                 if channel.name in samples:
                     bits = _influence(rollout, channel.name, tick)
                     samples[channel.name].listening.extend([] if bits is None else [bits])
@@ -246,7 +246,11 @@ def language(
 
 def spoken(system: System) -> list[str]:
     """Return the names of the channels that carry symbols; ScenarioError where there is none."""
-    found = [name for name, channel in system.channels.items() if isinstance(channel.sampler, SymbolSampler)]
+    found = [
+        name
+        for name, channel in system.channels.items()
+        if isinstance(channel.content.sampler, SymbolSampler)
+    ]
     if not found:
         raise ScenarioError(
             "language: no channel carries symbols; give one `sample: {kind: gumbel, vocabulary: …}`"
@@ -291,13 +295,13 @@ def _ticks(
 def _add(sample: _Sample, system: System, name: str, tick: Tick, labels: Sequence[str]) -> None:
     """Add the message of a tick to the sample of its channel."""
     agent, channel = system.agents[tick.agent], system.channels[name]
-    sampler = channel.sampler
+    sampler = channel.content.sampler
     assert isinstance(sampler, SymbolSampler)
     shape = (-1, sampler.size, sampler.vocabulary)
     one_hot = tick.sampled[name].view(shape)
     sample.symbols.append(one_hot.argmax(-1))
     chosen = not sampler.noisy
-    logits = channel.message_of(tick.ports[channel.port]).reshape(shape)
+    logits = channel.message_of(tick.ports[channel.content.port]).reshape(shape)
     sample.probabilities.append(one_hot if chosen else torch.softmax(logits, -1))
     signals = tick.step_signals.signals
     observed = [

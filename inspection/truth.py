@@ -245,7 +245,7 @@ def rollouts_ahead(
         assert isinstance(twin.backend, StackedBackend)
         twin.backend.freeze()
         while names := [name for name, own in samples.items() if not own.complete()]:
-            due = [name for name in names if system.channels[name].ledger.sender.due(twin.now)]
+            due = [name for name in names if system.channels[name].ledger.timetable.sender.due(twin.now)]
             if due:
                 horizon = look_ahead(system, due, twin.now) if ahead is None else ahead
                 rollout = DifferentiableRollout(system, twin.now, horizon, due)
@@ -263,7 +263,9 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
     Where channels form a cycle without such an end, effects never end: there, the steps until every objective
     that can be reached has been.
     """
-    sent = [system.channels[name] for name in names if system.channels[name].ledger.sender.due(stamp)]
+    sent = [
+        system.channels[name] for name in names if system.channels[name].ledger.timetable.sender.due(stamp)
+    ]
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_nodes_from(system.agents)
     graph.add_edges_from((channel.sender, channel.receiver) for channel in system.channels.values())
@@ -290,8 +292,8 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
                     policy = agent.goal.policy is not None
                     last = max(last, windows.end(windows.number(step)) if policy else step)
                     goals.discard(name)
-                for channel in agent.sends:
-                    if channel.ledger.sender.due(step):
+                for channel in agent.connections.sends:
+                    if channel.ledger.timetable.sender.due(step):
                         _touch(touched, channel, step)
         touched.pop(step, None)
         gone_round = cyclic and end is None and (not goals or step - stamp >= _FARTHEST)
@@ -304,7 +306,7 @@ def _counts(system: System, name: str, step: int) -> bool:
     """Whether an objective counts at a tick (an aligned agent's step is that of its message: any may)."""
     agent = system.agents[name]
     assert agent.goal is not None
-    if agent.goal.policy is not None or agent.align is not None:
+    if agent.goal.policy is not None or agent.inputs.align is not None:
         return True
     every = {name: signal.every for name, signal in system.description.all_signals.items()}
     return any(
@@ -316,8 +318,8 @@ def _counts(system: System, name: str, step: int) -> bool:
 def _touch(touched: dict[int, set[str]], channel: Channel, stamp: int) -> None:
     """Note the ticks at which a message is the newest that has come."""
     ledger = channel.ledger
-    delay = ledger.link.delay
-    tick = ledger.receiver.following(stamp + delay)
-    while tick < ledger.sender.after(stamp) + delay:
+    delay = ledger.timetable.delay
+    tick = ledger.timetable.receiver.following(stamp + delay)
+    while tick < ledger.timetable.sender.after(stamp) + delay:
         touched[tick].add(channel.receiver)
-        tick = ledger.receiver.following(tick + 1)
+        tick = ledger.timetable.receiver.following(tick + 1)

@@ -455,11 +455,13 @@ class TrueGradient(ZeroGradient):
     def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
         """Tick all agents due, after a copy of the system as it is before."""
         self._before = None
-        ledgers = {n: channel.ledger for n, channel in self.system.channels.items() if n in self.names}
+        timetables = {
+            n: channel.ledger.timetable for n, channel in self.system.channels.items() if n in self.names
+        }
         due = [
             n
-            for n, own in ledgers.items()
-            if own.sender.due(step) and (not own.state or own.returned_at(step) is not None)
+            for n, timetable in timetables.items()
+            if timetable.sender.due(step) and (not timetable.state or timetable.returned_at(step) is not None)
         ]
         if due:
             ahead = look_ahead(self.system, due, step) if self.ahead is None else self.ahead

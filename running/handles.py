@@ -239,7 +239,7 @@ class ChannelHandle:
     def described(self) -> dict[str, str]:
         """Return its coupling, the size of a message, and its link's delay in steps."""
         channel = self._channel
-        size, delay = " x ".join(map(str, channel.shape)), str(channel.ledger.link.delay)
+        size, delay = " x ".join(map(str, channel.content.shape)), str(channel.ledger.timetable.delay)
         return {"coupling": channel.coupling.name, "size": size, "delay": delay}
 
     def _repr_html_(self) -> str:

@@ -147,7 +147,7 @@ def _channel(scenario: Scenario, channel: ChannelSpec, system: System) -> dict[s
     return {
         "from": channel.sender,
         "to": channel.receiver,
-        "shape": list(system.channels[channel.name].shape),
+        "shape": list(system.channels[channel.name].content.shape),
         "norm": norm,
         "coupling": channel.coupling,
         "delay": channel.link.delay,

@@ -63,7 +63,9 @@ class Cut:
         self.covered: dict[int, int] = {}
         for channel in self.sending.values():
             # What is returned may take so much longer to be known here; and what arrives is held elsewhere.
-            channel.ledger.allow_slack(max(channel.ledger.return_delay, channel.ledger.link.delay) + 1)
+            channel.ledger.allow_slack(
+                max(channel.ledger.timetable.return_delay, channel.ledger.timetable.delay) + 1
+            )
             channel.ledger.held = None
 
     def reset(self, step: int) -> None:
@@ -74,9 +76,9 @@ class Cut:
     def enter(self, step: int, step_signals: StepSignals) -> None:
         """Enter the messages that other parts send at `step`, without their contents."""
         for key, channel in self.receiving.items():
-            if channel.ledger.sender.due(step):
+            if channel.ledger.timetable.sender.due(step):
                 void = channel.absent(step_signals)
-                message = enter(channel.ledger, step, channel.zeros, step_signals, void=void)
+                message = enter(channel.ledger, step, channel.content.zeros, step_signals, void=void)
                 for feature in self.points.entered:
                     feature.entered(channel, message)
                 self.due[key, step] = message

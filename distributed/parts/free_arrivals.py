@@ -69,8 +69,10 @@ class FreeArrivals:
         """Of agents that are aligned to a cut channel: the clock, and the cut channels that they read, that one first."""
         for name, agent in cut.system.agents.items():
             read = {key: channel.name for key, channel in cut.receiving.items() if channel.receiver == name}
-            if agent.align in read.values():
-                self._aligned.append((agent.clock, sorted(read, key=lambda key: read[key] != agent.align)))
+            if agent.inputs.align in read.values():
+                self._aligned.append(
+                    (agent.clock, sorted(read, key=lambda key: read[key] != agent.inputs.align))
+                )
         self._in_turn = {key for _, keys in self._aligned for key in keys}
         """Channels whose messages are read one after the other; of others the newest one is."""
         self._queues: dict[str, list[Queued]] = {}
@@ -121,7 +123,7 @@ class FreeArrivals:
             chosen |= self._match(keys, step) or {}
         for key, channel in self._cut.receiving.items():
             ledger, queue = channel.ledger, self._queues[key]
-            stamp = step - ledger.link.delay
+            stamp = step - ledger.timetable.delay
             placeholder = self._cut.due.pop((key, stamp), None)
             if placeholder is None:
                 continue
@@ -144,7 +146,9 @@ class FreeArrivals:
     def _read(self, keys: list[str], step: int) -> list[str]:
         """The channels over which the schedule has a message that reaches its receiver at `step` and has still to come."""
         return [
-            key for key in keys if (key, step - self._cut.receiving[key].ledger.link.delay) in self._cut.due
+            key
+            for key in keys
+            if (key, step - self._cut.receiving[key].ledger.timetable.delay) in self._cut.due
         ]
 
     def _match(self, keys: list[str], step: int) -> dict[str, Queued] | None:
@@ -187,7 +191,7 @@ class FreeArrivals:
                 # else it has been given up, or the part has not sent it since it was restarted
                 del self._sent[one.channel, one.stamp]
                 self.figures += FreeFigures(returned=1, staleness=now - one.stamp)
-                self._cut.give_back(one, now - self._cut.sending[one.channel].ledger.return_delay)
+                self._cut.give_back(one, now - self._cut.sending[one.channel].ledger.timetable.return_delay)
 
     def _queue(self, message: CutMessage, incarnation: int) -> None:
         key, origin = message.channel, (incarnation, message.stamp)

@@ -36,7 +36,7 @@ def halved(whole: System, placement: Placement) -> System:
                 members=(),
             )
             channel.synthetic_input.model = _copied(channel.synthetic_input.model)  # each learns at one end
-            incoming = whole.agents[channel.receiver].incoming
+            incoming = whole.agents[channel.receiver].connections.incoming
             incoming[incoming.index(channel)] = half
     return whole
 
@@ -58,7 +58,11 @@ def part_of(whole: System, placement: Placement, index: int) -> System:
     """
     own = {name for name in whole.agents if placement[name] == index}
     agents = {name: agent for name, agent in whole.agents.items() if name in own}
-    ends = [channel for agent in agents.values() for channel in (*agent.outgoing, *agent.incoming)]
+    ends = [
+        channel
+        for agent in agents.values()
+        for channel in (*agent.connections.outgoing, *agent.connections.incoming)
+    ]
     here = {channel.name: channel for channel in ends}
     channels = {
         name: here.get(name, channel)
@@ -98,21 +102,23 @@ def travelling_signals(whole: System, cut: Iterable[str], free: bool) -> dict[st
     """
     if not free:
         names = tuple(sorted(signals_read(whole)))
-        return {name: names for name in cut if whole.agents[whole.channels[name].sender].align is not None}
+        return {
+            name: names for name in cut if whole.agents[whole.channels[name].sender].inputs.align is not None
+        }
     import networkx as nx
 
     channels = whole.channels.values()
-    aligned = [(c.sender, c.receiver) for c in channels if whole.agents[c.receiver].align == c.name]
+    aligned = [(c.sender, c.receiver) for c in channels if whole.agents[c.receiver].inputs.align == c.name]
     readers: nx.DiGraph[str] = nx.DiGraph(aligned)
     found = {}
     for name in cut:
         channel = whole.channels[name]
         sender, receiver = whole.agents[channel.sender], whole.agents[channel.receiver]
         wanted = {spec.name for spec in channel.synthetic_input.context}
-        if receiver.align == name:
+        if receiver.inputs.align == name:
             for reader in (receiver.name, *nx.descendants(readers, receiver.name)):
                 wanted |= signals_of(whole.agents[reader])
-        elif sender.align is None:
+        elif sender.inputs.align is None:
             continue  # the receiver has the signals of the steps at which it is sent to
         if wanted:
             found[name] = tuple(sorted(wanted))

@@ -143,9 +143,9 @@ def _valued_at_ends(system: System) -> Iterator[Channel]:
     ]
     for name in waiting:
         agent = system.agents[name]
-        for channel in agent.incoming:
+        for channel in agent.connections.incoming:
             yield channel
-            made_then = channel.ledger.link.delay < agent.clock.period
+            made_then = channel.ledger.timetable.delay < agent.clock.period
             if made_then and channel.sender in system.agents and channel.sender not in waiting:
                 waiting.append(channel.sender)
 
@@ -163,9 +163,9 @@ def _uncuttable(channel: Channel) -> tuple[str, str, str] | None:
         fix = "use another kind" if channel.synthetic_gradient.needs_actions else "leave it out"
         return f"gradient.{key}", "it needs what the receiver returns at the same step", f"{fix} and {_DELAY}"
     ledger = channel.ledger
-    if ledger.link.delay == 0:
+    if ledger.timetable.delay == 0:
         return "link.delay", "0: a message is read at the step at which it is sent", _DELAY
-    if ledger.wants_gradient and ledger.return_delay == 0:
+    if ledger.wants_gradient and ledger.timetable.return_delay == 0:
         return (
             "link.delay",
             "0 back: a gradient returns at the step at which it is computed",
@@ -279,7 +279,7 @@ def channel_lookahead(system: System, channel: Channel) -> int:
             1  # that nothing comes back lets a window go on one step after its receiver's, whatever `back` is
         )
     return min(
-        ledger.link.delay, max(1, ledger.return_delay)
+        ledger.timetable.delay, max(1, ledger.timetable.return_delay)
     )  # that a message has been read is known to its sender, too
 
 
@@ -300,12 +300,12 @@ def message_bytes(system: System, channel: Channel) -> float:
 
     The mean over steps. A link of bits without noise has packed levels (`pack`), and a float for each sample.
     """
-    sender, link = channel.ledger.sender, channel.ledger.link
-    size: float = system.dtype.itemsize * channel.size
+    sender, link = channel.ledger.timetable.sender, channel.ledger.link
+    size: float = system.dtype.itemsize * channel.content.size
     if link.in_levels:
         assert link.bits is not None
-        size = system.dtype.itemsize + channel.size * packed_bits(link.bits) / 8
-    if system.agents[channel.sender].align is not None:
+        size = system.dtype.itemsize + channel.content.size * packed_bits(link.bits) / 8
+    if system.agents[channel.sender].inputs.align is not None:
         signals = [system.description.all_signals[name] for name in signals_read(system)]
         size += sum(
             prod(signal.shape)
@@ -326,8 +326,9 @@ def returned_bytes(system: System, channel: Channel) -> float:
     ledger = channel.ledger
     if not ledger.wants_gradient:
         return 0.0
-    read = min(1 / ledger.sender.interval, channel.slots / ledger.receiver.period)
-    numbers = channel.size + (1 if channel.needs_returned_loss else 0)
+    timetable = ledger.timetable
+    read = min(1 / timetable.sender.interval, timetable.slots / timetable.receiver.period)
+    numbers = channel.content.size + (1 if channel.needs_returned_loss else 0)
     return system.dtype.itemsize * system.batch * numbers * read
 
 

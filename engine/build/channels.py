@@ -30,13 +30,14 @@ from antiphon.engine.heart.channel import (
     Channel,
     Endpoints,
     Feedback,
+    StateGradient,
     SyntheticGradient,
     SyntheticInput,
     lives_of,
 )
-from antiphon.engine.heart.clock import Clock, Sending, StepWindows, WindowGrid, uses_of
+from antiphon.engine.heart.clock import Clock, Sending, StepWindows, Timetable, WindowGrid
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import LearningGroup
+from antiphon.engine.heart.message import Content, LearningGroup
 from antiphon.envs.signal import Description
 from antiphon.nets.random import generator, seed_for
 from antiphon.nets.schedules import OwnSchedule, Rate
@@ -68,13 +69,10 @@ def optimiser_of(spec: OptimiserSpec | None, scenario: Scenario) -> tuple[dict[s
 
 def connect(channel: Channel, agents: Mapping[str, Agent]) -> None:
     """Enter a channel at the agents that it joins, as far as they are here."""
-    if channel.state:
-        agents[channel.sender].state_channel = channel
-        return
     if channel.sender in agents:
-        agents[channel.sender].outgoing.append(channel)
+        agents[channel.sender].connections.begin(channel)
     if channel.receiver in agents:
-        agents[channel.receiver].incoming.append(channel)
+        agents[channel.receiver].connections.end(channel)
 
 
 Shape = tuple[int, ...]
@@ -129,23 +127,23 @@ class Wiring:
         )
         ledger = self._ledger(spec, returns, conditioned="returned" in ends)
         life_of_ends = self.agents[spec.sender].life, self.agents[spec.receiver].life
-        of_states: dict[str, Any] = {}
+        of_state = StateGradient()
         if spec.state and predictor is not None:
-            of_states = {"span": gradient.horizon, "auxiliary": gradient.auxiliary}
-            of_states["outliers"] = Outliers(self.devices.whole) if predictor.needs_returned else None
+            outliers = Outliers(self.devices.whole) if predictor.needs_returned else None
+            of_state = StateGradient(gradient.horizon, gradient.auxiliary, outliers)
+        zeros = torch.zeros((), dtype=self.dtype, device=self.devices.whole)
         return Channel(
             spec.name,
             spec.sender,
             spec.receiver,
-            STATE if spec.state else head_of(spec),
-            shape,
+            Content(
+                STATE if spec.state else head_of(spec),
+                shape,
+                zeros.expand(batch, torch.Size(shape).numel()),
+                self._sampler(spec),
+            ),
             spec.made_coupling,
             ledger,
-            torch.zeros((), dtype=self.dtype, device=self.devices.whole).expand(
-                batch, torch.Size(shape).numel()
-            ),
-            self._sampler(spec),
-            slots_of(spec, self.scenario),
             SyntheticGradient(
                 model=predictor,
                 context=context,
@@ -156,9 +154,9 @@ class Wiring:
                 clip=gradient.clip,
                 apply=gradient.apply,
                 trace=gradient.trace,
+                of_state=of_state,
                 gate=SkillGate(self.devices.whole) if self.scenario.gated(spec) else None,
                 needs_actions=predictor is not None and predictor.needs_actions,
-                **of_states,
             ),
             self._synthetic_input(spec, shape),
             self._feedback(spec, shape),
@@ -197,10 +195,10 @@ class Wiring:
 
             of_all["newest_returned"] = NewestReturned()
         if spec.state:  # made at one tick, read at the next, and nothing is between
-            way = Link(name=spec.name, delay=1, seed=self.seed)
-            return Ledger(spec.name, sender, sender, group.windows, way, returns, 0, state=True, **of_all)
-        settings = {key: getattr(link, key) for key in ("delay", "drop", "noise", "bits")}
-        aligned = self.agents[spec.receiver].align == spec.name
+            timetable = Timetable(sender, sender, group.windows, delay=1, state=True)
+            return Ledger(spec.name, timetable, Link(name=spec.name, seed=self.seed), returns, **of_all)
+        settings = {key: getattr(link, key) for key in ("drop", "noise", "bits")}
+        aligned = self.agents[spec.receiver].inputs.align == spec.name
         remembers = spec.input is not None and bool({"held", "age"} & set(spec.input.context))
         held = None
         if link.drop or remembers:
@@ -209,13 +207,17 @@ class Wiring:
             held = HeldMessages()
         return Ledger(
             spec.name,
-            _sending(sender, link.rate),
-            receiver,
-            group.windows,
+            Timetable(
+                _sending(sender, link.rate),
+                receiver,
+                group.windows,
+                link.delay,
+                link.back,
+                spec.read,
+                slots_of(spec, self.scenario),
+            ),
             Link(name=spec.name, seed=self.seed, **settings),
             returns,
-            return_delay=link.back,
-            read=spec.read,
             held=held,
             aligned=aligned,
             remembers=remembers,
@@ -290,11 +292,9 @@ class Wiring:
         sender, receiver = self.agents[spec.sender].clock, self.agents[spec.receiver].clock
         windows, own = self.group_of[spec.receiver].windows, self.group_of[spec.sender].windows
         stamps = range(sender.phase, sender.phase + own.max_steps() + sender.period, sender.period)
+        timetable = Timetable(_sending(sender, spec.link.rate), receiver, windows, read=spec.read)
         for stamp in stamps[:_MOST_STAMPS] if isinstance(windows, StepWindows) else ():
-            sending = _sending(sender, spec.link.rate)
-            _, _, end = uses_of(
-                stamp, sending.after(stamp), receiver, windows, 0, read=spec.read, state=False
-            )
+            _, _, end = timetable.uses(stamp)
             if end > own.end(own.number(stamp)):
                 raise DocumentError(
                     ("channels", spec.name, "gradient", "kind"),

@@ -26,7 +26,7 @@ from antiphon.comms.skill_gate import SkillGate
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.channels import connect
-from antiphon.engine.heart.agent import AGE, Agent, Goal
+from antiphon.engine.heart.agent import AGE, Agent, Connections, Goal
 from antiphon.engine.heart.channel import Channel, Endpoints, lives_of
 from antiphon.engine.heart.clock import Schedule
 from antiphon.engine.heart.divergence import DivergenceOfSeeds
@@ -55,7 +55,7 @@ def reasons_alone(system: System) -> dict[str, str]:
     traced_groups = {
         system.group_of[agent.name]
         for agent in system.agents.values()
-        if agent.state_channel is not None and agent.state_channel.traced
+        if agent.connections.state_channel is not None and agent.connections.state_channel.traced
     }
 
     def reason(agent: Agent) -> str | None:
@@ -68,7 +68,7 @@ def reasons_alone(system: System) -> dict[str, str]:
             return "it waits for delayed gradients"
         if agent.acts and (agent.goal is None or agent.goal.policy is None):
             return "it acts"
-        if agent.align is not None and aligned_kind(system, agent) is None:
+        if agent.inputs.align is not None and aligned_kind(system, agent) is None:
             return "its signals depend on which message arrived (align)"
         if AGE in agent.inputs.observes and agent.inputs.fan_in_kind in REDUCED:
             return "it observes the ages of messages that it sums"
@@ -116,7 +116,9 @@ def reason_apart(*bases: System) -> str | None:
     if base.episode is not None:
         return "the length of episodes differs between seeds"
     env = base.description
-    if any(agent.align is not None for agent in base.agents.values()) and not (env.endless or env.is_stream):
+    if any(agent.inputs.align is not None for agent in base.agents.values()) and not (
+        env.endless or env.is_stream
+    ):
         return "agents are aligned to messages, and episodes end at different steps in different seeds"
     if any(len(agent.learner.network.input_shape) > 1 for agent in base.agents.values()):
         return "convolutions of several seeds take longer together than one after the other"
@@ -135,7 +137,10 @@ def agent_kind(system: System, agent: Agent) -> Hashable:
     """Return what agents of one stack have in common, beside their hyperparameters and their place in a step's order."""
     group, learner, goal = system.group_of[agent.name], agent.learner, agent.goal
     # How messages come about is their channel stacks' affair, of which a stack may read many: here it matters how they fit.
-    read = [(channel.shape, channel.slots, channel.ledger.read) for channel in agent.incoming]
+    read = [
+        (channel.content.shape, channel.ledger.timetable.slots, channel.ledger.timetable.read)
+        for channel in agent.connections.incoming
+    ]
     return (
         learner.network.signature(),
         agent.clock,
@@ -149,12 +154,14 @@ def agent_kind(system: System, agent: Agent) -> Hashable:
         None
         if learner.critic is None
         else (learner.critic.signature(), _shapes(system, agent, agent.inputs.critic_observes)),
-        None if agent.align is None else aligned_kind(system, agent),
+        None if agent.inputs.align is None else aligned_kind(system, agent),
         agent.inputs.fan_in_kind,
         frozenset(read) if agent.inputs.fan_in_kind in REDUCED else tuple(read),
         None if goal is None else _goal_kind(goal),
         bool(agent.acts),
-        None if agent.state_channel is None else channel_kind(system, agent.state_channel),
+        None
+        if agent.connections.state_channel is None
+        else channel_kind(system, agent.connections.state_channel),
         agent.looked_back(),
     )
 
@@ -182,16 +189,16 @@ def aligned_kind(system: System, agent: Agent, behind: tuple[str, ...] = ()) -> 
 
     `behind`: those that work on the signals of what it sends.
     """
-    assert agent.align is not None
-    channel = system.channels[agent.align]
+    assert agent.inputs.align is not None
+    channel = system.channels[agent.inputs.align]
     ledger, sender = channel.ledger, system.agents[channel.sender]
     if ledger.link.drop or ledger.remembers or agent.name in behind:
         return None
     before: Hashable | None = ()
-    if sender.align is not None:
+    if sender.inputs.align is not None:
         before = aligned_kind(system, sender, (*behind, agent.name))
-    place = [c.name for c in agent.incoming].index(agent.align)
-    own = (place, ledger.sender, ledger.link.delay)
+    place = [c.name for c in agent.connections.incoming].index(agent.inputs.align)
+    own = (place, ledger.timetable.sender, ledger.timetable.delay)
     return None if before is None else (own, before)
 
 
@@ -205,11 +212,13 @@ def place_of(port: str, network: Network) -> int | str:
 def channel_kind(system: System, channel: Channel) -> Hashable:
     """Return what channels of one stack have in common, beside their hyperparameters and the stacks at their ends."""
     return (
-        place_of(channel.port, system.agents[channel.sender].learner.network),
+        place_of(channel.content.port, system.agents[channel.sender].learner.network),
         _CHANNEL(channel),
         (tuple(channel.synthetic_gradient.ends), tuple(channel.synthetic_input.ends)),
-        None if channel.sampler is None else (type(channel.sampler), channel.sampler.key),
-        channel.synthetic_gradient.outliers is None,
+        None
+        if channel.content.sampler is None
+        else (type(channel.content.sampler), channel.content.sampler.key),
+        channel.synthetic_gradient.of_state.outliers is None,
         channel.synthetic_gradient.gate is None,
         _LEDGER(channel.ledger),
         channel.ledger.aligned,
@@ -221,22 +230,27 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
 
 
 _CHANNEL = attrgetter(
-    *("shape", "coupling", "slots", "synthetic_gradient.context", "synthetic_gradient.target"),
+    *("content.shape", "coupling", "synthetic_gradient.context", "synthetic_gradient.target"),
     *("synthetic_gradient.scale.run_steps", "synthetic_gradient.scale.schedule"),
-    *("synthetic_gradient.trace", "synthetic_gradient.span", "synthetic_gradient.auxiliary"),
+    *(
+        "synthetic_gradient.trace",
+        "synthetic_gradient.of_state.span",
+        "synthetic_gradient.of_state.auxiliary",
+    ),
     *("synthetic_gradient.apply", "synthetic_input.context"),
 )
 _LEDGER = attrgetter(
     *(
-        "sender",
-        "link.delay",
+        "timetable.sender",
+        "timetable.delay",
+        "timetable.return_delay",
+        "timetable.read",
+        "timetable.slots",
+        "timetable.state",
         "link.bits",
         "wants_gradient",
-        "return_delay",
         "slack",
         "remembers",
-        "read",
-        "state",
     ),
 )
 _PREDICTOR = attrgetter("shape", "context", "target", "normalise")
@@ -279,7 +293,7 @@ def stacks_of(system: System, *others: System) -> tuple[list[list[Agent]], dict[
     kinds: dict[Hashable, list[Agent]] = {}
     for name, agent in system.agents.items():
         place = waves[name], turns.get(system.group_of[name], 0)
-        numbers = _numbers(bases, agent), _numbers(bases, agent.state_channel)
+        numbers = _numbers(bases, agent), _numbers(bases, agent.connections.state_channel)
         kind: Hashable = name if name in reasons else (agent_kind(system, agent), place, numbers)
         kinds.setdefault(kind, []).append(agent)
     for name in [members[0].name for members in kinds.values() if len(members) == len(bases) == 1]:
@@ -287,7 +301,7 @@ def stacks_of(system: System, *others: System) -> tuple[list[list[Agent]], dict[
             continue
         read = [
             (channel_kind(system, channel), _numbers(bases, channel))
-            for channel in system.agents[name].incoming
+            for channel in system.agents[name].connections.incoming
         ]
         if len(set(read)) == len(read):
             reasons[name] = "no other agent is like it"
@@ -344,7 +358,7 @@ def stack(base: System, *others: System, part: System | None = None) -> System:
             first = members[0].name
             name = f"{first} and {len(members) - 1} more" if len(members) > 1 else first
             agents[name] = (
-                replace(members[0], incoming=[], outgoing=[], state_channel=None, members=(members[0],))
+                replace(members[0], connections=Connections(), members=(members[0],))
                 if first in alone
                 else _stack_agents(name, members, base, seeds)
             )
@@ -382,7 +396,7 @@ def _index(places: list[int], count: int, device: torch.device) -> Tensor | None
 
 def _stack_agents(name: str, members: Sequence[Agent], base: System, seeds: int) -> Agent:
     learner = Learner.stacked([agent.learner for agent in members])
-    layout = Layout(len(members), seeds, base.batch, base.device)
+    layout = Layout(len(members), seeds, base.batch, base.device, stacked=True)
     first, participation = members[0], members[0].participation
     if participation is not None:
         drawn = tuple(own.seeds[0] for agent in members if (own := agent.participation) is not None)
@@ -390,9 +404,7 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System, seeds: int)
     found = replace(
         first,
         name=name,
-        incoming=[],
-        outgoing=[],
-        state_channel=None,
+        connections=Connections(),
         learner=learner,
         members=tuple(members),
         inputs=replace(
@@ -459,9 +471,11 @@ class _Channels:
         for agent in self.agents.values():
             if agent.stacked:
                 agent.inputs.fan_in = self._layout(agent, whole)
-                if agent.align is not None:
-                    aligned = (c.name for c in agent.incoming for own in c.members if own.name == agent.align)
-                    agent.align = next(aligned)
+                if agent.inputs.align is not None:
+                    incoming, align = agent.connections.incoming, agent.inputs.align
+                    agent.inputs.align = next(
+                        stack.name for stack in incoming if any(own.name == align for own in stack.members)
+                    )
         return found
 
     def _pieces(self, family: Sequence[Channel]) -> list[list[Channel]]:
@@ -483,7 +497,7 @@ class _Channels:
             (channel for piece in sent for channel in piece.members),
             key=self._order,
         )  # of one seed: those of several are never cut
-        device, where = sent[0].zeros.device, {channel.name: i for i, channel in enumerate(members)}
+        device, where = sent[0].content.zeros.device, {channel.name: i for i, channel in enumerate(members)}
         senders = [self.place[channel.sender][1] for channel in members]
         places = {
             piece.name: torch.tensor([where[name] for name in piece.names], device=device) for piece in sent
@@ -505,15 +519,13 @@ class _Channels:
         batch, stacked = self.base.batch, len(family) * len(self.bases) > 1
         members = [*own, *(base.channels[channel.name] for base in self.bases[1:] for channel in own)]
         first = members[0]
-        device = first.zeros.device
-        settings: dict[str, Any] = {
-            "members": tuple(members),
-            "stacked": stacked,
-        }
+        device = first.content.zeros.device
+        settings: dict[str, Any] = {"members": tuple(members)}
+        of_content: dict[str, Any] = {}
         ends: dict[str, Any] = {"lives": lives_of([channel.endpoints.life_of_ends for channel in members])}
         of_gradient: dict[str, Any] = {}
         of_input: dict[str, Any] = {"examples": []}
-        settings["layout"] = Layout(len(members), len(self.bases), batch, device)
+        settings["layout"] = Layout(len(members), len(self.bases), batch, device, stacked=stacked)
         if first.sender in self.place:
             sender = self.agents[self.place[first.sender][0]]
             places = self._places([self.place[c.sender][1] for c in own], sender)
@@ -523,8 +535,10 @@ class _Channels:
             selects = index is None and self._selects(family)
             ends["sender_index"] = torch.tensor(places, device=device) if selects else index
             if sender.stacked:  # its ports have the names of its first member's
-                port = place_of(first.port, sender.members[places[0]].learner.network)
-                settings["port"] = port if isinstance(port, str) else list(sender.learner.network.heads)[port]
+                port = place_of(first.content.port, sender.members[places[0]].learner.network)
+                of_content["port"] = (
+                    port if isinstance(port, str) else list(sender.learner.network.heads)[port]
+                )
         if first.receiver in self.place:
             receiver = self.agents[self.place[first.receiver][0]]
             places = self._places([self.place[c.receiver][1] for c in own], receiver)
@@ -535,25 +549,24 @@ class _Channels:
         settings["ledger"] = _ledger(name, [channel.ledger for channel in members])
         if stacked:
             settings["name"] = name
-            settings["zeros"] = first.zeros.new_zeros(()).expand(len(members) * batch, first.size)
+            zeros = first.content.zeros.new_zeros(())
+            of_content["zeros"] = zeros.expand(len(members) * batch, first.content.size)
             if first.sender in self.place:  # elsewhere a predictor is computed there, and so for an input
                 of_gradient["model"] = _stacked([c.synthetic_gradient.model for c in members])
             if first.receiver in self.place:
                 of_input["model"] = _stacked([c.synthetic_input.model for c in members])
-            if first.sampler is not None:
-                settings["sampler"] = first.sampler.stack(
-                    [c.sampler for c in members if c.sampler is not None]
-                )
-            if first.synthetic_gradient.outliers is not None:
-                each = [
-                    c.synthetic_gradient.outliers
-                    for c in members
-                    if c.synthetic_gradient.outliers is not None
-                ]
-                of_gradient["outliers"] = Outliers(device, each)
+            if first.content.sampler is not None:
+                samplers = [c.content.sampler for c in members if c.content.sampler is not None]
+                of_content["sampler"] = first.content.sampler.stack(samplers)
+            of_state = first.synthetic_gradient.of_state
+            if of_state.outliers is not None:
+                states = (c.synthetic_gradient.of_state for c in members)
+                each = [state.outliers for state in states if state.outliers is not None]
+                of_gradient["of_state"] = replace(of_state, outliers=Outliers(device, each))
             if first.synthetic_gradient.gate is not None:
                 gates = [c.synthetic_gradient.gate for c in members if c.synthetic_gradient.gate is not None]
                 of_gradient["gate"] = SkillGate(device, gates)
+        settings["content"] = replace(first.content, **of_content)
         settings["synthetic_gradient"] = replace(first.synthetic_gradient, **of_gradient)
         settings["synthetic_input"] = replace(first.synthetic_input, **of_input)
         found = replace(first, **settings)
@@ -569,19 +582,32 @@ class _Channels:
     def _layout(self, agent: Agent, whole: Mapping[str, int]) -> FanIn:
         device, count = self.base.device, len(agent.members)
         if agent.inputs.fan_in_kind in REDUCED:
-            families = groupby(range(len(agent.incoming)), lambda i: whole[agent.incoming[i].name])
+            families = groupby(
+                range(len(agent.connections.incoming)), lambda i: whole[agent.connections.incoming[i].name]
+            )
             reduced = [self._reduced(agent, tuple(places)) for _, places in families]
             return FanIn(agent.inputs.fan_in_kind, count, self.base.batch, reduced)
-        where = {name: (b, k) for b, one in enumerate(agent.incoming) for k, name in enumerate(one.names)}
-        shapes = [(c.shape, c.slots, c.ledger.read) for c in agent.members[0].incoming]
+        where = {
+            name: (b, k)
+            for b, one in enumerate(agent.connections.incoming)
+            for k, name in enumerate(one.names)
+        }
+        shapes = [
+            (c.content.shape, c.ledger.timetable.slots, c.ledger.timetable.read)
+            for c in agent.members[0].connections.incoming
+        ]
         segments: list[Segment] = []
         first = 0
         for _, equal in groupby(shapes):
             last = first + len(list(equal))
-            names = ((n, c.name) for n, own in enumerate(agent.members) for c in own.incoming[first:last])
+            names = (
+                (n, c.name)
+                for n, own in enumerate(agent.members)
+                for c in own.connections.incoming[first:last]
+            )
             read = [where[label(name, agent.layout.seed_of(n), agent.layout.seeds)] for n, name in names]
             used = sorted({b for b, _ in read})
-            *starts, total = accumulate((len(agent.incoming[b].members) for b in used), initial=0)
+            *starts, total = accumulate((len(agent.connections.incoming[b].members) for b in used), initial=0)
             start = dict(zip(used, starts, strict=True))
             places = [start[b] + k for b, k in read]
             segments.append(Segment(tuple(used), _index(places, total, device), total, last - first))
@@ -591,7 +617,7 @@ class _Channels:
     def _reduced(self, agent: Agent, pieces: tuple[int, ...]) -> Segment:
         """What a stack adds up of a family of channels, in the family's order."""
         members, places = list[tuple[int, Channel]](), list[int]()
-        for channels in (agent.incoming[i] for i in pieces):
+        for channels in (agent.connections.incoming[i] for i in pieces):
             layout = channels.layout
             members += [(layout.seed_of(n), own) for n, own in enumerate(channels.members)]
             first = channels.members[: layout.per_seed]

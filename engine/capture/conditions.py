@@ -25,7 +25,7 @@ def period_of(system: System) -> int:
             period = system.agents[name].clock.period
             lengths.append(period * windows.max_ticks(period))
     for channel in system.channels.values():
-        lengths.append(channel.ledger.sender.repeats)
+        lengths.append(channel.ledger.timetable.sender.repeats)
     return math.lcm(*lengths)
 
 

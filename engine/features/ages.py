@@ -42,7 +42,7 @@ class Ages(Feature):
         """Note the ages of what a tick has read, [rows, channels] in ticks of the senders, where its agent observes them."""
         agent = self.agents[tick.agent]
         if AGE in agent.inputs.observes:
-            each = zip(agent.incoming, arrived, strict=True)
+            each = zip(agent.connections.incoming, arrived, strict=True)
             ages = [_age(channel, arrivals, tick.step) for channel, arrivals in each]
             tick.notes[MessageAges] = MessageAges(agent.inputs.fan_in.columns(ages))
 
@@ -54,7 +54,7 @@ class Ages(Feature):
 
 def _age(channel: Channel, arrivals: Sequence[Arrival], step: int) -> Tensor:
     """[rows]: 0 where nothing has come."""
-    blank, held = torch.zeros_like(channel.zeros[:, 0]), channel.ledger.held
+    blank, held = torch.zeros_like(channel.content.zeros[:, 0]), channel.ledger.held
     available = reduce(or_, (arrival.available for arrival in arrivals), NONE)
     if available is NONE:
         return blank
@@ -62,4 +62,4 @@ def _age(channel: Channel, arrivals: Sequence[Arrival], step: int) -> Tensor:
     age: Tensor | int = step - newest.message.stamp
     if held is not None and held.stamp is not None and newest.predicted is NONE:
         age = stamp_number(step) - held.stamp
-    return available.fill((blank + age) / channel.ledger.sender.period)
+    return available.fill((blank + age) / channel.ledger.timetable.sender.period)

@@ -33,21 +33,21 @@ def _loss(system: System, predictor_trainer: PredictorTrainer, update: Update) -
     window = update.window
     total: Tensor | None = None
     for name in update.group.agents:
-        state_channel = system.agents[name].state_channel
-        if state_channel is None or not state_channel.synthetic_gradient.auxiliary:
+        state_channel = system.agents[name].connections.state_channel
+        if state_channel is None or not state_channel.synthetic_gradient.of_state.auxiliary:
             continue
         first = next((tick for tick in window.ticks() if tick.agent == name), None)
         last = next((message for channel, message in window.sent if channel == state_channel.name), None)
         if first is None or first.participates is NONE or last is None or not state_channel.injects:
             continue
         if last.fate.withheld is ALL:  # nothing follows
-            target = state_channel.zeros
+            target = state_channel.content.zeros
         elif (prediction := predictor_trainer.prediction(last)) is None:
             continue
         else:
             target = (~last.fate.withheld).fill(prediction)
         error = first.participates.fill(first.ports[AUXILIARY_PORT] - target)
         update.auxiliary.add(name)
-        loss = state_channel.synthetic_gradient.auxiliary * error.square().sum() / system.batch
+        loss = state_channel.synthetic_gradient.of_state.auxiliary * error.square().sum() / system.batch
         total = loss if total is None else total + loss
     return total

@@ -85,7 +85,7 @@ class Contexts(Feature):
         """[rows, features]: a signal of a channel's ends, for a message that its receiver uses at `tick`."""
         then = EndsThen.of(message) or EndsThen()
         if name == "returned":
-            return channel.zeros if then.newest_returned is None else then.newest_returned
+            return channel.content.zeros if then.newest_returned is None else then.newest_returned
         if name == "held":
             return self._held(channel)
         if name == "age":
@@ -97,7 +97,7 @@ class Contexts(Feature):
                 return then.states[name]
             size = self.system.agents[agent].learner.network.state_size
             return torch.zeros(channel.rows, size, dtype=self.system.dtype, device=self.system.device)
-        period = (ledger.sender if sends else ledger.receiver).period
+        period = (ledger.timetable.sender if sends else ledger.timetable.receiver).period
         assert windows is not None
         return self._phase(channel, windows, period, message.stamp if sends else tick, then.episode_start)
 
@@ -105,13 +105,13 @@ class Contexts(Feature):
     def _held(channel: Channel) -> Tensor:
         held = channel.ledger.held
         if held is None or held.prior is None or held.prior_stamp is None:
-            return channel.zeros
+            return channel.content.zeros
         return torch.where((held.prior_stamp >= 0).unsqueeze(1), held.prior, 0.0)
 
     def _age(self, channel: Channel, stamp: int) -> Tensor:
         prior = None if channel.ledger.held is None else channel.ledger.held.prior_stamp
         if prior is None:
-            return channel.zeros.new_zeros(len(channel.zeros), 1)
+            return channel.content.zeros.new_zeros(len(channel.content.zeros), 1)
         age = torch.where(prior >= 0, stamp_number(stamp) - prior, 0)
         return age.to(self.system.dtype).unsqueeze(1)
 
@@ -169,7 +169,7 @@ class Ends(Feature):
         found = {}
         for end, name, delay, side in (
             ("from.state", channel.sender, 0, channel.message_of),
-            ("to.state", channel.receiver, channel.ledger.link.delay, channel.of_receiver),
+            ("to.state", channel.receiver, channel.ledger.timetable.delay, channel.of_receiver),
         ):
             agent = self.system.agents.get(name)
             trail = None if agent is None or end not in channel.synthetic_gradient.ends else Trail.of(agent)

@@ -55,7 +55,9 @@ class LambdaReturns(Feature):
         found: dict[str, list[Message]] = {}
         for group, window in closed:
             traced = [
-                c for name in group.agents if (c := self.system.agents[name].state_channel) and c.traced
+                c
+                for name in group.agents
+                if (c := self.system.agents[name].connections.state_channel) and c.traced
             ]
             if not traced:
                 continue
@@ -65,15 +67,13 @@ class LambdaReturns(Feature):
             if past and past[-1].number + 1 != window.number:
                 past.clear()  # no gradient passes through a window that is missing
             past.append(window)
-            span = max(channel.synthetic_gradient.span for channel in traced)
-            del past[:-span]
-            for channel in traced:
-                if len(past) >= channel.synthetic_gradient.span:
-                    read = self._start(past[-channel.synthetic_gradient.span], channel)
+            spans = [channel.synthetic_gradient.of_state.span for channel in traced]
+            del past[: -max(spans)]
+            for channel, span in zip(traced, spans, strict=True):
+                if len(past) >= span:
+                    read = self._start(past[-span], channel)
                     if read is not None and (message := read.message).returned.counted is not NONE:
-                        gradient = self._return(
-                            group, past[-channel.synthetic_gradient.span :], channel, step
-                        )
+                        gradient = self._return(group, past[-span:], channel, step)
                         # Zero where an episode ended before: its last state has been taught that already.
                         message.returned.replace_gradient(read.counted.fill(gradient))
                         found.setdefault(channel.name, []).append(message)
@@ -87,7 +87,9 @@ class LambdaReturns(Feature):
     def _return(self, group: LearningGroup, windows: list[Window], channel: Channel, step: int) -> Tensor:
         """[B, state size]: G of the state that the oldest of `windows` started from."""
         state_channels = [
-            c for name in group.agents if (c := self.system.agents[name].state_channel) is not None
+            c
+            for name in group.agents
+            if (c := self.system.agents[name].connections.state_channel) is not None
         ]
         returns: dict[str, Tensor] = {}
         for window in reversed(windows):
@@ -111,7 +113,7 @@ class LambdaReturns(Feature):
             ((_, gradients),) = backward_all([request], self.system.batch)
             returns = {name: g for name, g in zip(leaves, gradients, strict=True) if g is not None}
             window.release()
-        return returns.get(channel.name, torch.zeros_like(self.system.channels[channel.name].zeros))
+        return returns.get(channel.name, torch.zeros_like(self.system.channels[channel.name].content.zeros))
 
     def _beyond(self, window: Window, state_channel: Channel, later: Tensor | None) -> Injection | None:
         """What is mixed in beside the synthetic gradient: lambda (G - SG) of the state that the window ended with."""

@@ -89,4 +89,4 @@ class LateWindows(Feature):
             return True
         if message.uses.finished is None or message.uses.finished >= step:
             return False
-        return not message.complete or message.uses.finished + channel.ledger.return_delay <= step
+        return not message.complete or message.uses.finished + channel.ledger.timetable.return_delay <= step

@@ -39,7 +39,7 @@ class ClippedReturns(Feature):
                 self._clip(self.system.channels[name], message, step)
 
     def _clip(self, channel: Channel, message: Message, step: int) -> None:
-        outliers = channel.synthetic_gradient.outliers
+        outliers = channel.synthetic_gradient.of_state.outliers
         if outliers is None or message.returned.gradient is None:
             return
         before = outliers.clip_count

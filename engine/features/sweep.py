@@ -32,7 +32,8 @@ class SweepOrder(Feature):
             group
             for group in engine.system.groups
             if any(
-                (memory := agents[name].state_channel) is not None and memory.traced for name in group.agents
+                (memory := agents[name].connections.state_channel) is not None and memory.traced
+                for name in group.agents
             )
         )
         """Groups whose windows are kept, and replayed for returns over several: nothing of them is released."""
@@ -75,7 +76,7 @@ class SweepOrder(Feature):
                 self.predictor_trainer.predicted.pop(message, None)
         for read in window.leaves.values():
             channel = channels[read.channel]
-            if channel.sampler is not None:
+            if channel.content.sampler is not None:
                 continue  # a sample is sent again where its window is replayed
             if self._spent(channel, read.message):
                 read.message.release()
@@ -83,11 +84,11 @@ class SweepOrder(Feature):
 
     def _spent(self, channel: Channel, message: Message) -> bool:
         """Whether neither a message nor its gradient is read after its reader's window has been differentiated."""
-        ledger, groups = channel.ledger, self.system.group_of
+        ledger, timetable, groups = channel.ledger, channel.ledger.timetable, self.system.group_of
         sender, receiver = groups[channel.sender], groups[channel.receiver]
         kept = ledger.wants_gradient or ledger.remembers or ledger.link.loses
         kept |= sender in self._replayed or receiver in self._replayed
         if kept or (channel.name, message.stamp) in sender.window.with_graph:
             return False
         # Sent at every step and read at its own, it has one use, and another one is the newest of the next step's figures.
-        return ledger.link.delay + ledger.return_delay == 0 and ledger.sender.due(message.stamp + 1)
+        return timetable.delay + timetable.return_delay == 0 and timetable.sender.due(message.stamp + 1)

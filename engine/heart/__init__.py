@@ -36,7 +36,7 @@ Where a change goes:
     what a link does to a message                comms/links.py: `Link`, which `Ledger.send` calls
     when an agent ticks or sends                 clock.py: `Clock`, `Sending`
     which ticks are a window                     clock.py: a class beside `StepWindows`, made in engine/build/learning_groups.py
-    which tick reads a message                   clock.py: `uses_of`, when it is sent; ledger.py: `due_stamps`, at the tick
+    which tick reads a message                   clock.py: `Timetable.uses`, when it is sent; `Timetable.due_stamps`, at the tick
     how a tick reads several messages (`read`)   in both of these, and comms/links.py: `combine_reads`; the three must agree
     what a receiver reads in place of a message  a feature with the point `arrived`
     what ends with an episode                    forward.py: `ForwardPass.end_episodes`, by the masks of `Channel.episodes_over`

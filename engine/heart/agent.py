@@ -6,7 +6,7 @@ dimension of tensors, are (member, environment), [N * B]. A single agent is a st
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -88,6 +88,8 @@ class Inputs:
     fan_in_kind: str
     fan_in: FanIn = field(default_factory=FanIn)
     """Joins observations and messages to the network's input."""
+    align: str | None = None
+    """The incoming channel whose messages' signals are observed in place of the step's; None: the step's are."""
     categories: str = "one_hot"
     """How categorical observations enter the network: `one_hot`, or as their values (`index`)."""
     critic_observes: tuple[str, ...] = ()
@@ -113,6 +115,47 @@ class Inputs:
 
 
 @dataclass(eq=False)
+class Connections:
+    """The channels of a stack of agents."""
+
+    incoming: list[Channel] = field(default_factory=list)
+    outgoing: list[Channel] = field(default_factory=list)
+    state_channel: Channel | None = None
+    """The channel that carries its state to its own next tick; None: it has no state."""
+
+    def begin(self, channel: Channel) -> None:
+        """Enter a channel that begins here."""
+        if channel.state:
+            self.state_channel = channel
+        else:
+            self.outgoing.append(channel)
+
+    def end(self, channel: Channel) -> None:
+        """Enter a channel that ends here."""
+        if not channel.state:
+            self.incoming.append(channel)
+
+    def among(self, channels: Mapping[str, Channel]) -> Connections:
+        """Return the connections of a copy: by name, other channels in place of these."""
+        state = self.state_channel
+        return Connections(
+            [channels[channel.name] for channel in self.incoming],
+            [channels[channel.name] for channel in self.outgoing],
+            None if state is None else channels[state.name],
+        )
+
+    @cached_property
+    def reads(self) -> list[Channel]:
+        """The incoming channels, and the state channel; once all are entered."""
+        return self.incoming if self.state_channel is None else [*self.incoming, self.state_channel]
+
+    @cached_property
+    def sends(self) -> list[Channel]:
+        """The outgoing channels, and the state channel; once all are entered."""
+        return self.outgoing if self.state_channel is None else [*self.outgoing, self.state_channel]
+
+
+@dataclass(eq=False)
 class Agent:
     """A stack of N >= 1 agents: network, clock, channels and objective, and the newest action."""
 
@@ -124,12 +167,7 @@ class Agent:
     goal: Goal | None = None
     acts: bool | str = False
     """Whether it acts in the environment: True, or the part of the action that is its own."""
-    align: str | None = None
-    """The incoming channel whose messages' signals it observes in place of the step's; None: it observes the step's."""
-    incoming: list[Channel] = field(default_factory=list)
-    outgoing: list[Channel] = field(default_factory=list)
-    state_channel: Channel | None = None
-    """The channel that carries its state to its own next tick; None: it has no state."""
+    connections: Connections = field(default_factory=Connections)
     seed: int = 0
     """Seed of the random numbers that a user's module samples."""
     participation: Participation | None = None
@@ -183,15 +221,19 @@ class Agent:
     @property
     def stacked(self) -> bool:
         """Whether its parameters have a leading axis of members."""
-        return bool(self.learner.members)
+        return self.layout.stacked
 
     def looked_back(self) -> int | None:
         """Return how many steps the oldest of its states lies back that a predictor is conditioned on; None: none is.
 
         The context of a channel's ends keeps states for so long (engine/features/contexts.py).
         """
-        back = [0 for channel in self.sends if "from.state" in channel.synthetic_gradient.ends]
-        back += [c.ledger.link.delay for c in self.channels if "to.state" in c.synthetic_gradient.ends]
+        back = [0 for channel in self.connections.sends if "from.state" in channel.synthetic_gradient.ends]
+        back += [
+            c.ledger.timetable.delay
+            for c in self.connections.reads
+            if "to.state" in c.synthetic_gradient.ends
+        ]
         return max(back, default=None)
 
     def participates(self, number: int) -> Mask:
@@ -263,22 +305,13 @@ class Agent:
     @cached_property
     def ports(self) -> tuple[str, ...]:
         """The ports that a channel or objective reads."""
-        names = [channel.port for channel in self.outgoing]
+        names = [channel.content.port for channel in self.connections.outgoing]
         if self.goal is not None:
             names += [port for port in (OBJECTIVE, VALUE) if port in self.learner.network.heads]
             names += [VALUE] if self.inputs.critic_observes else []
-        if self.state_channel is not None:
+        state_channel = self.connections.state_channel
+        if state_channel is not None:
             names.append(STATE)
-            if self.state_channel.synthetic_gradient.auxiliary:
+            if state_channel.synthetic_gradient.of_state.auxiliary:
                 names.append(AUXILIARY_PORT)
         return tuple(dict.fromkeys(names))
-
-    @cached_property
-    def channels(self) -> list[Channel]:
-        """Its incoming channels, its state channel included."""
-        return self.incoming if self.state_channel is None else [*self.incoming, self.state_channel]
-
-    @cached_property
-    def sends(self) -> list[Channel]:
-        """Its outgoing channels, its state channel included."""
-        return self.outgoing if self.state_channel is None else [*self.outgoing, self.state_channel]

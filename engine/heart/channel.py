@@ -7,9 +7,9 @@ Shapes: K channels, B environments.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -20,7 +20,7 @@ from antiphon.comms.couplings import Coupling
 from antiphon.comms.examples import ContextSpec, Example
 from antiphon.engine.heart.layout import Layout, label, select_rows
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import EpisodeEnds, PassedOn, StepSignals, Window
+from antiphon.engine.heart.message import Content, EpisodeEnds, PassedOn, StepSignals, Window
 from antiphon.nets.per_member import PerMember
 from antiphon.nets.schedules import Rate
 
@@ -28,13 +28,24 @@ if TYPE_CHECKING:  # what may be plugged into a channel
     from antiphon.agents.network import Tensors
     from antiphon.comms.backward_requests import Outliers
     from antiphon.comms.skill_gate import SkillGate
-    from antiphon.comms.symbols import MessageSampler
     from antiphon.comms.synthetic_gradients import Predictor
     from antiphon.comms.synthetic_inputs import InputModel
     from antiphon.engine.heart.clock import WindowGrid
     from antiphon.engine.heart.sender_rows import SenderRows
 
 _ONE = Rate(base=1.0, run_steps=1)
+
+
+@dataclass(slots=True, eq=False)
+class StateGradient:
+    """What only the synthetic gradient of a state channel has; features obey it."""
+
+    span: int = 1
+    """Windows that the returns of a state's gradient reach over (lambda-returns)."""
+    auxiliary: float = 0.0
+    """Weight of the auxiliary task: to predict the synthetic gradient of the window's end (semantics 12)."""
+    outliers: Outliers | None = None
+    """Clips a returned state gradient that is far longer than the median."""
 
 
 @dataclass(slots=True, eq=False)
@@ -58,12 +69,7 @@ class SyntheticGradient:
     apply: bool = True
     """Whether it is injected; else it is a shadow: `scale` and `discount` are 0, and it is only trained."""
     trace: float = 0.0
-    span: int = 1
-    """Windows that the returns of a state's gradient reach over (lambda-returns)."""
-    auxiliary: float = 0.0
-    """Weight of the auxiliary task: to predict the synthetic gradient of the window's end (semantics 12)."""
-    outliers: Outliers | None = None
-    """Clips a returned state gradient that is far longer than the median."""
+    of_state: StateGradient = field(default_factory=StateGradient)
     gate: SkillGate | None = None
     """Applies it as far as it has predicted; None: it is applied as it is."""
     needs_actions: bool = False
@@ -127,53 +133,50 @@ def lives_of(ends: Iterable[tuple[str, str]]) -> tuple[tuple[str, ...], ...]:
     return tuple(lives for lives in sides if any(lives))
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class Channel:
     """A stack of K >= 1 channels."""
 
     name: str
     sender: str
     receiver: str
-    port: str
-    """The output of the sender's network that is sent."""
-    shape: tuple[int, ...]
-    """Shape of one message; in ledgers and reads it is flat, [rows, size]."""
+    content: Content
+    """What is sent."""
     coupling: Coupling
     """How gradients cross it."""
     ledger: Ledger
-    zeros: Tensor
-    """[rows, size]: what a receiver reads before any message has come."""
-    sampler: MessageSampler | None = None
-    """Samples messages from the port's output (symbols); None: the output is the message."""
-    slots: int = 1
-    """Messages that a tick reads side by side."""
     synthetic_gradient: SyntheticGradient = field(default_factory=SyntheticGradient)
     synthetic_input: SyntheticInput = field(default_factory=SyntheticInput)
     feedback: Feedback = field(default_factory=Feedback)
     endpoints: Endpoints = field(default_factory=Endpoints)
     layout: Layout = field(default_factory=Layout)
-    stacked: bool = False
-    """Whether its predictors have a leading axis of members."""
     members: tuple[Channel, ...] = ()
     """The single channels of the stack; of a single channel, itself."""
-    names: tuple[str, ...] = ()
-    """The members' names; among several seeds, `name@seed`."""
 
     def __post_init__(self) -> None:
         if not self.members:
             self.members = (self,)
-            self.layout = Layout.single(len(self.zeros), self.zeros.device)
+            self.layout = Layout.single(len(self.content.zeros), self.content.zeros.device)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The members' names; among several seeds, `name@seed`."""
         layout = self.layout
-        self.names = tuple(
+        return tuple(
             label(member.name, layout.seed_of(n), layout.seeds) for n, member in enumerate(self.members)
         )
+
+    @property
+    def stacked(self) -> bool:
+        """Whether its predictors have a leading axis of members."""
+        return self.layout.stacked
 
     # --- rows ----------------------------------------------------------------------------------------------
 
     @property
     def rows(self) -> int:
         """K * B."""
-        return len(self.zeros)
+        return len(self.content.zeros)
 
     @property
     def batch(self) -> int:
@@ -270,9 +273,9 @@ class Channel:
             "direct feedback": feedback.direct is not None,
             "context of the channel's ends": bool(gradient.ends),
             "ends as messages are sent": bool(gradient.ends or self.synthetic_input.ends),
-            "clipped outliers": gradient.outliers is not None,
+            "clipped outliers": gradient.of_state.outliers is not None,
             "gate": gradient.gate is not None,
-            "auxiliary task": bool(gradient.auxiliary),
+            "auxiliary task": bool(gradient.of_state.auxiliary),
             "lambda-returns": self.traced,
             "returned losses": self.needs_returned_loss,
             "returned actions": gradient.needs_actions,
@@ -303,14 +306,9 @@ class Channel:
     def traced(self) -> bool:
         """Whether its predictor learns from returns over several windows."""
         settings = self.synthetic_gradient
-        return settings.model is not None and settings.trace > 0 and settings.span > 1 and self.state
+        return settings.model is not None and settings.trace > 0 and settings.of_state.span > 1 and self.state
 
     @property
     def state(self) -> bool:
         """Whether its messages are the states that an agent passes to its own next tick."""
-        return self.ledger.state
-
-    @property
-    def size(self) -> int:
-        """Components of one message."""
-        return math.prod(self.shape)
+        return self.ledger.timetable.state

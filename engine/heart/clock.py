@@ -237,41 +237,65 @@ WindowGrid: TypeAlias = StepWindows | EpisodeWindows
 """The division of an agent's ticks into numbered windows; `Window` (message.py) is one window with what was computed in it."""
 
 
-def uses_of(
-    stamp: int,
-    next_stamp: int,
-    receiver: Clock,
-    windows: WindowGrid,
-    delay: int,
-    *,
-    read: str,
-    state: bool,
-) -> tuple[int | None, set[int], int]:
-    """Return which ticks read a message over a perfect link: the schedule of a `Message`, known when it is sent.
+@dataclass(frozen=True, slots=True)
+class Timetable:
+    """When the messages of a channel are sent and read, and their gradients return: over a perfect link, from the clocks alone."""
 
-    Args:
-        stamp: When it was sent.
-        next_stamp: When the one after it is sent.
-        receiver: Its receiver's clock.
-        windows: The receiver's.
-        delay: Steps on the way.
-        read: What a tick that several messages reach does with them.
-        state: Whether it is a state that a recurrent agent sends to its own next tick.
+    sender: Clock | Sending
+    """When the sender sends, by its stamps."""
+    receiver: Clock
+    windows: WindowGrid
+    """The division of the receiving group's ticks into windows."""
+    delay: int = 0
+    """Steps of a message on the way."""
+    return_delay: int = 0
+    """Steps of a gradient on the way back."""
+    read: str = "last"
+    """How a tick reads several messages that have arrived since its last: the `last`, their `mean`, or `concat`."""
+    slots: int = 1
+    """Messages that a tick reads side by side."""
+    state: bool = False
+    """Whether the messages are the states that a recurrent agent sends to its own next tick."""
 
-    Returns:
-        The step of the first tick that reads it, the numbers of the windows with such ticks, and the step at which the last of
-        these windows ends; None, none and `stamp` where a newer message replaces it unread.
-    """
-    first = receiver.following(stamp + delay)
-    if state and windows.number(first) == windows.number(stamp):
-        return None, set(), stamp  # within a window a state is passed on with its graph
-    stop = next_stamp + delay
-    if first >= stop:
-        if read == "last":
-            return None, set(), stamp
-        stop = first + 1
-    waiting = {windows.number(tick) for tick in range(first, stop, receiver.period)}
-    return first, waiting, windows.end(max(waiting))
+    def uses(self, stamp: int) -> tuple[int | None, set[int], int]:
+        """Return which ticks read the message of a stamp: known when it is sent.
+
+        Returns:
+            The step of the first tick that reads it, the numbers of the windows with such ticks, and the step at which the last of
+            these windows ends; None, none and `stamp` where a newer message replaces it unread.
+        """
+        receiver, windows, delay = self.receiver, self.windows, self.delay
+        first = receiver.following(stamp + delay)
+        if self.state and windows.number(first) == windows.number(stamp):
+            return None, set(), stamp  # within a window a state is passed on with its graph
+        stop = self.sender.after(stamp) + delay
+        if first >= stop:
+            if self.read == "last":
+                return None, set(), stamp
+            stop = first + 1
+        waiting = {windows.number(tick) for tick in range(first, stop, receiver.period)}
+        return first, waiting, windows.end(max(waiting))
+
+    def due_stamps(self, step: int) -> list[int]:
+        """Return the stamps of the messages that the receiver's tick at `step` reads, oldest first."""
+        sender, delay = self.sender, self.delay
+        newest = sender.latest(step - delay)
+        if newest is None:
+            return []
+        stamps = [newest]
+        if self.read != "last":
+            since = step - self.receiver.period - delay
+            while (stamp := sender.latest(stamps[0] - 1)) is not None and stamp > since:
+                stamps.insert(0, stamp)
+        return stamps
+
+    def returned_at(self, stamp: int) -> int | None:
+        """Step at which the gradient of a message is back at its sender; None: it is not read.
+
+        A state is read by another window than its own. Probes and the cost model use it, and no step.
+        """
+        first, _, complete = self.uses(stamp)
+        return None if first is None else complete + self.return_delay
 
 
 Call = tuple[str, ...]

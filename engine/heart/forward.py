@@ -116,17 +116,17 @@ class ForwardPass:
     def _read(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
         tick = Tick(step, agent.name, step_signals, [], agent.participates(window.number))
         arrived: list[list[Arrival]] = []
-        for channel in agent.incoming:
+        for channel in agent.connections.incoming:
             arrivals = channel.ledger.arrivals(step)
             if self.points.arrived is not None and arrivals and channel.synthetic_input.model is not None:
                 arrivals[-1] = self.points.arrived.arrived(channel, arrivals[-1], step)
-            if channel.name == agent.align:
+            if channel.name == agent.inputs.align:
                 tick.step_signals = aligned(arrivals)
             arrived.append(arrivals)
             tick.reads += self._reads(channel, arrivals, tick, window)
-        if agent.state_channel is not None:
-            arrivals = agent.state_channel.ledger.arrivals(step)
-            (tick.state_read,) = self._reads(agent.state_channel, arrivals, tick, window)
+        if agent.connections.state_channel is not None:
+            arrivals = agent.connections.state_channel.ledger.arrivals(step)
+            (tick.state_read,) = self._reads(agent.connections.state_channel, arrivals, tick, window)
         for feature in self.points.read:
             feature.read(tick, arrived, window)
         return tick
@@ -196,13 +196,15 @@ class ForwardPass:
         messages: list[Tensor] = []
         available: list[Mask] = []
         by_channel = groupby(tick.reads, key=attrgetter("channel"))
-        for channel, (_, reads) in zip(agent.incoming, by_channel, strict=True):
+        for channel, (_, reads) in zip(agent.connections.incoming, by_channel, strict=True):
             side_by_side: list[tuple[Tensor, Mask]] = []
             for read in reads:
                 value = read.followed_in(window, channel, tick.participates)
-                value = value if flat else value.reshape(len(value), *channel.shape)
+                value = value if flat else value.reshape(len(value), *channel.content.shape)
                 side_by_side.append((value, read.available))
-            message, there = combine_reads(channel.ledger.read, side_by_side, channel.slots)
+            message, there = combine_reads(
+                channel.ledger.timetable.read, side_by_side, channel.ledger.timetable.slots
+            )
             messages.append(message)
             available.append(there)
         observations = self.observations(tick, self.statistics(agent, window, buffers))
@@ -242,12 +244,14 @@ class ForwardPass:
     @staticmethod
     def _put_live(agent: Agent, tick: Tick, window: Window) -> list[Channel]:
         """Put the outgoing messages of a tick into its window with their graph, as first sampled; return their channels."""
-        channels = [channel for channel in agent.sends if channel.ledger.sender.due(tick.step)]
+        channels = [
+            channel for channel in agent.connections.sends if channel.ledger.timetable.sender.due(tick.step)
+        ]
         for channel in channels:
-            live = channel.message_of(tick.ports[channel.port])
-            if channel.sampler is not None:
+            live = channel.message_of(tick.ports[channel.content.port])
+            if channel.content.sampler is not None:
                 sent = tick.sampled.get(channel.name)
-                live, tick.sampled[channel.name] = channel.sampler.send(live, tick.step, sent)
+                live, tick.sampled[channel.name] = channel.content.sampler.send(live, tick.step, sent)
             window.with_graph[channel.name, tick.step] = live
         return channels
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.links import Link
+from antiphon.engine.heart.clock import Timetable
 from antiphon.engine.heart.message import PLAIN, ROWS, Arrival, Message, StepSignals
 from antiphon.nets.step_numbers import stamp_number
 
@@ -17,8 +18,8 @@ from antiphon.nets.step_numbers import stamp_number
 class Arriving(Protocol):
     """What is read of the ledger of a channel."""
 
+    timetable: Timetable
     link: Link
-    read: str
     aligned: bool
     remembers: bool
     messages: dict[int, Message]
@@ -83,7 +84,7 @@ class HeldMessages:
         """Whether a message arrives in any environment, as far as the host knows; on the CPU a look costs less."""
         if due.fate.lost is NONE or due.sent.device.type == "cpu":
             return None
-        if ledger.read != "last":  # a newer one may be held
+        if ledger.timetable.read != "last":  # a newer one may be held
             return None
         arrives = ledger.link.arrives(due.stamp, len(due.sent))
         return (~due.fate.void).known_anywhere if arrives else False

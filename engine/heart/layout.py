@@ -29,11 +29,19 @@ class Layout:
         seeds: Number of seeds.
         batch: B.
         device: Where signals are.
+        stacked: Whether parameters have a leading axis of members.
     """
 
     def __init__(
-        self, count: int = 1, seeds: int = 1, batch: int = 0, device: torch.device | str = "cpu"
+        self,
+        count: int = 1,
+        seeds: int = 1,
+        batch: int = 0,
+        device: torch.device | str = "cpu",
+        *,
+        stacked: bool = False,
     ) -> None:
+        self.stacked = stacked
         self.count, self.seeds, self.batch, self.device = count, seeds, batch, torch.device(device)
         self.per_seed = count // seeds
         """Members of one seed."""

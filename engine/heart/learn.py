@@ -308,8 +308,8 @@ class BackwardPass:
         channel = sent.channel
         coupling, clip = channel.coupling, channel.synthetic_gradient.clip
         credit = coupling.credit(sent, step)
-        if credit is not None and credit.shape != channel.zeros.shape:
-            shapes = f"{list(credit.shape)}, not {list(channel.zeros.shape)}"
+        if credit is not None and credit.shape != channel.content.zeros.shape:
+            shapes = f"{list(credit.shape)}, not {list(channel.content.zeros.shape)}"
             raise ScenarioError(
                 f"channels[{channel.names[0]}].coupling: {coupling.name} gives a credit of {shapes}; return a value for each "
                 "component of a message"
@@ -335,10 +335,10 @@ class BackwardPass:
         """A prediction together with what the receiver has just returned (semantics 11; BP(lambda))."""
         settings = channel.synthetic_gradient
         if prediction is None and settings.needs_actions:  # no action has come back
-            prediction = channel.zeros
+            prediction = channel.content.zeros
         if prediction is None or not settings.trace:
             return prediction
-        gradient = channel.zeros if message.returned.gradient is None else message.returned.gradient
+        gradient = channel.content.zeros if message.returned.gradient is None else message.returned.gradient
         return torch.lerp(prediction, gradient, settings.trace)
 
 
@@ -378,7 +378,7 @@ class SentMessage:
         finished = message.uses.finished
         if not message.complete or finished is None:
             return None
-        back_at = finished + self.channel.ledger.return_delay
+        back_at = finished + self.channel.ledger.timetable.return_delay
         return message.returned.gradient if back_at <= self._step else None
 
     @property

@@ -32,7 +32,7 @@ from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import as_leaf, value_of
 from antiphon.comms.examples import ReturnedAction
 from antiphon.comms.links import Link
-from antiphon.engine.heart.clock import Clock, Sending, WindowGrid, uses_of
+from antiphon.engine.heart.clock import Timetable
 from antiphon.engine.heart.message import Arrival, Fate, Leaf, Message, Returned, StepSignals, Uses, Window
 
 if TYPE_CHECKING:
@@ -46,15 +46,10 @@ class Ledger:
 
     Attributes:
         name: The channel's name.
-        sender: When the sender sends, by its stamps.
-        receiver: The receiver's clock.
-        receiver_windows: The division of the receiving group's ticks into windows.
-        link: Delay in steps, losses, noise and quantisation.
+        timetable: When messages are sent and read, and gradients return.
+        link: Losses, noise and quantisation.
         wants_gradient: Whether gradients of reads are booked and returned; else reads are only counted.
-        return_delay: Steps that a gradient takes back to the sender; negative: as many as a message takes.
         slack: Steps that messages may stay open beyond their deadline: where the receiver is late, its windows close later.
-        read: How a tick reads several messages that have arrived since its last: the `last`, their `mean`, or `concat`.
-        state: Whether the messages are the states that a recurrent agent sends to its own next tick.
         aligned: Whether the receiver works on the signals of the message it reads.
         remembers: Whether a synthetic input is conditioned on the newest arrival, so that `held` keeps it on a perfect link too,
             and no message is dropped before it has been held.
@@ -66,15 +61,10 @@ class Ledger:
     """
 
     name: str
-    sender: Clock | Sending
-    receiver: Clock
-    receiver_windows: WindowGrid
+    timetable: Timetable
     link: Link
     wants_gradient: bool
-    return_delay: int = -1
     slack: int = 0
-    read: str = "last"
-    state: bool = False
     aligned: bool = False
     remembers: bool = False
     messages: dict[int, Message] = field(default_factory=dict)
@@ -82,12 +72,8 @@ class Ledger:
     held: HeldMessages | None = None
     newest_returned: NewestReturned | None = None
 
-    def __post_init__(self) -> None:
-        if self.return_delay < 0:
-            self.return_delay = self.link.delay
-
     def emptied(self, **settings: Any) -> Ledger:
-        """Return a ledger of the same clocks without messages, with other settings."""
+        """Return a ledger without messages, with other settings."""
         empty: dict[str, Any] = {"messages": {}, "returning": {}}
         for name in ("held", "newest_returned"):
             before = getattr(self, name)
@@ -122,11 +108,11 @@ class Ledger:
         """
         if self.newest_returned is not None:
             self._note_arrived(self.newest_returned, self.returning.get(step, ()), step, sends=True)
-        first, windows, deadline = self._uses(step)
+        first, windows, deadline = self.timetable.uses(step)
         unread = first is None
         uses = Uses(first, windows, deadline, step if unread else None)
         # ticks of the same window read a state with its graph (`Window.with_graph`), and nothing else does
-        pinned = not (unread and self.state)
+        pinned = not (unread and self.timetable.state)
         message = self._carried(step, live, step_signals, uses, void, pinned=pinned)
         self._drop_finished(step)
         self.messages[step] = message
@@ -166,23 +152,9 @@ class Ledger:
         finally:
             self.messages, self.held = messages, held
 
-    def _uses(self, stamp: int) -> tuple[int | None, set[int], int]:
-        next_stamp, receiver, delay = self.sender.after(stamp), self.receiver, self.link.delay
-        return uses_of(
-            stamp, next_stamp, receiver, self.receiver_windows, delay, read=self.read, state=self.state
-        )
-
-    def returned_at(self, stamp: int) -> int | None:
-        """Step at which a message's gradient is back at its sender over a perfect link; None: it is not read.
-
-        A state is read by another window than its own. Probes and the cost model use it, and no step.
-        """
-        first, _, complete = self._uses(stamp)
-        return None if first is None else complete + self.return_delay
-
     def _drop_finished(self, step: int) -> None:
         """Drop messages of no more use; EngineError where a message is open beyond its deadline."""
-        newest = self.sender.latest(step - self.link.delay)
+        newest = self.timetable.sender.latest(step - self.timetable.delay)
         for stamp, message in list(self.messages.items()):
             uses = message.uses
             if uses.finished is None:
@@ -191,7 +163,9 @@ class Ledger:
                         f"{self.name}: the message of step {stamp} is still open at step {step}"
                     )
             elif not message.pinned and newest is not None and stamp < newest:
-                learned = uses.finished + self.return_delay < step or message.returned.counted is NONE
+                learned = (
+                    uses.finished + self.timetable.return_delay < step or message.returned.counted is NONE
+                )
                 if learned and (self.held is None or not self.held.waits(self, stamp)):
                     del self.messages[stamp]
 
@@ -217,23 +191,10 @@ class Ledger:
         sends is conditioned on them; they are not noted again, as an episode may have ended since. Gradients that take no time,
         and those that come when nothing is sent, are noted when they are taken.
         """
-        if sends or not (self.return_delay and self.sender.due(step)):
+        if sends or not (self.timetable.return_delay and self.timetable.sender.due(step)):
             newest.note(messages)
 
     # --- the receiver's half: what arrives, and what goes back ----------------------------------------------
-
-    def due_stamps(self, step: int) -> list[int]:
-        """Return the stamps of the messages that the receiver's tick at `step` reads, oldest first, on a perfect link."""
-        sender, delay = self.sender, self.link.delay
-        newest = sender.latest(step - delay)
-        if newest is None:
-            return []
-        stamps = [newest]
-        if self.read != "last":
-            since = step - self.receiver.period - delay
-            while (stamp := sender.latest(stamps[0] - 1)) is not None and stamp > since:
-                stamps.insert(0, stamp)
-        return stamps
 
     def arrivals(self, step: int) -> list[Arrival]:
         """Return the arrivals that the receiver's tick at `step` reads, oldest first: one, or several (`read`).
@@ -243,7 +204,7 @@ class Ledger:
         Empty before the first.
         """
         messages = self.messages
-        due = [messages[stamp] for stamp in self.due_stamps(step) if stamp in messages]
+        due = [messages[stamp] for stamp in self.timetable.due_stamps(step) if stamp in messages]
         if not due:
             return []
         *earlier, newest = due
@@ -301,7 +262,7 @@ class Ledger:
         if not message.sent.numel():  # released
             del self.messages[message.stamp]
         elif message.returned.close(message.sent, wanted=self.wants_gradient):
-            self.returning.setdefault(step + self.return_delay, []).append(message)
+            self.returning.setdefault(step + self.timetable.return_delay, []).append(message)
 
     # --- both ----------------------------------------------------------------------------------------------
 
@@ -313,7 +274,7 @@ class Ledger:
             ended: Where an episode ended.
             terminated: Where it ended for good, not by a limit of time: after such a state nothing follows.
         """
-        if self.state and self.wants_gradient and terminated is not NONE:
+        if self.timetable.state and self.wants_gradient and terminated is not NONE:
             self._last_state(step, terminated)
         for message in self.messages.values():
             first = message.uses.first_tick
@@ -326,7 +287,7 @@ class Ledger:
 
     def _last_state(self, step: int, terminated: Mask) -> None:
         """Book a zero gradient for the state that an episode ended with: nothing follows it."""
-        stamp = self.sender.latest(step)
+        stamp = self.timetable.sender.latest(step)
         message = None if stamp is None else self.messages.get(stamp)
         if message is None:
             return
@@ -336,7 +297,7 @@ class Ledger:
         if message.unread:  # of no more use but as an example, which is complete now
             returned = Returned(torch.zeros_like(message.sent), None, last)
             complete = replace(message.copied(), returned=returned)
-            self.returning.setdefault(step + self.return_delay, []).append(complete)
+            self.returning.setdefault(step + self.timetable.return_delay, []).append(complete)
         else:
             message.returned.add(last, None)
 

@@ -3,6 +3,7 @@
     class                      what it is                                      made by
     StepSignals                what the environment shows at one step          the environment's loop, at every step
     EpisodeEnds                where episodes ended with a step                the environment's loop, after every step
+    Content                    what the messages of a channel are              the builder, once
     Message                    one message of a channel                        `Ledger.send`
     Arrival                    what has reached a tick over a channel          `Ledger.arrivals`
     Leaf, PassedOn, Constant   one read of a tick, by what is differentiated   `ForwardPass.as_read`
@@ -19,9 +20,10 @@ ticks, which gives the same bits as the first graph.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -32,6 +34,9 @@ from antiphon.comms.examples import ContextSpec, ReturnedAction, encode
 from antiphon.engine.heart.clock import WindowGrid
 from antiphon.engine.heart.notes import Notes, copied
 from antiphon.envs.signal import ALIVE
+
+if TYPE_CHECKING:
+    from antiphon.comms.symbols import MessageSampler
 
 PLAIN = {"role": "plain"}
 """A field of a saved state: a name, numbers, or sets of such."""
@@ -128,13 +133,32 @@ class EpisodeEnds:
 # --- a message ---------------------------------------------------------------------------------------------
 
 
+@dataclass(slots=True, eq=False)
+class Content:
+    """What the messages of a channel are."""
+
+    port: str
+    """The output of the sender's network that is sent."""
+    shape: tuple[int, ...]
+    """Shape of one message; in ledgers and reads it is flat, [rows, size]."""
+    zeros: Tensor
+    """[rows, size]: what a receiver reads before any message has come."""
+    sampler: MessageSampler | None = None
+    """Samples messages from the port's output (symbols); None: the output is the message."""
+
+    @property
+    def size(self) -> int:
+        """Components of one message."""
+        return math.prod(self.shape)
+
+
 def _simplified(mask: Mask) -> Mask:
     return ALL if mask.everywhere else mask
 
 
 @dataclass(slots=True, eq=False)
 class Uses:
-    """When a message is read: found by `clock.uses_of` when it is sent, from clocks and delays alone."""
+    """When a message is read: found by `Timetable.uses` when it is sent, from clocks and delays alone."""
 
     first_tick: int | None = field(metadata=PLAIN)
     """Step of the receiver's first tick that can read it; None: a newer message replaces it before any tick (`Message.unread`)."""
@@ -310,7 +334,7 @@ class Arrival:
 class Carrier(Protocol):
     """The part of a `Channel` that a read needs to give its value."""
 
-    zeros: Tensor
+    content: Content
 
     def passed_on(self, read: PassedOn, window: Window) -> Tensor:
         """Return the message with its graph, as the link carries it."""
@@ -331,11 +355,11 @@ class Constant:
 
     def value_in(self, window: Window, channel: Carrier) -> Tensor:
         """Return the value read, [rows, size]; for policies, which evaluate it again."""
-        return channel.zeros if self.value is None else self.value
+        return channel.content.zeros if self.value is None else self.value
 
     def followed_in(self, window: Window, channel: Carrier, participates: Mask) -> Tensor:
         """Return the value read with the graph that losses are differentiated through, where the receiver `participates`."""
-        return channel.zeros if self.value is None else self.value
+        return channel.content.zeros if self.value is None else self.value
 
 
 @dataclass(slots=True, eq=False)

@@ -88,7 +88,7 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
                 for name in agent.goal.signals
                 if known_after_step(name)
             )
-        for channel in agent.sends:
+        for channel in agent.connections.sends:
             if channel.mixes:
                 yield f"{channel.names[0]} mixes in what its receiver returns at the same step"
             synthetic = channel.synthetic_gradient
@@ -101,7 +101,7 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
             if not channel.injects or system.description.endless:
                 continue
             # read at the step at which it is sent, so that no episode ends before? A state's link has a delay
-            sender, receiver = channel.ledger.sender, channel.ledger.receiver
+            sender, receiver = channel.ledger.timetable.sender, channel.ledger.timetable.receiver
             at_every_tick = sender.period % receiver.period == 0 and receiver.due(sender.after(-1))
-            if not at_every_tick or channel.ledger.link.delay:
+            if not at_every_tick or channel.ledger.timetable.delay:
                 yield f"an episode's end can void a message of {channel.names[0]} before it is read"

@@ -223,7 +223,7 @@ class Engine:
     def _close(self, group: LearningGroup, window: Window, step: int) -> None:
         Ledger.unpin(window.sent)
         for name in group.agents:
-            for channel in self.system.agents[name].channels:
+            for channel in self.system.agents[name].connections.reads:
                 channel.ledger.close_window(window.number, step)
 
     # --- the update ----------------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ def steps_per_round(system: System) -> int:
         ScenarioError: They are too many for a graph.
     """
     lengths = [agent.clock.period for agent in system.agents.values()]
-    lengths += [channel.ledger.sender.repeats for channel in system.channels.values()]
+    lengths += [channel.ledger.timetable.sender.repeats for channel in system.channels.values()]
     found = math.lcm(*lengths)
     if found > _LONGEST:
         raise ScenarioError(
@@ -291,10 +291,8 @@ class Composition:
         It follows rounds enough for all that is ever due to have been made, in whose place is the state.
         """
         system, rows = self.system, recorder.rows
-        ledgers = [channel.ledger for channel in system.channels.values()]
-        longest = max(
-            (one.link.delay + one.receiver.period + one.sender.period for one in ledgers), default=0
-        )
+        timetables = [channel.ledger.timetable for channel in system.channels.values()]
+        longest = max((one.delay + one.receiver.period + one.sender.period for one in timetables), default=0)
         start = (max(longest, *filled(system).values()) // self.length + 1) * self.length
         continued: list[Continued] = []
 
@@ -383,7 +381,7 @@ class Continued(PerfectDeliveries):
     def note(self, seen: StepSignals) -> None:
         """Note what aligned agents would observe of a step, on which later ticks may work."""
         for agent in self.system.agents.values():
-            if agent.align is not None:
+            if agent.inputs.align is not None:
                 tick = Tick(seen.step, agent.name, seen, [])
                 values = super().observations(tick, agent.learner.buffers)
                 for name, value in zip(_seen(agent), values, strict=True):
@@ -404,7 +402,7 @@ class Continued(PerfectDeliveries):
     def observations(self, tick: Tick, statistics: Tensors) -> list[Tensor]:
         found, signals = super().observations(tick, statistics), tick.step_signals
         agent, at = self.system.agents[tick.agent], signals.step - self.start
-        if agent.align is None or at >= 0 or not signals.signals:
+        if agent.inputs.align is None or at >= 0 or not signals.signals:
             return found
         return [
             self.recorder.given(Earlier(name, at), torch.zeros_like(value)) if name else value

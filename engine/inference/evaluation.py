@@ -259,7 +259,7 @@ def _score_stream(system: System, env: TorchVectorEnv, split: str, links: Links,
     count = 0
     rows = _ROWS
     if links.kind == "perfect":
-        sent = sum(channel.size for channel in system.channels.values())
+        sent = sum(channel.content.size for channel in system.channels.values())
         given = sum(features_of(system.agents[name].learner.network.port_shape(OBJECTIVE)) for name in goals)
         # a step's messages, while those of the one before are read
         rows = max(1, min(_ROWS, _MEMORY // (system.dtype.itemsize * (2 * sent + given))))

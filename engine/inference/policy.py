@@ -191,7 +191,7 @@ def policy_module(system: System, env: TorchVectorEnv, *, greedy: bool) -> fx.Gr
         raise ScenarioError(
             f"policy: no agent acts for '{missing[0]}', and a file has no random actions; add one"
         )
-    if not greedy and any(channel.sampler is not None for channel in system.channels.values()):
+    if not greedy and any(channel.content.sampler is not None for channel in system.channels.values()):
         raise ScenarioError("policy: messages are sampled too, which a file cannot do; use actions='greedy'")
     rounds = Composition(system, native.conversions, steps_per_round(system))
     rounds.module([agent.name for agent in actors])

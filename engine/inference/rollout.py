@@ -122,7 +122,7 @@ class Rollout:
             ticks += window.ticks()
             Ledger.unpin(window.sent)
         for tick in ticks:
-            for channel in self.system.agents[tick.agent].channels:
+            for channel in self.system.agents[tick.agent].connections.reads:
                 channel.ledger.close_window(step, step)
                 channel.synthetic_input.examples.clear()
         return ticks
@@ -202,11 +202,11 @@ class ExampleRollout:
         lossy = {name for name, channel in system.channels.items() if _link(channel, links, seed).drop}
         needed = set(newest.items())  # and the ticks that these rest on
         for name, step in reversed(ticks):
-            for channel in system.agents[name].channels if (name, step) in needed else ():
-                due = channel.ledger.due_stamps(step)
+            for channel in system.agents[name].connections.reads if (name, step) in needed else ():
+                due = channel.ledger.timetable.due_stamps(step)
                 needed.update((channel.sender, stamp) for stamp in due)
                 # of what may be lost, any earlier message may be read
-                sender = channel.ledger.sender
+                sender = channel.ledger.timetable.sender
                 earlier = sender.latest(due[0] - 1) if due and channel.name in lossy else None
                 while earlier is not None:
                     needed.add((channel.sender, earlier))
@@ -261,8 +261,8 @@ class ExampleRollout:
 def _release(system: System, step: int, call: Call) -> None:
     """Release messages to and from the agents of a call that a tick at this step would not read, nor any later one."""
     for agent in map(system.agents.__getitem__, call):
-        for channel in (*agent.channels, *agent.sends):
-            oldest = min(channel.ledger.due_stamps(step), default=0)
+        for channel in (*agent.connections.reads, *agent.connections.sends):
+            oldest = min(channel.ledger.timetable.due_stamps(step), default=0)
             for stamp in [stamp for stamp in channel.ledger.messages if stamp < oldest]:
                 del channel.ledger.messages[stamp]
 
@@ -384,9 +384,7 @@ def rewired(
             agent,
             members=(),
             learner=instead.get(agent.learner, agent.learner),
-            incoming=[channels[channel.name] for channel in agent.incoming],
-            outgoing=[channels[channel.name] for channel in agent.outgoing],
-            state_channel=None if agent.state_channel is None else channels[agent.state_channel.name],
+            connections=agent.connections.among(channels),
             notes=copied_notes(agent.notes),
         )
         for name, agent in ((name, agent_of(agent)) for name, agent in system.agents.items())
@@ -419,10 +417,14 @@ def _deployed(agent: Agent, batch: int, seed: int, *, aligned: bool) -> Agent:
     return replace(
         agent,
         members=(),
-        inputs=replace(agent.inputs, critic_observes=(), critic_observed_by_member=()),
+        inputs=replace(
+            agent.inputs,
+            critic_observes=(),
+            critic_observed_by_member=(),
+            align=agent.inputs.align if aligned else None,
+        ),
         layout=Layout.single(batch, agent.layout.device),
         seed=seed_for(seed, "agent", agent.name),
-        align=agent.align if aligned else None,
         goal=None if agent.goal is None else replace(agent.goal, weight=1.0),
         notes={},
     )
@@ -434,26 +436,29 @@ def _link(channel: Channel, links: Links, seed: int) -> Link:
 
 def _sampler(channel: Channel, seed: int, *, sampled: bool) -> MessageSampler | None:
     """What samples a channel's messages with the seed, or sends the most likely ones."""
-    if channel.sampler is None:
+    if channel.content.sampler is None:
         return None
-    own = channel.sampler.seeded(seed_for(seed, "message", channel.sender, channel.port))
+    own = channel.content.sampler.seeded(seed_for(seed, "message", channel.sender, channel.content.port))
     return own if sampled and own.learned else own.most_probable()
 
 
 def _silent(channel: Channel, batch: int, links: Links, seed: int, *, sampled: bool) -> Channel:
     """A channel over which nothing has been sent, and no gradient returns."""
     link = _link(channel, links, seed)
+    content = channel.content
     stands_in = links.inputs and (links.kind == "as_run" or link.drop == 1)
     held = HeldMessages() if link.drop or channel.ledger.remembers else None
-    ledger = channel.ledger.emptied(
-        receiver_windows=_STEP, link=link, wants_gradient=False, return_delay=-1, slack=0, held=held
-    )
+    timetable = replace(channel.ledger.timetable, windows=_STEP, return_delay=channel.ledger.timetable.delay)
+    ledger = channel.ledger.emptied(timetable=timetable, link=link, wants_gradient=False, slack=0, held=held)
     return replace(
         channel,
         coupling=Detached(),  # the real message is read, also where in training it never is
         ledger=ledger,
-        zeros=channel.zeros.new_zeros(()).expand(batch, channel.size),
-        sampler=_sampler(channel, seed, sampled=sampled),
+        content=replace(
+            content,
+            zeros=content.zeros.new_zeros(()).expand(batch, content.size),
+            sampler=_sampler(channel, seed, sampled=sampled),
+        ),
         synthetic_gradient=SyntheticGradient(),
         synthetic_input=replace(channel.synthetic_input, examples=[]) if stands_in else SyntheticInput(),
         members=(),
@@ -486,15 +491,15 @@ def filled(system: System) -> dict[str, int]:
             agent, own = system.agents[name], sources[name]
             whole = everyone[part[name]]
             full, others = True, 0
-            for channel in agent.incoming:
+            for channel in agent.connections.incoming:
                 ledger, known = channel.ledger, sources[channel.sender]
-                stamps = ledger.due_stamps(step)
+                stamps = ledger.timetable.due_stamps(step)
                 if part[channel.sender] == part[name]:
                     others |= known[stamps[-1]] if stamps else 0
                 else:  # it reads as many messages as it ever will: those before step 0 are missing
-                    since = step - ledger.receiver.period - ledger.link.delay
+                    since = step - ledger.timetable.receiver.period - ledger.timetable.delay
                     full &= bool(stamps) and (
-                        ledger.read == "last" or stamps[0] - ledger.sender.period <= since
+                        ledger.timetable.read == "last" or stamps[0] - ledger.timetable.sender.period <= since
                     )
                     full &= all(known[stamp] == everyone[part[channel.sender]] for stamp in stamps)
                 if stamps:
@@ -505,7 +510,7 @@ def filled(system: System) -> dict[str, int]:
                 others = whole  # the same object for all, as a set of 100,000 is 12 kB
                 found.setdefault(name, step)
             own[step] = others
-            oldest = min((read_from[channel.name] for channel in agent.outgoing), default=step)
+            oldest = min((read_from[channel.name] for channel in agent.connections.outgoing), default=step)
             while (stamp := next(iter(own))) < oldest:
                 del own[stamp]
         step += 1

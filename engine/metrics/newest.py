@@ -191,18 +191,17 @@ def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
                 yield ("agent", name), _Rhythm(group.windows, 0, steps, "gradient_norm", by_chance(name))
     for name, channel in system.channels.items():
         ledger, owner, apart = channel.ledger, ("channel", name), _apart(channel)
+        timetable = ledger.timetable
         chance = by_chance(channel.sender, channel.receiver) or ledger.link.loses
-        yield owner, _Rhythm(ledger.sender, ledger.link.delay, apart, "")
+        yield owner, _Rhythm(timetable.sender, timetable.delay, apart, "")
         learns: list[tuple[WindowGrid | Clock, int, str]] = []
         sent_in = system.group_of[channel.sender].windows if channel.sender in agents else None
         if channel.synthetic_gradient.model is not None and sent_in is not None:
             learns.append((sent_in, 0, "injection_norm"))
-            returned = (
-                (ledger.receiver_windows, ledger.return_delay) if ledger.wants_gradient else (sent_in, 0)
-            )
+            returned = (timetable.windows, timetable.return_delay) if ledger.wants_gradient else (sent_in, 0)
             learns.append((*returned, "sg_loss"))
         if channel.synthetic_input.model is not None and channel.receiver in agents:
-            learns.append((ledger.receiver, 0, "si_loss"))
+            learns.append((timetable.receiver, 0, "si_loss"))
         for source, later, metric in learns:
             steps = source.period if isinstance(source, Clock) else source.max_steps()
             yield owner, _Rhythm(source, later, steps * -(-apart // steps), metric, chance)
@@ -210,6 +209,6 @@ def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
 
 def _apart(channel: Channel) -> int:
     """Steps from one message of a channel to the next, at most."""
-    sender = channel.ledger.sender
+    sender = channel.ledger.timetable.sender
     ticks = -(-sender.interval // sender.period)
     return int(ticks) * sender.period

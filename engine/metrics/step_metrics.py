@@ -335,17 +335,19 @@ def of_channels(
             yield Measured(names, "message_mean", mean.tolist())
             yield Measured(names, "message_std", std.tolist())
             yield Measured(names, "message_energy", (mean.square() + std.square()).sqrt().tolist())
-            if isinstance(channel.sampler, SymbolSampler):
-                sampler = channel.sampler
+            if isinstance(channel.content.sampler, SymbolSampler):
+                sampler = channel.content.sampler
                 shares = message.view(count, -1, sampler.size, sampler.vocabulary).mean(1)
                 entropies = torch.special.entr(shares).sum(-1).mean(1) / math.log(2)
                 yield Measured(names, "symbol_entropy", entropies.tolist())
-        if channel.synthetic_gradient.outliers is not None:
-            yield Measured(names, "outliers", channel.synthetic_gradient.outliers.clip_count.tolist())
+        if channel.synthetic_gradient.of_state.outliers is not None:
+            yield Measured(
+                names, "outliers", channel.synthetic_gradient.of_state.outliers.clip_count.tolist()
+            )
         if channel.synthetic_gradient.gate is not None:
             yield Measured(names, "skill", channel.synthetic_gradient.gate.skill.tolist())
             yield Measured(names, "gate", channel.synthetic_gradient.gate.factors.tolist())
-        newest_usable = channel.ledger.sender.latest(step - channel.ledger.link.delay)
+        newest_usable = channel.ledger.timetable.sender.latest(step - channel.ledger.timetable.delay)
         if newest_usable is not None:
             yield Measured(names, "age", [float(step - newest_usable)] * count)
         yield from _on_the_way(system, channel, step)
@@ -378,7 +380,7 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
     """
     ledger, link = channel.ledger, channel.ledger.link
     names, count = channel.names, len(channel.names)
-    stamp = ledger.sender.latest(step - link.delay)
+    stamp = ledger.timetable.sender.latest(step - ledger.timetable.delay)
     message = None if stamp is None else ledger.messages.get(stamp)
     if message is not None and (link.loses or channel.synthetic_input.model is not None):
         rows = message.fate.lost.tensor(len(message.sent), message.sent.device)
@@ -391,16 +393,16 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
         yield Measured(names, "distortion", change.tolist())
     if channel.state:
         return  # it stays where it is
-    bits = torch.finfo(channel.zeros.dtype).bits
-    content: float = channel.size * (link.bits or bits)
-    if isinstance(channel.sampler, SymbolSampler):
-        content = channel.sampler.size * math.log2(channel.sampler.vocabulary)
-    traffic = content * (1 / ledger.sender.interval)
+    bits = torch.finfo(channel.content.zeros.dtype).bits
+    content: float = channel.content.size * (link.bits or bits)
+    if isinstance(channel.content.sampler, SymbolSampler):
+        content = channel.content.sampler.size * math.log2(channel.content.sampler.vocabulary)
+    traffic = content * (1 / ledger.timetable.sender.interval)
     if "to.state" in channel.synthetic_gradient.ends:
         # The receiver's state crosses the link in full precision at each of its ticks (semantics 25). Phases follow
         # from the clocks, and what is returned has come back with the gradients.
         size = system.agents[channel.receiver].learner.network.state_size
-        traffic += size * bits / ledger.receiver.period
+        traffic += size * bits / ledger.timetable.receiver.period
     yield Measured(names, "traffic", [traffic] * count)
 
 

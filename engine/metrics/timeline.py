@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, Self
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from antiphon.base.errors import ScenarioError
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.clock import StepWindows, uses_of
+from antiphon.engine.heart.clock import StepWindows
 from antiphon.engine.heart.system import System
 from antiphon.telemetry.timeline_text import AgentTimes, ChannelTimes, Timeline
 
@@ -145,14 +145,14 @@ class _Times:
 
     def _reach(self, agent: Agent, step: int) -> _Reach:
         reach, begin = _Reach(step), self.bounds[agent.name][step][0]
-        if agent.state_channel is not None:
+        if agent.connections.state_channel is not None:
             before = agent.clock.latest(step - 1)
             if before is not None and self._of_one_episode(before, step):
                 if before >= begin:
                     reach = reach.joined(self.reaches[agent.name][before])
-                elif self.credit[agent.state_channel.name].injects:
+                elif self.credit[agent.connections.state_channel.name].injects:
                     reach = reach._replace(synthetic=True)
-        for channel in agent.incoming:
+        for channel in agent.connections.incoming:
             credit = self.credit[channel.name]
             for stamp in self._read(channel, step):
                 if credit.true:
@@ -184,8 +184,8 @@ class _Times:
 
     def channel(self, channel: Channel) -> ChannelTimes:
         """Return the times of one channel."""
-        sent = [*channel.ledger.sender.among(self.steps)]
-        due = channel.ledger.receiver.among(self.steps)
+        sent = [*channel.ledger.timetable.sender.among(self.steps)]
+        due = channel.ledger.timetable.receiver.among(self.steps)
         read = {step: self._read(channel, step) if step in due else () for step in self.steps}
         uses = self._uses(channel, sent)
 
@@ -214,21 +214,19 @@ class _Times:
         """The stamps that the receiver's tick at `step` reads, oldest first; none of an episode that has ended."""
         key = channel.name, step
         if key not in self.reads:
-            stamps = channel.ledger.due_stamps(step)
+            stamps = channel.ledger.timetable.due_stamps(step)
             self.reads[key] = tuple(stamp for stamp in stamps if self._of_one_episode(stamp, step))
         return self.reads[key]
 
     def _uses(self, channel: Channel, sent: Sequence[int]) -> dict[int, tuple[int, int]]:
         """By stamp, the first receiver tick that may use the message, and the step at which all have learned from it."""
-        ledger, windows, found = channel.ledger, self.windows[channel.receiver], {}
-        following = [*sent[1:], *(ledger.sender.after(stamp) for stamp in sent[-1:])]
-        for stamp, after in zip(sent, following, strict=True):
-            first, _, closes = uses_of(
-                stamp, after, ledger.receiver, windows, ledger.link.delay, read=ledger.read, state=False
-            )
+        windows, uses = self.windows[channel.receiver], {}
+        timetable = replace(channel.ledger.timetable, windows=windows, state=False)
+        for stamp in sent:
+            first, _, closes = timetable.uses(stamp)
             if first is not None and self._of_one_episode(stamp, first):
-                found[stamp] = first, closes
-        return found
+                uses[stamp] = first, closes
+        return uses
 
     def _within(self, channel: Channel, stamp: int, tick: int) -> bool:
         """Whether credit for `stamp` comes back with the graph of the window of `tick`."""
@@ -244,7 +242,7 @@ class _Times:
         first, closes = uses
         if self._within(channel, stamp, first):
             return self.bounds[channel.receiver][stamp][1]
-        return closes + channel.ledger.return_delay if self.credit[channel.name].returns else -1
+        return closes + channel.ledger.timetable.return_delay if self.credit[channel.name].returns else -1
 
     def _trained(self, channel: Channel, stamp: int, uses: tuple[int, int]) -> int:
         credit, end = self.credit[channel.name], self.bounds[channel.sender][stamp][1]

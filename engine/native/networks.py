@@ -204,7 +204,7 @@ def use_kernel(system: System) -> None:
         if goal is not None and type(goal.objective) in _OBJECTIVES and _plain(goal.of_outputs):
             made = _OBJECTIVES[type(goal.objective)]
             agent.goal = replace(goal, objective=made(float(goal.weight) / system.batch))
-        for channel in agent.outgoing:
+        for channel in agent.connections.outgoing:
             predictor = channel.synthetic_gradient.model
             if predictor is not None and predictor.maps is not None:
                 predictor.maps = NativeMaps.like(predictor.maps)

@@ -66,7 +66,9 @@ class CostModel:
     def network(self, agent: Agent) -> NetworkCost:
         """Return the cost of one tick of an agent."""
         learner, batch = agent.learner, self.system.batch
-        returns = any(channel.coupling.joins or channel.ledger.wants_gradient for channel in agent.incoming)
+        returns = any(
+            channel.coupling.joins or channel.ledger.wants_gradient for channel in agent.connections.incoming
+        )
         critic = None if learner.critic is None else learner.critic.signature()
         key = learner.network.signature(), critic, returns, learner.frozen
         if key not in self._networks:
@@ -126,10 +128,10 @@ class CostModel:
     def gradient(self, channel: Channel) -> float:
         """Return the FLOP of a step of a channel's synthetic gradient, which its sender evaluates."""
         ledger = channel.ledger
-        stamp = ledger.sender.after(0)
-        back = ledger.returned_at(stamp)
+        stamp = ledger.timetable.sender.after(0)
+        back = ledger.timetable.returned_at(stamp)
         # whether a message's gradient is back before another one has trained the predictor
-        known = back is not None and back < ledger.sender.after(stamp)
+        known = back is not None and back < ledger.timetable.sender.after(stamp)
         return self._model(channel.synthetic_gradient.model, known=known) * _read(channel)
 
     def input(self, channel: Channel) -> float:
@@ -159,18 +161,20 @@ class CostModel:
 
 def _learns(agent: Agent) -> bool:
     """Whether an agent has a learning signal, or passes one on."""
-    returns = any(channel.injects or channel.coupling.waits for channel in agent.outgoing)
+    returns = any(channel.injects or channel.coupling.waits for channel in agent.connections.outgoing)
     return (
-        agent.goal is not None or returns or (agent.state_channel is not None and agent.state_channel.injects)
+        agent.goal is not None
+        or returns
+        or (agent.connections.state_channel is not None and agent.connections.state_channel.injects)
     )
 
 
 def _read(channel: Channel) -> float:
     """Return how many messages a step of a channel are read: of states, one a window."""
     if channel.state:
-        return 1 / channel.ledger.receiver_windows.max_steps()
-    sent = 1 / channel.ledger.sender.interval
-    return min(sent, channel.slots / channel.ledger.receiver.period)
+        return 1 / channel.ledger.timetable.windows.max_steps()
+    sent = 1 / channel.ledger.timetable.sender.interval
+    return min(sent, channel.ledger.timetable.slots / channel.ledger.timetable.receiver.period)
 
 
 def _train(model: Predictor | InputModel, rows: int, dtype: torch.dtype, *, known: bool) -> None:

@@ -9,7 +9,7 @@ from math import ceil, lcm
 import networkx as nx
 
 from antiphon.engine.build.learning_groups import windows_of
-from antiphon.engine.heart.clock import Clock, Sending, StepWindows, uses_of
+from antiphon.engine.heart.clock import Clock, Sending, StepWindows, Timetable
 from antiphon.envs.signal import Description
 from antiphon.scenarios import ChannelSpec, Scenario
 
@@ -79,15 +79,14 @@ def _windows_until_back(
         read: What a tick does with several messages.
     """
     found: list[int] = []
+    timetable = Timetable(sent, receiver, windows, delay, read=read)
     turn = lcm(sender.length, windows.length, sent.repeats) // sender.length
     for number in range(1, 1 + min(turn, _MOST_WINDOWS)):
         stamp, end = sent.latest(sender.end(number)), sender.end(number)
         for _ in range(_MOST_SENT):
             if stamp is None or sender.number(stamp) != number:
                 break
-            first, used, _ = uses_of(
-                stamp, sent.after(stamp), receiver, windows, delay, read=read, state=False
-            )
+            first, used, _ = timetable.uses(stamp)
             if first is not None:  # of those that are read the last one is back last
                 closed = windows.end(max(used) + waits)
                 found.append(ceil((closed + max(back, 1) - end) / sender.length))

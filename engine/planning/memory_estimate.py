@@ -48,7 +48,7 @@ class MemoryEstimate:
 def memory_of(system: System, costs: CostModel) -> MemoryEstimate:
     """Return the memory of a built system; its tensors may be on torch's meta device."""
     learners = [agent.learner for agent in system.owners().values()]
-    channels = [channel for agent in system.agents.values() for channel in agent.channels]
+    channels = [channel for agent in system.agents.values() for channel in agent.connections.reads]
     models = [model for channel in channels for model in channel.models]
     return MemoryEstimate(
         parameters=sum(_size(one.parameters.values(), one.buffers.values()) for one in learners),
@@ -68,19 +68,19 @@ def _size(*tensors: Iterable[Tensor]) -> int:
 
 def _messages(system: System, channel: Channel) -> int:
     copies = 1 + channel.ledger.wants_gradient + bool(channel.ledger.link.noise or channel.ledger.link.bits)
-    return _size([channel.zeros]) * (1 + copies * slots(channel, system.group_of[channel.sender]))
+    return _size([channel.content.zeros]) * (1 + copies * slots(channel, system.group_of[channel.sender]))
 
 
 def slots(channel: Channel, sender: LearningGroup) -> int:
     """Return how many messages of a channel are kept at a time, at most: until `sender`, the group, has learned from them."""
     ledger = channel.ledger
     if channel.state:  # all but the newest of a window are passed on with their graph
-        return 3 + (channel.synthetic_gradient.span if channel.traced else 0)
-    every = ledger.sender.interval
-    read = max(math.ceil(every), ledger.receiver.period)
-    used = ledger.link.delay + read - 1 + ledger.receiver_windows.max_steps() - 1 + ledger.slack
+        return 3 + (channel.synthetic_gradient.of_state.span if channel.traced else 0)
+    every = ledger.timetable.sender.interval
+    read = max(math.ceil(every), ledger.timetable.receiver.period)
+    used = ledger.timetable.delay + read - 1 + ledger.timetable.windows.max_steps() - 1 + ledger.slack
     learned = sender.windows.max_steps() * (1 + max(sender.waits_for.values(), default=0))
-    return math.ceil(max(used + ledger.return_delay + 1, learned) / every)
+    return math.ceil(max(used + ledger.timetable.return_delay + 1, learned) / every)
 
 
 def _activations(system: System, costs: CostModel) -> int:

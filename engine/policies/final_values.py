@@ -89,27 +89,27 @@ class FinalValues(Feature):
         if agent.name in made:
             return made[agent.name]
         made[agent.name] = None
-        if agent.align is None and not _shows(final, agent.inputs.observed_by_member):
+        if agent.inputs.align is None and not _shows(final, agent.inputs.observed_by_member):
             return None
         tick = Tick(agent.clock.after(step), agent.name, final, [])
         arrived: list[list[Arrival]] = []
         with ExitStack() as imagined:
-            for channel in agent.incoming:
-                stamps = [stamp for stamp in channel.ledger.due_stamps(tick.step) if stamp > step]
+            for channel in agent.connections.incoming:
+                stamps = [stamp for stamp in channel.ledger.timetable.due_stamps(tick.step) if stamp > step]
                 sender = self.system.agents.get(channel.sender) if stamps else None
                 source = None if sender is None else self._tick(sender, step, final, made)
                 if stamps and source is None:
                     return None
                 arrivals = self._arrivals(channel, tick, stamps, source, final, imagined)
-                if channel.name == agent.align:
+                if channel.name == agent.inputs.align:
                     tick.step_signals = aligned(arrivals)
                 arrived.append(arrivals)
                 tick.reads += _constants(channel, arrivals)
             if (ages := self.forward_pass.features.of(Ages)) is not None:
                 ages.read(tick, arrived, Window())
-        if agent.state_channel is not None:
+        if agent.connections.state_channel is not None:
             (tick.state_read,) = _constants(
-                agent.state_channel, agent.state_channel.ledger.arrivals(tick.step)
+                agent.connections.state_channel, agent.connections.state_channel.ledger.arrivals(tick.step)
             )
         self.forward_pass.evaluate([tick], Window(), agent.learner.buffers)
         made[agent.name] = tick
@@ -125,13 +125,13 @@ class FinalValues(Feature):
         imagined: ExitStack,
     ) -> list[Arrival]:
         """What a tick reads over a channel on which `source` sends at `stamps`, after what has been sent."""
-        live, signals = channel.zeros, tick.step_signals
+        live, signals = channel.content.zeros, tick.step_signals
         void = NONE
         if source is not None:
-            live, signals = channel.message_of(source.ports[channel.port]), source.step_signals
+            live, signals = channel.message_of(source.ports[channel.content.port]), source.step_signals
             void = channel.absent(final)
-            if channel.sampler is not None:
-                live, _ = channel.sampler.send(live, stamps[0])
+            if channel.content.sampler is not None:
+                live, _ = channel.content.sampler.send(live, stamps[0])
         imagined.enter_context(channel.ledger.imagining(stamps, live, signals, void))
         arrivals, stand_ins = channel.ledger.arrivals(tick.step), self.forward_pass.points.arrived
         if arrivals and channel.synthetic_input.model is not None and stand_ins is not None:

@@ -62,7 +62,7 @@ class InTurn(Replay):
     def obstacle(window: Window, agents: Mapping[str, Agent]) -> bool:
         """Whether it needs a replay for all environments."""
         agent = next(iter(agents.values()))
-        state_channel, ticks = agent.state_channel, _ticks_of(window)
+        state_channel, ticks = agent.connections.state_channel, _ticks_of(window)
         if len(agents) > 1 or state_channel is None or agent.learner.network.mixed() or len(ticks) != 1:
             return True
         in_order = state_channel.endpoints.sender_index is None is state_channel.endpoints.receiver_index
@@ -73,7 +73,7 @@ class InTurn(Replay):
     def ports(self, rows: Mapping[str, Tensor]) -> dict[str, Tensors]:
         """See `Replay.ports`."""
         agent, own = self._agent, rows[self._agent.name]
-        start, state_channel = self._window.statistics_before[agent.name], agent.state_channel
+        start, state_channel = self._window.statistics_before[agent.name], agent.connections.state_channel
         assert state_channel is not None
         states: dict[int, Tensor] = {}
         found: dict[str, list[Tensor]] = {}
@@ -131,7 +131,7 @@ class AllTicks(Replay):
     @staticmethod
     def obstacle(window: Window, agents: Mapping[str, Agent]) -> bool:
         """Whether it needs a replay: something is handed from tick to tick, or is more than what a port holds."""
-        if any(a.state_channel is not None or a.learner.network.mixed() for a in agents.values()):
+        if any(a.connections.state_channel is not None or a.learner.network.mixed() for a in agents.values()):
             return True
         by_agent = _ticks_of(window)
         steps = {tuple(tick.step for tick in ticks) for ticks in by_agent.values()}
@@ -146,10 +146,12 @@ class AllTicks(Replay):
             tick.participates is not ALL or AGE in agents[tick.agent].inputs.observes for tick, _ in within
         ):
             return True
-        channels = {channel.name: channel for agent in agents.values() for channel in agent.incoming}
+        channels = {
+            channel.name: channel for agent in agents.values() for channel in agent.connections.incoming
+        }
         later = (read.stamp != tick.step or _changes(channels[read.channel]) for tick, read in within)
         return any(later) or any(
-            len(tick.reads) != len(agents[tick.agent].incoming) for tick in window.ticks()
+            len(tick.reads) != len(agents[tick.agent].connections.incoming) for tick in window.ticks()
         )
 
     def ports(self, rows: Mapping[str, Tensor]) -> dict[str, Tensors]:
@@ -180,7 +182,9 @@ class AllTicks(Replay):
             return _Evaluation(agent, inputs, [], [], observed)
         each = [forward_pass.observations(tick, start) for tick in ticks]
         observations = [torch.stack(values) for values in zip(*each, strict=True)]
-        reads = zip(agent.incoming, zip(*(tick.reads for tick in ticks), strict=True), strict=True)
+        reads = zip(
+            agent.connections.incoming, zip(*(tick.reads for tick in ticks), strict=True), strict=True
+        )
         messages = [_message(*one, self._window) for one in reads]
         return _Evaluation(agent, None, observations, messages, observed)
 
@@ -197,11 +201,11 @@ class AllTicks(Replay):
             ends = rows_through(own, channel.endpoints.receiver_index, members, channel.batch)
             there = message.available.map(partial(_by_member, members=count, rows=ends))
             if message.value is None:
-                port = made[channel.sender][channel.port]
+                port = made[channel.sender][channel.content.port]
                 value = there.fill(select_rows(port, channel.endpoints.sender_index, batch).flatten(1))
             else:
                 value = _by_member(message.value, count, ends)
-            messages.append(value if flat else value.reshape(len(value), *channel.shape))
+            messages.append(value if flat else value.reshape(len(value), *channel.content.shape))
             available.append(there)
         observations = [_by_member(values, members, own) for values in each.observations]
         return agent.inputs.fan_in.join(observations, messages, available, batch)
@@ -210,7 +214,7 @@ class AllTicks(Replay):
 def _message(channel: Channel, reads: tuple[Read, ...], window: Window) -> _Message:
     available = ALL
     if any(read.available is not ALL for read in reads):
-        rows, device = len(channel.zeros), channel.zeros.device
+        rows, device = len(channel.content.zeros), channel.content.zeros.device
         available = Mask.of(torch.stack([read.available.tensor(rows, device) for read in reads]))
     if isinstance(reads[0], PassedOn):
         return _Message(channel, None, available)
@@ -221,7 +225,7 @@ def _message(channel: Channel, reads: tuple[Read, ...], window: Window) -> _Mess
 def _changes(channel: Channel) -> bool:
     """Whether what is read of a message, or its gradient, is not the sender's port."""
     link = channel.ledger.link
-    spoilt = link.noisy or link.bits is not None or channel.sampler is not None
+    spoilt = link.noisy or link.bits is not None or channel.content.sampler is not None
     return spoilt or channel.feedback.direct is not None or channel.feedback.weights is not None
 
 

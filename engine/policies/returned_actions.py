@@ -27,7 +27,7 @@ class ReturnedActions(Feature):
             agent, actions = self.system.agents[name], window.trajectory.actions
             channels = {
                 channel.name: channel
-                for channel in agent.incoming
+                for channel in agent.connections.incoming
                 if channel.synthetic_gradient.needs_actions
             }
             if not channels or actions is None or agent.goal is None:

@@ -256,10 +256,12 @@ class PolicyEvaluator(Feature):
         """[rows, size]: what each member's tick read over its incoming channel at `place`, the newest."""
         layout = agent.layout
         names = [
-            label(member.incoming[place].name, layout.seed_of(n), layout.seeds)
+            label(member.connections.incoming[place].name, layout.seed_of(n), layout.seeds)
             for n, member in enumerate(agent.members)
         ]
-        stacks = [channel for channel in agent.incoming if not set(names).isdisjoint(channel.names)]
+        stacks = [
+            channel for channel in agent.connections.incoming if not set(names).isdisjoint(channel.names)
+        ]
         order, values = dict[str, int](), []
         for stack in stacks:  # several, where the senders are not computed as one
             read = [read for read in tick.reads if read.channel == stack.name][-1]
@@ -333,7 +335,7 @@ class _Sampled:
             ticks: Its ticks.
             rows: The sender's rows that `ports` are of, as many of each member; None: all.
         """
-        channel, sampler = self.channel, self.channel.sampler
+        channel, sampler = self.channel, self.channel.content.sampler
         assert sampler is not None
         batch = channel.batch if rows is None else len(rows) // channel.endpoints.sender_count
         own, found = None, []
@@ -341,7 +343,7 @@ class _Sampled:
             own = rows_through(
                 rows, channel.endpoints.sender_index, channel.endpoints.sender_count, channel.batch
             )
-        for port, tick in zip(ports[channel.port], ticks, strict=True):
+        for port, tick in zip(ports[channel.content.port], ticks, strict=True):
             sent = tick.sampled.get(channel.name)
             if sent is None:
                 found.append((port.new_zeros(len(port)),) * 2)
@@ -373,15 +375,15 @@ class _Sampled:
 def sampled_of(agent: Agent) -> list[_Sampled]:
     """The channels whose sampled messages a policy learns, each port once."""
     found, seen = [], set[tuple[int, str, str]]()
-    for channel in agent.outgoing:
-        if channel.sampler is None or not channel.sampler.learned:
+    for channel in agent.connections.outgoing:
+        if channel.content.sampler is None or not channel.content.sampler.learned:
             continue
         counted = []
         for k, member in enumerate(channel.members):
-            port = channel.layout.seed_of(k), member.sender, member.port
+            port = channel.layout.seed_of(k), member.sender, member.content.port
             counted.append(port not in seen)
             seen.add(port)
-        every = None if all(counted) else torch.tensor(counted, device=channel.zeros.device)
+        every = None if all(counted) else torch.tensor(counted, device=channel.content.zeros.device)
         if any(counted):
             found.append(_Sampled(channel, every))
     return found
@@ -398,7 +400,7 @@ def ports_of(agent: Agent, ticks: Sequence[Tick]) -> Tensors:
 
 def port_names(agent: Agent) -> tuple[str, ...]:
     """The names of the ports that a policy's losses may be made of."""
-    return tuple(dict.fromkeys([OBJECTIVE, VALUE, *(own.channel.port for own in sampled_of(agent))]))
+    return tuple(dict.fromkeys([OBJECTIVE, VALUE, *(own.channel.content.port for own in sampled_of(agent))]))
 
 
 def values_in(ports: Tensors) -> Tensor | None:

@@ -193,8 +193,10 @@ class _Splitter:
                 **own,
                 "agent": agent.name,
                 "participates": bool(mask[0]) if isinstance(mask, Tensor) else mask,
-                "reads": [read for channel in agent.incoming for read in reads[channel.name]],
-                "state_read": None if agent.state_channel is None else reads[agent.state_channel.name][0],
+                "reads": [read for channel in agent.connections.incoming for read in reads[channel.name]],
+                "state_read": None
+                if agent.connections.state_channel is None
+                else reads[agent.connections.state_channel.name][0],
             }
 
 
@@ -204,7 +206,7 @@ def _forgotten(ledger: Ledger, message: Tree) -> bool:
     if finished is None or counted is not False or message["pinned"]:
         return False
     sent = max(ledger.messages)
-    newest = ledger.sender.latest(sent - ledger.link.delay)
+    newest = ledger.timetable.sender.latest(sent - ledger.timetable.delay)
     if ledger.held is not None and ledger.held.waits(ledger, message["stamp"]):
         return False
     return newest is not None and message["stamp"] < newest and finished < sent
@@ -375,8 +377,10 @@ class _Merger:
         return {
             **self._joined(Tick, each, stack),
             "agent": stack.name,
-            "reads": [one for channels in stack.incoming for one in merged(channels)],
-            "state_read": None if stack.state_channel is None else merged(stack.state_channel)[0],
+            "reads": [one for channels in stack.connections.incoming for one in merged(channels)],
+            "state_read": None
+            if stack.connections.state_channel is None
+            else merged(stack.connections.state_channel)[0],
         }
 
     def _read(self, stack: Channel, reads: Sequence[Tree], step: int) -> Tree:

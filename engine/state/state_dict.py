@@ -32,7 +32,7 @@ def stateful(system: System) -> dict[str, dict[str, Any]]:
         "learners": {name: agent.learner for name, agent in system.owners().items()},
         "predictors": {name: c.synthetic_gradient.model for name, c in channels if c.sender in agents},
         "inputs": {name: c.synthetic_input.model for name, c in channels if c.receiver in agents},
-        "outliers": {name: channel.synthetic_gradient.outliers for name, channel in channels},
+        "outliers": {name: channel.synthetic_gradient.of_state.outliers for name, channel in channels},
     }
     gates = {name: gate for name, c in channels if c.sender in agents and (gate := c.synthetic_gradient.gate)}
     found = {key: {n: one for n, one in each.items() if one is not None} for key, each in found.items()}
@@ -236,6 +236,6 @@ def _loaded_window(
     made = {(tick.agent, tick.step): tick for tick in window.ticks()}
     for name, message in sent:  # a replay sends the same samples again
         channel = system.channels[name]
-        if channel.sampler is not None:
+        if channel.content.sampler is not None:
             made[channel.sender, message.stamp].sampled[name] = message.sent
     return window

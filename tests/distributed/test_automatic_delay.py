@@ -35,7 +35,7 @@ def delays(scenario: Scenario) -> dict[str, int]:
 
 
 def aligned(scenario: Scenario) -> list[str]:
-    return [name for name, agent in scenario.agents.items() if agent.align]
+    return [name for name, agent in scenario.agents.items() if agent.inputs.align]
 
 
 def test_in_one_process_there_is_none() -> None:

@@ -22,7 +22,7 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ledger-the-way-back-takes-no-time",
         "engine/heart/ledger.py",
-        "self.returning.setdefault(step + self.return_delay, []).append(message)",
+        "self.returning.setdefault(step + self.timetable.return_delay, []).append(message)",
         "self.returning.setdefault(step, []).append(message)",
         "tests/contracts/test_contracts.py::test_documents[four windows-reference]",
     ),
@@ -36,8 +36,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ledger-the-gradient-of-a-terminated-state-is-not-known",
         "engine/heart/ledger.py",
-        "if self.state and self.wants_gradient and terminated is not NONE:",
-        "if self.state and self.wants_gradient and terminated is ALL:",
+        "if self.timetable.state and self.wants_gradient and terminated is not NONE:",
+        "if self.timetable.state and self.wants_gradient and terminated is ALL:",
         "tests/contracts/test_contracts.py::test_documents[ends of states-reference]",
     ),
     Fault(
@@ -99,15 +99,15 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "clock-a-message-that-will-be-replaced-is-injected",
         "engine/heart/clock.py",
-        '        if read == "last":\n            return None, set(), stamp\n        stop = first + 1',
-        "        stop = first + 1",
+        '            if self.read == "last":\n                return None, set(), stamp\n            stop = first + 1',
+        "            stop = first + 1",
         "tests/numerics/test_time_scales.py::test_two_timescales_are_learned_as_by_hand[mlp]",
     ),
     Fault(
         "clock-a-state-is-handed-on-without-its-graph-within-a-window",
         "engine/heart/clock.py",
-        "if state and windows.number(first) == windows.number(stamp):",
-        "if state and windows.number(first) < windows.number(stamp):",
+        "if self.state and windows.number(first) == windows.number(stamp):",
+        "if self.state and windows.number(first) < windows.number(stamp):",
         "tests/contracts/test_contracts.py::test_documents[auxiliary task-reference]",
     ),
     Fault(
@@ -126,7 +126,7 @@ CORE: tuple[Fault, ...] = (
     ),
     Fault(
         "ledger-a-message-is-read-twice",
-        "engine/heart/ledger.py",
+        "engine/heart/clock.py",
         "and stamp > since:",
         "and stamp >= since:",
         "tests/numerics/test_finite_differences.py::test_over_a_decoupled_channel_every_message_gets_its_own[three to one-concat]",
@@ -337,8 +337,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "sweep-a-message-that-is-read-again-is-released",
         "engine/features/sweep.py",
-        "return ledger.link.delay + ledger.return_delay == 0 and ledger.sender.due(message.stamp + 1)",
-        "return ledger.link.delay + ledger.return_delay == 0",
+        "return timetable.delay + timetable.return_delay == 0 and timetable.sender.due(message.stamp + 1)",
+        "return timetable.delay + timetable.return_delay == 0",
         "tests/engine/heart/test_sweep.py::test_what_is_released_is_read_by_nothing[a slower sender]",
     ),
 )

@@ -606,8 +606,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "metrics-an-age-forgets-the-link",
         "engine/metrics/step_metrics.py",
-        "newest_usable = channel.ledger.sender.latest(step - channel.ledger.link.delay)",
-        "newest_usable = channel.ledger.sender.latest(step)",
+        "newest_usable = channel.ledger.timetable.sender.latest(step - channel.ledger.timetable.delay)",
+        "newest_usable = channel.ledger.timetable.sender.latest(step)",
         "tests/engine/metrics/test_figures.py::test_age_is_counted_from_the_newest_message_that_has_crossed[3-2]",
     ),
     Fault(
@@ -634,7 +634,7 @@ REST: tuple[Fault, ...] = (
     Fault(
         "timeline-a-gradient-is-back-at-once",
         "engine/metrics/timeline.py",
-        "return closes + channel.ledger.return_delay if self.credit[channel.name].returns else -1",
+        "return closes + channel.ledger.timetable.return_delay if self.credit[channel.name].returns else -1",
         "return closes if self.credit[channel.name].returns else -1",
         "tests/engine/metrics/test_timeline.py::test_gradients_are_back_when_the_timeline_says[(1, 0, 1)-(3, 1, 2)]",
     ),
@@ -648,8 +648,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "reference-an-auxiliary-loss-is-a-mean",
         "tests/reference/backward.py",
-        "losses.append(channel.synthetic_gradient.auxiliary * error.square().sum() / state.batch)",
-        "losses.append(channel.synthetic_gradient.auxiliary * error.square().mean())",
+        "losses.append(weight * error.square().sum() / state.batch)",
+        "losses.append(weight * error.square().mean())",
         "tests/contracts/test_contracts.py::test_documents[auxiliary task-reference]",
     ),
     Fault(
@@ -699,8 +699,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "metrics-a-return-is-expected-before-its-delay",
         "engine/metrics/newest.py",
-        "(ledger.receiver_windows, ledger.return_delay) if ledger.wants_gradient",
-        "(ledger.receiver_windows, 0) if ledger.wants_gradient",
+        "(timetable.windows, timetable.return_delay) if ledger.wants_gradient",
+        "(timetable.windows, 0) if ledger.wants_gradient",
         "tests/engine/metrics/test_newest.py::"
         "test_an_entry_has_the_newest_value_since_the_one_before[windows and a delay]",
     ),

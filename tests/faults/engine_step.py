@@ -78,8 +78,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "couplings-a-credit-of-another-shape-is-broadcast",
         "engine/heart/learn.py",
-        "if credit is not None and credit.shape != channel.zeros.shape:",
-        "if credit is not None and len(credit) != len(channel.zeros):",
+        "if credit is not None and credit.shape != channel.content.zeros.shape:",
+        "if credit is not None and len(credit) != len(channel.content.zeros):",
         "tests/comms/test_own_couplings.py::test_a_credit_has_a_number_for_each_component",
     ),
     Fault(
@@ -141,7 +141,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "forward-an-age-is-in-steps",
         "engine/features/ages.py",
-        "(blank + age) / channel.ledger.sender.period",
+        "(blank + age) / channel.ledger.timetable.sender.period",
         "blank + age",
         "tests/contracts/test_contracts.py::test_documents[ages-reference]",
     ),
@@ -330,7 +330,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "late-a-window-is-learned-from-before-its-gradient-is-back",
         "engine/features/late_windows.py",
-        "message.uses.finished + channel.ledger.return_delay <= step",
+        "message.uses.finished + channel.ledger.timetable.return_delay <= step",
         "message.uses.finished <= step",
         "tests/numerics/test_delayed.py::test_a_chain_is_the_loop_by_hand[2]",
     ),

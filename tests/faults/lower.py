@@ -695,7 +695,7 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "policies-a-message-for-the-final-observation-is-the-newest-that-was-sent",
         "engine/policies/final_values.py",
-        "stamps = [stamp for stamp in channel.ledger.due_stamps(tick.step) if stamp > step]",
+        "stamps = [stamp for stamp in channel.ledger.timetable.due_stamps(tick.step) if stamp > step]",
         "stamps: list[int] = []",
         "tests/numerics/test_policies.py::test_a_sender_and_an_actor[locked-1]",
     ),

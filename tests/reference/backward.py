@@ -212,7 +212,7 @@ def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
     if credit is None:
         return None
     if channel.mixes:  # rule 11: with what has just come back
-        gradient = channel.zeros if message.returned.gradient is None else message.returned.gradient
+        gradient = channel.content.zeros if message.returned.gradient is None else message.returned.gradient
         credit = torch.lerp(credit, gradient, synthetic.trace) if synthetic.trace else credit
     credit = credit if synthetic.clip is None else clipped_per_sample(credit, synthetic.clip)
     return injectable(message, credit)
@@ -232,18 +232,19 @@ def depth(state: State, group: LearningGroup) -> int:
 def _auxiliary_losses(state: State, group: LearningGroup, window: Window) -> list[Tensor]:
     """Heads after a window's first tick regress the synthetic gradient of the state at its end (rule 12)."""
     losses = []
-    for channel in (state.agents[name].state_channel for name in group.agents):
-        if channel is None or not channel.synthetic_gradient.auxiliary or not channel.injects:
+    for channel in (state.agents[name].connections.state_channel for name in group.agents):
+        if channel is None or not channel.synthetic_gradient.of_state.auxiliary or not channel.injects:
             continue
         first = next((tick for tick in window.ticks() if tick.agent == channel.sender), None)
         # the state at its end: the only one that is read outside it
         last = dict(window.sent).get(channel.name)
         if first is not None and last is not None and first.participates is not NONE:
             nothing_follows = last.fate.withheld is ALL
-            target = channel.zeros if nothing_follows else synthetic_gradient(state, channel, last)
+            target = channel.content.zeros if nothing_follows else synthetic_gradient(state, channel, last)
             if target is not None:
                 error = first.ports[AUXILIARY_PORT] - injectable(last, target)
-                losses.append(channel.synthetic_gradient.auxiliary * error.square().sum() / state.batch)
+                weight = channel.synthetic_gradient.of_state.auxiliary
+                losses.append(weight * error.square().sum() / state.batch)
     return losses
 
 
@@ -256,7 +257,7 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
     for name, message in window.sent if group.waits_for else ():
         channel = state.channels[name]
         within = group is state.group_of[channel.receiver]
-        back = channel.ledger.return_delay if message.complete else 0
+        back = channel.ledger.timetable.return_delay if message.complete else 0
         finished = message.uses.finished
         arrived = finished is not None and finished < step and finished + back <= step
         if channel.coupling.name == "delayed" and not message.unread and not within and not arrived:
@@ -282,18 +283,17 @@ def lambda_returns(state: State, closed: EndedWindows, step: int) -> dict[str, l
     """
     found: dict[str, list[Message]] = {}
     for group, window in closed:
-        state_channels = [state.agents[name].state_channel for name in group.agents]
+        state_channels = [state.agents[name].connections.state_channel for name in group.agents]
         traced = [channel for channel in state_channels if channel is not None and channel.traced]
         if not traced or not any(state.participates(name, window.number) for name in group.agents):
             continue
         past = group.kept.setdefault("learned_from", [])
         if past and past[-1].number + 1 != window.number:
             past.clear()  # no gradient passes through a window that is missing
-        past = group.kept["learned_from"] = [*past, window][
-            -max(own.synthetic_gradient.span for own in traced) :
-        ]
-        for channel in traced:
-            windows, span = past[-channel.synthetic_gradient.span :], channel.synthetic_gradient.span
+        spans = [own.synthetic_gradient.of_state.span for own in traced]
+        past = group.kept["learned_from"] = [*past, window][-max(spans) :]
+        for channel, span in zip(traced, spans, strict=True):
+            windows = past[-span:]
             read = next((r for r in windows[0].leaves.values() if r.channel == channel.name), None)
             if read is None or len(windows) < span or read.message.returned.counted is NONE:
                 continue
@@ -301,7 +301,8 @@ def lambda_returns(state: State, closed: EndedWindows, step: int) -> dict[str, l
             for earlier in reversed(windows):
                 gathered = _returns(state, Update(group, earlier), traced, gathered, step)
             # Zero where an episode ended before: its last state is an example of that already.
-            own, counted = gathered.get(channel.name, channel.zeros), as_mask(read.counted, channel.zeros)
+            zeros = channel.content.zeros
+            own, counted = gathered.get(channel.name, zeros), as_mask(read.counted, zeros)
             ledger.replace_gradient(read.message, mask_fill_zero(counted, own))
             found.setdefault(channel.name, []).append(read.message)
     return found

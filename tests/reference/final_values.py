@@ -63,11 +63,11 @@ def _value(state: State, agent: Agent, step: int, final: StepSignals) -> Tensor 
 
 def _next_tick(state: State, agent: Agent, step: int, final: StepSignals) -> Tick | None:
     """An agent's next tick after `step`, if it showed the final observations; None: something that it reads is not known."""
-    if agent.align is None and not all(n == AGE or n in final.signals for n in agent.inputs.observes):
+    if agent.inputs.align is None and not all(n == AGE or n in final.signals for n in agent.inputs.observes):
         return None
     tick, ages = Tick(agent.clock.after(step), agent.name, final, []), []
     with ExitStack() as contexts:
-        for channel in agent.channels:
+        for channel in agent.connections.reads:
             imagined = _imagined(state, channel, tick.step, step, final)
             if imagined is None:
                 return None
@@ -75,10 +75,10 @@ def _next_tick(state: State, agent: Agent, step: int, final: StepSignals) -> Tic
             found = ledger.arrivals(channel, tick.step)
             if channel.synthetic_input.model is not None and found:
                 found = [with_stand_in(state, channel, found[-1], tick.step)]
-            if channel.name == agent.align:
+            if channel.name == agent.inputs.align:
                 tick.step_signals = signals_of(found)
             constants = [one.constant(channel.name) for one in found] or [Constant(channel.name)]
-            if channel is agent.state_channel:
+            if channel is agent.connections.state_channel:
                 tick.state_read = constants[-1]
                 continue
             tick.reads += constants
@@ -91,19 +91,19 @@ def _next_tick(state: State, agent: Agent, step: int, final: StepSignals) -> Tic
 
 def _imagined(state: State, channel: Channel, at: int, step: int, final: StepSignals) -> list[Message] | None:
     """The messages that a tick at `at` would read and that would be sent after `step`; None: they are not known."""
-    delay, sender = channel.ledger.link.delay, channel.ledger.sender
+    delay, sender = channel.ledger.timetable.delay, channel.ledger.timetable.sender
     stamps = (
         [] if channel.state else [stamp for stamp in range(step + 1, at - delay + 1) if sender.due(stamp)]
     )
-    if channel.ledger.read == "last":
+    if channel.ledger.timetable.read == "last":
         stamps = stamps[-1:]
     if not stamps:
         return []
     source = _next_tick(state, state.agents[channel.sender], step, final)
     if source is None:
         return None
-    live = source.ports[channel.port]
+    live = source.ports[channel.content.port]
     of = void(state, channel, final)
-    if channel.sampler is not None:
-        live, _ = channel.sampler.send(live, stamps[0])
+    if channel.content.sampler is not None:
+        live, _ = channel.content.sampler.send(live, stamps[0])
     return [ledger.carried(channel, stamp, live, source.step_signals, of) for stamp in stamps]

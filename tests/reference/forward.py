@@ -54,14 +54,14 @@ def _read(state: State, agent: Agent, signals: StepSignals, window: Window) -> T
     step = signals.step
     tick = Tick(step, agent.name, signals, [], Mask.of(state.participates(agent.name, window.number)))
     ages = []
-    for channel in agent.channels:
+    for channel in agent.connections.reads:
         found = ledger.arrivals(channel, step)
         if channel.synthetic_input.model is not None and found:
             found = [with_stand_in(state, channel, found[-1], step)]
-        if channel.name == agent.align:
+        if channel.name == agent.inputs.align:
             tick.step_signals = signals_of(found)
         followed = [_followed(channel, one, tick, window) for one in found] or [Constant(channel.name)]
-        if channel is agent.state_channel:
+        if channel is agent.connections.state_channel:
             tick.state_read = followed[-1]
         else:
             tick.reads += followed
@@ -109,7 +109,7 @@ def _followed(channel: Channel, arrival: Arrival, tick: Tick, window: Window) ->
         available = simplified(~as_mask(message.fate.void, message.sent))
         return PassedOn(channel.name, message.stamp, available)
     masks = arrival.available, arrival.counted
-    available, counted = (simplified(as_mask(mask, channel.zeros)) for mask in masks)
+    available, counted = (simplified(as_mask(mask, channel.content.zeros)) for mask in masks)
     # Over a locked channel it was sent in an earlier window, where its credit is lost (rule 15).
     if arrival.value is None or locked or tick.participates is NONE or counted is NONE:
         return Constant(channel.name, arrival.value, available)
@@ -150,12 +150,12 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
     for i, (agent, tick) in enumerate(zip(agents, ticks, strict=True)):
         tick.ports = {name: output.chunk(len(ticks))[i] for name, output in ports.items()}
         sent = {name: message.sent for name, message in window.sent if message.stamp == step}
-        for channel in agent.sends:  # the state, which goes to its own next tick, goes last
-            if channel is not agent.state_channel and not channel.ledger.sender.due(step):
+        for channel in agent.connections.sends:  # the state, which goes to its own next tick, goes last
+            if not channel.state and not channel.ledger.timetable.sender.due(step):
                 continue
-            message = tick.ports[channel.port]
-            if channel.sampler is not None:  # evaluated again, it sends the sample that was sent (rule 26a)
-                sample = channel.sampler.send(message, step, sent.get(channel.name))
+            message = tick.ports[channel.content.port]
+            if (sampler := channel.content.sampler) is not None:  # again, it sends what was sent (rule 26a)
+                sample = sampler.send(message, step, sent.get(channel.name))
                 message, tick.sampled[channel.name] = sample
             window.with_graph[channel.name, step] = message
     return after
@@ -165,13 +165,14 @@ def _network_input(state: State, tick: Tick, window: Window, statistics: Tensors
     """[B, *input_shape]: observations in declared order, then messages in canonical order (rules 26, 28)."""
     agent, messages, present = state.agents[tick.agent], [], []
     flat = len(agent.learner.network.input_shape) == 1
-    for channel in agent.incoming:
+    for channel in agent.connections.incoming:
         side_by_side = []
         for read in (read for read in tick.reads if read.channel == channel.name):
             value = _value(state, read, tick, window)
-            shaped = value if flat else value.reshape(-1, *channel.shape)
+            shaped = value if flat else value.reshape(-1, *channel.content.shape)
             side_by_side.append((shaped, Mask.of(as_mask(read.available, value))))
-        message, available = combine_reads(channel.ledger.read, side_by_side, channel.slots)
+        timetable = channel.ledger.timetable
+        message, available = combine_reads(timetable.read, side_by_side, timetable.slots)
         messages.append(message)
         present.append(available)
     inputs, layouts = agent.inputs, () if flat else agent.inputs.layouts
@@ -214,7 +215,7 @@ def message_read(state: State, read: Read, window: Window) -> Tensor:
     """[B, size]: what was read; of a message of the same window as it arrives, with its graph (rule 8: straight-through)."""
     channel = state.channels[read.channel]
     if not isinstance(read, PassedOn):
-        return channel.zeros if read.value is None else read.value
+        return channel.content.zeros if read.value is None else read.value
     sent = window.with_graph[read.channel, read.stamp].flatten(1)
     available = as_mask(read.available, sent)
     if not available.any():  # void everywhere: nothing flows back, not even zeros
@@ -237,9 +238,9 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepS
         oldest, trail = agent.clock.latest(step - back), Trail.at(agent)
         trail.states = [(s, v) for s, v in trail.states if oldest is None or s >= oldest]
         trail.states.append((step, constant(tick.ports[STATE])))
-    for channel in (channel for channel in agent.sends if (channel.name, step) in window.with_graph):
+    for channel in (c for c in agent.connections.sends if (c.name, step) in window.with_graph):
         live, ends = window.with_graph[channel.name, step], {}
-        crossing = ("from", channel.sender, 0), ("to", channel.receiver, channel.ledger.link.delay)
+        crossing = ("from", channel.sender, 0), ("to", channel.receiver, channel.ledger.timetable.delay)
         for end, name, delay in crossing:
             past = {s: v for s, v in Trail.at(state.agents[name]).states if s <= step - delay}
             if f"{end}.state" in channel.synthetic_gradient.ends and past:

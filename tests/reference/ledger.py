@@ -50,14 +50,15 @@ def mask_fill_zero(mask: RowMask, value: Tensor) -> Tensor:
 def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: Mask) -> Message:
     """Enter a message [B, …]; ticks between its arrival and the next one's use it (rule 5)."""
     ledger, link, sent = channel.ledger, channel.ledger.link, value_of(live)
-    start, stop = step + link.delay, ledger.sender.after(step) + link.delay
-    ticks = range(ledger.receiver.following(start), stop, ledger.receiver.period)
-    if not ticks and ledger.read != "last":  # a newer one is there by then, beside which it is read
+    timetable = ledger.timetable
+    start, stop = step + timetable.delay, timetable.sender.after(step) + timetable.delay
+    ticks = range(timetable.receiver.following(start), stop, timetable.receiver.period)
+    if not ticks and timetable.read != "last":  # a newer one is there by then, beside which it is read
         ticks = range(ticks.start, ticks.start + 1)
-    if channel.state and ledger.receiver_windows.number(ticks.start) == ledger.receiver_windows.number(step):
+    if channel.state and timetable.windows.number(ticks.start) == timetable.windows.number(step):
         ticks = range(0)  # within a window a state is passed on with its graph
-    windows = {ledger.receiver_windows.number(tick) for tick in ticks}
-    deadline = max(map(ledger.receiver_windows.end, windows), default=step)
+    windows = {timetable.windows.number(tick) for tick in ticks}
+    deadline = max(map(timetable.windows.end, windows), default=step)
     first = ticks[0] if ticks else None
     uses = Uses(first, windows, deadline, None if ticks else step)
     fate = Fate(link.lost(step, len(sent), sent.device), void, void)
@@ -66,12 +67,12 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
     _note_newest(channel, step)  # the gradients of this step have come back by now
     ledger.messages[step] = message
     # Messages of no more use are dropped, unless newest arrivals are held and it is not among them (rule 17).
-    due, held = ledger.sender.latest(step - link.delay), ledger.held
+    due, held = timetable.sender.latest(step - timetable.delay), ledger.held
     for stamp, old in list(ledger.messages.items()):
         if old.uses.finished is None and old.uses.deadline + ledger.slack < step:
             raise EngineError(f"{channel.name}: the message of step {stamp} is still open at step {step}")
         finished = old.uses.finished
-        learned = finished is not None and (finished + ledger.return_delay < step or not old.complete)
+        learned = finished is not None and (finished + timetable.return_delay < step or not old.complete)
         replaced = due is not None and stamp < due and (held is None or stamp <= held.read_up_to)
         if learned and replaced and not old.pinned:
             del ledger.messages[stamp]
@@ -89,20 +90,20 @@ def _note_newest(channel: Channel, step: int) -> None:
     for message in channel.ledger.returning.get(step, []):
         if known is None or message.returned.gradient is None:
             continue
-        before = channel.zeros if known.value is None else known.value
+        before = channel.content.zeros if known.value is None else known.value
         newest = select(as_mask(message.returned.counted, before), message.returned.gradient, before)
         known.value = mask_fill_zero(~as_mask(message.fate.void, before), newest)
 
 
 def arrivals(channel: Channel, step: int) -> list[Arrival]:
     """Return what the tick at `step` reads, oldest first: one message, or as many as `read` puts side by side; none: empty."""
-    ledger, delay = channel.ledger, channel.ledger.link.delay
-    stamp, stamps = ledger.sender.latest(step - delay), list[int]()
-    since = step - ledger.receiver.period - delay
+    ledger, timetable, delay = channel.ledger, channel.ledger.timetable, channel.ledger.timetable.delay
+    stamp, stamps = timetable.sender.latest(step - delay), list[int]()
+    since = step - timetable.receiver.period - delay
     # `mean` and `concat` read all that came since the receiver's tick before, and the newest in any case (rule 18).
-    while stamp is not None and (not stamps or (ledger.read != "last" and stamp > since)):
+    while stamp is not None and (not stamps or (timetable.read != "last" and stamp > since)):
         stamps.insert(0, stamp)
-        stamp = ledger.sender.latest(stamp - 1)
+        stamp = timetable.sender.latest(stamp - 1)
     return [_arrival(channel, ledger.messages[stamp]) for stamp in stamps if stamp in ledger.messages]
 
 
@@ -114,7 +115,7 @@ def _arrival(channel: Channel, due: Message) -> Arrival:
         valid = Mask.of(alive)
         return Arrival(due, value, valid, valid, step_signals=signals)
     # A link that loses: the newest message that arrived, whatever its age (rule 18).
-    value = channel.zeros if held.value is None else held.value
+    value = channel.content.zeros if held.value is None else held.value
     stamp = torch.full_like(alive, -1, dtype=torch.long) if held.stamp is None else held.stamp
     for message in channel.ledger.messages.values():
         if held.read_up_to < message.stamp <= due.stamp:
@@ -167,14 +168,14 @@ def carried(channel: Channel, stamp: int, live: Tensor, signals: StepSignals, vo
 
 def age(channel: Channel, arrived: list[Arrival], step: int) -> Tensor:
     """Return how old what is read, the newest, is, [B], in ticks of the sender; 0 where nothing is."""
-    stamp, held = torch.zeros_like(channel.zeros[:, 0], dtype=torch.long), channel.ledger.held
+    stamp, held = torch.zeros_like(channel.content.zeros[:, 0], dtype=torch.long), channel.ledger.held
     if not arrived:
-        return torch.zeros_like(channel.zeros[:, 0])
+        return torch.zeros_like(channel.content.zeros[:, 0])
     stamp = stamp + arrived[-1].message.stamp
     if held is not None and held.stamp is not None:
-        stamp = torch.where(as_mask(arrived[-1].predicted, channel.zeros), stamp, held.stamp)
-    age = (step - stamp).to(channel.zeros.dtype) / channel.ledger.sender.period
-    return mask_fill_zero(as_mask(arrived[-1].available, channel.zeros), age)
+        stamp = torch.where(as_mask(arrived[-1].predicted, channel.content.zeros), stamp, held.stamp)
+    age = (step - stamp).to(channel.content.zeros.dtype) / channel.ledger.timetable.sender.period
+    return mask_fill_zero(as_mask(arrived[-1].available, channel.content.zeros), age)
 
 
 def add_gradient(read: Leaf, gradient: Tensor | None) -> None:
@@ -215,19 +216,19 @@ def close(window: Window, receiving: list[Channel], step: int) -> None:
             if message.complete and ledger.wants_gradient:
                 if message.returned.gradient is None:
                     message.returned.gradient = torch.zeros_like(message.sent)
-                ledger.returning.setdefault(step + ledger.return_delay, []).append(message)
+                ledger.returning.setdefault(step + ledger.timetable.return_delay, []).append(message)
 
 
 def end_episodes(channel: Channel, step: int, ended: RowMask, terminated: RowMask) -> None:
     """Void what was sent where an episode ended; what the last state of a `terminated` one returns is zero (rule 20)."""
-    ledger, like, stamp = channel.ledger, channel.zeros, channel.ledger.sender.latest(step)
+    ledger, like, stamp = channel.ledger, channel.content.zeros, channel.ledger.timetable.sender.latest(step)
     final = ledger.messages.get(-1 if stamp is None else stamp)
     if channel.state and ledger.wants_gradient and final is not None:
         known = terminated & ~as_mask(final.fate.void, like)
         if known.any() and final.unread:  # no use returns anything for it, but it is an example now
             returned = Returned(torch.zeros_like(final.sent), None, simplified(known))
             example = replace(final, fate=replace(final.fate), returned=returned)
-            ledger.returning.setdefault(step + ledger.return_delay, []).append(example)
+            ledger.returning.setdefault(step + ledger.timetable.return_delay, []).append(example)
         elif known.any():
             final.returned.counted = simplified(as_mask(final.returned.counted, like) | known)
     for message in ledger.messages.values():

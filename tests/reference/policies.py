@@ -59,7 +59,8 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     rewards, *ends = (torch.stack(each) for each in outcomes)
     direction = goal.rewards.direction
     if direction is not None:  # rule 39: how far a signal moved where a message points to
-        weight, channel = goal.rewards.by_name["goal.cosine"], agent.incoming[direction.place].name
+        weight = goal.rewards.by_name["goal.cosine"]
+        channel = agent.connections.incoming[direction.place].name
         for t, pair in enumerate(pairwise(ticks)):
             message = [message_read(state, r, window) for r in pair[0].reads if r.channel == channel][-1]
             signals = [tick.step_signals.signals[direction.signal].flatten(1) for tick in pair]
@@ -136,12 +137,13 @@ def _port(ticks: Sequence[Tick], port: str, rows: Tensor | slice = slice(None)) 
 
 def _messages(agent: Agent, ticks: Sequence[Tick]) -> Iterator[tuple[Tensor, ...]]:
     """Yield log-probability and entropy of sampled messages, [T, B] each: one message a port, zero where none was sent (41)."""
-    learned = [c for c in agent.outgoing if c.sampler is not None and c.sampler.learned]
-    for port in dict.fromkeys(channel.port for channel in learned):
+    sampled = [c for c in agent.connections.outgoing if c.content.sampler is not None]
+    learned = [c for c in sampled if c.content.sampler.learned]
+    for port in dict.fromkeys(channel.content.port for channel in learned):
         pairs = []
         for tick in ticks:
             output, nothing = tick.ports[port], torch.zeros_like(tick.ports[port].flatten(1)[:, 0])
-            sent = next((c for c in learned if c.port == port and c.name in tick.sampled), None)
+            sent = next((c for c in learned if c.content.port == port and c.name in tick.sampled), None)
             pair = nothing, nothing
             if sent is not None and sent.sampler is not None:
                 sample = tick.sampled[sent.name]

@@ -29,7 +29,7 @@ def synthetic_gradient(state: State, channel: Channel, message: Message) -> Tens
         return None
     example = example_of(state, channel, message, answered=False)
     if example is None:  # of `local_policy`, before anything has come back, it is zero
-        return channel.zeros if channel.synthetic_gradient.needs_actions else None
+        return channel.content.zeros if channel.synthetic_gradient.needs_actions else None
     predicted = constant(predictor.predict(example))
     # Without a target a predictor has no loss of its own, and no slope.
     return mask_fill_zero(as_mask(example.valid, predicted), predicted)
@@ -73,26 +73,26 @@ def context_of(
     encoded = encode(own.context, message.step_signals.signals, state.system.dtype)
     if encoded is not None:
         columns.append(encoded)
-    prior, stamps = channel.zeros, as_mask(False, channel.zeros).long() - 1
+    prior, stamps = channel.content.zeros, as_mask(False, channel.content.zeros).long() - 1
     if held is not None and held.prior is not None and held.prior_stamp is not None:
         prior, stamps = held.prior, held.prior_stamp
     then = EndsThen.of(message) or EndsThen()
     for end in own.ends:
         agent = state.agents[channel.sender if end.startswith("from") else channel.receiver]
         if end == "returned":
-            column = channel.zeros if then.newest_returned is None else then.newest_returned
+            column = channel.content.zeros if then.newest_returned is None else then.newest_returned
         elif end == "held":  # the newest message that arrived before the due one
             column = mask_fill_zero(stamps >= 0, prior)
         elif end == "age":  # steps from that message to the due one
             column = mask_fill_zero(stamps >= 0, message.stamp - stamps).to(prior.dtype).unsqueeze(1)
         elif end.endswith("state"):  # zeros before its first tick
-            zeros = channel.zeros.new_zeros(state.batch, agent.learner.network.state_size)
+            zeros = channel.content.zeros.new_zeros(state.batch, agent.learner.network.state_size)
             column = then.states.get(end, zeros)
         else:  # its phase: at which tick of its window it is, one-hot; zeros where it never ticks
             at, windows = message.stamp if end == "from.phase" else tick, state.group_of[agent.name].windows
             place = None if at is None else windows.position(at, agent.clock.period, then.episode_start)
             row = [float(i == place) for i in range(windows.max_ticks(agent.clock.period))]
-            column = channel.zeros.new_tensor(row).expand(state.batch, len(row))
+            column = channel.content.zeros.new_tensor(row).expand(state.batch, len(row))
         columns.append(column)
     return torch.cat(columns, 1) if columns else None
 
@@ -181,7 +181,7 @@ def _examples(state: State, channel: Channel, messages: list[Message], step: int
     """What a predictor learns from messages; a returned gradient out of all proportion is clipped (states only)."""
     found = []
     for message in messages:
-        outliers = channel.synthetic_gradient.outliers
+        outliers = channel.synthetic_gradient.of_state.outliers
         if outliers is not None and message.returned.gradient is not None:
             before = outliers.clip_count
             ledger.replace_gradient(message, outliers.clip(message.returned.gradient))

@@ -11,7 +11,7 @@ import torch
 
 from antiphon.comms import Mask
 from antiphon.comms.links import Link
-from antiphon.engine.heart.clock import Clock, StepWindows
+from antiphon.engine.heart.clock import Clock, StepWindows, Timetable
 from antiphon.engine.heart.held_messages import HeldMessages
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Fate, Message, Returned, StepSignals, Uses
@@ -20,8 +20,8 @@ from antiphon.errors import EngineError
 
 def test_a_message_open_beyond_its_deadline_is_the_engines_fault() -> None:
     clock = Clock()
-    windows, link = StepWindows.of_ticks(clock), Link(name="a->b")
-    ledger = Ledger("a->b", clock, clock, windows, link, wants_gradient=True)
+    timetable = Timetable(clock, clock, StepWindows.of_ticks(clock))
+    ledger = Ledger("a->b", timetable, Link(name="a->b"), wants_gradient=True)
     ledger.send(0, torch.zeros(3, 2), StepSignals(0, {}))
     with pytest.raises(EngineError, match="a->b: the message of step 0 is still open at step 1"):
         ledger.send(1, torch.zeros(3, 2), StepSignals(1, {}))
@@ -44,7 +44,8 @@ READ = {  # the stamps that the tick at step 3 reads side by side, by environmen
 def test_each_of_several_messages_that_has_arrived_is_read_once_and_the_held_one_where_none_has() -> None:
     sender, receiver = Clock(), Clock(period=2, phase=1)
     link = Link(name="a->b", drop=0.5)
-    ledger = Ledger("a->b", sender, receiver, StepWindows.of_ticks(receiver), link, False, read="mean")
+    timetable = Timetable(sender, receiver, StepWindows.of_ticks(receiver), read="mean")
+    ledger = Ledger("a->b", timetable, link, wants_gradient=False)
     ledger.held = HeldMessages()
     for stamp, lost in LOST.items():
         message = ledger.send(stamp, torch.full((4, 1), 10.0 + stamp), StepSignals(stamp, {}))
