@@ -31,17 +31,17 @@ from antiphon.scenarios.document import Scenario
 
 def signals_of(agent: Agent) -> set[str]:
     """Return the names of the signals that an agent reads, learns from, or has the predictors of its messages conditioned on."""
-    own = {name for name in (*agent.inputs.observes, *agent.inputs.critic_observes) if name != AGE}
-    own.update(f"{kind}.{agent.life}" for kind in (ALIVE, *ENDS) if agent.life)
+    names = {name for name in (*agent.inputs.observes, *agent.inputs.critic_observes) if name != AGE}
+    names.update(f"{kind}.{agent.life}" for kind in (ALIVE, *ENDS) if agent.life)
     if agent.goal is not None:
-        own.update(agent.goal.signals)
+        names.update(agent.goal.signals)
     for channel in agent.connections.sends:
-        own.update(spec.name for spec in channel.synthetic_input.context)
+        names.update(spec.name for spec in channel.synthetic_input.context)
         if channel.synthetic_gradient.model is not None:
-            own.update(spec.name for spec in channel.synthetic_gradient.context)
+            names.update(spec.name for spec in channel.synthetic_gradient.context)
             if channel.synthetic_gradient.target is not None:
-                own.add(channel.synthetic_gradient.target)
-    return own
+                names.add(channel.synthetic_gradient.target)
+    return names
 
 
 def signals_read(system: System) -> set[str]:
@@ -62,10 +62,10 @@ class EnvironmentRunner:
 
     Attributes:
         episodes: Returns and lengths of finished episodes; None: rewards and ends are not read.
-        each: Of an environment whose rows are those of several, their runners (`of`); empty: it is one.
+        runners: Of an environment whose rows are those of several, their runners (`of`); empty: it is one.
     """
 
-    each: Sequence[EnvironmentRunner] = ()
+    runners: Sequence[EnvironmentRunner] = ()
 
     def __init__(self, env: TorchVectorEnv, names: set[str], seed: int) -> None:
         self.env = env
@@ -85,37 +85,39 @@ class EnvironmentRunner:
             raise
 
     @staticmethod
-    def of(each: Sequence[EnvironmentRunner]) -> EnvironmentRunner:
+    def of(runners: Sequence[EnvironmentRunner]) -> EnvironmentRunner:
         """Return a runner that steps several environments as one, alike but for their seeds, whose rows are those of all.
 
         What the runners hold is brought up to date by `share`, but for the state of their environments, which always is.
         """
-        env, episodes = each[0].env, each[0].episodes
+        env, episodes = runners[0].env, runners[0].episodes
         if episodes is not None:
-            rows = len(each) * env.num_envs
+            rows = len(runners) * env.num_envs
             episodes = EpisodeStatistics(episodes.returns, rows, env.device, env.dtype)
-        found = copy_with(each[0], each=each, episodes=episodes)
-        found.join()
-        return found
+        whole = copy_with(runners[0], runners=runners, episodes=episodes)
+        whole.join()
+        return whole
 
     def join(self) -> None:
         """Take over what the runners of several environments hold."""
-        present = joined_signals([runner.step_signals for runner in self.each])
-        each = [{**runner.state_dict(), "present": None} for runner in self.each]
-        state = join_rows(each, self.env.num_envs, self.env.device)
+        present = joined_signals([runner.step_signals for runner in self.runners])
+        states = [{**runner.state_dict(), "present": None} for runner in self.runners]
+        state = join_rows(states, self.env.num_envs, self.env.device)
         self.load_state_dict({**state, "now": present.step, "present": present.signals})
 
     def share(self) -> None:
         """Bring the runners of several environments up to date; their tensors are views."""
         state = {"now": self.step_signals.step, **self.state_dict()}
-        for runner, own in zip(self.each, split_rows(state, len(self.each), self.env.num_envs), strict=True):
-            runner.load_state_dict(own)
+        for runner, runner_state in zip(
+            self.runners, split_rows(state, len(self.runners), self.env.num_envs), strict=True
+        ):
+            runner.load_state_dict(runner_state)
 
     def go_on_with(self, staying: Sequence[int]) -> None:
         """Note that of several environments only those at these places are stepped together from here on."""
         for place in staying:
-            if isinstance(env := self.each[place].env, World):
-                env.go_on_with(staying, place, len(self.each))
+            if isinstance(env := self.runners[place].env, World):
+                env.go_on_with(staying, place, len(self.runners))
 
     def reset(self, seed: int) -> None:
         """Start again from step 0."""
@@ -127,12 +129,12 @@ class EnvironmentRunner:
             rewards = [name for name in self._after if name.partition(".")[0] == REWARD]
             self.episodes = EpisodeStatistics(rewards, self.env.num_envs, self.env.device, self.env.dtype)
 
-    def go_to(self, other: EnvironmentRunner) -> None:
+    def go_to(self, runner: EnvironmentRunner) -> None:
         """Be where the runner of another environment of this kind is, and show the same steps from there on."""
-        self.env.load_state_dict(other.env.state_dict())
-        present = other.step_signals
+        self.env.load_state_dict(runner.env.state_dict())
+        present = runner.step_signals
         self.step_signals = StepSignals(present.step, dict(present.signals))
-        self.elapsed = other.elapsed
+        self.elapsed = runner.elapsed
 
     def figures(self) -> dict[str, float]:
         """Return metrics of progress by name: the environment's own, and those of finished episodes."""
@@ -140,25 +142,25 @@ class EnvironmentRunner:
 
     def _signals(self, step: int, observations: dict[str, Tensor], info: dict[str, Any]) -> StepSignals:
         """The signals of a step that are known at its tick."""
-        known = {name: observations[name] for name in self.names if name in observations}
+        signals = {name: observations[name] for name in self.names if name in observations}
         for name in self.names:
             if name in self._after:
                 continue
             if name in info:
-                known[name] = info[name]
+                signals[name] = info[name]
             if (mask := f"_{name}") in info:
-                known[mask] = info[mask]
-        found = StepSignals(step, known)
-        for name in found.signals:
+                signals[mask] = info[mask]
+        step_signals = StepSignals(step, signals)
+        for name in step_signals.signals:
             if name.startswith("_"):
-                self._note_uniform(found, name)
-        return found
+                self._note_uniform(step_signals, name)
+        return step_signals
 
     def _note_uniform(self, step_signals: StepSignals, name: str) -> None:
         """Note what the host knows of a mask that is the same in all environments."""
-        known = self.env.uniform(step_signals.signals[name])
-        if known is not None:
-            step_signals.uniform[name] = Mask.of(known)
+        uniform = self.env.uniform(step_signals.signals[name])
+        if uniform is not None:
+            step_signals.uniform[name] = Mask.of(uniform)
 
     def advance(self, action: Action | None = None) -> EpisodeEnds:
         """Take one step; complete the present moment, make the next, and return which episodes ended.
@@ -167,7 +169,7 @@ class EnvironmentRunner:
             action: What the acting agents did; None: nothing.
         """
         length = self.env.episode_length
-        envs = [runner.env for runner in self.each]
+        envs = [runner.env for runner in self.runners]
         result = _step_joined(envs, action, self.names) if envs else self.env.step(action)
         return self._advanced(result, length)
 
@@ -177,8 +179,8 @@ class EnvironmentRunner:
         outcomes = {"reward": reward, "terminated": terminated, "truncated": truncated}
         for name in self._outcomes:
             self.step_signals.signals[name] = outcomes[name].to(self.env.dtype)
-            if (known := self.env.uniform(outcomes[name])) is not None:
-                self.step_signals.uniform[name] = Mask.of(known)
+            if (uniform := self.env.uniform(outcomes[name])) is not None:
+                self.step_signals.uniform[name] = Mask.of(uniform)
         for name in self._after:
             if name in info:
                 self.step_signals.signals[name] = info[name]
@@ -211,8 +213,8 @@ class EnvironmentRunner:
             if self.elapsed < length:
                 return EpisodeEnds()
             self.elapsed = 0
-            known = self.env.uniform(terminated)
-            return EpisodeEnds(ALL, Mask.of(bool(terminated[0]) if known is None else known))
+            uniform = self.env.uniform(terminated)
+            return EpisodeEnds(ALL, Mask.of(bool(terminated[0]) if uniform is None else uniform))
         if self.env.description.endless:
             return EpisodeEnds()
         terminated, truncated = torch.as_tensor(terminated), torch.as_tensor(truncated)
@@ -254,20 +256,20 @@ class EnvironmentRunner:
 
     def _lives_on(self, taken: StepSignals, reset: Tensor | None) -> dict[str, Tensor]:
         """Which agents of the environment live on with final observations; `reset`: [B] the episodes that have been reset."""
-        found: dict[str, Tensor] = {}
+        signals: dict[str, Tensor] = {}
         for name in self._lives:
             terminated, truncated = (taken.signals[f"{kind}.{name}"] > 0 for kind in ENDS)
             again = self.step_signals.signals[f"{ALIVE}.{name}"] > 0
             again = again if reset is None else again & ~reset
             lived = taken.signals[f"{ALIVE}.{name}"] > 0
-            found[f"{ALIVE}.{name}"] = (again | (lived & ~terminated)).to(self.env.dtype)
-            found[f"_final.{name}"] = ~(truncated & again)
-        return found
+            signals[f"{ALIVE}.{name}"] = (again | (lived & ~terminated)).to(self.env.dtype)
+            signals[f"_final.{name}"] = ~(truncated & again)
+        return signals
 
     def state_dict(self) -> dict[str, Any]:
         """Return the signals of the present step, and how far its episodes are, without copying a tensor."""
-        found = {"present": dict(self.step_signals.signals), "elapsed": self.elapsed}
-        return found if self.episodes is None else {**found, "episodes": self.episodes.state_dict()}
+        state = {"present": dict(self.step_signals.signals), "elapsed": self.elapsed}
+        return state if self.episodes is None else {**state, "episodes": self.episodes.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load what `state_dict` returned after `now` steps; its tensors are used as they are."""
@@ -289,9 +291,9 @@ def _step_each(envs: Sequence[TorchVectorEnv], actions: Sequence[Action | None])
     """Step several environments; vector environments of another library get the actions of all before one is awaited."""
     vectors = [env for env in envs if isinstance(env, VectorAdaptor)]
     if len(vectors) < len(envs):
-        return [env.step(own) for env, own in zip(envs, actions, strict=True)]
-    for env, own in zip(vectors, actions, strict=True):
-        env.send(own)
+        return [env.step(actions_of_env) for env, actions_of_env in zip(envs, actions, strict=True)]
+    for env, actions_of_env in zip(vectors, actions, strict=True):
+        env.send(actions_of_env)
     return [env.receive() for env in vectors]
 
 
@@ -301,14 +303,16 @@ def _step_joined(envs: Sequence[TorchVectorEnv], action: Action | None, names: S
         return World.step_all(envs, action)
     batch = envs[0].num_envs
     observations, *outcomes, infos = zip(*_step_each(envs, split_rows(action, len(envs), batch)), strict=True)
-    reward, terminated, truncated = (torch.cat([torch.as_tensor(one) for one in each]) for each in outcomes)
+    reward, terminated, truncated = (
+        torch.cat([torch.as_tensor(values) for values in parts]) for parts in outcomes
+    )
     wanted = [*names, REWARD]
     info: dict[str, Any] = joined(infos, [*wanted, *(f"_{name}" for name in wanted)])
-    if any("_final_obs" in one for one in infos):
+    if any("_final_obs" in env_info for env_info in infos):
         nowhere = torch.zeros(batch, dtype=torch.bool, device=envs[0].device)
-        info["_final_obs"] = torch.cat([one.get("_final_obs", nowhere) for one in infos])
-        last = [one.get("final_obs", shown) for one, shown in zip(infos, observations, strict=True)]
-        facts = [one.get("final_info", one) for one in infos]
+        info["_final_obs"] = torch.cat([env_info.get("_final_obs", nowhere) for env_info in infos])
+        last = [final.get("final_obs", shown) for final, shown in zip(infos, observations, strict=True)]
+        facts = [env_info.get("final_info", env_info) for env_info in infos]
         info |= {"final_obs": joined(last, names), "final_info": joined(facts, names)}
     return joined(observations, names), reward, terminated, truncated, info
 
@@ -321,7 +325,7 @@ def _alike(envs: Sequence[TorchVectorEnv]) -> TypeGuard[Sequence[World]]:
     kind = type(first)
     if kind.step is not World.step or kind.state_dict is not World.state_dict:
         return False
-    return all(type(one) is kind and one.as_often_stepped(first) for one in envs)
+    return all(type(env) is kind and env.as_often_stepped(first) for env in envs)
 
 
 def environment_state(env: TorchVectorEnv) -> dict[str, Any]:

@@ -89,13 +89,13 @@ def reasons_alone(system: System) -> dict[str, str]:
             return "with training.sweep a module's graph is freed before the next module's forward"
         return agent.learner.network.stackable()
 
-    found = {name: reason(agent) for name, agent in system.agents.items()}
-    return {name: why for name, why in found.items() if why is not None}
+    reasons = {name: reason(agent) for name, agent in system.agents.items()}
+    return {name: why for name, why in reasons.items() if why is not None}
 
 
 def channels_alone(system: System) -> dict[str, str]:
     """By channel, why the predictors of some cannot be stacked; the others' can."""
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for name, channel in system.channels.items():
         for model, what in (
             (channel.synthetic_gradient.model, "gradient"),
@@ -103,8 +103,8 @@ def channels_alone(system: System) -> dict[str, str]:
         ):
             reason = None if model is None else model.stackable()
             if reason is not None:
-                found.setdefault(name, f"its synthetic {what}: {reason}")
-    return found
+                reasons.setdefault(name, f"its synthetic {what}: {reason}")
+    return reasons
 
 
 def reason_apart(*bases: System) -> str | None:
@@ -174,14 +174,14 @@ def _shapes(system: System, agent: Agent, names: Sequence[str]) -> Hashable:
 
 def _goal_kind(goal: Goal) -> Hashable:
     """Return what the objectives of one stack have in common; each member may have rewards of its own."""
-    own = goal.rewards
-    rewards = (
+    rewards = goal.rewards
+    rewards_kind = (
         None
-        if own is None
-        else (tuple(name == COSINE for name in own.names), own.direction, own.life is None)
+        if rewards is None
+        else (tuple(name == COSINE for name in rewards.names), rewards.direction, rewards.life is None)
     )
     parts = tuple(_goal_kind(part) for part in goal.parts)
-    return goal.objective.key, goal.target, goal.last_only, goal.mean, rewards, parts
+    return goal.objective.key, goal.target, goal.last_only, goal.mean, rewards_kind, parts
 
 
 def aligned_kind(system: System, agent: Agent, behind: tuple[str, ...] = ()) -> Hashable | None:
@@ -198,8 +198,8 @@ def aligned_kind(system: System, agent: Agent, behind: tuple[str, ...] = ()) -> 
     if sender.inputs.align is not None:
         before = aligned_kind(system, sender, (*behind, agent.name))
     place = [c.name for c in agent.connections.incoming].index(agent.inputs.align)
-    own = (place, ledger.timetable.sender, ledger.timetable.delay)
-    return None if before is None else (own, before)
+    step_behind = (place, ledger.timetable.sender, ledger.timetable.delay)
+    return None if before is None else (step_behind, before)
 
 
 def place_of(port: str, network: Network) -> int | str:
@@ -261,15 +261,15 @@ def _numbers(bases: Sequence[System], part: Agent | Channel | None) -> Hashable:
     """The hyperparameters that an agent or channel has in each seed."""
     if part is None:
         return None
-    each = (base.agents if isinstance(part, Agent) else base.channels for base in bases)
-    return tuple(values_of(own[part.name]) for own in each)
+    parts_by_seed = (base.agents if isinstance(part, Agent) else base.channels for base in bases)
+    return tuple(values_of(parts[part.name]) for parts in parts_by_seed)
 
 
 def _trained(owner: TrainedParameters) -> Hashable:
     """What is not a hyperparameter of how something is trained."""
     settings = owner.optimiser.settings().items()
-    others = tuple(one for one in settings if one[0] not in ("lr", "clip", "weight_decay"))
-    return owner.rate.run_steps, owner.rate.schedule, others, len(owner.optimiser.parameters)
+    settings_kept = tuple(setting for setting in settings if setting[0] not in ("lr", "clip", "weight_decay"))
+    return owner.rate.run_steps, owner.rate.schedule, settings_kept, len(owner.optimiser.parameters)
 
 
 def _model(model: Predictor | InputModel) -> Hashable:
@@ -339,13 +339,13 @@ def stack(base: System, *others: System, part: System | None = None) -> System:
             that it would be stacked with in the whole, so that they compute the same bits; None: all of them.
     """
     seeds = 1 + len(others)
-    found, alone = stacks_of(base, *others)
-    whole_place = {agent.name: i for members in found for i, agent in enumerate(members)}
-    whole_size = {agent.name: len(members) for members in found for agent in members}
-    stack_of = {agent.name: members[0].name for members in found for agent in members}
+    stacks, alone = stacks_of(base, *others)
+    whole_place = {agent.name: i for members in stacks for i, agent in enumerate(members)}
+    whole_size = {agent.name: len(members) for members in stacks for agent in members}
+    stack_of = {agent.name: members[0].name for members in stacks for agent in members}
     families = channel_stacks_of(base, *others, stack_of=stack_of, alone=alone)
     if part is not None:
-        found = [own for members in found if (own := [a for a in members if a.name in part.agents])]
+        stacks = [here for members in stacks if (here := [a for a in members if a.name in part.agents])]
         base = part
     if alone.keys() >= base.agents.keys():
         return base
@@ -353,8 +353,8 @@ def stack(base: System, *others: System, part: System | None = None) -> System:
     place: dict[str, tuple[str, int]] = {}
     agents: dict[str, Agent] = {}
     with Progress("stacking", len(base.agents) + len(base.channels)) as progress:
-        for own in found:
-            members = [each.agents[agent.name] for each in bases for agent in own]
+        for singles in stacks:
+            members = [of_seed.agents[agent.name] for of_seed in bases for agent in singles]
             first = members[0].name
             name = f"{first} and {len(members) - 1} more" if len(members) > 1 else first
             agents[name] = (
@@ -362,8 +362,8 @@ def stack(base: System, *others: System, part: System | None = None) -> System:
                 if first in alone
                 else _stack_agents(name, members, base, seeds)
             )
-            place |= {agent.name: (name, i) for i, agent in enumerate(own)}
-            progress.advance(len(own))
+            place |= {agent.name: (name, i) for i, agent in enumerate(singles)}
+            progress.advance(len(singles))
         channels = _Channels(bases, place, agents, families, whole_place, whole_size).stack(progress)
     groups = _groups(base, place)
 
@@ -374,7 +374,9 @@ def stack(base: System, *others: System, part: System | None = None) -> System:
     waves = [list(dict.fromkeys(map(stacked, wave))) for wave in base.schedule.waves]
     clocks = {name: agent.clock for name, agent in agents.items()}
     schedule = Schedule(clocks, waves)
-    divergence = DivergenceOfSeeds([each.on_divergence for each in bases]) if others else base.on_divergence
+    divergence = (
+        DivergenceOfSeeds([of_seed.on_divergence for of_seed in bases]) if others else base.on_divergence
+    )
     return replace(
         base,
         agents=agents,
@@ -399,9 +401,9 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System, seeds: int)
     layout = Layout(len(members), seeds, base.batch, base.device, stacked=True)
     first, participation = members[0], members[0].participation
     if participation is not None:
-        drawn = tuple(own.seeds[0] for agent in members if (own := agent.participation) is not None)
+        drawn = tuple(sampled.seeds[0] for agent in members if (sampled := agent.participation) is not None)
         participation = replace(participation, seeds=drawn, layout=layout)
-    found = replace(
+    stacked = replace(
         first,
         name=name,
         connections=Connections(),
@@ -418,8 +420,8 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System, seeds: int)
         participation=participation,
         notes={},
     )
-    read_members(found)
-    return found
+    read_members(stacked)
+    return stacked
 
 
 # --- channels --------------------------------------------------------------------------------------------
@@ -457,14 +459,14 @@ class _Channels:
 
     def stack(self, progress: Progress) -> dict[str, Channel]:
         """Make the channel stacks and wire them."""
-        found: dict[str, Channel] = {}
+        stacks: dict[str, Channel] = {}
         whole: dict[str, int] = {}
         for i, family in enumerate(self.families):
             pieces = self._pieces(family)
-            made = [self._channel(members, family) for members in pieces]
-            self._join_senders(made)
-            for channel in made:
-                found[channel.name] = channel
+            pieces_made = [self._channel(members, family) for members in pieces]
+            self._join_senders(pieces_made)
+            for channel in pieces_made:
+                stacks[channel.name] = channel
                 whole[channel.name] = i
                 connect(channel, self.agents)
                 progress.advance(len(channel.members) // len(self.bases))
@@ -474,9 +476,11 @@ class _Channels:
                 if agent.inputs.align is not None:
                     incoming, align = agent.connections.incoming, agent.inputs.align
                     agent.inputs.align = next(
-                        stack.name for stack in incoming if any(own.name == align for own in stack.members)
+                        stack.name
+                        for stack in incoming
+                        if any(member.name == align for member in stack.members)
                     )
-        return found
+        return stacks
 
     def _pieces(self, family: Sequence[Channel]) -> list[list[Channel]]:
         """The channels of a family that are here, in the family's order: those within, and those cut, by the other end."""
@@ -514,10 +518,13 @@ class _Channels:
         places = sorted(self.whole_place[channel.sender] for channel in family)
         return places != list(range(self.whole_size[family[0].sender]))
 
-    def _channel(self, own: Sequence[Channel], family: Sequence[Channel]) -> Channel:
+    def _channel(self, channels: Sequence[Channel], family: Sequence[Channel]) -> Channel:
         """The stack of some channels of a family, in each seed."""
         batch, stacked = self.base.batch, len(family) * len(self.bases) > 1
-        members = [*own, *(base.channels[channel.name] for base in self.bases[1:] for channel in own)]
+        members = [
+            *channels,
+            *(base.channels[channel.name] for base in self.bases[1:] for channel in channels),
+        ]
         first = members[0]
         device = first.content.zeros.device
         settings: dict[str, Any] = {"members": tuple(members)}
@@ -528,7 +535,7 @@ class _Channels:
         settings["layout"] = Layout(len(members), len(self.bases), batch, device, stacked=stacked)
         if first.sender in self.place:
             sender = self.agents[self.place[first.sender][0]]
-            places = self._places([self.place[c.sender][1] for c in own], sender)
+            places = self._places([self.place[c.sender][1] for c in channels], sender)
             settings["sender"] = sender.name
             ends["sender_count"] = len(sender.members)
             index = _index(places, len(sender.members), device)
@@ -541,7 +548,7 @@ class _Channels:
                 )
         if first.receiver in self.place:
             receiver = self.agents[self.place[first.receiver][0]]
-            places = self._places([self.place[c.receiver][1] for c in own], receiver)
+            places = self._places([self.place[c.receiver][1] for c in channels], receiver)
             settings["receiver"] = receiver.name
             ends["receiver_index"] = _index(places, len(receiver.members), device)
         name = f"{first.name} and {len(members) - 1} more" if len(members) > 1 else first.name
@@ -561,17 +568,17 @@ class _Channels:
             of_state = first.synthetic_gradient.of_state
             if of_state.outliers is not None:
                 states = (c.synthetic_gradient.of_state for c in members)
-                each = [state.outliers for state in states if state.outliers is not None]
-                of_gradient["of_state"] = replace(of_state, outliers=Outliers(device, each))
+                outliers = [state.outliers for state in states if state.outliers is not None]
+                of_gradient["of_state"] = replace(of_state, outliers=Outliers(device, outliers))
             if first.synthetic_gradient.gate is not None:
                 gates = [c.synthetic_gradient.gate for c in members if c.synthetic_gradient.gate is not None]
                 of_gradient["gate"] = SkillGate(device, gates)
         settings["content"] = replace(first.content, **of_content)
         settings["synthetic_gradient"] = replace(first.synthetic_gradient, **of_gradient)
         settings["synthetic_input"] = replace(first.synthetic_input, **of_input)
-        found = replace(first, **settings)
-        read_members(found)
-        return found
+        stack = replace(first, **settings)
+        read_members(stack)
+        return stack
 
     @staticmethod
     def _places(of_seed: Sequence[int], stack: Agent) -> list[int]:
@@ -589,8 +596,8 @@ class _Channels:
             return FanIn(agent.inputs.fan_in_kind, count, self.base.batch, reduced)
         where = {
             name: (b, k)
-            for b, one in enumerate(agent.connections.incoming)
-            for k, name in enumerate(one.names)
+            for b, stack in enumerate(agent.connections.incoming)
+            for k, name in enumerate(stack.names)
         }
         shapes = [
             (c.content.shape, c.ledger.timetable.slots, c.ledger.timetable.read)
@@ -602,8 +609,8 @@ class _Channels:
             last = first + len(list(equal))
             names = (
                 (n, c.name)
-                for n, own in enumerate(agent.members)
-                for c in own.connections.incoming[first:last]
+                for n, member in enumerate(agent.members)
+                for c in member.connections.incoming[first:last]
             )
             read = [where[label(name, agent.layout.seed_of(n), agent.layout.seeds)] for n, name in names]
             used = sorted({b for b, _ in read})
@@ -619,9 +626,9 @@ class _Channels:
         members, places = list[tuple[int, Channel]](), list[int]()
         for channels in (agent.connections.incoming[i] for i in pieces):
             layout = channels.layout
-            members += [(layout.seed_of(n), own) for n, own in enumerate(channels.members)]
+            members += [(layout.seed_of(n), channel) for n, channel in enumerate(channels.members)]
             first = channels.members[: layout.per_seed]
-            places += self._places([self.place[own.receiver][1] for own in first], agent)
+            places += self._places([self.place[channel.receiver][1] for channel in first], agent)
         order = sorted(range(len(members)), key=lambda i: (members[i][0], self._order(members[i][1])))
         receivers, device = [places[i] for i in order], self.base.device
         index = _index(order, len(members), device)
@@ -635,13 +642,13 @@ class _Channels:
 def _ledger(name: str, members: Sequence[Ledger]) -> Ledger:
     link = members[0].link
     if len(members) > 1:
-        link = replace(link, members=tuple(own.link for own in members))
+        link = replace(link, members=tuple(ledger.link for ledger in members))
     return members[0].emptied(name=name, link=link)
 
 
 def _stacked(models: Sequence[Model | None]) -> Model | None:
-    found = [model for model in models if model is not None]
-    return Model.stacked(found) if found else None
+    present = [model for model in models if model is not None]
+    return Model.stacked(present) if present else None
 
 
 # --- learning groups -------------------------------------------------------------------------------------
@@ -655,13 +662,13 @@ def _groups(base: System, place: dict[str, tuple[str, int]]) -> list[LearningGro
         if joined := {parts[name] for name in names if name in parts}:
             parts = {name: number if part in joined else part for name, part in parts.items()}
         parts.update(dict.fromkeys(names, number))
-    found: dict[int, LearningGroup] = {}
+    groups: dict[int, LearningGroup] = {}
     members: dict[int, dict[str, None]] = {}
     for group in base.groups:
         part = parts[place[group.agents[0]][0]]
         members.setdefault(part, {}).update(dict.fromkeys(place[name][0] for name in group.agents))
-        found.setdefault(part, group)
+        groups.setdefault(part, group)
     return [
         LearningGroup(tuple(members[part]), group.windows, waits_for=group.waits_for)
-        for part, group in found.items()
+        for part, group in groups.items()
     ]

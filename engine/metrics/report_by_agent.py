@@ -49,7 +49,7 @@ class AgentReport:
     @cached_property
     def updates(self) -> list[Update]:
         """By learning group of single agents."""
-        return [own for update in self._whole.updates for own in self._by_group(update)]
+        return [single for update in self._whole.updates for single in self._by_group(update)]
 
     @cached_property
     def predictor_updates(self) -> dict[str, PredictorUpdate]:
@@ -62,11 +62,11 @@ class AgentReport:
         return self._of_channels(self._whole.input_updates)
 
     def _of_channels(self, updates: Mapping[str, PredictorUpdate]) -> dict[str, PredictorUpdate]:
-        found: dict[str, PredictorUpdate] = {}
+        by_channel: dict[str, PredictorUpdate] = {}
         for name, update in updates.items():
             channel = self._stacked.system.channels[name]
-            found |= self._by_channel(channel, update) if channel.stacked else {channel.names[0]: update}
-        return {name: found[name] for name in self._stacked.base.channels if name in found}
+            by_channel |= self._by_channel(channel, update) if channel.stacked else {channel.names[0]: update}
+        return {name: by_channel[name] for name in self._stacked.base.channels if name in by_channel}
 
     def losses_by_stack(self) -> Iterator[tuple[Agent, Losses]]:
         """Yield the objectives' losses: a stack, of all seeds, and the losses, [N]."""
@@ -77,7 +77,7 @@ class AgentReport:
     def losses(self) -> Iterator[tuple[tuple[str, ...], Losses]]:
         """Yield the objectives' losses: the names of single agents that are of one stack, and their losses."""
         for agent, losses in self.losses_by_stack():
-            names = tuple(own.name for _, own in self._stacked.singles(agent))
+            names = tuple(single.name for _, single in self._stacked.singles(agent))
             yield names, losses.of(self._stacked.places_of(agent))
 
     def by_agent(self) -> Mapping[str, Tensor]:
@@ -87,9 +87,9 @@ class AgentReport:
     def figures(self) -> dict[str, dict[str, float]]:
         """Return the metrics of policies whose window ended, by agent and name; see `PolicyLosses`."""
         return {
-            own.name: {name: float(values[n]) for name, values in metrics.items()}
+            single.name: {name: float(values[n]) for name, values in metrics.items()}
             for agent, metrics in self.figures_by_stack()
-            for n, own in self._stacked.singles(agent)
+            for n, single in self._stacked.singles(agent)
         }
 
     def figures_by_stack(self) -> Iterator[tuple[Agent, dict[str, Tensor]]]:
@@ -99,16 +99,16 @@ class AgentReport:
         """
         for update in self._whole.updates:
             for name, policy in update.window_loss.policies.items():
-                count, found = update.window_loss.losses[name].count, policy.figures
+                count, metrics = update.window_loss.losses[name].count, policy.figures
                 if isinstance(count, Tensor):
-                    found = {key: value.masked_fill(count == 0, math.nan) for key, value in found.items()}
-                yield self._stacked.system.agents[name], found
+                    metrics = {key: value.masked_fill(count == 0, math.nan) for key, value in metrics.items()}
+                yield self._stacked.system.agents[name], metrics
 
     def _by_channel(self, channel: Channel, update: PredictorUpdate) -> dict[str, PredictorUpdate]:
         predictions = None if update.prediction is None else torch.split(update.prediction, channel.batch)
         count = len(channel.members)
         return {
-            own.name: PredictorUpdate(
+            single.name: PredictorUpdate(
                 [
                     _example_of(example, channel.batch, k)
                     for example in update.examples
@@ -119,7 +119,7 @@ class AgentReport:
                 None if predictions is None else predictions[k],
                 of_input=update.of_input,
             )
-            for k, own in self._stacked.singles(channel)
+            for k, single in self._stacked.singles(channel)
             if update.member_mask.tensor(count, "cpu")[k]
         }
 
@@ -128,7 +128,7 @@ class AgentReport:
         if not any(agents[name].stacked for name in update.group.agents):
             yield update
             return
-        found: dict[LearningGroup, Update] = {}
+        updates: dict[LearningGroup, Update] = {}
         for name in update.group.agents:
             agent = agents[name]
             losses = update.window_loss.losses.get(name)
@@ -136,16 +136,16 @@ class AgentReport:
             participating = agent.layout.members_in(learning).tensor(len(agent.members), "cpu")
             for n, member in self._stacked.singles(agent):
                 group = base.group_of[member.name]
-                own = found.setdefault(group, Update(group, update.window, window_loss=WindowLoss()))
+                single = updates.setdefault(group, Update(group, update.window, window_loss=WindowLoss()))
                 if not participating[n]:
                     continue
                 if name in update.gradients:
-                    own.gradients[member.name] = [
+                    single.gradients[member.name] = [
                         g[n] if agent.stacked and g is not None else g for g in update.gradients[name]
                     ]
                 count = 1 if losses is None or not isinstance(losses.count, Tensor) else losses.count[n]
                 if losses is not None and bool(count):
-                    own.window_loss.losses[member.name] = losses.of([n])
+                    single.window_loss.losses[member.name] = losses.of([n])
         for name, injected in update.injected.items():
             channel = self._stacked.system.channels[name]
             rows = torch.split(injected, channel.batch)
@@ -153,8 +153,8 @@ class AgentReport:
             injecting = channel.layout.members_in(learned).tensor(len(channel.members), "cpu")
             for k, lone in self._stacked.singles(channel):
                 if injecting[k]:
-                    found[base.group_of[lone.sender]].injected[lone.name] = rows[k]
-        yield from found.values()
+                    updates[base.group_of[lone.sender]].injected[lone.name] = rows[k]
+        yield from updates.values()
 
 
 class LossesByAgent(UserDict[str, Tensor]):
@@ -165,12 +165,14 @@ class LossesByAgent(UserDict[str, Tensor]):
 
     @cached_property
     def data(self) -> dict[str, Tensor]:  # type: ignore[override]
-        found: dict[str, Tensor] = {}
+        losses_by_agent: dict[str, Tensor] = {}
         for names, losses in self._report.losses():
             count = losses.count
-            each = count.tolist() if isinstance(count, Tensor) else [count] * len(names)
-            found |= {n: v for n, v, c in zip(names, losses.loss.unbind(), each, strict=True) if c}
-        return found
+            counts = count.tolist() if isinstance(count, Tensor) else [count] * len(names)
+            losses_by_agent |= {
+                n: v for n, v, c in zip(names, losses.loss.unbind(), counts, strict=True) if c
+            }
+        return losses_by_agent
 
 
 # --- means over steps ----------------------------------------------------------------------------------------
@@ -187,15 +189,15 @@ def _stacked(totals: dict[tuple[str, ...], Any], agents: tuple[str, ...]) -> Any
     """Return the sums of a stack; those of single agents, as they are in a checkpoint, are stacked first. None: there are none."""
     if agents in totals or len(agents) == 1:
         return totals.get(agents)
-    each = [totals.pop((name,), None) for name in agents]
-    some = next((sums for sums in each if sums is not None), None)
-    if some is None:
+    sums_by_agent = [totals.pop((name,), None) for name in agents]
+    newest = next((sums for sums in sums_by_agent if sums is not None), None)
+    if newest is None:
         return None
-    like = [torch.as_tensor(one, device=some[0].device) for one in some]
-    nothing = [torch.zeros_like(one).view(1, *one.shape[1:]) for one in like]
-    columns = zip(*(nothing if sums is None else sums for sums in each), strict=True)
+    like = [torch.as_tensor(value, device=newest[0].device) for value in newest]
+    nothing = [torch.zeros_like(value).view(1, *value.shape[1:]) for value in like]
+    columns = zip(*(nothing if sums is None else sums for sums in sums_by_agent), strict=True)
     return tuple(
-        torch.cat([torch.as_tensor(one).to(zero).view_as(zero) for one in column])
+        torch.cat([torch.as_tensor(value).to(zero).view_as(zero) for value in column])
         for column, zero in zip(columns, nothing, strict=True)
     )
 
@@ -246,8 +248,8 @@ class MeanAccumulator:
         systems = (system, *others)
         self._agents = {
             label(name, seed, len(systems)): agent
-            for seed, own in enumerate(systems)
-            for name, agent in own.agents.items()
+            for seed, system_of_seed in enumerate(systems)
+            for name, agent in system_of_seed.agents.items()
         }
         self._batch = system.batch
         self._sums: dict[tuple[str, ...], Sums] = {}
@@ -262,21 +264,21 @@ class MeanAccumulator:
         """Add the losses of one step."""
         for agent, losses in report.losses_by_stack():
             agents = agent.names
-            known, loss = _stacked(self._sums, agents), losses.loss
+            before, loss = _stacked(self._sums, agents), losses.loss
             # a mean of one window has its targets, which are all there is to divide by here
             if agent.goal is not None and agent.goal.mean:
                 loss = loss * losses.count / self._batch
-            if known is None:
+            if before is None:
                 self._sums[agents] = (loss, losses.score, losses.count)
             else:
-                sums = torch._foreach_add(known[:2], [loss, losses.score])
-                self._sums[agents] = (sums[0], sums[1], known[2] + losses.count)
+                sums = torch._foreach_add(before[:2], [loss, losses.score])
+                self._sums[agents] = (sums[0], sums[1], before[2] + losses.count)
         for agent, figures in report.figures_by_stack():
             agents = agent.names
             self._names[agents] = list(figures)
             values = torch.stack(tuple(figures.values()), 1)
-            finite, known = values.isfinite(), _stacked(self._figures, agents) or (0.0, 0)
-            self._figures[agents] = known[0] + values.where(finite, 0.0), known[1] + finite
+            finite, before = values.isfinite(), _stacked(self._figures, agents) or (0.0, 0)
+            self._figures[agents] = before[0] + values.where(finite, 0.0), before[1] + finite
 
     def means(self) -> dict[str, dict[str, float]]:
         """Return `loss` and the objective's metric by agent, means over all ticks and environments with a target.
@@ -286,34 +288,44 @@ class MeanAccumulator:
         return self._means(self._sums, self._figures)
 
     def _means(self, *sums: Any) -> dict[str, dict[str, float]]:
-        found: dict[str, dict[str, float]] = {}
+        means: dict[str, dict[str, float]] = {}
         for name, (loss, score, samples, *of_policies) in self._by_agent(*sums).items():
             goal = self._agents[name].goal
             assert goal is not None
             if samples:
                 mean = loss.item() * self._batch / samples
-                found[name] = {"loss": mean} | goal.objective.means(score, samples)
-                for own in of_policies:  # of what was ever finite
-                    each = zip(own["names"], own["sums"].tolist(), own["counts"].tolist(), strict=True)
-                    found[name] |= {figure: total / count for figure, total, count in each if count}
-        return found
+                means[name] = {"loss": mean} | goal.objective.means(score, samples)
+                for policy_sums in of_policies:  # of what was ever finite
+                    columns = zip(
+                        policy_sums["names"],
+                        policy_sums["sums"].tolist(),
+                        policy_sums["counts"].tolist(),
+                        strict=True,
+                    )
+                    means[name] |= {figure: total / count for figure, total, count in columns if count}
+        return means
 
     def _by_agent(
         self, sums: Mapping[tuple[str, ...], Sums], figures: Mapping[tuple[str, ...], FigureSums]
     ) -> dict[str, list[Any]]:
         """Sums by agent, as they are in a checkpoint: loss, score, count, and where there are any those of a policy's metrics."""
         of_policies = {
-            name: {"names": self._names[agents], "sums": own[n], "counts": counts[n]}
-            for agents, (own, counts) in figures.items()
+            name: {"names": self._names[agents], "sums": sums[n], "counts": counts[n]}
+            for agents, (sums, counts) in figures.items()
             for n, name in enumerate(agents)
         }
-        found: dict[str, list[Any]] = {}
+        sums_by_agent: dict[str, list[Any]] = {}
         for agents, (loss, score, count) in sums.items():
-            each = count.view(-1).tolist() if isinstance(count, Tensor) else [count] * len(agents)
+            counts_by_agent = count.view(-1).tolist() if isinstance(count, Tensor) else [count] * len(agents)
             for n, name in enumerate(agents):
-                if len(agents) == 1 or each[n]:
-                    found[name] = [loss[n], score[n], each[n], *filter(None, [of_policies.get(name)])]
-        return {name: found[name] for name in self._agents if name in found}
+                if len(agents) == 1 or counts_by_agent[n]:
+                    sums_by_agent[name] = [
+                        loss[n],
+                        score[n],
+                        counts_by_agent[n],
+                        *filter(None, [of_policies.get(name)]),
+                    ]
+        return {name: sums_by_agent[name] for name in self._agents if name in sums_by_agent}
 
     def end_row(self) -> None:
         """Complete a row and reset the sums."""
@@ -341,11 +353,11 @@ class MeanAccumulator:
         self._sums, self._figures = {}, {}
         for name, (loss, score, count, *of_policies) in state.items():
             self._sums[name,] = (loss.reshape(1), score.unsqueeze(0), int(count))
-            for own in of_policies:
-                self._names[name,] = own["names"]
-                self._figures[name,] = own["sums"].unsqueeze(0), own["counts"].unsqueeze(0)
+            for policy_sums in of_policies:
+                self._names[name,] = policy_sums["names"]
+                self._figures[name,] = policy_sums["sums"].unsqueeze(0), policy_sums["counts"].unsqueeze(0)
 
 
 def _example_of(example: Example, batch: int, member: int) -> Example:
-    own = example.mapped(lambda rows: rows[member * batch : (member + 1) * batch])
-    return replace(own, member_mask=ALL, learned=None)
+    rows_of_member = example.mapped(lambda rows: rows[member * batch : (member + 1) * batch])
+    return replace(rows_of_member, member_mask=ALL, learned=None)

@@ -49,14 +49,19 @@ def split_state(system: System, bases: Sequence[System]) -> list[Tree]:
     if len(bases) == 1:
         return [_Splitter(Stacked(bases[0], system)).split(saved)]
     signals = [split_rows(shared.signals, len(bases), system.batch) for shared in saved["signals"]]
-    each: list[Tree] = []
+    states: list[Tree] = []
     for seed, base in enumerate(bases):
-        own = [
-            StepSignals(shared.step, of[seed]) for shared, of in zip(saved["signals"], signals, strict=True)
+        signals_of_seed = [
+            StepSignals(shared.step, by_seed[seed])
+            for shared, by_seed in zip(saved["signals"], signals, strict=True)
         ]
         events = base.on_divergence.events
-        each.append(_Splitter(Stacked(base, system, seed)).split({**saved, "signals": own, "events": events}))
-    return each
+        states.append(
+            _Splitter(Stacked(base, system, seed)).split(
+                {**saved, "signals": signals_of_seed, "events": events}
+            )
+        )
+    return states
 
 
 class _Splitter:
@@ -68,17 +73,17 @@ class _Splitter:
     def split(self, saved: Tree) -> Tree:
         """Return the messages and windows of the stacks by agent and channel."""
         groups: dict[LearningGroup, Tree] = {group: {"kept": {}} for group in self.base.groups}
-        for group, own in zip(self.system.groups, saved["groups"], strict=True):
+        for group, saved_group in zip(self.system.groups, saved["groups"], strict=True):
             members = self.stacked.groups_of(group)
-            for key, window in self._windows(own["window"], members).items():
+            for key, window in self._windows(saved_group["window"], members).items():
                 groups[key]["window"] = window
-            for name, windows in own["kept"].items():
-                kept = [self._windows(window, members) for window in windows]
+            for name, windows in saved_group["kept"].items():
+                windows_by_group = [self._windows(window, members) for window in windows]
                 for key in members:
-                    groups[key]["kept"][name] = [window[key] for window in kept]
+                    groups[key]["kept"][name] = [window[key] for window in windows_by_group]
         needed: dict[str, set[int]] = {}  # by channel, the stamps of the messages that windows need
         for window in (
-            one for own in groups.values() for one in (own["window"], *chain(*own["kept"].values()))
+            window for tree in groups.values() for window in (tree["window"], *chain(*tree["kept"].values()))
         ):
             for name, stamp in window["sent"]:
                 needed.setdefault(name, set()).add(stamp)
@@ -89,15 +94,15 @@ class _Splitter:
         return {
             **saved,
             "ledgers": {
-                name: own
+                name: ledger
                 for channel in self.system.channels.values()
-                for name, own in self._ledgers(channel, ledgers[channel.name], needed)
+                for name, ledger in self._ledgers(channel, ledgers[channel.name], needed)
             },
             "groups": list(groups.values()),
             "agents": {
-                own.name: notes
+                agent.name: notes
                 for name, tree in saved["agents"].items()
-                for (_, own), notes in self._agents(tree, self.system.agents[name])
+                for (_, agent), notes in self._agents(tree, self.system.agents[name])
             },
         }
 
@@ -119,27 +124,32 @@ class _Splitter:
         if len(stack.members) == 1:
             yield stack.members[0].name, saved
             return
-        kept, loose = (
+        kept_by_channel, loose_by_channel = (
             [self._split(Message, tree, stack) for tree in saved[key]] for key in ("messages", "loose")
         )
         held = None if saved["held"] is None else self._split(type(stack.ledger.held), saved["held"], stack)
         newest = self._rows(saved["newest_returned"], stack)
         for k, (_, channel) in enumerate(self.stacked.singles(stack)):
-            own, others = [each[k] for each in kept], [each[k] for each in loose]
-            for message in (*own, *others):
+            kept, loose = (
+                [messages_of[k] for messages_of in kept_by_channel],
+                [messages_of[k] for messages_of in loose_by_channel],
+            )
+            for message in (*kept, *loose):
                 returned = message["returned"]
                 if message["uses"]["finished"] is not None and not _anywhere(returned["counted"]):
                     returned["counted"] = False  # as `Ledger.close` has it
-            counted = {one["stamp"] for one in (*own, *others) if one["returned"]["counted"] is not False}
+            counted = {
+                message["stamp"] for message in (*kept, *loose) if message["returned"]["counted"] is not False
+            }
             completed = [[step, [s for s in stamps if s in counted]] for step, stamps in saved["completed"]]
-            messages = [message for message in own if not _forgotten(stack.ledger, message)]
+            messages = [message for message in kept if not _forgotten(stack.ledger, message)]
             wanted = needed.get(channel.name, set()) | {stamp for _, stamps in completed for stamp in stamps}
             wanted -= {message["stamp"] for message in messages}
             yield (
                 channel.name,
                 {
                     "messages": messages,
-                    "loose": [message for message in (*own, *others) if message["stamp"] in wanted],
+                    "loose": [message for message in (*kept, *loose) if message["stamp"] in wanted],
                     "completed": [[step, stamps] for step, stamps in completed if stamps],
                     "newest_returned": newest[k],
                     "held": None if held is None else held[k],
@@ -149,48 +159,61 @@ class _Splitter:
     def _windows(self, window: Tree, groups: Sequence[LearningGroup]) -> dict[LearningGroup, Tree]:
         """A window of a group of stacks, by group of single agents."""
         group_of, agents, channels = self.base.group_of, self.system.agents, self.system.channels
-        found: dict[LearningGroup, Tree] = {
+        windows: dict[LearningGroup, Tree] = {
             key: {**window, "statistics_before": {}, "calls": [], "sent": [], "given_up": []}
             for key in groups
         }
         for name, buffers in window["statistics_before"].items():
-            for member, own in self._buffers(buffers, agents[name]):
-                found[group_of[member]]["statistics_before"][member] = own
+            for member, own_buffers in self._buffers(buffers, agents[name]):
+                windows[group_of[member]]["statistics_before"][member] = own_buffers
         for call in window["calls"]:
             agent = agents[call[0]["agent"]]
-            for each in [[tick] for tick in self._ticks(call[0], agent)] if agent.stacked else [call]:
-                found[group_of[each[0]["agent"]]]["calls"].append(each)
+            for ticks in [[tick] for tick in self._ticks(call[0], agent)] if agent.stacked else [call]:
+                windows[group_of[ticks[0]["agent"]]]["calls"].append(ticks)
         for name, stamp in window["sent"]:
             for _, channel in self.stacked.singles(channels[name]):
-                own_window = found[group_of[channel.sender]]
+                own_window = windows[group_of[channel.sender]]
                 own_window["sent"].append([channel.name, stamp])
                 if name in window["given_up"] and channel.name not in own_window["given_up"]:
                     own_window["given_up"].append(channel.name)
-        return found
+        return windows
 
     def _buffers(self, buffers: Tree, stack: Agent) -> Iterator[tuple[str, Tree]]:
         if not stack.stacked:
             yield stack.name, buffers
             return
-        each = [rows.unbind() for rows in buffers.values()]
+        rows_by_name = [rows.unbind() for rows in buffers.values()]
         for n, member in self.stacked.singles(stack):
-            yield member.name, {key: own[n] for key, own in zip(member.learner.buffers, each, strict=True)}
+            yield (
+                member.name,
+                {
+                    key: member_rows[n]
+                    for key, member_rows in zip(member.learner.buffers, rows_by_name, strict=True)
+                },
+            )
 
     def _ticks(self, tick: Tree, stack: Agent) -> Iterator[Tree]:
         reads: dict[str, list[Tree]] = {}
         for read in _all_reads(tick):
             channels = self.system.channels[read["channel"]]
-            each = self._split(READS[read["kind"]], read, channels)
-            for (_, channel), own in zip(self.stacked.singles(channels), each, strict=True):
-                own["channel"] = channel.name
-                if len(channels.members) > 1 and own["kind"] == "leaf" and not _anywhere(own["counted"]):
-                    own = {"kind": "constant", **{key: own[key] for key in ("channel", "value", "available")}}
-                reads.setdefault(channel.name, []).append(own)
-        each = self._split(Tick, tick, stack)
-        for (_, agent), own in zip(self.stacked.singles(stack), each, strict=True):
-            mask = own["participates"]
+            reads_by_channel = self._split(READS[read["kind"]], read, channels)
+            for (_, channel), own_read in zip(self.stacked.singles(channels), reads_by_channel, strict=True):
+                own_read["channel"] = channel.name
+                if (
+                    len(channels.members) > 1
+                    and own_read["kind"] == "leaf"
+                    and not _anywhere(own_read["counted"])
+                ):
+                    own_read = {
+                        "kind": "constant",
+                        **{key: own_read[key] for key in ("channel", "value", "available")},
+                    }
+                reads.setdefault(channel.name, []).append(own_read)
+        ticks = self._split(Tick, tick, stack)
+        for (_, agent), own_tick in zip(self.stacked.singles(stack), ticks, strict=True):
+            mask = own_tick["participates"]
             yield {
-                **own,
+                **own_tick,
                 "agent": agent.name,
                 "participates": bool(mask[0]) if isinstance(mask, Tensor) else mask,
                 "reads": [read for channel in agent.connections.incoming for read in reads[channel.name]],
@@ -215,17 +238,17 @@ def _forgotten(ledger: Ledger, message: Tree) -> bool:
 # --- from single agents to stacks ------------------------------------------------------------------------
 
 
-def joined_state(system: System, bases: Sequence[System], each: Sequence[Tree]) -> Tree:
+def joined_state(system: System, bases: Sequence[System], saved: Sequence[Tree]) -> Tree:
     """Return the messages and windows of the single agents and channels of each seed, by stack."""
-    return _Merger(system, bases, each).merged()
+    return _Merger(system, bases, saved).merged()
 
 
 class _Merger:
     """Messages and windows of single agents and channels, by stack."""
 
-    def __init__(self, system: System, bases: Sequence[System], each: Sequence[Tree]) -> None:
-        self.system, self.bases, self.saved = system, bases, each
-        self.all_signals: list[StepSignals] = each[0]["signals"] if system.seeds == 1 else []
+    def __init__(self, system: System, bases: Sequence[System], saved: Sequence[Tree]) -> None:
+        self.system, self.bases, self.saved = system, bases, saved
+        self.all_signals: list[StepSignals] = saved[0]["signals"] if system.seeds == 1 else []
         self._stacked = [Stacked(base, system, seed) for seed, base in enumerate(bases)]
         self._numbers: dict[tuple[int, ...], int] = {}
 
@@ -234,25 +257,30 @@ class _Merger:
         channels = self.system.channels.values()
         ledgers = {c.name: self._ledger(c, self._members("ledgers", c)) for c in channels}
         groups = {
-            group: own
+            group: tree
             for base, saved in zip(self.bases, self.saved, strict=True)
-            for group, own in zip(base.groups, saved["groups"], strict=True)
+            for group, tree in zip(base.groups, saved["groups"], strict=True)
         }
         merged: list[Tree] = []
         for group in self.system.groups:
-            each = [(own.seed, groups[key]) for own in self._stacked for key in own.groups_of(group)]
-            seeds = [seed for seed, _ in each]
+            members = [
+                (stacked.seed, groups[key]) for stacked in self._stacked for key in stacked.groups_of(group)
+            ]
+            seeds = [seed for seed, _ in members]
 
             def joined(
                 windows: Sequence[Tree], group: LearningGroup = group, seeds: list[int] = seeds
             ) -> Tree:
                 return self._window(group, list(zip(seeds, windows, strict=True)))
 
-            kept = {
-                key: [joined(windows) for windows in zip(*(one["kept"][key] for _, one in each), strict=True)]
-                for key in each[0][1]["kept"]
+            kept_windows = {
+                key: [
+                    joined(windows)
+                    for windows in zip(*(tree["kept"][key] for _, tree in members), strict=True)
+                ]
+                for key in members[0][1]["kept"]
             }
-            merged.append({"window": joined([one["window"] for _, one in each]), "kept": kept})
+            merged.append({"window": joined([tree["window"] for _, tree in members]), "kept": kept_windows})
         return {
             **self.saved[0],
             "ledgers": ledgers,
@@ -267,7 +295,11 @@ class _Merger:
 
     def _members(self, key: str, stack: Part) -> list[Any]:
         """What is saved of the members of a stack."""
-        return [self.saved[own.seed][key][one.name] for own in self._stacked for _, one in own.singles(stack)]
+        return [
+            self.saved[stacked.seed][key][single.name]
+            for stacked in self._stacked
+            for _, single in stacked.singles(stack)
+        ]
 
     def _rows(self, values: Sequence[Any]) -> Any:
         return join_rows(values, self.system.batch, self.system.device)
@@ -283,40 +315,43 @@ class _Merger:
         key = tuple(numbers[:: layout.per_seed])
         if key not in self._numbers:
             self._numbers[key] = len(self.all_signals)
-            each = [saved["signals"][number] for saved, number in zip(self.saved, key, strict=True)]
-            self.all_signals.append(joined_signals(each))
+            signals = [saved["signals"][number] for saved, number in zip(self.saved, key, strict=True)]
+            self.all_signals.append(joined_signals(signals))
         return self._numbers[key]
 
-    def _ledger(self, stack: Channel, each: Sequence[Tree]) -> Tree:
-        if len(each) == 1:
-            return each[0]
-        known = [{message["stamp"]: message for message in (*own["loose"], *own["messages"])} for own in each]
-        stamps = sorted({message["stamp"] for own in each for message in own["messages"]})
-        loose = dict.fromkeys(message["stamp"] for own in each for message in own["loose"])
+    def _ledger(self, stack: Channel, ledgers: Sequence[Tree]) -> Tree:
+        if len(ledgers) == 1:
+            return ledgers[0]
+        by_stamp = [
+            {message["stamp"]: message for message in (*ledger["loose"], *ledger["messages"])}
+            for ledger in ledgers
+        ]
+        stamps = sorted({message["stamp"] for ledger in ledgers for message in ledger["messages"]})
+        loose = dict.fromkeys(message["stamp"] for ledger in ledgers for message in ledger["loose"])
         completed: dict[int, dict[int, None]] = {}
-        for step, back in (entry for own in each for entry in own["completed"]):
+        for step, back in (entry for ledger in ledgers for entry in ledger["completed"]):
             completed.setdefault(step, {}).update(dict.fromkeys(back))
-        held = [own["held"] for own in each if own["held"] is not None]
+        held = [ledger["held"] for ledger in ledgers if ledger["held"] is not None]
         return {
-            "messages": [self._message(stack, stamp, known) for stamp in stamps],
-            "loose": [self._message(stack, stamp, known) for stamp in loose if stamp not in stamps],
+            "messages": [self._message(stack, stamp, by_stamp) for stamp in stamps],
+            "loose": [self._message(stack, stamp, by_stamp) for stamp in loose if stamp not in stamps],
             "completed": [[step, list(back)] for step, back in completed.items()],
-            "newest_returned": self._rows([own["newest_returned"] for own in each]),
+            "newest_returned": self._rows([ledger["newest_returned"] for ledger in ledgers]),
             "held": self._joined(type(stack.ledger.held), held, stack) if held else None,
         }
 
-    def _message(self, stack: Channel, stamp: int, known: Sequence[Mapping[int, Tree]]) -> Tree:
+    def _message(self, stack: Channel, stamp: int, by_stamp: Sequence[Mapping[int, Tree]]) -> Tree:
         """A message of all channels, where some may have none any more: nothing counted for them."""
-        like = next(own[stamp] for own in known if stamp in own)
+        like = next(kept[stamp] for kept in by_stamp if stamp in kept)
         void = {**like, "returned": {"counted": False, "gradient": None, "loss": None}}
-        each = [own.get(stamp, void) for own in known]
-        whole = self._joined(Message, each, stack)
+        copies = [kept.get(stamp, void) for kept in by_stamp]
+        whole = self._joined(Message, copies, stack)
         whole["uses"]["open_windows"] = sorted(
-            {window for one in each for window in one["uses"]["open_windows"]}
+            {window for message in copies for window in message["uses"]["open_windows"]}
         )
         return {
             **whole,
-            "pinned": any(one["pinned"] for one in each),
+            "pinned": any(message["pinned"] for message in copies),
         }
 
     # --- windows ----------------------------------------------------------------------------------------
@@ -325,59 +360,77 @@ class _Merger:
         """A window of a group of stacks, of those of the single groups, each with its seed."""
         agents, channel_of = self.system.agents, self._stacked[0].channel_of
         starts = {
-            (seed, name): own for seed, one in windows for name, own in one["statistics_before"].items()
+            (seed, name): buffers
+            for seed, window in windows
+            for name, buffers in window["statistics_before"].items()
         }
         calls = {
-            (call[0]["step"], seed, call[0]["agent"]): call for seed, one in windows for call in one["calls"]
+            (call[0]["step"], seed, call[0]["agent"]): call
+            for seed, window in windows
+            for call in window["calls"]
         }
-        found: list[list[Tree]] = []
+        joined_calls: list[list[Tree]] = []
         for step in sorted({step for step, *_ in calls}):
             for names in self.system.schedule.calls(step):
                 agent = agents[names[0]]
-                keys = [(step, *who) for who in self._each(agent)]
+                keys = [(step, *who) for who in self._seeds_and_names(agent)]
                 if keys[0] not in calls:
                     continue
                 if agent.stacked:
-                    found.append([self._tick(agent, [calls[key][0] for key in keys])])
+                    joined_calls.append([self._tick(agent, [calls[key][0] for key in keys])])
                 else:
-                    found.append(calls[keys[0]])
-        sent = sorted((entry for _, one in windows for entry in one["sent"]), key=lambda entry: entry[1])
+                    joined_calls.append(calls[keys[0]])
+        sent = sorted(
+            (entry for _, window in windows for entry in window["sent"]), key=lambda entry: entry[1]
+        )
         return {
-            "number": max(one["number"] for _, one in windows),
+            "number": max(window["number"] for _, window in windows),
             "statistics_before": {name: self._start(agents[name], starts) for name in group.owners}
             if starts
             else {},
-            "calls": found,
+            "calls": joined_calls,
             "sent": list(dict.fromkeys((channel_of(name)[0].name, s) for name, s in sent)),
-            "given_up": [name for _, one in windows for name in one["given_up"]],  # by stacks of one
+            "given_up": [name for _, window in windows for name in window["given_up"]],  # by stacks of one
         }
 
-    def _each(self, stack: Agent) -> list[tuple[int, str]]:
+    def _seeds_and_names(self, stack: Agent) -> list[tuple[int, str]]:
         """The seed and the name of each member of a stack."""
-        return [(own.seed, one.name) for own in self._stacked for _, one in own.singles(stack)]
+        return [
+            (stacked.seed, single.name) for stacked in self._stacked for _, single in stacked.singles(stack)
+        ]
 
     def _start(self, agent: Agent, starts: Mapping[tuple[int, str], Tree]) -> Tree:
         """A stack's statistics at the window's start; a member that has not ticked yet starts from its present ones."""
-        members = zip(self._each(agent), agent.members, strict=True)
-        each = [starts.get(who, member.learner.buffers) for who, member in members]
+        members = zip(self._seeds_and_names(agent), agent.members, strict=True)
+        buffers_by_member = [starts.get(who, member.learner.buffers) for who, member in members]
         if not agent.stacked:
-            return dict(each[0])
-        values = zip(*(own.values() for own in each), strict=True)
-        return {key: torch.stack(own) for key, own in zip(agent.learner.buffers, values, strict=True)}
+            return dict(buffers_by_member[0])
+        values = zip(*(buffers.values() for buffers in buffers_by_member), strict=True)
+        return {
+            key: torch.stack(values_of) for key, values_of in zip(agent.learner.buffers, values, strict=True)
+        }
 
-    def _tick(self, stack: Agent, each: Sequence[Tree]) -> Tree:
-        read = {who: _all_reads(tick) for who, tick in zip(self._each(stack), each, strict=True)}
+    def _tick(self, stack: Agent, ticks: Sequence[Tree]) -> Tree:
+        read = {who: _all_reads(tick) for who, tick in zip(self._seeds_and_names(stack), ticks, strict=True)}
 
         def merged(channels: Channel) -> list[Tree]:
             seed = channels.layout.seed_of
-            members = ((read[seed(k), own.receiver], own.name) for k, own in enumerate(channels.members))
-            own = [[one for one in reads if one["channel"] == name] for reads, name in members]
-            return [self._read(channels, reads, each[0]["step"]) for reads in zip(*own, strict=True)]
+            members = (
+                (read[seed(k), channel.receiver], channel.name) for k, channel in enumerate(channels.members)
+            )
+            reads_by_channel = [
+                [read_of for read_of in reads if read_of["channel"] == name] for reads, name in members
+            ]
+            return [
+                self._read(channels, reads, ticks[0]["step"]) for reads in zip(*reads_by_channel, strict=True)
+            ]
 
         return {
-            **self._joined(Tick, each, stack),
+            **self._joined(Tick, ticks, stack),
             "agent": stack.name,
-            "reads": [one for channels in stack.connections.incoming for one in merged(channels)],
+            "reads": [
+                joined_read for channels in stack.connections.incoming for joined_read in merged(channels)
+            ],
             "state_read": None
             if stack.connections.state_channel is None
             else merged(stack.connections.state_channel)[0],
@@ -388,8 +441,8 @@ class _Merger:
         leaves = [read for read in reads if read["kind"] == "leaf"]
         if not leaves:
             return {**self._joined(READS[reads[0]["kind"]], reads, stack), "channel": stack.name}
-        each = [{**leaves[0], "counted": False, **read} for read in reads]
-        whole = {**self._joined(Leaf, each, stack), "kind": "leaf", "channel": stack.name}
+        as_leaves = [{**leaves[0], "counted": False, **read} for read in reads]
+        whole = {**self._joined(Leaf, as_leaves, stack), "kind": "leaf", "channel": stack.name}
         if len(reads) > 1:
             shared = len(leaves) == len(reads) and all(read["step"] < 0 for read in reads)
             whole["step"] = -1 if shared else step

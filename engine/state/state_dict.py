@@ -28,32 +28,37 @@ def stateful(system: System) -> dict[str, dict[str, Any]]:
     are any.
     """
     agents, channels = system.agents, system.channels.items()
-    found: dict[str, dict[str, Any]] = {
+    parts: dict[str, dict[str, Any]] = {
         "learners": {name: agent.learner for name, agent in system.owners().items()},
         "predictors": {name: c.synthetic_gradient.model for name, c in channels if c.sender in agents},
         "inputs": {name: c.synthetic_input.model for name, c in channels if c.receiver in agents},
         "outliers": {name: channel.synthetic_gradient.of_state.outliers for name, channel in channels},
     }
     gates = {name: gate for name, c in channels if c.sender in agents and (gate := c.synthetic_gradient.gate)}
-    found = {key: {n: one for n, one in each.items() if one is not None} for key, each in found.items()}
-    return found | ({"gates": gates} if gates else {})
+    parts = {
+        key: {n: part for n, part in by_name.items() if part is not None} for key, by_name in parts.items()
+    }
+    return parts | ({"gates": gates} if gates else {})
 
 
 def stacked_parts(system: System) -> list[Any]:
     """Return what stacks have of their members with a leading axis: of agents, predictors, and bounds of outliers."""
-    return [one for each in stateful(system).values() for one in each.values() if one.members]
+    return [part for by_name in stateful(system).values() for part in by_name.values() if part.members]
 
 
 def snapshot(system: System) -> Tree:
     """Return the state of single agents and channels, without copying a tensor."""
-    episode, found, fixed = system.episode, messages(system), _feedback(system)
+    episode, saved, fixed = system.episode, messages(system), _feedback(system)
     return {
-        **{key: {n: one.state_dict() for n, one in each.items()} for key, each in stateful(system).items()},
+        **{
+            key: {n: part.state_dict() for n, part in by_name.items()}
+            for key, by_name in stateful(system).items()
+        },
         **({_FEEDBACK: fixed} if fixed else {}),
         **state_of_objects(system),
-        **found,
+        **saved,
         "episode": None if episode is None else [episode.episode_start, episode.length, episode.current],
-        "signals": [[shared.step, dict(shared.signals)] for shared in found["signals"]],
+        "signals": [[shared.step, dict(shared.signals)] for shared in saved["signals"]],
     }
 
 
@@ -69,9 +74,9 @@ def restore_parameters(system: System, state: Mapping[str, Any]) -> Tree:
     """Load all of a state but the messages and windows, and return these as `messages` does."""
     if system.episode is not None:
         system.episode.begin(*state["episode"])
-    for key, each in stateful(system).items():
-        for name, own in each.items():
-            own.load_state_dict(state[key][name])
+    for key, by_name in stateful(system).items():
+        for name, part in by_name.items():
+            part.load_state_dict(state[key][name])
     load_objects(system, state)
     for name, fixed in state.get(_FEEDBACK, {}).items():
         if name in system.channels:  # of a part, there are those of others
@@ -90,8 +95,8 @@ def with_statistics(state: Mapping[str, Any], agents: Collection[str]) -> Tree:
         return {**window, "statistics_before": {**window["statistics_before"], **learners}}
 
     def of_group(group: Tree) -> Tree:
-        kept = {key: [begun(window) for window in windows] for key, windows in group["kept"].items()}
-        return {"window": begun(group["window"]), "kept": kept}
+        kept_windows = {key: [begun(window) for window in windows] for key, windows in group["kept"].items()}
+        return {"window": begun(group["window"]), "kept": kept_windows}
 
     return {**state, "groups": [of_group(group) for group in state["groups"]]}
 
@@ -108,23 +113,23 @@ _FEEDBACK = "feedback"
 def _feedback(system: System) -> Tree:
     channels = ((name, channel.feedback) for name, channel in system.channels.items())
     return {
-        name: {"direct": own.direct, "weights": own.weights}
-        for name, own in channels
-        if own.direct is not None or own.weights is not None
+        name: {"direct": feedback.direct, "weights": feedback.weights}
+        for name, feedback in channels
+        if feedback.direct is not None or feedback.weights is not None
     }
 
 
 def with_optimisers_of(system: System, state: Mapping[str, Any]) -> Tree:
     """Return a state for a system in which other agents or predictors learn: these begin with new optimisers."""
-    found = dict(state)
-    for key, each in stateful(system).items():
-        found[key] = dict(state[key])
-        for name, own in each.items() if key not in ("outliers", "gates") else ():
-            new, saved = own.state_dict()["optimiser"], state[key][name]
+    fitted = dict(state)
+    for key, by_name in stateful(system).items():
+        fitted[key] = dict(state[key])
+        for name, part in by_name.items() if key not in ("outliers", "gates") else ():
+            new, saved = part.state_dict()["optimiser"], state[key][name]
             moments = saved["optimiser"].keys() - {MISSED}
             if any(len(new[moment]) != len(saved["optimiser"][moment]) for moment in moments):
-                found[key][name] = {**saved, "optimiser": new}
-    return found
+                fitted[key][name] = {**saved, "optimiser": new}
+    return fitted
 
 
 def messages(system: System) -> Tree:
@@ -137,7 +142,7 @@ def messages(system: System) -> Tree:
     def number(step_signals: StepSignals) -> int:
         return all_signals.setdefault(step_signals, len(all_signals))
 
-    windows = [one for group in system.groups for one in (group.window, *chain(*group.kept.values()))]
+    windows = [window for group in system.groups for window in (group.window, *chain(*group.kept.values()))]
     held: dict[str, list[Message]] = {}
     for window in windows:  # whose messages a ledger may have no more use for
         read = ((leaf.channel, leaf.message) for leaf in window.leaves.values())
@@ -156,19 +161,19 @@ def messages(system: System) -> Tree:
 def load_messages(system: System, state: Mapping[str, Any]) -> None:
     """Load what `messages` returned of single agents, or of the same stacks."""
     signals = state["signals"]
-    known: dict[str, dict[int, Message]] = {}
+    message_of: dict[str, dict[int, Message]] = {}
     for name, channel in system.channels.items():
         channel.synthetic_input.take_examples()
-        known[name] = _load_ledger(channel.ledger, state["ledgers"][name], signals)
+        message_of[name] = _load_ledger(channel.ledger, state["ledgers"][name], signals)
     for name, agent in system.agents.items():
         agent.load(notes_of(state["agents"].get(name, {}).get("notes", {}), signals))
     system.on_divergence.events[:] = [(step, line) for step, line in state["events"]]
     for group, saved in zip(system.groups, state["groups"], strict=True):
-        kept = {
-            key: [_loaded_window(window, system, signals, known) for window in windows]
+        kept_windows = {
+            key: [_loaded_window(window, system, signals, message_of) for window in windows]
             for key, windows in saved["kept"].items()
         }
-        group.load(_loaded_window(saved["window"], system, signals, known), kept)
+        group.load(_loaded_window(saved["window"], system, signals, message_of), kept_windows)
 
 
 def _ledger(ledger: Ledger, held: Sequence[Message], number: Number) -> Tree:
@@ -192,24 +197,24 @@ def _load_ledger(
         return {tree["stamp"]: from_tree(Message, tree, signals) for tree in saved[key]}
 
     messages, held, newest = loaded("messages"), ledger.held, ledger.newest_returned
-    known = loaded("loose") | messages
+    message_of = loaded("loose") | messages
     ledger.load(
         messages,
-        {step: [known[stamp] for stamp in stamps] for step, stamps in saved["completed"]},
+        {step: [message_of[stamp] for stamp in stamps] for step, stamps in saved["completed"]},
         held if held is None or saved["held"] is None else from_tree(type(held), saved["held"], signals),
         None if newest is None else type(newest)(saved["newest_returned"]),
     )
-    return known
+    return message_of
 
 
 def _loaded_window(
     saved: Mapping[str, Any],
     system: System,
     signals: Sequence[StepSignals],
-    known: Mapping[str, Mapping[int, Message]],
+    message_of: Mapping[str, Mapping[int, Message]],
 ) -> Window:
     statistics_before = {name: dict(buffers) for name, buffers in saved["statistics_before"].items()}
-    sent = [(name, known[name][stamp]) for name, stamp in saved["sent"]]
+    sent = [(name, message_of[name][stamp]) for name, stamp in saved["sent"]]
     leaves: dict[tuple[str, int, int], Leaf] = {}
 
     def read(tree: Tree) -> Read:
@@ -217,7 +222,7 @@ def _loaded_window(
             return from_tree(READS[tree["kind"]], tree, signals)
         key = tree["channel"], tree["message"], tree["step"]
         if key not in leaves:
-            message = known[tree["channel"]][tree["message"]]
+            message = message_of[tree["channel"]][tree["message"]]
             differentiated = system.channels[tree["channel"]].ledger.wants_gradient
             value = as_leaf(tree["value"]) if differentiated else tree["value"]
             leaves[key] = from_tree(Leaf, tree, signals, message=message, value=value)
@@ -226,16 +231,16 @@ def _loaded_window(
     def tick(tree: Tree) -> Tick:
         state_read = None if tree["state_read"] is None else read(tree["state_read"])
         return from_tree(
-            Tick, tree, signals, reads=[read(one) for one in tree["reads"]], state_read=state_read
+            Tick, tree, signals, reads=[read(tree) for tree in tree["reads"]], state_read=state_read
         )
 
     calls = [[tick(tree) for tree in call] for call in saved["calls"]]
     window = from_tree(
         Window, saved, signals, statistics_before=statistics_before, calls=calls, sent=sent, leaves=leaves
     )
-    made = {(tick.agent, tick.step): tick for tick in window.ticks()}
+    tick_of = {(tick.agent, tick.step): tick for tick in window.ticks()}
     for name, message in sent:  # a replay sends the same samples again
         channel = system.channels[name]
         if channel.content.sampler is not None:
-            made[channel.sender, message.stamp].sampled[name] = message.sent
+            tick_of[channel.sender, message.stamp].sampled[name] = message.sent
     return window

@@ -61,8 +61,8 @@ _NAMES = {path.rpartition(".")[2]: name for name, path in _NOTES.items()}
 def note_kind(name: str) -> type[Note]:
     """Return the class of notes whose trees have a name."""
     module, _, kind = _NOTES[name].rpartition(".")
-    found: type[Note] = getattr(import_module(f"antiphon.engine.{module}"), kind)
-    return found
+    note_class: type[Note] = getattr(import_module(f"antiphon.engine.{module}"), kind)
+    return note_class
 
 
 def mapped(tree: Any, function: Callable[[Any], Any]) -> Any:
@@ -93,11 +93,16 @@ def check_keys(tree: Any) -> None:
 
 def saved_fields(kind: type) -> list[Field[Any]]:
     """Return the fields of a dataclass that have a role."""
-    return [one for one in fields(kind) if "role" in one.metadata]
+    return [saved_field for saved_field in fields(kind) if "role" in saved_field.metadata]
 
 
 def _of_signals(*kinds: type) -> set[str]:
-    return {one.name for kind in kinds for one in saved_fields(kind) if one.metadata == SIGNALS}
+    return {
+        saved_field.name
+        for kind in kinds
+        for saved_field in saved_fields(kind)
+        if saved_field.metadata == SIGNALS
+    }
 
 
 _OF_SIGNALS = _of_signals(Message, Tick)
@@ -105,7 +110,7 @@ _OF_SIGNALS = _of_signals(Message, Tick)
 
 def to_tree(owner: Any, number: Callable[[StepSignals], int]) -> Tree:
     """Return the saved fields of an object by name; `number`: of step signals."""
-    tree = {one.name: getattr(owner, one.name) for one in saved_fields(type(owner))}
+    tree = {saved_field.name: getattr(owner, saved_field.name) for saved_field in saved_fields(type(owner))}
     return {name: _plain(value, number) for name, value in tree.items()}
 
 
@@ -135,21 +140,21 @@ def from_tree(
 ) -> Owner:
     """Return an object of saved fields and others, which are given as they are; `signals`: by number."""
     values: Tree = {}
-    for one in saved_fields(kind):
-        if one.name not in tree:  # an earlier version had none
+    for saved_field in saved_fields(kind):
+        if saved_field.name not in tree:  # an earlier version had none
             continue
-        value = tree[one.name]
-        if "kind" in one.metadata:
-            value = from_tree(one.metadata["kind"], value, signals)
-        elif one.metadata == SIGNALS:
-            value = [signals[each] for each in value] if isinstance(value, list) else signals[value]
-        elif one.metadata == NOTES:
+        value = tree[saved_field.name]
+        if "kind" in saved_field.metadata:
+            value = from_tree(saved_field.metadata["kind"], value, signals)
+        elif saved_field.metadata == SIGNALS:
+            value = [signals[number] for number in value] if isinstance(value, list) else signals[value]
+        elif saved_field.metadata == NOTES:
             value = notes_of(value, signals)
-        elif one.metadata == MASK:
+        elif saved_field.metadata == MASK:
             value = Mask.of(value)
-        elif one.metadata == PLAIN and isinstance(value, list):
+        elif saved_field.metadata == PLAIN and isinstance(value, list):
             value = set(value)
-        values[one.name] = value
+        values[saved_field.name] = value
     return kind(**{**values, **others})
 
 
@@ -167,32 +172,39 @@ def renumbered(
         return [renumbered(item, numbers) for item in tree]
     if not isinstance(tree, dict):
         return tree
-    found = {}
+    renumbered_tree = {}
     for key, item in tree.items():
         if key in of_signals:
-            found[key] = mapped(item, lambda leaf: numbers[leaf] if isinstance(leaf, int) else leaf)
+            renumbered_tree[key] = mapped(item, lambda leaf: numbers[leaf] if isinstance(leaf, int) else leaf)
         elif key == "notes":
             notes = {name: _of_signals(note_kind(name)) for name in item}
-            found[key] = {name: renumbered(item[name], numbers, own) for name, own in notes.items()}
+            renumbered_tree[key] = {
+                name: renumbered(item[name], numbers, note) for name, note in notes.items()
+            }
         else:
-            found[key] = renumbered(item, numbers)
-    return found
+            renumbered_tree[key] = renumbered(item, numbers)
+    return renumbered_tree
 
 
 def split(kind: type, tree: Tree, count: int, batch: int, first: int = 0) -> list[Tree]:
     """Return the tree of a stack as one for each of `count` members from `first` on: what has rows by its rows."""
-    each: dict[str, Sequence[Any]] = {}
-    for one in saved_fields(kind):
-        if "kind" in one.metadata:
-            each[one.name] = split(one.metadata["kind"], tree[one.name], count, batch, first)
-        elif one.metadata == NOTES:
+    by_field: dict[str, Sequence[Any]] = {}
+    for saved_field in saved_fields(kind):
+        if "kind" in saved_field.metadata:
+            by_field[saved_field.name] = split(
+                saved_field.metadata["kind"], tree[saved_field.name], count, batch, first
+            )
+        elif saved_field.metadata == NOTES:
             notes = {
-                name: split(note_kind(name), own, count, batch, first) for name, own in tree[one.name].items()
+                name: split(note_kind(name), note, count, batch, first)
+                for name, note in tree[saved_field.name].items()
             }
-            each[one.name] = [{name: own[k] for name, own in notes.items()} for k in range(count)]
-        elif one.metadata in (ROWS, MASK):
-            each[one.name] = split_rows(tree[one.name], count, batch, first)
-    return [{**tree, **{key: own[k] for key, own in each.items()}} for k in range(count)]
+            by_field[saved_field.name] = [
+                {name: trees[k] for name, trees in notes.items()} for k in range(count)
+            ]
+        elif saved_field.metadata in (ROWS, MASK):
+            by_field[saved_field.name] = split_rows(tree[saved_field.name], count, batch, first)
+    return [{**tree, **{key: trees[k] for key, trees in by_field.items()}} for k in range(count)]
 
 
 def join(
@@ -207,20 +219,22 @@ def join(
     `number`: of the step signals of all members, by theirs.
     """
     whole = dict(trees[0])
-    for one in saved_fields(kind):
-        each = [tree[one.name] for tree in trees]
-        if "kind" in one.metadata:
-            whole[one.name] = join(one.metadata["kind"], each, batch, device, number)
-        elif one.metadata == NOTES:
-            whole[one.name] = {
-                name: join(note_kind(name), [notes[name] for notes in each], batch, device, number)
-                for name in each[0]
+    for saved_field in saved_fields(kind):
+        values = [tree[saved_field.name] for tree in trees]
+        if "kind" in saved_field.metadata:
+            whole[saved_field.name] = join(saved_field.metadata["kind"], values, batch, device, number)
+        elif saved_field.metadata == NOTES:
+            whole[saved_field.name] = {
+                name: join(note_kind(name), [notes[name] for notes in values], batch, device, number)
+                for name in values[0]
             }
-        elif one.metadata == SIGNALS:
-            several = isinstance(each[0], list)
-            whole[one.name] = [number(own) for own in zip(*each, strict=True)] if several else number(each)
-        elif one.metadata in (ROWS, MASK):
-            whole[one.name] = join_rows(each, batch, device)
+        elif saved_field.metadata == SIGNALS:
+            several = isinstance(values[0], list)
+            whole[saved_field.name] = (
+                [number(numbers) for numbers in zip(*values, strict=True)] if several else number(values)
+            )
+        elif saved_field.metadata in (ROWS, MASK):
+            whole[saved_field.name] = join_rows(values, batch, device)
     return whole
 
 
@@ -239,10 +253,10 @@ def split_rows(value: Any, count: int, batch: int, first: int = 0) -> Sequence[A
         items = [split_rows(item, count, batch, first) for item in value]
         return [[item[k] for item in items] for k in range(count)]
     if isinstance(value, dict):
-        each = {key: split_rows(item, count, batch, first) for key, item in value.items()}
-        if any(len(items) < count for items in each.values()):  # written by hand
+        by_key = {key: split_rows(item, count, batch, first) for key, item in value.items()}
+        if any(len(items) < count for items in by_key.values()):  # written by hand
             raise RunError("the saved state has fewer rows than the system; load another checkpoint")
-        return [{key: items[k] for key, items in each.items()} for k in range(count)]
+        return [{key: items[k] for key, items in by_key.items()} for k in range(count)]
     return (value,) * count
 
 
@@ -264,22 +278,22 @@ def join_rows(values: Sequence[Any], batch: int, device: torch.device) -> Any:
     )
 
 
-def joined(each: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None) -> dict[str, Tensor]:
+def joined(seeds: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None) -> dict[str, Tensor]:
     """Signals of several seeds by name, [B, …] each, as those of all, [seeds * B, …].
 
     Args:
-        each: Of each seed. Where some have a signal, it is zeros for the others; a mask that is absent holds everywhere.
+        seeds: Of each seed. Where some have a signal, it is zeros for the others; a mask that is absent holds everywhere.
         names: The signals to be joined; None: all.
     """
-    found = {}
-    for name in dict.fromkeys(name for one in each for name in one) if names is None else names:
-        like = next((one[name] for one in each if name in one), None)
+    whole = {}
+    for name in dict.fromkeys(name for signals in seeds for name in signals) if names is None else names:
+        like = next((signals[name] for signals in seeds if name in signals), None)
         if like is not None:
             default = torch.ones_like(like) if name.startswith("_") else torch.zeros_like(like)
-            found[name] = torch.cat([one.get(name, default) for one in each])
-    return found
+            whole[name] = torch.cat([signals.get(name, default) for signals in seeds])
+    return whole
 
 
-def joined_signals(each: Sequence[StepSignals]) -> StepSignals:
+def joined_signals(seeds: Sequence[StepSignals]) -> StepSignals:
     """The signals of one step of several seeds."""
-    return StepSignals(each[0].step, joined([one.signals for one in each]))
+    return StepSignals(seeds[0].step, joined([shared.signals for shared in seeds]))
