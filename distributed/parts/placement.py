@@ -171,7 +171,7 @@ def _uncuttable(channel: Channel) -> tuple[str, str, str] | None:
             "0 back: a gradient returns at the step at which it is computed",
             "make it 1 or more",
         )
-    if "to.state" in channel.synthetic_gradient.ends:
+    if "to.state" in channel.synthetic_gradient.end_context:
         return "gradient.context", "'to.state' is read from the receiver itself", "leave it out"
     return None
 

@@ -118,9 +118,9 @@ def problem_of_metric(scenario: Scenario, system: System, metric: str) -> str:
     if agent is not None and agent not in goals:
         return f"no agent {agent!r} with an objective{suggest(agent, goals)}"
     judged = scenario.readouts if agent is None else (agent,)
-    known = {metric for name in judged for metric in goals[name].objective.metrics}
-    known |= {"loss" for name in judged if goals[name].policy is None}
-    return "" if what in known else f"no metric {what!r} here{suggest(what, known)}"
+    metrics = {metric for name in judged for metric in goals[name].objective.metrics}
+    metrics |= {"loss" for name in judged if goals[name].policy is None}
+    return "" if what in metrics else f"no metric {what!r} here{suggest(what, metrics)}"
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,9 @@ class _Builder:
             message = f"bf16 needs parameters in float32, not {str(self.dtype).removeprefix('torch.')}; leave it out"
             raise DocumentError(("training", "precision"), message)
         models = [
-            one for c in channels.values() for one in (c.synthetic_gradient.model, c.synthetic_input.model)
+            model
+            for c in channels.values()
+            for model in (c.synthetic_gradient.model, c.synthetic_input.model)
         ]
         for trained in (*(agent.learner for agent in agents.values()), *models):
             if trained is not None:
@@ -204,8 +206,12 @@ class _Builder:
                 learners[key] = self._learner(name, owner, spec)
             elif spec.share:
                 self._check_tied(name, learners[key])
-            own = spec.aggregation is not None
-            fan_in = ("own" if self.scenario.inputs_of(name) else "concat") if own else str(spec.fan_in.kind)
+            computed_by_network = spec.aggregation is not None
+            fan_in = (
+                ("own" if self.scenario.inputs_of(name) else "concat")
+                if computed_by_network
+                else str(spec.fan_in.kind)
+            )
             layout = Layout.single(self.scenario.training.batch, self.devices.whole)
             agents[name] = Agent(
                 name,
@@ -283,7 +289,7 @@ class _Builder:
 
     def _statistics(self, name: str, spec: AgentSpec, critic: CriticSpec | None) -> Tensors:
         """The running statistics of what an agent and its critic observe normalised, by name."""
-        found: Tensors = {}
+        statistics: Tensors = {}
         observers: list[tuple[Path, str, AgentSpec | CriticSpec]] = [(("observes",), OF_NETWORKS, spec)]
         if critic is not None:
             observers.append((("objective", "critic", "observes"), OF_CRITICS, critic))
@@ -295,8 +301,8 @@ class _Builder:
                     what = "is a count of ticks" if signal is None else f"is one of {signal.classes} classes"
                     message = f"{what}, which is not normalised; leave it out"
                     raise DocumentError(("agents", name, *path, observed, "normalise"), message)
-                found[f"{kind}.{place}"] = initial(features_of(signal.shape))
-        return found
+                statistics[f"{kind}.{place}"] = initial(features_of(signal.shape))
+        return statistics
 
     def _network(self, name: str, owner: str, spec: AgentSpec) -> Network:
         network = self._unmasked(name, owner, spec)
@@ -331,8 +337,10 @@ class _Builder:
         if layouts is None:
             return ()
         ages = (len(self.scenario.inputs_of(place[0])),)
-        each = [ages if one == AGE else self.env.signals[one].shape_as(spec.categories) for one in observes]
-        return tuple(zip(each, layouts, strict=True))
+        shapes = [
+            ages if name == AGE else self.env.signals[name].shape_as(spec.categories) for name in observes
+        ]
+        return tuple(zip(shapes, layouts, strict=True))
 
     def _built_in(
         self,
@@ -355,9 +363,9 @@ class _Builder:
             options = spec.network.options if isinstance(spec.network, NetworkSpec) else {}
             seed = seed_for(self.seed, "agent", owner, "module")
             data = partial(self._data, owner, spec)
-            made = ModuleNetwork(spec.source, inputs, heads, seed, options, own_loss=spec.own_loss, data=data)
-            self._warn_of_softmax(owner, spec, made)
-            return made
+            user = ModuleNetwork(spec.source, inputs, heads, seed, options, own_loss=spec.own_loss, data=data)
+            self._warn_of_softmax(owner, spec, user)
+            return user
         seen = self._seen((owner, "network"), spec.observes, spec)
         return self._built_in(network, spec, inputs, heads, seen)
 
@@ -373,13 +381,13 @@ class _Builder:
 
     def _data(self, name: str, spec: AgentSpec) -> torch.Tensor | None:
         """What an agent observes at the environment's first step, [2, features]; None: not known."""
-        found = first_signals(self.scenario.env, spec.observes, batch=2)
-        if found is None:
+        signals = first_signals(self.scenario.env, spec.observes, batch=2)
+        if signals is None:
             return None
         columns = [torch.zeros(2, 0)]
         for observed in spec.observes:
             classes = None if observed == AGE else self.env.signals[observed].classes
-            value = found.get(
+            value = signals.get(
                 observed, torch.zeros(2, len(self.scenario.inputs_of(name)))
             )  # no message is old
             if classes is not None and spec.categories != "index":
@@ -390,25 +398,25 @@ class _Builder:
     def _check_tied(self, name: str, learner: Learner) -> None:
         first, inputs = learner.network, self.shapes.inputs[name]
         ports = {head.name: head.size for head in self.shapes.heads[name]}
-        known = {port: head.size for port, head in first.heads.items()}
+        sizes = {port: head.size for port, head in first.heads.items()}
         equal = features_of(inputs) == features_of(first.input_shape)
-        if not equal or list(ports.items()) != list(known.items()):
+        if not equal or list(ports.items()) != list(sizes.items()):
             raise DocumentError(
                 ("agents", name, "share"),
                 f"tied agents need equal inputs and ports, got inputs {list(inputs)} "
-                f"and ports {list(ports)} against {list(first.input_shape)} and {list(known)}; "
+                f"and ports {list(ports)} against {list(first.input_shape)} and {list(sizes)}; "
                 "give their channels a common `port`",
             )
         spec = self.scenario.agents[name]
-        wanted = {key: one.shape for key, one in self._statistics(name, spec, _critic_of(spec)).items()}
+        wanted = {key: buffer.shape for key, buffer in self._statistics(name, spec, _critic_of(spec)).items()}
         have = {key: b.shape for key, b in learner.buffers.items() if key.startswith(_STATISTICS)}
         if have != wanted:
             message = "tied agents need the same observations normalised"
             raise DocumentError(
                 ("agents", name, "observes"), f"{message}, in the same order; make them equal"
             )
-        critic, own = learner.critic, self.shapes.critics.get(name)
-        if (None if critic is None else critic.input_shape) != own:
+        critic, shape = learner.critic, self.shapes.critics.get(name)
+        if (None if critic is None else critic.input_shape) != shape:
             raise DocumentError(
                 ("agents", name, "share"),
                 "tied agents need critics with equal inputs, or no critics; give them the same `objective.critic`",
@@ -420,14 +428,14 @@ class _Builder:
         if spec.objective is not None and spec.objective.policy:
             return policy_goal(name, self.scenario, self.env, self.shapes)
         objective = self.shapes.objectives[name]
-        own = [objective] if not isinstance(objective, Weighted) else objective.parts
-        found = [
-            self._target_goal(name, spec, *goal, one)
-            for goal, one in zip(spec.goals.items(), own, strict=True)
+        objectives = [objective] if not isinstance(objective, Weighted) else objective.parts
+        goals = [
+            self._target_goal(name, spec, *goal, objective_of_goal)
+            for goal, objective_of_goal in zip(spec.goals.items(), objectives, strict=True)
         ]
         if not isinstance(objective, Weighted):
-            return found[0]
-        shares = zip(found, objective.outputs, strict=True)
+            return goals[0]
+        shares = zip(goals, objective.outputs, strict=True)
         return Goal(objective, "", False, 1.0, parts=tuple(replace(goal, outputs=o) for goal, o in shares))
 
     def _target_goal(
@@ -557,11 +565,11 @@ def build_to_look(scenario: Scenario, env: Description, dtype: torch.dtype = tor
         ScenarioError: Something does not fit; the line names the place.
     """
     scenario = without_weights(scenario)
-    own = any(agent.layers is None or agent.aggregation for agent in scenario.agents.values())
-    own |= any(
+    of_user = any(agent.layers is None or agent.aggregation for agent in scenario.agents.values())
+    of_user |= any(
         part is not None and not part.built_in for c in scenario.channels for part in (c.gradient, c.input)
     )
-    with torch.device("cpu" if own else "meta") as device:
+    with torch.device("cpu" if of_user else "meta") as device:
         return build(scenario, env, seed=0, device=device, dtype=dtype)
 
 

@@ -147,7 +147,7 @@ class Wiring:
             SyntheticGradient(
                 model=predictor,
                 context=context,
-                ends=ends,
+                end_context=ends,
                 target=target,
                 scale=rate_of(gradient.scale, gradient.schedule, self.scenario),
                 discount=gradient.discount,

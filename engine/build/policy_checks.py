@@ -35,8 +35,8 @@ def policy_goal(name: str, scenario: Scenario, env: Description, shapes: Shapes)
     if goal.passes > 1:
         _check_passes(name, spec, scenario, env)
     direction = None if goal.goal is None else _direction(name, scenario, env, shapes)
-    own = Rewards(tuple(rewards), tuple(rewards.values()), direction, *life, turn)
-    return Goal(shapes.objectives[name], "", False, goal.scale, own)
+    rewards_bound = Rewards(tuple(rewards), tuple(rewards.values()), direction, *life, turn)
+    return Goal(shapes.objectives[name], "", False, goal.scale, rewards_bound)
 
 
 def mask_place(name: str, scenario: Scenario, env: Description, shapes: Shapes) -> int:
@@ -76,9 +76,9 @@ def mask_place(name: str, scenario: Scenario, env: Description, shapes: Shapes) 
 
 def life_of(name: str, spec: AgentSpec, env: Description) -> str:
     """Return the agent of the environment that an agent lives and dies with; "": its episodes are the environment's."""
-    own = _own_agent(name, spec, env)
-    signals = {f"{kind}.{own}" for kind in (ALIVE, *ENDS)}
-    return own if own and env.signals.keys() >= signals else ""
+    life = _own_agent(name, spec, env)
+    signals = {f"{kind}.{life}" for kind in (ALIVE, *ENDS)}
+    return life if life and env.signals.keys() >= signals else ""
 
 
 def _own_agent(name: str, spec: AgentSpec, env: Description) -> str:
@@ -87,27 +87,27 @@ def _own_agent(name: str, spec: AgentSpec, env: Description) -> str:
     It is the one that the agent acts for, else the one of its name, else the only one whose reward it learns from, else the
     only one whose observations it has.
     """
-    known = [signal.partition(".")[2] for signal in env.signals if signal.startswith("reward.")]
+    lives = [signal.partition(".")[2] for signal in env.signals if signal.startswith("reward.")]
     acts = spec.acts if isinstance(spec.acts, str) else ""
     goal, observed = spec.objective, [signal for signal in spec.observes if signal != AGE]
     rewards = () if goal is None or not goal.reward else goal.reward
     whose = {reward.partition(".")[2] for reward in rewards if reward != COSINE}
-    sees = {one for one in known if observed and all(signal.startswith(f"{one}.") for signal in observed)}
+    sees = {life for life in lives if observed and all(signal.startswith(f"{life}.") for signal in observed)}
     wanted = (
-        [one for one in known if acts == one or acts.startswith(f"{one}.")],
-        [one for one in known if one == name],
-        [one for one in known if {one} == whose],
-        [one for one in known if {one} == sees],
+        [life for life in lives if acts == life or acts.startswith(f"{life}.")],
+        [life for life in lives if life == name],
+        [life for life in lives if {life} == whose],
+        [life for life in lives if {life} == sees],
     )
-    return next((own[0] for own in wanted if own), "")
+    return next((lives_wanted[0] for lives_wanted in wanted if lives_wanted), "")
 
 
 def _life(name: str, spec: AgentSpec, env: Description) -> tuple[tuple[str, str], str | None]:
     """Return the signals of the ends of a policy's episodes, and the reward of its own agent in the environment."""
-    own = _own_agent(name, spec, env)
-    terminated, truncated = (f"{kind}.{own}" for kind in ENDS)
+    life = _own_agent(name, spec, env)
+    terminated, truncated = (f"{kind}.{life}" for kind in ENDS)
     ends = (terminated, truncated) if env.signals.keys() >= {terminated, truncated} else ENDS
-    return (ends, f"reward.{own}") if own else (ENDS, None)
+    return (ends, f"reward.{life}") if life else (ENDS, None)
 
 
 def _turn(name: str, spec: AgentSpec, env: Description) -> str | None:
@@ -123,15 +123,19 @@ def _turn(name: str, spec: AgentSpec, env: Description) -> str | None:
 
 def _check_reward(reward: str, path: Path, env: Description) -> None:
     signal = env.all_signals.get(reward)
-    known = [name for name, one in env.all_signals.items() if one.known == "after_step" and one.shape == ()]
-    known = [name for name in known if name.partition(".")[0] not in ("terminated", "truncated")]
+    numbers = [
+        name
+        for name, signal in env.all_signals.items()
+        if signal.known == "after_step" and signal.shape == ()
+    ]
+    numbers = [name for name in numbers if name.partition(".")[0] not in ("terminated", "truncated")]
     if signal is None:
-        raise DocumentError(path, f"no signal '{reward}'{suggest(reward, known)}")
+        raise DocumentError(path, f"no signal '{reward}'{suggest(reward, numbers)}")
     if signal.shape != () or signal.classes is not None:
-        message = f"'{reward}' is not a single number per step; use one of {', '.join(known)}"
+        message = f"'{reward}' is not a single number per step; use one of {', '.join(numbers)}"
         raise DocumentError(path, message)
     if signal.known != "after_step":
-        message = f"'{reward}' is known before the action is taken; use one of {', '.join(known)}"
+        message = f"'{reward}' is known before the action is taken; use one of {', '.join(numbers)}"
         raise DocumentError(path, message)
 
 
@@ -171,8 +175,8 @@ def _direction(name: str, scenario: Scenario, env: Description, shapes: Shapes) 
     assert objective.goal is not None
     signal = env.all_signals.get(objective.goal.observes)
     if signal is None:
-        known = suggest(objective.goal.observes, env.observations)
-        raise DocumentError((*path, "observes"), f"no signal '{objective.goal.observes}'{known}")
+        suggestion = suggest(objective.goal.observes, env.observations)
+        raise DocumentError((*path, "observes"), f"no signal '{objective.goal.observes}'{suggestion}")
     if signal.classes is not None or signal.known != "tick":
         message = f"'{objective.goal.observes}' is not a float that is known at the tick, so it has no change to learn from"
         raise DocumentError((*path, "observes"), f"{message}; use another")

@@ -140,9 +140,9 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
         for channel in scenario.outputs_of(name):
             if channel.name not in messages:
                 assert sender.layers is not None
-                found = _hidden_shape(sender.layers, sender, env, inputs[name])
-                assert found is not None
-                messages[channel.name] = found
+                hidden = _hidden_shape(sender.layers, sender, env, inputs[name])
+                assert hidden is not None
+                messages[channel.name] = hidden
                 unknown[channel.receiver] -= 1
                 if not unknown[channel.receiver]:
                     ready.append(channel.receiver)
@@ -190,17 +190,18 @@ def _layouts(scenario: Scenario, env: Description) -> Iterator[tuple[tuple[str, 
             networks.append((place, "critic", critic.network, critic.observes))
         for path, key, network, observes in networks:
             if network is not None and (network.on_maps or network.sees_images):
-                given = network.get("channels")
+                order = network.get("channels")
                 images = [
-                    _layout(path, one, env.signals.get(one), agent.categories, given) for one in observes
+                    _layout(path, observation, env.signals.get(observation), agent.categories, order)
+                    for observation in observes
                 ]
-                if given is not None and given not in images:
-                    message = f"{given}, but no image with three axes is observed; leave it out"
+                if order is not None and order not in images:
+                    message = f"{order}, but no image with three axes is observed; leave it out"
                     raise DocumentError((*path, "channels"), message)
                 yield (name, key), tuple(images)
 
 
-def _layout(path: Path, name: str, signal: Signal | None, categories: str, given: str | None) -> str:
+def _layout(path: Path, name: str, signal: Signal | None, categories: str, order: str | None) -> str:
     """How a conv network reads a signal."""
     if signal is None:
         return "first"
@@ -208,10 +209,10 @@ def _layout(path: Path, name: str, signal: Signal | None, categories: str, given
         return "none"
     if len(signal.shape) != 3 or len(signal.shape_as(categories)) != 3:
         return "first"
-    if given is None and signal.channels == "unknown":
+    if order is None and signal.channels == "unknown":
         message = f"'{name}' is {list(signal.shape)}, which leaves open where its channels are; write `channels: last`"
         raise DocumentError((*path, "channels"), f"{message} or `channels: first` beside `kind: conv`")
-    return given or signal.channels or "first"
+    return order or signal.channels or "first"
 
 
 def _maps(shapes: Sequence[Shape], layouts: Sequence[str]) -> list[Shape]:
@@ -227,7 +228,7 @@ def _maps(shapes: Sequence[Shape], layouts: Sequence[str]) -> list[Shape]:
 
 def _signals(scenario: Scenario, env: Description) -> Iterator[DocumentError]:
     """Names of signals that lead nowhere, and signals that their reader may not have, or not yet."""
-    known = [name for name, signal in env.all_signals.items() if signal.known == "tick"]
+    at_tick = [name for name, signal in env.all_signals.items() if signal.known == "tick"]
     for name, path, reader in _readers(scenario):
         signal = env.all_signals.get(name)
         if (reason := env.unreadable.get(name)) is not None:
@@ -240,9 +241,9 @@ def _signals(scenario: Scenario, env: Description) -> Iterator[DocumentError]:
             verb = "observe" if reader == "agent" else "use"
             message = f"'{name}' is a training-only signal, which no {reader} may read"
             yield DocumentError(path, f"{message}; {verb} one of {', '.join(env.observations)}")
-        if name not in known and reader in ("value", "synthetic input"):
+        if name not in at_tick and reader in ("value", "synthetic input"):
             needed = f"'{name}' is known only after the step, and a {reader} is needed at the tick"
-            usable = env.observations if reader == "synthetic input" else known
+            usable = env.observations if reader == "synthetic input" else at_tick
             yield DocumentError(path, f"{needed}; use some of {', '.join(usable)}")
 
 
@@ -339,19 +340,23 @@ def objective_in(
     goal = agent.objective
     if goal is not None and goal.policy:
         return _policy_in(name, agent, env, batch)
-    found = [_on_target(("agents", name, *place), one, env) for place, one in agent.goals.items()]
-    if not found:
+    fits_by_goal = [_on_target(("agents", name, *place), goal, env) for place, goal in agent.goals.items()]
+    if not fits_by_goal:
         return None
-    if len(found) > 1:
-        objectives, sizes = zip(*found, strict=True)
-        targets, weights = zip(*((one.target or "own", one.scale) for one in agent.objectives), strict=True)
+    if len(fits_by_goal) > 1:
+        objectives, sizes = zip(*fits_by_goal, strict=True)
+        targets, weights = zip(
+            *((goal.target or "own", goal.scale) for goal in agent.objectives), strict=True
+        )
         return Weighted(targets, objectives, sizes, weights), sum(sizes)
-    objective, size = found[0]
+    objective, size = fits_by_goal[0]
     space = _space_of(name, agent, env)
     if goal is None or not agent.acts or space is None:
         return objective, size
     signal = env.all_signals[str(goal.target)]
-    made = f"and {with_article(name_of(goal.kind))} of '{goal.target}' gives {size} outputs; take a target of"
+    gives = (
+        f"and {with_article(name_of(goal.kind))} of '{goal.target}' gives {size} outputs; take a target of"
+    )
     if isinstance(space, spaces.Discrete):
         count = int(space.n)
         if (by_actions := objective.of_actions(size)) is not None:
@@ -359,7 +364,7 @@ def objective_in(
         if size != count or (signal.classes is not None and signal.shape):
             raise DocumentError(
                 ("agents", name, "acts"),
-                f"the environment has {count} actions, {made} {count} classes or components, "
+                f"the environment has {count} actions, {gives} {count} classes or components, "
                 "or the regression of one number, such as 'reward'",
             )
     elif isinstance(space, spaces.Box):
@@ -367,7 +372,7 @@ def objective_in(
         if size != count:
             raise DocumentError(
                 ("agents", name, "acts"),
-                f"an action has the shape {list(space.shape)}, {made} {count} component"
+                f"an action has the shape {list(space.shape)}, {gives} {count} component"
                 + ("" if count == 1 else "s"),
             )
     else:
@@ -394,8 +399,8 @@ def _on_target(path: Path, goal: ObjectiveSpec, env: Description) -> tuple[Objec
     if size is None:
         have = f"{signal.classes} classes" if signal.classes is not None else "floats"
         message = f"{name_of(goal.kind)} does not fit the target '{goal.target}' ({have}, shape {list(signal.shape)})"
-        others = {n: objective.size(one.shape, one.classes) for n, one in env.signals.items()}
-        fits = [other for other, found in others.items() if found is not None]
+        others = {n: objective.size(signal.shape, signal.classes) for n, signal in env.signals.items()}
+        fits = [other for other, size in others.items() if size is not None]
         fix = f"name one that it fits, such as {fits[-1]}" if fits else "use another kind"
         raise DocumentError(path, f"{message}; {objective.way_out(signal.shape, signal.classes) or fix}")
     return objective, size
@@ -409,8 +414,8 @@ def _space_of(name: str, agent: AgentSpec, env: Description) -> spaces.Space[Any
             message = f"'{agent.acts}' is a part of a Dict of actions, and the environment's are {space}; write true"
             raise DocumentError(path, message)
         if agent.acts not in space.spaces:
-            known = suggest(agent.acts, space.spaces)
-            raise DocumentError(path, f"the environment's actions have no part '{agent.acts}'{known}")
+            suggestion = suggest(agent.acts, space.spaces)
+            raise DocumentError(path, f"the environment's actions have no part '{agent.acts}'{suggestion}")
         return space[agent.acts]
     policy = agent.objective is not None and agent.objective.policy
     if agent.acts and isinstance(space, spaces.Dict) and not policy:

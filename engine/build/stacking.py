@@ -214,7 +214,7 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
     return (
         place_of(channel.content.port, system.agents[channel.sender].learner.network),
         _CHANNEL(channel),
-        (tuple(channel.synthetic_gradient.ends), tuple(channel.synthetic_input.ends)),
+        (tuple(channel.synthetic_gradient.end_context), tuple(channel.synthetic_input.end_context)),
         None
         if channel.content.sampler is None
         else (type(channel.content.sampler), channel.content.sampler.key),

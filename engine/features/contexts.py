@@ -66,7 +66,7 @@ class Contexts(Feature):
             channel: The channel.
             message: One of its messages.
         """
-        ends = channel.synthetic_gradient.ends.items()
+        ends = channel.synthetic_gradient.end_context.items()
         return _joined(signals, [self._end(channel, *end, message, message.uses.first_tick) for end in ends])
 
     def of_input(self, channel: Channel, message: Message, step: int) -> Tensor | None:
@@ -74,9 +74,9 @@ class Contexts(Feature):
         signals = message.step_signals.context(channel.synthetic_input.context, self.system.dtype)
         if signals is not None:
             signals = channel.layout.to_rows(signals)
-        if not channel.synthetic_input.ends:
+        if not channel.synthetic_input.end_context:
             return signals
-        ends = channel.synthetic_input.ends.items()
+        ends = channel.synthetic_input.end_context.items()
         return _joined(signals, [self._end(channel, *end, message, step) for end in ends])
 
     def _end(
@@ -157,7 +157,7 @@ class Ends(Feature):
 
     def entered(self, channel: Channel, message: Message) -> None:
         """Note what a predictor is shown of the ends."""
-        if not (channel.synthetic_gradient.ends or channel.synthetic_input.ends):
+        if not (channel.synthetic_gradient.end_context or channel.synthetic_input.end_context):
             return
         returned = channel.ledger.newest_returned
         newest = None if returned is None else returned.value
@@ -172,7 +172,11 @@ class Ends(Feature):
             ("to.state", channel.receiver, channel.ledger.timetable.delay, channel.of_receiver),
         ):
             agent = self.system.agents.get(name)
-            trail = None if agent is None or end not in channel.synthetic_gradient.ends else Trail.of(agent)
+            trail = (
+                None
+                if agent is None or end not in channel.synthetic_gradient.end_context
+                else Trail.of(agent)
+            )
             crossed = [] if trail is None else [state for made, state in trail.states if made <= step - delay]
             if crossed:
                 found[end] = side(crossed[-1])

@@ -228,11 +228,13 @@ class Agent:
 
         The context of a channel's ends keeps states for so long (engine/features/contexts.py).
         """
-        back = [0 for channel in self.connections.sends if "from.state" in channel.synthetic_gradient.ends]
+        back = [
+            0 for channel in self.connections.sends if "from.state" in channel.synthetic_gradient.end_context
+        ]
         back += [
             c.ledger.timetable.delay
             for c in self.connections.reads
-            if "to.state" in c.synthetic_gradient.ends
+            if "to.state" in c.synthetic_gradient.end_context
         ]
         return max(back, default=None)
 

@@ -56,7 +56,7 @@ class SyntheticGradient:
     """Stacked for several channels; None: the channel has none."""
     context: tuple[ContextSpec, ...] = ()
     """Signals of the environment that it is conditioned on."""
-    ends: Mapping[str, WindowGrid | None] = field(default_factory=dict)
+    end_context: Mapping[str, WindowGrid | None] = field(default_factory=dict)
     """Signals of the channel's ends that it is conditioned on; of a phase, with the windows that it is in."""
     target: str | None = None
     """The signal that is the target of a predictor with a loss of its own (`local`); None: it regresses returned gradients."""
@@ -83,7 +83,7 @@ class SyntheticInput:
     model: InputModel | None = None
     """Stacked for several channels; None: the channel has none."""
     context: tuple[ContextSpec, ...] = ()
-    ends: Mapping[str, WindowGrid | None] = field(default_factory=dict)
+    end_context: Mapping[str, WindowGrid | None] = field(default_factory=dict)
     examples: list[Example] = field(default_factory=list)
     """Examples that it learns from at the end of the step; emptied then."""
 
@@ -271,8 +271,8 @@ class Channel:
             "synthetic input": self.synthetic_input.model is not None,
             "fixed weights of feedback": feedback.weights is not None,
             "direct feedback": feedback.direct is not None,
-            "context of the channel's ends": bool(gradient.ends),
-            "ends as messages are sent": bool(gradient.ends or self.synthetic_input.ends),
+            "context of the channel's ends": bool(gradient.end_context),
+            "ends as messages are sent": bool(gradient.end_context or self.synthetic_input.end_context),
             "clipped outliers": gradient.of_state.outliers is not None,
             "gate": gradient.gate is not None,
             "auxiliary task": bool(gradient.of_state.auxiliary),

@@ -104,7 +104,7 @@ class PredictorTrainer:
         if settings.needs_actions and not message.returned.actions:
             return None
         context = self._context(channel, message)
-        if settings.ends and self.points.conditioned is not None:
+        if settings.end_context and self.points.conditioned is not None:
             context = self.points.conditioned.conditioned(context, channel, message)
         valid, target, sites, actions = ALL, None, None, None
         if settings.needs_actions:  # what teaches nothing is no example

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -59,18 +60,23 @@ class System:
     sweep: bool = False
     frozen: bool = False
     elsewhere: Mapping[str, int] = field(default_factory=dict)
-    group_of: dict[str, LearningGroup] = field(init=False)
-    owner_of: dict[str, str] = field(init=False)
-    """The first agent of an agent's learner: the agent itself, unless it is tied to an earlier one."""
 
     def __post_init__(self) -> None:
-        self.group_of = {name: group for group in self.groups for name in group.agents}
+        for group in self.groups:
+            group.owners = dict(Counter(self.owner_of[name] for name in group.agents))
+
+    @cached_property
+    def group_of(self) -> dict[str, LearningGroup]:
+        """By agent: its learning group."""
+        return {name: group for group in self.groups for name in group.agents}
+
+    @cached_property
+    def owner_of(self) -> dict[str, str]:
+        """The first agent of an agent's learner: the agent itself, unless it is tied to an earlier one."""
         first: dict[Learner, str] = {}
         for name, agent in self.agents.items():
             first.setdefault(agent.learner, name)
-        self.owner_of = {name: first[agent.learner] for name, agent in self.agents.items()}
-        for group in self.groups:
-            group.owners = dict(Counter(self.owner_of[name] for name in group.agents))
+        return {name: first[agent.learner] for name, agent in self.agents.items()}
 
     def next_episode(self, step: int, length: int | None) -> None:
         """Begin an episode of `length` steps at `step`, for agents that learn once an episode; None: all are of one length."""

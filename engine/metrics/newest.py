@@ -67,11 +67,11 @@ class NewestFigures:
     """
 
     def __init__(self, system: System) -> None:
-        each: dict[_Rhythm, list[Owner]] = {}
+        owners_of: dict[_Rhythm, list[Owner]] = {}
         for owner, rhythm in _rhythms_of(system):
             if rhythm.interval > 1 or rhythm.by_chance:  # else an entry's own step has it
-                each.setdefault(rhythm, []).append(owner)
-        self._rhythms = list(each.items())
+                owners_of.setdefault(rhythm, []).append(owner)
+        self._rhythms = list(owners_of.items())
         owners = [
             *(("agent", name) for name in system.agents),
             *(("channel", name) for name in system.channels),
@@ -106,7 +106,7 @@ class NewestFigures:
             last = left < rhythm.interval
             if not (last or (rhythm.by_chance and rhythm not in self._taken)) or not rhythm.at(step):
                 continue
-            names = [one[1] for one in owners if last or rhythm.metric not in self._found.get(one, ())]
+            names = [owner[1] for owner in owners if last or rhythm.metric not in self._found.get(owner, ())]
             if not names:
                 self._taken.add(rhythm)
             (learning if rhythm.metric else messages).extend(names)
@@ -114,8 +114,8 @@ class NewestFigures:
 
     def add(self, figures: Iterable[Figure], histograms: Iterable[HistogramRow] = ()) -> None:
         """Keep metrics and histograms of a step, in place of older ones."""
-        for one in figures:
-            self._found.setdefault((one.kind, one.name), {})[one.metric] = one
+        for figure in figures:
+            self._found.setdefault((figure.kind, figure.name), {})[figure.metric] = figure
         self._histograms |= {(name, metric): row for row in histograms for _, name, metric, *_ in (row,)}
 
     def completed(self, figures: Sequence[Figure]) -> list[Figure]:
@@ -123,27 +123,27 @@ class NewestFigures:
         return self._completed(figures, self._found)
 
     def _completed(
-        self, figures: Sequence[Figure], known: Mapping[Owner, Mapping[str, Figure]]
+        self, figures: Sequence[Figure], missed: Mapping[Owner, Mapping[str, Figure]]
     ) -> list[Figure]:
-        if not known:
+        if not missed:
             return list(figures)
-        each: dict[Owner, list[Figure]] = {}
-        for one in figures:
-            each.setdefault((one.kind, one.name), []).append(one)
-        for owner, found in known.items():
-            there = {one.metric for one in each.get(owner, ())}
-            missing = [one for metric, one in found.items() if metric not in there]
+        by_owner: dict[Owner, list[Figure]] = {}
+        for figure in figures:
+            by_owner.setdefault((figure.kind, figure.name), []).append(figure)
+        for owner, newest in missed.items():
+            there = {figure.metric for figure in by_owner.get(owner, ())}
+            missing = [figure for metric, figure in newest.items() if metric not in there]
             if missing:  # a synthetic input's loss comes first: parts have it apart from what the sender has
-                each[owner] = sorted(
-                    [*each.get(owner, ()), *missing], key=lambda one: one.metric != "si_loss"
+                by_owner[owner] = sorted(
+                    [*by_owner.get(owner, ()), *missing], key=lambda figure: figure.metric != "si_loss"
                 )
-        ordered = sorted(each, key=lambda owner: self._order.get(owner, len(self._order)))
-        return [one for owner in ordered for one in each[owner]]
+        ordered = sorted(by_owner, key=lambda owner: self._order.get(owner, len(self._order)))
+        return [figure for owner in ordered for figure in by_owner[owner]]
 
     def completed_histograms(self, rows: Sequence[HistogramRow]) -> list[HistogramRow]:
         """Return the histograms of an entry with those that its step does not have."""
-        found = self._histograms | {(name, metric): row for row in rows for _, name, metric, *_ in (row,)}
-        return sorted(found.values(), key=lambda row: self._order[row[0], row[1]])
+        rows_of = self._histograms | {(name, metric): row for row in rows for _, name, metric, *_ in (row,)}
+        return sorted(rows_of.values(), key=lambda row: self._order[row[0], row[1]])
 
     def latest(self, figures: Sequence[Figure]) -> list[Figure]:
         """Return the metrics of a step with the newest of those that it does not have, also from before the previous entry."""
@@ -157,8 +157,8 @@ class NewestFigures:
     def state_dict(self) -> dict[str, Any]:
         """Return what has been kept since the previous entry: metrics by kind and name. Histograms are left out."""
         state: dict[str, Any] = {}
-        for (kind, name), found in self._found.items():
-            state.setdefault(kind, {})[name] = {metric: one.value for metric, one in found.items()}
+        for (kind, name), newest in self._found.items():
+            state.setdefault(kind, {})[name] = {metric: figure.value for metric, figure in newest.items()}
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -166,9 +166,9 @@ class NewestFigures:
         self._histograms, self._taken = {}, set()
         kinds: tuple[Kind, ...] = ("agent", "channel")
         self._found = {
-            (kind, name): {metric: Figure(kind, name, metric, value) for metric, value in own.items()}
+            (kind, name): {metric: Figure(kind, name, metric, value) for metric, value in values.items()}
             for kind in kinds
-            for name, own in state.get(kind, {}).items()
+            for name, values in state.get(kind, {}).items()
             if (kind, name) in self._order
         }
 

@@ -398,7 +398,7 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
     if isinstance(channel.content.sampler, SymbolSampler):
         content = channel.content.sampler.size * math.log2(channel.content.sampler.vocabulary)
     traffic = content * (1 / ledger.timetable.sender.interval)
-    if "to.state" in channel.synthetic_gradient.ends:
+    if "to.state" in channel.synthetic_gradient.end_context:
         # The receiver's state crosses the link in full precision at each of its ticks (semantics 25). Phases follow
         # from the clocks, and what is returned has come back with the gradients.
         size = system.agents[channel.receiver].learner.network.state_size

@@ -243,11 +243,11 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepS
         crossing = ("from", channel.sender, 0), ("to", channel.receiver, channel.ledger.timetable.delay)
         for end, name, delay in crossing:
             past = {s: v for s, v in Trail.at(state.agents[name]).states if s <= step - delay}
-            if f"{end}.state" in channel.synthetic_gradient.ends and past:
+            if f"{end}.state" in channel.synthetic_gradient.end_context and past:
                 ends[f"{end}.state"] = past[max(past)]
         sent, away = mask_fill_zero(~absent(state, channel, signals), live), void(state, channel, signals)
         message = ledger.send(channel, step, sent, tick.step_signals, away)
-        if channel.synthetic_gradient.ends or channel.synthetic_input.ends:
+        if channel.synthetic_gradient.end_context or channel.synthetic_input.end_context:
             newest = channel.ledger.newest_returned
             message.notes[EndsThen] = EndsThen(newest and newest.value, ends, state.system.episode_start)
         if message.pinned:

@@ -77,7 +77,7 @@ def context_of(
     if held is not None and held.prior is not None and held.prior_stamp is not None:
         prior, stamps = held.prior, held.prior_stamp
     then = EndsThen.of(message) or EndsThen()
-    for end in own.ends:
+    for end in own.end_context:
         agent = state.agents[channel.sender if end.startswith("from") else channel.receiver]
         if end == "returned":
             column = channel.content.zeros if then.newest_returned is None else then.newest_returned
