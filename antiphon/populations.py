@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from antiphon.base.counts import check_counts
 from antiphon.base.errors import DivergenceError, ScenarioError, ScenarioWarning, is_terminal
 from antiphon.base.files import display_path, given_path
 from antiphon.base.notebook import html_of, html_table
 from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
 from antiphon.base.spellings import either_spelling
-from antiphon.commands.arguments import check_counts, new_directory, scenario_template
+from antiphon.commands.arguments import new_directory, scenario_template
 from antiphon.commands.run_population import members_table, print_members
 from antiphon.jobs.populations.run import PopulationRun
 from antiphon.jobs.populations.selection import advice, scored_values

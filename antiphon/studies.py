@@ -9,13 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from antiphon.base.counts import check_counts
 from antiphon.base.errors import RunError, ScenarioError, is_terminal
 from antiphon.base.files import display_path, given_path
 from antiphon.base.notebook import html_of, html_table
 from antiphon.base.signals import deliver
 from antiphon.base.spec import in_python
 from antiphon.base.spellings import either_spelling
-from antiphon.commands.arguments import check_counts, new_directory, scenario_template
+from antiphon.commands.arguments import new_directory, scenario_template
 from antiphon.commands.study import cores, find_study_or_scenario, print_tables
 from antiphon.jobs.studies.figure import draw_figure
 from antiphon.jobs.studies.plan import StudyOptions

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from antiphon.base.counts import check_counts
 from antiphon.base.errors import DivergenceError, RunError
 from antiphon.base.spec import in_python
-from antiphon.commands.arguments import check_counts
 from antiphon.engine.state.hyperparameters import differences_of
 from antiphon.jobs.populations.selection import metric_of, score_of
 from antiphon.running.library import as_template

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import torch
 from torch import Tensor
 
+from antiphon.base.counts import checked_seed
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError
 from antiphon.base.files import fitting, given_path
 from antiphon.base.mask import ALL, Mask
@@ -76,9 +77,7 @@ class Settings:
         Raises:
             ScenarioError: The seed is no whole number; there is no such device or backend.
         """
-        if isinstance(seed, bool) or not hasattr(seed, "__index__"):
-            raise ScenarioError(f"seed: {seed!r}; must be a whole number")
-        found = cls(seed=int(seed), device=chosen_device(device), **others)
+        found = cls(seed=checked_seed(seed), device=chosen_device(device), **others)
         backend = checked_backend(found.backend) if isinstance(found.backend, str) else found.backend
         return replace(found, threads=int(found.threads), backend=backend)
 

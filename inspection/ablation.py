@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from antiphon.base.counts import check_counts
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, html_table
@@ -195,10 +196,13 @@ def ablate(
             setting that has no effect.
         RunError: An environment does not finish its episodes.
     """
-    running, links = running_of(simulation), Links(links) if isinstance(links, str) else links
+    running = running_of(simulation)
+    links = Links.given(links, running.system)
+    if not running.system.channels:
+        raise ScenarioError("ablate: the scenario has no channels")
     names = chosen_channels(list(running.system.channels), channels, "ablate: channel")
     if not names:
-        raise ScenarioError("ablate: the scenario has no channels")
+        raise ScenarioError("ablate: channels is empty; name one, or leave it out")
     acting = check_measured(running, kind, limit, episodes, sampled=sampled)
     running.synchronize()
     with as_evaluated(running.system):
@@ -292,8 +296,7 @@ class _Examples:
     in_step = True
 
     def __init__(self, running: LiveSystem, split: str, links: Links, limit: int | None) -> None:
-        if limit is not None and limit < 1:
-            raise ScenarioError(f"examples: must be at least 1, not {limit}")
+        check_counts("ablate", limit=limit)
         self.system, self._links, self._goals = running.system, links, with_targets(running.system)
         self._batches = list(examples(running.world.env, split, limit, _ROWS))
         self.seeds = [rollout_seed(running.seed, split, number) for number in range(len(self._batches))]

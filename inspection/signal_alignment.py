@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.base.errors import ScenarioError
+from antiphon.base.counts import check_counts
 from antiphon.base.mask import ALL
 from antiphon.comms.backward_requests import as_leaf, clipped_per_sample
 from antiphon.comms.gradient_alignment import alignment
@@ -90,8 +90,7 @@ def signal_alignment(
     Raises:
         ScenarioError: There is no such channel, it has no predictor, or `messages` is below 1.
     """
-    if messages < 1:
-        raise ScenarioError(f"signal_alignment: messages is {messages}; it must be at least 1")
+    check_counts("signal_alignment", messages=messages)
     running = running_of(simulation)
     system = running.system
     probe = "signal_alignment: channel with a predictor"

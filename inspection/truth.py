@@ -18,6 +18,7 @@ import networkx as nx
 import torch
 from torch import Tensor
 
+from antiphon.base.counts import check_counts
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import Mask
 from antiphon.base.nearest_names import suggest
@@ -82,8 +83,7 @@ def true_gradients(running: LiveSystem, horizon: int = 0) -> dict[str, Probe]:
     Raises:
         ScenarioError: The horizon is negative.
     """
-    if horizon < 0:
-        raise ScenarioError(f"probe: horizon is {horizon}; it must be at least 0")
+    check_counts("probe", 0, horizon=horizon)
     with running.fork(stacked=False) as twin:
         rollout = DifferentiableRollout(twin.system, twin.now, horizon, twin.system.channels.keys())
         rollout.run(twin.world, 1)  # only now are the signals known that a context may use

@@ -27,6 +27,7 @@ from typing import Any
 from torch import Tensor
 
 from antiphon.agents.learner import Learner
+from antiphon.base.counts import check_counts
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, html_table, number
@@ -191,10 +192,9 @@ def value(
         raise RunError(f"value: cannot be measured, as {no_fork}; rank the channels by ablation: {fix}")
     alone = {name: [name] for name in chosen_channels(known, channels, "value: channel")}
     rows = [_Row(name, members, ahead) for name, members in {COUPLING: known, **alone}.items()]
-    least = {"horizon": (horizon, 1), "repeats": (repeats, 2), "ahead": (ahead or 0, 0)}
-    for name, (given, smallest) in least.items():
-        if given < smallest:
-            raise ScenarioError(f"value: {name} is {given}; it must be at least {smallest}")
+    check_counts("value", horizon=horizon)
+    check_counts("value", 2, repeats=repeats)
+    check_counts("value", 0, ahead=ahead)
     with (
         running.fork(stacked=False) as start,
         running.fork(stacked=False) as fork,

@@ -320,8 +320,22 @@ class RunDirectory:
             self._lock.release()
             self._lock = None
 
+    @property
+    def inherited(self) -> bool:
+        """Whether another process writes here, from which this one was forked."""
+        return self._lock is not None and self._lock.inherited
+
+    def check_own(self) -> None:
+        """Raise RunError in a process that was forked from the one that writes here."""
+        if self.inherited:
+            raise RunError(
+                f"{self.path}: the run is written by the process from which this one was forked; step a copy without a logdir "
+                "here (simulation.fork()), or begin the run in this process"
+            )
+
     def check_in_place(self) -> None:
-        """Raise RunError where the directory that this process writes in was deleted, moved or replaced by another."""
+        """Raise RunError where the directory that this process writes in is its parent's, was deleted, moved or replaced."""
+        self.check_own()
         if self._lock is not None and not self._lock.in_place:
             raise RunError(
                 f"{self.path}: was deleted or moved while the run was writing to it, so the run has stopped; if it was moved, "

@@ -336,10 +336,11 @@ class DirectoryWriter(Observer):
     def close(self, failure: BaseException | None = None) -> None:
         """Note how steps taken by hand have ended, as the training loop does: done, stopped early, diverged, or by an exception.
 
-        Where no step was taken since the last end nothing but run.json is written; nor is it where it has an end already.
+        Where no step was taken since the last end nothing but run.json is written; nor is it where it has an end already. A
+        process that was forked writes nothing.
         """
         run, running = self._run, self._running
-        if not self.running:
+        if not self.running or self.directory.inherited:
             return
         with suppress(DivergenceError):  # noted in what runs
             running.synchronize()

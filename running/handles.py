@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from antiphon.agents.learner import Learner
+from antiphon.base.counts import check_counts
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.mask import Mask
 from antiphon.base.nearest_names import suggest
@@ -404,8 +405,7 @@ class Recording:
         for quantity in quantities:
             if quantity not in offered:
                 raise ScenarioError(f"record: '{name}' has no '{quantity}'{suggest(quantity, offered)}")
-        if period < 1:
-            raise ScenarioError(f"record: period is {period}; it must be at least 1")
+        check_counts("record", period=period)
         self.name = name
         self.quantities = quantities
         self.period = period

@@ -55,7 +55,7 @@ class DirectoryLock:
     def __init__(self, folder: Path) -> None:
         from filelock import FileLock, Timeout  # slower to import than most commands that only read
 
-        self._path, self._made = folder / LOCK, not folder.exists()
+        self._path, self._made, self._process = folder / LOCK, not folder.exists(), os.getpid()
         self._lock = FileLock(self._path, timeout=0, thread_local=False)
         with writing(self._path):
             folder.mkdir(parents=True, exist_ok=True)
@@ -74,6 +74,11 @@ class DirectoryLock:
                 raise
 
     @property
+    def inherited(self) -> bool:
+        """Whether this process was forked from the one that has it, and has none itself."""
+        return os.getpid() != self._process
+
+    @property
     def in_place(self) -> bool:
         """Whether the directory is still the one that was locked: not deleted, moved or replaced."""
         try:
@@ -82,8 +87,8 @@ class DirectoryLock:
             return False
 
     def release(self) -> None:
-        """Give it up, and remove the file, if the directory is in place; a second call does nothing."""
-        if self._lock.is_locked:
+        """Give it up, and remove the file, if the directory is in place; a second call does nothing, nor does a forked process."""
+        if self._lock.is_locked and not self.inherited:
             in_place = self.in_place
             if in_place:
                 with suppress(OSError):  # a file that stays is no lock

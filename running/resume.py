@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from antiphon.base.counts import check_counts
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError
 from antiphon.base.files import fitting
 from antiphon.base.memory import uncollected
@@ -203,7 +204,6 @@ def given_scenario(
 
 def check_interval(steps: int | None, logdir: str | Path | None) -> None:
     """Refuse an interval of checkpoints that is no number of steps, or that has no folder to write to."""
-    if steps is not None and (isinstance(steps, bool) or not hasattr(steps, "__index__") or steps < 1):
-        raise ScenarioError(f"checkpoint_every: {steps!r}; must be a whole number of steps, at least 1")
+    check_counts("simulation", checkpoint_every=steps)
     if steps is not None and logdir is None:
         raise ScenarioError(f"checkpoint_every: {steps} has no effect without a logdir; give one")

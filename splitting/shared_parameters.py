@@ -18,6 +18,8 @@ def tied_parameters(
 ) -> list[Group]:
     """Return the groups of parameters that are one in the model and several in the parts, each as (part, key).
 
+    With `copy`, they become parameters of each part.
+
     Raises:
         ScenarioError: There are some, and `tie` does not say what shall become of them, or cannot be had.
     """
@@ -52,7 +54,18 @@ def tied_parameters(
             f"tie='copy': {listed}: the model has one key for what would be several parameters; give tie='together', or "
             "move the cut"
         )
+    if tie == "copy":
+        of_name = dict(zip(names, parts, strict=True))
+        for group in tied:
+            for name, key in group[1:]:
+                _separate(of_name[name].module, key)
     return tied
+
+
+def _separate(module: nn.Module, key: str) -> None:
+    """Make a parameter of a part another object than the one that it is in the model; each run copies their one value."""
+    path, _, name = key.rpartition(".")
+    setattr(module.get_submodule(path), name, nn.Parameter(module.get_parameter(key).data))
 
 
 def _check_statistics(parts: Sequence[Part], names: Sequence[str]) -> None:

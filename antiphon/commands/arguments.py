@@ -30,14 +30,6 @@ _PYTHON = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _DIRECTORY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
-def check_counts(function: str, **counts: object) -> None:
-    """Raise ScenarioError where an argument of a function is no whole number from 1 on; None is left out."""
-    for name, count in counts.items():
-        whole = hasattr(count, "__index__") and not isinstance(count, bool)
-        if count is not None and not (whole and count >= 1):  # type: ignore[operator]
-            raise ScenarioError(f"{function}: {name}={count!r}; must be a whole number, at least 1")
-
-
 def scenario_template(
     scenario: Buildable | Template | str | Path, python: str | None = None
 ) -> Template | PythonTemplate:

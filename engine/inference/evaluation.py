@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, features_of
+from antiphon.base.counts import check_counts
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.notebook import MetricsByName, html_of
 from antiphon.base.progress import Progress
@@ -177,7 +178,7 @@ def evaluate(
         env: Its environment.
         readout: The agents whose metric is the scenario's.
         split: The part of the data.
-        links: The links, or their kind.
+        links: The links, or their kind (`Links.given`).
         seed: The run's seed. Losses and noise of links are sampled from it and from the split, the same every time.
         make: Makes the environment to run forward in.
         episodes: Episodes per environment, if agents have policies; None: as many as `steps` allow, or in a stream of
@@ -190,7 +191,7 @@ def evaluate(
             setting of episodes although no agent has a policy.
         RunError: An environment has not finished an episode within 100,000 steps.
     """
-    links = Links(links) if isinstance(links, str) else links
+    links = Links.given(links, system)
     with as_evaluated(system):
         return _evaluate(
             system, env, readout, split, links, seed, make, episodes=episodes, steps=steps, sampled=sampled
@@ -362,8 +363,7 @@ def _play(
 
 def check_episodes(env: TorchVectorEnv, split: str, episodes: int | None) -> None:
     """Raise ScenarioError where no whole episodes of a split can be played, or not so many of each environment."""
-    if episodes is not None and episodes < 1:
-        raise ScenarioError(f"evaluate: episodes={episodes}; must be at least 1")
+    check_counts("evaluate", episodes=episodes)
     check_split(split, env.splits or SPLITS)
     if env.endless:
         raise ScenarioError("evaluate: the environment's episodes never end, so they have no return")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from numbers import Real
+from typing import Self
 
 from antiphon.base.errors import ScenarioError
 from antiphon.comms.links import Link
+from antiphon.engine.heart.system import System
 
 LINKS = ("perfect", "as_run")
 
@@ -32,12 +35,32 @@ class Links:
     def __post_init__(self) -> None:
         if self.kind not in LINKS:
             raise ScenarioError(f"links: no kind '{self.kind}'; use 'perfect' or 'as_run'")
-        if self.drop is not None and not 0 <= self.drop <= 1:
+        if self.drop is not None and not (isinstance(self.drop, Real) and 0 <= self.drop <= 1):
             raise ScenarioError(f"drop: must be from 0 to 1, not {self.drop}")
         if self.kind == "perfect" and self.drop is not None:
             raise ScenarioError(f"drop: perfect links lose nothing, got {self.drop}; use links 'as_run'")
         if self.kind == "perfect" and not self.inputs:
             raise ScenarioError("inputs: perfect links use no synthetic inputs; use links 'as_run'")
+
+    @classmethod
+    def given(cls, links: Self | str, system: System) -> Self:
+        """Return the links that are given for a system, or whose kind is.
+
+        Raises:
+            ScenarioError: They are neither, or have a setting of what the system lacks.
+        """
+        links = cls(links) if isinstance(links, str) else links
+        if not isinstance(links, Links):
+            raise ScenarioError(f"links: {links!r}; write 'perfect' or 'as_run', or pass Links('as_run', …)")
+        if links.drop is not None and not system.channels:
+            raise ScenarioError(
+                f"drop: {links.drop} has no effect, as the scenario has no channels; leave it out"
+            )
+        if not links.inputs and not any(c.synthetic_input.model for c in system.channels.values()):
+            raise ScenarioError(
+                "inputs: no channel has a synthetic input that could be left out; leave inputs out"
+            )
+        return links
 
     def of(self, link: Link, seed: int) -> Link:
         """Return what stands for one of the run's links."""

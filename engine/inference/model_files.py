@@ -32,6 +32,17 @@ _ROWS = 2
 """Of the example that a module is traced with; files take any number."""
 
 
+def check_agents(agents: Sequence[str] | None, system: System) -> None:
+    """Raise ScenarioError where those that a file is asked for are not the names of some agents; None is all."""
+    if isinstance(agents, str) or not isinstance(agents, Iterable | None):
+        raise ScenarioError(f"export: agents: {agents!r}; must be a list of names")
+    if agents is not None and not agents:
+        raise ScenarioError("export: agents is empty; name one, or leave it out")
+    for name in agents or ():
+        if name not in system.agents:
+            raise ScenarioError(f"export: no agent '{name}'{suggest(name, system.agents)}")
+
+
 def write_system(
     system: System,
     native: Native,
@@ -54,10 +65,7 @@ def write_system(
         ScenarioError: No such agent, or see `export`.
         RunError: Another suffix; torch cannot trace a module; a package is missing; the file cannot be written.
     """
-    if isinstance(agents, str) or not isinstance(agents, Iterable | None):
-        raise ScenarioError(f"export: agents: {agents!r}; must be a list of names")
-    if agents is not None and not agents:
-        raise ScenarioError("export: agents is empty; name one, or leave it out")
+    check_agents(agents, system)
     if path.suffix not in SUFFIXES:
         raise RunError(f"export: '{path.name}' has no known suffix; use {', '.join(SUFFIXES)} or .gif")
     if path.suffix == ".safetensors":
@@ -79,9 +87,6 @@ def write_system(
 
 def _weights(system: System, agents: Sequence[str] | None) -> bytes:
     """Return parameters and running statistics as `agent.name`; those of tied agents once."""
-    for name in agents or ():
-        if name not in system.agents:
-            raise ScenarioError(f"export: no agent '{name}'{suggest(name, system.agents)}")
     owners = {system.owner_of[name] for name in (system.agents if agents is None else agents)}
     tensors = {
         f"{owner}.{name}": constant(tensor).cpu().clone(memory_format=torch.contiguous_format)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from torch import fx
 
+from antiphon.base.counts import check_counts, checked_seed
 from antiphon.base.errors import ScenarioError
 from antiphon.base.files import given_path
 from antiphon.base.memory import uncollected
@@ -18,7 +19,7 @@ from antiphon.engine.inference.composition import export, with_output
 from antiphon.engine.inference.evaluation import FEWEST, SHARE, Evaluation, evaluate
 from antiphon.engine.inference.film import film
 from antiphon.engine.inference.links import Links
-from antiphon.engine.inference.model_files import write_system
+from antiphon.engine.inference.model_files import check_agents, write_system
 from antiphon.engine.inference.policy import Policy, policy_module
 from antiphon.engine.live_system import LiveSystem
 from antiphon.envs.adaptors.native import native_of
@@ -99,6 +100,8 @@ def exported(
                 )
             policy = policy_module(running.system, running.env, greedy=actions == "greedy")
         if path.suffix == ".gif":
+            check_counts("export", episodes=episodes)
+            check_agents(agents, running.system)
             how: dict[str, Any] = {"seed": running.seed, "episodes": episodes, "senders": agents}
             return film(running.system, running.scenario, running.env, path, running.now, **how)
         readouts = with_output(running.system, running.scenario.readouts)
@@ -110,8 +113,18 @@ def policy_of(running: LiveSystem, *, greedy: bool = True, seed: int | None = No
     with running.settings.context():
         running.synchronize()
         _check_own_loop(running)
-        seed = running.seed if seed is None else seed
-        return Policy(running.system, running.env, greedy=greedy, seed=seed, threads=running.threads)
+        made = Policy(
+            running.system,
+            running.env,
+            greedy=greedy,
+            seed=running.seed if seed is None else checked_seed(seed, "policy: "),
+            threads=running.threads,
+        )
+        if greedy and seed is not None and not made.random_parts:
+            raise ScenarioError(
+                f"policy: seed={seed} has no effect on the most likely actions; pass greedy=False, or leave it out"
+            )
+        return made
 
 
 def _check_own_loop(running: LiveSystem) -> None:

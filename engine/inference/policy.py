@@ -32,6 +32,8 @@ from antiphon.nets.isolation.own_context import in_own_context
 
 Flags = NDArray[np.bool_] | Tensor | bool
 """[batch] bool; of a single environment also one bool."""
+_SEEDS = 2**128
+"""Spaces take no seed below 0, which runs do."""
 
 
 class Policy:
@@ -47,6 +49,9 @@ class Policy:
         seed: Seed of the samples, and of parts of the action that no agent chooses, which are random.
         threads: Torch's threads in a call; None: the caller's.
 
+    Attributes:
+        random_parts: Parts of the action that no agent chooses, which are random.
+
     Raises:
         ScenarioError: No agent acts.
     """
@@ -60,9 +65,10 @@ class Policy:
         seed: int = 0,
         threads: int | None = None,
     ) -> None:
-        _actors(system)
+        actors = _actors(system)
         self.greedy, self.seed, self.threads = greedy, seed, threads
         self._native = native_of(env)
+        self.random_parts = _random_parts(actors, self._native.actions)
         observed = {name for agent in system.agents.values() for name in agent.inputs.observes if name != AGE}
         self._names = observed & self._native.signals.keys()
         deployed = Rollout(system, system.batch, Links(), seed, sampled=not greedy).system
@@ -99,7 +105,7 @@ class Policy:
         batch = len(next(iter(signals.values())))
         if self._rollout is None:
             self._batch, self._space = batch, self._native.space(batch)
-            self._space.seed(self.seed)
+            self._space.seed(self.seed % _SEEDS)
             self._rollout = Rollout(self._system, batch, Links(), self.seed, sampled=not self.greedy)
         elif batch != self._batch:
             raise ScenarioError(
@@ -184,10 +190,7 @@ def policy_module(system: System, env: TorchVectorEnv, *, greedy: bool) -> fx.Gr
     """
     actors, native = _actors(system), native_of(env)
     actions = native.actions
-    parts = actions.space.spaces.keys() if isinstance(actions.space, spaces.Dict) else ()
-    acted = [agent.acts for agent in actors]
-    missing = [part for part in parts if part not in acted and True not in acted]
-    if missing:
+    if missing := _random_parts(actors, actions):
         raise ScenarioError(
             f"policy: no agent acts for '{missing[0]}', and a file has no random actions; add one"
         )
@@ -205,6 +208,13 @@ def policy_module(system: System, env: TorchVectorEnv, *, greedy: bool) -> fx.Gr
         [agent.name for agent in actors], _Choice(actors, actions, greedy=greedy)
     )
     return module.requires_grad_(requires_grad=False)
+
+
+def _random_parts(actors: Sequence[Agent], actions: Actions) -> list[Any]:
+    """Return the parts of an action that none of the actors chooses."""
+    parts = actions.space.spaces.keys() if isinstance(actions.space, spaces.Dict) else ()
+    acted = [agent.acts for agent in actors]
+    return [part for part in parts if part not in acted and True not in acted]
 
 
 class _Choice(nn.Module):

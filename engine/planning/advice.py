@@ -56,7 +56,7 @@ def _beside_its_environment(scenario: Scenario, *, saved: bool, acts: bool) -> l
     if env.is_stream:
         found += _over(scenario) if env.episode_steps == env.hold else _late(scenario, env)
     found += [*_lost_credit(scenario, env), *_mixed(scenario), *_seldom_learning(scenario, env)]
-    found += _unmasked(scenario, env)
+    found += [*_unmasked(scenario, env), *_one_object(scenario)]
     steps, evaluate = scenario.training.steps, scenario.training.evaluate
     if evaluate is not None and evaluate.period > steps:
         found.append(
@@ -341,6 +341,29 @@ def _mixed(scenario: Scenario) -> Iterator[str]:
         if agent.align and len(set(found.values())) > 1:
             ages = ", ".join(f"{channel} {steps}" for channel, steps in found.items())
             yield f"agent {name}: is aligned, but its messages are of different steps ({ages} old)"
+
+
+def _one_object(scenario: Scenario) -> Iterator[str]:
+    """Warnings of parameters that are one object in the networks of several agents, which torch would train as one."""
+    places: dict[int, dict[str, str]] = {}
+    for name, agent in scenario.agents.items():
+        if hasattr(agent.network, "named_parameters") and not isinstance(agent.network, type):
+            for key, parameter in agent.network.named_parameters():
+                if parameter.requires_grad:
+                    places.setdefault(id(parameter), {})[name] = f"{name}.module.{key}"
+    tied = [set(group) for group in scenario.share]
+    for agents in places.values():
+        shares, names = {scenario.agents[name].share for name in agents}, set(agents.values())
+        if (
+            len(agents) > 1
+            and (None in shares or len(shares) > 1)
+            and not any(names <= group for group in tied)
+        ):
+            yield (
+                f"agents {', '.join(agents)}: their networks have parameters in common, of which each agent trains a copy; to "
+                f"train them as one, write share: [[{', '.join(agents.values())}], …], or else give each agent its own module"
+            )
+            return
 
 
 def _lags(scenario: Scenario) -> dict[str, int]:

@@ -18,6 +18,8 @@ from torch.nn.utils import parametrizations, prune, spectral_norm
 import antiphon
 from antiphon.errors import AntiphonError, RunError, ScenarioWarning
 from antiphon.nets.user_modules import reporting_hook
+from antiphon.scenarios import Scenario
+from tests.kit.examined import warned_at_the_start
 
 _STEPS = 4
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -785,3 +787,26 @@ def test_hooks_of_parameters_are_not_called_for_copies_of_layers_that_give_credi
     with antiphon.Simulation(scenario, dtype=torch.float64) as run:
         run.run(steps=_STEPS, progress=False)
     assert sorted(calls) == ["block"] * _STEPS + ["head"] * _STEPS
+
+
+def _with_a_layer_in_common(**keys: object) -> Scenario:
+    layer = nn.Linear(6, 5)
+    goal = {"kind": "regression", "target": "x"}
+    agents = {
+        name: {"observes": ["x"], "network": nn.Sequential(layer, nn.Linear(5, 6)), "objective": goal}
+        for name in ("a", "b")
+    }
+    env = antiphon.envs.from_tensors(x=torch.zeros(20, 6))
+    return Scenario(scenario="one-layer", env=env, agents=agents, training={"batch": 4}, **keys)
+
+
+def test_parameters_that_two_networks_have_in_common_are_said_to_be_copied_unless_they_are_tied() -> None:
+    line = "share: [[a.module.0.{0}, b.module.0.{0}], …]"
+    said = [text for text in warned_at_the_start(_with_a_layer_in_common()) if "in common" in text]
+    assert [line.format("weight") in text for text in said] == [True]
+    ties = [[f"{name}.module.0.{key}" for name in "ab"] for key in ("weight", "bias")]
+    said = [
+        text for text in warned_at_the_start(_with_a_layer_in_common(share=ties[:1])) if "in common" in text
+    ]
+    assert [line.format("bias") in text for text in said] == [True]
+    assert not any("in common" in text for text in warned_at_the_start(_with_a_layer_in_common(share=ties)))

@@ -145,7 +145,7 @@ def test_returns_without_a_channel_are_the_same_every_time(acting: Simulation, k
     ("changed", "how", "line"),
     [
         ("", {"limit": 5}, "examples: has no effect where the readouts act; use episodes"),
-        ("", {"episodes": 0}, "evaluate: episodes=0; must be at least 1"),
+        ("", {"episodes": 0}, "evaluate: episodes=0; must be a whole number, at least 1"),
         (
             "batch: 1",
             {},

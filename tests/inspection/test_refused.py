@@ -16,14 +16,14 @@ from tests.kit.documented import ablate, ceilings, language, signal_alignment
 
 Scenes = dict[str, Simulation]
 REFUSED: list[tuple[str, Callable[[Simulation], Any], str]] = [
-    ("plain", lambda s: s.probe(horizon=-1), "horizon is -1; it must be at least 0"),
+    ("plain", lambda s: s.probe(horizon=-1), "probe: horizon=-1; must be a whole number, at least 0"),
     ("plain", lambda s: s.value(["a->c"]), "value: 'a->c' is no channel"),
-    ("plain", lambda s: s.value(horizon=0), "value: horizon is 0; it must be at least 1"),
-    ("plain", lambda s: s.value(repeats=1), "value: repeats is 1; it must be at least 2"),
-    ("plain", lambda s: s.value(ahead=-1), "value: ahead is -1; it must be at least 0"),
+    ("plain", lambda s: s.value(horizon=0), "value: horizon=0; must be a whole number, at least 1"),
+    ("plain", lambda s: s.value(repeats=1), "value: repeats=1; must be a whole number, at least 2"),
+    ("plain", lambda s: s.value(ahead=-1), "value: ahead=-1; must be a whole number, at least 0"),
     ("alone", lambda s: s.value(), "value: the scenario has no channels"),
     ("plain", lambda s: signal_alignment(s, channels=["a->z"]), "signal_alignment: 'a->z' is no channel with a predictor; did you mean"),
-    ("plain", lambda s: signal_alignment(s, messages=0), "signal_alignment: messages is 0; it must be at least 1"),
+    ("plain", lambda s: signal_alignment(s, messages=0), "signal_alignment: messages=0; must be a whole number, at least 1"),
     ("locked", lambda s: signal_alignment(s, channels=["a->b"]), "signal_alignment: 'a->b' is no channel with a predictor"),
     ("locked", lambda s: ceilings(s, channels=["a->b"]), "ceilings: 'a->b' is no channel with a predictor"),
     ("plain", lambda s: ceilings(s, channels=["a->c"]), "ceilings: 'a->c' is no channel with a predictor"),
@@ -32,7 +32,7 @@ REFUSED: list[tuple[str, Callable[[Simulation], Any], str]] = [
     ("plain", lambda s: ablate(s, "zreo"), "ablate: no kind 'zreo'; did you mean 'zero'"),
     ("plain", lambda s: ablate(s, "zero", channels=["a->bb"]), "ablate: 'a->bb' is no channel; did you mean 'a->b'"),
     ("plain", lambda s: ablate(s, "zero", split="tset"), "no split 'tset'; did you mean 'test'"),
-    ("plain", lambda s: ablate(s, "zero", limit=0), "examples: must be at least 1, not 0"),
+    ("plain", lambda s: ablate(s, "zero", limit=0), "ablate: limit=0; must be a whole number, at least 1"),
     ("alone", lambda s: ablate(s, "zero"), "ablate: the scenario has no channels"),
 ]  # fmt: skip
 

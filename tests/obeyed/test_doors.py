@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 
 from antiphon.errors import AntiphonError
-from tests.obeyed.doors import DOORS, Door
+from tests.obeyed.doors import DOORS as CALLED
+from tests.obeyed.doors import Door
+from tests.obeyed.uses import USES
 from tests.obeyed.ways import Shown
 
 pytestmark = pytest.mark.long
+DOORS = [*CALLED, *USES]
 _REFUSALS = (AntiphonError, TypeError)
 """Python refuses an argument that a callable does not have."""
 

@@ -386,7 +386,7 @@ def test_limits_intervals_and_scenarios_that_cannot_be_are_refused(run: Path) ->
         with one_line(r"^seed: .*; must be a whole number$"):
             Simulation(own(), seed=seed)  # type: ignore[arg-type]
     for every in (0, 2.5, "10", True):
-        with one_line(r"^checkpoint_every: .*; must be a whole number of steps, at least 1$"):
+        with one_line(r"^simulation: checkpoint_every=.*; must be a whole number, at least 1$"):
             Simulation(own(), logdir=run, checkpoint_every=every)  # type: ignore[arg-type]
     with one_line(r"^checkpoint_every: 10 has no effect without a logdir; give one$"):
         Simulation(own(), checkpoint_every=10)

@@ -174,7 +174,9 @@ def test_what_cannot_be_evaluated_is_said_in_one_line(monkeypatch: pytest.Monkey
     for how, name in (({"episodes": 1}, "episodes"), ({"sampled": True}, "sampled")):
         line = refusal(Simulation(supervised), **how)
         assert line == f"evaluate: {name} has no effect here: no agent has a policy"
-    assert refusal(Simulation(cart()), episodes=0) == "evaluate: episodes=0; must be at least 1"
+    assert (
+        refusal(Simulation(cart()), episodes=0) == "evaluate: episodes=0; must be a whole number, at least 1"
+    )
     assert "no split 'tset'; did you mean 'test'?" in refusal(Simulation(cart()), split="tset")
     endless = refusal(Simulation(sharing(Shares(3, endless=True))))
     assert endless == "evaluate: the environment's episodes never end, so they have no return"

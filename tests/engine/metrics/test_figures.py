@@ -220,7 +220,7 @@ def test_a_recording_keeps_copies_of_what_there_was_at_each_step() -> None:
         ("mind->left", "message", 1, "no channel 'mind->left'; did you mean 'left->mind'"),
         ("left->mind", "mesage", 1, "'left->mind' has no 'mesage'; did you mean 'message'"),
         ("mind", "objective", 1, "'mind' has no 'objective'; did you mean"),
-        ("left->mind", "message", 0, "period is 0; it must be at least 1"),
+        ("left->mind", "message", 0, "record: period=0; must be a whole number, at least 1"),
     ],
 )
 def test_what_cannot_be_recorded_is_one_line(name: str, quantity: str, every: int, expected: str) -> None:

@@ -1,0 +1,20 @@
+"""Counts and seeds that a user gives in Python."""
+
+from __future__ import annotations
+
+from antiphon.base.errors import ScenarioError
+
+
+def check_counts(function: str, least: int = 1, **counts: object) -> None:
+    """Raise ScenarioError where an argument of a function is no whole number from `least` on; None is left out."""
+    for name, count in counts.items():
+        whole = hasattr(count, "__index__") and not isinstance(count, bool)
+        if count is not None and not (whole and count >= least):  # type: ignore[operator]
+            raise ScenarioError(f"{function}: {name}={count!r}; must be a whole number, at least {least}")
+
+
+def checked_seed(seed: object, function: str = "") -> int:
+    """Return a seed as a plain number; ScenarioError where it is no whole number."""
+    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+        raise ScenarioError(f"{function}seed: {seed!r}; must be a whole number")
+    return int(seed)

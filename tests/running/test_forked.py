@@ -1,0 +1,66 @@
+"""A run directory in a process that was forked from the one that writes it: nothing is written, and the fix is named."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from antiphon import RunError, Scenario, Simulation
+
+AGENT = {"observes": ["image"], "objective": {"kind": "classification", "target": "label"}}
+SCENARIO = Scenario(
+    scenario="forked",
+    env={"id": "antiphon/Digits-v0"},
+    agents={"a": AGENT},
+    training={"batch": 4, "steps": 6},
+    telemetry={"period": 1},
+)
+
+
+def _in_a_fork(call: Callable[[], object]) -> str:
+    """Return the line by which a call is refused in a forked process; empty if it is not."""
+    read, write = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            call()
+        except RunError as error:
+            os.write(write, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    os.waitpid(child, 0)
+    with os.fdopen(read) as file:
+        return file.read()
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("call", ["run", "step"])
+def test_a_forked_process_does_not_write_its_parents_run(tmp_path: Path, call: str) -> None:
+    run = Simulation(SCENARIO, logdir=tmp_path / "run")
+    run.step()
+
+    def child() -> None:
+        try:
+            getattr(run, call)()
+        finally:
+            run.close()
+
+    before = _files(tmp_path)
+    assert "was forked; step a copy without a logdir here (simulation.fork())" in _in_a_fork(child)
+    assert _files(tmp_path) == before, "the child has written, or given up the lock of its parent"
+    with pytest.raises(RunError, match="is being written"):
+        Simulation.resume(tmp_path / "run")
+    run.run(progress=False)
+    run.close()
+
+
+def test_a_copy_steps_in_a_forked_process(tmp_path: Path) -> None:
+    with Simulation(SCENARIO, logdir=tmp_path / "run") as run:
+        run.step()
+        assert _in_a_fork(lambda: run.fork().run(steps=2, progress=False)) == ""
