@@ -34,11 +34,7 @@ class FreeCoordinator(PartsExecutor):
         """
         del watch, keep
         step = running.now
-        if running.backend.in_place.taken() and self.parts_at is not None:
-            raise RunError(
-                f"step {step}: parameters were changed in place, which parts in free mode, having started, do not see; change "
-                "them before the first step, or use parts in lockstep"
-            )
+        self._check_unchanged(running)
         observed: Callable[[int], bool] = (lambda step: True) if reader is None else reader.observes
         if self.parts_at is None or self.parts_at <= step:
             before, parts = self.opened.parts, self.opened.of(running)
@@ -61,17 +57,25 @@ class FreeCoordinator(PartsExecutor):
 
         Raises:
             DivergenceError: See `advance`.
-            RunError: A part is gone and does not come back.
+            RunError: See `advance`.
         """
         parts, reached = self.opened.parts, self.parts_at
         if running.diverged is not None or parts is None or reached is None or reached <= self.whole_at:
             return
+        self._check_unchanged(running)  # what the parts have learned takes the place of a change
         try:
             state = copy_tree(parts.gather())
         except DivergenceError as error:
             self._diverge(running, error)
         running.load_learned(state, LEARNED)
         self.whole_at = reached
+
+    def _check_unchanged(self, running: LiveSystem) -> None:
+        if running.backend.in_place.taken() and self.parts_at is not None:
+            raise RunError(
+                f"step {running.now}: parameters were changed in place, which parts in free mode, having started, do not see; "
+                "change them before the first step, or use parts in lockstep"
+            )
 
     def _diverge(self, running: LiveSystem, error: DivergenceError) -> NoReturn:
         """Leave the whole at the parameters that it has: nothing can repeat the steps since."""
