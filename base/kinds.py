@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -76,6 +77,16 @@ class Options(Spec):
 
     Fields of plain types (`int`, `float`, `bool`, `str`, tuples) are strict: `width: "32"` is refused.
     """
+
+
+def _other_names(point: str, factory: Any) -> str:
+    """Return the fix where a factory has other names for what antiphon gives it, so that these look like missing keys."""
+    given = _GIVEN.get(point, ())
+    with suppress(TypeError, ValueError):
+        parameters = inspect.signature(factory).parameters
+        if any(one.kind is one.VAR_KEYWORD for one in parameters.values()) or parameters.keys() >= {*given}:
+            return ""
+    return f"; it is called with {' and '.join(given)}, so name its arguments so"
 
 
 class _OpenOptions(Options):
@@ -208,7 +219,7 @@ class KindSpec(Spec):
             meaning = meanings.get(str(one.path[0]) if one.path else "", "")
             message = one.message
             if message == MISSING and len(one.path) == 1:
-                needs = f"{name_of(cls.sources[0])} needs it"
+                needs = f"{name_of(cls.sources[0])} needs it{_other_names(cls.point, cls.sources[0])}"
                 if meaning:
                     needs = f"{kind} needs it: {meaning[0].lower()}{meaning[1:]}"
                 message = f"{MISSING}; {needs.removesuffix('.')}"

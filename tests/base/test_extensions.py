@@ -365,6 +365,12 @@ def placed(where: str, kind: Any, options: Document) -> Document:
         ("gradient", nn.Linear(11, 5), {}, "Linear turns .2, 11. into .2, 5."),
         ("gradient", noisy, {}, "channels.n0->n1..gradient.kind: Sequential uses random numbers"),
         ("gradient", lambda inputs: None, {}, "<lambda> cannot be called as"),
+        (
+            "gradient",
+            lambda wide, out: None,
+            {},
+            "gradient.wide: is missing; <lambda> needs it; it is called with inputs and outputs, so name its arguments so",
+        ),
         ("network", lambda i, o: None, {}, "'i'; name its arguments inputs and outputs$"),
         ("input", normed, {}, r"input\.kind: a module needs an input to predict from; give it a context"),
         (

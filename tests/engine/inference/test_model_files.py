@@ -203,7 +203,7 @@ def test_what_cannot_be_exported_is_one_line(tmp_path: Path) -> None:
     for agents in ("b", 3):
         with one_line(f"export: agents: {agents!r}; must be a list of names"):
             simulation.export(tmp_path / "model.pt2", agents=agents)  # type: ignore[arg-type]
-    with one_line("compose: no agent 'bb'; did you mean 'b'?"):
+    with one_line("export: no agent 'bb'; did you mean 'b'?"):
         simulation.export(tmp_path / "model.pt2", ["bb"])
     with one_line("compose: 'a' has no objective, so it has no output; known: b"):
         simulation.export(tmp_path / "model.pt2", ["a"])
