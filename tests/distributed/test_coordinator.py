@@ -291,7 +291,7 @@ def test_what_parts_that_do_not_wait_have_learned_replaces_no_change_of_before()
         with torch.no_grad():
             weight.fill_(0.25)
         with pytest.raises(RunError, match=r"^step 3: parameters were changed in place, which parts in free"):
-            simulation.evaluate("train")
+            running.synchronize()
 
 
 def test_a_part_that_is_lost_leaves_the_newest_state_that_is_known(bell: Any, tmp_path: Path) -> None:
