@@ -369,15 +369,13 @@ def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Ma
     make, batch = functools.partial(_called, name, factory, arguments), settings["num_envs"]
     if isinstance(made, gymnasium.Env):
         return _in_rows(name, make, made, batch, keys)
+    if all(hasattr(made, name) for name in ("possible_agents", "observation_space", "step")):
+        from antiphon.envs.adaptors.parallel import copies_of
+
+        return copies_of(make, made, batch, keys)
     if "stack" in keys:
         fix = "stack its observations itself"
-        raise ScenarioError(f"env.stack: '{name}' makes {type(made).__name__}, no gymnasium.Env; {fix}")
-    if all(hasattr(made, name) for name in ("possible_agents", "observation_space", "step")):
-        if "workers" in keys:
-            from antiphon.envs.adaptors.parallel import open_workers
-
-            return open_workers(make, made, batch, keys["workers"])
-        return [made, *(make() for _ in range(batch - 1))]
+        raise ScenarioError(f"env.stack: '{name}' makes {type(made).__name__}, which steps all rows; {fix}")
     if "workers" in keys:
         fix = "leave it out, or have it make one for each row"
         raise ScenarioError(f"env.workers: '{name}' makes {type(made).__name__}, which steps all rows; {fix}")

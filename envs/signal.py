@@ -81,6 +81,9 @@ ENDS = ("terminated", "truncated")
 """The signals of the ends of the environment's episodes; of a single agent's life `terminated.NAME` and `truncated.NAME`."""
 ALIVE = "alive"
 """Of an environment whose agents may die, return or come late: `alive.NAME` is 1 where an agent lives at the tick, else 0."""
+ID = "id"
+"""Of an environment with several agents: `id.NAME` is the agent's number among them, by which agents with one set of parameters
+differ."""
 TURN = "turn"
 """Of an environment whose agents take turns: `turn.NAME` is 1 where the agent moves at the tick, else 0."""
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from antiphon.base.errors import AntiphonError
 from antiphon.engine.heart.agent import AGE
 from antiphon.envs.registry import ids, make
-from antiphon.envs.signal import Description
+from antiphon.envs.signal import ID, Description
 from antiphon.envs.sources.tensors import Source
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.agent_specs import AgentSpec, Observing
@@ -39,7 +39,7 @@ def of_samples(scenario: Scenario, env: Description, *, acts: bool) -> list[str]
         acts: Whether a few steps with random actions are taken, beside a reset.
     """
     samples = _samples(scenario, acts=acts)
-    return [*_wild(scenario, env, samples), *_alike(scenario, samples)]
+    return [*_wild(scenario, env, samples), *_alike(scenario, env, samples)]
 
 
 def _samples(scenario: Scenario, *, acts: bool) -> Samples:
@@ -146,7 +146,7 @@ def _bound(env: Description, name: str) -> tuple[float, float] | None:
     return (size, size) if 0 < size < 1e10 else None
 
 
-def _alike(scenario: Scenario, samples: Samples) -> Iterator[str]:
+def _alike(scenario: Scenario, env: Description, samples: Samples) -> Iterator[str]:
     """Warnings of tied agents that observe the same and read nothing else: they do the same."""
     groups: dict[str, list[str]] = {}
     for name, agent in scenario.agents.items():
@@ -157,9 +157,10 @@ def _alike(scenario: Scenario, samples: Samples) -> Iterator[str]:
         known = all(view is not None for own in views for view in own)
         same = len({scenario.agents[name].observes for name in names}) == 1
         if len(names) > 1 and (same or (known and all(_equal(views[0], own) for own in views[1:]))):
+            number = next((f", such as {name}" for name in env.signals if name.startswith(f"{ID}.")), "")
             yield (
                 f"{listed('agent', names)}: share parameters ({share}) and observe the same, so that they do the same; let each "
-                "observe something of its own, such as its index (docs/environments.md has a wrapper)"
+                f"observe something of its own{number}"
             )
 
 

@@ -1,4 +1,4 @@
-"""Observations of Gymnasium's environments as the newest of several steps, side by side."""
+"""Observations of Gymnasium's and PettingZoo's environments as the newest of several steps, side by side."""
 
 from __future__ import annotations
 
@@ -17,30 +17,32 @@ from antiphon.envs.adaptors.spaces import Path, leaves, mapped, part_at, signal_
 from antiphon.envs.signal import channel_axis
 
 
-class FrameStack(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """The newest observations side by side, the oldest first; before there are so many, the first one is repeated.
+class Frames:
+    """The newest observations of one observer side by side, the oldest first; before there are so many, the first is repeated.
 
     Arrays are joined along the channels of images with three axes, along their only axis of vectors, and else along a new first
     axis.
 
     Args:
-        env: The environment.
-        counts: How many, by the name of the signal.
+        space: Of one observation.
+        counts: How many, by the name of the signal, or of the only one.
+        prefix: Of the names of the signals.
+
+    Attributes:
+        space: Of what is seen.
 
     Raises:
         ScenarioError: A name that is no signal, a number less than 2, or a part without numbers.
     """
 
-    def __init__(self, env: gymnasium.Env[Any, Any], counts: int | Mapping[str, int]) -> None:
-        super().__init__(env)
-        paths = {signal_name(path): path for path in leaves(env.observation_space)}
+    def __init__(self, space: spaces.Space[Any], counts: int | Mapping[str, int], prefix: str = "") -> None:
+        paths = {prefix + signal_name(path): path for path in leaves(space)}
         if not isinstance(counts, Mapping):
             if len(paths) > 1:
                 fix = f"name those to stack, such as stack: {{{next(iter(paths))}: {counts}}}"
                 raise ScenarioError(f"env.stack: {counts!r}, but the observation has parts; {fix}")
             counts = dict.fromkeys(paths, counts)
-        self.frames: dict[str, deque[Any]] = {}
-        self.counts: dict[Path, int] = {}
+        self._newest: dict[Path, deque[Any]] = {}
         for name, count in counts.items():
             if name not in paths:
                 raise ScenarioError(f"env.stack: no signal '{name}'{suggest(name, paths)}")
@@ -49,31 +51,106 @@ class FrameStack(gymnasium.Wrapper[Any, Any, Any, Any]):
                 raise ScenarioError(
                     f"env.stack: {name!r} has {count!r}; must be a whole number from 2; {fix}"
                 )
-            self.counts[paths[name]] = count
-            self.frames[name] = deque(maxlen=count)
-        self.observation_space = _space(env.observation_space, self.counts)
+            self._newest[paths[name]] = deque(maxlen=count)
+        self._single = space
+        self.space = _space(space, {path: frames.maxlen or 0 for path, frames in self._newest.items()})
+
+    def clear(self) -> None:
+        """Forget what was seen: an episode begins."""
+        for frames in self._newest.values():
+            frames.clear()
+
+    def seen(self, shown: Any) -> Any:
+        """Return what is seen after an observation, which is copied."""
+        for path, frames in self._newest.items():
+            frames.extend([np.array(part_at(shown, path))] * (1 if frames else frames.maxlen or 0))
+
+        def joined(path: Path, leaf: spaces.Space[Any]) -> Any:
+            frames = self._newest.get(path)
+            return part_at(shown, path) if frames is None else _join_of(leaf)(list(frames))
+
+        return mapped(self._single, joined)
+
+
+class FrameStack(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """An environment of Gymnasium of which the newest observations are seen, see `Frames`."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], counts: int | Mapping[str, int]) -> None:
+        super().__init__(env)
+        self.frames = Frames(env.observation_space, counts)
+        self.observation_space = self.frames.space
 
     def reset(self, **settings: Any) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""
         shown, info = self.env.reset(**settings)
-        for path, count in self.counts.items():
-            self.frames[signal_name(path)].extend([np.array(part_at(shown, path))] * count)
-        return self._stacked(shown), info
+        self.frames.clear()
+        return self.frames.seen(shown), info
 
     def step(self, action: Any) -> tuple[Any, Any, Any, Any, Any]:
         """Take a step."""
-        shown, reward, terminated, truncated, info = self.env.step(action)
-        for path in self.counts:
-            self.frames[signal_name(path)].append(np.array(part_at(shown, path)))
-        return self._stacked(shown), reward, terminated, truncated, info
+        shown, *others = self.env.step(action)
+        return self.frames.seen(shown), *others
 
-    def _stacked(self, newest: Any) -> Any:
-        def joined(path: Path, leaf: spaces.Space[Any]) -> Any:
-            if path not in self.counts:
-                return part_at(newest, path)
-            return _join_of(leaf)(list(self.frames[signal_name(path)]))
 
-        return mapped(self.env.observation_space, joined)
+class AgentsFrameStack:
+    """An environment of PettingZoo, in its parallel interface, each agent of which sees its newest observations, see `Frames`.
+
+    An agent that comes, or comes back, begins anew.
+
+    Args:
+        env: The environment.
+        counts: How many, by the name of the signal, or of every agent.
+    """
+
+    def __init__(self, env: Any, counts: int | Mapping[str, int]) -> None:
+        self.env = env
+        own: dict[str, int | dict[str, int]] = {agent: {} for agent in env.possible_agents}
+        if not isinstance(counts, Mapping):
+            own = dict.fromkeys(own, counts)
+        for name, count in counts.items() if isinstance(counts, Mapping) else ():
+            agent = next((agent for agent in own if name.startswith(f"{agent}.")), None)
+            if agent is None:
+                signals = [
+                    f"{agent}.{signal_name(path)}"
+                    for agent in own
+                    for path in leaves(env.observation_space(agent))
+                ]
+                raise ScenarioError(f"env.stack: no signal '{name}'{suggest(name, signals)}")
+            own[agent] = {**own[agent], name: count}  # type: ignore[dict-item]
+        self.frames = {
+            agent: Frames(env.observation_space(agent), number, f"{agent}.") for agent, number in own.items()
+        }
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "env":  # of a copy that has nothing yet
+            raise AttributeError(name)
+        return getattr(self.env, name)
+
+    @property
+    def unwrapped(self) -> Any:
+        """The environment without its wrappers."""
+        return getattr(self.env, "unwrapped", self.env)
+
+    def observation_space(self, agent: str) -> spaces.Space[Any]:
+        """Return the space of what an agent sees."""
+        return self.frames[agent].space
+
+    def reset(self, **how: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Begin an episode."""
+        for frames in self.frames.values():
+            frames.clear()
+        shown, info = self.env.reset(**how)
+        return self._seen(shown), info
+
+    def step(self, actions: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Take a step."""
+        shown, *others = self.env.step(actions)
+        return self._seen(shown), *others
+
+    def _seen(self, shown: Mapping[str, Any]) -> dict[str, Any]:
+        for agent in self.frames.keys() - shown.keys():
+            self.frames[agent].clear()
+        return {agent: self.frames[agent].seen(own) for agent, own in shown.items()}
 
 
 def _join_of(leaf: spaces.Space[Any]) -> Callable[[list[Any]], Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium
@@ -30,16 +30,20 @@ class Native:
     """Observations by agent of a parallel environment, or one under None."""
     actions: Actions
     """Actions of the environment; for a parallel environment of each agent."""
+    ids: Mapping[str, Signal] = field(default_factory=dict)
+    """The numbers of the agents of a parallel environment, which no observation has."""
 
     @property
     def signals(self) -> dict[str, Signal]:
         """The signals that are observed."""
-        return {name: signal for each in self.observations.values() for name, signal in each.signals.items()}
+        found = {name: signal for each in self.observations.values() for name, signal in each.signals.items()}
+        return {**found, **self.ids}
 
     @property
     def conversions(self) -> dict[str, Conversion]:
         """From the native values of the signals that are observed."""
-        return {name: one for each in self.observations.values() for name, one in each.conversions.items()}
+        found = {name: one for each in self.observations.values() for name, one in each.conversions.items()}
+        return {**found, **dict.fromkeys(self.ids, Conversion(np.dtype(np.int64)))}
 
     def example(self, name: str, axes: tuple[int, ...]) -> Tensor:
         """Return valid native values of a signal, the smallest choices or zeros, [*axes, *shape]."""
@@ -85,6 +89,9 @@ class Native:
             signal = self.signals[name]
             kind = dtype if signal.classes is None else torch.int64
             found[name] = torch.zeros(batch, *signal.shape, dtype=kind, device=device)
+        for place, name in enumerate(self.ids):
+            if name in found:
+                found[name] += place
         return found, alone
 
     def write(self, action: Any, sample: Callable[[], Any], batch: int, *, alone: bool) -> Any:
@@ -104,7 +111,7 @@ def native_of(env: TorchVectorEnv) -> Native:
     if isinstance(env, VectorAdaptor):
         return Native({None: env.observations}, env.actions)
     if isinstance(env, ParallelAdaptor):
-        return Native({agent: each for agent, each in env.observations.items()}, env.actions)  # noqa: C416
+        return Native(dict(env.observations), env.actions, env.ids)
     floats = str(env.dtype).removeprefix("torch.")
     observed = {
         name: signal.space(floats) for name, signal in env.signals.items() if not signal.training_only

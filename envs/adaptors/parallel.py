@@ -24,7 +24,8 @@ from antiphon.envs.adaptors.checked import (
     making,
     random_state,
 )
-from antiphon.envs.adaptors.spaces import Actions, Observations
+from antiphon.envs.adaptors.frame_stack import AgentsFrameStack
+from antiphon.envs.adaptors.spaces import Actions, Observations, ids_of
 from antiphon.envs.adaptors.workers import Remote, Worker, parallel, stepped
 from antiphon.envs.adaptors.wrappers import LayersOfBatch
 from antiphon.envs.base import StepResult, Values
@@ -35,6 +36,8 @@ from antiphon.nets.random import sampled_seeds
 _STATE = "state"
 _TRIAL = 20
 """Steps after which the state of a wrapper with statistics has changed."""
+_OF_COPIES = ("stack", "workers")
+"""Keys of a scenario's `env` that are no arguments of an environment."""
 _MASK = "action_mask"
 """The part of an agent's observation that says which of its choices are legal, in PettingZoo's own games."""
 
@@ -42,7 +45,7 @@ _MASK = "action_mask"
 def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
     """Make copies of a module's environment with `options`, the parallel one if it has both; it must be allowed (`allow_import`).
 
-    The option `workers` is the number of other processes in which they are stepped (see `open_workers`).
+    The options `stack` and `workers` are those of `copies_of`.
 
     Raises:
         ScenarioError: There is no such module, it has no environment, or the options do not fit.
@@ -51,13 +54,36 @@ def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
     factory: Any = getattr(module, "parallel_env", None) or getattr(module, "env", None)
     fix = "name the module of an environment, such as mpe2.simple_speaker_listener_v4"
     require(callable(factory), "env.id", f"{name} has no parallel_env or env; {fix}", ScenarioError)
-    make = partial(factory, **{key: value for key, value in options.items() if key != "workers"})
+    make = partial(factory, **{key: value for key, value in options.items() if key not in _OF_COPIES})
     with making(name):
         first = make()
         check_render_mode(name, first, options)
-        if "workers" in options:
-            return open_workers(make, first, batch, options["workers"])
-        return [first, *(make() for _ in range(batch - 1))]
+        return copies_of(make, first, batch, {key: options[key] for key in _OF_COPIES if key in options})
+
+
+def copies_of(make: Callable[[], Any], first: Any, batch: int, keys: Mapping[str, Any]) -> list[Any]:
+    """Return environments of PettingZoo as they are declared.
+
+    Args:
+        make: Makes one environment.
+        first: The first one.
+        batch: How many.
+        keys: `stack`, how many of the newest observations each agent sees (see `AgentsFrameStack`), and `workers`, the processes
+            (see `open_workers`).
+
+    Raises:
+        ScenarioError: They do not fit.
+    """
+    if "stack" in keys:
+        stacked = partial(_stacked, make, keys["stack"])
+        make, first = stacked, AgentsFrameStack(parallel(first), keys["stack"])
+    if "workers" in keys:
+        return open_workers(make, first, batch, keys["workers"])
+    return [first, *(make() for _ in range(batch - 1))]
+
+
+def _stacked(make: Callable[[], Any], counts: int | Mapping[str, int]) -> AgentsFrameStack:
+    return AgentsFrameStack(parallel(make()), counts)
 
 
 def open_workers(make: Callable[[], Any], first: Any, batch: int, workers: Any) -> list[Any]:
@@ -101,7 +127,7 @@ class ParallelAdaptor(Adaptor):
     Training-only signals are `reward.AGENT` of each agent, `reward` (the mean over the agents that are alive), `terminated`
     and `truncated` of the whole episode, `alive.AGENT`, `terminated.AGENT` and `truncated.AGENT` of each agent, and `state` if
     the environment has a `state_space`. Where agents take turns, a step is one move, and `turn.AGENT` is 1 where it is the
-    agent's; see `antiphon.envs.adaptors.turns`.
+    agent's; see `antiphon.envs.adaptors.turns`. `id.AGENT` is the agent's number, a constant.
 
     An agent that is dead or not yet present observes zeros and gets the reward 0; its mask `_reward.AGENT` is False. In the
     step after its death it observes the last observation of its life. It may return, also in the step in which it dies. An agent
@@ -145,6 +171,8 @@ class ParallelAdaptor(Adaptor):
         whole = spaces.Dict({_STATE: space} if isinstance(space, spaces.Space) else {})
         self._state = Observations(whole, training_only=True)
         signals |= self._state.signals
+        self.ids = ids_of(agents)
+        signals |= self.ids
         signals |= {f"{ALIVE}.{agent}": Signal(training_only=True, low=0.0, high=1.0) for agent in agents}
         signals |= {f"{name}.{agent}": one for agent in agents for name, one in OUTCOMES.items()}
         if turn_based:
@@ -295,6 +323,9 @@ class ParallelAdaptor(Adaptor):
             if (name := f"{TURN}.{agent}") in self.requested:
                 moves = [world.on_turn == agent for world in self._worlds]
                 values[name] = torch.tensor(moves, dtype=self.dtype, device=self.device)
+        for place, name in enumerate(self.ids):
+            if name in self.requested:
+                values[name] = torch.full((self.num_envs,), place, device=self.device)
         if states := [name for name in self._state.signals if name in self.requested]:
             with self._failing("state"):
                 whole = [{_STATE: world.state()} for world in self._worlds]

@@ -15,7 +15,7 @@ and OneOf where they are observed; two parts of one name.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from antiphon.base.errors import RunError, ScenarioError, require, with_article
 from antiphon.envs.base import chosen
-from antiphon.envs.signal import OUTCOMES, Signal, channel_axis
+from antiphon.envs.signal import ID, OUTCOMES, Signal, channel_axis
 
 Path = tuple[str | int, ...]
 """Keys and indices that lead from a space to a part of it."""
@@ -59,6 +59,11 @@ def signal_name(path: Path) -> str:
     """Return the name of the signal at a path of an observation space."""
     keys = path if path and isinstance(path[0], str) else ("observation", *path)
     return ".".join(map(str, keys))
+
+
+def ids_of(agents: Sequence[str]) -> dict[str, Signal]:
+    """Return the signals of the agents' numbers, in their order; the value of each is its place."""
+    return {f"{ID}.{agent}": Signal(classes=len(agents)) for agent in agents}
 
 
 def _signal_of(name: str, space: Space[Any], *, training_only: bool = False) -> Signal:

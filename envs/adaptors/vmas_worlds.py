@@ -16,7 +16,7 @@ from torch import Tensor
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.envs.adaptors.checked import Adaptor, checked, making
-from antiphon.envs.adaptors.spaces import Actions, Observations
+from antiphon.envs.adaptors.spaces import Actions, Observations, ids_of
 from antiphon.envs.adaptors.wrappers import LayersOfBatch
 from antiphon.envs.base import StepResult, Values
 from antiphon.envs.signal import OUTCOMES
@@ -89,6 +89,8 @@ class VmasAdaptor(Adaptor):
         native = spaces.Dict(dict(zip(self._agents, map(_standard, env.action_space), strict=True)))
         self._native = batch_space(native, env.num_envs)
         signals = {key: one for own in self.observations.values() for key, one in own.signals.items()}
+        self.ids = ids_of(self._agents)
+        signals |= self.ids
         signals |= {f"reward.{agent}": OUTCOMES["reward"] for agent in self._agents}
         reasons = {key: why for own in self.observations.values() for key, why in own.unreadable.items()}
         settings |= {"layers": LayersOfBatch(env, []), "unreadable": reasons}
@@ -168,6 +170,9 @@ class VmasAdaptor(Adaptor):
                     part = own.part(name, given)
                     value = own.value(name, part, self.device, self.dtype)
                     values[name] = checked(name, signal, value, self.num_envs, part)
+        for place, name in enumerate(self.ids):
+            if name in self.requested:
+                values[name] = torch.full((self.num_envs,), place, device=self.device)
         return values
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Stacks of the newest observations of Gymnasium's environments."""
+"""Stacks of the newest observations."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from gymnasium import spaces
 import antiphon
 from antiphon import Scenario, Simulation, envs
 from antiphon.errors import ScenarioError
+from tests.envs.adaptors.parallel_worlds import SavedMines
 
 SPACES: dict[str, spaces.Space[Any]] = {
     "grey": spaces.Box(0, 255, (6, 5), np.uint8),
@@ -84,9 +85,55 @@ def test_the_newest_observations_are_side_by_side_the_first_one_repeated(name: s
             assert info["final_obs"]["vector"][0].tolist() == [3, 3, 4, 4, 5, 5]
 
 
-def test_runs_with_stacks_are_resumed_to_the_bit_and_evaluated(tmp_path: Path) -> None:
+class Leaving(SavedMines):
+    """`low` sees the number of its step, leaves at its third and comes back; the episode ends after seven."""
+
+    def __init__(self) -> None:
+        super().__init__(mine=99, limit=7)
+
+    def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+        found = super().step(actions)
+        if self.steps in (3, 5):
+            self.agents = ["high"] if self.steps == 3 else list(self.possible_agents)
+            found[0].update(self._seen(self.agents))
+        return found
+
+    def _seen(self, agents: list[str]) -> dict[str, Any]:
+        return {**super()._seen(agents), **({"low": np.float32([self.steps])} if "low" in agents else {})}
+
+
+envs.register("tests/LeavingMines-v0", Leaving)
+
+
+@pytest.mark.parametrize("keys", [{}, {"workers": 2}])
+@pytest.mark.parametrize("stack", [2, {"low.observation": 2}])
+def test_agents_see_their_newest_observations_from_when_they_come(
+    stack: Any, keys: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if stack == 2:  # of all agents: each of them has a single observation
+        space = spaces.Box(-99, 99, (1,), np.float32)
+        monkeypatch.setattr(Leaving, "observation_space", lambda *_: space)
+        monkeypatch.setattr(
+            Leaving, "_seen", lambda self, agents: dict.fromkeys(agents, np.float32([self.steps]))
+        )
+    env = envs.make({"id": "tests/LeavingMines-v0", "stack": stack, **keys}, batch=3)
+    assert env.signals["low.observation"].shape == (2,)
+    obs, _ = env.reset(seed=0)
+    seen = [obs["low.observation"][1].tolist()]
+    for _ in range(8):
+        obs, *_ = env.step({"high": torch.zeros(3, 1), "low": torch.ones(3, dtype=torch.long)})
+        seen.append(obs["low.observation"][1].tolist())
+    env.close()
+    assert seen == [[0, 0], [0, 1], [1, 2], [2, 3], [0, 0], [5, 5], [5, 6], [0, 0], [0, 1]]
+
+
+@pytest.mark.parametrize("name", ["tests/Counter-v0", "tests/LeavingMines-v0"])
+def test_runs_with_stacks_are_resumed_to_the_bit_and_evaluated(name: str, tmp_path: Path) -> None:
     player = {"observes": ["observation"], "acts": True, "objective": "ppo", "clock": {"unroll": 4}}
-    env = {"id": "tests/Counter-v0", "whole": True, "stack": 3}
+    env: dict[str, Any] = {"id": name, "whole": True, "stack": 3}
+    if name == "tests/LeavingMines-v0":
+        player |= {"observes": ["low.observation"], "acts": "low"}
+        env = {"id": name, "stack": {"low.observation": 3}}
     scenario = Scenario(scenario="s", env=env, agents={"a": player}, training={"batch": 2})
     with Simulation(scenario) as whole:
         whole.run(steps=23, progress=False)
@@ -103,6 +150,18 @@ def test_runs_with_stacks_are_resumed_to_the_bit_and_evaluated(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("env", "line"),
     [
+        (
+            {"id": "tests/LeavingMines-v0", "stack": 2},
+            "env.stack: 2, but the observation has parts; name those to stack, such as stack: {high.place: 2}",
+        ),
+        (
+            {"id": "tests/LeavingMines-v0", "stack": {"low.observatio": 2}},
+            "env.stack: no signal 'low.observatio'; did you mean 'low.observation'",
+        ),
+        (
+            {"id": "tests/LeavingMines-v0", "stack": {"observation": 2}},
+            "env.stack: no signal 'observation'; did you mean 'low.observation'",
+        ),
         (
             {"id": "tests/Counter-v0", "stack": 4},
             "env.stack: 4, but the observation has parts; name those to stack",
@@ -125,7 +184,7 @@ def test_runs_with_stacks_are_resumed_to_the_bit_and_evaluated(tmp_path: Path) -
         ),
         (
             {"id": "tests/Vector-v0", "stack": 2},
-            "env.stack: 'tests/Vector-v0' makes SyncVectorEnv, no gymnasium.Env",
+            "env.stack: 'tests/Vector-v0' makes SyncVectorEnv, which steps all rows",
         ),
     ],
 )

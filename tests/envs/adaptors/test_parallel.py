@@ -2,14 +2,17 @@
 
 import sys
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 
 import antiphon
-from antiphon import envs
+from antiphon import Scenario, Simulation, envs
+from antiphon.engine.planning.advice import advice
 from antiphon.errors import RunError, ScenarioError
 from tests.envs.adaptors import parallel_worlds
 from tests.envs.adaptors.parallel_worlds import Mines, SavedMines
@@ -39,6 +42,7 @@ def test_signals_and_parts_of_the_action_are_by_agent() -> None:
         "reward": own,
         "reward.low": own,
         "reward.high": own,
+        **{f"id.{who}": envs.Signal(classes=2) for who in ("low", "high")},
         **{f"alive.{who}": envs.Signal(training_only=True, low=0.0, high=1.0) for who in ("low", "high")},
         **ends,
     }
@@ -161,3 +165,59 @@ def test_a_space_without_translation_names_its_signal() -> None:
     )
     with pytest.raises(ScenarioError, match=r"env: object is not an environment of PettingZoo"):
         batch_of(object())
+
+
+class Blind(SavedMines):
+    """Both walkers see zeros, and choose."""
+
+    def observation_space(self, agent: str) -> spaces.Space[Any]:
+        return spaces.Box(-1, 1, (1,), np.float32)
+
+    def action_space(self, agent: str) -> spaces.Space[Any]:
+        return spaces.Discrete(3)
+
+    def _seen(self, agents: list[str]) -> dict[str, Any]:
+        return {agent: np.zeros(1, np.float32) for agent in agents}
+
+    def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+        self.steps += 1
+        seen = self._seen(self.agents)
+        rewards = {agent: float(action == (2 if agent == "high" else 0)) for agent, action in actions.items()}
+        ends = dict.fromkeys(self.agents, False), dict.fromkeys(self.agents, self.steps >= self.limit)
+        self.agents = [] if self.steps >= self.limit else self.agents
+        return seen, rewards, *ends, {}
+
+
+@pytest.mark.parametrize("numbered", [False, True])
+def test_agents_with_one_set_of_parameters_differ_by_their_number(numbered: bool, tmp_path: Path) -> None:
+    envs.register(f"tests/Blind{numbered}-v0", Blind)
+    agents = {
+        name: {
+            "observes": [f"{name}.observation", *([f"id.{name}"] if numbered else [])],
+            "acts": name,
+            "objective": "a2c",
+            "share": "both",
+        }
+        for name in Blind.possible_agents
+    }
+    env = {"id": f"tests/Blind{numbered}-v0"}
+    training = {"batch": 16, "optimiser": {"lr": 0.1}}
+    scenario = Scenario(scenario="s", env=env, agents=agents, training=training)
+    warned = [line for line in advice(scenario) if "share parameters (both) and observe the same" in line]
+    assert len(warned) == (not numbered)
+    assert all(line.endswith("observe something of its own, such as id.low") for line in warned)
+    with Simulation(scenario) as simulation:
+        simulation.run(steps=160, progress=False)
+        taken = simulation.policy().act({name: np.zeros((5, 1), np.float32) for name in agents})
+        if not numbered:
+            assert np.array_equal(taken["low"], taken["high"])
+            return
+        assert taken["low"].tolist() == [0] * 5
+        assert taken["high"].tolist() == [2] * 5
+        one = simulation.policy().act({"high": np.zeros(1, np.float32)})
+        assert one == {"high": 2}
+        simulation.export(tmp_path / "both.pt2", actions="greedy")
+    module = torch.export.load(tmp_path / "both.pt2").module()
+    zeros, number = torch.zeros(4, 1), torch.tensor([0, 1, 1, 0])
+    found = module(low_observation=zeros, id_low=1 - number, high_observation=zeros, id_high=number)
+    assert torch.equal(found["high"], 2 * number)
