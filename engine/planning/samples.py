@@ -1,11 +1,15 @@
-"""Warnings from a few observations of an environment: numbers of wild sizes, and tied agents that observe the same."""
+"""Warnings from a few observations of an environment: numbers of wild sizes, and tied agents that observe the same, long steps."""
 
 from __future__ import annotations
 
+import math
+import os
 import random
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 
+import gymnasium
 import numpy as np
 import torch
 from torch import Tensor
@@ -25,6 +29,11 @@ _LARGE, _SMALL = 100.0, 1e-3
 _RATIO = 1e3
 """Ratio of the sizes of the largest and the smallest number that a network observes, beyond which it is warned of."""
 _STEPS, _ROWS = 8, 2
+_LONG = 1e-3
+"""Seconds of a step of an environment, from which other processes are advised; they pay from about a tenth of it.
+
+A processor's time is measured once and differs between machines, so it decides of advice and not of a run.
+"""
 
 Samples = Mapping[str, Tensor]
 """By signal, a few observations, [samples, components]."""
@@ -38,38 +47,44 @@ def of_samples(scenario: Scenario, env: Description, *, acts: bool) -> list[str]
         env: The description of its environment.
         acts: Whether a few steps with random actions are taken, beside a reset.
     """
-    samples = _samples(scenario, acts=acts)
-    return [*_wild(scenario, env, samples), *_alike(scenario, env, samples)]
+    samples, seconds = _samples(scenario, acts=acts)
+    return [*_wild(scenario, env, samples), *_alike(scenario, env, samples), *_slow(scenario, seconds)]
 
 
-def _samples(scenario: Scenario, *, acts: bool) -> Samples:
+def _samples(scenario: Scenario, *, acts: bool) -> tuple[Samples, float]:
     """Observations of an environment made for them alone; of a Python object only where it holds data, and of no task of
     antiphon's own.
 
     Whatever the environment samples from global generators, the run does not see it.
+
+    Returns:
+        They, and seconds of processor time of the fastest step of one environment; infinite where none was taken.
     """
     spec = scenario.env
     own_data = isinstance(spec, Source) or (isinstance(spec, EnvSpec) and "file" in spec.kwargs)
     task = isinstance(spec, EnvSpec) and spec.id in ids() and spec.id.startswith("antiphon/")
     if not own_data and (task or not isinstance(spec, EnvSpec)):
-        return {}
+        return {}, math.inf
     observers = [one for agent in scenario.agents.values() for _, one in _observers(agent)]
     names = {name for one in observers for name in one.observes if name != AGE}
     found: dict[str, list[Tensor]] = {name: [] for name in names}
+    seconds = math.inf
     try:
         with _generators_kept(), closing(make(spec, batch=_ROWS)) as env:
             env.request(names)
             shown, info = env.reset(seed=0)
             for step in range(_STEPS if acts else 1):
                 if step:
+                    began = time.process_time()
                     shown, *_, info = env.step(None)
+                    seconds = min(seconds, (time.process_time() - began) / _ROWS)
                 for name in names:
                     value = shown.get(name, info.get(name))
                     if value is not None:
                         found[name].append(value.double().reshape(len(value), -1).cpu())
     except AntiphonError:  # the run tells what is wrong with it
-        return {}
-    return {name: torch.cat(values) for name, values in found.items() if values}
+        return {}, math.inf
+    return {name: torch.cat(values) for name, values in found.items() if values}, seconds
 
 
 @contextmanager
@@ -162,6 +177,26 @@ def _alike(scenario: Scenario, env: Description, samples: Samples) -> Iterator[s
                 f"{listed('agent', names)}: share parameters ({share}) and observe the same, so that they do the same; let each "
                 f"observe something of its own{number}"
             )
+
+
+def _slow(scenario: Scenario, seconds: float) -> Iterator[str]:
+    """Advise other processes where a step of an environment that is not in them is long."""
+    spec, batch, cores = scenario.env, scenario.training.batch, os.cpu_count() or 1
+    if not isinstance(spec, EnvSpec) or not _LONG < seconds < math.inf or cores == 1 or batch == 1:
+        return
+    kind, _, name = spec.id.partition("/")
+    key = ""
+    if kind == "pettingzoo" and "workers" not in spec.kwargs:
+        key = f"workers: {min(cores, batch)}"
+    elif kind == "gymnasium" and "vectorization_mode" not in spec.kwargs:
+        alone = gymnasium.spec(name.rpartition(":")[2]).vector_entry_point is None
+        key = "vectorization_mode: async" if alone else ""
+    if not key:
+        return
+    yield (
+        f"env: a step of one environment takes {1e3 * seconds:.2g} ms, and of {batch} one after the other {seconds * batch:.2g} s; "
+        f"{key} takes them in other processes (docs/environments.md)"
+    )
 
 
 def _equal(one: list[Tensor | None], other: list[Tensor | None]) -> bool:

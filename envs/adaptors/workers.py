@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -42,15 +42,14 @@ class Remote:
         self.on_turn = ""
 
     def send(self, call: str, *arguments: Any, **named: Any) -> None:
-        """Begin a call; calls of a process are answered in their order."""
-        self._worker.connection.send((self._place, call, arguments, named))
+        """Begin a call; calls of a process are answered in their order. WorkerError where it has ended."""
+        with _reaching():
+            self._worker.connection.send((self._place, call, arguments, named))
 
     def receive(self) -> Any:
         """Return what the oldest call that has no answer returned; WorkerError if it raised."""
-        try:
+        with _reaching():
             error, found, self.agents, self.on_turn = self._worker.connection.recv()
-        except EOFError:
-            raise WorkerError("its process has ended") from None
         if error:
             raise WorkerError(error)
         return found
@@ -78,6 +77,15 @@ class Remote:
     def close(self) -> None:
         """End the process, with all its environments."""
         self._worker.close()
+
+
+@contextmanager
+def _reaching() -> Iterator[None]:
+    """Raise WorkerError where a process has ended: at the end of its messages, or in the middle of one."""
+    try:
+        yield
+    except (EOFError, ConnectionError):
+        raise WorkerError("its process has ended") from None
 
 
 class Worker:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,9 @@ import torch
 
 import antiphon
 from antiphon import Scenario, Simulation, envs
+from antiphon.engine.planning.advice import advice
 from antiphon.errors import RunError, ScenarioError
+from tests.envs.adaptors import parallel_worlds
 from tests.envs.adaptors.parallel_worlds import Mines
 from tests.envs.adaptors.test_frame_stack import Counter
 from tests.envs.adaptors.turn_games import Race
@@ -103,6 +107,32 @@ def test_ctrl_c_in_the_terminal_leaves_the_step_to_be_finished() -> None:
     env.close()
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_process_that_is_killed_is_one_line(asked: bool) -> None:
+    """Before it is asked, or with a question that it has not read: then its end is a connection that is reset."""
+    env = envs.make({"id": "tests/WhereMines-v0", "workers": 2}, batch=2)
+    env.reset(seed=0)
+    *_, info = env.step()
+    processes = [int(one) for one in info["reward.low"].tolist()]
+
+    def kill() -> None:
+        for process in processes:
+            os.kill(process, signal.SIGKILL)
+
+    if asked:
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        threading.Timer(0.3, kill).start()
+    else:
+        kill()
+        time.sleep(0.3)
+    with pytest.raises(
+        RunError, match=r"^env: 'mines_v0' failed in step\(\): WorkerError: its process has ended"
+    ):
+        env.step()
+    env.close()
+
+
 def test_an_error_in_a_process_is_one_line() -> None:
     env = envs.make({"id": "tests/FailingMines-v0", "workers": 2}, batch=2)
     env.reset(seed=0)
@@ -111,6 +141,34 @@ def test_an_error_in_a_process_is_one_line() -> None:
     with pytest.raises(RunError, match=r"^env: 'mines_v0' failed in step\(\): .*ValueError: it is broken$"):
         env.step()
     env.close()
+
+
+class Busy(Mines):
+    """Each of its steps takes four milliseconds of the processor."""
+
+    def step(self, actions: Any) -> Any:
+        began = time.process_time()
+        while time.process_time() < began + 0.004:
+            pass
+        return super().step(actions)
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys", "advised"),
+    [(Busy, {}, True), (Busy, {"workers": 2}, False), (Mines, {}, False)],
+)
+def test_other_processes_are_advised_where_a_step_is_long(
+    kind: type[Mines], keys: dict[str, Any], advised: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(parallel_worlds, "parallel_env", kind)
+    monkeypatch.setitem(sys.modules, "busy_worlds", parallel_worlds)
+    player = {"observes": ["low.observation"], "acts": "low", "objective": "a2c"}
+    env = {"id": "pettingzoo/busy_worlds", **keys}
+    scenario = Scenario(scenario="s", env=env, agents={"a": player}, training={"batch": 8})
+    found = [line for line in advice(scenario) if line.startswith("env: a step of one environment takes ")]
+    assert len(found) == advised
+    assert all("; workers: 4 takes them in other processes" in line for line in found)
 
 
 @pytest.mark.parametrize(
