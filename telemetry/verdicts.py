@@ -4,7 +4,7 @@ Their thresholds and words are defined here alone, for the Channels tab, the rep
 
 *matters*, *harms* and *unresolved* follow from the 95 % interval of a measure of worth (`MEASURES`): of the value of a learning
 signal (semantics 36), or of the loss by ablation, what the readouts lose without a channel's messages. An interval
-that contains 0 is evidence of neither. *stale* and *silent* follow from the metrics that every run logs.
+that contains 0 is evidence of neither. *stale*, *silent* and *shut* follow from the metrics that every run logs.
 
 Pure functions of numbers, without torch.
 """
@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Verdict: TypeAlias = Literal["matters", "harms", "unresolved", "stale", "silent"]
+Verdict: TypeAlias = Literal["matters", "harms", "unresolved", "stale", "silent", "shut"]
 Measure: TypeAlias = Literal["value", "ablation"]
 Values: TypeAlias = NDArray[np.floating[Any]]
 
@@ -61,12 +61,16 @@ VERDICTS: dict[Verdict, Definition] = {
         "silent",
         f"Its messages carry nothing: they have less than {100 * _SILENT:g} % of the median channel's energy, or never change.",
     ),
+    "shut": Definition(
+        "shut",
+        "Its gate has been 0 at every log entry so far: the sender has taken no step by the synthetic gradient, as with detached.",
+    ),
 }
 """Definitions, in order of display."""
 FLAGS: dict[Measure | Literal[""], dict[Verdict, int]] = {
     "value": {"matters": 1, "harms": 2, "unresolved": 4},
     "ablation": {"matters": 8, "harms": 16, "unresolved": 32},
-    "": {"stale": 64, "silent": 128},
+    "": {"stale": 64, "silent": 128, "shut": 256},
 }
 """The bit of each verdict (`verdict_flags`), by measure; of those that need none under the empty name."""
 
@@ -118,16 +122,17 @@ def worth(low: float | None, high: float | None) -> Verdict | None:
     return "matters" if low > 0 else "harms" if high < 0 else "unresolved"
 
 
-def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArray[np.uint8]:
+def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArray[np.uint16]:
     """Return the verdicts on channels as the sum of `FLAGS`, [..., channels].
 
     Args:
         figures: Values by metric, [..., channels] each, nan where a channel has no value: the intervals of `MEASURES`, `age`
-            (steps), `message_energy`, `message_std`, `symbol_entropy` (bits). A verdict is left out if its metric is missing.
+            (steps), `message_energy`, `message_std`, `symbol_entropy` (bits), `gate` (the largest so far). A verdict is left out
+            if its metric is missing.
         traits: Traits of the same channels.
     """
     shape = np.broadcast_shapes(traits.periods.shape, *(values.shape for values in figures.values()))
-    found = np.zeros(shape, dtype=np.uint8)
+    found = np.zeros(shape, dtype=np.uint16)
     for measure in MEASURES:
         low, high = (figures.get(bound) for bound in bounds(measure))
         if low is None or high is None:
@@ -142,6 +147,8 @@ def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArr
         typical = _median(ticks)
         found[(ticks >= _STALE) & (ticks >= _LATER * typical)] += FLAGS[""]["stale"]
     found[np.broadcast_to(_silent(figures, traits), shape)] += FLAGS[""]["silent"]
+    if (gate := figures.get("gate")) is not None:
+        found[gate <= 0] += FLAGS[""]["shut"]
     return found
 
 
@@ -173,7 +180,7 @@ def _median(values: Values) -> Values:
 
 
 def counts(flags: Iterable[float], measure: Measure | None) -> dict[Verdict, int]:
-    """Return how many channels have each verdict; the verdicts of worth come first.
+    """Return how many channels have each verdict; the verdicts of worth come first. `shut` is left out where none is.
 
     Args:
         flags: Flags of all channels (`verdict_flags`).
@@ -181,7 +188,8 @@ def counts(flags: Iterable[float], measure: Measure | None) -> dict[Verdict, int
     """
     bits = np.fromiter((int(flag) for flag in flags), dtype=np.int64)
     known = {**(FLAGS[measure] if measure is not None else {}), **FLAGS[""]}
-    return {verdict: int(np.count_nonzero(bits & bit)) for verdict, bit in known.items()}
+    found = {verdict: int(np.count_nonzero(bits & bit)) for verdict, bit in known.items()}
+    return {verdict: count for verdict, count in found.items() if count or verdict != "shut"}
 
 
 def in_words(found: Mapping[Verdict, int], total: int) -> str:

@@ -278,7 +278,7 @@ OF_EPISODES = {
     "episodes": Explanation("episodes in training", "Finished episodes, of all environments."),
 }
 """Explanations of the metrics of environments with episodes."""
-_NEEDS = {"stale": "age", "silent": "message_energy"}
+_NEEDS = {"stale": "age", "silent": "message_energy", "shut": "gate"}
 """Metrics without which no verdict is given."""
 
 

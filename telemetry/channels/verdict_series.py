@@ -27,6 +27,7 @@ INPUTS = (
     "message_energy",
     "message_std",
     "symbol_entropy",
+    "gate",
 )
 """Metrics of channels from which verdicts follow."""
 
@@ -48,6 +49,8 @@ def verdict_series(read: Callable[[str], Series | None], graph: Mapping[str, Any
         return None
     steps = np.unique(np.concatenate([series.steps for series in found.values()]))
     rows = {metric: _at(series, steps) for metric, series in found.items()}
+    if "gate" in rows:
+        rows["gate"] = np.fmax.accumulate(rows["gate"])  # whether it has ever been open
     return Series(steps, verdict_flags(rows, ChannelTraits.of(graph)).astype(np.float32))
 
 

@@ -96,6 +96,14 @@ def test_it_opens_on_value_and_counts_the_verdicts(opened: Opened) -> None:
     assert strip(tab).endswith("1 of 9 stale 2 silent")
 
 
+def test_a_gate_that_never_opened_is_a_verdict(opened: Opened) -> None:
+    gates = [0.0, 0.5, *[NAN] * 7]
+    tab = opened(data({10: {**LOGGED, "gate": gates}, 20: {**LOGGED, "gate": [0.0, 0.0, *[NAN] * 7]}}))
+    assert strip(tab).endswith("1 of 9 stale 2 silent 1 shut")
+    tab.push("verdict-shut")
+    assert left(tab) == [0]
+
+
 VERDICTS = {
     "matters": [0, 4],
     "harms": [1, 6],

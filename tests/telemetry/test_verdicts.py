@@ -114,6 +114,11 @@ def test_silent_is_always_the_same_message() -> None:
     assert flagged(graph | {"batch": 8}, **figures) == [{"silent"}, {"silent"}]
 
 
+def test_a_gate_that_never_opened_is_shut() -> None:
+    assert flagged(document(3), gate=[0.0, 0.25, math.nan]) == [{"shut"}, set(), set()]
+    assert counts([256 + 64, 0], None) == {"stale": 1, "silent": 0, "shut": 1}
+
+
 def test_one_environment_says_nothing_of_the_entropy_of_symbols() -> None:
     entropy = {"symbol_entropy": [0.0, 1.0]}
     assert flagged(document(2, batch=8), **entropy) == [{"silent"}, set()]

@@ -38,6 +38,11 @@ def test_the_newest_row_counts_at_each_step_of_any_figure() -> None:
     assert found == {1: [0, 0], 10: [64, 0], 15: [64 + 1, 2], 20: [1, 64 + 2]}
 
 
+def test_a_gate_is_shut_until_it_has_been_open() -> None:
+    found = verdicts({"gate": series({1: [NAN, 0], 10: [0, 0], 20: [0.5, 0], 30: [0, 0]})})
+    assert found == {1: [0, 256], 10: [256, 256], 20: [0, 256], 30: [0, 256]}
+
+
 def test_a_run_read_from_its_files_has_them_and_the_commands_that_measure(tmp_path: Path) -> None:
     age, low, high = (f"antiphon/channel/{metric}" for metric in ("age", "value_low", "value_high"))
     write(tmp_path / "my run", {1: {age: [0, 4]}, 2: {age: [0, 0], low: [0.5, -1], high: [0.6, 1]}})
