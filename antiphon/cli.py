@@ -109,6 +109,15 @@ class _Commands(TyperGroup):
         name, listed, rest = super().resolve_command(ctx, args)
         return name, listed if name is None else command(name), rest
 
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (
+            KeyboardInterrupt
+        ):  # of which no run has written a line: while torch loads, or in an evaluation
+            write_error("stopped by Ctrl-C")
+            raise
+
 
 app = typer.Typer(
     cls=_Commands,
@@ -144,7 +153,8 @@ def _options(
         typer.Option(
             "--allow-import",
             metavar="PACKAGE",
-            help="Let scenario files import modules of a package (such as environments); give it before the command; repeatable.",
+            help="Let scenario files import a package or a module beside them (such as environments), and what it registers; "
+            "give it before the command; repeatable.",
         ),
     ] = None,
 ) -> None:

@@ -153,7 +153,9 @@ def imported(place: str) -> Any:
 
 
 def allow_import(package: str) -> None:
-    """Let scenario files import modules of an installed package, in this process and its subprocesses.
+    """Let scenario files import modules of a package, in this process and its subprocesses.
+
+    It is imported when a file names something unknown, which it may register.
 
     Args:
         package: Its import name, without dots.
@@ -165,9 +167,51 @@ def allow_import(package: str) -> None:
         raise ScenarioError(
             f"--allow-import: {package!r} is not a package; give an import name, such as my_envs"
         )
-    os.environ[_ALLOWED] = ",".join(dict.fromkeys([*os.environ.get(_ALLOWED, "").split(","), package])).strip(
-        ","
+    os.environ[_ALLOWED] = ",".join(dict.fromkeys([*_allowed(), package]))
+
+
+def import_allowed() -> None:
+    """Import the packages that scenario files may import, for what they register; ScenarioError where one cannot be imported."""
+    for package in _allowed():
+        imported_by_name(package, f"--allow-import {package}")
+
+
+def allowed_by_name(name: str, place: str) -> Any:
+    """Return the class or function `MODULE:NAME` of a package that scenario files may import, which defines it.
+
+    Args:
+        name: What a document names.
+        place: For errors: what names it.
+
+    Raises:
+        ScenarioError: The package is not allowed, cannot be imported, or defines no such class or function.
+    """
+    module, _, attribute = name.partition(":")
+    package = module.partition(".")[0]
+    if (
+        package not in _allowed()
+    ):  # nothing that happens to be imported may be called with what a document says
+        raise ScenarioError(
+            f"{place}: a scenario file may not import '{package}'; allow it with antiphon --allow-import {package} …"
+        )
+    found = getattr(imported_by_name(module, place), attribute, None)
+    if not callable(found) or str(getattr(found, "__module__", "")).partition(".")[0] != package:
+        raise ScenarioError(
+            f"{place}: {module} defines no class or function '{attribute}'; write MODULE:CLASS"
+        )
+    return found
+
+
+def with_imports(command: str) -> str:
+    """Return a command line that allows the imports that this process allows."""
+    return command.replace(
+        "antiphon", " ".join(["antiphon", *(f"--allow-import {one}" for one in _allowed())]), 1
     )
+
+
+def _allowed() -> list[str]:
+    """The packages that scenario files may import beside `_WORLDS`."""
+    return [package for package in os.environ.get(_ALLOWED, "").split(",") if package]
 
 
 def imported_by_name(module: str, place: str) -> Any:
@@ -185,7 +229,7 @@ def imported_by_name(module: str, place: str) -> Any:
     package = module.partition(".")[0]
     if not all(part.isidentifier() for part in module.split(".")):
         raise ScenarioError(f"{place}: {module!r} is not a module; write package.module")
-    allowed = os.environ.get(_ALLOWED, "").split(",")
+    allowed = _allowed()
     if package not in {*_WORLDS, *allowed}:
         raise ScenarioError(
             f"{place}: a scenario file may not import '{package}'; allow it with antiphon --allow-import {package} …, or "
@@ -238,7 +282,10 @@ class Catalogue(Mapping[str, Any]):
         point = self.point
         if not isinstance(name, str):
             return False
-        return name in _own(point) or name in _registered[point] or name in _installed(point)
+        if name in _own(point) or name in _registered[point] or name in _installed(point):
+            return True
+        import_allowed()
+        return name in _registered[point]
 
 
 @cache

@@ -32,7 +32,7 @@ def suggest_registered(name: str, known: Iterable[str], fix: str = "") -> str:
     ending = fix or suggest(name, known)
     if ending.startswith("; did"):
         return ending
-    return f"{ending}; if a module of yours registers it, import that (commands: --scenario MODULE:FUNCTION)"
+    return f"{ending}; if a module of yours registers it, import that (commands: antiphon --allow-import MODULE …)"
 
 
 @lru_cache(maxsize=256)  # one mistake may be in thousands of agents

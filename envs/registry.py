@@ -20,7 +20,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from pydantic import create_model
 
 from antiphon.base.errors import ScenarioError, require, with_article
-from antiphon.base.extensions import imported
+from antiphon.base.extensions import allowed_by_name, import_allowed, imported
 from antiphon.base.nearest_names import suggest_registered
 from antiphon.base.problems import MISSING, DocumentError
 from antiphon.envs.env_keys import EnvOptions
@@ -97,9 +97,28 @@ def register(name: str, factory: Callable[..., Any]) -> None:
     _environments[name] = factory
 
 
+def is_known(name: str) -> bool:
+    """Whether there is an environment of an id, once what scenario files may import is imported.
+
+    `MODULE:CLASS` is an environment of one's own without a name, if it may be imported (`allow_import`).
+
+    Raises:
+        ScenarioError: A module may not be imported, cannot be, or has nothing of that name.
+    """
+    name = str(name)
+    module, _, attribute = name.partition(":")
+    if name in _environments or name.partition("/")[0] in _ADAPTORS:
+        return True
+    if attribute.isidentifier() and "/" not in module:
+        register(name, allowed_by_name(name, "env.id"))
+        return True
+    import_allowed()
+    return name in _environments
+
+
 def options_of(name: str) -> type[EnvOptions]:
     """Return the options of an id: of its class, or the arguments of its factory; ScenarioError for an unknown id."""
-    if name not in _environments:
+    if not is_known(name):
         theirs = f"; did you mean 'gymnasium/{name}'?" if name in gymnasium.registry else ""
         raise ScenarioError(
             f"env.id: no environment '{name}'{theirs or suggest_registered(str(name), ids())}"

@@ -17,11 +17,12 @@ from antiphon.base.problems import show_value
 from antiphon.base.spec import plain
 from antiphon.distributed.settings import PartsSettings
 from antiphon.distributed.virtual.profile import find_profile
-from antiphon.envs import describe
+from antiphon.envs.registry import is_known
 from antiphon.running.directory import RunDirectory, numbered, run_folder
 from antiphon.running.library import MADE_IN_PYTHON, as_template, scenario_names, template_named
 from antiphon.running.python_template import Buildable, PythonTemplate, load_python
 from antiphon.scenarios import Scenario, Template, TrainingSpec
+from antiphon.scenarios.document import EnvSpec
 from antiphon.scenarios.yaml_text import read, read_file
 
 _PART = re.compile(r"[0-9]{1,9}")
@@ -89,11 +90,10 @@ def given_scenario(directory: RunDirectory, python: str | None) -> Scenario | No
 
 def _check_environment(directory: RunDirectory, source: str) -> None:
     """Raise RunError where a run's environment cannot be made without `source`, whose module may register it."""
-    try:
-        describe(directory.scenario.env)
-    except ScenarioError as error:
+    env = directory.scenario.env
+    if isinstance(env, EnvSpec) and not is_known(env.id):
         fix = f"this run was made by {source}; add --scenario {source}"
-        raise RunError(f"{directory.path}: {fix} ({error})") from None
+        raise RunError(f"{directory.path}: no environment '{env.id}'; {fix}")
 
 
 def values_of(settings: Iterable[str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from rich.text import Text
 
 from antiphon.base.errors import AntiphonError, RunError
+from antiphon.base.extensions import with_imports
 from antiphon.base.files import display_path, finite, write_json
 from antiphon.base.memory import uncollected
 from antiphon.commands import options
@@ -226,8 +227,8 @@ def _show_decoupling(
             template.resolve(name, changed)
         settings = "".join(f" --set {shlex.quote(f'{k}={dumps(v)}')}" for k, v in changed.items())
         if len(variants) > 1:
-            compared = f"{shlex.quote(source)} --variant {','.join(variants)}{settings}"
-            write_line(f"compare      antiphon study {compared} --steps {results[0]['steps']}")
+            compared = f"antiphon study {shlex.quote(source)} --variant {','.join(variants)}{settings}"
+            write_line(f"compare      {with_imports(compared)} --steps {results[0]['steps']}")
 
 
 def _is_shut(channel: str, results: Sequence[Mapping[str, Any]]) -> bool:

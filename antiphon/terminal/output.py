@@ -62,7 +62,7 @@ def second_signal(remedy: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         remark(f"stopped at once, without a checkpoint; {remedy}")
-        raise
+        raise SystemExit(130) from None
 
 
 def print_json(value: Mapping[str, Any]) -> None:

@@ -52,3 +52,12 @@ def test_the_examples_in_help_are_there_and_run(
                 cli.err
             )
     assert (here / "report.html").exists()
+
+
+def test_ctrl_c_while_a_command_begins_is_a_line(cli: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("antiphon.commands.show.scenario_template", interrupted)
+    assert cli.code("show digits-mlp") == 130
+    assert cli.err == "stopped by Ctrl-C\n"

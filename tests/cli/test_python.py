@@ -101,7 +101,10 @@ def test_a_run_whose_module_registers_its_environment_names_the_module(here: Pat
     command = [sys.executable, "-m", "antiphon", "run", "beacon:build", "--name", "a", "--logdir", "."]
     subprocess.run(command, check=True, capture_output=True)
     for words in ("evaluate a", "show a", "export a a.safetensors"):
-        assert "this run was made by beacon:build; add --scenario beacon:build (" in cli.refused(words)
+        line = (
+            "no environment 'own/Harbour-v0'; this run was made by beacon:build; add --scenario beacon:build"
+        )
+        assert line in cli.refused(words)
 
 
 def test_check_builds_it_and_warns(here: Path, cli: Commands) -> None:

@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode
 
 import antiphon
 from antiphon import envs
+from antiphon.envs import registry
 from antiphon.errors import ScenarioError, ScenarioWarning
 from tests.kit.commands import Commands
 
@@ -101,7 +102,7 @@ def test_a_document_trains_in_one_and_check_and_show_know_its_signals(
         ({"id": "gymnasium/ALE/Pong-v5"}, "install the package with 'ALE' and write"),
         (
             {"id": "gymnasium/ALE/Pong-v5"},
-            "if a module of yours registers it, import that (commands: --scenario MODULE:FUNCTION)",
+            "if a module of yours registers it, import that (commands: antiphon --allow-import MODULE …)",
         ),
         (
             {"id": "gymnasium/CartPole-v1", "autoreset": "same"},
@@ -174,6 +175,73 @@ def test_a_module_is_imported_only_where_the_caller_allows_it(
     finally:
         sys.modules.pop(name, None)
         gymnasium.registry.pop("antiphon-test/Tiny-v0", None)
+
+
+HILL = """
+import antiphon
+import numpy as np
+from gymnasium import Env, spaces
+from os import system
+
+@antiphon.environment("own/Slope")
+class Hill(Env):
+    observation_space = spaces.Dict({"place": spaces.Box(-9.0, 9.0, (2,), np.float32), "goal": spaces.Discrete(2)})
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, length=4):
+        self.length = length
+
+    def seen(self):
+        return {"place": np.array([self.x, 0], np.float32), "goal": 1}
+
+    def reset(self, *, seed=None, options=None):
+        self.x = self.t = 0
+        return self.seen(), {}
+
+    def step(self, action):
+        self.x, self.t = self.x + action, self.t + 1
+        return self.seen(), float(action), False, self.t == self.length, {}
+"""
+
+
+@pytest.mark.parametrize("name", ["hill_of_a_test:Hill", "own/Slope"])
+def test_an_environment_of_ones_own_is_named_by_its_class_or_as_it_registers_itself(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    allowed: None,
+    name: str,
+) -> None:
+    """Only of an allowed package, and only what that package defines: a document calls nothing else."""
+    module, antiphon_ = "hill_of_a_test", Commands(capsys)
+    (tmp_path / f"{module}.py").write_text(HILL)
+    document = tmp_path / "hill.yaml"
+    document.write_text(
+        f"scenario: hill\nenv: {{id: '{name}', length: 3}}\ntraining: {{steps: 4, batch: 2}}\n"
+        "agents: {a: {observes: [place, goal], acts: true, objective: ppo}}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", "")
+    try:
+        assert f"antiphon --allow-import {'MODULE' if '/' in name else module} …" in antiphon_.refused(
+            "run", document
+        )
+        assert module not in sys.modules
+        antiphon_("--allow-import", module, "run", document, "--logdir", ".", "--name", "a")
+        antiphon_("show a")
+        for wrong, line in (
+            ("os:system", "a scenario file may not import 'os'"),
+            (f"{module}:system", f"{module} defines no class or function 'system'"),
+            (f"{module}:Hil", f"{module} defines no class or function 'Hil'"),
+        ):
+            other = tmp_path / "other.yaml"
+            other.write_text(document.read_text().replace(name, wrong))
+            assert line in antiphon_.refused("run", other)
+    finally:
+        sys.modules.pop(module, None)
+        for known in (f"{module}:Hill", "own/Slope"):
+            registry._environments.pop(known, None)
 
 
 def test_an_argument_that_the_vector_class_lacks_names_the_way_out() -> None:
