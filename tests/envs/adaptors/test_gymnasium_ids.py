@@ -204,7 +204,7 @@ class Hill(Env):
 """
 
 
-@pytest.mark.parametrize("name", ["hill_of_a_test:Hill", "own/Slope"])
+@pytest.mark.parametrize("name", ["own/Slope", pytest.param("hill_of_a_test:Hill", marks=pytest.mark.long)])
 def test_an_environment_of_ones_own_is_named_by_its_class_or_as_it_registers_itself(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
