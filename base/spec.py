@@ -63,7 +63,7 @@ _LARGEST = 2**53
 _MOST = 2**31 - 1
 LONGEST_DELAY = 1024
 AUTO = "auto"
-"""A delay that a run in parts chooses."""
+"""A delay, or bits of a link, that a run in parts chooses."""
 Value = TypeVar("Value")
 
 
@@ -303,6 +303,10 @@ Delay = Annotated[
     _Steps | Annotated[tuple[_Steps, ...], Field(min_length=1, max_length=2)] | Literal["auto"],
     AfterValidator(_alone),
     _in_words(f"a whole number of steps from 0 to {LONGEST_DELAY}, [there, back] or {AUTO}"),
+]
+Bits = Annotated[
+    Annotated[int, Field(ge=1, le=16), BeforeValidator(whole)] | Literal["auto"] | None,
+    _in_words(f"a whole number from 1 to 16, or {AUTO}"),
 ]
 Acts = Annotated[
     StrictBool | Signal,

@@ -14,6 +14,8 @@ from antiphon.base.spec import plain
 from antiphon.distributed.parts.settings import FreeSettings
 from antiphon.distributed.virtual.profile import ClusterProfile, find_profile
 
+FLOATS = 32
+"""Bits of a component that is not quantised."""
 _MODES = ("lockstep", "free")
 _OF_CLUSTER = {"cluster": "profile", "free": "free", "step_seconds": "step_seconds"}
 """What run.json has of a cluster in a place of its own, and as what."""
@@ -37,6 +39,9 @@ class PartsSettings:
     lockstep, but on a cluster free."""
     delay: int | None = None
     """Steps of a delay that is `auto`, from one part to the next; None: the fewest that hide the network between them."""
+    bits: int | None = None
+    """Bits per component where those of a link are `auto`, 1 to 16, or 32: as floats; None: the most that the network carries
+    while a step is computed."""
     ray: str | None = None
     """Runs each part in a process of a Ray cluster: `local`, or HOST:PORT of a cluster to join; None: all in this process."""
     cluster: ClusterProfile | None = None
@@ -57,6 +62,7 @@ class PartsSettings:
         if self.cluster is not None:
             refused = {
                 "delay": self.delay,
+                "bits": self.bits,
                 "ray": self.ray,
                 "mode": self.mode if self.mode != "free" else None,
             }
@@ -72,12 +78,14 @@ class PartsSettings:
             raise ScenarioError(f"parts: no mode '{mode}'{suggest(mode, _MODES)}")
         if self.free is not None and mode != "free":
             raise ScenarioError("parts: free has no effect in lockstep; leave it out, or add mode: free")
-        for name, number in (("count", self.count), ("delay", self.delay)):
+        for name, number in (("count", self.count), ("delay", self.delay), ("bits", self.bits)):
             if number is None:
                 continue
             if not hasattr(number, "__index__") or isinstance(number, bool) or number < 1:
                 raise ScenarioError(f"parts: {name} is {number!r}; must be a whole number, at least 1")
             object.__setattr__(self, name, int(number))
+        if self.bits is not None and self.bits > 16 and self.bits != FLOATS:
+            raise ScenarioError(f"parts: bits is {self.bits}; must be at most 16, or {FLOATS}: as floats")
         if self.placement is None and self.count is None and self.cluster is None:
             raise ScenarioError("parts: count is missing; give it, or a placement of the agents")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.files import given_path
-from antiphon.distributed.automatic_delay import with_chosen_delay
+from antiphon.distributed.automatic_link import with_chosen_links
 from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.live_system import Executor, LiveSystem, Settings
@@ -88,7 +88,7 @@ def begin(
             check_free(folder, "number" if exist == "resume" else exist)
         opened = None
         if division is not None:
-            scenario, division, opened = with_chosen_delay(scenario, division, settings)
+            scenario, division, opened = with_chosen_links(scenario, division, settings)
             if opened is not None:
                 undo.callback(opened.close)
         executor = executor or executor_of(settings, division, capture)

@@ -121,7 +121,7 @@ class Request:
     def differences(self, directory: RunDirectory) -> tuple[list[str], list[str]]:
         """Return the differences between a run and this request, of settings and of the scenario: `width is 128, not 64`."""
         from antiphon.engine.backends import checked_backend  # torch
-        from antiphon.engine.state.compatibility import differences, in_words, with_saved_delays
+        from antiphon.engine.state.compatibility import differences, in_words, with_saved_links
         from antiphon.engine.state.described_scenario import described_scenario
 
         facts = directory.facts
@@ -142,6 +142,6 @@ class Request:
         found = [f"{name} is {old}, not {new}" for name, (old, new) in pairs.items() if old != new]
         if not (found or of_settings) and directory.document != scenario_text(self.scenario):
             before = directory.described or described_scenario(directory.scenario)
-            own = described_scenario(with_saved_delays(self.scenario, before))
+            own = described_scenario(with_saved_links(self.scenario, before))
             found += [in_words(*difference) for difference in differences(before, own)][:1]
         return of_settings, found

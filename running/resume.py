@@ -16,7 +16,7 @@ from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.live_system import Executor, LiveSystem, Settings, running_of_saved
 from antiphon.engine.state.changes import changed
 from antiphon.engine.state.checkpoint import read_simulation
-from antiphon.engine.state.compatibility import check_same_scenario, with_saved_delays
+from antiphon.engine.state.compatibility import check_same_scenario, with_saved_links
 from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.running.directory import RunDirectory
 from antiphon.running.directory_writer import DirectoryWriter
@@ -194,7 +194,7 @@ def given_scenario(
     described = directory.described  # None: it is a document
     if scenario is not None:
         saved = described_scenario(directory.scenario) if described is None else described
-        scenario = with_saved_delays(as_scenario(scenario), saved)
+        scenario = with_saved_links(as_scenario(scenario), saved)
         try:
             check_same_scenario(saved, described_scenario(scenario))
         except RunError as error:

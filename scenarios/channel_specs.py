@@ -16,6 +16,8 @@ from antiphon.base.kinds import Kind, KindName, KindSpec
 from antiphon.base.nearest_names import suggest_registered
 from antiphon.base.problems import DocumentError, show_value
 from antiphon.base.spec import (
+    AUTO,
+    Bits,
     Count,
     Delay,
     Key,
@@ -268,15 +270,30 @@ class LinkSpec(Spec):
             line between them (`Scenario.with_delay`).
         drop: The probability that a message is lost.
         noise: Standard deviation of the noise added to every component.
-        bits: Bits per component; the levels are evenly spaced over the range of the message. None: not quantised.
+        resolution: Bits per component (`bits` in scenario files); the levels are evenly spaced over the range of the message.
+            None: not quantised. `auto`: not in one process; over a line between parts, as many as it carries in a step.
         rate: The share of the sender's ticks at which it sends, evenly spaced.
     """
 
     ways: Delay = Field(default=0, validation_alias="delay")
     drop: Annotated[float, Field(ge=0, le=1)] = 0.0
     noise: Annotated[float, Field(ge=0)] = 0.0
-    bits: Annotated[Count, Field(le=16)] | None = None
+    resolution: Bits = Field(default=None, validation_alias="bits")
     rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _chooses_for_levels(self) -> Self:
+        if self.resolution == AUTO and self.noise:
+            raise DocumentError(
+                ("bits",),
+                "auto has no effect beside noise, with which messages cross as floats; leave out one of them",
+            )
+        return self
+
+    @cached_property
+    def bits(self) -> int | None:
+        """Bits per component; None: not quantised."""
+        return None if isinstance(self.resolution, str) else self.resolution
 
     @cached_property
     def delay(self) -> int:

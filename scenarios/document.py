@@ -283,10 +283,17 @@ class Scenario(Spec):
         return bool(self._automatic)
 
     @cached_property
+    def has_automatic_bits(self) -> bool:
+        """Whether a channel that can be between two parts has `bits: auto`."""
+        return any(c.link.resolution == AUTO and not c.made_coupling.joins for c in self.channels)
+
+    @cached_property
     def _automatic(self) -> list[ChannelSpec]:
         return [c for c in self.channels if c.link.ways == AUTO and not c.made_coupling.joins]
 
-    def with_delay(self, delay: int, placement: Mapping[str, int] | None = None) -> Scenario:
+    def with_delay(
+        self, delay: int, placement: Mapping[str, int] | None = None, bits: int | None = None
+    ) -> Scenario:
         """Return this scenario as a pipeline: every `auto` delay becomes a number of steps, so that samples stay aligned.
 
         A message takes `delay` steps for each change of part along the longest path of such channels. Agents that read it then
@@ -295,21 +302,29 @@ class Scenario(Spec):
         Args:
             delay: Steps from one part to the next.
             placement: The part of each agent; None: each agent is a part.
+            bits: Of channels between two parts whose bits are `auto`; None: not quantised.
         """
+        part = placement or {name: number for number, name in enumerate(self.agents)}
         depth = dict.fromkeys(self.agents, 0)
         for name in chain(*self.waves()):
             for channel in self._automatic:
                 if channel.receiver == name:
-                    crosses = placement is None or placement[channel.sender] != placement[name]
+                    crosses = part[channel.sender] != part[name]
                     depth[name] = max(depth[name], depth[channel.sender] + crosses)
-        steps = {c.name: delay * (depth[c.receiver] - depth[c.sender]) for c in self._automatic}
-        return self.with_delays(steps, {c.receiver for c in self._automatic if depth[c.receiver]})
+        links: dict[str, dict[str, Any]] = {c.name: {} for c in self.channels}
+        for channel in self.channels:
+            if channel.link.resolution == AUTO:
+                crosses = part[channel.sender] != part[channel.receiver]
+                links[channel.name]["resolution"] = bits if crosses else None
+        for channel in self._automatic:
+            links[channel.name]["ways"] = delay * (depth[channel.receiver] - depth[channel.sender])
+        return self.with_links(links, {c.receiver for c in self._automatic if depth[c.receiver]})
 
-    def with_delays(self, steps: Mapping[str, Any], aligned: Collection[str]) -> Scenario:
-        """Return this scenario with other delays.
+    def with_links(self, changes: Mapping[str, Mapping[str, Any]], aligned: Collection[str]) -> Scenario:
+        """Return this scenario with other links.
 
         Args:
-            steps: The new `link.delay` of channels, by name.
+            changes: By channel, the new fields of its link.
             aligned: Agents that get `align`, in addition to those that have it.
         """
         fields = {name: getattr(self, name) for name in type(self).model_fields}
@@ -317,9 +332,7 @@ class Scenario(Spec):
             name: agent.model_copy(update={"align": agent.align or name in aligned or None})
             for name, agent in self.agents.items()
         }
-        links = {
-            c.name: c.link.model_copy(update={"ways": steps.get(c.name, c.link.ways)}) for c in self.channels
-        }
+        links = {c.name: c.link.model_copy(update=dict(changes.get(c.name, {}))) for c in self.channels}
         fields["channels"] = [c.model_copy(update={"link": links[c.name]}) for c in self.channels]
         return Scenario(**fields)
 

@@ -20,7 +20,14 @@ _REFERENCE = {
     "description": "a template parameter",
 }
 
-_WRITTEN = {"aims": "objective", "sender": "from", "receiver": "to", "rule": "coupling", "ways": "delay"}
+_WRITTEN = {
+    "aims": "objective",
+    "sender": "from",
+    "receiver": "to",
+    "rule": "coupling",
+    "ways": "delay",
+    "resolution": "bits",
+}
 
 
 def json_schema() -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from antiphon.base.errors import with_article
 from antiphon.base.extensions import name_of
 from antiphon.base.kinds import KindSpec
-from antiphon.base.spec import Spec, defaults, plain
+from antiphon.base.spec import Spec, defaults, plain, written_key
 from antiphon.comms.couplings import NOT_OF_ALL
 from antiphon.scenarios.agent_specs import AgentSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import (
@@ -39,7 +39,7 @@ def _ignored(spec: Spec, uses: Iterable[tuple[str, bool, str]], prefix: str = ""
     plain = defaults(type(spec))
     for key, used, reason in uses:
         if not used and getattr(spec, key) != plain[key]:
-            yield _unused(prefix + key, reason)
+            yield _unused(prefix + written_key(type(spec), key), reason)
 
 
 def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
@@ -64,7 +64,7 @@ def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
     if link.back != link.delay and not coupling.goes_back:
         yield _unused("the second value of link.delay", reason)
     yield from _ignored(channel, [("norm", channel.size is not None, "by a channel without a size")])
-    yield from _ignored(link, [("noise", link.drop < 1, lost), ("bits", link.drop < 1, lost)], "link.")
+    yield from _ignored(link, [("noise", link.drop < 1, lost), ("resolution", link.drop < 1, lost)], "link.")
 
 
 def unused_by_agent(agent: AgentSpec) -> Iterator[str]:

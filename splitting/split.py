@@ -57,6 +57,7 @@ def split(
     coupling: str = DEFAULT,
     gradient: str | Mapping[str, Any] | None = None,
     delay: int | Literal["auto"] = "auto",
+    bits: int | Literal["auto"] | None = "auto",
     tie: Literal["copy", "together"] | None = None,
     parts: Sequence[nn.Module] | None = None,
     scenario: str = "split",
@@ -87,6 +88,8 @@ def split(
             and the last layers; `lens` uses the last layers themselves. `at` names their first submodule if not after the blocks.
         delay: Steps that a message takes to the next part. With 1, all parts work at the same time, each on another sample with
             its labels (`align`): pipelined. `auto`: 0 in one process; in parts, the fewest steps that hide the network.
+        bits: Bits that a component of a message takes on its way, 1 to 16. None: it is a float. `auto`: a float in one process;
+            in parts, the most of 32, 16, 8 and 4 bits that the network carries while a step is computed.
         tie: Parameters that several parts share: `copy` makes them independent, `together` keeps them equal; None: an error.
         parts: Instead of a model whose forward cannot be traced: a list of modules, each fed with the previous one's output.
         scenario: The scenario's name; its agents are `part0`, `part1`, ….
@@ -108,19 +111,13 @@ def split(
         cost = partial(_flop_of_heads, cut_before, given, coupling, gradient)
         cut, credit = cut_before(_names(model, at, given, cost))
         tied = tied_parameters(cut.parts, model, cut.names, tie)
-        channels = _channels(cut, coupling, gradient, credit, delay)
+        channels = _channels(cut, coupling, gradient, credit, delay, bits)
     except ScenarioError as error:
         raise ScenarioError(f"split: {str(error).removeprefix('split: ')}") from None
     _warn_of_dropped(cut, heads)
     _mark(cut.parts, Origin(model, tied if tie == "copy" else ()))
-    document = {
-        "scenario": scenario,
-        "env": env,
-        "agents": _agents(cut, given, heads, delay),
-        "channels": channels,
-        "training": _training(training),
-        "telemetry": telemetry or {},
-    }
+    document = {"scenario": scenario, "env": env, "channels": channels, "telemetry": telemetry or {}}
+    document |= {"agents": _agents(cut, given, heads, delay), "training": _training(training)}
     if tied and tie == "together":
         document["share"] = [[f"{name}.module.{key}" for name, key in group] for group in tied]
     return Scenario.model_validate(document)
@@ -384,7 +381,12 @@ def _agents(cut: _Cut, given: Inputs, heads: Sequence[_Head], delay: int | str) 
 
 @torch.random.fork_rng(devices=[])  # heads sample their initial parameters
 def _channels(
-    cut: _Cut, coupling: str, gradient: str | Mapping[str, Any] | None, credit: Credit, delay: int | str
+    cut: _Cut,
+    coupling: str,
+    gradient: str | Mapping[str, Any] | None,
+    credit: Credit,
+    delay: int | str,
+    bits: int | str | None,
 ) -> list[dict[str, Any]]:
     channels = []
     for place, (name, part) in enumerate(zip(cut.names, cut.parts, strict=True)):
@@ -398,9 +400,10 @@ def _channels(
                 "norm": "none",
                 "coupling": coupling,
             }
+            channel["link"] = {} if bits is None else {"bits": bits}
             if delay:  # a skip waits for what goes through every part on its way
                 steps = delay if isinstance(delay, str) else delay * (place - wire.message.sender)
-                channel["link"] = {"delay": steps}
+                channel["link"]["delay"] = steps
             if predicts(coupling):
                 channel["gradient"] = (
                     credit.default(wire) if gradient is None else credit.gradient(gradient, wire)

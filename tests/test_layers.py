@@ -391,7 +391,7 @@ def test_what_is_private_is_used_by_its_own_file_alone(library: list[Source]) ->
         ("DirectoryWriter", ["running/directory_writer.py", "running/resume.py"]),
         ("read_simulation", ["engine/live_system.py", "running/resume.py"]),
         ("Coordinator", ["running/executors.py"]),
-        ("with_chosen_delay", ["running/begin.py"]),
+        ("with_chosen_links", ["running/begin.py"]),
     ],
 )
 def test_a_run_begins_and_is_resumed_in_one_place(

@@ -170,10 +170,15 @@ def train(run: Run, json: bool) -> int:
     directory = run.writer.directory
     _warn(directory.facts["warnings"])
     parts = directory.facts.get("parts") or {}
+    chosen = []
     if delay := parts.get("delay"):
-        remark(
-            f"parts: {parts['count']}; a message is read {delay} step{'s' * (delay > 1)} later in the next part (delay: auto)"
+        chosen.append(
+            f"a message is read {delay} step{'s' * (delay > 1)} later in the next part (delay: auto)"
         )
+    if bits := parts.get("bits"):
+        chosen.append(f"a component takes {bits} bits on its way (bits: auto)")
+    if chosen:
+        remark(f"parts: {parts['count']}; {', '.join(chosen)}")
     path = display_path(directory.path)
     with second_signal(f"antiphon resume {path} continues from its latest checkpoint"):
         (outcome,) = Trainer([run], [RunProgress(run.goal, run.running.now)]).finish()

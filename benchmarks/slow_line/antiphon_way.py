@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -52,8 +53,10 @@ def main() -> None:
     parts = {"count": 2, "ray": settings["address"]}
     parts |= {"mode": "free"} if way == "antiphon-free" else {}
     with Simulation(scenario(way, seed, settings["lr"]), seed=seed, parts=parts) as simulation:
+        print(*simulation.scenario.channels, file=sys.stderr)
         Clock(settings["clock"]).open()  # the steps before have measured the line
-        simulation.run(progress=False)
+        with suppress(KeyboardInterrupt):
+            simulation.run(progress=False)
         save(dict(antiphon.join(simulation).named_parameters()), settings["state"])
 
 

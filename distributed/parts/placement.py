@@ -301,10 +301,7 @@ def message_bytes(system: System, channel: Channel) -> float:
     The mean over steps. A link of bits without noise has packed levels (`pack`), and a float for each sample.
     """
     sender, link = channel.ledger.timetable.sender, channel.ledger.link
-    size: float = system.dtype.itemsize * channel.content.size
-    if link.in_levels:
-        assert link.bits is not None
-        size = system.dtype.itemsize + channel.content.size * packed_bits(link.bits) / 8
+    size = content_bytes(system, channel, link.bits if link.in_levels else None)
     if system.agents[channel.sender].inputs.align is not None:
         signals = [system.description.all_signals[name] for name in signals_read(system)]
         size += sum(
@@ -313,6 +310,13 @@ def message_bytes(system: System, channel: Channel) -> float:
             for signal in signals
         )
     return size * system.batch / sender.interval
+
+
+def content_bytes(system: System, channel: Channel, bits: int | None) -> float:
+    """Return the bytes of a sample of a channel's message in so many bits a component; None: as floats."""
+    width = system.dtype.itemsize
+    size = channel.content.size
+    return width * size if bits is None else width + size * packed_bits(bits) / 8
 
 
 def _holding(classes: int) -> torch.dtype:

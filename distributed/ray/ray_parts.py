@@ -21,7 +21,15 @@ from antiphon.distributed.parts.transport import Stop, never
 from antiphon.distributed.ray.ray_cluster import open_cluster
 from antiphon.distributed.ray.sockets import Address, Broken
 from antiphon.distributed.ray.states import exchanged
-from antiphon.distributed.ray.worker import Answer, Begun, Listening, Measured, PartWorker, Results
+from antiphon.distributed.ray.worker import (
+    Answer,
+    Begun,
+    Listening,
+    Measured,
+    MeasuredLine,
+    PartWorker,
+    Results,
+)
 from antiphon.engine.metrics.report_by_agent import RowSteps
 from antiphon.engine.state.wire import stream
 from antiphon.nets.isolation.matmul_precision import matmul_precision
@@ -218,17 +226,17 @@ class RayParts:
             file.truncate()
         self._begin()
 
-    def line_seconds(self) -> float:
-        """Return the seconds from when a part has an exchange until its neighbour has it, for the two that are furthest apart.
+    def lines(self) -> list[MeasuredLine]:
+        """Measure the lines between neighbours, in both directions.
 
-        It is measured over the connections that parts exchange over, all at once: medians of echoes, of the bytes of the largest
-        exchange that each part has sent to each neighbour since all began.
+        They are measured over the connections that parts exchange over, all at once, with as many bytes as the largest exchange
+        that each part has sent to each neighbour since all began.
 
         Raises:
             RunError: A part is gone and does not come back, or does not answer.
         """
         answers = self._all("measure", self._at, None)
-        return max(own.seconds for _, own in answers if isinstance(own, Measured))
+        return [line for _, own in answers if isinstance(own, Measured) for line in own.lines]
 
     def statistics(self) -> list[PartFigures]:
         """See `Parts.statistics`."""

@@ -34,6 +34,19 @@ class Broken:
     line: str
 
 
+@dataclass(frozen=True)
+class Echo:
+    """An answer to bytes that were sent.
+
+    Attributes:
+        seconds: Until it was here.
+        there: When the bytes were at the neighbour, by its clock, in seconds.
+    """
+
+    seconds: float
+    there: float
+
+
 Take = Callable[[int, Exchange | Broken], None]
 """Takes what has come in an epoch: an exchange; or, in lockstep, that a connection has broken."""
 
@@ -42,6 +55,8 @@ DRIVER = 2**32 - 1
 _FRAME = struct.Struct("!BIQ")
 """Its kind, and the bytes of its two parts."""
 _EXCHANGE, _PING, _PONG = range(3)
+_CLOCK = struct.Struct("!d")
+"""The time at which a question for an echo came, by the clock of the part that answers."""
 _LONGEST = 2**32
 """Bytes of a part of a frame, at most."""
 _HELLO = struct.Struct("!IIQ32s")
@@ -91,7 +106,7 @@ class Sockets:
         self._lines: dict[int, _Line] = {}
         self._incoming: set[socket.socket] = set()
         self._addresses: dict[int, Address] = {}
-        self._pongs: dict[int, SimpleQueue[bytes]] = {}
+        self._pongs: dict[int, SimpleQueue[tuple[bytes, float]]] = {}
         self._threads: list[threading.Thread] = []
         self.start(self._accept)
 
@@ -134,16 +149,20 @@ class Sockets:
         """Return the bytes of the largest exchange that was written to a neighbour in this epoch."""
         return self._lines[neighbour].largest
 
-    def echo(self, neighbour: int, nbytes: int, within: float) -> float | None:
-        """Return the seconds until so many bytes were with a neighbour, and its short answer here; None: it took too long."""
+    def echoes(self, neighbour: int, nbytes: int, count: int, within: float) -> list[Echo] | None:
+        """Send so many bytes to a neighbour several times at once, and return its short answers; None: they took too long."""
         number, start = secrets.token_bytes(8), time.perf_counter()
-        self._lines[neighbour].put(_frame(_PING, number, [bytes(nbytes)]))
+        frame = _frame(_PING, number, [bytes(nbytes)])
+        for _ in range(count):
+            self._lines[neighbour].put(frame)
+        found: list[Echo] = []
         with suppress(Empty):
-            while True:
+            while len(found) < count:
                 left = max(0.0, start + within - time.perf_counter())
-                if self._pongs[neighbour].get(timeout=left) == number:
-                    return time.perf_counter() - start
-        return None
+                answered, there = self._pongs[neighbour].get(timeout=left)
+                if answered == number:
+                    found.append(Echo(time.perf_counter() - start, there))
+        return found if len(found) == count else None
 
     # --- receiving -----------------------------------------------------------------------------------------
 
@@ -199,9 +218,9 @@ class Sockets:
     def _take_frame(self, sender: int, epoch: int, kind: int, facts: memoryview, content: memoryview) -> None:
         """Take a frame in: an exchange, a question for an echo, or the answer to one."""
         if kind == _PING and sender in self._lines:
-            self._lines[sender].put(_frame(_PONG, facts))
-        elif kind == _PONG and sender in self._pongs:
-            self._pongs[sender].put(bytes(facts))
+            self._lines[sender].put(_frame(_PONG, facts, [_CLOCK.pack(time.perf_counter())]))
+        elif kind == _PONG and sender in self._pongs and len(content) == _CLOCK.size:
+            self._pongs[sender].put((bytes(facts), *_CLOCK.unpack(content)))
         elif kind == _EXCHANGE:
             self.count(read=_FRAME.size + len(facts) + len(content))
             self.take(epoch, Exchange.decoded(facts, content))

@@ -22,7 +22,7 @@ from antiphon.base import errors
 from antiphon.base.memory import spare_memory
 from antiphon.distributed.parts.exchange import Exchange
 from antiphon.distributed.parts.part import Part, PartRow
-from antiphon.distributed.ray.sockets import Address, Broken, Sockets
+from antiphon.distributed.ray.sockets import Address, Broken, Echo, Sockets
 from antiphon.distributed.ray.states import received
 from antiphon.engine.features.sweep import SweepOrder
 from antiphon.engine.metrics.report_by_agent import RowSteps
@@ -52,10 +52,29 @@ class Results:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Seconds that an exchange takes."""
+class MeasuredLine:
+    """The line from a part to a neighbour, over which both sent at once.
 
+    Attributes:
+        sender: The part.
+        receiver: The neighbour.
+        latency: Seconds that the first byte takes.
+        nbytes: Of the largest exchange, as it was.
+        seconds: That the line is taken up by such an exchange, one following another.
+    """
+
+    sender: int
+    receiver: int
+    latency: float
+    nbytes: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The lines to all neighbours of a part."""
+
+    lines: tuple[MeasuredLine, ...]
 
 
 Outcome = Listening | Begun | Results | Measured | Broken
@@ -230,21 +249,25 @@ class PartWorker:
         return self._figures, Results(state=True)
 
     def measure(self, *_: object) -> Answer:
-        """Return the seconds that an exchange takes to the neighbour for which that is longest; 0 without neighbours."""
-        sockets, longest = self._connections, 0.0
-        for one in self._part.neighbours:
-            medians = []
-            for size in (0, sockets.largest(one)):
-                echoes: list[float] = []
-                while len(echoes) < _ECHOES:
-                    echo = sockets.echo(one, size, _ECHO_WITHIN)
-                    if echo is None:
-                        return self._figures, Broken(f"part {one} does not answer part {self._part.index}")
-                    echoes.append(echo)
-                medians.append(median(echoes))
-            there_and_back, full = medians
-            longest = max(longest, full - there_and_back / 2, there_and_back / 2)
-        return self._figures, Measured(longest)
+        """Measure the lines to all neighbours: how long a byte takes, and how many follow it in which time.
+
+        The second is measured where the bytes come in, as those that come back wait for what the neighbour sends.
+        """
+        sockets, part = self._connections, self._part
+        echoes: dict[int, list[list[Echo]]] = {one: [] for one in part.neighbours}
+        for one in [*part.neighbours] * _ECHOES + [*part.neighbours]:
+            together = len(echoes[one]) == _ECHOES
+            size, count = (sockets.largest(one), _ECHOES) if together else (0, 1)
+            answers = sockets.echoes(one, size, count, _ECHO_WITHIN)
+            if answers is None:
+                return self._figures, Broken(f"part {one} does not answer part {part.index}")
+            echoes[one].append(answers)
+        lines = []
+        for one, (*alone, full) in echoes.items():
+            latency = median(echo.seconds for (echo,) in alone) / 2
+            seconds = (full[-1].there - full[0].there) / (len(full) - 1)
+            lines.append(MeasuredLine(part.index, one, latency, sockets.largest(one), seconds))
+        return self._figures, Measured(tuple(lines))
 
     # --- calls at any time -----------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Any
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path
-from antiphon.base.spec import frozen_data, plain
+from antiphon.base.spec import AUTO, frozen_data, plain
 from antiphon.base.spellings import spelled
 from antiphon.engine.state.hyperparameters import OF_AGENTS, OF_CHANNELS, path_of
 from antiphon.scenarios.agent_specs import AgentSpec
@@ -117,6 +117,8 @@ def _refusal(channel: ChannelSpec, path: Path, value: object) -> str | None:
             return "a state crosses no link; leave it out"
         if key == "drop" and not (channel.link.drop and value):
             return "changes only between values above 0, since a link without loss keeps no messages; begin above 0"
+        if key == "bits" and value == AUTO:
+            return "auto is chosen before the run; give a number, or None"
         return None
     if not channel.made_coupling.predicts:
         return f"it is {channel.coupling} and has no synthetic {part}; choose a decoupled or unlocked channel"

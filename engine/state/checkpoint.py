@@ -36,7 +36,7 @@ from antiphon.base.files import (
 )
 from antiphon.base.manifests import checkpoints, is_checkpoint, read_manifest, write_manifest
 from antiphon.base.memory import give_back, was_refused
-from antiphon.engine.state.compatibility import with_saved_delays
+from antiphon.engine.state.compatibility import with_saved_links
 from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.trees import check_keys, mapped
 from antiphon.scenarios import Scenario
@@ -302,7 +302,7 @@ def read_simulation(path: Path, scenario: Scenario | None, device: torch.device 
         if scenario is None:
             scenario = Scenario.from_yaml(document, str(place / _STATE))
         described = facts.get("described")
-        if scenario.has_automatic_delays:
+        if scenario.has_automatic_delays or scenario.has_automatic_bits:
             saved = described or described_scenario(Scenario.from_yaml(document, str(place / _STATE)))
-            scenario = with_saved_delays(scenario, saved)
+            scenario = with_saved_links(scenario, saved)
     return Saved(place, scenario, seed, dtype, state, described)

@@ -140,23 +140,24 @@ def check_same_scenario(saved: Mapping[str, Any], own: Mapping[str, Any]) -> Non
         raise RunError(f"scenario: {in_words(*difference)}; give the scenario that the run was started with")
 
 
-def with_saved_delays(scenario: Scenario, saved: Mapping[str, Any]) -> Scenario:
-    """Return a scenario with the steps that a run in parts chose for delays that are `auto`, and what came with them.
+def with_saved_links(scenario: Scenario, saved: Mapping[str, Any]) -> Scenario:
+    """Return a scenario with what a run in parts chose for delays and bits that are `auto`, and what came with them.
 
     Args:
         scenario: As it is given again.
         saved: The run's, as `described_scenario` returns it.
     """
-    if not scenario.has_automatic_delays:
+    if not (scenario.has_automatic_delays or scenario.has_automatic_bits):
         return scenario
     links = {name: one.get("link", {}) for name, one in _by_name(saved.get("channels", [])).items()}
-    steps = {
-        c.name: links[c.name].get("delay", 0)
-        for c in scenario.channels
-        if c.link.ways == AUTO and c.name in links
-    }
-    aligned = {name for name, agent in saved.get("agents", {}).items() if agent.get("align")}
-    return scenario.with_delays(steps, aligned)
+    chosen: dict[str, dict[str, Any]] = {}
+    for channel in scenario.channels:
+        if (known := links.get(channel.name)) is not None:
+            of_run = {"ways": known.get("delay", 0), "resolution": known.get("bits")}
+            chosen[channel.name] = {key: of_run[key] for key in of_run if getattr(channel.link, key) == AUTO}
+    delayed = scenario.has_automatic_delays
+    aligned = {name for name, agent in saved.get("agents", {}).items() if delayed and agent.get("align")}
+    return scenario.with_links(chosen, aligned)
 
 
 def check_objects(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:

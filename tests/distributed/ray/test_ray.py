@@ -28,6 +28,7 @@ from antiphon.distributed.coordinator import Coordinator
 from antiphon.distributed.free_coordinator import FreeCoordinator
 from antiphon.distributed.parts.part import Part
 from antiphon.distributed.ray.ray_parts import RayParts
+from antiphon.distributed.ray.worker import MeasuredLine
 from antiphon.envs import TorchVectorEnv
 from antiphon.envs.base import StepResult
 from antiphon.scenarios import NetworkSpec
@@ -222,6 +223,15 @@ def test_a_name_that_only_this_process_has_is_refused() -> None:
         Simulation(scenario.model_copy(update={"agents": agents}), parts=parts)
 
 
+def assert_measured(lines: list[MeasuredLine]) -> None:
+    """Both directions between two parts have been measured."""
+    assert [(line.sender, line.receiver) for line in lines] == [(0, 1), (1, 0)]
+    for line in lines:
+        assert 0 < line.latency < PATIENCE
+        assert 0 < line.seconds < PATIENCE
+        assert line.nbytes > 0
+
+
 @needs_ray
 def test_parts_have_the_bits_of_one_process_also_when_they_are_killed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -240,7 +250,7 @@ def test_parts_have_the_bits_of_one_process_also_when_they_are_killed(
         for steps in (31, 119):
             whole.run(steps)
         assert not list(differences(facts(whole), facts(divided), tolerance=0.0))
-        assert 0 < parts_on(divided).line_seconds() < PATIENCE
+        assert_measured(parts_on(divided).lines())
     assert metrics(tmp_path / "whole") == metrics(tmp_path / "run")
     rows = read_parts(tmp_path / "run" / "parts.csv")
     last = rows[max(rows)]
@@ -281,7 +291,7 @@ def test_it_listens_on_this_machine_alone_and_a_process_that_does_not_come_is_on
     with on("local") as simulation:
         parts = parts_on(simulation)
         parts.advance(9)
-        assert 0 < parts.line_seconds() < PATIENCE
+        assert_measured(parts.lines())
         parts.rebuild(partial(Part, ring(delay=3), parts.placement), parts._shares)
         assert (parts.advance(4), parts.gather()["now"]) == (4, 4)
         found = listening({os.getpid(), *children_of(os.getpid())})

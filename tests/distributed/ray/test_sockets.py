@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -177,9 +178,13 @@ def test_exchanges_come_in_order_with_their_epoch_and_their_bytes_are_counted() 
         wait_for(lambda: second.sockets.written == first.sockets.read > 0)
         assert 3 * BIG.nbytes < first.sockets.written < 3.01 * BIG.nbytes
         assert second.sockets.written < 64
-        small, large = first.sockets.echo(1, 0, PATIENCE), first.sockets.echo(1, BIG.nbytes, PATIENCE)
-        assert small is not None
-        assert large is not None
+        for size in (0, BIG.nbytes):
+            echoes = first.sockets.echoes(1, size, 3, PATIENCE)
+            assert echoes is not None
+            assert len(echoes) == 3
+            for one, next_one in pairwise(echoes):
+                assert one.there < next_one.there
+                assert one.seconds < next_one.seconds
 
 
 def test_a_part_without_the_secret_is_let_in_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,7 +287,7 @@ def test_who_sends_does_not_wait_for_who_does_not_read(free: bool) -> None:
         assert (
             waiting <= 16 if free else waiting > 16
         )  # in lockstep a part is not further ahead than its lookahead
-        assert end.sockets.echo(1, 10, 0.01) is None
+        assert end.sockets.echoes(1, 10, 1, 0.01) is None
         end.sockets.close()
         connection.close()
     assert end.taken == []

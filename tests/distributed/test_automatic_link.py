@@ -1,7 +1,9 @@
-"""Delays that are `auto`: none in one process, and in parts the fewest steps that hide the line."""
+"""Links that are `auto`: as if they were not there in one process; in parts the most bits and fewest steps for the line."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ from torch import nn
 
 import antiphon
 from antiphon import ScenarioError, Simulation
-from antiphon.distributed.automatic_delay import hiding_delay
+from antiphon.distributed.automatic_link import LinkChoice
+from antiphon.distributed.ray.worker import MeasuredLine
 from antiphon.scenarios import Scenario
 from tests.distributed.parts.stages import different, learned
 from tests.splitting.models import UNet
@@ -35,7 +38,7 @@ def delays(scenario: Scenario) -> dict[str, int]:
 
 
 def aligned(scenario: Scenario) -> list[str]:
-    return [name for name, agent in scenario.agents.items() if agent.inputs.align]
+    return [name for name, agent in scenario.agents.items() if agent.align]
 
 
 def test_in_one_process_there_is_none() -> None:
@@ -124,9 +127,81 @@ def test_a_delay_that_no_channel_takes_is_refused() -> None:
         Simulation(split(delay=1), parts={"count": 2, "delay": 3})
 
 
+def chosen(
+    line: float, step: float, *, latency: float = 0.0, bits: Sequence[int] = (32, 16, 8, 4)
+) -> LinkChoice:
+    """What is chosen where exchanges of 320 bytes, 64 of them no components, take `line` seconds, and a step `step`."""
+    lines = [MeasuredLine(0, 1, latency, 320, line), MeasuredLine(1, 0, latency, 64, line / 5)]
+    return LinkChoice.for_lines(lines, step, {one: [256 * (1 - one / 32), 0.0] for one in bits})
+
+
 def test_the_fewest_steps_are_chosen_that_hide_an_exchange() -> None:
     """What leaves after step t is there when step t + delay begins, if the steps between take as long as the line."""
-    for line, step in ((0.0, 0.1), (0.1, 0.1), (0.1, 0.058), (0.135, 0.058), (1e-5, 1e-3), (10.0, 1e-4)):
-        delay = hiding_delay(line, step)
-        assert (delay - 1 + 0.05) * step >= line or delay == 1024
-        assert delay == 1 or (delay - 2 + 0.05) * step < line
+    for latency, step in ((0.0, 0.1), (0.1, 0.1), (0.1, 0.058), (0.135, 0.058), (1e-5, 1e-3), (10.0, 1e-4)):
+        delay = chosen(0.0, step, latency=latency).delay
+        assert (delay - 1 + 0.05) * step >= latency or delay == 1024
+        assert delay == 1 or (delay - 2 + 0.05) * step < latency
+
+
+def test_as_many_bits_are_chosen_as_the_line_carries_in_a_step() -> None:
+    """Of 320 bytes, 64 stay whatever the bits are: 192 are left with 16 bits, 128 with 8, 96 with 4."""
+    speeds = ((0.08, 32), (0.1, 16), (0.14, 16), (0.2, 8), (0.25, 4), (0.29, 4), (5.0, 4))
+    assert [(line, chosen(line, 0.1).bits) for line, _ in speeds] == list(speeds)
+    assert chosen(5.0, 0.1, bits=[32]).bits == 32
+    assert chosen(1e-3, 1e-4).bits == 32  # a millisecond, which the processors take
+
+
+def test_where_the_line_is_slower_than_a_step_the_delay_is_in_steps_of_the_line() -> None:
+    """An exchange of 4 bits takes 1.5 s, in which no more than one step is taken."""
+    assert chosen(5.0, 0.1, latency=0.2) == LinkChoice(delay=3, bits=4)
+
+
+def test_without_a_line_nothing_is_waited_for() -> None:
+    assert LinkChoice.for_lines([], 0.1, {32: []}) == LinkChoice(1, 32)
+
+
+def bits_of(scenario: Scenario) -> list[int | None]:
+    return [channel.link.bits for channel in scenario.channels]
+
+
+def test_bits_are_of_channels_between_parts_and_a_run_goes_on_with_them(tmp_path: Path) -> None:
+    """To the bits of one process with as many."""
+    parts: Any = {"placement": {"part0": 0, "part1": 0, "part2": 1, "part3": 2}, "delay": 2, "bits": 4}
+    with Simulation(split(), parts=parts, logdir=tmp_path / "run") as divided:
+        assert bits_of(divided.scenario) == [None, 4, 4]
+        divided.run(6)
+    with Simulation(split(), logdir=tmp_path / "run", exist="resume") as resumed:
+        assert bits_of(resumed.scenario) == [None, 4, 4]
+        assert json.loads((tmp_path / "run" / "run.json").read_text())["parts"]["bits"] == 4
+        resumed.run(4)
+    with Simulation.load(tmp_path / "run", split()) as again, Simulation(divided.scenario) as whole:
+        whole.run(10)
+        assert not different(learned(again), learned(whole))
+
+
+def test_in_one_process_components_are_floats() -> None:
+    with Simulation(split()) as automatic, Simulation(split(), parts={"count": 2, "bits": 32}) as divided:
+        assert bits_of(automatic.scenario) == bits_of(divided.scenario) == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("settings", "bits", "line"),
+    [
+        ({"bits": None}, 8, r"parts: bits is 8, and no channel has link: \{bits: auto\}; leave out bits"),
+        ({}, 24, "parts: bits is 24; must be at most 16, or 32: as floats"),
+        ({}, 0, "parts: bits is 0; must be a whole number, at least 1"),
+        ({"coupling": "locked"}, 8, "parts: bits is 8, and no channel has"),
+    ],
+)
+def test_bits_that_no_channel_takes_are_refused(settings: dict[str, Any], bits: int, line: str) -> None:
+    with pytest.raises(ScenarioError, match=line):
+        Simulation(split(**settings), parts={"count": 2, "bits": bits})
+
+
+def test_bits_are_not_chosen_where_they_mean_nothing() -> None:
+    channel = {"from": "eye", "to": "a", "size": 2, "link": {"delay": 1, "bits": "auto", "noise": 0.1}}
+    document = {"scenario": "x", "env": {"id": "antiphon/Digits-v0"}, "agents": {"eye": {}, "a": {}}}
+    with pytest.raises(ScenarioError, match=r"link\.bits: auto has no effect beside noise"):
+        Scenario.model_validate({**document, "channels": [channel]})
+    with Simulation(split(bits=8)) as simulation, pytest.raises(ScenarioError, match="auto is chosen before"):
+        simulation.set("part0->part1.bits", "auto")

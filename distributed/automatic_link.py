@@ -1,0 +1,148 @@
+"""The link between parts of a run: the most bits that the line carries, and the fewest steps that hide it, measured before the run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import TYPE_CHECKING, Self, cast
+
+from antiphon.base.errors import DivergenceError, ScenarioError
+from antiphon.base.spec import AUTO, LONGEST_DELAY
+from antiphon.distributed.opening import open_parts
+from antiphon.distributed.parts.placement import content_bytes, cut_channels, placement_for
+from antiphon.distributed.settings import FLOATS, PartsSettings
+from antiphon.engine.heart.system import System
+from antiphon.engine.live_system import LiveSystem, Settings
+from antiphon.scenarios import Scenario
+
+if TYPE_CHECKING:
+    from antiphon.distributed.ray.ray_parts import RayParts
+    from antiphon.distributed.ray.worker import MeasuredLine
+
+_WARM, _MEASURED = 4, 8
+"""Steps of the parts before those that are timed, and these."""
+_UNHIDDEN = 0.05
+"""Share of a step by which the line may stay unhidden."""
+_FILLED = 0.9
+"""Share of a step that exchanges may take up on a line, whose speed varies."""
+_AT_ONCE = 1e-3
+"""Seconds of an exchange which the processors take, rather than the line."""
+_BITS = (FLOATS, 16, 8, 4)
+
+
+@dataclass(frozen=True)
+class LinkChoice:
+    """What a run in parts chooses for links that are `auto`.
+
+    Attributes:
+        delay: Steps from one part to the next.
+        bits: Of a component; 32: as floats.
+    """
+
+    delay: int = 1
+    bits: int = FLOATS
+
+    @classmethod
+    def for_lines(
+        cls, lines: Sequence[MeasuredLine], step: float, shorter: Mapping[int, Sequence[float]]
+    ) -> Self:
+        """Return the most bits with which exchanges take less time than a step, and the fewest steps that hide them.
+
+        What leaves after a step is there before it is waited for.
+
+        Args:
+            lines: As measured.
+            step: Seconds that the slowest part computes a step.
+            shorter: By bits, the most first: of each line, the bytes by which its exchanges would be shorter than measured.
+        """
+        taken = {
+            bits: [
+                one.seconds * (1 - less / max(1, one.nbytes)) for one, less in zip(lines, each, strict=True)
+            ]
+            for bits, each in shorter.items()
+        }
+        free = max(_FILLED * step, _AT_ONCE)
+        bits = next((bits for bits, each in taken.items() if max(each, default=0.0) <= free), min(taken))
+        there = [line.latency + seconds for line, seconds in zip(lines, taken[bits], strict=True)]
+        pace = max([step, *taken[bits]])
+        steps = 1 + max(0, ceil(max(there, default=0.0) / pace - _UNHIDDEN))
+        return cls(min(LONGEST_DELAY, steps), bits)
+
+
+def with_chosen_links(
+    scenario: Scenario, division: PartsSettings, settings: Settings
+) -> tuple[Scenario, PartsSettings, RayParts | None]:
+    """Return a scenario with numbers in place of delays and bits that are `auto`, its division with these, and open parts.
+
+    Where parts wait for one another across a line, it is measured: the parts take steps with delays of 1 and messages of floats
+    (`LinkChoice.for_lines`); elsewhere it is a delay of 1 and floats. The parts that were opened to measure it stay open
+    (`open_parts`).
+
+    Args:
+        scenario: Resolved.
+        division: The division.
+        settings: Of the run.
+
+    Raises:
+        ScenarioError: It cannot be divided like this.
+        RunError: A part cannot be started.
+    """
+    automatic = {"delay": scenario.has_automatic_delays, "bits": scenario.has_automatic_bits}
+    for name, there in automatic.items():
+        if (value := getattr(division, name)) is not None and not there:
+            raise ScenarioError(
+                f"parts: {name} is {value}, and no channel has link: {{{name}: auto}}; leave out {name}, or write auto"
+            )
+    missing = [name for name, there in automatic.items() if there and getattr(division, name) is None]
+    if division.one_process or division.cluster is not None or not any(automatic.values()):
+        return scenario, division, None
+    with LiveSystem(scenario.with_delay(1, bits=_quantised(division.bits)), settings) as trial:
+        placement = placement_for(trial.system, trial.scenario, division.count, division.placement)
+        division, opened, choice = replace(division, placement=placement), None, LinkChoice()
+        if missing and division.ray is not None and division.mode != "free":
+            opened = cast("RayParts", open_parts(trial, division))
+            try:
+                with suppress(DivergenceError):  # the run itself says so, at its step
+                    automatic_bits = [c.name for c in scenario.channels if c.link.resolution == AUTO]
+                    choice = _measured(opened, trial.system, automatic_bits if "bits" in missing else ())
+            except BaseException:
+                opened.close()
+                raise
+    division = replace(division, **{name: getattr(choice, name) for name in missing})
+    scenario = scenario.with_delay(division.delay or 1, placement, _quantised(division.bits))
+    return scenario, division, opened
+
+
+def _quantised(bits: int | None) -> int | None:
+    return None if bits == FLOATS else bits
+
+
+def _measured(parts: RayParts, system: System, channels: Collection[str]) -> LinkChoice:
+    """Measure the lines between parts, and choose for them.
+
+    Args:
+        parts: At step 0.
+        system: The whole, as the parts compute it.
+        channels: Those whose bits are to be chosen; they send floats.
+    """
+    parts.advance(_WARM)
+    before = parts.statistics()
+    parts.advance(_WARM + _MEASURED)
+    both = zip(before, parts.statistics(), strict=True)
+    step = max(after.computing - one.computing for one, after in both) / _MEASURED
+    lines, place = parts.lines(), parts.placement
+    cut = [channel for channel in cut_channels(system, place) if channel.name in channels]
+
+    def shorter(line: MeasuredLine, bits: int) -> float:
+        crossing = (c for c in cut if (place[c.sender], place[c.receiver]) == (line.sender, line.receiver))
+        return system.batch * sum(
+            content_bytes(system, channel, None) - content_bytes(system, channel, _quantised(bits))
+            for channel in crossing
+        )
+
+    choices = _BITS if cut else (FLOATS,)
+    return LinkChoice.for_lines(
+        lines, step, {bits: [shorter(line, bits) for line in lines] for bits in choices}
+    )
