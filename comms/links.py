@@ -96,14 +96,29 @@ class Link:
         Returns:
             A tensor of the same shape; `message` itself on a link that changes nothing.
         """
-        if self.bits is None and not self.noisy:
+        return self.received(message, self.noise_of(stamp, message))
+
+    def noise_of(self, stamp: int, message: Tensor) -> Tensor | None:
+        """Return what is added to the messages of step `stamp`, of the shape and type of `message`, [rows, M]; None: nothing."""
+        if not self.noisy:
+            return None
+        seeds = self._seeds("noise", message.device)
+        noise = scaled(normal_many(seeds, stamp, message.numel() // len(seeds)), self.noise)
+        return noise.view_as(message).to(message.dtype)
+
+    def received(self, message: Tensor, noise: Tensor | None) -> Tensor:
+        """Return messages, [rows, M], as they are received, each row by itself; see `carry`.
+
+        Args:
+            message: Of one step, or of several.
+            noise: What `noise_of` returns, of the same rows.
+        """
+        if self.bits is None and noise is None:
             return message
         sent = constant(message)
         received = sent if self.bits is None else quantised(sent, self.bits)
-        if self.noisy:
-            seeds = self._seeds("noise", sent.device)
-            noise = scaled(normal_many(seeds, stamp, sent.numel() // len(seeds)), self.noise)
-            received = received + noise.view_as(sent).to(sent.dtype)
+        if noise is not None:
+            received = received + noise
         # The difference is zero, so the values are exactly those received.
         return received + (message - sent) if message.requires_grad else received
 

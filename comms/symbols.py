@@ -13,7 +13,8 @@ The sender's port holds a distribution's parameters; the message is a sample of 
                 (the reparameterisation of Kingma and Welling 2014, 1312.6114)
 
 The noise is a function of (seed, agent, port, step, environment): channels of one port send the same message, and a
-replayed window sends it again; a latent is sampled again with the same noise.
+replayed window sends it again; a latent is sampled again with the same noise. Messages of several steps, with the noise of each,
+are computed as one.
 """
 
 from __future__ import annotations
@@ -63,18 +64,36 @@ class MessageSampler(ABC):
     def key(self) -> Hashable:
         """A key that is equal for samplers of one stack of channels."""
 
-    @abstractmethod
     def send(self, port: Tensor, stamp: int, sent: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return a message with its sender's graph, and its value.
+        """Return the message of a step with its sender's graph, and its value, as `message` does.
 
         Args:
-            port: [rows, *size], the distribution's parameters, with `parameters_per_component` times the message's first axis;
-                rows are (channel, environment).
+            port: See `message`; rows are (channel, environment).
             stamp: The step at which it is sent.
-            sent: [rows, size], its value if the window is replayed; None: it is sampled.
+            sent: See `message`.
+        """
+        return self.message(port, self.noise(port, stamp), sent)
+
+    def noise(self, port: Tensor, stamp: int) -> Tensor | None:
+        """Return the random numbers of the messages of a step, [rows, …], of the port's type; None: they need none.
+
+        Args:
+            port: [rows, *size], of which the shape alone is used; rows are (channel, environment).
+            stamp: The step at which they are sent.
+        """
+        return None
+
+    @abstractmethod
+    def message(self, port: Tensor, noise: Tensor | None, sent: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return messages with their senders' graph, and their values; each row by itself.
+
+        Args:
+            port: [rows, *size], the distribution's parameters, with `parameters_per_component` times the message's first axis.
+            noise: What `noise` returns, of the same rows.
+            sent: [rows, size], their values if the window is replayed; None: they are sampled.
 
         Returns:
-            The message, [rows, *size], and its value without a graph, [rows, size].
+            The messages, [rows, *size], and their values without a graph, [rows, size].
         """
 
     @abstractmethod
@@ -146,11 +165,16 @@ class SymbolSampler(MessageSampler):
     def key(self) -> Hashable:
         return type(self), self.vocabulary, self.size, self.temperature
 
-    def send(self, port: Tensor, stamp: int, sent: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def noise(self, port: Tensor, stamp: int) -> Tensor | None:
+        if not self.noisy or self.greedy:
+            return None
+        numbers = uniform_many(*self._counts(port, stamp)).clamp_min(_SMALLEST)
+        return -(-numbers.log()).log().view_as(port).to(port.dtype)
+
+    def message(self, port: Tensor, noise: Tensor | None, sent: Tensor | None) -> tuple[Tensor, Tensor]:
         logits = self._positions(port)
-        if self.noisy and not self.greedy:
-            numbers = uniform_many(*self._counts(port, stamp)).clamp_min(_SMALLEST)
-            logits = logits + self._positions(-(-numbers.log()).log().view_as(port)).to(port.dtype)
+        if noise is not None:
+            logits = logits + self._positions(noise)
         if sent is None:
             sent = F.one_hot(constant(logits).argmax(-1), self.vocabulary).to(port.dtype).flatten(1)
         soft = constant(port) if self.learned else torch.softmax(logits / self.temperature, -1)
@@ -221,12 +245,16 @@ class GaussianSampler(MessageSampler):
     def key(self) -> Hashable:
         return self.deviation
 
-    def send(self, port: Tensor, stamp: int, sent: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def noise(self, port: Tensor, stamp: int) -> Tensor | None:
+        if self.greedy:
+            return None
+        return normal_many(*self._counts(port, stamp)).view(len(port), -1).to(port.dtype)
+
+    def message(self, port: Tensor, noise: Tensor | None, sent: Tensor | None) -> tuple[Tensor, Tensor]:
         if sent is None:
             sent = constant(port).flatten(1)
-            if not self.greedy:
-                noise = normal_many(*self._counts(port, stamp)).view_as(sent)
-                sent = sent + self.deviation * noise.to(port.dtype)
+            if noise is not None:
+                sent = sent + self.deviation * noise
         return sent.view_as(port), sent
 
     def log_prob(self, port: Tensor, sent: Tensor) -> Tensor:
@@ -250,11 +278,16 @@ class LatentSampler(MessageSampler):
     def key(self) -> Hashable:
         return type(self)
 
-    def send(self, port: Tensor, stamp: int, sent: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def noise(self, port: Tensor, stamp: int) -> Tensor | None:
+        if self.greedy:
+            return None
+        mean, _ = port.chunk(2, 1)
+        return normal_many(*self._counts(mean, stamp)).view_as(mean).to(port.dtype)
+
+    def message(self, port: Tensor, noise: Tensor | None, sent: Tensor | None) -> tuple[Tensor, Tensor]:
         message, logs = port.chunk(2, 1)
-        if not self.greedy:  # a replay adds the same noise
-            noise = normal_many(*self._counts(message, stamp)).view_as(message)
-            message = message + logs.exp() * noise.to(port.dtype)
+        if noise is not None:  # a replay adds the same noise
+            message = message + logs.exp() * noise
         return message, constant(message).flatten(1)
 
     def log_prob(self, port: Tensor, sent: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ run; here a member's are (tick, environment) of the environments that are evalua
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from antiphon.agents.network import STATE, VALUE, Tensors
 from antiphon.base.mask import ALL, Mask
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.heart.agent import AGE, Agent
+from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.layout import select_rows
@@ -96,14 +96,65 @@ class InTurn(Replay):
 
 
 @dataclass(slots=True)
+class _Made:
+    """The messages of a stack of channels that are made in the window and read in it."""
+
+    sent_at: Tensor | None
+    """[S]: the ticks of the sender that made them, in order; None: all."""
+    ticks: int
+    """Of the sender."""
+    sent: Tensor | None
+    """[S, K * B, size]: what was sampled; None: the port's output is sent."""
+    sampling_noise: Tensor | None
+    """[S, K * B, …]: what it was sampled with."""
+    link_noise: Tensor | None
+    """[S, K * B, size]: what the link adds."""
+
+
+@dataclass(slots=True)
 class _Message:
-    """What an agent reads over a stack of channels at all ticks: values, or messages made in the window."""
+    """What an agent reads over a stack of channels at all ticks: constants, and messages made in the window."""
 
     channel: Channel
-    value: Tensor | None
-    """[T, K * B, size]; None: made in the window, by its sender at the same step."""
+    constants: Tensor | None
+    """[C, K * B, size]; None: none."""
+    made: _Made | None
+    order: Tensor | None
+    """[T]: the place of what each tick reads among the constants, followed by the messages made; None: all in order."""
     available: Mask
     """Of T, K * B."""
+
+    def values(self, made: Mapping[str, Tensors], rows: Tensor) -> Tensor:
+        """Return what is read, [K * T * b, size].
+
+        Args:
+            made: By agent, the ports of those evaluated before.
+            rows: Of the channels, as many of each.
+        """
+        channel, count = self.channel, len(self.channel.members)
+        of_rows = partial(_by_member, members=count, rows=rows)
+        parts = [] if self.constants is None else [of_rows(self.constants)]
+        if self.made is not None:
+            own, port = self.made, made[channel.sender][channel.content.port]
+            batch = len(rows) // count * own.ticks
+            if own.sent_at is not None:
+                by_tick = port.view(-1, own.ticks, len(rows) // count, *port.shape[1:])
+                port = by_tick.index_select(1, own.sent_at).flatten(0, 2)
+                batch = len(rows) // count * len(own.sent_at)
+            live = select_rows(port, channel.endpoints.sender_index, batch)
+            sent, sampling_noise, link_noise = (
+                values if values is None else of_rows(values)
+                for values in (own.sent, own.sampling_noise, own.link_noise)
+            )
+            if channel.content.sampler is not None:
+                live, _ = channel.content.sampler.message(live, sampling_noise, sent)
+            parts.append(channel.ledger.link.received(live.flatten(1), link_noise))
+        if self.order is None:
+            return parts[0]
+        by_tick = torch.cat(
+            [part.view(count, -1, len(rows) // count, channel.content.size) for part in parts], 1
+        )
+        return by_tick.index_select(1, self.order).flatten(0, 2)
 
 
 @dataclass(slots=True)
@@ -111,6 +162,7 @@ class _Evaluation:
     """An agent and what it reads in a window."""
 
     agent: Agent
+    ticks: int
     inputs: Tensor | None
     """[T, rows, *input_shape], where nothing of it is made in the window."""
     observations: list[Tensor]
@@ -125,34 +177,32 @@ class AllTicks(Replay):
 
     def __init__(self, window: Window, agents: Mapping[str, Agent], forward_pass: ForwardPass) -> None:
         super().__init__(window, agents, forward_pass)
-        self._evaluations = [self._evaluation(agents[name], ticks) for name, ticks in self._ticks_of.items()]
-        self._ticks = len(next(iter(self._ticks_of.values())))
+        self._evaluations = [
+            self._evaluation(agents[name], self._ticks_of[name])
+            for name in _senders_first(self._ticks_of, agents)
+        ]
 
     @staticmethod
     def obstacle(window: Window, agents: Mapping[str, Agent]) -> bool:
         """Whether it needs a replay: something is handed from tick to tick, or is more than what a port holds."""
         if any(a.connections.state_channel is not None or a.learner.network.mixed() for a in agents.values()):
             return True
-        by_agent = _ticks_of(window)
-        steps = {tuple(tick.step for tick in ticks) for ticks in by_agent.values()}
-        within = [
-            (tick, read) for tick in window.ticks() for read in tick.reads if isinstance(read, PassedOn)
-        ]
-        if not within:
-            return len(agents) > 1
-        if len(steps) > 1 or any(len(call) > 1 for call in window.calls):
+        ticks_of = _ticks_of(window)
+        if any(name not in window.statistics_before for name in ticks_of):
+            return True  # agents of tied parameters are one evaluation
+        if len(_senders_first(ticks_of, agents)) < len(ticks_of):
             return True
-        if any(
-            tick.participates is not ALL or AGE in agents[tick.agent].inputs.observes for tick, _ in within
-        ):
-            return True
-        channels = {
-            channel.name: channel for agent in agents.values() for channel in agent.connections.incoming
-        }
-        later = (read.stamp != tick.step or _changes(channels[read.channel]) for tick, read in within)
-        return any(later) or any(
-            len(tick.reads) != len(agents[tick.agent].connections.incoming) for tick in window.ticks()
-        )
+        for name, ticks in ticks_of.items():
+            within, incoming = list(_made_within(ticks)), agents[name].connections.incoming
+            if any(tick.participates is not ALL for tick, _ in within):
+                return True
+            if within and any(
+                channel.ledger.timetable.slots > 1 or _has_paths_back(channel) for channel in incoming
+            ):
+                return True
+            if within and any(len(tick.reads) != len(incoming) for tick in ticks):
+                return True
+        return False
 
     def ports(self, rows: Mapping[str, Tensor]) -> dict[str, Tensors]:
         """See `Replay.ports`."""
@@ -165,7 +215,7 @@ class AllTicks(Replay):
             ports = made[agent.name] = agent.learner.evaluate(start, x, state=None)[0]
             if each.observed is not None:
                 ports[VALUE] = _values(agent, start, _by_member(each.observed, members, own))
-            shape = members, self._ticks, len(own) // members
+            shape = members, each.ticks, len(own) // members
             found[agent.name] = {
                 name: ports[name].view(*shape, *ports[name].shape[1:]).transpose(0, 1).flatten(1, 2)
                 for name in port_names(agent)
@@ -177,56 +227,110 @@ class AllTicks(Replay):
     def _evaluation(self, agent: Agent, ticks: list[Tick]) -> _Evaluation:
         forward_pass, start = self._forward_pass, self._window.statistics_before[agent.name]
         observed = _observed(agent, ticks, forward_pass, start)
-        if not any(isinstance(read, PassedOn) for tick in ticks for read in tick.reads):
+        if not any(_made_within(ticks)):
             inputs = torch.stack([forward_pass.inputs(tick, self._window, start) for tick in ticks])
-            return _Evaluation(agent, inputs, [], [], observed)
+            return _Evaluation(agent, len(ticks), inputs, [], [], observed)
         each = [forward_pass.observations(tick, start) for tick in ticks]
         observations = [torch.stack(values) for values in zip(*each, strict=True)]
         reads = zip(
             agent.connections.incoming, zip(*(tick.reads for tick in ticks), strict=True), strict=True
         )
-        messages = [_message(*one, self._window) for one in reads]
-        return _Evaluation(agent, None, observations, messages, observed)
+        messages = [self._message(channel, own) for channel, own in reads]
+        return _Evaluation(agent, len(ticks), None, observations, messages, observed)
+
+    def _message(self, channel: Channel, reads: tuple[Read, ...]) -> _Message:
+        available = ALL
+        if any(read.available is not ALL for read in reads):
+            rows, device = len(channel.content.zeros), channel.content.zeros.device
+            available = Mask.of(torch.stack([read.available.tensor(rows, device) for read in reads]))
+        known = [read for read in reads if not isinstance(read, PassedOn)]
+        stamps = sorted({read.stamp for read in reads if isinstance(read, PassedOn)})
+        constants = [constant(read.value_in(self._window, channel)) for read in known]
+        places = [
+            len(known) + stamps.index(read.stamp) if isinstance(read, PassedOn) else known.index(read)
+            for read in reads
+        ]
+        in_order = places == list(range(len(reads))) and (not known or not stamps)
+        return _Message(
+            channel,
+            torch.stack(constants) if constants else None,
+            self._made(channel, stamps) if stamps else None,
+            None if in_order else _index(places, channel),
+            available,
+        )
+
+    def _made(self, channel: Channel, stamps: list[int]) -> _Made:
+        """What a channel's messages of some steps are made from."""
+        ticks = {tick.step: (place, tick) for place, tick in enumerate(self._ticks_of[channel.sender])}
+        sampler, link = channel.content.sampler, channel.ledger.link
+        sent, sampling_noise = list[Tensor](), list[Tensor | None]()
+        if sampler is not None:
+            shape = self.agents[channel.sender].learner.network.port_shape(channel.content.port)
+            port = channel.content.zeros.new_empty(len(channel.content.zeros), *shape)
+            sent = [ticks[stamp][1].sampled[channel.name] for stamp in stamps]
+            sampling_noise = [sampler.noise(port, stamp) for stamp in stamps]
+        places = [ticks[stamp][0] for stamp in stamps]
+        return _Made(
+            None if len(places) == len(ticks) else _index(places, channel),
+            len(ticks),
+            torch.stack(sent) if sent else None,
+            _stacked(sampling_noise),
+            _stacked([link.noise_of(stamp, channel.content.zeros) for stamp in stamps]),
+        )
 
     def _joined(self, each: _Evaluation, own: Tensor, made: Mapping[str, Tensors]) -> Tensor:
         """The network's input, of all members, ticks and some environments."""
         agent, members = each.agent, len(each.agent.members)
         if each.inputs is not None:
             return _by_member(each.inputs, members, own)
-        batch = len(own) // members * self._ticks
+        batch = len(own) // members * each.ticks
         flat = len(agent.learner.network.input_shape) == 1
         messages, available = [], []
         for message in each.messages:
-            channel, count = message.channel, len(message.channel.members)
+            channel = message.channel
             ends = rows_through(own, channel.endpoints.receiver_index, members, channel.batch)
-            there = message.available.map(partial(_by_member, members=count, rows=ends))
-            if message.value is None:
-                port = made[channel.sender][channel.content.port]
-                value = there.fill(select_rows(port, channel.endpoints.sender_index, batch).flatten(1))
-            else:
-                value = _by_member(message.value, count, ends)
+            there = message.available.map(partial(_by_member, members=len(channel.members), rows=ends))
+            value = there.fill(message.values(made, ends))
             messages.append(value if flat else value.reshape(len(value), *channel.content.shape))
             available.append(there)
         observations = [_by_member(values, members, own) for values in each.observations]
         return agent.inputs.fan_in.join(observations, messages, available, batch)
 
 
-def _message(channel: Channel, reads: tuple[Read, ...], window: Window) -> _Message:
-    available = ALL
-    if any(read.available is not ALL for read in reads):
-        rows, device = len(channel.content.zeros), channel.content.zeros.device
-        available = Mask.of(torch.stack([read.available.tensor(rows, device) for read in reads]))
-    if isinstance(reads[0], PassedOn):
-        return _Message(channel, None, available)
-    values = [constant(read.value_in(window, channel)) for read in reads]
-    return _Message(channel, torch.stack(values), available)
+def _stacked(noises: Sequence[Tensor | None]) -> Tensor | None:
+    """[S, …] of noises of S steps; None: there is none at any."""
+    found = [noise for noise in noises if noise is not None]
+    return torch.stack(found) if found else None
 
 
-def _changes(channel: Channel) -> bool:
-    """Whether what is read of a message, or its gradient, is not the sender's port."""
-    link = channel.ledger.link
-    spoilt = link.noisy or link.bits is not None or channel.content.sampler is not None
-    return spoilt or channel.feedback.direct is not None or channel.feedback.weights is not None
+def _index(places: list[int], channel: Channel) -> Tensor:
+    return torch.tensor(places, device=channel.content.zeros.device)
+
+
+def _made_within(ticks: list[Tick]) -> Iterator[tuple[Tick, PassedOn]]:
+    """The reads of ticks that are differentiated through a sender."""
+    return ((tick, read) for tick in ticks for read in tick.reads if isinstance(read, PassedOn))
+
+
+def _senders_first(ticks_of: Mapping[str, list[Tick]], agents: Mapping[str, Agent]) -> list[str]:
+    """The agents in an order in which what each reads of the window is made before; without those of a circle."""
+    senders = {
+        name: {
+            channel.sender
+            for channel in agents[name].connections.incoming
+            if any(read.channel == channel.name for _, read in _made_within(ticks))
+        }
+        for name, ticks in ticks_of.items()
+    }
+    order: list[str] = []
+    while ready := [name for name in senders if name not in order and senders[name].issubset(order)]:
+        order.append(ready[0])
+    return order
+
+
+def _has_paths_back(channel: Channel) -> bool:
+    """Whether the gradient of what is read goes back by other paths than the receiver's weights."""
+    return channel.feedback.direct is not None or channel.feedback.weights is not None
 
 
 def _ticks_of(window: Window) -> dict[str, list[Tick]]:

@@ -95,7 +95,7 @@ class Rounded(MessageSampler):
     def key(self) -> int:
         return self.steps
 
-    def send(self, port: Tensor, stamp: int, sent: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def message(self, port: Tensor, noise: Tensor | None, sent: Tensor | None) -> tuple[Tensor, Tensor]:
         if sent is None:
             sent = (port.detach().flatten(1) * self.steps).round() / self.steps
         return sent.view_as(port) + (port - port.detach()), sent

@@ -258,6 +258,14 @@ STEP: tuple[Fault, ...] = (
         "tests/numerics/test_policies.py::test_a_sender_and_an_actor[locked-3]",
     ),
     Fault(
+        "ppo-messages-of-a-window-are-sampled-with-the-noise-of-one-step",
+        "engine/policies/replays.py",
+        "sampling_noise = [sampler.noise(port, stamp) for stamp in stamps]",
+        "sampling_noise = [sampler.noise(port, stamps[0]) for stamp in stamps]",
+        "tests/engine/heart/test_policies.py::"
+        "test_further_passes_evaluate_each_locked_agent_once_and_not_tick_by_tick[symbols]",
+    ),
+    Fault(
         "reach-signals-are-not-passed-on-within-a-window",
         "engine/features/reach.py",
         "                self._pass_on(tick, self.by_tick[key])\n",

@@ -14,8 +14,11 @@ import pytest
 import torch
 
 from antiphon import Scenario, Simulation
+from antiphon.agents.learner import Learner
 from antiphon.agents.policy_objectives import PolicyObjective, Trajectory
+from antiphon.engine.policies.replays import AllTicks
 from tests.contracts.builders import LABEL, Document, document
+from tests.contracts.documents import pairs
 from tests.contracts.games import Game
 from tests.contracts.twins import agree, differences, facts, made
 from tests.envs.adaptors import parallel_worlds
@@ -224,6 +227,55 @@ def test_further_passes_move_the_agents_group_and_nothing_else() -> None:
     assert not any(place.startswith("agent s objective") for place in moved)
     taken = [three[f"agent {name} updates"] - one[f"agent {name} updates"] for name in "ast"]
     assert taken == [6, 6, 0]
+
+
+PPO: Document = {"kind": "ppo", "epochs": 3, "minibatches": 2}
+LOCKED: dict[str, tuple[Document, Document]] = {
+    "plain": ({}, {}),
+    "delayed": ({"link": {"delay": 1}}, {}),
+    "delayed longer than the window": ({"link": {"delay": 5}}, {}),
+    "noisy, in bits, delayed": ({"link": {"delay": 2, "noise": 0.1, "bits": 4}}, {}),
+    "symbols": ({"size": None, "sample": {"kind": "gumbel", "vocabulary": 3, "size": 2}}, {}),
+    "latents, delayed": ({"sample": "latent", "link": {"delay": 1}}, {}),
+    "ages": ({"link": {"delay": 1}}, {"actor": {"observes": ["x", "age"]}}),
+    "a slower actor": ({"sample": "latent"}, {"actor": {"clock": {"period": 2, "unroll": 2}}}),
+    "a slower sender": ({}, {"sender": {"clock": {"period": 2, "unroll": 2}}}),
+}
+"""By name: keys of the channels of locked pairs, and of their agents."""
+
+
+@pytest.mark.parametrize("name", LOCKED)
+def test_further_passes_evaluate_each_locked_agent_once_and_not_tick_by_tick(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel, ends = LOCKED[name]
+    count = [0]
+    evaluate = Learner.evaluate
+
+    def counted(self: Learner, *args: Any, **settings: Any) -> Any:
+        count[0] += 1
+        return evaluate(self, *args, **settings)
+
+    monkeypatch.setattr(Learner, "evaluate", counted)
+
+    def run(epochs: int) -> tuple[dict[str, Any], int]:
+        count[0] = 0
+        simulation = made(pairs({**PPO, "epochs": epochs}, coupling="locked", **channel, **ends), "cohort")
+        simulation.run(4)
+        of_a_window = count[0]
+        simulation.run(12)
+        return facts(simulation), of_a_window
+
+    once, first_pass = run(1)
+    at_once, in_all = run(3)
+    assert in_all - first_pass == 2 * 2 * 2  # further epochs, minibatches, stacks
+    monkeypatch.setattr(AllTicks, "obstacle", lambda window, agents: True)
+    by_tick, much_more = run(3)
+    assert much_more > in_all
+    assert not list(differences(at_once, by_tick, tolerance=1e-12))
+    assert (
+        any("sa0" in line for line in differences(once, at_once)) or name == "delayed longer than the window"
+    )
 
 
 # --- somebody else's world: agents that die, and reset steps that are no experience ----------------------------
