@@ -50,8 +50,9 @@ from antiphon.telemetry.figures import Figure
 from antiphon.telemetry.statistics import student_t
 from antiphon.telemetry.verdicts import Verdict, bounds, worth
 
-ABLATIONS = ("zero", "mean", "resample")
-"""What messages are replaced by: zeros, their mean, or the message made for another example or in another environment."""
+ABLATIONS = ("zero", "mean", "resample", "step")
+"""What messages are replaced by: zeros, their mean, the message made for another example or in another environment, or that of
+another step of the same episode."""
 _ROWS = 500
 """Examples at once, at most."""
 _EPISODES = 200
@@ -238,6 +239,8 @@ def check_measured(
         raise ScenarioError(
             "ablate: resample needs messages of another environment; set training.batch to 2 or more"
         )
+    if not acting and kind == "step":
+        raise ScenarioError("ablate: step needs episodes, and the readouts do not act; use resample")
     if not acting and (episodes is not None or sampled):
         name = "sampled" if episodes is None else "episodes"
         raise ScenarioError(f"{name}: has no effect on the loss of examples; leave it out")
@@ -272,6 +275,7 @@ class _Evaluated(Protocol):
         in_step: Whether all rows of a step are as far in their example: then means are of the messages of a step.
         seeds: Of each batch.
         rows: Examples or environments of each batch.
+        lengths: Of the newest batch, the steps of each episode, [rows]; of examples None.
     """
 
     system: System
@@ -279,8 +283,9 @@ class _Evaluated(Protocol):
     in_step: bool
     seeds: list[int]
     rows: list[int]
+    lengths: Tensor | None
 
-    def scores(self, batch: int, deliver: Deliver | None) -> Scores:
+    def scores(self, batch: int, deliver: Deliver | None, progress: Progress) -> Scores:
         """Return scores by agent of every example or episode of a batch."""
         ...
 
@@ -294,6 +299,7 @@ class _Examples:
 
     measure = "loss"
     in_step = True
+    lengths: Tensor | None = None
 
     def __init__(self, running: LiveSystem, split: str, links: Links, limit: int | None) -> None:
         check_counts("ablate", limit=limit)
@@ -302,9 +308,11 @@ class _Examples:
         self.seeds = [rollout_seed(running.seed, split, number) for number in range(len(self._batches))]
         self.rows = [len(next(iter(batch.values()))) for batch in self._batches]
 
-    def scores(self, batch: int, deliver: Deliver | None) -> Scores:
+    def scores(self, batch: int, deliver: Deliver | None, progress: Progress) -> Scores:
         how: dict[str, Any] = {"seed": self.seeds[batch], "ends": self._goals, "deliver": deliver}
-        return ExampleRollout(self.system, self._batches[batch], self._links, **how).scores()
+        scores = ExampleRollout(self.system, self._batches[batch], self._links, **how).scores()
+        progress.advance(self.rows[batch])
+        return scores
 
     def shared(self, readouts: Sequence[str]) -> Sequence[str]:
         metrics = {self._goals[readout].objective.metrics for readout in readouts}
@@ -316,6 +324,7 @@ class _Episodes:
 
     measure = RETURN
     in_step = False
+    lengths: Tensor | None = None
 
     def __init__(
         self, running: LiveSystem, split: str, links: Links, episodes: int | None, sampled: bool
@@ -328,11 +337,14 @@ class _Episodes:
         self.seeds = [rollout_seed(running.seed, split, number) for number in range(count)]
         self.rows = [copies] * count
 
-    def scores(self, batch: int, deliver: Deliver | None) -> Scores:
+    def scores(self, batch: int, deliver: Deliver | None, progress: Progress) -> Scores:
+        before = progress.done
         with closing(self._make()) as env:
             how: dict[str, Any] = {"sampled": self._sampled, "deliver": deliver}
             rollout = EnvironmentRollout(self.system, env, self._links, self.seeds[batch], **how)
-            returns = play(rollout, 1, 0, lambda done, total: None).returns
+            table = play(rollout, 1, 0, lambda done, total: progress.advance(before + done - progress.done))
+        self.lengths = table.lengths[0]
+        returns = table.returns
         return {name: {RETURN: returns[own][0].cpu()} for name, own in rewards_of(self.system).items()}
 
     def shared(self, readouts: Sequence[str]) -> Sequence[str]:
@@ -343,22 +355,19 @@ def _ablated(
     running: LiveSystem, kind: str, split: str, links: Links, names: Sequence[str], evaluated: _Evaluated
 ) -> Ablation:
     """Evaluate each batch with every channel in place, then without each of some."""
-    means = _Means(evaluated.in_step)
+    replacement = _REPLACEMENTS[kind](evaluated)
     changes: dict[str, list[Scores]] = {name: [] for name in names}
-    batches = range(len(evaluated.seeds))
-    with Progress("ablating", (1 + len(names)) * len(batches)) as progress:
-        intact = []
-        for batch in batches:
-            intact.append(evaluated.scores(batch, means.add if kind == "mean" else None))
-            progress.advance()
-        for batch, before in enumerate(intact):
-            order = uniform(seed_for(evaluated.seeds[batch], "ablation"), 0, evaluated.rows[batch]).argsort()
-            partner = torch.empty_like(order)  # one random cycle through all rows of the batch
-            partner[order] = order.roll(1)
-            for name in names:
-                after = evaluated.scores(batch, _without(name, kind, means, partner))
+    with Progress("ablating", (1 + len(names)) * sum(evaluated.rows)) as progress:
+        batches = range(len(evaluated.seeds))
+        whole = (evaluated.scores(batch, replacement.watch(batch), progress) for batch in batches)
+        intact = list(whole) if replacement.of_all_batches else []
+        for batch, before in enumerate(intact or whole):
+            if not replacement.of_all_batches:
+                intact.append(before)
+            without = [(name, replacement.without(name, batch)) for name in names]
+            for name, deliver in without:
+                after = evaluated.scores(batch, deliver, progress)
                 changes[name].append({a: {m: after[a][m] - v for m, v in before[a].items()} for a in before})
-                progress.advance()
     readouts, count = running.scenario.readouts, sum(evaluated.rows)
     shown = _map(lambda metric, rows: rows.nanmean().item(), _joined(intact))
     found = Ablation(kind, split, links, evaluated.measure, count, readouts, shown)
@@ -372,30 +381,6 @@ def _ablated(
     return found
 
 
-class _Means:
-    """Means of the messages of each channel, over all rows and, unless these are in step, all steps."""
-
-    def __init__(self, in_step: bool) -> None:
-        self._in_step = in_step
-        self._sums: dict[tuple[str, int], Tensor] = {}
-        self._counts: dict[tuple[str, int], int] = {}
-
-    def add(self, name: str, stamp: int, message: Tensor) -> Tensor:
-        """Count the messages of a step, [rows, size], and return them."""
-        place, total = self._place(name, stamp), message.sum(0)
-        self._sums[place] = self._sums[place] + total if place in self._sums else total
-        self._counts[place] = self._counts.get(place, 0) + len(message)
-        return message
-
-    def of(self, name: str, stamp: int) -> Tensor:
-        """Return the mean message of a channel at a step, [size]."""
-        place = self._place(name, stamp)
-        return self._sums[place] / self._counts[place]
-
-    def _place(self, name: str, stamp: int) -> tuple[str, int]:
-        return name, stamp if self._in_step else 0
-
-
 def _map(function: Callable[[str, Tensor], T], scores: Scores) -> dict[str, dict[str, T]]:
     """Return what a function makes of each metric's name and rows."""
     return {a: {m: function(m, v) for m, v in own.items()} for a, own in scores.items()}
@@ -406,14 +391,123 @@ def _joined(batches: Sequence[Scores]) -> Scores:
     return {a: {m: torch.cat([batch[a][m] for batch in batches]) for m in first[a]} for a in first}
 
 
-def _without(channel: str, kind: str, means: _Means, partner: Tensor) -> Deliver:
-    """Return what replaces the messages of one channel."""
+# --- what messages are replaced by -------------------------------------------------------------------------
 
-    def deliver(name: str, stamp: int, message: Tensor) -> Tensor:
-        if name != channel:
-            return message
-        if kind == "mean":
-            return means.of(name, stamp).expand_as(message)
-        return message[partner.to(message.device)] if kind == "resample" else torch.zeros_like(message)
 
-    return deliver
+class _Replacement:
+    """What the messages of a channel are replaced by; the base replaces them by zeros.
+
+    Args:
+        evaluated: What is evaluated.
+    """
+
+    of_all_batches = False
+    """Whether all batches are watched before a message of any is replaced."""
+
+    def __init__(self, evaluated: _Evaluated) -> None:
+        self.evaluated = evaluated
+
+    def watch(self, batch: int) -> Deliver | None:
+        """Return what sees, and returns, all messages while every channel is in place; None: nothing has to."""
+        return None
+
+    def without(self, channel: str, batch: int) -> Deliver:
+        """Return what replaces the messages of a channel, and of no other."""
+        made = self.of(channel, batch)
+        return lambda name, stamp, message: made(stamp, message) if name == channel else message
+
+    def of(self, channel: str, batch: int) -> Callable[[int, Tensor], Tensor]:
+        """Return a function from a step and the messages sent, [rows, size], to what replaces them."""
+        return lambda stamp, message: torch.zeros_like(message)
+
+
+class _Resampled(_Replacement):
+    """The messages of other rows, along one random cycle through all rows of the batch."""
+
+    def of(self, channel: str, batch: int) -> Callable[[int, Tensor], Tensor]:
+        seed, rows = self.evaluated.seeds[batch], self.evaluated.rows[batch]
+        order = uniform(seed_for(seed, "ablation"), 0, rows).argsort()
+        partner = torch.empty_like(order)
+        partner[order] = order.roll(1)
+        return lambda stamp, message: message[partner.to(message.device)]
+
+
+class _Means(_Replacement):
+    """Means of the messages of each channel, over all rows and, unless these are in step, all steps."""
+
+    of_all_batches = True
+
+    def __init__(self, evaluated: _Evaluated) -> None:
+        super().__init__(evaluated)
+        self._sums: dict[tuple[str, int], Tensor] = {}
+        self._counts: dict[tuple[str, int], int] = {}
+
+    def watch(self, batch: int) -> Deliver:
+        return self._add
+
+    def _add(self, name: str, stamp: int, message: Tensor) -> Tensor:
+        place, total = self._place(name, stamp), message.sum(0)
+        self._sums[place] = self._sums[place] + total if place in self._sums else total
+        self._counts[place] = self._counts.get(place, 0) + len(message)
+        return message
+
+    def of(self, channel: str, batch: int) -> Callable[[int, Tensor], Tensor]:
+        def mean(stamp: int, message: Tensor) -> Tensor:
+            place = self._place(channel, stamp)
+            return (self._sums[place] / self._counts[place]).expand_as(message)
+
+        return mean
+
+    def _place(self, name: str, stamp: int) -> tuple[str, int]:
+        return name, stamp if self.evaluated.in_step else 0
+
+
+class _OtherSteps(_Replacement):
+    """The messages of other steps of the same episodes, as they were with every channel in place.
+
+    What is sent n-th in an episode is replaced by what was sent a random number of messages later, around the episode: of each
+    environment another number, the same at all steps. So a message keeps what holds for its whole episode, and loses what
+    holds for its step.
+    """
+
+    def __init__(self, evaluated: _Evaluated) -> None:
+        super().__init__(evaluated)
+        self._sent: dict[str, dict[int, Tensor]] = {}
+        """By channel and step, of the newest batch."""
+
+    def watch(self, batch: int) -> Deliver:
+        self._sent.clear()
+        return self._add
+
+    def _add(self, name: str, stamp: int, message: Tensor) -> Tensor:
+        self._sent.setdefault(name, {})[stamp] = message.clone()
+        return message
+
+    def of(self, channel: str, batch: int) -> Callable[[int, Tensor], Tensor]:
+        sent, lengths = self._sent[channel], self.evaluated.lengths
+        assert lengths is not None  # `check_measured` refuses examples
+        messages = torch.stack(list(sent.values()))
+        lengths = lengths.to(messages.device)
+        counts = (torch.tensor(list(sent), device=messages.device).unsqueeze(1) < lengths).sum(0)
+        if int(counts.max()) < 2:
+            raise ScenarioError(
+                f"ablate: step needs episodes with several messages over '{channel}', which sends one in each; use resample"
+            )
+        places = {stamp: place for place, stamp in enumerate(sent)}
+        chance = uniform(seed_for(self.evaluated.seeds[batch], "ablation"), 0, len(lengths)).to(
+            messages.device
+        )
+        further = 1 + (chance * (counts - 1)).long()
+        rows = torch.arange(len(lengths), device=messages.device)
+
+        def other(stamp: int, message: Tensor) -> Tensor:
+            # an episode that is longer than it was begins again
+            place = places.get(stamp, len(places))
+            return messages[(place + further) % counts.clamp_min(1), rows]
+
+        return other
+
+
+_REPLACEMENTS: dict[str, type[_Replacement]] = dict(
+    zip(ABLATIONS, (_Replacement, _Means, _Resampled, _OtherSteps), strict=True)
+)

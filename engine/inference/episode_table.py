@@ -106,6 +106,12 @@ class EpisodeTable:
         assert self._episodes is not None
         return dict(zip(self._rewards, self._table[1:, : self._episodes], strict=True))
 
+    @property
+    def lengths(self) -> Tensor:
+        """The steps of each episode that is counted, [episodes, environments]; the table is complete."""
+        assert self._episodes is not None
+        return self._table[0, : self._episodes].long()
+
     def means(self, actions: Literal["greedy", "sampled"]) -> Episodes:
         """Return the means over the episodes that are counted; the table is complete."""
         assert self._episodes is not None

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from gymnasium.spaces import Discrete
 
-from antiphon import Scenario, ScenarioError, Simulation
-from antiphon.envs import from_tensors
+from antiphon import Scenario, ScenarioError, Simulation, environment
+from antiphon.envs import Description, Signal, World, from_tensors
 from tests.engine.numbers import unchanged
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit.documented import ABLATIONS, Links, ablate, ablation_rows
@@ -45,7 +46,7 @@ def trained() -> Simulation:
     return simulation
 
 
-@pytest.mark.parametrize("kind", ABLATIONS)
+@pytest.mark.parametrize("kind", ["zero", "mean", "resample"])
 def test_the_channel_that_matters_comes_first_for_whom_it_matters(trained: Simulation, kind: str) -> None:
     found = ablate(trained, kind)
     assert found.ranked()[0] == "eye->judge"
@@ -158,6 +159,93 @@ def test_what_has_no_effect_on_returns_is_refused(changed: str, how: dict[str, A
     with Simulation(Scenario.from_yaml(document)) as simulation, pytest.raises(ScenarioError) as refused:
         ablate(simulation, "resample", **how)
     assert str(refused.value) == line
+
+
+STEPS = 6
+
+
+class Told(World):
+    """Each episode has a goal, and each step a cue, that only the speaker sees; the listener has to name one of them."""
+
+    randoms = 1 + STEPS
+    named: int
+    """The place of what is to be named in what the speaker sees."""
+
+    @staticmethod
+    def describe(options: Any) -> Description:
+        return Description(signals={"shown": Signal(shape=(2,))}, action_space=Discrete(2))
+
+    def start(self, uniforms: torch.Tensor) -> dict[str, torch.Tensor]:
+        bits = (uniforms > 0.5).to(self.dtype)
+        return {"goal": bits[:, 0], "cues": bits[:, 1:], "step": torch.zeros(len(bits), dtype=torch.int64)}
+
+    def observe(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        place = state["step"].clamp(max=STEPS - 1).unsqueeze(1)
+        return {"shown": torch.cat([state["goal"].unsqueeze(1), state["cues"].gather(1, place)], 1)}
+
+    def transition(self, state: dict[str, torch.Tensor], actions: Any) -> Any:
+        named = self.observe(state)["shown"][:, self.named]
+        right = (actions["action"] == named).to(self.dtype)
+        state = {**state, "step": state["step"] + 1}
+        return state, right, state["step"] == STEPS
+
+
+@environment("tests/GoalTold-v0")
+class GoalTold(Told):
+    named = 0
+
+
+@environment("tests/CueTold-v0")
+class CueTold(Told):
+    named = 1
+
+
+@pytest.mark.parametrize(
+    ("told", "lost"),
+    [
+        ("Goal", {"zero": True, "mean": True, "resample": True, "step": False}),
+        ("Cue", dict.fromkeys(ABLATIONS, True)),
+    ],
+)
+def test_another_step_leaves_what_a_message_says_of_its_episode(told: str, lost: dict[str, bool]) -> None:
+    net = {"kind": "mlp", "hidden": []}
+    scenario = Scenario(
+        scenario="told",
+        env={"id": f"tests/{told}Told-v0"},
+        agents={
+            "speaker": {"observes": ["shown"], "network": net},
+            "listener": {"network": net, "acts": True, "objective": "reinforce", "clock": {"unroll": 4}},
+        },
+        channels=[{"from": "speaker", "to": "listener", "size": 1, "norm": "none", "coupling": "locked"}],
+        training={"batch": 16, "steps": 4},
+    )
+    with Simulation(scenario, seed=1) as simulation:
+        says, names = (simulation.agents[name].parameters for name in ("speaker", "listener"))
+        says["to_listener.weight"].data.copy_(2.0 * torch.eye(2)[[int(told == "Cue")]])
+        says["to_listener.bias"].data.fill_(-1.0)
+        names["objective.weight"].data.copy_(torch.tensor([[-1.0], [1.0]]))
+        names["objective.bias"].data.zero_()
+        for kind in ABLATIONS:
+            found = ablate(simulation, kind, episodes=4)
+            change = found.change("speaker->listener")
+            assert (found.intact, found.count) == ({"listener": {"return": STEPS}}, 64)
+            assert (change.verdict == "matters") == lost[kind]
+            assert lost[kind] or (change.value, change.half) == (0.0, 0.0)
+            # of numbers with equal chances half of what is named is right by chance
+            assert not lost[kind] or change.value == pytest.approx(-STEPS / 2, abs=1)
+
+
+def test_other_steps_need_episodes_with_several_messages(trained: Simulation) -> None:
+    with pytest.raises(
+        ScenarioError, match="ablate: step needs episodes, and the readouts do not act; use resample"
+    ):
+        ablate(trained, "step")
+    single = ACTING.replace("v0}", "v0, limit: 1}")
+    with (
+        Simulation(Scenario.from_yaml(single)) as simulation,
+        pytest.raises(ScenarioError, match="sends one in each"),
+    ):
+        ablate(simulation, "step", episodes=1)
 
 
 def test_only_some_channels_and_examples_and_no_bit_of_the_run_changes(trained: Simulation) -> None:
