@@ -772,9 +772,16 @@ REST: tuple[Fault, ...] = (
     Fault(
         "ablation-plays-other-episodes-without-a-channel",
         "inspection/ablation.py",
-        "self._links, self.seeds[batch], **how)\n            returns",
-        "self._links, self.seeds[batch] + (deliver is not None), **how)\n            returns",
+        "self._links, self.seeds[batch], **how)\n            table",
+        "self._links, self.seeds[batch] + (deliver is not None), **how)\n            table",
         "tests/inspection/test_ablation.py::test_where_readouts_act_returns_of_the_same_episodes_are_compared",
+    ),
+    Fault(
+        "ablation-another-step-may-be-of-the-next-episode",
+        "inspection/ablation.py",
+        ".unsqueeze(1) < lengths).sum(0)",
+        ".unsqueeze(1) < 2 * lengths).sum(0)",
+        "tests/inspection/test_ablation.py::test_another_step_leaves_what_a_message_says_of_its_episode[Goal-lost0]",
     ),
     Fault(
         "ablation-in-the-contexts-of-the-caller",
