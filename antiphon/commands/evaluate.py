@@ -46,7 +46,8 @@ def evaluate(
     ablate: Annotated[
         str | None,
         options.text(
-            "KIND", "Rank channels by the loss or return without their messages: zero, mean, resample or step."
+            "KIND",
+            "Rank channels by the loss or return without their messages: zero, mean, resample or step.",
         ),
     ] = None,
     language: Annotated[
