@@ -7,6 +7,9 @@
     positive signalling       information of a symbol about what its sender read (Eccles et al. 2019, 1912.05676)
     positive listening        causal influence of messages on the receiver's decisions (Lowe et al. 2019, 1903.05168)
 
+Each of the last two, and the information, has a share beside it: 0 as by chance, of messages that say nothing or that nobody
+listens to, and 1 as of the signal itself, of messages that tell the label or all of what a symbol can, or decide alone.
+
 Entropies are computed from observed frequencies. With n samples of k values they are too small by about
 (k - 1) / (2 n ln 2) bits, and the information is too large by as much (Miller 1955): measure many more messages than there
 are different ones.
@@ -40,6 +43,7 @@ from antiphon.engine.inference.rollout import EnvironmentRollout, Rollout, fille
 from antiphon.engine.live_system import Holder, LiveSystem, running_of
 from antiphon.inspection.truth import chosen_channels
 from antiphon.nets.isolation.own_context import in_own_context
+from antiphon.nets.random import seed_for, uniform
 from antiphon.telemetry.figures import Figure
 
 _EXAMPLES = 1000
@@ -47,6 +51,10 @@ _ENVS = 64
 """Environments side by side, where there are no examples."""
 _PAIRED = 400
 """Messages of which all pairs are compared, at most."""
+_NONE = 1e-9
+"""Bits that are none: entropies are rounded."""
+_SHUFFLED = 10
+"""Orders of the labels by which the information that frequencies show by chance is estimated."""
 _MESSAGES = 64
 """Messages that a receiver is given in place of its own, at most: the most frequent ones."""
 
@@ -73,6 +81,24 @@ def mutual_information(values: Tensor, labels: Tensor) -> float:
     """
     both = torch.cat([values.reshape(len(values), -1), labels.reshape(len(labels), -1)], 1)
     return max(0.0, entropy(values) + entropy(labels) - entropy(both))
+
+
+def information_share(values: Tensor, labels: Tensor) -> float:
+    """Return how much of a label values tell: 0 as by chance, of shuffled labels, and 1 as the label itself.
+
+    Args:
+        values: See `entropy`.
+        labels: [n] of integers.
+    """
+    orders = [uniform(seed_for(0, "shuffled", str(k)), 0, len(labels)).argsort() for k in range(_SHUFFLED)]
+    shuffled = [mutual_information(values, labels[order.to(labels.device)]) for order in orders]
+    chance = sum(shuffled) / len(shuffled)
+    return _share(mutual_information(values, labels) - chance, entropy(labels) - chance)
+
+
+def _share(bits: float, most: float) -> float:
+    """A share of the most bits that there could be, in [0, 1]; 0 where there could be none."""
+    return min(max(0.0, bits / most), 1.0) if most > _NONE else 0.0
 
 
 def _entropies(probabilities: Tensor) -> Tensor:
@@ -141,6 +167,12 @@ def signalling(probabilities: Tensor) -> float:
     return max(0.0, float((_entropies(each.mean(0)) - _entropies(each).mean(0)).sum()))
 
 
+def signalling_share(probabilities: Tensor) -> float:
+    """Return `signalling` as a share of the entropy of the symbols: 1 where what was read decides each of them."""
+    mean = probabilities.double().mean(0)
+    return _share(signalling(probabilities), float(_entropies(mean).sum()))
+
+
 def causal_influence(probabilities: Tensor, weights: Tensor) -> float:
     """Return the information between messages and decisions, in bits, where each receiver is given every message.
 
@@ -151,10 +183,18 @@ def causal_influence(probabilities: Tensor, weights: Tensor) -> float:
         probabilities: [messages, n, decisions] of each receiver given each message.
         weights: [messages], how often each is sent.
     """
-    each = probabilities.double()
     share = (weights.double() / weights.sum()).view(-1, 1)
-    mean = (share.unsqueeze(2) * each).sum(0)
-    return max(0.0, float((_entropies(mean) - (share * _entropies(each)).sum(0)).mean()))
+    given = (share * _entropies(probabilities.double())).sum(0)
+    return max(0.0, decision_entropy(probabilities, weights) - float(given.mean()))
+
+
+def decision_entropy(probabilities: Tensor, weights: Tensor) -> float:
+    """Return the entropy in bits of each receiver's mean decision over all messages, a mean over receivers.
+
+    It is the most that their influence can be; for the arguments see `causal_influence`.
+    """
+    share = (weights.double() / weights.sum()).view(-1, 1, 1)
+    return float(_entropies((share * probabilities.double()).sum(0)).mean())
 
 
 # --- of a system -------------------------------------------------------------------------------------------
@@ -174,6 +214,9 @@ class Language:
             sends the same message.
         signalling: Bits of the symbols about the sender's inputs.
         listening: Bits of the receiver's decisions that messages determine; None: its objective has no classes or actions.
+        information_share: By signal: 0 where messages tell as much of it as by chance, 1 where they tell all of it.
+        signalling_share: 0 where symbols do not depend on what was read, 1 where it decides each of them.
+        listening_share: 0 where decisions do not depend on messages, 1 where messages alone decide; None: as `listening`.
     """
 
     messages: int
@@ -184,6 +227,9 @@ class Language:
     topographic_similarity: float | None
     signalling: float
     listening: float | None
+    information_share: dict[str, float]
+    signalling_share: float
+    listening_share: float | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
@@ -198,7 +244,8 @@ class _Sample:
     probabilities: list[Tensor] = field(default_factory=list)
     observations: list[Tensor] = field(default_factory=list)
     labels: dict[str, list[Tensor]] = field(default_factory=dict)
-    listening: list[float] = field(default_factory=list)
+    listening: list[tuple[float, float]] = field(default_factory=list)
+    """Bits of decisions that messages determine, and the most that they could."""
 
 
 @in_own_context
@@ -239,8 +286,8 @@ def language(
                     _add(samples[channel.name], rollout.system, channel.name, tick, labels)
             for channel in rollout.system.agents[tick.agent].connections.incoming:
                 if channel.name in samples:
-                    bits = _influence(rollout, channel.name, tick)
-                    samples[channel.name].listening.extend([] if bits is None else [bits])
+                    influence = _influence(rollout, channel.name, tick)
+                    samples[channel.name].listening.extend([] if influence is None else [influence])
     return {name: _measured(sample) for name, sample in samples.items()}
 
 
@@ -317,8 +364,11 @@ def _add(sample: _Sample, system: System, name: str, tick: Tick, labels: Sequenc
             sample.labels.setdefault(label, []).append(signals[label].long().where(known.flatten(), -1))
 
 
-def _influence(rollout: Rollout, name: str, tick: Tick) -> float | None:
-    """The causal influence of the messages of a channel on a receiver's tick; None: it decides nothing, or has read none."""
+def _influence(rollout: Rollout, name: str, tick: Tick) -> tuple[float, float] | None:
+    """The causal influence of the messages of a channel on a receiver's tick, and the most that it could be.
+
+    None: the receiver decides nothing, or has read none.
+    """
     place = next((i for i, read in reversed(list(enumerate(tick.reads))) if read.channel == name), None)
     read = None if place is None else tick.reads[place]
     if place is None or not isinstance(read, Constant) or read.value is None:
@@ -341,7 +391,8 @@ def _influence(rollout: Rollout, name: str, tick: Tick) -> float | None:
         others[place] = replace(read, value=message.expand_as(read.value))
         ports = rollout.evaluated(replace(tick, reads=others, ports={}))
         decisions.append(torch.softmax(ports[OBJECTIVE], -1))
-    return causal_influence(torch.stack(decisions), counts[often])
+    given = torch.stack(decisions), counts[often]
+    return causal_influence(*given), decision_entropy(*given)
 
 
 def _measured(sample: _Sample) -> Language:
@@ -351,11 +402,17 @@ def _measured(sample: _Sample) -> Language:
         count = len(symbols)
         chosen = torch.arange(min(_PAIRED, count), device=symbols.device) * count // min(_PAIRED, count)
         similarity = topographic_similarity(torch.cat(sample.observations)[chosen], symbols[chosen])
-    information = {}
+    information, shares = dict[str, float](), dict[str, float]()
     for label, each in sample.labels.items():
         values = torch.cat(each)
-        if bool((values >= 0).any()):
-            information[label] = mutual_information(symbols[values >= 0], values[values >= 0])
+        known = values >= 0
+        if bool(known.any()):
+            information[label] = mutual_information(symbols[known], values[known])
+            shares[label] = information_share(symbols[known], values[known])
+    probabilities, heard = torch.cat(sample.probabilities), len(sample.listening)
+    listening, most = (
+        (sum(each) / heard for each in zip(*sample.listening, strict=True)) if heard else (0.0, 0.0)
+    )
     return Language(
         messages=len(symbols),
         different=len(torch.unique(symbols, dim=0)),
@@ -363,13 +420,17 @@ def _measured(sample: _Sample) -> Language:
         message_entropy=entropy(symbols),
         information=information,
         topographic_similarity=None if similarity is None or math.isnan(similarity) else similarity,
-        signalling=signalling(torch.cat(sample.probabilities)),
-        listening=sum(sample.listening) / len(sample.listening) if sample.listening else None,
+        signalling=signalling(probabilities),
+        listening=listening if heard else None,
+        information_share=shares,
+        signalling_share=signalling_share(probabilities),
+        listening_share=_share(listening, most) if heard else None,
     )
 
 
 def language_rows(found: Mapping[str, Language]) -> list[Figure]:
     """Return languages as metrics of channels."""
-    metrics = ("message_entropy", "topographic_similarity", "signalling", "listening")
+    bits = ("message_entropy", "signalling", "listening")
+    metrics = (*bits, "topographic_similarity", "signalling_share", "listening_share")
     rows = ((name, metric, getattr(own, metric)) for name, own in found.items() for metric in metrics)
     return [Figure("channel", name, metric, value) for name, metric, value in rows if value is not None]

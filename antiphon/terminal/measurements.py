@@ -246,9 +246,9 @@ def _show_language(found: Mapping[str, Language]) -> None:
             " ".join(decimal(bits, 2) for bits in own.entropy[:_POSITIONS])
             + ("" if len(own.entropy) <= _POSITIONS else " …"),
             decimal(own.message_entropy, 2),
-            *(decimal(own.information.get(label), 2) for label in labels),
-            decimal(own.signalling, 2),
-            decimal(own.listening, 2),
+            *(_with_share(own.information.get(label), own.information_share.get(label)) for label in labels),
+            _with_share(own.signalling, own.signalling_share),
+            _with_share(own.listening, own.listening_share),
             decimal(own.topographic_similarity, 2),
         ]
         for name, own in found.items()
@@ -262,8 +262,12 @@ def _show_language(found: Mapping[str, Language]) -> None:
         *(f"about {label}" for label in labels),
     ]
     heads += ["signalling", "listening", "topographic"]
-    title = "\nLanguage: entropies and information in bits"
+    title = "\nLanguage: entropies and information in bits (share: 0 as by chance, 1 as the signal itself)"
     show_table(heads, rows, right=len(heads) - 1, title=title, most=_ROWS)
+
+
+def _with_share(bits: float | None, share: float | None) -> str:
+    return decimal(bits, 2) if share is None else f"{decimal(bits, 2)} ({decimal(share, 2)})"
 
 
 # --- value -------------------------------------------------------------------------------------------------

@@ -150,6 +150,16 @@ _CHANNEL: dict[str, Explanation] = {
         "listening",
         "Causal influence of the message on the receiver's decisions in bits; 0: the receiver ignores the message.",
     ),
+    "signalling_share": Explanation(
+        "signalling share",
+        "Signalling as a share of the symbols' entropy; 0: symbols do not depend on the sender's input, 1: it decides each.",
+        "share",
+    ),
+    "listening_share": Explanation(
+        "listening share",
+        "Listening as a share of the decisions' entropy; 0: the receiver ignores the message, 1: it alone decides.",
+        "share",
+    ),
     "age": Explanation("age", "Steps since the newest usable message was sent; a large age is stale."),
     "traffic": Explanation(
         "traffic", "Bits sent per step and environment, including the context that the other end needs."

@@ -16,6 +16,7 @@ from antiphon.inspection.language import (
     causal_influence,
     edit_distances,
     entropy,
+    information_share,
     mutual_information,
     signalling,
     spearman,
@@ -77,6 +78,16 @@ def test_topographic_similarity_of_known_languages() -> None:
     # of one pair and another: cosines 0, 1 and 1 - 1/sqrt(2), edits 1, 2 and 1: ranks 1, 3, 2 and 1.5, 3, 1.5
     seen, said = torch.tensor([[1.0, 0.0], [2.0, 0.0], [1.0, 1.0]]), torch.tensor([[0, 0], [0, 1], [1, 0]])
     assert topographic_similarity(seen, said) == pytest.approx(0.5)
+
+
+def test_a_share_of_information_has_none_of_what_few_samples_show_by_chance() -> None:
+    random = torch.Generator().manual_seed(0)
+    said, label = (torch.randint(8, (64,), generator=random) for _ in range(2))
+    assert mutual_information(said, label) > 0.4
+    assert information_share(said, label) < 0.1
+    half = torch.where(torch.arange(64) < 32, label, said)
+    assert 0.2 < information_share(half, label) < 0.7
+    assert information_share(7 - label, label) == pytest.approx(1.0)
 
 
 def test_signalling_is_what_symbols_tell_and_listening_what_messages_change() -> None:

@@ -10,7 +10,7 @@ const PANEL_GROUPS = {
     ["Alignment", ["cosine", "parameter_cosine", "pooled_cosine", "norm_ratio", "r2"]],
     ["Learning", ["sg_loss", "si_loss", "skill", "gate", "injection_norm", "bias2", "variance", "outliers"]],
     ["Message", ["message_energy", "message_std", "message_mean"]],
-    ["Language", ["symbol_entropy", "message_entropy", "topographic_similarity", "signalling", "listening"]],
+    ["Language", ["symbol_entropy", "message_entropy", "topographic_similarity", "signalling", "listening", "signalling_share", "listening_share"]],
     ["Link", ["age", "lost", "stand_in", "distortion", "traffic"]],
   ],
   agent: [
