@@ -33,12 +33,8 @@ UNBOUNDED = 1e10
 """Size from which a bound of a Box stands for none, such as the largest float32."""
 
 
-class Distribution(Protocol):
-    """A family of distributions over actions. Outputs may have more axes before the last one than `rows`."""
-
-    @property
-    def parameters(self) -> int:
-        """Number of network outputs per row."""
+class Sampler(Protocol):
+    """What chooses actions by a network's outputs."""
 
     @property
     def draws(self) -> int:
@@ -54,6 +50,14 @@ class Distribution(Protocol):
 
     def mode(self, outputs: Tensor) -> Tensor:
         """Return the most likely action per row of outputs [rows, parameters]."""
+
+
+class Distribution(Sampler, Protocol):
+    """A family of distributions over actions. Outputs may have more axes before the last one than `rows`."""
+
+    @property
+    def parameters(self) -> int:
+        """Number of network outputs per row."""
 
     def log_prob(self, outputs: Tensor, action: Tensor) -> Tensor:
         """Return the logarithm of the probability, or density, of each row's action, [rows]."""

@@ -8,12 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.agents.network import VALUE, CallSettings, Network, Tensors, sub, with_prefix
+from antiphon.agents.network import OBJECTIVE, VALUE, CallSettings, Network, Tensors, sub, with_prefix
 from antiphon.agents.policy_objectives import RETURNS
+from antiphon.comms.backward_requests import constant
 from antiphon.nets import random
 from antiphon.nets.layers import Transport
 from antiphon.nets.trained_parameters import TrainedParameters
 
+TARGET = "target"
+"""Prefix of the names of a target network's parameters, which follow the network's own, among the running statistics."""
 CRITIC = "critic"
 """Prefix of the names of a critic's parameters and running statistics."""
 
@@ -29,6 +32,7 @@ class Learner(TrainedParameters):
         critic: A second network that estimates values in training, with the single head `VALUE`; the first network's
             parameters do not depend on it.
         returns: Whether running statistics of a policy's returns are kept too.
+        targeted: Whether the network has a target network too.
         statistics: Running statistics of observations that are normalised, by name; None: there are none.
         settings: The other arguments of `TrainedParameters`.
     """
@@ -40,6 +44,7 @@ class Learner(TrainedParameters):
         critic: Network | None = None,
         *,
         returns: bool = False,
+        targeted: bool = False,
         statistics: Tensors | None = None,
         **settings: Any,
     ) -> None:
@@ -52,6 +57,8 @@ class Learner(TrainedParameters):
             buffers |= with_prefix(CRITIC, critic.buffers())
         if returns:
             buffers |= {RETURNS: torch.zeros(3)}
+        if targeted:
+            buffers |= with_prefix(TARGET, {name: constant(p).clone() for name, p in parameters.items()})
         buffers |= statistics or {}
         modules = network.modules()
         if critic is not None:
@@ -96,3 +103,27 @@ class Learner(TrainedParameters):
         own, before, count = sub(parameters, CRITIC), sub(buffers, CRITIC), len(self.members)
         ports, after = self.evaluated(self.critic.on_rows, own, before, x, count, training=training)
         return ports[VALUE], with_prefix(CRITIC, after)
+
+    def target_outputs(self, buffers: Tensors, x: Tensor, state: Tensor | None) -> Tensor:
+        """Return the outputs of the target network, [rows, size], evaluated as after training.
+
+        Args:
+            buffers: Running statistics, the target network's parameters among them.
+            x: See `evaluate`.
+            state: See `evaluate`.
+        """
+        own, count = sub(buffers, TARGET), len(self.members)
+        evaluate = self.network.on_rows
+        ports, _ = self.evaluated(evaluate, own, buffers, x, count, training=False, state=state)
+        return ports[OBJECTIVE]
+
+    def update_target(self, period: int) -> None:
+        """Copy the parameters into the target network, of members that have taken a multiple of `period` optimiser steps."""
+        due = torch.tensor([count % period == 0 for count in self.counts()])
+        if not due.any():
+            return
+        before, copies = sub(self.buffers, TARGET), {}
+        for name, p in self.parameters.items():
+            rows = due.to(p.device).view(-1, *[1] * (p.dim() - 1)) if self.members else due.to(p.device)
+            copies[name] = torch.where(rows, p, before[name])
+        self.put_statistics(with_prefix(TARGET, copies))

@@ -11,6 +11,7 @@ Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", with n
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -19,7 +20,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from antiphon.agents.distributions import Distribution
+from antiphon.agents.distributions import Distribution, Sampler
 from antiphon.agents.objectives import AnyObjective
 from antiphon.base import extensions, kinds
 from antiphon.base.spec import Count
@@ -65,6 +66,17 @@ class Trajectory:
         masks = (self.unseen[:, rows], self.bootstrapped[:, rows])
         waiting = None if self.waiting is None else self.waiting[:, rows]
         return Trajectory(actions, self.rewards[:, rows], *ends, *masks, final, waiting)
+
+    def advantages(
+        self, values: Tensor, final_values: Tensor | None, discount: PerMember, trace: PerMember
+    ) -> Tensor:
+        """Return generalised advantages, see `gae`; `values` and `final_values`: [T, rows] each, constants."""
+        return gae(
+            *(self.rewards, values, self.terminated, self.unseen, discount, trace),
+            bootstrapped=self.bootstrapped,
+            final_values=final_values,
+            waiting=self.waiting,
+        )
 
 
 def trajectory_of(
@@ -165,7 +177,7 @@ class Advantages:
 
     def weighted(self, member_count: int = 1) -> Tensor:
         """Return the advantages weighted for losses: a member's sum, divided by its B, is a mean over its valid ticks."""
-        return self.advantages * _Means(self.valid, member_count).shares(self.advantages.dtype)
+        return self.advantages * MemberMeans(self.valid, member_count).shares(self.advantages.dtype)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -281,7 +293,7 @@ def _mean_and_deviation(statistics: Tensor) -> tuple[Tensor, Tensor]:
     return mean, torch.where(weight > 0, (variance + 1e-8).sqrt(), torch.ones_like(variance))
 
 
-class _Means:
+class MemberMeans:
     """Means per member over the valid ticks and environments of a window.
 
     Args:
@@ -325,20 +337,116 @@ class _Means:
 
 @dataclass(frozen=True)
 class PolicyObjective(AnyObjective):
-    """Objective of an agent whose outputs define a distribution over its actions: maximise the rewards that follow.
+    """Objective of an agent that learns which actions to take: it maximises the rewards that follow.
 
     Of a stack, a number in which the members differ is one for each. It is computed for a whole window: first `advantages`,
-    then `losses`; the losses of one pass are
-
-        policy + value (V - return)^2 - entropy H(pi),
-
-    where the loss `policy` of actions is -log pi(a) A, unless the kind has another (`_of_actions`).
+    then `losses`.
     """
 
     distribution: Distribution | None
     """Distribution of the action; None if only messages are sampled."""
     discount: PerMember = 0.99
     """Discount factor per tick."""
+
+    metric = "return"
+    needs_rewards: ClassVar[bool] = True
+    needs_value: ClassVar[bool] = False
+    """Whether it learns values and uses them."""
+    has_target: ClassVar[bool] = False
+    """Whether a target network estimates its values."""
+    refuses: ClassVar[frozenset[str]] = frozenset({"target", "read", "reduction"})
+
+    def means(self, score: Tensor, count: float) -> dict[str, float]:
+        """Return the mean over ticks of the returns that its windows learn from: discounted, and bootstrapped at their ends.
+
+        They are no returns of episodes, the metric `return`.
+        """
+        return {"value_target": float(score) / count}
+
+    @classmethod
+    def in_batch(cls, distribution: Distribution | None, options: Mapping[str, Any], batch: int) -> Self:
+        """Return the objective with the options of a scenario, of an agent in `batch` environments.
+
+        Raises:
+            ScenarioError: It has no such actions.
+        """
+        return cls(distribution, **options)
+
+    def at(self, step: int | None) -> Sampler | None:
+        """Return what chooses the actions at a step; None: after the training."""
+        return self.distribution
+
+    def figures_at(self, step: int) -> dict[str, PerMember]:
+        """Return metrics of it at a step, by name: numbers that follow a schedule."""
+        return {}
+
+    @property
+    def has_values(self) -> bool:
+        """Whether it learns values and uses them."""
+        return self.needs_value
+
+    @property
+    def passes(self) -> int:
+        """Passes over a window."""
+        return 1
+
+    @property
+    def key(self) -> Hashable:
+        """A key that is equal for objectives that are the same function but for its numbers."""
+        return type(self), self.distribution
+
+    @abstractmethod
+    def advantages(
+        self,
+        trajectory: Trajectory,
+        values: Tensor | None = None,
+        *,
+        member_count: int = 1,
+        statistics: Tensor | None = None,
+    ) -> Advantages:
+        """Return what a window's losses use as constants.
+
+        Args:
+            trajectory: Trajectory of the window.
+            values: [T, rows], treated as constants; None where there are none.
+            member_count: N, side by side in the rows.
+            statistics: Running statistics of returns before the window, [N, 3]; None: returns are not normalised.
+        """
+
+    @abstractmethod
+    def losses(
+        self,
+        outputs: Tensor | None,
+        values: Tensor | None,
+        trajectory: Trajectory,
+        advantages: Advantages,
+        log_prob_then: Tensor | None = None,
+        *,
+        member_count: int = 1,
+        messages: Sequence[tuple[Tensor, Tensor]] = (),
+    ) -> PolicyLosses:
+        """Return the losses of one pass over a window, or over some of its environments.
+
+        Args:
+            outputs: [T, rows, parameters] with their graph; None if only messages are sampled.
+            values: [T, rows] with their graph; None where there are none.
+            trajectory: Trajectory of the same rows.
+            advantages: Advantages of the same rows.
+            log_prob_then: [T, rows], log-probabilities of the first pass; None: this is the first pass, the ratio is 1.
+            member_count: N, side by side in the rows.
+            messages: Log-probability and entropy, [T, rows] each with their graph, of every sampled message.
+        """
+
+
+@dataclass(frozen=True)
+class PolicyGradient(PolicyObjective):
+    """Policy gradients: the losses of one pass are
+
+        policy + value (V - return)^2 - entropy H(pi),
+
+    where the loss `policy` of actions is -log pi(a) A, unless the kind has another (`_of_actions`).
+    """
+
     trace: PerMember = 0.95
     """The lambda of generalised advantages, where there are values."""
     entropy: PerMember = 0.01
@@ -352,37 +460,12 @@ class PolicyObjective(AnyObjective):
     normalise: str = "none"
     """`returns`: values predict returns normalised by their running mean and deviation."""
 
-    metric = "return"
-    needs_rewards: ClassVar[bool] = True
-    needs_value: ClassVar[bool] = False
-    """Whether it learns values and uses them."""
-    refuses: ClassVar[frozenset[str]] = frozenset({"target", "read", "reduction"})
-
-    def means(self, score: Tensor, count: float) -> dict[str, float]:
-        """Return the mean over ticks of the returns that its windows learn from: discounted, and bootstrapped at their ends.
-
-        They are no returns of episodes, the metric `return`.
-        """
-        return {"value_target": float(score) / count}
-
-    @classmethod
-    def in_batch(cls, distribution: Distribution | None, options: Mapping[str, Any], batch: int) -> Self:
-        """Return the objective with the options of a scenario, of an agent in `batch` environments."""
-        return cls(distribution, **options)
-
-    @property
-    def has_values(self) -> bool:
-        """Whether it learns values and uses them."""
-        return self.needs_value
-
     @property
     def passes(self) -> int:
-        """Passes over a window."""
         return self.epochs
 
     @property
     def key(self) -> Hashable:
-        """A key that is equal for objectives that are the same function but for its numbers."""
         return type(self), self.distribution, self.epochs, self.minibatches, self.normalise
 
     def advantages(
@@ -395,13 +478,8 @@ class PolicyObjective(AnyObjective):
     ) -> Advantages:
         """Return advantages, normalised per member over its valid samples if there are 32 or more.
 
-        A member's normalised advantages are zero where its returns are all the same: no action was better than another.
-
-        Args:
-            trajectory: Trajectory of the window.
-            values: [T, rows], treated as constants; None where there are none: the baseline is the mean return.
-            member_count: N, side by side in the rows.
-            statistics: Running statistics of returns before the window, [N, 3]; None: returns are not normalised.
+        A member's normalised advantages are zero where its returns are all the same: no action was better than another. Without
+        values the baseline is the mean return.
 
         Raises:
             ValueError: Values are missing, or are passed to an objective without values.
@@ -410,22 +488,17 @@ class PolicyObjective(AnyObjective):
             raise ValueError(f"{type(self).__name__} {'needs' if self.has_values else 'has no'} values")
         if values is None:
             returns, valid = _monte_carlo(trajectory, to_rows(self.discount, trajectory.rewards, 1))
-            means = _Means(valid, member_count)
+            means = MemberMeans(valid, member_count)
             advantages = returns - means.to_rows(means.of(returns))
         else:
-            valid, ends = ~trajectory.unseen, (trajectory.terminated, trajectory.unseen)
-            means, final = _Means(valid, member_count), trajectory.final_values
+            valid = ~trajectory.unseen
+            means, final = MemberMeans(valid, member_count), trajectory.final_values
             if statistics is not None:
                 mean, deviation = map(means.to_rows, _mean_and_deviation(statistics))
                 values = mean + deviation * values
                 final = None if final is None else mean + deviation * final
             discount, trace = (to_rows(own, values, 1) for own in (self.discount, self.trace))
-            advantages = gae(
-                *(trajectory.rewards, values, *ends, discount, trace),
-                bootstrapped=trajectory.bootstrapped,
-                final_values=final,
-                waiting=trajectory.waiting,
-            )
+            advantages = trajectory.advantages(values, final, discount, trace)
             returns = advantages + constant(values)
         varied = means.to_rows(means.vary(returns, advantages))
         targets, moments = returns, None
@@ -453,24 +526,13 @@ class PolicyObjective(AnyObjective):
         member_count: int = 1,
         messages: Sequence[tuple[Tensor, Tensor]] = (),
     ) -> PolicyLosses:
-        """Return the losses of one pass over a window, or over some of its environments.
-
-        Args:
-            outputs: [T, rows, parameters] with their graph; None if only messages are sampled.
-            values: [T, rows] with their graph; None where there are none.
-            trajectory: Trajectory of the same rows.
-            advantages: Advantages of the same rows.
-            log_prob_then: [T, rows], log-probabilities of the first pass; None: this is the first pass, the ratio is 1.
-            member_count: N, side by side in the rows.
-            messages: Log-probability and entropy, [T, rows] each with their graph, of every sampled message.
-        """
         parts = list(messages)
         if self.distribution is not None and outputs is not None and trajectory.actions is not None:
             log_prob = self.distribution.log_prob(outputs, trajectory.actions)
             parts.insert(0, (log_prob, self.distribution.entropy(outputs)))
         log_prob = torch.stack([each for each, _ in parts]).sum(0)
         entropy = torch.stack([each for _, each in parts]).sum(0)
-        means = _Means(advantages.valid, member_count)
+        means = MemberMeans(advantages.valid, member_count)
         policy, figures = self._of_actions(log_prob, log_prob_then, advantages, means)
         total = policy - scaled(entropy, self.entropy, 1)
         figures |= {"policy_loss": means.of(constant(policy)), "entropy": means.of(constant(entropy))}
@@ -483,7 +545,7 @@ class PolicyObjective(AnyObjective):
         return PolicyLosses(losses, constant(log_prob), figures)
 
     def _of_actions(
-        self, log_prob: Tensor, then: Tensor | None, advantages: Advantages, means: _Means
+        self, log_prob: Tensor, then: Tensor | None, advantages: Advantages, means: MemberMeans
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of the actions, [T, rows], and metrics of it, [N] by name.
 
@@ -496,7 +558,7 @@ class PolicyObjective(AnyObjective):
         return -log_prob * advantages.advantages, {}
 
 
-def _explained(values: Tensor, returns: Tensor, means: _Means) -> Tensor:
+def _explained(values: Tensor, returns: Tensor, means: MemberMeans) -> Tensor:
     """The share of the returns' variance that the values explain, [N]; NaN where there is none."""
 
     def variance(of: Tensor) -> Tensor:
@@ -519,7 +581,7 @@ class RewardOptions(kinds.Options):
 
 
 @extensions.objective("reinforce")
-class Reinforce(PolicyObjective):
+class Reinforce(PolicyGradient):
     """The gradient of log-probabilities, weighted by returns (Williams 1992)."""
 
     needs_an_end: ClassVar[bool] = True
@@ -528,7 +590,7 @@ class Reinforce(PolicyObjective):
 
 
 @extensions.objective("a2c")
-class A2c(PolicyObjective):
+class A2c(PolicyGradient):
     """Advantage actor-critic: advantages over a learned value (Mnih et al. 2016, synchronous)."""
 
     needs_value: ClassVar[bool] = True
@@ -549,7 +611,7 @@ class A2c(PolicyObjective):
 
 @extensions.objective("ppo")
 @dataclass(frozen=True)
-class Ppo(PolicyObjective):
+class Ppo(PolicyGradient):
     """Several passes over a window, with clipped ratios (Schulman et al. 2017).
 
     The loss of actions is -min(q A, clamp(q, 1 - clip, 1 + clip) A), where q = pi(a) / pi_first(a).
@@ -592,7 +654,7 @@ class Ppo(PolicyObjective):
         return cls(distribution, **{**options, "minibatches": parts})
 
     def _of_actions(
-        self, log_prob: Tensor, then: Tensor | None, advantages: Advantages, means: _Means
+        self, log_prob: Tensor, then: Tensor | None, advantages: Advantages, means: MemberMeans
     ) -> tuple[Tensor, dict[str, Tensor]]:
         then = constant(log_prob) if then is None else then
         # Where nothing is learned a ratio might be infinite, whose gradient is not a number after the selection too.

@@ -40,7 +40,11 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "antiphon.agents.pointer",
         "antiphon.agents.posterior",
     ),
-    "objective": ("antiphon.agents.objectives", "antiphon.agents.policy_objectives"),
+    "objective": (
+        "antiphon.agents.objectives",
+        "antiphon.agents.policy_objectives",
+        "antiphon.agents.q_learning",
+    ),
     "optimiser": ("antiphon.nets.optimisers",),
     "schedule": ("antiphon.nets.schedules",),
     "sample": ("antiphon.comms.symbols",),

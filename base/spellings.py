@@ -40,6 +40,7 @@ _OBJECTIVES = {
     "reinforce": "pg vpg policygradient rl",
     "a2c": "a3c actorcritic advantageactorcritic impala",
     "ppo": "ppo2 trpo policy",
+    "q": "dqn ddqn doubledqn qlearning dial pqn drqn valuelearning",
     "own_loss": "custom own loss callable",
 }
 _NO_OBJECTIVES = {
@@ -48,7 +49,7 @@ _NO_OBJECTIVES = {
     "write kind: classification (cross-entropy), or from Python a function that returns the loss of each sample": "hinge focal "
     "margin multimargin labelsmoothing",
     "from Python give a function that returns the loss of each sample": "triplet contrastive infonce cosine cosineembedding kl kldiv ctc",
-    "policies here learn on-policy: write kind: ppo, a2c or reinforce": "dqn ddqn qlearning sarsa sac ddpg td3 rainbow",
+    "policies here learn on-policy: write kind: ppo, a2c or reinforce": "sarsa sac ddpg td3 rainbow",
     "write kind: regression with the observation as its target": "autoencoder reconstruction reconstruct vae",
 }
 _NETWORKS = {

@@ -43,6 +43,7 @@ TABLE = (
     Row("age among its observations", ForwardPass, "features.ages.Ages"),
     Row("normalised observations", ForwardPass, "features.normalisation.NormalisedObservations"),
     Row("critic", ForwardPass, "policies.critics.Critics"),
+    Row("target network", ForwardPass, "policies.target_networks.TargetNetworks"),
     Row("ends as messages are sent", ForwardPass, "features.contexts.Ends"),
     Row("actions", ForwardPass, "policies.actions.Actions"),
     Row("values of final observations", ForwardPass, "policies.final_values.FinalValues"),

@@ -377,7 +377,8 @@ def _influence(rollout: Rollout, name: str, tick: Tick) -> tuple[float, float] |
     if agent.goal is None or OBJECTIVE not in agent.ports:
         return None
     if isinstance(agent.goal.objective, PolicyObjective):
-        decides = isinstance(agent.goal.objective.distribution, Categorical)
+        objective = agent.goal.objective
+        decides = isinstance(objective.distribution, Categorical) and not objective.has_target
     else:
         target = rollout.system.description.signals.get(agent.goal.target)
         decides = isinstance(agent.goal.objective, Classification) and target is not None and not target.shape

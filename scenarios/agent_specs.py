@@ -246,7 +246,7 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
     Attributes:
         kind: `classification` (cross-entropy), `regression` (squared error), or `coding` (code length of the target:
             cross-entropy, or for targets of zeros and ones binary cross-entropy of each component). For agents that act:
-            `a2c`, `ppo` or `reinforce` (policy gradients from the rewards of a window). Or a registered name, or from Python
+            `a2c`, `ppo` or `reinforce` (policy gradients from the rewards of a window), or `q` (values of actions). Or a registered name, or from Python
             a function or module that returns the loss per sample; or `own_loss`, which a network of your own returns.
         target: The target signal; policies have none. With `own_loss` it is optional: it is where the loss counts.
         read: `each`: the output is scored at each step of an example; `last`: at its last step only. None: `last` if examples
@@ -296,6 +296,11 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
     def valued(self) -> bool:
         """Whether it learns a value function."""
         return bool(getattr(self.runner, "needs_value", False))
+
+    @property
+    def targeted(self) -> bool:
+        """Whether a target network estimates the values."""
+        return bool(getattr(self.runner, "has_target", False))
 
     @property
     def classifies(self) -> bool:
@@ -397,8 +402,8 @@ class AgentSpec(Observing):
         observes: The observed signals, in order; `age` is the age of each message that the agent reads. Or a mapping from each
             to its options: `{observation: {normalise: true}}`.
         categories: How categorical observations enter the network: `one_hot`, or as indices (`index`).
-        network: A built-in network, or from Python a module or a factory called with `inputs`, `outputs`. Default with `a2c`
-            and `ppo`: two hidden layers of 64 tanh units without a norm.
+        network: A built-in network, or from Python a module or a factory called with `inputs`, `outputs`. Default with `a2c`,
+            `ppo` and `q`: two hidden layers of 64 tanh units without a norm.
         clock: When it ticks and learns.
         aims: Its objective (`objective` in scenario files); None: it learns only from the gradients of its channels. Of a list
             of objectives the losses are added, each times its `scale`, and the outputs are concatenated in this order.

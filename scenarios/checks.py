@@ -160,6 +160,10 @@ def rule_9_gradient(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]
         elif receiver.objective is None or not receiver.objective.policy or not receiver.acts:
             message = f"{gradient.kind} learns from the receiver's actions, and {channel.receiver!r} has no policy that acts"
             yield "gradient.kind", f"{message} (a2c, ppo, reinforce); use another kind"
+        elif receiver.objective.targeted:
+            message = f"{gradient.kind} learns from advantages of a policy gradient (a2c, ppo, reinforce)"
+            message += f", and {channel.receiver!r} learns {name_of(receiver.objective.kind)}"
+            yield "gradient.kind", f"{message}; use another kind"
     network = scene.agents[channel.sender].layers
     sends_maps = None if network is None else network.on_maps
     for key, message in gradient.refusals(channel.shape, sends_maps=sends_maps):
@@ -306,7 +310,7 @@ def rule_26_norm(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
 def rule_26b_sampled(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """Sampled messages are actions of the sender's policy."""
     objective = scene.agents[channel.sender].objective
-    policy = objective is not None and objective.policy
+    policy = objective is not None and objective.policy and not objective.targeted
     if channel.learned_by_policy and not channel.state and not policy:
         message = f"sampled messages are trained by their sender's policy, but {channel.sender!r} has none"
         yield "sample", f"{message}; give it an objective of kind a2c, ppo or reinforce"

@@ -16,7 +16,7 @@ import torch
 
 from antiphon.agents.aggregation import Aggregated
 from antiphon.agents.feedforward import HeadedNetwork
-from antiphon.agents.learner import Learner
+from antiphon.agents.learner import TARGET, Learner
 from antiphon.agents.masked import Masked
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import VALUE, Described, Head, Network, Tensors, features_of
@@ -228,6 +228,7 @@ class _Builder:
                     critic_layouts=self.shapes.layouts.get((name, "critic"), ()),
                     normalised=spec.normalised,
                     critic_normalised=() if critic is None else critic.normalised,
+                    targeted=_targeted(spec),
                 ),
                 self._goal(name, spec),
                 spec.acts,
@@ -273,6 +274,7 @@ class _Builder:
                 generator(self.seed, "agent", owner, "parameters"),
                 critic,
                 returns=spec.objective is not None and spec.objective.get("normalise") == "returns",
+                targeted=_targeted(spec),
                 statistics=statistics,
                 optimiser=kind,
                 rate=rate,
@@ -415,6 +417,9 @@ class _Builder:
             raise DocumentError(
                 ("agents", name, "observes"), f"{message}, in the same order; make them equal"
             )
+        if _targeted(spec) is not any(key.startswith(f"{TARGET}.") for key in learner.buffers):
+            message = "tied agents need target networks (q) all, or none; give them objectives of one kind"
+            raise DocumentError(("agents", name, "share"), message)
         critic, shape = learner.critic, self.shapes.critics.get(name)
         if (None if critic is None else critic.input_shape) != shape:
             raise DocumentError(
@@ -500,6 +505,10 @@ class _Builder:
 
 def _critic_of(spec: AgentSpec) -> CriticSpec | None:
     return None if spec.objective is None else spec.objective.critic
+
+
+def _targeted(spec: AgentSpec) -> bool:
+    return spec.objective is not None and spec.objective.targeted
 
 
 def read_weights(learner: Learner, source: str, place: Path) -> None:

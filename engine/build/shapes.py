@@ -439,8 +439,11 @@ def _policy_in(name: str, agent: AgentSpec, env: Description, batch: int) -> tup
         except ScenarioError as error:
             raise placed(error, ("agents", name, "acts")) from None
     kind: type[PolicyObjective] = goal.source
-    outputs = 0 if distribution is None else distribution.parameters
-    return kind.in_batch(distribution, goal.options, batch), outputs
+    try:
+        objective = kind.in_batch(distribution, goal.options, batch)
+    except ScenarioError as error:
+        raise placed(error, ("agents", name, "objective")) from None
+    return objective, 0 if distribution is None else distribution.parameters
 
 
 def _heads(
@@ -451,7 +454,8 @@ def _heads(
     heads: dict[str, Head] = {}
     if outputs:
         heads[OBJECTIVE] = Head(OBJECTIVE, (outputs,))
-    if agent.objective is not None and agent.objective.valued and agent.objective.critic is None:
+    goal = agent.objective
+    if goal is not None and goal.valued and not goal.targeted and goal.critic is None:
         heads[VALUE] = Head(VALUE, (1,))
     for channel in scenario.outputs_of(name):
         head = head_of(channel)

@@ -106,6 +106,8 @@ class Inputs:
     """Places among the observations that are normalised."""
     critic_normalised: tuple[int, ...] = ()
     """The same among the observations of the critics."""
+    targeted: bool = False
+    """Whether a target network is evaluated on them too, for the values of its policy."""
 
     def __post_init__(self) -> None:
         self.observed_by_member = self.observed_by_member or tuple((name,) for name in self.observes)
@@ -255,6 +257,7 @@ class Agent:
             "normalised observations": normalised,
             "statistics of observations": normalised,
             "critic": bool(inputs.critic_observes),
+            "target network": inputs.targeted,
             "actions": bool(self.acts) or policy is not None,
             "rewards": policy is not None,
             "values of final observations": policy is not None and policy.has_values,
@@ -310,7 +313,7 @@ class Agent:
         names = [channel.content.port for channel in self.connections.outgoing]
         if self.goal is not None:
             names += [port for port in (OBJECTIVE, VALUE) if port in self.learner.network.heads]
-            names += [VALUE] if self.inputs.critic_observes else []
+            names += [VALUE] if self.inputs.critic_observes or self.inputs.targeted else []
         state_channel = self.connections.state_channel
         if state_channel is not None:
             names.append(STATE)

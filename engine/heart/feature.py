@@ -71,15 +71,21 @@ class Feature:
         raise NotImplementedError
 
     def evaluated(
-        self, ticks: Sequence[Tick], buffers: Tensors, ports: Tensors, statistics: Tensors
+        self,
+        ticks: Sequence[Tick],
+        ports: Tensors,
+        buffers: Tensors,
+        statistics: Tensors,
+        read: tuple[Tensor, Tensor | None],
     ) -> Tensors:
-        """Add to the ports, [rows, …], of a call of agents with critics, and return the new running statistics.
+        """Add to the ports, [rows, …], of a call, and return its new running statistics; none, where it has no part in it.
 
         Args:
             ticks: These.
-            buffers: The running statistics before them.
             ports: Of the agents' network.
-            statistics: Those by which observations are normalised.
+            buffers: The running statistics before them.
+            statistics: Those at the start of their window.
+            read: The network's input and state.
         """
         raise NotImplementedError
 
@@ -181,7 +187,7 @@ class TickPoints:
     observed: One = None
     normalised: One = None
     transports: One = None
-    evaluated: One = None
+    evaluated: Many = ()
     ticked: Many = ()
     entered: Many = ()
     sent: Many = ()

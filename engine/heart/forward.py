@@ -168,16 +168,19 @@ class ForwardPass:
             for tick in ticks
             if (read := tick.state_read) is not None
         ]
+        x, state = _joined([self.inputs(tick, window, buffers) for tick in ticks]), None
+        if states:
+            state = _joined(states)
         ports, after = learner.evaluate(
             buffers,
-            _joined([self.inputs(tick, window, buffers) for tick in ticks]),
+            x,
             seed=0 if learner.network.pure else seed_for(first.seed, "tick", str(ticks[0].step)),
             transports=() if points.transports is None else points.transports.transports(ticks, window),
-            state=_joined(states) if states else None,
+            state=state,
         )
-        if points.evaluated is not None and first.inputs.critic_observes:
+        for feature in points.evaluated:
             statistics = self.statistics(first, window, buffers)
-            after |= points.evaluated.evaluated(ticks, buffers, ports, statistics)
+            after |= feature.evaluated(ticks, ports, buffers, statistics, (x, state))
         for i, tick in enumerate(ticks):
             names = self.system.agents[tick.agent].ports
             tick.ports = {n: ports[n] if len(ticks) == 1 else ports[n].chunk(len(ticks))[i] for n in names}

@@ -230,7 +230,7 @@ class _Choice(nn.Module):
         super().__init__()
         self.acts = [agent.acts for agent in actors]
         policies = [agent.policy for agent in actors]
-        self.distributions = [None if policy is None else policy.distribution for policy in policies]
+        self.samplers = [None if policy is None else policy.at(None) for policy in policies]
         self.actions, self.greedy = actions, greedy
         whole = actions.space.spaces if isinstance(actions.space, spaces.Dict) else {True: actions.space}
         self.units = {part: BoxUnits.of(space) for part, space in whole.items()}
@@ -238,18 +238,18 @@ class _Choice(nn.Module):
     def forward(self, *outputs: Tensor) -> Any:
         """Return the action of outputs [batch, …]."""
         chosen: dict[Any, Tensor] = {}
-        for acts, distribution, own in zip(self.acts, self.distributions, outputs, strict=True):
-            if distribution is None:
+        for acts, sampler, own in zip(self.acts, self.samplers, outputs, strict=True):
+            if sampler is None:
                 chosen[acts] = own
                 continue
             if self.greedy:
-                action = distribution.mode(own)
-            elif isinstance(distribution, Gaussian):
-                action = distribution.with_noise(own, torch.randn_like(distribution.mode(own)))
+                action = sampler.mode(own)
+            elif isinstance(sampler, Gaussian):
+                action = sampler.with_noise(own, torch.randn_like(sampler.mode(own)))
             else:
-                size = (own.shape[0], distribution.draws)
-                action = distribution.sample(own, torch.rand(size, dtype=torch.float64, device=own.device))
-            parts = distribution.by_part(action) if isinstance(distribution, Joint) else {acts: action}
+                size = (own.shape[0], sampler.draws)
+                action = sampler.sample(own, torch.rand(size, dtype=torch.float64, device=own.device))
+            parts = sampler.by_part(action) if isinstance(sampler, Joint) else {acts: action}
             for part, taken in parts.items():
                 units = self.units[part]
                 chosen[part] = taken if units is None else units(taken)

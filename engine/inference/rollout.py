@@ -421,6 +421,7 @@ def _deployed(agent: Agent, batch: int, seed: int, *, aligned: bool) -> Agent:
             agent.inputs,
             critic_observes=(),
             critic_observed_by_member=(),
+            targeted=False,
             align=agent.inputs.align if aligned else None,
         ),
         layout=Layout.single(batch, agent.layout.device),

@@ -65,7 +65,7 @@ class Actions(Feature):
 
     def __init__(self, forward_pass: ForwardPass) -> None:
         self.system = system = forward_pass.system
-        self.greedy = forward_pass.greedy
+        self.greedy, self._learns = forward_pass.greedy, not forward_pass.deployed
         self.actors = [agent for agent in system.agents.values() if agent.acts]
         policies = [agent for agent in system.agents.values() if agent.policy is not None]
         self._slower = [agent for agent in policies if agent.clock.period > 1]
@@ -130,7 +130,10 @@ class Actions(Feature):
         if self.greedy:
             action: Tensor = distribution.mode(outputs)
         else:
-            action = distribution.sample(outputs, self._numbers(agent, tick.step, distribution.draws))
+            assert agent.policy is not None
+            sampler = agent.policy.at(tick.step if self._learns else None)
+            assert sampler is not None
+            action = sampler.sample(outputs, self._numbers(agent, tick.step, sampler.draws))
         Experience.at(tick).action = action
         return action
 

@@ -28,21 +28,30 @@ class Critics(Feature):
         self.normalising = forward_pass.features.of(NormalisedObservations)
 
     def evaluated(
-        self, ticks: Sequence[Tick], buffers: Tensors, ports: Tensors, statistics: Tensors
+        self,
+        ticks: Sequence[Tick],
+        ports: Tensors,
+        buffers: Tensors,
+        statistics: Tensors,
+        read: tuple[Tensor, Tensor | None],
     ) -> Tensors:
-        """Add the values at the ticks of one call to its ports, [rows, 1], and return the new running statistics.
+        """Add the values at the ticks of one call to its ports, [rows, 1]: see `Feature.evaluated`."""
+        if not self.agents[ticks[0].agent].inputs.critic_observes:
+            return {}
+        ports[VALUE], after = self.values(ticks, buffers, statistics)
+        return after
+
+    def values(self, ticks: Sequence[Tick], buffers: Tensors, statistics: Tensors) -> tuple[Tensor, Tensors]:
+        """Return the values at the ticks of one call, [rows, 1], and the new running statistics.
 
         Args:
             ticks: These.
             buffers: The running statistics before them.
-            ports: Of the agent's network.
             statistics: Those by which observations are normalised.
         """
         learner = self.agents[ticks[0].agent].learner
         observed = torch.cat([self.input(tick, statistics) for tick in ticks])
-        training = not learner.frozen
-        ports[VALUE], after = learner.values(learner.parameters, buffers, observed, training=training)
-        return after
+        return learner.values(learner.parameters, buffers, observed, training=not learner.frozen)
 
     def input(self, tick: Tick, statistics: Tensors) -> Tensor:
         """Return what the critics of an agent's members read at a tick, [rows, *input_shape]."""

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor
 
-from antiphon.agents.network import VALUE, Tensors
+from antiphon.agents.network import VALUE
 from antiphon.base.mask import NONE, Mask
 from antiphon.engine.features.ages import Ages
 from antiphon.engine.heart.agent import AGE, Agent
@@ -21,6 +21,7 @@ from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass, aligned
 from antiphon.engine.heart.message import Arrival, Constant, EpisodeEnds, StepSignals, Tick, Window
 from antiphon.engine.policies.actions import Experience
+from antiphon.engine.policies.critics import Critics
 from antiphon.engine.policies.trajectories import outcome_of, rewards_of
 
 
@@ -74,15 +75,14 @@ class FinalValues(Feature):
         self, agent: Agent, step: int, final: StepSignals, made: dict[str, Tick | None]
     ) -> Tensor | None:
         """[rows]: the value of the final observations; None: something that it is estimated from is not known."""
-        critics, buffers = self.forward_pass.points.evaluated, agent.learner.buffers
+        critics, buffers = self.forward_pass.features.of(Critics), agent.learner.buffers
         if critics is None or not agent.inputs.critic_observes:
             tick = self._tick(agent, step, final, made)
             return None if tick is None else tick.ports[VALUE].squeeze(1)
         if not _shows(final, agent.inputs.critic_observed_by_member):
             return None
-        ports: Tensors = {}
-        critics.evaluated([Tick(agent.clock.after(step), agent.name, final, [])], buffers, ports, buffers)
-        return ports[VALUE].squeeze(1)
+        tick = Tick(agent.clock.after(step), agent.name, final, [])
+        return critics.values([tick], buffers, buffers)[0].squeeze(1)
 
     def _tick(self, agent: Agent, step: int, final: StepSignals, made: dict[str, Tick | None]) -> Tick | None:
         """An agent's next tick on the final observations, with its ports; None: not all that it reads is known."""

@@ -59,7 +59,7 @@ OF_AGENTS: Mapping[str, Hyperparameter] = {
     "reward.*": Hyperparameter(("objective", "reward", "*"), "goal.rewards.weights"),
     **{
         key: Hyperparameter(("objective", key), f"goal.objective.{key}")
-        for key in ("discount", "trace", "entropy", "value", "clip")
+        for key in ("discount", "trace", "entropy", "value", "clip", "epsilon")
     },
     "p_update": Hyperparameter(("learn",), "participation.probability", (0.0, 1.0)),
 }

@@ -209,6 +209,16 @@ _AGENT: dict[str, Explanation] = {
         "of a window what its values predict.",
         "diverging",
     ),
+    "td_error": Explanation(
+        "TD error",
+        "Mean absolute error of the values of its actions against the returns that they learn from, since the previous log entry.",
+    ),
+    "q_value": Explanation(
+        "Q-value", "Mean value of the actions that it took, since the previous log entry.", "diverging"
+    ),
+    "epsilon": Explanation(
+        "epsilon", "Probability of an action at random, mean over the windows since the previous log entry."
+    ),
     "policy_loss": Explanation(
         "policy loss",
         "Mean loss of its policy since the previous log entry: advantages weighted by log-probabilities.",

@@ -447,7 +447,17 @@ ACTING |= {
         space="numbers",
     ),
 }
+Q: Document = {"kind": "q", "trace": 0.5, "epsilon": 0.3, "explore": 6, "period": 2}
 ACTING |= {
+    "q, locked": pairs(Q, 3, coupling="locked"),
+    "q, decoupled": pairs(Q, 3, coupling="decoupled", link={"delay": 1}),
+    "q, recurrent": pairs(Q, 2, actor=RECALLS, state=TRACED),
+    "q, clocks": clocks_apart(Q),
+    "q, rewards that are missing": rewarded(Q, 2, coupling="detached"),
+    "q, shared": pairs(Q, actor={"share": "all"}, port="out"),
+    "q, drawn": pairs(Q, 3, coupling="locked", actor={"learn": 0.5}),
+    "q, normalised": normalised(pairs(Q, 2, coupling="locked")),
+    "q, mortal": mortals(Q, actor=RECALLS, state=TOLD, tells=True),
     "mortal, locked": mortals({"kind": "a2c"}, coupling="locked"),
     "mortal, states": mortals({"kind": "a2c"}, actor=RECALLS, state=TOLD, tells=True),
     "mortal, ppo, senders that recall": mortals(

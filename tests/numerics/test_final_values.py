@@ -15,7 +15,7 @@ from gymnasium import Env, spaces
 from torch import Tensor
 
 from antiphon import Scenario, Simulation
-from antiphon.agents.policy_objectives import PolicyObjective, Trajectory
+from antiphon.agents.policy_objectives import PolicyGradient, Trajectory
 from tests.contracts.builders import Document
 from tests.contracts.games import Game
 from tests.contracts.twins import made
@@ -104,13 +104,13 @@ gymnasium.register("FinalCount-v0", entry_point=Count)
 def judged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Trajectory, Tensor]]:
     """The trajectories of all windows, and the values of their ticks."""
     found: list[tuple[Trajectory, Tensor]] = []
-    advantages = PolicyObjective.advantages
+    advantages = PolicyGradient.advantages
 
-    def spy(self: PolicyObjective, trajectory: Trajectory, values: Any, **settings: Any) -> Any:
+    def spy(self: PolicyGradient, trajectory: Trajectory, values: Any, **settings: Any) -> Any:
         found.append((trajectory, values))
         return advantages(self, trajectory, values, **settings)
 
-    monkeypatch.setattr(PolicyObjective, "advantages", spy)
+    monkeypatch.setattr(PolicyGradient, "advantages", spy)
     return found
 
 

@@ -31,7 +31,7 @@ from tests.reference.final_values import note_final_values
 from tests.reference.forward import replay, tick_agents
 from tests.reference.ledger import as_mask, mask_fill_zero
 from tests.reference.observations import update_statistics
-from tests.reference.policies import act, further_passes, update_returns
+from tests.reference.policies import act, copy_target, further_passes, update_returns
 from tests.reference.predictors import gradient_updates, input_updates
 from tests.reference.state import State
 
@@ -140,6 +140,7 @@ class ReferenceEngine(State):
         for name, trained in inputs.items():
             self.optimizers[self.channels[name].synthetic_input.model].step(trained.gradients, step)
         for update in updates:
+            copy_target(self, update)
             further_passes(self, update, step)
         for group, window in closed:
             update_statistics(self, group, window)

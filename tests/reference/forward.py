@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from antiphon.agents.network import STATE, VALUE, Tensors
+from antiphon.agents.learner import TARGET
+from antiphon.agents.network import OBJECTIVE, STATE, VALUE, Tensors, sub
 from antiphon.base.mask import ALL, NONE
 from antiphon.comms import Example, Mask
 from antiphon.comms.backward_requests import as_leaf, constant
@@ -147,6 +148,11 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
         seen = torch.cat(parts)
         ports[VALUE], updated = learner.values(learner.parameters, buffers, seen, training=training)
         after = after | updated
+    if agents[0].inputs.targeted:  # the value of the best choice, by parameters of earlier (rule 41a)
+        own, settings = sub(statistics, TARGET), {"training": False, "state": before}
+        target = constant(learner.network(own, statistics, x, **settings)[0][OBJECTIVE])
+        best = ports[OBJECTIVE].argmax(1)
+        ports[VALUE] = target[torch.arange(len(best)), best].unsqueeze(1)
     for i, (agent, tick) in enumerate(zip(agents, ticks, strict=True)):
         tick.ports = {name: output.chunk(len(ticks))[i] for name, output in ports.items()}
         sent = {name: message.sent for name, message in window.sent if message.stamp == step}

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from antiphon.agents.network import OBJECTIVE, VALUE
+from antiphon.agents.learner import TARGET
+from antiphon.agents.network import OBJECTIVE, VALUE, with_prefix
 from antiphon.agents.policy_objectives import (
     RETURNS,
     Advantages,
@@ -18,6 +19,7 @@ from antiphon.agents.policy_objectives import (
     running_returns,
     trajectory_of,
 )
+from antiphon.agents.q_learning import QLearning
 from antiphon.base.mask import NONE
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
@@ -39,8 +41,8 @@ def act(state: State, tick: Tick) -> None:
     """Let an acting agent's tick set its action, which holds until its next tick; a policy's is sampled (rule 37)."""
     agent, outputs = state.agents[tick.agent], constant(tick.ports[OBJECTIVE])
     distribution = None if agent.policy is None else agent.policy.distribution
-    if distribution is not None:
-        shape = state.batch, distribution.draws
+    if agent.policy is not None and distribution is not None:
+        shape, distribution = (state.batch, distribution.draws), agent.policy.at(tick.step)
         numbers = uniform(seed_for(agent.seed, "action"), tick.step, shape[0] * shape[1], outputs.device)
         outputs = Experience.at(tick).action = distribution.sample(outputs, numbers.view(shape))
     NewestAction.at(agent).value = outputs
@@ -84,6 +86,8 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     if not advantages.valid.any():
         return None
     first = pass_losses(agent, ticks, (trajectory, advantages, None))
+    for name, number in policy.figures_at(ticks[-1].step).items():
+        first.figures[name] = torch.as_tensor(number).view(1)
     return PolicyWindow(ticks, trajectory, advantages, first)
 
 
@@ -159,6 +163,15 @@ def update_returns(state: State, update: Update) -> None:
         if moments is not None and not learner.frozen:
             after = running_returns(learner.buffers[RETURNS].unsqueeze(0), moments)[0]
             learner.buffers = learner.buffers | {RETURNS: after}
+
+
+def copy_target(state: State, update: Update) -> None:
+    """Copy the parameters of agents that have taken a multiple of `period` steps (rule 41a)."""
+    for name in update.window_loss.policies:
+        learner, objective = state.agents[name].learner, state.agents[name].policy
+        if isinstance(objective, QLearning) and learner.updates % objective.period == 0:
+            copied = {key: p.detach().clone() for key, p in learner.parameters.items()}
+            learner.buffers = learner.buffers | with_prefix(TARGET, copied)
 
 
 def further_passes(state: State, update: Update, step: int) -> None:

@@ -14,7 +14,7 @@ from gymnasium.spaces import Box
 from torch import nn
 
 from antiphon import Scenario, Simulation
-from antiphon.agents.policy_objectives import PolicyObjective
+from antiphon.agents.policy_objectives import PolicyGradient
 from antiphon.envs import Description
 from tests.contracts.builders import LABEL, Play
 from tests.contracts.games import Game
@@ -46,13 +46,13 @@ def numbers(simulation: Simulation) -> dict[str, torch.Tensor]:
 def test_the_value_is_that_of_the_second_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """As the losses of a window are given it."""
     given: list[torch.Tensor] = []
-    advantages = PolicyObjective.advantages
+    advantages = PolicyGradient.advantages
 
-    def spy(self: PolicyObjective, trajectory: Any, values: torch.Tensor, *args: Any, **settings: Any) -> Any:
+    def spy(self: PolicyGradient, trajectory: Any, values: torch.Tensor, *args: Any, **settings: Any) -> Any:
         given.append(values.detach())
         return advantages(self, trajectory, values, *args, **settings)
 
-    monkeypatch.setattr(PolicyObjective, "advantages", spy)
+    monkeypatch.setattr(PolicyGradient, "advantages", spy)
     with made(actors(), "cohort") as simulation:
         own, signals = numbers(simulation), dict(simulation.signals)
         simulation.run(2)

@@ -11,7 +11,7 @@ import torch
 from gymnasium import spaces
 
 from antiphon import Scenario, Simulation
-from antiphon.agents.policy_objectives import PolicyObjective, Trajectory
+from antiphon.agents.policy_objectives import PolicyGradient, Trajectory
 from tests.reference.backend import Chosen, reference
 
 STEPS, LEAVES = 8, 3
@@ -59,13 +59,13 @@ class Pair:
 def trajectories(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Trajectory, Any]]:
     """The trajectories of all windows, and the values of their ticks."""
     found: list[tuple[Trajectory, Any]] = []
-    advantages = PolicyObjective.advantages
+    advantages = PolicyGradient.advantages
 
-    def spy(self: PolicyObjective, trajectory: Trajectory, values: Any, **settings: Any) -> Any:
+    def spy(self: PolicyGradient, trajectory: Trajectory, values: Any, **settings: Any) -> Any:
         found.append((trajectory, values))
         return advantages(self, trajectory, values, **settings)
 
-    monkeypatch.setattr(PolicyObjective, "advantages", spy)
+    monkeypatch.setattr(PolicyGradient, "advantages", spy)
     return found
 
 

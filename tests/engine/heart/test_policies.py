@@ -1,6 +1,6 @@
 """Policies: what a window holds, in our worlds and in somebody else's; and what further passes move (rules 37 to 42).
 
-Losses, actions and passes are held to loops by hand in tests/numerics. What a window holds is read where `PolicyObjective`
+Losses, actions and passes are held to loops by hand in tests/numerics. What a window holds is read where `PolicyGradient`
 is given it.
 """
 
@@ -15,7 +15,7 @@ import torch
 
 from antiphon import Scenario, Simulation
 from antiphon.agents.learner import Learner
-from antiphon.agents.policy_objectives import PolicyObjective, Trajectory
+from antiphon.agents.policy_objectives import PolicyGradient, Trajectory
 from antiphon.engine.policies.replays import AllTicks
 from tests.contracts.builders import LABEL, Document, document
 from tests.contracts.documents import pairs
@@ -60,13 +60,13 @@ training: {batch: 2}
 def trajectories(monkeypatch: pytest.MonkeyPatch) -> list[Trajectory]:
     """The trajectories of all windows."""
     found: list[Trajectory] = []
-    advantages = PolicyObjective.advantages
+    advantages = PolicyGradient.advantages
 
-    def spy(self: PolicyObjective, trajectory: Trajectory, *args: Any, **settings: Any) -> Any:
+    def spy(self: PolicyGradient, trajectory: Trajectory, *args: Any, **settings: Any) -> Any:
         found.append(trajectory)
         return advantages(self, trajectory, *args, **settings)
 
-    monkeypatch.setattr(PolicyObjective, "advantages", spy)
+    monkeypatch.setattr(PolicyGradient, "advantages", spy)
     return found
 
 

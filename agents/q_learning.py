@@ -1,0 +1,179 @@
+"""Q-learning: the value of each action, learned from the rewards that follow the actions taken.
+
+The loss is that of a window of ticks, on-policy, without a replay memory: so messages that an agent reads are always of present
+senders, and their gradients are true ones.
+
+Sources: Mnih et al. 2015, "Human-level control through deep reinforcement learning", the target network; van Hasselt et al.
+2016, "Deep reinforcement learning with double Q-learning", eq. 4; Foerster et al. 2016, "Learning to communicate with deep
+multi-agent reinforcement learning", on whole episodes, with gradients of messages; Gallici et al. 2025, "Simplifying deep
+temporal difference learning", windows of many environments and the lambda-return (Peng and Williams 1994).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from antiphon.agents.distributions import Categorical, Distribution
+from antiphon.agents.masked import NEVER
+from antiphon.agents.policy_objectives import (
+    Advantages,
+    MemberMeans,
+    PolicyLosses,
+    PolicyObjective,
+    Trajectory,
+)
+from antiphon.base import extensions, kinds
+from antiphon.base.errors import ScenarioError
+from antiphon.base.spec import Count
+from antiphon.comms.backward_requests import constant
+from antiphon.nets.per_member import PerMember, to_rows
+
+
+def _legal(outputs: Tensor) -> Tensor:
+    """Where choices are legal, bool: those of `Masked` that are not have a value that no other has."""
+    return outputs > NEVER / 2
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class EpsilonGreedy:
+    """The choice of the largest value, or with a probability any legal one; outputs [rows, n] are values."""
+
+    n: int
+    epsilon: PerMember
+    """Probability of a choice at random, the best one included."""
+
+    @property
+    def draws(self) -> int:
+        """One: the distribution function is inverted."""
+        return 1
+
+    def sample(self, outputs: Tensor, uniforms: Tensor) -> Tensor:
+        """Return the first choice at which the distribution function exceeds the uniform number, [rows]."""
+        outputs = constant(outputs)
+        legal = _legal(outputs)
+        legal = (legal | ~legal.any(-1, keepdim=True)).double()  # where none is legal, all choices are alike
+        best = torch.zeros_like(legal).scatter(-1, self.mode(outputs).unsqueeze(-1), 1.0)
+        epsilon = to_rows(self.epsilon, legal)
+        chances = epsilon * legal / legal.sum(-1, keepdim=True) + (1 - epsilon) * best
+        return Categorical(self.n).sample(chances.log(), uniforms)
+
+    def mode(self, outputs: Tensor) -> Tensor:
+        """Return the choice of the largest value, [rows]."""
+        return outputs.argmax(-1)
+
+
+@extensions.objective("q")
+@dataclass(frozen=True)
+class QLearning(PolicyObjective):
+    """Double Q-learning with a target network over a window (van Hasselt et al. 2016).
+
+    The value of a tick is V = Q_target(argmax Q), that of the target network for the agent's best choice. The loss is
+    (Q(a) - return)^2, where the return is the lambda-return of rewards and values.
+    """
+
+    distribution: Categorical
+    """The choices."""
+    trace: PerMember = 0.65
+    """The lambda of the returns."""
+    epsilon: PerMember = 0.05
+    """Probability of a choice at random, once it has fallen."""
+    explore: int = 0
+    """Steps in which the probability falls from 1."""
+    period: int = 1
+    """Optimiser steps from one copy of the parameters to the next."""
+
+    needs_value: ClassVar[bool] = True
+    has_target: ClassVar[bool] = True
+    refuses: ClassVar[frozenset[str]] = frozenset({"target", "read", "reduction", "critic"})
+
+    class Options(kinds.Options):
+        """Keys of Q-learning.
+
+        Attributes:
+            discount: Discount factor per tick of the agent.
+            trace: The lambda of the returns: 0: one reward and the next value; 1: all rewards up to the end of the window.
+            epsilon: Probability of a choice at random, after the first `explore` steps.
+            explore: Steps of the run in which this probability falls linearly from 1.
+            period: Optimiser steps of the agent from one copy of its parameters to the target network to the next.
+        """
+
+        discount: Annotated[float, Field(ge=0, le=1)] = 0.99
+        trace: Annotated[float, Field(ge=0, le=1)] = 0.65
+        epsilon: Annotated[float, Field(ge=0, le=1)] = 0.05
+        explore: Annotated[int, Field(ge=0)] = 500
+        period: Count = 4
+
+    @classmethod
+    def in_batch(cls, distribution: Distribution | None, options: Mapping[str, Any], batch: int) -> Self:
+        if distribution is None:
+            raise ScenarioError("q learns values of actions, and this agent has none; give it `acts: true`")
+        if not isinstance(distribution, Categorical):
+            raise ScenarioError(
+                "q learns a value for each choice, and these actions are no Discrete; use ppo, or name a part of a Dict"
+            )
+        return cls(distribution, **options)
+
+    def at(self, step: int | None) -> EpsilonGreedy:
+        return EpsilonGreedy(self.distribution.n, self._epsilon(step))
+
+    def _epsilon(self, step: int | None) -> PerMember:
+        if step is None or step >= self.explore:
+            return self.epsilon
+        return self.epsilon + (1 - self.epsilon) * (1 - step / self.explore)
+
+    def figures_at(self, step: int) -> dict[str, PerMember]:
+        return {"epsilon": self._epsilon(step)}
+
+    @property
+    def key(self) -> Hashable:
+        return type(self), self.distribution, self.explore, self.period
+
+    @staticmethod
+    def value(outputs: Tensor, target: Tensor) -> Tensor:
+        """Return the value of a tick, [rows]: of the target network for the best choice; 0 where no choice is legal.
+
+        Args:
+            outputs: [rows, n], values of the agent's own network.
+            target: [rows, n], of the target network.
+        """
+        value = target.gather(-1, outputs.argmax(-1, keepdim=True)).squeeze(-1)
+        return value.where(_legal(value), torch.zeros_like(value))
+
+    def advantages(
+        self,
+        trajectory: Trajectory,
+        values: Tensor | None = None,
+        *,
+        member_count: int = 1,
+        statistics: Tensor | None = None,
+    ) -> Advantages:
+        assert values is not None
+        discount, trace = (to_rows(own, values, 1) for own in (self.discount, self.trace))
+        advantages = trajectory.advantages(values, trajectory.final_values, discount, trace)
+        returns = advantages + values
+        return Advantages(advantages, returns, ~trajectory.unseen, returns)
+
+    def losses(
+        self,
+        outputs: Tensor | None,
+        values: Tensor | None,
+        trajectory: Trajectory,
+        advantages: Advantages,
+        log_prob_then: Tensor | None = None,
+        *,
+        member_count: int = 1,
+        messages: Sequence[tuple[Tensor, Tensor]] = (),
+    ) -> PolicyLosses:
+        assert outputs is not None
+        assert trajectory.actions is not None
+        taken = outputs.gather(-1, trajectory.actions.unsqueeze(-1)).squeeze(-1)
+        error, means = taken - advantages.targets, MemberMeans(advantages.valid, member_count)
+        figures = {"td_error": means.of(constant(error).abs()), "q_value": means.of(constant(taken))}
+        losses = (error.square() * means.shares(error.dtype)).where(advantages.valid, torch.zeros_like(error))
+        return PolicyLosses(losses, torch.zeros_like(constant(error)), figures)

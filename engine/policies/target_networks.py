@@ -1,0 +1,58 @@
+"""Target networks: values of agents that learn Q-values, by copies of their parameters that follow them from time to time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from antiphon.agents.network import OBJECTIVE, VALUE, Tensors
+from antiphon.agents.q_learning import QLearning
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.feature import Feature
+from antiphon.engine.heart.forward import ForwardPass
+from antiphon.engine.heart.message import Tick
+from antiphon.engine.heart.updates import Update
+
+
+class TargetNetworks(Feature):
+    """The target networks of a system's agents.
+
+    Args:
+        forward_pass: Of the agents.
+    """
+
+    def __init__(self, forward_pass: ForwardPass) -> None:
+        self.agents = forward_pass.system.agents
+
+    @torch.no_grad()
+    def evaluated(
+        self,
+        ticks: Sequence[Tick],
+        ports: Tensors,
+        buffers: Tensors,
+        statistics: Tensors,
+        read: tuple[Tensor, Tensor | None],
+    ) -> Tensors:
+        """Add the values at the ticks of one call to its ports, [rows, 1]: see `Feature.evaluated`."""
+        agent = self.agents[ticks[0].agent]
+        if agent.inputs.targeted:
+            target = agent.learner.target_outputs(statistics, *read)
+            ports[VALUE] = QLearning.value(ports[OBJECTIVE], target).unsqueeze(1)
+        return {}
+
+    @torch.no_grad()
+    def after_move(self, updates: Sequence[Update], step: int) -> None:
+        """Copy the parameters of agents that have taken a multiple of `period` steps."""
+        for update in updates:
+            for name in update.window_loss.policies:
+                agent = self.agents[name]
+                if agent.inputs.targeted:
+                    agent.learner.update_target(_period(agent))
+
+
+def _period(agent: Agent) -> int:
+    objective = agent.policy
+    assert isinstance(objective, QLearning)
+    return objective.period

@@ -1,0 +1,92 @@
+"""Learners of values: legal actions, refusals, exports and metrics; their numbers are held to loops by hand in tests/numerics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from antiphon import Scenario, ScenarioError, Simulation
+from antiphon.agents.masked import NEVER
+from antiphon.agents.q_learning import EpsilonGreedy, QLearning
+from tests.contracts.builders import Document
+from tests.contracts.documents import WORDS, Q, pairs
+from tests.engine.test_masked_choices import PLAYERS, board
+
+VALUES: Document = {"kind": "q", "epsilon": 0.5, "explore": 20}
+
+
+@pytest.mark.parametrize("name", ["mask before", "mask between", "recurrent", "of one's own"])
+def test_no_choice_that_is_not_legal_is_explored(name: str) -> None:
+    """The world of these raises at one."""
+    with Simulation(board(PLAYERS[name][0], VALUES)) as simulation:
+        simulation.run(steps=60, progress=False)
+        assert simulation.agents["player"].updates > 0
+        assert simulation.evaluate(episodes=1).return_ >= 0
+
+
+def test_a_choice_that_is_not_legal_is_in_no_value() -> None:
+    target = torch.tensor([[1.0, 9.0, NEVER], [NEVER, NEVER, NEVER]])
+    outputs = torch.tensor([[3.0, 2.0, NEVER], [NEVER, NEVER, NEVER]])
+    assert QLearning.value(outputs, target).tolist() == [1.0, 0.0]
+
+
+def test_actions_are_explored_as_often_as_epsilon_says() -> None:
+    outputs = torch.tensor([[0.0, 2.0, NEVER, 1.0]]).expand(30000, -1)
+    uniforms = torch.rand(30000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    shares = EpsilonGreedy(4, 0.3).sample(outputs, uniforms).bincount(minlength=4) / 30000
+    torch.testing.assert_close(shares, torch.tensor([0.1, 0.8, 0.0, 0.1]), atol=0.01, rtol=0)
+
+
+def _tied() -> Document:
+    """Two actors that share parameters, of which one learns values."""
+    scene = pairs(Q, actor={"share": "all"}, port="out")
+    scene["agents"]["a1"]["objective"] = {"kind": "reinforce"}
+    return scene
+
+
+REFUSED: dict[str, tuple[Document, str]] = {
+    "numbers": (pairs(Q, space="numbers"), "objective: q learns a value for each choice, and these actions are no Disc"),
+    "choices": (pairs(Q, space="choices"), "objective: q learns a value for each choice"),
+    "a critic": (pairs({**Q, "critic": {}}), "objective.critic: q has no critic; leave it out"),
+    "words": (pairs(Q, sender={"objective": Q}, **WORDS), "has none; give it an objective of kind a2c"),
+    "local policy": (pairs(Q, gradient={"kind": "local_policy"}), "learns from advantages .* and 'a0' learns q; use another"),
+    "tied to a policy gradient": (_tied(), "a1.share: tied agents need target networks .q. all, or none; give them"),
+    "no target": (pairs({**Q, "period": 0}), "period"),
+    "a target signal": (pairs({**Q, "target": "label"}), "target: q has no target; leave it out"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_q_learning_is_not_is_refused(name: str) -> None:
+    scenario, line = REFUSED[name]
+    with pytest.raises(ScenarioError, match=line):
+        Simulation(Scenario.model_validate(scenario))
+
+
+def test_epsilon_is_logged_and_set_in_mid_run() -> None:
+    simulation = Simulation(Scenario.model_validate(pairs(Q, 2)))
+    epsilons = []
+    for _ in range(9):
+        simulation.step()
+        epsilons += [own["epsilon"] for own in simulation.learned.figures().values() if "epsilon" in own]
+    assert sorted(epsilons, reverse=True) == pytest.approx(epsilons)
+    assert epsilons[0] > Q["epsilon"] == pytest.approx(epsilons[-1])
+    simulation.set("a0.epsilon", 0.9)
+
+
+def test_the_exported_policy_takes_the_best_action_and_has_no_target_network(tmp_path: Path) -> None:
+    with Simulation(board(objective=VALUES), dtype=torch.float64) as simulation:
+        simulation.run(steps=20, progress=False)
+        path = simulation.export(tmp_path / "p.pt2", actions="greedy")
+        exported: Any = torch.export.load(path)
+        x = {
+            "taken": torch.rand(5, 5).double(),
+            "action_mask": torch.eye(5).double() + torch.eye(5).roll(1, 1),
+        }
+        assert torch.equal(exported.module()(**x), torch.as_tensor(simulation.policy().act(x)))
+        sampled: Any = torch.export.load(simulation.export(tmp_path / "s.pt2", actions="sampled"))
+        assert x["action_mask"].gather(1, sampled.module()(**x)[:, None]).all()
+    assert not [name for name in exported.state_dict if "target" in name]

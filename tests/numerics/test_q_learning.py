@@ -1,0 +1,211 @@
+"""Q-learning against loops by hand: alone, with a state, by channels into a learner (rules 37 to 43)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from antiphon import Simulation
+from tests.contracts.builders import Document
+from tests.contracts.games import Game
+from tests.numerics.linear import Numbers, assert_close, leaves, said
+from tests.numerics.loops import Hand
+from tests.numerics.test_policies import (
+    BATCH,
+    TICKS,
+    by_torch,
+    follow,
+    numbers_of,
+    ports_of,
+    simulation_of,
+    taught,
+    world_of,
+)
+
+CHOICES = 3
+Q: Document = {
+    "kind": "q",
+    "discount": 0.9,
+    "trace": 0.8,
+    "epsilon": 0.2,
+    "explore": 8,
+    "period": 2,
+}
+PRECISE = 1e-12
+
+
+def chosen(values: Tensor, step: int) -> Tensor:
+    """[B]: the best choice, or with a probability that falls from 1 any one."""
+    share = max(0.0, 1 - step / Q["explore"])
+    epsilon = Q["epsilon"] + (1 - Q["epsilon"]) * share
+    best = torch.nn.functional.one_hot(values.argmax(1), CHOICES)
+    chances = epsilon / CHOICES + (1 - epsilon) * best
+    return (chances.cumsum(1) <= numbers_of("m", step)).sum(1).clamp(max=CHOICES - 1)
+
+
+def double(values: Tensor, target: Tensor) -> Tensor:
+    """The values that a target network has of the choices that are best by `values`, [..., B]."""
+    return target.gather(-1, values.argmax(-1, keepdim=True))[..., 0].detach()
+
+
+def loss_of(outputs: Tensor, target: Tensor, followed: list[tuple[Tensor, ...]]) -> Tensor:
+    """The mean squared error of what was done, from the definition of the lambda-return.
+
+    Args:
+        outputs: [T, B, choices] with their graph.
+        target: The same, of the target network.
+        followed: By tick: action, reward, where it terminated, where it was truncated, the value of the final observation.
+    """
+    ahead, values = double(outputs, target), outputs.detach()
+    errors = []
+    for b in range(BATCH):
+        later = ahead[-1, b].item()  # what follows the last tick is not seen
+        for t in reversed(range(len(followed) - 1)):
+            action, reward, terminated, truncated, final = (own[b] for own in followed[t])
+            after = (1 - Q["trace"]) * ahead[t + 1, b].item() + Q["trace"] * later
+            after = 0.0 if terminated else final.item() if truncated else after
+            later = reward.item() + Q["discount"] * after
+            errors.append((outputs[t, b, action] - later) ** 2)
+    assert values.shape == target.shape
+    return torch.stack(errors).mean()
+
+
+class Target:
+    """Copies of parameters, made after every second step."""
+
+    def __init__(self, numbers: Numbers) -> None:
+        self.own, self.steps = numbers, 0
+        self.copied = {name: p.detach().clone() for name, p in numbers.items()}
+
+    def follow(self) -> None:
+        """Take a step."""
+        self.steps += 1
+        if self.steps % Q["period"] == 0:
+            self.copied = {name: p.detach().clone() for name, p in self.own.items()}
+
+
+def learner(source: Game, **keys: Any) -> Simulation:
+    agent = {"observes": ["x"], "acts": True, "clock": {"unroll": TICKS}, "objective": Q, **keys}
+    return simulation_of({"m": agent}, [], source)
+
+
+def test_a_learner_alone() -> None:
+    source = Game(share=0.3)
+    simulation = learner(source)
+    p, start = leaves(simulation.agents["m"]), leaves(simulation.agents["m"])
+    optimiser, target = by_torch(p), Target(p)
+    env, seen = world_of(source)
+    for w in range(5):
+        sights, followed = [], []
+        for step in range(w * TICKS, (w + 1) * TICKS):
+            sights.append(seen["x"])
+            action = chosen(ports_of(p, seen["x"])["objective"].detach(), step)
+            seen, *after, info = env.step(action + 2)  # the space starts at 2
+            last = info.get("final_obs", seen)["x"]
+            final = double(ports_of(p, last)["objective"], ports_of(target.copied, last)["objective"])
+            followed.append((action, *after, final))
+        x = torch.stack(sights)
+        follow(
+            optimiser,
+            loss_of(ports_of(p, x)["objective"], ports_of(target.copied, x)["objective"], followed),
+        )
+        target.follow()
+        simulation.run(TICKS)
+        assert_close(simulation.agents["m"], p, PRECISE)
+    assert all((value - start[name]).abs().max() > 1e-3 for name, value in p.items())
+
+
+def test_a_target_network_reads_the_state_of_the_agents_own() -> None:
+    source = Game(share=0.3)
+    network: Document = {"kind": "gru", "size": 4, "norm": "none"}
+    simulation = learner(source, network=network)
+    hand = Hand(simulation, "m", "gru")
+    target, copy = Target(hand.numbers), Hand(simulation, "m", "gru")
+    optimiser = by_torch(hand.numbers)
+    env, seen = world_of(source)
+    state = torch.zeros(BATCH, hand.state_size, dtype=torch.float64)
+    for w in range(4):
+        outputs, targets, followed = [], [], []
+        state, copy.numbers = state.detach(), target.copied
+
+        def of(x: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            """The outputs of agent and target network, and the next state."""
+            hidden, after = hand.tick(x, own)
+            beside = copy.tick(x, own.detach())[0]
+            return hand.head("objective", hidden), copy.head("objective", beside).detach(), after
+
+        for step in range(w * TICKS, (w + 1) * TICKS):
+            output, beside, state = of(seen["x"], state)
+            outputs.append(output)
+            targets.append(beside)
+            action = chosen(output.detach(), step)
+            seen, reward, terminated, truncated, info = env.step(action + 2)
+            final = double(*of(info.get("final_obs", seen)["x"], state)[:2])
+            followed.append((action, reward, terminated, truncated, final))
+            state = torch.where((terminated | truncated).unsqueeze(1), 0.0, state)
+        follow(optimiser, loss_of(torch.stack(outputs), torch.stack(targets), followed))
+        target.follow()
+        simulation.run(TICKS)
+        assert_close(simulation.agents["m"], hand.numbers, PRECISE)
+
+
+CHANNELS: dict[str, Document] = {
+    "locked": {"coupling": "locked"},
+    "detached": {"coupling": "detached"},
+    "decoupled": {"gradient": {"kind": "linear", "context": ["y"], "gate": "none"}},
+}
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_a_sender_learns_from_the_error_of_the_values(channel: str) -> None:
+    """Foerster et al. 2016: the gradient of the error with respect to the message is the sender's signal."""
+    clock = {"unroll": TICKS}
+    agents: Document = {
+        "s": {"observes": ["y"], "clock": clock},
+        "m": {"observes": ["position"], "clock": clock, "acts": True, "objective": Q},
+    }
+    source = Game(share=0.3)
+    between = {"from": "s", "to": "m", "size": 2, "norm": "none", **CHANNELS[channel]}
+    simulation = simulation_of(agents, [between], source)
+    handle, locked = simulation.channels["s->m"], channel == "locked"
+    if channel == "decoupled":  # an untrained head has no slope
+        weight = handle.synthetic_gradient.parameters["last.weight"]  # type: ignore[union-attr]
+        weight.data.copy_(torch.linspace(-1, 1, weight.numel()).view_as(weight))
+    s, m = (leaves(simulation.agents[name]) for name in "sm")
+    head = leaves(handle.synthetic_gradient) if handle.synthetic_gradient is not None else {}
+    actor, sender, target = by_torch(s, m) if locked else by_torch(m), by_torch(s), Target(m)
+    env, seen = world_of(source)
+    for w in range(4):
+        views, places, followed = [], [], []
+        for step in range(w * TICKS, (w + 1) * TICKS):
+            views.append(seen["y"])
+            places.append(seen["position"])
+            heard = torch.cat([seen["position"], ports_of(s, seen["y"])["to_m"]], 1)
+            action = chosen(ports_of(m, heard)["objective"].detach(), step)
+            seen, *after, info = env.step(action + 2)
+            last = info.get("final_obs", seen)
+            heard = torch.cat([last["position"], ports_of(s, last["y"])["to_m"]], 1)
+            final = double(ports_of(m, heard)["objective"], ports_of(target.copied, heard)["objective"])
+            followed.append((action, *after, final))
+        view, place = torch.stack(views), torch.stack(places)
+        sent = ports_of(s, view)["to_m"]
+        read = sent if locked else sent.detach().requires_grad_()
+        heard = torch.cat([place, read], 2)
+        loss = loss_of(ports_of(m, heard)["objective"], ports_of(target.copied, heard)["objective"], followed)
+        if channel == "decoupled":
+            returned = BATCH * torch.autograd.grad(loss, read, retain_graph=True)[0]
+            predicted = said(head, "last", read.detach(), view)
+            error = (predicted - returned).square().sum() / BATCH
+            slopes = torch.autograd.grad(error, list(head.values()), retain_graph=True)
+            follow(sender, (sent * predicted.detach()).sum() / BATCH)
+            taught(head, slopes)
+        follow(actor, loss)
+        target.follow()
+        simulation.run(TICKS)
+        assert_close(simulation.agents["m"], m, PRECISE)
+        assert_close(simulation.agents["s"], s, PRECISE)
+        if head:
+            assert_close(handle.synthetic_gradient, head, PRECISE)
