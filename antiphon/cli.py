@@ -176,6 +176,8 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 def _usage_of(error: Any) -> str:
     """Return the message of a usage error as `--steps: must be at least 1, not 0`, or with the help that explains it."""
     message = " ".join(error.format_message().split()).rstrip(".").replace(". Did", "; did")
+    if "--allow-import" in message:
+        return "--allow-import: belongs before the command: antiphon --allow-import PACKAGE run …"
     found = re.fullmatch(r"Invalid value for '(?P<place>[^']*)'(?: / '[^']*')?: (?P<problem>.*)", message)
     if found is not None:
         return f"{found['place']}: {found['problem']}"

@@ -250,9 +250,13 @@ class _Tracer(fx.Tracer):
         """Return a value that Python code needs; ScenarioError where it depends on the data."""
         fact = self.facts[proxy.node]
         if fact.depends:
+            fix = "put those lines into a submodule of their own"
+            if self.scope.module_type in (nn.TransformerEncoder, nn.TransformerDecoder):  # a line of torch's
+                layers = ".".join(filter(None, ("self", self.scope.module_path, "layers")))
+                fix = f"call its layers: for layer in {layers}: x = layer(x); or cut elsewhere"
             raise ScenarioError(
-                f"forward needs the value of '{proxy.node}' ({use}) at {_where()}, which depends on the data; put "
-                "those lines into a submodule of their own, or give split(parts=[module, …])"
+                f"forward needs the value of '{proxy.node}' ({use}) at {_where()}, which depends on the data; {fix}, or give "
+                "split(parts=[module, …])"
             )
         return fact.value
 

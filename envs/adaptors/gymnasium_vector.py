@@ -48,9 +48,10 @@ class VectorAdaptor(Adaptor):
         mode = env.metadata.get("autoreset_mode")
         unknown = f"metadata['autoreset_mode'] is {mode}; make the environment with AutoresetMode.SAME_STEP"
         require(isinstance(mode, AutoresetMode), "env", unknown, ScenarioError)
-        name = getattr(getattr(env.unwrapped, "spec", None), "id", type(env.unwrapped).__name__)
         signals, actions = self.observations.signals, Actions(env.single_action_space)
         base = env.unwrapped
+        own = base.envs[0].unwrapped if isinstance(base, SyncVectorEnv) else base  # which errors name
+        name = getattr(getattr(base, "spec", None), "id", type(own).__name__)
         self._subs = list(base.envs) if isinstance(base, SyncVectorEnv) and not has_state(base) else None
         stateful = [base] if self._subs is None else [sub.unwrapped for sub in self._subs]
         settings |= {

@@ -61,3 +61,8 @@ def test_ctrl_c_while_a_command_begins_is_a_line(cli: Commands, monkeypatch: pyt
     monkeypatch.setattr("antiphon.commands.show.scenario_template", interrupted)
     assert cli.code("show digits-mlp") == 130
     assert cli.err == "stopped by Ctrl-C\n"
+
+
+def test_an_option_of_all_commands_after_a_command_is_told_its_place(cli: Commands) -> None:
+    line = "--allow-import: belongs before the command: antiphon --allow-import PACKAGE run …"
+    assert cli.refused("run --allow-import mine digits-mlp") == line

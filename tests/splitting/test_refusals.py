@@ -297,7 +297,10 @@ MODELS: dict[str, tuple[Callable[[], object], str]] = {
         ".*forward has no argument 'x'",
     ),
     "time first": (time_first, f".*{HERE}.*has no batch as its first axis"),
-    "untraceable": (untraceable, r".* at transformer.py:\d+, .*parts="),
+    "untraceable": (
+        untraceable,
+        r".* at transformer.py:\d+, .*: for layer in self\.layers: x = layer\(x\); .*parts=",
+    ),
     "a shared parameter": (lambda: chain_split(Shared()), ".*gain.*tie="),
     "tied weights": (
         lambda: split_of(ARCHITECTURES["gpt"], ["blocks.1"], tie=None),

@@ -55,7 +55,7 @@ def broken(fault: str) -> envs.TorchVectorEnv:
 
 
 FAULTS = [
-    ("raises", "env: 'SyncVectorEnv' failed in step(): ZeroDivisionError: the world has come to an end"),
+    ("raises", "env: 'Broken' failed in step(): ZeroDivisionError: the world has come to an end"),
     ("nan", "env: 'observation' of sub-environment 1 is nan, which is not finite; fix the"),
     ("reward", "env: 'reward' of sub-environment 1 is inf, which is not finite; fix the"),
 ]
