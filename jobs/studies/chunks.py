@@ -46,7 +46,7 @@ def train(chunk: Chunk) -> list[Finished | Outcome]:
                 continue
             done = run.exit_code == 0
             scores = add_scores(job.path, run.result["steps"], wanted, job.request.given) if done else {}
-            answers.append(Finished(run.result, scores))
+            answers.append(Finished.of(job.path, run.result, scores))
     except EngineError:
         raise
     except AntiphonError as error:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from antiphon.base.errors import RunError
 from antiphon.base.files import fitting
 from antiphon.base.manifests import read_cache, write_checked
-from antiphon.scenarios.training import metric_of_agents
+from antiphon.running.directory import MEASURED
+from antiphon.scenarios.training import less_is_better, metric_of_agents
+from antiphon.telemetry.verdicts import worth
 
 if TYPE_CHECKING:
     from antiphon.scenarios import Scenario
@@ -48,10 +50,20 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Finished:
-    """The result of a run that has ended, and its scores by `Scoring.name`."""
+    """The result of a run that has ended, and its scores by `Scoring.name`.
+
+    Attributes:
+        communicates: Whether the readouts need the messages of a channel, by an ablation of the run; None: none was made.
+    """
 
     result: Mapping[str, Any]
     scores: Mapping[str, Mapping[str, float]]
+    communicates: bool | None = None
+
+    @classmethod
+    def of(cls, path: Path, result: Mapping[str, Any], scores: Mapping[str, Mapping[str, float]]) -> Finished:
+        """Return the run of a directory, with what was measured there."""
+        return cls(result, scores, _communicates(path, result["steps"]))
 
     @property
     def known(self) -> dict[str, float | None]:
@@ -114,6 +126,20 @@ def kept_scores(path: Path, steps: int) -> dict[str, dict[str, float]]:
             return dict(kept["scores"]) if kept.get("steps") == steps else {}
     except RunError:
         return {}
+
+
+def _communicates(path: Path, steps: int) -> bool | None:
+    """Whether a channel matters by the ablation of a run's last state in `measured.json`; None: there is none."""
+    if not (path / MEASURED).is_file():
+        return None
+    found = read_cache(path / MEASURED).get("ablation", {})
+    if found.get("step") != steps:
+        return None
+    with fitting(path / MEASURED):
+        sign = 1 if less_is_better(found["measure"]) else -1
+        changes = [channel["readouts"][found["measure"]] for channel in found["channels"].values()]
+        costs = [(sign * one["change"], one["half"]) for one in changes if one["half"] is not None]
+    return any(worth(cost - half, cost + half) == "matters" for cost, half in costs)
 
 
 def add_scores(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -90,8 +90,8 @@ def summary(plan: Plan, runs: Runs) -> list[dict[str, Any]]:
         (value, interval, sd), `iqm` (value and interval; of five seeds or more), `recovered`, `contrast` (locked -
         detached of its group, its standard error or None, whether it is resolved), `share` (whether the metric is a share of
         examples), `of_env` (whether it is the environment's), `seconds` (mean per run), `evaluation` (of policies: `episodes`
-        and `steps` of a run's evaluation, means over seeds), `updates` (by learning agent, means over seeds) and
-        `selected_on_test` (the keys of `training.evaluate` by which the runs selected on the split of the scores).
+        and `steps` of a run's evaluation, means over seeds), `updates` (by learning agent, means over seeds),
+        `communicate` (`count` of the seeds whose readouts need a channel's messages, `of` those ablated) and `selected_on_test` (the keys of `training.evaluate` by which the runs selected on the split of the scores).
     """
     metrics = metrics_of_study(plan, runs)
     chosen = [_choose(line, runs, metrics[0]) for line in plan.lines]
@@ -175,4 +175,11 @@ def _row(one: _Chosen, group: Mapping[str, _Chosen], metric: str) -> dict[str, A
         if line.scoring.split == "test"
         else [],
         "updates": _updates(results),
+        "communicate": _communicate(one.runs.values()),
     }
+
+
+def _communicate(runs: Iterable[Finished]) -> dict[str, int] | None:
+    """Count the runs that communicate, among those that were ablated; None: none was."""
+    ablated = [run.communicates for run in runs if run.communicates is not None]
+    return {"count": sum(ablated), "of": len(ablated)} if ablated else None

@@ -28,7 +28,9 @@ _NUMBERS = {
 }
 """Columns of table.csv, by the key of a line that they are of."""
 _COSTS = ("updates_least", "updates_most", "evaluation_episodes", "evaluation_steps")
-"""Its last columns: the fewest and the most updates of an agent, and what a run's evaluation took."""
+"""The fewest and the most updates of an agent, and what a run's evaluation took."""
+_COMMUNICATE = ("communicate", "ablated")
+"""Its last columns: seeds that communicate, of so many that were ablated."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,10 @@ def notes(study: Mapping[str, Any]) -> list[str]:
     lines = [_LEGEND]
     if any(line["iqm"] for line in study["lines"]):
         lines.append("IQM: the mean of the middle half of the seeds; interval: bootstrap over seeds.")
+    if any(line["communicate"] for line in study["lines"]):
+        lines.append(
+            "Communicate: seeds whose readouts need a channel's messages, of those that were ablated."
+        )
     if evaluations := [line["evaluation"] for line in study["lines"] if line["evaluation"]]:
         episodes, steps = (_ends([one[key] for one in evaluations]) for key in ("episodes", "steps"))
         lines.append(f"Evaluation of a run: {episodes} whole episodes, in {steps} steps.")
@@ -101,14 +107,27 @@ def csv_rows(study: Mapping[str, Any]) -> Iterator[list[Any]]:
     tuned, names = list(study["tuned"]), []
     for kind, keys in _NUMBERS.items():
         names += [kind if key == "value" else key if kind == "mean" else f"{kind}_{key}" for key in keys]
-    yield [*study["axes"], "variant", *tuned, "n", "diverged", "metric", *names, "seconds", *_COSTS]
+    yield [
+        *study["axes"],
+        "variant",
+        *tuned,
+        "n",
+        "diverged",
+        "metric",
+        *names,
+        "seconds",
+        *_COSTS,
+        *_COMMUNICATE,
+    ]
     for line in study["lines"]:
         numbers = [(line[kind] or {}).get(key) for kind, keys in _NUMBERS.items() for key in keys]
         if _is_undefined(line):
             numbers[names.index("recovered")] = "undefined"
         place = [line["point"].get(axis) for axis in study["axes"]]
         place += [line["variant"], *(line["tuned"].get(name) for name in tuned)]
-        yield [*place, line["n"], line["diverged"], line["metric"], *numbers, line["seconds"], *_costs(line)]
+        told = line["communicate"] or {}
+        costs = [line["seconds"], *_costs(line), told.get("count"), told.get("of")]
+        yield [*place, line["n"], line["diverged"], line["metric"], *numbers, *costs]
 
 
 def _table(study: Mapping[str, Any], lines: Sequence[Line]) -> TextTable:
@@ -152,6 +171,8 @@ def _table(study: Mapping[str, Any], lines: Sequence[Line]) -> TextTable:
     columns["n"] = lambda line: str(line["n"])
     if any(line["contrast"] for line in lines):
         columns["recovered [95 %]"] = recovered
+    if any(line["communicate"] for line in lines):
+        columns["communicate"] = _communicate
     if any(line["updates"] for line in lines):
         columns["updates"] = _updates
     columns["seconds"] = lambda line: "–" if line["seconds"] is None else f"{line['seconds']:,.1f}"
@@ -163,6 +184,11 @@ def _costs(line: Line) -> list[float | None]:
     counts, evaluation = line["updates"].values(), line["evaluation"] or {}
     ends = [min(counts), max(counts)] if counts else [None, None]
     return [*ends, evaluation.get("episodes"), evaluation.get("steps")]
+
+
+def _communicate(line: Line) -> str:
+    """Return how many of the seeds that were ablated communicate: `4/5`."""
+    return "{count}/{of}".format(**line["communicate"]) if line["communicate"] else "–"
 
 
 def _updates(line: Line) -> str:
