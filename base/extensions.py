@@ -17,6 +17,7 @@ from functools import cache, lru_cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
+from pkgutil import iter_modules
 from traceback import walk_tb
 from types import FrameType
 from typing import Any, TypeVar
@@ -253,13 +254,20 @@ def imported_by_name(module: str, place: str) -> Any:
                 f"{place}: no module '{package}' in {Path.cwd()} or among the installed packages"
             ) from None
         if error.name is not None and module.startswith(error.name):
-            raise ScenarioError(f"{place}: {package} has no module '{error.name}'") from None
+            others = suggest(error.name, _modules_beside(error.name))
+            raise ScenarioError(f"{place}: {package} has no module '{error.name}'{others}") from None
         raise ScenarioError(
             f"{place}: {module} needs {error.name}, which is not installed; install it"
         ) from None
     except Exception as error:  # noqa: BLE001  (anything a package may raise)
         line = " ".join(f"{type(error).__name__}: {error}".split())
         raise ScenarioError(f"{place}: {module} cannot be imported: {line}") from None
+
+
+def _modules_beside(module: str) -> list[str]:
+    """The modules of the package that a module is said to be in."""
+    parent = module.rpartition(".")[0]
+    return [f"{parent}.{found.name}" for found in iter_modules(getattr(sys.modules[parent], "__path__", []))]
 
 
 class Catalogue(Mapping[str, Any]):

@@ -14,10 +14,11 @@ from antiphon.engine.build.learning_groups import windows_of
 from antiphon.engine.heart.clock import Clock, StepWindows
 from antiphon.engine.planning.given_up import rule_27_given_up
 from antiphon.envs.registry import describe
-from antiphon.envs.signal import Description
+from antiphon.envs.signal import ID, Description
 from antiphon.scenarios import ChannelSpec, Scenario, warnings
 from antiphon.scenarios.agent_specs import POLICY_WINDOW, ClockSpec
 from antiphon.scenarios.channel_specs import CouplingSpec
+from antiphon.scenarios.document import EnvSpec
 from antiphon.scenarios.unintended_settings import is_unused_key, listed
 
 _MOST_WALKED = 300_000
@@ -27,6 +28,8 @@ _FEW = 100
 """Updates of an agent, below which a warning asks whether it learns often enough."""
 _LONGER, _FASTER = 8, 50
 """How many times longer a receiver's window than its sender's, and how many times higher a predictor's rate, is warned of."""
+_OF_OTHERS = ("gymnasium", "pettingzoo", "vmas")
+"""Prefixes of the ids of environments of other packages."""
 _WIDE = 4096
 """Zeros and ones of a one-hot observation of several values, at most, without a warning."""
 
@@ -56,7 +59,7 @@ def _beside_its_environment(scenario: Scenario, *, saved: bool, acts: bool) -> l
     if env.is_stream:
         found += _over(scenario) if env.episode_steps == env.hold else _late(scenario, env)
     found += [*_lost_credit(scenario, env), *_mixed(scenario), *_seldom_learning(scenario, env)]
-    found += [*_unmasked(scenario, env), *_one_object(scenario)]
+    found += [*_unmasked(scenario, env), *_unobserved(scenario, env), *_one_object(scenario)]
     steps, evaluate = scenario.training.steps, scenario.training.evaluate
     if evaluate is not None and evaluate.period > steps:
         found.append(
@@ -331,6 +334,27 @@ def _unmasked(scenario: Scenario, env: Description) -> Iterator[str]:
         if agent.acts and goal is not None and goal.policy and goal.mask is None and mask in env.signals:
             line = f"the environment has '{mask}', and the policy may choose what is not legal"
             yield f"agent {name}: {line}; write objective: {{kind: {name_of(goal.kind)}, mask: {mask}}}"
+
+
+def _unobserved(scenario: Scenario, env: Description) -> Iterator[str]:
+    """A warning of parts of an observation that no agent reads, such as a goal: in environments whose signals are all meant for
+    whoever acts."""
+    kind = scenario.env.id.partition("/")[0] if isinstance(scenario.env, EnvSpec) else ""
+    actors = [agent for agent in scenario.agents.values() if agent.acts]
+    if kind not in _OF_OTHERS or not actors:
+        return
+    read = {name for agent in scenario.agents.values() for name in agent.observes}
+    goals = [goal for agent in scenario.agents.values() for goal in agent.goals.values()]
+    read |= {name for goal in goals if goal.critic is not None for name in goal.critic.observes}
+    parts = () if any(agent.acts is True for agent in actors) else tuple(f"{agent.acts}." for agent in actors)
+    found = [
+        repr(name)
+        for name in env.observations
+        if name not in read and not name.startswith(f"{ID}.") and not name.endswith("action_mask")
+        if not parts or name.startswith(parts)
+    ]
+    if found:
+        yield f"env: no agent observes {', '.join(found)}; add what the policy needs to its observes"
 
 
 def _mixed(scenario: Scenario) -> Iterator[str]:

@@ -96,7 +96,8 @@ class Adaptor(TorchVectorEnv):
         except AntiphonError:
             raise
         except Exception as error:  # noqa: BLE001  (anything somebody's environment may raise)
-            line = " ".join(f"{type(error).__name__}: {error}".split())
+            words = " ".join(str(error).split())
+            line = f"{type(error).__name__}: {words}" if words else _wordless(error)
             if not subprocesses and isinstance(error, _MISFITS) and _raised_in(error).startswith(_AROUND):
                 interface, check = self.interface
                 line += f"; it does not return what its spaces and {interface} say: {check} names it"
@@ -167,6 +168,12 @@ def _raised_in(error: BaseException) -> str:
     return "" if trace is None else str(trace.tb_frame.f_globals.get("__name__", ""))
 
 
+def _wordless(error: BaseException) -> str:
+    """Return what an exception without a message is, such as a failed `assert`, and where it was raised."""
+    module = _raised_in(error)
+    return type(error).__name__ + (f" in {module}" if module else "")
+
+
 @contextmanager
 def making(name: str, fix: str = "") -> Iterator[None]:
     """Raise any exception while an environment is made as a one-line ScenarioError, with a fix at its end if one is given.
@@ -178,7 +185,7 @@ def making(name: str, fix: str = "") -> Iterator[None]:
     except AntiphonError:
         raise
     except Exception as error:  # noqa: BLE001  (anything somebody's world may raise)
-        line = " ".join(str(error).split()) or type(error).__name__
+        line = " ".join(str(error).split()) or _wordless(error)
         if isinstance(error, ModuleNotFoundError) and error.name:
             line += f"; install {error.name.partition('.')[0]}"
         elif fix:

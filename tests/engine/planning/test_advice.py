@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import warnings
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from antiphon.envs import from_tensors
 from antiphon.scenarios.unintended_settings import is_unused_key
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
+from tests.envs.adaptors import parallel_worlds
 from tests.kit.examined import checked, explained
 from tests.kit.tiers import sampled
 
@@ -307,3 +309,32 @@ def test_a_detached_control_is_no_reason_for_a_warning_in_python() -> None:
     assert any("reached by no learning signal" in line for line in advice(scenario))
     with Simulation(scenario) as simulation:
         simulation.run()
+
+
+@pytest.mark.parametrize(
+    ("observes", "critic", "named"),
+    [
+        ([0], None, "'observation.1', 'observation.2'"),
+        ([0], [1, 2], ""),
+        ([2, 0, 1], None, ""),
+    ],
+)
+def test_parts_of_an_observation_that_no_agent_observes_are_named(
+    observes: list[int], critic: list[int] | None, named: str
+) -> None:
+    goal: dict[str, Any] = {"kind": "ppo"}
+    if critic is not None:
+        goal["critic"] = {"observes": [f"observation.{n}" for n in critic]}
+    agent = {"observes": [f"observation.{n}" for n in observes], "acts": True, "objective": goal}
+    scenario = Scenario(scenario="cards", env="gymnasium/Blackjack-v1", agents={"a": agent})
+    found = [line for line in advice(scenario) if line.startswith("env: no agent observes")]
+    line = f"env: no agent observes {named}; add what the policy needs to its observes"
+    assert found == ([line] if named else [])
+
+
+def test_parts_of_agents_without_an_actor_are_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mines_of_advice", parallel_worlds)
+    agent = {"observes": ["high.place"], "acts": "high", "objective": "ppo"}
+    scenario = Scenario(scenario="mines", env="pettingzoo/mines_of_advice", agents={"a": agent})
+    (line,) = (line for line in advice(scenario) if line.startswith("env: no agent observes"))
+    assert line.startswith("env: no agent observes 'high.sign'; ")

@@ -152,6 +152,22 @@ def test_what_cannot_be_made_is_refused_in_one_line(spec: dict[str, Any], expect
     assert "\n" not in str(caught.value)
 
 
+def test_another_version_of_a_module_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    games = tmp_path / "games_of_a_test"
+    games.mkdir()
+    for name in ("__init__", "chase_v5", "poker_v2"):
+        (games / f"{name}.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", "games_of_a_test")
+    try:
+        with pytest.raises(ScenarioError) as caught:
+            envs.make("pettingzoo/games_of_a_test.chase_v4", batch=2)
+    finally:
+        sys.modules.pop("games_of_a_test", None)
+    line = "env.id: games_of_a_test has no module 'games_of_a_test.chase_v4'; did you mean 'games_of_a_test.chase_v5'?"
+    assert str(caught.value) == line
+
+
 def _installed(package: str) -> bool:
     from importlib.util import find_spec
 
