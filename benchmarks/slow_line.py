@@ -15,6 +15,7 @@ Ways, each with one thread a process and 16 windows a step:
     diloco:H          the same with an outer Nesterov momentum of 0.9 at a rate of 0.7 (Douillard et al. 2023)
     antiphon          `antiphon.split(model, at=2, …)` in two parts on a Ray cluster, one node in each namespace
     antiphon-local    the same with small local heads; antiphon-free: the parts do not wait for each other
+    antiphon-asleep   the same messages, with 60 ms of sleep a step in place of a model: what the line costs, on any machine
 
 The clock is the same for all: it starts when the last process of a way has taken its first 8 steps, so that building, connecting
 and the first allocations count for nobody. The step in which it runs out is finished. The model is then judged outside of the
@@ -52,7 +53,7 @@ sys.path[:0] = [str(HERE), str(HERE / "slow_line")]
 from interleaved import table
 from machine import machine
 from network import NetworkError, Pair, Setting
-from training import Training, WayError, megabytes_after_import
+from training import ASLEEP, Training, WayError, megabytes_after_import
 
 EVERY = (16, 64, 256)
 """Steps between two meetings of ways that average."""
@@ -68,6 +69,7 @@ WAYS = {
     "antiphon": ("antiphon",),
     "antiphon-local": ("antiphon-local",),
     "antiphon-free": ("antiphon-free",),
+    ASLEEP: (ASLEEP,),
 }
 """What the names of ways stand for."""
 DEFAULT = "plain,ddp,1f1b,averaging,antiphon"
@@ -227,7 +229,11 @@ def arguments_of(command: Sequence[str] | None = None) -> argparse.Namespace:
     arguments = parser.parse_args(command)
     try:
         arguments.line = [str(Setting.parsed(line)) for line in arguments.line or ["100:25"]]
-        arguments.names = list(WAYS) if arguments.ways == "all" else arguments.ways.split(",")
+        arguments.names = (
+            [name for name in WAYS if name != ASLEEP]
+            if arguments.ways == "all"
+            else arguments.ways.split(",")
+        )
         arguments.ways = [way for name in arguments.names for way in ways_of(name)]
         pairs = (text.partition("=") for text in arguments.lr)
         arguments.rates = {way: float(rate) for way, _, rate in pairs}

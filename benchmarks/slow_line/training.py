@@ -19,13 +19,17 @@ import torch
 from clock import WARM, Clock
 from network import ADDRESSES, INTERFACE, Pair, Setting
 from task import bits, mean_state
-from timed_windows import CLOCK
+from timed_windows import CLOCK, SLEEP
 
 HERE = Path(__file__).resolve().parent
 _PORT = 29500
 _POLL = 0.02
 _BEGUN_WITHIN, _ENDED_WITHIN = 900.0, 600.0
 """Seconds to build a way and take its first steps, and to end it and collect its parameters."""
+
+
+ASLEEP, _SLEEP = "antiphon-asleep", 0.06
+"""The way whose parts sleep for so many seconds a step."""
 
 
 class WayError(RuntimeError):
@@ -50,7 +54,7 @@ class Training:
     def __init__(
         self, pair: Pair, setting: Setting, way: str, seed: int, rate: float, seconds: float
     ) -> None:
-        self.pair, self._seconds = pair, seconds
+        self.pair, self._seconds, self._way = pair, seconds, way
         with ExitStack() as resources:
             self._folder = Path(resources.enter_context(tempfile.TemporaryDirectory(dir=pair.folder)))
             resources.callback(pair.renew, Setting(0, 0))
@@ -66,6 +70,7 @@ class Training:
             pair.renew(Setting(0, 0) if self._antiphon else setting)
             if self._antiphon:  # the cluster starts over an idle line without delay
                 timed = {CLOCK: str(self._folder / "clock")}
+                timed |= {SLEEP: str(_SLEEP)} if way == ASLEEP else {}
                 address = resources.enter_context(pair.ray(environment, timed))
                 pair.line.set(setting)
                 starts = [("antiphon_way.py", {**settings, "address": address})]
@@ -133,7 +138,8 @@ class Training:
             self._processes[0].send_signal(signal.SIGINT)
         states = [self._folder / f"{index}.pt" for index in range(len(self._processes))]
         self._wait(lambda: all(state.exists() for state in states), _ENDED_WITHIN, "has not ended")
-        found = bits(mean_state([torch.load(state, weights_only=True) for state in states]))
+        learned = mean_state([torch.load(state, weights_only=True) for state in states])
+        found = math.nan if self._way == ASLEEP else bits(learned)
         trained = max(clock.seconds, self._seconds)  # parts may have waited at the end
         return {
             "ms": round(1e3 * trained / max(1, clock.steps - WARM), 2),
