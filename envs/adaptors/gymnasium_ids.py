@@ -46,10 +46,10 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
         ScenarioError: There is no such id, mode or option, or the environment cannot be made.
     """
     module, _, name = name.rpartition(":")
-    if module:
-        imported_by_name(module, "env.id")
+    registering = imported_by_name(module, "env.id") if module else None
     if name not in gymnasium.registry:
-        raise ScenarioError(f"env.id: no Gymnasium environment '{name}'{_nearest(name)}")
+        fix = f"; name the class itself: {module}:{name}" if hasattr(registering, name) else _nearest(name)
+        raise ScenarioError(f"env.id: no Gymnasium environment '{name}'{fix}")
     found = _Options(**options)
     mode, autoreset, arguments = found.vectorization_mode, found.autoreset, found.model_extra or {}
     for key in arguments.keys() & _OWN:

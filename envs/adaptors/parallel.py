@@ -52,7 +52,7 @@ def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
     """
     module: Any = imported_by_name(name, "env.id")
     factory: Any = getattr(module, "parallel_env", None) or getattr(module, "env", None)
-    fix = "name the module of an environment, such as mpe2.simple_speaker_listener_v4"
+    fix = f"name the module of an environment, such as mpe2.simple_speaker_listener_v4, or a class: id: {name}:CLASS"
     require(callable(factory), "env.id", f"{name} has no parallel_env or env; {fix}", ScenarioError)
     make = partial(factory, **{key: value for key, value in options.items() if key not in _OF_COPIES})
     with making(name):

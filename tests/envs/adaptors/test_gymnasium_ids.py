@@ -233,6 +233,10 @@ def test_an_environment_of_ones_own_is_named_by_its_class_or_as_it_registers_its
         for wrong, line in (
             ("os:system", "a scenario file may not import 'os'"),
             (f"{module}:system", f"{module} defines no class or function 'system'"),
+            (
+                f"gymnasium/{module}:Hill",
+                f": {module}:Hill",
+            ),
             (f"{module}:Hil", f"{module} defines no class or function 'Hil'"),
         ):
             other = tmp_path / "other.yaml"
