@@ -115,9 +115,10 @@ class ModuleGradient(_ModuleModel, DirectGradient):
     point = "gradient"
 
     def _loss(self, example: Example) -> Tensor:
-        assert example.returned is not None
         prediction = self.forward(example.message, example.context, move=True)
-        return counted(example, self.losses(prediction, example.returned)).sum(-1) / prediction.shape[-2]
+        delta = self.regression(example).returned
+        assert delta is not None
+        return counted(example, self.losses(prediction, delta)).sum(-1) / prediction.shape[-2]
 
 
 @final

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from typing import Annotated, Any, ClassVar, Literal, final
 
@@ -23,16 +24,24 @@ from torch import Tensor
 from antiphon.base import kinds
 from antiphon.base.errors import ScenarioError
 from antiphon.base.extensions import Catalogue, gradient
+from antiphon.base.mask import ALL
 from antiphon.base.spec import Count
 from antiphon.base.spec import Sequence as IsSequence
 from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.examples import ContextSpec, Example, Learned, Numbers
-from antiphon.comms.model import LinearMaps, Model
+from antiphon.comms.model import LinearMaps, LossAndGradients, Model
 from antiphon.nets.layers import convolution
 from antiphon.nets.site_axes import layer_norm
 
 _LARGE_MAP = 1024
 """Numbers of a map that a dense predictor is warned of: it has their square of parameters."""
+
+
+_MEMORY = 0.98
+"""Weight of earlier deltas against an update's in their root mean square: receivers change, and the last fifty updates count."""
+_RETURNED = "returned gradient"
+"""Running statistics of a rescaled kind: sum of mean squares and of ones, and the root of their ratio, [3]. No buffer of a
+module has a name with a space."""
 
 
 def newest_returned(examples: Sequence[Example]) -> Example:
@@ -72,6 +81,16 @@ class SiteOptions(kinds.Options):
     sites: bool | None = None
 
 
+class RescaleOptions(kinds.Options):
+    """Units of what is learned.
+
+    Attributes:
+        rescale: `rms` learns the returned gradient in units of its running root mean square.
+    """
+
+    rescale: Literal["rms", "none"] = "none"
+
+
 class LayerOptions(kinds.Options):
     """Hidden layers.
 
@@ -109,6 +128,8 @@ class Predictor(Model):
     """Keys of all gradients that this kind does not have."""
     Options: ClassVar[type[kinds.Options]] = kinds.Options
     """The kind's own keys."""
+    rescales: bool = False
+    """Whether the returned gradient is learned in units of its running root mean square."""
 
     def __init__(
         self,
@@ -192,22 +213,74 @@ class DirectGradient(Predictor):
 
     With `normalise`, SG(m, c) = J(m)^T g(n(m), c): the model g predicts the gradient at the normalised message n(m), and J is
     the Jacobian of n.
+
+    An adaptive optimiser moves outputs by its rate, however small the gradients are. With `rescale: rms`, the model therefore
+    learns delta / s, and SG is s times its output: s is the running root mean square of delta, and the loss is in this unit.
+
+    Args:
+        message_and_context: See `Predictor`.
+        rescale: `rms`, or `none`: in the unit of delta.
+        settings: The other arguments of `Predictor`.
     """
 
-    class Options(SiteOptions, ReadOptions):
+    class Options(SiteOptions, ReadOptions, RescaleOptions):
         """Keys of kinds that regress the returned gradient."""
 
+    def __init__(self, *message_and_context: Any, rescale: str = "none", **settings: Any) -> None:
+        self.rescales = rescale == "rms"
+        super().__init__(*message_and_context, **settings)
+        if self.rescales:
+            start = torch.tensor([0.0, 0.0, 1.0], dtype=settings.get("dtype"), device=settings.get("device"))
+            self.buffers[_RETURNED] = start
+
     def prediction(self, message: Tensor, context: Tensor | None, *, move: bool) -> Tensor:
-        """Return SG(m, c), [B, M], with the graph of the parameters and the message."""
+        """Return the model's output as a gradient at the message, [B, M], with the graph of the parameters and the message."""
         read, pull_back = self.normalised(message)
         return pull_back(self.forward(read, context, move=move))
 
     def _predict(self, example: Example) -> Tensor:
         return self.prediction(example.message, example.context, move=False)
 
+    def _as_gradients(self, outputs: Tensor) -> Tensor:
+        return super()._as_gradients(outputs * self._unit() if self.rescales else outputs)
+
     def _loss(self, example: Example) -> Tensor:
         prediction = self.prediction(example.message, example.context, move=True)
+        example = self.regression(example)
         return _error(example, prediction).square().sum((-2, -1)) / prediction.shape[-2]
+
+    def regression(self, example: Example) -> Example:
+        """Return an example with its delta in the model's unit."""
+        if not self.rescales:
+            return example
+        assert example.returned is not None  # the prediction, if there is one, was made in the unit of before
+        return replace(example, returned=example.returned / self._unit(), prediction=None)
+
+    def gradients(self, examples: Sequence[Example]) -> LossAndGradients:
+        if self.rescales:
+            self.follow(examples)
+        return super().gradients(examples)
+
+    @torch.no_grad()
+    def follow(self, examples: Sequence[Example]) -> None:
+        """Let the unit follow what returned for the examples of an update, as rows; of `rescale: rms` alone."""
+        before = self.buffers[_RETURNED]
+        deltas = torch.stack([counted(e, delta) for e in examples if (delta := e.returned) is not None])
+        squares = deltas.square().view(len(examples), before[..., 0].numel(), -1).mean(-1)
+        if any(each.member_mask is not ALL for each in examples):
+            masks = (each.member_mask.map(lambda mask: mask.to(squares.device)) for each in examples)
+            squares = torch.stack([mask.fill(own) for mask, own in zip(masks, squares, strict=True)])
+        some = squares > 0  # a policy returns zeros for its last tick
+        new = torch.stack([squares.sum(0), some.sum(0)], -1).view_as(before[..., :2])
+        sums = before[..., :2] * _MEMORY + new
+        root = (sums[..., :1] / sums[..., 1:]).sqrt()
+        moved = (new[..., 1:] > 0) & root.isfinite()
+        self.put_statistics({_RETURNED: torch.where(moved, torch.cat([sums, root], -1), before)})
+
+    def _unit(self) -> Tensor:
+        """Root mean square of delta's components, [1, 1] or [K, 1, 1]; 1 before the first one."""
+        unit = self.buffers[_RETURNED][..., 2:, None]
+        return unit if self.sites is None else unit * self.sites.count
 
 
 def with_slope(
@@ -287,7 +360,7 @@ class ConvGradient(DirectGradient):
 
     apply = staticmethod(convolution)
 
-    class Options(LayerOptions, ReadOptions):
+    class Options(LayerOptions, ReadOptions, RescaleOptions):
         """Keys of convolutions.
 
         Attributes:
@@ -350,7 +423,7 @@ class MeanGradient(DirectGradient):
     predictor, as that of `local` is what the returned gradient is worth.
     """
 
-    class Options(SiteOptions):
+    class Options(SiteOptions, RescaleOptions):
         """Keys of the mean gradient."""
 
     def _sizes(self) -> tuple[int, int]:

@@ -52,7 +52,7 @@ from antiphon.nets.random import generator
 from antiphon.nets.schedules import Rate
 from antiphon.nets.torch_optimisers import copied
 
-_RESOLVED = ("target", "of", "parameters", "sites", "normalise")
+_RESOLVED = ("target", "of", "parameters", "sites", "normalise", "rescale")
 """Options that `Channel` gives to the predictor itself."""
 _COUPLINGS = sorted(name for name, coupling in COUPLINGS.items() if not (coupling.waits or coupling.replaces))
 _MANY = 256
@@ -187,6 +187,7 @@ class Channel:
         optimiser: dict[str, Any] = {"kind": chosen.kind, "clip": chosen.clip}
         optimiser |= chosen.options if chosen.built_in else {"options": chosen.options, "lr": rates.base}
         options = {key: value for key, value in settings.options.items() if key not in _RESOLVED}
+        rescale = {key: settings.options[key] for key in ("rescale",) if key in settings.options}
         with self._named(f"gradient: {settings.kind}"):
             return predictor_of(
                 settings.kind,
@@ -199,6 +200,7 @@ class Channel:
                 target=target,
                 sites=settings.get("sites"),
                 normalise=settings.get("normalise", "none"),
+                **rescale,
                 device=device,
                 dtype=self.dtype,
             )

@@ -280,7 +280,9 @@ class Wiring:
         settings = self._settings(spec, spec.sender, "gradient", gradient)
         if gradient.follows_actions:
             settings["distribution"] = self._distribution(spec)
-        for key in {"sites", "normalise"} & set(type(gradient).model_fields):  # a user's kinds have them too
+        for key in {"sites", "normalise", "rescale"} & set(
+            type(gradient).model_fields
+        ):  # a user's kinds have them too
             settings[key] = options.pop(key, gradient.get(key))
         try:
             return predictor_of(gradient.kind, options, shape, context, target=target, **settings)

@@ -253,7 +253,7 @@ _LEDGER = attrgetter(
         "remembers",
     ),
 )
-_PREDICTOR = attrgetter("shape", "context", "target", "normalise")
+_PREDICTOR = attrgetter("shape", "context", "target", "normalise", "rescales")
 """Fields in which members of a stack are equal."""
 
 

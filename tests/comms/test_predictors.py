@@ -145,3 +145,36 @@ def test_the_mean_gradient_is_that_of_each_class_whatever_the_message() -> None:
     torch.testing.assert_close(own.predict(each), each.context @ shares.T @ each.returned)
     other = dataclasses.replace(each, message=-each.message)
     assert torch.equal(own.predict(other), own.predict(each))
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp", "conv", "mean"])
+def test_rescaled_it_learns_gradients_of_any_size_alike(name: str) -> None:
+    """Predictions are as small as what returns, and the steps that lead to them are the same, also of a stack's members."""
+    size = 2.0**-20
+    of_each = [make(name, trained=False, rescale="rms") for _ in range(4)]
+    stack = type(of_each[0]).stacked(of_each[2:])
+    for seed in range(5):
+        each = example(seed)
+        small = dataclasses.replace(each, returned=each.returned * size)
+        both = dataclasses.replace(
+            each,
+            message=each.message.repeat(2, 1),
+            context=each.context.repeat(2, 1),
+            returned=torch.cat([each.returned, small.returned]),
+        )
+        for own, seen in [*zip(of_each, (each, small), strict=False), (stack, both)]:
+            own.step(own.gradients([seen])[1], seed)
+    large, little = (own.predict(example(9)) for own in of_each[:2])
+    assert large.abs().max() > 1e-2
+    torch.testing.assert_close(little, large * size, rtol=1e-9, atol=0)
+    last = example(9)
+    twice = dataclasses.replace(last, message=last.message.repeat(2, 1), context=last.context.repeat(2, 1))
+    torch.testing.assert_close(stack.predict(twice), torch.cat([large, little]), rtol=1e-9, atol=1e-15)
+
+
+def test_a_message_to_which_nothing_returned_leaves_the_unit_as_it_was() -> None:
+    own, each = make("linear", rescale="rms"), example()
+    own.gradients([each])
+    before = own.predict(each)
+    own.gradients([dataclasses.replace(each, returned=torch.zeros_like(each.message))])
+    assert torch.equal(own.predict(each), before)

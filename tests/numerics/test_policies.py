@@ -285,6 +285,7 @@ CHANNELS: dict[str, Document] = {
     "locked": {"coupling": "locked"},
     "detached": {"coupling": "detached"},
     "decoupled": {"gradient": {"kind": "linear", "context": ["y"], "gate": "none"}},
+    "rescaled": {"gradient": {"kind": "linear", "context": ["y"], "gate": "none", "rescale": "rms"}},
     "local": {"gradient": {"kind": "local_policy"}},
     "sampled": {"sample": {"kind": "gaussian", "noise": 0.4}},
 }
@@ -316,6 +317,7 @@ def test_a_sender_and_an_actor(channel: str, epochs: int) -> None:
     sender = by_torch(s)
     env, seen = world_of(source)
     of_m, of_s = Window(), Window()
+    unit, squares, count = torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64), 0.0
     for w in range(3):
         window, views, places, messages, lasts = of_m.following(), [], [], [], []
         for step in range(w * TICKS, (w + 1) * TICKS):
@@ -352,12 +354,17 @@ def test_a_sender_and_an_actor(channel: str, epochs: int) -> None:
         judged = window.judged(ports["value"][..., 0].detach(), **DEFAULTS)
         then = log_prob(ports["objective"], actions).detach()
         loss = judged_loss(ports, slice(None), then, judged)
-        if channel == "decoupled":
+        if channel in ("decoupled", "rescaled"):
             returned = BATCH * torch.autograd.grad(loss, read, retain_graph=True)[0]
-            predicted = said(head, "last", read.detach(), view)
-            error = (predicted - returned).square().sum() / BATCH
+            output = said(head, "last", read.detach(), view)
+            predicted = output.detach() * unit
+            if channel == "rescaled":  # the last tick's gradient is zero
+                squares = 0.98 * squares + returned.square().mean((1, 2)).sum()
+                count = 0.98 * count + TICKS - 1
+                unit = (squares / count).sqrt()
+            error = (output - returned / unit).square().sum() / BATCH
             slopes = torch.autograd.grad(error, list(head.values()), retain_graph=True)
-            follow(sender, (from_s["to_m"] * predicted.detach()).sum() / BATCH)
+            follow(sender, (from_s["to_m"] * predicted).sum() / BATCH)
             taught(head, slopes)
         elif channel == "local":
             advantages, _, valid = judged

@@ -149,9 +149,10 @@ def _messages(agent: Agent, ticks: Sequence[Tick]) -> Iterator[tuple[Tensor, ...
             output, nothing = tick.ports[port], torch.zeros_like(tick.ports[port].flatten(1)[:, 0])
             sent = next((c for c in learned if c.content.port == port and c.name in tick.sampled), None)
             pair = nothing, nothing
-            if sent is not None and sent.sampler is not None:
+            if sent is not None and sent.content.sampler is not None:
                 sample = tick.sampled[sent.name]
-                pair = sent.sampler.log_prob(output, sample), sent.sampler.entropy(output)
+                sampler = sent.content.sampler
+                pair = sampler.log_prob(output, sample), sampler.entropy(output)
             pairs.append(pair)
         yield tuple(torch.stack(each) for each in zip(*pairs, strict=True))
 

@@ -114,14 +114,13 @@ def gradient_updates(
         if not channel.ledger.wants_gradient:  # nothing is returned: it learns when its sender does (rule 9)
             windows = [w for _, w in closed if state.participates(channel.sender, w.number)]
             messages = [m for w in windows for sent, m in w.sent if sent == name and not m.unread]
-        examples = _examples(state, channel, messages, step)
+        examples, prediction = _examples(state, channel, messages, step), None
+        if examples and (watch is True or (watch and name in watch)):
+            prediction = constant(predictor.predict(newest_returned(examples)))
+        if examples and predictor.rescales:
+            predictor.follow(examples)
         learned = _learned(state, channel, predictor, [predictor.loss(one) for one in examples], step)
         if learned is not None:
-            prediction = (
-                constant(predictor.predict(newest_returned(examples)))
-                if watch is True or (watch and name in watch)
-                else None
-            )
             updates[name] = PredictorUpdate(examples, *learned, prediction)
     for name, sums in gates.items():  # of the next step on
         state.channels[name].synthetic_gradient.gate.load_values([sums])
