@@ -69,6 +69,10 @@ class Sent(Protocol):
         """The message as it was sent."""
 
     @property
+    def stamp(self) -> int:
+        """The step at which it was sent; the `step` of `credit` less the stamp is its age."""
+
+    @property
     def now(self) -> Tensor:
         """The message as the sender's present parameters make it; it differs from `sent` if the window has waited."""
 
@@ -78,7 +82,10 @@ class Sent(Protocol):
 
     @property
     def predicted(self) -> Tensor | None:
-        """The synthetic gradient; None: the channel has none, or a signal of its context is absent."""
+        """The synthetic gradient as it is applied: behind its gate, and mixed by `trace` with what returns at the same step.
+
+        None: the channel has none, does not apply it, or a signal of its context is absent.
+        """
 
 
 class Followed(Enum):
@@ -97,7 +104,7 @@ Problem = tuple[str, str]
 
 
 class Coupling:
-    """How gradients cross a channel; the base lets none cross. Objects are shared by channels, and keep no state."""
+    """How gradients cross a channel; the base lets none cross between windows. Objects are shared by channels, and keep no state."""
 
     name: str = ""
     """The name in scenarios."""
@@ -228,9 +235,9 @@ class Delayed(Coupling):
 
 @extensions.coupling("detached")
 class Detached(Coupling):
-    """No gradient crosses the channel.
+    """No gradient crosses the channel; within a window a state keeps its graph, and its agent learns through it.
 
-    Its reads are leaves all the same, without a gradient, so that the ledger counts them: a message shows whether it was used.
+    Reads of messages are leaves all the same, without a gradient, so that the ledger counts them: a message shows whether it was used.
     """
 
     name = "detached"

@@ -397,7 +397,11 @@ class ZeroGradient(StackedBackend):
                 members=(),
                 coupling=Detached() if channel.coupling.joins else channel.coupling,
                 synthetic_gradient=replace(
-                    channel.synthetic_gradient, scale=Rate(base=1.0, run_steps=1), discount=1.0, trace=0.0
+                    channel.synthetic_gradient,
+                    scale=Rate(base=1.0, run_steps=1),
+                    discount=1.0,
+                    returned_share=0.0,
+                    of_state=replace(channel.synthetic_gradient.of_state, trace=0.0),
                 ),
                 feedback=Feedback(),
             )

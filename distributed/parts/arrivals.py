@@ -83,7 +83,7 @@ class LockstepArrivals:
     def origin(self, key: str, message: Message) -> Origin | None:
         """See `Arrivals.origin`."""
         del key
-        return None if message.unread else (0, message.stamp)
+        return None if message.without_uses else (0, message.stamp)
 
     def deliver(self, exchange: Exchange, now: int) -> None:
         """Take what a neighbour has sent.

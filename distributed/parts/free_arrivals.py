@@ -127,10 +127,10 @@ class FreeArrivals:
             placeholder = self._cut.due.pop((key, stamp), None)
             if placeholder is None:
                 continue
-            if queue and not ledger.aligned and not placeholder.unread:
+            if queue and not ledger.aligned and not placeholder.without_uses:
                 chosen.setdefault(key, queue[-1])
-            if key not in chosen or placeholder.unread:
-                self.figures += FreeFigures(missed=int(not placeholder.unread))
+            if key not in chosen or placeholder.without_uses:
+                self.figures += FreeFigures(missed=int(not placeholder.without_uses))
                 fill(placeholder, None)
                 continue
             place = queue.index(chosen[key])
@@ -172,7 +172,7 @@ class FreeArrivals:
 
     def note_sent(self, key: str, message: Message, incarnation: int) -> None:
         """Note that a message is to cross, for which something comes back to this incarnation alone."""
-        if not message.unread:
+        if not message.without_uses:
             self._sent[key, message.stamp] = incarnation
 
     def origin(self, key: str, message: Message) -> Origin | None:

@@ -130,7 +130,7 @@ class Wiring:
         of_state = StateGradient()
         if spec.state and predictor is not None:
             outliers = Outliers(self.devices.whole) if predictor.needs_returned else None
-            of_state = StateGradient(gradient.horizon, gradient.auxiliary, outliers)
+            of_state = StateGradient(gradient.horizon, gradient.trace, gradient.auxiliary, outliers)
         zeros = torch.zeros((), dtype=self.dtype, device=self.devices.whole)
         return Channel(
             spec.name,
@@ -153,7 +153,7 @@ class Wiring:
                 discount=gradient.discount,
                 clip=gradient.clip,
                 apply=gradient.apply,
-                trace=gradient.trace,
+                returned_share=0.0 if spec.state else gradient.trace,
                 of_state=of_state,
                 gate=SkillGate(self.devices.whole) if self.scenario.gated(spec) else None,
                 needs_actions=predictor is not None and predictor.needs_actions,

@@ -233,8 +233,9 @@ _CHANNEL = attrgetter(
     *("content.shape", "coupling", "synthetic_gradient.context", "synthetic_gradient.target"),
     *("synthetic_gradient.scale.run_steps", "synthetic_gradient.scale.schedule"),
     *(
-        "synthetic_gradient.trace",
+        "synthetic_gradient.returned_share",
         "synthetic_gradient.of_state.span",
+        "synthetic_gradient.of_state.trace",
         "synthetic_gradient.of_state.auxiliary",
     ),
     *("synthetic_gradient.apply", "synthetic_input.context"),

@@ -39,7 +39,7 @@ def _injections(system: System, evaluator: ObjectiveEvaluator, update: Update) -
         (channel, message)
         for name, message in window.sent
         if (channel := system.channels[name]).feedback.direct is not None
-        and not message.unread
+        and not message.without_uses
         and update.learning[channel.sender] is not NONE
     ]
     if not sent:

@@ -44,7 +44,7 @@ class LambdaReturns(Feature):
         known = self._extend(ended, step)
         for name, some in messages.items():
             if self.system.channels[name].traced:  # an episode's last state need not wait
-                some[:] = [one for one in some if one.unread or one.fate.withheld is ALL]
+                some[:] = [one for one in some if one.without_uses or one.fate.withheld is ALL]
                 some += known.get(name, ())
 
     def _extend(self, closed: Iterable[tuple[LearningGroup, Window]], step: int) -> dict[str, list[Message]]:
@@ -128,7 +128,7 @@ class LambdaReturns(Feature):
             if state_channel.synthetic_gradient.clip is None
             else clipped_per_sample(said, state_channel.synthetic_gradient.clip)
         )
-        more = (~message.fate.withheld).fill(state_channel.synthetic_gradient.trace * (later - said))
+        more = (~message.fate.withheld).fill(state_channel.synthetic_gradient.of_state.trace * (later - said))
         return Injection(
             window.with_graph[state_channel.name, message.stamp],
             more,

@@ -83,7 +83,7 @@ class LateWindows(Feature):
         """Whether nothing more is waited for that a message's receiver would return."""
         if self.not_awaited is not None and self.not_awaited(channel, message):
             return True
-        if not channel.coupling.awaits(message.stamp) or message.unread:
+        if not channel.coupling.awaits(message.stamp) or message.without_uses:
             return True
         if self.system.group_of[channel.sender] is self.system.group_of.get(channel.receiver):
             return True

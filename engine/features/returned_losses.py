@@ -53,7 +53,7 @@ def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: 
         channel = system.channels[name]
         if not isinstance(channel.synthetic_gradient.model, Critic):
             continue
-        if message.unread or message.fate.withheld is ALL:
+        if message.without_uses or message.fate.withheld is ALL:
             continue
         example = predictor_trainer.example(channel, message, answered=False)
         if example is not None:

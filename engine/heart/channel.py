@@ -42,6 +42,8 @@ class StateGradient:
 
     span: int = 1
     """Windows that the returns of a state's gradient reach over (lambda-returns)."""
+    trace: float = 0.0
+    """The lambda of these returns; 0: a target is what one window returns."""
     auxiliary: float = 0.0
     """Weight of the auxiliary task: to predict the synthetic gradient of the window's end (semantics 12)."""
     outliers: Outliers | None = None
@@ -68,7 +70,8 @@ class SyntheticGradient:
     """The longest credit, a norm over the components of one message in one environment; None: any."""
     apply: bool = True
     """Whether it is injected; else it is a shadow: `scale` and `discount` are 0, and it is only trained."""
-    trace: float = 0.0
+    returned_share: float = 0.0
+    """The share that what the receiver returns at the same step has in the credit (`trace` of a message)."""
     of_state: StateGradient = field(default_factory=StateGradient)
     gate: SkillGate | None = None
     """Applies it as far as it has predicted; None: it is applied as it is."""
@@ -294,19 +297,14 @@ class Channel:
     @property
     def mixes(self) -> bool:
         """Whether what is injected contains what comes back at the same step."""
-        return self.may_mix and self.injects
-
-    @property
-    def may_mix(self) -> bool:
-        """Whether its credit would contain what comes back at the same step, if it injects."""
         settings = self.synthetic_gradient
-        return bool(settings.trace or settings.needs_actions) and not self.state
+        return self.injects and bool(settings.returned_share or settings.needs_actions)
 
     @property
     def traced(self) -> bool:
         """Whether its predictor learns from returns over several windows."""
-        settings = self.synthetic_gradient
-        return settings.model is not None and settings.trace > 0 and settings.of_state.span > 1 and self.state
+        of_state = self.synthetic_gradient.of_state
+        return of_state.trace > 0 and of_state.span > 1
 
     @property
     def state(self) -> bool:

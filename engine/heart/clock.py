@@ -262,7 +262,8 @@ class Timetable:
 
         Returns:
             The step of the first tick that reads it, the numbers of the windows with such ticks, and the step at which the last of
-            these windows ends; None, none and `stamp` where a newer message replaces it unread.
+            these windows ends; None, none and `stamp` where it has no uses (`Uses`): a newer message replaces it, or only its own
+            window reads the state.
         """
         receiver, windows, delay = self.receiver, self.windows, self.delay
         first = receiver.following(stamp + delay)

@@ -208,7 +208,7 @@ class DivergenceCheck:
         """End the check of what is to move: on the host, what has diverged is known by then."""
 
     def moving(self, stack: Agent | Channel) -> Mask:
-        """The members of a stack that may move: not those of seeds that have diverged at this step."""
+        """The members of a stack that may move: not those of seeds that have diverged, at this step or before."""
         stopped = self.divergence.stopped
         if not stopped:
             return ALL
@@ -216,7 +216,7 @@ class DivergenceCheck:
         return Mask.of(torch.tensor([layout.seed_of(n) not in stopped for n in range(layout.count)]))
 
     def close(self, step: int) -> None:
-        """End a step: running statistics of seeds that have diverged at it are put back."""
+        """End a step: running statistics of seeds that have diverged, at it or before, are put back."""
         parts: list[Agent | Channel] = [*self.agents.values(), *self.channels.values()]
         for part in parts if self.divergence.stopped else ():
             members = self.moving(part)
@@ -232,7 +232,7 @@ class DivergenceCheck:
     def check_updates(self, updates: Sequence[Update], step: int) -> None:
         """Report the groups of agents that have diverged.
 
-        It changes one thing: what a member that takes no step returns is zeroed where it is not finite.
+        It changes one thing: where what is returned for a leaf is not finite, the rows of members that take no step are zeroed.
 
         Raises:
             DivergenceError: One has, and there is one seed.
@@ -251,7 +251,7 @@ class DivergenceCheck:
                         self.report_group(group, wrong[group], step, seed)
 
     def _zero_unreached(self, update: Update) -> None:
-        """Zero what members that take no step return, where that is not finite: no signal reached them, so they return nothing."""
+        """Zero what members that take no step return for a leaf that is not finite: no signal reached them, so they return nothing."""
         for read, gradient in update.leaf_gradients.items():
             channel = self.channels[read.channel]
             members = update.stepping_members.get(channel.receiver, ALL)

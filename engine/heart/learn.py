@@ -4,10 +4,10 @@ A window's losses and what is injected into the messages it sent are differentia
 gradients of parameters wait for the update, those of received messages are booked in the ledgers (4).
 
     loss         of each environment: [rows]; what is differentiated is its mean, the sum divided by B
-    prediction   the synthetic gradient of a sent message
+    prediction   the synthetic gradient of a sent message; as applied, behind its gate and mixed with what has come back (`trace`)
     gradient     what its receivers return for it: the prediction's target
-    credit       what the sender learns from about a message: its prediction, mixed with what has come back (`trace`) and
-                 shortened (`clip`), or its gradient (`delayed`); a feature's credit in its place is used as it is
+    credit       what the sender learns from about a message: its prediction as applied, shortened (`clip`), or its gradient
+                 (`delayed`); a feature's credit in its place is used as it is
     injection    credit as it is put on the message in the sender's backward pass, masked
 
 Predictions, gradients and credits are per sample: B times the gradient of the mean loss, so that their length does not depend on
@@ -275,7 +275,7 @@ class BackwardPass:
             channel = self.system.channels[name]
             participates = update.learning[channel.sender]
             live = update.window.with_graph.get((name, message.stamp))
-            if message.unread or message.fate.withheld is ALL or participates is NONE:
+            if message.without_uses or message.fate.withheld is ALL or participates is NONE:
                 continue
             if live is None or name in update.window.given_up:
                 continue
@@ -314,12 +314,17 @@ class BackwardPass:
                 f"channels[{channel.names[0]}].coupling: {coupling.name} gives a credit of {shapes}; return a value for each "
                 "component of a message"
             )
-        if credit is None or clip is None or not coupling.predicts:
+        if (
+            credit is None or clip is None or not coupling.predicts
+        ):  # a `delayed` variant keeps keys of `gradient`, unused
             return credit
         return clipped_per_sample(credit, clip)
 
-    def prediction(self, channel: Channel, message: Message) -> Tensor | None:
-        """Return the synthetic gradient of a message as it is applied, [rows, size], mixed with the returned one by `trace`.
+    def applied_prediction(self, channel: Channel, message: Message) -> Tensor | None:
+        """Return the synthetic gradient of a message as it is applied, [rows, size] per sample (semantics 11; BP(lambda)).
+
+        It is mixed with what the receiver has just returned. That is all that will be returned: rule 11 refuses delays, losses, rates
+        and clocks or windows that differ, so no later window reads the message, and receivers have been differentiated (13a).
 
         None: it has none, or it is not applied.
         """
@@ -328,18 +333,13 @@ class BackwardPass:
         prediction = self.predictor_trainer.predict(channel, message)
         if prediction is not None and self.points.predicted is not None:
             prediction = self.points.predicted.predicted(channel, prediction)
-        return self._mixed(channel, message, prediction) if channel.may_mix else prediction
-
-    @staticmethod
-    def _mixed(channel: Channel, message: Message, prediction: Tensor | None) -> Tensor | None:
-        """A prediction together with what the receiver has just returned (semantics 11; BP(lambda))."""
         settings = channel.synthetic_gradient
         if prediction is None and settings.needs_actions:  # no action has come back
             prediction = channel.content.zeros
-        if prediction is None or not settings.trace:
+        if prediction is None or not settings.returned_share:
             return prediction
         gradient = channel.content.zeros if message.returned.gradient is None else message.returned.gradient
-        return torch.lerp(prediction, gradient, settings.trace)
+        return torch.lerp(prediction, gradient, settings.returned_share)
 
 
 class SentMessage:
@@ -367,6 +367,11 @@ class SentMessage:
         return self.message.sent
 
     @property
+    def stamp(self) -> int:
+        """The step at which it was sent."""
+        return self.message.stamp
+
+    @property
     def now(self) -> Tensor:
         """As the present parameters make it: a window that has waited is replayed."""
         return value_of(self._live)
@@ -383,5 +388,5 @@ class SentMessage:
 
     @property
     def predicted(self) -> Tensor | None:
-        """Its synthetic gradient, if it has one."""
-        return self._backward_pass.prediction(self.channel, self.message)
+        """Its synthetic gradient as applied, if it has one."""
+        return self._backward_pass.applied_prediction(self.channel, self.message)

@@ -11,9 +11,16 @@ losses and ends of episodes only decide in which environments it counts. The cal
     take            gives a complete message to the training of predictors, `return_delay` steps later
     unpin           is called when the sender has learned from it; the next `send` drops messages of no more use
 
-A message changes through its ledger, with three exceptions: `BackwardPass.book` adds the gradients of reads, features at the point
-`returned` may replace a complete gradient, and distributed/parts/ledger.py enters what crosses between two parts. Where a link loses
-messages, or a predictor is conditioned on the newest arrival, `held` keeps that (engine/heart/held_messages.py).
+A message changes through the ledger of its channel, or through these:
+
+    BackwardPass.book            adds the gradients of the reads of a window, of all its channels
+    Ledger.unpin, book_loss,     take messages of several channels, and have no ledger: for `Engine` and rollouts, returned_losses.py
+      book_action                and returned_actions.py
+    features at `returned`       may replace a complete gradient
+    features/sweep.py            releases content that is read no more (`Message.release`)
+    distributed/parts/ledger.py  enters what crosses between two parts (`Fate.lose`, `Message.answer`, `replace_content`)
+
+Where a link loses messages, or a predictor is conditioned on the newest arrival, `held` keeps that (engine/heart/held_messages.py).
 """
 
 from __future__ import annotations
@@ -109,10 +116,10 @@ class Ledger:
         if self.newest_returned is not None:
             self._note_arrived(self.newest_returned, self.returning.get(step, ()), step, sends=True)
         first, windows, deadline = self.timetable.uses(step)
-        unread = first is None
-        uses = Uses(first, windows, deadline, step if unread else None)
+        without_uses = first is None
+        uses = Uses(first, windows, deadline, step if without_uses else None)
         # ticks of the same window read a state with its graph (`Window.with_graph`), and nothing else does
-        pinned = not (unread and self.timetable.state)
+        pinned = not (without_uses and self.timetable.state)
         message = self._carried(step, live, step_signals, uses, void, pinned=pinned)
         self._drop_finished(step)
         self.messages[step] = message
@@ -163,10 +170,10 @@ class Ledger:
                         f"{self.name}: the message of step {stamp} is still open at step {step}"
                     )
             elif not message.pinned and newest is not None and stamp < newest:
-                learned = (
+                answered = (
                     uses.finished + self.timetable.return_delay < step or message.returned.counted is NONE
                 )
-                if learned and (self.held is None or not self.held.waits(self, stamp)):
+                if answered and (self.held is None or not self.held.waits(self, stamp)):
                     del self.messages[stamp]
 
     @staticmethod
@@ -278,7 +285,7 @@ class Ledger:
             self._last_state(step, terminated)
         for message in self.messages.values():
             first = message.uses.first_tick
-            # an unread message is never injected, so that it needs no mask of where it is not
+            # nothing is injected into a message without uses, so that it needs no mask of where it is not
             message.fate.end_episodes(ended, used=first is None or first <= step)
         if self.newest_returned is not None:
             self.newest_returned.end_episodes(ended)
@@ -294,7 +301,7 @@ class Ledger:
         last = terminated & ~message.fate.void
         if not last.anywhere:
             return
-        if message.unread:  # of no more use but as an example, which is complete now
+        if message.without_uses:  # of no more use but as an example, which is complete now
             returned = Returned(torch.zeros_like(message.sent), None, last)
             complete = replace(message.copied(), returned=returned)
             self.returning.setdefault(step + self.timetable.return_delay, []).append(complete)

@@ -14,7 +14,7 @@
 Times are steps of the environment, counted from 0. A run has B environments, and [rows, …] has a row for each (member of a
 stack, environment). Several seeds that run as one have B environments each, and a signal is [seeds * B, …].
 
-No autograd graph outlives its window, and none is ever stored: a fork, a checkpoint and a late learner replay the window's
+No autograd graph outlives the step at which its window is learned from, and none is ever stored: a fork, a checkpoint and a late learner replay the window's
 ticks, which gives the same bits as the first graph.
 """
 
@@ -77,8 +77,10 @@ class StepSignals:
     signals: dict[str, Tensor]
     uniform: dict[str, Mask] = field(default_factory=dict)
     _encoded: dict[tuple[ContextSpec, ...], Tensor | None] = field(default_factory=dict)
-    _seen: dict[str, Mask] = field(default_factory=dict)
-    """Other masks, by the name of their signal: of those the host has looked at the tensor, once."""
+    _present: dict[str, Mask] = field(default_factory=dict)
+    """Other masks of `present`, by the name of their signal: the host has looked at their tensors, once."""
+    _absent: dict[str, Mask] = field(default_factory=dict)
+    """Masks of `absent`, by life."""
 
     def present(self, name: str) -> Mask:
         """Where the environment shows a signal, of B; of a signal with sites where it shows any."""
@@ -88,10 +90,10 @@ class StepSignals:
         uniform = self.uniform.get(f"_{name}")
         if uniform is not None:
             return uniform
-        if name not in self._seen:
+        if name not in self._present:
             mask = Mask.of(mask_rows if mask_rows.dim() == 1 else mask_rows.flatten(1).any(1))
-            self._seen[name] = mask if mask.anywhere else NONE
-        return self._seen[name]
+            self._present[name] = mask if mask.anywhere else NONE
+        return self._present[name]
 
     def present_sites(self, name: str) -> Tensor | None:
         """The sites, or components, that a signal has, [B, *S] bool; None: all, in the rows where it is present."""
@@ -100,13 +102,13 @@ class StepSignals:
 
     def absent(self, life: str) -> Mask:
         """Return where an agent of the environment is dead or has not come yet, of B."""
-        alive = self.signals.get(name := f"{ALIVE}.{life}")
+        alive = self.signals.get(f"{ALIVE}.{life}")
         if alive is None:
             return NONE
-        if name not in self._seen:
+        if life not in self._absent:
             absent = Mask.of(alive <= 0)
-            self._seen[name] = absent if absent.anywhere else NONE
-        return self._seen[name]
+            self._absent[life] = absent if absent.anywhere else NONE
+        return self._absent[life]
 
     def context(self, specs: Sequence[ContextSpec], dtype: torch.dtype) -> Tensor | None:
         """Features [B, C] of a context, encoded once for all channels that use it."""
@@ -158,16 +160,19 @@ def _simplified(mask: Mask) -> Mask:
 
 @dataclass(slots=True, eq=False)
 class Uses:
-    """When a message is read: found by `Timetable.uses` when it is sent, from clocks and delays alone."""
+    """When a message is read: found by `Timetable.uses` when it is sent, from clocks and delays alone.
+
+    A state has no uses by the ticks of its own window, which read it with its graph: nothing comes back for them.
+    """
 
     first_tick: int | None = field(metadata=PLAIN)
-    """Step of the receiver's first tick that can read it; None: a newer message replaces it before any tick (`Message.unread`)."""
+    """Step of the receiver's first tick that can read it; None: it has no uses (`Message.without_uses`)."""
     open_windows: set[int] = field(metadata=PLAIN)
     """Numbers of the receiver's windows that may read it and have not closed."""
     deadline: int = field(metadata=PLAIN)
     """Step at which the last window that may read it ends."""
     finished: int | None = field(default=None, metadata=PLAIN)
-    """Step at which the last of these windows closed; of an unread message, the step of its sending; None: one is open."""
+    """Step at which the last of these windows closed; of a message without uses, the step of its sending; None: one is open."""
 
     def finish(self, step: int) -> None:
         """Set the step at which the last window closed."""
@@ -183,10 +188,10 @@ class Fate:
     void: Mask = field(default=NONE, metadata=MASK)
     """Where its episode has ended since it was sent (read or not), or an end of its channel was not alive when it was sent."""
     withheld: Mask = field(default=NONE, metadata=MASK)
-    """Where its episode ended before `Uses.first_tick`, or an end was not alive: there nothing is injected either."""
+    """Where its episode ended before `Uses.first_tick`, or an end was not alive: from then on nothing is injected there."""
 
     def lose(self, rows: Mask) -> None:
-        """Set the rows in which the message does not arrive."""
+        """Set the rows in which the message does not arrive; of a placeholder for one of another part (distributed/parts/ledger.py)."""
         self.lost = rows
 
     def end_episodes(self, ended: Mask, *, used: bool) -> None:
@@ -236,7 +241,7 @@ class Returned:
 
 @dataclass(slots=True, eq=False)
 class Message:
-    """One message of a channel: what was sent, and what becomes of it. Ledger.py says what may change it.
+    """One message of a channel: what was sent, and what becomes of it. Ledger.py says what changes it.
 
     A field with a role is part of a saved state (engine/state/trees.py), here and below.
     """
@@ -261,7 +266,7 @@ class Message:
         self.pinned = False
 
     def release(self) -> None:
-        """Free the content, which is read no more; the message is deleted when its last window closes."""
+        """Free the content, which is read no more (features/sweep.py); the message is deleted when its last window closes."""
         self.sent = self.received = self.sent.new_empty(0)
 
     def replace_content(
@@ -277,8 +282,8 @@ class Message:
         self.uses.open_windows.clear()
 
     @property
-    def unread(self) -> bool:
-        """Whether a newer message replaces it before any tick of the receiver, by the schedule."""
+    def without_uses(self) -> bool:
+        """Whether nothing can come back for it: a newer message replaces it before any tick, or only its own window reads the state."""
         return self.uses.first_tick is None
 
     @property

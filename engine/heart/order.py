@@ -102,6 +102,6 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
                 continue
             # read at the step at which it is sent, so that no episode ends before? A state's link has a delay
             sender, receiver = channel.ledger.timetable.sender, channel.ledger.timetable.receiver
-            at_every_tick = sender.period % receiver.period == 0 and receiver.due(sender.after(-1))
-            if not at_every_tick or channel.ledger.timetable.delay:
+            sent_at_ticks = sender.period % receiver.period == 0 and receiver.due(sender.after(-1))
+            if not sent_at_ticks or channel.ledger.timetable.delay:
                 yield f"an episode's end can void a message of {channel.names[0]} before it is read"

@@ -133,7 +133,7 @@ class PredictorTrainer:
         for window in windows:
             for name, message in window.sent:
                 channel = self.system.channels[name]
-                if channel.ledger.wants_gradient or message.unread or not self._learns(channel):
+                if channel.ledger.wants_gradient or message.without_uses or not self._learns(channel):
                     continue
                 if name in self.swept_updates:
                     continue

@@ -32,5 +32,5 @@ class SenderRows:
         return select_rows(self._selected[1], self.pieces[piece], self.batch)
 
     def release(self) -> None:
-        """Free the graph of the newest port."""
+        """Free the graph of the newest port, as a step ends (distributed/parts/boundary.py); only parts have divided stacks."""
         self._selected = None

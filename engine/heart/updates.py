@@ -92,7 +92,7 @@ class Update:
     gradients: dict[str, Sequence[Tensor | None]] = field(default_factory=dict)
     """By the learner's first agent, in the order of its trainable parameters: of those that learn from the window."""
     injected: dict[str, Tensor] = field(default_factory=dict)
-    """Newest injection by channel; only metrics and a run's handles read it."""
+    """Newest injection by channel, for metrics and a run's handles; and for `local_policy`, which keeps its rows without credit."""
     injected_messages: set[tuple[str, int]] = field(default_factory=set)
     """Channels and stamps of the messages with an injection that parameters follow."""
     leaf_gradients: dict[Leaf, Tensor | None] = field(default_factory=dict)

@@ -85,12 +85,11 @@ class Soonest(Coupling):
 
     predicts = returns = True
     noted: ClassVar[dict[tuple[int, int], bool]] = {}
-    """By step and place of a message in its window: whether its gradient was back."""
+    """By step and stamp of a message: whether its gradient was back."""
 
     def credit(self, message: Sent, step: int) -> Tensor | None:
         here = message.returned is not None
-        place = sum(at == step for at, _ in self.noted)
-        self.noted[step, place] = here
+        self.noted[step, message.stamp] = here
         return message.returned if here else message.predicted
 
 
@@ -195,7 +194,7 @@ def test_a_gradient_is_there_once_its_link_has_brought_it_back() -> None:
     whole = Simulation(scenario, seed=3)
     whole.run(8)
     back = [True, False, False, False]
-    assert Soonest.noted == {(step, i): there for step in (3, 7) for i, there in enumerate(back)}
+    assert Soonest.noted == {(step, step - 3 + i): there for step in (3, 7) for i, there in enumerate(back)}
     Soonest.noted.clear()
     divided = Simulation(scenario, seed=3, parts=2)
     divided.run(8)

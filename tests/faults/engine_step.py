@@ -85,8 +85,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "couplings-a-window-waits-for-ever",
         "engine/features/late_windows.py",
-        "if not channel.coupling.awaits(message.stamp) or message.unread:",
-        "if not channel.coupling.waits or message.unread:",
+        "if not channel.coupling.awaits(message.stamp) or message.without_uses:",
+        "if not channel.coupling.waits or message.without_uses:",
         "tests/comms/test_own_couplings.py::test_a_coupling_may_stop_waiting",
     ),
     Fault(
@@ -113,8 +113,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-a-trace-mixes-the-other-way",
         "engine/heart/learn.py",
-        "torch.lerp(prediction, gradient, settings.trace)",
-        "torch.lerp(gradient, prediction, settings.trace)",
+        "torch.lerp(prediction, gradient, settings.returned_share)",
+        "torch.lerp(gradient, prediction, settings.returned_share)",
         "tests/contracts/test_contracts.py::test_documents[at once-reference]",
     ),
     Fault(
@@ -218,7 +218,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "returns-lambda-is-forgotten-beyond-a-window",
         "engine/features/lambda_returns.py",
-        "state_channel.synthetic_gradient.trace * (later - said)",
+        "state_channel.synthetic_gradient.of_state.trace * (later - said)",
         "later - said",
         "tests/contracts/test_contracts.py::test_documents[returns of states-reference]",
     ),

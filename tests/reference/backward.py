@@ -156,7 +156,7 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
         loss = loss + samples
     for name, message in update.window.sent:
         synthetic = state.channels[name].synthetic_gradient
-        if not isinstance(synthetic.model, Critic) or message.unread:
+        if not isinstance(synthetic.model, Critic) or message.without_uses:
             continue
         example = example_of(state, state.channels[name], message, answered=False)
         if example is not None and message.fate.withheld is not ALL:
@@ -181,7 +181,11 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
     found, window, noted = [], update.window, update.injected
     for name, message in window.sent:
         channel, synthetic = state.channels[name], state.channels[name].synthetic_gradient
-        if message.unread or name in window.given_up or not state.participates(channel.sender, window.number):
+        if (
+            message.without_uses
+            or name in window.given_up
+            or not state.participates(channel.sender, window.number)
+        ):
             continue
         output, credit = window.with_graph[name, message.stamp], _credit(state, channel, message)
         if credit is not None and channel.coupling.name == "delayed":
@@ -213,7 +217,9 @@ def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
         return None
     if channel.mixes:  # rule 11: with what has just come back
         gradient = channel.content.zeros if message.returned.gradient is None else message.returned.gradient
-        credit = torch.lerp(credit, gradient, synthetic.trace) if synthetic.trace else credit
+        credit = (
+            torch.lerp(credit, gradient, synthetic.returned_share) if synthetic.returned_share else credit
+        )
     credit = credit if synthetic.clip is None else clipped_per_sample(credit, synthetic.clip)
     return injectable(message, credit)
 
@@ -260,7 +266,7 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
         back = channel.ledger.timetable.return_delay if message.complete else 0
         finished = message.uses.finished
         arrived = finished is not None and finished < step and finished + back <= step
-        if channel.coupling.name == "delayed" and not message.unread and not within and not arrived:
+        if channel.coupling.name == "delayed" and not message.without_uses and not within and not arrived:
             missing.add(name)
     window.given_up |= {name for name in missing if age >= group.waits_for[name]}
     if any(age < group.waits_for[name] for name in missing):
@@ -322,7 +328,7 @@ def _returns(state: State, update: Update, traced: list[Channel], beyond: Tensor
         if last is not None and predicted is not None:
             # trace (G - SG) beside the SG that is injected anyway
             predicted = predicted if synthetic.clip is None else clipped_per_sample(predicted, synthetic.clip)
-            more = injectable(last, synthetic.trace * (beyond[channel.name] - predicted))
+            more = injectable(last, synthetic.of_state.trace * (beyond[channel.name] - predicted))
             injection = Injection(window.with_graph[channel.name, last.stamp], more)
             terms.append(_term(injection, synthetic.discount, batch))
     gradients = gradients_of([*window_loss(state, window).roots, *terms], list(leaves.values()))

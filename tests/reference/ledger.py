@@ -225,7 +225,7 @@ def end_episodes(channel: Channel, step: int, ended: RowMask, terminated: RowMas
     final = ledger.messages.get(-1 if stamp is None else stamp)
     if channel.state and ledger.wants_gradient and final is not None:
         known = terminated & ~as_mask(final.fate.void, like)
-        if known.any() and final.unread:  # no use returns anything for it, but it is an example now
+        if known.any() and final.without_uses:  # no use returns anything for it, but it is an example now
             returned = Returned(torch.zeros_like(final.sent), None, simplified(known))
             example = replace(final, fate=replace(final.fate), returned=returned)
             ledger.returning.setdefault(step + ledger.timetable.return_delay, []).append(example)

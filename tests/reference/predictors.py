@@ -25,7 +25,7 @@ from tests.reference.state import State
 def synthetic_gradient(state: State, channel: Channel, message: Message) -> Tensor | None:
     """Return SG(m, c) of a message, [B, size] per sample; None where nothing is injected (rules 5, 20)."""
     predictor = channel.synthetic_gradient.model
-    if predictor is None or not channel.injects or message.unread or message.fate.withheld is ALL:
+    if predictor is None or not channel.injects or message.without_uses or message.fate.withheld is ALL:
         return None
     example = example_of(state, channel, message, answered=False)
     if example is None:  # of `local_policy`, before anything has come back, it is zero
@@ -110,10 +110,12 @@ def gradient_updates(
         if predictor is None or predictor.frozen:
             continue
         if channel.traced:  # what was read waits for its return, an episode's last state does not
-            messages = [m for m in messages if m.unread or m.fate.withheld is ALL] + returns.get(name, [])
+            messages = [m for m in messages if m.without_uses or m.fate.withheld is ALL] + returns.get(
+                name, []
+            )
         if not channel.ledger.wants_gradient:  # nothing is returned: it learns when its sender does (rule 9)
             windows = [w for _, w in closed if state.participates(channel.sender, w.number)]
-            messages = [m for w in windows for sent, m in w.sent if sent == name and not m.unread]
+            messages = [m for w in windows for sent, m in w.sent if sent == name and not m.without_uses]
         examples, prediction = _examples(state, channel, messages, step), None
         if examples and (watch is True or (watch and name in watch)):
             prediction = constant(predictor.predict(newest_returned(examples)))
