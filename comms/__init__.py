@@ -38,13 +38,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from antiphon.base.mask import Mask
-    from antiphon.comms.couplings import Coupling, Followed, Sent
+    from antiphon.comms.couplings import Coupling, CreditedMessage, Followed
     from antiphon.comms.examples import Example
     from antiphon.comms.gradient_alignment import alignment
     from antiphon.comms.loop.loop_channel import Channel, learn
     from antiphon.comms.synthetic_gradients import Predictor
 
-__all__ = ["Channel", "Coupling", "Example", "Followed", "Mask", "Predictor", "Sent", "alignment", "learn"]
+__all__ = [
+    "Channel",
+    "Coupling",
+    "CreditedMessage",
+    "Example",
+    "Followed",
+    "Mask",
+    "Predictor",
+    "alignment",
+    "learn",
+]
 _FROM = {
     "Channel": "loop.loop_channel",
     "Coupling": "couplings",
@@ -52,7 +62,7 @@ _FROM = {
     "Followed": "couplings",
     "Mask": "examples",
     "Predictor": "synthetic_gradients",
-    "Sent": "couplings",
+    "CreditedMessage": "couplings",
     "alignment": "gradient_alignment",
     "learn": "loop.loop_channel",
 }

@@ -37,12 +37,19 @@ class _Feedback(Protocol):
 
 
 class _Gradient(Protocol):
+    """See the properties of `antiphon.scenarios.channel_specs.GradientSpec`."""
+
     @property
-    def apply(self) -> bool: ...
+    def apply(self) -> bool:
+        """Whether it is injected, or carried on to other predictors; else it is only trained."""
+
     @property
-    def returned(self) -> bool: ...
+    def returned(self) -> bool:
+        """Whether it learns from what the receiver returns."""
+
     @property
-    def own_target(self) -> str | None: ...
+    def own_target(self) -> str | None:
+        """The signal that it learns from in place of what is returned, or beside it; None: it has none."""
 
 
 class Declared(Protocol):
@@ -58,7 +65,7 @@ class Declared(Protocol):
     def feedback(self) -> _Feedback | None: ...
 
 
-class Sent(Protocol):
+class CreditedMessage(Protocol):
     """A message of the window that its sender learns from; tensors are [rows, size] without a graph, gradients per sample.
 
     A row is one environment of a channel. A gradient per sample is B times the gradient of the receivers' mean loss.
@@ -115,7 +122,7 @@ class Coupling:
     joins: ClassVar[bool] = False
     """Whether both ends learn as one network, by backpropagation through the messages of a window."""
     returns: ClassVar[bool] = False
-    """Whether the gradients of receivers are booked for the sender, even where no predictor learns from them."""
+    """Whether `credit` reads the gradients of receivers, so that they are returned even where no predictor learns from them."""
     waits: ClassVar[bool] = False
     """Whether the sender's window waits for the gradients of its messages, and is replayed when they are back."""
     replaces: ClassVar[bool] = False
@@ -140,7 +147,7 @@ class Coupling:
         """
         return Followed.GRAPH if state and within else Followed.LEAF
 
-    def credit(self, message: Sent, step: int) -> Tensor | None:
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
         """Return the gradient that the sender learns from for a message, [rows, size] per sample; None: nothing is injected.
 
         Where the coupling predicts, `gradient.clip`, `gradient.scale` and `gradient.discount` apply to it.
@@ -152,24 +159,24 @@ class Coupling:
         return None
 
     def awaits(self, stamp: int) -> bool:
-        """Return whether a window waits for the gradient of a message sent at step `stamp`, where the coupling `waits`."""
+        """Return whether a window waits for the gradient of a message sent at step `stamp`; read only where the coupling `waits`."""
         return self.waits
 
     # --- of a scenario -------------------------------------------------------------------------------------
 
     @property
-    def passes(self) -> bool:
-        """Whether the sender can learn from the receiver's losses."""
+    def can_credit_sender(self) -> bool:
+        """Whether the sender can learn from the receiver's losses, in whatever way: by a graph, a return or a prediction."""
         return self.joins or self.returns or self.predicts
 
     @property
-    def goes_back(self) -> bool:
-        """Whether something returns over the link, in steps of its delay back."""
+    def uses_return_path(self) -> bool:
+        """Whether gradients or losses return over the link, in steps of its delay back; a graph does not."""
         return self.returns or self.predicts
 
     @property
     def keys(self) -> frozenset[str]:
-        """The keys of `NOT_OF_ALL` that it uses."""
+        """Those of `OPTIONAL_KEYS` that it uses."""
         uses = {
             "gradient": self.predicts,
             "input": self.predicts,
@@ -182,17 +189,23 @@ class Coupling:
         """Yield the settings of a channel that the coupling refuses."""
         yield from ()
 
-    def returns_nothing(self, channel: Declared) -> bool:
-        """Return whether the receiver never uses a message nor its synthetic input."""
+    def never_read(self, channel: Declared) -> bool:
+        """Return whether the receiver never reads a message nor its synthetic input: nothing can return."""
         return channel.link.drop == 1 and not (self.predicts and channel.input is not None)
 
-    def teaches_alone(self, channel: Declared) -> bool:
-        """Return whether the sender has credit from the channel although the receiver may return nothing."""
+    def credits_without_returns(self, channel: Declared) -> bool:
+        """Return whether the sender has credit that needs no gradient of the receiver: a direct error, or a loss of the predictor's own.
+
+        Advice counts it as a learning signal even if the receiver has none.
+        """
         return False
 
-    def teaches_back(self, channel: Declared) -> bool:
-        """Return whether the sender has credit from gradients that the receiver returns."""
-        return self.returns and not self.returns_nothing(channel)
+    def credits_from_returns(self, channel: Declared) -> bool:
+        """Return whether the sender has credit from gradients of the receiver, returned, predicted or through a graph.
+
+        Advice counts it as a learning signal if the receiver has one.
+        """
+        return self.returns and not self.never_read(channel)
 
 
 @extensions.coupling("locked")
@@ -213,10 +226,10 @@ class Locked(Coupling):
             message = f"must be 0 on a locked channel, not {channel.link.drop}; leave it out"
             yield "link.drop", f"{message}, or use another coupling"
 
-    def teaches_alone(self, channel: Declared) -> bool:
+    def credits_without_returns(self, channel: Declared) -> bool:
         return channel.feedback is not None and channel.feedback.direct
 
-    def teaches_back(self, channel: Declared) -> bool:
+    def credits_from_returns(self, channel: Declared) -> bool:
         return channel.feedback is None or not channel.feedback.direct
 
 
@@ -229,7 +242,7 @@ class Delayed(Coupling):
     returns = True
     waits = True
 
-    def credit(self, message: Sent, step: int) -> Tensor | None:
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
         return message.returned
 
 
@@ -254,17 +267,17 @@ class Decoupled(Coupling):
     predicts = True
     carries_states = True
 
-    def credit(self, message: Sent, step: int) -> Tensor | None:
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
         return message.predicted
 
-    def teaches_alone(self, channel: Declared) -> bool:
+    def credits_without_returns(self, channel: Declared) -> bool:
         gradient = channel.gradient
-        local_loss = gradient.own_target is not None and not self.returns_nothing(channel)
+        local_loss = gradient.own_target is not None and not self.never_read(channel)
         return gradient.apply and (not gradient.returned or local_loss)
 
-    def teaches_back(self, channel: Declared) -> bool:
+    def credits_from_returns(self, channel: Declared) -> bool:
         gradient = channel.gradient
-        return gradient.apply and gradient.returned and not self.returns_nothing(channel)
+        return gradient.apply and gradient.returned and not self.never_read(channel)
 
 
 @extensions.coupling("unlocked")
@@ -292,8 +305,8 @@ add_words(
 )
 DEFAULT = Decoupled.name
 """The coupling of a channel that names none."""
-NOT_OF_ALL = ("gradient", "input", "feedback", "horizon")
-"""The keys of a channel that not every coupling uses."""
+OPTIONAL_KEYS = ("gradient", "input", "feedback", "horizon")
+"""The keys of a channel that only some couplings use; check warns of one beside a coupling that does not (`Coupling.keys`)."""
 
 
 def coupling_of(kind: object, factory: Callable[..., Any], options: Mapping[str, Any]) -> Coupling:

@@ -44,7 +44,7 @@ _RETURNED = "returned gradient"
 module has a name with a space."""
 
 
-def newest_returned(examples: Sequence[Example]) -> Example:
+def newest_example(examples: Sequence[Example]) -> Example:
     """Return the newest example that a prediction can be compared with: a policy returns zeros for its last tick.
 
     This is the newest example whose delta is not zero everywhere; if there is none, the last example.

@@ -35,7 +35,7 @@ def signals_of(agent: Agent) -> set[str]:
     names.update(f"{kind}.{agent.life}" for kind in (ALIVE, *ENDS) if agent.life)
     if agent.goal is not None:
         names.update(agent.goal.signals)
-    for channel in agent.connections.sends:
+    for channel in agent.connections.send_channels:
         names.update(spec.name for spec in channel.synthetic_input.context)
         if channel.synthetic_gradient.model is not None:
             names.update(spec.name for spec in channel.synthetic_gradient.context)

@@ -122,7 +122,7 @@ def check_later(engine: Engine) -> None:
     from antiphon.engine.features.outliers import ClippedReturns
 
     guard = engine.divergence = Guard(engine.divergence, engine.system.device)
-    for owner in engine.divergence.statistics.owners:
+    for owner in engine.divergence.statistics.trained:
         owner.optimiser.skip = guard.skip
     if (clipped := engine.features.of(ClippedReturns)) is not None:
         clipped.notes_later = True

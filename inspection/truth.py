@@ -292,7 +292,7 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
                     policy = agent.goal.policy is not None
                     last = max(last, windows.end(windows.number(step)) if policy else step)
                     goals.discard(name)
-                for channel in agent.connections.sends:
+                for channel in agent.connections.send_channels:
                     if channel.ledger.timetable.sender.due(step):
                         _touch(touched, channel, step)
         touched.pop(step, None)

@@ -434,7 +434,7 @@ class ChannelSpec(Spec):
             raise DocumentError(("size",), f"{message}; leave it out")
         if self.sample is not None and self.sample.parameters_per_component > 1 and self.size is None:
             raise DocumentError(("size",), f"is missing; give the {self.sample.kind} message a size")
-        if self.learned_by_policy and self.made_coupling.passes:
+        if self.learned_by_policy and self.made_coupling.can_credit_sender:
             assert self.sample is not None
             message = f"the sender's policy objective learns messages of kind {self.sample.kind}, and no gradient crosses"
             raise DocumentError(

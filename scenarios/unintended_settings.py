@@ -14,7 +14,7 @@ from antiphon.base.errors import with_article
 from antiphon.base.extensions import name_of
 from antiphon.base.kinds import KindSpec
 from antiphon.base.spec import Spec, defaults, plain, written_key
-from antiphon.comms.couplings import NOT_OF_ALL
+from antiphon.comms.couplings import OPTIONAL_KEYS
 from antiphon.scenarios.agent_specs import AgentSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import (
     ChannelSpec,
@@ -53,7 +53,7 @@ def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
     if coupling.predicts:
         yield from (_unused(f"gradient.{key}", why) for key, why in channel.gradient.unused())
         yield from _without_layers(channel.gradient, "gradient")
-    yield from _ignored(channel, [(key, key in coupling.keys, reason) for key in NOT_OF_ALL])
+    yield from _ignored(channel, [(key, key in coupling.keys, reason) for key in OPTIONAL_KEYS])
     if coupling.predicts and channel.input is not None:
         unused = channel.input.unused() if loses else [("", "where the link loses nothing")]
         yield from (_unused(f"input.{key}".rstrip("."), why) for key, why in unused)
@@ -61,7 +61,7 @@ def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
             yield from _without_layers(channel.input, "input")
     if coupling.joins and channel.feedback is not None:
         yield from (_unused(f"feedback.{key}", why) for key, why in channel.feedback.unused())
-    if link.back != link.delay and not coupling.goes_back:
+    if link.back != link.delay and not coupling.uses_return_path:
         yield _unused("the second value of link.delay", reason)
     yield from _ignored(channel, [("norm", channel.size is not None, "by a channel without a size")])
     yield from _ignored(link, [("noise", link.drop < 1, lost), ("resolution", link.drop < 1, lost)], "link.")
@@ -257,8 +257,8 @@ def _reached(scenario: Scenario) -> set[str]:
     blocked = _blocked(scenario)
     channels = [channel for channel in scenario.channels if channel.name not in blocked]
     goals = {name for name, agent in scenario.agents.items() if agent.goals}
-    alone = [channel for channel in channels if channel.made_coupling.teaches_alone(channel)]
-    back = [channel for channel in channels if channel.made_coupling.teaches_back(channel)]
+    alone = [channel for channel in channels if channel.made_coupling.credits_without_returns(channel)]
+    back = [channel for channel in channels if channel.made_coupling.credits_from_returns(channel)]
     returning = _closure(
         goals | {channel.sender for channel in alone if _weighs(channel, channel.gradient.discount)},
         [(c.receiver, c.sender) for c in back if _weighs(c, c.gradient.discount)],

@@ -490,7 +490,7 @@ class _Builder:
             within = set(members)
             sent = (channel for name in members for channel in self.scenario.outputs_of(name))
             awaited = {c.name: c.horizon for c in sent if c.made_coupling.waits and c.receiver not in within}
-            groups.append(LearningGroup(members, windows, waits_for=awaited))
+            groups.append(LearningGroup(members, windows, horizons=awaited))
         return groups
 
     def _calls(self, agents: dict[str, Agent]) -> list[list[tuple[str, ...]]]:

@@ -185,8 +185,8 @@ class Wiring:
         sender, receiver = self.agents[spec.sender].clock, self.agents[spec.receiver].clock
         group, link = self.group_of[spec.receiver], spec.link
         slack = (
-            max(group.waits_for.values()) * group.windows.max_steps() + receiver.period
-            if group.waits_for
+            max(group.horizons.values()) * group.windows.max_steps() + receiver.period
+            if group.horizons
             else 0
         )
         of_all: dict[str, Any] = {"slack": slack}

@@ -50,7 +50,7 @@ def reasons_alone(system: System) -> dict[str, str]:
         if channel.needs_returned_loss:
             evaluated.add(system.group_of[channel.receiver])
 
-    tied = {group for group in system.groups if len(group.owners) < len(group.agents)}
+    tied = {group for group in system.groups if len(group.agents_per_owner) < len(group.agents)}
     weights = {name for places in system.tied for name, _ in places}
     traced_groups = {
         system.group_of[agent.name]
@@ -64,7 +64,7 @@ def reasons_alone(system: System) -> dict[str, str]:
             return "it is tied to others"
         if agent.name in weights:
             return "a parameter of it is tied to others"
-        if group.waits_for:
+        if group.horizons:
             return "it waits for delayed gradients"
         if agent.acts and (agent.goal is None or agent.goal.policy is None):
             return "it acts"
@@ -670,6 +670,6 @@ def _groups(base: System, place: dict[str, tuple[str, int]]) -> list[LearningGro
         members.setdefault(part, {}).update(dict.fromkeys(place[name][0] for name in group.agents))
         groups.setdefault(part, group)
     return [
-        LearningGroup(tuple(members[part]), group.windows, waits_for=group.waits_for)
+        LearningGroup(tuple(members[part]), group.windows, horizons=group.horizons)
         for part, group in groups.items()
     ]

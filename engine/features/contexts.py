@@ -169,7 +169,7 @@ class Ends(Feature):
         found = {}
         for end, name, delay, side in (
             ("from.state", channel.sender, 0, channel.message_of),
-            ("to.state", channel.receiver, channel.ledger.timetable.delay, channel.of_receiver),
+            ("to.state", channel.receiver, channel.ledger.timetable.delay, channel.rows_of_receiver),
         ):
             agent = self.system.agents.get(name)
             trail = (

@@ -94,7 +94,7 @@ class LambdaReturns(Feature):
         returns: dict[str, Tensor] = {}
         for window in reversed(windows):
             self.forward_pass.replay(window)
-            update = Update(group, window, self.backward_pass.learning(group, window))
+            update = Update(group, window, self.backward_pass.learning_rows(group, window))
             self.backward_pass.collect_injections(update, step)
             put = [one for one in update.injections if nonzero(one.discount)]
             for state_channel in state_channels:

@@ -68,7 +68,7 @@ class LateWindows(Feature):
         missing = {
             name for name, message in window.sent if not self._has_returned(channels[name], message, step)
         }
-        window.given_up |= {name for name in missing if age >= group.waits_for[name]}
+        window.given_up |= {name for name in missing if age >= group.horizons[name]}
         return not missing <= window.given_up
 
     def _contributes(self, group: LearningGroup, window: Window) -> bool:

@@ -32,7 +32,7 @@ class Reach(Feature):
     def __init__(self, engine: Engine) -> None:
         self.system = system = engine.system
         self._stacked = {
-            group: [system.agents[name] for name in group.owners]
+            group: [system.agents[name] for name in group.agents_per_owner]
             for group in system.groups
             if any(system.agents[name].stacked for name in group.agents)
         }
@@ -49,7 +49,8 @@ class Reach(Feature):
     def differentiated(self, update: Update) -> None:
         """Note the members of agents that learn from an update, and that its signal reaches; absent: all."""
         update.stepping_members = {
-            agent.name: agent.layout.members_in(update.learning[agent.name]) & self._reached(update, agent)
+            agent.name: agent.layout.members_in(update.learning_rows[agent.name])
+            & self._reached(update, agent)
             for agent in self._stacked.get(update.group, ())
         }
 

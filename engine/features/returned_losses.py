@@ -38,7 +38,7 @@ class ReturnedLosses(Feature):
         if with_loss:
             loss = _returned_loss(self.system, self.predictor_trainer, update)
             for name, reads in with_loss.items():
-                Ledger.book_loss(reads, self.system.channels[name].of_receiver(loss))
+                Ledger.book_loss(reads, self.system.channels[name].rows_of_receiver(loss))
 
 
 def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: Update) -> Tensor:

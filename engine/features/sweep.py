@@ -73,7 +73,7 @@ class SweepOrder(Feature):
         channels = self.system.channels
         for name, message in window.sent:
             if not channels[name].ledger.wants_gradient:
-                self.predictor_trainer.predicted.pop(message, None)
+                self.predictor_trainer.predicted_examples.pop(message, None)
         for read in window.leaves.values():
             channel = channels[read.channel]
             if channel.content.sampler is not None:

@@ -39,7 +39,7 @@ Where a change goes:
     which tick reads a message                   clock.py: `Timetable.uses`, when it is sent; `Timetable.due_stamps`, at the tick
     how a tick reads several messages (`read`)   in both of these, and comms/links.py: `combine_reads`; the three must agree
     what a receiver reads in place of a message  a feature with the point `arrived`
-    what ends with an episode                    forward.py: `ForwardPass.end_episodes`, by the masks of `Channel.episodes_over`
+    what ends with an episode                    forward.py: `ForwardPass.end_episodes`, by the masks of `Channel.ended_and_terminated`
     a kind of synthetic gradient                 comms/synthetic_gradients.py
     an objective                                 agents/objectives.py; learn.py applies it
     a loss beside the objectives                 a feature with the point `credited`

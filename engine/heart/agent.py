@@ -147,12 +147,12 @@ class Connections:
         )
 
     @cached_property
-    def reads(self) -> list[Channel]:
+    def read_channels(self) -> list[Channel]:
         """The incoming channels, and the state channel; once all are entered."""
         return self.incoming if self.state_channel is None else [*self.incoming, self.state_channel]
 
     @cached_property
-    def sends(self) -> list[Channel]:
+    def send_channels(self) -> list[Channel]:
         """The outgoing channels, and the state channel; once all are entered."""
         return self.outgoing if self.state_channel is None else [*self.outgoing, self.state_channel]
 
@@ -231,11 +231,13 @@ class Agent:
         The context of a channel's ends keeps states for so long (engine/features/contexts.py).
         """
         back = [
-            0 for channel in self.connections.sends if "from.state" in channel.synthetic_gradient.end_context
+            0
+            for channel in self.connections.send_channels
+            if "from.state" in channel.synthetic_gradient.end_context
         ]
         back += [
             c.ledger.timetable.delay
-            for c in self.connections.reads
+            for c in self.connections.read_channels
             if "to.state" in c.synthetic_gradient.end_context
         ]
         return max(back, default=None)

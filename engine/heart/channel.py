@@ -194,7 +194,7 @@ class Channel:
             rows |= self.layout.mask_by_name(absent, lives)
         return rows
 
-    def episodes_over(self, ends: EpisodeEnds) -> tuple[Mask, Mask]:
+    def ended_and_terminated(self, ends: EpisodeEnds) -> tuple[Mask, Mask]:
         """Return two masks of rows after a step: where messages are void, and where no state follows the one that a state channel sent.
 
         A message is void where the episode has ended, or the life of an end of the channel; nothing follows where either has ended
@@ -241,19 +241,25 @@ class Channel:
         if feedback.direct is not None or feedback.weights is not None:
             return constant(value)
         return (
-            value if participates is ALL else participates.map(self.of_receiver).where(value, constant(value))
+            value
+            if participates is ALL
+            else participates.map(self.rows_of_receiver).where(value, constant(value))
         )
 
-    def of_sender(self, mask: Mask) -> Mask:
-        """Return a mask of the sender's rows as a mask of the channel's."""
+    def mask_of_sender(self, mask: Mask) -> Mask:
+        """Return a mask of the sender's rows as a mask of the channel's.
+
+        The mask is of whole members: one participates in a window in all its environments, or in none (participation.py). So for a
+        single channel it is `ALL` or `NONE`.
+        """
         index = self.endpoints.sender_index
         if index is None:
             return mask
         rows = mask.map(lambda rows: select_rows(rows, index, self.layout.batch))
-        return rows if len(self.members) > 1 else ALL if rows.anywhere else NONE  # members learn as wholes
+        return rows if len(self.members) > 1 else ALL if rows.anywhere else NONE
 
-    def of_receiver(self, rows: Tensor) -> Tensor:
-        """Return rows of the receiver as rows of the channel."""
+    def rows_of_receiver(self, rows: Tensor) -> Tensor:
+        """Return what the receiver has row by row, [rows of the receiver, …], for the rows of the channel; of a mask: `Mask.map` of it."""
         return select_rows(rows, self.endpoints.receiver_index, self.layout.batch)
 
     # --- its predictors ------------------------------------------------------------------------------------

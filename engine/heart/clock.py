@@ -13,6 +13,9 @@ from typing import TypeAlias
 class Clock:
     """Ticks at steps t with (t - phase) % period == 0, t >= phase.
 
+    A clock of another kind needs all that is public here, as windows (`StepWindows.of_ticks`) and the checks of scenarios
+    (scenarios/relations.py) read `period` and `phase`; one that only says when messages are sent needs what `Sending` has.
+
     Attributes:
         period: Steps between ticks.
         phase: First tick, in [0, period); a negative one counts from the period's end.

@@ -143,23 +143,23 @@ class RunningStatistics:
         channels: All.
 
     Attributes:
-        owners: Learners and predictors, with or without running statistics.
+        trained: Learners and predictors, with or without running statistics.
     """
 
     def __init__(self, agents: Mapping[str, Agent], channels: Mapping[str, Channel]) -> None:
-        owners: list[TrainedParameters] = [agent.learner for agent in agents.values()]
-        owners += [model for channel in channels.values() for model in channel.models]
-        self.owners = list(dict.fromkeys(owners))
-        self._owners = [owner for owner in self.owners if owner.buffers]
+        trained: list[TrainedParameters] = [agent.learner for agent in agents.values()]
+        trained += [model for channel in channels.values() for model in channel.models]
+        self.trained = list(dict.fromkeys(trained))
+        self._with_statistics = [owner for owner in self.trained if owner.buffers]
         self.note()
 
     def note(self) -> None:
         """Keep what they are before a step."""
-        self._before = {owner: dict(owner.buffers) for owner in self._owners}
+        self._before = {owner: dict(owner.buffers) for owner in self._with_statistics}
 
     def restore(self) -> None:
         """Put all back to what they were before the step."""
-        for owner in self._owners:
+        for owner in self._with_statistics:
             owner.put_statistics(self._before[owner])
 
     def restore_members(self, owner: TrainedParameters, members: Tensor) -> None:
@@ -169,7 +169,7 @@ class RunningStatistics:
 
     def replaced(self) -> Iterator[tuple[TrainedParameters, str, Tensor]]:
         """Those that the step has replaced: whose, the name, and the value of before."""
-        for owner in self._owners:
+        for owner in self._with_statistics:
             for name, before in self._before[owner].items():
                 if owner.buffers[name] is not before:
                     yield owner, name, before
@@ -258,7 +258,7 @@ class DivergenceCheck:
             if members is ALL or gradient is None or bool(gradient.isfinite().all()):
                 continue
             rows = members.map(self.agents[channel.receiver].layout.rows_of)
-            update.leaf_gradients[read] = rows.map(channel.of_receiver).fill(gradient)
+            update.leaf_gradients[read] = rows.map(channel.rows_of_receiver).fill(gradient)
 
     def _groups_diverged(self, update: Update) -> dict[LearningGroup, str]:
         """By group of single agents: what is wrong with its gradients, losses, or what it returns."""

@@ -91,7 +91,7 @@ class ForwardPass:
             group = self.system.group_of[call[0]]
             window, number = group.window, group.windows.number(step)
             if window.number != number:
-                learners = ((name, self.system.agents[name].learner) for name in group.owners)
+                learners = ((name, self.system.agents[name].learner) for name in group.agents_per_owner)
                 window.begin(number, {name: dict(learner.buffers) for name, learner in learners})
             ticks = [self._read(self.system.agents[name], step, step_signals, window) for name in call]
             learner = self.system.agents[call[0]].learner
@@ -109,7 +109,7 @@ class ForwardPass:
         if ends.ended is NONE and not ends.lives:
             return
         for channel in self.system.channels.values():  # what is held or in flight is void there
-            ended, terminated = channel.episodes_over(ends)
+            ended, terminated = channel.ended_and_terminated(ends)
             if ended is not NONE:
                 channel.ledger.end_episodes(step, ended, terminated)
 
@@ -147,7 +147,7 @@ class ForwardPass:
         if followed is Followed.LEAF and participates is not NONE and arrival.value is not None:
             counted = arrival.counted
             if participates is not ALL:
-                counted = counted & participates.map(channel.of_receiver)
+                counted = counted & participates.map(channel.rows_of_receiver)
             if counted is not NONE:
                 return channel.ledger.leaf(arrival, arrival.value, counted, tick.step, window)
         return arrival.constant(channel.name)
@@ -248,13 +248,15 @@ class ForwardPass:
     def _put_live(agent: Agent, tick: Tick, window: Window) -> list[Channel]:
         """Put the outgoing messages of a tick into its window with their graph, as first sampled; return their channels."""
         channels = [
-            channel for channel in agent.connections.sends if channel.ledger.timetable.sender.due(tick.step)
+            channel
+            for channel in agent.connections.send_channels
+            if channel.ledger.timetable.sender.due(tick.step)
         ]
         for channel in channels:
             live = channel.message_of(tick.ports[channel.content.port])
             if channel.content.sampler is not None:
-                sent = tick.sampled.get(channel.name)
-                live, tick.sampled[channel.name] = channel.content.sampler.send(live, tick.step, sent)
+                sampled = tick.sampled.get(channel.name)
+                live, tick.sampled[channel.name] = channel.content.sampler.send(live, tick.step, sampled)
             window.with_graph[channel.name, tick.step] = live
         return channels
 

@@ -45,8 +45,8 @@ class HeldMessages:
     prior_stamp: Tensor | None = field(default=None, metadata=ROWS)
     read_up_to: int = field(default=-1, metadata=PLAIN)
 
-    def waits(self, ledger: Arriving, stamp: int) -> bool:
-        """Whether the ledger must keep a message, as it may still be held in place of a newer one that is lost."""
+    def may_take_in(self, ledger: Arriving, stamp: int) -> bool:
+        """Whether a later tick may still take a message in, so that the ledger must keep it: a newer one may be lost."""
         return stamp > self.read_up_to and (ledger.link.loses or ledger.remembers)
 
     def take_in(self, ledger: Arriving, due: Message, since: int) -> Arrival:

@@ -55,20 +55,20 @@ class TickLoss(NamedTuple):
     """[rows], zero where its target is absent; [rows, columns] of several objectives."""
     present: Mask
     """Where there is a target."""
-    sites: Tensor | None = None
+    site_counts: Tensor | None = None
     """[rows] int64: the sites that the targets have; None: as many in each."""
 
     def newest(self, rows: int) -> TickLoss:
         """Return that of its last rows."""
-        losses, score, present, sites = self
-        sites = None if sites is None else sites[-rows:]
-        return TickLoss(losses[-rows:], score[-rows:], present.map(lambda mask: mask[-rows:]), sites)
+        losses, score, present, counts = self
+        counts = None if counts is None else counts[-rows:]
+        return TickLoss(losses[-rows:], score[-rows:], present.map(lambda mask: mask[-rows:]), counts)
 
     @property
     def weights(self) -> Tensor:
         """[rows]: the targets that a mean over what is present counts for each sample: its sites, 0 without a target."""
         losses = constant(self.losses)
-        counts = torch.ones_like(losses) if self.sites is None else self.sites.to(losses.dtype)
+        counts = torch.ones_like(losses) if self.site_counts is None else self.site_counts.to(losses.dtype)
         return self.present.fill(counts)
 
 
@@ -106,25 +106,26 @@ class ObjectiveEvaluator:
             self.points.rewarded.rewarded(window_loss, self.system.agents[name], ticks, window)
         return window_loss
 
-    def _add(self, window_loss: WindowLoss, agent: Agent, tick: TickLoss) -> None:
-        samples, batch, layout = constant(tick.losses), self.system.batch, agent.layout
+    def _add(self, window_loss: WindowLoss, agent: Agent, tick_loss: TickLoss) -> None:
+        samples, batch, layout = constant(tick_loss.losses), self.system.batch, agent.layout
         total = samples.sum().view(1) if len(agent.members) == 1 else layout.sum_by_member(samples)
         count: int | Tensor = batch
-        if tick.present is not ALL:
-            count = layout.sum_by_member(tick.present.tensor(len(samples), samples.device))
-        losses = Losses(total / batch, layout.sum_by_member(tick.score), count)
-        window_loss.add(agent.name, tick.losses, losses)
+        if tick_loss.present is not ALL:
+            count = layout.sum_by_member(tick_loss.present.tensor(len(samples), samples.device))
+        losses = Losses(total / batch, layout.sum_by_member(tick_loss.score), count)
+        window_loss.add(agent.name, tick_loss.losses, losses)
 
-    def _add_mean(self, window_loss: WindowLoss, agent: Agent, ticks: Sequence[TickLoss]) -> None:
+    def _add_mean(self, window_loss: WindowLoss, agent: Agent, tick_losses: Sequence[TickLoss]) -> None:
         """Add losses divided by the number of their targets in the window, in place of B (rule 1)."""
-        weights, layout, batch = [tick.weights for tick in ticks], agent.layout, self.system.batch
+        layout, batch = agent.layout, self.system.batch
+        weights = [tick_loss.weights for tick_loss in tick_losses]
         counts = [layout.sum_by_member(tick_weights) for tick_weights in weights]
         factor = layout.rows_of(batch / torch.stack(counts).sum(0).clamp(min=1))
         window_loss.factors[agent.name] = factor
-        for tick, weight, count in zip(ticks, weights, counts, strict=True):
-            samples = tick.losses * weight * factor
+        for tick_loss, weight, count in zip(tick_losses, weights, counts, strict=True):
+            samples = tick_loss.losses * weight * factor
             loss = layout.sum_by_member(constant(samples)) / batch
-            losses = Losses(loss, layout.sum_by_member(tick.score * weight), count)
+            losses = Losses(loss, layout.sum_by_member(tick_loss.score * weight), count)
             window_loss.add(agent.name, samples, losses)
 
     def loss(self, tick: Tick) -> TickLoss | None:
@@ -232,17 +233,21 @@ class BackwardPass:
         for group, window in closing:
             if window in updates:
                 continue
-            learning = self.learning(group, window)
+            learning_rows = self.learning_rows(group, window)
             leaves = dict.fromkeys(window.leaves.values())
             update = Update(
-                group, window, learning, self.evaluator.window_loss(window), leaf_gradients=leaves
+                group, window, learning_rows, self.evaluator.window_loss(window), leaf_gradients=leaves
             )
             reads = [read for read in update.leaf_gradients if channels[read.channel].ledger.wants_gradient]
             self.collect_injections(update, step)
             request = BackwardRequest(
                 update.window_loss.roots,
                 update.injections,
-                {n: self.agents[n].learner.trainable for n in group.owners if learning[n] is not NONE},
+                {
+                    n: self.agents[n].learner.trainable
+                    for n in group.agents_per_owner
+                    if learning_rows[n] is not NONE
+                },
                 [read.value for read in reads],
                 update.auxiliary_loss,
             )
@@ -254,7 +259,7 @@ class BackwardPass:
             updates[update.window] = update
         return [updates[window] for _, window in closing]
 
-    def learning(self, group: LearningGroup, window: Window) -> dict[str, Mask]:
+    def learning_rows(self, group: LearningGroup, window: Window) -> dict[str, Mask]:
         """Return the rows in which each agent of a group learns from a window."""
         return {name: self.agents[name].participates(window.number) for name in group.agents}
 
@@ -273,20 +278,20 @@ class BackwardPass:
         injections = update.injections
         for name, message in update.window.sent:
             channel = self.system.channels[name]
-            participates = update.learning[channel.sender]
+            participates = update.learning_rows[channel.sender]
             live = update.window.with_graph.get((name, message.stamp))
             if message.without_uses or message.fate.withheld is ALL or participates is NONE:
                 continue
             if live is None or name in update.window.given_up:
                 continue
-            sent = SentMessage(self, channel, message, live, step)
+            learned = LearnedMessage(self, channel, message, live, step)
             if self.points.credit is None:
-                credit = self.own_credit(sent, step)
+                credit = self.own_credit(learned, step)
             else:
-                credit = self.points.credit.credit(channel, message, partial(self.own_credit, sent, step))
+                credit = self.points.credit.credit(channel, message, partial(self.own_credit, learned, step))
             if credit is None:
                 continue
-            rows = channel.of_sender(participates) & ~message.fate.withheld
+            rows = channel.mask_of_sender(participates) & ~message.fate.withheld
             credit = rows.fill(credit)
             if not channel.coupling.predicts:
                 injections.append(Injection(live, credit))
@@ -303,11 +308,11 @@ class BackwardPass:
         for feature in self.points.credited:
             feature.credited(update)
 
-    def own_credit(self, sent: SentMessage, step: int) -> Tensor | None:
+    def own_credit(self, learned: LearnedMessage, step: int) -> Tensor | None:
         """Return the credit of a message by its channel's coupling, [rows, size] per sample before `scale`; None: nothing."""
-        channel = sent.channel
+        channel = learned.channel
         coupling, clip = channel.coupling, channel.synthetic_gradient.clip
-        credit = coupling.credit(sent, step)
+        credit = coupling.credit(learned, step)
         if credit is not None and credit.shape != channel.content.zeros.shape:
             shapes = f"{list(credit.shape)}, not {list(channel.content.zeros.shape)}"
             raise ScenarioError(
@@ -342,8 +347,8 @@ class BackwardPass:
         return torch.lerp(prediction, gradient, settings.returned_share)
 
 
-class SentMessage:
-    """A message of a window that is learned from: what the coupling of its channel makes credit of (`comms.couplings.Sent`).
+class LearnedMessage:
+    """A message of a window that is learned from: what the coupling of its channel makes credit of (`comms.couplings.CreditedMessage`).
 
     Args:
         backward_pass: Has the predictions.

@@ -173,7 +173,7 @@ class Ledger:
                 answered = (
                     uses.finished + self.timetable.return_delay < step or message.returned.counted is NONE
                 )
-                if answered and (self.held is None or not self.held.waits(self, stamp)):
+                if answered and (self.held is None or not self.held.may_take_in(self, stamp)):
                     del self.messages[stamp]
 
     @staticmethod

@@ -489,8 +489,8 @@ class LearningGroup:
     Attributes:
         agents: Their names, in canonical order.
         windows: The division of its ticks into windows.
-        owners: The first agent of each learner, with how many agents share it.
-        waits_for: The delayed channels that leave it, for whose returned gradients its windows wait, each with how many further
+        agents_per_owner: By the first agent of each learner: how many agents of the group share it.
+        horizons: The delayed channels that leave it, for whose returned gradients its windows wait, each with how many further
             windows may end before one is learned from without it (the channel's `horizon`). A group that waits is called late.
         window: The open one.
         kept: By feature that keeps some: windows that have ended, oldest first.
@@ -498,8 +498,8 @@ class LearningGroup:
 
     agents: tuple[str, ...]
     windows: WindowGrid
-    owners: dict[str, int] = field(default_factory=dict)
-    waits_for: Mapping[str, int] = field(default_factory=dict)
+    agents_per_owner: dict[str, int] = field(default_factory=dict)
+    horizons: Mapping[str, int] = field(default_factory=dict)
     window: Window = field(default_factory=Window, metadata=NESTED)
     kept: dict[str, list[Window]] = field(default_factory=dict, metadata=NESTED)
 

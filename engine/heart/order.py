@@ -76,7 +76,7 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
     def known_after_step(name: str) -> bool:
         return signals[name].known == "after_step"
 
-    if group.waits_for:
+    if group.horizons:
         yield "it waits for delayed gradients"
     for name in group.agents:
         agent = system.agents[name]
@@ -88,7 +88,7 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
                 for name in agent.goal.signals
                 if known_after_step(name)
             )
-        for channel in agent.connections.sends:
+        for channel in agent.connections.send_channels:
             if channel.mixes:
                 yield f"{channel.names[0]} mixes in what its receiver returns at the same step"
             synthetic = channel.synthetic_gradient

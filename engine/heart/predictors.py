@@ -14,7 +14,7 @@ from torch import Tensor
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example, target_of
-from antiphon.comms.synthetic_gradients import Predictor, newest_returned
+from antiphon.comms.synthetic_gradients import Predictor, newest_example
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.message import Message, Window
@@ -37,7 +37,7 @@ class PredictorTrainer:
     def __init__(self, system: System, features: Features | None = None) -> None:
         self.system, self.features = system, features or Features()
         self.points = self.features.learning
-        self.predicted: dict[Message, Example] = {}
+        self.predicted_examples: dict[Message, Example] = {}
         """The examples of messages whose prediction, with what else its evaluation gave, predictors have not moved away from."""
         self._contexts: dict[tuple[Tensor, int], Tensor] = {}
         """The rows of this step's contexts, by the context and the length of a stack."""
@@ -52,23 +52,23 @@ class PredictorTrainer:
 
         It is evaluated once, before what has come back is seen, and stays true until predictors move.
         """
-        if message in self.predicted:
+        if message in self.predicted_examples:
             return self.prediction(message)
         predictor, example = channel.synthetic_gradient.model, self._unanswered(channel, message)
         if predictor is None or example is None:
             return None
         example.prediction = constant(predictor.predict_sent(example, learns=not self.system.frozen))
-        self.predicted[message] = example
+        self.predicted_examples[message] = example
         return example.prediction
 
     def prediction(self, message: Message) -> Tensor | None:
         """Return the synthetic gradient of a message, [rows, size] per sample; None where it has not been evaluated."""
-        example = self.predicted.get(message)
+        example = self.predicted_examples.get(message)
         return None if example is None else example.prediction
 
     def forget(self) -> None:
         """Let the predictions and updates of a step go, as predictors move."""
-        self.predicted.clear()
+        self.predicted_examples.clear()
         self._contexts.clear()
         self.swept_updates.clear()
 
@@ -85,13 +85,14 @@ class PredictorTrainer:
         Returns:
             None where its target or a signal of its context is absent, or an action has not come back.
         """
-        predicted = None if channel.synthetic_gradient.needs_actions else self.predicted.get(message)
-        example = self._unanswered(channel, message) if predicted is None else replace(predicted)
+        needs_actions = channel.synthetic_gradient.needs_actions
+        evaluated = None if needs_actions else self.predicted_examples.get(message)
+        example = self._unanswered(channel, message) if evaluated is None else replace(evaluated)
         if example is not None and answered and channel.ledger.wants_gradient:
             loss = message.returned.loss
             if loss is None and channel.needs_returned_loss:  # none after an episode's end
                 loss = torch.zeros_like(message.sent[:, 0])
-            counted = ALL if channel.synthetic_gradient.needs_actions else message.returned.counted
+            counted = ALL if needs_actions else message.returned.counted
             example.answer(message.returned.gradient, loss, counted)
         return example
 
@@ -138,8 +139,7 @@ class PredictorTrainer:
                 if name in self.swept_updates:
                     continue
                 sender = self.system.agents[channel.sender]
-                learning = channel.of_sender(sender.participates(window.number))
-                rows = learning & ~message.fate.withheld
+                rows = channel.mask_of_sender(sender.participates(window.number)) & ~message.fate.withheld
                 example = None if rows is NONE else self.example(channel, message)
                 if example is None:
                     continue
@@ -205,10 +205,10 @@ class PredictorTrainer:
             reached[name] = self._returned_examples(channels[name], returned[name])
         predictions: dict[str, Tensor] = {}
         if watch:  # with the running statistics of before
-            learning = {name: update.examples for name, update in self.swept_updates.items()} | reached
+            examples_of = {name: update.examples for name, update in self.swept_updates.items()} | reached
             predictions = {
-                name: constant(self._predictor(name).predict(newest_returned(examples)))
-                for name, examples in learning.items()
+                name: constant(self._predictor(name).predict(newest_example(examples)))
+                for name, examples in examples_of.items()
                 if examples
                 and (
                     watch is True

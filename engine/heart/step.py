@@ -195,7 +195,7 @@ class Engine:
             window = group.next_window()
             if window.number != number:  # no agent has ticked in it
                 self._close(group, Window(number), step)
-            elif group.waits_for and self.points.ended is not None:
+            elif group.horizons and self.points.ended is not None:
                 ready, unlearned = self.points.ended.ended(group, window, step)
                 ended += ready
                 dropped += unlearned
@@ -213,7 +213,7 @@ class Engine:
     def accumulate(self, updates: Sequence[Update]) -> None:
         """Put in place of gradients what learners move by: the mean of tied agents, and what `Learner.accumulated` adds."""
         for update in updates:
-            for name, sharing in update.group.owners.items():
+            for name, sharing in update.group.agents_per_owner.items():
                 gradients = update.gradients.get(name)
                 if sharing > 1 and gradients is not None:  # tied agents follow their mean (semantics 27a)
                     gradients = [None if g is None else g / sharing for g in gradients]
@@ -223,7 +223,7 @@ class Engine:
     def _close(self, group: LearningGroup, window: Window, step: int) -> None:
         Ledger.unpin(window.sent)
         for name in group.agents:
-            for channel in self.system.agents[name].connections.reads:
+            for channel in self.system.agents[name].connections.read_channels:
                 channel.ledger.close_window(window.number, step)
 
     # --- the update ----------------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ class System:
 
     def __post_init__(self) -> None:
         for group in self.groups:
-            group.owners = dict(Counter(self.owner_of[name] for name in group.agents))
+            group.agents_per_owner = dict(Counter(self.owner_of[name] for name in group.agents))
 
     @cached_property
     def group_of(self) -> dict[str, LearningGroup]:
@@ -92,8 +92,8 @@ class System:
                         yield setting, f"{kind}.{name}"
         for group in self.groups:
             place = f"the learning group of {', '.join(group.agents)}"
-            clips = [self.agents[name].learner.optimiser.clip is not None for name in group.owners]
-            if group.waits_for:
+            clips = [self.agents[name].learner.optimiser.clip is not None for name in group.agents_per_owner]
+            if group.horizons:
                 yield "delayed channel", place
             if sum(clips) > 1:
                 yield "clip of a learning group", place

@@ -3,7 +3,7 @@
 Five masks say which agents and predictors learn, in rows (member, environment) or in members of a stack:
 
     Tick.participates            rows of an agent that learn from the tick's window
-    Update.learning              the same rows, by agent, as the window is learned from
+    Update.learning_rows         the same rows, by agent, as the window is learned from
     Update.stepping_members      members of agents that a signal has reached: these take a step
     PredictorUpdate.member_mask  members of channels that have an example: their predictors take a step
     DivergenceCheck.moving       members, of agents or channels, of the seeds that have not diverged: the others take no step
@@ -85,7 +85,7 @@ class Update:
 
     group: LearningGroup
     window: Window
-    learning: dict[str, Mask] = field(default_factory=dict)
+    learning_rows: dict[str, Mask] = field(default_factory=dict)
     """By agent: the rows in which it learns from the window."""
     window_loss: WindowLoss = field(default_factory=WindowLoss)
     """Of its objectives."""

@@ -122,7 +122,7 @@ class Rollout:
             ticks += window.ticks()
             Ledger.unpin(window.sent)
         for tick in ticks:
-            for channel in self.system.agents[tick.agent].connections.reads:
+            for channel in self.system.agents[tick.agent].connections.read_channels:
                 channel.ledger.close_window(step, step)
                 channel.synthetic_input.examples.clear()
         return ticks
@@ -202,7 +202,7 @@ class ExampleRollout:
         lossy = {name for name, channel in system.channels.items() if _link(channel, links, seed).drop}
         needed = set(newest.items())  # and the ticks that these rest on
         for name, step in reversed(ticks):
-            for channel in system.agents[name].connections.reads if (name, step) in needed else ():
+            for channel in system.agents[name].connections.read_channels if (name, step) in needed else ():
                 due = channel.ledger.timetable.due_stamps(step)
                 needed.update((channel.sender, stamp) for stamp in due)
                 # of what may be lost, any earlier message may be read
@@ -261,7 +261,7 @@ class ExampleRollout:
 def _release(system: System, step: int, call: Call) -> None:
     """Release messages to and from the agents of a call that a tick at this step would not read, nor any later one."""
     for agent in map(system.agents.__getitem__, call):
-        for channel in (*agent.connections.reads, *agent.connections.sends):
+        for channel in (*agent.connections.read_channels, *agent.connections.send_channels):
             oldest = min(channel.ledger.timetable.due_stamps(step), default=0)
             for stamp in [stamp for stamp in channel.ledger.messages if stamp < oldest]:
                 del channel.ledger.messages[stamp]

@@ -149,7 +149,7 @@ class AgentReport:
         for name, injected in update.injected.items():
             channel = self._stacked.system.channels[name]
             rows = torch.split(injected, channel.batch)
-            learned = channel.of_sender(agents[channel.sender].participates(update.window.number))
+            learned = channel.mask_of_sender(agents[channel.sender].participates(update.window.number))
             injecting = channel.layout.members_in(learned).tensor(len(channel.members), "cpu")
             for k, lone in self._stacked.singles(channel):
                 if injecting[k]:

@@ -19,7 +19,7 @@ from antiphon.base.memory import uncollected
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.gradient_alignment import alignment
 from antiphon.comms.symbols import SymbolSampler
-from antiphon.comms.synthetic_gradients import newest_returned
+from antiphon.comms.synthetic_gradients import newest_example
 from antiphon.engine.backends import Backend
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.episodes import own_reward
@@ -324,7 +324,9 @@ def of_channels(
             yield from _trained(names, learned.predictor_updates[name])
         if name in injected:
             rows, update = injected[name]
-            learned_in = channel.of_sender(system.agents[channel.sender].participates(update.window.number))
+            learned_in = channel.mask_of_sender(
+                system.agents[channel.sender].participates(update.window.number)
+            )
             put = channel.layout.members_in(learned_in)
             norms = rows.norm(dim=1).view(count, -1).mean(1)
             yield Measured(names, "injection_norm", norms.tolist(), _list(put, count))
@@ -358,7 +360,7 @@ def of_channels(
 def _trained(names: tuple[str, ...], update: PredictorUpdate) -> Iterator[Measured]:
     present = _list(update.member_mask, len(names))
     yield Measured(names, "sg_loss", update.loss.reshape(-1).tolist(), present)
-    newest = newest_returned(update.examples)
+    newest = newest_example(update.examples)
     if newest.returned is None or update.prediction is None:
         return
     present = _list(update.member_mask & newest.member_mask, len(names))
@@ -422,7 +424,7 @@ def histograms(computed: Computed, names: Collection[str] | None = None) -> list
         update = computed.learned.predictor_updates.get(name)
         if update is not None and update.prediction is not None:
             rows.append((name, "synthetic_gradient", update.prediction))
-            delta = newest_returned(update.examples).returned
+            delta = newest_example(update.examples).returned
             if delta is not None:
                 rows.append((name, "returned_gradient", delta))
     return [("channel", name, metric, constant(tensor).cpu().numpy()) for name, metric, tensor in rows]

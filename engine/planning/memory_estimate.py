@@ -48,7 +48,7 @@ class MemoryEstimate:
 def memory_of(system: System, costs: CostModel) -> MemoryEstimate:
     """Return the memory of a built system; its tensors may be on torch's meta device."""
     learners = [agent.learner for agent in system.owners().values()]
-    channels = [channel for agent in system.agents.values() for channel in agent.connections.reads]
+    channels = [channel for agent in system.agents.values() for channel in agent.connections.read_channels]
     models = [model for channel in channels for model in channel.models]
     return MemoryEstimate(
         parameters=sum(_size(one.parameters.values(), one.buffers.values()) for one in learners),
@@ -79,7 +79,7 @@ def slots(channel: Channel, sender: LearningGroup) -> int:
     every = ledger.timetable.sender.interval
     read = max(math.ceil(every), ledger.timetable.receiver.period)
     used = ledger.timetable.delay + read - 1 + ledger.timetable.windows.max_steps() - 1 + ledger.slack
-    learned = sender.windows.max_steps() * (1 + max(sender.waits_for.values(), default=0))
+    learned = sender.windows.max_steps() * (1 + max(sender.horizons.values(), default=0))
     return math.ceil(max(used + ledger.timetable.return_delay + 1, learned) / every)
 
 

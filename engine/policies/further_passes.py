@@ -134,7 +134,7 @@ class FurtherPasses(Feature):
             policy.further.append(found.figures)
         parameters = {name: self.system.agents[name].learner.trainable for name in update.gradients}
         ((gradients, _),) = backward_all([BackwardRequest(roots, [], parameters, [])], self.system.batch)
-        learning = self.engine.backward_pass.learning(update.group, update.window)
+        learning = self.engine.backward_pass.learning_rows(update.group, update.window)
         return Update(update.group, update.window, learning, window.loss, {**gradients})
 
 

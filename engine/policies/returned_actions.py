@@ -38,5 +38,5 @@ class ReturnedActions(Feature):
                 for read in tick.reads:
                     channel = channels.get(read.channel)
                     if channel is not None and isinstance(read, Leaf):
-                        own = map(channel.of_receiver, returned)
+                        own = map(channel.rows_of_receiver, returned)
                         Ledger.book_action(read, ReturnedAction(*own))

@@ -230,7 +230,7 @@ def _forgotten(ledger: Ledger, message: Tree) -> bool:
         return False
     sent = max(ledger.messages)
     newest = ledger.timetable.sender.latest(sent - ledger.timetable.delay)
-    if ledger.held is not None and ledger.held.waits(ledger, message["stamp"]):
+    if ledger.held is not None and ledger.held.may_take_in(ledger, message["stamp"]):
         return False
     return newest is not None and message["stamp"] < newest and finished < sent
 
@@ -385,7 +385,7 @@ class _Merger:
         )
         return {
             "number": max(window["number"] for _, window in windows),
-            "statistics_before": {name: self._start(agents[name], starts) for name in group.owners}
+            "statistics_before": {name: self._start(agents[name], starts) for name in group.agents_per_owner}
             if starts
             else {},
             "calls": joined_calls,

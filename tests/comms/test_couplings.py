@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.comms.couplings import COUPLINGS, NOT_OF_ALL
+from antiphon.comms.couplings import COUPLINGS, OPTIONAL_KEYS
 from antiphon.scenarios import ChannelSpec
 
 LOCAL = {"kind": "local", "target": "label"}
@@ -38,17 +38,17 @@ STANDS_IN: dict[str, Any] = {**LOST, "input": "linear"}
 def test_what_the_sender_learns_from(name: str, keys: dict[str, Any], returns: bool, alone: bool) -> None:
     """`returns`: from gradients that the receiver returns; `alone`: although it may return nothing."""
     channel = ChannelSpec.model_validate({"from": "a", "to": "b", "coupling": name, **keys})
-    assert channel.made_coupling.teaches_back(channel) is returns
-    assert channel.made_coupling.teaches_alone(channel) is alone
+    assert channel.made_coupling.credits_from_returns(channel) is returns
+    assert channel.made_coupling.credits_without_returns(channel) is alone
 
 
 def test_every_key_that_some_couplings_use_is_used_by_one() -> None:
-    assert set(NOT_OF_ALL) == {key for coupling in COUPLINGS.values() for key in coupling.keys}
-    assert all(key in ChannelSpec.model_fields for key in NOT_OF_ALL)
+    assert set(OPTIONAL_KEYS) == {key for coupling in COUPLINGS.values() for key in coupling.keys}
+    assert all(key in ChannelSpec.model_fields for key in OPTIONAL_KEYS)
 
 
 def test_no_coupling_joins_and_predicts() -> None:
     """A sender follows one of the true gradient of its window, the one that comes back, and a prediction."""
     for coupling in COUPLINGS.values():
-        assert coupling.joins + coupling.waits + coupling.predicts == coupling.passes
+        assert coupling.joins + coupling.waits + coupling.predicts == coupling.can_credit_sender
         assert coupling.predicts or not coupling.replaces

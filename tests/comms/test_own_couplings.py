@@ -15,7 +15,7 @@ from torch import Tensor
 
 import antiphon
 from antiphon import Scenario, Simulation
-from antiphon.comms import Coupling, Followed, Sent
+from antiphon.comms import Coupling, CreditedMessage, Followed
 from antiphon.scenarios import Template
 from antiphon.testing import check
 from tests.contracts.builders import Document, levels, ring
@@ -35,7 +35,7 @@ class Waiting(Coupling):
 
     returns = waits = True
 
-    def credit(self, message: Sent, step: int) -> Tensor | None:
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
         return message.returned
 
 
@@ -44,7 +44,7 @@ class Predicting(Coupling):
 
     predicts = carries_states = True
 
-    def credit(self, message: Sent, step: int) -> Tensor | None:
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
         return message.predicted
 
 
@@ -74,7 +74,7 @@ class Mixed(Coupling):
     def __init__(self, share: float = 0.5) -> None:
         self.share = share
 
-    def credit(self, message: Sent, step: int) -> Tensor | None:
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
         if message.returned is None or message.predicted is None:
             return None
         return torch.lerp(message.predicted, message.returned, self.share)
@@ -87,7 +87,7 @@ class Soonest(Coupling):
     noted: ClassVar[dict[tuple[int, int], bool]] = {}
     """By step and stamp of a message: whether its gradient was back."""
 
-    def credit(self, message: Sent, step: int) -> Tensor | None:
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
         here = message.returned is not None
         self.noted[step, message.stamp] = here
         return message.returned if here else message.predicted
@@ -99,7 +99,7 @@ class Replayed(Coupling):
     returns = waits = True
     moved: ClassVar[list[float]] = []
 
-    def credit(self, message: Sent, step: int) -> Tensor | None:
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
         self.moved.append(float((message.now - message.sent).abs().max()))
         return message.returned
 
@@ -109,7 +109,7 @@ class Flat(Coupling):
 
     predicts = True
 
-    def credit(self, message: Sent, step: int) -> Tensor | None:
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
         return message.sent.sum(1)
 
 
@@ -218,7 +218,7 @@ class Relaxed(Mixed):
     def awaits(self, stamp: int) -> bool:
         return stamp < 4
 
-    def credit(self, message: Sent, step: int) -> Tensor | None:
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
         return super().credit(message, step) if message.returned is not None else message.predicted
 
 
@@ -261,7 +261,7 @@ class Numbered(Predicting):
     def __init__(self) -> None:
         self.calls = 0
 
-    def credit(self, message: Sent, step: int) -> Tensor | None:
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
         self.calls += 1
         return message.predicted * self.calls if message.predicted is not None else None
 
@@ -272,7 +272,7 @@ class Early(Waiting):
     def __init__(self) -> None:
         self.first: list[int] = []
 
-    def credit(self, message: Sent, step: int) -> Tensor | None:
+    def credit(self, message: CreditedMessage, step: int) -> Tensor | None:
         self.first.append(step)
         return None if message.returned is None else message.returned * len(self.first)
 

@@ -253,7 +253,7 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "divergence-running-statistics-are-not-put-back",
         "engine/heart/divergence.py",
-        "        for owner in self._owners:\n            owner.put_statistics(self._before[owner])\n",
+        "        for owner in self._with_statistics:\n            owner.put_statistics(self._before[owner])\n",
         "        del self._before\n        self.note()\n",
         "tests/engine/heart/test_edges.py::test_a_divergence_leaves_what_was_learned_and_cannot_be_gone_on_from",
     ),

@@ -15,8 +15,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-a-loss-is-divided-by-its-valid-rows",
         "engine/heart/learn.py",
-        "window_loss.add(agent.name, tick.losses, ",
-        "window_loss.add(agent.name, tick.losses if tick.present is None else tick.losses * batch / tick.present.sum(), ",
+        "window_loss.add(agent.name, tick_loss.losses, ",
+        "window_loss.add(agent.name, tick_loss.losses if tick_loss.present is None else tick_loss.losses * batch / tick_loss.present.sum(), ",
         "tests/contracts/test_contracts.py::test_documents[absent targets-reference]",
     ),
     Fault(
@@ -57,8 +57,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-an-ended-episode-is-injected",
         "engine/heart/learn.py",
-        "rows = channel.of_sender(participates) & ~message.fate.withheld\n            credit",
-        "rows = channel.of_sender(participates)\n            credit",
+        "rows = channel.mask_of_sender(participates) & ~message.fate.withheld\n            credit",
+        "rows = channel.mask_of_sender(participates)\n            credit",
         "tests/contracts/test_contracts.py::test_documents[ends-reference]",
     ),
     Fault(
@@ -169,7 +169,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "engine-undrawn-members-of-a-stack-step",
         "engine/features/reach.py",
-        "agent.layout.members_in(update.learning[agent.name])",
+        "agent.layout.members_in(update.learning_rows[agent.name])",
         "None",
         "tests/contracts/test_contracts.py::test_documents[p_update, locked-reference]",
     ),
@@ -204,7 +204,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "predictors-an-undrawn-sender-teaches-its-local-predictor",
         "engine/heart/predictors.py",
-        "rows = learning & ~message.fate.withheld",
+        "rows = channel.mask_of_sender(sender.participates(window.number)) & ~message.fate.withheld",
         "rows = ~message.fate.withheld",
         "tests/contracts/test_contracts.py::test_documents[local, told to single ones-reference]",
     ),
@@ -317,22 +317,22 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "late-a-gradient-is-given-up-a-window-early",
         "engine/features/late_windows.py",
-        "if age >= group.waits_for[name]}",
-        "if age + 1 >= group.waits_for[name]}",
+        "if age >= group.horizons[name]}",
+        "if age + 1 >= group.horizons[name]}",
         "tests/numerics/test_delayed.py::test_what_comes_too_late_for_its_channel_is_left_out[patience1-given_up1-learned1-False]",
     ),
     Fault(
         "late-a-gradient-is-waited-for-a-window-longer",
         "engine/features/late_windows.py",
-        "if age >= group.waits_for[name]}",
-        "if age > group.waits_for[name]}",
+        "if age >= group.horizons[name]}",
+        "if age > group.horizons[name]}",
         "tests/numerics/test_delayed.py::test_what_comes_too_late_for_its_channel_is_left_out[patience2-given_up2-learned2-False]",
     ),
     Fault(
         "late-a-window-waits-once-more-when-its-gradient-is-given-up",
         "engine/features/late_windows.py",
         "return not missing <= window.given_up",
-        "return any(age <= group.waits_for[name] for name in missing | window.given_up)",
+        "return any(age <= group.horizons[name] for name in missing | window.given_up)",
         "tests/numerics/test_delayed.py::test_what_comes_too_late_for_its_channel_is_left_out[patience2-given_up2-learned2-False]",
     ),
     Fault(

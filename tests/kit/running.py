@@ -95,7 +95,7 @@ def message_slots(simulation: Simulation) -> tuple[dict[str, int], bool]:
     """Return how many messages of each channel are kept at most, as a plan counts them; and whether any may wait longer."""
     system = simulation.running.system
     found = {name: slots(one, system.group_of[one.sender]) for name, one in system.channels.items()}
-    return found, any(group.waits_for for group in system.groups)
+    return found, any(group.horizons for group in system.groups)
 
 
 def native_agents(simulation: Simulation) -> list[str]:

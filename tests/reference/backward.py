@@ -260,7 +260,7 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
     It is dropped where nothing but given up gradients could reach it: no objective, and no other channel.
     """
     missing, age = set(), (group.windows.ending(step) or 0) - window.number
-    for name, message in window.sent if group.waits_for else ():
+    for name, message in window.sent if group.horizons else ():
         channel = state.channels[name]
         within = group is state.group_of[channel.receiver]
         back = channel.ledger.timetable.return_delay if message.complete else 0
@@ -268,8 +268,8 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
         arrived = finished is not None and finished < step and finished + back <= step
         if channel.coupling.name == "delayed" and not message.without_uses and not within and not arrived:
             missing.add(name)
-    window.given_up |= {name for name in missing if age >= group.waits_for[name]}
-    if any(age < group.waits_for[name] for name in missing):
+    window.given_up |= {name for name in missing if age >= group.horizons[name]}
+    if any(age < group.horizons[name] for name in missing):
         return "waits"
     others = {state.channels[name].coupling.name for name, _ in window.sent if name not in window.given_up}
     objective = any(state.agents[name].goal is not None for name in group.agents)

@@ -172,7 +172,9 @@ class ReferenceEngine(State):
         return ended["closed"], ended["dropped"]
 
     def _close(self, group: LearningGroup, window: Window, step: int) -> None:
-        ledger.close(window, [c for name in group.agents for c in self.agents[name].connections.reads], step)
+        ledger.close(
+            window, [c for name in group.agents for c in self.agents[name].connections.read_channels], step
+        )
 
     @torch.enable_grad()
     def replay_open_windows(self) -> None:

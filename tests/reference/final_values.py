@@ -67,7 +67,7 @@ def _next_tick(state: State, agent: Agent, step: int, final: StepSignals) -> Tic
         return None
     tick, ages = Tick(agent.clock.after(step), agent.name, final, []), []
     with ExitStack() as contexts:
-        for channel in agent.connections.reads:
+        for channel in agent.connections.read_channels:
             imagined = _imagined(state, channel, tick.step, step, final)
             if imagined is None:
                 return None

@@ -32,7 +32,9 @@ def tick_agents(state: State, names: tuple[str, ...], signals: StepSignals) -> l
     window, learner = group.window, agents[0].learner
     if window.number != group.windows.number(signals.step):
         window.number = group.windows.number(signals.step)
-        window.statistics_before = {name: dict(state.agents[name].learner.buffers) for name in group.owners}
+        window.statistics_before = {
+            name: dict(state.agents[name].learner.buffers) for name in group.agents_per_owner
+        }
     ticks = [_read(state, agent, signals, window) for agent in agents]
     for tick in ticks:
         begin_statistics(state, tick, window)
@@ -55,7 +57,7 @@ def _read(state: State, agent: Agent, signals: StepSignals, window: Window) -> T
     step = signals.step
     tick = Tick(step, agent.name, signals, [], Mask.of(state.participates(agent.name, window.number)))
     ages = []
-    for channel in agent.connections.reads:
+    for channel in agent.connections.read_channels:
         found = ledger.arrivals(channel, step)
         if channel.synthetic_input.model is not None and found:
             found = [with_stand_in(state, channel, found[-1], step)]
@@ -156,7 +158,9 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
     for i, (agent, tick) in enumerate(zip(agents, ticks, strict=True)):
         tick.ports = {name: output.chunk(len(ticks))[i] for name, output in ports.items()}
         sent = {name: message.sent for name, message in window.sent if message.stamp == step}
-        for channel in agent.connections.sends:  # the state, which goes to its own next tick, goes last
+        for (
+            channel
+        ) in agent.connections.send_channels:  # the state, which goes to its own next tick, goes last
             if not channel.state and not channel.ledger.timetable.sender.due(step):
                 continue
             message = tick.ports[channel.content.port]
@@ -244,7 +248,7 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepS
         oldest, trail = agent.clock.latest(step - back), Trail.at(agent)
         trail.states = [(s, v) for s, v in trail.states if oldest is None or s >= oldest]
         trail.states.append((step, constant(tick.ports[STATE])))
-    for channel in (c for c in agent.connections.sends if (c.name, step) in window.with_graph):
+    for channel in (c for c in agent.connections.send_channels if (c.name, step) in window.with_graph):
         live, ends = window.with_graph[channel.name, step], {}
         crossing = ("from", channel.sender, 0), ("to", channel.receiver, channel.ledger.timetable.delay)
         for end, name, delay in crossing:

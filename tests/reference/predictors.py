@@ -10,7 +10,7 @@ from antiphon.comms import Example, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import encode
 from antiphon.comms.model import Model
-from antiphon.comms.synthetic_gradients import newest_returned
+from antiphon.comms.synthetic_gradients import newest_example
 from antiphon.engine.features.contexts import EndsThen
 from antiphon.engine.heart.channel import Channel, SyntheticGradient, SyntheticInput
 from antiphon.engine.heart.message import Message
@@ -118,7 +118,7 @@ def gradient_updates(
             messages = [m for w in windows for sent, m in w.sent if sent == name and not m.without_uses]
         examples, prediction = _examples(state, channel, messages, step), None
         if examples and (watch is True or (watch and name in watch)):
-            prediction = constant(predictor.predict(newest_returned(examples)))
+            prediction = constant(predictor.predict(newest_example(examples)))
         if examples and predictor.rescales:
             predictor.follow(examples)
         learned = _learned(state, channel, predictor, [predictor.loss(one) for one in examples], step)
