@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor
@@ -17,7 +18,7 @@ from torch import Tensor
 from antiphon.commands.arguments import values_of
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.learn import BackwardPass
+from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.message import Message
 from antiphon.running.simulation import Simulation
 from antiphon.scenarios import load
@@ -26,24 +27,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 from machine import machine
 
 
-class Shuffled:
-    """Steering in which each environment gets the synthetic gradient of its neighbour.
+class Shuffled(Feature):
+    """The credit of channels with a synthetic gradient: each environment gets the credit of its neighbour."""
 
-    Args:
-        backward_pass: Of an engine of single agents.
-    """
-
-    def __init__(self, backward_pass: BackwardPass) -> None:
-        self.backward_pass = backward_pass
-
-    def applies(self, channel: Channel, message: Message) -> bool:
-        """Whether a channel injects a synthetic gradient."""
-        return channel.injects
-
-    def signal(self, channel: Channel, message: Message) -> Tensor | None:
-        """The learning signal of a message, [B, size], each row the next environment's."""
-        credit = self.backward_pass.credit(channel, message)
-        return None if credit is None else credit.roll(1, 0)
+    def credit(
+        self, channel: Channel, message: Message, ordinary: Callable[[], Tensor | None]
+    ) -> Tensor | None:
+        """Return the credit of a message, [B, size], each row the next environment's: see `Feature.credit`."""
+        credit = ordinary()
+        return credit.roll(1, 0) if credit is not None and channel.injects else credit
 
 
 def outcome(simulation: Simulation, steps: int) -> dict[str, float]:
@@ -83,7 +75,7 @@ def main() -> None:
             simulation = Simulation(scenario, seed=seed)
             if shuffled:
                 engine = simulation.running.backend = StackedBackend(simulation.running.system, stacked=False)
-                engine.backward_pass.steering = Shuffled(engine.backward_pass)
+                engine.features.install(Shuffled())
             row = {"seed": seed, "shuffled": shuffled, **outcome(simulation, scenario.training.steps)}
             rows.append(row)
             if not arguments.json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -53,11 +54,13 @@ def test_a_shuffled_prediction_is_that_of_the_next_environment(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = (
-        "shuffled_credit.py digits-mlp --set depth=2 --set width=8 --set batch=16 --steps 3 --seeds 1 --json"
+        "shuffled_credit.py digits-mlp --set depth=2 --set width=8 --set batch=16 --steps 30 --seeds 1 --json"
     )
     monkeypatch.setattr(sys, "argv", words.split())
     shuffled_credit.main()
-    assert '"shuffled": true' in capsys.readouterr().out
+    ordinary, shuffled = json.loads(capsys.readouterr().out)["rows"]
+    assert shuffled["shuffled"]
+    assert shuffled["n1.accuracy"] != ordinary["n1.accuracy"]
 
 
 def test_the_processes_of_a_way_end_at_the_newest_step_that_one_has_begun(

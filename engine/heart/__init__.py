@@ -65,7 +65,7 @@ a sends at step 6, the columns list the environments in which it is void, withhe
     14    0 1   0 1       2 3      2 3       Ledger.take: the predictor of a->b learns from 2 and 3, and a does not learn again
     15    gone  gone      gone     gone      Ledger.send of a newer message drops it
 
-The messages of steps 3, 4 and 5 are unread: when b ticks at step 8, that of step 6 has replaced them. Had the episode ended at
+The messages of steps 3, 4 and 5 have no uses: when b ticks at step 8, that of step 6 has replaced them. Had the episode ended at
 step 9, after the tick that reads the message, it would be void in 0 and 1 from then on, but withheld nowhere, and counted in
 all four environments.
 """
