@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -172,12 +172,12 @@ def allow_import(package: str) -> None:
         raise ScenarioError(
             f"--allow-import: {package!r} is not a package; give an import name, such as my_envs"
         )
-    os.environ[_ALLOWED] = ",".join(dict.fromkeys([*_allowed(), package]))
+    os.environ[_ALLOWED] = ",".join(dict.fromkeys([*allowed_imports(), package]))
 
 
 def import_allowed() -> None:
     """Import the packages that scenario files may import, for what they register; ScenarioError where one cannot be imported."""
-    for package in _allowed():
+    for package in allowed_imports():
         imported_by_name(package, f"--allow-import {package}")
 
 
@@ -194,7 +194,7 @@ def allowed_by_name(name: str, place: str) -> Any:
     module, _, attribute = name.partition(":")
     package = module.partition(".")[0]
     if (
-        package not in _allowed()
+        package not in allowed_imports()
     ):  # nothing that happens to be imported may be called with what a document says
         raise ScenarioError(
             f"{place}: a scenario file may not import '{package}'; allow it with antiphon --allow-import {package} …"
@@ -207,15 +207,14 @@ def allowed_by_name(name: str, place: str) -> Any:
     return found
 
 
-def with_imports(command: str) -> str:
-    """Return a command line that allows the imports that this process allows."""
-    return command.replace(
-        "antiphon", " ".join(["antiphon", *(f"--allow-import {one}" for one in _allowed())]), 1
-    )
+def with_imports(command: str, packages: Sequence[str] | None = None) -> str:
+    """Return a command line that allows the imports of some packages; None: those that this process allows."""
+    allowed = allowed_imports() if packages is None else packages
+    return " ".join(["antiphon", *(f"--allow-import {one}" for one in allowed), *command.split(" ")[1:]])
 
 
-def _allowed() -> list[str]:
-    """The packages that scenario files may import beside `_WORLDS`."""
+def allowed_imports() -> list[str]:
+    """Return the packages that scenario files may import beside `_WORLDS`."""
     return [package for package in os.environ.get(_ALLOWED, "").split(",") if package]
 
 
@@ -234,7 +233,7 @@ def imported_by_name(module: str, place: str) -> Any:
     package = module.partition(".")[0]
     if not all(part.isidentifier() for part in module.split(".")):
         raise ScenarioError(f"{place}: {module!r} is not a module; write package.module")
-    allowed = _allowed()
+    allowed = allowed_imports()
     if package not in {*_WORLDS, *allowed}:
         raise ScenarioError(
             f"{place}: a scenario file may not import '{package}'; allow it with antiphon --allow-import {package} …, or "

@@ -75,6 +75,8 @@ class Progress(AbstractContextManager["Progress"]):
         if now < self._next:
             return
         if not is_terminal(sys.stderr):
+            if self.done == self.total:  # then there is nothing to wait for
+                return
             self._next = self._line_at[0] + self._interval
             if now >= self._next and _shown():
                 self._print(now, "" if about is None else about())

@@ -29,6 +29,7 @@ from torch import Tensor
 from antiphon.agents.learner import Learner
 from antiphon.base.counts import check_counts
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError
+from antiphon.base.extensions import with_imports
 from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, html_table, number
 from antiphon.base.progress import Progress
@@ -188,7 +189,8 @@ def value(
     if not known:
         raise ScenarioError("value: the scenario has no channels")
     if no_fork := running.system.description.no_fork:
-        fix = "antiphon evaluate RUN --ablate zero, or antiphon.inspection.ablation.ablate(simulation)"
+        command = with_imports("antiphon evaluate RUN --ablate zero")
+        fix = f"{command}, or antiphon.inspection.ablation.ablate(simulation)"
         raise RunError(f"value: cannot be measured, as {no_fork}; rank the channels by ablation: {fix}")
     alone = {name: [name] for name in chosen_channels(known, channels, "value: channel")}
     rows = [_Row(name, members, ahead) for name, members in {COUPLING: known, **alone}.items()]

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from antiphon.base.errors import AntiphonError, ResourceError, RunError
+from antiphon.base.extensions import with_imports
 from antiphon.base.signals import stop_signals
 from antiphon.engine.state.trees import mapped
 from antiphon.engine.state.wire import from_bytes, to_bytes
@@ -133,7 +134,7 @@ def _result(name: str, share: Sequence[int], call: Future[Any]) -> Any:
     except Exception as error:  # Ray raises many kinds
         line = f"the process of members {share[0]} to {share[-1]} was killed (by hand, or out of memory)"
         raise RunError(
-            f"{name}: {line}; antiphon resume {name} continues from the latest checkpoints"
+            f"{name}: {line}; {with_imports(f'antiphon resume {name}')} continues from the latest checkpoints"
         ) from error
     if isinstance(result, AntiphonError):
         raise result

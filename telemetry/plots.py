@@ -26,7 +26,7 @@ Curve = tuple[str, str, NDArray[np.int64], NDArray[np.float64]]
 
 
 def empty_figure(what: str) -> Figure:
-    """Return an empty figure on white.
+    """Return an empty figure on white, which a notebook shows.
 
     Args:
         what: What is drawn, for the error.
@@ -35,10 +35,10 @@ def empty_figure(what: str) -> Figure:
         RunError: matplotlib is not installed.
     """
     try:
-        from matplotlib.figure import Figure
+        from antiphon.telemetry.notebook_figure import NotebookFigure
     except ImportError as error:
         raise RunError(f"{what} needs matplotlib: pip install 'antiphon[plots]'") from error
-    return Figure(facecolor="white", layout="constrained")
+    return NotebookFigure(facecolor="white", layout="constrained")
 
 
 def curves_figure(what: str, curves: Iterable[Curve], below: str = "") -> Figure:

@@ -18,6 +18,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from antiphon.base.extensions import with_imports
+
 Verdict: TypeAlias = Literal["matters", "harms", "unresolved", "stale", "silent", "shut"]
 Measure: TypeAlias = Literal["value", "ablation"]
 Values: TypeAlias = NDArray[np.floating[Any]]
@@ -217,11 +219,13 @@ def measuring_command(path: str, graph: Mapping[str, Any]) -> str:
 
     Args:
         path: The run directory.
-        graph: The graph of the Channels tab. If it `has_objects`, the command needs the function that returns the scenario.
+        graph: The graph of the Channels tab. If it `has_objects`, the command needs the function that returns the scenario;
+            `imports` are the packages that the run was allowed to import.
     """
     measure = ["--ablate", "zero"] if graph.get("no_fork") else ["--value"]
     scenario = ["--scenario", "MODULE:FUNCTION"] if graph.get("has_objects") else []
-    return shlex.join(["antiphon", "evaluate", path, *measure, *scenario])
+    command = shlex.join(["antiphon", "evaluate", path, *measure, *scenario])
+    return with_imports(command, graph.get("imports", ()))
 
 
 def measuring_time(agents: int, channels: int) -> str:

@@ -38,7 +38,7 @@ from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import COMPARED
 from antiphon.scenarios.population_spec import find_population
 from antiphon.scenarios.training import selected_in_words
-from antiphon.telemetry.history import History
+from antiphon.telemetry.gates import of_shut_gates, shut_gates
 from antiphon.terminal.output import (
     console,
     decimal,
@@ -180,7 +180,7 @@ def train(run: Run, json: bool) -> int:
     if chosen:
         remark(f"parts: {parts['count']}; {', '.join(chosen)}")
     path = display_path(directory.path)
-    with second_signal(f"antiphon resume {path} continues from its latest checkpoint"):
+    with second_signal(f"{with_imports(f'antiphon resume {path}')} continues from its latest checkpoint"):
         (outcome,) = Trainer([run], [RunProgress(run.goal, run.running.now)]).finish()
     code = print_outcome(outcome, json)
     if not json:
@@ -211,12 +211,9 @@ def _show_decoupling(
         if earlier := [one["earlier"][metric] for one in measured if metric in one.get("earlier", {})]:
             known[-1] += f" (at step {steps_in_words(earlier)})"
     write_line(f"\ndecoupled    {some(names)}: mean {', '.join(known)}")
-    if shut := [name for name in names if _is_shut(name, results)]:
-        whose = "its sender took no step by it" if len(shut) == 1 else "their senders took no step by them"
-        write_line(
-            f"gate         {some(shut)}: gate 0 at every log entry: {whose}, as with detached; train longer, or set "
-            "coupling: locked or gate: none"
-        )
+    of_runs = [shut_gates(Path(result["run_dir"]), result) for result in results]
+    if shut := [name for name in names if all(name in of_run for of_run in of_runs)]:
+        write_line(f"gate         {some(shut)}: {of_shut_gates(len(shut))}")
     with suppress(AntiphonError):  # a file that is gone
         source = str((facts.get("template") or {}).get("source"))
         source = source if Path(source).is_file() else source.removesuffix(".yaml")
@@ -234,14 +231,6 @@ def _show_decoupling(
         if len(variants) > 1:
             compared = f"antiphon study {shlex.quote(source)} --variant {','.join(variants)}{settings}"
             write_line(f"compare      {with_imports(compared)} --steps {results[0]['steps']}")
-
-
-def _is_shut(channel: str, results: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether a channel has a gate that was shut at every log entry of every result's run (semantics 9a)."""
-    if any(result.get("channels", {}).get(channel, {}).get("gate") != 0 for result in results):
-        return False
-    tables = (History.read(Path(result["run_dir"]) / "metrics.csv") for result in results)
-    return not any(table.of(channel, "gate")[1].any() for table in tables)
 
 
 def print_outcome(outcome: Outcome, json: bool) -> int:
@@ -281,7 +270,7 @@ def _run_seeds(
     if runs.sequential_reason is not None:
         remark(f"the seeds run one after the other: {runs.sequential_reason}")
     same = "the same command with --exist resume continues"
-    remedy = same if name else "antiphon resume continues each run that has started"
+    remedy = same if name else f"{with_imports('antiphon resume')} continues each run that has started"
     with second_signal(remedy), DirectoryLock(summary_dir):
         outcomes = runs.train(RunProgress(runs.until, runs.start, len(requests)))
         write_json(summary_dir / "seeds.json", outcomes.result)

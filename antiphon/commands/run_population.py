@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from antiphon.base.extensions import with_imports
 from antiphon.base.files import display_path
 from antiphon.jobs.populations.run import LINEAGE, PopulationRun
 from antiphon.jobs.populations.selection import advice, in_words, quality
@@ -53,7 +54,8 @@ def train_population(run: PopulationRun, json: bool) -> int:
         remark(f"the members run one after the other: {run.scheduler.sequential_reason}")
     for line in advice(run.spec, run.until):
         remark(f"warning: {line}", "yellow")
-    remedy = f"antiphon resume {display_path(directory)} continues from the latest checkpoints"
+    again = with_imports(f"antiphon resume {display_path(directory)}")
+    remedy = f"{again} continues from the latest checkpoints"
     with second_signal(remedy):
         result = run.train(RunProgress(run.until, run.scheduler.start, count))
     code: int = result["exit_code"]

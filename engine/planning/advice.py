@@ -57,6 +57,7 @@ def _beside_its_environment(scenario: Scenario, *, saved: bool, acts: bool) -> l
 
     env, found = describe(scenario.env), list[str]()
     if env.is_stream:
+        found += _of_stream(scenario, env)
         found += _over(scenario) if env.episode_steps == env.hold else _late(scenario, env)
     found += [*_lost_credit(scenario, env), *_mixed(scenario), *_seldom_learning(scenario, env)]
     found += [*_unmasked(scenario, env), *_unobserved(scenario, env), *_one_object(scenario)]
@@ -78,6 +79,23 @@ def _beside_its_environment(scenario: Scenario, *, saved: bool, acts: bool) -> l
             "give an agent `acts: true`, or the environment threshold 0"
         )
     return [*found, *_waiting_for_each_other(scenario), *rule_27_given_up(scenario, env)]
+
+
+def _of_stream(scenario: Scenario, env: Description) -> Iterator[str]:
+    """Yield what a stream of examples does with a setting that is meant for something else."""
+    for name, agent in scenario.agents.items():
+        if agent.acts and not (agent.objective is not None and agent.objective.policy):
+            yield (
+                f"agents.{name}.acts: actions change nothing in a data set, and this agent learns from its target alone; "
+                "leave it out"
+            )
+    batch, split = scenario.training.batch, "train"
+    if 0 < env.example_counts.get(split, 0) < batch:
+        count = env.example_counts[split]
+        yield (
+            f"training.batch: {batch:,} is more than the {count:,} examples of {split}: every step has some of them several "
+            f"times; set {count} or fewer"
+        )
 
 
 def advice_on_a_run(scenario: Scenario, *, saved: bool) -> list[str]:

@@ -23,6 +23,7 @@ _LEGEND, _LETTERS = 30, 9
 """Height of the legend, and of the names of members at the ends of their scores."""
 _NAMED = 24
 """Most members that are named."""
+_DECADE = 10
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 282, 26, 204
 """Sides of the axes within a panel."""
 _COLOURS = (47, 109, 181), (158, 163, 168), (222, 126, 40)
@@ -69,8 +70,7 @@ def lineage_svg(lineage: Sequence[Entry], spec: PopulationSpec, metric: str | No
     panels = [_legend(winner, height - _LEGEND / 2)]
     for place, (title, found) in enumerate(zip([in_words(metric), *names], lines, strict=True)):
         x, y = place % columns * _WIDE, place // columns * _HIGH
-        within = spec.vary.get(title) if place else None
-        log = isinstance(within, RangeSpec) and within.log
+        log = bool(place) and _over_decades(spec.vary[title])
         path = winner.values[title] if place else winner.scores
         ends = (
             {}
@@ -86,6 +86,13 @@ def lineage_svg(lineage: Sequence[Entry], spec: PopulationSpec, metric: str | No
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">\n'
         f'<style>{_STYLE}</style>\n<rect width="{width}" height="{height}"/>\n{body}\n</svg>\n'
     )
+
+
+def _over_decades(vary: RangeSpec | tuple[float, ...]) -> bool:
+    """Return whether values have a logarithmic axis: those of a range with `log`, or a list that spans a decade or more."""
+    if isinstance(vary, RangeSpec):
+        return vary.log
+    return min(vary) > 0 and max(vary) >= _DECADE * min(vary)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antiphon.base.errors import RunError
 from antiphon.base.files import write_bytes
 from antiphon.jobs.studies.plan import worded
 from antiphon.jobs.studies.table import described, heading, metric_name
+from antiphon.telemetry.plots import empty_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,13 +39,7 @@ def draw_figure(study: Mapping[str, Any], path: Path | None = None) -> Figure:
     Raises:
         RunError: matplotlib is not installed, or the file cannot be written.
     """
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise RunError("figure.svg needs matplotlib: pip install 'antiphon[plots]'") from error
-    x = study["x"]
-    figure = Figure(facecolor="white", layout="constrained")
+    x, figure = study["x"], empty_figure("figure.svg")
     figure.suptitle(heading(study), fontsize=10)
     panels: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for line in study["lines"]:
@@ -70,6 +64,8 @@ def draw_figure(study: Mapping[str, Any], path: Path | None = None) -> Figure:
     handles, names = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside right upper", fontsize=8, frameon=False)
     if path is not None:
+        from matplotlib import rc_context
+
         content = io.BytesIO()
         with rc_context({"svg.hashsalt": "antiphon"}):
             figure.savefig(content, format="svg", metadata={"Date": None})

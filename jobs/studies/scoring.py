@@ -14,6 +14,7 @@ from antiphon.base.files import fitting
 from antiphon.base.manifests import read_cache, write_checked
 from antiphon.running.directory import MEASURED
 from antiphon.scenarios.training import less_is_better, metric_of_agents
+from antiphon.telemetry.gates import shut_gates
 from antiphon.telemetry.verdicts import worth
 
 if TYPE_CHECKING:
@@ -54,16 +55,18 @@ class Finished:
 
     Attributes:
         communicates: Whether the readouts need the messages of a channel, by an ablation of the run; None: none was made.
+        shut: Channels whose gate was 0 at every log entry.
     """
 
     result: Mapping[str, Any]
     scores: Mapping[str, Mapping[str, float]]
     communicates: bool | None = None
+    shut: Sequence[str] = ()
 
     @classmethod
     def of(cls, path: Path, result: Mapping[str, Any], scores: Mapping[str, Mapping[str, float]]) -> Finished:
         """Return the run of a directory, with what was measured there."""
-        return cls(result, scores, _communicates(path, result["steps"]))
+        return cls(result, scores, _communicates(path, result["steps"]), shut_gates(path, result))
 
     @property
     def known(self) -> dict[str, float | None]:

@@ -153,13 +153,18 @@ class Study:
                 share = seeds[len(seeds) * part // parts : len(seeds) * (part + 1) // parts]
                 yield Chunk(bare, share, self.directory)
 
+    def _title(self, finished: Mapping[str, Mapping[int, Finished]]) -> str:
+        """Return the name of the study; of a function's, the name of the scenario that it returns."""
+        made = {run.result["scenario"] for runs in finished.values() for run in runs.values()}
+        return made.pop() if isinstance(self.template, PythonTemplate) and len(made) == 1 else self.spec.study
+
     def _result(
         self, finished: Mapping[str, Mapping[int, Finished]], failed: Mapping[str, str], exit_code: int
     ) -> dict[str, Any]:
         plan, axes = self.plan, list(self.plan.lines[0].point)
         several = [axis for axis in axes if len({repr(line.point[axis]) for line in plan.lines}) > 1]
         return {
-            "study": self.spec.study,
+            "study": self._title(finished),
             "budget": plan.budget,
             "study_dir": str(self.directory),
             "exit_code": exit_code,

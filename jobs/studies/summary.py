@@ -91,7 +91,8 @@ def summary(plan: Plan, runs: Runs) -> list[dict[str, Any]]:
         detached of its group, its standard error or None, whether it is resolved), `share` (whether the metric is a share of
         examples), `of_env` (whether it is the environment's), `seconds` (mean per run), `evaluation` (of policies: `episodes`
         and `steps` of a run's evaluation, means over seeds), `updates` (by learning agent, means over seeds),
-        `communicate` (`count` of the seeds whose readouts need a channel's messages, `of` those ablated) and `selected_on_test` (the keys of `training.evaluate` by which the runs selected on the split of the scores).
+        `communicate` (`count` of the seeds whose readouts need a channel's messages, `of` those ablated), `shut` (channels
+        whose gate was 0 at every log entry of every run) and `selected_on_test` (the keys of `training.evaluate` by which the runs selected on the split of the scores).
     """
     metrics = metrics_of_study(plan, runs)
     chosen = [_choose(line, runs, metrics[0]) for line in plan.lines]
@@ -176,6 +177,7 @@ def _row(one: _Chosen, group: Mapping[str, _Chosen], metric: str) -> dict[str, A
         else [],
         "updates": _updates(results),
         "communicate": _communicate(one.runs.values()),
+        "shut": _shut(list(one.runs.values())),
     }
 
 
@@ -183,3 +185,8 @@ def _communicate(runs: Iterable[Finished]) -> dict[str, int] | None:
     """Count the runs that communicate, among those that were ablated; None: none was."""
     ablated = [run.communicates for run in runs if run.communicates is not None]
     return {"count": sum(ablated), "of": len(ablated)} if ablated else None
+
+
+def _shut(runs: Sequence[Finished]) -> list[str]:
+    """Return the channels whose gates were shut in all runs."""
+    return [name for name in runs[0].shut if all(name in run.shut for run in runs)] if runs else []

@@ -12,6 +12,7 @@ from antiphon.base.manifests import write_checked
 from antiphon.jobs.studies.plan import worded
 from antiphon.jobs.studies.summary import DETACHED, LOCKED
 from antiphon.scenarios.training import RETURN, selected_in_words, split_metric
+from antiphon.telemetry.gates import of_shut_gates
 
 STUDY = "study.json"
 """The study's result in its directory, as `--json` prints it."""
@@ -79,6 +80,8 @@ def notes(study: Mapping[str, Any]) -> list[str]:
     if evaluations := [line["evaluation"] for line in study["lines"] if line["evaluation"]]:
         episodes, steps = (_ends([one[key] for one in evaluations]) for key in ("episodes", "steps"))
         lines.append(f"Evaluation of a run: {episodes} whole episodes, in {steps} steps.")
+    shut = {described(line): line["shut"] for line in study["lines"] if line["shut"]}
+    lines += [f"{name}: {', '.join(gates)}: {of_shut_gates(len(gates))}." for name, gates in shut.items()]
     if keys := sorted({key for line in study["lines"] for key in line["selected_on_test"]}):
         lines.append(f"(selected on test): {selected_in_words(keys)}; use split: validation.")
     for name, values in study["tuned"].items():

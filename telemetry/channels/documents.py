@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from antiphon.base.extensions import allowed_imports
 from antiphon.telemetry.channels.explanations import EXPLANATIONS
 from antiphon.telemetry.channels.tags import FORMAT
 from antiphon.telemetry.figures import RunDescription
@@ -42,6 +43,7 @@ def graph_document(description: RunDescription) -> dict[str, Any]:
         "by_timescale": by_timescale,
         **({"has_objects": True} if description.has_objects else {}),
         **({"no_fork": description.no_fork} if description.no_fork else {}),
+        **({"imports": imports} if (imports := allowed_imports()) else {}),
         **({"parts": parts} if parts else {}),
         "agents": [_agent(name, graph.nodes[name], places[name], grouped.get(name)) for name in agents],
         "channels": [_channel(name, edges[name], graph.edges[edges[name]], number) for name in channels],

@@ -58,6 +58,7 @@ def test_it_is_the_commands_table_and_figure(here: Path, cli: Commands) -> None:
     assert list(frame.columns) == list(written[0])
     assert [str(value) for value in frame["mean"]] == [row["mean"] for row in written]
     assert [axes.get_ylabel() for axes in other.plot().axes] == ["accuracy %"]
+    assert other.plot()._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
 
 
 @pytest.mark.long
@@ -87,6 +88,7 @@ def test_variants_are_parameters_of_a_function(tmp_path: Path) -> None:
     assert facts["values"] == {"width": 3, "coupling": "detached", "shift": 0.0}
     assert facts["template"]["source"] == "tests.api.test_studies:own"
     assert table.result["lines"][0]["contrast"] is not None  # locked against detached
+    assert table.result["study"] == own().scenario
     again = study(own, variants=variants, seeds=2, steps=2, jobs=1, logdir=tmp_path / "s")
     assert again.result == table.result
     with one_line(r"locked-s0: holds another run \(shift is 0\.0, not 1\.0\)", RunError):

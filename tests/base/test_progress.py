@@ -108,6 +108,16 @@ def test_elsewhere_the_time_between_lines_doubles_up_to_a_minute(capsys: pytest.
     assert lines[0] == "steps   5/400 · loss 0.5 · 1 steps/s · 0:06:35 left"
 
 
+def test_elsewhere_what_is_done_has_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.Progress("building", 6) as building:
+        for _ in range(2):
+            building.advance(3)
+            assert not capsys.readouterr().err
+    with progress.Progress("building", 6) as building:
+        building.advance(6)
+    assert not capsys.readouterr().err
+
+
 def test_a_line_of_a_run_says_what_it_has_come_to(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,8 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     displayed = [shown(source, f"cell {number}", namespace) for number, source in enumerate(sources[1:], 1)]
     pyplot.close("all")
     assert [kind for kind in displayed if kind] == [
-        *("Scenario", "Simulation", "Figure", "Figure", "Evaluation", "Table", "Figure")
+        *("Scenario", "Simulation", "NotebookFigure", "NotebookFigure", "Evaluation", "Table"),
+        "NotebookFigure",
     ]
     means = {line["variant"]: line["mean"]["value"] for line in namespace["table"].result["lines"]}
     assert means["decoupled"] > means["detached"]
@@ -39,8 +39,8 @@ def shown(source: str, name: str, namespace: dict[str, Any]) -> str:
     value = None if last is None else eval(compile(ast.Expression(last.value), name, "eval"), namespace)
     if value is None:
         return ""
-    if hasattr(value, "savefig"):
-        value.savefig(io.BytesIO())
+    if hasattr(value, "_repr_png_"):
+        assert value._repr_png_().startswith(b"\x89PNG")
     else:
         assert "<table>" in value._repr_html_()
     return type(value).__name__

@@ -156,10 +156,15 @@ def test_studies_and_populations_are_tables(tmp_path: Path) -> None:
     assert re.fullmatch(r"\d\.\d% ± .*|\d+\.\d+ % ± .*", tables(members)[0][1][1])
 
 
+PNG = b"\x89PNG"
+
+
 def test_a_plot_has_a_panel_for_each_metric(simulation: Any) -> None:
     pytest.importorskip("matplotlib")
     history, channel = simulation.history, simulation.channels["n0->n1"]
     figure = history.plot()
+    assert figure._repr_png_().startswith(PNG)  # without pyplot, IPython has nothing else to show
+    assert channel.plot()._repr_png_().startswith(PNG)
     assert [axes.get_title() for axes in figure.axes] == ["accuracy", "loss", "cosine", "sg_loss"]
     assert figure.get_supxlabel().startswith("2 log entries; telemetry: {period: 1} in the scenario")
     steps, cosines = history.of("n0->n1", "cosine")

@@ -143,6 +143,8 @@ def test_in_words() -> None:
 def test_the_command_is_quoted() -> None:
     assert measuring_command("runs/a", {}) == "antiphon evaluate runs/a --value"
     assert measuring_command("my runs/a", {}) == "antiphon evaluate 'my runs/a' --value"
+    allowed = measuring_command("my runs/a", {"imports": ["mine", "yours"]})
+    assert allowed == "antiphon --allow-import mine --allow-import yours evaluate 'my runs/a' --value"
 
 
 def test_a_run_that_cannot_be_forked_is_measured_by_ablation() -> None:

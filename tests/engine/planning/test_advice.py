@@ -149,6 +149,14 @@ SAID: dict[str, tuple[Scenario | str, str]] = {
         "channel a->z: its predictor's learning rate, 1, is far above its sender's",
     ),
     "seldom": (decoupled(40, 40), "agent z: 50 updates in 2,000 steps, one in 40 steps"),
+    "acts in a data set": (
+        scenario_of({"z": {"observes": ["image"], "acts": True, "objective": CLASSIFY}}, []),
+        r"agents\.z\.acts: actions change nothing in a data set, .*; leave it out$",
+    ),
+    "more than an epoch": (
+        library("digits-mlp", batch=2000),
+        r"training\.batch: 2,000 is more than the [\d,]+ examples of train: every step has some of them several times",
+    ),
     "nobody acts": (acting(False), ".*no agent acts"),
     "quantities": (
         "word_as_index",
@@ -175,7 +183,8 @@ SILENT: dict[str, tuple[Scenario | str, str]] = {
     "read in time": (locked({"period": 2, "unroll": 2}), "credit is lost"),
     "learns": (library("char-lm", T=40, steps=40), "learns after"),
     "given the target": (decoupled(4, context=["label"]), "predicts|learns every|far above|updates"),
-    "acts": (acting(True), "no agent acts"),
+    "acts": (acting(True), "no agent acts|acts: actions"),
+    "one epoch": (library("digits-mlp", batch=1024), "training.batch"),
     "embedded": ("embedded_pixels", ""),
     "real": ("real_pixels", ""),
     "bytes of images": ("byte_pixels", ""),

@@ -70,6 +70,15 @@ def test_a_line_branches_where_a_member_is_copied() -> None:
     assert y < reached  # of member 1, whose error becomes the smallest
 
 
+def test_a_list_over_decades_has_a_logarithmic_axis() -> None:
+    held = [Entry(5, member, member, 0.5, 0.0, {"lr": 0.01, "scale": 1.0}) for member in range(2)]
+    vary = {"lr": [0.0001, 0.01, 1.0], "scale": [1.0, 2.0, 4.0]}
+    entries = [*held, Entry(10, 0, 0, 0.5, 0.0, {"lr": 1.0, "scale": 4.0})]
+    for rate, log in ((0.0001, True), (0.2, False)):
+        of_rates = lineage_svg(entries, spec(members=2, vary={**vary, "lr": [rate, 1.0]}), "error")
+        assert (">0.01</text>" in of_rates) is log
+
+
 def test_the_winner_is_bold_from_its_beginning_and_members_have_their_numbers() -> None:
     """Member 1 has won, which was copied from member 0 at step 10: the bold line is 0's until then."""
     rate, other = {"lr": 0.1}, {"lr": 0.4}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,15 @@ def test_cells_and_notes_read_well() -> None:
     ]
     fixed = "lr: fixed here; it was not chosen on the validation split."
     assert notes(study_of(found, fixed=["lr"]))[1] == fixed
+
+
+def test_a_line_whose_gates_were_shut_in_all_runs_has_a_note() -> None:
+    run, open_once = finished(accuracy=0.5), {0: ["ab", "cb"], 1: ["cb"]}
+    runs = {"decoupled": {seed: replace(run, shut=shut) for seed, shut in open_once.items()}}
+    found = summary(plan_of([line("decoupled")]), runs)
+    assert found[0]["shut"] == ["cb"]
+    (note,) = (note for note in notes(study_of(found)) if "gate" in note)
+    assert note.startswith("decoupled: cb: gate 0 at every log entry: its sender took no step by it, as with")
 
 
 def test_five_seeds_have_an_interquartile_mean() -> None:
