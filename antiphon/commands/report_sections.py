@@ -42,6 +42,7 @@ def population_section(directory: Path, runs: Mapping[Path, ReportRun]) -> Repor
     Raises:
         RunError: It cannot be read.
     """
+    from antiphon.commands.run_population import lead_in_words
     from antiphon.jobs.populations.run import standings  # it loads torch, which help does not need
     from antiphon.jobs.populations.selection import Entry, in_words, meaning
 
@@ -72,12 +73,17 @@ def population_section(directory: Path, runs: Mapping[Path, ReportRun]) -> Repor
                 past.append([f"{before.step:,}", event, *numbers(before.entry, after.values)])
         last = stages[-1]
         past.append([f"{last.step:,}", f"member {last.member} has won", *numbers(last.entry, last.values)])
+    lead = lead_in_words([(name, entry.score, entry.error) for name, _, entry in members])
     measured = f"Score: {meaning(found.metric)}, ± its standard error. " if found.metric else ""
     return ReportSection(
         found.name,
         f"Population {found.name}",
         [run.name for _, run, _ in members if run is not None],
-        before=[f"{measured}Best first, with the values at the end.", *_of_tests(tests, tested)],
+        before=[
+            f"{measured}Best first, with the values at the end.",
+            *filter(None, [lead]),
+            *_of_tests(tests, tested),
+        ],
         tables=[ReportTable(headings, rows, 1)]
         + ([ReportTable(["step", "how the winner came about", score, *names], past, 2)] if past else []),
         drawing=read_bytes(directory / LINEAGE_FIGURE).decode(),

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from antiphon.base.extensions import with_imports
 from antiphon.base.files import display_path
 from antiphon.jobs.populations.run import LINEAGE, PopulationRun
-from antiphon.jobs.populations.selection import advice, in_words, quality
+from antiphon.jobs.populations.selection import advice, in_words, near_the_best, quality
 from antiphon.running.directory import is_free, numbered
 from antiphon.running.library import template_named
 from antiphon.running.observers import RunProgress
@@ -24,6 +25,7 @@ from antiphon.terminal.output import (
     remark,
     second_signal,
     show_table,
+    some,
     write_line,
     written,
 )
@@ -76,12 +78,27 @@ def print_members(result: Mapping[str, Any], out: Console) -> None:
     """Print a population's table: its members with their scores and values, the best first."""
     title, columns, rows = members_table(result)
     show_table(columns, rows, right=len(columns) - 1, title=f"\n{title}", out=out)
+    scores = [(str(one["member"]), one["score"], one["error"]) for one in _best_first(result)]
+    if line := lead_in_words(scores):
+        out.print(Text(line, style="dim"))
+
+
+def lead_in_words(members: Sequence[tuple[str, float | None, float]]) -> str:
+    """Return which members the winner does not surely lead; empty: it leads all, or their errors are unknown.
+
+    Args:
+        members: Names, scores and their standard errors, the winner first.
+    """
+    near = [members[place][0] for place in near_the_best([(score, error) for _, score, error in members])]
+    return (
+        f"Within two standard errors of the winner, whose lead may be chance: {some(near)}." if near else ""
+    )
 
 
 def members_table(result: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:
     """Return title, headings and rows of a population's table."""
     metric, words = result["metric"] or "score", in_words(result["metric"])
-    members = sorted(result["members"], key=lambda one: -quality(one["score"], metric))
+    members = _best_first(result)
     names, rows, steps = list(members[0]["values"]), [], max(one["steps"] for one in members)
     for one in members:
         whole = one["exit"] == "done" and one["steps"] == steps
@@ -91,3 +108,8 @@ def members_table(result: Mapping[str, Any]) -> tuple[str, list[str], list[list[
         rows.append([f"{one['member']}{ended}", f"{written(metric, one['score'])}{error}", *values])
     title = f"{result['population']} · {len(members)} members · {steps:,} steps"
     return title, ["member", words, *names], rows
+
+
+def _best_first(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the members of a result, the best first."""
+    return sorted(result["members"], key=lambda one: -quality(one["score"], result["metric"] or "score"))

@@ -141,6 +141,25 @@ def advice(spec: PopulationSpec, until: int) -> list[str]:
     ]
 
 
+def near_the_best(scores: Sequence[tuple[float | None, float]]) -> list[int]:
+    """Return the places of scores that do not differ from the first one, the best, by more than selection asks for.
+
+    Args:
+        scores: Scores with their standard errors; where both errors are 0 they are unknown, and nothing is near.
+    """
+    (best, error), *_ = scores
+    spreads = [math.hypot(error, other) for _, other in scores]
+    return [
+        place
+        for place, ((score, _), spread) in enumerate(zip(scores, spreads, strict=True))
+        if place
+        and spread
+        and best is not None
+        and score is not None
+        and abs(best - score) <= _ERRORS * spread
+    ]
+
+
 def metric_of(running: LiveSystem) -> str:
     """Return the metric of the first readout's objective."""
     goal = running.system.agents[running.scenario.readouts[0]].goal

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 
+from antiphon.commands.run_population import lead_in_words
 from antiphon.engine.episodes import EpisodeStatistics
 from antiphon.jobs.populations.selection import (
     Entry,
     Score,
     advice,
     initial_values,
+    near_the_best,
     selected,
 )
 from antiphon.scenarios.population_spec import PopulationSpec
@@ -46,6 +48,16 @@ def test_noise_is_not_selected() -> None:
     assert not chosen([Score(0.5, 0.1), Score(0.7, 0.1)])
     assert chosen([Score(0.5, 0.01), Score(0.7, 0.01)])
     assert not chosen([Score(None), Score(None)])
+
+
+def test_scores_near_the_best_are_named() -> None:
+    """Of 0.9 ± 0.03: 0.81 ± 0.04 is within two standard errors of the difference, 0.79 ± 0.04 is not."""
+    scores = [(0.9, 0.03), (0.81, 0.04), (0.79, 0.04), (None, 0.0), (0.5, 0.3)]
+    assert near_the_best(scores) == [1, 4]
+    assert near_the_best([(0.9, 0.0), (0.9, 0.0)]) == []
+    assert near_the_best([(None, 0.0), (0.9, 0.1)]) == []
+    assert lead_in_words([("a", 0.9, 0.03), ("b", 0.88, 0.04)]).endswith("whose lead may be chance: b.")
+    assert lead_in_words([("a", 0.9, 0.03), ("c", 0.5, 0.04)]) == ""
 
 
 def test_a_member_without_a_score_is_neither_replaced_nor_copied() -> None:

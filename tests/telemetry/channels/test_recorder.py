@@ -25,6 +25,7 @@ from antiphon.telemetry.channels.tags import (
     parsed,
 )
 from antiphon.telemetry.event_file import EventFile
+from antiphon.telemetry.verdicts import measuring_command
 from tests.telemetry.times import agent_times
 
 
@@ -48,6 +49,15 @@ def description(**changes: Any) -> RunDescription:
         "until": 40,
     }
     return RunDescription(**(given | changes))
+
+
+def test_the_graph_has_what_the_run_may_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the command that the tab suggests would not be allowed to read the run's environment."""
+    monkeypatch.delenv("ANTIPHON_ALLOW_IMPORT", raising=False)
+    assert "imports" not in graph_document(description())
+    monkeypatch.setenv("ANTIPHON_ALLOW_IMPORT", "mine,yours")
+    command = measuring_command("runs/a", graph_document(description()))
+    assert command.startswith("antiphon --allow-import mine --allow-import yours evaluate runs/a")
 
 
 def times() -> Timeline:
