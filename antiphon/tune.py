@@ -54,8 +54,7 @@ def trainable(
         ScenarioError: There is no such scenario, or a number of steps is not one.
         RunError: Ray Tune is not installed.
     """
-    check_counts("trainable", needed=True, every=every)
-    check_counts("trainable", steps=steps)
+    check_counts("trainable", every=every, steps=steps)
     try:
         tune = importlib.import_module("ray.tune")
     except ImportError:

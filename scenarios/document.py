@@ -60,6 +60,7 @@ from antiphon.scenarios.parameters import (
     read_variants,
     section,
     substitute,
+    unused_parameters,
 )
 from antiphon.scenarios.relations import Relations, Window
 from antiphon.scenarios.training import TelemetrySpec, TrainingSpec
@@ -464,6 +465,8 @@ class Template:
             with problems.gathered():
                 parameters = read_parameters(body.pop("parameters", None))
                 variants = read_variants(body.pop("variants", None), parameters)
+                for unused in unused_parameters(body, parameters):
+                    problems.append(unused)
             problem = name_problem(body["scenario"]) if "scenario" in body else UNNAMED
             if problem is not None and ("scenario" in body or not problems):  # misspelled, it is reported
                 problems.append(DocumentError(("scenario",), problem))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Self
 
@@ -159,6 +159,30 @@ def substitute(value: Any, values: Mapping[str, Any], path: Path = ()) -> Any:
     if name not in values:
         raise DocumentError(path, f"no parameter {name!r}{suggest(name, values)}")
     return values[name]
+
+
+def unused_parameters(body: Mapping[str, Any], parameters: Collection[str]) -> Iterator[DocumentError]:
+    """Return a problem for each parameter that nothing refers to: scenarios that differ in its value are the same.
+
+    Where something refers to no parameter, perhaps to a misspelled one, there is none: `substitute` reports it.
+    """
+    if not parameters:
+        return
+    used = set(_references([item for key, item in body.items() if key not in _FREE_TEXT]))
+    for name in parameters:
+        if name not in used and used <= {*parameters}:
+            fix = f"write ${name} in place of a value, or leave it out"
+            yield DocumentError(("parameters", name), f"is used nowhere; {fix}")
+
+
+def _references(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        for item in value:
+            yield from _references(item)
+    elif isinstance(value, str):
+        yield from _REFERENCE.findall(value)
 
 
 def section(path: Path, value: Any) -> Mapping[str, Any]:

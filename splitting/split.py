@@ -404,10 +404,10 @@ def _channels(
             if delay:  # a skip waits for what goes through every part on its way
                 steps = delay if isinstance(delay, str) else delay * (place - wire.message.sender)
                 channel["link"]["delay"] = steps
-            if predicts(coupling):
-                channel["gradient"] = (
-                    credit.default(wire) if gradient is None else credit.gradient(gradient, wire)
-                )
+            if gradient is not None:  # also one that the coupling does not use, of which the scenario warns
+                channel["gradient"] = credit.gradient(gradient, wire)
+            elif predicts(coupling):
+                channel["gradient"] = credit.default(wire)
             if wire.port is not None:
                 channel["port"] = re.sub("[^A-Za-z0-9]+", "_", wire.port).strip("_")
             channels.append(channel)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from antiphon.agents.models import GPT, ResNet
-from antiphon.comms.couplings import DEFAULT, Detached, Locked
+from antiphon.comms.couplings import DEFAULT, Detached, Locked, predicts
 from antiphon.envs import registry
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.isolation.own_random import seeded
@@ -86,7 +86,7 @@ def resnet(
     channels: int = 16,
     stages: tuple[int, ...] = (2, 2),
     coupling: str = DEFAULT,
-    gradient: str | Mapping[str, Any] = "local",
+    gradient: str | Mapping[str, Any] | None = None,
     delay: int = 0,
     batch: int = 64,
     lr: float = 0.003,
@@ -102,7 +102,7 @@ def resnet(
         channels: Channels of the first stage; each later stage has twice as many.
         stages: Residual blocks per stage, each an agent.
         coupling: Coupling of the blocks: locked, detached or decoupled.
-        gradient: Kind of the synthetic gradients, or a gradient's keys.
+        gradient: Kind of the synthetic gradients, or a gradient's keys; None: local.
         delay: Steps that a message takes to the next block; with 1, all work at the same time, each on another picture.
         batch: Pictures per step.
         lr: Learning rate of the blocks.
@@ -112,6 +112,8 @@ def resnet(
         initial: Seed of the model's initial parameters, independent of the run's seed.
     """
     env = {"id": "antiphon/Digits-v0", "data": data, "sampling": "with_replacement"}
+    if gradient is None and predicts(coupling):
+        gradient = "local"
     signals = registry.describe(env).signals
     classes = signals["label"].classes
     assert classes is not None
@@ -124,7 +126,7 @@ def resnet(
         objective={"kind": "classification", "target": "label"},
         coupling=coupling,
         delay=delay,
-        gradient=_gradient(gradient, "label"),
+        gradient=None if gradient is None else _gradient(gradient, "label"),
         scenario="resnet",
         **_training(batch, steps, lr, sg_lr, schedule),
     )

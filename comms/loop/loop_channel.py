@@ -17,7 +17,14 @@ from typing import Any, SupportsFloat
 import torch
 from torch import Tensor
 
-from antiphon.base.errors import AntiphonError, CallError, ScenarioError, first_line
+from antiphon.base.errors import (
+    AntiphonError,
+    CallError,
+    ScenarioError,
+    ScenarioWarning,
+    first_line,
+    with_article,
+)
 from antiphon.base.mask import ALL
 from antiphon.base.nearest_names import suggest
 from antiphon.base.spellings import either_spelling
@@ -122,6 +129,12 @@ class Channel:
             raise self._error(no_coupling(coupling, _COUPLINGS))
         if gradient is None and COUPLINGS[coupling].predicts:
             self.coupling = Detached.name
+        if not self.made_coupling.predicts:
+            for key, given in (("gradient", gradient not in (None, "linear")), ("lr", lr != 1e-3)):
+                if given:
+                    line = f"channel {name}: {key} is not used by {with_article(self.coupling)} channel"
+                    fix = f"leave it out, or use coupling={DEFAULT!r}"
+                    warnings.warn(f"{line}; {fix}", ScenarioWarning, stacklevel=3)
         gradient_keys = "linear" if gradient is None else gradient
         settings, self._target = read_gradient(gradient_keys, specs, self._error)
         self._specs = specs

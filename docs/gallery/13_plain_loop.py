@@ -14,7 +14,10 @@ for coupling in ("locked", "decoupled", "detached"):
     eye, mind = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Tanh()), nn.Linear(32, 10)
     both = [*eye.parameters(), *mind.parameters()]
     adam = torch.optim.Adam(both, lr=0.003)
-    channel = comms.Channel(32, coupling=coupling, context={"label": 10}, learning_rate=0.003)
+    settings = (
+        {"learning_rate": 0.003} if coupling == "decoupled" else {}
+    )  # of the predictor, which no other has
+    channel = comms.Channel(32, coupling=coupling, context={"label": 10}, **settings)
     for _ in range(500):
         rows = torch.randint(len(train["label"]), (64,))
         image, label = train["image"][rows], train["label"][rows]

@@ -14,7 +14,7 @@ def remember(coupling: str, episodes: int = 300) -> float:
     parameters = [*cell.parameters(), *voice.parameters()]
     optimiser = torch.optim.Adam(parameters, lr=3e-3)
     gradient = {"kind": "linear", "optimiser": {"kind": "adam", "lr": 3e-3}}
-    past = comms.Channel(32, coupling=coupling, gradient=gradient, name="past")
+    past = comms.Channel(32, gradient=gradient if coupling == "decoupled" else None, name="past")
     for _ in range(episodes):
         symbols = one_hot(torch.randint(4, (8, 64)), 5).float()
         first = symbols[0].argmax(1)

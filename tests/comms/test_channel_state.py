@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon import Simulation, comms
-from antiphon.errors import ScenarioError
+from antiphon.errors import ScenarioError, ScenarioWarning
 from antiphon.scenarios import Scenario
 
 BATCH, SIZE = 8, 4
@@ -75,6 +75,35 @@ def test_a_channel_without_a_predictor_needs_no_context(coupling: str) -> None:
     assert torch.equal(channel.receive(), torch.ones(BATCH, SIZE))
     channel.send(torch.ones(BATCH, SIZE), label=torch.zeros(BATCH, dtype=torch.int64))
     assert (list(channel.parameters()), channel.state_dict()) == ([], {})
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        (
+            {"coupling": "locked", "gradient": "mlp"},
+            "up: gradient is not used by a locked channel; leave it out",
+        ),
+        (
+            {"coupling": "detached", "learning_rate": 0.1},
+            "up: lr is not used by a detached channel; leave it",
+        ),
+    ],
+)
+def test_settings_of_a_predictor_that_a_channel_does_not_have_are_warned_of(
+    settings: dict[str, Any], line: str
+) -> None:
+    with pytest.warns(ScenarioWarning, match=f"^channel {line}") as caught:
+        comms.Channel(SIZE, name="up", **settings)
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+@pytest.mark.filterwarnings("error::antiphon.errors.ScenarioWarning")
+def test_a_channel_that_uses_all_its_settings_is_not_warned_of() -> None:
+    comms.Channel(SIZE, gradient="mlp", lr=0.1)
+    for coupling in ("locked", "detached"):
+        comms.Channel(SIZE, coupling=coupling)
+        comms.Channel(SIZE, coupling=coupling, gradient=None)
 
 
 class Carries(nn.Module):

@@ -30,7 +30,7 @@ from antiphon.scenarios import (
 from antiphon.scenarios.channel_specs import SampleSpec
 
 ROOT = Path(__file__).parents[2]
-MOST = 113
+MOST = 114
 OF_OTHERS: list[tuple[type[Any], dict[str, Any], str]] = [
     (ObjectiveSpec, {"kind": "coding", "weight": 2}, "weight: coding has no weight"),
     (
@@ -156,7 +156,7 @@ def test_a_missing_kind_is_told_which_there_are(part: type[Any], kinds: str) -> 
 
 SPELLED = """
 scenario: both
-parameters: {lr: {default: 0.01}, kind: {default: local}}
+parameters: {lr: {default: 0.01}}
 variants: {fast: {learning_rate: 0.5}}
 env: {id: antiphon/Digits-v0}
 graph: {kind: tree, agents: 3, neighbors: 2}
@@ -202,7 +202,11 @@ def test_both_spellings_of_a_key_are_one_and_the_standard_one_is_written() -> No
             ":14: channel.gradient.normalise: is another spelling of 'normalize', which is given too; keep one",
         ),
         ("observes: [image]", "optimiser: {}", "9: agent.optimizer: is another spelling of 'optimiser'"),
-        ("learning_rate: $lr", "learning_rate: -1", ":18: training.optimiser.lr: must be greater than 0"),
+        (
+            "learning_rate: $lr",
+            "learning_rate: -1, momentum: $lr",
+            ":18: training.optimiser.lr: must be greater than 0",
+        ),
         ("learning_rate: 0.5", "learning_rate: 0.5, lr: 1", ":4: variants.fast.lr: is another spelling of"),
         ("every: 7", "evry: 7", "unknown key 'evry'; did you mean 'every'?"),
         ("learning_rate: $lr", "learning_rte: $lr", "'learning_rte'; did you mean 'learning_rate'?"),

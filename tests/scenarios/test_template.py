@@ -111,6 +111,11 @@ def test_refused_values(template: Template, values: dict[str, Any], line: str) -
         ("{default: image", "{default: image, min: 3", "12: parameters.name.min: only numbers have bounds"),
         ("{default: image", "{default: null", "12: parameters.name.default: must be a number, a word, true,"),
         ("default: decoupled", "default: lokced", "8: parameters.coupling.default: must be one of 'locked',"),
+        (
+            "[$name]",
+            "[image]",
+            "12: parameters.name: is used nowhere; write $name in place of a value, or leave",
+        ),
         ("choices: [locked, decoupled]", "choices: [locked, [a]]", "8: parameters.coupling.choices[1]:"),
         ("  width: {", "  1width: {", "7: parameters.1width: begins with a digit or '-'"),
         ("scenario: small\n", "", "1: scenario: is missing; name the scenario"),
@@ -120,6 +125,14 @@ def test_refused_values(template: Template, values: dict[str, Any], line: str) -
 def test_refused_documents(old: str, new: str, line: str) -> None:
     assert old in TEXT
     assert refused(TEXT.replace(old, new, 1)).startswith(f"f.yaml:{line}")
+
+
+def test_a_parameter_in_a_description_alone_is_used_nowhere_and_one_in_an_anchor_is_used() -> None:
+    described = TEXT.replace("costs $5", "$lr").replace("lr: $lr", "lr: 0.1")
+    assert refused(described).startswith("f.yaml:10: parameters.lr: is used nowhere")
+    anchor = TEXT.replace("scenario: small\n", "scenario: small\nx-rate: &rate {lr: $lr}\n")
+    template = Template.from_yaml(anchor.replace("optimiser: {lr: $lr}", "optimiser: *rate"))
+    assert template.resolve(values={"lr": 0.5}).training.optimiser.lr == 0.5
 
 
 @pytest.mark.parametrize("value", ["", "5", "0.5", "true", "{a: 1}"])
