@@ -117,9 +117,9 @@ class Learner(TrainedParameters):
         ports, _ = self.evaluated(evaluate, own, buffers, x, count, training=False, state=state)
         return ports[OBJECTIVE]
 
-    def update_target(self, period: int) -> None:
-        """Copy the parameters into the target network, of members that have taken a multiple of `period` optimiser steps."""
-        due = torch.tensor([count % period == 0 for count in self.counts()])
+    def update_target(self, period: int, taken: int) -> None:
+        """Copy the parameters into the target network, of members whose last `taken` optimiser steps include a multiple of `period`."""
+        due = torch.tensor([count % period < taken for count in self.counts()])
         if not due.any():
             return
         before, copies = sub(self.buffers, TARGET), {}

@@ -32,7 +32,7 @@ NORMALISED_FROM = 32
 RETURNS = "value.returns"
 """Name of the running statistics of a policy's returns in its learner, [3]: weight, mean and variance."""
 MINIBATCHES = 4
-"""Minibatches of `ppo` where the scenario names no number and there are as many environments."""
+"""Minibatches of further passes where the scenario names no number and there are as many environments."""
 WINDOW_WEIGHT = 0.01
 """Weight of a window in the running statistics of returns."""
 
@@ -347,6 +347,10 @@ class PolicyObjective(AnyObjective):
     """Distribution of the action; None if only messages are sampled."""
     discount: PerMember = 0.99
     """Discount factor per tick."""
+    epochs: int = 1
+    """Passes over a window, including the first."""
+    minibatches: int = 1
+    """Minibatches, parts of the environments, in each pass after the first."""
 
     metric = "return"
     needs_rewards: ClassVar[bool] = True
@@ -386,14 +390,14 @@ class PolicyObjective(AnyObjective):
         return self.needs_value
 
     @property
-    def passes(self) -> int:
-        """Passes over a window."""
-        return 1
+    def updates(self) -> int:
+        """Optimiser steps of a window: one, and one for each minibatch of the further passes."""
+        return 1 + (self.epochs - 1) * self.minibatches
 
     @property
     def key(self) -> Hashable:
         """A key that is equal for objectives that are the same function but for its numbers."""
-        return type(self), self.distribution
+        return type(self), self.distribution, self.epochs, self.minibatches
 
     @abstractmethod
     def advantages(
@@ -453,16 +457,8 @@ class PolicyGradient(PolicyObjective):
     """Weight of the entropy bonus."""
     value: PerMember = 0.5
     """Weight of the value loss, where there are values."""
-    epochs: int = 1
-    """Passes over a window, including the first."""
-    minibatches: int = 1
-    """Minibatches, parts of the environments, in each pass after the first."""
     normalise: str = "none"
     """`returns`: values predict returns normalised by their running mean and deviation."""
-
-    @property
-    def passes(self) -> int:
-        return self.epochs
 
     @property
     def key(self) -> Hashable:
@@ -492,20 +488,16 @@ class PolicyGradient(PolicyObjective):
             advantages = returns - means.to_rows(means.of(returns))
         else:
             valid = ~trajectory.unseen
-            means, final = MemberMeans(valid, member_count), trajectory.final_values
-            if statistics is not None:
-                mean, deviation = map(means.to_rows, _mean_and_deviation(statistics))
-                values = mean + deviation * values
-                final = None if final is None else mean + deviation * final
+            means = MemberMeans(valid, member_count)
             discount, trace = (to_rows(own, values, 1) for own in (self.discount, self.trace))
-            advantages = trajectory.advantages(values, final, discount, trace)
-            returns = advantages + constant(values)
+            advantages, returns = advantages_and_returns(
+                trajectory, values, statistics, discount, trace, means
+            )
         varied = means.to_rows(means.vary(returns, advantages))
         targets, moments = returns, None
         if statistics is not None:
-            moments = means.moments(returns)
-            mean, deviation = map(means.to_rows, _mean_and_deviation(running_returns(statistics, moments)))
-            targets, advantages = (returns - mean) / deviation, advantages / deviation
+            targets, deviation, moments = normalised_returns(returns, statistics, means)
+            advantages = advantages / deviation
         shifted = advantages - means.to_rows(means.of(advantages))
         deviation = means.to_rows(means.of(shifted.square(), less=1).sqrt())
         enough = means.to_rows(means.count >= NORMALISED_FROM)
@@ -558,6 +550,45 @@ class PolicyGradient(PolicyObjective):
         return -log_prob * advantages.advantages, {}
 
 
+def advantages_and_returns(
+    trajectory: Trajectory,
+    values: Tensor,
+    statistics: Tensor | None,
+    discount: PerMember,
+    trace: PerMember,
+    means: MemberMeans,
+) -> tuple[Tensor, Tensor]:
+    """Return generalised advantages and returns, not normalised, [T, rows] each; constants.
+
+    Args:
+        trajectory: Trajectory of the window.
+        values: [T, rows], as the network has them.
+        statistics: [N, 3], in whose units values are; None: they are in units of the rewards.
+        discount: Discount factor per tick, of all rows or [rows].
+        trace: The lambda. Shape: the same.
+        means: Over the valid ticks.
+    """
+    final = trajectory.final_values
+    if statistics is not None:
+        mean, deviation = map(means.to_rows, _mean_and_deviation(statistics))
+        values = mean + deviation * values
+        final = None if final is None else mean + deviation * final
+    advantages = trajectory.advantages(values, final, discount, trace)
+    return advantages, advantages + constant(values)
+
+
+def normalised_returns(
+    returns: Tensor, statistics: Tensor, means: MemberMeans
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a window's returns in units of the running statistics that have counted them, [T, rows].
+
+    The deviation is returned beside them, [rows], and the window's moments, [N, 3].
+    """
+    moments = means.moments(returns)
+    mean, deviation = map(means.to_rows, _mean_and_deviation(running_returns(statistics, moments)))
+    return (returns - mean) / deviation, deviation, moments
+
+
 def _explained(values: Tensor, returns: Tensor, means: MemberMeans) -> Tensor:
     """The share of the returns' variance that the values explain, [N]; NaN where there is none."""
 
@@ -566,6 +597,33 @@ def _explained(values: Tensor, returns: Tensor, means: MemberMeans) -> Tensor:
 
     total = variance(returns)
     return torch.where(total > 0, 1 - variance(returns - values) / total, torch.full_like(total, torch.nan))
+
+
+class PassesOptions(kinds.Options):
+    """Keys of objectives with several passes over a window.
+
+    Attributes:
+        epochs: Passes over a window.
+        minibatches: Minibatches, parts of the environments, in each pass after the first; None: 4, or the batch if that is
+            smaller.
+    """
+
+    epochs: Count = 4
+    minibatches: Count | None = None
+
+    @property
+    def passes(self) -> int:
+        """Passes over a window."""
+        return self.epochs
+
+    def updates(self, batch: int) -> int:
+        """Return the optimiser steps of a window: one, and one for each minibatch of the further passes."""
+        return 1 + (self.epochs - 1) * minibatches_in(batch, self.minibatches)
+
+
+def minibatches_in(batch: int, minibatches: int | None) -> int:
+    """Return the number of minibatches of `batch` environments, where the scenario names `minibatches`."""
+    return minibatches or min(MINIBATCHES, batch)
 
 
 class RewardOptions(kinds.Options):
@@ -625,32 +683,18 @@ class Ppo(PolicyGradient):
     needs_value: ClassVar[bool] = True
     equal_in_group: ClassVar[tuple[str, ...]] = ("epochs", "minibatches")
 
-    class Options(A2c.Options):
+    class Options(A2c.Options, PassesOptions):
         """Keys of PPO.
 
         Attributes:
             clip: Largest deviation of the probability ratio from 1.
-            epochs: Passes over a window.
-            minibatches: Minibatches, parts of the environments, in each pass after the first; None: 4, or the batch if that is
-                smaller.
         """
 
         clip: Annotated[float, Field(gt=0)] = 0.2
-        epochs: Count = 4
-        minibatches: Count | None = None
-
-        @property
-        def passes(self) -> int:
-            """Passes over a window."""
-            return self.epochs
-
-        def updates(self, batch: int) -> int:
-            """Return the optimiser steps of a window: one, and one for each minibatch of the further passes."""
-            return 1 + (self.epochs - 1) * (self.minibatches or min(MINIBATCHES, batch))
 
     @classmethod
     def in_batch(cls, distribution: Distribution | None, options: Mapping[str, Any], batch: int) -> Self:
-        parts = options["minibatches"] or min(MINIBATCHES, batch)
+        parts = minibatches_in(batch, options["minibatches"])
         return cls(distribution, **{**options, "minibatches": parts})
 
     def _of_actions(

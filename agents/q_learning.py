@@ -1,19 +1,19 @@
 """Q-learning: the value of each action, learned from the rewards that follow the actions taken.
 
 The loss is that of a window of ticks, on-policy, without a replay memory: so messages that an agent reads are always of present
-senders, and their gradients are true ones.
+senders, and their gradients are true ones. A window is learned from in several passes, against the returns of the first.
 
 Sources: Mnih et al. 2015, "Human-level control through deep reinforcement learning", the target network; van Hasselt et al.
 2016, "Deep reinforcement learning with double Q-learning", eq. 4; Foerster et al. 2016, "Learning to communicate with deep
 multi-agent reinforcement learning", on whole episodes, with gradients of messages; Gallici et al. 2025, "Simplifying deep
-temporal difference learning", windows of many environments and the lambda-return (Peng and Williams 1994).
+temporal difference learning", passes over windows of many environments and the lambda-return (Peng and Williams 1994).
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
@@ -24,11 +24,15 @@ from antiphon.agents.masked import NEVER
 from antiphon.agents.policy_objectives import (
     Advantages,
     MemberMeans,
+    PassesOptions,
     PolicyLosses,
     PolicyObjective,
     Trajectory,
+    advantages_and_returns,
+    minibatches_in,
+    normalised_returns,
 )
-from antiphon.base import extensions, kinds
+from antiphon.base import extensions
 from antiphon.base.errors import ScenarioError
 from antiphon.base.spec import Count
 from antiphon.comms.backward_requests import constant
@@ -87,12 +91,15 @@ class QLearning(PolicyObjective):
     """Steps in which the probability falls from 1."""
     period: int = 1
     """Optimiser steps from one copy of the parameters to the next."""
+    normalise: str = "none"
+    """`returns`: values are those of returns normalised by their running mean and deviation."""
 
     needs_value: ClassVar[bool] = True
+    equal_in_group: ClassVar[tuple[str, ...]] = ("epochs", "minibatches")
     has_target: ClassVar[bool] = True
     refuses: ClassVar[frozenset[str]] = frozenset({"target", "read", "reduction", "critic"})
 
-    class Options(kinds.Options):
+    class Options(PassesOptions):
         """Keys of Q-learning.
 
         Attributes:
@@ -100,14 +107,23 @@ class QLearning(PolicyObjective):
             trace: The lambda of the returns: 0: one reward and the next value; 1: all rewards up to the end of the window.
             epsilon: Probability of a choice at random, after the first `explore` steps.
             explore: Steps of the run in which this probability falls linearly from 1.
-            period: Optimiser steps of the agent from one copy of its parameters to the target network to the next.
+            period: Optimiser steps of the agent from one copy of its parameters to the target network to the next, made at the
+                end of a window.
+            normalise: `returns`: values predict returns normalised by their running mean and deviation.
         """
 
         discount: Annotated[float, Field(ge=0, le=1)] = 0.99
         trace: Annotated[float, Field(ge=0, le=1)] = 0.65
         epsilon: Annotated[float, Field(ge=0, le=1)] = 0.05
         explore: Annotated[int, Field(ge=0)] = 500
-        period: Count = 4
+        period: Count = 1
+        epochs: Count = 10
+        normalise: Literal["returns", "none"] = "returns"
+
+        def unfinished(self, steps: int) -> Iterator[str]:
+            """Yield the line about an `explore` that is longer than the training."""
+            if self.explore > steps:
+                yield f"explore: {self.explore} steps, and training.steps is {steps}; use at most {steps}"
 
     @classmethod
     def in_batch(cls, distribution: Distribution | None, options: Mapping[str, Any], batch: int) -> Self:
@@ -117,7 +133,8 @@ class QLearning(PolicyObjective):
             raise ScenarioError(
                 "q learns a value for each choice, and these actions are no Discrete; use ppo, or name a part of a Dict"
             )
-        return cls(distribution, **options)
+        parts = minibatches_in(batch, options["minibatches"])
+        return cls(distribution, **{**options, "minibatches": parts})
 
     def at(self, step: int | None) -> EpsilonGreedy:
         return EpsilonGreedy(self.distribution.n, self._epsilon(step))
@@ -132,7 +149,15 @@ class QLearning(PolicyObjective):
 
     @property
     def key(self) -> Hashable:
-        return type(self), self.distribution, self.explore, self.period
+        return (
+            type(self),
+            self.distribution,
+            self.explore,
+            self.period,
+            self.normalise,
+            self.epochs,
+            self.minibatches,
+        )
 
     @staticmethod
     def value(outputs: Tensor, target: Tensor) -> Tensor:
@@ -154,10 +179,13 @@ class QLearning(PolicyObjective):
         statistics: Tensor | None = None,
     ) -> Advantages:
         assert values is not None
+        means = MemberMeans(~trajectory.unseen, member_count)
         discount, trace = (to_rows(own, values, 1) for own in (self.discount, self.trace))
-        advantages = trajectory.advantages(values, trajectory.final_values, discount, trace)
-        returns = advantages + values
-        return Advantages(advantages, returns, ~trajectory.unseen, returns)
+        advantages, returns = advantages_and_returns(trajectory, values, statistics, discount, trace, means)
+        if statistics is None:
+            return Advantages(advantages, returns, means.valid, returns)
+        targets, _, moments = normalised_returns(returns, statistics, means)
+        return Advantages(advantages, returns, means.valid, targets, moments)
 
     def losses(
         self,

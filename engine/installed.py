@@ -43,6 +43,7 @@ TABLE = (
     Row("age among its observations", ForwardPass, "features.ages.Ages"),
     Row("normalised observations", ForwardPass, "features.normalisation.NormalisedObservations"),
     Row("critic", ForwardPass, "policies.critics.Critics"),
+    Row("further passes", Engine, "policies.further_passes.FurtherPasses"),  # before copies of what they move
     Row("target network", ForwardPass, "policies.target_networks.TargetNetworks"),
     Row("ends as messages are sent", ForwardPass, "features.contexts.Ends"),
     Row("actions", ForwardPass, "policies.actions.Actions"),
@@ -61,7 +62,6 @@ TABLE = (
     Row("clip of a learning group", Engine, "features.group_clip.GroupClip"),
     Row("tied parameters", Engine, "features.ties.TiedGradients"),
     Row("rewards", ObjectiveEvaluator, "policies.trajectories.PolicyEvaluator"),
-    Row("further passes", Engine, "policies.further_passes.FurtherPasses"),
     Row("statistics of observations", Engine, "features.normalisation.ObservationStatistics"),
 )
 """Which setting needs which feature. Features with a point in common are called in this order."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from math import prod
 from textwrap import shorten
@@ -325,6 +325,10 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
     def updates(self, batch: int) -> int:
         """Return the optimiser steps of a window of an agent in `batch` environments."""
         return 1
+
+    def unfinished(self, steps: int) -> Iterator[str]:
+        """Yield what does not end within a training of so many steps, one line each."""
+        yield from ()
 
     @property
     def in_words(self) -> str:

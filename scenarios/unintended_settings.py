@@ -178,6 +178,9 @@ def _all(scenario: Scenario) -> Iterator[Finding]:
             message = f"observes its own target {target!r}, which it can copy; leave out one of them"
             yield Finding("agent", name, message)
         yield from (Finding("agent", name, message) for message in unused_by_agent(agent))
+        for goal in agent.goals.values():
+            lines = goal.unfinished(scenario.training.steps)
+            yield from (Finding("agent", name, f"objective.{line}") for line in lines)
     evaluate = scenario.training.evaluate
     if evaluate is not None and (keys := evaluate.selected_on_test):
         message = f"{' and '.join(keys)} select{'s' * (len(keys) == 1)} on the test split, so its score is no test; "

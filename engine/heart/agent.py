@@ -263,7 +263,7 @@ class Agent:
             "actions": bool(self.acts) or policy is not None,
             "rewards": policy is not None,
             "values of final observations": policy is not None and policy.has_values,
-            "further passes": policy is not None and policy.passes > 1,
+            "further passes": policy is not None and policy.epochs > 1,
             "stack": self.stacked,
         }
 

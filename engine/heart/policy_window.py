@@ -35,5 +35,9 @@ class PolicyWindow:
         """Metrics by name, [N]: of the first pass, but for how far the policy moved, a mean over the further ones."""
         if not self.further:
             return self.first.figures
-        moved = {name: torch.stack([metrics[name] for metrics in self.further]).mean(0) for name in MOVED}
+        moved = {
+            name: torch.stack([metrics[name] for metrics in self.further]).mean(0)
+            for name in MOVED
+            if name in self.first.figures
+        }
         return self.first.figures | moved

@@ -120,7 +120,7 @@ def plan(
         for agents in members
         if picked == "native"
     )
-    in_passes = (agent for agent in system.agents.values() if agent.policy and agent.policy.passes > 1)
+    in_passes = (agent for agent in system.agents.values() if agent.policy and agent.policy.epochs > 1)
     mixed = ((agent.name, agent.learner.network.mixed()) for agent in in_passes)
     return Plan(
         scenario=scenario.scenario,

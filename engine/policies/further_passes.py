@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from antiphon.agents.policy_objectives import PolicyGradient
+from antiphon.agents.policy_objectives import PolicyObjective
 from antiphon.comms.backward_requests import BackwardRequest, backward_all
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.feature import Feature
@@ -100,7 +100,7 @@ class FurtherPasses(Feature):
     def _minibatches(self, window: _Window, epoch: int, step: int) -> list[dict[str, Tensor]]:
         """The rows of each minibatch, by agent: the environments are in another order in each epoch."""
         policy, batch = window.agents[0].policy, self.system.batch
-        assert isinstance(policy, PolicyGradient)
+        assert isinstance(policy, PolicyObjective)
         parts = policy.minibatches
         found: list[dict[str, Tensor]] = [{} for _ in range(parts)]
         for agent in window.replay.agents.values():
@@ -145,7 +145,7 @@ def _leader(base: System, agent: Agent) -> Agent:
 
 
 def _passes(agent: Agent) -> int:
-    return 0 if agent.policy is None else agent.policy.passes
+    return 0 if agent.policy is None else agent.policy.epochs
 
 
 @dataclass(slots=True)

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, VALUE, Tensors
 from antiphon.agents.q_learning import QLearning
-from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.message import Tick
@@ -44,15 +43,11 @@ class TargetNetworks(Feature):
 
     @torch.no_grad()
     def after_move(self, updates: Sequence[Update], step: int) -> None:
-        """Copy the parameters of agents that have taken a multiple of `period` steps."""
+        """Copy the parameters of agents that have taken a multiple of `period` steps since their last window."""
         for update in updates:
             for name in update.window_loss.policies:
                 agent = self.agents[name]
                 if agent.inputs.targeted:
-                    agent.learner.update_target(_period(agent))
-
-
-def _period(agent: Agent) -> int:
-    objective = agent.policy
-    assert isinstance(objective, QLearning)
-    return objective.period
+                    objective = agent.policy
+                    assert isinstance(objective, QLearning)
+                    agent.learner.update_target(objective.period, objective.updates)

@@ -211,7 +211,8 @@ _AGENT: dict[str, Explanation] = {
     ),
     "td_error": Explanation(
         "TD error",
-        "Mean absolute error of the values of its actions against the returns that they learn from, since the previous log entry.",
+        "Mean absolute error of the values of its actions against the returns that they learn from, since the previous log entry; "
+        "in units of normalised returns.",
     ),
     "q_value": Explanation(
         "Q-value", "Mean value of the actions that it took, since the previous log entry.", "diverging"

@@ -399,6 +399,6 @@ def test_losses_follow_finite_differences() -> None:
 
 def test_only_ppo_has_several_passes() -> None:
     made = Ppo(Categorical(2), discount=0.9, epochs=2)
-    assert made.passes == 2
-    assert A2c(None).passes == 1
+    assert made.epochs == 2
+    assert A2c(None).epochs == 1
     assert made.key == replace(made, clip=0.1).key != replace(made, epochs=3).key

@@ -447,10 +447,14 @@ ACTING |= {
         space="numbers",
     ),
 }
-Q: Document = {"kind": "q", "trace": 0.5, "epsilon": 0.3, "explore": 6, "period": 2}
+Q: Document = {"kind": "q", "trace": 0.5, "epsilon": 0.3, "explore": 6, "period": 2, "epochs": 1}
 ACTING |= {
     "q, locked": pairs(Q, 3, coupling="locked"),
     "q, decoupled": pairs(Q, 3, coupling="decoupled", link={"delay": 1}),
+    "q, passes": pairs(
+        {**Q, "epochs": 3, "minibatches": 2, "period": 7, "normalise": "none"}, 3, coupling="locked"
+    ),
+    "q, recurrent passes": pairs({**Q, "epochs": 2, "minibatches": 2}, 2, actor=RECALLS, state=TRACED),
     "q, recurrent": pairs(Q, 2, actor=RECALLS, state=TRACED),
     "q, clocks": clocks_apart(Q),
     "q, rewards that are missing": rewarded(Q, 2, coupling="detached"),

@@ -16,9 +16,11 @@ from tests.numerics.loops import Hand
 from tests.numerics.test_policies import (
     BATCH,
     TICKS,
+    Window,
     by_torch,
     follow,
     numbers_of,
+    orders,
     ports_of,
     simulation_of,
     taught,
@@ -33,6 +35,8 @@ Q: Document = {
     "epsilon": 0.2,
     "explore": 8,
     "period": 2,
+    "epochs": 1,
+    "normalise": "none",
 }
 PRECISE = 1e-12
 
@@ -51,39 +55,51 @@ def double(values: Tensor, target: Tensor) -> Tensor:
     return target.gather(-1, values.argmax(-1, keepdim=True))[..., 0].detach()
 
 
-def loss_of(outputs: Tensor, target: Tensor, followed: list[tuple[Tensor, ...]]) -> Tensor:
-    """The mean squared error of what was done, from the definition of the lambda-return.
+def returns_of(outputs: Tensor, target: Tensor, followed: list[tuple[Tensor, ...]]) -> Tensor:
+    """What followed each tick but the last, [T - 1, B], from the definition of the lambda-return.
 
     Args:
-        outputs: [T, B, choices] with their graph.
+        outputs: [T, B, choices].
         target: The same, of the target network.
         followed: By tick: action, reward, where it terminated, where it was truncated, the value of the final observation.
     """
-    ahead, values = double(outputs, target), outputs.detach()
-    errors = []
+    assert outputs.shape == target.shape
+    ahead = double(outputs, target)
+    returns = torch.zeros_like(ahead[:-1])
     for b in range(BATCH):
         later = ahead[-1, b].item()  # what follows the last tick is not seen
         for t in reversed(range(len(followed) - 1)):
-            action, reward, terminated, truncated, final = (own[b] for own in followed[t])
+            _, reward, terminated, truncated, final = (own[b] for own in followed[t])
             after = (1 - Q["trace"]) * ahead[t + 1, b].item() + Q["trace"] * later
             after = 0.0 if terminated else final.item() if truncated else after
             later = reward.item() + Q["discount"] * after
-            errors.append((outputs[t, b, action] - later) ** 2)
-    assert values.shape == target.shape
-    return torch.stack(errors).mean()
+            returns[t, b] = later
+    return returns
+
+
+def error_of(outputs: Tensor, returns: Tensor, followed: list[tuple[Tensor, ...]]) -> Tensor:
+    """The mean squared error of what was done."""
+    actions = torch.stack([action for action, *_ in followed[:-1]])
+    return (outputs[:-1].gather(2, actions.unsqueeze(2))[..., 0] - returns).square().mean()
+
+
+def loss_of(outputs: Tensor, target: Tensor, followed: list[tuple[Tensor, ...]]) -> Tensor:
+    """The error against what followed, by these outputs and those of the target network; see `returns_of`."""
+    return error_of(outputs, returns_of(outputs, target, followed), followed)
 
 
 class Target:
-    """Copies of parameters, made after every second step."""
+    """Copies of parameters, made after windows with a step whose number is a multiple of the period."""
 
-    def __init__(self, numbers: Numbers) -> None:
-        self.own, self.steps = numbers, 0
+    def __init__(self, numbers: Numbers, period: int = Q["period"]) -> None:
+        self.own, self.steps, self.period = numbers, 0, period
         self.copied = {name: p.detach().clone() for name, p in numbers.items()}
 
-    def follow(self) -> None:
-        """Take a step."""
-        self.steps += 1
-        if self.steps % Q["period"] == 0:
+    def follow(self, taken: int = 1) -> None:
+        """Take the steps of a window."""
+        before = self.steps // self.period
+        self.steps += taken
+        if self.steps // self.period > before:
             self.copied = {name: p.detach().clone() for name, p in self.own.items()}
 
 
@@ -92,27 +108,39 @@ def learner(source: Game, **keys: Any) -> Simulation:
     return simulation_of({"m": agent}, [], source)
 
 
-def test_a_learner_alone() -> None:
-    source = Game(share=0.3)
-    simulation = learner(source)
+@pytest.mark.parametrize(
+    ("epochs", "period", "normalise"),
+    [(1, 2, "none"), (3, 2, "none"), (3, 7, "none"), (1, 2, "returns"), (3, 1, "returns")],
+)
+def test_a_learner_alone(epochs: int, period: int, normalise: str) -> None:
+    source, units = Game(share=0.3), Window(normalise=normalise == "returns")
+    keys: Document = {"epochs": epochs, "minibatches": 2, "period": period, "normalise": normalise}
+    simulation = learner(source, objective={**Q, **keys})
     p, start = leaves(simulation.agents["m"]), leaves(simulation.agents["m"])
-    optimiser, target = by_torch(p), Target(p)
+    optimiser, target = by_torch(p), Target(p, period)
     env, seen = world_of(source)
     for w in range(5):
         sights, followed = [], []
+        mean, deviation = units.statistics()
         for step in range(w * TICKS, (w + 1) * TICKS):
             sights.append(seen["x"])
             action = chosen(ports_of(p, seen["x"])["objective"].detach(), step)
             seen, *after, info = env.step(action + 2)  # the space starts at 2
             last = info.get("final_obs", seen)["x"]
             final = double(ports_of(p, last)["objective"], ports_of(target.copied, last)["objective"])
-            followed.append((action, *after, final))
+            followed.append((action, *after, mean + deviation * final))
         x = torch.stack(sights)
-        follow(
-            optimiser,
-            loss_of(ports_of(p, x)["objective"], ports_of(target.copied, x)["objective"], followed),
-        )
-        target.follow()
+        beside = ports_of(target.copied, x)["objective"]
+        each = (mean + deviation * own for own in (ports_of(p, x)["objective"].detach(), beside))
+        returns = returns_of(*each, followed)
+        units.before.append((returns.mean().item(), returns.var(correction=0).item()))
+        mean, deviation = units.statistics()
+        returns = (returns - mean) / deviation
+        passes = [torch.arange(BATCH), *orders("m", step, epochs, 2)]
+        for rows in passes:
+            done = [tuple(own[rows] for own in outcome) for outcome in followed]
+            follow(optimiser, error_of(ports_of(p, x[:, rows])["objective"], returns[:, rows], done))
+        target.follow(len(passes))
         simulation.run(TICKS)
         assert_close(simulation.agents["m"], p, PRECISE)
     assert all((value - start[name]).abs().max() > 1e-3 for name, value in p.items())

@@ -140,8 +140,8 @@ class ReferenceEngine(State):
         for name, trained in inputs.items():
             self.optimizers[self.channels[name].synthetic_input.model].step(trained.gradients, step)
         for update in updates:
-            copy_target(self, update)
             further_passes(self, update, step)
+            copy_target(self, update)
         for group, window in closed:
             update_statistics(self, group, window)
         for _, window in [*closed, *dropped]:

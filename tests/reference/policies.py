@@ -167,10 +167,13 @@ def update_returns(state: State, update: Update) -> None:
 
 
 def copy_target(state: State, update: Update) -> None:
-    """Copy the parameters of agents that have taken a multiple of `period` steps (rule 41a)."""
+    """Copy the parameters of agents that have taken a multiple of `period` steps since their last window (rule 41a)."""
     for name in update.window_loss.policies:
         learner, objective = state.agents[name].learner, state.agents[name].policy
-        if isinstance(objective, QLearning) and learner.updates % objective.period == 0:
+        if not isinstance(objective, QLearning):
+            continue
+        taken = 1 + (objective.epochs - 1) * objective.minibatches
+        if learner.updates % objective.period < taken:
             copied = {key: p.detach().clone() for key, p in learner.parameters.items()}
             learner.buffers = learner.buffers | with_prefix(TARGET, copied)
 
@@ -182,13 +185,13 @@ def further_passes(state: State, update: Update, step: int) -> None:
     are those of the first pass. All environments are replayed, of which the losses of a part are followed.
     """
     members = [state.agents[name] for name in update.group.agents]
-    again = {agent: agent.policy for agent in members if agent.policy is not None and agent.policy.passes > 1}
+    again = {agent: agent.policy for agent in members if agent.policy is not None and agent.policy.epochs > 1}
     policies = update.window_loss.policies.items()
     windows = [(agent, known) for name, known in policies if (agent := state.agents[name]) in again]
     if not windows:
         return
     leader, policy = next(iter(again.items()))  # whose passes all of the group share
-    for epoch in range(1, policy.passes):
+    for epoch in range(1, policy.epochs):
         seed = seed_for(leader.seed, "epoch", str(epoch))
         order = uniform(seed, step, state.batch, state.system.device).argsort(stable=True)
         for rows in order.tensor_split(policy.minibatches):

@@ -246,6 +246,16 @@ def test_a_value_that_is_never_measured() -> None:
         assert warnings(Scenario.model_validate(watched)) == lines
 
 
+@pytest.mark.parametrize(
+    ("explore", "lines"),
+    [(100, []), (101, ["agent a: objective.explore: 101 steps, and training.steps is 100; use at most 100"])],
+)
+def test_what_explores_longer_than_it_learns(explore: int, lines: list[str]) -> None:
+    player = {"observes": ["x"], "acts": True, "objective": {"kind": "q", "explore": explore}}
+    data = {"scenario": "x", "env": {"id": "x"}, "agents": {"a": player}, "training": {"steps": 100}}
+    assert warnings(Scenario.model_validate(data)) == lines
+
+
 @pytest.mark.parametrize("read", ["mean", "concat"])
 def test_a_fast_reader_reads_the_last(read: str) -> None:
     assert advice({"read": read}, a={"clock": {"period": 4}}, b={"clock": {"period": 4}}) == [
