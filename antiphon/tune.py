@@ -54,7 +54,8 @@ def trainable(
         ScenarioError: There is no such scenario, or a number of steps is not one.
         RunError: Ray Tune is not installed.
     """
-    check_counts("trainable", every=every, steps=steps)
+    check_counts("trainable", needed=True, every=every)
+    check_counts("trainable", steps=steps)
     try:
         tune = importlib.import_module("ray.tune")
     except ImportError:

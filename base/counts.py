@@ -1,16 +1,23 @@
-"""Counts and seeds that a user gives in Python."""
+"""Counts, flags and seeds that a user gives in Python."""
 
 from __future__ import annotations
 
 from antiphon.base.errors import ScenarioError
 
 
-def check_counts(function: str, least: int = 1, **counts: object) -> None:
-    """Raise ScenarioError where an argument of a function is no whole number from `least` on; None is left out."""
+def check_counts(function: str, least: int = 1, *, needed: bool = False, **counts: object) -> None:
+    """Raise ScenarioError where an argument of a function is no whole number from `least` on; None counts only if it is `needed`."""
     for name, count in counts.items():
         whole = hasattr(count, "__index__") and not isinstance(count, bool)
-        if count is not None and not (whole and count >= least):  # type: ignore[operator]
+        if (needed or count is not None) and not (whole and count >= least):  # type: ignore[operator]
             raise ScenarioError(f"{function}: {name}={count!r}; must be a whole number, at least {least}")
+
+
+def check_flags(function: str, **flags: object) -> None:
+    """Raise ScenarioError where an argument of a function is neither True nor False: any word, `no` too, counts as true."""
+    for name, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise ScenarioError(f"{function}: {name}={flag!r}; must be True or False")
 
 
 def checked_seed(seed: object, function: str = "") -> int:

@@ -14,7 +14,9 @@ from typing import TextIO
 _LONGEST_LINE = 290
 """Characters of an error, at most: with `error: ` in front of it less than 300."""
 _END_OF_LINE = 90
-"""Characters at its end that are kept, where the fix stands."""
+"""Characters at its end that are kept at least, where the fix stands."""
+_LONGEST_FIX = 160
+"""Characters at most of a fix that is kept whole: of what follows after a semicolon."""
 
 
 def with_article(name: str) -> str:
@@ -30,7 +32,9 @@ def in_one_line(text: str) -> str:
     between the place and the fix.
     """
     if len(text) > _LONGEST_LINE:
-        text = f"{text[: _LONGEST_LINE - _END_OF_LINE - 3]} … {text[-_END_OF_LINE:]}"
+        fix = text[-_LONGEST_FIX:].partition("; ")[2]
+        end = fix if len(fix) > _END_OF_LINE else text[-_END_OF_LINE:]
+        text = f"{text[: _LONGEST_LINE - len(end) - 3]} … {end}"
     if text.isprintable():
         return text
     return in_one_line(

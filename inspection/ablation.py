@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from antiphon.base.counts import check_counts
+from antiphon.base.counts import check_counts, check_flags
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.notebook import html_of, html_table
@@ -199,6 +199,7 @@ def ablate(
     """
     running = running_of(simulation)
     links = Links.given(links, running.system)
+    check_flags("ablate", sampled=sampled)
     if not running.system.channels:
         raise ScenarioError("ablate: the scenario has no channels")
     names = chosen_channels(list(running.system.channels), channels, "ablate: channel")

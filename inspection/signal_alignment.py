@@ -90,7 +90,7 @@ def signal_alignment(
     Raises:
         ScenarioError: There is no such channel, it has no predictor, or `messages` is below 1.
     """
-    check_counts("signal_alignment", messages=messages)
+    check_counts("signal_alignment", needed=True, messages=messages)
     running = running_of(simulation)
     system = running.system
     probe = "signal_alignment: channel with a predictor"

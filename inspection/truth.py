@@ -83,7 +83,7 @@ def true_gradients(running: LiveSystem, horizon: int = 0) -> dict[str, Probe]:
     Raises:
         ScenarioError: The horizon is negative.
     """
-    check_counts("probe", 0, horizon=horizon)
+    check_counts("probe", 0, needed=True, horizon=horizon)
     with running.fork(stacked=False) as twin:
         rollout = DifferentiableRollout(twin.system, twin.now, horizon, twin.system.channels.keys())
         rollout.run(twin.world, 1)  # only now are the signals known that a context may use

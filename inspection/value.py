@@ -194,8 +194,8 @@ def value(
         raise RunError(f"value: cannot be measured, as {no_fork}; rank the channels by ablation: {fix}")
     alone = {name: [name] for name in chosen_channels(known, channels, "value: channel")}
     rows = [_Row(name, members, ahead) for name, members in {COUPLING: known, **alone}.items()]
-    check_counts("value", horizon=horizon)
-    check_counts("value", 2, repeats=repeats)
+    check_counts("value", needed=True, horizon=horizon)
+    check_counts("value", 2, needed=True, repeats=repeats)
     check_counts("value", 0, ahead=ahead)
     with (
         running.fork(stacked=False) as start,

@@ -405,7 +405,7 @@ class Recording:
         for quantity in quantities:
             if quantity not in offered:
                 raise ScenarioError(f"record: '{name}' has no '{quantity}'{suggest(quantity, offered)}")
-        check_counts("record", period=period)
+        check_counts("record", needed=True, period=period)
         self.name = name
         self.quantities = quantities
         self.period = period

@@ -13,6 +13,7 @@ import networkx as nx
 import torch
 from torch import Tensor, fx
 
+from antiphon.base.counts import check_flags
 from antiphon.base.errors import DivergenceError, ScenarioError, ScenarioWarning
 from antiphon.base.files import given_path
 from antiphon.base.notebook import html_of
@@ -432,6 +433,7 @@ class Simulation:
             KeyboardInterrupt: See above.
         """
         run, running = self._run, self.running
+        check_flags("run", progress=progress)
         if running.now == 0:
             for line in advice_on_a_run(running.scenario, saved=run.writer is not None):
                 warnings.warn(line, ScenarioWarning, stacklevel=3)

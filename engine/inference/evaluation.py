@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, features_of
-from antiphon.base.counts import check_counts
+from antiphon.base.counts import check_counts, check_flags
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.notebook import MetricsByName, html_of
 from antiphon.base.progress import Progress
@@ -192,6 +192,7 @@ def evaluate(
         RunError: An environment has not finished an episode within 100,000 steps.
     """
     links = Links.given(links, system)
+    check_flags("evaluate", sampled=sampled)
     with as_evaluated(system):
         return _evaluate(
             system, env, readout, split, links, seed, make, episodes=episodes, steps=steps, sampled=sampled

@@ -1,4 +1,4 @@
-"""What rows of Gymnasium's vector environments change without a word: final observations, and whole numbers of another type."""
+"""What rows of Gymnasium's vector environments change without a word, and what of a row they refuse without saying what it is."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy as np
 from gymnasium import spaces
 
 from antiphon.base.errors import RunError
+from antiphon.base.problems import show_value
 from antiphon.envs.adaptors.spaces import leaves, part_at
 
 
 class FinalObservation(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Copy of the last observation of each episode, and whole numbers as they are, or a RunError.
+    """Copy of the last observation of each episode, and observations and rewards as they are, or a RunError.
 
     Gymnasium's vector environments keep the array itself as `final_obs`, and then reset the environment, which may write to it.
-    They write observations into arrays of the space's type, in which larger whole numbers become others: 300 in int8 is 44.
+    They write observations into arrays of the space's type, in which larger whole numbers become others: 300 in int8 is 44. Into
+    shared memory one number is written as many; of any other shape that does not fit, and of a reward, no error says what it is.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         super().__init__(env)
-        boxes = leaves(env.observation_space).items()
-        self._whole = [
-            (path, box) for path, box in boxes if isinstance(box, spaces.Box) and box.dtype.kind in "iu"
-        ]
+        each = leaves(env.observation_space).items()
+        self._boxes = [(path, box) for path, box in each if isinstance(box, spaces.Box)]
 
     def reset(self, **settings: Any) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""
@@ -34,9 +34,16 @@ class FinalObservation(gymnasium.Wrapper[Any, Any, Any, Any]):
         return shown, info
 
     def _check(self, observation: Any) -> None:
-        """Raise a RunError if a whole number is none of its space's type."""
-        for path, box in self._whole:
-            value = np.asarray(part_at(observation, path))
+        """Raise a RunError if a part has not the shape of its space, or a whole number is none of its type."""
+        for path, box in self._boxes:
+            given = part_at(observation, path)
+            if (shape := np.shape(given)) != box.shape:
+                name = ".".join(map(str, path)) or "observation"
+                fix = "return that shape, or declare the other"
+                raise RunError(f"env: '{name}' is {list(shape)}, but its space is {list(box.shape)}; {fix}")
+            if box.dtype.kind not in "iu":
+                continue
+            value = np.asarray(given)
             if value.dtype == box.dtype or value.dtype.kind not in "iu":
                 continue
             limits = np.iinfo(box.dtype)
@@ -52,6 +59,24 @@ class FinalObservation(gymnasium.Wrapper[Any, Any, Any, Any]):
         """Take a step; the observation is a copy where the episode ends."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         self._check(observation)
+        reward = reward_of(reward)
         if terminated or truncated:
             observation = deepcopy(observation)
         return observation, reward, terminated, truncated, info
+
+
+def reward_of(given: Any, agent: str = "") -> float:
+    """Return a reward, a number or an array of a single one, as a number; RunError for anything else.
+
+    Args:
+        given: As an environment returned it.
+        agent: The agent whose reward it is, for the error.
+    """
+    try:
+        number: float = (given.item() if hasattr(given, "item") else given).__float__()
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        whose = f" of '{agent}'" if agent else ""
+        what = "None" if given is None else show_value(given)
+        what = f"an array of shape {list(given.shape)}" if hasattr(given, "shape") else what
+        raise RunError(f"env: the reward{whose} is {what}; return a number from step()") from None
+    return number

@@ -24,6 +24,7 @@ from antiphon.envs.adaptors.checked import (
     making,
     random_state,
 )
+from antiphon.envs.adaptors.final_observation import reward_of
 from antiphon.envs.adaptors.frame_stack import AgentsFrameStack
 from antiphon.envs.adaptors.spaces import Actions, Observations, ids_of
 from antiphon.envs.adaptors.workers import Remote, Worker, parallel, stepped
@@ -250,7 +251,9 @@ class ParallelAdaptor(Adaptor):
     @staticmethod
     def _outcomes(world: Any, alive: Sequence[str], found: Sequence[Mapping[str, Any]]) -> list[list[float]]:
         """Return reward, terminated and truncated: of the whole world, and of each agent that was alive."""
-        own, *ends = [[float(each.get(agent, 0.0)) for agent in alive] for each in found]
+        rewards, *flags = found
+        own = [reward_of(rewards.get(agent, 0.0), agent) for agent in alive]
+        ends = [[float(each.get(agent, 0.0)) for agent in alive] for each in flags]
         # the second: an environment that leaves in `agents` those whose episodes it has ended
         over = bool(alive) and (
             not world.agents or (set(world.agents) <= set(alive) and all(map(any, zip(*ends, strict=True))))

@@ -6,7 +6,7 @@ import pytest
 
 import antiphon
 from antiphon.base.errors import in_one_line, with_article
-from antiphon.base.nearest_names import suggest
+from antiphon.base.nearest_names import suggest, suggest_registered
 from antiphon.errors import AntiphonError, RunError, ScenarioWarning
 
 
@@ -17,6 +17,15 @@ def test_a_short_line_stays_and_a_long_one_keeps_its_place_and_its_fix() -> None
     assert line.startswith("file.yaml:3: agents: x, x")
     assert " … " in line
     assert line.endswith("x, ; take fewer")
+
+
+def test_a_long_line_keeps_a_fix_of_several_parts_whole() -> None:
+    """Those of 16 names and of what to do if a module registers another were cut within the last."""
+    names = [f"environment-{number:02}" for number in range(20)]
+    line = str(RunError(f"env.id: no environment 'x'{suggest_registered('x', names)}"))
+    assert len(line) <= 290
+    fix = "import that (commands: antiphon --allow-import MODULE …)"
+    assert line.endswith(f" … if a module of yours registers it, {fix}")
 
 
 @pytest.mark.parametrize("sign", ["\n", "\x1b", "\u2028", "\u202e", "\ud800", "\x00"])

@@ -63,6 +63,22 @@ def test_ctrl_c_while_a_command_begins_is_a_line(cli: Commands, monkeypatch: pyt
     assert cli.err == "stopped by Ctrl-C\n"
 
 
+def test_ctrl_c_while_the_command_line_is_imported_is_a_line() -> None:
+    lines = (
+        "import sys",
+        "class Interrupted:",
+        "    def find_spec(self, name, *_):",
+        "        if name == 'typer': raise KeyboardInterrupt",
+        "sys.meta_path.insert(0, Interrupted())",
+        "from antiphon.__main__ import main",
+        "sys.exit(main())",
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=False
+    )
+    assert (found.returncode, found.stderr) == (130, "stopped by Ctrl-C\n")
+
+
 def test_an_option_of_all_commands_after_a_command_is_told_its_place(cli: Commands) -> None:
     line = "--allow-import: belongs before the command: antiphon --allow-import PACKAGE run …"
     assert cli.refused("run --allow-import mine digits-mlp") == line

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from antiphon import Simulation
+from antiphon.engine.inference.links import Links
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY
 from tests.inspection.probed import EYE, JUDGE, chain, make
@@ -20,6 +21,13 @@ REFUSED: list[tuple[str, Callable[[Simulation], Any], str]] = [
     ("plain", lambda s: s.value(["a->c"]), "value: 'a->c' is no channel"),
     ("plain", lambda s: s.value(horizon=0), "value: horizon=0; must be a whole number, at least 1"),
     ("plain", lambda s: s.value(repeats=1), "value: repeats=1; must be a whole number, at least 2"),
+    ("plain", lambda s: s.value(horizon=None), "value: horizon=None; must be a whole number, at least 1"),
+    ("plain", lambda s: signal_alignment(s, messages=None), "signal_alignment: messages=None; must be a whole number"),
+    ("plain", lambda s: s.evaluate(sampled="yes"), "evaluate: sampled='yes'; must be True or False"),
+    ("plain", lambda s: s.policy(greedy="no"), "policy: greedy='no'; must be True or False"),
+    ("plain", lambda s: s.run(1, progress="no"), "run: progress='no'; must be True or False"),
+    ("plain", lambda s: ablate(s, "zero", sampled=1), "ablate: sampled=1; must be True or False"),
+    ("plain", lambda _: Links("as_run", inputs="no"), "links: inputs='no'; must be True or False"),
     ("plain", lambda s: s.value(ahead=-1), "value: ahead=-1; must be a whole number, at least 0"),
     ("alone", lambda s: s.value(), "value: the scenario has no channels"),
     ("plain", lambda s: signal_alignment(s, channels=["a->z"]), "signal_alignment: 'a->z' is no channel with a predictor; did you mean"),

@@ -1,6 +1,7 @@
 """Worlds that fail, return NaN or change shape: one line, from Python and on the command line, and nothing half-written."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,13 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 
 import antiphon
 from antiphon import envs
+from antiphon.envs.adaptors.final_observation import FinalObservation
 from antiphon.errors import RunError
 from tests.envs.adaptors.parallel_worlds import Mines
 from tests.kit.commands import Commands
@@ -71,6 +74,86 @@ def test_a_world_that_breaks_in_mid_episode_is_named(fault: str, expected: str) 
         env.step(None)
     assert str(caught.value).startswith(expected)
     assert "\n" not in str(caught.value)
+
+
+class Returning(gymnasium.Env[Any, Any]):
+    """Returns what it is given: a reward, and an observation."""
+
+    observation_space: spaces.Space[Any] = spaces.Box(-9, 9, (2,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, reward: Any = 0.0, shape: tuple[int, ...] = (2,)) -> None:
+        self.reward, self.shape = reward, shape
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        return np.ones(self.shape, np.float32), self.reward, False, False, {}
+
+
+class ReturningMines(Mines):
+    """Gives `low` this reward."""
+
+    def __init__(self, reward: Any) -> None:
+        super().__init__()
+        self.reward = reward
+
+    def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+        found = super().step(actions)
+        found[1]["low"] = self.reward
+        return found
+
+
+@pytest.mark.parametrize(
+    "reward",
+    [
+        1,
+        True,
+        np.float32(1),
+        np.bool_(True),
+        np.array(1),
+        np.array([1]),
+        np.array([1], np.float32),
+        torch.ones(1),
+    ],
+)
+def test_a_reward_may_be_an_array_of_one_number(reward: Any) -> None:
+    env = SyncVectorEnv([lambda: FinalObservation(Returning(reward))] * 2)
+    env.reset(seed=0)
+    assert env.step(np.zeros(2, int))[1].tolist() == [1, 1]
+    mines = batch_of(ReturningMines(reward))
+    mines.reset(seed=0)
+    assert mines.step(None)[4]["reward.low"].tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("reward", "what"),
+    [(None, "None"), (np.ones(2), "an array of shape [2]"), ("much", "'much'"), ([1.0], "[1.0]")],
+)
+def test_what_is_no_reward_is_named(reward: Any, what: str) -> None:
+    """Gymnasium's vector environments write None as NaN, and PettingZoo's have no word for it."""
+    env = FinalObservation(Returning(reward))
+    with pytest.raises(
+        RunError, match=rf"^env: the reward is {re.escape(what)}; return a number from step\(\)$"
+    ):
+        env.step(0)
+    mines = batch_of(ReturningMines(reward))
+    mines.reset(seed=0)
+    with pytest.raises(RunError, match=rf"^env: the reward of 'low' is {re.escape(what)}; return a number"):
+        mines.step(None)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 2)])
+def test_an_observation_of_another_shape_is_named(shape: tuple[int, ...]) -> None:
+    """Into the shared memory of `async` one number is written as many."""
+    env = FinalObservation(Returning(shape=shape))
+    env.reset(seed=0)
+    line = (
+        f"env: 'observation' is {list(shape)}, but its space is [2]; return that shape, or declare the other"
+    )
+    with pytest.raises(RunError, match=f"^{re.escape(line)}$"):
+        env.step(0)
 
 
 MISSING = ["no observation", "no reward", "no termination", "no truncation"]
