@@ -304,7 +304,6 @@ class LiveSystem:
     Raises:
         ScenarioError: The scenario cannot be built, or not be computed like this; the message names the place.
         DataError: Data of the environment are missing or damaged.
-        RunError: The environment has no `state_dict`, and forks need one.
         ResourceError: There is not enough memory. Steps raise it too.
     """
 
@@ -325,8 +324,6 @@ class LiveSystem:
             try:
                 with uncollected(kept=True), refusals_named():
                     self.restart(settings)
-                if scenario.telemetry.value is not None:
-                    self.env.state_dict()  # forks need it: an environment without one is refused now, not in mid-run
             except BaseException:
                 self.close()
                 raise

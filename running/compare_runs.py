@@ -20,6 +20,10 @@ _FACTS = (
     *("weights", "git", "versions"),
 )
 """Entries of run.json that decide what a run computes, besides the scenario."""
+_OF_PARTS = "agent", "channel"
+"""Kinds of metrics that make two runs comparable: epochs are equal in any two."""
+_LEARNED = "learners", "predictors", "inputs"
+"""Sections of a saved state that do: signals of the environment, and the age of messages, are equal in many."""
 _Path = tuple[str, ...]
 """Keys from the root of a tree to a leaf."""
 
@@ -67,9 +71,9 @@ class Comparison:
     Attributes:
         settings: Those that differ.
         not_recorded: The places of Python objects in the scenarios, whose code is not recorded.
-        steps: Steps whose rows of metrics.csv were compared.
+        steps: Steps at which metrics of agents or channels that both have were compared.
         metric: The first row that differs; None: none does.
-        checkpoints: Steps whose checkpoints were compared.
+        checkpoints: Steps at which tensors that both have were compared.
         tensor: The first tensor that differs, parameters before others; None: none does.
     """
 
@@ -82,7 +86,7 @@ class Comparison:
 
     @property
     def same(self) -> bool | None:
-        """Whether nothing that both recorded differs; None: they recorded nothing at the same step."""
+        """Whether nothing that both recorded differs; None: no agent's or channel's metric or tensor is in both at one step."""
         if self.metric is not None or self.tensor is not None:
             return False
         return True if self.steps or self.checkpoints else None
@@ -126,10 +130,12 @@ def _compare_metrics(first: Path, second: Path) -> tuple[list[int], MetricDiffer
     before = [dict(zip(sorted(table), [0, *sorted(table)], strict=False)) for table in (one, other)]
     for step in sorted(one.keys() & other.keys()):
         if before[0][step] == before[1][step]:
-            steps.append(step)
-            for key, value in one[step].items():
-                if repr(other[step].get(key, value)) != repr(value):  # nan equals itself
-                    return steps, MetricDifference(step, *key, value, other[step][key])
+            in_both = [key for key in one[step] if key in other[step]]
+            steps += [step] * any(kind in _OF_PARTS for kind, *_ in in_both)
+            for key in in_both:
+                a, b = one[step][key], other[step][key]
+                if repr(a) != repr(b):  # nan equals itself
+                    return steps, MetricDifference(step, *key, a, b)
     return steps, None
 
 
@@ -152,11 +158,12 @@ def _compare_checkpoints(
     others = {path.name: path for path in second.checkpoints}
     for path in first.checkpoints:
         if path.name in others:
-            steps.append(int(path.name.removeprefix("step-")))
-            other = _tensors(others[path.name])
-            for place, tensor in _tensors(path).items():
-                if place in other and not same_bits(tensor, other[place]):
-                    return steps, TensorDifference(steps[-1], place, _largest(tensor, other[place]))
+            step, other = int(path.name.removeprefix("step-")), _tensors(others[path.name])
+            in_both = {place: tensor for place, tensor in _tensors(path).items() if place in other}
+            steps += [step] * any(section in _LEARNED for section, *_ in in_both)
+            for place, tensor in in_both.items():
+                if not same_bits(tensor, other[place]):
+                    return steps, TensorDifference(step, place, _largest(tensor, other[place]))
     return steps, None
 
 

@@ -495,6 +495,16 @@ class AgentSpec(Observing):
         made_yet = source is None or (hasattr(source, "named_parameters") and not isinstance(source, type))
         return max(size, 0) if isinstance(size, int) else 0 if made_yet else None
 
+    @property
+    def trainable(self) -> bool:
+        """Whether it may have parameters that learn; False: its module has none that requires a gradient, and nothing is beside it."""
+        source: Any = self.source
+        beside = self.layers is not None or self.aggregation is not None
+        if beside or isinstance(source, type) or not hasattr(source, "named_parameters"):
+            return True
+        critic = self.objective is not None and self.objective.critic is not None
+        return critic or any(parameter.requires_grad for _, parameter in source.named_parameters())
+
     def __repr__(self) -> str:
         """The agent in a line: `<AgentSpec: mlp of left_half, every step, classification of label>`."""
         network = "Python" if self.layers is None else str(self.layers.kind)

@@ -23,6 +23,13 @@ from antiphon.scenarios.document import Scenario
 
 _IS_NOT_USED = " is not used "
 _UNREACHED = "reached by no learning signal"
+_NO_PARAMETERS = (
+    "its module has no parameter that requires a gradient, so it does not learn; call the module's requires_grad_(), or "
+    "write learn: false"
+)
+_NONE_LEARNS = (
+    "no agent learns, so the training changes none of their parameters; let one with a learning signal learn"
+)
 
 
 def _unused(key: str, reason: str) -> str:
@@ -271,12 +278,22 @@ def _reached(scenario: Scenario) -> set[str]:
     return _closure(goals | taught, [(c.receiver, c.sender) for c in back if c.made_coupling.joins])
 
 
+def learning(scenario: Scenario) -> set[str]:
+    """Return the agents whose parameters change: they learn, a learning signal reaches them, and they have some to train."""
+    agents = scenario.agents
+    return {name for name in _reached(scenario) if agents[name].learn and agents[name].trainable}
+
+
 def rule_2_signal(scenario: Scenario) -> Iterator[Finding]:
-    """An agent that learns has a learning signal."""
+    """An agent that learns has a learning signal, and parameters; and some agent learns."""
     reached = _reached(scenario)
     for name, agent in scenario.agents.items():
         if agent.learn and name not in reached:
             yield Finding("agent", name, _UNREACHED, control=True)
+        elif agent.learn and not agent.trainable:
+            yield Finding("agent", name, _NO_PARAMETERS)
+    if not learning(scenario):
+        yield Finding("training", "agents", _NONE_LEARNS, control=True)
 
 
 def rule_13_read_in_time(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:

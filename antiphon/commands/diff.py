@@ -81,7 +81,7 @@ def _checkpoints(comparison: Comparison) -> str:
 def _equal_at(steps: Sequence[int]) -> str:
     if len(steps) > 3:
         return f"equal at {len(steps):,} steps ({steps[0]:,} to {steps[-1]:,})"
-    return f"equal at step {', '.join(f'{step:,}' for step in steps)}" if steps else "no step in common"
+    return f"equal at step {', '.join(f'{step:,}' for step in steps)}" if steps else "nothing in common"
 
 
 def _show_settings(comparison: Comparison) -> None:

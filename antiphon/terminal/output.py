@@ -252,6 +252,8 @@ def episodes_in_words(episodes: Mapping[str, Any]) -> str:
 
 def updates_in_words(counts: Mapping[str, int | None]) -> str:
     """Format the optimiser steps of agents: `31 (eye, mind), 500 (ear)`; None: one in each episode, of varying lengths."""
+    if not counts:
+        return "none"
     agents: dict[str, list[str]] = {}
     for name, count in counts.items():
         agents.setdefault("one per episode" if count is None else f"{count:,}", []).append(name)

@@ -83,6 +83,11 @@ def build(
     with Progress("building", len(scenario.agents) + len(scenario.channels)) as progress:
         system = builder.build(progress)
     _check_evaluation(scenario, system)
+    if scenario.telemetry.value is not None and env.no_fork:
+        message = (
+            f"is measured in forks of the run, and {env.no_fork}; leave it out, and use evaluate --ablate"
+        )
+        raise DocumentError(("telemetry", "value"), message)
     return system
 
 

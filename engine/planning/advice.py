@@ -19,7 +19,7 @@ from antiphon.scenarios import ChannelSpec, Scenario, warnings
 from antiphon.scenarios.agent_specs import POLICY_WINDOW, ClockSpec
 from antiphon.scenarios.channel_specs import CouplingSpec
 from antiphon.scenarios.document import EnvSpec
-from antiphon.scenarios.unintended_settings import is_unused_key, listed
+from antiphon.scenarios.unintended_settings import is_unused_key, learning, listed
 
 _MOST_WALKED = 300_000
 """Agents and channels that are walked through, at most, in search of late messages."""
@@ -217,7 +217,7 @@ def _over(scenario: Scenario) -> Iterator[str]:
 def expected_updates(scenario: Scenario, env: Description) -> dict[str, int | None]:
     """Return how many optimiser steps each agent that learns takes in the training, by its windows (their mean with `learn: P`).
 
-    None: it learns once an episode, and their lengths vary. Where windows wait for late gradients the last ones are missing.
+    0: no learning signal reaches it, or it has no parameters to train. None: it learns once an episode, and their lengths vary. Where windows wait for late gradients the last ones are missing.
     """
     found: dict[str, int | None] = {}
     for group in scenario.learning_groups():
@@ -231,8 +231,10 @@ def expected_updates(scenario: Scenario, env: Description) -> dict[str, int | No
             if alone and env.episode_steps and isinstance(windows, StepWindows):
                 count = _with_an_end(windows, count, env.episode_steps)
         found |= dict.fromkeys(group, count)
-    learning = {name: agent.p_update for name, agent in scenario.agents.items() if agent.learn}
-    return {name: None if (n := found[name]) is None else round(n * p) for name, p in learning.items()}
+    shares = {name: agent.p_update for name, agent in scenario.agents.items() if agent.learn}
+    changed = learning(scenario)
+    found = {name: count if name in changed else 0 for name, count in found.items()}
+    return {name: None if (n := found[name]) is None else round(n * p) for name, p in shares.items()}
 
 
 def _with_an_end(windows: StepWindows, count: int, length: int) -> int:
@@ -263,9 +265,10 @@ def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[str]:
     }
     group_of = {name: group for group in scenario.learning_groups() for name in group}
     seldom: dict[tuple[int, object, str], list[str]] = {}
+    changed = learning(scenario)  # of others another warning says why they do not learn
     for name, count in updates.items():
         learned_every = scenario.windows[name]
-        if count is None or (count and (count >= _FEW or steps < _FEW)):
+        if name not in changed or count is None or (count and (count >= _FEW or steps < _FEW)):
             continue
         if not count or scenario.agents[name].goals or learned_every not in often:
             clocks = [scenario.agents[member].clock for member in group_of[name]]

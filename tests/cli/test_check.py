@@ -109,6 +109,34 @@ def test_updates_of_agents_are_counted_and_few_of_many_steps_warned_of(here: Pat
     assert "updates      2 (a), 40 (b)" in cli.out
 
 
+def test_agents_that_do_not_learn_are_counted_and_warned_of(here: Path, cli: Commands) -> None:
+    held = "  b: {learn: false, objective: {kind: classification, target: label}}\n"
+    seeing = held.replace("learn:", "observes: [image], learn:")
+    Path("s.yaml").write_text(f"scenario: s\nenv: {{id: antiphon/Digits-v0}}\nagents:\n{seeing}")
+    none_learns = "warning: agents: no agent learns, so the training changes none of their parameters"
+    assert none_learns in cli("check s.yaml")
+    assert "updates in 1,000 steps: none\n" in cli.out
+    channel = "channels: [{from: a, to: b, size: 4, coupling: detached}]\n"
+    Path("s.yaml").write_text(
+        f"scenario: s\nenv: {{id: antiphon/Digits-v0}}\nagents:\n  a: {{observes: [image]}}\n{held}{channel}"
+    )
+    assert none_learns in cli("check s.yaml")
+    assert cli.json("check s.yaml")["updates"] == {"a": 0}
+    cli("run s.yaml --steps 3")
+    assert "updates      0 (a, b)" in cli.out
+
+
+def test_a_value_that_no_fork_can_measure_is_refused(here: Path, cli: Commands) -> None:
+    Path("s.yaml").write_text(
+        "scenario: s\nenv: {id: gymnasium/CartPole-v1}\n"
+        "agents: {m: {observes: [observation], acts: true, objective: ppo}}\n"
+        "telemetry: {value: {period: 20}}\ntraining: {batch: 4, steps: 64}\n"
+    )
+    line = "s.yaml:4: telemetry.value: is measured in forks of the run, and its environment has no state_dict; leave"
+    for words in ("check s.yaml", "run s.yaml"):
+        assert line in cli.refused(words)
+
+
 @pytest.mark.parametrize(
     ("before", "after", "line"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,19 @@ def test_another_seed(cli: Commands) -> None:
     diff(cli, "a b")
     assert "seed (run.json)   0   1" in cli.out
     assert f"step 1: agent 'ear', loss: {metric['a']!r} and {metric['b']!r}" in cli.out
+
+
+def test_runs_without_a_name_in_common_are_not_equal(cli: Commands) -> None:
+    run(cli, "b", re.sub(r"\b(eye|ear|mind)\b", r"left_\1", DOCUMENT))
+    code, lines = diff(cli, "a b")
+    assert code == 1
+    assert lines[-3:] == [
+        "metrics.csv: nothing in common",
+        "checkpoints: nothing in common",
+        "Nothing can be compared.",
+    ]
+    found = as_json(cli, "a b")
+    assert [found[key] for key in ("same", "steps", "checkpoints")] == [None, [], []]
 
 
 LISTENER = "  lip: {objective: {kind: classification, target: label}, observes: [image]}\n  mind:"

@@ -19,7 +19,7 @@ from antiphon.scenarios.unintended_settings import is_unused_key
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.envs.adaptors import parallel_worlds
-from tests.kit.examined import checked, explained
+from tests.kit.examined import checked, explained, warned
 from tests.kit.tiers import sampled
 
 
@@ -347,3 +347,20 @@ def test_parts_of_agents_without_an_actor_are_not_named(monkeypatch: pytest.Monk
     scenario = Scenario(scenario="mines", env="pettingzoo/mines_of_advice", agents={"a": agent})
     (line,) = (line for line in advice(scenario) if line.startswith("env: no agent observes"))
     assert line.startswith("env: no agent observes 'high.sign'; ")
+
+
+def test_a_module_without_gradients_does_not_learn() -> None:
+    kept, moved = nn.Linear(64, 10), nn.Linear(64, 10)
+    for parameter in kept.parameters():
+        parameter.requires_grad_(False)
+    of_a, of_all = (line for line in warned(linear_reader(kept)) if "learn" in line)
+    assert of_a.startswith(
+        "agent a: its module has no parameter that requires a gradient, so it does not learn; "
+    )
+    assert of_all.startswith("agents: no agent learns, ")
+    assert warned(linear_reader(moved)) == []
+
+
+def linear_reader(module: nn.Module) -> Scenario:
+    """One agent, a module of the user's, that classifies."""
+    return scenario_of({"a": {"observes": ["image"], "network": module, "objective": CLASSIFY}}, [], steps=50)
