@@ -4,6 +4,7 @@ effect for the chosen kind or coupling.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -79,6 +80,22 @@ def unused_by_agent(agent: AgentSpec) -> Iterator[str]:
     if agent.layers is not None:
         yield from _without_layers(agent.layers, "network")
     yield from _ignored(agent, [("optimiser", bool(agent.learn), "by an agent that does not learn")])
+
+
+def unused_beside_others(scenario: Scenario) -> Iterator[Finding]:
+    """Return the keys of agents and of the training that have no effect by what the rest of the scenario is."""
+    of_group = Counter(agent.share for agent in scenario.agents.values())
+    for name, agent in scenario.agents.items():
+        if agent.share is not None and of_group[agent.share] == 1:
+            yield Finding("agent", name, _unused("share", "by the only agent of its group"))
+        for goal in agent.goals.values():
+            if goal.reward and not any(goal.reward.values()):
+                message = (
+                    "learns from no reward, as all weights of objective.reward are 0; give one another weight"
+                )
+                yield Finding("agent", name, message, control=True)
+    if scenario.training.sweep and not scenario.channels:
+        yield Finding("training", "training", _unused("sweep", "where no agent sends messages"))
 
 
 def _without_layers(spec: KindSpec, place: str) -> Iterator[str]:
@@ -188,6 +205,7 @@ def _all(scenario: Scenario) -> Iterator[Finding]:
         for goal in agent.goals.values():
             lines = goal.unfinished(scenario.training.steps)
             yield from (Finding("agent", name, f"objective.{line}") for line in lines)
+    yield from unused_beside_others(scenario)
     evaluate = scenario.training.evaluate
     if evaluate is not None and (keys := evaluate.selected_on_test):
         message = f"{' and '.join(keys)} select{'s' * (len(keys) == 1)} on the test split, so its score is no test; "

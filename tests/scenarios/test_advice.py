@@ -187,6 +187,23 @@ def test_keys_that_an_agent_does_not_use(agent: dict[str, Any], lines: list[str]
     assert advice({"size": 2}, a=agent) == [f"agent a: {line}" for line in lines]
 
 
+def test_keys_that_the_rest_of_a_scenario_leaves_without_effect() -> None:
+    assert advice({}, a={"share": "g"}) == ["agent a: share is not used by the only agent of its group"]
+    assert advice({}, a={"share": "g"}, c={"share": "g", "objective": OBJECTIVE}) == []
+    line = "training: sweep is not used where no agent sends messages"
+    alone = {"a": {"objective": OBJECTIVE}}
+    assert advice(training={"sweep": True}, **alone) == [line]
+    assert advice({}, training={"sweep": True}) == []
+
+
+@pytest.mark.parametrize(("weight", "warned"), [(0, True), (0.5, False)])
+def test_a_policy_without_a_reward(weight: float, warned: bool) -> None:
+    goal = {"kind": "ppo", "reward": {"reward": weight}}
+    found = advice({}, b={"objective": goal, "acts": True})
+    line = "agent b: learns from no reward, as all weights of objective.reward are 0; give one another weight"
+    assert (line in found) is warned
+
+
 LOST = "loses every message; give it a link.drop below 1"
 UNREACHED = "agent a: reached by no learning signal"
 SI = {"kind": "linear", "context": ["image"]}
