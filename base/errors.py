@@ -15,7 +15,7 @@ _LONGEST_LINE = 290
 """Characters of an error, at most: with `error: ` in front of it less than 300."""
 _END_OF_LINE = 90
 """Characters at its end that are kept at least, where the fix stands."""
-_LONGEST_FIX = 160
+_LONGEST_FIX = 100
 """Characters at most of a fix that is kept whole: of what follows after a semicolon."""
 
 
