@@ -37,7 +37,7 @@ ACTOR: Document = {"network": {"kind": "mlp", "hidden": [5], "norm": "none"}, "a
 def policy(kind: str, *, channel: Document, **keys: Any) -> Scenario:
     """One that acts on what it sees and on what another tells it; with several rewards, and a weight of the whole."""
     rewards = {"reward": 1.0, "reward.m": -0.5}
-    objective = {"kind": kind, "reward": rewards, "scale": 0.7, "entropy": 0.05, "discount": 0.9, **keys}
+    objective = {"kind": kind, "reward": rewards, "scale": 0.7, "discount": 0.9, **keys}
     agents = {
         "m": {**ACTOR, "observes": ["view"], "clock": {"unroll": 4}, "objective": objective},
         "s": {**ACTOR, "acts": False, "observes": ["place"], "clock": {"unroll": 4}},
@@ -94,10 +94,12 @@ def scene(name: str) -> Scenario:
     if name == "cartpole-prior":
         return resolved(name, {"steps": 20})
     local = {"gradient": {"kind": "local_policy"}}
+    decoupled, locked = {"coupling": "decoupled"}, {"coupling": "locked"}
     return {
-        "ppo": lambda: policy("ppo", channel={"coupling": "decoupled"}, epochs=2, minibatches=3, clip=0.1),
-        "a2c": lambda: policy("a2c", channel=local, trace=0.8, value=0.3, normalise="none"),
-        "reinforce": lambda: policy("reinforce", channel={"coupling": "locked"}),
+        "ppo": lambda: policy("ppo", channel=decoupled, entropy=0.05, epochs=2, minibatches=3, clip=0.1),
+        "a2c": lambda: policy("a2c", channel=local, entropy=0.05, trace=0.8, value=0.3, normalise="none"),
+        "reinforce": lambda: policy("reinforce", channel=locked, entropy=0.05),
+        "q": lambda: policy("q", channel=locked, trace=0.8, epsilon=0.2, explore=0),
     }[name]()
 
 
@@ -111,6 +113,7 @@ SCENES = (
     "ppo",
     "a2c",
     "reinforce",
+    "q",
     "feudal",
     "cartpole-prior",
 )
@@ -170,7 +173,7 @@ def test_members_with_other_numbers_compute_what_their_single_runs_do(name: str)
 
 
 def test_every_hyperparameter_is_in_some_scene() -> None:
-    names = ("decoupled", "locked", "ppo")
+    names = ("decoupled", "locked", "ppo", "q")
     assert {key for name in names for key, _ in numbers(name).values()} == {*OF_AGENTS, *OF_CHANNELS}
 
 

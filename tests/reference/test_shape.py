@@ -24,7 +24,7 @@ DECLARATIONS = {
     "antiphon.engine.policies.actions": {"Experience", "NewestAction"},
 }
 """The types that say what was declared; nothing else of these modules is shared."""
-MOST_LINES = 1812
+MOST_LINES = 1830
 
 
 def imports(path: Path) -> dict[str, list[str]]:
