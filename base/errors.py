@@ -33,8 +33,9 @@ def in_one_line(text: str) -> str:
     """
     if len(text) > _LONGEST_LINE:
         fix = text[-_LONGEST_FIX:].partition("; ")[2]
-        end = fix if len(fix) > _END_OF_LINE else text[-_END_OF_LINE:]
-        text = f"{text[: _LONGEST_LINE - len(end) - 3]} … {end}"
+        # With its semicolon, by which it is found again where a longer line is made of this one.
+        end = f"; {fix}" if len(fix) > _END_OF_LINE else f" {text[-_END_OF_LINE:]}"
+        text = f"{text[: _LONGEST_LINE - len(end) - 2]} …{end}"
     if text.isprintable():
         return text
     return in_one_line(

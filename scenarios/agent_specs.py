@@ -505,6 +505,12 @@ class AgentSpec(Observing):
         critic = self.objective is not None and self.objective.critic is not None
         return critic or any(parameter.requires_grad for _, parameter in source.named_parameters())
 
+    @property
+    def frozen(self) -> bool:
+        """Whether its module has parameters, and none that requires a gradient."""
+        source: Any = self.source
+        return not self.trainable and next(iter(source.named_parameters()), None) is not None
+
     def __repr__(self) -> str:
         """The agent in a line: `<AgentSpec: mlp of left_half, every step, classification of label>`."""
         network = "Python" if self.layers is None else str(self.layers.kind)

@@ -24,7 +24,7 @@ from antiphon.scenarios.document import Scenario
 
 _IS_NOT_USED = " is not used "
 _UNREACHED = "reached by no learning signal"
-_NO_PARAMETERS = (
+_FROZEN = (
     "its module has no parameter that requires a gradient, so it does not learn; call the module's requires_grad_(), or "
     "write learn: false"
 )
@@ -308,8 +308,8 @@ def rule_2_signal(scenario: Scenario) -> Iterator[Finding]:
     for name, agent in scenario.agents.items():
         if agent.learn and name not in reached:
             yield Finding("agent", name, _UNREACHED, control=True)
-        elif agent.learn and not agent.trainable:
-            yield Finding("agent", name, _NO_PARAMETERS)
+        elif agent.learn and agent.frozen:
+            yield Finding("agent", name, _FROZEN)
     if not learning(scenario):
         yield Finding("training", "agents", _NONE_LEARNS, control=True)
 

@@ -25,7 +25,8 @@ def test_a_long_line_keeps_a_fix_of_several_parts_whole() -> None:
     line = str(RunError(f"env.id: no environment 'x'{suggest_registered('x', names)}"))
     assert len(line) <= 290
     fix = "import that (commands: antiphon --allow-import MODULE …)"
-    assert line.endswith(f" … if a module of yours registers it, {fix}")
+    assert line.endswith(f" …; if a module of yours registers it, {fix}")
+    assert str(RunError(f"split: {line}")).endswith(f" …; if a module of yours registers it, {fix}")
 
 
 @pytest.mark.parametrize("sign", ["\n", "\x1b", "\u2028", "\u202e", "\ud800", "\x00"])

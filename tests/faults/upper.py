@@ -379,7 +379,7 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "errors-a-long-line-loses-its-fix",
         "base/errors.py",
-        'text = f"{text[: _LONGEST_LINE - len(end) - 3]} … {end}"',
+        'text = f"{text[: _LONGEST_LINE - len(end) - 2]} …{end}"',
         'text = f"{text[: _LONGEST_LINE - 2]} …"',
         "tests/base/test_errors.py::test_control_characters_are_escaped[\\u2028]",
     ),

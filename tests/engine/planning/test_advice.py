@@ -361,6 +361,10 @@ def test_a_module_without_gradients_does_not_learn() -> None:
     assert warned(linear_reader(moved)) == []
 
 
+def test_a_module_without_parameters_is_no_frozen_one() -> None:
+    assert not any("requires a gradient" in line for line in warned(linear_reader(nn.Flatten())))
+
+
 def linear_reader(module: nn.Module) -> Scenario:
     """One agent, a module of the user's, that classifies."""
     return scenario_of({"a": {"observes": ["image"], "network": module, "objective": CLASSIFY}}, [], steps=50)
