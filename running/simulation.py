@@ -579,7 +579,7 @@ class Simulation:
 
         Args:
             greedy: Whether to take the most likely action instead of a sample.
-            seed: Seed of the samples; None: the simulation's.
+            seed: Seed of the samples, and of parts of the action that no agent chooses; None: the simulation's.
 
         Raises:
             ScenarioError: No agent acts.

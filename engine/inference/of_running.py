@@ -113,18 +113,13 @@ def policy_of(running: LiveSystem, *, greedy: bool = True, seed: int | None = No
     with running.settings.context():
         running.synchronize()
         _check_own_loop(running)
-        made = Policy(
+        return Policy(
             running.system,
             running.env,
             greedy=greedy,
             seed=running.seed if seed is None else checked_seed(seed, "policy: "),
             threads=running.threads,
         )
-        if greedy and seed is not None and not made.random_parts:
-            raise ScenarioError(
-                f"policy: seed={seed} has no effect on the most likely actions; pass greedy=False, or leave it out"
-            )
-        return made
 
 
 def _check_own_loop(running: LiveSystem) -> None:

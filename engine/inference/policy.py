@@ -50,9 +50,6 @@ class Policy:
         seed: Seed of the samples, and of parts of the action that no agent chooses, which are random.
         threads: Torch's threads in a call; None: the caller's.
 
-    Attributes:
-        random_parts: Parts of the action that no agent chooses, which are random.
-
     Raises:
         ScenarioError: No agent acts.
     """
@@ -67,10 +64,9 @@ class Policy:
         threads: int | None = None,
     ) -> None:
         check_flags("policy", greedy=greedy)
-        actors = _actors(system)
+        _actors(system)
         self.greedy, self.seed, self.threads = greedy, seed, threads
         self._native = native_of(env)
-        self.random_parts = _random_parts(actors, self._native.actions)
         observed = {name for agent in system.agents.values() for name in agent.inputs.observes if name != AGE}
         self._names = observed & self._native.signals.keys()
         deployed = Rollout(system, system.batch, Links(), seed, sampled=not greedy).system

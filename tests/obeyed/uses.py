@@ -139,7 +139,12 @@ def _evolved(folder: Path, **given: Any) -> Shown:
 
 _NAMES: list[Any] = [[], "eye", ["nobody"]]
 USES: list[Door] = [
-    Door(Simulation.policy, _policy, {"greedy": [False], "seed": [3]}),
+    Door(
+        Simulation.policy,
+        _policy,
+        {"greedy": [False]},
+        {"seed": "is of random numbers, and there are none: see the next"},
+    ),
     Door(Simulation.policy, _sampled_policy, {"seed": [3, -1, 1.5, "x"]}, partial=True),
     Door(
         Simulation.export,
