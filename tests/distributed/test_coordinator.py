@@ -281,6 +281,7 @@ class _Blind:
         return False
 
 
+@pytest.mark.long
 def test_what_parts_that_do_not_wait_have_learned_replaces_no_change_of_before() -> None:
     """As after a Ctrl-C, when the whole does not have yet what the parts have learned since it was read."""
     with Simulation(stages(2), parts={"count": 2, "mode": "free"}) as simulation:
