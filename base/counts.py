@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from antiphon.base.errors import ScenarioError
 
 
@@ -16,7 +18,7 @@ def check_counts(function: str, least: int = 1, *, needed: bool = False, **count
 def check_flags(function: str, **flags: object) -> None:
     """Raise ScenarioError where an argument of a function is neither True nor False: any word, `no` too, counts as true."""
     for name, flag in flags.items():
-        if not isinstance(flag, bool):
+        if not isinstance(flag, bool | np.bool_):
             raise ScenarioError(f"{function}: {name}={flag!r}; must be True or False")
 
 

@@ -246,8 +246,9 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
     Attributes:
         kind: `classification` (cross-entropy), `regression` (squared error), or `coding` (code length of the target:
             cross-entropy, or for targets of zeros and ones binary cross-entropy of each component). For agents that act:
-            `a2c`, `ppo` or `reinforce` (policy gradients from the rewards of a window), or `q` (values of actions). Or a registered name, or from Python
-            a function or module that returns the loss per sample; or `own_loss`, which a network of your own returns.
+            `a2c`, `ppo` or `reinforce` (policy gradients from the rewards of a window), or `q` (values of actions). Or a
+            registered name, or from Python a function or module that returns the loss per sample; or `own_loss`, which a network
+            of your own returns.
         target: The target signal; policies have none. With `own_loss` it is optional: it is where the loss counts.
         read: `each`: the output is scored at each step of an example; `last`: at its last step only. None: `last` if examples
             are episodes, else `each`.

@@ -14,8 +14,8 @@
 Times are steps of the environment, counted from 0. A run has B environments, and [rows, …] has a row for each (member of a
 stack, environment). Several seeds that run as one have B environments each, and a signal is [seeds * B, …].
 
-No autograd graph outlives the step at which its window is learned from, and none is ever stored: a fork, a checkpoint and a late learner replay the window's
-ticks, which gives the same bits as the first graph.
+No autograd graph outlives the step at which its window is learned from, and none is ever stored: a fork, a checkpoint and a late
+learner replay the window's ticks, which gives the same bits as the first graph.
 """
 
 from __future__ import annotations

@@ -217,7 +217,8 @@ def _over(scenario: Scenario) -> Iterator[str]:
 def expected_updates(scenario: Scenario, env: Description) -> dict[str, int | None]:
     """Return how many optimiser steps each agent that learns takes in the training, by its windows (their mean with `learn: P`).
 
-    0: no learning signal reaches it, or it has no parameters to train. None: it learns once an episode, and their lengths vary. Where windows wait for late gradients the last ones are missing.
+    0: no learning signal reaches it, or it has no parameters to train. None: it learns once an episode, and their lengths vary.
+    Where windows wait for late gradients the last ones are missing.
     """
     found: dict[str, int | None] = {}
     for group in scenario.learning_groups():

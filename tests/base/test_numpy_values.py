@@ -24,7 +24,7 @@ def weights(**settings: Any) -> dict[str, Any]:
     values = {"seed": 3, "steps": 2, "lr": 0.125, **settings}
     scenario = antiphon.load("digits-mlp").resolve(values={**TINY, "lr": values["lr"]})
     with antiphon.Simulation(scenario, seed=values["seed"], logdir="run", exist="overwrite") as simulation:
-        simulation.run(steps=values["steps"])
+        simulation.run(steps=values["steps"], progress=values.get("progress", False))
         simulation.set("n0.learning_rate", values["lr"])
         return {
             name: {key: tensor.clone() for key, tensor in agent.parameters.items()}
@@ -34,7 +34,13 @@ def weights(**settings: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "changed",
-    [{"seed": np.int64(3)}, {"seed": np.array(3)}, {"steps": np.int32(2)}, {"lr": np.float32(0.125)}],
+    [
+        {"seed": np.int64(3)},
+        {"seed": np.array(3)},
+        {"steps": np.int32(2)},
+        {"lr": np.float32(0.125)},
+        {"progress": np.bool_(False)},
+    ],
     ids=lambda changed: next(iter(changed)),
 )
 def test_a_run_is_the_same(changed: dict[str, Any], here: Path) -> None:
