@@ -115,6 +115,9 @@ def split(
     except ScenarioError as error:
         raise ScenarioError(f"split: {str(error).removeprefix('split: ')}") from None
     _warn_of_dropped(cut, heads)
+    if tie is not None and not tied:
+        line = f"split: tie={tie!r} has no effect, since no parameter is in several parts; leave it out"
+        warnings.warn(line, ScenarioWarning, stacklevel=4)  # two decorators are between
     _mark(cut.parts, Origin(model, tied if tie == "copy" else ()))
     document = {"scenario": scenario, "env": env, "channels": channels, "telemetry": telemetry or {}}
     document |= {"agents": _agents(cut, given, heads, delay), "training": _training(training)}

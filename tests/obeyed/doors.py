@@ -431,7 +431,7 @@ DOORS: list[Door] = [
             "optimiser": [{"kind": "sgd", "lr": 0.5}],
             "sweep": ["yes"],
         },
-        {"tie": "is for a parameter in two parts: tests/splitting/test_ties.py"},
+        {"tie": "is for a parameter in two parts: tests/splitting/test_runs.py"},
     ),
     Door(envs.from_tensors, _tensors, {**_TABLE, **_STREAM, "sampling": ["replacement"], "tensors": [1]}),
     Door(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import antiphon
 from antiphon import RunError, Scenario, ScenarioError, Simulation
+from antiphon.errors import ScenarioWarning
 from tests.engine.numbers import one_line
 from tests.kit.documented import Population
 from tests.splitting.parts import gpt, split_gpt
@@ -100,6 +101,14 @@ def test_weights_of_another_run_and_a_finished_run_come_back(tie: Any, tmp_path:
     with Simulation.resume(tmp_path / "run", scenario=make()) as again:
         found = antiphon.join(again, into=gpt(tied=True))
     same(expected, found.state_dict())
+
+
+def test_a_tie_without_shared_weights_warns() -> None:
+    with pytest.warns(
+        ScenarioWarning, match="tie='copy' has no effect, since no parameter is in several parts"
+    ) as warned:
+        split_gpt(gpt(), "lens", ["blocks.1"], tie="copy")
+    assert len(warned) == 1
 
 
 def test_tied_weights_made_independent_come_back_as_two_and_the_scenario_keeps_its_own() -> None:
