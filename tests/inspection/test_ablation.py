@@ -201,14 +201,24 @@ class CueTold(Told):
     named = 1
 
 
-@pytest.mark.parametrize(
-    ("told", "lost"),
-    [
-        ("Goal", {"zero": True, "mean": True, "resample": True, "step": False}),
-        ("Cue", dict.fromkeys(ABLATIONS, True)),
-    ],
-)
-def test_another_step_leaves_what_a_message_says_of_its_episode(told: str, lost: dict[str, bool]) -> None:
+@environment("tests/TurnTold-v0")
+class TurnTold(Told):
+    """Episodes of two steps, whose cues differ."""
+
+    named = 1
+
+    def start(self, uniforms: torch.Tensor) -> dict[str, torch.Tensor]:
+        state = super().start(uniforms)
+        first = state["cues"][:, :1]
+        return {
+            **state,
+            "cues": torch.cat([first, 1 - first], 1).repeat(1, STEPS // 2),
+            "last": 0 * state["last"] + 2,
+        }
+
+
+def telling(told: str) -> Simulation:
+    """A speaker says what is to be named, or the episode's goal, and a listener names it."""
     net = {"kind": "mlp", "hidden": []}
     scenario = Scenario(
         scenario="told",
@@ -220,12 +230,24 @@ def test_another_step_leaves_what_a_message_says_of_its_episode(told: str, lost:
         channels=[{"from": "speaker", "to": "listener", "size": 1, "norm": "none", "coupling": "locked"}],
         training={"batch": 16, "steps": 4},
     )
-    with Simulation(scenario, seed=1) as simulation:
-        says, names = (simulation.agents[name].parameters for name in ("speaker", "listener"))
-        says["to_listener.weight"].data.copy_(2.0 * torch.eye(2)[[int(told == "Cue")]])
-        says["to_listener.bias"].data.fill_(-1.0)
-        names["objective.weight"].data.copy_(torch.tensor([[-1.0], [1.0]]))
-        names["objective.bias"].data.zero_()
+    simulation = Simulation(scenario, seed=1)
+    says, names = (simulation.agents[name].parameters for name in ("speaker", "listener"))
+    says["to_listener.weight"].data.copy_(2.0 * torch.eye(2)[[int(told != "Goal")]])
+    says["to_listener.bias"].data.fill_(-1.0)
+    names["objective.weight"].data.copy_(torch.tensor([[-1.0], [1.0]]))
+    names["objective.bias"].data.zero_()
+    return simulation
+
+
+@pytest.mark.parametrize(
+    ("told", "lost"),
+    [
+        ("Goal", {"zero": True, "mean": True, "resample": True, "step": False}),
+        ("Cue", dict.fromkeys(ABLATIONS, True)),
+    ],
+)
+def test_another_step_leaves_what_a_message_says_of_its_episode(told: str, lost: dict[str, bool]) -> None:
+    with telling(told) as simulation:
         for kind in ABLATIONS:
             found = ablate(simulation, kind, episodes=4)
             change = found.change("speaker->listener")
@@ -235,6 +257,12 @@ def test_another_step_leaves_what_a_message_says_of_its_episode(told: str, lost:
             assert lost[kind] or (change.value, change.half) == (0.0, 0.0)
             # of numbers with equal chances half of what is named is right by chance
             assert not lost[kind] or change.value == pytest.approx(-whole / 2, abs=0.7)
+
+
+def test_no_message_is_replaced_by_itself_where_another_step_s_takes_its_place() -> None:
+    with telling("Turn") as simulation:
+        found = ablate(simulation, "step", episodes=4)
+        assert (found.intact["listener"]["return"], found.change("speaker->listener").value) == (2.0, -2.0)
 
 
 def test_other_steps_need_episodes_with_several_messages(trained: Simulation) -> None:

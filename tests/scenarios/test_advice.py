@@ -196,9 +196,17 @@ def test_keys_that_the_rest_of_a_scenario_leaves_without_effect() -> None:
     assert advice({}, training={"sweep": True}) == []
 
 
-@pytest.mark.parametrize(("weight", "warned"), [(0, True), (0.5, False)])
-def test_a_policy_without_a_reward(weight: float, warned: bool) -> None:
-    goal = {"kind": "ppo", "reward": {"reward": weight}}
+@pytest.mark.parametrize(
+    ("weights", "warned"),
+    [
+        ({"reward": 0}, True),
+        ({"reward": 0.5}, False),
+        ({"reward": 0, "label": 0.5}, False),
+        ({"reward": 0, "label": 0}, True),
+    ],
+)
+def test_a_policy_without_a_reward(weights: dict[str, float], warned: bool) -> None:
+    goal = {"kind": "ppo", "reward": weights}
     found = advice({}, b={"objective": goal, "acts": True})
     line = "agent b: learns from no reward, as all weights of objective.reward are 0; give one another weight"
     assert (line in found) is warned

@@ -19,6 +19,7 @@ from antiphon.jobs.studies.scoring import Finished, Scoring
 from antiphon.jobs.studies.summary import summary
 from antiphon.jobs.studies.table import heading, notes, tables, write_tables
 from antiphon.scenarios.study import StudySpec
+from antiphon.telemetry.shut_gates import shut_gates
 
 Runs = Mapping[str, Mapping[int, Finished]]
 
@@ -88,6 +89,8 @@ def test_seeds_communicate_whose_readouts_need_a_channel(tmp_path: Path) -> None
     harmful = ablated(tmp_path / "b", "return", ab=0.7)
     lossy = ablated(tmp_path / "c", "loss", ab=0.7, cb=-0.7)
     older = ablated(tmp_path / "d", "loss", step=4, ab=0.7)
+    assert [run.communicates for run in (needed, harmful, lossy, older)] == [True, False, True, None]
+    assert not ablated(tmp_path / "e", "loss", ab=-0.7).communicates
     runs = {
         "locked": dict(enumerate([needed, harmful, lossy, older])),
         "detached": {0: finished(accuracy=0.5)},
@@ -215,6 +218,15 @@ def test_cells_and_notes_read_well() -> None:
     ]
     fixed = "lr: fixed here; it was not chosen on the validation split."
     assert notes(study_of(found, fixed=["lr"]))[1] == fixed
+
+
+@pytest.mark.parametrize(("gates", "shut"), [([0, 0, 0], ["ab"]), ([0, 0.25, 0], []), ([0, 0, 0.25], [])])
+def test_a_gate_that_was_open_at_any_log_entry_was_not_shut(
+    gates: list[float], shut: list[str], tmp_path: Path
+) -> None:
+    lines = [f"{step},channel,ab,gate,{gate}" for step, gate in enumerate(gates)]
+    (tmp_path / "metrics.csv").write_text("\n".join(["step,kind,name,metric,value", *lines, ""]))
+    assert shut_gates(tmp_path, {"channels": {"ab": {"gate": gates[-1]}}}) == shut
 
 
 def test_a_line_whose_gates_were_shut_in_all_runs_has_a_note() -> None:
