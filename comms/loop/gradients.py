@@ -24,6 +24,8 @@ class ChannelStep:
     name: str
     """Name of the channel."""
     over: bool = False
+    optimiser_steps: int = 0
+    """Steps that optimisers took in it with gradients of the channel's sender."""
 
 
 class _Written(weakref.ref[Tensor]):
@@ -118,9 +120,13 @@ def _is_over(parameter: Tensor, gradient: Tensor) -> bool:
 
 
 def _mark_used(optimiser: torch.optim.Optimizer, *_: Any) -> None:
-    """Mark the gradients that an optimiser has stepped with."""
+    """Mark the gradients that an optimiser has stepped with, and count the step for the channels of their senders."""
+    channel_steps: dict[int, ChannelStep] = {}
     for group in optimiser.param_groups:
         for parameter in group["params"]:
             written = None if parameter.grad is None else _Written.of(parameter.grad)
             if written is not None:
                 written.use()
+                channel_steps |= {id(step): step for step in written.steps}
+    for step in channel_steps.values():
+        step.optimiser_steps += 1

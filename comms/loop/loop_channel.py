@@ -64,6 +64,10 @@ _RESOLVED = ("target", "of", "parameters", "sites", "normalise", "rescale")
 _COUPLINGS = sorted(name for name, coupling in COUPLINGS.items() if not (coupling.waits or coupling.replaces))
 _MANY = 256
 """Gradients that return without a step of the predictor, and after which a warning says so."""
+_MANY_STEPS = 50
+"""Steps of the sender's optimiser without a step of the predictor, after which a warning says so."""
+_LOOK_PERIOD = 100
+"""Calls of the channel's `learn` from one look at the predictor's loss to the next where a look makes the host wait."""
 _MOST_INJECTIONS = 1024
 """Messages whose sender's graph is kept until the sender learns."""
 _FIRST_STEPS = 20
@@ -167,7 +171,9 @@ class Channel:
         self._summed = 0
         self._step = ChannelStep(self.name)
         self._learn_calls = 0
+        self._injected = False
         self._sender_learned = False
+        self._receiver_learned = False
 
     def __getstate__(self) -> dict[str, Any]:
         public = ("name", "shape", "size", "coupling", "dtype", "predictor", "_target", "_specs", "_context")
@@ -243,11 +249,8 @@ class Channel:
             if surplus:
                 self._add_to_sum(surplus)
                 self._summed += len(surplus)
-                if self._summed >= _MANY:
-                    self._warn(
-                        f"the gradients of {_MANY} messages have returned without a step of its predictor; call the channel's "
-                        "learn() after each optimiser's step (they are added up, and nothing is lost)"
-                    )
+            if predictor is not None and not predictor.frozen:
+                self._warn_of_missing_steps()
 
     def _recorded(self, predictor: Predictor, message: Tensor, signals: Mapping[str, Tensor]) -> SentMessage:
         """Return the record of a message with its predicted gradient, which waits for the sender's `learn`."""
@@ -259,6 +262,7 @@ class Channel:
             if isinstance(predictor, Critic) and self._discount:
                 self._expected.append(predictor.value(example) * self._discount)
         if message.requires_grad:
+            self._injected = True
             share = Injection(message, prediction / max(len(message), 1), self._scale, self._discount)
             self._injections.append((share, message._version))
             if len(self._injections) > _MOST_INJECTIONS:
@@ -350,6 +354,8 @@ class Channel:
                 return None
             loss, gradients = self._sum
             self._sum, self._summed = None, 0
+            if loss.device.type == "cpu" or self._learn_calls % _LOOK_PERIOD == 0:
+                self._warn_unless_finite(loss, ready)
             if not predictor.frozen:
                 predictor.step(gradients, predictor.updates)
             return loss
@@ -497,21 +503,64 @@ class Channel:
     def _warn_of_ends(self, predictor: Predictor) -> None:
         """Warn if the sender has never learned from a predicted gradient, or the predictor from a returned one."""
         calls = f"after {_FIRST_STEPS} calls of the channel's learn"
+        if self._sender_learned and not self._injected:
+            self._warn(
+                f"{calls}, none of its messages has needed a gradient, and its sender has learned nothing from it; send what "
+                "the sender's network returns, not detached, or leave the channel out of sent=",
+            )
         if self._injections and not self._sender_learned:
             self._warn(
                 f"{calls}, its sender has not learned from a predicted gradient; pass sent=[channel] to the comms.learn of the "
                 "sender's parameters, or send(message.detach()) if the sender does not learn",
             )
         if predictor.needs_returned and self._compared is None and self._live is not None:
+            fix = (
+                "pass received=[channel] to the receiver's comms.learn, or call return_gradient"
+                if not self._receiver_learned
+                else "compute the receiver's objective from what receive() returns, not detached"
+            )
             self._warn(
-                f"{calls}, no gradient has returned, and the predicted gradient is zero; pass received=[channel] to the "
-                "receiver's comms.learn, or call return_gradient",
+                f"{calls}, no gradient has returned, and the predicted gradient is zero; {fix}",
+                kind="returned",
             )
 
-    def _warn(self, problem: str) -> None:
-        """Warn of a problem of the loop, once."""
-        if problem not in self._warned:
-            self._warned.add(problem)
+    def _warn_of_missing_steps(self) -> None:
+        """Warn if the predictor has not learned for long, although gradients return or the sender's optimiser steps."""
+        if self._step.optimiser_steps >= _MANY_STEPS:
+            missing = f"its sender's optimiser has taken {_MANY_STEPS} steps"
+        elif self._summed >= _MANY:
+            missing = f"the gradients of {_MANY} messages have returned"
+        else:
+            return
+        self._warn(
+            f"{missing} without a step of its predictor; call the channel's learn() after each optimiser's step (returned "
+            "gradients are added up, and nothing is lost)"
+        )
+
+    def _warn_unless_finite(self, loss: Tensor, messages: Sequence[SentMessage]) -> None:
+        """Warn if the predictor's loss on some messages is not finite, and name what is not."""
+        if math.isfinite(loss) or not messages:
+            return
+        examples = [sent.example for sent in messages]
+        parts = {
+            "a message": [example.message for example in examples],
+            "a signal of the context": [e.context for e in examples if e.context is not None],
+            "a returned gradient": [e.returned for e in examples if e.returned is not None],
+        }
+        culprit = next(
+            (name for name, values in parts.items() if not all(bool(v.isfinite().all()) for v in values)),
+            "the predicted gradient",
+        )
+        self._warn(
+            f"{culprit} is not finite, and after this step the predictor is not; leave such batches out, or lower the "
+            "learning rate of the networks or of the predictor (lr=)",
+            kind="not finite",
+        )
+
+    def _warn(self, problem: str, kind: str | None = None) -> None:
+        """Warn of a problem of the loop, once; of problems of one kind, of the first."""
+        if (kind or problem) not in self._warned:
+            self._warned.add(kind or problem)
             warnings.warn(f"channel {self.name}: {problem}", stacklevel=4)
 
     def _error(self, problem: str) -> ScenarioError:
@@ -568,6 +617,7 @@ def learn(
         channel: _losses(channel, objective, sent, messages) for channel, messages in uses.items() if messages
     }
     trainable = _trainable(parameters)
+    _warn_of_other_parameters(objective, trainable, sent, received)
     learned = [(channel, leaf) for channel in received for leaf in channel._learned()]
     leaves = [leaf for messages in uses.values() for _, leaf in messages]
     with own_context():
@@ -589,6 +639,8 @@ def learn(
         channel._sender_learned = True
         channel._injections.clear()
         channel._expected.clear()
+    for channel in received:
+        channel._receiver_learned = True
 
 
 _CHANGED = "message: it was changed in place after it was sent; send a copy (message.clone())"
@@ -610,7 +662,63 @@ def _trainable(parameters: Iterable[Tensor]) -> list[Tensor]:
     tensors = None if isinstance(parameters, Tensor | torch.nn.Module) else list(parameters)
     if tensors is None or any(not isinstance(p, Tensor) for p in tensors):
         raise ScenarioError("learn: parameters are not a list of tensors; write network.parameters()")
+    if not tensors and isinstance(parameters, Iterator):
+        raise ScenarioError(
+            "learn: parameters are an iterator without parameters (left), as network.parameters() is after its first use; write "
+            "network.parameters() in every call, or make a list of it once"
+        )
     return [p for p in dict.fromkeys(tensors) if p.requires_grad]
+
+
+def _warn_of_other_parameters(
+    objective: Tensor | None,
+    parameters: Sequence[Tensor],
+    sent: Sequence[Channel],
+    received: Sequence[Channel],
+) -> None:
+    """Warn if the parameters are not of the network that sends or that computes the objective, when a channel learns first."""
+    given = {id(parameter) for parameter in parameters}
+    for channel in sent:
+        messages = [injection.message for injection, _ in channel._injections]
+        if messages and not channel._sender_learned and not given & _sources(messages, parameters):
+            channel._warn(
+                "learn: its messages depend on none of the parameters that were passed, and its sender learns nothing from it; "
+                "pass the sender's parameters, or leave the channel out of sent="
+            )
+    first = [c for c in sent if not c._sender_learned] + [c for c in received if not c._receiver_learned]
+    if not first or not given or objective is None:
+        return
+    if any(channel.predictor is not None and channel.predictor.needs_loss for channel in received):
+        return  # a critic learns from a loss without a gradient too
+    leaves = [leaf for channel in dict.fromkeys([*sent, *received]) for _, leaf in channel._received()]
+    sources = _sources([objective], [*parameters, *leaves])
+    if not sources:
+        problem = "needs no gradient, and nothing is learned from it; pass the loss itself, neither detached nor a number"
+    elif not sources & given and sources - {id(leaf) for leaf in leaves}:
+        problem = (
+            "depends on parameters, but on none that were passed; pass those of the network that computes it, or [] to return "
+            "gradients alone"
+        )
+    else:
+        return
+    first[0]._warn(f"learn: the objective {problem}", kind="returned")
+
+
+def _sources(results: Sequence[Tensor], tensors: Sequence[Tensor]) -> set[int]:
+    """The identities of the tensors that the gradients of some results reach: leaves, and those given that are results themselves."""
+    named = {tensor.grad_fn: id(tensor) for tensor in tensors if tensor.grad_fn is not None}
+    sources = {id(result) for result in results if result.grad_fn is None and result.requires_grad}
+    nodes, seen = [result.grad_fn for result in results], set[Any]()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        source = named.get(node, id(getattr(node, "variable", None)))
+        if source != id(None):
+            sources.add(source)
+        nodes += [earlier for earlier, _ in node.next_functions]
+    return sources
 
 
 def _check_objective(objective: Tensor | None, rows: set[int]) -> None:

@@ -1,0 +1,70 @@
+"""Mistakes in a training loop of one's own, which would otherwise train nothing in silence."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from antiphon import comms
+from antiphon.errors import ScenarioError
+
+SIZE = 3
+
+
+def _loop(steps: int, **changes: Any) -> list[str]:
+    """Return the warnings of a loop of two layers joined by a channel, with some changes that are mistakes."""
+    torch.manual_seed(0)
+    eye, mind = nn.Linear(3, SIZE), nn.Linear(SIZE, 2)
+    both = [*eye.parameters(), *mind.parameters()]
+    optimiser, channel = torch.optim.SGD(both, 0.1), comms.Channel(SIZE, name="up")
+    own = {"both": both, "mind": [*mind.parameters()], "eye": [*eye.parameters()]}
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for _ in range(steps):
+            message = changes.get("message", lambda sent: sent)(eye(torch.randn(4, 3)))
+            channel.send(message)
+            objective = changes.get("objective", lambda loss: loss)(mind(channel.receive()).square().mean())
+            comms.learn(objective, own[changes.get("parameters", "both")], sent=[channel], received=[channel])
+            optimiser.step()
+            optimiser.zero_grad()
+            if changes.get("learn", True):
+                channel.learn()
+    return [str(warning.message) for warning in said]
+
+
+@pytest.mark.parametrize(
+    ("changes", "warning"),
+    [
+        ({}, None),
+        ({"learn": False}, "its sender's optimiser has taken 50 steps without a step of its predictor"),
+        ({"parameters": "mind"}, "its messages depend on none of the parameters that were passed"),
+        ({"parameters": "eye"}, "the objective depends on parameters, but on none that were passed"),
+        ({"message": torch.Tensor.detach}, "none of its messages has needed a gradient"),
+        ({"message": lambda sent: sent * math.nan}, "a message is not finite"),
+        ({"objective": torch.Tensor.detach}, "the objective needs no gradient"),
+        ({"objective": lambda loss: loss * math.nan}, "a returned gradient is not finite"),
+    ],
+    ids=str,
+)
+def test_a_mistake_in_a_loop_is_warned_of_once(changes: dict[str, Any], warning: str | None) -> None:
+    warned = _loop(60, **changes)
+    assert len(warned) == bool(warning), warned
+    assert not warned or str(warning) in warned[0]
+
+
+def test_an_iterator_of_parameters_that_is_used_up_is_refused() -> None:
+    channel, network = comms.Channel(SIZE), nn.Linear(SIZE, SIZE)
+    parameters = network.parameters()
+    for error in (
+        contextlib.nullcontext(),
+        pytest.raises(ScenarioError, match="its first use; write network"),
+    ):
+        channel.send(network(torch.ones(2, SIZE)))
+        with error:
+            comms.learn(None, parameters, sent=[channel])
