@@ -11,7 +11,7 @@ from torch import Tensor
 
 from antiphon.comms import Example, Mask
 from antiphon.nets.schedules import Rate
-from tests.comms.made import BATCH, CASES, CLASSES, DOUBLE, LABEL, SIZE, case, example, make
+from tests.comms.made import BATCH, CASES, CLASSES, DOUBLE, LABEL, SIZE, case, draw, example, make
 
 every_case = pytest.mark.parametrize("name", CASES)
 
@@ -178,3 +178,34 @@ def test_a_message_to_which_nothing_returned_leaves_the_unit_as_it_was() -> None
     before = own.predict(each)
     own.gradients([dataclasses.replace(each, returned=torch.zeros_like(each.message))])
     assert torch.equal(own.predict(each), before)
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp"])
+def test_an_example_for_some_members_of_a_rescaled_stack_does_not_concern_the_others(name: str) -> None:
+    first, second = (make(name, trained=False, rescale="rms") for _ in range(2))
+    stack = type(first).stacked([make(name, trained=False, rescale="rms") for _ in range(2)])
+    both = dataclasses.replace(
+        example(),
+        message=example().message.repeat(2, 1),
+        context=torch.cat([draw(BATCH, CLASSES + 2, seed=7)] * 2),
+        returned=torch.cat([example().returned, 3 * example().returned]),
+    )
+    of_each = [
+        dataclasses.replace(
+            both, **{key: getattr(both, key)[rows] for key in ("message", "context", "returned")}
+        )
+        for rows in (slice(BATCH), slice(BATCH, None))
+    ]
+    assert both.returned is not None
+    for_second = dataclasses.replace(both, returned=both.returned.clone())
+    for_second.returned[:BATCH] *= 7
+    for_second.learn_in(Mask.of(torch.tensor([False, True])))
+    stack.gradients([both, for_second])
+    first.gradients(of_each[:1])
+    second.gradients([of_each[1]] * 2)
+    for now in range(2):
+        stack.step(stack.gradients([both])[1], now)
+        for own, each in zip((first, second), of_each, strict=True):
+            own.step(own.gradients([each])[1], now)
+    expected = torch.cat([own.predict(each) for own, each in zip((first, second), of_each, strict=True)])
+    torch.testing.assert_close(stack.predict(both), expected, rtol=1e-12, atol=0)

@@ -251,3 +251,17 @@ def test_numbers_do_not_depend_on_how_many_sites_are_equal(name: str, maps: bool
     close(four.predict(more) * 4, repeated(one.predict(given)))
     for mine, theirs in zip(found(four, more)[-3:], found(one, given)[-3:], strict=True):
         close(mine, theirs)
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp"])
+def test_the_unit_of_a_rescaled_gradient_does_not_depend_on_how_many_sites_are_equal(name: str) -> None:
+    """What it learns and what it predicts afterwards are both in units of a site's gradient."""
+    values = signals()
+    one = make(name, (1, D), (LABEL,), rescale="rms")
+    four = make(name, (4, D), (LABEL,), rescale="rms")
+    given = example(values, (LABEL,), D, target="label")
+    assert given.returned is not None
+    more = Example(given.message.repeat(1, 4), given.context, given.returned.repeat(1, 4) / 4)
+    for mine, theirs in zip(found(four, more)[1:], found(one, given)[1:], strict=True):
+        close(mine, theirs)
+    close(four.predict(more) * 4, one.predict(given).repeat(1, 4))
