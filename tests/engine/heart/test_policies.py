@@ -278,6 +278,43 @@ def test_further_passes_evaluate_each_locked_agent_once_and_not_tick_by_tick(
     )
 
 
+def of_some_senders(*, together: bool) -> Document:
+    """Three locked pairs whose senders are one stack, and whose channels are two.
+
+    Args:
+        together: Whether the last sender is the first actor's too; or the second actor has a network of its own.
+    """
+    scene = pairs(PPO, 3, coupling="locked")
+    scene["agents"]["a1"]["network"] = {**MLP, "hidden": [6]}
+    if together:
+        scene["channels"][2]["to"] = "a0"
+    return scene
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_further_passes_read_the_senders_of_a_channel_among_those_of_a_stack(
+    together: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[dict[str, Any]] = []
+    replays: list[int] = []
+    replayed = [0]
+    ports = AllTicks.ports
+
+    def counted(self: AllTicks, rows: Any) -> Any:
+        replayed[0] += 1
+        return ports(self, rows)
+
+    monkeypatch.setattr(AllTicks, "ports", counted)
+    for obstacle in (AllTicks.obstacle, lambda window, agents: True):
+        monkeypatch.setattr(AllTicks, "obstacle", obstacle)
+        with made(of_some_senders(together=together), "cohort") as simulation:
+            simulation.run(16)
+            found.append(facts(simulation))
+            replays.append(replayed[0])
+    assert replays[0] == replays[1] > 0
+    assert not list(differences(*found, tolerance=1e-12))
+
+
 # --- somebody else's world: agents that die, and reset steps that are no experience ----------------------------
 
 
