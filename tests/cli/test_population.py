@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
+from antiphon.base.manifests import read_checked, write_checked
 from antiphon.envs.base import StepResult
 from antiphon.envs.images import Digits
 from antiphon.telemetry import read_run
@@ -267,13 +268,19 @@ def test_tensorboard_shows_mean_and_band_of_all_and_the_values_of_each(
         assert {(step, value) for step, _, value in changes} == new
 
 
+def score_of(population: Path, member: str) -> float:
+    """The newest score of a member."""
+    lineage = read_checked(population / "population.json")["lineage"]
+    return float([each["score"] for each in lineage if f"member-{each['member']}" == member][-1])
+
+
 def test_the_report_of_a_population_is_of_its_members(here: Path, cli: Commands, file: Path) -> None:
     cli(f"{WORDS} --name it --steps 4")
     assert "3 runs" in cli("report runs/it")
     text = (here / "report.html").read_text(encoding="utf-8")
     assert all(f"member-{member}" in text for member in range(3))
     assert "<h2>Population mine</h2>" in text
-    best = json.loads((here / "runs/it/population.json").read_text())["best"]
+    best = read_checked(here / "runs/it/population.json")["best"]
     assert re.findall(r">([^<>]*) \(winner\)<", text) == [best]
     tested = {
         member: 100 * json.loads((here / "runs/it" / member / "result.json").read_text())["accuracy"]
@@ -285,6 +292,8 @@ def test_the_report_of_a_population_is_of_its_members(here: Path, cli: Commands,
     past = re.findall(r'<th scope="row">(?:0|4)</th><th scope="row">([^<]*)<', text)
     number = best.removeprefix("member-")
     assert past == [f"member {number} begins", f"member {number} has won"]
+    ranked = sorted(tested, key=lambda member: -score_of(here / "runs/it", member))
+    assert re.findall(r'"run":"([^"]*)"', text) == ranked, "the graph shows the winner first"
     # A member's values change, so its curves go by its name.
     assert '"name":"member-0"' in text
     assert '"name":"lr=' not in text
@@ -293,6 +302,25 @@ def test_the_report_of_a_population_is_of_its_members(here: Path, cli: Commands,
     assert b64decode(drawing[1]) == (here / "runs/it/lineage.svg").read_bytes()
     cli("report runs/it/member-0")
     assert "Population mine" not in (here / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_report_says_whom_the_winner_was_copied_from(here: Path, cli: Commands, file: Path) -> None:
+    cli(f"{WORDS} --name it --steps 4")
+    facts = read_checked(here / "runs/it/population.json")
+    winner, other = int(facts["best"].removeprefix("member-")), facts["lineage"][0]["member"]
+    assert winner != other
+    copied = {"step": 3, "member": winner, "parent": other, "score": 0.0, "error": 0.0, "values": {"lr": 0.5}}
+    kept = {**facts["lineage"][0], "step": 3}
+    write_checked(here / "runs/it/population.json", facts | {"lineage": [kept, copied, *facts["lineage"]]})
+    cli("report runs/it")
+    text = (here / "report.html").read_text(encoding="utf-8")
+    past = re.findall(r'<tr><th scope="row">([\d,]+)</th><th scope="row">([^<]*)</th><td>([^<]*)</td>', text)
+    assert [(step, what) for step, what, _ in past] == [
+        ("0", f"member {other} begins"),
+        ("3", f"member {winner} becomes a copy of member {other}, with these values"),
+        ("4", f"member {winner} has won"),
+    ]
+    assert past[1][2].startswith(f"{100 * kept['score']:.2f} %"), "of the member that was copied"
 
 
 def test_a_population_is_shown_as_its_best_run_and_is_in_the_list(
