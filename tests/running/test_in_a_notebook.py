@@ -42,7 +42,7 @@ def test_a_simulation_shows_its_state_and_the_newest_metrics(simulation: Any) ->
     assert repr(simulation) == "<Simulation of digits-mlp: step 12, seed 0, 3 agents, 2 channels>"
     agents, channels = tables(simulation)
     assert agents[0] == ["agent", "parameters", "updates", "accuracy", "loss"]
-    assert [row[:3] for row in agents[1:3]] == [["n0", "536", "12"], ["n1", "88", "12"]]
+    assert [row[:3] for row in agents[1:]] == [["n0", "536", "12"], ["n1", "88", "12"], ["n2", "90", "12"]]
     accuracy = simulation.history.of("n2", "accuracy")[1][-1]
     assert agents[3][3] == f"{100 * accuracy:.2f} %"
     assert channels[0][:6] == ["channel", "coupling", "size", "delay", "cosine", "sg_loss"]
