@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from antiphon.base.mask import NONE, Mask
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.message import Message
@@ -25,8 +24,8 @@ class Gates(Feature):
     def __init__(self, engine: Engine) -> None:
         self.system, self.divergence = engine.system, engine.divergence
         self.predictor_trainer = engine.predictor_trainer
-        self._compared: dict[str, tuple[Tensor, Mask]] = {}
-        """By channel: the sums of its gate after the step, and the members that something came back to."""
+        self._compared: dict[str, Tensor] = {}
+        """By channel: the sums of its gate after the step."""
 
     def predicted(self, channel: Channel, prediction: Tensor) -> Tensor | None:
         """Return a prediction as it is applied."""
@@ -43,24 +42,22 @@ class Gates(Feature):
 
     def _compare(self, channel: Channel, messages: Sequence[Message]) -> None:
         sums: list[Tensor] = []
-        members = NONE
         for message in messages:
             gradient, counted = message.returned.gradient, message.returned.counted
             prediction = self.predictor_trainer.predict(channel, message)
             if gradient is None or prediction is None:
                 continue
-            members |= channel.examples_for(counted)
             pairs = (prediction, gradient), (prediction, prediction), (gradient, gradient)
             sums.append(torch.stack([counted.fill((one * other).sum(1)) for one, other in pairs]))
         gate = channel.synthetic_gradient.gate
         if sums and gate is not None:
             products, squares, returned = sum(sums[1:], sums[0])
-            self._compared[channel.name] = gate.compared(products, squares, returned), members
+            self._compared[channel.name] = gate.compared(products, squares, returned)
 
     def before_move(self, updates: Sequence[Update]) -> None:
         """Move the gates, as all is computed and finite now."""
-        for name, (sums, members) in self._compared.items():
+        for name, sums in self._compared.items():
             channel = self.system.channels[name]
             if channel.synthetic_gradient.gate is not None:
-                channel.synthetic_gradient.gate.move(sums, members & self.divergence.moving(channel))
+                channel.synthetic_gradient.gate.move(sums, self.divergence.moving(channel))
         self._compared.clear()

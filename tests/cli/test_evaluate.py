@@ -34,6 +34,28 @@ def test_links_as_run_lose_what_they_are_told(run: Path, cli: Commands) -> None:
     assert line in cli.refused("evaluate", run, "--links as_run --no-inputs")
 
 
+HEARD = """
+scenario: heard
+env: {id: antiphon/Digits-v0}
+agents:
+  a: {observes: [image], network: {kind: mlp, hidden: [8]}}
+  b: {objective: {kind: classification, target: label}, network: {kind: mlp, hidden: [8]}}
+channels:
+  - {from: a, to: b, size: 4, link: {drop: 0.5}, input: {kind: linear, context: [image]}}
+training: {batch: 16}
+"""
+
+
+def test_synthetic_inputs_of_lost_messages_are_left_out_on_request(cli: Commands, tmp_path: Path) -> None:
+    (tmp_path / "heard.yaml").write_text(HEARD)
+    cli("run", tmp_path / "heard.yaml", f"--steps 40 --name heard --logdir {tmp_path}")
+    heard, words = tmp_path / "heard", "--links as_run --drop 0.5"
+    with_inputs, without = (cli("evaluate", heard, f"{words}{more}") for more in ("", " --no-inputs"))
+    assert "no synthetic inputs" not in with_inputs
+    assert "50.00 % lost, no synthetic inputs" in without
+    assert with_inputs.splitlines()[1:] != without.splitlines()[1:]
+
+
 def test_ablation_ranks_the_channels_and_is_shown_with_verdicts(
     run: Path, tmp_path: Path, cli: Commands
 ) -> None:

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
-from antiphon.base.manifests import read_checked, write_checked
 from antiphon.envs.base import StepResult
 from antiphon.envs.images import Digits
 from antiphon.telemetry import read_run
 from tests.kit.commands import Commands
+from tests.kit.resigned import rewrite_lineage
 
 POPULATION = """
 population: mine
@@ -270,7 +270,7 @@ def test_tensorboard_shows_mean_and_band_of_all_and_the_values_of_each(
 
 def score_of(population: Path, member: str) -> float:
     """The newest score of a member."""
-    lineage = read_checked(population / "population.json")["lineage"]
+    lineage = json.loads((population / "population.json").read_text())["lineage"]
     return float([each["score"] for each in lineage if f"member-{each['member']}" == member][-1])
 
 
@@ -280,7 +280,7 @@ def test_the_report_of_a_population_is_of_its_members(here: Path, cli: Commands,
     text = (here / "report.html").read_text(encoding="utf-8")
     assert all(f"member-{member}" in text for member in range(3))
     assert "<h2>Population mine</h2>" in text
-    best = read_checked(here / "runs/it/population.json")["best"]
+    best = json.loads((here / "runs/it/population.json").read_text())["best"]
     assert re.findall(r">([^<>]*) \(winner\)<", text) == [best]
     tested = {
         member: 100 * json.loads((here / "runs/it" / member / "result.json").read_text())["accuracy"]
@@ -306,12 +306,12 @@ def test_the_report_of_a_population_is_of_its_members(here: Path, cli: Commands,
 
 def test_the_report_says_whom_the_winner_was_copied_from(here: Path, cli: Commands, file: Path) -> None:
     cli(f"{WORDS} --name it --steps 4")
-    facts = read_checked(here / "runs/it/population.json")
+    facts = json.loads((here / "runs/it/population.json").read_text())
     winner, other = int(facts["best"].removeprefix("member-")), facts["lineage"][0]["member"]
     assert winner != other
     copied = {"step": 3, "member": winner, "parent": other, "score": 0.0, "error": 0.0, "values": {"lr": 0.5}}
     kept = {**facts["lineage"][0], "step": 3}
-    write_checked(here / "runs/it/population.json", facts | {"lineage": [kept, copied, *facts["lineage"]]})
+    rewrite_lineage(here / "runs/it", [kept, copied, *facts["lineage"]])
     cli("report runs/it")
     text = (here / "report.html").read_text(encoding="utf-8")
     past = re.findall(r'<tr><th scope="row">([\d,]+)</th><th scope="row">([^<]*)</th><td>([^<]*)</td>', text)

@@ -32,6 +32,12 @@ def rewrite_facts(run: Path, **facts: Any) -> None:
     write_checked(run / "run.json", {key: value for key, value in known.items() if value is not ...})
 
 
+def rewrite_lineage(population: Path, lineage: list[dict[str, Any]]) -> None:
+    """Write another lineage into population.json, with a digest of its own."""
+    place = population / "population.json"
+    write_checked(place, read_checked(place) | {"lineage": lineage})
+
+
 def resign(run: Path, **facts: Any) -> None:
     """Renew all digests of a run directory, or make its manifest; `facts` are changed in run.json, `...` takes one out."""
     for folder in checkpoints(run):

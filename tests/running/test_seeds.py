@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from antiphon import DivergenceError, Population, Scenario, Simulation, load
+from tests.contracts.builders import levels
 from tests.contracts.twins import TOLERANCE, differences, facts
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, LINEAR_MAP, scenario_of
@@ -22,9 +22,9 @@ SEEDS = [3, 4, 5]
 STEPS = 8
 
 
-def scenario(**training: Any) -> Scenario:
+def scenario() -> Scenario:
     small = load("digits-mlp").resolve(None, {"depth": 3, "width": 8, "batch": 8})
-    return small.with_training(steps=STEPS, **training)
+    return small.with_training(steps=STEPS)
 
 
 def assert_alike(one: Simulation, other: Simulation, tolerance: float = TOLERANCE) -> None:
@@ -88,20 +88,23 @@ def test_a_seed_that_diverges_keeps_the_environment_as_it_was_and_there_is_no_st
 
 @pytest.mark.parametrize("stopped", [[1], [0, 2]])
 def test_the_others_of_a_seed_that_diverges_are_what_they_are_alone(stopped: list[int]) -> None:
-    """Its own numbers are those of before the step, and no other's are moved by it."""
-    together = Population(scenario(), SEEDS, dtype=torch.float64)
+    """Its own numbers and gates are those of before the step, and no other's are moved by it."""
+    gradient = {"kind": "linear", "context": ["label"], "gate": "skill"}
+    gated = Scenario.model_validate(levels(channel={"gradient": gradient}))
+    together = Population(gated, SEEDS, dtype=torch.float64)
     together.run(3)
     for place in stopped:
         poison(together.simulations[place])
-    before = [state_of(one)["system"]["learners"] for one in together.simulations]
+    before = [state_of(one)["system"] for one in together.simulations]
     together.run(STEPS - 3)
     for place, (seed, simulation) in enumerate(zip(SEEDS, together.simulations, strict=True)):
         if place in stopped:
-            after = simulation.running.state_dict()["system"]["learners"]
-            torch.testing.assert_close(after, before[place], rtol=0, atol=0, equal_nan=True)
+            for kind, after in simulation.running.state_dict()["system"].items():
+                if kind in ("learners", "gates"):
+                    torch.testing.assert_close(after, before[place][kind], rtol=0, atol=0, equal_nan=True)
             assert simulation.now == 3
             continue
-        alone = Simulation(scenario(), seed=seed, dtype=torch.float64)
+        alone = Simulation(gated, seed=seed, dtype=torch.float64)
         alone.run(STEPS)
         assert_alike(alone, simulation)
 
