@@ -50,7 +50,16 @@ def _loop(steps: int, **changes: Any) -> list[str]:
         ({"objective": torch.Tensor.detach}, "the objective needs no gradient"),
         ({"objective": lambda loss: loss * math.nan}, "a returned gradient is not finite"),
     ],
-    ids="right no-learn receiver-only sender-only detached-message nan-message detached-objective nan-gradient".split(),
+    ids=[
+        "right",
+        "no-learn",
+        "receiver-only",
+        "sender-only",
+        "detached-message",
+        "nan-message",
+        "detached-objective",
+        "nan-gradient",
+    ],
 )
 def test_a_mistake_in_a_loop_is_warned_of_once(changes: dict[str, Any], warning: str | None) -> None:
     warned = _loop(60, **changes)
