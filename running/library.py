@@ -40,13 +40,14 @@ def template_named(name: str | Path) -> Template | PythonTemplate:
     """
     if str(name) in MADE_IN_PYTHON:
         return _loaded(MADE_IN_PYTHON[str(name)])
+    if str(name) in library_names():
+        return load(name)
     if (population := find_population(name)) is not None:
         fix = f"antiphon run trains it; its scenario is {population.scenario}"
         raise ScenarioError(f"{name}: is a population, not a scenario; {fix}")
     path = Path(os.path.expanduser(name))
-    bare = not path.suffix and path.parent == Path()
-    known = str(name) in library_names() or os.path.exists(path)  # False, where it is too long for a file's
-    if bare and not known:
+    # that a name exists is False, where it is too long for a file's
+    if not path.suffix and path.parent == Path() and not os.path.exists(path):
         raise ScenarioError(f"no scenario {str(name)!r}{suggest(str(name), scenario_names())}")
     return load(name)
 

@@ -459,6 +459,26 @@ class AgentSpec(Observing):
         return several if self.objective is None else {("objective",): self.objective}
 
     @property
+    def policy(self) -> bool:
+        """Whether its objective is a policy."""
+        return self.objective is not None and self.objective.policy
+
+    @property
+    def valued(self) -> bool:
+        """Whether its objective learns a value function."""
+        return self.objective is not None and self.objective.valued
+
+    @property
+    def targeted(self) -> bool:
+        """Whether a target network estimates the values of its objective."""
+        return self.objective is not None and self.objective.targeted
+
+    @property
+    def critic(self) -> CriticSpec | None:
+        """The critic of its objective; None: it has none of its own."""
+        return None if self.objective is None else self.objective.critic
+
+    @property
     def own_loss(self) -> bool:
         """Whether its network returns a loss, its last objective."""
         return any(goal.of_network for goal in self.goals.values())
@@ -503,8 +523,9 @@ class AgentSpec(Observing):
         beside = self.layers is not None or self.aggregation is not None
         if beside or isinstance(source, type) or not hasattr(source, "named_parameters"):
             return True
-        critic = self.objective is not None and self.objective.critic is not None
-        return critic or any(parameter.requires_grad for _, parameter in source.named_parameters())
+        return self.critic is not None or any(
+            parameter.requires_grad for _, parameter in source.named_parameters()
+        )
 
     @property
     def frozen(self) -> bool:
@@ -527,12 +548,11 @@ class AgentSpec(Observing):
 
     def always_written(self) -> frozenset[str]:
         """Return the fields whose defaults differ for a policy."""
-        valued = self.objective is not None and self.objective.valued
-        return frozenset({"network", "clock"}) if valued else frozenset()
+        return frozenset({"network", "clock"}) if self.valued else frozenset()
 
     @model_validator(mode="after")
     def _defaults_of_policies(self) -> Self:
-        if self.objective is not None and self.objective.valued:
+        if self.valued:
             if "network" not in self.model_fields_set:
                 self.__dict__["network"] = policy_network()
             if "unroll" not in self.clock.model_fields_set:

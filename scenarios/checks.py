@@ -157,10 +157,10 @@ def rule_9_gradient(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]
         receiver = scene.agents[channel.receiver]
         if channel.state:
             yield "gradient.kind", f"{gradient.kind} is for message channels only; use another kind"
-        elif receiver.objective is None or not receiver.objective.policy or not receiver.acts:
+        elif not (receiver.policy and receiver.acts):
             message = f"{gradient.kind} learns from the receiver's actions, and {channel.receiver!r} has no policy that acts"
             yield "gradient.kind", f"{message} (a2c, ppo, reinforce); use another kind"
-        elif receiver.objective.targeted:
+        elif receiver.objective is not None and receiver.objective.targeted:
             message = f"{gradient.kind} learns from advantages of a policy gradient (a2c, ppo, reinforce)"
             message += f", and {channel.receiver!r} learns {name_of(receiver.objective.kind)}"
             yield "gradient.kind", f"{message}; use another kind"

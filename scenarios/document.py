@@ -200,7 +200,7 @@ class Scenario(Spec):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if any(agent.objective is not None and agent.objective.valued for agent in self.agents.values()):
+        if any(agent.valued for agent in self.agents.values()):
             self.__dict__["training"] = self.training.of_policies(tied=bool(self.share))
         check(self)
         channels = (_conditioned(channel, self.agents[channel.sender]) for channel in self.channels)

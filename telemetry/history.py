@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -181,3 +181,22 @@ class History(Recorder, Sequence[HistoryRow]):
     def _forget(self, step: int) -> None:
         kept = int(np.searchsorted(np.array(self._steps), step))
         del self._steps[kept:], self._about[kept:], self._values[kept:]
+
+
+def shut_gates(directory: Path, result: Mapping[str, Any]) -> list[str]:
+    """Return the channels of a run whose gate was 0 at every log entry (semantics 9a), in the order of the result.
+
+    Raises:
+        RunError: metrics.csv of the run directory cannot be read.
+    """
+    names = [name for name, metrics in result.get("channels", {}).items() if metrics.get("gate") == 0]
+    if not names:
+        return []
+    table = History.read(directory / "metrics.csv")
+    return [name for name in names if not table.of(name, "gate")[1].any()]
+
+
+def of_shut_gates(count: int) -> str:
+    """Return what it means that the gates of so many channels were shut."""
+    whose = "its sender took no step by it" if count == 1 else "their senders took no step by them"
+    return f"gate 0 at every log entry: {whose}, as with detached; train longer, or set coupling: locked or gate: none"

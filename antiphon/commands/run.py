@@ -38,7 +38,7 @@ from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import COMPARED
 from antiphon.scenarios.population_spec import find_population
 from antiphon.scenarios.training import selected_in_words
-from antiphon.telemetry.shut_gates import of_shut_gates, shut_gates
+from antiphon.telemetry.history import of_shut_gates, shut_gates
 from antiphon.terminal.output import (
     console,
     decimal,

@@ -227,13 +227,13 @@ class _Builder:
                     fan_in,
                     FanIn(fan_in),
                     categories=self._categories(name, spec),
-                    critic_observes=() if (critic := _critic_of(spec)) is None else critic.observes,
+                    critic_observes=() if (critic := spec.critic) is None else critic.observes,
                     align=self._align(name, spec),
                     layouts=self.shapes.layouts.get((name, "network"), ()),
                     critic_layouts=self.shapes.layouts.get((name, "critic"), ()),
                     normalised=spec.normalised,
                     critic_normalised=() if critic is None else critic.normalised,
-                    targeted=_targeted(spec),
+                    targeted=spec.targeted,
                 ),
                 self._goal(name, spec),
                 spec.acts,
@@ -267,7 +267,7 @@ class _Builder:
 
     def _learner(self, name: str, owner: str, spec: AgentSpec) -> Learner:
         kind, rate = optimiser_of(spec.optimiser, self.scenario)
-        network, critic, declared = self._network(name, owner, spec), None, _critic_of(spec)
+        network, critic, declared = self._network(name, owner, spec), None, spec.critic
         statistics = self._statistics(name, spec, declared)
         if declared is not None:
             value = (Head(VALUE, (1,)),)
@@ -279,7 +279,7 @@ class _Builder:
                 generator(self.seed, "agent", owner, "parameters"),
                 critic,
                 returns=spec.objective is not None and spec.objective.get("normalise") == "returns",
-                targeted=_targeted(spec),
+                targeted=spec.targeted,
                 statistics=statistics,
                 optimiser=kind,
                 rate=rate,
@@ -415,14 +415,14 @@ class _Builder:
                 "give their channels a common `port`",
             )
         spec = self.scenario.agents[name]
-        wanted = {key: buffer.shape for key, buffer in self._statistics(name, spec, _critic_of(spec)).items()}
+        wanted = {key: buffer.shape for key, buffer in self._statistics(name, spec, spec.critic).items()}
         have = {key: b.shape for key, b in learner.buffers.items() if key.startswith(_STATISTICS)}
         if have != wanted:
             message = "tied agents need the same observations normalised"
             raise DocumentError(
                 ("agents", name, "observes"), f"{message}, in the same order; make them equal"
             )
-        if _targeted(spec) is not any(key.startswith(f"{TARGET}.") for key in learner.buffers):
+        if spec.targeted is not any(key.startswith(f"{TARGET}.") for key in learner.buffers):
             message = "tied agents need target networks (q) all, or none; give them objectives of one kind"
             raise DocumentError(("agents", name, "share"), message)
         critic, shape = learner.critic, self.shapes.critics.get(name)
@@ -435,7 +435,7 @@ class _Builder:
     def _goal(self, name: str, spec: AgentSpec) -> Goal | None:
         if not spec.goals:
             return None
-        if spec.objective is not None and spec.objective.policy:
+        if spec.policy:
             return policy_goal(name, self.scenario, self.env, self.shapes)
         objective = self.shapes.objectives[name]
         objectives = [objective] if not isinstance(objective, Weighted) else objective.parts
@@ -506,14 +506,6 @@ class _Builder:
                 calls.setdefault(agents[name].learner, []).append(name)
             waves.append([tuple(call) for call in calls.values()])
         return waves
-
-
-def _critic_of(spec: AgentSpec) -> CriticSpec | None:
-    return None if spec.objective is None else spec.objective.critic
-
-
-def _targeted(spec: AgentSpec) -> bool:
-    return spec.objective is not None and spec.objective.targeted
 
 
 def read_weights(learner: Learner, source: str, place: Path) -> None:

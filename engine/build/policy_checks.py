@@ -161,7 +161,7 @@ def _check_passes(name: str, spec: AgentSpec, scenario: Scenario, env: Descripti
         if agent.layers is not None:
             norms += [agent.layers.get("norm") or default_norm(agent, env), agent.layers.get("cell_norm")]
         places: list[Path] = [("network", "norm")] if "batch" in norms else []
-        critic = None if agent.objective is None else agent.objective.critic
+        critic = agent.critic
         if critic is not None and (critic.network.get("norm") or default_norm(agent, env)) == "batch":
             places.append(("objective", "critic", "network", "norm"))
         for place in places:

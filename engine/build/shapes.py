@@ -163,8 +163,7 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
             if goal is not None:
                 objectives[name] = goal[0]
             heads[name] = _heads(scenario, name, messages, env, 0 if goal is None else goal[1])
-            if agent.objective is not None and agent.objective.critic is not None:
-                critic = agent.objective.critic
+            if (critic := agent.critic) is not None:
                 seen = [env.signals[signal].shape_as(agent.categories) for signal in critic.observes]
                 seen = _maps(seen, layouts.get((name, "critic"), ()))
                 place = ("agents", name, "objective", "critic")
@@ -182,7 +181,7 @@ def _hidden_shape(
 def _layouts(scenario: Scenario, env: Description) -> Iterator[tuple[tuple[str, str], tuple[str, ...]]]:
     """Yield how networks of images, of agents and critics, read what they observe; DocumentError where that is open."""
     for name, agent in scenario.agents.items():
-        critic = None if agent.objective is None else agent.objective.critic
+        critic = agent.critic
         networks: list[tuple[Path, str, NetworkSpec | None, tuple[str, ...]]]
         networks = [(("agents", name, "network"), "network", agent.layers, agent.observes)]
         if critic is not None:
@@ -417,8 +416,7 @@ def _space_of(name: str, agent: AgentSpec, env: Description) -> spaces.Space[Any
             suggestion = suggest(agent.acts, space.spaces)
             raise DocumentError(path, f"the environment's actions have no part '{agent.acts}'{suggestion}")
         return space[agent.acts]
-    policy = agent.objective is not None and agent.objective.policy
-    if agent.acts and isinstance(space, spaces.Dict) and not policy:
+    if agent.acts and isinstance(space, spaces.Dict) and not agent.policy:
         raise DocumentError(
             path, f"the environment's actions have parts; name one of {', '.join(space.spaces)}"
         )

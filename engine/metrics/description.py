@@ -120,7 +120,7 @@ def about_agent(scenario: Scenario, name: str) -> dict[str, str]:
 
 def _network(spec: AgentSpec) -> str:
     """Return the kind and the sizes of an agent's network: `mlp 64`; `mlp 64, critic mlp 32 of state` with a critic."""
-    critic = None if spec.objective is None else spec.objective.critic
+    critic = spec.critic
     seen = "" if critic is None else f", critic {_layers(critic.network)} of {critic.in_words}"
     if spec.layers is not None:
         return _layers(spec.layers) + seen

@@ -84,7 +84,7 @@ def _beside_its_environment(scenario: Scenario, *, saved: bool, acts: bool) -> l
 def _of_stream(scenario: Scenario, env: Description) -> Iterator[str]:
     """Yield what a stream of examples does with a setting that is meant for something else."""
     for name, agent in scenario.agents.items():
-        if agent.acts and not (agent.objective is not None and agent.objective.policy):
+        if agent.acts and not agent.policy:
             yield (
                 f"agents.{name}.acts: actions change nothing in a data set, and this agent learns from its target alone; "
                 "leave it out"
@@ -257,12 +257,12 @@ def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[str]:
     often = {
         scenario.windows[name]
         for name, agent in scenario.agents.items()
-        if agent.objective is not None and agent.objective.policy and (updates.get(name) or 0) >= _FEW
+        if agent.policy and (updates.get(name) or 0) >= _FEW
     }
     usual = {
         scenario.windows[name]
         for name, agent in scenario.agents.items()
-        if agent.objective is not None and agent.objective.valued and agent.clock.unroll == POLICY_WINDOW
+        if agent.valued and agent.clock.unroll == POLICY_WINDOW
     }
     group_of = {name: group for group in scenario.learning_groups() for name in group}
     seldom: dict[tuple[int, object, str], list[str]] = {}

@@ -14,7 +14,7 @@ from antiphon.base.files import fitting
 from antiphon.base.manifests import read_cache, write_checked
 from antiphon.running.directory import MEASURED
 from antiphon.scenarios.training import less_is_better, metric_of_agents
-from antiphon.telemetry.shut_gates import shut_gates
+from antiphon.telemetry.history import shut_gates
 from antiphon.telemetry.verdicts import worth
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from antiphon.base.manifests import write_checked
 from antiphon.jobs.studies.plan import worded
 from antiphon.jobs.studies.summary import DETACHED, LOCKED
 from antiphon.scenarios.training import RETURN, selected_in_words, split_metric
-from antiphon.telemetry.shut_gates import of_shut_gates
+from antiphon.telemetry.history import of_shut_gates
 
 STUDY = "study.json"
 """The study's result in its directory, as `--json` prints it."""

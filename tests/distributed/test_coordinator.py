@@ -16,7 +16,6 @@ import torch
 import yaml
 
 from antiphon import DivergenceError, RunError, Scenario, ScenarioError, Simulation
-from antiphon.engine.metrics.report_by_agent import RowSteps
 from antiphon.envs import TorchVectorEnv
 from antiphon.envs.base import StepResult
 from tests.contracts.builders import Play
@@ -28,6 +27,7 @@ from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit.parts_table import read_parts
 from tests.kit.recorded import metrics
 from tests.kit.resigned import resign
+from tests.kit.running import step_unread
 from tests.reference.backend import reference
 
 
@@ -272,27 +272,17 @@ def test_parts_that_do_not_wait_take_no_parameters_after_their_first_step() -> N
     assert not torch.equal(*ends)
 
 
-class _Blind:
-    """Reads nothing of the steps."""
-
-    row_steps, stopping = RowSteps(0, 0), staticmethod(lambda: False)
-
-    def observes(self, step: int) -> bool:
-        return False
-
-
 @pytest.mark.long
 def test_what_parts_that_do_not_wait_have_learned_replaces_no_change_of_before() -> None:
     """As after a Ctrl-C, when the whole does not have yet what the parts have learned since it was read."""
     with Simulation(stages(2), parts={"count": 2, "mode": "free"}) as simulation:
         simulation.run(2)
         weight = next(iter(next(iter(simulation.agents.values())).parameters.values()))
-        running = simulation.running
-        running.executor.advance(running, _Blind(), watch=False, keep=False)
+        step_unread(simulation)
         with torch.no_grad():
             weight.fill_(0.25)
         with pytest.raises(RunError, match=r"^step 3: parameters were changed in place, which parts in free"):
-            running.synchronize()
+            simulation.running.synchronize()
 
 
 def test_a_part_that_is_lost_leaves_the_newest_state_that_is_known(bell: Any, tmp_path: Path) -> None:

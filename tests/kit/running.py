@@ -14,6 +14,7 @@ from antiphon.engine.build.stacking import stacks_of
 from antiphon.engine.capture.conditions import obstacle_of
 from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.inference.evaluation import Evaluation
+from antiphon.engine.metrics.report_by_agent import RowSteps
 from antiphon.engine.native.networks import NativeNetwork
 from antiphon.engine.planning.memory_estimate import slots
 from antiphon.engine.state.checkpoint import copy_tree, read_simulation
@@ -37,6 +38,21 @@ def check_later(simulation: Simulation) -> Simulation:
     """Let what is not finite be found as on a GPU: after the steps, and not within."""
     installed.check_later(simulation.running.backend)
     return simulation
+
+
+class _Blind:
+    """Reads nothing of the steps."""
+
+    row_steps, stopping = RowSteps(0, 0), staticmethod(lambda: False)
+
+    def observes(self, step: int) -> bool:
+        return False
+
+
+def step_unread(simulation: Simulation) -> None:
+    """Take a step that nothing reads, as parts take many at once."""
+    running = simulation.running
+    running.executor.advance(running, _Blind(), watch=False, keep=False)
 
 
 def load_state(simulation: Simulation, saved: Path, scenario: Scenario | None = None) -> None:

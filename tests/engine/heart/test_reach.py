@@ -26,9 +26,7 @@ DOCUMENTS: dict[str, Document] = {
 
 def steps_of(simulation: Simulation) -> dict[str, int]:
     """How many optimiser steps each agent has taken."""
-    return {
-        name: agent.learner.updates for name, agent in simulation.running.backend.per_agent().agents.items()
-    }
+    return {name: agent.updates for name, agent in simulation.agents.items()}
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -11,11 +11,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from antiphon import Scenario, Simulation, load
-from antiphon.engine.planning.scenario_plan import plan
 from antiphon.scenarios import catalogue
 from tests.engine.planning.conftest import Planned
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit.commands import Commands
+from tests.kit.examined import planned
 from tests.kit.running import stacks
 
 LIBRARY = [name for name in catalogue() if not name.startswith("cifar10")]
@@ -124,7 +124,7 @@ def test_modules_whose_minibatches_replay_all_environments_are_named(normed: boo
 
     agent = {"observes": ["observation"], "acts": True, "objective": "ppo", "network": network}
     scenario = Scenario(scenario="pole", env="antiphon/CartPole-v0", agents={"a": agent})
-    found = [(some.agents, some.reason) for some in plan(scenario).replayed_whole]
+    found = [(some.agents, some.reason) for some in planned(scenario).replayed_whole]
     assert found == ([(("a",), "a call changes its buffers (batch norm?)")] if normed else [])
 
 

@@ -15,12 +15,12 @@ import torch
 
 import antiphon
 from antiphon import Scenario, Simulation, envs
-from antiphon.engine.planning.advice import advice
 from antiphon.errors import RunError, ScenarioError
 from tests.envs.adaptors import parallel_worlds
 from tests.envs.adaptors.parallel_worlds import Mines
 from tests.envs.adaptors.test_frame_stack import Counter
 from tests.envs.adaptors.turn_games import Race
+from tests.kit.examined import warned
 
 
 class Failing(Mines):
@@ -166,7 +166,7 @@ def test_other_processes_are_advised_where_a_step_is_long(
     player = {"observes": ["low.observation"], "acts": "low", "objective": "a2c"}
     env = {"id": "pettingzoo/busy_worlds", **keys}
     scenario = Scenario(scenario="s", env=env, agents={"a": player}, training={"batch": 8})
-    found = [line for line in advice(scenario) if line.startswith("env: a step of one environment takes ")]
+    found = [line for line in warned(scenario) if line.startswith("env: a step of one environment takes ")]
     assert len(found) == advised
     assert all("; workers: 4 takes them in other processes" in line for line in found)
 

@@ -19,7 +19,7 @@ from antiphon.jobs.studies.scoring import Finished, Scoring
 from antiphon.jobs.studies.summary import summary
 from antiphon.jobs.studies.table import heading, notes, tables, write_tables
 from antiphon.scenarios.study import StudySpec
-from antiphon.telemetry.shut_gates import shut_gates
+from antiphon.telemetry.history import shut_gates
 
 Runs = Mapping[str, Mapping[int, Finished]]
 
