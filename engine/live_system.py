@@ -281,13 +281,15 @@ class LiveSystem:
     """A scenario's system in its environment, at a step.
 
     Args:
-        scenario: A scenario, a template (resolved with its defaults), a library name or a YAML file.
+        scenario: A scenario.
         settings: How it is computed.
         executor: Takes its steps; None: they are taken here, one by one.
 
     Attributes:
         scenario: The resolved scenario, with all changes made since.
         settings: How it is computed, with the seed of the state that was loaded.
+        threads: Torch's threads in its calls.
+        matmul_precision: Torch's precision of matrix products in its calls.
         executor: Takes its steps.
         env: Its environment.
         now: Steps taken.
@@ -309,13 +311,14 @@ class LiveSystem:
 
     def __init__(
         self,
-        scenario: Scenario | Template | str | Path,
-        settings: Settings | None = None,
+        scenario: Scenario,
+        settings: Settings,
         executor: Executor | None = None,
     ) -> None:
-        self.settings = settings = settings or Settings()
+        self.settings = settings
+        self.threads, self.matmul_precision = settings.threads, settings.matmul_precision
         self.executor = executor or Executor()
-        self.scenario = scenario = as_scenario(scenario)
+        self.scenario = scenario
         self.changes: list[tuple[int, str, Any]] = []
         self.closed = False
         self._world: EnvironmentRunner | None = None
@@ -412,16 +415,6 @@ class LiveSystem:
     def dtype(self) -> torch.dtype:
         """Of all floating-point tensors."""
         return self.settings.dtype
-
-    @property
-    def threads(self) -> int:
-        """Torch's threads."""
-        return self.settings.threads
-
-    @property
-    def matmul_precision(self) -> str:
-        """Torch's precision of matrix products."""
-        return self.settings.matmul_precision
 
     @property
     def events(self) -> list[tuple[int, str]]:

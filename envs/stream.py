@@ -19,6 +19,7 @@ from antiphon.envs.base import SeededEnv, Values, check_split, chosen
 from antiphon.envs.env_keys import EnvOptions
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.random import integers, normal, seed_for, uniform
+from antiphon.nets.users.outlines import bytes_of
 
 _BLOCK = 64
 """Examples per environment that are sampled in one call; changing it changes the samples of a seed."""
@@ -41,7 +42,7 @@ class Table:
         found = hashlib.sha256()
         for name, tensor in [*self.columns.items(), *self.splits.items(), *self._others().items()]:
             found.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
-            found.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+            found.update(bytes_of(tensor))
         return found.hexdigest()
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:

@@ -39,6 +39,7 @@ from antiphon.nets.user_modules import (
     singular,
     with_data,
 )
+from antiphon.nets.users.outlines import bytes_of
 
 Tensors = dict[str, Tensor]
 Own = TypeVar("Own", bound=nn.Module)
@@ -428,8 +429,7 @@ def _of_value(value: Any) -> Hashable:
     if kind is functools.partial:
         return kind, _of_value(value.func), _of_value(value.args), _of_value(value.keywords)
     if kind is Tensor and value.layout is torch.strided:
-        numbers = value.data.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        return kind, value.dtype, tuple(value.shape), hashlib.blake2b(numbers.tobytes()).hexdigest()
+        return kind, value.dtype, tuple(value.shape), hashlib.blake2b(bytes_of(value)).hexdigest()
     if isinstance(value, enum.Enum):
         return kind, value.name
     if dataclasses.is_dataclass(value):

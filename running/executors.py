@@ -21,9 +21,9 @@ def executor_of(
     settings: Settings, division: PartsSettings | None, capture: bool | CapturedLoop
 ) -> Executor | None:
     """Return what takes the steps of a run from its beginning; None: they are taken one by one, until it is divided."""
-    if division is not None and division.cluster is not None and not capture:
-        return VirtualCoordinator(division)
-    return captured_loop(settings.device, settings.backend, capture, parts=division is not None)
+    if capture:
+        return captured_loop(settings.device, settings.backend, capture, parts=division is not None)
+    return VirtualCoordinator(division) if division is not None and division.cluster is not None else None
 
 
 def divide(running: LiveSystem, division: PartsSettings, opened: RayParts | None = None) -> None:

@@ -18,7 +18,6 @@ from types import FunctionType, MappingProxyType, ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from antiphon.base.errors import AntiphonError, ScenarioError
 from antiphon.base.nearest_names import suggest
@@ -182,6 +181,8 @@ def _key_of(value: Any, outer: tuple[int, ...] = ()) -> Hashable:
     """
     import torch
 
+    from antiphon.nets.users.outlines import bytes_of
+
     kind, inner = type(value), (*outer, id(value))
     if value is None or isinstance(value, bool | int | float | complex | str | bytes | np.generic):
         return kind, repr(value)
@@ -194,11 +195,11 @@ def _key_of(value: Any, outer: tuple[int, ...] = ()) -> Hashable:
     if isinstance(value, set | frozenset):
         return kind, frozenset(_key_of(item, inner) for item in value)
     if isinstance(value, torch.Tensor) and value.layout is torch.strided:
-        numbers = value.data.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        own = _key_of(vars(value), inner)
-        return kind, str(value.dtype), tuple(value.shape), value.requires_grad, _digest(numbers), own
+        digest, own = hashlib.sha256(bytes_of(value)).digest(), _key_of(vars(value), inner)
+        return kind, str(value.dtype), tuple(value.shape), value.requires_grad, digest, own
     if kind is np.ndarray and not value.dtype.hasobject:
-        return kind, str(value.dtype), value.shape, _digest(np.ascontiguousarray(value))
+        digest = hashlib.sha256(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data).digest()
+        return kind, str(value.dtype), value.shape, digest
     try:
         made, arguments, *state = value.__reduce_ex__(4)  # what a copy is made of
     except Exception:  # noqa: BLE001  (anything a user's object may raise)
@@ -206,10 +207,6 @@ def _key_of(value: Any, outer: tuple[int, ...] = ()) -> Hashable:
     return kind, *(
         _key_of(list(x) if isinstance(x, Iterator) else x, inner) for x in (made, arguments, *state)
     )
-
-
-def _digest(numbers: NDArray[Any]) -> bytes:
-    return hashlib.sha256(numbers.reshape(-1).view(np.uint8).data).digest()
 
 
 def other_variants(

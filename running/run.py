@@ -64,6 +64,8 @@ class Run:
 
     Attributes:
         running: What runs.
+        threads: Torch's threads in its calls.
+        matmul_precision: Torch's precision of matrix products in its calls.
         recorders: Receive the metrics.
         recordings: Keep tensors of agents and channels.
         writer: Writes its run directory; None: nothing is written.
@@ -82,6 +84,7 @@ class Run:
 
     def __init__(self, running: LiveSystem) -> None:
         self.running = running
+        self.threads, self.matmul_precision = running.threads, running.matmul_precision
         self.recorders: list[Recorder] = []
         self.recordings: list[Recording] = []
         self.writer: Writer | None = None
@@ -96,16 +99,6 @@ class Run:
         self.notify: Callable[..., None] = lambda *_: None
         self._logged_at: int | None = None
         self._history: History | None = None
-
-    @property
-    def threads(self) -> int:
-        """Torch's threads in its calls."""
-        return self.running.threads
-
-    @property
-    def matmul_precision(self) -> str:
-        """Torch's precision of matrix products in its calls."""
-        return self.running.matmul_precision
 
     def aim_at(self, until: int) -> None:
         """Have the run reach a step, where nothing else is asked for."""
@@ -348,14 +341,10 @@ class Run:
         with ExitStack() as closing:
             if self.writer is not None:
                 closing.callback(self.writer.directory.release)
+            closing.callback(self.recorders.clear)
             closing.callback(self.running.close)
-            closing.callback(self._close_recorders)
+            closing.callback(release, self)
+            for recorder in reversed(self.recorders):
+                closing.callback(recorder.close)
             if self.writer is not None:
                 self.writer.close(failure)
-
-    def _close_recorders(self) -> None:
-        recorders, self.recorders = self.recorders, []
-        release(self)
-        with ExitStack() as closing:
-            for recorder in reversed(recorders):
-                closing.callback(recorder.close)

@@ -374,11 +374,6 @@ class FanInSpec(KindSpec, sections=("fan_in",)):
         return self.in_fan_in and bool(getattr(self.runner, "side_by_side", False))
 
 
-@cache
-def _concatenation() -> FanInSpec:
-    return FanInSpec()
-
-
 def _one_or_several(value: object, _: object) -> ObjectiveSpec | tuple[ObjectiveSpec, ...] | None:
     """Read an objective, or a list of them; a list of one is that one."""
     if value is None:
@@ -440,7 +435,7 @@ class AgentSpec(Observing):
     parameters: str | None = None
     share: Name | None = None
     align: Align = None
-    fan_in: FanInSpec = Field(default_factory=_concatenation)
+    fan_in: FanInSpec = Field(default_factory=cache(FanInSpec))
 
     @cached_property
     def objective(self) -> ObjectiveSpec | None:

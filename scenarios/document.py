@@ -248,6 +248,11 @@ class Scenario(Spec):
         """Return the agents partitioned into maximal sets joined by locked channels or shared parameters."""
         return self._relations.learning_groups
 
+    @property
+    def learning_group_of(self) -> dict[str, tuple[str, ...]]:
+        """The learning group of each agent."""
+        return self._relations.learning
+
     def window(self, group: Iterable[str]) -> Window:
         """Return a locked group's window: steps from one update to the next, or `episode`."""
         return self._relations.window(group)

@@ -100,14 +100,9 @@ class ParameterSpec(Spec):
         """The choices, each with whether it is a bool: True equals 1."""
         return frozenset((isinstance(value, bool), value) for value in self.choices or ())
 
-    def _is_choice(self, value: object) -> bool:
-        return (
-            isinstance(value, str | int | float | None) and (isinstance(value, bool), value) in self._listed
-        )
-
     def problem(self, value: object) -> str | None:
         """Return why the parameter cannot have this value; None where it can."""
-        if self._is_choice(value):
+        if isinstance(value, str | int | float | None) and (isinstance(value, bool), value) in self._listed:
             return None
         shown = [show_value(one) for one in (self.choices or ())[:_MOST_SHOWN]]
         if self.type is None and self.choices is None:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from antiphon.base.errors import ScenarioError
 from antiphon.nets.isolation.own_random import seeded
 from antiphon.nets.user_modules import cast, probe_of, set_mode
+from antiphon.nets.users.outlines import bytes_of
 from antiphon.splitting.graph import as_dict, own_copies, tensors_in
 
 State = dict[str, Hashable]
@@ -337,7 +338,8 @@ def _fingerprint(value: Any, above: tuple[int, ...] = ()) -> Hashable:
 def _of_array(value: Tensor | np.ndarray[Any, Any]) -> Hashable:
     try:
         if isinstance(value, Tensor):
-            value = value.data.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+            content = bytes_of(value)
+            return len(content), hashlib.blake2b(content).digest()
         return tuple(value.shape), hashlib.blake2b(np.ascontiguousarray(value).tobytes()).digest()
     except (RuntimeError, TypeError, NotImplementedError):  # a sparse tensor, a graph's stand-in, …
         return str(getattr(value, "shape", ""))

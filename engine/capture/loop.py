@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -46,21 +46,23 @@ _log = logging.getLogger(__name__)
 
 
 def captured_loop(
-    device: torch.device, backend: str | BackendFactory, capture: bool | CapturedLoop, *, parts: bool = False
-) -> CapturedLoop | None:
-    """Return what replays the steps of a simulation; None: all are taken one by one.
+    device: torch.device,
+    backend: str | BackendFactory,
+    capture: Literal[True] | CapturedLoop,
+    *,
+    parts: bool = False,
+) -> CapturedLoop:
+    """Return what replays the steps of a simulation that asks for it.
 
     Args:
         device: Of the run.
         backend: Its backend.
-        capture: Whether it is asked for, or what does it.
+        capture: True, or what replays them.
         parts: Whether parts take its steps.
 
     Raises:
-        ScenarioError: It is asked for, and cannot be.
+        ScenarioError: The steps cannot be replayed.
     """
-    if not capture:
-        return None
     if parts:
         raise ScenarioError("capture: the steps of parts are not captured; leave out one of them")
     if isinstance(capture, CapturedLoop):

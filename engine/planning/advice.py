@@ -264,7 +264,6 @@ def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[str]:
         for name, agent in scenario.agents.items()
         if agent.valued and agent.clock.unroll == POLICY_WINDOW
     }
-    group_of = {name: group for group in scenario.learning_groups() for name in group}
     seldom: dict[tuple[int, object, str], list[str]] = {}
     changed = learning(scenario)  # of others another warning says why they do not learn
     for name, count in updates.items():
@@ -272,7 +271,7 @@ def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[str]:
         if name not in changed or count is None or (count and (count >= _FEW or steps < _FEW)):
             continue
         if not count or scenario.agents[name].goals or learned_every not in often:
-            clocks = [scenario.agents[member].clock for member in group_of[name]]
+            clocks = [scenario.agents[member].clock for member in scenario.learning_group_of[name]]
             fix = _fix_of_window(clocks, usual=learned_every in usual)
             seldom.setdefault((count, learned_every, fix), []).append(name)
     for (count, window, fix), names in seldom.items():
@@ -285,7 +284,7 @@ def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[str]:
             )
         elif count:
             length = "episode" if window == "episode" else f"{window} steps"
-            passes = _updates_of_window(scenario, group_of[names[0]])
+            passes = _updates_of_window(scenario, scenario.learning_group_of[names[0]])
             if passes > 1:
                 learns = (
                     f"learns at the end of every {length}: {round(count / passes)} windows, {count} updates"
@@ -435,7 +434,7 @@ def _lags(scenario: Scenario) -> dict[str, int]:
 
 def _waiting_for_each_other(scenario: Scenario) -> Iterator[str]:
     """Warnings of cycles of delayed channels: each gradient waits for the next one, so none ever comes."""
-    group_of = {name: members for members in scenario.learning_groups() for name in members}
+    group_of = scenario.learning_group_of
     graph: nx.DiGraph[tuple[str, ...]] = nx.DiGraph()
     for channel in scenario.channels:
         if not channel.made_coupling.waits:

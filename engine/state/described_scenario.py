@@ -11,11 +11,11 @@ from types import FunctionType
 from typing import Any
 
 import numpy as np
-import torch
 from gymnasium.vector import VectorEnv
 from torch import Tensor, nn
 
 from antiphon.base.spec import plain
+from antiphon.nets.users.outlines import bytes_of
 from antiphon.scenarios import Scenario
 
 _DIGITS = 16
@@ -56,7 +56,7 @@ def _content(value: Any, outer: tuple[object, ...]) -> Iterator[bytes | memoryvi
     yield type(value).__qualname__.encode()
     if isinstance(value, Tensor):
         yield f"{value.dtype} {list(value.shape)}".encode()
-        yield value.data.reshape(-1).view(torch.uint8).cpu().numpy().data
+        yield bytes_of(value)
     elif isinstance(value, np.ndarray):
         yield f"{value.dtype} {value.shape}".encode()
         yield b"" if value.dtype.hasobject else value.tobytes()

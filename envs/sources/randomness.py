@@ -44,6 +44,7 @@ from antiphon.base.errors import require
 from antiphon.envs.sources.source_errors import reading
 from antiphon.nets.isolation.own_random import seeded
 from antiphon.nets.random import seed_for
+from antiphon.nets.users.outlines import is_full
 
 _MOST_OBJECTS = 2000
 """Objects of a loader that are searched, at most."""
@@ -239,7 +240,7 @@ def _parts(thing: Any) -> Iterable[Any]:
         return thing.values() if len(thing) <= _LONGEST else []
     if isinstance(thing, types.FunctionType):
         named = [thing.__globals__.get(name) for name in thing.__code__.co_names]
-        cells = [cell.cell_contents for cell in thing.__closure__ or () if _is_filled(cell)]
+        cells = [cell.cell_contents for cell in thing.__closure__ or () if is_full(cell)]
         return [*cells, *(thing.__defaults__ or ()), *(one for one in named if _is_random(one))]
     if isinstance(thing, types.MethodType):
         return [thing.__self__, thing.__func__]
@@ -273,13 +274,6 @@ def _set_attribute(thing: Any, name: str, value: Any) -> None:
         delattr(thing, name)
     else:
         setattr(thing, name, value)
-
-
-def _is_filled(cell: types.CellType) -> bool:
-    try:
-        return cell.cell_contents is not cell
-    except ValueError:
-        return False
 
 
 def _is_random(thing: Any) -> bool:

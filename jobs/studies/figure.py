@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 from antiphon.base.files import write_bytes
 from antiphon.jobs.studies.plan import worded
 from antiphon.jobs.studies.table import described, heading, metric_name
-from antiphon.telemetry.plots import empty_figure
+from antiphon.telemetry.plots import COLOURS, empty_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#7f7f7f")
-"""Okabe and Ito's: told apart with any kind of colour blindness; shapes of markers tell them apart in print."""
 _MARKERS = "os^Dv<>P"
+"""They tell the variants apart in print, where colours do not."""
 _ACROSS = 3
 _MOST_TICKS = 10
 _BESIDE = 0.6
@@ -52,7 +51,7 @@ def draw_figure(study: Mapping[str, Any], path: Path | None = None) -> Figure:
     grid = figure.subplots(down, across, squeeze=False)
     looks = {"markersize": 4, "linewidth": 1.2, "capsize": 2}
     styles = {  # by variant
-        name: {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)], **looks}
+        name: {"color": COLOURS[i % len(COLOURS)], "marker": _MARKERS[i % len(_MARKERS)], **looks}
         for i, name in enumerate(dict.fromkeys(line["variant"] for line in study["lines"]))
     }
     for axes, ((_, title), lines) in zip(grid.flat, panels.items(), strict=False):

@@ -12,7 +12,7 @@ import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -108,7 +108,7 @@ class Outlines:
         if type(value) in (list, tuple):
             return [self.of(item) for item in value]
         if isinstance(value, FunctionType):
-            cells = [cell.cell_contents for cell in value.__closure__ or () if _is_full(cell)]
+            cells = [cell.cell_contents for cell in value.__closure__ or () if is_full(cell)]
             return value.__qualname__, *(
                 self.of(held) for held in (cells, value.__defaults__, value.__kwdefaults__, vars(value))
             )
@@ -202,15 +202,17 @@ def _digest(tensor: Tensor, versions: bool = False) -> Any:
         return str(tensor.shape), tensor._version
     if tensor.layout is not torch.strided or tensor.is_meta or is_functorch_wrapped_tensor(tensor):
         return str(tensor.shape), str(tensor.dtype)
+    return str(tensor.shape), str(tensor.dtype), hashlib.sha256(bytes_of(tensor)).hexdigest()
+
+
+def bytes_of(tensor: Tensor) -> memoryview:
+    """Return the bytes of a tensor's numbers, which tell 0 from -0 and one NaN from another."""
     data = tensor.data.resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
-    return (
-        str(tensor.shape),
-        str(tensor.dtype),
-        hashlib.sha256(data.view(torch.uint8).numpy().data).hexdigest(),
-    )
+    return data.view(torch.uint8).numpy().data
 
 
-def _is_full(cell: Any) -> bool:
+def is_full(cell: CellType) -> bool:
+    """Whether a variable of an enclosing function has a value yet."""
     try:
         return cell.cell_contents is not cell
     except ValueError:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from antiphon import Simulation
+from antiphon.inspection import truth
 from tests.engine.scenes import CLASSIFY, scenario_of
 
 DOUBLE = torch.float64
@@ -31,6 +32,11 @@ def make(
     env = {"sampling": "with_replacement", **env}  # what is expected of these probes was measured so
     scenario = scenario_of(agents, [{**usual, **channel} for channel in channels], env, **trained)
     return Simulation(scenario, dtype=dtype)
+
+
+def look_ahead(simulation: Simulation, channels: list[str], stamp: int) -> int:
+    """How many steps after `stamp` the last loss lies that the messages of then can reach."""
+    return truth.look_ahead(simulation.running.system, channels, stamp)
 
 
 def chain(

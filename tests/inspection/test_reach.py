@@ -1,4 +1,4 @@
-"""How far ahead effects lie (inspection.truth.look_ahead), by hand and against the gradients themselves."""
+"""How far ahead effects lie (`look_ahead`), by hand and against the gradients themselves."""
 
 from __future__ import annotations
 
@@ -8,32 +8,36 @@ import pytest
 import torch
 
 from antiphon import Simulation
-from antiphon.inspection.truth import look_ahead
 from tests.engine.scenes import CLASSIFY
-from tests.inspection.probed import EYE, JUDGE, SMOOTH, chain, corporation, make, timescales
+from tests.inspection.probed import EYE, JUDGE, SMOOTH, chain, corporation, look_ahead, make, timescales
 from tests.numerics.recurring import LENGTHS, LINEAR, STATE, played
 from tests.numerics.recurring import make as recurring
 
 
 def test_delays_on_the_way_add_up() -> None:
-    system = chain("decoupled").running.system
-    assert [look_ahead(system, [name], 5) for name in system.channels] == [0, 0, 0]
-    system = chain("decoupled", link={"delay": 2}).running.system
-    assert [look_ahead(system, [name], 5) for name in ("a->b", "b->c", "c->d")] == [6, 4, 2]
-    assert look_ahead(system, ["c->d", "a->b"], 5) == 6
-    system = timescales().running.system
-    assert look_ahead(system, ["slow->judge"], 30) == 0  # it does not send
-    assert look_ahead(system, ["slow->judge"], 32) == 2
+    simulation = chain("decoupled")
+    assert [look_ahead(simulation, [name], 5) for name in simulation.channels] == [0, 0, 0]
+    simulation = chain("decoupled", link={"delay": 2})
+    assert [look_ahead(simulation, [name], 5) for name in ("a->b", "b->c", "c->d")] == [6, 4, 2]
+    assert look_ahead(simulation, ["c->d", "a->b"], 5) == 6
+    simulation = timescales()
+    assert look_ahead(simulation, ["slow->judge"], 30) == 0  # it does not send
+    assert look_ahead(simulation, ["slow->judge"], 32) == 2
 
 
 def test_an_episode_ends_every_path() -> None:
     """Only the last of four steps has a loss."""
-    system = corporation("decoupled").running.system
-    assert [look_ahead(system, list(system.channels), stamp) for stamp in (0, 2, 3, 4)] == [3, 1, 0, 3]
-    assert look_ahead(system, ["e->d"], 2) == 1
-    assert look_ahead(system, ["c->e"], 2) == 0  # d is two hops away, and the episode ends after one
+    simulation = corporation("decoupled")
+    assert [look_ahead(simulation, list(simulation.channels), stamp) for stamp in (0, 2, 3, 4)] == [
+        3,
+        1,
+        0,
+        3,
+    ]
+    assert look_ahead(simulation, ["e->d"], 2) == 1
+    assert look_ahead(simulation, ["c->e"], 2) == 0  # d is two hops away, and the episode ends after one
     with Simulation("two-timescales") as simulation:
-        assert [look_ahead(simulation.running.system, ["A->B"], step) for step in (3, 7, 11, 15)] == [
+        assert [look_ahead(simulation, ["A->B"], step) for step in (3, 7, 11, 15)] == [
             12,
             8,
             4,
@@ -42,7 +46,7 @@ def test_an_episode_ends_every_path() -> None:
     for lengths, end in ((LENGTHS, 14), ((5,) * 6, 14)):
         with recurring(played(lengths=lengths), LINEAR, unroll=1) as simulation:
             simulation.run(12)
-            assert look_ahead(simulation.running.system, [STATE], 12) == end - 12
+            assert look_ahead(simulation, [STATE], 12) == end - 12
 
 
 def test_on_a_cycle_it_is_as_far_as_the_farthest_objective_first_reached() -> None:
@@ -51,10 +55,10 @@ def test_on_a_cycle_it_is_as_far_as_the_farthest_objective_first_reached() -> No
         {"from": s, "to": r, "link": {"delay": d}}
         for s, r, d in [("a", "b", 0), ("b", "c", 3), ("c", "a", 1)]
     ]
-    system = make(agents, channels).running.system
-    assert look_ahead(system, ["a->b"], 10) == 3
-    assert look_ahead(system, ["c->a"], 10) == 4
-    assert look_ahead(system, ["b->c"], 10) == 4  # round to b
+    simulation = make(agents, channels)
+    assert look_ahead(simulation, ["a->b"], 10) == 3
+    assert look_ahead(simulation, ["c->a"], 10) == 4
+    assert look_ahead(simulation, ["b->c"], 10) == 4  # round to b
 
 
 def test_a_cycle_that_never_reads_what_is_sent_is_left_at_last() -> None:
@@ -64,9 +68,9 @@ def test_a_cycle_that_never_reads_what_is_sent_is_left_at_last() -> None:
         "c": {"network": SMOOTH, "clock": {"period": 2, "phase": 1}, "objective": CLASSIFY},
     }
     channels = [{"from": s, "to": r, "link": {"delay": 1}} for s, r in ("ab", "ba", "ac")]
-    system = make(agents, channels).running.system
-    assert look_ahead(system, ["a->b"], 0) == 3
-    assert look_ahead(system, ["a->c"], 1) == 0  # due at step 2, and replaced before c ticks at 3
+    simulation = make(agents, channels)
+    assert look_ahead(simulation, ["a->b"], 0) == 3
+    assert look_ahead(simulation, ["a->c"], 1) == 0  # due at step 2, and replaced before c ticks at 3
 
 
 @pytest.mark.long
@@ -83,7 +87,7 @@ def test_nothing_lies_beyond_on_clocks_of_all_periods_without_a_cycle(now: int) 
     simulation = make(agents, channels)
     simulation.run(now)
     for name, probe in simulation.probe(12).items():
-        reach = look_ahead(simulation.running.system, [name], now)
+        reach = look_ahead(simulation, [name], now)
         near = simulation.probe(reach)[name].true
         torch.testing.assert_close(near, probe.true, atol=1e-14, rtol=0)
         if reach:
