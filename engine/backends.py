@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.engine.build.stacking import stack
-from antiphon.engine.failures import failures_named
+from antiphon.engine.failures import raise_named
 from antiphon.engine.heart.message import EpisodeEnds, StepSignals
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.stacked import Stacked
@@ -131,25 +131,30 @@ class StackedBackend(Engine):
         self.in_place = InPlaceChanges(lambda: _has_open_window(self.system))
         install(self, native=native)
 
-    @failures_named
     def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
         """Tick all agents due at `step`; for `keep` see `Steppable.tick`."""
-        if self.in_place.taken():
-            self.replay_open_windows()
-        self.move_on()
-        super().tick(step, step_signals, keep=keep)
+        try:
+            if self.in_place.watching and self.in_place.taken():
+                self.replay_open_windows()
+            self.move_on()
+            super().tick(step, step_signals, keep=keep)
+        except Exception as error:  # noqa: BLE001  (a user's network may raise anything)
+            raise_named(error, step, self.stacked.base)
 
     def end_episodes(self, step: int, ends: EpisodeEnds) -> None:
         """End episodes, before anything learns from the step."""
         self.move_on()
         super().end_episodes(step, ends)
 
-    @failures_named
     def learn(self, step: int, *, watch: Watch = False) -> StepReport:
         """Update every agent and predictor whose time has come."""
         self.move_on()
-        report = super().learn(step, watch=watch)
-        self.in_place.note()
+        try:
+            report = super().learn(step, watch=watch)
+        except Exception as error:  # noqa: BLE001  (a user's objective may raise anything)
+            raise_named(error, step, self.stacked.base)
+        if self.in_place.watching:
+            self.in_place.note()
         return report
 
     def freeze(self) -> None:

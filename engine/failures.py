@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from functools import wraps
 from traceback import walk_tb
-from typing import Any, TypeVar
+from typing import NoReturn
 
 import torch
 
@@ -16,7 +14,6 @@ from antiphon.base.extensions import call_error
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.system import System
 
-Method = TypeVar("Method", bound=Callable[..., Any])
 _MOST_NAMES = 3
 _AUTOGRAD = os.path.join(os.path.dirname(torch.autograd.__file__), "")
 _BACKWARD = {
@@ -29,22 +26,14 @@ _BACKWARD = {
 """What a network did, by a part of torch's error of a backward pass."""
 
 
-def failures_named(method: Method) -> Method:
-    """Raise errors of a user's code within a backend's method as a RunError; other errors, such as ours, as they are."""
-
-    @wraps(method)
-    def call(backend: Any, step: int, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return method(backend, step, *args, **kwargs)
-        except CallError as error:  # of a call that knew whose object it is
-            raise RunError(f"step {step}: {error}") from error.__cause__
-        except Exception as error:
-            line = _line_of(error, backend.stacked.base)
-            if line is None:
-                raise
-            raise RunError(f"step {step}: {line}") from error
-
-    return call  # type: ignore[return-value]
+def raise_named(error: Exception, step: int, system: System) -> NoReturn:
+    """Raise an error of a user's code at a step as a RunError; another one, such as ours, as it is. `system`: single agents."""
+    if isinstance(error, CallError):  # of a call that knew whose object it is
+        raise RunError(f"step {step}: {error}") from error.__cause__
+    line = _line_of(error, system)
+    if line is None:
+        raise error
+    raise RunError(f"step {step}: {line}") from error
 
 
 def _line_of(error: Exception, system: System) -> str | None:

@@ -34,6 +34,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.comms.symbols import SymbolSampler
 from antiphon.engine.environment import continued, make_environment, signals_read, with_own_env
 from antiphon.engine.heart.agent import AGE
+from antiphon.engine.heart.forward import network_input
 from antiphon.engine.heart.message import Constant, StepSignals, Tick
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.evaluation import examples as examples_of
@@ -352,7 +353,7 @@ def _add(sample: _Sample, system: System, name: str, tick: Tick, labels: Sequenc
     sample.probabilities.append(one_hot if chosen else torch.softmax(logits, -1))
     signals = tick.step_signals.signals
     observed = [
-        system.network_input(one, signals[one]).reshape(len(one_hot), -1).to(system.dtype)
+        network_input(system, one, signals[one]).reshape(len(one_hot), -1).to(system.dtype)
         for one in agent.inputs.observes
         if one != AGE and one in signals
     ]

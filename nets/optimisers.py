@@ -479,14 +479,16 @@ class Optimiser:
         if self.clip is not None and self.clips:
             assert not isinstance(self.clip, Tensor)
             present = [*clipped(present, self.clip)]
-        self.miss(_others(places, len(self.parameters)))
-        counts, own = self.state.get("steps", []), [self.parameters[i] for i in places]
+        if len(places) < len(self.parameters):
+            self.miss([i for i, gradient in enumerate(gradients) if gradient is None])
+        state, own = self.state, [self.parameters[i] for i in places]
+        counts = state.get("steps", [])
         steps = counts * len(own)
-        if counts and MISSED in self.state:
+        if counts and MISSED in state:
             once = 1 if self.skip is None else self.skip.count
-            each = _counts(self.state)
+            each = _counts(state)
             steps = [each[i] + once for i in places]
-        moments = [[self.state[name][i] for i in places] for name in self.moments]
+        moments = [[state[name][i] for i in places] for name in self.moments]
         call = Call(own, _laid_out(own, present), moments, steps, counts)
         return [(call, (rate, self.weight_decay))]
 
@@ -559,7 +561,9 @@ class Optimiser:
             return []
         if len(stepping) < count:
             self._count_of(stepping)
-        self.miss(_others(places, len(self.parameters)), stepping if len(stepping) < count else None)
+        if len(places) < len(self.parameters):
+            missing = [i for i in range(len(self.parameters)) if i not in places]
+            self.miss(missing, stepping if len(stepping) < count else None)
         every = len(stepping) == count and self._equal_counts and self.late.isdisjoint(places)
         decay = self.weight_decay
         if not isinstance(decay, Tensor) and not (isinstance(rate, Tensor) and rate.dim()):
@@ -729,11 +733,6 @@ def _missed_steps(optimiser: Optimiser) -> Tensor:
 def _counts(state: Mapping[str, Sequence[Tensor]]) -> Sequence[Tensor]:
     """The steps taken of each parameter, each [] or in a stack [N], where some were missed."""
     return (state["steps"][0].unsqueeze(-1) - state[MISSED][0]).unbind(-1)
-
-
-def _others(places: Sequence[int], count: int) -> list[int]:
-    """The places that are not among some."""
-    return [] if len(places) == count else [i for i in range(count) if i not in places]
 
 
 def _listed(number: float | Tensor, count: int) -> list[float]:

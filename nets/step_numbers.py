@@ -40,9 +40,7 @@ def stamp_number(step: int) -> int | Tensor:
 
 
 def learning_rate(rate: Rate, step: int, device: torch.device) -> float | Tensor:
-    """Return the learning rate at a step for an optimiser; on a GPU rounded to float32, which its kernels read."""
-    if rate.constant:
-        return rate.base
+    """Return a learning rate that changes, at a step, for an optimiser; on a GPU rounded to float32, which its kernels read."""
     if isinstance(rate.base, Tensor):
         return rate(step)
     at_step: Callable[[int], Any] = rate

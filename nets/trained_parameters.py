@@ -201,6 +201,8 @@ class TrainedParameters:
     def _named(self, function: Callable[..., Evaluated], *inputs: Any, **settings: Any) -> Evaluated:
         """Call what is, or may call, a user's object; CallError where that fails."""
         try:
+            if not self._called:
+                return function(*inputs, **settings)
             with self.module_state.seen():
                 return function(*inputs, **settings)
         except Exception as error:
@@ -286,26 +288,24 @@ class TrainedParameters:
     ) -> list[tuple[Call, Numbers]]:
         """Count a step; return the optimiser's calls, none where the step has been taken. Arguments: see `step`."""
         self.updates += 1
+        # Fused kernels count no change: to go back through a graph of before the step is an error, as with torch's optimisers.
+        if any(self._stays):
+            torch.autograd.graph.increment_version(self.trainable)
         gradients = self.filled(gradients)
         some = None if member_mask is ALL else member_mask.tensor(len(self.members), self.taken.device)
         if self.members:
             self.taken += 1 if some is None else some.long()
-        rate = learning_rate(self.rate, now, self.trainable[0].device) if self.trainable else self.rate.base
+        constant = self.rate.constant or not self.trainable
+        rate = self.rate.base if constant else learning_rate(self.rate, now, self.trainable[0].device)
         own = self.optimiser
         if not isinstance(own, Optimiser):
             own.step(gradients, rate, some)
             return []
         if self._complex:
             return own.calls([None if g is None else as_real(g) for g in gradients], rate, some)
-        return [] if fused_step(gradients, own, rate, some) else own.calls(gradients, rate, some)
-
-    def count_change(self) -> None:
-        """Count a change of the parameters of a user's module, which fused kernels do not.
-
-        A network that goes back through a graph of before a step is thereby an error, as with torch's optimisers.
-        """
-        if any(self._stays):
-            torch.autograd.graph.increment_version(self.trainable)
+        if self.members and fused_step(gradients, own, rate, some):
+            return []
+        return own.calls(gradients, rate, some)
 
     def read_members(self) -> None:
         """Stack the members' running statistics and counts again, after a state was loaded into them."""
@@ -354,5 +354,3 @@ def step_all(
     for each in calls.values():
         optimiser, _, numbers = each[0]
         optimiser.run([call for _, call, _ in each], numbers)
-    for owner, _, _ in steps:
-        owner.count_change()

@@ -220,7 +220,7 @@ class Agent:
         """Its objective, where that is a policy's."""
         return None if self.goal is None else self.goal.policy
 
-    @property
+    @cached_property
     def stacked(self) -> bool:
         """Whether its parameters have a leading axis of members."""
         return self.layout.stacked

@@ -169,7 +169,7 @@ class Channel:
             label(member.name, layout.seed_of(n), layout.seeds) for n, member in enumerate(self.members)
         )
 
-    @property
+    @cached_property
     def stacked(self) -> bool:
         """Whether its predictors have a leading axis of members."""
         return self.layout.stacked
@@ -290,29 +290,29 @@ class Channel:
             "returned actions": gradient.needs_actions,
         }
 
-    @property
+    @cached_property
     def injects(self) -> bool:
         """Whether its synthetic gradient is injected into its messages."""
         return self.synthetic_gradient.model is not None and self.synthetic_gradient.apply
 
-    @property
+    @cached_property
     def needs_returned_loss(self) -> bool:
         """Whether its predictor learns from its receiver's losses."""
         return self.synthetic_gradient.model is not None and self.synthetic_gradient.model.needs_loss
 
-    @property
+    @cached_property
     def mixes(self) -> bool:
         """Whether what is injected contains what comes back at the same step."""
         settings = self.synthetic_gradient
         return self.injects and bool(settings.returned_share or settings.needs_actions)
 
-    @property
+    @cached_property
     def traced(self) -> bool:
         """Whether its predictor learns from returns over several windows."""
         of_state = self.synthetic_gradient.of_state
         return of_state.trace > 0 and of_state.span > 1
 
-    @property
+    @cached_property
     def state(self) -> bool:
         """Whether its messages are the states that an agent passes to its own next tick."""
         return self.ledger.timetable.state

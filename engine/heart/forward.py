@@ -116,26 +116,22 @@ class ForwardPass:
     def _read(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
         tick = Tick(step, agent.name, step_signals, [], agent.participates(window.number))
         arrived: list[list[Arrival]] = []
-        for channel in agent.connections.incoming:
+        for channel in agent.connections.read_channels:
             arrivals = channel.ledger.arrivals(step)
             if self.points.arrived is not None and arrivals and channel.synthetic_input.model is not None:
                 arrivals[-1] = self.points.arrived.arrived(channel, arrivals[-1], step)
             if channel.name == agent.inputs.align:
                 tick.step_signals = aligned(arrivals)
-            arrived.append(arrivals)
-            tick.reads += self._reads(channel, arrivals, tick, window)
-        if agent.connections.state_channel is not None:
-            arrivals = agent.connections.state_channel.ledger.arrivals(step)
-            (tick.state_read,) = self._reads(agent.connections.state_channel, arrivals, tick, window)
+            # one for each arrival; zeros before the first
+            reads = [self.as_read(channel, one, tick, window) for one in arrivals] or [Constant(channel.name)]
+            if channel.state:
+                (tick.state_read,) = reads
+            else:
+                arrived.append(arrivals)
+                tick.reads += reads
         for feature in self.points.read:
             feature.read(tick, arrived, window)
         return tick
-
-    def _reads(self, channel: Channel, arrivals: list[Arrival], tick: Tick, window: Window) -> list[Read]:
-        """Return the reads of a tick over a channel: one for each arrival; zeros before the first."""
-        return [self.as_read(channel, arrival, tick, window) for arrival in arrivals] or [
-            Constant(channel.name)
-        ]
 
     def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
         """Return what a tick reads as it is differentiated: a message made in this window, a leaf, or a constant."""
@@ -229,7 +225,7 @@ class ForwardPass:
     def signal_of(self, tick: Tick) -> Callable[[str], Tensor]:
         """Return a function from a signal's name to its value, as it enters the network of a tick."""
         signals, categories = tick.step_signals.signals, self.system.agents[tick.agent].inputs.categories
-        return lambda name: self.system.network_input(name, signals.get(name), categories)
+        return lambda name: network_input(self.system, name, signals.get(name), categories)
 
     def _send(self, agent: Agent, tick: Tick, window: Window, step_signals: StepSignals) -> None:
         """Send the messages of a tick."""
@@ -272,6 +268,25 @@ class ForwardPass:
                 self._put_live(self.system.agents[tick.agent], tick, window)
         for module_state, state in states:
             module_state.load_state_dict(state)
+
+
+def network_input(system: System, name: str, value: Tensor | None, categories: str = "one_hot") -> Tensor:
+    """Return a signal as it enters a network, [rows, *shape_as(categories)].
+
+    Args:
+        system: Whose environment shows it.
+        name: Of the signal.
+        value: [rows, *shape]; None: zeros for [seeds * B], as an aligned agent reads before its first message.
+        categories: Of the agent: a categorical signal enters `one_hot`, or as its values (`index`).
+    """
+    signal = system.description.signals[name]
+    if value is None:
+        rows = system.seeds * system.batch
+        return torch.zeros(rows, *signal.shape_as(categories), dtype=system.dtype, device=system.device)
+    if signal.classes is None or categories == "index":
+        return value
+    classes = torch.arange(signal.classes, device=value.device)
+    return value.unsqueeze(1) == classes.view(-1, *(1 for _ in signal.shape))
 
 
 def _joined(rows: list[Tensor]) -> Tensor:

@@ -91,11 +91,14 @@ class ObjectiveEvaluator:
         averaged: dict[str, list[TickLoss]] = {}
         for tick in window.ticks():
             agent = self.system.agents[tick.agent]
-            if agent.policy is not None and tick.participates is not NONE:
+            goal = agent.goal
+            if goal is None or tick.participates is NONE:
+                continue
+            if goal.rewards is not None:
                 acted.setdefault(tick.agent, []).append(tick)
             elif (tick_loss := self.loss(tick)) is not None:
                 window_loss.evaluated.add((tick.step, tick.agent))
-                if agent.goal is not None and agent.goal.mean:
+                if goal.mean:
                     averaged.setdefault(tick.agent, []).append(tick_loss)
                 else:
                     self._add(window_loss, agent, tick_loss)
@@ -130,11 +133,17 @@ class ObjectiveEvaluator:
 
     def loss(self, tick: Tick) -> TickLoss | None:
         """An objective at one tick; None if its target is absent everywhere."""
-        agent = self.system.agents[tick.agent]
+        agent, signals = self.system.agents[tick.agent], tick.step_signals
         goal = agent.goal
-        if goal is None or tick.participates is NONE or goal.policy is not None:
+        if goal is None or tick.participates is NONE or goal.rewards is not None:
             return None
-        tick_loss = _whole(goal, [self._loss(tick, agent, term) for term in goal.terms])
+        terms: list[TickLoss | None] = []
+        for term in goal.terms:
+            if term.last_only and (signals.step + 1) % self.system.hold:
+                terms.append(None)
+            else:
+                terms.append(self.scored(agent, term, signals, tick.ports[OBJECTIVE], tick.participates))
+        tick_loss = _whole(goal, terms)
         return None if tick_loss is None else tick_loss._replace(losses=scaled(tick_loss.losses, goal.weight))
 
     def loss_of(self, agent: Agent, signals: StepSignals, output: Tensor) -> TickLoss | None:
@@ -145,19 +154,16 @@ class ObjectiveEvaluator:
         assert agent.goal is not None
         return _whole(agent.goal, [self.scored(agent, term, signals, output) for term in agent.goal.terms])
 
-    def _loss(self, tick: Tick, agent: Agent, goal: Goal) -> TickLoss | None:
-        """A single objective at one tick, without its weight; a network's own loss may have no target."""
-        if goal.target and goal.target not in tick.step_signals.signals:
-            return None
-        if goal.last_only and (tick.step_signals.step + 1) % self.system.hold:
-            return None
-        return self.scored(agent, goal, tick.step_signals, tick.ports[OBJECTIVE], tick.participates)
-
     @staticmethod
     def scored(
         agent: Agent, goal: Goal, signals: StepSignals, output: Tensor, participates: Mask = ALL
     ) -> TickLoss | None:
-        """A single objective of an agent's output, without its weight; None if its target is absent everywhere."""
+        """A single objective of an agent's output, without its weight; None if its target is absent everywhere.
+
+        A network's own loss may have no target.
+        """
+        if goal.target and goal.target not in signals.signals:
+            return None
         present, sites, objective = signals.present(goal.target), None, goal.of_outputs
         if present is NONE:
             return None
@@ -194,8 +200,9 @@ class ObjectiveEvaluator:
 
 def _whole(goal: Goal, terms: Sequence[TickLoss | None]) -> TickLoss | None:
     """An objective of its only term, or of several."""
-    if not isinstance(goal.objective, Weighted):
+    if not goal.parts:
         return terms[0]
+    assert isinstance(goal.objective, Weighted)
     parts = [None if term is None else term[:3] for term in terms]
     return TickLoss(*goal.objective.combined(parts)) if any(terms) else None
 

@@ -9,13 +9,14 @@ losses and ends of episodes only decide in which environments it counts. The cal
     Returned.add    adds the gradient that a read returns (`BackwardPass.book`)
     close_window    closes a window of the receiver; the last one completes the gradient
     take            gives a complete message to the training of predictors, `return_delay` steps later
-    unpin           is called when the sender has learned from it; the next `send` drops messages of no more use
+    send            of a later message drops it once it is of no more use, and its sender has learned from it (`Message.unpin`)
 
 A message changes through the ledger of its channel, or through these:
 
     BackwardPass.book            adds the gradients of the reads of a window, of all its channels
-    Ledger.unpin, book_loss,     take messages of several channels, and have no ledger: for `Engine` and rollouts, returned_losses.py
-      book_action                and returned_actions.py
+    Ledger.book_loss,            take messages of several channels, and have no ledger: for returned_losses.py and
+      book_action                returned_actions.py
+    Message.unpin                is called as its window closes, by `Engine` and rollouts
     features at `returned`       may replace a complete gradient
     features/sweep.py            releases content that is read no more (`Message.release`)
     distributed/parts/ledger.py  enters what crosses between two parts (`Fate.lose`, `Message.answer`, `replace_content`)
@@ -176,12 +177,6 @@ class Ledger:
                 if answered and (self.held is None or not self.held.may_take_in(self, stamp)):
                     del self.messages[stamp]
 
-    @staticmethod
-    def unpin(sent: Iterable[tuple[str, Message]]) -> None:
-        """Mark messages, by channel, as those that their sender has learned from or never will: they may be dropped."""
-        for _, message in sent:
-            message.unpin()
-
     def take(self, step: int) -> list[Message]:
         """Remove and return the messages whose gradient reaches the sender at `step`; a second call returns none."""
         messages = self.returning.pop(step, [])
@@ -206,7 +201,7 @@ class Ledger:
     def arrivals(self, step: int) -> list[Arrival]:
         """Return the arrivals that the receiver's tick at `step` reads, oldest first: one, or several (`read`).
 
-        Where arrivals are held, the due message is held from then on.
+        Where arrivals are held, the due message is held from then on, and is read in place of the newest where that is lost.
 
         Empty before the first.
         """
@@ -215,16 +210,9 @@ class Ledger:
         if not due:
             return []
         *earlier, newest = due
-        return [*map(_arrived, earlier), self._newest(newest, since=due[0].stamp)]
-
-    def _newest(self, message: Message, since: int) -> Arrival:
-        """The arrival of the newest message that reaches a tick, with what is held in its place where it is lost.
-
-        `since` is the stamp of the oldest message that reaches the tick: see `HeldMessages.take_in`.
-        """
-        if self.held is not None and (message.fate.lost is not NONE or self.remembers):
-            return self.held.take_in(self, message, since)
-        return _arrived(message)
+        if self.held is not None and (newest.fate.lost is not NONE or self.remembers):
+            return [*map(_arrived, earlier), self.held.take_in(self, newest, since=due[0].stamp)]
+        return [*map(_arrived, due)]
 
     def leaf(self, arrival: Arrival, value: Tensor, counted: Mask, step: int, window: Window) -> Leaf:
         """Return the leaf of autograd through which the tick at `step` reads a `value`: a window has one for each message.

@@ -19,7 +19,6 @@ from antiphon.engine.heart.divergence import DivergenceCheck
 from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import BackwardPass, ObjectiveEvaluator
-from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Action, EpisodeEnds, LearningGroup, StepSignals, Window
 from antiphon.engine.heart.order import LearningOrder
 from antiphon.engine.heart.predictors import PredictorTrainer, Watch
@@ -221,7 +220,8 @@ class Engine:
                     update.gradients[name] = self.system.agents[name].learner.accumulated(gradients)
 
     def _close(self, group: LearningGroup, window: Window, step: int) -> None:
-        Ledger.unpin(window.sent)
+        for _, message in window.sent:
+            message.unpin()
         for name in group.agents:
             for channel in self.system.agents[name].connections.read_channels:
                 channel.ledger.close_window(window.number, step)

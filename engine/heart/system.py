@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from antiphon.agents.learner import Learner
 from antiphon.engine.heart.agent import Agent, Goal
@@ -115,24 +114,6 @@ class System:
     def owners(self) -> dict[str, Agent]:
         """Return the first agent of each learner."""
         return {name: agent for name, agent in self.agents.items() if self.owner_of[name] == name}
-
-    def network_input(self, name: str, value: Tensor | None, categories: str = "one_hot") -> Tensor:
-        """Return a signal as it enters a network, [rows, *shape_as(categories)].
-
-        Args:
-            name: Of the signal.
-            value: [rows, *shape]; None: zeros for [seeds * B], as an aligned agent reads before its first message.
-            categories: Of the agent: a categorical signal enters `one_hot`, or as its values (`index`).
-        """
-        signal = self.description.signals[name]
-        if value is None:
-            rows = self.seeds * self.batch
-            shape = signal.shape_as(categories)
-            return torch.zeros(rows, *shape, dtype=self.dtype, device=self.device)
-        if signal.classes is None or categories == "index":
-            return value
-        classes = torch.arange(signal.classes, device=value.device)
-        return value.unsqueeze(1) == classes.view(-1, *(1 for _ in signal.shape))
 
     def goals(self) -> dict[str, Goal]:
         """Return the objectives of the agents that have one, by agent."""

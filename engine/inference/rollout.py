@@ -30,7 +30,6 @@ from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.held_messages import HeldMessages
 from antiphon.engine.heart.layout import Layout
 from antiphon.engine.heart.learn import ObjectiveEvaluator, TickLoss
-from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import (
     Action,
     Arrival,
@@ -120,7 +119,8 @@ class Rollout:
         for group in dict.fromkeys(self.system.group_of[call[0]] for call in calls):
             window = group.next_window()
             ticks += window.ticks()
-            Ledger.unpin(window.sent)
+            for _, message in window.sent:
+                message.unpin()
         for tick in ticks:
             for channel in self.system.agents[tick.agent].connections.read_channels:
                 channel.ledger.close_window(step, step)

@@ -23,7 +23,12 @@ class InPlaceChanges:
 
     Args:
         open_window: Whether a window is open, which has used the present parameters.
+
+    Attributes:
+        watching: Whether anything has ever been handed out, so that there is something to compare.
     """
+
+    watching = False
 
     def __init__(self, open_window: Callable[[], bool]) -> None:
         self._open_window = open_window
@@ -36,6 +41,7 @@ class InPlaceChanges:
 
     def watch(self, owner: str, model: TrainedParameters) -> None:
         """Watch parameters and buffers of `owner`, such as `agents['a']`, which are being handed out."""
+        self.watching = True
         for p in model.parameters.values():
             if id(p) not in self._held:
                 self._held[id(p)] = p

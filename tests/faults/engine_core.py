@@ -322,7 +322,7 @@ CORE: tuple[Fault, ...] = (
     ),
     Fault(
         "system-an-index-is-read-one-hot",
-        "engine/heart/system.py",
+        "engine/heart/forward.py",
         'if signal.classes is None or categories == "index":',
         "if signal.classes is None:",
         "tests/engine/heart/test_categorical.py::test_a_run_is_that_of_floats[aligned-index]",

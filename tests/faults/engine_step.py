@@ -22,8 +22,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-an-example's-first-step-counts-in-place-of-its-last",
         "engine/heart/learn.py",
-        "if goal.last_only and (tick.step_signals.step + 1) % self.system.hold:",
-        "if goal.last_only and tick.step_signals.step % self.system.hold:",
+        "if term.last_only and (signals.step + 1) % self.system.hold:",
+        "if term.last_only and signals.step % self.system.hold:",
         "tests/contracts/test_contracts.py::test_documents[library corporation, {}-reference]",
     ),
     Fault(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from antiphon.engine.backends import Backend, BackendFactory
-from antiphon.engine.failures import failures_named
+from antiphon.engine.failures import raise_named
 from antiphon.engine.heart.divergence import RunningStatistics
 from antiphon.engine.heart.message import StepSignals
 from antiphon.engine.heart.predictors import Watch
@@ -45,18 +45,22 @@ class ReferenceBackend(ReferenceEngine):
         self._statistics = RunningStatistics(system.agents, system.channels)
         self.in_place = InPlaceChanges(lambda: any(group.window.calls for group in system.groups))
 
-    @failures_named
     def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
         """Tick all agents due at `step`; everything is kept until the step's end."""
-        if self.in_place.taken():
-            self.replay_open_windows()
-        self._statistics.note()
-        super().tick(step, step_signals)
+        try:
+            if self.in_place.taken():
+                self.replay_open_windows()
+            self._statistics.note()
+            super().tick(step, step_signals)
+        except Exception as error:  # noqa: BLE001  (a user's network may raise anything)
+            raise_named(error, step, self.system)
 
-    @failures_named
     def learn(self, step: int, *, watch: Watch = False) -> StepReport:
         """Update every agent and predictor whose time has come."""
-        found = super().learn(step, watch=watch)
+        try:
+            found = super().learn(step, watch=watch)
+        except Exception as error:  # noqa: BLE001  (a user's objective may raise anything)
+            raise_named(error, step, self.system)
         self.in_place.note()
         return found
 

@@ -15,6 +15,7 @@ from antiphon.engine.features.ages import MessageAges
 from antiphon.engine.features.contexts import EndsThen, Trail
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.forward import network_input
 from antiphon.engine.heart.message import Arrival, Constant, Leaf, PassedOn, Read, StepSignals, Tick, Window
 from antiphon.nets.layers import Transport
 from antiphon.nets.random import seed_for
@@ -209,7 +210,7 @@ def _observed(
     for place, name in enumerate(names):
         signal = tick.step_signals.signals.get(name)
         ages = MessageAges.of(tick)
-        value = (ages and ages.columns) if name == "age" else system.network_input(name, signal, categories)
+        value = (ages and ages.columns) if name == "age" else network_input(system, name, signal, categories)
         if value is not None:
             value = value.to(system.dtype)
             if place in statistics and signal is not None:
