@@ -73,11 +73,12 @@ class Boundary:
                     returns.append(Return.of_message(key, message, *origin))
 
     def _crossing(self, key: str, message: Message) -> CutMessage:
-        """Return a message as it crosses, with the signals that it was made from where they travel with it."""
-        own = message.step_signals
-        wanted = (name for signal in self._cut.signals.get(key, ()) for name in (signal, f"_{signal}"))
-        signals = {name: as_sent(own.signals[name]) for name in wanted if name in own.signals}
-        content, largest = _on_line(message, self._cut.sending[key].ledger.link)
+        """Return a message as it crosses, with the signals that it was made from where its receiver lacks them."""
+        cut, own, signals = self._cut, message.step_signals, None
+        if key in cut.signals and not cut.has_seen(own):
+            wanted = (name for signal in cut.signals[key] for name in (signal, f"_{signal}"))
+            signals = {name: as_sent(own.signals[name]) for name in wanted if name in own.signals}
+        content, largest = _on_line(message, cut.sending[key].ledger.link)
         return CutMessage(key, message.stamp, content, own.step, signals, largest)
 
     def collect(self, neighbour: int, end: int, incarnation: int) -> Exchange:

@@ -31,6 +31,7 @@ class Cut:
         elsewhere: By channel that is cut: the part that its other end is in.
         index: The part.
         signals: By cut channel: the names of the signals that travel with its messages (`halves.travelling_signals`).
+        remembered: The steps whose signals it remembers (`halves.steps_remembered`); every part has seen the same.
 
     Attributes:
         system: As given.
@@ -52,6 +53,7 @@ class Cut:
         elsewhere: Mapping[str, int],
         index: int,
         signals: Mapping[str, tuple[str, ...]],
+        remembered: int,
     ) -> None:
         self.system, self.points = system, points
         self.index, self.part_of, self.signals = index, elsewhere, signals
@@ -59,6 +61,7 @@ class Cut:
         self.neighbours = tuple(sorted({elsewhere[channel.names[0]] for channel in cut}))
         self.sending = {c.names[0]: c for c in cut if c.sender in system.agents}
         self.receiving = {c.names[0]: c for c in cut if c.receiver in system.agents}
+        self._remembered, self._seen = remembered, dict[int, StepSignals]()
         self.due: dict[tuple[str, int], Message] = {}
         self.covered: dict[int, int] = {}
         for channel in self.sending.values():
@@ -71,10 +74,14 @@ class Cut:
     def reset(self, step: int) -> None:
         """Begin at `step`: all that was sent before has arrived."""
         self.due.clear()
+        self._seen.clear()
         self.covered = dict.fromkeys(self.neighbours, step)
 
     def enter(self, step: int, step_signals: StepSignals) -> None:
         """Enter the messages that other parts send at `step`, without their contents."""
+        if self._remembered:
+            self._seen[step] = step_signals
+            self._seen.pop(step - self._remembered, None)
         for key, channel in self.receiving.items():
             if channel.ledger.timetable.sender.due(step):
                 void = channel.absent(step_signals)
@@ -83,12 +90,18 @@ class Cut:
                     feature.entered(channel, message)
                 self.due[key, step] = message
 
+    def has_seen(self, step_signals: StepSignals) -> bool:
+        """Whether these are the signals of a step that all parts remember, not those of several, or of before the run was divided."""
+        return self._seen.get(step_signals.step) is step_signals
+
     def fill(self, placeholder: Message, arrived: CutMessage) -> None:
         """Put what has arrived in place of a message without its content."""
         signals = None
-        if arrived.channel in self.signals:
+        if arrived.signals is not None:
             each = {name: self._own(value) for name, value in arrived.signals.items()}
             signals = StepSignals(arrived.example, each)
+        elif arrived.channel in self.signals:
+            signals = self._seen[arrived.example]
         ledger, content = self.receiving[arrived.channel].ledger, self._own(arrived.content)
         if arrived.largest is not None:
             assert ledger.link.bits is not None

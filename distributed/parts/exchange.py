@@ -25,7 +25,7 @@ class CutMessage:
         stamp: The step at which it was sent.
         content: [rows, size], as received; or its levels as bytes (`pack`), on a link of so many bits.
         example: The step whose signals it was made from; -1: of none.
-        signals: Those that travel with it.
+        signals: Those that it was made from, where they travel with it; None: the receiver has them.
         largest: [rows, 1], of levels: the largest magnitude of each sample; None: they are none.
     """
 
@@ -33,7 +33,7 @@ class CutMessage:
     stamp: int
     content: Tensor
     example: int
-    signals: Mapping[str, Tensor] = field(default_factory=dict)
+    signals: Mapping[str, Tensor] | None = None
     largest: Tensor | None = None
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import replace
+from math import ceil
 from typing import TypeVar
 
 from antiphon.comms.model import Model
@@ -89,9 +90,11 @@ def part_of(whole: System, placement: Placement, index: int) -> System:
 
 
 def travelling_signals(whole: System, cut: Iterable[str], free: bool) -> dict[str, tuple[str, ...]]:
-    """Return by cut channel the names of the signals that travel with its messages, for the receiver has not got them.
+    """Return by cut channel the names of the signals that travel with its messages where the receiver has not got them.
 
-    In lockstep these are all of an aligned sender, which are not those of the step at which it sends. In parts that do not wait,
+    In lockstep these are all of an aligned sender, which are not those of the step at which it sends. Most are those of an earlier
+    step, which the receiver remembers (`steps_remembered`); those of several steps travel, where messages are lost, and those of steps
+    before the run was divided or resumed. In parts that do not wait,
     where the receiver is aligned to the channel, what this agent needs of them, and those that are aligned to it in turn; where
     the sender is aligned to another one, what a synthetic input is conditioned on.
 
@@ -123,3 +126,26 @@ def travelling_signals(whole: System, cut: Iterable[str], free: bool) -> dict[st
         if wanted:
             found[name] = tuple(sorted(wanted))
     return found
+
+
+def steps_remembered(whole: System, travelling: Iterable[str]) -> int:
+    """Return the steps whose signals a part in lockstep remembers, those that messages over its cut may have been made from.
+
+    Args:
+        whole: All agents and channels.
+        travelling: The cut channels of aligned senders.
+    """
+    channels = [whole.channels[name] for name in travelling]
+    ages = (_oldest_example(whole, c.sender) + c.ledger.timetable.delay for c in channels)
+    return max(ages, default=-1) + 1
+
+
+def _oldest_example(whole: System, agent: str) -> int:
+    """The most steps by which what an aligned agent works on is behind its step; agents aligned in a circle work on nothing."""
+    steps, seen = 0, set[str]()
+    while (aligned_to := whole.agents[agent].inputs.align) is not None and aligned_to not in seen:
+        seen.add(aligned_to)
+        channel = whole.channels[aligned_to]
+        steps += channel.ledger.timetable.delay + ceil(channel.ledger.timetable.sender.interval)
+        agent = channel.sender
+    return steps

@@ -19,7 +19,7 @@ from antiphon.distributed.parts.boundary import Boundary
 from antiphon.distributed.parts.cut import Cut
 from antiphon.distributed.parts.exchange import Exchange
 from antiphon.distributed.parts.free_arrivals import FreeArrivals
-from antiphon.distributed.parts.halves import part_of, travelling_signals
+from antiphon.distributed.parts.halves import part_of, steps_remembered, travelling_signals
 from antiphon.distributed.parts.placement import Placement, lookahead_of
 from antiphon.distributed.parts.settings import FreeSettings
 from antiphon.distributed.parts.share import Share, scenario_of_part
@@ -105,9 +105,9 @@ class Part:
         part, self._share = part_of(whole, placement, index), Share.of(whole, placement, index)
         self.backend = StackedBackend(whole, stacked=stacked, part=part)
         travelling = travelling_signals(whole, part.elsewhere, free is not None)
-        self._cut = Cut(
-            self.backend.system, self.backend.forward_pass.points, part.elsewhere, index, travelling
-        )
+        remembered = 0 if free is not None else steps_remembered(whole, travelling)
+        points = self.backend.forward_pass.points
+        self._cut = Cut(self.backend.system, points, part.elsewhere, index, travelling, remembered)
         self.neighbours, self.lookahead = self._cut.neighbours, 1
         self.free = None if free is None else FreeArrivals(self._cut, free)
         if free is None:

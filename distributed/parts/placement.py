@@ -9,9 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from math import prod
-
-import torch
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
@@ -19,7 +16,6 @@ from antiphon.base.problems import DocumentError, Path, show_value
 from antiphon.comms.label_gradients import LensGradient
 from antiphon.distributed.parts.graph_partition import WeightedGraph, partition_graph
 from antiphon.distributed.parts.packing import packed_bits
-from antiphon.engine.environment import signals_read
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 from antiphon.engine.planning.cost_model import CostModel
@@ -296,19 +292,13 @@ def _always_returns(system: System, channel: Channel) -> bool:
 
 
 def message_bytes(system: System, channel: Channel) -> float:
-    """Return the bytes a step of a channel's messages, and of the signals that cross with those of an aligned sender.
+    """Return the bytes a step of a channel's messages, the mean over steps.
 
-    The mean over steps. A link of bits without noise has packed levels (`pack`), and a float for each sample.
+    A link of bits without noise has packed levels (`pack`), and a float for each sample. Signals, which travel with messages in free
+    mode and where an aligned sender's messages were lost, are left out.
     """
     sender, link = channel.ledger.timetable.sender, channel.ledger.link
     size = content_bytes(system, channel, link.bits if link.in_levels else None)
-    if system.agents[channel.sender].inputs.align is not None:
-        signals = [system.description.all_signals[name] for name in signals_read(system)]
-        size += sum(
-            prod(signal.shape)
-            * (system.dtype if signal.classes is None else _holding(signal.classes)).itemsize
-            for signal in signals
-        )
     return size * system.batch / sender.interval
 
 
@@ -317,12 +307,6 @@ def content_bytes(system: System, channel: Channel, bits: int | None) -> float:
     width = system.dtype.itemsize
     size = channel.content.size
     return width * size if bits is None else width + size * packed_bits(bits) / 8
-
-
-def _holding(classes: int) -> torch.dtype:
-    """The type of the fewest bytes that has so many classes, as they cross (engine/state/wire.py)."""
-    kinds = (torch.uint8, torch.int16, torch.int32)
-    return next((kind for kind in kinds if classes <= torch.iinfo(kind).max + 1), torch.int64)
 
 
 def returned_bytes(system: System, channel: Channel) -> float:

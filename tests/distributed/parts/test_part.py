@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from antiphon import Scenario, Simulation, load
+from antiphon.distributed.parts.part import Part
 from tests.contracts.twins import differences, facts
-from tests.distributed.parts.rings import ring
+from tests.distributed.parts.rings import document, ring
 from tests.distributed.parts.stages import different, learned, stages
 from tests.engine.numbers import one_line
 
@@ -26,8 +27,26 @@ def in_turn(scenario: Scenario, parts: int) -> dict[str, int]:
     return {name: i % parts for i, name in enumerate(scenario.agents)}
 
 
+def paced(row: Scenario) -> Scenario:
+    """A row of aligned agents, each with a slower clock than the one before: an example is many steps old where it is read."""
+    agents = {
+        name: agent.model_copy(update={"clock": agent.clock.model_copy(update={"period": period})})
+        for (name, agent), period in zip(row.agents.items(), (1, 2, 3, 6), strict=True)
+    }
+    return row.model_copy(update={"agents": agents})
+
+
+def circle() -> Scenario:
+    """Agents each aligned to the one before it, which never have an example."""
+    plain = document()
+    return Scenario.model_validate(
+        plain | {"agents": {name: agent | {"align": True} for name, agent in plain["agents"].items()}}
+    )
+
+
 RING = ring(delay=3, drop=0.2, noise=0.1)
 BYTES, PACKED = ring(bits=7), ring(bits=4)
+CIRCLE = circle()
 ROW = stages(4, "linear")
 LATE = stages(3, "linear", channel={"link": {"delay": 2, "drop": 0.3}, "input": {"context": ["image"]}})
 CORPORATION = load("corporation").resolve()
@@ -36,6 +55,8 @@ CUT: dict[str, tuple[Scenario, dict[str, int]]] = {
     "messages of one byte a component": (BYTES, in_turn(BYTES, 2)),
     "messages of half a byte a component": (PACKED, in_turn(PACKED, 2)),
     "aligned agents in a row": (ROW, in_order(ROW, 4)),
+    "aligned agents in a row with clocks of their own": (paced(ROW), in_order(ROW, 4)),
+    "aligned agents in a circle": (CIRCLE, in_order(CIRCLE, 2)),
     "synthetic inputs of an aligned sender's messages": (LATE, in_order(LATE, 3)),
     # in the whole its messages are rows of a port; alone, they would be the port itself
     "a stack of which one member is here": (
@@ -56,6 +77,29 @@ def test_parts_compute_the_bits_of_the_uncut_run(name: str) -> None:
             whole.run(steps)
             divided.run(steps)
             assert not list(differences(facts(whole), facts(divided), tolerance=0.0))
+
+
+def signals_crossing(scenario: Scenario, steps: int) -> list[tuple[int, str]]:
+    """Step and channel of the messages that signals travel with, each agent in a part of its own in lockstep."""
+    placement = in_order(scenario, len(scenario.agents))
+    parts, found = [Part(scenario, placement, i) for i in placement.values()], []
+    for _ in range(steps):
+        for part in parts:
+            part.step()
+        for part in parts:
+            for neighbour in part.neighbours:
+                exchange = part.collect(neighbour)
+                found += [(one.stamp, one.channel) for one in exchange.messages if one.signals]
+                parts[neighbour].deliver(exchange)
+    return found
+
+
+def test_signals_that_the_receiver_has_seen_do_not_cross() -> None:
+    """Those of an aligned sender do where messages are lost, as they are of several steps then."""
+    assert signals_crossing(stages(4), 12) == []
+    assert signals_crossing(paced(ROW), 48) == []
+    lossy = stages(3, channel={"link": {"delay": 1, "drop": 0.3}})
+    assert signals_crossing(lossy, 12) == [(step, "s1->s2") for step in range(1, 12)]
 
 
 LOSSY = {"link": {"delay": 1, "drop": 0.3, "noise": 0.1}, "input": {"kind": "linear", "context": ["image"]}}
