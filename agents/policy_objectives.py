@@ -585,8 +585,13 @@ def normalised_returns(
     The deviation is returned beside them, [rows], and the window's moments, [N, 3].
     """
     moments = means.moments(returns)
-    mean, deviation = map(means.to_rows, _mean_and_deviation(running_returns(statistics, moments)))
-    return (returns - mean) / deviation, deviation, moments
+    return *in_units(returns, running_returns(statistics, moments), means), moments
+
+
+def in_units(returns: Tensor, statistics: Tensor, means: MemberMeans) -> tuple[Tensor, Tensor]:
+    """Return returns in units of running statistics, [N, 3], and the deviation of these, [rows]."""
+    mean, deviation = map(means.to_rows, _mean_and_deviation(statistics))
+    return (returns - mean) / deviation, deviation
 
 
 def _explained(values: Tensor, returns: Tensor, means: MemberMeans) -> Tensor:

@@ -1,7 +1,8 @@
 """Q-learning: the value of each action, learned from the rewards that follow the actions taken.
 
-The loss is that of a window of ticks, on-policy, without a replay memory: so messages that an agent reads are always of present
-senders, and their gradients are true ones. A window is learned from in several passes, against the returns of the first.
+The loss is that of a window of ticks, on-policy: so messages that an agent reads are always of present senders, and their
+gradients are true ones. A window is learned from in several passes, against the returns of the first; an agent that reads no
+messages can learn from earlier windows instead (`replay`).
 
 Sources: Mnih et al. 2015, "Human-level control through deep reinforcement learning", the target network; van Hasselt et al.
 2016, "Deep reinforcement learning with double Q-learning", eq. 4; Foerster et al. 2016, "Learning to communicate with deep
@@ -29,6 +30,7 @@ from antiphon.agents.policy_objectives import (
     PolicyObjective,
     Trajectory,
     advantages_and_returns,
+    in_units,
     minibatches_in,
     normalised_returns,
 )
@@ -93,6 +95,8 @@ class QLearning(PolicyObjective):
     """Optimiser steps from one copy of the parameters to the next."""
     normalise: str = "none"
     """`returns`: values are those of returns normalised by their running mean and deviation."""
+    replay: int = 1
+    """The newest windows that passes after the first draw from; 1: they repeat the newest, without a buffer."""
 
     needs_value: ClassVar[bool] = True
     equal_in_group: ClassVar[tuple[str, ...]] = ("epochs", "minibatches")
@@ -110,6 +114,7 @@ class QLearning(PolicyObjective):
             period: Optimiser steps of the agent from one copy of its parameters to the target network to the next, made at the
                 end of a window.
             normalise: `returns`: values predict returns normalised by their running mean and deviation.
+            replay: Newest windows that passes after the first draw from; 1: they repeat the newest.
         """
 
         discount: Annotated[float, Field(ge=0, le=1)] = 0.99
@@ -119,6 +124,7 @@ class QLearning(PolicyObjective):
         period: Count = 1
         epochs: Count = 10
         normalise: Literal["returns", "none"] = "returns"
+        replay: Count = 1
 
         def unfinished(self, steps: int) -> Iterator[str]:
             """Yield the line about an `explore` that is longer than the training."""
@@ -155,6 +161,7 @@ class QLearning(PolicyObjective):
             self.explore,
             self.period,
             self.normalise,
+            self.replay,
             self.epochs,
             self.minibatches,
         )
@@ -179,13 +186,31 @@ class QLearning(PolicyObjective):
         statistics: Tensor | None = None,
     ) -> Advantages:
         assert values is not None
-        means = MemberMeans(~trajectory.unseen, member_count)
-        discount, trace = (to_rows(own, values, 1) for own in (self.discount, self.trace))
-        advantages, returns = advantages_and_returns(trajectory, values, statistics, discount, trace, means)
+        advantages, returns, means = self._returns(trajectory, values, member_count, statistics)
         if statistics is None:
             return Advantages(advantages, returns, means.valid, returns)
         targets, _, moments = normalised_returns(returns, statistics, means)
         return Advantages(advantages, returns, means.valid, targets, moments)
+
+    def replayed(
+        self,
+        trajectory: Trajectory,
+        values: Tensor,
+        *,
+        member_count: int = 1,
+        statistics: Tensor | None = None,
+    ) -> Advantages:
+        """Return the constants of windows of earlier: as `advantages`, but they are in no running statistics."""
+        advantages, returns, means = self._returns(trajectory, values, member_count, statistics)
+        targets = returns if statistics is None else in_units(returns, statistics, means)[0]
+        return Advantages(advantages, returns, means.valid, targets)
+
+    def _returns(
+        self, trajectory: Trajectory, values: Tensor, member_count: int, statistics: Tensor | None
+    ) -> tuple[Tensor, Tensor, MemberMeans]:
+        means = MemberMeans(~trajectory.unseen, member_count)
+        discount, trace = (to_rows(own, values, 1) for own in (self.discount, self.trace))
+        return *advantages_and_returns(trajectory, values, statistics, discount, trace, means), means
 
     def losses(
         self,

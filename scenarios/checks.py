@@ -368,6 +368,25 @@ def rule_39_goal(scene: Relations, name: str) -> Iterator[Problem]:
         yield "objective.goal.channel", message
 
 
+def rule_42a_replay(scene: Relations, name: str) -> Iterator[Problem]:
+    """What is drawn from a replay buffer is of no earlier parameters."""
+    unroll, objective = scene.agents[name].clock.unroll, scene.agents[name].objective
+    if objective is None or objective.get("replay", 1) == 1:
+        return
+    others = [other for other in scene.learning[name] if other != name]
+    reason = None
+    if scene.inputs[name]:
+        reason = f"earlier messages are of earlier parameters, and {scene.inputs[name][0].name} leads here"
+    elif others:
+        reason = f"the agent learns together with {others[0]!r}, which would repeat other windows"
+    elif unroll == "episode":
+        reason = "windows of whole episodes differ in length"
+    elif objective.passes == 1:
+        reason = "passes after the first draw from the windows, and epochs is 1"
+    if reason is not None:
+        yield "objective.replay", f"{reason}; leave it out"
+
+
 def rule_14_window(scene: Relations, name: str) -> Iterator[Problem]:
     """The window of an agent that learns alone is bounded."""
     unroll = scene.agents[name].clock.unroll
@@ -544,7 +563,7 @@ def rule_14_locked_window(scene: Relations) -> Iterator[DocumentError]:
 
 # --- all ------------------------------------------------------------------------------------------------------
 
-OF_AGENTS = (rule_37_policy, rule_39_goal, rule_28_inputs, rule_21_align, rule_14_window)
+OF_AGENTS = (rule_37_policy, rule_39_goal, rule_28_inputs, rule_21_align, rule_42a_replay, rule_14_window)
 """Checks of the relations and an agent's name."""
 OF_CHANNELS = (
     *(

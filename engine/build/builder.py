@@ -235,7 +235,7 @@ class _Builder:
                     critic_normalised=() if critic is None else critic.normalised,
                     targeted=spec.targeted,
                 ),
-                self._goal(name, spec),
+                self._goal(name, spec, learners[key].network),
                 spec.acts,
                 seed=seed_for(self.seed, "agent", name),
                 participation=self._participation(spec, tied.get(name, (name,)), layout),
@@ -432,11 +432,11 @@ class _Builder:
                 "tied agents need critics with equal inputs, or no critics; give them the same `objective.critic`",
             )
 
-    def _goal(self, name: str, spec: AgentSpec) -> Goal | None:
+    def _goal(self, name: str, spec: AgentSpec, network: Network) -> Goal | None:
         if not spec.goals:
             return None
         if spec.policy:
-            return policy_goal(name, self.scenario, self.env, self.shapes)
+            return policy_goal(name, self.scenario, self.env, self.shapes, network)
         objective = self.shapes.objectives[name]
         objectives = [objective] if not isinstance(objective, Weighted) else objective.parts
         goals = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from antiphon.agents.distributions import Categorical, MultiCategorical
-from antiphon.agents.network import features_of
+from antiphon.agents.network import Network, features_of
 from antiphon.agents.policy_objectives import PolicyObjective
 from antiphon.base.extensions import name_of
 from antiphon.base.nearest_names import suggest
@@ -16,11 +16,12 @@ from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.document import Scenario
 
 
-def policy_goal(name: str, scenario: Scenario, env: Description, shapes: Shapes) -> Goal:
+def policy_goal(name: str, scenario: Scenario, env: Description, shapes: Shapes, network: Network) -> Goal:
     """Return a policy's objective, bound to its rewards.
 
     Raises:
-        ScenarioError: A reward that is none, a window in which nothing could be learned, a norm over minibatches.
+        ScenarioError: A reward that is none, a window in which nothing could be learned, a norm over minibatches, windows of
+            earlier that its network cannot repeat.
     """
     spec, path = scenario.agents[name], ("agents", name, "objective")
     goal = spec.objective
@@ -34,6 +35,8 @@ def policy_goal(name: str, scenario: Scenario, env: Description, shapes: Shapes)
     _check_window(name, scenario, env)
     if goal.passes > 1:
         _check_passes(name, spec, scenario, env)
+    if goal.get("replay", 1) > 1:
+        _check_replay(name, network)
     direction = None if goal.goal is None else _direction(name, scenario, env, shapes)
     rewards_bound = Rewards(tuple(rewards), tuple(rewards.values()), direction, *life, turn)
     return Goal(shapes.objectives[name], "", False, goal.scale, rewards_bound)
@@ -167,6 +170,13 @@ def _check_passes(name: str, spec: AgentSpec, scenario: Scenario, env: Descripti
         for place in places:
             message = f"batch norm has different statistics in each minibatch of {name_of(spec.objective.kind)}; use layer or none, or epochs: 1"
             raise DocumentError(("agents", member, *place), message)
+
+
+def _check_replay(name: str, network: Network) -> None:
+    reason = "this agent has a state" if network.state_size else network.mixed()
+    if reason is not None:
+        message = f"ticks are drawn apart from those before them, and {reason}; leave it out"
+        raise DocumentError(("agents", name, "objective", "replay"), message)
 
 
 def _direction(name: str, scenario: Scenario, env: Description, shapes: Shapes) -> Direction:

@@ -3,7 +3,7 @@
 The first pass is that of every window: ledgers are booked by it, and senders, synthetic gradients and critics of channels
 learn in it. The further passes, over minibatches of environments, move the parameters of the agent's learning group alone:
 messages from outside it are the constants they were, and so are advantages, returns and the first pass's
-log-probabilities; running statistics stay.
+log-probabilities; running statistics stay. An agent with a replay buffer learns from windows of it in place of the newest.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update, WindowLoss
+from antiphon.engine.policies.replay_buffer import DrawnWindows, size_of
 from antiphon.engine.policies.replays import AllTicks, InTurn, Replay
 from antiphon.engine.policies.trajectories import PolicyEvaluator
 from antiphon.nets.per_member import scaled
@@ -48,7 +49,7 @@ class FurtherPasses(Feature):
             for agent in self.system.agents.values()
         }
         """By stack: of each member, the seed of the first agent with further passes that it learns with."""
-        self._orders: dict[tuple[str, int], Tensor] = {}
+        self._seeds_by_use: dict[tuple[str, ...], Tensor] = {}
 
     def after_move(self, updates: Sequence[Update], step: int) -> None:
         """Take all further passes over the windows of updates, and move the parameters after each."""
@@ -77,7 +78,7 @@ class FurtherPasses(Feature):
             for place in range(max(len(batches) for _, batches in running)):
                 learning = [(each, own) for each, own in running if place < len(own)]
                 if learning:
-                    yield [self._update(each, own[place]) for each, own in learning]
+                    yield [self._update(each, own[place], epoch) for each, own in learning]
 
     def _of(self, update: Update) -> _Window:
         found = update.window_loss
@@ -89,13 +90,20 @@ class FurtherPasses(Feature):
             policies={name: policy for name, policy in found.policies.items() if name in names},
         )
         together = {name: self.system.agents[name] for name in update.group.agents}
+        passes = max(map(_passes, agents))
+        if size_of(agents[0]) > 1:  # it learns alone
+            seeds = self._seeds_of(agents[0].name, "replay")
+            drawn = DrawnWindows(
+                update.window, agents[0], found.policies[agents[0].name], self.engine.forward_pass, seeds
+            )
+            return _Window(update, agents, own, passes, drawn)
         kind = Replay  # the evaluation of the window's ticks again that costs least
         if not AllTicks.obstacle(update.window, together):
             kind = AllTicks
         elif not InTurn.obstacle(update.window, together):
             kind = InTurn
         replay = kind(update.window, together, self.engine.forward_pass)
-        return _Window(update, agents, own, max(map(_passes, agents)), replay)
+        return _Window(update, agents, own, passes, replay)
 
     def _minibatches(self, window: _Window, epoch: int, step: int) -> list[dict[str, Tensor]]:
         """The rows of each minibatch, by agent: the environments are in another order in each epoch."""
@@ -104,7 +112,7 @@ class FurtherPasses(Feature):
         parts = policy.minibatches
         found: list[dict[str, Tensor]] = [{} for _ in range(parts)]
         for agent in window.replay.agents.values():
-            seeds = self._seeds_of(agent.name, epoch)
+            seeds = self._seeds_of(agent.name, "epoch", str(epoch))
             numbers = uniform_many(seeds, step, batch)
             first = torch.arange(len(seeds), device=self.system.device).unsqueeze(1) * batch
             rows = numbers.argsort(dim=1, stable=True) + first
@@ -112,20 +120,19 @@ class FurtherPasses(Feature):
                 own[agent.name] = some.flatten()
         return found
 
-    def _seeds_of(self, agent: str, epoch: int) -> Tensor:
-        """[N] int64: the seeds of a stack's orders in an epoch, made once."""
-        if (agent, epoch) not in self._orders:
-            seeds = [seed_for(seed, "epoch", str(epoch)) for seed in self._seeds[agent]]
-            self._orders[agent, epoch] = torch.tensor(seeds, device=self.system.device)
-        return self._orders[agent, epoch]
+    def _seeds_of(self, agent: str, *use: str) -> Tensor:
+        """[N] int64: the seeds of a stack's random numbers of some use, such as the order in an epoch, made once."""
+        if (agent, *use) not in self._seeds_by_use:
+            seeds = [seed_for(seed, *use) for seed in self._seeds[agent]]
+            self._seeds_by_use[agent, *use] = torch.tensor(seeds, device=self.system.device)
+        return self._seeds_by_use[agent, *use]
 
-    def _update(self, window: _Window, rows: dict[str, Tensor]) -> Update:
-        update, roots, ports = window.update, [], window.replay.ports(rows)
-        for agent in window.agents:
+    def _update(self, window: _Window, rows: dict[str, Tensor], epoch: int) -> Update:
+        update, roots, policies = window.update, [], self.engine.features.of(PolicyEvaluator)
+        assert policies is not None
+        passes = window.replay.losses(policies, window.loss.policies, rows, epoch)
+        for agent, found in zip(window.agents, passes, strict=True):
             own, policy = rows[agent.name], window.loss.policies[agent.name]
-            policies = self.engine.features.of(PolicyEvaluator)
-            assert policies is not None
-            found = policies.further(agent, policy, own, ports[agent.name])
             assert agent.goal is not None
             losses, weight = found.losses.sum(0), agent.goal.weight
             if isinstance(weight, Tensor):
@@ -159,5 +166,5 @@ class _Window:
     loss: WindowLoss
     """What is theirs of the first pass."""
     passes: int
-    replay: Replay
+    replay: Replay | DrawnWindows
     """Of its ticks."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import STATE, VALUE, Tensors
+from antiphon.agents.policy_objectives import PolicyLosses
 from antiphon.base.mask import ALL, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
@@ -21,8 +22,9 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.layout import select_rows
 from antiphon.engine.heart.message import PassedOn, Read, Tick, Window
+from antiphon.engine.heart.policy_window import PolicyWindow
 from antiphon.engine.policies.critics import Critics
-from antiphon.engine.policies.trajectories import port_names, ports_of, rows_through
+from antiphon.engine.policies.trajectories import PolicyEvaluator, port_names, ports_of, rows_through
 
 
 class Replay:
@@ -32,6 +34,27 @@ class Replay:
         self.agents = agents
         self._window, self._forward_pass = window, forward_pass
         self._ticks_of = _ticks_of(window)
+
+    def losses(
+        self,
+        evaluator: PolicyEvaluator,
+        policies: Mapping[str, PolicyWindow],
+        rows: Mapping[str, Tensor],
+        epoch: int,
+    ) -> list[PolicyLosses]:
+        """Return the losses of a further pass over some rows, in the order of the policies.
+
+        Args:
+            evaluator: Of the policies.
+            policies: By agent, what the first pass found.
+            rows: See `ports`.
+            epoch: The pass; all are over the same window.
+        """
+        ports = self.ports(rows)
+        return [
+            evaluator.further(self.agents[name], policy, rows[name], ports[name])
+            for name, policy in policies.items()
+        ]
 
     def ports(self, rows: Mapping[str, Tensor]) -> dict[str, Tensors]:
         """Return the ports that policies' losses are made of, [T, len(rows), …], by agent.

@@ -52,6 +52,7 @@ _NOTES = {
     "ages": "features.ages.MessageAges",
     "ends_then": "features.contexts.EndsThen",
     "experience": "policies.actions.Experience",
+    "replay_buffer": "policies.replay_buffer.ReplayBuffer",
     "trail": "features.contexts.Trail",
 }
 """Notes of features, by the name that their trees have: classes below `antiphon.engine`, imported where a state has one."""

@@ -75,6 +75,16 @@ def rewarded(objective: Document, batch: int, **channel: Any) -> Document:
     return scene
 
 
+def unread(scene: Document) -> Document:
+    """Return pairs turned round: actors read no messages, and tell their readers what they do."""
+    for name in (channel["to"] for channel in scene["channels"]):
+        scene["agents"][f"s{name}"]["objective"] = LABEL
+    channels = [
+        {"from": c["to"], "to": c["from"], "size": 3, "coupling": "detached"} for c in scene["channels"]
+    ]
+    return {**scene, "channels": channels}
+
+
 def mortals(objective: Document, count: int = 3, *, tells: bool = False, **more_of: Any) -> Document:
     """Return pairs whose actors come late, die and return, alone or with their senders, which see what the actor does.
 
@@ -457,6 +467,10 @@ ACTING |= {
     "q, recurrent passes": pairs({**Q, "epochs": 2, "minibatches": 2}, 2, actor=RECALLS, state=TRACED),
     "q, recurrent": pairs(Q, 2, actor=RECALLS, state=TRACED),
     "q, clocks": clocks_apart(Q),
+    "q, replay": unread(pairs({**Q, "epochs": 3, "minibatches": 2, "replay": 3}, 3)),
+    "q, replay of some windows": unread(
+        rewarded({**Q, "epochs": 2, "minibatches": 2, "replay": 2, "normalise": "none"}, 2)
+    ),
     "q, rewards that are missing": rewarded(Q, 2, coupling="detached"),
     "q, shared": pairs(Q, actor={"share": "all"}, port="out"),
     "q, drawn": pairs(Q, 3, coupling="locked", actor={"learn": 0.5}),

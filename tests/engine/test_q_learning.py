@@ -14,7 +14,7 @@ from antiphon.agents.masked import NEVER
 from antiphon.agents.policy_objectives import Advantages, trajectory_of
 from antiphon.agents.q_learning import EpsilonGreedy, QLearning
 from tests.contracts.builders import Document
-from tests.contracts.documents import WORDS, Q, pairs
+from tests.contracts.documents import RECALLS, WORDS, Q, pairs, unread
 from tests.engine.test_masked_choices import PLAYERS, board
 
 VALUES: Document = {"kind": "q", "epsilon": 0.5, "explore": 20}
@@ -67,6 +67,13 @@ def _tied() -> Document:
     return scene
 
 
+def _locked_readers() -> Document:
+    """Actors whose readers learn with them."""
+    scene = unread(pairs({**Q, "epochs": 2, "replay": 3}))
+    scene["channels"] = [{**channel, "coupling": "locked"} for channel in scene["channels"]]
+    return scene
+
+
 REFUSED: dict[str, tuple[Document, str]] = {
     "numbers": (pairs(Q, space="numbers"), "objective: q learns a value for each choice, and these actions are no Disc"),
     "choices": (pairs(Q, space="choices"), "objective: q learns a value for each choice"),
@@ -75,6 +82,11 @@ REFUSED: dict[str, tuple[Document, str]] = {
     "local policy": (pairs(Q, gradient={"kind": "local_policy"}), "learns from advantages .* and 'a0' learns q; use another"),
     "tied to a policy gradient": (_tied(), "a1.share: tied agents need target networks .q. all, or none; give them"),
     "no target": (pairs({**Q, "period": 0}), "period"),
+    "replay of messages": (pairs({**Q, "epochs": 2, "replay": 3}), "a0.objective.replay: earlier messages are of earlier parameters, and sa0->a0 leads here; leave it out"),
+    "replay without passes": (unread(pairs({**Q, "replay": 3})), "objective.replay: passes after the first draw from the windows, and epochs is 1; l"),
+    "replay of episodes": (unread(pairs({**Q, "epochs": 2, "replay": 3}, actor={"clock": {"unroll": "episode"}})), "replay: windows of whole episodes differ in length; l"),
+    "replay of states": (unread(pairs({**Q, "epochs": 2, "replay": 3}, actor=RECALLS)), "replay: ticks are drawn apart .* this agent has a state; leave it out"),
+    "replay of several": (_locked_readers(), "replay: the agent learns together with 'sa0', which would repeat other windows; leave it out"),
     "a target signal": (pairs({**Q, "target": "label"}), "target: q has no target; leave it out"),
 }  # fmt: skip
 

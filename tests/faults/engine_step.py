@@ -246,9 +246,23 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "ppo-every-epoch-has-the-same-order",
         "engine/policies/further_passes.py",
-        'seed_for(seed, "epoch", str(epoch))',
-        'seed_for(seed, "epoch")',
+        'self._seeds_of(agent.name, "epoch", str(epoch))',
+        'self._seeds_of(agent.name, "epoch")',
         "tests/numerics/test_policies.py::test_a_sender_and_an_actor[locked-3]",
+    ),
+    Fault(
+        "replay-every-pass-draws-the-same-windows",
+        "engine/policies/replay_buffer.py",
+        "self._numbers[epoch]",
+        "self._numbers[0]",
+        "tests/numerics/test_q_learning.py::test_a_learner_that_draws_from_earlier_windows[none]",
+    ),
+    Fault(
+        "replay-a-truncation-is-not-told-from-a-tick-that-goes-on",
+        "engine/policies/replay_buffer.py",
+        "unseen = ~policy.advantages.valid | trajectory.bootstrapped",
+        "unseen = ~policy.advantages.valid",
+        "tests/numerics/test_q_learning.py::test_a_learner_that_draws_from_earlier_windows[none]",
     ),
     Fault(
         "ppo-a-minibatch-weighs-as-little-as-its-share",

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from antiphon import Simulation
+from antiphon.nets.random import seed_for, uniform
 from tests.contracts.builders import Document
 from tests.contracts.games import Game
 from tests.numerics.linear import Numbers, assert_close, leaves, said
 from tests.numerics.loops import Hand
 from tests.numerics.test_policies import (
     BATCH,
+    SEED,
     TICKS,
     Window,
     by_torch,
@@ -144,6 +146,70 @@ def test_a_learner_alone(epochs: int, period: int, normalise: str) -> None:
         simulation.run(TICKS)
         assert_close(simulation.agents["m"], p, PRECISE)
     assert all((value - start[name]).abs().max() > 1e-3 for name, value in p.items())
+
+
+@pytest.mark.parametrize("normalise", ["none", "returns"])
+def test_a_learner_that_draws_from_earlier_windows(normalise: str) -> None:
+    """Each environment draws one of the three newest windows, in each pass after the first."""
+    source, units = Game(share=0.3), Window(normalise=normalise == "returns")
+    keys: Document = {"epochs": 3, "minibatches": 2, "period": 7, "normalise": normalise, "replay": 3}
+    simulation = learner(source, objective={**Q, **keys})
+    p, start = leaves(simulation.agents["m"]), leaves(simulation.agents["m"])
+    optimiser, target = by_torch(p), Target(p, keys["period"])
+    env, seen = world_of(source)
+    windows: list[list[tuple[Tensor, ...]]] = []
+    for w in range(7):
+        sights, followed, kept = [], [], []
+        mean, deviation = units.statistics()
+        for step in range(w * TICKS, (w + 1) * TICKS):
+            x, action = seen["x"], chosen(ports_of(p, seen["x"])["objective"].detach(), step)
+            seen, *after, info = env.step(action + 2)
+            last = info.get("final_obs", seen)["x"]
+            final = double(ports_of(p, last)["objective"], ports_of(target.copied, last)["objective"])
+            sights.append(x)
+            followed.append((action, *after, mean + deviation * final))
+            kept.append((x, action, *after))
+        windows.append(kept)
+        x = torch.stack(sights)
+        beside = ports_of(target.copied, x)["objective"]
+        each = (mean + deviation * own for own in (ports_of(p, x)["objective"].detach(), beside))
+        returns = returns_of(*each, followed)
+        units.before.append((returns.mean().item(), returns.var(correction=0).item()))
+        mean, deviation = units.statistics()
+        follow(optimiser, error_of(ports_of(p, x)["objective"], (returns - mean) / deviation, followed))
+        seed = seed_for(seed_for(SEED, "agent", "m"), "replay")
+        draws = uniform(seed, step, 3 * BATCH).view(3, BATCH)
+        for number, rows in enumerate(orders("m", step, 3, 2)):
+            losses = []
+            for b in rows.tolist():
+                count = min(w + 1, 3)
+                places = [v % 3 for v in range(w + 1)][-count:]  # the newest takes the place of the oldest
+                place = int(draws[1 + number // 2, b] * count)
+                drawn = windows[w + 1 - count + places.index(place)]
+                losses += errors_of_drawn(drawn, b, p, target.copied, mean, deviation)
+            follow(optimiser, torch.stack(losses).mean())
+        target.follow(5)
+        simulation.run(TICKS)
+        assert_close(simulation.agents["m"], p, PRECISE)
+    assert all((value - start[name]).abs().max() > 1e-3 for name, value in p.items())
+
+
+def errors_of_drawn(
+    window: list[tuple[Tensor, ...]], b: int, p: Numbers, copied: Numbers, mean: float, deviation: float
+) -> list[Tensor]:
+    """The squared error of each tick of a window in an environment; ticks that were truncated, and the last, have none."""
+    sights = torch.stack([x[b] for x, *_ in window])
+    outputs, beside = (ports_of(own, sights)["objective"] for own in (p, copied))
+    ahead, found, later = mean + deviation * double(outputs, beside), [], torch.tensor(0.0)
+    for t in reversed(range(len(window))):
+        _, action, reward, terminated, truncated = (own[b] for own in window[t])
+        if t == len(window) - 1 or (truncated and not terminated):
+            later = ahead[t]  # what follows is not known: the value stands for it
+            continue
+        after = (1 - Q["trace"]) * ahead[t + 1] + Q["trace"] * later
+        later = reward + Q["discount"] * (0.0 if terminated else after)
+        found.append((outputs[t, action] - (later - mean) / deviation).square())
+    return found
 
 
 def test_a_target_network_reads_the_state_of_the_agents_own() -> None:

@@ -142,7 +142,7 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
     states = [_value(state, tick.state_read, tick, window) for tick in ticks if tick.state_read is not None]
     before = torch.cat(states) if states else None
     statistics = window.statistics_before.get(state.system.owner_of[agents[0].name], buffers)  # rule 45
-    x = torch.cat([_network_input(state, tick, window, statistics) for tick in ticks])
+    x = torch.cat([input_of(state, tick, window, statistics) for tick in ticks])
     ports, after = learner.evaluate(buffers, x, seed=seed, transports=transports, state=before)
     if agents[0].inputs.critic_observes:
         flat = len(learner.critic.input_shape) == 1
@@ -172,7 +172,7 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
     return after
 
 
-def _network_input(state: State, tick: Tick, window: Window, statistics: Tensors) -> Tensor:
+def input_of(state: State, tick: Tick, window: Window, statistics: Tensors) -> Tensor:
     """[B, *input_shape]: observations in declared order, then messages in canonical order (rules 26, 28)."""
     agent, messages, present = state.agents[tick.agent], [], []
     flat = len(agent.learner.network.input_shape) == 1

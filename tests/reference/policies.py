@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from antiphon.agents.learner import TARGET
-from antiphon.agents.network import OBJECTIVE, VALUE, with_prefix
+from antiphon.agents.network import OBJECTIVE, VALUE, sub, with_prefix
 from antiphon.agents.policy_objectives import (
     RETURNS,
     Advantages,
@@ -28,8 +28,9 @@ from antiphon.engine.heart.policy_window import PolicyWindow
 from antiphon.engine.heart.rewards import Rewards
 from antiphon.engine.heart.updates import Update
 from antiphon.engine.policies.actions import Experience, NewestAction
+from antiphon.engine.policies.replay_buffer import ReplayBuffer
 from antiphon.nets.random import seed_for, uniform
-from tests.reference.forward import message_read, replay
+from tests.reference.forward import input_of, message_read, replay
 from tests.reference.ledger import mask_fill_zero
 from tests.reference.state import State
 
@@ -178,6 +179,56 @@ def copy_target(state: State, update: Update) -> None:
             learner.buffers = learner.buffers | with_prefix(TARGET, copied)
 
 
+def remember(state: State, agent: Agent, known: PolicyWindow, window: Window) -> None:
+    """Let a window take the place of the oldest one of an agent, unless it taught nothing (rule 42a)."""
+    trajectory, start = known.trajectory, window.statistics_before[agent.name]
+    unseen = ~known.advantages.valid | trajectory.bootstrapped
+    waiting = torch.zeros_like(unseen) if trajectory.waiting is None else trajectory.waiting
+    parts = {name: getattr(trajectory, name) for name in ("actions", "rewards", "terminated")}
+    parts |= {"unseen": unseen, "waiting": waiting}
+    parts["inputs"] = torch.stack([constant(input_of(state, tick, window, start)) for tick in known.ticks])
+    assert isinstance(agent.policy, QLearning)
+    buffer = ReplayBuffer.of(agent)
+    if buffer is None:
+        kept = {key: part.transpose(0, 1).unsqueeze(1) for key, part in parts.items()}
+        empty = {
+            key: torch.zeros_like(one).repeat_interleave(agent.policy.replay, 1) for key, one in kept.items()
+        }
+        buffer = agent.notes[ReplayBuffer] = ReplayBuffer(empty, torch.zeros(state.batch, dtype=torch.int64))
+    if not unseen.all():
+        for key, part in parts.items():
+            values = buffer.windows[key] = buffer.windows[key].clone()
+            values[:, int(buffer.written[0]) % agent.policy.replay] = part.transpose(0, 1)
+        buffer.written = buffer.written + 1
+
+
+def drawn(agent: Agent, step: int, epoch: int, rows: Tensor) -> PolicyLosses:
+    """Return the losses of a window of earlier of each of some environments, by the parameters of now (rule 42a)."""
+    policy, learner, buffer = agent.policy, agent.learner, ReplayBuffer.of(agent)
+    assert isinstance(policy, QLearning)
+    assert buffer is not None
+    batch, count = len(buffer.written), min(int(buffer.written[0]), policy.replay)
+    numbers = uniform(seed_for(agent.seed, "replay"), step, policy.epochs * batch)[epoch * batch :]
+    own = {
+        key: torch.stack([values[b, int(numbers[b] * count)] for b in rows.tolist()], 1)
+        for key, values in buffer.windows.items()
+    }
+    target = sub(learner.buffers, TARGET)
+    outputs, values = [], []
+    for x in own["inputs"]:
+        outputs.append(learner.evaluate(learner.buffers, x)[0][OBJECTIVE])
+        beside = constant(
+            learner.network(target, learner.buffers, x, training=False, state=None)[0][OBJECTIVE]
+        )
+        values.append(beside[torch.arange(len(x)), outputs[-1].argmax(1)])
+    nowhere = torch.zeros_like(own["terminated"])
+    did = own["actions"], own["rewards"], own["terminated"], nowhere, own["unseen"]
+    trajectory, statistics = Trajectory(*did, nowhere, None, own["waiting"]), learner.buffers.get(RETURNS)
+    before = None if statistics is None else statistics.unsqueeze(0)
+    advantages = policy.replayed(trajectory, torch.stack(values), statistics=before)
+    return policy.losses(torch.stack(outputs), None, trajectory, advantages)
+
+
 def further_passes(state: State, update: Update, step: int) -> None:
     """Take the passes of `ppo` over a window that follow the update, each over parts of the environments (rule 42).
 
@@ -191,6 +242,9 @@ def further_passes(state: State, update: Update, step: int) -> None:
     if not windows:
         return
     leader, policy = next(iter(again.items()))  # whose passes all of the group share
+    draws = isinstance(policy, QLearning) and policy.replay > 1
+    if draws:
+        remember(state, *windows[0], update.window)
     for epoch in range(1, policy.epochs):
         seed = seed_for(leader.seed, "epoch", str(epoch))
         order = uniform(seed, step, state.batch, state.system.device).argsort(stable=True)
@@ -200,7 +254,11 @@ def further_passes(state: State, update: Update, step: int) -> None:
             for agent, known in windows:
                 assert agent.goal is not None
                 constants = known.trajectory, known.advantages, known.first.log_prob
-                found = pass_losses(agent, known.ticks, constants, rows)
+                found = (
+                    pass_losses(agent, known.ticks, constants, rows)
+                    if not draws
+                    else drawn(agent, step, epoch, rows)
+                )
                 known.further.append(found.figures)
                 losses.append(agent.goal.weight * found.losses)
             gradients = state.gradients(update, [torch.stack(losses).sum() / len(rows)], step)

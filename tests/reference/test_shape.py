@@ -16,15 +16,17 @@ DECLARATIONS = {
     "antiphon.engine.heart.agent": {"Agent", "Goal"},
     "antiphon.engine.heart.channel": {"Channel", "SyntheticGradient", "SyntheticInput"},
     "antiphon.engine.heart.predictors": {"Watch"},
+    "antiphon.engine.heart.forward": {"network_input"},
     "antiphon.engine.heart.system": {"System"},
     "antiphon.engine.heart.policy_window": {"PolicyWindow"},
     "antiphon.engine.heart.rewards": {"Rewards"},
     "antiphon.engine.features.ages": {"MessageAges"},
     "antiphon.engine.features.contexts": {"EndsThen", "Trail"},
     "antiphon.engine.policies.actions": {"Experience", "NewestAction"},
+    "antiphon.engine.policies.replay_buffer": {"ReplayBuffer"},
 }
 """The types that say what was declared; nothing else of these modules is shared."""
-MOST_LINES = 1830
+MOST_LINES = 1890
 
 
 def imports(path: Path) -> dict[str, list[str]]:

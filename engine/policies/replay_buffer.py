@@ -1,0 +1,147 @@
+"""Replay buffers: the newest windows of an agent, from which the passes after the first draw (semantics 42a).
+
+Inputs are kept as the network read them. So an agent with a buffer reads no message and has no state: both would come from
+parameters of earlier. Values are those of the present parameters, and returns are made of them anew at every draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from antiphon.agents.network import OBJECTIVE, Tensors
+from antiphon.agents.policy_objectives import RETURNS, PolicyLosses, Trajectory
+from antiphon.agents.q_learning import QLearning
+from antiphon.comms.backward_requests import constant
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.forward import ForwardPass
+from antiphon.engine.heart.message import ROWS, Window
+from antiphon.engine.heart.notes import Note
+from antiphon.engine.heart.policy_window import PolicyWindow
+from antiphon.engine.policies.trajectories import PolicyEvaluator
+from antiphon.nets.random import uniform_many
+
+
+@dataclass(slots=True)
+class ReplayBuffer(Note):
+    """The newest N windows of an agent's rows; a window takes the place of the oldest one."""
+
+    windows: dict[str, Tensor] = field(metadata=ROWS)
+    """By name, [rows, N, T, …]."""
+    written: Tensor = field(metadata=ROWS)
+    """[rows] int64: windows of each row so far."""
+
+    @classmethod
+    def like(cls, window: Tensors, size: int) -> ReplayBuffer:
+        """Return an empty buffer of `size` windows of the shape of one, [rows, T, …] by name."""
+        windows = {
+            name: values.new_zeros(len(values), size, *values.shape[1:]) for name, values in window.items()
+        }
+        return cls(
+            windows, torch.zeros(len(window["unseen"]), dtype=torch.int64, device=window["unseen"].device)
+        )
+
+    def with_window(self, window: Tensors, taught: Tensor) -> ReplayBuffer:
+        """Return the buffer with a window more in the rows that it taught something, [rows] bool; nothing is changed in place."""
+        rows = torch.arange(len(taught), device=taught.device)
+        windows = {}
+        for name, values in self.windows.items():
+            place = self.written % values.shape[1]
+            where = taught.view(-1, *[1] * (window[name].dim() - 1))
+            newest = torch.where(where, window[name], values[rows, place])
+            windows[name] = values.index_put((rows, place), newest)
+        return ReplayBuffer(windows, self.written + taught)
+
+    def drawn(self, rows: Tensor, numbers: Tensor) -> Tensors:
+        """Return a window of each of some rows, [T, len(rows), …] by name.
+
+        Args:
+            rows: The rows.
+            numbers: Of all rows, uniform in [0, 1): which of its windows is drawn.
+        """
+        found = {}
+        for name, values in self.windows.items():
+            place = (numbers * self.written.clamp(max=values.shape[1])).long()
+            found[name] = values[rows, place[rows]].transpose(0, 1)
+        return found
+
+
+def size_of(agent: Agent) -> int:
+    """Return how many windows passes after the first draw from; 1: the newest alone, which is in no buffer."""
+    return agent.policy.replay if isinstance(agent.policy, QLearning) else 1
+
+
+class DrawnWindows:
+    """Windows drawn from the buffer of a stack, to which its newest window is added first; each environment draws its own.
+
+    Args:
+        window: The newest window.
+        agent: The stack.
+        policy: What the first pass over the window found.
+        forward_pass: Of the agents.
+        seeds: [N] int64, of what each member draws.
+    """
+
+    def __init__(
+        self, window: Window, agent: Agent, policy: PolicyWindow, forward_pass: ForwardPass, seeds: Tensor
+    ) -> None:
+        self.agents, self._agent = {agent.name: agent}, agent
+        assert isinstance(agent.policy, QLearning)
+        self._objective = agent.policy
+        newest = _contents(window, agent, policy, forward_pass)
+        self._buffer = ReplayBuffer.of(agent) or ReplayBuffer.like(newest, self._objective.replay)
+        taught = agent.layout.rows_of(agent.layout.sum_by_member((~newest["unseen"]).any(1)) > 0)
+        agent.notes[ReplayBuffer] = self._buffer = self._buffer.with_window(newest, taught)
+        numbers = uniform_many(seeds, policy.ticks[-1].step, self._objective.epochs * agent.batch)
+        self._numbers = numbers.view(len(seeds), -1, agent.batch).transpose(0, 1).flatten(1)
+
+    def losses(
+        self,
+        evaluator: PolicyEvaluator,
+        policies: Mapping[str, PolicyWindow],
+        rows: Mapping[str, Tensor],
+        epoch: int,
+    ) -> list[PolicyLosses]:
+        """See `Replay.losses`; another window of each row is drawn in each pass, and returns are by the present parameters."""
+        drawn = self._buffer.drawn(rows[self._agent.name], self._numbers[epoch])
+        learner, objective, members = self._agent.learner, self._objective, len(self._agent.members)
+        x = drawn["inputs"].transpose(0, 1)
+        of_ticks = learner.buffers, x.flatten(0, 1)
+        both = learner.evaluate(*of_ticks)[0][OBJECTIVE], learner.target_outputs(*of_ticks, state=None)
+        outputs, target = (values.view(*x.shape[:2], -1).transpose(0, 1) for values in both)
+        nowhere = torch.zeros_like(drawn["terminated"])
+        did = drawn["actions"], drawn["rewards"], drawn["terminated"], nowhere, drawn["unseen"]
+        trajectory = Trajectory(*did, nowhere, None, drawn["waiting"])
+        statistics = learner.buffers.get(RETURNS)
+        advantages = objective.replayed(
+            trajectory,
+            QLearning.value(constant(outputs), target),
+            member_count=members,
+            statistics=None if statistics is None else statistics.view(members, -1),
+        )
+        return [objective.losses(outputs, None, trajectory, advantages, member_count=members)]
+
+
+def _contents(window: Window, agent: Agent, policy: PolicyWindow, forward_pass: ForwardPass) -> Tensors:
+    """What a buffer keeps of a window, [rows, T, …] by name.
+
+    A tick whose episode was truncated is unseen: its final observation is not kept.
+    """
+    trajectory, start = policy.trajectory, window.statistics_before[agent.name]
+    assert trajectory.actions is not None
+    with torch.no_grad():
+        inputs = torch.stack([forward_pass.inputs(tick, window, start) for tick in policy.ticks])
+    unseen = ~policy.advantages.valid | trajectory.bootstrapped
+    waiting = torch.zeros_like(unseen) if trajectory.waiting is None else trajectory.waiting
+    contents = {
+        "inputs": inputs,
+        "actions": trajectory.actions,
+        "rewards": trajectory.rewards,
+        "terminated": trajectory.terminated,
+        "unseen": unseen,
+        "waiting": waiting,
+    }
+    return {name: values.transpose(0, 1) for name, values in contents.items()}
