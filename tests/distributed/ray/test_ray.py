@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,12 +23,12 @@ import pytest
 import yaml
 from torch import nn
 
-from antiphon import RunError, Scenario, Simulation, register
+from antiphon import RunError, Scenario, Simulation, register, split
 from antiphon.distributed.coordinator import Coordinator
 from antiphon.distributed.free_coordinator import FreeCoordinator
 from antiphon.distributed.parts.part import Part
 from antiphon.distributed.ray.ray_parts import RayParts
-from antiphon.distributed.ray.worker import MeasuredLine
+from antiphon.distributed.ray.worker import Listening, MeasuredLine
 from antiphon.envs import TorchVectorEnv
 from antiphon.envs.base import StepResult
 from antiphon.scenarios import NetworkSpec
@@ -38,6 +38,7 @@ from tests.contracts.twins import differences, facts
 from tests.distributed.parts.rings import document, ring
 from tests.distributed.parts.stages import stages
 from tests.distributed.ray.conftest import PATIENCE
+from tests.distributed.ray.relay import Relay
 from tests.kit.commands import Commands
 from tests.kit.parts_table import read_parts
 from tests.kit.recorded import metrics
@@ -264,6 +265,46 @@ def test_parts_have_the_bits_of_one_process_also_when_they_are_killed(
         assert row.steps_taken >= 119
         assert min(row.calls, row.bytes_sent, row.bytes_received) > 0
         assert row.computing > 50 * 0.02
+
+
+@contextmanager
+def slow_lines(monkeypatch: pytest.MonkeyPatch, rate: float) -> Iterator[list[Relay]]:
+    """Have parts reach each other, and this process them, at so many bytes a second; yield the lines, which may change."""
+    with ExitStack() as lines:
+        found: list[Relay] = []
+
+        def through(listening: Listening, state: dict[str, Any]) -> None:
+            """Unpickle where a part listens."""
+            incarnation, *target = state["address"]
+            found.append(lines.enter_context(Relay(tuple(target), rate)))
+            vars(listening)["address"] = (incarnation, *found[-1].address)
+
+        monkeypatch.setattr(Listening, "__setstate__", through, raising=False)
+        yield found
+
+
+@needs_ray
+def test_bits_that_are_auto_are_few_over_a_slow_line_and_one_that_changes_in_a_run_stops_it_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A kilobyte as floats, a quarter of a second of the line, and much more than a step of two small layers takes."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Linear(16, 10))
+    settings: dict[str, Any] = {"env": {"id": "antiphon/Digits-v0"}, "gradient": "local", "batch": 16}
+    scenario = split(model, at=[2], steps=40, **settings)
+    with (
+        slow_lines(monkeypatch, 4e3) as lines,
+        Simulation(scenario, parts={"count": 2, "ray": "local"}) as divided,
+    ):
+        (channel,) = divided.scenario.channels
+        assert channel.link.bits == 4
+        assert isinstance(channel.link.delay, int)
+        assert channel.link.delay > 1
+        for rate, steps in ((1e3, 12), (1e6, 28)):
+            with later(0.5, lambda rate=rate: [setattr(line, "rate", rate) for line in lines]):  # type: ignore[misc]
+                divided.run(steps)
+        with Simulation(divided.scenario) as whole:
+            whole.run(40)
+            assert not list(differences(facts(whole), facts(divided), tolerance=0.0))
 
 
 @needs_ray

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,7 @@ from tests.contracts.twins import differences, facts
 from tests.distributed.parts.rings import ring
 from tests.distributed.parts.stages import stages
 from tests.distributed.ray.conftest import PATIENCE
+from tests.distributed.ray.relay import Relay
 
 THIRDS = {"a": 0, "b": 1, "c": 2, "d": 2}
 
@@ -68,10 +69,13 @@ class Line:
         given = state is not None
         assert self.workers[index].call("begin", self.make, self.epoch, self.addresses, given)
 
-    def begin_all(self, state: Any = None) -> None:
+    def begin_all(self, state: Any = None, reached: Callable[[int, Any], Any] | None = None) -> None:
         self.epoch += 1
         for index in range(self.count):
             self.listen(index)
+            if reached is not None:  # by its neighbours, through something else
+                incarnation, *target = self.addresses[index]
+                self.addresses[index] = (incarnation, *reached(index, tuple(target)))
         for index in range(self.count):
             self.begin(index, state)
 
@@ -168,6 +172,36 @@ def test_where_a_connection_breaks_the_call_ends_with_a_line_and_all_begin_again
         line.calls = 9
         line.begin_all(state)
         assert_whole(line.gather(9), scenario, 9)
+
+
+@pytest.mark.long
+def test_a_line_that_gets_slower_and_faster_stops_no_run() -> None:
+    """From 256 kB/s, at which a step of the ring takes 2 ms of the line, to 2 kB/s and back, between calls and in one."""
+    scenario = ring(delay=3, bits=8)
+    with line_of(scenario, {"a": 0, "b": 0, "c": 1, "d": 1}) as line, ExitStack() as lines:
+        relays: list[Relay] = []
+
+        def reached(index: int, target: tuple[str, int]) -> tuple[str, int]:
+            relays.append(lines.enter_context(Relay(target, rate=2.56e5)))
+            return relays[index].address
+
+        line.begin_all(reached=reached)
+        line.all("advance", 6)
+        for rate, until in ((2e3, 12), (2.56e5, 20)):
+            for relay in relays:
+                relay.rate = rate
+            start = time.monotonic()
+            line.all("advance", until)
+            taken = time.monotonic() - start
+            assert rate > 1e4 or taken > 0.3
+        with ThreadPoolExecutor(1) as pool:
+            answers = pool.submit(line.all, "advance", 40, None)
+            for rate in (2e3, 2.56e5):
+                time.sleep(0.1)
+                for relay in relays:
+                    relay.rate = rate
+            assert [figures.steps_taken for figures, _ in answers.result()] == [40, 40]
+        assert_whole(line.gather(40), scenario, 40)
 
 
 @pytest.mark.long
