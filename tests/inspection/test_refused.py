@@ -26,6 +26,8 @@ REFUSED: list[tuple[str, Callable[[Simulation], Any], str]] = [
     ("plain", lambda s: s.evaluate(sampled="yes"), "evaluate: sampled='yes'; must be True or False"),
     ("plain", lambda s: s.policy(greedy="no"), "policy: greedy='no'; must be True or False"),
     ("plain", lambda s: s.run(1, progress="no"), "run: progress='no'; must be True or False"),
+    ("plain", lambda s: Simulation(s.scenario, stacked="no"), "Simulation: stacked='no'; must be True or False"),
+    ("plain", lambda s: s.fork(stacked="no"), "fork: stacked='no'; must be True or False"),
     ("plain", lambda s: ablate(s, "zero", sampled=1), "ablate: sampled=1; must be True or False"),
     ("plain", lambda _: Links("as_run", inputs="no"), "links: inputs='no'; must be True or False"),
     ("plain", lambda s: s.value(ahead=-1), "value: ahead=-1; must be a whole number, at least 0"),

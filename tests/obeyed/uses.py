@@ -195,7 +195,7 @@ USES: list[Door] = [
         },
         {"simulation": "the run itself"},
     ),
-    Door(Simulation.fork, _forked, {"backend": ["native", "other"], "stacked": [False]}),
+    Door(Simulation.fork, _forked, {"backend": ["native", "other"], "stacked": [False, "no"]}),
     Door(
         Simulation.load_weights,
         _weights_taken,
