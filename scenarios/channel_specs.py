@@ -200,7 +200,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
         """Yield keys without effect, each with the reason."""
         if self.horizon != 4 and not self.trace:
             yield "horizon", "where trace is 0"
-        for key in ("schedule", "clip", "gate", "trace") if not self.apply else ():
+        for key in ("schedule", "clip", "gate", "trace", "auxiliary") if not self.apply else ():
             if getattr(self, key) != GradientSpec.model_fields[key].default:
                 yield key, "where scale and discount are 0"
 

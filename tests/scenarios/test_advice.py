@@ -310,6 +310,16 @@ def test_a_shadow_does_not_use_what_forms_its_injection() -> None:
     ]
 
 
+def test_a_shadow_of_a_state_trains_no_auxiliary_task() -> None:
+    """Its head would predict a gradient that nothing injects."""
+    state = {"from": "b", "to": "b", "key": "state"}
+    shadow = {"scale": 0, "discount": 0, "auxiliary": 0.5}
+    lines = advice({"coupling": "locked"}, {**state, "gradient": shadow}, b={"network": "gru"})
+    assert lines == [
+        "channel b->b:state: gradient.auxiliary is not used where scale and discount are 0",
+    ]
+
+
 @pytest.mark.parametrize(
     ("channel", "warned"),
     [
