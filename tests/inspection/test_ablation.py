@@ -133,6 +133,19 @@ def test_where_readouts_act_returns_of_the_same_episodes_are_compared(acting: Si
     assert rows["sensor->motor", "ablation"] == pytest.approx(whole - without)  # what is lost
 
 
+def test_with_actions_sampled_returns_with_and_without_a_channel_are_those_of_sampled_actions(
+    acting: Simulation,
+) -> None:
+    found = ablate(acting, "zero", episodes=1, sampled=True)
+    silent = acting.fork()
+    for name in ("to_motor.weight", "to_motor.bias"):
+        silent.agents["sensor"].parameters[name].data.zero_()
+    whole, without = (one.evaluate(episodes=1, sampled=True).return_ for one in (acting, silent))
+    assert found.intact == {"motor": {"return": whole}}
+    assert found.change("sensor->motor").value == pytest.approx(without - whole)
+    assert whole != acting.evaluate(episodes=1).return_
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ABLATIONS)
 def test_returns_without_a_channel_are_the_same_every_time(acting: Simulation, kind: str) -> None:
