@@ -94,7 +94,8 @@ def test_outcomes_are_of_the_step_that_ended_the_episode(mode: AutoresetMode) ->
 
     env = envs.make(SyncVectorEnv([partial(limited, 2), partial(limited, 9)], autoreset_mode=mode), batch=2)
     env.reset(seed=0)
-    found = [env.step(torch.tensor([1, 1]))[4] for _ in range(4)]
+    steps = [env.step(torch.tensor([1, 1])) for _ in range(4)]
+    found = [info for *_, info in steps]
     ends = [(info["terminated"].tolist(), info["truncated"].tolist()) for info in found]
     reset_later = mode is AutoresetMode.NEXT_STEP
     assert ends == [
@@ -103,6 +104,8 @@ def test_outcomes_are_of_the_step_that_ended_the_episode(mode: AutoresetMode) ->
         ([0, 0], [0, 1]),
         ([0 if reset_later else 1, 0], [0, 0]),
     ]
+    returned = [(terminated.tolist(), truncated.tolist()) for _, _, terminated, truncated, _ in steps]
+    assert returned == ([([0, 0], [0, 0]), *ends[:-1]] if reset_later else ends)  # with the reset
     masks = [info["_reward"].tolist() for info in found if "_reward" in info]
     assert masks == ([[True, True], [True, True], [False, True], [True, False]] if reset_later else [])
 
