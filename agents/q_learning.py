@@ -168,7 +168,7 @@ class QLearning(PolicyObjective):
 
     @staticmethod
     def value(outputs: Tensor, target: Tensor) -> Tensor:
-        """Return the value of a tick, [rows]: of the target network for the best choice; 0 where no choice is legal.
+        """Return the value of a tick, [rows]: of the target network for the best choice; 0, in its unit, where none is legal.
 
         Args:
             outputs: [rows, n], values of the agent's own network.

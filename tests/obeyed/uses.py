@@ -137,6 +137,31 @@ def _evolved(folder: Path, **given: Any) -> Shown:
     return {"results": repr(results), "lineage": repr(found.lineage), "place": str(found.directory)}
 
 
+def _validated(folder: Path) -> Path:
+    """A template of networks that get worse, and are measured at every step."""
+    text = antiphon.load(_JOB).text.replace(
+        "parameters:\n",
+        "parameters:\n  patience: {default: 9}\n  best: {choices: [null, accuracy], default: null}\n",
+    )
+    line = "  evaluate: {period: 1, patience: {loss: $patience}, keep_best: $best}\n"
+    place = folder / "validated.yaml"
+    place.write_text(text.replace("training:\n", f"training:\n{line}"))
+    return place
+
+
+def _studied_validated(folder: Path, **given: Any) -> Shown:
+    values = {**_SMALL, "lr": 0.9, **given}
+    shown = _studied(folder, scenario=_validated(folder), steps=9, values=values)
+    return {**shown, "best": len([*folder.rglob("checkpoints/best")])}
+
+
+def _evolved_validated(folder: Path, **given: Any) -> Shown:
+    how = {"scenario": _validated(folder), "steps": 9, "vary": {"lr": [0.9, 0.8]}, "select": None}
+    shown = _evolved(folder, values={**_SMALL, **given}, **how)
+    return {**shown, "best": len([*folder.rglob("checkpoints/best")])}
+
+
+_VALIDATION: dict[str, list[Any]] = {"patience": [1], "best": ["accuracy"]}
 _NAMES: list[Any] = [[], "eye", ["nobody"]]
 USES: list[Door] = [
     Door(
@@ -219,6 +244,8 @@ USES: list[Door] = [
             "device": ["meta", "cuda:99"],
         },
     ),
+    Door(antiphon.study, _studied_validated, _VALIDATION, partial=True),
+    Door(antiphon.population, _evolved_validated, _VALIDATION, partial=True),
     Door(
         antiphon.population,
         _evolved,
