@@ -272,6 +272,20 @@ STEP: tuple[Fault, ...] = (
         "tests/numerics/test_policies.py::test_a_sender_and_an_actor[locked-3]",
     ),
     Fault(
+        "policies-a-replay-reads-all-senders-of-a-stack",
+        "engine/policies/replays.py",
+        "live = select_rows(port, channel.endpoints.sender_index, batch)",
+        "live = port",
+        "tests/engine/heart/test_policies.py::test_further_passes_read_the_senders_of_a_channel_among_those_of_a_stack[False]",
+    ),
+    Fault(
+        "gates-those-of-a-seed-that-has-stopped-move",
+        "engine/features/gates.py",
+        "gate.move(sums, self.divergence.moving(channel))",
+        "gate.load_values([sums])",
+        "tests/running/test_seeds.py::test_the_others_of_a_seed_that_diverges_are_what_they_are_alone",
+    ),
+    Fault(
         "ppo-messages-of-a-window-are-sampled-with-the-noise-of-one-step",
         "engine/policies/replays.py",
         "sampling_noise = [sampler.noise(port, stamp) for stamp in stamps]",

@@ -455,6 +455,27 @@ LOWER: tuple[Fault, ...] = (
         "tests/comms/test_predictors.py::test_rescaled_it_learns_gradients_of_any_size_alike[linear]",
     ),
     Fault(
+        "comms-the-unit-of-a-site-is-a-messages",
+        "comms/synthetic_gradients.py",
+        "unit * self.sites.count",
+        "unit",
+        "tests/comms/test_sites.py::test_the_unit_of_a_rescaled_gradient_does_not_depend_on_how_many_sites_are_equal[linear]",
+    ),
+    Fault(
+        "comms-a-unit-follows-what-is-for-other-members",
+        "comms/synthetic_gradients.py",
+        "mask.fill(own)",
+        "own",
+        "tests/comms/test_predictors.py::test_an_example_for_some_members_of_a_rescaled_stack_does_not_concern_the_others[linear]",
+    ),
+    Fault(
+        "envs-terminations-and-truncations-of-a-vector-are-swapped",
+        "envs/adaptors/gymnasium_vector.py",
+        "rewards, due[0], due[1], result",
+        "rewards, due[1], due[0], result",
+        "tests/envs/adaptors/test_gymnasium_vector.py::test_outcomes_are_of_the_step_that_ended_the_episode",
+    ),
+    Fault(
         "nets-a-forget-gate-starts-closed",
         "nets/recurrent_cells.py",
         "initial[self._biases()[0]][self.size : 2 * self.size] = 1.0",

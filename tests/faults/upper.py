@@ -397,4 +397,11 @@ UPPER: tuple[Fault, ...] = (
         "    return 0\n\n\ndef _warn",
         "tests/cli/test_seeds.py::test_ctrl_c_ends_all_and_the_same_command_goes_on",
     ),
+    Fault(
+        "report-a-population-names-no-copy",
+        "antiphon/commands/report_sections.py",
+        "if before.member != after.member:",
+        "if before.member == after.member:",
+        "tests/cli/test_population.py::test_the_report_says_whom_the_winner_was_copied_from",
+    ),
 )
