@@ -16,6 +16,7 @@ from antiphon.inspection.ablation import ablate
 from antiphon.inspection.value import value
 from antiphon.scenarios import Scenario
 from tests.obeyed.doors import Door, scene
+from tests.obeyed.scenes import SCENES
 from tests.obeyed.ways import Shown, shown_by
 
 _POLE = {
@@ -40,9 +41,9 @@ def _pole() -> Simulation:
 
 
 def _lossy() -> Simulation:
-    document = scene().model_dump(by_alias=True, exclude_unset=True)
-    channel = {**document["channels"][0], "link": {"drop": 0.5}, "input": {"kind": "linear"}}
-    return Simulation(Scenario.model_validate({**document, "channels": [channel]}))
+    told = SCENES["told"]
+    channel = {**told["channels"][0], "link": {"drop": 0.5}, "input": {"kind": "linear"}}
+    return Simulation(Scenario.model_validate({**told, "channels": [channel]}))
 
 
 def _policy(folder: Path, **given: Any) -> Shown:
