@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 
 from antiphon import Simulation
-from antiphon.engine.inference.links import Links
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY
 from tests.inspection.probed import EYE, JUDGE, chain, make
 from tests.inspection.test_language import talking
-from tests.kit.documented import ablate, ceilings, language, signal_alignment
+from tests.kit.documented import Links, ablate, ceilings, language, signal_alignment
 
 Scenes = dict[str, Simulation]
 REFUSED: list[tuple[str, Callable[[Simulation], Any], str]] = [

@@ -1,13 +1,21 @@
-"""Parallel worlds of PettingZoo as rows of an environment, as a run makes it of them."""
+"""Worlds of Gymnasium and PettingZoo as rows of an environment, as a run makes it of them."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import gymnasium
+
 from antiphon.envs import TorchVectorEnv
+from antiphon.envs.adaptors.final_observation import FinalObservation
 from antiphon.envs.adaptors.parallel import ParallelAdaptor
 
 
 def batch_of(*worlds: Any, **settings: Any) -> TorchVectorEnv:
     """Parallel worlds as rows of one environment."""
     return ParallelAdaptor(worlds, **settings)
+
+
+def row_of(world: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+    """A world of Gymnasium as one of the rows."""
+    return FinalObservation(world)

@@ -11,10 +11,8 @@ import numpy as np
 
 import antiphon
 from antiphon import Simulation
-from antiphon.engine.inference.links import Links
-from antiphon.inspection.ablation import ablate
-from antiphon.inspection.value import value
 from antiphon.scenarios import Scenario
+from tests.kit.documented import Links, ablate
 from tests.obeyed.doors import Door, scene
 from tests.obeyed.scenes import SCENES
 from tests.obeyed.ways import Shown, shown_by
@@ -97,7 +95,7 @@ def _ablated_policy(folder: Path, **given: Any) -> Shown:
 def _valued(folder: Path, **given: Any) -> Shown:
     with _lossy() as run:
         run.run(2, progress=False)
-        return {"rows": repr(value(run, **{"horizon": 2, "repeats": 2, **given}).rows)}
+        return {"rows": repr(run.value(**{"horizon": 2, "repeats": 2, **given}).rows)}
 
 
 def _forked(folder: Path, **given: Any) -> Shown:
@@ -211,7 +209,7 @@ USES: list[Door] = [
     ),
     Door(ablate, _ablated_policy, {"episodes": [2, 0, 1.5], "limit": [3]}, partial=True),
     Door(
-        value,
+        Simulation.value,
         _valued,
         {
             "channels": [[], ["nothing"]],
@@ -219,7 +217,6 @@ USES: list[Door] = [
             "repeats": [3, 1],
             "ahead": [1, -1, 0.5],
         },
-        {"simulation": "the run itself"},
     ),
     Door(Simulation.fork, _forked, {"backend": ["native", "other"], "stacked": [False, "no"]}),
     Door(

@@ -15,11 +15,10 @@ from gymnasium.vector import SyncVectorEnv
 
 import antiphon
 from antiphon import envs
-from antiphon.envs.adaptors.final_observation import FinalObservation
 from antiphon.errors import RunError
 from tests.envs.adaptors.parallel_worlds import Mines
 from tests.kit.commands import Commands
-from tests.kit.worlds import batch_of
+from tests.kit.worlds import batch_of, row_of
 
 FAILS_AT = 5
 
@@ -119,7 +118,7 @@ class ReturningMines(Mines):
     ],
 )
 def test_a_reward_may_be_an_array_of_one_number(reward: Any) -> None:
-    env = SyncVectorEnv([lambda: FinalObservation(Returning(reward))] * 2)
+    env = SyncVectorEnv([lambda: row_of(Returning(reward))] * 2)
     env.reset(seed=0)
     assert env.step(np.zeros(2, int))[1].tolist() == [1, 1]
     mines = batch_of(ReturningMines(reward))
@@ -133,7 +132,7 @@ def test_a_reward_may_be_an_array_of_one_number(reward: Any) -> None:
 )
 def test_what_is_no_reward_is_named(reward: Any, what: str) -> None:
     """Gymnasium's vector environments write None as NaN, and PettingZoo's have no word for it."""
-    env = FinalObservation(Returning(reward))
+    env = row_of(Returning(reward))
     with pytest.raises(
         RunError, match=rf"^env: the reward is {re.escape(what)}; return a number from step\(\)$"
     ):
@@ -147,7 +146,7 @@ def test_what_is_no_reward_is_named(reward: Any, what: str) -> None:
 @pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 2)])
 def test_an_observation_of_another_shape_is_named(shape: tuple[int, ...]) -> None:
     """Into the shared memory of `async` one number is written as many."""
-    env = FinalObservation(Returning(shape=shape))
+    env = row_of(Returning(shape=shape))
     env.reset(seed=0)
     line = (
         f"env: 'observation' is {list(shape)}, but its space is [2]; return that shape, or declare the other"

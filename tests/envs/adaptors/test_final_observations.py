@@ -11,7 +11,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from antiphon.envs.adaptors.gymnasium_vector import VectorAdaptor
+from antiphon import envs
 from antiphon.errors import RunError
 
 PLACE = spaces.Box(-99, 99, (1,), np.float32)
@@ -60,7 +60,7 @@ class Rows(VectorEnv[Any, Any, Any]):
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("form", ["rows", "list", "batch", "unmasked"])
 def test_every_form_of_final_observations(form: str, space: str) -> None:
-    env = VectorAdaptor(Rows(form, space))
+    env = envs.make(Rows(form, space), batch=3)
     env.reset(seed=0)
     seen = [env.step(np.zeros(3, np.int64))[4] for _ in range(3)]
     assert "final_obs" not in seen[0]
@@ -76,7 +76,7 @@ def test_every_form_of_final_observations(form: str, space: str) -> None:
 
 @pytest.mark.parametrize("form", ["none", "mask alone", "hole", "other mask"])
 def test_an_episode_without_a_final_observation_is_named_in_one_line(form: str) -> None:
-    env = VectorAdaptor(Rows(form))
+    env = envs.make(Rows(form), batch=3)
     env.reset(seed=0)
     env.step(np.zeros(3, np.int64))
     line = r"^env: 'Rows' resets an ended episode in the same step, and info has no final_obs of it; return final_obs .*NEXT_STEP\)$"
