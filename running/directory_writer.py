@@ -193,13 +193,13 @@ class DirectoryWriter(Observer):
         self._ended_at = running.now
         self._trained = False
         self._latest = LatestFigures()
-        start, scenario, document = running.now, running.scenario, directory.document
+        start, scenario, has_objects = running.now, running.scenario, directory.has_objects
         first = timeline(running.system, 0, span(running.system))
         description = describe_run(
             scenario,
             directory.facts,
-            document=document,
-            has_objects=directory.has_objects,
+            document=directory.document,
+            has_objects=has_objects,
             no_fork=running.system.description.no_fork,
             start=start,
             until=running.until,
@@ -228,7 +228,7 @@ class DirectoryWriter(Observer):
         self._clock.divide(1)
         self._timed_at = start, self._seconds()
         self.recorders: list[Recorder] = [*recorders, self._latest]
-        if directory.described is not None and running.now == 0:
+        if has_objects and running.now == 0:
             directory.checkpoint(running, self.recorders)
 
     def _seconds(self) -> float:
@@ -416,7 +416,7 @@ def _create_directory(
         "backend": running.backend.name,
         "versions": versions(),
         "git": commit(),
-        "warnings": [*advice(scenario, variants), *running.executor.warnings],
+        "warnings": [*advice(scenario, variants, env=running.env.description), *running.executor.warnings],
         "started": now(),
         "finished": None,
         "seconds": 0.0,

@@ -435,7 +435,8 @@ class Simulation:
         run, running = self._run, self.running
         check_flags("run", progress=progress)
         if running.now == 0:
-            for line in advice_on_a_run(running.scenario, saved=run.writer is not None):
+            saved = run.writer is not None
+            for line in advice_on_a_run(running.scenario, running.env.description, saved=saved):
                 warnings.warn(line, ScenarioWarning, stacklevel=3)
         steps = steps_to_take(running, steps, epochs)
         if steps is None and episodes is None and seconds is None:

@@ -35,27 +35,34 @@ _WIDE = 4096
 
 
 def advice(
-    scenario: Scenario, variants: Iterable[Scenario] = (), *, saved: bool = True, acts: bool = True
+    scenario: Scenario,
+    variants: Iterable[Scenario] = (),
+    *,
+    env: Description | None = None,
+    saved: bool = True,
+    acts: bool = True,
 ) -> list[str]:
     """Return the scenario's warnings and those about delays and waiting (semantics 21, 27b).
 
     Args:
         scenario: The scenario.
         variants: As for `antiphon.scenarios.warnings`.
+        env: The description of its environment, where one has been made; None: one is made to be described, if need be.
         saved: Whether the run is saved, so that its environment should have a state.
         acts: Whether a few steps are taken in an environment made for it, to see its observations; else it is only reset.
 
     Raises:
         ScenarioError: There is no such environment.
     """
-    return warnings(scenario, variants) + _beside_its_environment(scenario, saved=saved, acts=acts)
+    env = describe(scenario.env) if env is None else env
+    return warnings(scenario, variants) + _beside_its_environment(scenario, env, saved=saved, acts=acts)
 
 
-def _beside_its_environment(scenario: Scenario, *, saved: bool, acts: bool) -> list[str]:
+def _beside_its_environment(scenario: Scenario, env: Description, *, saved: bool, acts: bool) -> list[str]:
     """Return the warnings for which the environment's signals, splits and episodes have to be known."""
     from antiphon.engine.planning.samples import of_samples  # it loads torch, which help does not need
 
-    env, found = describe(scenario.env), list[str]()
+    found: list[str] = []
     if env.is_stream:
         found += _of_stream(scenario, env)
         found += _over(scenario) if env.episode_steps == env.hold else _late(scenario, env)
@@ -98,12 +105,13 @@ def _of_stream(scenario: Scenario, env: Description) -> Iterator[str]:
         )
 
 
-def advice_on_a_run(scenario: Scenario, *, saved: bool) -> list[str]:
+def advice_on_a_run(scenario: Scenario, env: Description, *, saved: bool) -> list[str]:
     """Return the scenario's warnings without agents that learn from nothing as they would if their channels were not
     detached: these are controls.
 
     Args:
         scenario: The scenario.
+        env: The description of its environment.
         saved: See `advice`.
     """
     rule = CouplingSpec(kind=Locked.name)
@@ -111,7 +119,7 @@ def advice_on_a_run(scenario: Scenario, *, saved: bool) -> list[str]:
     locked = scenario.model_copy(update={"channels": channels})
     of_controls = [line for line in warnings(scenario, [locked]) if not is_unused_key(line)]
     unused = [line for line in warnings(scenario) if is_unused_key(line)]
-    return of_controls + unused + _beside_its_environment(scenario, saved=saved, acts=False)
+    return of_controls + unused + _beside_its_environment(scenario, env, saved=saved, acts=False)
 
 
 def _weak_signals(scenario: Scenario, env: Description) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -9,6 +10,7 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from antiphon import Scenario, Simulation
 from antiphon.envs import from_tensors, registry
 from antiphon.envs.registry import obstacle_to_copies
 from antiphon.envs.worlds.cartpole import CartPole
@@ -55,3 +57,19 @@ def source() -> Any:
 def test_what_its_seed_determines_and_worlds_of_others_that_may_hold_more(spec: Any, why: str | None) -> None:
     found = obstacle_to_copies(spec)
     assert found is None if why is None else some(found).startswith(why + "whose state may not depend on ")
+
+
+def test_a_run_makes_no_world_only_to_describe_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Worlds may take seconds to make, and the run's own one has the description that its warnings need."""
+    made: list[int] = []
+
+    def counted(num_envs: int) -> SyncVectorEnv:
+        made.append(num_envs)
+        return vector(num_envs)
+
+    monkeypatch.setattr(registry, "_environments", dict(registry._environments))
+    registry.register("user/Counted-v0", counted)
+    agent = {"observes": ["observation"], "acts": True, "objective": "a2c"}
+    scenario = Scenario(scenario="pole", env="user/Counted-v0", agents={"a": agent}, training={"batch": 3})
+    with Simulation(scenario, logdir=tmp_path / "run"):
+        assert made == [3, 2]  # for its steps, and for a few observations, whose sizes are warned of

@@ -11,6 +11,7 @@ from antiphon.commands.arguments import placement_of, scenario_template, values_
 from antiphon.commands.check import Findings, check_scenario
 from antiphon.engine.planning.advice import advice, advice_on_a_run
 from antiphon.engine.planning.scenario_plan import Plan, plan
+from antiphon.envs import describe
 from antiphon.terminal.explain import built, explain
 
 __all__ = [
@@ -37,7 +38,7 @@ def warned(scenario: Scenario, variants: Iterable[Scenario] = (), *, acts: bool 
 
 def warned_at_the_start(scenario: Scenario) -> list[str]:
     """The warnings of a simulation that is not saved."""
-    return advice_on_a_run(scenario, saved=False)
+    return advice_on_a_run(scenario, describe(scenario.env), saved=False)
 
 
 def explained(scenario: Scenario) -> dict[str, Any]:
