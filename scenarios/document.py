@@ -348,6 +348,11 @@ class Scenario(Spec):
         Raises:
             ScenarioError: It contains Python objects, such as your own network or environment.
         """
+        return self._yaml
+
+    @cached_property
+    def _yaml(self) -> str:
+        """Every checkpoint has it: written each time, it was a third of the time of one of 300 agents."""
         document = plain(self)
         for path, found in _python_objects(document):
             message = f"a Python {name_of(found)} cannot be written as YAML; give it a name with antiphon.register, and"

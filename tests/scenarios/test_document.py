@@ -56,6 +56,14 @@ def test_a_word_is_an_environment_without_options() -> None:
     assert Scenario.from_yaml(word.to_yaml()) == word
 
 
+def test_a_document_is_written_once_and_a_changed_one_anew() -> None:
+    """Every checkpoint has it."""
+    scenario = Scenario.model_validate(document())
+    assert scenario.to_yaml() is scenario.to_yaml()
+    changed = scenario.model_copy(update={"description": "another"})
+    assert Scenario.from_yaml(changed.to_yaml()) == changed != scenario
+
+
 class Source:
     """Stands for a Python environment."""
 
