@@ -708,7 +708,9 @@ class LiveSystem:
         """Write a checkpoint folder: see `Simulation.save`."""
         with uncollected():
             state = self.state_dict(whole=False)
-            return write_simulation(given_path(path), self.scenario, self.dtype, state, self.described)
+            return write_simulation(
+                given_path(path), self.scenario, self.dtype, state, lambda: self.described
+            )
 
     @cached_property
     def described(self) -> dict[str, Any]:

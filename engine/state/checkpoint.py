@@ -252,7 +252,11 @@ class Saved:
 
 
 def write_simulation(
-    path: Path, scenario: Scenario, dtype: torch.dtype, state: dict[str, Any], described: dict[str, Any]
+    path: Path,
+    scenario: Scenario,
+    dtype: torch.dtype,
+    state: dict[str, Any],
+    described: Callable[[], dict[str, Any]],
 ) -> Path:
     """Write a checkpoint folder, whole or not at all, and return its path.
 
@@ -261,7 +265,7 @@ def write_simulation(
         scenario: Resolved.
         dtype: Of all floats.
         state: Of the simulation.
-        described: The same scenario (`described_scenario`), in the place of one that holds Python objects.
+        described: Returns the scenario as `described_scenario` does, in the place of one that holds Python objects.
 
     Raises:
         RunError: It cannot be written.
@@ -272,7 +276,7 @@ def write_simulation(
         document = None
     facts = {
         "scenario": document,
-        **({} if document is not None else {"described": described}),
+        **({} if document is not None else {"described": described()}),
         "seed": state["seed"],
         "step": state["now"],
         "dtype": str(dtype).removeprefix("torch."),
