@@ -9,7 +9,11 @@ from antiphon import Simulation
 from antiphon.scenarios import library_names
 from tests.engine.on_pretended_gpu import EAGER, PERIOD, WARM, small
 
-pytestmark = pytest.mark.gpu
+pytestmark = [
+    pytest.mark.gpu,
+    # torch says so once, as the mode is set: the mode would stay, and every later test fail
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode"),
+]
 
 
 @pytest.mark.parametrize("name", sorted(set(library_names()) - EAGER.keys()))
