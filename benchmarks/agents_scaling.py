@@ -9,8 +9,8 @@ Contestants, all in one process with the same settings of malloc, their turns in
   out, `stacked_autograd`: the same with autograd's; in chunks of agents chosen by a short timing;
 - `stacked_captured`: the first of these with all agents at once, six of its steps as one CUDA graph (`--device cuda` only).
 
-Every ratio is the other's time per step / the backend's. First all are checked to compute the same: parameters after 12
-steps of float64 from the same start. The environment's cost is in the backend's time; the others read prepared batches.
+On a GPU the cohort backend replays captured steps too. Every ratio is the other's time per step / the backend's. First all are
+checked to compute the same: parameters after 12 steps of float64 from the same start. The environment's cost is in the backend's time; the others read prepared batches.
 Run: `python benchmarks/agents_scaling.py --agents 16,64,256 --json`.
 """
 
@@ -167,7 +167,7 @@ def row(
     """Return the numbers of N agents, and what takes a step of them on the backend."""
     clock = clock_of(device)
     scenario = ring(agents)
-    simulation = simulate(scenario, backend, device=device)
+    simulation = simulate(scenario, backend, device=device, capture=device != "cpu" and backend == "cohort")
     weights = parameters(simulation)
     ours: Contestant = simulation.step if device == "cpu" else Run(simulation, clock)
     contestants: dict[str, Contestant] = {backend: ours}

@@ -72,9 +72,10 @@ def simulate(
     seed: int = 0,
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
+    capture: bool = False,
 ) -> Simulation:
-    """Return a simulation on a backend."""
-    return Simulation(scenario, seed=seed, device=device, dtype=dtype, backend=backend)
+    """Return a simulation on a backend; `capture`: of steps that are replayed."""
+    return Simulation(scenario, seed=seed, device=device, dtype=dtype, backend=backend, capture=capture)
 
 
 def parameters(simulation: Simulation) -> dict[str, Tensor]:

@@ -7,19 +7,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cached_property, partial, reduce
 from operator import or_
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from antiphon.base import indexed
 from antiphon.base.extensions import aggregation
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.nets.native.mlp import Block
 from antiphon.nets.per_member import PerMember, nonzero, scaled, to_rows
 from antiphon.nets.random import normal_many, seed_for, uniform_many
+from antiphon.nets.step_numbers import step_decision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +83,9 @@ class Link:
 
     def arrives(self, stamp: int, rows: int) -> bool:
         """Return whether the message of `stamp` arrives in any row, computed on the host."""
+        return step_decision(partial(self._arrives, rows), stamp)
+
+    def _arrives(self, rows: int, stamp: int) -> bool:
         return not self.lost(stamp, rows, "cpu").everywhere
 
     def carry(self, stamp: int, message: Tensor) -> Tensor:
@@ -282,7 +287,7 @@ class Segment:
         if self.index is None:
             return values
         if self._inverse is None:
-            return values.index_select(0, self.index)
+            return indexed.select(values, self.index)
         ordered: Tensor = _Reorder.apply(values, self.index, self._inverse)  # type: ignore[no-untyped-call]
         return ordered
 
@@ -386,7 +391,7 @@ class FanIn:
         total = opened[0].new_zeros(self.member_count or 1, *opened[0].shape[1:])
         for segment in self.segments:
             assert segment.receivers is not None
-            total = total.index_add(0, segment.receivers, segment.rows(opened))
+            total = indexed.add(total, segment.receivers, segment.rows(opened))
         return total
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -126,14 +126,21 @@ class Numbers:
             for now, then, growth in zip(self._asked, before, self._growth, strict=True)
         ):
             raise NotRecordable("the numbers that it reads do not grow evenly with the periods")
-        self._memory = {dtype: torch.zeros(kinds.count(dtype), dtype=dtype, device=device) for dtype in kinds}
-        each = {dtype: iter(memory.unbind()) for dtype, memory in self._memory.items()}
+        on_device = [dtype for dtype in kinds if dtype is not torch.bool]
+        self._memory = {
+            dtype: torch.zeros(on_device.count(dtype), dtype=dtype, device=device) for dtype in on_device
+        }
+        self._decided = self._values(0, torch.bool)
+        each: dict[torch.dtype, Iterator[Number | Tensor]] = {
+            torch.bool: iter(self._decided),
+            **{dtype: iter(memory.unbind()) for dtype, memory in self._memory.items()},
+        }
         self._slots = [next(each[dtype]) for dtype in kinds]
-        self._places: dict[tuple[Function, int, torch.dtype], Tensor] = {}
+        self._places: dict[tuple[Function, int, torch.dtype], Number | Tensor] = {}
         self.fill(0)
 
-    def number(self, function: Function, step: int, dtype: torch.dtype) -> Tensor:
-        """Return the tensor [] that holds a number: see `numbers_from`."""
+    def number(self, function: Function, step: int, dtype: torch.dtype) -> Number | Tensor:
+        """Return the tensor [] that holds a number, or what was decided by it: see `numbers_from`."""
         key = function, step, dtype
         if key not in self._places:
             place = len(self._places)
@@ -142,16 +149,23 @@ class Numbers:
             self._places[key] = self._slots[place]
         return self._places[key]
 
+    def fits(self, periods: int) -> bool:
+        """Return whether the host decides in the period that comes `periods` after the recorded one as it did in that."""
+        return self._values(periods, torch.bool) == self._decided
+
     def fill(self, periods: int) -> None:
         """Fill in the numbers of the period that comes `periods` after the recorded one."""
-        values = [
-            function(step + periods * growth)
-            for (function, step, _), growth in zip(self._asked, self._growth, strict=True)
-        ]
         for dtype, memory in self._memory.items():
-            own = [value for value, (_, _, kind) in zip(values, self._asked, strict=True) if kind == dtype]
-            found = torch.tensor(own, dtype=dtype)
+            found = torch.tensor(self._values(periods, dtype), dtype=dtype)
             if memory.device.type == "cuda":
                 memory.copy_(found.pin_memory(), non_blocking=True)
             else:
                 memory.copy_(found)
+
+    def _values(self, periods: int, dtype: torch.dtype) -> list[Number]:
+        """The numbers of a type in the period that comes `periods` after the recorded one."""
+        return [
+            function(step + periods * growth)
+            for (function, step, kind), growth in zip(self._asked, self._growth, strict=True)
+            if kind is dtype
+        ]

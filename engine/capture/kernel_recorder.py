@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 
 import torch
@@ -32,12 +33,20 @@ class CudaGraphRecorder:
             torch.cuda.set_stream(stream)  # a capture that fails leaves its own
             cause = _first(error)
             line = (str(cause) or type(cause).__name__).splitlines()[0]
+            _clear(error)
             raise NotRecordable(f"CUDA refuses to capture it: {line}") from error
         self._graph.replay()
 
     def replay(self) -> None:
         """Launch the kernels again: same memory, same arguments, without Python."""
         self._graph.replay()
+
+
+def _clear(error: BaseException | None) -> None:
+    """Let go of what was computed on the stream of a capture: its graphs would make later steps wait for that stream."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
 
 
 def _first(error: BaseException) -> BaseException:

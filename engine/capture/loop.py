@@ -124,6 +124,10 @@ class _Recording:
     numbers: Numbers
     checked: int = 0
 
+    def fits(self, periods: int, inputs: Sequence[StepInput]) -> bool:
+        """Return whether the period that comes `periods` after it launches the same kernels."""
+        return self.inputs.fits(inputs) and self.numbers.fits(periods)
+
 
 @dataclass
 class _Computed:
@@ -240,7 +244,7 @@ class CapturedLoop(Executor):
         inputs = inputs_of(running.world, self.period)
         step, recording, observation = running.now, self._recording, self._observation
         varying = any(one.ends.ended is not ALL and one.ends.ended is not NONE for one in inputs)
-        if varying or (recording is not None and not recording.inputs.fits(inputs)):
+        if varying or (recording is not None and not recording.fits(self._later(recording, step), inputs)):
             self._take_over()
             if varying:
                 self._refuse("the lengths of its episodes differ")
@@ -351,12 +355,16 @@ class CapturedLoop(Executor):
             self._recording = None
             return
         recording.inputs.fill(inputs)
-        recording.numbers.fill((step - recording.step) // self.period)
+        recording.numbers.fill(self._later(recording, step))
         recording.recorder.replay()
         self._periods, self._static_step = self._periods + 1, step
         self.replayed += 1
         if truth is not None:
             self._check(recording, truth)
+
+    def _later(self, recording: _Recording, step: int) -> int:
+        """How many periods after the recorded one that of a step comes."""
+        return (step - recording.step) // self.period
 
     def _computed(
         self, step: int, inputs: Sequence[StepInput], log: NumberLog | None = None

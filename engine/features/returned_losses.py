@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from antiphon.base import indexed
 from antiphon.base.mask import ALL
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.synthetic_gradients import Critic
@@ -70,4 +71,4 @@ def _to_senders(channel: Channel, rows: Tensor) -> Tensor:
         return rows
     each = rows.view(-1, channel.batch, *rows.shape[1:])
     total = each.new_zeros(channel.endpoints.sender_count, *each.shape[1:])
-    return total.index_add(0, index, each).flatten(0, 1)
+    return indexed.add(total, index, each).flatten(0, 1)

@@ -11,6 +11,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from antiphon.base import indexed
 from antiphon.base.mask import NONE, Mask
 
 
@@ -106,4 +107,4 @@ def select_rows(rows: Tensor, index: Tensor | None, batch: int) -> Tensor:
     """Select the rows of the members at `index`, [len(index) * B, …]; None: all of them, unchanged."""
     if index is None:
         return rows
-    return rows.reshape(-1, batch, *rows.shape[1:]).index_select(0, index).flatten(0, 1)
+    return indexed.select(rows.reshape(-1, batch, *rows.shape[1:]), index).flatten(0, 1)

@@ -24,6 +24,7 @@ from antiphon.agents.policy_objectives import (
     running_returns,
     trajectory_of,
 )
+from antiphon.base import indexed
 from antiphon.base.mask import ALL, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
@@ -367,11 +368,8 @@ class _Sampled:
             each = Mask.of(self.counted).fill(each)
         if self.channel.endpoints.sender_index is None:
             return each.flatten()
-        return (
-            each.new_zeros(self.channel.endpoints.sender_count, batch)
-            .index_add(0, self.channel.endpoints.sender_index, each)
-            .flatten()
-        )
+        total = each.new_zeros(self.channel.endpoints.sender_count, batch)
+        return indexed.add(total, self.channel.endpoints.sender_index, each).flatten()
 
 
 def sampled_of(agent: Agent) -> list[_Sampled]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from antiphon import Simulation
 from antiphon.scenarios import library_names
+from benchmarks.frozen_numbers import scenario_of
+from tests.contracts.library import write_pictures
+from tests.contracts.twins import differences, facts
 from tests.engine.on_pretended_gpu import EAGER, PERIOD, WARM, small
 
 pytestmark = [
@@ -31,3 +36,14 @@ def test_no_step_waits_for_the_gpu(name: str) -> None:
     finally:
         torch.cuda.set_sync_debug_mode(mode)
     assert simulation.now == max(period, WARM) + period
+
+
+@pytest.mark.parametrize("name", ["corporation", "lossy", "mnist-cnn", "speaker-listener"])
+def test_two_runs_have_the_same_bits(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At their own sizes: among few numbers none comes before another."""
+    write_pictures(tmp_path / "mnist")
+    monkeypatch.setenv("ANTIPHON_DATA", str(tmp_path))
+    runs = [Simulation(scenario_of(name, "decoupled", {}), seed=3, device="cuda") for _ in range(2)]
+    for simulation in runs:
+        simulation.run(24)
+    assert not list(differences(*map(facts, runs), tolerance=0.0))
