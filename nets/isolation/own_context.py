@@ -8,6 +8,7 @@
 | anomaly mode, flushed denormals | off |
 | `torch.set_num_threads` | a run's own number, `threads` |
 | precision of matrix products (TF32) | a run's own, which is the caller's when the run begins |
+| convolutions of a GPU (cuDNN) whose sums come in any order | off: runs of one seed have the same bits |
 | deterministic algorithms, oneDNN and other libraries | kept: what computes, as a machine does |
 | hooks of saved tensors, function and dispatch modes, profilers | kept: what sees a computation |
 
@@ -32,6 +33,7 @@ R = TypeVar("R")
 _NOTHING = nullcontext()
 _AUTOCAST = ("cpu", "cuda", "mps", "xpu")
 """The types of device on which torch can have autocast on."""
+CUDNN: bool = torch.backends.cudnn.is_available()  # type: ignore[no-untyped-call]
 _SMALL = sys.float_info.min
 """Half of it is a denormal number, which the processor flushes to zero after `torch.set_flush_denormal(True)`."""
 
@@ -55,6 +57,7 @@ def own_context(threads: int | None = None, precision: str | None = None) -> Abs
         and torch.get_default_dtype() is torch.float32
         and not torch._C._len_torch_function_stack()
         and not torch.is_anomaly_enabled()
+        and (not CUDNN or torch.backends.cudnn.deterministic)
         and _SMALL * 0.5
     ):
         return _NOTHING
@@ -83,6 +86,9 @@ def _switched(threads: int | None, precision: str | None) -> Iterator[None]:
             restoring.enter_context(torch.device("cpu"))
         if torch.is_anomaly_enabled():
             restoring.enter_context(torch.autograd.set_detect_anomaly(mode=False))
+        if CUDNN and not torch.backends.cudnn.deterministic:
+            restoring.callback(setattr, torch.backends.cudnn, "deterministic", False)
+            torch.backends.cudnn.deterministic = True
         if not _SMALL * 0.5:
             restoring.callback(torch.set_flush_denormal, True)
             torch.set_flush_denormal(False)
