@@ -13,12 +13,13 @@ from importlib import import_module
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 import antiphon
 from antiphon.base.errors import (
     AntiphonError,
     EngineError,
+    ScenarioError,
     in_one_line,
     replace_what_cannot_be_encoded,
     write_error,
@@ -102,6 +103,19 @@ COMMANDS: Mapping[str, Command] = {
 }
 
 
+class _Options(TyperCommand):
+    """A command that refuses an option that is given twice, where the last one would be taken and the others ignored."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _, _, given = self.make_parser(ctx).parse_args(list(args))
+        for option in [one for one in given if isinstance(one, TyperOption) and not one.multiple]:
+            same_flag = option.is_flag and not option.secondary_opts
+            if given.count(option) > 1 and not same_flag:
+                name = max(option.opts, key=len)
+                raise ScenarioError(f"{name}: is given {given.count(option)} times; keep one")
+        return super().parse_args(ctx, args)
+
+
 class _Commands(TyperGroup):
     """The commands, listed by their summaries; the one that is called replaces its own line."""
 
@@ -133,7 +147,7 @@ def command(name: str) -> Any:
     one = typer.Typer(add_completion=False, rich_markup_mode="rich")
     examples = "\n\n".join(["Examples:", *COMMANDS[name].examples])  # an empty line is a line break there
     function = getattr(import_module(f"antiphon.commands.{name}"), name)
-    one.command(name, help=COMMANDS[name].summary, epilog=examples)(function)
+    one.command(name, cls=_Options, help=COMMANDS[name].summary, epilog=examples)(function)
     return typer.main.get_command(one)
 
 

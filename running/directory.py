@@ -150,6 +150,26 @@ def run_folder(path: str | Path) -> Path:
     return path if best is None else path / Path(str(best)).name
 
 
+def _run_meant(path: Path) -> str:
+    """Return "; …" with a run that may be meant by a path without one: the newest in the folder, or one of a similar name."""
+    folder = path if path.is_dir() else path.parent
+    try:
+        runs = sorted(folder.glob(f"*/{_RUN}"), key=lambda file: file.stat().st_mtime)
+    except OSError:
+        return ""
+    if runs and folder == path:
+        return f"; name one, such as {display_path(runs[-1].parent)}"
+    return (
+        ""
+        if folder == path
+        else suggest(
+            path.name,
+            [file.parent.name for file in runs],
+            "" if folder == Path() else f"{display_path(folder)}/",
+        )
+    )
+
+
 def is_free(path: Path) -> bool:
     """Return whether a new run can begin in a folder: there is nothing, or what a process left that was killed as it began one."""
     if not path.is_dir():
@@ -267,7 +287,7 @@ class RunDirectory:
         path = run_folder(path)
         place = path / _RUN
         if not os.path.lexists(place):
-            raise RunError(f"{path}: no run there (a run directory holds run.json)")
+            raise RunError(f"{path}: no run there (a run directory holds run.json){_run_meant(path)}")
         facts = read_checked(place)
         with fitting(place):
             for key, kind in _KINDS.items():

@@ -276,14 +276,15 @@ def _weighs(channel: ChannelSpec, weight: float) -> bool:
     return not channel.made_coupling.predicts or weight > 0
 
 
-def _reached(scenario: Scenario) -> set[str]:
-    """Return the agents whose parameters a learning signal reaches.
+def _reached(scenario: Scenario, *, gates_open: bool = True) -> set[str]:
+    """Return the agents whose parameters a learning signal reaches, also over channels with a gate or not.
 
     In parameters predicted credit is weighed by `scale`, in what the sender returns by `discount`: so either may be reached
     without the other. Agents joined by locked channels learn as one.
     """
     blocked = _blocked(scenario)
     channels = [channel for channel in scenario.channels if channel.name not in blocked]
+    channels = [channel for channel in channels if gates_open or not scenario.gated(channel)]
     goals = {name for name, agent in scenario.agents.items() if agent.goals}
     alone = [channel for channel in channels if channel.made_coupling.credits_without_returns(channel)]
     back = [channel for channel in channels if channel.made_coupling.credits_from_returns(channel)]
@@ -300,6 +301,11 @@ def learning(scenario: Scenario) -> set[str]:
     """Return the agents whose parameters change: they learn, a learning signal reaches them, and they have some to train."""
     agents = scenario.agents
     return {name for name in _reached(scenario) if agents[name].learn and agents[name].trainable}
+
+
+def learning_by_gates(scenario: Scenario) -> list[str]:
+    """Return the agents that only channels with a gate teach: their updates do nothing while the gates are shut."""
+    return sorted(learning(scenario) - _reached(scenario, gates_open=False))
 
 
 def rule_2_signal(scenario: Scenario) -> Iterator[Finding]:

@@ -213,7 +213,7 @@ def read_file(path: FilePath) -> str:
 def _no_document(status: os.stat_result) -> str | None:
     """Return why a file is not opened; None: it is."""
     if stat.S_ISDIR(status.st_mode):
-        return "is a folder, not a file"
+        return "is a folder, neither a file nor a run (a run directory holds run.json)"
     if not stat.S_ISREG(status.st_mode):
         return "is not a regular file; copy its content into one"
     return _too_large(status.st_size, "bytes") if status.st_size > _MOST_CHARACTERS else None

@@ -26,6 +26,7 @@ from antiphon.scenarios import DocumentError, Scenario, Template
 from antiphon.scenarios.population_spec import PopulationSpec, find_population
 from antiphon.scenarios.study import DEFAULT, StudySpec, find_study
 from antiphon.scenarios.training import RETURN, is_of_env
+from antiphon.scenarios.unintended_settings import learning_by_gates
 from antiphon.terminal.output import (
     console,
     percent,
@@ -58,6 +59,7 @@ class Findings:
         problems: By message, the variants or runs that have the problem.
         warnings: By message, the variants or runs with the warning, which have no problem.
         updates: The steps of the first variant without problems, and the updates of each agent that learns.
+        by_gates: The agents of that variant that only channels with a gate teach.
         placement: The part of each agent, where a division into parts was checked and there is one.
         division: What it cuts.
     """
@@ -68,6 +70,7 @@ class Findings:
     problems: dict[str, list[str]] = field(default_factory=dict)
     warnings: dict[str, list[str]] = field(default_factory=dict)
     updates: tuple[int, Mapping[str, int | None]] | None = None
+    by_gates: Sequence[str] = ()
     placement: Mapping[str, int] | None = None
     division: Division | None = None
 
@@ -210,10 +213,9 @@ def _examine(
         return None
     others = islice(other_variants(template, variant, values), _MOST_COMPARED)
     found.add(label, [], advice(scenario, others))
-    found.updates = found.updates or (
-        scenario.training.steps,
-        expected_updates(scenario, describe(scenario.env)),
-    )
+    if found.updates is None:
+        found.updates = scenario.training.steps, expected_updates(scenario, describe(scenario.env))
+        found.by_gates = learning_by_gates(scenario)
     return scenario
 
 
@@ -259,7 +261,7 @@ def _print(found: Findings) -> None:
         write_line(in_one_line(f"warning: {only}{line}"), "yellow")
     if found.updates is not None and not found.problems:
         steps, updates = found.updates
-        write_line(f"updates in {steps:,} steps: {updates_in_words(updates)}")
+        write_line(f"updates in {steps:,} steps: {updates_in_words(updates, found.by_gates)}")
     if not found.problems:
         variants = [label for label in found.checked if label != DEFAULT]
         checked = f" with variants {_listed(variants)}" if len(found.checked) > 1 else ""

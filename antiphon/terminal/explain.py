@@ -17,6 +17,7 @@ from antiphon.engine.planning.advice import expected_updates
 from antiphon.envs import Description, Signal, describe, ids, options_of
 from antiphon.running.python_template import PythonTemplate
 from antiphon.scenarios import ChannelSpec, EnvSpec, Scenario, Template, warnings
+from antiphon.scenarios.unintended_settings import learning_by_gates
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.channels.verdict_series import newest_verdicts
 from antiphon.telemetry.verdicts import measuring_command
@@ -43,6 +44,7 @@ def explain(scenario: Scenario, system: System, variants: Iterable[Scenario] = (
         "steps": scenario.training.steps,
         "parameters": sum(p.numel() for numbers in counted.values() for p in numbers.values()),
         "updates": expected_updates(scenario, system.description),
+        "by_gates": learning_by_gates(scenario),
         "agents": agents,
         "channels": {channel.name: _channel(scenario, channel, system) for channel in scenario.channels},
         "waves": [list(wave) for wave in scenario.waves()],

@@ -42,6 +42,7 @@ from antiphon.terminal.output import (
     percent,
     remark,
     scored,
+    show_measured,
     show_table,
 )
 
@@ -143,7 +144,7 @@ def show_scores(result: dict[str, Any], found: Evaluation) -> None:
         scored_on += f", {selected_in_words(found.selected)}"
     member = "" if result["member"] is None else f" · {result['member']}"
     title = f"{result['scenario']} after {result['steps']:,} steps{member} · {scored_on}"
-    show_table(["agent", heading, "loss"], rows, right=2, title=title + links)
+    show_measured(["agent", heading, "loss"], rows, title=title + links)
     for metric in METRICS:
         if finite(result[metric]) is not None:
             console().print(f"{metric:<9} {scored(finite({metric: result[metric]}))}")

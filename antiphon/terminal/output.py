@@ -137,6 +137,17 @@ def show_table(
         out.print(Text(f"… and {len(rows) - most} more; {where} has all\n", style="dim"))
 
 
+def show_measured(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", most: int | None = None
+) -> None:
+    """Print a table of metrics without the columns in which nothing is measured; nothing where none is."""
+    columns = [[head, *cells] for head, *cells in zip(heads, *rows, strict=True)]
+    columns = [column for column in columns if set(column[1:]) != {"–"}]
+    if len(columns) > 1:
+        heads, *rows = zip(*columns, strict=True)
+        show_table(heads, rows, right=len(heads) - 1, title=title, most=most, where="metrics.csv")
+
+
 def _least_width(cells: Sequence[str], number: bool) -> int:
     """Return the width below which a column is not squeezed: all of a number, of words a readable part."""
     longest = max(map(cell_len, cells))
@@ -185,7 +196,7 @@ def show_result(result: Mapping[str, Any]) -> None:
         rows = [[name, scored(goals[name]), decimal(goals[name]["loss"])] for name in names]
         heading = f"test {metrics.pop()}" if len(metrics) == 1 else "on the test split"
         heading = heading.removeprefix("test ") if result.get("episodes") else heading
-        show_table(["agent", heading, "loss"], rows, right=2, most=_ROWS, where="metrics.csv")
+        show_measured(["agent", heading, "loss"], rows, most=_ROWS)
     channels = result["channels"]
     if channels:
         keys = ("sg_loss", "cosine", "norm_ratio")
@@ -198,7 +209,7 @@ def show_result(result: Mapping[str, Any]) -> None:
         if set().union(*steps) - {result["steps"]}:  # the last step returned no gradient, or had no log entry
             rows = [[*row, steps_in_words(at) if at else "–"] for row, at in zip(rows, steps, strict=True)]
             heads.append("at step")
-        show_table(heads, rows, right=len(heads) - 1, most=_ROWS, where="metrics.csv")
+        show_measured(heads, rows, most=_ROWS)
     style = "bold" if result["exit"] == "done" else ""
     for metric in METRICS:
         if result.get(metric) is not None:
@@ -250,8 +261,16 @@ def episodes_in_words(episodes: Mapping[str, Any]) -> str:
     return words + (f", in {taken:,} steps" if (taken := episodes.get("steps")) else "")
 
 
-def updates_in_words(counts: Mapping[str, int | None]) -> str:
-    """Format the optimiser steps of agents: `31 (eye, mind), 500 (ear)`; None: one in each episode, of varying lengths."""
+def updates_in_words(counts: Mapping[str, int | None], by_gates: Sequence[str] = ()) -> str:
+    """Format the optimiser steps of agents: `31 (eye, mind), 500 (ear)`; None: one in each episode, of varying lengths.
+
+    `by_gates`: those whose updates do nothing while the gates of their channels are shut.
+    """
+    words = _updates_in_words(counts)
+    return f"{words}; of {some(by_gates)} only while a gate is open" if by_gates else words
+
+
+def _updates_in_words(counts: Mapping[str, int | None]) -> str:
     if not counts:
         return "none"
     agents: dict[str, list[str]] = {}

@@ -250,7 +250,7 @@ def _order(explained: Mapping[str, Any]) -> str:
     lines = [
         f"{explained['parameters']:,} parameters · batch {explained['batch']} · {explained['steps']:,} steps"
     ]
-    lines.append(f"updates of each agent: {updates_in_words(explained['updates'])}")
+    lines.append(f"updates of each agent: {updates_in_words(explained['updates'], explained['by_gates'])}")
     lines.append(
         "ticks in order: " + " | ".join(waves)
         if len(waves) > 1

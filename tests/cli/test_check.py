@@ -109,6 +109,13 @@ def test_updates_of_agents_are_counted_and_few_of_many_steps_warned_of(here: Pat
     assert "updates      2 (a), 40 (b)" in cli.out
 
 
+def test_updates_behind_a_gate_are_not_promised(cli: Commands) -> None:
+    gated = "16,250 (motor), 1,250 (sensor); of sensor only while a gate is open"
+    assert f"updates in 20,000 steps: {gated}" in cli("check cartpole-team")
+    assert f"updates of each agent: {gated}" in cli("show cartpole-team")
+    assert "gate" not in cli("check cartpole-team --variant locked")
+
+
 def test_agents_that_do_not_learn_are_counted_and_warned_of(here: Path, cli: Commands) -> None:
     held = "  b: {learn: false, objective: {kind: classification, target: label}}\n"
     seeing = held.replace("learn:", "observes: [image], learn:")

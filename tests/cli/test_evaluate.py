@@ -34,6 +34,11 @@ def test_links_as_run_lose_what_they_are_told(run: Path, cli: Commands) -> None:
     assert line in cli.refused("evaluate", run, "--links as_run --no-inputs")
 
 
+def test_the_folder_of_runs_or_a_name_of_none_names_a_run(run: Path, cli: Commands) -> None:
+    assert cli.refused("evaluate", run.parent).endswith(f"; name one, such as {run}")
+    assert cli.refused("evaluate", run.with_name("aa")).endswith(f"; did you mean '{run}'?")
+
+
 HEARD = """
 scenario: heard
 env: {id: antiphon/Digits-v0}

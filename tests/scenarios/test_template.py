@@ -159,7 +159,7 @@ def test_load_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "some/where": "some/where: no such file",
         "gymnasium/A-v1": "gymnasium/A-v1 is an environment, not a scenario; name it in one: env: {id: gymnasium/A-v1}",
         "latin.yaml": "latin.yaml: not a text file in UTF-8",
-        "folder.yaml": "folder.yaml: is a folder, not a file",
+        "folder.yaml": "folder.yaml: is a folder, neither a file nor a run (a run directory holds run.json)",
         "file": "file:1: scenario: a name is a word, not 3; put it in quotes",
         "file/x.yaml": "file/x.yaml: cannot be read (Not a directory)",
     }.items():

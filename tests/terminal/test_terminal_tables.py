@@ -78,6 +78,6 @@ def test_the_end_of_a_run_tells_bits_errors_figures_of_the_environment_and_retur
     episodes = {"count": 16, "length": 341.25, "actions": "greedy", "returns": {"reward": 341.25}}
     found = {"return": 341.25, "examples": 16, "episodes": episodes}
     text = closing(capsys, {"motor": {"return": 341.25, "loss": None}, "sensor": {"updates": 2.0}}, **found)
-    assert [line.split() for line in text.splitlines() if "agent" in line] == [["agent", "return", "loss"]]
+    assert [line.split() for line in text.splitlines() if "agent" in line] == [["agent", "return"]]
     assert "return       341.250   (motor; 16 whole episodes of 341.2 steps, greedy)" in text
     assert "test" not in text
