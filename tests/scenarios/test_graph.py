@@ -92,5 +92,5 @@ def test_refused() -> None:
         refused(eyes(), patience=3) == "patience: unknown argument 'patience'; write evaluate: {patience: …}"
     )
     assert refused(eyes(), stepz=3) == "stepz: unknown argument 'stepz'; did you mean 'steps'?"
-    with pytest.raises(ScenarioError, match="^env: is missing; for example env: antiphon"):
+    with pytest.raises(ScenarioError, match=r"^env: is missing; for example env: antiphon"):
         Scenario.from_graph(eyes())
