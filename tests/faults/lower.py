@@ -379,8 +379,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "comms-a-stack's-fan-in-is-of-the-wrong-receiver",
         "comms/links.py",
-        "            total = total.index_add(0, segment.receivers, segment.rows(opened))\n",
-        "            total = total.index_add(0, segment.receivers.flip(0), segment.rows(opened))\n",
+        "            total = indexed.add(total, segment.receivers, segment.rows(opened))\n",
+        "            total = indexed.add(total, segment.receivers.flip(0), segment.rows(opened))\n",
         "tests/contracts/test_contracts.py::test_documents[messages of two to four axes-reference]",
     ),
     Fault(
