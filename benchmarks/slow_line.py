@@ -13,8 +13,10 @@ Ways, each with one thread a process and 16 windows a step:
     1f1b              torch.distributed.pipelining, half of the blocks each, 4 micro-batches
     averaging:H       parameters averaged every H steps; `averaging` is H = 16, 64 and 256, and in the result the best of them
     diloco:H          the same with an outer Nesterov momentum of 0.9 at a rate of 0.7 (Douillard et al. 2023)
+    streaming:H       the same with a quarter of the parameters at a time, in four bits, 5 steps under way (Douillard et al. 2025)
     antiphon          `antiphon.split(model, at=2, …)` in two parts on a Ray cluster, one node in each namespace
     antiphon-local    the same with small local heads; antiphon-free: the parts do not wait for each other
+    antiphon-nadam    an asynchronous pipeline: `coupling: delayed` with NAdam (Ajanthan et al. 2025), or Muon: antiphon-muon
     antiphon-asleep   the same messages, with 60 ms of sleep a step in place of a model: what the line costs, on any machine
 
 The clock is the same for all: it starts when the last process of a way has taken its first 8 steps, so that building, connecting
@@ -57,6 +59,8 @@ from training import ASLEEP, Training, WayError, megabytes_after_import
 
 EVERY = (16, 64, 256)
 """Steps between two meetings of ways that average."""
+MEETING = ("averaging", "diloco", "streaming")
+"""These ways."""
 WAYS = {
     "plain": ("plain",),
     "plain2": ("plain2",),
@@ -66,16 +70,19 @@ WAYS = {
     "1f1b": ("1f1b",),
     "averaging": tuple(f"averaging:{every}" for every in EVERY),
     "diloco": tuple(f"diloco:{every}" for every in EVERY),
+    "streaming": tuple(f"streaming:{every}" for every in EVERY[1:]),
     "antiphon": ("antiphon",),
     "antiphon-local": ("antiphon-local",),
     "antiphon-free": ("antiphon-free",),
+    "antiphon-nadam": ("antiphon-nadam",),
+    "antiphon-muon": ("antiphon-muon",),
     ASLEEP: (ASLEEP,),
 }
 """What the names of ways stand for."""
 DEFAULT = "plain,ddp,1f1b,averaging,antiphon"
 GRID = (5e-4, 1e-3, 2e-3)
 RATES: dict[str, float] = {}
-"""Learning rates by WAY@LINE or WAY, for averaging and diloco also without their H: the best of GRID with seed TUNED.
+"""Learning rates by WAY@LINE or WAY, for those of MEETING also without their H: the best of GRID with seed TUNED.
 
 None is tuned yet. `--tune` with the lines, seconds and ways that are to be reported prints them.
 """
@@ -184,7 +191,7 @@ def by_way(names: Sequence[str], records: Mapping[str, Sequence[Any]]) -> dict[s
         rows = {way: summary(records[way]) for way in ways_of(name) if records.get(way)}
         known = {way: row for way, row in rows.items() if row["bits"] is not None}
         found |= {name: {"ms": None, "bits": None}} | rows
-        if name in ("averaging", "diloco") and known:
+        if name in MEETING and known:
             best = min(known, key=lambda way: known[way]["bits"])
             found[name] = {**known[best], "every": int(best.partition(":")[2])}
     return found
@@ -193,10 +200,12 @@ def by_way(names: Sequence[str], records: Mapping[str, Sequence[Any]]) -> dict[s
 def ways_of(name: str) -> tuple[str, ...]:
     """Return the ways that a name stands for; ValueError: there is none."""
     kind, _, every = name.partition(":")
-    if every.isdecimal() and int(every) and kind in ("averaging", "diloco"):
+    if every.isdecimal() and int(every) and kind in MEETING:
         return (name,)
     if name not in WAYS:
-        raise ValueError(f"no way {name!r}; there are {', '.join(WAYS)}, averaging:H, diloco:H and all")
+        raise ValueError(
+            f"no way {name!r}; there are {', '.join(WAYS)}, averaging:H, diloco:H, streaming:H and all"
+        )
     return WAYS[name]
 
 

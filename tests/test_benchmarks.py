@@ -112,6 +112,16 @@ def test_the_best_number_of_steps_between_two_meetings_is_that_of_the_way() -> N
     assert found["plain"]["bits"] is None
 
 
+def test_four_bits_are_a_sign_and_a_power_of_two_of_the_largest() -> None:
+    module = import_module("torch_way")
+    values = torch.tensor([[4.0, -2.0, 1.2], [0.0, -1 / 16, 1e-3], [-3.0, 0.1, 0.1]])
+    sent = module.in_four_bits(values)
+    assert (sent.dtype, len(sent)) == (torch.uint8, 4 + 5)
+    expected = torch.tensor([[4.0, -2.0, 1.0], [0.0, -1 / 16, 0.0], [-4.0, 0.125, 0.125]])
+    assert torch.equal(module.of_four_bits(sent, values), expected)
+    assert not module.of_four_bits(module.in_four_bits(torch.zeros(3)), torch.zeros(3)).any()
+
+
 @pytest.mark.nightly
 def test_populations_of_a_league_play_a_tournament(tmp_path: Path) -> None:
     small = {"members": 2, "steps": 6}

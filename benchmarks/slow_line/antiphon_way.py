@@ -29,10 +29,27 @@ WAYS: dict[str, dict[str, Any]] = {
     "antiphon": {},
     "antiphon-local": {"gradient": {"kind": "local", "target": "following"}},
     "antiphon-free": {},
+    "antiphon-nadam": {"coupling": "delayed"},
+    "antiphon-muon": {"coupling": "delayed"},
     "antiphon-asleep": {"model": ASLEEP, "at": [1]},
 }
 """Arguments of `split`, by way."""
 _ENDLESS = 10**7
+_WARM_UP = {"kind": "constant", "warmup": 50 / _ENDLESS}
+"""The rate rises over the first 50 steps, as gradients that come late ask for."""
+
+
+def optimisers(rate: float) -> dict[str, dict[str, Any]]:
+    """Return by way the optimiser that an asynchronous pipeline needs, with what its paper says of it.
+
+    `NAdam`: momentum .99 (Ajanthan et al. 2025, 2505.01099; their weights of the forward pass are kept for the backward pass, ours are
+    replayed with the present ones). `Muon`: matrices by the root mean square of Adam's changes (Zmushko et al. 2026, 2606.30634).
+    """
+    nadam = {"kind": "NAdam", "betas": [0.99, 0.999], "decoupled_weight_decay": True, "weight_decay": 0.01}
+    muon = {"kind": "Muon", "adjust_lr_fn": "match_rms_adamw", "weight_decay": 0.01}
+    adam = {"axes": 1, "kind": "AdamW", "lr": rate, "weight_decay": 0.01}
+    own = {"lr": rate, "clip": 10.0, "schedule": _WARM_UP}
+    return {"antiphon-nadam": {**nadam, **own}, "antiphon-muon": {**muon, **own, "groups": [adam]}}
 
 
 def scenario(way: str, seed: int, rate: float) -> Scenario:
@@ -44,7 +61,7 @@ def scenario(way: str, seed: int, rate: float) -> Scenario:
         objective={"kind": "coding", "target": "following"},
         batch=BATCH,
         steps=_ENDLESS,
-        optimiser=adam,
+        optimiser=optimisers(rate).get(way, adam),
         predictor=adam,
         **given,
     )

@@ -6,6 +6,7 @@ ddp            DistributedDataParallel, half of the batch each; ddp16 sends grad
 1f1b           half of the blocks each, four micro-batches (torch.distributed.pipelining)
 averaging:H    half of the batch each; parameters are averaged every H steps (local SGD, Stich 2019)
 diloco:H       the same, and an outer optimiser with Nesterov momentum takes the mean (Douillard et al. 2023)
+streaming:H    the same with a part of the parameters at a time, in four bits, while training goes on (Douillard et al. 2025)
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -31,6 +32,8 @@ from antiphon.agents.models import GPT
 PROCESSES = 2
 MICRO_BATCHES = 4
 OUTER_RATE, OUTER_MOMENTUM = 0.7, 0.9
+PARTS, OVERLAP, MIXED = 4, 5, 0.5
+"""Of Streaming DiLoCo: parts of the parameters, steps that an exchange may take, and the share of what comes of it."""
 Step = Callable[[], None]
 
 
@@ -94,6 +97,81 @@ def averaged(model: GPT, windows: Windows, rate: float, every: int, *, outer: bo
                 optimiser.step()
                 mean = whole.clone()
             vector_to_parameters(mean, model.parameters())
+
+    return next_step
+
+
+class Streamed:
+    """A part of the parameters, which processes exchange while they train: Streaming DiLoCo (2501.18512).
+
+    Args:
+        parameters: Its own.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        self._parameters = parameters
+        self._whole = [nn.Parameter(each.detach().clone()) for each in parameters]
+        self._optimiser = torch.optim.SGD(self._whole, OUTER_RATE, momentum=OUTER_MOMENTUM, nesterov=True)
+        self._received: list[Tensor] = []
+        self._work: Any = None
+
+    @torch.no_grad()
+    def send(self) -> None:
+        """Begin to exchange how far each process has come since the last time."""
+        pairs = zip(self._whole, self._parameters, strict=True)
+        sent = torch.cat([in_four_bits(whole - own) for whole, own in pairs])
+        self._received = [torch.empty_like(sent) for _ in range(PROCESSES)]
+        self._work = distributed.all_gather(self._received, sent, async_op=True)
+
+    @torch.no_grad()
+    def receive(self) -> None:
+        """Take the outer step, and go half of the way from the process's own parameters to the common ones."""
+        self._work.wait()
+        sizes = [len(in_four_bits(each)) for each in self._whole]
+        changes = zip(*(each.split(sizes) for each in self._received), strict=True)
+        for whole, each in zip(self._whole, changes, strict=True):
+            whole.grad = torch.stack([of_four_bits(change, whole) for change in each]).mean(0)
+        self._optimiser.step()
+        for whole, own in zip(self._whole, self._parameters, strict=True):
+            own.lerp_(whole, MIXED)
+
+
+def in_four_bits(values: Tensor) -> Tensor:
+    """Return numbers as bytes: the largest magnitude, then two to a byte, each as its sign and 3 bits of exponent (E3M0)."""
+    flat, largest = values.flatten(), values.abs().max()
+    exponent = (7 + (flat.abs() / largest).log2().round()).nan_to_num(0.0, neginf=0.0).clamp(0, 7)
+    code = exponent.to(torch.uint8) | (flat < 0).to(torch.uint8) << 3
+    pairs = F.pad(code, (0, len(code) % 2)).view(-1, 2)
+    return torch.cat([largest.view(1).view(torch.uint8), pairs[:, 0] << 4 | pairs[:, 1]])
+
+
+def of_four_bits(sent: Tensor, like: Tensor) -> Tensor:
+    """Return the numbers of `in_four_bits` in the shape of a tensor; an exponent of 0 is the number 0."""
+    largest, pairs = sent[:4].clone().view(torch.float32), sent[4:]
+    code = torch.stack((pairs >> 4, pairs & 15), 1).flatten()[: like.numel()].view_as(like)
+    exponent = (code & 7).float()
+    magnitude = torch.where(exponent > 0, largest * 2 ** (exponent - 7), 0.0)
+    return torch.where(code > 7, -magnitude, magnitude)
+
+
+def streamed(model: GPT, windows: Windows, rate: float, every: int) -> Step:
+    """Return a step of a process that meets the other with each part of the parameters every so many steps."""
+    step, taken = loop(model, windows, rate), 0
+    kept = {id(p) for block in model.blocks for p in block.parameters()}
+    sets = [[p for block in model.blocks[part::PARTS] for p in block.parameters()] for part in range(PARTS)]
+    sets[-1] += [p for p in model.parameters() if id(p) not in kept]
+    parts = [Streamed(each) for each in sets]
+
+    def next_step() -> None:
+        nonlocal taken
+        step()
+        taken += 1
+        for number, part in enumerate(parts):
+            since = (taken - number * every // PARTS) % every
+            if taken >= every and since == 0:
+                part.send()
+            if taken >= every + OVERLAP and since == OVERLAP:
+                part.receive()
 
     return next_step
 
@@ -163,6 +241,7 @@ def prepared(settings: Mapping[str, Any], model: GPT) -> tuple[nn.Module, Step]:
         "ddp16": partial(replicated, half_precision=True),
         "averaging": partial(averaged, every=int(every or 0), outer=False),
         "diloco": partial(averaged, every=int(every or 0), outer=True),
+        "streaming": partial(streamed, every=int(every or 0)),
     }
     return model, ways[kind](model, windows, rate)
 

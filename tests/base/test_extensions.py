@@ -504,6 +504,69 @@ def test_groups_are_optimisers_of_their_own_for_parameters_with_so_many_axes() -
             torch.testing.assert_close(own[name], p, rtol=1e-9, atol=1e-9)
 
 
+def nadam(p: Tensor, gradients: list[Tensor], rate: float, beta: float) -> Tensor:
+    """The parameter after these gradients, by Dozat 2016 with decoupled decay of 0.01; momentum rises with .96^(t 0.004)."""
+    momenta = [beta * (1 - 0.5 * 0.96 ** (0.004 * t)) for t in range(1, len(gradients) + 2)]
+    m, v, so_far = torch.zeros_like(p), torch.zeros_like(p), 1.0
+    for t, g in enumerate(gradients, 1):
+        now, following = momenta[t - 1], momenta[t]
+        so_far *= now
+        m, v = beta * m + (1 - beta) * g, 0.999 * v + 0.001 * g**2
+        ahead = following * m / (1 - so_far * following) + (1 - now) * g / (1 - so_far)
+        p = p * (1 - rate * 0.01) - rate * ahead / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
+    return p
+
+
+def muon(p: Tensor, gradients: list[Tensor], rate: float) -> Tensor:
+    """The matrix after these gradients, by Jordan 2024 as large as Adam's changes: five steps of Newton and Schulz, in bfloat16."""
+    m = torch.zeros_like(p)
+    for g in gradients:
+        m = m + 0.05 * (g - m)
+        x = (0.05 * g + 0.95 * m).bfloat16()
+        x = x.T if p.shape[0] > p.shape[1] else x
+        x = x / x.norm().clamp(min=1e-7)
+        for _ in range(5):
+            y = x @ x.T  # each sum is rounded once
+            x = torch.addmm(x, torch.addmm(y, y, y, beta=-4.775, alpha=2.0315), x, beta=3.4445)
+        x = x.T if p.shape[0] > p.shape[1] else x
+        p = p * (1 - rate * 0.01) - rate * 0.2 * max(p.shape) ** 0.5 * x
+    return p
+
+
+NADAM = {"kind": "NAdam", "betas": [0.99, 0.999], "decoupled_weight_decay": True, "weight_decay": 0.01}
+MUON = {"kind": "Muon", "adjust_lr_fn": "match_rms_adamw", "weight_decay": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "formula", "tolerance"),
+    [(NADAM, partial(nadam, beta=0.99), 1e-6), (MUON | {"groups": [{"axes": 1, **NADAM}]}, muon, 2e-2)],
+    ids=["NAdam", "Muon"],
+)
+def test_the_optimisers_of_asynchronous_pipelines_follow_their_formulas(
+    optimiser: Document, formula: Any, tolerance: float
+) -> None:
+    scene = ring(count=1, channel={"coupling": "detached"}, optimiser={**optimiser, "lr": 0.01})
+    plain_scene = ring(count=1, channel={"coupling": "detached"}, optimiser={"kind": "sgd", "lr": 1.0})
+    with made(scene, "cohort") as simulation, made(plain_scene, "cohort") as plain:
+        own, other = (each.agents["n0"].parameters for each in (simulation, plain))
+        begin = {name: p.detach().clone() for name, p in own.items()}
+        gradients: dict[str, list[Tensor]] = {name: [] for name in own}
+        for _ in range(4):
+            for name, p in other.items():
+                p.data.copy_(own[name])
+            before = {name: p.detach().clone() for name, p in other.items()}
+            simulation.step()
+            plain.step()
+            for name, p in other.items():
+                gradients[name].append(before[name] - p.detach())
+        for name, p in own.items():
+            change = (formula if p.dim() == 2 else partial(nadam, beta=0.99))(
+                begin[name], gradients[name], 0.01
+            )
+            scale = (change - begin[name]).abs().max()
+            torch.testing.assert_close(p.detach(), change, rtol=0, atol=float(scale) * tolerance)
+
+
 @pytest.mark.parametrize("name", ["groups", "groups by axes"])
 def test_groups_go_on_to_the_same_bits_from_a_checkpoint(name: str, tmp_path: Path) -> None:
     with made(SCENES[f"optimiser {name}"], "cohort") as whole:
