@@ -1,6 +1,8 @@
-"""Counts, flags and seeds that a user gives in Python."""
+"""Counts, flags, names and seeds that a user gives in Python."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -20,6 +22,13 @@ def check_flags(function: str, **flags: object) -> None:
     for name, flag in flags.items():
         if not isinstance(flag, bool | np.bool_):
             raise ScenarioError(f"{function}: {name}={flag!r}; must be True or False")
+
+
+def check_names(function: str, **names: object) -> None:
+    """Raise ScenarioError where an argument of a function is no list of names, or a mapping of them: a word would be one of letters."""
+    for argument, given in names.items():
+        if isinstance(given, str) or not isinstance(given, Iterable | None):
+            raise ScenarioError(f"{function}: {argument}={given!r}; must be a list of names")
 
 
 def checked_seed(seed: object, function: str = "") -> int:

@@ -18,7 +18,7 @@ import networkx as nx
 import torch
 from torch import Tensor
 
-from antiphon.base.counts import check_counts
+from antiphon.base.counts import check_counts, check_names
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import Mask
 from antiphon.base.nearest_names import suggest
@@ -216,9 +216,10 @@ def chosen_channels(known: Sequence[str], channels: Sequence[str] | None, probe:
         probe: The measurement and what it needs of a channel, for errors: `language: channel of symbols`.
 
     Raises:
-        ScenarioError: One that is named cannot be measured.
+        ScenarioError: One that is named cannot be measured, or this is no list.
     """
     what, _, kind = probe.partition(": ")
+    check_names(what, channels=channels)
     for name in channels or ():
         if name not in known:
             raise ScenarioError(f"{what}: '{name}' is no {kind}{suggest(name, known)}")

@@ -6,7 +6,7 @@ import importlib.util
 import io
 import logging
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from safetensors.torch import save
 from torch import fx
 from torch.utils import _pytree as pytree
 
+from antiphon.base.counts import check_names
 from antiphon.base.errors import RunError, ScenarioError, first_line
 from antiphon.base.files import write_bytes, writing
 from antiphon.base.manifests import VERSION
@@ -34,8 +35,7 @@ _ROWS = 2
 
 def check_agents(agents: Sequence[str] | None, system: System) -> None:
     """Raise ScenarioError where those that a file is asked for are not the names of some agents; None is all."""
-    if isinstance(agents, str) or not isinstance(agents, Iterable | None):
-        raise ScenarioError(f"export: agents: {agents!r}; must be a list of names")
+    check_names("export", agents=agents)
     if agents is not None and not agents:
         raise ScenarioError("export: agents is empty; name one, or leave it out")
     for name in agents or ():

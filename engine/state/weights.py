@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from antiphon.base.counts import check_names
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.engine.backends import Backend
@@ -90,6 +91,7 @@ def load_weights(
         ScenarioError: An agent that is named is missing here or there, or shares the parameters of another one; nothing
             fits; or tied parameters would differ.
     """
+    check_names("load_weights", agents=agents)
     system, state = backend.per_agent(), copy_tree(backend.state_dict())
     learners: dict[str, Any] = state["learners"]
     if agents is None:

@@ -201,7 +201,7 @@ def test_what_cannot_be_exported_is_one_line(tmp_path: Path) -> None:
     with one_line("export: agents is empty; name one, or leave it out"):
         simulation.export(tmp_path / "model.pt2", [])
     for agents in ("b", 3):
-        with one_line(f"export: agents: {agents!r}; must be a list of names"):
+        with one_line(f"export: agents={agents!r}; must be a list of names"):
             simulation.export(tmp_path / "model.pt2", agents=agents)  # type: ignore[arg-type]
     with one_line("export: no agent 'bb'; did you mean 'b'?"):
         simulation.export(tmp_path / "model.pt2", ["bb"])
