@@ -2,8 +2,9 @@
 
     python benchmarks/signalling.py [--seeds 5] [--goals 8] [--noise 24] [--steps 3000] [CASE …]
 
-A case is a coupling and a weight of the listener's entropy: `decoupled:0.1`. Episodes have one step, and the listener sees
-nothing but the message of four numbers. The seeds of a case are trained together (PPO, 64 environments); the accuracy of the
+A case is a coupling and a weight of the listener's entropy: `decoupled:0.1`. `replayed` is a decoupled channel whose speaker
+learns in all passes of the listener, by a linear prediction. Episodes have one step, and the listener sees nothing but the
+message of four numbers. The seeds of a case are trained together (PPO, 64 environments); the accuracy of the
 greedy listener is over 1,024 episodes a seed.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from typing import Any
 
 import torch
 from gymnasium.spaces import Discrete
@@ -22,7 +24,8 @@ from antiphon import Scenario
 from antiphon.envs import Description, Signal, World
 from antiphon.jobs.populations.population import Population
 
-CASES = [f"{coupling}:{weight}" for coupling in ("locked", "decoupled") for weight in (0.01, 0.1)]
+COUPLINGS = ("locked", "decoupled", "replayed")
+CASES = [f"{coupling}:{weight}" for coupling in COUPLINGS for weight in (0.01, 0.1)]
 CASES.append("detached:0.1")
 
 
@@ -66,11 +69,19 @@ def scenario_of(coupling: str, entropy: float, steps: int) -> Scenario:
     network = {"kind": "mlp", "hidden": [64], "norm": "none", "activation": "tanh"}
     shared = {"network": network, "clock": {"unroll": 8}}
     goal = {"kind": "ppo", "discount": 0.0, "entropy": entropy}
-    gradient = (
-        {"gradient": {"kind": "mlp", "context": ["shown"], "rescale": "rms"}}
-        if coupling == "decoupled"
-        else {}
-    )
+    predicted = {"context": ["shown"], "rescale": "rms"}
+    channels: dict[str, Any] = {
+        "decoupled": {"gradient": {"kind": "mlp", **predicted}},
+        "replayed": {
+            "gradient": {
+                "kind": "linear",
+                "passes": "all",
+                "optimiser": {"kind": "adam", "lr": 0.01},
+                **predicted,
+            }
+        },
+    }
+    channel = channels.get(coupling, {"coupling": coupling})
     return Scenario.model_validate(
         {
             "scenario": "signalling",
@@ -79,7 +90,7 @@ def scenario_of(coupling: str, entropy: float, steps: int) -> Scenario:
                 "speaker": {"observes": ["shown"], **shared},
                 "listener": {"observes": ["nothing"], "acts": True, "objective": goal, **shared},
             },
-            "channels": [{"from": "speaker", "to": "listener", "size": 4, "coupling": coupling, **gradient}],
+            "channels": [{"from": "speaker", "to": "listener", "size": 4, **channel}],
             "training": {"batch": 64, "steps": steps, "optimiser": {"kind": "adam", "lr": 3e-3, "clip": 0.5}},
         }
     )

@@ -114,6 +114,8 @@ class GradientSpec(KindSpec, sections=("gradient",)):
         gate: Whether it is applied only as far as it predicts: `skill` compares it with what comes back, before it learns from
             that; where its skill is not beyond chance, the sender takes no step by it. `none`: it is always applied. `auto`:
             `skill` where the receiver learns from rewards.
+        passes: The passes of a receiver with `ppo` or `q` in which sender and predictor learn: the `first`, or `all`, in which
+            the sender's window is replayed beside the receiver's, with a new prediction for each minibatch.
         trace: Lambda of BP(lambda). For a message: the share of the gradient that is returned in the same step in the
             injected one. For a state: how far the target reaches beyond the next prediction.
         horizon: State channels only: number of windows over which `trace` reaches.
@@ -130,6 +132,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     discount: Annotated[float, Field(ge=0)] = 1.0
     clip: Annotated[float, Field(gt=0)] | None = None
     gate: Literal["auto", "skill", "none"] = "auto"
+    passes: Literal["first", "all"] = "first"
     trace: Annotated[float, Field(ge=0, le=1)] = 0.0
     horizon: Annotated[Count, Field(le=8)] = 4
     auxiliary: Annotated[float, Field(ge=0)] = 0.0
@@ -200,7 +203,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
         """Yield keys without effect, each with the reason."""
         if self.horizon != 4 and not self.trace:
             yield "horizon", "where trace is 0"
-        for key in ("schedule", "clip", "gate", "trace", "auxiliary") if not self.apply else ():
+        for key in ("schedule", "clip", "gate", "passes", "trace", "auxiliary") if not self.apply else ():
             if getattr(self, key) != GradientSpec.model_fields[key].default:
                 yield key, "where scale and discount are 0"
 

@@ -16,7 +16,6 @@ from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, Problems, show_value
 from antiphon.base.spec import Spec, plain
 from antiphon.comms.couplings import COUPLINGS
-from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec
 from antiphon.scenarios.relations import (
     LONGEST_WINDOW,
@@ -27,6 +26,7 @@ from antiphon.scenarios.relations import (
     levels,
     undelayed,
 )
+from antiphon.scenarios.sender_passes import has_state, rule_42b_passes
 from antiphon.scenarios.tied_parameters import rule_27c_ties
 
 AGE = "age"
@@ -95,11 +95,6 @@ _NOT_FOR_STATES = (*("size", "port", "norm", "sample", "link", "input", "feedbac
 _FOR_STATES = ("horizon", "auxiliary")
 
 
-def _has_state(agent: AgentSpec) -> bool:
-    """Whether an agent has a state; one whose network is not made yet may have one."""
-    return agent.layers.recurrent if agent.layers is not None else agent.state_size != 0
-
-
 def rule_20_state(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """A state goes from a recurrent agent to itself, over no link."""
     if not channel.state:
@@ -108,7 +103,7 @@ def rule_20_state(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
         message = f"a state goes from an agent to itself, not from {channel.sender!r} to {channel.receiver!r}"
         yield "to", f"{message}; make them the same, or use another key"
     network = scene.agents[channel.sender].layers
-    if not _has_state(scene.agents[channel.sender]):
+    if not has_state(scene.agents[channel.sender]):
         what = (
             f"is of kind {network.kind}" if network is not None else "is user-defined and has no state_size"
         )
@@ -183,7 +178,7 @@ def rule_23_context(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]
             yield where, f"{name!r} is for synthetic inputs only; leave it out"
         if name in ends and channel.state:
             yield where, f"{name!r} is the state that this channel carries; leave it out"
-        if name in ends and not _has_state(scene.agents[ends[name]]):
+        if name in ends and not has_state(scene.agents[ends[name]]):
             message = f"agent {ends[name]!r} has no state; leave it out, or make its network recurrent"
             yield where, f"{name!r}: {message}"
     for place, name in enumerate(channel.input.context if channel.input is not None else ()):
@@ -231,7 +226,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def rule_11_at_once(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
-    """`trace` and `local_policy` use what returns at the step at which the sender learns."""
+    """`trace`, `passes` and `local_policy` use what returns at the step at which the sender learns."""
     for key in _used_at_once(channel):
         reason = _not_at_once(scene, channel, ticks=key != "kind")
         if reason is not None:
@@ -249,7 +244,8 @@ def _used_at_once(channel: ChannelSpec) -> list[str]:
     gradient = channel.gradient
     if not channel.made_coupling.predicts or channel.state:
         return []
-    keys = ["trace"] if gradient.apply and gradient.trace > 0 else []
+    asked = {"trace": gradient.trace > 0, "passes": gradient.passes == "all"}
+    keys = [key for key, at_once in asked.items() if gradient.apply and at_once]
     return ["kind", *keys] if gradient.follows_actions else keys
 
 
@@ -575,6 +571,7 @@ OF_CHANNELS = (
         rule_16_coupling,
     ),
     *(rule_9_gradient, rule_9a_gate, rule_23_context, rule_10_feedback, rule_11_at_once, rule_18_read),
+    rule_42b_passes,
 )
 """Checks of the relations and a channel."""
 OF_SEVERAL = (

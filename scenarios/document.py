@@ -273,6 +273,12 @@ class Scenario(Spec):
             return gradient.gateable and not channel.state and channel.receiver in self._relations.rewarded
         return gradient.gate == "skill"
 
+    @staticmethod
+    def replayed(channel: ChannelSpec) -> bool:
+        """Return whether a channel's sender learns in the further passes of its receiver too (`gradient.passes`)."""
+        gradient = channel.gradient
+        return channel.made_coupling.predicts and gradient.apply and gradient.passes == "all"
+
     def with_training(self, **changes: Any) -> Scenario:
         """Return this scenario with some keys of `training` changed, for example `steps=50`.
 

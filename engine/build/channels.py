@@ -157,6 +157,7 @@ class Wiring:
                 of_state=of_state,
                 gate=SkillGate(self.devices.whole) if self.scenario.gated(spec) else None,
                 needs_actions=predictor is not None and predictor.needs_actions,
+                replayed=self.scenario.replayed(spec),
             ),
             self._synthetic_input(spec, shape),
             self._feedback(spec, shape),

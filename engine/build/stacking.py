@@ -238,7 +238,7 @@ _CHANNEL = attrgetter(
         "synthetic_gradient.of_state.trace",
         "synthetic_gradient.of_state.auxiliary",
     ),
-    *("synthetic_gradient.apply", "synthetic_input.context"),
+    *("synthetic_gradient.apply", "synthetic_gradient.replayed", "synthetic_input.context"),
 )
 _LEDGER = attrgetter(
     *(

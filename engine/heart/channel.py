@@ -77,6 +77,8 @@ class SyntheticGradient:
     """Applies it as far as it has predicted; None: it is applied as it is."""
     needs_actions: bool = False
     """Whether it is evaluated at, and learns from, the actions of the receiver."""
+    replayed: bool = False
+    """Whether it is injected, and learns, in the further passes of the receiver's policy too."""
 
 
 @dataclass(slots=True, eq=False)

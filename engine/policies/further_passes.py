@@ -1,27 +1,31 @@
 """Further passes over a window: what `ppo` learns from it after the first one (Schulman et al. 2017, algorithm 1).
 
 The first pass is that of every window: ledgers are booked by it, and senders, synthetic gradients and critics of channels
-learn in it. The further passes, over minibatches of environments, move the parameters of the agent's learning group alone:
-messages from outside it are the constants they were, and so are advantages, returns and the first pass's
-log-probabilities; running statistics stay. An agent with a replay buffer learns from windows of it in place of the newest.
+learn in it. The further passes, over minibatches of environments, move the parameters of the agent's learning group alone,
+and those of senders that are replayed beside it: other messages from outside are the constants they were, and so are
+advantages, returns and the first pass's log-probabilities; running statistics of agents stay. An agent with a replay buffer
+learns from windows of it in place of the newest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from antiphon.agents.policy_objectives import PolicyObjective
+from antiphon.base.problems import DocumentError
 from antiphon.comms.backward_requests import BackwardRequest, backward_all
 from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import Update, WindowLoss
+from antiphon.engine.heart.updates import PredictorUpdate, Update, WindowLoss
 from antiphon.engine.policies.replay_buffer import DrawnWindows, size_of
+from antiphon.engine.policies.replayed_senders import ReplayedSender
 from antiphon.engine.policies.replays import AllTicks, InTurn, Replay
 from antiphon.engine.policies.trajectories import PolicyEvaluator
 from antiphon.nets.per_member import scaled
@@ -50,24 +54,32 @@ class FurtherPasses(Feature):
         }
         """By stack: of each member, the seed of the first agent with further passes that it learns with."""
         self._seeds_by_use: dict[tuple[str, ...], Tensor] = {}
+        for channel in self.system.channels.values():
+            if channel.synthetic_gradient.replayed:
+                _check_apart(channel, self.system)
 
     def after_move(self, updates: Sequence[Update], step: int) -> None:
         """Take all further passes over the windows of updates, and move the parameters after each."""
-        for found in self.updates(updates, step):
-            self.engine.check(found, step)
-            self.engine.accumulate(found)
-            self.engine.divergence.decide()
-            self.engine.apply(found, step)
+        engine = self.engine
+        for found, predictors in self._minibatch_updates(updates, step):
+            engine.check(found, step)
+            engine.accumulate(found)
+            engine.divergence.check_predictors(predictors, step)
+            engine.divergence.decide()
+            engine.apply(found, step)
+            engine.predictor_trainer.apply(predictors.items(), step, engine.divergence.moving)
 
-    def updates(self, closed: Sequence[Update], step: int) -> Iterator[list[Update]]:
-        """Yield the updates of each minibatch in turn; parameters are to be moved before the next is asked for.
+    def _minibatch_updates(self, closed: Sequence[Update], step: int) -> Iterator[_Learned]:
+        """Yield what each minibatch teaches in turn; parameters are to be moved before the next is asked for.
 
         Args:
             closed: What windows that end at the step have learned from in their first pass.
             step: The step.
         """
         waiting = [
-            self._of(update) for update in closed if not self.agents.isdisjoint(update.window_loss.policies)
+            self._of(update, closed)
+            for update in closed
+            if not self.agents.isdisjoint(update.window_loss.policies)
         ]
         if not waiting:
             return
@@ -78,9 +90,14 @@ class FurtherPasses(Feature):
             for place in range(max(len(batches) for _, batches in running)):
                 learning = [(each, own) for each, own in running if place < len(own)]
                 if learning:
-                    yield [self._update(each, own[place], epoch) for each, own in learning]
+                    updates, predictors = list[Update](), dict[str, PredictorUpdate]()
+                    for each, own in learning:
+                        found = self._learned(each, own[place], epoch, step)
+                        updates += found[0]
+                        predictors |= found[1]
+                    yield updates, predictors
 
-    def _of(self, update: Update) -> _Window:
+    def _of(self, update: Update, closed: Sequence[Update]) -> _Window:
         found = update.window_loss
         names = self.agents & found.policies.keys()
         agents = [self.system.agents[name] for name in found.policies if name in names]
@@ -96,14 +113,27 @@ class FurtherPasses(Feature):
             drawn = DrawnWindows(
                 update.window, agents[0], found.policies[agents[0].name], self.engine.forward_pass, seeds
             )
-            return _Window(update, agents, own, passes, drawn)
-        kind = Replay  # the evaluation of the window's ticks again that costs least
+            return _Window(update, agents, own, passes, drawn, [])
+        sending = {name: other for other in closed for name in other.group.agents}
+        senders = [
+            ReplayedSender(self.engine, channel, sending[channel.sender])
+            for agent in together.values()
+            for channel in agent.connections.incoming
+            if channel.synthetic_gradient.replayed
+        ]
+        replay = self._replay(update, together, senders)
+        return _Window(update, agents, own, passes, replay, senders)
+
+    def _replay(
+        self, update: Update, together: Mapping[str, Agent], senders: Sequence[ReplayedSender]
+    ) -> Replay:
+        """The evaluation of a window's ticks again that costs least."""
+        forward_pass = self.engine.forward_pass
         if not AllTicks.obstacle(update.window, together):
-            kind = AllTicks
-        elif not InTurn.obstacle(update.window, together):
-            kind = InTurn
-        replay = kind(update.window, together, self.engine.forward_pass)
-        return _Window(update, agents, own, passes, replay)
+            sent_again = {sender.channel.name: sender.messages for sender in senders}
+            return AllTicks(update.window, together, forward_pass, sent_again)
+        kind = Replay if InTurn.obstacle(update.window, together) else InTurn
+        return kind(update.window, together, forward_pass)
 
     def _minibatches(self, window: _Window, epoch: int, step: int) -> list[dict[str, Tensor]]:
         """The rows of each minibatch, by agent: the environments are in another order in each epoch."""
@@ -127,7 +157,8 @@ class FurtherPasses(Feature):
             self._seeds_by_use[agent, *use] = torch.tensor(seeds, device=self.system.device)
         return self._seeds_by_use[agent, *use]
 
-    def _update(self, window: _Window, rows: dict[str, Tensor], epoch: int) -> Update:
+    def _learned(self, window: _Window, rows: dict[str, Tensor], epoch: int, step: int) -> _Learned:
+        """What a minibatch of a window teaches: its group, and the senders that are replayed beside it."""
         update, roots, policies = window.update, [], self.engine.features.of(PolicyEvaluator)
         assert policies is not None
         passes = window.replay.losses(policies, window.loss.policies, rows, epoch)
@@ -140,9 +171,38 @@ class FurtherPasses(Feature):
             roots.append(losses.sum() * (weight * len(agent.members) / len(own)))
             policy.further.append(found.figures)
         parameters = {name: self.system.agents[name].learner.trainable for name in update.gradients}
-        ((gradients, _),) = backward_all([BackwardRequest(roots, [], parameters, [])], self.system.batch)
+        requests = [BackwardRequest(roots, [], parameters, [sender.read for sender in window.senders])]
+        moved = [(sender, request) for sender in window.senders if (request := sender.request(step))]
+        first = window.agents[0]
+        batch = len(rows[first.name]) // len(first.members)
+        (gradients, returned), *others = backward_all([*requests, *(one for _, one in moved)], batch)
         learning = self.engine.backward_pass.learning_rows(update.group, update.window)
-        return Update(update.group, update.window, learning, window.loss, {**gradients})
+        updates = [Update(update.group, update.window, learning, window.loss, {**gradients})]
+        updates += [sender.update(own) for (sender, _), (own, _) in zip(moved, others, strict=True)]
+        examples = {
+            sender.channel.name: sender.examples(gradient)
+            for sender, gradient in zip(window.senders, returned, strict=True)
+        }
+        return updates, self.engine.predictor_trainer.differentiate(examples)
+
+
+_Learned = tuple[list[Update], dict[str, PredictorUpdate]]
+"""What a minibatch teaches: updates of agents, and of synthetic gradients by channel."""
+
+
+def _check_apart(channel: Channel, system: System) -> None:
+    """Check that the rows of a channel's ends can be evaluated apart.
+
+    Raises:
+        DocumentError: One has a network whose samples depend on each other.
+    """
+    for name in (channel.sender, channel.receiver):
+        mixed = system.agents[name].learner.network.mixed()
+        if mixed is not None:
+            message = f"all replays some environments alone, and those of '{system.agents[name].names[0]}' depend on each other: "
+            raise DocumentError(
+                ("channels", channel.names[0], "gradient", "passes"), f"{message}{mixed}; use first"
+            )
 
 
 def _leader(base: System, agent: Agent) -> Agent:
@@ -168,3 +228,5 @@ class _Window:
     passes: int
     replay: Replay | DrawnWindows
     """Of its ticks."""
+    senders: list[ReplayedSender]
+    """Those whose windows are replayed beside it."""

@@ -6,7 +6,7 @@ run; here a member's are (tick, environment) of the environments that are evalua
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -134,6 +134,10 @@ class _Made:
     """[S, K * B, size]: what the link adds."""
 
 
+SentAgain = Callable[[Tensor], Tensor]
+"""Returns the messages that a channel carries in a replay, [K * T * b, size], for its rows [K * b]."""
+
+
 @dataclass(slots=True)
 class _Message:
     """What an agent reads over a stack of channels at all ticks: constants, and messages made in the window."""
@@ -146,6 +150,8 @@ class _Message:
     """[T]: the place of what each tick reads among the constants, followed by the messages made; None: all in order."""
     available: Mask
     """Of T, K * B."""
+    sent_again: SentAgain | None = None
+    """The messages of a sender that is replayed beside the receiver, of all ticks; None: those above."""
 
     def values(self, made: Mapping[str, Tensors], rows: Tensor) -> Tensor:
         """Return what is read, [K * T * b, size].
@@ -154,8 +160,10 @@ class _Message:
             made: By agent, the ports of those evaluated before.
             rows: Of the channels, as many of each.
         """
+        if self.sent_again is not None:
+            return self.sent_again(rows)
         channel, count = self.channel, len(self.channel.members)
-        of_rows = partial(_by_member, members=count, rows=rows)
+        of_rows = partial(by_member, members=count, rows=rows)
         parts = [] if self.constants is None else [of_rows(self.constants)]
         if self.made is not None:
             own, port = self.made, made[channel.sender][channel.content.port]
@@ -196,10 +204,24 @@ class _Evaluation:
 
 
 class AllTicks(Replay):
-    """All ticks of agents without a state, as one evaluation of each, for some environments."""
+    """All ticks of agents without a state, as one evaluation of each, for some environments.
 
-    def __init__(self, window: Window, agents: Mapping[str, Agent], forward_pass: ForwardPass) -> None:
+    Args:
+        window: The window.
+        agents: Those that learn together.
+        forward_pass: Of the run.
+        sent_again: By channel whose sender is replayed too: its messages.
+    """
+
+    def __init__(
+        self,
+        window: Window,
+        agents: Mapping[str, Agent],
+        forward_pass: ForwardPass,
+        sent_again: Mapping[str, SentAgain] | None = None,
+    ) -> None:
         super().__init__(window, agents, forward_pass)
+        self._sent_again = sent_again or {}
         self._evaluations = [
             self._evaluation(agents[name], self._ticks_of[name])
             for name in _senders_first(self._ticks_of, agents)
@@ -237,7 +259,7 @@ class AllTicks(Replay):
             x = self._joined(each, own, made)
             ports = made[agent.name] = agent.learner.evaluate(start, x, state=None)[0]
             if each.observed is not None:
-                ports[VALUE] = _values(agent, start, _by_member(each.observed, members, own))
+                ports[VALUE] = _values(agent, start, by_member(each.observed, members, own))
             shape = members, each.ticks, len(own) // members
             found[agent.name] = {
                 name: ports[name].view(*shape, *ports[name].shape[1:]).transpose(0, 1).flatten(1, 2)
@@ -250,7 +272,8 @@ class AllTicks(Replay):
     def _evaluation(self, agent: Agent, ticks: list[Tick]) -> _Evaluation:
         forward_pass, start = self._forward_pass, self._window.statistics_before[agent.name]
         observed = _observed(agent, ticks, forward_pass, start)
-        if not any(_made_within(ticks)):
+        again = any(channel.name in self._sent_again for channel in agent.connections.incoming)
+        if not again and not any(_made_within(ticks)):
             inputs = torch.stack([forward_pass.inputs(tick, self._window, start) for tick in ticks])
             return _Evaluation(agent, len(ticks), inputs, [], [], observed)
         each = [forward_pass.observations(tick, start) for tick in ticks]
@@ -266,6 +289,8 @@ class AllTicks(Replay):
         if any(read.available is not ALL for read in reads):
             rows, device = len(channel.content.zeros), channel.content.zeros.device
             available = Mask.of(torch.stack([read.available.tensor(rows, device) for read in reads]))
+        if channel.name in self._sent_again:
+            return _Message(channel, None, None, None, available, self._sent_again[channel.name])
         known = [read for read in reads if not isinstance(read, PassedOn)]
         stamps = sorted({read.stamp for read in reads if isinstance(read, PassedOn)})
         constants = [constant(read.value_in(self._window, channel)) for read in known]
@@ -305,18 +330,18 @@ class AllTicks(Replay):
         """The network's input, of all members, ticks and some environments."""
         agent, members = each.agent, len(each.agent.members)
         if each.inputs is not None:
-            return _by_member(each.inputs, members, own)
+            return by_member(each.inputs, members, own)
         batch = len(own) // members * each.ticks
         flat = len(agent.learner.network.input_shape) == 1
         messages, available = [], []
         for message in each.messages:
             channel = message.channel
             ends = rows_through(own, channel.endpoints.receiver_index, members, channel.batch)
-            there = message.available.map(partial(_by_member, members=len(channel.members), rows=ends))
+            there = message.available.map(partial(by_member, members=len(channel.members), rows=ends))
             value = there.fill(message.values(made, ends))
             messages.append(value if flat else value.reshape(len(value), *channel.content.shape))
             available.append(there)
-        observations = [_by_member(values, members, own) for values in each.observations]
+        observations = [by_member(values, members, own) for values in each.observations]
         return agent.inputs.fan_in.join(observations, messages, available, batch)
 
 
@@ -371,7 +396,7 @@ def _observed(agent: Agent, ticks: list[Tick], forward_pass: ForwardPass, start:
     return torch.stack([critics.input(tick, start) for tick in ticks])
 
 
-def _by_member(values: Tensor, members: int, rows: Tensor | None = None) -> Tensor:
+def by_member(values: Tensor, members: int, rows: Tensor | None = None) -> Tensor:
     """[T, N * b, …], or some rows of it, as rows of the members, [N * T * b, …]."""
     values = values if rows is None else values[:, rows]
     each = values.view(len(values), members, -1, *values.shape[2:])

@@ -411,6 +411,15 @@ ACTING |= {
     "ppo, mixed with what comes back": pairs(
         PPO, gradient={"kind": "linear", "context": ["label"], "trace": 0.5}
     ),
+    "ppo, replayed senders": pairs(
+        PPO, gradient={"kind": "linear", "context": ["label"], "gate": "none", "passes": "all"}
+    ),
+    "ppo, replayed senders, gates": rewarded(
+        PPO,
+        6,
+        link={"noise": 0.1},
+        gradient={"kind": "mlp", "hidden": [4], "rescale": "rms", "clip": 0.5, "passes": "all"},
+    ),
     "a2c, delayed by the link": pairs({"kind": "a2c"}, coupling="delayed", link={"delay": 1}),
     "ppo, locked, delay and noise": pairs(PPO, coupling="locked", link={"delay": 1, "noise": 0.1}),
     "ppo, locked, drawn": pairs(PPO, coupling="locked", actor={"learn": 0.5}),

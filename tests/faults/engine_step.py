@@ -286,6 +286,20 @@ STEP: tuple[Fault, ...] = (
         "tests/running/test_seeds.py::test_the_others_of_a_seed_that_diverges_are_what_they_are_alone",
     ),
     Fault(
+        "replayed-senders-all-messages-have-the-context-of-the-first",
+        "engine/policies/replayed_senders.py",
+        "else self._context[tick, rows]",
+        "else self._context[0, rows]",
+        "tests/numerics/test_policies.py::test_a_sender_and_an_actor[replayed-3]",
+    ),
+    Fault(
+        "replayed-senders-gradients-are-of-all-environments",
+        "engine/policies/further_passes.py",
+        "*(one for _, one in moved)], batch)",
+        "*(one for _, one in moved)], self.system.batch)",
+        "tests/numerics/test_policies.py::test_a_sender_and_an_actor[replayed-3]",
+    ),
+    Fault(
         "ppo-messages-of-a-window-are-sampled-with-the-noise-of-one-step",
         "engine/policies/replays.py",
         "sampling_noise = [sampler.noise(port, stamp) for stamp in stamps]",

@@ -286,15 +286,21 @@ CHANNELS: dict[str, Document] = {
     "detached": {"coupling": "detached"},
     "decoupled": {"gradient": {"kind": "linear", "context": ["y"], "gate": "none"}},
     "rescaled": {"gradient": {"kind": "linear", "context": ["y"], "gate": "none", "rescale": "rms"}},
+    "replayed": {"gradient": {"kind": "linear", "context": ["y"], "gate": "none", "passes": "all"}},
+    "replayed, rescaled": {
+        "gradient": {"kind": "linear", "context": ["y"], "gate": "none", "passes": "all", "rescale": "rms"}
+    },
     "local": {"gradient": {"kind": "local_policy"}},
     "sampled": {"sample": {"kind": "gaussian", "noise": 0.4}},
 }
 
 
-@pytest.mark.parametrize("epochs", [1, 3])
-@pytest.mark.parametrize("channel", CHANNELS)
+@pytest.mark.parametrize(
+    ("channel", "epochs"),
+    [(channel, n) for channel in CHANNELS for n in (1, 3) if n > 1 or not channel.startswith("replayed")],
+)
 def test_a_sender_and_an_actor(channel: str, epochs: int) -> None:
-    """A locked sender moves in every pass; any other in the first one at most, by what its channel says."""
+    """A locked or replayed sender moves in every pass; any other in the first one at most, by what its channel says."""
     clock = {"unroll": TICKS}
     agents: Document = {
         "s": {"observes": ["y"], "clock": clock},
@@ -308,6 +314,7 @@ def test_a_sender_and_an_actor(channel: str, epochs: int) -> None:
         agents, [{"from": "s", "to": "m", "size": 2, "norm": "none", **CHANNELS[channel]}], source
     )
     handle, locked = simulation.channels["s->m"], channel == "locked"
+    replayed, rescaled = channel.startswith("replayed"), channel.endswith("rescaled")
     if channel == "local":  # an untrained head has no slope
         weight = handle.synthetic_gradient.parameters["last.weight"]  # type: ignore[union-attr]
         weight.data.copy_(torch.linspace(-1, 1, weight.numel()).view_as(weight))
@@ -350,20 +357,26 @@ def test_a_sender_and_an_actor(channel: str, epochs: int) -> None:
                 chances, entropy(logits), values, own, chances.detach() if then is None else then[:, rows]
             )
 
+        def predictor_learns(loss: Tensor, read: Tensor, view: Tensor) -> Tensor:
+            """Return the predictions for what was read, and the predictor's slopes by what returns."""
+            nonlocal unit, squares, count
+            batch = read.shape[1]
+            returned = batch * torch.autograd.grad(loss, read, retain_graph=True)[0]
+            output = said(head, "last", read.detach(), view)
+            predicted = output.detach() * unit
+            if rescaled:  # the last tick's gradient is zero
+                squares = 0.98 * squares + returned.square().mean((1, 2)).sum()
+                count = 0.98 * count + TICKS - 1
+                unit = (squares / count).sqrt()
+            error = (output - returned / unit).square().sum() / batch
+            return predicted, torch.autograd.grad(error, list(head.values()), retain_graph=True)
+
         ports = ports_of(m, torch.cat([place, read], 2))
         judged = window.judged(ports["value"][..., 0].detach(), **DEFAULTS)
         then = log_prob(ports["objective"], actions).detach()
         loss = judged_loss(ports, slice(None), then, judged)
-        if channel in ("decoupled", "rescaled"):
-            returned = BATCH * torch.autograd.grad(loss, read, retain_graph=True)[0]
-            output = said(head, "last", read.detach(), view)
-            predicted = output.detach() * unit
-            if channel == "rescaled":  # the last tick's gradient is zero
-                squares = 0.98 * squares + returned.square().mean((1, 2)).sum()
-                count = 0.98 * count + TICKS - 1
-                unit = (squares / count).sqrt()
-            error = (output - returned / unit).square().sum() / BATCH
-            slopes = torch.autograd.grad(error, list(head.values()), retain_graph=True)
+        if replayed or channel in ("decoupled", "rescaled"):
+            predicted, slopes = predictor_learns(loss, read, view)
             follow(sender, (from_s["to_m"] * predicted).sum() / BATCH)
             taught(head, slopes)
         elif channel == "local":
@@ -381,8 +394,15 @@ def test_a_sender_and_an_actor(channel: str, epochs: int) -> None:
             follow(sender, loss_of(family.log_prob(read.detach()), family.entropy(), values, own))
         follow(actor, loss)
         for rows in orders("m", step, epochs, 2):
-            again = ports_of(s, view[:, rows])["to_m"] if locked else read[:, rows].detach()
-            follow(actor, judged_loss(ports_of(m, torch.cat([place[:, rows], again], 2)), rows, then, judged))
+            live = ports_of(s, view[:, rows])["to_m"]
+            again = live if locked else live.detach() if replayed else read[:, rows].detach()
+            again.requires_grad_()
+            loss = judged_loss(ports_of(m, torch.cat([place[:, rows], again], 2)), rows, then, judged)
+            if replayed:
+                predicted, slopes = predictor_learns(loss, again, view[:, rows])
+                follow(sender, (live * predicted).sum() / len(rows))
+                taught(head, slopes)
+            follow(actor, loss)
         assert_close(simulation.agents["m"], m, 1e-9)
         assert_close(simulation.agents["s"], s, 1e-9)
         if head:

@@ -140,7 +140,7 @@ class ReferenceEngine(State):
         for name, trained in inputs.items():
             self.optimizers[self.channels[name].synthetic_input.model].step(trained.gradients, step)
         for update in updates:
-            further_passes(self, update, step)
+            further_passes(self, update, updates, step)
             copy_target(self, update)
         for group, window in closed:
             update_statistics(self, group, window)

@@ -20,10 +20,12 @@ from antiphon.agents.policy_objectives import (
     trajectory_of,
 )
 from antiphon.agents.q_learning import QLearning
-from antiphon.base.mask import NONE
-from antiphon.comms.backward_requests import constant
+from antiphon.base.mask import NONE, Mask
+from antiphon.comms.backward_requests import as_leaf, clipped_per_sample, constant
+from antiphon.comms.examples import Example
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.message import StepSignals, Tick, Window
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.message import Leaf, Message, StepSignals, Tick, Window
 from antiphon.engine.heart.policy_window import PolicyWindow
 from antiphon.engine.heart.rewards import Rewards
 from antiphon.engine.heart.updates import Update
@@ -31,8 +33,9 @@ from antiphon.engine.policies.actions import Experience, NewestAction
 from antiphon.engine.policies.replay_buffer import ReplayBuffer
 from antiphon.nets.random import seed_for, uniform
 from tests.reference.forward import input_of, message_read, replay
-from tests.reference.ledger import mask_fill_zero
-from tests.reference.state import State
+from tests.reference.ledger import as_mask, mask_fill_zero
+from tests.reference.predictors import example_of, gated, learned
+from tests.reference.state import State, gradients_of
 
 Constants = tuple[Trajectory, Advantages, Tensor | None]
 """Of a pass over a window: what was done and followed, and log-probabilities [T, B] of the first pass; None: this is it."""
@@ -229,11 +232,12 @@ def drawn(agent: Agent, step: int, epoch: int, rows: Tensor) -> PolicyLosses:
     return policy.losses(torch.stack(outputs), None, trajectory, advantages)
 
 
-def further_passes(state: State, update: Update, step: int) -> None:
+def further_passes(state: State, update: Update, updates: Sequence[Update], step: int) -> None:
     """Take the passes of `ppo` over a window that follow the update, each over parts of the environments (rule 42).
 
-    Only the parameters of the window's group move: what was received, the state at its start, advantages and returns
-    are those of the first pass. All environments are replayed, of which the losses of a part are followed.
+    Only the parameters of the window's group move, and of senders that are replayed beside it (42b): what else was received,
+    the state at its start, advantages and returns are those of the first pass. All environments are replayed, of which the
+    losses of a part are followed.
     """
     members = [state.agents[name] for name in update.group.agents]
     again = {agent: agent.policy for agent in members if agent.policy is not None and agent.policy.epochs > 1}
@@ -241,6 +245,13 @@ def further_passes(state: State, update: Update, step: int) -> None:
     windows = [(agent, known) for name, known in policies if (agent := state.agents[name]) in again]
     if not windows:
         return
+    incoming = [channel for agent in members for channel in agent.connections.incoming]
+    senders = [
+        (channel, sending)
+        for channel in incoming
+        for sending in updates
+        if channel.synthetic_gradient.replayed and channel.sender in sending.group.agents
+    ]
     leader, policy = next(iter(again.items()))  # whose passes all of the group share
     draws = isinstance(policy, QLearning) and policy.replay > 1
     if draws:
@@ -249,6 +260,9 @@ def further_passes(state: State, update: Update, step: int) -> None:
         seed = seed_for(leader.seed, "epoch", str(epoch))
         order = uniform(seed, step, state.batch, state.system.device).argsort(stable=True)
         for rows in order.tensor_split(policy.minibatches):
+            sent = [
+                _send_again(state, channel, sending.window, update.window) for channel, sending in senders
+            ]
             replay(state, update.window)
             losses = []
             for agent, known in windows:
@@ -261,5 +275,60 @@ def further_passes(state: State, update: Update, step: int) -> None:
                 )
                 known.further.append(found.figures)
                 losses.append(agent.goal.weight * found.losses)
-            gradients = state.gradients(update, [torch.stack(losses).sum() / len(rows)], step)
-            state.move(gradients, step)
+            loss = torch.stack(losses).sum() / len(rows)
+            moves = [state.gradients(update, [loss], step)]
+            slopes = []
+            for (channel, sending), own in zip(senders, sent, strict=True):
+                found_again = _taught_again(state, channel, own, loss, rows, step)
+                slopes.append((channel.synthetic_gradient.model, found_again[0]))
+                moves += [state.gradients(sending, found_again[1], step)] if found_again[1] else []
+            for gradients in moves:
+                state.move(gradients, step)
+            for model, slope in slopes:
+                if slope is not None:
+                    state.optimizers[model].step(slope[1], step)
+
+
+Sent = list[tuple[Message, Tensor, Tensor]]
+"""Messages of a window that is replayed, each with its sender's graph and as the leaf that is read."""
+
+
+def _send_again(state: State, channel: Channel, sending: Window, reading: Window) -> Sent:
+    """Make the messages of a window again, and have them read as leaves."""
+    replay(state, sending)
+    found = []
+    for message in (one for name, one in sending.sent if name == channel.name):
+        live = sending.with_graph[channel.name, message.stamp].flatten(1)
+        leaf = as_leaf(channel.ledger.link.carry(message.stamp, constant(live)))
+        found.append((message, live, leaf))
+        for read in (read for tick in reading.ticks() for read in tick.reads):
+            if isinstance(read, Leaf) and read.message is message:
+                read.value = leaf
+    return found
+
+
+def _taught_again(
+    state: State, channel: Channel, sent: Sent, loss: Tensor, rows: Tensor, step: int
+) -> tuple[tuple[Tensor, list[Tensor | None]] | None, list[Tensor]]:
+    """What predictor and sender learn from a minibatch: loss and gradients of the one, a surrogate of the other."""
+    own, examples, terms = channel.synthetic_gradient, [], []
+    returned = gradients_of([loss], [leaf for *_, leaf in sent])
+    for (message, live, _), gradient in zip(sent, returned, strict=True):
+        known = example_of(state, channel, message, answered=False)
+        if known is None:
+            continue
+        back = torch.zeros_like(constant(live)) if gradient is None else gradient * len(rows)
+        counted = Mask.of(as_mask(message.returned.counted, live)[rows])
+        context = None if known.context is None else known.context[rows]
+        example = Example(constant(live)[rows], context, back[rows], counted)
+        credit: Tensor | None = constant(own.model.predict(example))
+        credit = credit if own.gate is None else gated(own.gate.sums, credit)
+        if credit is not None:
+            credit = credit if own.clip is None else clipped_per_sample(credit, own.clip)
+            credit = mask_fill_zero(~as_mask(message.fate.withheld, live)[rows], credit)
+            terms.append(own.scale(step) * (live[rows] * credit).sum() / len(rows))
+        if counted.anywhere and not own.model.frozen:
+            examples.append(example)
+    if examples and own.model.rescales:
+        own.model.follow(examples)
+    return learned(state, channel, own.model, [own.model.loss(one) for one in examples], step), terms

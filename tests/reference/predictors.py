@@ -121,9 +121,9 @@ def gradient_updates(
             prediction = constant(predictor.predict(newest_example(examples)))
         if examples and predictor.rescales:
             predictor.follow(examples)
-        learned = _learned(state, channel, predictor, [predictor.loss(one) for one in examples], step)
-        if learned is not None:
-            updates[name] = PredictorUpdate(examples, *learned, prediction)
+        trained = learned(state, channel, predictor, [predictor.loss(one) for one in examples], step)
+        if trained is not None:
+            updates[name] = PredictorUpdate(examples, *trained, prediction)
     for name, sums in gates.items():  # of the next step on
         state.channels[name].synthetic_gradient.gate.load_values([sums])
     return updates
@@ -172,9 +172,9 @@ def input_updates(state: State, step: int) -> dict[str, PredictorUpdate]:
         model, examples = channel.synthetic_input.model, channel.synthetic_input.examples
         channel.synthetic_input.examples = []
         if model is not None and not model.frozen:
-            learned = _learned(state, channel, model, [model.loss(one) for one in examples], step)
-            if learned is not None:
-                updates[name] = PredictorUpdate(examples, *learned, of_input=True)
+            trained = learned(state, channel, model, [model.loss(one) for one in examples], step)
+            if trained is not None:
+                updates[name] = PredictorUpdate(examples, *trained, of_input=True)
     return updates
 
 
@@ -206,7 +206,7 @@ def _examples(state: State, channel: Channel, messages: list[Message], step: int
     return found
 
 
-def _learned(
+def learned(
     state: State, channel: Channel, model: Model, losses: list[Tensor], step: int
 ) -> tuple[Tensor, list[Tensor | None]] | None:
     """The sum of a predictor's losses, and its gradients; None: there is none."""

@@ -1,0 +1,189 @@
+"""Senders in the further passes of their receivers (`gradient.passes`, semantics 42b).
+
+A sender that takes one step a window for the receiver's dozens follows it too slowly. Its window is therefore replayed beside the
+receiver's: its messages are made again, the receiver reads them as leaves, and each minibatch has a new prediction, which is
+injected, and a new gradient, which its predictor learns from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from antiphon.base.mask import ALL, NONE, Mask
+from antiphon.comms.backward_requests import (
+    BackwardRequest,
+    Gradients,
+    Injection,
+    as_leaf,
+    clipped_per_sample,
+    constant,
+)
+from antiphon.comms.examples import Example
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.layout import select_rows
+from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.step import Engine
+from antiphon.engine.heart.updates import Update
+from antiphon.engine.policies.replays import by_member
+
+
+@dataclass(slots=True)
+class _Sent:
+    """The messages of a minibatch, [K * T * b, …], K members, T ticks and b environments."""
+
+    live: Tensor
+    """With the sender's graph."""
+    read: Tensor
+    """As received: the leaf that the receiver reads."""
+    examples: list[Example]
+    """What the predictor is evaluated on, by tick, [K * b, …] each."""
+    injected: Mask
+    """Where its prediction is injected."""
+
+
+class ReplayedSender:
+    """A stack of channels and their senders' windows, which are replayed for some environments.
+
+    Args:
+        engine: Of the run.
+        channel: The channels.
+        update: What the senders' windows taught in their first pass.
+    """
+
+    def __init__(self, engine: Engine, channel: Channel, update: Update) -> None:
+        self.channel, self._engine, self._update = channel, engine, update
+        self._sender, window = engine.system.agents[channel.sender], update.window
+        self._start = window.statistics_before[channel.sender]
+        ticks = [tick for tick in window.ticks() if tick.agent == channel.sender]
+        messages = [message for name, message in window.sent if name == channel.name]
+        self._stamps = [message.stamp for message in messages]
+        with torch.no_grad():
+            inputs = [engine.forward_pass.inputs(tick, window, self._start) for tick in ticks]
+            self._inputs = torch.stack(inputs)
+            link, zeros = channel.ledger.link, channel.content.zeros
+            noises = [noise for stamp in self._stamps if (noise := link.noise_of(stamp, zeros)) is not None]
+            self._link_noise = torch.stack(noises) if noises else None
+            self._read_signals(messages)
+        self._sent: _Sent | None = None
+        """Of the newest minibatch."""
+
+    def _read_signals(self, messages: Sequence[Message]) -> None:
+        """Keep what the messages' predictions are conditioned on, and where they count."""
+        trainer = self._engine.predictor_trainer
+        examples = [trainer.example(self.channel, message, answered=False) for message in messages]
+        known = next((one.context for one in examples if one is not None and one.context is not None), None)
+        self._context = None
+        if known is not None:
+            absent = torch.zeros_like(known)
+            contexts = [absent if one is None or one.context is None else one.context for one in examples]
+            self._context = torch.stack(contexts)
+        there = [NONE if one is None else ALL for one in examples]
+        pairs = list(zip(there, messages, strict=True))
+        self._counted = [mask & message.returned.counted for mask, message in pairs]
+        injected, self._injected = [mask & ~message.fate.withheld for mask, message in pairs], ALL
+        if any(mask is not ALL for mask in injected):
+            zeros = self.channel.content.zeros
+            self._injected = Mask.of(
+                torch.stack([mask.tensor(len(zeros), zeros.device) for mask in injected])
+            )
+
+    def messages(self, rows: Tensor) -> Tensor:
+        """Return the messages of the present parameters as they are received, [K * T * b, size]: a leaf.
+
+        Args:
+            rows: Of the channels, [K * b].
+        """
+        channel, members = self.channel, len(self.channel.members)
+        of_rows = partial(by_member, members=members, rows=rows)
+        x = by_member(self._inputs, len(self._sender.members), self._sender_rows(rows))
+        port = self._sender.learner.evaluate(self._start, x, state=None)[0][channel.content.port]
+        batch = len(rows) // members * len(self._stamps)
+        live = select_rows(port, channel.endpoints.sender_index, batch).flatten(1)
+        noise = None if self._link_noise is None else of_rows(self._link_noise)
+        received = channel.ledger.link.received(constant(live), noise)
+        examples = [
+            Example(
+                message,
+                None if self._context is None else self._context[tick, rows],
+                None,
+                self._counted[tick].map(partial(torch.index_select, dim=0, index=rows)),
+            )
+            for tick, message in enumerate(self._by_tick(constant(live)))
+        ]
+        self._sent = _Sent(live, as_leaf(received), examples, self._injected.map(of_rows))
+        return self._sent.read
+
+    def _by_tick(self, values: Tensor) -> Iterable[Tensor]:
+        """Values [K * T * b, size] by tick, [K * b, size] each."""
+        shape = len(self.channel.members), len(self._stamps), -1, values.shape[1]
+        return values.view(shape).transpose(0, 1).flatten(1, 2)
+
+    def _sender_rows(self, rows: Tensor) -> Tensor:
+        """The rows of the senders, [N * b], in the environments of the channels' rows; of a sender without one, any."""
+        index, batch = self.channel.endpoints.sender_index, self.channel.batch
+        if index is None:
+            return rows
+        environments = rows.view(len(self.channel.members), -1) % batch
+        own = environments[:1].repeat(len(self._sender.members), 1).index_copy(0, index, environments)
+        first = torch.arange(len(own), device=rows.device).unsqueeze(1) * batch
+        return (own + first).flatten()
+
+    @property
+    def read(self) -> Tensor:
+        """The leaf that the receiver has read in the newest minibatch."""
+        assert self._sent is not None
+        return self._sent.read
+
+    def request(self, step: int) -> BackwardRequest | None:
+        """Return the backward pass of the predictions for the newest minibatch; None: none is applied."""
+        sent, settings = self._sent, self.channel.synthetic_gradient
+        assert sent is not None
+        assert settings.model is not None
+        for example in sent.examples:
+            example.prediction = settings.model.predict(example)
+        each = torch.stack(
+            [example.prediction for example in sent.examples if example.prediction is not None]
+        )
+        prediction = by_member(each, len(self.channel.members))
+        gate = self._engine.points.predicted
+        credit = prediction if gate is None else gate.predicted(self.channel, prediction)
+        if credit is None:
+            return None
+        if settings.clip is not None:
+            credit = clipped_per_sample(credit, settings.clip)
+        injection = Injection(sent.live, sent.injected.fill(credit), settings.scale(step), settings.discount)
+        return BackwardRequest([], [injection], {self._sender.name: self._sender.learner.trainable}, [])
+
+    def update(self, gradients: dict[str, Gradients]) -> Update:
+        """Return what the senders learn from the newest minibatch."""
+        first = self._update
+        injected = {(self.channel.name, stamp) for stamp in self._stamps}
+        return Update(
+            first.group,
+            first.window,
+            first.learning_rows,
+            gradients={**gradients},
+            injected_messages=injected,
+        )
+
+    def examples(self, returned: Tensor | None) -> list[Example]:
+        """Return what the predictors learn from in the newest minibatch; none, if they are frozen or nothing counts.
+
+        Args:
+            returned: Gradients at the leaf, [K * T * b, size] per sample; None: the loss does not depend on it.
+        """
+        sent, model = self._sent, self.channel.synthetic_gradient.model
+        assert sent is not None
+        assert model is not None
+        if model.frozen:
+            return []
+        returned = torch.zeros_like(constant(sent.live)) if returned is None else returned
+        for example, gradient in zip(sent.examples, self._by_tick(returned), strict=True):
+            example.answer(gradient, None, ALL)
+            example.learn_in(self.channel.examples_for(example.valid))
+        return [example for example in sent.examples if example.valid.anywhere]

@@ -1,0 +1,68 @@
+"""Senders that learn in the further passes of their receivers: what `gradient.passes: all` needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from antiphon.base.extensions import name_of
+from antiphon.scenarios.agent_specs import AgentSpec
+from antiphon.scenarios.channel_specs import ChannelSpec
+from antiphon.scenarios.relations import Relations
+
+
+def has_state(agent: AgentSpec) -> bool:
+    """Return whether an agent has a state; one whose network is not made yet may have one."""
+    return agent.layers.recurrent if agent.layers is not None else agent.state_size != 0
+
+
+def rule_42b_passes(scene: Relations, channel: ChannelSpec) -> Iterator[tuple[str, str]]:
+    """A sender's window is replayed beside its receiver's; that both learn at the same steps is rule 11's."""
+    gradient = channel.gradient
+    if gradient.passes == "all" and gradient.apply and channel.made_coupling.predicts:
+        reason = next(_obstacles(scene, channel), None)
+        if reason is not None:
+            yield "gradient.passes", f"all {reason}, or make passes first"
+
+
+def _obstacles(scene: Relations, channel: ChannelSpec) -> Iterator[str]:
+    """Yield why a channel's sender cannot be replayed, each with a fix."""
+    if channel.state:
+        yield "is for message channels only; leave it out"
+        return
+    goal, gradient = scene.agents[channel.receiver].objective, channel.gradient
+    if goal is None or goal.passes < 2:
+        yield f"needs further passes of {channel.receiver!r}; give it ppo or q with 2 or more epochs"
+    if channel.sender in scene.rewarded:
+        yield f"is for senders without rewards, and {channel.sender!r} learns from some; leave out its objective"
+    if not gradient.direct or getattr(gradient.runner, "needs_loss", False):
+        yield f"needs a gradient that learns returned gradients alone, not {name_of(gradient.kind)}; use linear or mlp"
+    for key in ("input", "sample"):
+        if getattr(channel, key) is not None:
+            yield f"does not go with {key}; leave that out"
+    if sum(_replayed(other) for other in scene.outputs[channel.sender]) > 1:
+        yield f"is for one channel of a sender, and {channel.sender!r} has several; make others first"
+    if any(other.read != "last" for other in scene.inputs[channel.receiver]):
+        yield f"needs channels into {channel.receiver!r} that read last; make them so"
+    for name in (channel.sender, channel.receiver):
+        yield from _obstacles_of_end(scene, name)
+
+
+def _obstacles_of_end(scene: Relations, name: str) -> Iterator[str]:
+    """Yield why the windows of one of its ends cannot be replayed."""
+    agent = scene.agents[name]
+    if len(scene.learning[name]) > 1:
+        yield f"needs ends that learn by themselves, and {name!r} learns with others; make its channels decoupled"
+    if agent.learn is not True:
+        yield f"needs ends that learn from each window, and {name!r} does not; leave out its learn"
+    if has_state(agent):
+        yield f"needs ends without a state, and {name!r} has one; use a network of another kind"
+    if agent.align is not None:
+        yield f"needs ends that are not aligned, and {name!r} is; leave out its align"
+    for other in scene.outputs[name]:
+        gradient = other.gradient
+        if other.made_coupling.predicts and (gradient.trace or gradient.follows_actions):
+            yield f"does not go with {other.name}, whose credit returns at the same step; leave out its trace or kind"
+
+
+def _replayed(channel: ChannelSpec) -> bool:
+    return channel.made_coupling.predicts and channel.gradient.passes == "all"
