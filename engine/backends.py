@@ -159,7 +159,8 @@ class StackedBackend(Engine):
 
     def freeze(self) -> None:
         """From now on nothing moves but running statistics: what a probe measures on."""
-        self.system.frozen = True
+        self.frozen = True
+        self.predictor_trainer.stop_learning()
         for agent in self.system.agents.values():
             agent.learner.stop_learning()
 
@@ -169,7 +170,7 @@ class StackedBackend(Engine):
 
     def synchronize(self) -> None:
         """Wait for the device: see `DivergenceCheck.synchronize`."""
-        for feature in self.points.synchronize:
+        for feature in self.features.installed:
             feature.synchronize()
         self.divergence.synchronize()
 

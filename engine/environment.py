@@ -31,8 +31,8 @@ from antiphon.scenarios.document import Scenario
 
 def signals_of(agent: Agent) -> set[str]:
     """Return the names of the signals that an agent reads, learns from, or has the predictors of its messages conditioned on."""
-    names = {name for name in (*agent.inputs.observes, *agent.inputs.critic_observes) if name != AGE}
-    names.update(f"{kind}.{agent.life}" for kind in (ALIVE, *ENDS) if agent.life)
+    names = {name for name in (*agent.inputs.observed.names, *agent.inputs.critic.names) if name != AGE}
+    names.update(f"{kind}.{agent.body.life}" for kind in (ALIVE, *ENDS) if agent.body.life)
     if agent.goal is not None:
         names.update(agent.goal.signals)
     for channel in agent.connections.send_channels:

@@ -201,7 +201,7 @@ class Executor:
             backend.restore_statistics()
             raise
         if ends.ended is ALL:
-            backend.system.next_episode(world.step_signals.step, running.env.episode_length)
+            backend.system.schedule.next_episode(world.step_signals.step, running.env.episode_length)
         learned = AgentReport(report, backend.stacked)
         running.train_means.add(learned)
         running.count(learned)
@@ -349,7 +349,7 @@ class LiveSystem:
         if self._world is not None:  # of another seed, whose environment this one goes on with
             release(self._world)
         self._world = EnvironmentRunner(self.env, signals_read(system), settings.seed)
-        system.next_episode(0, self.env.episode_length)
+        system.schedule.next_episode(0, self.env.episode_length)
         self._means, self.newest = MeanAccumulator(system), NewestFigures(system)
         self.diverged: str | None = None
         self.obstacle: str | None = None

@@ -98,6 +98,7 @@ def ceilings(
 def _example(system: System, name: str, message: Message) -> tuple[Tensor, Tensor] | None:
     """What a predictor is given of a message, [B, features], and its prediction, [B, size]; None where it has none."""
     channel, trainer = system.channels[name], PredictorTrainer(system)
+    trainer.stop_learning()
     install_in(trainer)
     prediction, example = trainer.predict(channel, message), trainer.example(channel, message)
     if prediction is None or example is None or channel.synthetic_gradient.model is None:

@@ -354,7 +354,7 @@ def _add(sample: _Sample, system: System, name: str, tick: Tick, labels: Sequenc
     signals = tick.step_signals.signals
     observed = [
         network_input(system, one, signals[one]).reshape(len(one_hot), -1).to(system.dtype)
-        for one in agent.inputs.observes
+        for one in agent.inputs.observed.names
         if one != AGE and one in signals
     ]
     if observed:

@@ -125,6 +125,7 @@ def _measure(
             first.enter_context(learner.evaluated_with(parameters))
         rollout.run(world, 1)
     trainer = PredictorTrainer(system)
+    trainer.stop_learning()
     install_in(trainer)
     signals: dict[str, Tensor] = {}
     with torch.no_grad():

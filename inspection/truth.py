@@ -276,8 +276,8 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
     cyclic = not nx.is_directed_acyclic_graph(graph.subgraph(reached))
     length = system.description.episode_steps
     end = None if length is None else stamp - stamp % length + length - 1
-    if end is None and system.episode is not None:
-        end = system.episode.end(system.episode.current)
+    if end is None and system.schedule.episode is not None:
+        end = system.schedule.episode.end(system.schedule.episode.current)
     touched: dict[int, set[str]] = defaultdict(set)
     for channel in sent:
         _touch(touched, channel, stamp)

@@ -407,7 +407,9 @@ class ZeroGradient(StackedBackend):
                 ),
                 feedback=Feedback(),
             )
-        super().__init__(replace(rewired(system, channels), sweep=False), stacked=False)
+        rewired_system = rewired(system, channels)
+        schedule = replace(rewired_system.schedule, sweep=False)
+        super().__init__(replace(rewired_system, schedule=schedule), stacked=False)
         self._plain = system
         self.names = frozenset(names)
         self.start = start

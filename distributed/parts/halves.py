@@ -11,7 +11,6 @@ from typing import TypeVar
 from antiphon.comms.model import Model
 from antiphon.distributed.parts.placement import Placement
 from antiphon.engine.environment import signals_of, signals_read
-from antiphon.engine.heart.clock import Schedule
 from antiphon.engine.heart.system import System
 from antiphon.nets.user_modules import deepcopy_memo
 
@@ -81,7 +80,9 @@ def part_of(whole: System, placement: Placement, index: int) -> System:
         agents=agents,
         channels=channels,
         groups=[group for group in whole.groups if group.agents[0] in own],
-        schedule=Schedule({name: agent.clock for name, agent in agents.items()}, waves),
+        schedule=replace(
+            whole.schedule, clocks={name: agent.clock for name, agent in agents.items()}, waves=waves
+        ),
         elsewhere=elsewhere,
     )
 

@@ -106,7 +106,7 @@ class Part:
         self.backend = StackedBackend(whole, stacked=stacked, part=part)
         travelling = travelling_signals(whole, part.elsewhere, free is not None)
         remembered = 0 if free is not None else steps_remembered(whole, travelling)
-        points = self.backend.forward_pass.points
+        points = self.backend.forward_pass.tick_points
         self._cut = Cut(self.backend.system, points, part.elsewhere, index, travelling, remembered)
         self.neighbours, self.lookahead = self._cut.neighbours, 1
         self.free = None if free is None else FreeArrivals(self._cut, free)
@@ -114,7 +114,7 @@ class Part:
             self.lookahead = lookahead_of(whole, placement)
         self._boundary = Boundary(self._cut, self.free or LockstepArrivals(self._cut, self.lookahead))
         self.world = EnvironmentRunner(self._env, signals_read(whole), seed)
-        part.next_episode(0, self._env.episode_length)
+        part.schedule.next_episode(0, self._env.episode_length)
         self.train_means, self.newest = MeanAccumulator(part), NewestFigures(part)
         self.learned = AgentReport.empty(self.backend.stacked)
         self.row: PartRow | None = None
@@ -158,7 +158,7 @@ class Part:
         self.learned = AgentReport(report, self.backend.stacked)
         self._boundary.note(step, self.incarnation)
         if ends.ended is ALL:
-            self.backend.system.next_episode(self.world.step_signals.step, self._env.episode_length)
+            self.backend.system.schedule.next_episode(self.world.step_signals.step, self._env.episode_length)
         self.train_means.add(self.learned)
         self.now = step + 1
         if (

@@ -71,7 +71,7 @@ def check_divisible(system: System, scenario: Scenario) -> None:
     for key, message in training.items():
         raise DocumentError(("training", key), f"{message}, or run the scenario as one part")
     for name, agent in system.agents.items():
-        if agent.acts:
+        if agent.body.acts:
             raise DocumentError(
                 ("agents", name, "acts"),
                 "observations depend on the action, and every part has its own environment; "
@@ -133,7 +133,7 @@ def _valued_at_ends(system: System) -> Iterator[Channel]:
     """Yield the channels that policies' networks read when an episode is truncated (semantics 40)."""
     if system.description.endless or system.description.is_stream:
         return
-    policies = ((name, agent.policy, agent.inputs.critic_observes) for name, agent in system.agents.items())
+    policies = ((name, agent.policy, agent.inputs.critic.names) for name, agent in system.agents.items())
     waiting = [
         name for name, policy, critic in policies if policy is not None and policy.has_values and not critic
     ]

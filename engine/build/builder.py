@@ -34,7 +34,7 @@ from antiphon.engine.build.learning_groups import windows_of
 from antiphon.engine.build.policy_checks import life_of, mask_place, policy_goal
 from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, resolve
 from antiphon.engine.build.tied_values import tie_parameters
-from antiphon.engine.heart.agent import AGE, Agent, Goal, Inputs
+from antiphon.engine.heart.agent import AGE, Agent, Body, Goal, Inputs, Observed
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock, EpisodeWindows, Schedule
 from antiphon.engine.heart.divergence import Divergence
@@ -160,15 +160,13 @@ class _Builder:
             agents,
             channels,
             groups,
-            Schedule(clocks, self._calls(agents)),
+            Schedule(clocks, self._calls(agents), episode, self.scenario.training.sweep),
             self.env,
             self.scenario.training.batch,
             self.dtype,
             self.devices.whole,
             Divergence(self.scenario.training.on_divergence.max, [(0, note) for note in notes]),
-            episode,
             tied=tied,
-            sweep=self.scenario.training.sweep,
         )
 
     def _set_precision(self, agents: dict[str, Agent], channels: dict[str, Channel]) -> None:
@@ -223,27 +221,28 @@ class _Builder:
                 Clock(spec.clock.period, spec.clock.phase),
                 learners[key],
                 Inputs(
-                    spec.observes,
+                    Observed(spec.observes, self.shapes.layouts.get((name, "network"), ()), spec.normalised),
                     fan_in,
                     FanIn(fan_in),
                     categories=self._categories(name, spec),
-                    critic_observes=() if (critic := spec.critic) is None else critic.observes,
                     align=self._align(name, spec),
-                    layouts=self.shapes.layouts.get((name, "network"), ()),
-                    critic_layouts=self.shapes.layouts.get((name, "critic"), ()),
-                    normalised=spec.normalised,
-                    critic_normalised=() if critic is None else critic.normalised,
+                    critic=self._observed_by_critic(name, spec),
                     targeted=spec.targeted,
                 ),
                 self._goal(name, spec, learners[key].network),
-                spec.acts,
+                Body(spec.acts, life_of(name, spec, self.env)),
                 seed=seed_for(self.seed, "agent", name),
                 participation=self._participation(spec, tied.get(name, (name,)), layout),
                 layout=layout,
-                life=life_of(name, spec, self.env),
             )
             progress.advance()
         return agents
+
+    def _observed_by_critic(self, name: str, spec: AgentSpec) -> Observed:
+        critic = spec.critic
+        if critic is None:
+            return Observed()
+        return Observed(critic.observes, self.shapes.layouts.get((name, "critic"), ()), critic.normalised)
 
     def _participation(self, spec: AgentSpec, tied: Iterable[str], layout: Layout) -> Participation | None:
         if spec.p_update == 1:

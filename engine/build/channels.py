@@ -126,7 +126,7 @@ class Wiring:
             predictor is not None and (predictor.needs_returned or predictor.needs_loss)
         )
         ledger = self._ledger(spec, returns, conditioned="returned" in ends)
-        life_of_ends = self.agents[spec.sender].life, self.agents[spec.receiver].life
+        life_of_ends = self.agents[spec.sender].body.life, self.agents[spec.receiver].body.life
         of_state = StateGradient()
         if spec.state and predictor is not None:
             outliers = Outliers(self.devices.whole) if predictor.needs_returned else None

@@ -28,7 +28,6 @@ from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.channels import connect
 from antiphon.engine.heart.agent import AGE, Agent, Connections, Goal
 from antiphon.engine.heart.channel import Channel, Endpoints, lives_of
-from antiphon.engine.heart.clock import Schedule
 from antiphon.engine.heart.divergence import DivergenceOfSeeds
 from antiphon.engine.heart.layout import Layout, label
 from antiphon.engine.heart.ledger import Ledger
@@ -66,11 +65,11 @@ def reasons_alone(system: System) -> dict[str, str]:
             return "a parameter of it is tied to others"
         if group.horizons:
             return "it waits for delayed gradients"
-        if agent.acts and (agent.goal is None or agent.goal.policy is None):
+        if agent.body.acts and (agent.goal is None or agent.goal.policy is None):
             return "it acts"
         if agent.inputs.align is not None and aligned_kind(system, agent) is None:
             return "its signals depend on which message arrived (align)"
-        if AGE in agent.inputs.observes and agent.inputs.fan_in_kind in REDUCED:
+        if AGE in agent.inputs.observed.names and agent.inputs.fan_in_kind in REDUCED:
             return "it observes the ages of messages that it sums"
         if group in fixed:
             return "feedback goes through fixed weights in its group"
@@ -85,7 +84,7 @@ def reasons_alone(system: System) -> dict[str, str]:
             mixed = goal.of_outputs.stackable(len(outputs), signal.shape, signal.classes)
             if mixed is not None:
                 return mixed
-        if system.sweep and not agent.learner.network.pure:
+        if system.schedule.sweep and not agent.learner.network.pure:
             return "with training.sweep a module's graph is freed before the next module's forward"
         return agent.learner.network.stackable()
 
@@ -113,7 +112,7 @@ def reason_apart(*bases: System) -> str | None:
     One of them shows most of it. Others of the same structure may still differ in what objects of the user's keep.
     """
     base, *others = bases
-    if base.episode is not None:
+    if base.schedule.episode is not None:
         return "the length of episodes differs between seeds"
     env = base.description
     if any(agent.inputs.align is not None for agent in base.agents.values()) and not (
@@ -147,18 +146,18 @@ def agent_kind(system: System, agent: Agent) -> Hashable:
         group.windows,
         learner.frozen,
         _trained(learner),
-        (agent.inputs.categories, agent.inputs.layouts, agent.inputs.critic_layouts),
-        agent.inputs.normalised,
-        agent.inputs.critic_normalised,
-        _shapes(system, agent, agent.inputs.observes),
+        (agent.inputs.categories, agent.inputs.observed.layouts, agent.inputs.critic.layouts),
+        agent.inputs.observed.normalised,
+        agent.inputs.critic.normalised,
+        _shapes(system, agent, agent.inputs.observed.names),
         None
         if learner.critic is None
-        else (learner.critic.signature(), _shapes(system, agent, agent.inputs.critic_observes)),
+        else (learner.critic.signature(), _shapes(system, agent, agent.inputs.critic.names)),
         None if agent.inputs.align is None else aligned_kind(system, agent),
         agent.inputs.fan_in_kind,
         frozenset(read) if agent.inputs.fan_in_kind in REDUCED else tuple(read),
         None if goal is None else _goal_kind(goal),
-        bool(agent.acts),
+        bool(agent.body.acts),
         None
         if agent.connections.state_channel is None
         else channel_kind(system, agent.connections.state_channel),
@@ -374,7 +373,7 @@ def stack(base: System, *others: System, part: System | None = None) -> System:
 
     waves = [list(dict.fromkeys(map(stacked, wave))) for wave in base.schedule.waves]
     clocks = {name: agent.clock for name, agent in agents.items()}
-    schedule = Schedule(clocks, waves)
+    schedule = replace(base.schedule, clocks=clocks, waves=waves)
     divergence = (
         DivergenceOfSeeds([of_seed.on_divergence for of_seed in bases]) if others else base.on_divergence
     )
@@ -412,10 +411,8 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System, seeds: int)
         members=tuple(members),
         inputs=replace(
             first.inputs,
-            observed_by_member=tuple(zip(*(agent.inputs.observes for agent in members), strict=True)),
-            critic_observed_by_member=tuple(
-                zip(*(agent.inputs.critic_observes for agent in members), strict=True)
-            ),
+            observed=first.inputs.observed.of([agent.inputs.observed for agent in members]),
+            critic=first.inputs.critic.of([agent.inputs.critic for agent in members]),
         ),
         layout=layout,
         participation=participation,

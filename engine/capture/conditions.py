@@ -36,14 +36,14 @@ def obstacle_of(system: System) -> str | None:
 
 def _obstacles(system: System) -> Iterator[str]:
     policy, env = system.on_divergence, system.description
-    if system.episode is not None or (env.episode_steps is None and not env.endless):
+    if system.schedule.episode is not None or (env.episode_steps is None and not env.endless):
         yield "the lengths of its episodes differ"
     if policy.bound is not None:
         yield "on_divergence.max is checked at every step"
     if system.seeds > 1:
         yield "several seeds are trained together"
     for name, agent in system.agents.items():
-        if agent.acts:
+        if agent.body.acts:
             yield f"agent '{name}' acts in the environment"
         if agent.goal is not None and agent.goal.policy is not None:
             yield f"agent '{name}' learns from rewards"

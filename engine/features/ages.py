@@ -41,7 +41,7 @@ class Ages(Feature):
     def read(self, tick: Tick, arrived: Sequence[Sequence[Arrival]], window: Window) -> None:
         """Note the ages of what a tick has read, [rows, channels] in ticks of the senders, where its agent observes them."""
         agent = self.agents[tick.agent]
-        if AGE in agent.inputs.observes:
+        if AGE in agent.inputs.observed.names:
             each = zip(agent.connections.incoming, arrived, strict=True)
             ages = [_age(channel, arrivals, tick.step) for channel, arrivals in each]
             tick.notes[MessageAges] = MessageAges(agent.inputs.fan_in.columns(ages))

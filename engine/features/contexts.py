@@ -162,7 +162,7 @@ class Ends(Feature):
         returned = channel.ledger.newest_returned
         newest = None if returned is None else returned.value
         message.notes[EndsThen] = EndsThen(
-            newest, self._states(channel, message.stamp), self.system.episode_start
+            newest, self._states(channel, message.stamp), self.system.schedule.episode_start
         )
 
     def _states(self, channel: Channel, step: int) -> dict[str, Tensor]:

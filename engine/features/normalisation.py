@@ -48,14 +48,14 @@ class NormalisedObservations(Feature):
             tick: The tick. The zeros that an aligned agent observes before its first message stay zeros.
             statistics: Its running statistics, of the window.
         """
-        places = agent.inputs.normalised
+        places = agent.inputs.observed.normalised
         if not places or not _shown(agent, tick):
             return None
         return partial(self._normalised, agent, statistics, OF_NETWORKS, places)
 
     def of_critic(self, agent: Agent, tick: Tick, statistics: Tensors) -> Callable[[int, Tensor], Tensor]:
         """Return the same of what its critic observes."""
-        places = agent.inputs.critic_normalised if _shown(agent, tick) else ()
+        places = agent.inputs.critic.normalised if _shown(agent, tick) else ()
         return partial(self._normalised, agent, statistics, OF_CRITICS, places)
 
     def _normalised(
@@ -90,7 +90,7 @@ class ObservationStatistics(Feature):
     def read(self, tick: Tick, arrived: Sequence[Sequence[Arrival]], window: Window) -> None:
         """Let an agent's first tick guess statistics that are used until its first window has ended."""
         agent = self.system.agents[tick.agent]
-        normalises = agent.inputs.normalised or agent.inputs.critic_normalised
+        normalises = agent.inputs.observed.normalised or agent.inputs.critic.normalised
         if not normalises or agent.name in self._begun or not _shown(agent, tick):
             return
         start, begun = window.statistics_before[self.system.owner_of[agent.name]], True
@@ -157,11 +157,12 @@ def _rows(agent: Agent, values: Tensor) -> Tensor:
 def _observations(agent: Agent) -> Iterator[Observation]:
     """What of an agent is normalised."""
     inputs = agent.inputs
-    yield from ((f"{OF_NETWORKS}.{place}", inputs.observed_by_member[place]) for place in inputs.normalised)
-    if inputs.critic_observes:
+    yield from (
+        (f"{OF_NETWORKS}.{place}", inputs.observed.by_member[place]) for place in inputs.observed.normalised
+    )
+    if inputs.critic.names:
         yield from (
-            (f"{OF_CRITICS}.{place}", inputs.critic_observed_by_member[place])
-            for place in inputs.critic_normalised
+            (f"{OF_CRITICS}.{place}", inputs.critic.by_member[place]) for place in inputs.critic.normalised
         )
 
 

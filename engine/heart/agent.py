@@ -6,7 +6,7 @@ dimension of tensors, are (member, environment), [N * B]. A single agent is a st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -79,12 +79,32 @@ class Goal:
         return tuple(goal.target for goal in self.terms if goal.target)
 
 
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What a network of a stack of agents observes, in declared order."""
+
+    names: tuple[str, ...] = ()
+    """Names of what the first member observes."""
+    layouts: tuple[str, ...] = ()
+    """Per observation, how a conv network reads it (see `as_maps`); empty: the network is no conv network."""
+    normalised: tuple[int, ...] = ()
+    """Places among the observations that are normalised."""
+    by_member: tuple[tuple[str, ...], ...] = ()
+    """Per observation, the signal of each member; by default those of a single agent."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_member", self.by_member or tuple((name,) for name in self.names))
+
+    def of(self, each: Sequence[Observed]) -> Observed:
+        """Return what the networks of members observe, of which this is the first one's."""
+        return replace(self, by_member=tuple(zip(*(observed.names for observed in each), strict=True)))
+
+
 @dataclass(eq=False)
 class Inputs:
     """Observations of a stack of agents, and how they are joined with messages to the network's input."""
 
-    observes: tuple[str, ...]
-    """Names of what the first member observes, in declared order."""
+    observed: Observed
     fan_in_kind: str
     fan_in: FanIn = field(default_factory=FanIn)
     """Joins observations and messages to the network's input."""
@@ -92,28 +112,20 @@ class Inputs:
     """The incoming channel whose messages' signals are observed in place of the step's; None: the step's are."""
     categories: str = "one_hot"
     """How categorical observations enter the network: `one_hot`, or as their values (`index`)."""
-    critic_observes: tuple[str, ...] = ()
-    """Names of what the critic of the first member observes; empty: it has no critic of its own, or needs none here."""
-    layouts: tuple[str, ...] = ()
-    """Per observation, how a conv network reads it (see `as_maps`); empty: the network is no conv network."""
-    critic_layouts: tuple[str, ...] = ()
-    """Per observation of the critic, the same."""
-    observed_by_member: tuple[tuple[str, ...], ...] = ()
-    """Per observation, the signal of each member."""
-    critic_observed_by_member: tuple[tuple[str, ...], ...] = ()
-    """Per observation of the critics, the signal of each member."""
-    normalised: tuple[int, ...] = ()
-    """Places among the observations that are normalised."""
-    critic_normalised: tuple[int, ...] = ()
-    """The same among the observations of the critics."""
+    critic: Observed = field(default_factory=Observed)
+    """What its critic observes; without names: it has no critic of its own, or needs none here."""
     targeted: bool = False
     """Whether a target network is evaluated on them too, for the values of its policy."""
 
-    def __post_init__(self) -> None:
-        self.observed_by_member = self.observed_by_member or tuple((name,) for name in self.observes)
-        self.critic_observed_by_member = self.critic_observed_by_member or tuple(
-            (name,) for name in self.critic_observes
-        )
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """An agent's part in the environment: what it acts with, and what it lives and dies with."""
+
+    acts: bool | str = False
+    """Whether it acts: True, or the part of the action that is its own."""
+    life: str = ""
+    """The agent of the environment that it lives and dies with; "": its episodes are the environment's."""
 
 
 @dataclass(eq=False)
@@ -167,8 +179,7 @@ class Agent:
     """Network, parameters and optimiser; shared by tied agents. Of a stack, parameters have a leading axis of members."""
     inputs: Inputs
     goal: Goal | None = None
-    acts: bool | str = False
-    """Whether it acts in the environment: True, or the part of the action that is its own."""
+    body: Body = field(default_factory=Body)
     connections: Connections = field(default_factory=Connections)
     seed: int = 0
     """Seed of the random numbers that a user's module samples."""
@@ -177,14 +188,11 @@ class Agent:
     members: tuple[Agent, ...] = ()
     """The single agents of the stack; of a single agent, itself."""
     layout: Layout = field(default_factory=Layout)
-    life: str = ""
-    """The agent of the environment that it lives and dies with; "": its episodes are the environment's."""
     notes: Notes = field(default_factory=dict, metadata=NOTES)
 
     def __post_init__(self) -> None:
         if not self.members:
             self.members = (self,)
-            self.inputs = replace(self.inputs, observed_by_member=(), critic_observed_by_member=())
             self.layout = Layout.single(self.batch, torch.device(self.layout.device))
 
     @cached_property
@@ -198,7 +206,7 @@ class Agent:
     @cached_property
     def lives(self) -> tuple[str, ...]:
         """The agent of the environment that each member lives and dies with."""
-        return tuple(member.life for member in self.members)
+        return tuple(member.body.life for member in self.members)
 
     # --- members and rows ----------------------------------------------------------------------------------
 
@@ -253,14 +261,14 @@ class Agent:
     def left_to_features(self) -> dict[str, bool]:
         """By setting that a feature obeys, and not the step itself: whether it has it (engine/installed.py)."""
         inputs, policy = self.inputs, self.policy
-        normalised = bool(inputs.normalised or inputs.critic_normalised)
+        normalised = bool(inputs.observed.normalised or inputs.critic.normalised)
         return {
-            "age among its observations": AGE in inputs.observes,
+            "age among its observations": AGE in inputs.observed.names,
             "normalised observations": normalised,
             "statistics of observations": normalised,
-            "critic": bool(inputs.critic_observes),
+            "critic": bool(inputs.critic.names),
             "target network": inputs.targeted,
-            "actions": bool(self.acts) or policy is not None,
+            "actions": bool(self.body.acts) or policy is not None,
             "rewards": policy is not None,
             "values of final observations": policy is not None and policy.has_values,
             "further passes": policy is not None and policy.epochs > 1,
@@ -288,11 +296,15 @@ class Agent:
         """
         flat = len(self.learner.network.input_shape) == 1
         observations = []
-        for place, names in enumerate(self.inputs.observed_by_member):
+        for place, names in enumerate(self.inputs.observed.by_member):
             rows = observed if names[0] == AGE else self.member_rows(names, signal, dtype)
             if rows is not None:
                 rows = rows if normalised is None else normalised(place, rows)
-                shaped = rows.reshape(len(rows), -1) if flat else as_maps(rows, self.inputs.layouts[place])
+                shaped = (
+                    rows.reshape(len(rows), -1)
+                    if flat
+                    else as_maps(rows, self.inputs.observed.layouts[place])
+                )
                 observations.append(shaped)
         return observations
 
@@ -315,7 +327,7 @@ class Agent:
         names = [channel.content.port for channel in self.connections.outgoing]
         if self.goal is not None:
             names += [port for port in (OBJECTIVE, VALUE) if port in self.learner.network.heads]
-            names += [VALUE] if self.inputs.critic_observes or self.inputs.targeted else []
+            names += [VALUE] if self.inputs.critic.names or self.inputs.targeted else []
         state_channel = self.connections.state_channel
         if state_channel is not None:
             names.append(STATE)

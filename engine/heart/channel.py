@@ -127,7 +127,7 @@ class Endpoints:
     sender_rows: SenderRows | None = None
     """Rows of the sender's port that this stack shares with others, where a stack was divided into pieces; None: it was not."""
     life_of_ends: tuple[str, str] = ("", "")
-    """The agents of the environment that the ends of a single channel live and die with (`Agent.life`)."""
+    """The agents of the environment that the ends of a single channel live and die with (`Body.life`)."""
     lives: tuple[tuple[str, ...], ...] = ()
     """By member, the lives of the senders, and of the receivers; empty: all live as long as the environment's episodes."""
 

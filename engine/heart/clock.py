@@ -159,8 +159,8 @@ class StepWindows:
 
     def ending(self, step: int) -> int | None:
         """Return the number of the window that ends at `step`, if one does."""
-        number = self.number(step)
-        return number if self.end(number) == step else None
+        number, place = divmod(step - self.first_step, self.length)
+        return number if place == self.last else None
 
     def bounds(self, steps: range) -> list[tuple[int, int]]:
         """Return the first step of the window that holds each of some steps, and the step at which that window ends."""
@@ -306,22 +306,39 @@ Call = tuple[str, ...]
 """The agents evaluated as one batch: one, or several tied ones of the same wave."""
 
 
+@dataclass(eq=False)
 class Schedule:
-    """The calls of any step, found without enumerating a hyperperiod.
+    """The calls of any step, found without enumerating a hyperperiod, and the present episode, where that is a window.
 
-    Args:
+    Attributes:
         clocks: By agent.
         waves: Calls by topological level over zero-delay channels.
+        episode: The windows of agents that learn once an episode, where its length varies; None: there are none.
+        sweep: Whether a group is differentiated as soon as it has ticked, where its learning signal is complete then.
     """
 
-    def __init__(self, clocks: Mapping[str, Clock], waves: Sequence[Sequence[Call]]) -> None:
-        self._clocks = clocks
-        self.waves = waves
-        self._calls = [call for wave in waves for call in wave]
+    clocks: Mapping[str, Clock]
+    waves: Sequence[Sequence[Call]]
+    episode: EpisodeWindows | None = None
+    sweep: bool = False
+
+    @cached_property
+    def _in_order(self) -> list[Call]:
+        return [call for wave in self.waves for call in wave]
+
+    @property
+    def episode_start(self) -> int:
+        """The step at which the present episode began, if it is a window."""
+        return 0 if self.episode is None else self.episode.episode_start
+
+    def next_episode(self, step: int, length: int | None) -> None:
+        """Begin an episode of `length` steps at `step`, for agents that learn once an episode; None: all are of one length."""
+        if self.episode is not None and length is not None:
+            self.episode.begin(step, length, 0 if step == 0 else self.episode.current + 1)
 
     def calls(self, step: int) -> list[Call]:
         """Return the calls due at `step`, in an order in which every sender of a zero-delay channel comes first."""
-        return [call for call in self._calls if self._clocks[call[0]].due(step)]
+        return [call for call in self._in_order if self.clocks[call[0]].due(step)]
 
     def agents(self, step: int) -> list[str]:
         """Return the agents due at `step`, in the same order."""

@@ -165,8 +165,10 @@ class Feature:
     def after_move(self, updates: Sequence[Update], step: int) -> None:
         """Take updates whose parameters have moved together."""
 
+    # --- between steps ----------------------------------------------------------------------------------------
+
     def synchronize(self) -> None:
-        """Take over what was computed on the device; not at every step: it waits for the device."""
+        """Take over what was computed on the device: it waits for the device. All that are installed are called."""
 
 
 Kind = TypeVar("Kind", bound=Feature)
@@ -211,7 +213,6 @@ class LearningPoints:
     before_move: Many = ()
     clipped: One = None
     after_move: Many = ()
-    synchronize: Many = ()
 
 
 @dataclass(slots=True)

@@ -61,12 +61,12 @@ class ForwardPass:
 
     def __init__(self, system: System, features: Features | None = None) -> None:
         self.system, self.features = system, features or Features()
-        self.points = self.features.tick
+        self.tick_points = self.features.tick
 
     @property
     def action(self) -> Action | None:
         """What is done in the environment after the newest step; None: no agent acted."""
-        return None if self.points.action is None else self.points.action.action()
+        return None if self.tick_points.action is None else self.tick_points.action.action()
 
     def tick(
         self,
@@ -84,7 +84,7 @@ class ForwardPass:
             calls: Those of the schedule's calls that are evaluated; None: all.
             keep: See `Steppable.tick`.
         """
-        points = self.points
+        points = self.tick_points
         for feature in points.begin:
             feature.begin(step, step_signals)
         for call in self.system.schedule.calls(step) if calls is None else calls:
@@ -104,7 +104,7 @@ class ForwardPass:
 
     def end_episodes(self, step: int, ends: EpisodeEnds) -> None:
         """End the episodes that ended with `step` (semantics 20), once policies have valued how they ended (40)."""
-        for feature in self.points.episodes_end:
+        for feature in self.tick_points.episodes_end:
             feature.episodes_end(step, ends)
         if ends.ended is NONE and not ends.lives:
             return
@@ -118,8 +118,12 @@ class ForwardPass:
         arrived: list[list[Arrival]] = []
         for channel in agent.connections.read_channels:
             arrivals = channel.ledger.arrivals(step)
-            if self.points.arrived is not None and arrivals and channel.synthetic_input.model is not None:
-                arrivals[-1] = self.points.arrived.arrived(channel, arrivals[-1], step)
+            if (
+                self.tick_points.arrived is not None
+                and arrivals
+                and channel.synthetic_input.model is not None
+            ):
+                arrivals[-1] = self.tick_points.arrived.arrived(channel, arrivals[-1], step)
             if channel.name == agent.inputs.align:
                 tick.step_signals = aligned(arrivals)
             # one for each arrival; zeros before the first
@@ -129,7 +133,7 @@ class ForwardPass:
             else:
                 arrived.append(arrivals)
                 tick.reads += reads
-        for feature in self.points.read:
+        for feature in self.tick_points.read:
             feature.read(tick, arrived, window)
         return tick
 
@@ -158,7 +162,7 @@ class ForwardPass:
         """Evaluate a network for the ticks of one call, which get its ports, and return the new running statistics."""
         first = self.system.agents[ticks[0].agent]
         learner = first.learner
-        points = self.points
+        points = self.tick_points
         states = [
             read.followed_in(window, self.system.channels[read.channel], tick.participates)
             for tick in ticks
@@ -217,9 +221,9 @@ class ForwardPass:
         """Return the observations of a tick, in declared order: see `Agent.observations`."""
         agent = self.system.agents[tick.agent]
         normalised = None
-        if self.points.normalised is not None:
-            normalised = self.points.normalised.normalised(agent, tick, statistics)
-        observed = None if self.points.observed is None else self.points.observed.observed(tick)
+        if self.tick_points.normalised is not None:
+            normalised = self.tick_points.normalised.normalised(agent, tick, statistics)
+        observed = None if self.tick_points.observed is None else self.tick_points.observed.observed(tick)
         return agent.observations(self.signal_of(tick), self.system.dtype, observed, normalised)
 
     def signal_of(self, tick: Tick) -> Callable[[str], Tensor]:
@@ -229,13 +233,13 @@ class ForwardPass:
 
     def _send(self, agent: Agent, tick: Tick, window: Window, step_signals: StepSignals) -> None:
         """Send the messages of a tick."""
-        for feature in self.points.ticked:
+        for feature in self.tick_points.ticked:
             feature.ticked(tick)
         for channel in self._put_live(agent, tick, window):
             live = window.with_graph[channel.name, tick.step]
             absent = channel.absent(step_signals)
             message = self.send(channel, tick.step, (~absent).fill(live), tick.step_signals, absent)
-            for feature in self.points.entered:
+            for feature in self.tick_points.entered:
                 feature.entered(channel, message)
             if message.pinned:
                 window.sent.append((channel.name, message))

@@ -82,7 +82,7 @@ class ObjectiveEvaluator:
 
     def __init__(self, system: System, features: Features | None = None) -> None:
         self.system, self.features = system, features or Features()
-        self.points = self.features.learning
+        self.learning_points = self.features.learning
 
     def window_loss(self, window: Window) -> WindowLoss:
         """Sum the losses of a window."""
@@ -105,8 +105,8 @@ class ObjectiveEvaluator:
         for name, losses in averaged.items():
             self._add_mean(window_loss, self.system.agents[name], losses)
         for name, ticks in acted.items():
-            assert self.points.rewarded is not None
-            self.points.rewarded.rewarded(window_loss, self.system.agents[name], ticks, window)
+            assert self.learning_points.rewarded is not None
+            self.learning_points.rewarded.rewarded(window_loss, self.system.agents[name], ticks, window)
         return window_loss
 
     def _add(self, window_loss: WindowLoss, agent: Agent, tick_loss: TickLoss) -> None:
@@ -224,7 +224,7 @@ class BackwardPass:
         predictor_trainer: PredictorTrainer,
         features: Features,
     ) -> None:
-        self.system, self.agents, self.points = system, system.agents, features.learning
+        self.system, self.agents, self.learning_points = system, system.agents, features.learning
         self.evaluator = evaluator
         self.predictor_trainer = predictor_trainer
         self.swept_updates: dict[Window, Update] = {}
@@ -274,7 +274,7 @@ class BackwardPass:
         """Add the gradients of a window's reads to the messages that it read."""
         for read, gradient in update.leaf_gradients.items():
             read.message.returned.add(read.counted, gradient)
-        for feature in self.points.booked:
+        for feature in self.learning_points.booked:
             feature.booked(update)
         update.leaf_gradients.clear()  # as large as the messages, and of no more use
 
@@ -292,10 +292,12 @@ class BackwardPass:
             if live is None or name in update.window.given_up:
                 continue
             learned = LearnedMessage(self, channel, message, live, step)
-            if self.points.credit is None:
+            if self.learning_points.credit is None:
                 credit = self.own_credit(learned, step)
             else:
-                credit = self.points.credit.credit(channel, message, partial(self.own_credit, learned, step))
+                credit = self.learning_points.credit.credit(
+                    channel, message, partial(self.own_credit, learned, step)
+                )
             if credit is None:
                 continue
             rows = channel.mask_of_sender(participates) & ~message.fate.withheld
@@ -312,7 +314,7 @@ class BackwardPass:
             if nonzero(scale):
                 update.injected_messages.add((name, message.stamp))
             injections.append(Injection(live, credit, scale, channel.synthetic_gradient.discount))
-        for feature in self.points.credited:
+        for feature in self.learning_points.credited:
             feature.credited(update)
 
     def own_credit(self, learned: LearnedMessage, step: int) -> Tensor | None:
@@ -343,8 +345,8 @@ class BackwardPass:
         if not channel.injects:
             return None
         prediction = self.predictor_trainer.predict(channel, message)
-        if prediction is not None and self.points.predicted is not None:
-            prediction = self.points.predicted.predicted(channel, prediction)
+        if prediction is not None and self.learning_points.predicted is not None:
+            prediction = self.learning_points.predicted.predicted(channel, prediction)
         settings = channel.synthetic_gradient
         if prediction is None and settings.needs_actions:  # no action has come back
             prediction = channel.content.zeros

@@ -26,7 +26,7 @@ class LearningOrder:
         self.turn_of = turns_of(system)
         self.swept: frozenset[LearningGroup] = frozenset()
         """The groups that are differentiated right after their last tick."""
-        if system.sweep:
+        if system.schedule.sweep:
             self.swept = frozenset(group for group in system.groups if obstacle(system, group) is None)
 
     def after_ticks(self, step: int) -> dict[Call, LearningGroup]:

@@ -32,11 +32,16 @@ class PredictorTrainer:
     Args:
         system: The channels.
         features: Of a step; None: its own, none.
+
+    Attributes:
+        frozen: Whether no predictor learns.
     """
+
+    frozen = False
 
     def __init__(self, system: System, features: Features | None = None) -> None:
         self.system, self.features = system, features or Features()
-        self.points = self.features.learning
+        self.learning_points = self.features.learning
         self.predicted_examples: dict[Message, Example] = {}
         """The examples of messages whose prediction, with what else its evaluation gave, predictors have not moved away from."""
         self._contexts: dict[tuple[Tensor, int], Tensor] = {}
@@ -57,7 +62,7 @@ class PredictorTrainer:
         predictor, example = channel.synthetic_gradient.model, self._unanswered(channel, message)
         if predictor is None or example is None:
             return None
-        example.prediction = constant(predictor.predict_sent(example, learns=not self.system.frozen))
+        example.prediction = constant(predictor.predict_sent(example, learns=not self.frozen))
         self.predicted_examples[message] = example
         return example.prediction
 
@@ -65,6 +70,10 @@ class PredictorTrainer:
         """Return the synthetic gradient of a message, [rows, size] per sample; None where it has not been evaluated."""
         example = self.predicted_examples.get(message)
         return None if example is None else example.prediction
+
+    def stop_learning(self) -> None:
+        """Train nothing from here on."""
+        self.frozen = True
 
     def forget(self) -> None:
         """Let the predictions and updates of a step go, as predictors move."""
@@ -105,8 +114,8 @@ class PredictorTrainer:
         if settings.needs_actions and not message.returned.actions:
             return None
         context = self._context(channel, message)
-        if settings.end_context and self.points.conditioned is not None:
-            context = self.points.conditioned.conditioned(context, channel, message)
+        if settings.end_context and self.learning_points.conditioned is not None:
+            context = self.learning_points.conditioned.conditioned(context, channel, message)
         valid, target, sites, actions = ALL, None, None, None
         if settings.needs_actions:  # what teaches nothing is no example
             actions = tuple(message.returned.actions)
@@ -165,14 +174,14 @@ class PredictorTrainer:
     def _learns(self, channel: Channel) -> bool:
         """Whether the synthetic gradient of a channel is trained here; that of a cut channel is where its sender is."""
         predictor = channel.synthetic_gradient.model
-        trained = predictor is not None and not predictor.frozen and not self.system.frozen
+        trained = predictor is not None and not predictor.frozen and not self.frozen
         return trained and channel.sender in self.system.agents
 
     def _gated(self, channel: Channel) -> bool:
         """Whether what comes back to the sender of a channel moves a gate here, though nothing may learn from it."""
         return (
             channel.synthetic_gradient.gate is not None
-            and not self.system.frozen
+            and not self.frozen
             and channel.sender in self.system.agents
         )
 
@@ -198,7 +207,7 @@ class PredictorTrainer:
             elif not self._gated(channel):
                 continue
             returned[name] = messages
-        for feature in self.points.returned:
+        for feature in self.learning_points.returned:
             feature.returned(returned, ended, step)
         reached = self.local_examples(window for _, window in ended)
         for name in trained:
@@ -236,7 +245,7 @@ class PredictorTrainer:
         for channel in self._inputs:
             examples = channel.synthetic_input.take_examples()
             model = channel.synthetic_input.model
-            if self.system.frozen or model is None or model.frozen or not examples:
+            if self.frozen or model is None or model.frozen or not examples:
                 continue
             mask, learned = mask_of(examples), model.gradients(examples)
             updates[channel.name] = PredictorUpdate(examples, *learned, member_mask=mask, of_input=True)

@@ -97,14 +97,17 @@ class Engine:
 
     Attributes:
         features: What is installed.
-        points: Its points of learning.
+        learning_points: Its points of learning.
         divergence: Checks what has been computed, before anything moves.
+        frozen: Whether nothing moves but running statistics: what a probe measures on.
     """
+
+    frozen = False
 
     def __init__(self, system: System, bases: Sequence[System]) -> None:
         keep_memory()
         self.system, self.bases, self.features = system, bases, Features()
-        self.points = self.features.learning
+        self.learning_points = self.features.learning
         self.order = LearningOrder(system)
         self.forward_pass = ForwardPass(system, self.features)
         self.predictor_trainer = PredictorTrainer(system, self.features)
@@ -162,14 +165,14 @@ class Engine:
         input_updates = self.predictor_trainer.input_updates()
         self.divergence.check_predictors(input_updates, step)
         self.divergence.decide()
-        for feature in self.points.before_move:
+        for feature in self.learning_points.before_move:
             feature.before_move(updates)
-        if not self.system.frozen:  # all is computed and finite: now, and only now, parameters move
+        if not self.frozen:  # all is computed and finite: now, and only now, parameters move
             for turn in turns:
                 self.apply(turn, step)
             learned = [*predictor_updates.items(), *input_updates.items()]
             self.predictor_trainer.apply(learned, step, self.divergence.moving)
-            for feature in self.points.after_move:
+            for feature in self.learning_points.after_move:
                 for turn in turns:
                     feature.after_move(turn, step)
         self.predictor_trainer.forget()
@@ -194,8 +197,8 @@ class Engine:
             window = group.next_window()
             if window.number != number:  # no agent has ticked in it
                 self._close(group, Window(number), step)
-            elif group.horizons and self.points.ended is not None:
-                ready, unlearned = self.points.ended.ended(group, window, step)
+            elif group.horizons and self.learning_points.ended is not None:
+                ready, unlearned = self.learning_points.ended.ended(group, window, step)
                 ended += ready
                 dropped += unlearned
             else:
@@ -204,7 +207,7 @@ class Engine:
 
     def check(self, updates: Sequence[Update], step: int) -> None:
         """Check updates, once features have set which members of stacks take a step (`Update.stepping_members`)."""
-        for feature in self.points.differentiated:
+        for feature in self.learning_points.differentiated:
             for update in updates:
                 feature.differentiated(update)
         self.divergence.check_updates(updates, step)
@@ -242,8 +245,8 @@ class Engine:
                 if members.anywhere:
                     moving[name] = gradients, members
             clipped: dict[str, Sequence[Tensor | None]] = {}
-            if self.points.clipped is not None:
-                clipped = self.points.clipped.clipped(update.group, moving)
+            if self.learning_points.clipped is not None:
+                clipped = self.learning_points.clipped.clipped(update.group, moving)
             for name, (gradients, members) in moving.items():
                 agent = self.system.agents[name]
                 steps.append((agent.learner, clipped.get(name, gradients), members if agent.stacked else ALL))

@@ -13,7 +13,7 @@ import torch
 from antiphon.agents.learner import Learner
 from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.clock import EpisodeWindows, Schedule
+from antiphon.engine.heart.clock import Schedule
 from antiphon.engine.heart.divergence import Divergence
 from antiphon.engine.heart.message import LearningGroup
 
@@ -29,17 +29,14 @@ class System:
         agents: By name, in canonical order.
         channels: By name, in canonical order.
         groups: What learns together.
-        schedule: When.
+        schedule: When agents tick, and in which order.
         description: What the environment shows.
         batch: B, the number of environments.
         dtype: Of all floats.
         device: Where everything lives.
         on_divergence: What follows numbers that are not finite.
-        episode: The windows of those that learn once an episode, where its length varies.
         seeds: How many seeds are computed as one, each in an environment of its own with B lanes.
         tied: Groups of parameters, (agent, parameter) each, that are one weight.
-        sweep: Whether a group is differentiated as soon as it has ticked, where its learning signal is complete then.
-        frozen: Whether nothing learns and nothing moves but running statistics: what a probe measures on.
         elsewhere: Of a part of a system: the channels that are cut, each with the part that its other end is in. Only channels to
             one part are stacked (engine/build/stacking.py).
     """
@@ -53,11 +50,8 @@ class System:
     dtype: torch.dtype
     device: torch.device
     on_divergence: Divergence
-    episode: EpisodeWindows | None = None
     seeds: int = 1
     tied: tuple[tuple[tuple[str, str], ...], ...] = ()
-    sweep: bool = False
-    frozen: bool = False
     elsewhere: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -77,11 +71,6 @@ class System:
             first.setdefault(agent.learner, name)
         return {name: first[agent.learner] for name, agent in self.agents.items()}
 
-    def next_episode(self, step: int, length: int | None) -> None:
-        """Begin an episode of `length` steps at `step`, for agents that learn once an episode; None: all are of one length."""
-        if self.episode is not None and length is not None:
-            self.episode.begin(step, length, 0 if step == 0 else self.episode.current + 1)
-
     def left_to_features(self) -> Iterator[tuple[str, str]]:
         """Yield the settings that features obey, and not the step itself, each with the place that has it (engine/installed.py)."""
         for kind, parts in (("agents", self.agents), ("channels", self.channels)):
@@ -96,15 +85,10 @@ class System:
                 yield "delayed channel", place
             if sum(clips) > 1:
                 yield "clip of a learning group", place
-        if self.sweep:
+        if self.schedule.sweep:
             yield "sweep order", "training"
         if self.tied:
             yield "tied parameters", "share"
-
-    @property
-    def episode_start(self) -> int:
-        """The step at which the present episode began, if it is a window."""
-        return 0 if self.episode is None else self.episode.episode_start
 
     @property
     def hold(self) -> int:

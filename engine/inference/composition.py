@@ -124,7 +124,10 @@ def observed(system: System) -> list[str]:
         ScenarioError: There are none.
     """
     names = {
-        signal: None for agent in system.agents.values() for signal in agent.inputs.observes if signal != AGE
+        signal: None
+        for agent in system.agents.values()
+        for signal in agent.inputs.observed.names
+        if signal != AGE
     }
     if not names:
         raise ScenarioError(
@@ -325,7 +328,8 @@ class Composition:
 def _seen(agent: Agent, *, ages: bool = False) -> list[str]:
     """The entries of what an agent observes, in order; with `ages`, "" for the ages of its messages."""
     names = [
-        f"{agent.name}.{place}" if name != AGE else "" for place, name in enumerate(agent.inputs.observes)
+        f"{agent.name}.{place}" if name != AGE else ""
+        for place, name in enumerate(agent.inputs.observed.names)
     ]
     return names if ages else [name for name in names if name]
 

@@ -67,7 +67,9 @@ class Policy:
         _actors(system)
         self.greedy, self.seed, self.threads = greedy, seed, threads
         self._native = native_of(env)
-        observed = {name for agent in system.agents.values() for name in agent.inputs.observes if name != AGE}
+        observed = {
+            name for agent in system.agents.values() for name in agent.inputs.observed.names if name != AGE
+        }
         self._names = observed & self._native.signals.keys()
         deployed = Rollout(system, system.batch, Links(), seed, sampled=not greedy).system
         learners = {
@@ -164,7 +166,7 @@ class Policy:
 
 
 def _actors(system: System) -> list[Agent]:
-    actors = [agent for agent in system.agents.values() if agent.acts]
+    actors = [agent for agent in system.agents.values() if agent.body.acts]
     if not actors:
         raise ScenarioError("policy: no agent acts; give one `acts: true`")
     return actors
@@ -211,7 +213,7 @@ def policy_module(system: System, env: TorchVectorEnv, *, greedy: bool) -> fx.Gr
 def _random_parts(actors: Sequence[Agent], actions: Actions) -> list[Any]:
     """Return the parts of an action that none of the actors chooses."""
     parts = actions.space.spaces.keys() if isinstance(actions.space, spaces.Dict) else ()
-    acted = [agent.acts for agent in actors]
+    acted = [agent.body.acts for agent in actors]
     return [part for part in parts if part not in acted and True not in acted]
 
 
@@ -226,7 +228,7 @@ class _Choice(nn.Module):
 
     def __init__(self, actors: Sequence[Agent], actions: Actions, *, greedy: bool) -> None:
         super().__init__()
-        self.acts = [agent.acts for agent in actors]
+        self.acts = [agent.body.acts for agent in actors]
         policies = [agent.policy for agent in actors]
         self.samplers = [None if policy is None else policy.at(None) for policy in policies]
         self.actions, self.greedy = actions, greedy

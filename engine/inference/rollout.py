@@ -23,7 +23,7 @@ from antiphon.comms.couplings import Detached
 from antiphon.comms.links import Link
 from antiphon.comms.symbols import MessageSampler
 from antiphon.engine.environment import EnvironmentRunner, signals_read
-from antiphon.engine.heart.agent import Agent, Goal
+from antiphon.engine.heart.agent import Agent, Goal, Observed
 from antiphon.engine.heart.channel import Channel, SyntheticGradient, SyntheticInput
 from antiphon.engine.heart.clock import Call, StepWindows
 from antiphon.engine.heart.forward import ForwardPass
@@ -419,8 +419,7 @@ def _deployed(agent: Agent, batch: int, seed: int, *, aligned: bool) -> Agent:
         members=(),
         inputs=replace(
             agent.inputs,
-            critic_observes=(),
-            critic_observed_by_member=(),
+            critic=Observed(),
             targeted=False,
             align=agent.inputs.align if aligned else None,
         ),

@@ -107,8 +107,8 @@ class _Times:
         length = system.description.episode_steps
         self.episodes: StepWindows | None = None if length is None else StepWindows(length)
         """The episodes of known length, if there are any; where lengths vary, as long as the present one."""
-        if system.episode is not None:
-            self.episodes = StepWindows(system.episode.length, system.episode.episode_start)
+        if system.schedule.episode is not None:
+            self.episodes = StepWindows(system.schedule.episode.length, system.schedule.episode.episode_start)
         self.windows: dict[str, StepWindows] = {}
         for name, group in system.group_of.items():
             windows = group.windows if isinstance(group.windows, StepWindows) else self.episodes

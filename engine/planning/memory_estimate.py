@@ -90,7 +90,7 @@ def _activations(system: System, costs: CostModel) -> int:
         n: last[n] * system.group_of[n].windows.max_ticks(agent.clock.period)
         for n, agent in system.agents.items()
     }
-    if not system.sweep:
+    if not system.schedule.sweep:
         return sum(kept.values())
     graphs: nx.Graph[str] = nx.Graph()  # of a learning group and of the agents stacked with it
     for names in (group.agents for group in system.groups):

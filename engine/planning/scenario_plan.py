@@ -114,7 +114,7 @@ def plan(
         for channels in channel_stacks_of(system, stack_of=stack_of, alone=reasons)
         if channels[0].sender not in reasons or channels[0].receiver not in reasons
     ]
-    kept = ((group, obstacle_to_sweep(system, group)) for group in system.groups if system.sweep)
+    kept = ((group, obstacle_to_sweep(system, group)) for group in system.groups if system.schedule.sweep)
     by_torch = (
         (agents, reasons.get(agents[0].name) or obstacle(system, agents[0]))
         for agents in members
@@ -137,7 +137,7 @@ def plan(
         device=str(torch.device(device)),
         flop=costs.flop(),
         memory=memory_of(system, costs),
-        sweep=system.sweep,
+        sweep=system.schedule.sweep,
         not_swept=_by_reason((name, why) for group, why in kept if why for name in group.agents),
         installed=installed(torch.device(device)),
     )

@@ -66,7 +66,7 @@ class Actions(Feature):
     def __init__(self, forward_pass: ForwardPass) -> None:
         self.system = system = forward_pass.system
         self.greedy, self._learns = forward_pass.greedy, not forward_pass.deployed
-        self.actors = [agent for agent in system.agents.values() if agent.acts]
+        self.actors = [agent for agent in system.agents.values() if agent.body.acts]
         policies = [agent for agent in system.agents.values() if agent.policy is not None]
         self._slower = [agent for agent in policies if agent.clock.period > 1]
         self._seeds: dict[str, tuple[list[int], Tensor]] = {}
@@ -81,7 +81,7 @@ class Actions(Feature):
             for place in range(len(agent.members))
         ]
         for _, place, agent in sorted(actors, key=lambda actor: actor[0]):
-            places = self._places.setdefault(agent.members[place].acts, [])
+            places = self._places.setdefault(agent.members[place].body.acts, [])
             start = place * agent.batch
             if places and places[-1] == (agent, slice(places[-1][1].start, start)):  # it goes on
                 start = places.pop()[1].start
@@ -104,7 +104,7 @@ class Actions(Feature):
     def begin(self, step: int, step_signals: StepSignals) -> None:
         """Begin a step: what does not hold is over; for policies that do not tick at it, it follows their newest tick."""
         for agent in self.actors:
-            if agent.acts is True and _policy(agent) is None:
+            if agent.body.acts is True and _policy(agent) is None:
                 agent.notes.pop(NewestAction, None)
         for agent in self._slower:
             if not agent.clock.due(step):
@@ -116,7 +116,7 @@ class Actions(Feature):
     def ticked(self, tick: Tick) -> None:
         """Take the action of a tick, and let its step be the first that follows it."""
         agent = self.system.agents[tick.agent]
-        if agent.acts:
+        if agent.body.acts:
             agent.notes[NewestAction] = NewestAction(self._action(agent, tick))
         if agent.policy is not None:
             Experience.at(tick).outcomes.append(tick.step_signals)
@@ -172,7 +172,7 @@ class Actions(Feature):
     def _present(self, agent: Agent) -> Tensor | None:
         """The action of an agent that holds, also before its first tick; None: it does nothing."""
         newest = NewestAction.of(agent)
-        if newest is not None or (agent.acts is True and _policy(agent) is None):
+        if newest is not None or (agent.body.acts is True and _policy(agent) is None):
             return None if newest is None else newest.value
         rows = len(agent.members) * agent.batch
         outputs = torch.zeros(

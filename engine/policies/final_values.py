@@ -76,10 +76,10 @@ class FinalValues(Feature):
     ) -> Tensor | None:
         """[rows]: the value of the final observations; None: something that it is estimated from is not known."""
         critics, buffers = self.forward_pass.features.of(Critics), agent.learner.buffers
-        if critics is None or not agent.inputs.critic_observes:
+        if critics is None or not agent.inputs.critic.names:
             tick = self._tick(agent, step, final, made)
             return None if tick is None else tick.ports[VALUE].squeeze(1)
-        if not _shows(final, agent.inputs.critic_observed_by_member):
+        if not _shows(final, agent.inputs.critic.by_member):
             return None
         tick = Tick(agent.clock.after(step), agent.name, final, [])
         return critics.values([tick], buffers, buffers)[0].squeeze(1)
@@ -89,7 +89,7 @@ class FinalValues(Feature):
         if agent.name in made:
             return made[agent.name]
         made[agent.name] = None
-        if agent.inputs.align is None and not _shows(final, agent.inputs.observed_by_member):
+        if agent.inputs.align is None and not _shows(final, agent.inputs.observed.by_member):
             return None
         tick = Tick(agent.clock.after(step), agent.name, final, [])
         arrived: list[list[Arrival]] = []
@@ -133,7 +133,7 @@ class FinalValues(Feature):
             if channel.content.sampler is not None:
                 live, _ = channel.content.sampler.send(live, stamps[0])
         imagined.enter_context(channel.ledger.imagining(stamps, live, signals, void))
-        arrivals, stand_ins = channel.ledger.arrivals(tick.step), self.forward_pass.points.arrived
+        arrivals, stand_ins = channel.ledger.arrivals(tick.step), self.forward_pass.tick_points.arrived
         if arrivals and channel.synthetic_input.model is not None and stand_ins is not None:
             examples = len(channel.synthetic_input.examples)
             arrivals[-1] = stand_ins.arrived(channel, arrivals[-1], tick.step)

@@ -48,7 +48,7 @@ def stacked_parts(system: System) -> list[Any]:
 
 def snapshot(system: System) -> Tree:
     """Return the state of single agents and channels, without copying a tensor."""
-    episode, saved, fixed = system.episode, messages(system), _feedback(system)
+    episode, saved, fixed = system.schedule.episode, messages(system), _feedback(system)
     return {
         **{
             key: {n: part.state_dict() for n, part in by_name.items()}
@@ -72,8 +72,8 @@ def restore(system: System, state: Mapping[str, Any]) -> None:
 
 def restore_parameters(system: System, state: Mapping[str, Any]) -> Tree:
     """Load all of a state but the messages and windows, and return these as `messages` does."""
-    if system.episode is not None:
-        system.episode.begin(*state["episode"])
+    if system.schedule.episode is not None:
+        system.schedule.episode.begin(*state["episode"])
     for key, by_name in stateful(system).items():
         for name, part in by_name.items():
             part.load_state_dict(state[key][name])

@@ -33,8 +33,8 @@ def note_final_values(state: State, step: int, final: StepSignals) -> None:
         signals = had.outcomes[-1]
         terminated, truncated = (signals.signals[name] > 0 for name in rewards.ends)
         rows = truncated & ~terminated
-        if agent.life:  # it may live again at once, and observe that
-            rows &= final.signals[f"_final.{agent.life}"]
+        if agent.body.life:  # it may live again at once, and observe that
+            rows &= final.signals[f"_final.{agent.body.life}"]
         if signals.step != step or not rows.any():
             continue
         value = _value(state, agent, step, final)
@@ -48,13 +48,13 @@ def note_final_values(state: State, step: int, final: StepSignals) -> None:
 
 def _value(state: State, agent: Agent, step: int, final: StepSignals) -> Tensor | None:
     """[B]: what an agent's network, or its critic, estimates; None: something that it reads is not known."""
-    if not agent.inputs.critic_observes:
+    if not agent.inputs.critic.names:
         tick = _next_tick(state, agent, step, final)
         return None if tick is None else tick.ports[VALUE][:, 0]
-    if not all(name in final.signals for name in agent.inputs.critic_observes):
+    if not all(name in final.signals for name in agent.inputs.critic.names):
         return None
     learner = agent.learner
-    layouts = () if len(learner.critic.input_shape) == 1 else agent.inputs.critic_layouts
+    layouts = () if len(learner.critic.input_shape) == 1 else agent.inputs.critic.layouts
     tick = Tick(agent.clock.after(step), agent.name, final, [])
     x = torch.cat(critic_observed(state, tick, learner.buffers, layouts), 1)
     values, _ = learner.values(learner.parameters, learner.buffers, x, training=not learner.frozen)
@@ -63,7 +63,9 @@ def _value(state: State, agent: Agent, step: int, final: StepSignals) -> Tensor 
 
 def _next_tick(state: State, agent: Agent, step: int, final: StepSignals) -> Tick | None:
     """An agent's next tick after `step`, if it showed the final observations; None: something that it reads is not known."""
-    if agent.inputs.align is None and not all(n == AGE or n in final.signals for n in agent.inputs.observes):
+    if agent.inputs.align is None and not all(
+        n == AGE or n in final.signals for n in agent.inputs.observed.names
+    ):
         return None
     tick, ages = Tick(agent.clock.after(step), agent.name, final, []), []
     with ExitStack() as contexts:
@@ -83,7 +85,7 @@ def _next_tick(state: State, agent: Agent, step: int, final: StepSignals) -> Tic
                 continue
             tick.reads += constants
             ages.append(ledger.age(channel, found, tick.step))
-    if ages and AGE in agent.inputs.observes:
+    if ages and AGE in agent.inputs.observed.names:
         MessageAges.at(tick).columns = torch.stack(ages, 1)
     evaluate(state, [tick], Window(), agent.learner.buffers)
     return tick

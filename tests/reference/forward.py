@@ -70,7 +70,7 @@ def _read(state: State, agent: Agent, signals: StepSignals, window: Window) -> T
         else:
             tick.reads += followed
             ages.append(ledger.age(channel, found, step))
-    if ages and "age" in agent.inputs.observes:
+    if ages and "age" in agent.inputs.observed.names:
         MessageAges.at(tick).columns = torch.stack(ages, 1)
     return tick
 
@@ -144,9 +144,9 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
     statistics = window.statistics_before.get(state.system.owner_of[agents[0].name], buffers)  # rule 45
     x = torch.cat([input_of(state, tick, window, statistics) for tick in ticks])
     ports, after = learner.evaluate(buffers, x, seed=seed, transports=transports, state=before)
-    if agents[0].inputs.critic_observes:
+    if agents[0].inputs.critic.names:
         flat = len(learner.critic.input_shape) == 1
-        layouts = () if flat else agents[0].inputs.critic_layouts
+        layouts = () if flat else agents[0].inputs.critic.layouts
         parts = [torch.cat(critic_observed(state, tick, statistics, layouts), 1) for tick in ticks]
         seen = torch.cat(parts)
         ports[VALUE], updated = learner.values(learner.parameters, buffers, seen, training=training)
@@ -186,17 +186,17 @@ def input_of(state: State, tick: Tick, window: Window, statistics: Tensors) -> T
         message, available = combine_reads(timetable.read, side_by_side, timetable.slots)
         messages.append(message)
         present.append(available)
-    inputs, layouts = agent.inputs, () if flat else agent.inputs.layouts
-    own = {place: statistics[f"observes.{place}"] for place in inputs.normalised}
-    observed = _observed(state, tick, inputs.observes, own, layouts)
+    inputs, layouts = agent.inputs, () if flat else agent.inputs.observed.layouts
+    own = {place: statistics[f"observes.{place}"] for place in inputs.observed.normalised}
+    observed = _observed(state, tick, inputs.observed.names, own, layouts)
     return join(inputs.fan_in_kind, observed, messages, present)
 
 
 def critic_observed(state: State, tick: Tick, statistics: Tensors, layouts: tuple[str, ...]) -> list[Tensor]:
     """What an agent's critic observes at a tick, [B, …] each."""
     inputs = state.agents[tick.agent].inputs
-    own = {place: statistics[f"critic_observes.{place}"] for place in inputs.critic_normalised}
-    return _observed(state, tick, inputs.critic_observes, own, layouts)
+    own = {place: statistics[f"critic_observes.{place}"] for place in inputs.critic.normalised}
+    return _observed(state, tick, inputs.critic.names, own, layouts)
 
 
 def _observed(
@@ -260,7 +260,9 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepS
         message = ledger.send(channel, step, sent, tick.step_signals, away)
         if channel.synthetic_gradient.end_context or channel.synthetic_input.end_context:
             newest = channel.ledger.newest_returned
-            message.notes[EndsThen] = EndsThen(newest and newest.value, ends, state.system.episode_start)
+            message.notes[EndsThen] = EndsThen(
+                newest and newest.value, ends, state.system.schedule.episode_start
+            )
         if message.pinned:
             window.sent.append((channel.name, message))
 

@@ -62,12 +62,12 @@ def _observed(state: State, agent: Agent, tick: Tick) -> Iterator[tuple[str, Ten
     Rows are those in which the environment shows it and the agent lives.
     """
     inputs, signals = agent.inputs, tick.step_signals.signals
-    named = [(f"observes.{place}", inputs.observes[place]) for place in inputs.normalised]
-    if inputs.critic_observes:
+    named = [(f"observes.{place}", inputs.observed.names[place]) for place in inputs.observed.normalised]
+    if inputs.critic.names:
         named += [
-            (f"critic_observes.{place}", inputs.critic_observes[place]) for place in inputs.critic_normalised
+            (f"critic_observes.{place}", inputs.critic.names[place]) for place in inputs.critic.normalised
         ]
-    alive = signals.get(f"alive.{agent.life}")
+    alive = signals.get(f"alive.{agent.body.life}")
     for key, signal in named if all(signal in signals for _, signal in named) else ():
         x, mask = signals[signal].to(state.system.dtype).double().flatten(1), signals.get(f"_{signal}")
         there = ~state.nowhere if mask is None else mask.flatten(1).any(1) if mask.dim() > 1 else mask
