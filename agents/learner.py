@@ -86,6 +86,7 @@ class Learner(TrainedParameters):
         settings: CallSettings = {"training": not self.frozen, "state": state}
         if not self.members:
             settings |= {"seed": seed, "transports": transports}
+            return self.evaluated(self.network, self.parameters, buffers, x, **settings)
         members = len(self.members)
         return self.evaluated(self.network.on_rows, self.parameters, buffers, x, members, **settings)
 

@@ -194,7 +194,9 @@ class EnvironmentRunner:
         self.step_signals = self._signals(taken.step + 1, observations, info)
         if self._lives:
             ends = replace(ends, lives=self._lives_over(taken))
-        return replace(ends, final=self._final(info, ends, taken)) if self._cut_off(taken, ends) else ends
+        if self._limits and self._cut_off(taken, ends):
+            ends = replace(ends, final=self._final(info, ends, taken))
+        return ends
 
     def _lives_over(self, taken: StepSignals) -> dict[str, tuple[Mask, Mask]]:
         """By agent of the environment: where it is dead after a step, or begins another life, and where it has terminated."""

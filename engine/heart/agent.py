@@ -26,7 +26,6 @@ from antiphon.engine.heart.layout import Layout, label
 from antiphon.engine.heart.message import NOTES, EpisodeEnds
 from antiphon.engine.heart.notes import Notes
 from antiphon.nets.per_member import PerMember
-from antiphon.nets.site_axes import as_maps
 
 if TYPE_CHECKING:
     from antiphon.engine.heart.participation import Participation
@@ -277,41 +276,16 @@ class Agent:
 
     # --- what it observes ----------------------------------------------------------------------------------
 
-    def observations(
-        self,
-        signal: Callable[[str], Tensor],
-        dtype: torch.dtype,
-        observed: Tensor | None = None,
-        normalised: Callable[[int, Tensor], Tensor] | None = None,
-    ) -> list[Tensor]:
-        """What the members observe, [rows, …] each, in the order in which they declare it.
-
-        What all observe is [B, …] where the fan-in does not want it repeated.
-
-        Args:
-            signal: Returns a signal of the step by its name, [seeds * B, …], as it enters a network.
-            dtype: Of what the network reads.
-            observed: [rows, channels]: the ages of its messages, where it observes them.
-            normalised: Returns the observation of a place as it enters a network, where some are normalised.
-        """
-        flat = len(self.learner.network.input_shape) == 1
-        observations = []
-        for place, names in enumerate(self.inputs.observed.by_member):
-            rows = observed if names[0] == AGE else self.member_rows(names, signal, dtype)
-            if rows is not None:
-                rows = rows if normalised is None else normalised(place, rows)
-                shaped = (
-                    rows.reshape(len(rows), -1)
-                    if flat
-                    else as_maps(rows, self.inputs.observed.layouts[place])
-                )
-                observations.append(shaped)
-        return observations
-
     def member_rows(
         self, names: tuple[str, ...], signal: Callable[[str], Tensor], dtype: torch.dtype
     ) -> Tensor:
-        """One observation of the members, [rows, …]; `names`: the signal of each."""
+        """One observation of the members, [rows, …]; one that all observe is [B, …] where the fan-in does not want it repeated.
+
+        Args:
+            names: The signal of each member.
+            signal: Returns a signal of the step by its name, [seeds * B, …], as it enters a network.
+            dtype: Of what the network reads.
+        """
         distinct = list(dict.fromkeys(names))
         values = [signal(name).to(dtype) for name in distinct]
         if len(values) == 1:

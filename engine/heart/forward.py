@@ -13,7 +13,7 @@ from torch import Tensor
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.couplings import Followed
 from antiphon.comms.links import combine_reads
-from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Call
 from antiphon.engine.heart.feature import Features
@@ -31,6 +31,7 @@ from antiphon.engine.heart.message import (
 )
 from antiphon.engine.heart.system import System
 from antiphon.nets.random import seed_for
+from antiphon.nets.site_axes import as_maps
 
 if TYPE_CHECKING:
     from antiphon.agents.network import Tensors
@@ -218,13 +219,21 @@ class ForwardPass:
         return window.statistics_before.get(self.system.owner_of[agent.name], buffers)
 
     def observations(self, tick: Tick, statistics: Tensors) -> list[Tensor]:
-        """Return the observations of a tick, in declared order: see `Agent.observations`."""
-        agent = self.system.agents[tick.agent]
+        """Return what the members of an agent observe at a tick, [rows, …] each, in declared order: see `Agent.member_rows`."""
+        agent, points, signal = self.system.agents[tick.agent], self.tick_points, self.signal_of(tick)
+        flat, observed = len(agent.learner.network.input_shape) == 1, agent.inputs.observed
+        ages = None if points.observed is None else points.observed.observed(tick)
         normalised = None
-        if self.tick_points.normalised is not None:
-            normalised = self.tick_points.normalised.normalised(agent, tick, statistics)
-        observed = None if self.tick_points.observed is None else self.tick_points.observed.observed(tick)
-        return agent.observations(self.signal_of(tick), self.system.dtype, observed, normalised)
+        if points.normalised is not None:
+            normalised = points.normalised.normalised(agent, tick, statistics)
+        observations = []
+        for place, names in enumerate(observed.by_member):
+            rows = ages if names[0] == AGE else agent.member_rows(names, signal, self.system.dtype)
+            if rows is not None:
+                rows = rows if normalised is None else normalised(place, rows)
+                shaped = rows.reshape(len(rows), -1) if flat else as_maps(rows, observed.layouts[place])
+                observations.append(shaped)
+        return observations
 
     def signal_of(self, tick: Tick) -> Callable[[str], Tensor]:
         """Return a function from a signal's name to its value, as it enters the network of a tick."""

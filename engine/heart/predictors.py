@@ -14,7 +14,7 @@ from torch import Tensor
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example, target_of
-from antiphon.comms.synthetic_gradients import Predictor, newest_example
+from antiphon.comms.synthetic_gradients import newest_example
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.message import Message, Window
@@ -48,6 +48,11 @@ class PredictorTrainer:
         """The rows of this step's contexts, by the context and the length of a stack."""
         self.swept_updates: dict[str, PredictorUpdate] = {}
         """By channel: of predictors that were differentiated as soon as their sender had ticked (features/sweep.py), until they move."""
+        self._models = {
+            name: model
+            for name, channel in system.channels.items()
+            if (model := channel.synthetic_gradient.model) is not None
+        }
         self._inputs = [
             channel for channel in system.channels.values() if channel.synthetic_input.model is not None
         ]
@@ -216,7 +221,7 @@ class PredictorTrainer:
         if watch:  # with the running statistics of before
             examples_of = {name: update.examples for name, update in self.swept_updates.items()} | reached
             predictions = {
-                name: constant(self._predictor(name).predict(newest_example(examples)))
+                name: constant(self._models[name].predict(newest_example(examples)))
                 for name, examples in examples_of.items()
                 if examples
                 and (
@@ -233,7 +238,7 @@ class PredictorTrainer:
         """What synthetic gradients learn from their examples, by channel."""
         return {
             name: PredictorUpdate(
-                examples, *self._predictor(name).gradients(examples), member_mask=mask_of(examples)
+                examples, *self._models[name].gradients(examples), member_mask=mask_of(examples)
             )
             for name, examples in reached.items()
             if examples
@@ -250,11 +255,6 @@ class PredictorTrainer:
             mask, learned = mask_of(examples), model.gradients(examples)
             updates[channel.name] = PredictorUpdate(examples, *learned, member_mask=mask, of_input=True)
         return updates
-
-    def _predictor(self, channel: str) -> Predictor:
-        predictor = self.system.channels[channel].synthetic_gradient.model
-        assert predictor is not None
-        return predictor
 
     def apply(
         self,

@@ -13,11 +13,13 @@ import torch
 import yaml
 
 from antiphon import Scenario, Simulation
+from antiphon.engine.backends import StackedBackend
 from antiphon.errors import ScenarioError
 from tests.engine.numbers import unchanged
 from tests.inspection.probed import EYE, JUDGE, chain, corporation, make, timescales
 from tests.kit import seams
 from tests.kit.documented import signal_alignment
+from tests.kit.running import predictor_of
 
 ALL = "all channels"
 LABELLED = {"kind": "linear", "context": ["label"]}
@@ -214,3 +216,19 @@ def test_a_run_has_its_values_and_the_cosines_of_its_parameter_gradients(tmp_pat
     for name in simulation.channels:
         assert found[name, "parameter_cosine"] == pytest.approx(signals[name].parameter_cosine, rel=1e-6)
         assert found[name, "value_low"] <= found[name, "value"] <= found[name, "value_high"]
+
+
+def test_a_frozen_run_moves_neither_predictors_nor_the_unit_that_they_predict_in() -> None:
+    simulation = chain("decoupled", gradient={**LABELLED, "rescale": "rms"})
+    for _ in range(3):
+        simulation.step()
+    backend = simulation.running.backend
+    assert isinstance(backend, StackedBackend)
+    backend.freeze()
+    predictor = predictor_of(simulation, "b->c")
+    before = {name: tensor.clone() for name, tensor in predictor.state_dict()["buffers"].items()}
+    assert before
+    for _ in range(3):
+        simulation.step()
+    after = predictor_of(simulation, "b->c").state_dict()["buffers"]
+    assert all(torch.equal(after[name], value) for name, value in before.items())
