@@ -16,7 +16,7 @@ from antiphon.base.extensions import name_of
 from antiphon.base.kinds import KindSpec
 from antiphon.base.spec import Spec, defaults, plain, written_key
 from antiphon.comms.couplings import OPTIONAL_KEYS
-from antiphon.scenarios.agent_specs import AgentSpec, ObjectiveSpec
+from antiphon.scenarios.agent_specs import POLICY_WINDOW, AgentSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import (
     ChannelSpec,
 )
@@ -96,6 +96,22 @@ def unused_beside_others(scenario: Scenario) -> Iterator[Finding]:
                 yield Finding("agent", name, message, control=True)
     if scenario.training.sweep and not scenario.channels:
         yield Finding("training", "training", _unused("sweep", "where no agent sends messages"))
+
+
+def rule_14_one_window(scenario: Scenario) -> Iterator[Finding]:
+    """Agents that locked channels join learn once in a common window, whatever `unroll` each has."""
+    for group in scenario.learning_groups():
+        window = scenario.window(group)
+        learns = "once an episode" if window == "episode" else f"every {window} steps"
+        for name in group:
+            agent, alone = scenario.agents[name], scenario.window([name])
+            given = "unroll" in agent.clock.model_fields_set
+            if given and alone != window and not (agent.valued and agent.clock.unroll == POLICY_WINDOW):
+                message = (
+                    f"learns {learns}, not every {alone} as its clock.unroll says: {listed('agent', list(group))} learn as "
+                    "one network; give them the same unroll"
+                )
+                yield Finding("agent", name, message, control=True)
 
 
 def _without_layers(spec: KindSpec, place: str) -> Iterator[str]:
@@ -206,6 +222,7 @@ def _all(scenario: Scenario) -> Iterator[Finding]:
             lines = goal.unfinished(scenario.training.steps)
             yield from (Finding("agent", name, f"objective.{line}") for line in lines)
     yield from unused_beside_others(scenario)
+    yield from rule_14_one_window(scenario)
     evaluate = scenario.training.evaluate
     if evaluate is not None and (keys := evaluate.selected_on_test):
         message = f"{' and '.join(keys)} select{'s' * (len(keys) == 1)} on the test split, so its score is no test; "

@@ -141,10 +141,15 @@ def check_scenario(
 
 def check_study(study: StudySpec, options: StudyOptions) -> Findings:
     """Check every run of a study's first budget with one seed."""
-    found = Findings(study.study, study.study)
-    for run in plan(study, options).runs.values():
+    found, planned = Findings(study.study, study.study), plan(study, options)
+    for run in planned.runs.values():
         request = run.request
         _examine(found, run.label, request.template, request.variant, request.values, request.steps)
+    if not found.problems:
+        try:
+            planned.check_metrics()
+        except ScenarioError as error:
+            found.problems[str(error)] = list(found.checked)
     return found
 
 

@@ -14,7 +14,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import show_value
 from antiphon.base.spec import plain
-from antiphon.jobs.studies.scoring import Scoring
+from antiphon.jobs.studies.scoring import Scoring, check_metrics
 from antiphon.running.library import template_named
 from antiphon.running.python_template import PythonTemplate
 from antiphon.running.request import Request
@@ -115,6 +115,25 @@ class Plan:
     def steps(self) -> list[int]:
         """The different numbers of steps that runs take, rising."""
         return sorted({runs.request.scenario.training.steps for runs in self.runs.values()})
+
+    def check_metrics(self) -> None:
+        """Check the study's metrics, once for all runs with the same objectives.
+
+        Raises:
+            ScenarioError: A run will not have one.
+        """
+        checked = set[str]()
+        for runs in self.runs.values() if self.spec.metric else ():
+            scenario = runs.request.scenario
+            goals = {name: agent.goals for name, agent in scenario.agents.items()}
+            key = repr((scenario.readouts, goals, scenario.env, scenario.training.evaluate))
+            if key in checked:
+                continue
+            checked.add(key)
+            try:
+                check_metrics(scenario, self.spec.metric)
+            except ScenarioError as error:
+                raise ScenarioError(f"{self.spec.study}: {runs.label}: {error}") from None
 
 
 def plan(spec: StudySpec, options: StudyOptions, template: Template | PythonTemplate | None = None) -> Plan:

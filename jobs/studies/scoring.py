@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from antiphon.base.errors import RunError
+from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.files import fitting
 from antiphon.base.manifests import read_cache, write_checked
+from antiphon.base.nearest_names import suggest
+from antiphon.envs import describe
+from antiphon.envs.registry import make
 from antiphon.running.directory import MEASURED
-from antiphon.scenarios.training import less_is_better, metric_of_agents
+from antiphon.scenarios.document import EnvSpec
+from antiphon.scenarios.training import less_is_better, metric_of_agents, split_metric
 from antiphon.telemetry.history import shut_gates
 from antiphon.telemetry.verdicts import worth
 
@@ -21,6 +26,8 @@ if TYPE_CHECKING:
     from antiphon.scenarios import Scenario
 
 _FILE = "evaluations.json"
+_OF_EPISODES = frozenset({"episode_return", "episode_length", "episodes"})
+"""Metrics of every environment with episodes."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,43 @@ def metrics_of(
     }
     found |= _with_error(means)
     return {**env, **{name: value for name, value in found.items() if value is not None or name not in env}}
+
+
+def check_metrics(scenario: Scenario, metrics: Sequence[str]) -> None:
+    """Check before a run begins that it will have metrics, where that can be known: policies, and environments with figures of
+    their own for episodes, log some that show when they run.
+
+    Raises:
+        ScenarioError: It will not have one.
+    """
+    from antiphon.engine.build.builder import build_to_look
+    from antiphon.envs.base import TorchVectorEnv
+
+    description, evaluate = describe(scenario.env), scenario.training.evaluate
+    goals = build_to_look(scenario, description).goals()
+    agents = {name: ("loss", *goal.objective.metrics) for name, goal in goals.items()}
+    if evaluate is not None:
+        during = f"{evaluate.split}_"
+        agents = {name: (*own, *(during + metric for metric in own)) for name, own in agents.items()}
+    known = {*metrics_of(scenario.readouts, {name: dict.fromkeys(own) for name, own in agents.items()})}
+    acting = any(goal.policy is not None for goal in goals.values())
+    unknown = [one for one in metrics if one not in known]
+    if acting:
+        unknown = [one for one in unknown if metric_of_agents(split_metric(one)[1]) is None]
+    if not unknown or not isinstance(scenario.env, EnvSpec):
+        return
+    with closing(make(scenario.env, batch=1)) as env:
+        if not description.is_stream and type(env).figures is not TorchVectorEnv.figures:
+            return
+        known |= {"epoch", *env.figures()} if description.is_stream else _OF_EPISODES
+    for metric in unknown:
+        if metric not in known and not metric.startswith("episode_return."):
+            raise ScenarioError(problem_of_metric(metric, known))
+
+
+def problem_of_metric(metric: str, known: Iterable[str]) -> str:
+    """Return the line about a metric that a run does not have."""
+    return f"metric: no agent and no environment has a metric {metric!r}{suggest(metric, known)}"
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:

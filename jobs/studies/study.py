@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.base.errors import RunError, ScenarioError
-from antiphon.base.nearest_names import suggest
 from antiphon.jobs.places import Here, Processes, each
 from antiphon.jobs.studies.chunks import Chunk, train
 from antiphon.jobs.studies.figure import draw_figure
 from antiphon.jobs.studies.plan import Plan, StudyOptions, plan
-from antiphon.jobs.studies.scoring import Finished, kept_scores
+from antiphon.jobs.studies.scoring import Finished, kept_scores, problem_of_metric
 from antiphon.jobs.studies.summary import metrics_of_study, summary
 from antiphon.jobs.studies.table import write_tables
 from antiphon.running.lock import DirectoryLock
@@ -81,10 +80,11 @@ class Study:
             The object of `--json`. `exit_code` is 0, 1 where runs failed, 130 or 143 where a signal stopped the study.
 
         Raises:
-            ScenarioError: A variant or value that a scenario does not accept (nothing has been run), or a metric that
-                the runs do not have.
+            ScenarioError: A variant or value that a scenario does not accept, or a metric that a run will not have (nothing
+                has been run).
             RunError: A directory holds a run with other values (nothing has been run), or a run cannot begin or continue.
         """
+        self.plan.check_metrics()
         finished: dict[str, dict[int, Finished]] = {name: {} for name in self.plan.runs}
         failed: dict[str, str] = {}
         total = len(finished) * self.plan.seeds
@@ -97,9 +97,7 @@ class Study:
                 finished[name][seed] = run
                 for metric in self.spec.metric if run.result["exit"] == "done" else ():
                     if metric not in run.known:
-                        line = (
-                            f"no agent and no environment has a metric {metric!r}{suggest(metric, run.known)}"
-                        )
+                        line = problem_of_metric(metric, run.known)
                         raise ScenarioError(f"{self.spec.study}: {label}: {line}")
                 metric = metrics_of_study(self.plan, {name: {seed: run}})[0]
                 value = run.known.get(metric) if run.result["exit"] == "done" else None

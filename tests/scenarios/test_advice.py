@@ -360,3 +360,20 @@ BLIND = (
     "a synthetic gradient of a policy without the sender's observations averages over all states that share a "
     "message; add the sender's observations to gradient.context"
 )
+
+
+@pytest.mark.parametrize(
+    ("unroll", "of_a"), [(16, "every 16 steps, not every 4"), ("episode", "once an episode, not every 4")]
+)
+def test_an_unroll_that_a_locked_group_replaces_is_warned_of(unroll: int | str, of_a: str) -> None:
+    clocks: dict[str, Any] = {"a": {"clock": {"unroll": 4}}, "b": {"clock": {"unroll": unroll}}}
+    lines = [line for line in advice({"coupling": "locked"}, **clocks) if "clock.unroll" in line]
+    assert lines == [
+        f"agent a: learns {of_a} as its clock.unroll says: agents a, b learn as one network; give them the same unroll"
+    ]
+    assert advice({"coupling": "locked"}, b=clocks["b"]) == []  # a's is not given
+    assert advice({"coupling": "locked"}, a=clocks["a"], b=clocks["a"]) == []
+    assert "clock.unroll" not in "".join(advice({}, **clocks))
+    policy = {"objective": {"kind": "ppo"}, "acts": True}  # learns every 16 ticks by default
+    lines = advice({"coupling": "locked"}, a={"clock": {"unroll": 32}}, b=policy)
+    assert lines == []

@@ -36,6 +36,8 @@ OF_ITS_OWN = (
     "two-timescales",
 )
 """Scenarios in which every agent has an objective of its own, or is reached by its state alone."""
+WINDOWS = {"clockwork": 3, "three-timescales": 2, "two-timescales": 1}
+"""Scenarios whose agents have shorter windows where no locked channel joins them, and how many kinds of these."""
 SMALL = {"big-corporation": {"agents": 24}}
 
 
@@ -57,6 +59,8 @@ def meant(name: str, variant: str) -> list[str]:
         return ["loses every message"] + ["reached by no learning signal"] * (
             name not in ("capture-flag", "feudal-keydoor")
         )
+    if variant == "locked" and name in WINDOWS:
+        return ["learn as one network"] * WINDOWS[name]
     if variant == "critic":
         return ["a critic alone is a baseline"]
     return ["update-locked"] if variant == "local-policy" else []

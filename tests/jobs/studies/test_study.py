@@ -16,7 +16,9 @@ import pytest
 import torch
 
 import antiphon
-from antiphon import RunError, Simulation
+from antiphon import RunError, ScenarioError, Simulation
+from antiphon.jobs.studies.scoring import check_metrics
+from antiphon.scenarios import load
 from tests.kit.commands import Commands
 
 TINY = "--set depth=2 --set width=8 --set batch=16 --steps 8"
@@ -131,10 +133,42 @@ def test_several_metrics_are_a_table_each(here: Path, cli: Commands, monkeypatch
     with (here / "s/table.csv").open() as file:
         assert [row["metric"] for row in csv.DictReader(file)] == ["n1.accuracy"] * 2 + ["solved"] * 2
     (here / "toy.yaml").write_text(DOCUMENT.replace("metric: error\n", "metric: [n1.accuracy, solvd]\n"))
-    for _ in range(2):  # the run that has found it out is kept
-        assert cli.code(f"study toy.yaml {words}") == 2
-        assert "toy: locked s0: " in cli.err
-        assert "has a metric 'solvd'; did you mean 'solved'" in cli.err
+    assert cli.code(f"study toy.yaml {words}") == 2
+    assert (
+        "toy: depth=2 locked: metric: no agent and no environment has a metric 'solvd'; did you mean 'solved'"
+        in cli.err
+    )
+
+
+@pytest.mark.parametrize(
+    ("scenario", "metric", "fix"),
+    [
+        ("digits-mlp", "acc", "known: accuracy, epoch, error, loss, n3.accuracy"),
+        ("digits-mlp", "n2.accuracy", "did you mean 'n3.accuracy'"),
+        ("digits-mlp", "bits", "known: accuracy"),
+        ("cartpole-team", "rewards", "known: "),
+    ],
+)
+def test_a_metric_that_no_run_has_is_refused_before_one_begins(
+    here: Path, cli: Commands, scenario: str, metric: str, fix: str
+) -> None:
+    head = f"study: toy\nscenario: {scenario}\nvariants: [locked]\nbudgets: {{b: {{steps: 2, seeds: 1}}}}\n"
+    Path("s.yaml").write_text(f"{head}metric: {metric}\n")
+    line = f"toy: locked: metric: no agent and no environment has a metric '{metric}'; {fix}"
+    assert cli.code("check s.yaml") == 2
+    assert line in cli.err
+    assert cli.code("study s.yaml --logdir s") == 2
+    assert line in cli.err
+    with pytest.raises(ScenarioError, match=f"has a metric '{metric}'"):
+        antiphon.study(scenario, variants=["locked"], metric=metric, logdir="s")
+    assert not Path("s").exists()
+
+
+def test_metrics_of_episodes_and_of_evaluations_during_the_training_are_known() -> None:
+    team = load("cartpole-team").resolve("locked")
+    check_metrics(team, ["return", "episode_length", "motor.return", "motor.policy_loss"])
+    evaluated = load("digits-mlp").resolve("locked", {"depth": 2}).with_training(evaluate={"period": 1})
+    check_metrics(evaluated, ["n1.validation_accuracy", "n1.error", "epoch"])
 
 
 @pytest.mark.long
