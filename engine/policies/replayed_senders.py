@@ -150,7 +150,7 @@ class ReplayedSender:
             [example.prediction for example in sent.examples if example.prediction is not None]
         )
         prediction = by_member(each, len(self.channel.members))
-        gate = self._engine.points.predicted
+        gate = self._engine.learning_points.predicted
         credit = prediction if gate is None else gate.predicted(self.channel, prediction)
         if credit is None:
             return None
