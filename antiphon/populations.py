@@ -23,7 +23,8 @@ from antiphon.running.library import template_named
 from antiphon.running.observers import RunProgress
 from antiphon.running.python_template import Buildable
 from antiphon.scenarios import Template
-from antiphon.scenarios.population_spec import PopulationSpec, find_population
+from antiphon.scenarios.population_spec import PopulationSpec
+from antiphon.scenarios.study import find_document
 from antiphon.terminal.output import printed
 
 
@@ -106,7 +107,7 @@ def population(
     given = {"members": members, "select": select, "set": values, "steps": steps, "seed": seed}
     keys = {key: in_python(value) for key, value in given.items() if value is not None}
     keys |= {} if vary is None else {"vary": vary}
-    found = find_population(scenario) if isinstance(scenario, str | Path) else None
+    found = find_document(PopulationSpec, scenario) if isinstance(scenario, str | Path) else None
     if found is not None:
         template, spec = template_named(found.scenario), found.with_keys(**keys)
     else:

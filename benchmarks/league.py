@@ -24,7 +24,8 @@ import antiphon
 from antiphon import envs
 from antiphon.base.spec import plain
 from antiphon.engine.inference.policy import Policy
-from antiphon.scenarios.population_spec import find_population
+from antiphon.scenarios.population_spec import PopulationSpec
+from antiphon.scenarios.study import find_document
 from antiphon.telemetry.statistics import mean
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -43,7 +44,7 @@ BEST, EACH = 512, 16
 
 def train(condition: str, seed: int, folder: Path, **keys: Any) -> antiphon.Members:
     """Train a population, or go on with it."""
-    league = find_population("flags")
+    league = find_document(PopulationSpec, "flags")
     assert league is not None
     fixed, vary = REWARDS[condition], plain(league)["vary"]
     if fixed is not None:

@@ -27,7 +27,8 @@ import torch
 
 import antiphon
 from antiphon.base.memory import keep_memory
-from antiphon.scenarios.population_spec import find_population
+from antiphon.scenarios.population_spec import PopulationSpec
+from antiphon.scenarios.study import find_document
 
 sys.path.insert(0, str(Path(__file__).parent))
 from interleaved import finish, parsed, ratio, table, timed
@@ -89,7 +90,7 @@ def with_tune(seed: int, steps: int, folder: Path, seconds: float) -> tuple[floa
     from ray import tune
     from ray.tune.schedulers import PopulationBasedTraining
 
-    population = find_population("pole")
+    population = find_document(PopulationSpec, "pole")
     assert population is not None
     assert population.select is not None
     random.seed(seed)

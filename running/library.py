@@ -10,7 +10,8 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.running.python_template import Buildable, PythonTemplate, load_python
 from antiphon.scenarios import Scenario, Template, catalogue, library_names, load
-from antiphon.scenarios.population_spec import find_population
+from antiphon.scenarios.population_spec import PopulationSpec
+from antiphon.scenarios.study import find_document
 
 MADE_IN_PYTHON = {
     "gpt": "antiphon.splitting.split_scenarios:gpt",
@@ -42,7 +43,7 @@ def template_named(name: str | Path) -> Template | PythonTemplate:
         return _loaded(MADE_IN_PYTHON[str(name)])
     if str(name) in library_names():
         return load(name)
-    if (population := find_population(name)) is not None:
+    if (population := find_document(PopulationSpec, name)) is not None:
         fix = f"antiphon run trains it; its scenario is {population.scenario}"
         raise ScenarioError(f"{name}: is a population, not a scenario; {fix}")
     path = Path(os.path.expanduser(name))

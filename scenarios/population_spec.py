@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, Field, WrapValidator, model_validator
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.problems import DocumentError, kind_of
 from antiphon.base.spec import Count, FrozenMap, Name, Real, Sequence, Spec, fail, in_python, plain
-from antiphon.scenarios.study import Values, find_document
+from antiphon.scenarios.study import Values
 from antiphon.scenarios.training import Metric
-from antiphon.scenarios.yaml_text import DocumentSpec, read_file
-
-_LIBRARY = Path(__file__).with_name("populations")
+from antiphon.scenarios.yaml_text import DocumentSpec
 
 
 class RangeSpec(Spec):
@@ -101,6 +99,8 @@ class PopulationSpec(DocumentSpec):
         select: How the best members replace the worst; None: they do not (random search).
     """
 
+    library: ClassVar[Path] = Path(__file__).with_name("populations")
+
     population: Name
     description: str = ""
     scenario: str
@@ -130,18 +130,3 @@ class PopulationSpec(DocumentSpec):
             if name in self.set:
                 raise DocumentError(("set", name), "varies; leave it out here or in `vary`")
         return self
-
-
-def populations() -> dict[str, PopulationSpec]:
-    """Return the library's populations, by name."""
-    files = sorted(_LIBRARY.glob("*.yaml"))
-    return {path.stem: PopulationSpec.from_yaml(read_file(path), path.name) for path in files}
-
-
-def find_population(name_or_path: str | Path) -> PopulationSpec | None:
-    """Return a population of the library, or read one from a file; None where it is neither.
-
-    Raises:
-        ScenarioError: It is not valid.
-    """
-    return find_document(PopulationSpec, name_or_path, _LIBRARY)

@@ -21,7 +21,6 @@ from antiphon.scenarios.yaml_text import DocumentSpec, read_file
 
 DEFAULT = "default"
 """Name of the variant of a scenario without variants, and of the budget of a scenario alone."""
-_LIBRARY = Path(__file__).with_name("studies")
 _SUFFIXES = (".yaml", ".yml")
 _SEEDS = 3
 
@@ -120,6 +119,8 @@ class StudySpec(DocumentSpec):
         budgets: Budgets by name; the first is the default.
     """
 
+    library: ClassVar[Path] = Path(__file__).with_name("studies")
+
     study: Name
     description: str = ""
     scenario: str
@@ -148,43 +149,25 @@ class StudySpec(DocumentSpec):
         return self
 
 
-def study_names() -> tuple[str, ...]:
-    """Return the names of the library's studies, sorted."""
-    return tuple(sorted(path.stem for path in _LIBRARY.glob("*.yaml")))
-
-
-def find_study(name_or_path: str | Path) -> StudySpec | None:
-    """Return a study of the library, or read one from a file; None where it is neither.
-
-    Args:
-        name_or_path: A name of the library, or the path of a YAML file.
-
-    Raises:
-        ScenarioError: The study is not valid.
-    """
-    return find_document(StudySpec, name_or_path, _LIBRARY)
-
-
 Found = TypeVar("Found", bound=DocumentSpec)
 
 
-def find_document(kind: type[Found], name_or_path: str | Path, library: Path) -> Found | None:
-    """Return a document of the library, or read one from a file; None where it is neither.
+def find_document(kind: type[Found], name_or_path: str | Path) -> Found | None:
+    """Return a study or population of the library, or read one from a file; None where it is neither.
 
     Args:
         kind: The document's; its first field is the key that the file begins with.
         name_or_path: A name of the library, or the path of a YAML file.
-        library: The folder of the library's documents.
 
     Raises:
         ScenarioError: The document is not valid.
     """
+    if str(name_or_path) in kind.library_names():
+        return kind.of_library(str(name_or_path))
     path = Path(os.path.expanduser(name_or_path))
-    if str(name_or_path) in {each.stem for each in library.glob("*.yaml")}:
-        path = library / f"{name_or_path}.yaml"
-    elif not _begins_with(next(iter(kind.model_fields)), path):
+    if not _begins_with(next(iter(kind.model_fields)), path):
         return None
-    found = kind.from_yaml(read_file(path), path.name if path.parent == library else str(path))
+    found = kind.from_yaml(read_file(path), str(path))
     scenario: str = vars(found)["scenario"]
     if not scenario.endswith(_SUFFIXES):
         return found

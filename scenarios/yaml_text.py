@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import yaml
 
@@ -141,6 +141,24 @@ def read(text: str, source: str, kind: str = "scenario") -> Document:
 
 class DocumentSpec(Spec):
     """Base of what is a document of its own, which begins with the first field and its name."""
+
+    library: ClassVar[FilePath]
+    """The folder of antiphon's own documents of the kind."""
+
+    @classmethod
+    def library_names(cls) -> tuple[str, ...]:
+        """Return the names of antiphon's own documents of the kind, sorted."""
+        return tuple(sorted(path.stem for path in cls.library.glob("*.yaml")))
+
+    @classmethod
+    def of_library(cls, name: str) -> Self:
+        """Return one of antiphon's own documents of the kind."""
+        return cls.from_yaml(read_file(cls.library / f"{name}.yaml"), f"{name}.yaml")
+
+    @classmethod
+    def whole_library(cls) -> dict[str, Self]:
+        """Return all of antiphon's own documents of the kind, by name."""
+        return {name: cls.of_library(name) for name in cls.library_names()}
 
     @classmethod
     def from_yaml(cls, text: str, source: str) -> Self:

@@ -23,8 +23,8 @@ from antiphon.jobs.studies.plan import StudyOptions, plan
 from antiphon.running.library import scenario_names, template_named
 from antiphon.running.python_template import PythonTemplate, other_variants
 from antiphon.scenarios import DocumentError, Scenario, Template
-from antiphon.scenarios.population_spec import PopulationSpec, find_population
-from antiphon.scenarios.study import DEFAULT, StudySpec, find_study
+from antiphon.scenarios.population_spec import PopulationSpec
+from antiphon.scenarios.study import DEFAULT, StudySpec, find_document
 from antiphon.scenarios.training import RETURN, is_of_env
 from antiphon.scenarios.unintended_settings import learning_by_gates
 from antiphon.terminal.output import (
@@ -99,8 +99,8 @@ def check(
     values = values_of(settings or ())
     try:
         known = name_or_file in scenario_names()
-        study = None if known else find_study(name_or_file)
-        population = None if known else find_population(name_or_file)
+        study = None if known else find_document(StudySpec, name_or_file)
+        population = None if known else find_document(PopulationSpec, name_or_file)
         if population is not None and (variant or parts):
             raise ScenarioError(f"check: {name_or_file} is a population; leave out --variant and --parts")
         if population is not None:

@@ -36,7 +36,8 @@ from antiphon.running.request import Request
 from antiphon.running.trainer import Outcome, Trainer
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import COMPARED
-from antiphon.scenarios.population_spec import find_population
+from antiphon.scenarios.population_spec import PopulationSpec
+from antiphon.scenarios.study import find_document
 from antiphon.scenarios.training import selected_in_words
 from antiphon.telemetry.history import of_shut_gates, shut_gates
 from antiphon.terminal.output import (
@@ -108,7 +109,7 @@ def run(
         raise RunError(f"--epochs: must be above 0, not {epochs:g}")
     if exist in ("resume", "overwrite") and name is None:
         raise RunError(f"--exist {exist}: needs the name of the run; give it with --name")
-    if (population := find_population(name_or_file)) is not None:
+    if (population := find_document(PopulationSpec, name_or_file)) is not None:
         refused = {"--variant": variant, "--epochs": epochs, "--seeds": seeds, "--parts": parts}
         refused |= {"--mode": mode, "--cluster": cluster, "--capture": capture or None}
         for option, given in refused.items():

@@ -16,7 +16,7 @@ from antiphon.commands.arguments import scenario_template, values_of
 from antiphon.envs import describe, ids
 from antiphon.running.library import templates
 from antiphon.scenarios import Scenario, Template, json_schema
-from antiphon.scenarios.population_spec import populations
+from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.schema import schema_text
 from antiphon.telemetry.timeline_text import raster_lines
 from antiphon.terminal.output import console, print_json, remark, show_table
@@ -139,7 +139,7 @@ def _is_environment(name: str) -> bool:
 
 
 def _list(json: bool) -> None:
-    found, trained = templates(), populations()
+    found, trained = templates(), PopulationSpec.whole_library()
     if json:
         scenarios = {
             name: {"description": template.description, "variants": list(template.variants)}

@@ -20,7 +20,7 @@ from antiphon.commands.arguments import new_directory, scenario_template, values
 from antiphon.jobs.studies.plan import StudyOptions
 from antiphon.jobs.studies.table import heading, notes, tables
 from antiphon.running.library import scenario_names
-from antiphon.scenarios.study import find_study, study_names
+from antiphon.scenarios.study import StudySpec, find_document
 from antiphon.terminal.output import (
     console,
     how_to_look,
@@ -82,7 +82,7 @@ def study(
     """Run a study, or compare the variants of a scenario over seeds; return the exit code."""
     if what is None:
         if budget or variants or settings or seeds or steps or episodes or logdir:
-            raise RunError(f"study: name a study; known: {', '.join(study_names())}")
+            raise RunError(f"study: name a study; known: {', '.join(StudySpec.library_names())}")
         _list(json)
         return 0
     asked = StudyOptions(
@@ -127,11 +127,11 @@ def find_study_or_scenario(what: str, options: StudyOptions, logdir: Path | None
     """
     from antiphon.jobs.studies.study import Study  # help does not load torch
 
-    spec = find_study(what)
+    spec = find_document(StudySpec, what)
     if spec is not None:
         directory = logdir or new_directory(None, None, f"study-{spec.study}")
         return Study(spec=spec, directory=directory, options=options)
-    known = {*study_names(), *scenario_names()}
+    known = {*StudySpec.library_names(), *scenario_names()}
     bare = ":" not in what and Path(what).suffix not in _DOCUMENTS and Path(what).parent == Path()
     if bare and what not in known and not Path(what).exists():
         raise ScenarioError(f"no study or scenario {what!r}{suggest(what, known)}")
@@ -143,9 +143,7 @@ def find_study_or_scenario(what: str, options: StudyOptions, logdir: Path | None
 def _list(json: bool) -> None:
     """Print the library's studies: the question of each, and seeds and steps of its budgets."""
     listed = {}
-    for name in study_names():
-        spec = find_study(name)
-        assert spec is not None
+    for name, spec in StudySpec.whole_library().items():
         budgets = {key: {"seeds": one.seeds, "steps": one.steps} for key, one in spec.budgets.items()}
         listed[name] = {"description": " ".join(spec.description.split()), "budgets": budgets}
     if json:

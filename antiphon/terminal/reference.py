@@ -13,7 +13,7 @@ from antiphon.base.problems import show_value
 from antiphon.base.spellings import spelled
 from antiphon.envs import ids, options_of
 from antiphon.running.library import templates
-from antiphon.scenarios.population_spec import populations
+from antiphon.scenarios.population_spec import PopulationSpec
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,9 @@ def library_tables() -> tuple[ReferenceTable, ReferenceTable]:
         (name, _head(template.description), ", ".join(template.variants))
         for name, template in templates().items()
     )
-    members = ((name, _head(declared.description)) for name, declared in populations().items())
+    members = (
+        (name, _head(declared.description)) for name, declared in PopulationSpec.whole_library().items()
+    )
     return (
         ReferenceTable(("scenario", "", "variants"), tuple(scenarios)),
         ReferenceTable(("population", ""), tuple(members)),

@@ -20,7 +20,6 @@ from antiphon.base.spec import Count, Name, Sequence, Spec
 from antiphon.scenarios.yaml_text import DocumentSpec, read_file
 
 SECONDS_A_DAY = 86400.0
-_LIBRARY = Path(__file__).with_name("profiles")
 
 Seconds = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
@@ -145,6 +144,8 @@ class ClusterProfile(DocumentSpec):
         failures: Failures of machines whose group does not set them; None: machines do not fail.
     """
 
+    library: ClassVar[Path] = Path(__file__).with_name("profiles")
+
     cluster: Name
     about: str = ""
     machines: Annotated[dict[Name, MachineSpec], Field(min_length=1)]
@@ -214,10 +215,9 @@ def find_profile(name_or_path: str | Path) -> ClusterProfile:
     Raises:
         ScenarioError: There is no such name or file, or the profile is invalid.
     """
-    name, library = str(name_or_path), {path.stem: path for path in _LIBRARY.glob("*.yaml")}
-    if name in library:
-        return ClusterProfile.from_yaml(read_file(library[name]), f"{name}.yaml")
+    name, known = str(name_or_path), ClusterProfile.library_names()
+    if name in known:
+        return ClusterProfile.of_library(name)
     if Path(name).suffix not in (".yaml", ".yml"):
-        known = f"{suggest(name, sorted(library))}; or give a .yaml file"
-        raise ScenarioError(f"--cluster: no profile {name!r}{known}")
+        raise ScenarioError(f"--cluster: no profile {name!r}{suggest(name, known)}; or give a .yaml file")
     return ClusterProfile.from_yaml(read_file(Path(name).expanduser()), name)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from antiphon.scenarios import library_names, load
-from antiphon.scenarios.study import study_names
+from antiphon.scenarios.study import StudySpec
 from tests.kit.commands import Commands
 from tests.kit.tiers import sampled
 
@@ -276,7 +276,7 @@ CONTROLS = {"cut": "loses every message", "local-policy": "update-locked by grad
 """Variants that are warned of because of what they are there for."""
 
 
-@pytest.mark.parametrize("name", sampled([*library_names(), *study_names()], 3))
+@pytest.mark.parametrize("name", sampled([*library_names(), *StudySpec.library_names()], 3))
 def test_the_library_and_its_studies_warn_of_nothing_but_of_controls(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
 ) -> None:

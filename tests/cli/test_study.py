@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.scenarios.study import study_names
+from antiphon.scenarios.study import StudySpec
 from tests.kit.commands import Commands
 
 TEXT = """\
@@ -31,7 +31,7 @@ def _toy(here: Path) -> None:
 
 def test_without_a_name_it_lists_studies(cli: Commands) -> None:
     printed = cli("study")
-    assert all(name in printed for name in study_names())
+    assert all(name in printed for name in StudySpec.library_names())
     small = cli.json("study")["studies"]["dni-unlock"]["budgets"]["small"]
     assert small == {"seeds": 3, "steps": 5000}
 

@@ -8,7 +8,7 @@ import pytest
 
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import load
-from antiphon.scenarios.study import StudySpec, find_study
+from antiphon.scenarios.study import StudySpec, find_document
 from antiphon.scenarios.training import is_of_env, less_is_better, on_validation, split_metric
 from tests.kit.some import some
 
@@ -86,12 +86,12 @@ def test_what_cannot_be_is_one_line_with_its_place(text: str, problem: str) -> N
 
 def test_studies_are_found_by_name_or_file_and_scenarios_are_none(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(TEXT.replace("scenario: digits-mlp", "scenario: own.yaml"))
-    assert some(find_study(tmp_path / "mine.yaml")).scenario == str(tmp_path / "own.yaml")
-    assert find_study("dni-split") == find_study("dni-split")
-    assert find_study("digits-mlp") is None
-    assert find_study("nothing") is None
+    assert some(find_document(StudySpec, tmp_path / "mine.yaml")).scenario == str(tmp_path / "own.yaml")
+    assert find_document(StudySpec, "dni-split") == find_document(StudySpec, "dni-split")
+    assert find_document(StudySpec, "digits-mlp") is None
+    assert find_document(StudySpec, "nothing") is None
     (tmp_path / "scenario.yaml").write_text(load("digits-mlp").text)
-    assert find_study(tmp_path / "scenario.yaml") is None
+    assert find_document(StudySpec, tmp_path / "scenario.yaml") is None
     (tmp_path / "broken.yaml").write_text("study: toy\nscenario: a\nset: 3\nbudgets: {small: {}}\n")
     with pytest.raises(ScenarioError, match=r"broken\.yaml:3: set: must be a mapping"):
-        find_study(tmp_path / "broken.yaml")
+        find_document(StudySpec, tmp_path / "broken.yaml")

@@ -15,7 +15,8 @@ from antiphon.jobs.populations.selection import (
     initial_values,
 )
 from antiphon.running.library import template_named
-from antiphon.scenarios.population_spec import find_population
+from antiphon.scenarios.population_spec import PopulationSpec
+from antiphon.scenarios.study import find_document
 from tests.engine.numbers import one_line
 from tests.jobs.populations.made import RATES, digits, spec
 from tests.kit.some import some
@@ -29,7 +30,7 @@ from tests.kit.some import some
 )
 def test_figure_2_of_the_paper(tmp_path: Path, changes: dict[str, Any], low: float, high: float) -> None:
     """Jaderberg et al. 2017: a population of two reaches the optimum of 1.2, a grid of the two surrogates does not."""
-    toy = some(find_population("toy"))
+    toy = some(find_document(PopulationSpec, "toy"))
     assert [list(one.values()) for one in initial_values(toy)] == [[0.001, 1.0], [0.75, 0.001]]
     run = PopulationRun(toy.with_keys(**changes), template_named(toy.scenario), tmp_path / "it")
     assert run.scheduler.sequential_reason is None

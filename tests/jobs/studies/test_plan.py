@@ -8,7 +8,7 @@ import pytest
 
 from antiphon.jobs.studies.plan import Plan, StudyOptions, plan
 from antiphon.jobs.studies.scoring import Scoring
-from antiphon.scenarios.study import StudySpec, find_study, study_names
+from antiphon.scenarios.study import StudySpec, find_document
 from tests.engine.numbers import one_line
 from tests.kit.some import some
 
@@ -86,9 +86,9 @@ def test_what_cannot_be_is_one_line() -> None:
         planned("", HEAD.replace("digits", "digts"))
 
 
-@pytest.mark.parametrize("name", study_names())
+@pytest.mark.parametrize("name", StudySpec.library_names())
 def test_every_library_study_has_a_plan_under_every_budget(name: str) -> None:
-    spec = some(find_study(name))
+    spec = some(find_document(StudySpec, name))
     assert list(spec.budgets)[:1] == ["small"]
     for budget in spec.budgets:
         found = plan(spec, StudyOptions(budget=budget))
