@@ -92,7 +92,8 @@ class Change:
     @property
     def cost(self) -> Change:
         """The change for the worse: that of a loss, or minus that of an accuracy or a return."""
-        return self if less_is_better(self.metric) else Change(-self.value, self.half, self.metric)
+        # 0 - 0 is 0, and not -0
+        return self if less_is_better(self.metric) else Change(0.0 - self.value, self.half, self.metric)
 
     @property
     def verdict(self) -> Verdict:
@@ -143,6 +144,11 @@ class Ablation:
             return changes[self.measure].cost.value
 
         return sorted(self.channels, key=lambda channel: (-cost(channel), channel))
+
+    @property
+    def metric(self) -> str:
+        """The channels' metric, which names the kind."""
+        return f"ablation_{self.kind}"
 
     @property
     def pairs(self) -> str:
@@ -221,8 +227,8 @@ def ablation_rows(found: Ablation) -> list[Figure]:
     rows = []
     for name in found.readouts:
         cost = found.change(name).cost
-        rows.append(Figure("channel", name, "ablation", cost.value))
-        ends = zip(bounds("ablation"), cost.interval or (), strict=False)
+        rows.append(Figure("channel", name, found.metric, cost.value))
+        ends = zip(bounds(found.metric), cost.interval or (), strict=False)
         rows += [Figure("channel", name, metric, end) for metric, end in ends]
     return rows
 

@@ -438,7 +438,7 @@ def keep_measured(
     Args:
         directory: The run's.
         running: Of its newest checkpoint, which was measured.
-        found: By kind (`ablation`, `value`), plain data.
+        found: By kind (`ablation_zero`, `value`), plain data.
         rows: The same as metrics of channels.
 
     Returns:

@@ -21,11 +21,19 @@ from numpy.typing import NDArray
 from antiphon.base.extensions import with_imports
 
 Verdict: TypeAlias = Literal["matters", "harms", "unresolved", "stale", "silent", "shut"]
-Measure: TypeAlias = Literal["value", "ablation"]
+Measure: TypeAlias = Literal["value", "ablation_zero", "ablation_mean", "ablation_resample", "ablation_step"]
 Values: TypeAlias = NDArray[np.floating[Any]]
 
-MEASURES: tuple[Measure, ...] = ("value", "ablation")
-"""Metrics that measure a channel's worth, each with an interval (`bounds`); the first that was measured is used."""
+ABLATIONS: dict[Measure, str] = {
+    "ablation_zero": "ablation (zero)",
+    "ablation_mean": "ablation (mean)",
+    "ablation_resample": "ablation (resample)",
+    "ablation_step": "ablation (step)",
+}
+"""The loss by ablation, by what messages are replaced with, and its name: removals first, as messages of another step have all
+that holds throughout an episode."""
+MEASURES: dict[Measure, str] = {"value": "value", **ABLATIONS}
+"""Metrics that measure a channel's worth, each with an interval (`bounds`), and their names; the first that was measured is used."""
 _STALE = 4
 """Ticks of the sender after which a message is stale,"""
 _LATER = 2
@@ -71,8 +79,11 @@ VERDICTS: dict[Verdict, Definition] = {
 """Definitions, in order of display."""
 FLAGS: dict[Measure | Literal[""], dict[Verdict, int]] = {
     "value": {"matters": 1, "harms": 2, "unresolved": 4},
-    "ablation": {"matters": 8, "harms": 16, "unresolved": 32},
+    "ablation_zero": {"matters": 8, "harms": 16, "unresolved": 32},
     "": {"stale": 64, "silent": 128, "shut": 256},
+    "ablation_mean": {"matters": 512, "harms": 1024, "unresolved": 2048},
+    "ablation_resample": {"matters": 4096, "harms": 8192, "unresolved": 16384},
+    "ablation_step": {"matters": 32768, "harms": 65536, "unresolved": 131072},
 }
 """The bit of each verdict (`verdict_flags`), by measure; of those that need none under the empty name."""
 
@@ -124,7 +135,7 @@ def worth(low: float | None, high: float | None) -> Verdict | None:
     return "matters" if low > 0 else "harms" if high < 0 else "unresolved"
 
 
-def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArray[np.uint16]:
+def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArray[np.uint32]:
     """Return the verdicts on channels as the sum of `FLAGS`, [..., channels].
 
     Args:
@@ -134,7 +145,7 @@ def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArr
         traits: Traits of the same channels.
     """
     shape = np.broadcast_shapes(traits.periods.shape, *(values.shape for values in figures.values()))
-    found = np.zeros(shape, dtype=np.uint16)
+    found = np.zeros(shape, dtype=np.uint32)
     for measure in MEASURES:
         low, high = (figures.get(bound) for bound in bounds(measure))
         if low is None or high is None:

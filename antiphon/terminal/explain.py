@@ -20,7 +20,7 @@ from antiphon.scenarios import ChannelSpec, EnvSpec, Scenario, Template, warning
 from antiphon.scenarios.unintended_settings import learning_by_gates
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.channels.verdict_series import newest_verdicts
-from antiphon.telemetry.verdicts import measuring_command
+from antiphon.telemetry.verdicts import MEASURES, measuring_command
 
 
 def built(scenario: Scenario) -> System:
@@ -173,5 +173,5 @@ def explain_verdicts(folder: Path) -> dict[str, Any] | None:
         if no_fork
         else f"value not measured ({command})"
     )
-    by = f"by {measure}, " if measure else f"{missing}; "
+    by = f"by {MEASURES[measure]}, " if measure else f"{missing}; "
     return {"measure": measure, "counts": counts, "line": by + line}

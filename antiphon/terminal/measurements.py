@@ -58,7 +58,7 @@ _POSITIONS = 4
 
 @dataclass(frozen=True)
 class Measured:
-    """A measurement: its name and result as plain data, what is kept with the run, figures of channels, and how it is printed."""
+    """A measurement: its name and result as plain data, what is kept with the run (by name), figures of channels, and how it is printed."""
 
     name: str
     result: dict[str, Any]
@@ -70,7 +70,7 @@ class Measured:
 def keep(directory: RunDirectory, simulation: Simulation, measured: Measured) -> None:
     """Store a measurement in the run directory, for `report` and the Channels tab."""
     try:
-        if not keep_measured(directory, simulation.running, {measured.name: measured.kept}, measured.rows):
+        if not keep_measured(directory, simulation.running, measured.kept, measured.rows):
             remark("the run has not ended: its Channels tab will not show this (it is in measured.json)")
     except RunError as error:
         remark(f"not saved with the run: {error}")
@@ -175,9 +175,8 @@ def measured_ablation(
         how = {"episodes": episodes, "sampled": sampled}
     found = ablate(simulation, kind, split=split, channels=channels, links=links, **how)
     plain = _ablation(found)
-    return Measured(
-        "ablation", plain, {"split": split, **plain}, ablation_rows(found), lambda: _show_ablation(found)
-    )
+    kept = {found.metric: {"split": split, **plain}}
+    return Measured("ablation", plain, kept, ablation_rows(found), lambda: _show_ablation(found))
 
 
 def _ablation(found: Ablation) -> dict[str, Any]:
@@ -233,7 +232,7 @@ def measured_language(
     """Measure the languages of channels of symbols."""
     found = language(simulation, split=split, channels=channels, examples=limit or _SPOKEN)
     plain = {name: own.to_dict() for name, own in found.items()}
-    kept = {"split": split, "channels": plain}
+    kept = {"language": {"split": split, "channels": plain}}
     return Measured("language", plain, kept, language_rows(found), lambda: _show_language(found))
 
 
@@ -293,7 +292,7 @@ def measured_value(
     }
     plain = values.to_dict() | {"alignment": alignments}
     rows = [*value_rows(values), *signal_rows(signals)]
-    return Measured("value", plain, plain, rows, lambda: _show_value(values, alignments))
+    return Measured("value", plain, {"value": plain}, rows, lambda: _show_value(values, alignments))
 
 
 def _show_value(found: Values, alignments: dict[str, dict[str, Any]]) -> None:

@@ -20,7 +20,7 @@ from antiphon.running.directory import MEASURED
 from antiphon.scenarios.document import EnvSpec
 from antiphon.scenarios.training import less_is_better, metric_of_agents, split_metric
 from antiphon.telemetry.history import shut_gates
-from antiphon.telemetry.verdicts import worth
+from antiphon.telemetry.verdicts import ABLATIONS, worth
 
 if TYPE_CHECKING:
     from antiphon.scenarios import Scenario
@@ -176,11 +176,13 @@ def kept_scores(path: Path, steps: int) -> dict[str, dict[str, float]]:
 
 
 def _communicates(path: Path, steps: int) -> bool | None:
-    """Whether a channel matters by the ablation of a run's last state in `measured.json`; None: there is none."""
+    """Whether a channel matters by the first kind of ablation of a run's last state in `measured.json`; None: there is none."""
     if not (path / MEASURED).is_file():
         return None
-    found = read_cache(path / MEASURED).get("ablation", {})
-    if found.get("step") != steps:
+    measured = read_cache(path / MEASURED)
+    ablations = (measured[kind] for kind in ABLATIONS if kind in measured)
+    found = next((one for one in ablations if one.get("step") == steps), None)
+    if found is None:
         return None
     with fitting(path / MEASURED):
         sign = 1 if less_is_better(found["measure"]) else -1

@@ -11,6 +11,7 @@ from antiphon.telemetry.verdicts import (
     FLAGS,
     MEASURES,
     VERDICTS,
+    Measure,
     bounds,
     measuring_command,
     measuring_time,
@@ -61,6 +62,16 @@ def _ends(measure: str, title: str, limit: float | None = None) -> dict[str, Exp
     }
 
 
+def _ablated(measure: Measure, replacement: str) -> dict[str, Explanation]:
+    """Return the explanations of a loss by ablation and its interval, by what the messages are replaced with."""
+    title = f"loss by {MEASURES[measure]}"
+    says = (
+        "Increase of the readouts' loss on test data, or fall of their return, when the channel's messages are replaced by "
+        f"{replacement}."
+    )
+    return {measure: Explanation(title, says, "diverging"), **_ends(measure, title)}
+
+
 _CHANNEL: dict[str, Explanation] = {
     "value": Explanation(
         "value",
@@ -71,12 +82,10 @@ _CHANNEL: dict[str, Explanation] = {
         1.0,
     ),
     **_ends("value", "value", 1.0),
-    "ablation": Explanation(
-        "loss by ablation",
-        "Increase of the readouts' loss on test data, or fall of their return, when the channel's messages are removed.",
-        "diverging",
-    ),
-    **_ends("ablation", "loss by ablation"),
+    **_ablated("ablation_zero", "zeros"),
+    **_ablated("ablation_mean", "their mean"),
+    **_ablated("ablation_resample", "those made for other examples, or in other environments"),
+    **_ablated("ablation_step", "those of other steps of the same episode"),
     "sg_loss": Explanation(
         "SG loss",
         "The loss of the synthetic gradient's model before its newest update.",

@@ -72,7 +72,7 @@ def test_ablation_ranks_the_channels_and_is_shown_with_verdicts(
     matter = sum(loss["change"] - loss["half"] > 0 for loss in losses)
     harm = sum(loss["change"] + loss["half"] < 0 for loss in losses)
     words = f"{matter} matter, {harm} harm, {2 - matter - harm} unresolved"
-    assert f"channels: by ablation, {words}, 0 stale, 0 silent of 2" in cli("show", own)
+    assert f"channels: by ablation (resample), {words}, 0 stale, 0 silent of 2" in cli("show", own)
     cli("evaluate", own, "--ablate mean --links as_run --channels n0->n1")
     assert "Without each channel (mean): change over 360 examples" in cli.out
     assert "n1->n2" not in cli.out

@@ -130,7 +130,7 @@ def test_where_readouts_act_returns_of_the_same_episodes_are_compared(acting: Si
     assert change == found.change("sensor->motor")
     assert (change.verdict == "matters") == (change.value + (change.half or 0.0) < 0)
     rows = {(row.name, row.metric): row.value for row in ablation_rows(found)}
-    assert rows["sensor->motor", "ablation"] == pytest.approx(whole - without)  # what is lost
+    assert rows["sensor->motor", "ablation_zero"] == pytest.approx(whole - without)  # what is lost
 
 
 def test_with_actions_sampled_returns_with_and_without_a_channel_are_those_of_sampled_actions(

@@ -27,16 +27,16 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def kept(run: Path) -> Any:
-    """What is kept of the ablations of a run."""
-    return read_cache(run / "measured.json").get("ablation")
+def kept(run: Path, kind: str = "zero") -> Any:
+    """What is kept of an ablation of a run."""
+    return read_cache(run / "measured.json").get(f"ablation_{kind}")
 
 
 def test_an_ablation_is_kept_and_shown_in_the_tab_and_the_run_goes_on(run: Path, cli: Commands) -> None:
     told = cli.json("evaluate", run, ABLATE, "zero")["ablation"]
     assert kept(run) == {"step": 4, "split": "test", **told}
     shown = read_run(run)
-    series = shown.figures["channel", "ablation"]
+    series = shown.figures["channel", "ablation_zero"]
     assert series.steps.tolist() == [4]
     names = [channel["name"] for channel in shown.graph["channels"]]
     losses = [told["channels"][name]["readouts"]["loss"]["change"] for name in names]
@@ -44,7 +44,7 @@ def test_an_ablation_is_kept_and_shown_in_the_tab_and_the_run_goes_on(run: Path,
     assert shown.figures["channel", "age"].steps.tolist() == [1, 4], "what was there stays"
     cli("resume", run, "--steps 6")
     figures = read_run(run).figures
-    assert figures["channel", "ablation"].steps.tolist() == [4]
+    assert figures["channel", "ablation_zero"].steps.tolist() == [4]
     assert figures["channel", "age"].steps.tolist() == [1, 4, 6]
 
 
@@ -56,15 +56,33 @@ def test_a_second_measurement_takes_the_place_of_the_first_of_its_kind(run: Path
         assert {path: path.read_bytes() for path in run.glob("events*")} == before
     rewrite_facts(run, exit="running")  # it was killed
     count = len(list(run.glob("events*")))
-    for kind in ("zero", "mean"):
-        cli("evaluate", run, ABLATE, kind)
-        assert kept(run)["kind"] == kind
+    for limit in (40, 30):
+        cli("evaluate", run, f"--ablate zero --examples {limit}")
+        assert kept(run)["count"] == limit
     assert len(list(run.glob("events*"))) > count
     assert not (run / "run.lock").exists()
     (run / "measured.json").write_text("[", encoding="utf-8")
     cli("evaluate", run, ABLATE, "zero")
     assert "measured.json: is damaged (checksum mismatch); delete it, and it will be written again" in cli.err
     assert (run / "measured.json").read_text(encoding="utf-8") == "["
+
+
+def test_each_kind_of_ablation_is_kept_and_named_and_a_removal_is_shown_first(
+    run: Path, cli: Commands
+) -> None:
+    for kind in ("zero", "resample"):
+        cli("evaluate", run, ABLATE, kind)
+    assert [kept(run, kind)["kind"] for kind in ("zero", "resample")] == ["zero", "resample"]
+    figures = read_run(run).figures
+    for kind in ("zero", "resample"):
+        changes = [channel["readouts"]["loss"]["change"] for channel in kept(run, kind)["channels"].values()]
+        measured = figures["channel", f"ablation_{kind}"].values[0]
+        np.testing.assert_allclose(sorted(measured), sorted(changes), rtol=1e-6)
+    assert "by ablation (zero), " in cli("show", run)
+    cli("report", run, "-o", run / "page.html")
+    page = (run / "page.html").read_text(encoding="utf-8")
+    assert "loss by ablation (zero)" in page
+    assert "loss by ablation (resample)" in page
 
 
 def test_where_nothing_can_be_written_evaluate_still_tells(

@@ -39,7 +39,7 @@ def charts(text: str) -> dict[str, list[dict[str, Any]]]:
 def measured(low: tuple[float, float], high: tuple[float, float]) -> ReportRun:
     """A run whose channels are measured by ablation."""
     found = data()
-    ends = {"ablation": np.mean([low, high], 0), "ablation_low": low, "ablation_high": high}
+    ends = {"ablation_zero": np.mean([low, high], 0), "ablation_zero_low": low, "ablation_zero_high": high}
     series = {("channel", metric): Series(np.array([30]), np.array([row])) for metric, row in ends.items()}
     return run(data=replace(found, figures={**found.figures, **series}))
 
@@ -159,9 +159,9 @@ def test_a_section_comes_before_the_results_and_its_runs_are_in_no_table_of_seed
 
 def test_channels_are_ranked_with_their_intervals() -> None:
     text = page(measured((-0.1, 0.4), (0.2, 0.6)))
-    assert "Loss by ablation: one" in text
+    assert "Loss by ablation (zero): one" in text
     head, first, second = tables(text)[1]
-    assert head == ["channel", "verdict", "loss by ablation", "95 % interval"]
+    assert head == ["channel", "verdict", "loss by ablation (zero)", "95 % interval"]
     assert first == ["b-&gt;a", "matters", "0.5", "[0.4, 0.6]"]
     assert second == ["a-&gt;b", "unresolved", "0.05", "[−0.1, 0.2]"]
     assert len(tables(page(run()))) == 1

@@ -64,14 +64,14 @@ def test_measures_have_verdicts_of_their_own() -> None:
         document(),
         value_low=[0.1, -0.5, -3.65, nan],
         value_high=[0.2, -0.1, 3.4, nan],
-        ablation_low=[-0.2, 0.1, nan, 0.0],
-        ablation_high=[-0.1, 0.2, nan, 0.0],
+        ablation_zero_low=[-0.2, 0.1, nan, 0.0],
+        ablation_zero_high=[-0.1, 0.2, nan, 0.0],
     )
     assert found == [
-        {"value:matters", "ablation:harms"},
-        {"value:harms", "ablation:matters"},
+        {"value:matters", "ablation_zero:harms"},
+        {"value:harms", "ablation_zero:matters"},
         {"value:unresolved"},
-        {"ablation:unresolved"},
+        {"ablation_zero:unresolved"},
     ]
 
 

@@ -6,7 +6,7 @@ import { formatNumber, formatStep } from "./format.js";
 /** Metrics that are read together; what is not named here comes last. Measures of worth have their intervals around them. */
 const PANEL_GROUPS = {
   channel: [
-    ["Worth", ["value", "ablation"]],
+    ["Worth", ["value", "ablation_zero", "ablation_mean", "ablation_resample", "ablation_step"]],
     ["Alignment", ["cosine", "parameter_cosine", "pooled_cosine", "norm_ratio", "r2"]],
     ["Learning", ["sg_loss", "si_loss", "skill", "gate", "injection_norm", "bias2", "variance", "outliers"]],
     ["Message", ["message_energy", "message_std", "message_mean"]],

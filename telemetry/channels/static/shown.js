@@ -5,7 +5,7 @@ import { rowAt, valuesAt } from "./source.js";
 
 const FIRST_CHOICE = {
   // What a channel is worth, else whether its predictor learns, before what it carries: normalised ports hold the energy of messages at 1.
-  channel: ["value", "ablation", "sg_loss", "injection_norm", "message_std", "message_energy"],
+  channel: ["value", "ablation_zero", "ablation_mean", "ablation_resample", "ablation_step", "sg_loss", "injection_norm", "message_std", "message_energy"],
   agent: ["loss"],
 };
 

@@ -79,7 +79,7 @@ def ablated(path: Path, measure: str, step: int = 8, **changes: float) -> Finish
         name: {"readouts": {measure: {"change": change, "half": 0.5}}} for name, change in changes.items()
     }
     write_checked(
-        path / "measured.json", {"ablation": {"step": step, "measure": measure, "channels": channels}}
+        path / "measured.json", {"ablation_zero": {"step": step, "measure": measure, "channels": channels}}
     )
     return Finished.of(path, {**finished(accuracy=0.5).result, "steps": 8}, {})
 

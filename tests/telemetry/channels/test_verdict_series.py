@@ -50,10 +50,10 @@ def test_a_run_read_from_its_files_has_them_and_the_commands_that_measure(tmp_pa
     assert run.figures[VERDICTS].values.tolist() == [[0, 64], [1, 4]]
     catalogue = run.catalogue()
     assert catalogue["verdict"] == ["channel"]
-    value, ablation = catalogue["verdicts"]["measures"]
+    value, ablation, *_ = catalogue["verdicts"]["measures"]
     assert catalogue["verdicts"]["by"] == f"antiphon evaluate '{tmp_path / 'my run'}' --value"
     assert not value["measured"]  # bounds without a middle
-    assert ablation["metric"] == "ablation"
+    assert ablation["metric"] == "ablation_zero"
     assert [word["name"] for word in catalogue["verdicts"]["words"]] == [
         "matters",
         "harms",
