@@ -79,6 +79,8 @@ def unused_by_agent(agent: AgentSpec) -> Iterator[str]:
     """Return the keys of an agent without effect."""
     if agent.layers is not None:
         yield from _without_layers(agent.layers, "network")
+    for goal in agent.goals.values():
+        yield from (_unused(f"objective.{key}", why) for key, why in goal.unused())
     yield from _ignored(agent, [("optimiser", bool(agent.learn), "by an agent that does not learn")])
 
 
@@ -395,6 +397,15 @@ def rule_9_kind(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iter
     yield from gradient.advice(channel.shape, at_sites=channel.at_sites(gradient))
 
 
+def rule_3_followed(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+    """A predicted gradient changes the sender's parameters, or what it returns to senders of its own."""
+    sender = scenario.agents[channel.sender]
+    tied = sender.share is not None or any(channel.sender in group for group in scenario.share)
+    followed = channel.made_coupling.predicts and channel.gradient.scale > 0
+    if followed and not (sender.learn or tied or scenario.inputs_of(channel.sender)):
+        yield "its sender does not learn, so its synthetic gradient trains nothing; make it detached"
+
+
 def rule_23_context(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     """A gradient of symbols, or of a policy, is conditioned on what the sender observes."""
     known = {*scenario.agents[channel.sender].observes, "from.state"}
@@ -433,6 +444,7 @@ _OF_CHANNELS = (
         rule_26_norm,
         rule_10_kickback,
         rule_9_kind,
+        rule_3_followed,
         rule_23_context,
         rule_11_update_locked,
         rule_18_synthetic_input,

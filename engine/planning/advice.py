@@ -276,7 +276,11 @@ def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[str]:
     changed = learning(scenario)  # of others another warning says why they do not learn
     for name, count in updates.items():
         learned_every = scenario.windows[name]
-        if name not in changed or count is None or (count and (count >= _FEW or steps < _FEW)):
+        goal = scenario.agents[name].objective
+        shorter = learned_every != "episode" and learned_every < (env.episode_steps or 0)
+        lost = goal is not None and goal.needs_an_end and shorter  # windows without an end teach nothing
+        enough = count and (count >= _FEW or steps < _FEW) and not lost
+        if name not in changed or count is None or enough:
             continue
         if not count or scenario.agents[name].goals or learned_every not in often:
             clocks = [scenario.agents[member].clock for member in scenario.learning_group_of[name]]

@@ -184,7 +184,7 @@ def test_keys_that_a_channel_does_not_use(channel: dict[str, Any], lines: list[s
     ],
 )
 def test_keys_that_an_agent_does_not_use(agent: dict[str, Any], lines: list[str]) -> None:
-    assert advice({"size": 2}, a=agent) == [f"agent a: {line}" for line in lines]
+    assert advice({"size": 2, "coupling": "locked"}, a=agent) == [f"agent a: {line}" for line in lines]
 
 
 def test_keys_that_the_rest_of_a_scenario_leaves_without_effect() -> None:
@@ -377,3 +377,25 @@ def test_an_unroll_that_a_locked_group_replaces_is_warned_of(unroll: int | str, 
     policy = {"objective": {"kind": "ppo"}, "acts": True}  # learns every 16 ticks by default
     lines = advice({"coupling": "locked"}, a={"clock": {"unroll": 32}}, b=policy)
     assert lines == []
+
+
+@pytest.mark.parametrize("kind", ["ppo", "q"])
+def test_minibatches_of_no_further_pass_are_warned_of(kind: str) -> None:
+    def of(**keys: int) -> list[str]:
+        return advice({"coupling": "locked"}, b={"acts": True, "objective": {"kind": kind, **keys}})
+
+    line = "agent b: objective.minibatches is not used where epochs is 1: the first pass is over all environments"
+    assert of(epochs=1, minibatches=8) == [line]
+    assert of(epochs=2, minibatches=8) == of(epochs=1) == []
+
+
+def test_a_synthetic_gradient_that_trains_nothing_is_warned_of() -> None:
+    line = (
+        "channel a->b: its sender does not learn, so its synthetic gradient trains nothing; make it detached"
+    )
+    frozen = {"a": {"learn": False}}
+    assert advice({}, **frozen) == [line]
+    assert advice({"coupling": "detached"}, **frozen) == []
+    assert advice({}) == []
+    through = {**frozen, "c": {}}  # what the sender of b returns to c is made of it
+    assert line not in advice({}, {"from": "c", "to": "a"}, **through)

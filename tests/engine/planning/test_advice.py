@@ -224,10 +224,10 @@ def test_updates_are_of_windows_with_a_loss(kind: str, unroll: int, phase: int) 
     with Simulation(scenario) as simulation:
         simulation.run(121)
         assert simulation.agents["listener"].updates == expected
-    said = [
-        line for line in advice(scenario) if "reinforce learns from windows in which an episode ends" in line
-    ]
-    assert bool(said) is (kind == "reinforce" and unroll * (1 + phase) % 4 > 0)
+    words, window = "reinforce learns from windows in which an episode ends", unroll * (1 + phase)
+    assert (words in "".join(advice(scenario))) is (kind == "reinforce" and window % 4 > 0)
+    often = advice(scenario.with_training(steps=5000))  # more than 100 updates
+    assert (words in "".join(often)) is (kind == "reinforce" and window < 4)
 
 
 @pytest.mark.parametrize(
