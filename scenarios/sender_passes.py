@@ -54,7 +54,7 @@ def _obstacles_of_end(scene: Relations, name: str) -> Iterator[str]:
         yield f"needs ends that learn by themselves, and {name!r} learns with others; make its channels decoupled"
     if agent.learn is not True:
         yield f"needs ends that learn from each window, and {name!r} does not; leave out its learn"
-    if has_state(agent):
+    if has_state(agent) and agent.state_size is not None:  # one that is not made yet is looked at when it is
         yield f"needs ends without a state, and {name!r} has one; use a network of another kind"
     if agent.align is not None:
         yield f"needs ends that are not aligned, and {name!r} is; leave out its align"

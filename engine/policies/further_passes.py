@@ -191,15 +191,16 @@ _Learned = tuple[list[Update], dict[str, PredictorUpdate]]
 
 
 def _check_apart(channel: Channel, system: System) -> None:
-    """Check that the rows of a channel's ends can be evaluated apart.
+    """Check that the ticks and environments of a channel's ends can be evaluated apart.
 
     Raises:
-        DocumentError: One has a network whose samples depend on each other.
+        DocumentError: One has a network with a state, or whose samples depend on each other.
     """
     for name in (channel.sender, channel.receiver):
-        mixed = system.agents[name].learner.network.mixed()
+        network = system.agents[name].learner.network
+        mixed = "its network has a state" if network.state_size else network.mixed()
         if mixed is not None:
-            message = f"all replays some environments alone, and those of '{system.agents[name].names[0]}' depend on each other: "
+            message = f"all replays ticks and environments apart, and those of '{system.agents[name].names[0]}' depend on each other: "
             raise DocumentError(
                 ("channels", channel.names[0], "gradient", "passes"), f"{message}{mixed}; use first"
             )

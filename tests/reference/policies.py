@@ -284,9 +284,8 @@ def further_passes(state: State, update: Update, updates: Sequence[Update], step
                 moves += [state.gradients(sending, found_again[1], step)] if found_again[1] else []
             for gradients in moves:
                 state.move(gradients, step)
-            for model, slope in slopes:
-                if slope is not None:
-                    state.optimizers[model].step(slope[1], step)
+            for model, slope in (pair for pair in slopes if pair[1] is not None):
+                state.optimizers[model].step(slope[1], step)
 
 
 Sent = list[tuple[Message, Tensor, Tensor]]

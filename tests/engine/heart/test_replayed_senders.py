@@ -9,6 +9,8 @@ import re
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from antiphon import Scenario, ScenarioError, Simulation
 from antiphon.engine.planning.advice import expected_updates
@@ -109,6 +111,53 @@ def test_what_cannot_be_replayed_is_refused(name: str) -> None:
     changes, line = REFUSED[name]
     with pytest.raises(ScenarioError, match=re.escape(line)), Simulation(team(**changes)):
         pass
+
+
+class Own(nn.Module):
+    """A layer."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(inputs, outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x)
+
+
+class Whitened(Own):
+    """Less the mean over the samples."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x - x.mean(0))
+
+
+class Recalling(Own):
+    """With a state."""
+
+    state_size = 3
+
+    def forward(self, x: torch.Tensor, state: torch.Tensor) -> Any:
+        return self.layer(x), state
+
+
+def recalling(inputs: int, outputs: int) -> Recalling:
+    """A factory, of whose networks nothing is known before."""
+    return Recalling(inputs, outputs)
+
+
+def test_a_module_of_ones_own_is_replayed() -> None:
+    with Simulation(team(sensor={"network": Own}), seed=1) as simulation:
+        simulation.run()
+        assert simulation.agents["sensor"].updates == 5 * WINDOWS
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"), [(Whitened, ""), (recalling, "its network has a state; use first")]
+)
+def test_a_network_whose_ticks_or_samples_depend_on_each_other_is_refused(kind: Any, reason: str) -> None:
+    line = "gradient.passes: all replays ticks and environments apart, and those of 'sensor' depend on each other: "
+    with pytest.raises(ScenarioError, match=re.escape(line + reason)):
+        Simulation(team(sensor={"network": kind}))
 
 
 def test_a_sender_with_rewards_is_refused() -> None:
