@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,7 @@ import yaml
 from torch import nn
 
 from antiphon import Scenario, Simulation, Template
+from antiphon.distributed.coordinator import Coordinator
 from tests.contracts.builders import LABEL, OWN, Document, Play, document
 from tests.contracts.games import Game
 from tests.contracts.twins import differences, facts
@@ -246,6 +248,23 @@ def test_a_ring_in_three_parts() -> None:
 )
 def test_the_traffic_of_a_channel(channel: Document, reader: Document, there: int, back: int) -> None:
     assert division(pair_of_digits(channel, reader), "a=0", "b=1").bytes == there + back
+
+
+@pytest.mark.parametrize(("size", "batch", "bits"), [(4, 8, None), (30, 16, 8), (97, 2, 4)])
+def test_as_many_bytes_cross_as_a_division_shows(size: int, batch: int, bits: int | None) -> None:
+    """Batch x (size x bits / 8 + 4) there, the largest magnitudes among them, and the gradients as floats back."""
+    doc = pair_of_digits({"size": size, "link": {"delay": 1, "bits": bits}})
+    doc["training"]["batch"] = batch
+    with Simulation(Scenario.model_validate(doc), parts={"a": 0, "b": 1}) as simulation:
+        executor, sent = simulation.running.executor, []
+        assert isinstance(executor, Coordinator)
+        for _ in range(2):
+            simulation.run(13)  # the last step is taken by the whole
+            sent.append(sum(part.bytes_sent for part in executor.parts.statistics()))
+    a_step = (sent[1] - sent[0]) / 12
+    assert a_step == division(doc, "a=0", "b=1").bytes
+    there = 4 * size if bits is None else math.ceil(batch * size * bits / 8) / batch + 4
+    assert a_step == batch * (there + 4 * size)
 
 
 def test_models_of_a_channel_are_work_of_the_part_that_has_them() -> None:
