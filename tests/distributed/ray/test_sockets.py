@@ -243,6 +243,17 @@ def connected(end: End, sender: int, secret: bytes = b"secret") -> socket.socket
     return connection
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_CONGESTION"), reason="the system has one congestion control")
+def test_connections_use_bbr_where_the_kernel_allows_it() -> None:
+    end = End(1)
+    with connected(end, 3) as connection, socket.socket() as plain:
+        with suppress(OSError):
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"bbr")
+        used = [one.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16) for one in (connection, plain)]
+    end.sockets.close()
+    assert used[0] == used[1]
+
+
 @pytest.mark.parametrize(
     ("frame", "why"),
     [
