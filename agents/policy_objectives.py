@@ -390,6 +390,11 @@ class PolicyObjective(AnyObjective):
         return self.needs_value
 
     @property
+    def windows_kept(self) -> int:
+        """The newest windows that passes after the first draw from; 1: they repeat the newest, which is not kept."""
+        return 1
+
+    @property
     def updates(self) -> int:
         """Optimiser steps of a window: one, and one for each minibatch of the further passes."""
         return 1 + (self.epochs - 1) * self.minibatches

@@ -166,6 +166,10 @@ class QLearning(PolicyObjective):
             self.minibatches,
         )
 
+    @property
+    def windows_kept(self) -> int:
+        return self.replay
+
     @staticmethod
     def value(outputs: Tensor, target: Tensor) -> Tensor:
         """Return the value of a tick, [rows]: of the target network for the best choice; 0, in its unit, where none is legal.

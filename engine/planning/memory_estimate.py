@@ -10,13 +10,18 @@ import networkx as nx
 import torch
 from torch import Tensor
 
+from antiphon.agents.network import features_of
 from antiphon.base.memory import installed_memory
 from antiphon.engine.build.stacking import stacks_of
+from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.order import obstacle
 from antiphon.engine.heart.system import System
 from antiphon.engine.planning.cost_model import CostModel
+
+_ACTION, _MASKS = 8, 3
+"""Bytes of a choice, and of what is true of a tick."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class MemoryEstimate:
     """Of all that is learned at one step."""
     messages: int
     """In flight, or waiting for what comes back, as many as delays, windows and periods keep."""
+    replay: int
+    """Windows in replay buffers, once they are full; twice as much while one is added."""
     activations: int
     """What autograd keeps of the agents until their windows are differentiated."""
 
@@ -58,6 +65,7 @@ def memory_of(system: System, costs: CostModel) -> MemoryEstimate:
         ),
         gradients=sum(_size(one.trainable) for one in (*learners, *models)),
         messages=sum(_messages(system, channel) for channel in channels),
+        replay=sum(_replay(system, agent) for agent in system.agents.values()),
         activations=_activations(system, costs),
     )
 
@@ -69,6 +77,16 @@ def _size(*tensors: Iterable[Tensor]) -> int:
 def _messages(system: System, channel: Channel) -> int:
     copies = 1 + channel.ledger.wants_gradient + bool(channel.ledger.link.noise or channel.ledger.link.bits)
     return _size([channel.content.zeros]) * (1 + copies * slots(channel, system.group_of[channel.sender]))
+
+
+def _replay(system: System, agent: Agent) -> int:
+    windows = 1 if agent.policy is None else agent.policy.windows_kept
+    if windows == 1:
+        return 0
+    ticks = system.group_of[agent.name].windows.max_ticks(agent.clock.period)
+    numbers = features_of(agent.learner.network.input_shape) + 1  # the input and the reward
+    of_tick = numbers * system.dtype.itemsize + _ACTION + _MASKS
+    return system.batch * (windows * ticks * of_tick + _ACTION)
 
 
 def slots(channel: Channel, sender: LearningGroup) -> int:

@@ -24,7 +24,7 @@ from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, Update, WindowLoss
-from antiphon.engine.policies.replay_buffer import DrawnWindows, size_of
+from antiphon.engine.policies.replay_buffer import DrawnWindows
 from antiphon.engine.policies.replayed_senders import ReplayedSender
 from antiphon.engine.policies.replays import AllTicks, InTurn, Replay
 from antiphon.engine.policies.trajectories import PolicyEvaluator
@@ -108,7 +108,8 @@ class FurtherPasses(Feature):
         )
         together = {name: self.system.agents[name] for name in update.group.agents}
         passes = max(map(_passes, agents))
-        if size_of(agents[0]) > 1:  # it learns alone
+        assert agents[0].policy is not None
+        if agents[0].policy.windows_kept > 1:  # it learns alone
             seeds = self._seeds_of(agents[0].name, "replay")
             drawn = DrawnWindows(
                 update.window, agents[0], found.policies[agents[0].name], self.engine.forward_pass, seeds

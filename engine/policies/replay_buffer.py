@@ -69,11 +69,6 @@ class ReplayBuffer(Note):
         return found
 
 
-def size_of(agent: Agent) -> int:
-    """Return how many windows passes after the first draw from; 1: the newest alone, which is in no buffer."""
-    return agent.policy.replay if isinstance(agent.policy, QLearning) else 1
-
-
 class DrawnWindows:
     """Windows drawn from the buffer of a stack, to which its newest window is added first; each environment draws its own.
 

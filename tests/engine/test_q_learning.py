@@ -13,6 +13,7 @@ from antiphon.agents.distributions import Categorical
 from antiphon.agents.masked import NEVER
 from antiphon.agents.policy_objectives import Advantages, trajectory_of
 from antiphon.agents.q_learning import EpsilonGreedy, QLearning
+from antiphon.engine.policies.replay_buffer import ReplayBuffer
 from tests.contracts.builders import Document
 from tests.contracts.documents import RECALLS, WORDS, Q, pairs, unread
 from tests.engine.test_masked_choices import PLAYERS, board
@@ -58,6 +59,17 @@ def test_an_error_of_values_is_logged_without_its_sign() -> None:
     advantages = Advantages(targets, targets, ~never, targets)
     figures = goal.losses(outputs, None, trajectory, advantages).figures
     assert {name: value.tolist() for name, value in figures.items()} == {"td_error": [2.0], "q_value": [1.5]}
+
+
+def test_a_window_that_taught_an_agent_nothing_takes_no_place_in_its_buffer() -> None:
+    window = {"unseen": torch.zeros(2, 3, dtype=torch.bool), "inputs": torch.ones(2, 3, 1)}
+    buffer = ReplayBuffer.like(window, 2)
+    for number, taught in enumerate(([True, True], [True, False], [True, True]), 1):
+        buffer = buffer.with_window({**window, "inputs": torch.full((2, 3, 1), number)}, torch.tensor(taught))
+    places = [
+        buffer.drawn(torch.arange(2), torch.full((2,), share))["inputs"][0, :, 0] for share in (0.0, 0.9)
+    ]
+    assert torch.stack(places).tolist() == [[3, 1], [2, 3]]
 
 
 def _tied() -> Document:

@@ -53,6 +53,15 @@ def test_what_is_far_too_large_is_counted_without_being_made(planned: Planned) -
     assert found["parameters"] > 4 * 2 * 3_000_000**2
 
 
+def test_full_replay_buffers_are_counted(planned: Planned) -> None:
+    """Of 16 ticks, with four numbers observed, a reward, a choice of eight bytes and three masks each; and the count of each row."""
+    objective = {"kind": "q", "replay": 3}
+    player = {"observes": ["observation"], "acts": True, "objective": objective}
+    scene = {"scenario": "pole", "env": "antiphon/CartPole-v0", "agents": {"player": player}}
+    found = planned(Scenario.model_validate({**scene, "training": {"batch": 8}}))["memory"]
+    assert found["replay"] == 8 * (3 * 16 * ((4 + 1) * 4 + 8 + 3) + 8)
+
+
 CLOCKS = {"hidden": 3, "size": 2, "units": 3, "batch": 2}
 TEAM = {"agents": 6, "readouts": 1, "batch": 2, "data": "digits"}
 KEPT = {
