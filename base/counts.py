@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 
 import numpy as np
@@ -33,6 +34,9 @@ def check_names(function: str, **names: object) -> None:
 
 def checked_seed(seed: object, function: str = "") -> int:
     """Return a seed as a plain number; ScenarioError where it is no whole number."""
-    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
-        raise ScenarioError(f"{function}seed: {seed!r}; must be a whole number")
-    return int(seed)
+    try:
+        if not isinstance(seed, bool):
+            return int(operator.index(seed))  # type: ignore[arg-type]
+    except TypeError:
+        pass
+    raise ScenarioError(f"{function}seed: {seed!r}; must be a whole number")

@@ -5,6 +5,7 @@ fields, stricter than Python and YAML: names of agents, ports and channels, sequ
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -106,9 +107,12 @@ def _is_numpy_number(value: object) -> bool:
 
 def whole(value: object) -> int:
     """Read a whole number."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    try:
+        number = None if isinstance(value, bool) else int(operator.index(value))  # type: ignore[arg-type]
+    except TypeError:
+        number = None
+    if number is None:
         fail(f"must be a whole number, not {kind_of(value)}")
-    number = int(value.__index__())
     if abs(number) > _LARGEST:
         fail(f"is too large: {show_value(number)}")
     return number

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, kind_of, show_value
-from antiphon.base.spec import Count, FrozenMap, Name, Spec, frozen_data
+from antiphon.base.spec import Count, FrozenMap, Name, Spec, frozen_data, plain
 from antiphon.scenarios.training import Metrics, on_validation
 from antiphon.scenarios.yaml_text import DocumentSpec, read_file
 
@@ -143,6 +143,20 @@ class StudySpec(DocumentSpec):
         for axis in self.grid:
             if axis in self.tune:
                 raise DocumentError(("tune", axis), "is both on the grid and tuned; leave out one of the two")
+        for key, axes in (("grid", self.grid), ("tune", self.tune)):
+            for name in axes:
+                if name in self.set:
+                    raise DocumentError(
+                        ("set", name), f"is ignored, as `{key}` has it; leave it out of one of the two"
+                    )
+        lines: dict[str, str] = {}
+        for name, variant in (self.variants or {}).items():
+            line = repr(plain(variant.model_copy(update={"variant": variant.variant or name})))
+            if line in lines:
+                raise DocumentError(
+                    ("variants", name), f"is the same as {lines[line]!r}; change or remove one"
+                )
+            lines[line] = name
         if self.tune and self.metric and not on_validation(self.metric[0]):
             line = f"needs a metric of the validation split, and {self.metric[0]} is not one; leave it out"
             raise DocumentError(("tune",), line)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from antiphon.base.errors import ScenarioError, in_one_line, write_error
-from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import placed
 from antiphon.commands import options
 from antiphon.commands.arguments import division_of, scenario_template, values_of
@@ -181,16 +180,14 @@ def _check_metric(found: Findings, scenario: Scenario, metric: str) -> None:
     from antiphon.engine.build.builder import problem_of_metric
     from antiphon.terminal.explain import built
 
-    of_env = metric == RETURN or is_of_env(metric)
-    if of_env and not describe(scenario.env).is_stream:
+    of_env = is_of_env(metric)
+    if (metric == RETURN or of_env) and not describe(scenario.env).is_stream:
         return
-    if is_of_env(metric):
+    if of_env:
         with closing(make(scenario.env, batch=1)) as env:
-            known = env.figures()
-        problem = "" if metric in known else f"no metric {metric!r} here{suggest(metric, known)}"
-    else:
-        problem = problem_of_metric(scenario, built(scenario), metric)
-    if problem:
+            if metric in env.figures():
+                return
+    if problem := problem_of_metric(scenario, built(scenario), metric):
         found.problems[f"select.by: {problem}"] = list(found.checked)
 
 

@@ -17,6 +17,7 @@ from typing import Any, SupportsFloat
 import torch
 from torch import Tensor
 
+from antiphon.base.counts import checked_seed
 from antiphon.base.errors import (
     AntiphonError,
     CallError,
@@ -126,6 +127,7 @@ class Channel:
             self.shape = message_shape(size)
             check_dtype(dtype)
             specs = context_specs(context)
+            seed = checked_seed(seed)
         self.size = torch.Size(self.shape).numel()
         self.coupling = coupling
         self.dtype = dtype
@@ -194,9 +196,13 @@ class Channel:
     ) -> Predictor:
         chosen = settings.optimiser
         rate = lr if chosen.lr is None else chosen.lr
-        if not isinstance(rate, SupportsFloat) or not 0 <= float(rate) < math.inf:
+        try:
+            number = float(rate) if isinstance(rate, SupportsFloat) else math.nan
+        except (TypeError, ValueError):  # of several numbers
+            number = math.nan
+        if not 0 <= number < math.inf:
             raise self._error(f"lr: {rate!r} is not a learning rate; use a number of 0 or more")
-        rates = Rate(base=float(rate), run_steps=1)
+        rates = Rate(base=number, run_steps=1)
         try:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError, TypeError):

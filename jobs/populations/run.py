@@ -16,7 +16,9 @@ from typing import Any, Self
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.files import display_path, fitting, write_csv, write_text
 from antiphon.base.manifests import read_checked, write_checked
+from antiphon.base.nearest_names import suggest
 from antiphon.base.spec import plain
+from antiphon.base.spellings import spelled
 from antiphon.engine.state.hyperparameters import ELSEWHERE
 from antiphon.jobs.job import Job
 from antiphon.jobs.meetings import Meeting, alone, divided
@@ -479,6 +481,11 @@ def requests_of(spec: PopulationSpec, template: Template | PythonTemplate, **set
     Raises:
         ScenarioError: A parameter that varies cannot have a value of its range or list.
     """
+    for key, names in (("vary", spec.vary), ("set", spec.set)):
+        for name in names if isinstance(template, Template) else ():
+            if spelled(name, template.parameters) not in template.parameters:
+                line = f"{template.name} has no parameter {name!r}{suggest(name, template.parameters)}"
+                raise ScenarioError(f"population: {key}.{name}: {line}")
     for name, within in spec.vary.items():
         known = template.parameters.get(name)
         if not isinstance(known, ParameterSpec):

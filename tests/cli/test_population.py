@@ -152,7 +152,7 @@ def test_what_is_refused(here: Path, cli: Commands, file: Path) -> None:
         "--name new --seeds 3": "--seeds: mine.yaml is a population; leave it out",
         "--name new --variant locked": "--variant: mine.yaml is a population; leave it out",
         "--name new --set lr=1": "population: set.lr: varies; leave it out here or in `vary`",
-        "--name new --set widht=3": "no parameter 'widht'; did you mean 'width'?",
+        "--name new --set widht=3": "population: set.widht: digits-mlp has no parameter 'widht'; did you mean 'width'?",
     }.items():
         found = cli.refused(f"{WORDS} --exist error" if "--exist" not in words else WORDS, words)
         assert line in found

@@ -282,6 +282,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"device": "gpu"}, "device: no device 'gpu' on this machine; use cpu, or cuda if torch finds a GPU"),
     ({"lr": -1.0}, "lr: -1.0 is not a learning rate; use a number of 0 or more"),
     ({"lr": "fast"}, "lr: 'fast' is not a learning rate"),
+    ({"lr": torch.zeros(2)}, "lr: tensor([0., 0.]) is not a learning rate"),
+    ({"seed": "fast"}, "seed: 'fast'; must be a whole number"),
+    ({"seed": torch.zeros(2)}, "seed: tensor([0., 0.]); must be a whole number"),
     (
         {"context": {"label": "x"}},
         "context: 'label' is 'x'; use a number of classes, the shape of one sample",

@@ -67,6 +67,9 @@ def test_metrics_are_of_readouts_of_agents_or_of_the_environment() -> None:
         (HEAD + "grid: {depth: 3}", "s.yaml:4: grid.depth: must be a list of values, not 3; write [3]"),
         (HEAD + "grid: {depth: [3, 3]}", "grid.depth: names a value twice: [3, 3]"),
         (HEAD + "grid: {lr: [1]}\ntune: {lr: [1]}", "tune.lr: is both on the grid and tuned"),
+        (HEAD + "grid: {lr: [1]}\nset: {lr: 1}", "s.yaml:5: set.lr: is ignored, as `grid` has it"),
+        (HEAD + "tune: {lr: [1]}\nset: {lr: 1}", "s.yaml:5: set.lr: is ignored, as `tune` has it"),
+        (HEAD + "variants: {a: {}, b: {variant: a}}", "variants.b: is the same as 'a'; change or remove one"),
         (HEAD + "evaluate: {drop: 0.1}", "evaluate: "),
         (HEAD.replace("{small: {}}", "{}"), "budgets: must be"),
         (
