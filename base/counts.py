@@ -13,8 +13,8 @@ from antiphon.base.errors import ScenarioError
 def check_counts(function: str, least: int = 1, *, needed: bool = False, **counts: object) -> None:
     """Raise ScenarioError where an argument of a function is no whole number from `least` on; None counts only if it is `needed`."""
     for name, count in counts.items():
-        whole = hasattr(count, "__index__") and not isinstance(count, bool)
-        if (needed or count is not None) and not (whole and count >= least):  # type: ignore[operator]
+        number = _whole(count)
+        if (needed or count is not None) and (number is None or number < least):
             raise ScenarioError(f"{function}: {name}={count!r}; must be a whole number, at least {least}")
 
 
@@ -34,9 +34,15 @@ def check_names(function: str, **names: object) -> None:
 
 def checked_seed(seed: object, function: str = "") -> int:
     """Return a seed as a plain number; ScenarioError where it is no whole number."""
+    number = _whole(seed)
+    if number is None:
+        raise ScenarioError(f"{function}seed: {seed!r}; must be a whole number")
+    return number
+
+
+def _whole(value: object) -> int | None:
+    """Return a whole number, also of numpy or torch, as a plain one; None where it is none."""
     try:
-        if not isinstance(seed, bool):
-            return int(operator.index(seed))  # type: ignore[arg-type]
+        return None if isinstance(value, bool) else int(operator.index(value))  # type: ignore[arg-type]
     except TypeError:
-        pass
-    raise ScenarioError(f"{function}seed: {seed!r}; must be a whole number")
+        return None

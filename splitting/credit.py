@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from antiphon.agents.models import MapHead
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
+from antiphon.base.problems import show_value
 from antiphon.nets.site_axes import features_first, site_axes, site_features
 from antiphon.nets.user_modules import parameters_of, remove_hooks, without_parameter_hooks
 from antiphon.splitting.cut_plan import at_path, plan_parts
@@ -154,6 +155,10 @@ class Credit:
         Raises:
             ScenarioError: The layers do not fit the message; the line names the fix.
         """
+        if not isinstance(given, str | Mapping):
+            raise ScenarioError(
+                f"gradient: {show_value(given)}; must be a kind, such as 'local', or a mapping of its keys"
+            )
         keys: dict[str, Any] = {"kind": given} if isinstance(given, str) else dict(given)
         kind, shape = keys.get("kind", "linear"), wire.message.shape
         if kind not in WORDS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -15,8 +15,10 @@ import torch
 from torch import nn
 
 from antiphon.agents.objectives import objective_of
+from antiphon.base.counts import check_counts
 from antiphon.base.errors import ScenarioError, ScenarioWarning
 from antiphon.base.nearest_names import suggest
+from antiphon.base.problems import show_value
 from antiphon.base.spec import AUTO, section_of
 from antiphon.base.spellings import spelled, suggest_key
 from antiphon.comms.couplings import DEFAULT, predicts
@@ -100,6 +102,8 @@ def split(
         ScenarioError: The model cannot be traced or cut there; the message names the place and the fix.
     """
     try:
+        if not isinstance(delay, str):
+            check_counts("split", 0, needed=True, delay=delay)
         if parts is not None:
             model, at = _in_sequence(parts, model, at)
         model = copied(check_model(model))  # the parts and what `join` begins with share its parameters
@@ -119,7 +123,12 @@ def split(
         line = f"split: tie={tie!r} has no effect, since no parameter is in several parts; leave it out"
         warnings.warn(line, ScenarioWarning, stacklevel=4)  # two decorators are between
     _mark(cut.parts, Origin(model, tied if tie == "copy" else ()))
-    document = {"scenario": scenario, "env": env, "channels": channels, "telemetry": telemetry or {}}
+    document = {
+        "scenario": scenario,
+        "env": env,
+        "channels": channels,
+        "telemetry": {} if telemetry is None else telemetry,
+    }
     document |= {"agents": _agents(cut, given, heads, delay), "training": _training(training)}
     if tied and tie == "together":
         document["share"] = [[f"{name}.module.{key}" for name, key in group] for group in tied]
@@ -140,9 +149,10 @@ def _in_sequence(parts: Sequence[nn.Module], model: object, at: object) -> tuple
     """Modules as one model, and where to cut it; ScenarioError if these are given too."""
     if model is not None or at:
         raise ScenarioError("give a model and where to cut it, or parts, not both")
-    if not parts or not all(isinstance(part, nn.Module) for part in parts):
-        raise ScenarioError(f"parts is {parts!r}; give a list of torch.nn.Module")
-    return nn.Sequential(*parts), list(range(1, len(parts)))
+    modules = list(parts) if isinstance(parts, Iterable) else []
+    if not modules or not all(isinstance(part, nn.Module) for part in modules):
+        raise ScenarioError(f"parts is {show_value(parts)}; give a list of torch.nn.Module")
+    return nn.Sequential(*modules), list(range(1, len(modules)))
 
 
 @dataclass(frozen=True)
@@ -314,6 +324,8 @@ def _names(
     if isinstance(at, int):  # the places are found by a trace
         check_repeats(model, containers([]), given.example)
     names = cut_names(model, at, given.example, heads)
+    if twice := next((name for number, name in enumerate(names) if name in names[:number]), None):
+        raise ScenarioError(f"at names {twice!r} twice; leave one out")
     check_repeats(model, containers(names), given.example)
     return names
 

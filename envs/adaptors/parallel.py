@@ -143,6 +143,7 @@ class ParallelAdaptor(Adaptor):
     interface = "PettingZoo's parallel interface", "parallel_api_test(env) of pettingzoo.test"
 
     def __init__(self, worlds: Sequence[Any], **settings: Any) -> None:
+        require(len(worlds) > 0, "env", "is an empty list; pass an environment or its id", ScenarioError)
         members = ("possible_agents", "observation_space", "action_space", "reset", "step")
         name = str(getattr(worlds[0], "metadata", {}).get("name", type(worlds[0]).__name__))
         other = f"{name} is not an environment of PettingZoo; pass its parallel_env or env"

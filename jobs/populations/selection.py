@@ -189,16 +189,12 @@ def meaning(metric: str | None) -> str:
 
 def check_metric(running: LiveSystem, metric: str) -> None:
     """Raise ScenarioError where a run that begins has no such metric; those of an environment with episodes show when one has ended."""
-    stream = running.env.is_stream
-    if metric == RETURN and not stream:
+    of_env = is_of_env(metric)
+    if not running.env.is_stream and (metric == RETURN or of_env):
         return
-    if not is_of_env(metric):
-        problem = problem_of_metric(running.scenario, running.system, metric)
-    elif stream and metric not in (known := running.world.figures()):
-        problem = f"no metric {metric!r} here{suggest(metric, known)}"
-    else:
+    if of_env and metric in running.world.figures():
         return
-    if problem:
+    if problem := problem_of_metric(running.scenario, running.system, metric):
         raise ScenarioError(f"select.by: {problem}")
 
 

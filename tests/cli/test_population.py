@@ -192,7 +192,7 @@ def test_what_is_refused(here: Path, cli: Commands, file: Path) -> None:
         assert line in cli.refused(f"{WORDS} --name other")
     assert not (here / "runs/other").exists()
     for metric, line in {
-        "episodes": "no metric 'episodes' here",
+        "episodes": "no metric 'episodes' here; known: accuracy, loss",
         "n9.accuracy": "no agent 'n9' with an objective; known: n1",
     }.items():
         file.write_text(POPULATION.replace("every: 5", f"every: 9, by: {metric}"), encoding="utf-8")

@@ -21,7 +21,8 @@ from antiphon.jobs.studies.scoring import check_metrics
 from antiphon.scenarios import load
 from tests.kit.commands import Commands
 
-TINY = "--set depth=2 --set width=8 --set batch=16 --steps 8"
+SMALL = "--set depth=2 --set width=8 --set batch=16"
+TINY = f"{SMALL} --steps 8"
 DOCUMENT = """
 study: toy
 scenario: digits-mlp
@@ -226,7 +227,7 @@ def test_a_signal_stops_a_study_with_checkpoints(here: Path, cli: Commands, jobs
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    words = f"study digits-mlp {TINY} --steps 200000 -v detached -v locked --seeds 2 --logdir s"
+    words = f"study digits-mlp {SMALL} --steps 200000 -v detached -v locked --seeds 2 --logdir s"
     try:
         assert cli.code(f"{words} --jobs {jobs}") == 143
     finally:
