@@ -29,7 +29,8 @@ def check_names(function: str, **names: object) -> None:
     """Raise ScenarioError where an argument of a function is no list of names, or a mapping of them: a word would be one of letters."""
     for argument, given in names.items():
         if isinstance(given, str) or not isinstance(given, Iterable | None):
-            raise ScenarioError(f"{function}: {argument}={given!r}; must be a list of names")
+            fix = f"; write [{given!r}]" if isinstance(given, str) else ""
+            raise ScenarioError(f"{function}: {argument}={given!r}; must be a list of names{fix}")
 
 
 def checked_seed(seed: object, function: str = "") -> int:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import torch
 from torch import Tensor
 
-from antiphon.base.counts import check_flags, checked_seed
+from antiphon.base.counts import check_counts, check_flags, checked_seed
 from antiphon.base.errors import DivergenceError, RunError, ScenarioError
 from antiphon.base.files import fitting, given_path
 from antiphon.base.mask import ALL, Mask
@@ -75,10 +75,11 @@ class Settings:
         """Return settings as a caller gives them.
 
         Raises:
-            ScenarioError: The seed is no whole number, or `stacked` no flag; there is no such device or backend.
+            ScenarioError: The seed or `threads` is no whole number, or `stacked` no flag; there is no such device or backend.
         """
         found = cls(seed=checked_seed(seed), device=chosen_device(device), **others)
         check_flags("Simulation", stacked=found.stacked)
+        check_counts("Simulation", needed=True, threads=found.threads)
         backend = checked_backend(found.backend) if isinstance(found.backend, str) else found.backend
         return replace(found, threads=int(found.threads), backend=backend)
 

@@ -13,7 +13,7 @@ import networkx as nx
 import torch
 from torch import Tensor, fx
 
-from antiphon.base.counts import check_flags
+from antiphon.base.counts import check_flags, check_names
 from antiphon.base.errors import DivergenceError, ScenarioError, ScenarioWarning
 from antiphon.base.files import given_path
 from antiphon.base.notebook import html_of
@@ -660,10 +660,7 @@ class Simulation:
 
     def _keep(self, name: str, quantities: Sequence[str], period: int) -> Recording:
         """Begin a recording (`AgentHandle.record`, `ChannelHandle.record`)."""
-        if isinstance(quantities, str):
-            raise ScenarioError(
-                f"record: must be a list, not the word '{quantities}'; write ['{quantities}']"
-            )
+        check_names("record", quantities=quantities)
         self.running.executor.check_record(self.running, name)
         recording = Recording(self.running.system, name, tuple(quantities), period)
         self._run.recordings.append(recording)

@@ -793,6 +793,8 @@ def load(name_or_path: str | Path) -> Template:
     Raises:
         ScenarioError: The scenario or file does not exist, or cannot be read.
     """
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise ScenarioError(f"load: must be a name or a path, not {kind_of(name_or_path)}")
     path = Path(os.path.expanduser(name_or_path))
     if isinstance(name_or_path, str) and name_or_path in library_names():
         return _of_library(_LIBRARY / f"{name_or_path}.yaml")

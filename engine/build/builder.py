@@ -554,7 +554,7 @@ def chosen_device(name: torch.device | str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError):
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
         raise ScenarioError(

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from torch import fx
 
-from antiphon.base.counts import check_counts, checked_seed
+from antiphon.base.counts import check_counts, check_names, checked_seed
 from antiphon.base.errors import ScenarioError
 from antiphon.base.files import given_path
 from antiphon.base.memory import uncollected
@@ -68,6 +68,11 @@ def evaluation_of(
 
 def composed(running: LiveSystem, agents: Sequence[str] | None = None) -> fx.GraphModule:
     """Return the composed system as one torch module: see `Simulation.compose`."""
+    check_names("compose", agents=agents)
+    if agents is not None and not agents:
+        raise ScenarioError(
+            "compose: agents is empty; name those whose outputs are returned, or leave it out"
+        )
     with running.settings.context():
         running.synchronize()
         _check_own_loop(running)

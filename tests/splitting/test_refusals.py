@@ -346,11 +346,14 @@ MODELS: dict[str, tuple[Callable[[], object], str]] = {
         "at names 'layers.1' twice",
     ),
     "a gradient that is a number": (
-        lambda: chain_split(gradient=3),
+        lambda: chain_split(Chain(), gradient=3),
         "gradient: 3; must be a kind, such as 'local', or a mapping of its keys",
     ),
-    "no delay": (lambda: chain_split(delay=None), "delay=None; must be a whole number, at least 0"),
-    "a list of no environments": (lambda: chain_split(env=[]), "env: is an empty list; pass an environment"),
+    "no delay": (lambda: chain_split(Chain(), delay=None), "delay=None; must be a whole number, at least 0"),
+    "a list of no environments": (
+        lambda: chain_split(Chain(), env=[]),
+        "env: is an empty list; pass an environment",
+    ),
     "a lens that reads several": (
         lambda: split(UNet(), ["bottom", "up2"], env=pictures(), gradient={"kind": "lens", "at": "up2"}),
         "gradient: the layers from 'up2' on read relu .*, and a head reads one message; name",

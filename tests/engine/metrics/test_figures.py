@@ -230,7 +230,7 @@ def test_what_cannot_be_recorded_is_one_line(name: str, quantity: str, every: in
 
 
 def test_the_word_of_one_quantity_is_no_list_of_them() -> None:
-    with one_line(r"record: must be a list, not the word 'message'; write \['message'\]"):
+    with one_line(r"record: quantities='message'; must be a list of names; write \['message'\]"):
         eyes().channels["left->mind"].record("message")
 
 

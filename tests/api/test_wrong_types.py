@@ -1,0 +1,38 @@
+"""Arguments of another type: one line that names the argument and the fix, where Python would end in a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import antiphon
+from antiphon import Simulation
+from antiphon.errors import ScenarioError
+
+SMALL = {"depth": 2, "width": 4, "batch": 8}
+WRONG: dict[str, Callable[[Any], object]] = {
+    "compose: agents='n1'; must be a list of names; write ['n1']": lambda run: run.compose("n1"),
+    "compose: agents=3; must be a list of names": lambda run: run.compose(3),
+    "compose: agents is empty; name those": lambda run: run.compose([]),
+    "export: agents='n1'; must be a list of names": lambda run: run.export("x.pt2", "n1"),
+    "value: channels='n0->n1'; must be a list of names; write ['n0->n1']": lambda run: run.value("n0->n1"),
+    "record: quantities='message'; must be": lambda run: run.channels["n0->n1"].record("message"),
+    "Simulation: threads=0; must be a whole number, at least 1": lambda run: Simulation(
+        run.scenario, threads=0
+    ),
+    "device: no device 'None' on this machine": lambda run: Simulation(run.scenario, device=None),  # type: ignore[arg-type]
+    "load: must be a name or a path, not 3": lambda run: antiphon.load(3),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_an_argument_of_another_type_is_refused_in_one_line(line: str) -> None:
+    with (
+        Simulation(antiphon.load("digits-mlp").resolve(None, SMALL)) as run,
+        pytest.raises(ScenarioError) as caught,
+    ):
+        WRONG[line](run)
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)
