@@ -102,8 +102,6 @@ def split(
         ScenarioError: The model cannot be traced or cut there; the message names the place and the fix.
     """
     try:
-        if not isinstance(delay, str):
-            check_counts("split", 0, needed=True, delay=delay)
         if parts is not None:
             model, at = _in_sequence(parts, model, at)
         model = copied(check_model(model))  # the parts and what `join` begins with share its parameters
@@ -403,6 +401,8 @@ def _channels(
     delay: int | str,
     bits: int | str | None,
 ) -> list[dict[str, Any]]:
+    if not isinstance(delay, str):
+        check_counts("split", 0, needed=True, delay=delay)
     channels = []
     for place, (name, part) in enumerate(zip(cut.names, cut.parts, strict=True)):
         for wire in part.reads:

@@ -14,7 +14,8 @@ from antiphon.envs.base import StepResult
 from antiphon.envs.images import Digits
 from tests.kit.commands import Commands
 
-TINY = "run digits-mlp --steps 6 --set depth=2 --set width=8 --set batch=16"
+SMALL = "run digits-mlp --set depth=2 --set width=8 --set batch=16"
+TINY = f"{SMALL} --steps 6"
 
 
 @pytest.mark.long
@@ -56,7 +57,7 @@ def test_the_object_of_json(here: Path, cli: Commands) -> None:
 def test_ctrl_c_ends_all_and_the_same_command_goes_on(
     here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = f"{TINY} --seeds 2 --name exp --logdir mine --steps 12 --checkpoint-every 3"
+    words = f"{SMALL} --seeds 2 --name exp --logdir mine --steps 12 --checkpoint-every 3"
     taken, step = itertools.count(1), Digits.step
 
     def stepped(self: Digits, actions: Any = None) -> StepResult:
@@ -75,7 +76,7 @@ def test_ctrl_c_ends_all_and_the_same_command_goes_on(
 
 
 def test_all_that_diverge_are_an_error(here: Path, cli: Commands) -> None:
-    assert cli.code(TINY, "--steps 40 --set lr=1.0e+30 --seeds 2 --name exp") == 3
+    assert cli.code(SMALL, "--steps 40 --set lr=1.0e+30 --seeds 2 --name exp") == 3
     assert cli.err.count("error: seed 0: ") == cli.err.count("error: seed 1: ") == 1
     assert cli.out.count("(diverged after step ") == 2
     assert "mean" not in cli.out
