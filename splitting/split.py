@@ -121,12 +121,11 @@ def split(
         line = f"split: tie={tie!r} has no effect, since no parameter is in several parts; leave it out"
         warnings.warn(line, ScenarioWarning, stacklevel=4)  # two decorators are between
     _mark(cut.parts, Origin(model, tied if tie == "copy" else ()))
-    document = {"scenario": scenario, "env": env, "channels": channels}
-    document |= {} if telemetry is None else {"telemetry": telemetry}
+    document = {"scenario": scenario, "env": env, "channels": channels, "telemetry": telemetry}
     document |= {"agents": _agents(cut, given, heads, delay), "training": _training(training)}
     if tied and tie == "together":
         document["share"] = [[f"{name}.module.{key}" for name, key in group] for group in tied]
-    return Scenario.model_validate(document)
+    return Scenario.model_validate({key: value for key, value in document.items() if value is not None})
 
 
 def _training(given: Mapping[str, Any]) -> dict[str, Any]:
