@@ -558,7 +558,10 @@ class Template:
         resolved = {name: parameter.default for name, parameter in self.parameters.items()}
         if variant is not None:
             if variant not in self.variants:
-                fix = suggest(variant, self.variants) or "; it has none: declare it under `variants`"
+                fix = suggest(variant, self.variants)
+                if not fix:
+                    study = "; `study` compares couplings without it" if variant in COMPARED else ""
+                    fix = f"; it has none: declare it under `variants`{study}"
                 raise DocumentError((), f"{self.name} has no variant {variant!r}{fix}")
             resolved |= self.variants[variant]
         for name, value in values.items():

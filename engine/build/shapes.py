@@ -250,7 +250,10 @@ def _readers(scenario: Scenario) -> Iterator[tuple[str, Path, str]]:
     """Yield the signals that a scenario names, each with its place and who reads it: a loss may have any at any time."""
     for name, agent in scenario.agents.items():
         place: Path = ("agents", name)
-        yield from ((signal, (*place, "observes"), "agent") for signal in agent.observes if signal != AGE)
+        mask = None if agent.objective is None else agent.objective.mask  # the agent observes it too
+        for signal in agent.observes:
+            if signal != AGE:
+                yield signal, (*place, *(("objective", "mask") if signal == mask else ("observes",))), "agent"
         for where, goal in agent.goals.items():
             if goal.target is not None:
                 yield goal.target, (*place, *where, "target"), "loss"

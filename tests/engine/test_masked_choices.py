@@ -194,6 +194,7 @@ def test_no_uniform_number_leads_to_a_choice_without_probability(uniform: float)
 
 REFUSED: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
     "numbers": ({}, {}, {"kind": "number"}, "objective.mask: masks choices .* which this agent does not have"),
+    "unknown": ({}, {"mask": "action_msk"}, {}, "objective.mask: no signal 'action_msk'; did you mean 'action_mask'"),
     "another size": ({}, {"mask": "narrow"}, {}, r"'narrow' has shape \[3\]; a mask has 5 numbers, one for each"),
     "classes": ({}, {"mask": "of_classes"}, {}, "'of_classes' has 2 classes; a mask has 5 numbers"),
     "normalised": (

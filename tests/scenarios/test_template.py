@@ -59,8 +59,13 @@ def test_values_go_before_variants_and_variants_before_defaults(template: Templa
     with pytest.raises(ScenarioError, match=r"^small has no variant 'lockt'; did you mean 'locked'\?$"):
         template.resolve("lockt")
     plain = Template.from_yaml(template.resolve().to_yaml(), "plain.yaml")
-    with pytest.raises(ScenarioError, match=r"^small has no variant 'locked'; it has none: declare it under"):
+    none = "^small has no variant '{}'; it has none: declare it under `variants`"
+    with pytest.raises(
+        ScenarioError, match=none.format("locked") + "; `study` compares couplings without it$"
+    ):
         plain.resolve("locked")
+    with pytest.raises(ScenarioError, match=none.format("wide") + "$"):
+        plain.resolve("wide")
     with pytest.raises(ScenarioError, match=r"no parameter 'width'; it has none: change it in the file, or"):
         plain.resolve(values={"width": 3})
     assert "$" not in template.resolve("wide").to_yaml().replace("$5", "")
