@@ -338,14 +338,19 @@ class Figures(dict[str, float | None]):
         )
 
     def _repr_html_(self) -> str:
-        return html_table(("metric", "value"), [[name, number(value, name)] for name, value in self.items()])
+        table = html_table(("metric", "value"), [[name, number(value, name)] for name, value in self.items()])
+        return html_of(self._note, table) if self.no_fork else table
+
+    @property
+    def _note(self) -> str:
+        return f"(not measured in a fork: {self.no_fork})"
 
     def __repr__(self) -> str:
         width = max(map(len, self), default=0)
         values = {name: "–" if value is None else f"{value:.4g}" for name, value in self.items()}
         lines = [f"{name:<{width}}  {value}" for name, value in values.items()]
         if self.no_fork:
-            lines.append(f"(not measured in a fork: {self.no_fork})")
+            lines.append(self._note)
         return "\n".join(lines)
 
 

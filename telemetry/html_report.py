@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from antiphon.base.notebook import number
 from antiphon.telemetry.channels.explanations import EXPLANATIONS, OF_EPISODES, Explanation
 from antiphon.telemetry.channels.page import page
 from antiphon.telemetry.channels.series import RunData, Series
@@ -294,7 +295,7 @@ def _series(run: ReportRun, family: str, metric: str) -> Series | None:
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None or math.isnan(value) else f"{value:.4g}".replace("-", "−")
+    return "–" if value is None or math.isnan(value) else number(value).replace("-", "−")
 
 
 def _is_share(metric: str) -> bool:

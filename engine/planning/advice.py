@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import lcm, prod
 
 import networkx as nx
@@ -67,7 +67,12 @@ def _beside_its_environment(scenario: Scenario, env: Description, *, saved: bool
         found += _of_stream(scenario, env)
         found += _over(scenario) if env.episode_steps == env.hold else _late(scenario, env)
     found += [*_lost_credit(scenario, env), *_mixed(scenario), *_seldom_learning(scenario, env)]
-    found += [*_unmasked(scenario, env), *_unobserved(scenario, env), *_one_object(scenario)]
+    found += [
+        *_unmasked(scenario, env),
+        *_unobserved(scenario, env),
+        *_untaken(scenario, env),
+        *_one_object(scenario),
+    ]
     steps, evaluate = scenario.training.steps, scenario.training.evaluate
     if evaluate is not None and evaluate.period > steps:
         found.append(
@@ -390,6 +395,21 @@ def _unobserved(scenario: Scenario, env: Description) -> Iterator[str]:
     ]
     if found:
         yield f"env: no agent observes {', '.join(found)}; add what the policy needs to its observes"
+
+
+def _untaken(scenario: Scenario, env: Description) -> Iterator[str]:
+    """A warning of actions of an environment that no agent takes, where agents take others."""
+    parts = getattr(env.action_space, "spaces", None)  # of a Dict
+    acting = [agent.acts for agent in scenario.agents.values() if isinstance(agent.acts, str)]
+    if not isinstance(parts, Mapping) or not acting or any(a.acts is True for a in scenario.agents.values()):
+        return
+    untaken = [
+        repr(part)
+        for part in parts
+        if not any(f"{part}.".startswith(f"{act}.") or act.startswith(f"{part}.") for act in acting)
+    ]
+    if untaken:
+        yield f"env: no agent acts for {', '.join(untaken)}, which acts at random; give an agent `acts` with its name"
 
 
 def _mixed(scenario: Scenario) -> Iterator[str]:

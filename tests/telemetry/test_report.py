@@ -63,6 +63,11 @@ def test_results_are_a_table_of_runs() -> None:
     assert second == ["b", "s", "–", "failed: no room", "1", "7 of 30", "–", "–", "–", "–"]
 
 
+def test_a_count_has_all_its_digits() -> None:
+    *_, (_, row) = tables(page(run(facts={"seconds": 19870.0})))
+    assert row[6] == "19,870"
+
+
 def test_runs_that_differ_in_their_seed_alone_have_a_mean_and_an_error() -> None:
     runs = [run(str(seed), seed, accuracy=value) for seed, value in enumerate((0.8, 0.9, 1.0))]
     (head, row), _ = tables(page(*runs))

@@ -347,6 +347,13 @@ def test_parts_of_agents_without_an_actor_are_not_named(monkeypatch: pytest.Monk
     scenario = Scenario(scenario="mines", env="pettingzoo/mines_of_advice", agents={"a": agent})
     (line,) = (line for line in advice(scenario) if line.startswith("env: no agent observes"))
     assert line.startswith("env: no agent observes 'high.sign'; ")
+    untaken = [line for line in advice(scenario) if line.startswith("env: no agent acts for")]
+    assert untaken == [
+        "env: no agent acts for 'low', which acts at random; give an agent `acts` with its name"
+    ]
+    both = {"a": agent, "b": {**agent, "acts": "low"}}
+    scenario = Scenario(scenario="mines", env="pettingzoo/mines_of_advice", agents=both)
+    assert "no agent acts for" not in "".join(advice(scenario))
 
 
 def test_a_module_without_gradients_does_not_learn() -> None:

@@ -100,6 +100,8 @@ def test_a_run_in_a_world_without_a_state_can_be_used_but_not_gone_on_with(
         assert figures == logged
         assert {"message_std", "sg_loss"} <= figures.keys()
         assert "CartPole-v1' cannot be forked" in figures.no_fork
+        assert "(not measured in a fork: " in str(figures)
+        assert "CartPole-v1&#x27; cannot be forked" in figures._repr_html_()
         assert "cannot be forked" in repr(figures)
         with pytest.raises(
             RunError, match=r"'stand_in' is not measured yet, .* 'CartPole-v1' cannot be forked"
