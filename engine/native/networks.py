@@ -52,6 +52,8 @@ def _obstacles(system: System, agent: Agent) -> Iterator[str]:
     together = [system.agents[name] for name in system.group_of[agent.name].agents]
     if learner.critic is not None or any(one.policy is not None for one in together):
         yield "it learns from rewards"  # or with one that does, whose passes evaluate it again
+    if any(channel.synthetic_gradient.replayed for channel in agent.connections.outgoing):
+        yield "it is replayed beside a policy"
 
 
 def _network_obstacles(network: Mlp, batch: int) -> Iterator[str]:

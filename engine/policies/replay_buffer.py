@@ -36,10 +36,11 @@ class ReplayBuffer(Note):
 
     @classmethod
     def like(cls, window: Tensors, size: int) -> ReplayBuffer:
-        """Return an empty buffer of `size` windows of the shape of one, [rows, T, …] by name."""
+        """Return an empty buffer of `size` windows of the shape of one, [rows, T, …] by name: rows without any draw one unseen."""
         windows = {
             name: values.new_zeros(len(values), size, *values.shape[1:]) for name, values in window.items()
         }
+        windows["unseen"].fill_(True)
         return cls(
             windows, torch.zeros(len(window["unseen"]), dtype=torch.int64, device=window["unseen"].device)
         )

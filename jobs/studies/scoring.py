@@ -141,13 +141,14 @@ def check_metrics(scenario: Scenario, metrics: Sequence[str]) -> None:
     with closing(make(scenario.env, batch=1)) as env:
         if not description.is_stream and type(env).figures is not TorchVectorEnv.figures:
             return
-        known |= {"epoch", *env.figures()} if description.is_stream else _OF_EPISODES
+        known |= {*env.figures()} if description.is_stream else _OF_EPISODES
+    known |= _OF_EPISODES if acting else set()
     for metric in unknown:
         if metric not in known and not metric.startswith("episode_return."):
-            raise ScenarioError(problem_of_metric(metric, known))
+            raise ScenarioError(unknown_metric_line(metric, known))
 
 
-def problem_of_metric(metric: str, known: Iterable[str]) -> str:
+def unknown_metric_line(metric: str, known: Iterable[str]) -> str:
     """Return the line about a metric that a run does not have."""
     return f"metric: no agent and no environment has a metric {metric!r}{suggest(metric, known)}"
 

@@ -15,7 +15,7 @@ from antiphon.jobs.places import Here, Processes, each
 from antiphon.jobs.studies.chunks import Chunk, train
 from antiphon.jobs.studies.figure import draw_figure
 from antiphon.jobs.studies.plan import Plan, StudyOptions, plan
-from antiphon.jobs.studies.scoring import Finished, kept_scores, problem_of_metric
+from antiphon.jobs.studies.scoring import Finished, kept_scores, unknown_metric_line
 from antiphon.jobs.studies.summary import metrics_of_study, summary
 from antiphon.jobs.studies.table import write_tables
 from antiphon.running.lock import DirectoryLock
@@ -97,7 +97,7 @@ class Study:
                 finished[name][seed] = run
                 for metric in self.spec.metric if run.result["exit"] == "done" else ():
                     if metric not in run.known:
-                        line = problem_of_metric(metric, run.known)
+                        line = unknown_metric_line(metric, run.known)
                         raise ScenarioError(f"{self.spec.study}: {label}: {line}")
                 metric = metrics_of_study(self.plan, {name: {seed: run}})[0]
                 value = run.known.get(metric) if run.result["exit"] == "done" else None

@@ -477,6 +477,7 @@ ACTING |= {
     "q, recurrent": pairs(Q, 2, actor=RECALLS, state=TRACED),
     "q, clocks": clocks_apart(Q),
     "q, replay": unread(pairs({**Q, "epochs": 3, "minibatches": 2, "replay": 3}, 3)),
+    "q, replay of mortals": unread(mortals({**Q, "epochs": 3, "replay": 3})),
     "q, replay of some windows": unread(
         rewarded({**Q, "epochs": 2, "minibatches": 2, "replay": 2, "normalise": "none"}, 2)
     ),

@@ -197,6 +197,7 @@ def remember(state: State, agent: Agent, known: PolicyWindow, window: Window) ->
         empty = {
             key: torch.zeros_like(one).repeat_interleave(agent.policy.replay, 1) for key, one in kept.items()
         }
+        empty["unseen"].fill_(True)
         buffer = agent.notes[ReplayBuffer] = ReplayBuffer(empty, torch.zeros(state.batch, dtype=torch.int64))
     if not unseen.all():
         for key, part in parts.items():

@@ -136,7 +136,7 @@ def test_several_metrics_are_a_table_each(here: Path, cli: Commands, monkeypatch
     (here / "toy.yaml").write_text(DOCUMENT.replace("metric: error\n", "metric: [n1.accuracy, solvd]\n"))
     assert cli.code(f"study toy.yaml {words}") == 2
     assert (
-        "toy: depth=2 locked: metric: no agent and no environment has a metric 'solvd'; did you mean 'solved'"
+        "toy: locked: metric: no agent and no environment has a metric 'solvd'; did you mean 'solved'"
         in cli.err
     )
 
@@ -144,7 +144,7 @@ def test_several_metrics_are_a_table_each(here: Path, cli: Commands, monkeypatch
 @pytest.mark.parametrize(
     ("scenario", "metric", "fix"),
     [
-        ("digits-mlp", "acc", "known: accuracy, epoch, error, loss, n3.accuracy"),
+        ("digits-mlp", "acc", "known: accuracy, error, loss, n3.accuracy"),
         ("digits-mlp", "n2.accuracy", "did you mean 'n3.accuracy'"),
         ("digits-mlp", "bits", "known: accuracy"),
         ("cartpole-team", "rewards", "known: "),
@@ -169,7 +169,10 @@ def test_metrics_of_episodes_and_of_evaluations_during_the_training_are_known() 
     team = load("cartpole-team").resolve("locked")
     check_metrics(team, ["return", "episode_length", "motor.return", "motor.policy_loss"])
     evaluated = load("digits-mlp").resolve("locked", {"depth": 2}).with_training(evaluate={"period": 1})
-    check_metrics(evaluated, ["n1.validation_accuracy", "n1.error", "epoch"])
+    check_metrics(evaluated, ["n1.validation_accuracy", "n1.error"])
+    with pytest.raises(ScenarioError, match="has a metric 'epoch'"):
+        check_metrics(evaluated, ["epoch"])
+    check_metrics(load("referential-reward").resolve("locked"), ["episode_length", "episodes", "return"])
 
 
 @pytest.mark.long
