@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -31,6 +31,10 @@ def check_names(function: str, **names: object) -> None:
         if isinstance(given, str) or not isinstance(given, Iterable | None):
             fix = f"; write [{given!r}]" if isinstance(given, str) else ""
             raise ScenarioError(f"{function}: {argument}={given!r}; must be a list of names{fix}")
+        if isinstance(given, Iterator):
+            raise ScenarioError(
+                f"{function}: {argument}: an iterator is used up as it is checked; write list(...)"
+            )
 
 
 def checked_seed(seed: object, function: str = "") -> int:

@@ -15,9 +15,9 @@ Ways, each with one thread a process and 16 windows a step:
     diloco:H          the same with an outer Nesterov momentum of 0.9 at a rate of 0.7 (Douillard et al. 2023)
     streaming:H       the same with a quarter of the parameters at a time, in four bits, 5 steps under way (Douillard et al. 2025)
     antiphon          `antiphon.split(model, at=2, …)` in two parts on a Ray cluster, one node in each namespace
-    antiphon-local    the same with small local heads; antiphon-free: the parts do not wait for each other
-    antiphon-nadam    an asynchronous pipeline: `coupling: delayed` with NAdam (Ajanthan et al. 2025), or Muon: antiphon-muon
     antiphon-asleep   the same messages, with 60 ms of sleep a step in place of a model: what the line costs, on any machine
+    antiphon-local    `antiphon` with small local heads; antiphon-free: the parts do not wait for each other
+    antiphon-nadam    an asynchronous pipeline: `coupling: delayed` with NAdam (Ajanthan et al. 2025), or Muon: antiphon-muon
 
 The clock is the same for all: it starts when the last process of a way has taken its first 8 steps, so that building, connecting
 and the first allocations count for nobody. The step in which it runs out is finished. The model is then judged outside of the
@@ -55,6 +55,7 @@ sys.path[:0] = [str(HERE), str(HERE / "slow_line")]
 from interleaved import table
 from machine import machine
 from network import NetworkError, Pair, Setting
+from torch_way import OVERLAP
 from training import ASLEEP, Training, WayError, megabytes_after_import
 
 EVERY = (16, 64, 256)
@@ -200,7 +201,10 @@ def by_way(names: Sequence[str], records: Mapping[str, Sequence[Any]]) -> dict[s
 def ways_of(name: str) -> tuple[str, ...]:
     """Return the ways that a name stands for; ValueError: there is none."""
     kind, _, every = name.partition(":")
-    if every.isdecimal() and int(every) and kind in MEETING:
+    least = OVERLAP + 1 if kind == "streaming" else 1
+    if kind in MEETING and every.isdecimal():
+        if int(every) < least:
+            raise ValueError(f"{name}: H must be at least {least}")
         return (name,)
     if name not in WAYS:
         raise ValueError(

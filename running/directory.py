@@ -159,15 +159,10 @@ def _run_meant(path: Path) -> str:
         return ""
     if runs and folder == path:
         return f"; name one, such as {display_path(runs[-1].parent)}"
-    return (
-        ""
-        if folder == path
-        else suggest(
-            path.name,
-            [file.parent.name for file in runs],
-            "" if folder == Path() else f"{display_path(folder)}/",
-        )
-    )
+    if folder == path:
+        return ""
+    names = [file.parent.name for file in runs]
+    return suggest(path.name, names, "" if folder == Path() else f"{display_path(folder)}/")
 
 
 def is_free(path: Path) -> bool:

@@ -112,6 +112,14 @@ def test_the_best_number_of_steps_between_two_meetings_is_that_of_the_way() -> N
     assert found["plain"]["bits"] is None
 
 
+def test_what_is_streamed_meets_after_the_exchange_under_way() -> None:
+    assert slow_line.ways_of("streaming:6") == ("streaming:6",)
+    assert slow_line.ways_of("diloco:1") == ("diloco:1",)
+    for way, least in {"streaming:5": 6, "averaging:0": 1}.items():
+        with pytest.raises(ValueError, match=f"{way}: H must be at least {least}"):
+            slow_line.ways_of(way)
+
+
 def test_four_bits_are_a_sign_and_a_power_of_two_of_the_largest() -> None:
     module = import_module("torch_way")
     values = torch.tensor([[4.0, -2.0, 1.2], [0.0, -1 / 16, 1e-3], [-3.0, 0.1, 0.1]])

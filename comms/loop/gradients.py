@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import warnings
 import weakref
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
@@ -24,8 +25,13 @@ class ChannelStep:
     name: str
     """Name of the channel."""
     over: bool = False
-    optimiser_steps: int = 0
-    """Steps that optimisers took in it with gradients of the channel's sender."""
+    optimiser_steps: Counter[int] = field(default_factory=Counter)
+    """Steps that optimisers took in it, each by its identity, with gradients of a `learn` that the channel was sent in."""
+
+    @property
+    def most_optimiser_steps(self) -> int:
+        """Steps of the optimiser that took most: a `learn` of both ends may be followed by an optimiser for each."""
+        return max(self.optimiser_steps.values(), default=0)
 
 
 class _Written(weakref.ref[Tensor]):
@@ -129,4 +135,4 @@ def _mark_used(optimiser: torch.optim.Optimizer, *_: Any) -> None:
                 written.use()
                 channel_steps |= {id(step): step for step in written.steps}
     for step in channel_steps.values():
-        step.optimiser_steps += 1
+        step.optimiser_steps[id(optimiser)] += 1

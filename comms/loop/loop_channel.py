@@ -532,7 +532,7 @@ class Channel:
 
     def _warn_of_missing_steps(self) -> None:
         """Warn if the predictor has not learned for long, although gradients return or the sender's optimiser steps."""
-        if self._step.optimiser_steps >= _MANY_STEPS:
+        if self._step.most_optimiser_steps >= _MANY_STEPS:
             missing = f"its sender's optimiser has taken {_MANY_STEPS} steps"
         elif self._summed >= _MANY:
             missing = f"the gradients of {_MANY} messages have returned"

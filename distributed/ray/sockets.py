@@ -408,9 +408,8 @@ def _settle(connection: socket.socket) -> None:
         if hasattr(socket, name):  # not all systems have all
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     if hasattr(socket, "TCP_CONGESTION"):
-        with suppress(
-            OSError
-        ):  # where the kernel has it and allows it: it does not take a lost packet for a full line
+        # Where the kernel has it and allows it: it does not take a lost packet for a full line.
+        with suppress(OSError):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"bbr")
 
 

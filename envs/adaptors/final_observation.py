@@ -30,9 +30,8 @@ class FinalObservation(gymnasium.Wrapper[Any, Any, Any, Any]):
     def reset(self, **settings: Any) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""
         shown, info = self.env.reset(**settings)
-        if not isinstance(
-            info, dict
-        ):  # of an observation alone, its first two numbers would be taken for these
+        # Of an observation alone, its first two numbers would be taken for these.
+        if not isinstance(info, dict):
             raise TypeError(f"reset() returned {show_value(info)} as info, which is no dict")
         self._check(shown)
         return shown, info

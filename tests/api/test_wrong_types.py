@@ -14,6 +14,12 @@ from antiphon.errors import ScenarioError
 SMALL = {"depth": 2, "width": 4, "batch": 8}
 WRONG: dict[str, Callable[[Any], object]] = {
     "compose: agents='n1'; must be a list of names; write ['n1']": lambda run: run.compose("n1"),
+    "compose: agents: an iterator is used up as it is checked; write list(...)": lambda run: run.compose(
+        iter(["n1"])
+    ),
+    "export: agents: an iterator is used up as it is checked; write list(...)": lambda run: run.export(
+        "x.pt2", iter(["n1"])
+    ),
     "compose: agents=3; must be a list of names": lambda run: run.compose(3),
     "compose: agents is empty; name those": lambda run: run.compose([]),
     "export: agents='n1'; must be a list of names": lambda run: run.export("x.pt2", "n1"),

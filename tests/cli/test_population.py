@@ -191,6 +191,9 @@ def test_what_is_refused(here: Path, cli: Commands, file: Path) -> None:
         file.write_text(POPULATION.replace(old, new), encoding="utf-8")
         assert line in cli.refused(f"{WORDS} --name other")
     assert not (here / "runs/other").exists()
+
+
+def test_a_metric_that_there_is_not_is_refused(cli: Commands, file: Path) -> None:
     for metric, line in {
         "episodes": "no metric 'episodes' here; known: accuracy, loss",
         "n9.accuracy": "no agent 'n9' with an objective; known: n1",

@@ -67,6 +67,23 @@ def test_a_mistake_in_a_loop_is_warned_of_once(changes: dict[str, Any], warning:
     assert not warned or str(warning) in warned[0]
 
 
+def test_steps_of_several_optimisers_are_not_added_up() -> None:
+    eye, mind = nn.Linear(3, SIZE), nn.Linear(SIZE, 2)
+    networks, channel = nn.ModuleList([eye, mind]), comms.Channel(SIZE)
+    optimisers = [torch.optim.Adam(network.parameters()) for network in networks]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for step in range(1, 61):
+            channel.send(eye(torch.randn(4, 3)))
+            loss = mind(channel.receive()).square().mean()
+            comms.learn(loss, networks.parameters(), sent=[channel], received=[channel])
+            for optimiser in optimisers:
+                optimiser.step()
+                optimiser.zero_grad()
+            if step % 30 == 0:
+                channel.learn()
+
+
 def test_an_iterator_of_parameters_that_is_used_up_is_refused() -> None:
     channel, network = comms.Channel(SIZE), nn.Linear(SIZE, SIZE)
     parameters = network.parameters()

@@ -21,7 +21,9 @@ from tests.engine.test_masked_choices import PLAYERS, board
 VALUES: Document = {"kind": "q", "epsilon": 0.5, "explore": 20}
 
 
-@pytest.mark.parametrize("name", ["mask before", "mask between", "recurrent", "of one's own"])
+@pytest.mark.parametrize(
+    "name", ["mask before", "mask between", pytest.param("recurrent", marks=pytest.mark.long), "of one's own"]
+)
 def test_no_choice_that_is_not_legal_is_explored(name: str) -> None:
     """The world of these raises at one."""
     with Simulation(board(PLAYERS[name][0], VALUES)) as simulation:
@@ -121,6 +123,7 @@ def test_epsilon_is_logged_and_set_in_mid_run() -> None:
     simulation.set("a0.epsilon", 0.9)
 
 
+@pytest.mark.long
 def test_the_exported_policy_takes_the_best_action_and_has_no_target_network(tmp_path: Path) -> None:
     with Simulation(board(objective=VALUES), dtype=torch.float64) as simulation:
         simulation.run(steps=20, progress=False)

@@ -121,7 +121,7 @@ CORE: tuple[Fault, ...] = (
         "schedule-what-is-due-is-asked-of-the-first-clock-alone",
         "engine/heart/clock.py",
         "if self.clocks[call[0]].due(step)]",
-        "if self._clocks[self._calls[0][0]].due(step)]",
+        "if self.clocks[self._in_order[0][0]].due(step)]",
         "tests/engine/heart/test_schedule.py::test_large_coprime_periods_are_nobodys_problem",
     ),
     Fault(

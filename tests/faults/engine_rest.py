@@ -746,7 +746,7 @@ REST: tuple[Fault, ...] = (
         "jobs/populations/selection.py",
         "    _check_known(metric, dict.fromkeys([*of_readouts, *of_agents]))\n",
         "",
-        "tests/cli/test_population.py::test_what_is_refused",
+        "tests/cli/test_population.py::test_a_metric_that_there_is_not_is_refused",
     ),
     Fault(
         "population-the-band-in-tensorboard-has-no-top",

@@ -244,6 +244,20 @@ LOWER: tuple[Fault, ...] = (
         "tests/comms/test_late_gradients.py::test_a_gradient_that_was_used_is_replaced_without_zero_grad",
     ),
     Fault(
+        "comms-steps-of-several-optimisers-are-added-up",
+        "comms/loop/gradients.py",
+        "return max(self.optimiser_steps.values(), default=0)",
+        "return sum(self.optimiser_steps.values())",
+        "tests/comms/test_loop_mistakes.py::test_steps_of_several_optimisers_are_not_added_up",
+    ),
+    Fault(
+        "base-a-check-uses-up-an-iterator-of-names",
+        "base/counts.py",
+        "        if isinstance(given, Iterator):\n",
+        "        if False:\n",
+        "tests/api/test_wrong_types.py",
+    ),
+    Fault(
         "comms-a-loop-without-learn-keeps-every-message",
         "comms/loop/open_messages.py",
         "complete[:-_MOST_WAITING]",

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from antiphon import Scenario, ScenarioError, Simulation
+from antiphon import Scenario, ScenarioError, Simulation, Template
 from antiphon.engine.planning.advice import expected_updates
 from antiphon.envs.registry import describe
 from tests.contracts.builders import Document
@@ -170,6 +170,24 @@ def test_a_sender_with_rewards_is_refused() -> None:
         Scenario.model_validate(document)
 
 
-def test_a_template_sets_it_for_all_its_variants() -> None:
+VARIANTS = """
+parameters: {coupling: {choices: [locked, detached, decoupled], default: decoupled}}
+variants: {locked: {coupling: locked}, detached: {coupling: detached}, decoupled: {}}
+"""
+
+
+@pytest.mark.parametrize(("variant", "steps"), [("locked", 5), ("detached", 0), ("decoupled", 5)])
+def test_a_template_sets_it_for_all_its_variants(variant: str, steps: int) -> None:
+    """A channel that predicts nothing makes no use of it."""
+    text = team(coupling="detached").to_yaml().replace("coupling: detached", "coupling: $coupling")
+    scenario = Template.from_yaml(text + VARIANTS).resolve(variant)
+    assert scenario.channels[0].gradient.passes == "all"
+    with Simulation(scenario, seed=1) as simulation:
+        simulation.run()
+        assert simulation.agents["sensor"].updates == steps * WINDOWS
+
+
+def test_nothing_is_asked_of_the_receiver_of_a_locked_channel() -> None:
     with Simulation(team(coupling="locked", motor={"objective": {"kind": "ppo", "epochs": 1}})) as simulation:
         simulation.run(4)
+        assert simulation.agents["sensor"].updates == 1
