@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from antiphon.base.errors import ScenarioError
+from antiphon.base.problems import as_whole
 
 
 def check_counts(function: str, least: int = 1, *, needed: bool = False, **counts: object) -> None:
     """Raise ScenarioError where an argument of a function is no whole number from `least` on; None counts only if it is `needed`."""
     for name, count in counts.items():
-        number = _whole(count)
+        number = as_whole(count)
         if (needed or count is not None) and (number is None or number < least):
             raise ScenarioError(f"{function}: {name}={count!r}; must be a whole number, at least {least}")
 
@@ -39,15 +39,7 @@ def check_names(function: str, **names: object) -> None:
 
 def checked_seed(seed: object, function: str = "") -> int:
     """Return a seed as a plain number; ScenarioError where it is no whole number."""
-    number = _whole(seed)
+    number = as_whole(seed)
     if number is None:
         raise ScenarioError(f"{function}seed: {seed!r}; must be a whole number")
     return number
-
-
-def _whole(value: object) -> int | None:
-    """Return a whole number, also of numpy or torch, as a plain one; None where it is none."""
-    try:
-        return None if isinstance(value, bool) else int(operator.index(value))  # type: ignore[arg-type]
-    except TypeError:
-        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -207,6 +208,14 @@ def show_value(value: object) -> str:
     else:
         text = f"a Python {type(value).__name__}"
     return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
+
+
+def as_whole(value: object) -> int | None:
+    """Return a whole number, also of numpy or torch, as a plain one; None where it is none."""
+    try:
+        return None if isinstance(value, bool) else int(operator.index(value))  # type: ignore[arg-type]
+    except TypeError:
+        return None
 
 
 def kind_of(value: object) -> str:

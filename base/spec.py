@@ -5,7 +5,6 @@ fields, stricter than Python and YAML: names of agents, ports and channels, sequ
 from __future__ import annotations
 
 import math
-import operator
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -33,7 +32,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from antiphon.base.problems import DocumentError, Path, Problems, kind_of, show_value, translate
+from antiphon.base.problems import DocumentError, Path, Problems, as_whole, kind_of, show_value, translate
 from antiphon.base.spellings import standard_keys, suggest_key
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -107,10 +106,7 @@ def _is_numpy_number(value: object) -> bool:
 
 def whole(value: object) -> int:
     """Read a whole number."""
-    try:
-        number = None if isinstance(value, bool) else int(operator.index(value))  # type: ignore[arg-type]
-    except TypeError:
-        number = None
+    number = as_whole(value)
     if number is None:
         fail(f"must be a whole number, not {kind_of(value)}")
     if abs(number) > _LARGEST:

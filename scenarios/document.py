@@ -63,6 +63,7 @@ from antiphon.scenarios.parameters import (
     unused_parameters,
 )
 from antiphon.scenarios.relations import Relations, Window
+from antiphon.scenarios.sender_passes import is_replayed
 from antiphon.scenarios.training import TelemetrySpec, TrainingSpec
 from antiphon.scenarios.yaml_text import Document, read, read_file, write
 
@@ -276,8 +277,7 @@ class Scenario(Spec):
     @staticmethod
     def replayed(channel: ChannelSpec) -> bool:
         """Return whether a channel's sender learns in the further passes of its receiver too (`gradient.passes`)."""
-        gradient = channel.gradient
-        return channel.made_coupling.predicts and gradient.apply and gradient.passes == "all"
+        return is_replayed(channel)
 
     def with_training(self, **changes: Any) -> Scenario:
         """Return this scenario with some keys of `training` changed, for example `steps=50`.

@@ -24,7 +24,7 @@ Verdict: TypeAlias = Literal["matters", "harms", "unresolved", "stale", "silent"
 Measure: TypeAlias = Literal["value", "ablation_zero", "ablation_mean", "ablation_resample", "ablation_step"]
 Values: TypeAlias = NDArray[np.floating[Any]]
 
-ABLATIONS: dict[Measure, str] = {
+ABLATION_METRICS: dict[Measure, str] = {
     "ablation_zero": "ablation (zero)",
     "ablation_mean": "ablation (mean)",
     "ablation_resample": "ablation (resample)",
@@ -32,8 +32,8 @@ ABLATIONS: dict[Measure, str] = {
 }
 """The loss by ablation, by what messages are replaced with, and its name: removals first, as messages of another step have all
 that holds throughout an episode."""
-MEASURES: dict[Measure, str] = {"value": "value", **ABLATIONS}
-"""Metrics that measure a channel's worth, each with an interval (`bounds`), and their names; the first that was measured is used."""
+MEASURES: dict[Measure, str] = {"value": "value", **ABLATION_METRICS}
+"""Metrics that measure a channel's worth, each with an interval (`bounds`), and their names."""
 _STALE = 4
 """Ticks of the sender after which a message is stale,"""
 _LATER = 2
@@ -126,6 +126,20 @@ class ChannelTraits(NamedTuple):
 def bounds(measure: str) -> tuple[str, str]:
     """Return the names of the metrics of an interval's ends."""
     return f"{measure}_low", f"{measure}_high"
+
+
+def newest_first(steps: Mapping[str, int]) -> list[Measure]:
+    """Return the measures of worth that have intervals, the one measured last first; of one step, in the order of `MEASURES`.
+
+    Args:
+        steps: The newest step of each metric of channels that was logged.
+    """
+    measured = {
+        one: max(steps[end] for end in bounds(one))
+        for one in MEASURES
+        if all(end in steps for end in bounds(one))
+    }
+    return sorted(measured, key=lambda one: -measured[one])
 
 
 def worth(low: float | None, high: float | None) -> Verdict | None:

@@ -42,7 +42,7 @@ class MemoryEstimate:
     messages: int
     """In flight, or waiting for what comes back, as many as delays, windows and periods keep."""
     replay: int
-    """Windows in replay buffers, once they are full; twice as much while one is added."""
+    """Windows in replay buffers, once they are full."""
     activations: int
     """What autograd keeps of the agents until their windows are differentiated."""
 

@@ -45,16 +45,14 @@ class ReplayBuffer(Note):
             windows, torch.zeros(len(window["unseen"]), dtype=torch.int64, device=window["unseen"].device)
         )
 
-    def with_window(self, window: Tensors, taught: Tensor) -> ReplayBuffer:
-        """Return the buffer with a window more in the rows that it taught something, [rows] bool; nothing is changed in place."""
+    def add(self, window: Tensors, taught: Tensor) -> None:
+        """Add a window in the rows that it taught something, [rows] bool; in place, as what is learned is: who keeps it, copies."""
         rows = torch.arange(len(taught), device=taught.device)
-        windows = {}
         for name, values in self.windows.items():
             place = self.written % values.shape[1]
             where = taught.view(-1, *[1] * (window[name].dim() - 1))
-            newest = torch.where(where, window[name], values[rows, place])
-            windows[name] = values.index_put((rows, place), newest)
-        return ReplayBuffer(windows, self.written + taught)
+            values.index_put_((rows, place), torch.where(where, window[name], values[rows, place]))
+        self.written += taught
 
     def drawn(self, rows: Tensor, numbers: Tensor) -> Tensors:
         """Return a window of each of some rows, [T, len(rows), …] by name.
@@ -90,7 +88,8 @@ class DrawnWindows:
         newest = _contents(window, agent, policy, forward_pass)
         self._buffer = ReplayBuffer.of(agent) or ReplayBuffer.like(newest, self._objective.replay)
         taught = agent.layout.rows_of(agent.layout.sum_by_member((~newest["unseen"]).any(1)) > 0)
-        agent.notes[ReplayBuffer] = self._buffer = self._buffer.with_window(newest, taught)
+        self._buffer.add(newest, taught)
+        agent.notes[ReplayBuffer] = self._buffer
         numbers = uniform_many(seeds, policy.ticks[-1].step, self._objective.epochs * agent.batch)
         self._numbers = numbers.view(len(seeds), -1, agent.batch).transpose(0, 1).flatten(1)
 

@@ -20,7 +20,7 @@ from antiphon.running.directory import MEASURED
 from antiphon.scenarios.document import EnvSpec
 from antiphon.scenarios.training import less_is_better, metric_of_agents, split_metric
 from antiphon.telemetry.history import shut_gates
-from antiphon.telemetry.verdicts import ABLATIONS, worth
+from antiphon.telemetry.verdicts import ABLATION_METRICS, worth
 
 if TYPE_CHECKING:
     from antiphon.scenarios import Scenario
@@ -181,7 +181,7 @@ def _communicates(path: Path, steps: int) -> bool | None:
     if not (path / MEASURED).is_file():
         return None
     measured = read_cache(path / MEASURED)
-    ablations = (measured[kind] for kind in ABLATIONS if kind in measured)
+    ablations = (measured[kind] for kind in ABLATION_METRICS if kind in measured)
     found = next((one for one in ablations if one.get("step") == steps), None)
     if found is None:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from antiphon.telemetry.channels.tags import Family
@@ -15,6 +15,7 @@ from antiphon.telemetry.verdicts import (
     bounds,
     measuring_command,
     measuring_time,
+    newest_first,
 )
 
 Scale = Literal["sequential", "diverging", "share"]
@@ -312,17 +313,17 @@ _NEEDS = {"stale": "age", "silent": "message_energy", "shut": "gate"}
 """Metrics without which no verdict is given."""
 
 
-def verdicts_document(logged: Collection[str], graph: Mapping[str, Any], path: str) -> dict[str, Any]:
+def verdicts_document(logged: Mapping[str, int], graph: Mapping[str, Any], path: str) -> dict[str, Any]:
     """Return the verdicts that a run's metrics allow as plain data, for the strip above the graph.
 
-    `measures`: the measures of worth, first choice first, each with its `metric`, `title`, the metrics of its interval's
-    `bounds` and whether it was `measured`; `by`: the command that measures the first one (may be empty), and `takes`: how long,
-    if it takes more than a few minutes; `no_fork`: why the first one cannot be measured, so that `by` measures the second
+    `measures`: the measures of worth, that of the newest step first, each with its `metric`, `title`, the metrics of its interval's
+    `bounds` and whether it was `measured`; `by`: the command that measures value (may be empty), and `takes`: how long,
+    if it takes more than a few minutes; `no_fork`: why it cannot be measured, so that `by` measures the loss by ablation
     (may be empty). `words`: for each verdict its `name`, the word `counted` after a number, its description `says`, and its `flags`: a bit per measure, or under "" where
     it needs no measure.
 
     Args:
-        logged: Metrics of channels.
+        logged: The newest step of each metric of channels.
         graph: The run's graph (`graph_document`).
         path: The run directory, for the command that measures; empty: none.
     """
@@ -334,7 +335,7 @@ def verdicts_document(logged: Collection[str], graph: Mapping[str, Any], path: s
             "bounds": bounds(measure),
             "measured": all(metric in logged for metric in (measure, *bounds(measure))),
         }
-        for measure in MEASURES
+        for measure in dict.fromkeys([*newest_first(logged), *MEASURES])
     ]
     words = [
         {

@@ -188,10 +188,15 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         # at the first step, every so many, and the last
         rows = last // every + (every > 1) + (last % every > 0)
         verdicts = [VERDICTS] if any(("channel", metric) in figures for metric in INPUTS) else []
+        of_channels = {
+            tag: what[1] for tag, what in tags.items() if isinstance(what, tuple) and what[0] == "channel"
+        }
+        newest = {metric: found[tag].max_step for tag, metric in of_channels.items()}
         # The folder as the log directory was given; the run's name where there are several.
         path = os.path.normpath(os.path.join(self._logdir, run))
         contents = catalogue(
             [*figures, *verdicts],
+            newest,
             [what for what in tags.values() if isinstance(what, int)],
             graph,
             path,

@@ -45,6 +45,13 @@ class Series(NamedTuple):
         return Series(self.steps[:rows], self.values[:rows]) if rows else None
 
 
+def newest_steps(figures: Mapping[tuple[str, str], Series]) -> dict[str, int]:
+    """Return the newest step of each metric of channels."""
+    return {
+        metric: int(series.steps[-1]) for (family, metric), series in figures.items() if family == "channel"
+    }
+
+
 def present_names(written: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return metrics by family under their present names (`renamed`)."""
     found = list(written)
@@ -168,16 +175,20 @@ def _principal(deviations: NDArray[np.float64]) -> tuple[NDArray[np.float64], ND
 
 def catalogue(
     figures: Iterable[tuple[str, str]],
+    steps: Mapping[str, int],
     messages: Iterable[int],
     graph: Mapping[str, Any],
     path: str,
     **facts: bool,
 ) -> dict[str, Any]:
-    """Return the contents of a run: metrics by family, verdicts, channels with messages, and other data."""
+    """Return the contents of a run: metrics by family, verdicts, channels with messages, and other data.
+
+    `steps`: the newest step of each metric of channels.
+    """
     metrics: dict[str, list[str]] = {family: [] for family in (*get_args(Family), VERDICTS[0])}
     for family, metric in figures:
         metrics[family].append(metric)
-    verdicts = verdicts_document(metrics["channel"], graph, path)
+    verdicts = verdicts_document(steps, graph, path)
     return {**metrics, "verdicts": verdicts, "messages": sorted(messages), **facts}
 
 
@@ -206,7 +217,8 @@ class RunData:
     def catalogue(self) -> dict[str, Any]:
         """Return the contents: metrics by family, channels with messages, whether there is a timeline."""
         there = {"timeline": self.timeline is not None, "parts": self.parts is not None}
-        return catalogue(self.figures, self.messages, self.graph, self.path, **there, sampled=False)
+        steps = newest_steps(self.figures)
+        return catalogue(self.figures, steps, self.messages, self.graph, self.path, **there, sampled=False)
 
     def embedded(self) -> dict[str, Any]:
         """Return plain data for a page without a server: JSON, and packed arrays as base64."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.telemetry.channels.series import Series
+from antiphon.telemetry.channels.series import Series, newest_steps
 from antiphon.telemetry.channels.tags import VERDICTS
 from antiphon.telemetry.verdicts import (
     MEASURES,
@@ -18,6 +18,7 @@ from antiphon.telemetry.verdicts import (
     bounds,
     counts,
     in_words,
+    newest_first,
     verdict_flags,
 )
 
@@ -73,7 +74,7 @@ def with_verdicts(
 def newest_verdicts(
     figures: Mapping[tuple[str, str], Series],
 ) -> tuple[Measure | None, dict[Verdict, int], str] | None:
-    """Return the measure of worth, the counts of verdicts and their line (`in_words`) at a run's last step.
+    """Return the measure of worth that was taken last, the counts of verdicts and their line (`in_words`) at a run's last step.
 
     Args:
         figures: Metrics with the verdicts on channels; without verdicts the result is None.
@@ -81,7 +82,6 @@ def newest_verdicts(
     series = figures.get(VERDICTS)
     if series is None:
         return None
-    measured = (one for one in MEASURES if all(("channel", end) in figures for end in bounds(one)))
-    measure = next(measured, None)
+    measure = next(iter(newest_first(newest_steps(figures))), None)
     found = counts(series.values[-1], measure)
     return measure, found, in_words(found, series.values.shape[1])

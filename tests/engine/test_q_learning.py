@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from antiphon import Scenario, ScenarioError, Simulation
 from antiphon.agents.distributions import Categorical
@@ -67,11 +68,38 @@ def test_a_window_that_taught_an_agent_nothing_takes_no_place_in_its_buffer() ->
     window = {"unseen": torch.zeros(2, 3, dtype=torch.bool), "inputs": torch.ones(2, 3, 1)}
     buffer = ReplayBuffer.like(window, 2)
     for number, taught in enumerate(([True, True], [True, False], [True, True]), 1):
-        buffer = buffer.with_window({**window, "inputs": torch.full((2, 3, 1), number)}, torch.tensor(taught))
+        buffer.add({**window, "inputs": torch.full((2, 3, 1), float(number))}, torch.tensor(taught))
     places = [
         buffer.drawn(torch.arange(2), torch.full((2,), share))["inputs"][0, :, 0] for share in (0.0, 0.9)
     ]
     assert torch.stack(places).tolist() == [[3, 1], [2, 3]]
+
+
+def _kept(simulation: Simulation) -> list[Tensor]:
+    """What the buffers of a simulation's agents hold."""
+    system = simulation.running.backend.system
+    buffers = [buffer for agent in system.agents.values() if (buffer := ReplayBuffer.of(agent))]
+    return [tensor for buffer in buffers for tensor in (buffer.written, *buffer.windows.values())]
+
+
+def test_a_buffer_is_written_in_place_and_no_fork_or_checkpoint_has_a_part_in_it(tmp_path: Path) -> None:
+    """Else each window would take a copy of the whole buffer."""
+    scenario = Scenario.model_validate(unread(pairs({**Q, "epochs": 2, "replay": 3})))
+    with Simulation(scenario) as simulation:
+        simulation.run(steps=20, progress=False)
+        before = _kept(simulation)
+        path = simulation.save(tmp_path / "saved")
+        with simulation.fork() as fork, Simulation.load(path, scenario=scenario) as loaded:
+            others = [(twin, [one.clone() for one in _kept(twin)]) for twin in (fork, loaded)]
+            simulation.run(steps=20, progress=False)
+            after = _kept(simulation)
+            assert [one.data_ptr() for one in after] == [one.data_ptr() for one in before]
+            for twin, was in others:
+                assert was
+                assert all(map(torch.equal, _kept(twin), was))
+                assert not torch.equal(_kept(twin)[0], after[0])
+                twin.run(steps=20, progress=False)
+                assert all(map(torch.equal, _kept(twin), after))
 
 
 def _tied() -> Document:

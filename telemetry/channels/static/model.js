@@ -113,7 +113,7 @@ export class Model {
     return series ? valuesAt(series, step) : null;
   }
 
-  /** The measure of worth that verdicts are of: the metric of the lines, where it is one; else the first measured; "": none. */
+  /** The measure of worth that verdicts are of: the metric of the lines, where it is one; else the one measured last; "": none. */
   measure(run) {
     const measured = measuresOf(run).filter((one) => one.measured).map(({ metric }) => metric);
     return measured.includes(this.metric.channel) ? this.metric.channel : measured[0] ?? "";

@@ -55,7 +55,7 @@ export function headlineAt(run, step) {
   return { ...found, title: info.title, share: scaleFor(info) === "share", value: newest < 0 ? NaN : found.values[newest] };
 }
 
-/** Return the measures of worth of a run's channels: {metric, title, bounds, measured}, first choice first. */
+/** Return the measures of worth of a run's channels: {metric, title, bounds, measured}, that of the newest step first. */
 export function measuresOf(run) {
   return run.catalog.verdicts?.measures ?? [];
 }

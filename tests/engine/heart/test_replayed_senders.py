@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from antiphon import Scenario, ScenarioError, Simulation, Template
+from antiphon.base.spec import plain
 from antiphon.engine.planning.advice import expected_updates
 from antiphon.envs.registry import describe
 from tests.contracts.builders import Document
@@ -158,6 +159,16 @@ def test_a_network_whose_ticks_or_samples_depend_on_each_other_is_refused(kind: 
     line = "gradient.passes: all replays ticks and environments apart, and those of 'sensor' depend on each other: "
     with pytest.raises(ScenarioError, match=re.escape(line + reason)):
         Simulation(team(sensor={"network": kind}))
+
+
+def test_a_further_channel_without_an_effect_is_none_of_several() -> None:
+    document = plain(team())
+    (channel,) = document["channels"]
+    shadow = {**channel, "key": "shadow", "gradient": {**channel["gradient"], "scale": 0, "discount": 0}}
+    scenario = Scenario.model_validate({**document, "channels": [channel, shadow]})
+    assert [scenario.replayed(one) for one in scenario.channels] == [True, False]
+    with pytest.raises(ScenarioError, match="'sensor' has several"):
+        Scenario.model_validate({**document, "channels": [channel, {**channel, "key": "second"}]})
 
 
 def test_a_sender_with_rewards_is_refused() -> None:

@@ -7,10 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from antiphon.telemetry import Series, read_run
-from antiphon.telemetry.channels.verdict_series import verdict_series
+from antiphon.telemetry.channels.verdict_series import newest_verdicts, verdict_series
+from antiphon.telemetry.verdicts import ABLATION_METRICS
+from tests.kit.documented import ABLATIONS
 from tests.kit.tab import VERDICTS
+from tests.telemetry.channels.serving import client, get
 from tests.telemetry.channels.writing import graph, write
 
 NAN = math.nan
@@ -61,3 +65,31 @@ def test_a_run_read_from_its_files_has_them_and_the_commands_that_measure(tmp_pa
         "stale",
     ]
     assert "verdict/channel" in run.embedded()["figures"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "measure"),
+    [
+        ({"ablation_zero": 10, "ablation_mean": 400}, "ablation_mean"),
+        ({"ablation_mean": 10, "ablation_zero": 400}, "ablation_zero"),
+        ({"ablation_step": 400, "ablation_mean": 400, "value": 10}, "ablation_mean"),
+    ],
+)
+def test_the_measure_of_the_newest_step_counts_and_of_one_step_the_first(
+    steps: dict[str, int], measure: str, tmp_path: Path
+) -> None:
+    """In `show`, in pages without a server and in TensorBoard."""
+    written: dict[int, dict[str, list[float]]] = {step: {} for step in sorted(steps.values())}
+    for name, step in steps.items():
+        written[step] |= {f"antiphon/channel/{name}{end}": [1, 2] for end in ("", "_low", "_high")}
+    write(tmp_path / "run", written)
+    run = read_run(tmp_path / "run")
+    found = newest_verdicts(run.figures)
+    assert found is not None
+    assert found[0] == measure
+    for catalogue in (run.catalogue(), get(client(tmp_path), "catalog", run="run").json):
+        assert catalogue["verdicts"]["measures"][0]["metric"] == measure
+
+
+def test_each_kind_of_ablation_has_a_metric() -> None:
+    assert list(ABLATION_METRICS) == [f"ablation_{kind}" for kind in ABLATIONS]
