@@ -506,6 +506,13 @@ def test_each_optimiser_steps_as_in_a_loop(env: Any, kind: Any) -> None:
             torch.testing.assert_close(ours, plain.detach(), rtol=0, atol=1e-12)
 
 
+def test_a_word_is_no_flag_of_an_optimiser(env: Any) -> None:
+    line = r"optimiser\.decoupled_weight_decay: must be true or false, not 'no'"
+    with pytest.raises(antiphon.base.errors.ScenarioError, match=line):
+        antiphon.Simulation(scenario_of(env, {"kind": "NAdam", "decoupled_weight_decay": "no"}))
+    antiphon.Simulation(scenario_of(env, {"kind": "NAdam", "decoupled_weight_decay": True}))
+
+
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_needs_more_than_gradients_is_refused(env: Any, kind: str) -> None:
     with pytest.raises(antiphon.base.errors.ScenarioError, match=f"optimiser: {kind} {REFUSED[kind]}"):

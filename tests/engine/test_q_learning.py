@@ -65,8 +65,10 @@ def test_an_error_of_values_is_logged_without_its_sign() -> None:
 
 
 def test_a_window_that_taught_an_agent_nothing_takes_no_place_in_its_buffer() -> None:
+    """A buffer without a window teaches nothing."""
     window = {"unseen": torch.zeros(2, 3, dtype=torch.bool), "inputs": torch.ones(2, 3, 1)}
     buffer = ReplayBuffer.like(window, 2)
+    assert buffer.drawn(torch.arange(2), torch.tensor([0.0, 0.9]))["unseen"].all()
     for number, taught in enumerate(([True, True], [True, False], [True, True]), 1):
         buffer.add({**window, "inputs": torch.full((2, 3, 1), float(number))}, torch.tensor(taught))
     places = [
