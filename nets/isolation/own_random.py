@@ -20,27 +20,69 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 R = TypeVar("R")
 
-_ONE_AT_A_TIME = threading.RLock()
-"""Held while torch's generator, which all threads share, has numbers that are not its own."""
 _QUIET = ("tensorboard.", "torch.utils.tensorboard.", "tqdm.")
 """Packages whose threads draw no random numbers."""
-_exchanges = 0
-"""How often its numbers were exchanged and put back: what was drawn meanwhile cannot be seen from its state."""
 _MARK = 0x5EED
 """A seed by which a call of `torch.manual_seed` is noticed."""
 
 
+class _SharedGenerator:
+    """Who may use torch's generator, which all threads share: calls that should not draw, together, or one thread that seeds it.
+
+    A call that draws after all while another thread has seeded the generator would take numbers of that seed and shift the others.
+    """
+
+    def __init__(self) -> None:
+        self._seeding = threading.RLock()
+        self._ended = threading.Condition(threading.Lock())
+        self._calling = set[int]()
+        """Threads by their identity: an interrupt may come before one is added, or after it is taken away."""
+
+    def is_called(self) -> bool:
+        """Whether this thread is within a call."""
+        return threading.get_ident() in self._calling
+
+    def begin(self) -> None:
+        """Begin a call of this thread, once no other one seeds the generator."""
+        with self._seeding:
+            self._calling.add(threading.get_ident())
+
+    def end(self) -> None:
+        """End the call of this thread."""
+        with self._ended:
+            self._calling.discard(threading.get_ident())
+            if not self._calling:
+                self._ended.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let this thread alone use the generator, once the calls of the others have ended; a call of its own is set aside."""
+        called = self.is_called()
+        if called:  # it draws nothing meanwhile: two threads within calls would wait for each other
+            self.end()
+        try:
+            with self._seeding:
+                if self._calling:  # none begins meanwhile
+                    with self._ended:
+                        self._ended.wait_for(lambda: not self._calling)
+                yield
+        finally:
+            if called:
+                self.begin()
+
+
+_SHARED = _SharedGenerator()
+
+
 @contextmanager
 def seeded(seed: int | None, device: torch.device | None = None) -> Iterator[None]:
-    """Seed torch's generator within the block, and restore it after; runs in other threads wait meanwhile.
+    """Seed torch's generator within the block, and restore it after; runs in other threads wait for it, as it does for their calls.
 
     Args:
         seed: The seed; None: it goes on from where it is.
         device: A GPU whose generator is seeded too; None: none is.
     """
-    global _exchanges
-    with _ONE_AT_A_TIME, torch.random.fork_rng(devices=[] if device is None else [device]):
-        _exchanges += 1
+    with _SHARED.alone(), torch.random.fork_rng(devices=[] if device is None else [device]):
         if seed is None:
             pass
         elif device is not None:
@@ -77,34 +119,30 @@ class OwnDraws(Draws):
 class NoDraws(Draws):
     """No numbers; a call that draws after all is repeated with those of a generator of its own, and so are those after it."""
 
-    in_progress = 0
-    """Calls of all threads: their draws cannot be told apart."""
-
     def __init__(self) -> None:
         self._drew = False
 
     def __call__(self, seed: int, compute: Callable[[], R]) -> R:
         if self._drew:
             return OwnDraws()(seed, compute)
-        with _ONE_AT_A_TIME:
-            NoDraws.in_progress += 1
-            before, exchanges = torch.default_generator.get_state(), _exchanges
+        within = _SHARED.is_called()
         try:
+            if not within:
+                _SHARED.begin()
+            before = torch.default_generator.get_state()
             computed = compute()
+            drew = not torch.equal(before, torch.default_generator.get_state())
         finally:
-            with _ONE_AT_A_TIME:
-                NoDraws.in_progress -= 1
-                certain = exchanges == _exchanges
-                after = torch.default_generator.get_state()
-        if certain and torch.equal(before, after):
+            if not within:
+                _SHARED.end()
+        if not drew:
             return computed
         with _Drawing(seed) as drawing:
             computed = compute()
         if drawing.drew:  # otherwise another thread did
             self._drew = True
-            with _ONE_AT_A_TIME:
-                if not NoDraws.in_progress:
-                    torch.default_generator.set_state(before)
+            with _SHARED.alone():
+                torch.default_generator.set_state(before)
         return computed
 
 
@@ -143,9 +181,7 @@ class _Drawing(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.drew = True
         if takes_generator is not None:
             return takes_generator(*args, **{**kwargs, "generator": self._generator})
-        global _exchanges
-        with _ONE_AT_A_TIME:
-            _exchanges += 1
+        with _SHARED.alone():
             shared = torch.default_generator
             before = shared.get_state()
             shared.set_state(self._generator.get_state())

@@ -43,6 +43,10 @@ DRAWING: dict[str, Callable[[], Any]] = {
 }
 
 
+_SHORT, _LONG = 0.3, 20.0
+"""Seconds in which another thread does what it may do, and in which it does what it has to."""
+
+
 def beside_another_thread(compute: Callable[[], Tensor]) -> Tensor:
     ended = threading.Event()
     thread = threading.Thread(target=ended.wait)
@@ -76,29 +80,76 @@ def test_a_generator_that_is_given_is_used() -> None:
 
 
 @pytest.mark.parametrize("drawing", [True, False])
-def test_a_call_beside_another_runs_numbers_has_those_of_its_own_seed(drawing: bool) -> None:
-    """What it draws while they are torch's is not seen from torch's generator, which then has its own state again."""
-    entered, leave = threading.Event(), threading.Event()
+def test_another_threads_numbers_are_drawn_before_or_after_a_call_that_draws_after_all(drawing: bool) -> None:
+    """The other thread draws one number, and the second where the call, if it is within, has drawn too."""
+    entered, drawn = threading.Event(), threading.Event()
+    found: list[Tensor] = []
 
     def another() -> None:
         with seeded(3):
+            found.append(torch.rand(1))
             entered.set()
-            leave.wait()
+            assert drawn.wait(_LONG)
+            found.append(torch.rand(1))
 
     def compute() -> Tensor:
-        if not entered.is_set():
+        if thread.ident is None:
             thread.start()
-            entered.wait()
-            value = torch.rand(3) if drawing else torch.ones(3)
-            leave.set()
-            thread.join()
-            return value
-        return torch.rand(3) if drawing else torch.ones(3)
+        entered.wait(_SHORT)  # in vain: the thread waits for the end of this call
+        value = torch.rand(3) if drawing else torch.ones(3)
+        drawn.set()
+        return value
 
-    thread = threading.Thread(target=another)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(11)
-        expected = torch.rand(3) if drawing else torch.ones(3)
+    torch.manual_seed(2)
     before = torch.get_rng_state()
+    thread = threading.Thread(target=another)
+    expected = torch.rand(3, generator=torch.Generator().manual_seed(11)) if drawing else torch.ones(3)
     assert torch.equal(NoDraws()(11, compute), expected)
+    thread.join(_LONG)
+    assert torch.equal(torch.cat(found), torch.rand(2, generator=torch.Generator().manual_seed(3)))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_call_waits_for_another_threads_numbers() -> None:
+    """The other thread draws its second number where the call, if it has begun, has drawn."""
+    called, found = threading.Event(), list[Tensor]()
+
+    def compute() -> Tensor:
+        value = torch.rand(3)
+        called.set()
+        return value
+
+    with seeded(3):
+        found.append(torch.rand(1))
+        thread = threading.Thread(target=lambda: NoDraws()(11, compute))
+        thread.start()
+        called.wait(_SHORT)
+        found.append(torch.rand(1))
+    thread.join(_LONG)
+    assert called.is_set()
+    assert torch.equal(torch.cat(found), torch.rand(2, generator=torch.Generator().manual_seed(3)))
+
+
+def test_two_calls_that_seed_within_do_not_wait_for_each_other() -> None:
+    """Nor for themselves: a call within the block is one of the thread that has seeded the generator."""
+    both, found = threading.Barrier(2), dict[int, Tensor]()
+
+    def compute(seed: int) -> Tensor:
+        both.wait(_LONG)
+        with seeded(seed):
+            return NoDraws()(0, lambda: torch.ones(3)) * torch.rand(3)
+
+    def call(seed: int) -> None:
+        found[seed] = NoDraws()(0, lambda: compute(seed))
+
+    torch.manual_seed(2)
+    before = torch.get_rng_state()
+    threads = [threading.Thread(target=call, args=(seed,), daemon=True) for seed in (3, 4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(_LONG)
+    assert {*found} == {3, 4}
+    for seed, drawn in found.items():
+        assert torch.equal(drawn, torch.rand(3, generator=torch.Generator().manual_seed(seed)))
     assert torch.equal(torch.get_rng_state(), before)
