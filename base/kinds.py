@@ -147,6 +147,8 @@ class KindSpec(Spec):
     """Whether the kind is antiphon's own."""
     runner: ClassVar[Any] = None
     """The class that declares what the kind needs: its own, or the one that runs a user's factories; None: it stands for none."""
+    facts: ClassVar[Mapping[str, str]] = {}
+    """Attributes of the specs whose values such a class declares, by its names for them; where it does not, they are the section's."""
     own_keys: ClassVar[tuple[str, ...]] = ()
     """Keys that the kind gives to its class or factory."""
     closed: ClassVar[bool] = False
@@ -350,6 +352,7 @@ def _joined(section: type[KindSpec], name: str | None, source: Any) -> type[Any]
         "own_keys": tuple(options.model_fields),
         "refused": refused,
         "closed": True,
+        **{fact: getattr(runner, name) for fact, name in section.facts.items() if hasattr(runner, name)},
     }
     metaclass: Any = type(section)
     joined: type[Any] = metaclass(f"{name or name_of(source)}_{point}", bases, namespace)

@@ -52,21 +52,17 @@ class NetworkSpec(KindSpec, sections=("network",)):
 
     point = "network"
     bare: ClassVar[str | None] = "kind"
-
-    @property
-    def recurrent(self) -> bool:
-        """Whether a state is carried to the next tick."""
-        return bool(getattr(self.runner, "recurrent", False))
-
-    @property
-    def on_maps(self) -> bool:
-        """Whether it reads maps, [channels, height, width]."""
-        return bool(getattr(self.runner, "on_maps", False))
-
-    @property
-    def sees_images(self) -> bool:
-        """Whether it finds the images among flat inputs."""
-        return bool(getattr(self.runner, "sees_images", False))
+    facts: ClassVar[Mapping[str, str]] = {
+        "recurrent": "recurrent",
+        "on_maps": "on_maps",
+        "sees_images": "sees_images",
+    }
+    recurrent: ClassVar[bool] = False
+    """Whether a state is carried to the next tick."""
+    on_maps: ClassVar[bool] = False
+    """Whether it reads maps, [channels, height, width]."""
+    sees_images: ClassVar[bool] = False
+    """Whether it finds the images among flat inputs."""
 
     def input_shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         """Return the shape of one sample of the input, joined of what is observed and received: a vector.
@@ -273,6 +269,29 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
     mask: Signal | None = None
 
     point = "objective"
+    facts: ClassVar[Mapping[str, str]] = {
+        "policy": "needs_rewards",
+        "of_network": "of_network",
+        "valued": "needs_value",
+        "targeted": "has_target",
+        "classifies": "classifies",
+        "labels": "labels",
+        "needs_an_end": "needs_an_end",
+    }
+    policy: ClassVar[bool] = False
+    """Whether it is a policy, which learns from rewards."""
+    of_network: ClassVar[bool] = False
+    """Whether the network itself returns the loss."""
+    valued: ClassVar[bool] = False
+    """Whether it learns a value function."""
+    targeted: ClassVar[bool] = False
+    """Whether a target network estimates the values."""
+    classifies: ClassVar[bool] = False
+    """Whether it learns which symbol follows."""
+    labels: ClassVar[bool] = False
+    """Whether its target names the class of each example."""
+    needs_an_end: ClassVar[bool] = False
+    """Whether a window teaches nothing in which no episode ends."""
 
     @classmethod
     def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
@@ -282,41 +301,6 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
         if key not in _WEIGHTS or not number:
             return super().unknown_key(key, data)
         return f"{name_of(data['kind'])} has no {key}; for the factor of the whole loss write scale: {value}"
-
-    @property
-    def policy(self) -> bool:
-        """Whether it is a policy, which learns from rewards."""
-        return bool(getattr(self.runner, "needs_rewards", False))
-
-    @property
-    def of_network(self) -> bool:
-        """Whether the network itself returns the loss."""
-        return bool(getattr(self.runner, "of_network", False))
-
-    @property
-    def valued(self) -> bool:
-        """Whether it learns a value function."""
-        return bool(getattr(self.runner, "needs_value", False))
-
-    @property
-    def targeted(self) -> bool:
-        """Whether a target network estimates the values."""
-        return bool(getattr(self.runner, "has_target", False))
-
-    @property
-    def classifies(self) -> bool:
-        """Whether it learns which symbol follows."""
-        return bool(getattr(self.runner, "classifies", False))
-
-    @property
-    def labels(self) -> bool:
-        """Whether its target names the class of each example."""
-        return bool(getattr(self.runner, "labels", False))
-
-    @property
-    def needs_an_end(self) -> bool:
-        """Whether a window teaches nothing in which no episode ends."""
-        return bool(getattr(self.runner, "needs_an_end", False))
 
     @property
     def passes(self) -> int:

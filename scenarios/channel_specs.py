@@ -142,6 +142,17 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     point = "gradient"
     bare: ClassVar[str | None] = "kind"
     written: ClassVar[frozenset[str]] = frozenset({"kind"})
+    facts: ClassVar[Mapping[str, str]] = {
+        "follows_actions": "needs_actions",
+        "needs_returned": "needs_returned",
+        "needs_loss": "needs_loss",
+    }
+    follows_actions: ClassVar[bool] = False
+    """Whether it learns from the receiver's actions."""
+    needs_returned: ClassVar[bool] = True
+    """Whether it learns from returned gradients."""
+    needs_loss: ClassVar[bool] = False
+    """Whether it learns from returned losses."""
 
     def always_written(self) -> frozenset[str]:
         """Return the kind, and a context that is given as empty: the default for symbols is not empty."""
@@ -157,12 +168,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     @property
     def returned(self) -> bool:
         """Whether it learns from the gradient or loss that the receiver returns."""
-        return bool(getattr(self.runner, "needs_returned", True) or getattr(self.runner, "needs_loss", False))
-
-    @property
-    def follows_actions(self) -> bool:
-        """Whether it learns from the receiver's actions."""
-        return bool(getattr(self.runner, "needs_actions", False))
+        return self.needs_returned or self.needs_loss
 
     @property
     def apply(self) -> bool:
@@ -327,22 +333,20 @@ class SampleSpec(KindSpec, sections=("sample",)):
 
     point = "sample"
     bare: ClassVar[str | None] = "kind"
+    facts: ClassVar[Mapping[str, str]] = {
+        "learned": "learned",
+        "parameters_per_component": "parameters_per_component",
+    }
+    learned: ClassVar[bool] = False
+    """Whether the sender's policy objective trains them, and no gradient crosses the channel."""
+    parameters_per_component: ClassVar[int] = 1
+    """Components of the port for each component of a message."""
 
     @property
     def symbols(self) -> tuple[int, int] | None:
         """Positions and vocabulary of messages of symbols; None: they are vectors."""
         vocabulary = self.get("vocabulary")
         return None if vocabulary is None else (self.get("size", 1), vocabulary)
-
-    @property
-    def learned(self) -> bool:
-        """Whether the sender's policy objective trains them, and no gradient crosses the channel."""
-        return bool(getattr(self.runner, "learned", False))
-
-    @property
-    def parameters_per_component(self) -> int:
-        """Components of the port for each component of a message."""
-        return int(getattr(self.runner, "parameters_per_component", 1))
 
     @property
     def in_words(self) -> str:

@@ -39,7 +39,7 @@ def _obstacles(scene: Relations, channel: ChannelSpec) -> Iterator[str]:
         yield f"needs further passes of {channel.receiver!r}; give it ppo or q with 2 or more epochs"
     if channel.sender in scene.rewarded:
         yield f"is for senders without rewards, and {channel.sender!r} learns from some; leave out its objective"
-    if not gradient.direct or getattr(gradient.runner, "needs_loss", False):
+    if not gradient.direct or gradient.needs_loss:
         yield f"needs a gradient that learns returned gradients alone, not {name_of(gradient.kind)}; use linear or mlp"
     for key in ("input", "sample"):
         if getattr(channel, key) is not None:
