@@ -74,7 +74,7 @@ class TrainedParameters:
         trainable: The parameters that the optimiser changes.
         updates: Optimiser steps taken; in a stack, by any of its members.
         members: The members of a stack; empty if it is not a stack.
-        module_state: What the users' modules keep between calls beside parameters and buffers.
+        module_state: What the users' modules keep between calls beside parameters and buffers; None: there are none.
         taken: In a stack, [N]: optimiser steps taken since the members' own counts were written.
     """
 
@@ -101,7 +101,7 @@ class TrainedParameters:
         self.members: tuple[TrainedParameters, ...] = ()
         self.taken = torch.zeros(0, dtype=torch.int64)
         kept = {_dotted(prefix, name) for prefix, one in modules.items() for name in kept_types(one)}
-        self.module_state = ModuleState(modules)
+        self.module_state = ModuleState(modules) if modules else None
 
         def of_type(name: str, tensor: Tensor) -> torch.dtype:
             return dtype if tensor.is_floating_point() and name not in kept else tensor.dtype
@@ -201,7 +201,7 @@ class TrainedParameters:
     def _named(self, function: Callable[..., Evaluated], *inputs: Any, **settings: Any) -> Evaluated:
         """Call what is, or may call, a user's object; CallError where that fails."""
         try:
-            if not self._called:
+            if self.module_state is None:
                 return function(*inputs, **settings)
             with self.module_state.seen():
                 return function(*inputs, **settings)
@@ -226,7 +226,7 @@ class TrainedParameters:
             "buffers": dict(self.buffers),
             "optimiser": {name: list(tensors) for name, tensors in self.optimiser.state.items()},
             "updates": self.updates,
-            **self.module_state.state_dict(),
+            **({} if self.module_state is None else self.module_state.state_dict()),
         }
 
     def accumulated(self, gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
@@ -270,7 +270,8 @@ class TrainedParameters:
                 self.buffers[name] = saved.to(b).clone()
         self.optimiser.load(state["optimiser"])
         self.updates = state["updates"]
-        self.module_state.load_state_dict(state)
+        if self.module_state is not None:
+            self.module_state.load_state_dict(state)
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor | None], now: int, member_mask: Mask = ALL) -> None:

@@ -87,7 +87,8 @@ def join(run: Simulation, into: nn.Module | None = None) -> nn.Module:
                 if target is not None:
                     target.copy_(value)
     for name in origins:
-        run.running.system.agents[name].learner.module_state.copy_to(model, _PREFIX)
+        if (state := run.running.system.agents[name].learner.module_state) is not None:
+            state.copy_to(model, _PREFIX)
     return model
 
 

@@ -273,7 +273,9 @@ class ForwardPass:
         """Make a window's graph again from its ticks; running statistics, and what users' modules keep, stay as they are."""
         buffers = dict(window.statistics_before)
         learners = [self.system.agents[name].learner for name in buffers]
-        states = [(learner.module_state, learner.module_state.state_dict()) for learner in learners]
+        states = [
+            (kept, kept.state_dict()) for learner in learners if (kept := learner.module_state) is not None
+        ]
         for ticks in window.calls:
             name = self.system.owner_of[ticks[0].agent]
             buffers[name] = self.evaluate(ticks, window, buffers[name])

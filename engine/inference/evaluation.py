@@ -207,7 +207,7 @@ def as_evaluated(system: System) -> Iterator[None]:
     ]  # that stand in for messages
     learners = [agent.learner for agent in system.agents.values()]
     before = copy_tree(state_of_objects(system))
-    kept = [(learner.module_state, learner.module_state.state_dict()) for learner in learners]
+    kept = [(kept, kept.state_dict()) for learner in learners if (kept := learner.module_state) is not None]
     with for_evaluation([one.optimiser for one in (*learners, *models)]):
         try:
             yield

@@ -84,7 +84,8 @@ def lost_state(system: System) -> str | None:
             fix = "give its class, with plain data in attributes, or a module with buffers"
             return f"the objective of {name} keeps a state that no checkpoint has; {fix}"
     for name, agent in system.agents.items():
-        if (what := agent.learner.module_state.lost) is not None and agent.learner.network.keeps_state():
+        state = agent.learner.module_state
+        if state is not None and (what := state.lost) is not None and agent.learner.network.keeps_state():
             fix = "keep plain data there, or return it from get_extra_state"
             return f"the network of {name} changes {what}, which no checkpoint has, and depends on it; {fix}"
     for place, kept in _modules(system):
