@@ -473,6 +473,7 @@ def section_of(spec: type[Spec], key: str) -> str:
     return f"; write {' or '.join(sections)}" if sections else ""
 
 
+@cache
 def written_key(spec: type[Spec], field: str) -> str:
     """Return the key of a field in documents."""
     return str(spec.model_fields[field].validation_alias or field)
@@ -519,6 +520,18 @@ def _plain_value(value: object) -> Any:
     if isinstance(value, dict):
         return {key: _plain_value(item) for key, item in value.items()}
     return value
+
+
+def given_keys(spec: Spec) -> set[str]:
+    """Return the keys of a part, and of the parts in it, that are given and not their defaults: `link`, `link.delay`."""
+    keys, plain_values = set(), defaults(type(spec))
+    for field in spec.model_fields_set & type(spec).model_fields.keys():
+        value, key = getattr(spec, field), written_key(type(spec), field)
+        if field not in plain_values or value != plain_values[field]:
+            keys.add(key)
+            if isinstance(value, Spec):
+                keys |= {f"{key}.{own}" for own in given_keys(value)}
+    return keys
 
 
 class OrObject:

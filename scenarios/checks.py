@@ -7,7 +7,7 @@ variants.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ from antiphon.scenarios.relations import (
     components,
     cycle_among,
     levels,
+    speaking,
     undelayed,
 )
 from antiphon.scenarios.sender_passes import has_state, rule_42b_passes
@@ -223,6 +224,9 @@ def _with_objective(scene: Relations, group: Iterable[str]) -> list[str]:
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMED]) + (", …" if len(names) > _MOST_NAMED else "")
+
+
+_AT_ONCE = ("channels.gradient.kind", "channels.gradient.trace", "channels.gradient.passes")
 
 
 def rule_11_at_once(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
@@ -559,33 +563,43 @@ def rule_14_locked_window(scene: Relations) -> Iterator[DocumentError]:
 
 # --- all ------------------------------------------------------------------------------------------------------
 
-OF_AGENTS = (rule_37_policy, rule_39_goal, rule_28_inputs, rule_21_align, rule_42a_replay, rule_14_window)
-"""Checks of the relations and an agent's name."""
-OF_CHANNELS = (
-    *(
-        rule_26b_sampled,
-        rule_20_state,
-        rule_12_gradient_of_states,
-        rule_26_size,
-        rule_26_norm,
-        rule_16_coupling,
-    ),
-    *(rule_9_gradient, rule_9a_gate, rule_23_context, rule_10_feedback, rule_11_at_once, rule_18_read),
-    rule_42b_passes,
-)
-"""Checks of the relations and a channel."""
-OF_SEVERAL = (
-    *(
-        rule_37_acting,
-        rule_26_port,
-        rule_27a_share,
-        rule_42_equal_in_a_group,
-        rule_13_zero_delay_cycle,
-        rule_3_discount,
-    ),
-    *(rule_11_cycle, rule_14_locked_window, rule_27c_ties),
-)
-"""Checks of the relations."""
+OF_AGENTS: Mapping[Callable[[Relations, str], Iterator[Problem]], Sequence[str]] = {
+    rule_37_policy: (),
+    rule_39_goal: ("agents.objective.goal",),
+    rule_28_inputs: (),
+    rule_21_align: ("agents.align",),
+    rule_42a_replay: ("agents.objective.replay",),
+    rule_14_window: ("agents.clock.unroll",),
+}
+"""Checks of the relations and an agent's name, each with the settings of which it speaks (`speaking`)."""
+OF_CHANNELS: Mapping[Callable[[Relations, ChannelSpec], Iterator[Problem]], Sequence[str]] = {
+    rule_26b_sampled: ("channels.sample",),
+    rule_20_state: ("channels.key",),
+    rule_12_gradient_of_states: ("channels.gradient.horizon", "channels.gradient.auxiliary"),
+    rule_26_size: (),
+    rule_26_norm: ("channels.norm",),
+    rule_16_coupling: (),
+    rule_9_gradient: (),
+    rule_9a_gate: ("channels.gradient.gate",),
+    rule_23_context: ("channels.gradient.context", "channels.input.context"),
+    rule_10_feedback: ("channels.feedback",),
+    rule_11_at_once: _AT_ONCE,
+    rule_18_read: ("channels.read",),
+    rule_42b_passes: ("channels.gradient.passes",),
+}
+"""The same of the relations and a channel."""
+OF_SEVERAL: Mapping[Callable[[Relations], Iterator[DocumentError]], Sequence[str]] = {
+    rule_37_acting: ("agents.acts",),
+    rule_26_port: ("channels.port",),
+    rule_27a_share: ("agents.share",),
+    rule_42_equal_in_a_group: (),
+    rule_13_zero_delay_cycle: (),
+    rule_3_discount: ("channels.gradient.discount",),
+    rule_11_cycle: _AT_ONCE,
+    rule_14_locked_window: (),
+    rule_27c_ties: ("share",),
+}
+"""The same of the relations alone."""
 
 
 def check(scenario: Graph) -> None:
@@ -602,12 +616,13 @@ def check(scenario: Graph) -> None:
 
 
 def _problems(scene: Relations) -> Iterator[DocumentError]:
-    for check_several in OF_SEVERAL:
+    for check_several in speaking(OF_SEVERAL, scene.given):
         yield from check_several(scene)
-    for check_agent, name in product(OF_AGENTS, scene.agents):
+    for check_agent, name in product(speaking(OF_AGENTS, scene.given), scene.agents):
         for place, message in check_agent(scene, name):
             yield DocumentError(("agents", name, *_keys(place)), message)
-    for check_channel, (number, channel) in product(OF_CHANNELS, enumerate(scene.channels)):
+    of_channels = product(speaking(OF_CHANNELS, scene.given), enumerate(scene.channels))
+    for check_channel, (number, channel) in of_channels:
         for place, message in check_channel(scene, channel):
             yield DocumentError(("channels", number, *_keys(place)), message)
 

@@ -226,6 +226,11 @@ class Scenario(Spec):
         groups = self.locked_groups()
         return {name: window for group in groups for window in [self.window(group)] for name in group}
 
+    @property
+    def given(self) -> frozenset[str]:
+        """The settings that are not their defaults in some agent or channel, by their keys: `channels.link.delay`."""
+        return self._relations.given
+
     def inputs_of(self, agent: str) -> tuple[ChannelSpec, ...]:
         """Return the message channels into an agent, in canonical order (the order of a `concat` fan-in)."""
         return self._relations.inputs[agent]

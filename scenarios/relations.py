@@ -10,8 +10,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
+from antiphon.base.spec import given_keys
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.training import TrainingSpec
@@ -24,6 +25,9 @@ Window = int | Literal["episode"]
 """Steps from one learning to the next."""
 LONGEST_WINDOW = 2**16
 """Ticks of an agent that learns alone, or steps of a locked group: what its window has at most."""
+
+
+Rule = TypeVar("Rule")
 
 
 class Graph(Protocol):
@@ -49,6 +53,13 @@ class Relations:
     def __init__(self, scenario: Graph) -> None:
         self.scenario = scenario
         self.agents, self.channels = scenario.agents, scenario.channels
+
+    @cached_property
+    def given(self) -> frozenset[str]:
+        """The settings that are not their defaults in some agent or channel, by their keys: `channels.link.delay`."""
+        of_agents = {f"agents.{key}" for agent in self.agents.values() for key in given_keys(agent)}
+        of_channels = {f"channels.{key}" for channel in self.channels for key in given_keys(channel)}
+        return frozenset(of_agents | of_channels | ({"share"} if self.scenario.share else set()))
 
     @cached_property
     def inputs(self) -> dict[str, tuple[ChannelSpec, ...]]:
@@ -160,6 +171,11 @@ class Relations:
             else:
                 times[group[0]] = window, window - clock.period + clock.phase % clock.period
         return times
+
+
+def speaking(rules: Mapping[Rule, Sequence[str]], given: Collection[str]) -> list[Rule]:
+    """Return the rules that speak of a setting that is given, in order; a rule of no setting in particular is among them."""
+    return [rule for rule, settings in rules.items() if not settings or not {*settings}.isdisjoint(given)]
 
 
 def levels(agents: Collection[str], arcs: Arcs) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:

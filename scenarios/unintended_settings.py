@@ -5,7 +5,7 @@ effect for the chosen kind or coupling.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -21,6 +21,7 @@ from antiphon.scenarios.channel_specs import (
     ChannelSpec,
 )
 from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.relations import speaking
 
 _IS_NOT_USED = " is not used "
 _UNREACHED = "reached by no learning signal"
@@ -209,9 +210,9 @@ def _differs(finding: Finding, subjects: Collection[Subject | None]) -> bool:
 def _all(scenario: Scenario) -> Iterator[Finding]:
     yield from rule_15_blocked(scenario)
     yield from rule_2_signal(scenario)
-    reach = _Reach(scenario)
+    reach, rules = _Reach(scenario), speaking(_OF_CHANNELS, scenario.given)
     for channel in scenario.channels:
-        found = (warn(scenario, channel, reach) for warn in _OF_CHANNELS)
+        found = (warn(scenario, channel, reach) for warn in rules)
         messages = chain(*found, unused_by_channel(channel))
         controls = _COLLAPSE, channel.gradient.declared("control")
         yield from (Finding("channel", channel.name, line, line in controls) for line in messages)
@@ -438,19 +439,21 @@ def rule_18_synthetic_input(scenario: Scenario, channel: ChannelSpec, reach: _Re
         yield "noise and bits only affect the training of its synthetic input"
 
 
-_OF_CHANNELS = (
-    *(rule_13_read_in_time, rule_16_state_of_an_episode, rule_2_leads_to_an_objective, rule_18_messages),
-    *(
-        rule_26_norm,
-        rule_10_kickback,
-        rule_9_kind,
-        rule_3_followed,
-        rule_23_context,
-        rule_11_update_locked,
-        rule_18_synthetic_input,
-    ),
-)
-"""Warnings about a channel: functions of the scenario, the channel and what messages lead to."""
+_OF_CHANNELS: Mapping[Callable[[Scenario, ChannelSpec, _Reach], Iterator[str]], Sequence[str]] = {
+    rule_13_read_in_time: ("channels.link.delay", "agents.clock.period", "agents.clock.phase"),
+    rule_16_state_of_an_episode: ("channels.key",),
+    rule_2_leads_to_an_objective: (),
+    rule_18_messages: ("channels.read", "channels.link.drop"),
+    rule_26_norm: ("channels.norm",),
+    rule_10_kickback: ("channels.feedback",),
+    rule_9_kind: (),
+    rule_3_followed: ("agents.learn",),
+    rule_23_context: (),
+    rule_11_update_locked: ("channels.gradient.trace", "channels.gradient.kind"),
+    rule_18_synthetic_input: ("channels.input",),
+}
+"""Warnings about a channel: functions of the scenario, the channel and what messages lead to, each with the settings of which it
+speaks (`speaking`)."""
 
 
 def _is_direct(channel: ChannelSpec) -> bool:

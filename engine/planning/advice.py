@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import lcm, prod
 
 import networkx as nx
@@ -19,6 +19,7 @@ from antiphon.scenarios import ChannelSpec, Scenario, warnings
 from antiphon.scenarios.agent_specs import POLICY_WINDOW, ClockSpec
 from antiphon.scenarios.channel_specs import CouplingSpec
 from antiphon.scenarios.document import EnvSpec
+from antiphon.scenarios.relations import speaking
 from antiphon.scenarios.unintended_settings import is_unused_key, learning, listed
 
 _MOST_WALKED = 300_000
@@ -65,20 +66,14 @@ def _beside_its_environment(scenario: Scenario, env: Description, *, saved: bool
     found: list[str] = []
     if env.is_stream:
         found += _of_stream(scenario, env)
-        found += _over(scenario) if env.episode_steps == env.hold else _late(scenario, env)
-    found += [*_lost_credit(scenario, env), *_mixed(scenario), *_seldom_learning(scenario, env)]
-    found += [
-        *_unmasked(scenario, env),
-        *_unobserved(scenario, env),
-        *_untaken(scenario, env),
-        *_one_object(scenario),
-    ]
+    for rule in speaking(_RULES, scenario.given):
+        found += rule(scenario, env)
     steps, evaluate = scenario.training.steps, scenario.training.evaluate
     if evaluate is not None and evaluate.period > steps:
         found.append(
             f"training.evaluate.period: {evaluate.period} is more than training.steps, {steps}: nothing is evaluated"
         )
-    found += [*_weak_signals(scenario, env), *_wide(scenario, env), *of_samples(scenario, env, acts=acts)]
+    found += of_samples(scenario, env, acts=acts)
     if saved and not env.can_be_saved:
         found.append(
             f"env: {env.unsaved or 'it has no state_dict'}, so a run cannot be resumed or forked: resume, evaluate --value, "
@@ -90,7 +85,7 @@ def _beside_its_environment(scenario: Scenario, env: Description, *, saved: bool
             "env: its task becomes harder as an acting agent solves it, and no agent acts; "
             "give an agent `acts: true`, or the environment threshold 0"
         )
-    return [*found, *_waiting_for_each_other(scenario), *rule_27_given_up(scenario, env)]
+    return found
 
 
 def _of_stream(scenario: Scenario, env: Description) -> Iterator[str]:
@@ -182,7 +177,8 @@ def _wide(scenario: Scenario, env: Description) -> Iterator[str]:
 
 def _late(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of objectives whose messages are about an example that is no longer shown."""
-    if sum(channel.link.delay for channel in scenario.channels) < env.hold:
+    over = env.episode_steps == env.hold  # `_over` is about these
+    if not env.is_stream or over or sum(channel.link.delay for channel in scenario.channels) < env.hold:
         return
     graph: nx.DiGraph[str] = (
         nx.DiGraph()
@@ -215,12 +211,12 @@ def _late(scenario: Scenario, env: Description) -> Iterator[str]:
             )
 
 
-def _over(scenario: Scenario) -> Iterator[str]:
+def _over(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of aligned objectives that count at an example's last step, which reaches them after its episode's end."""
-    lags = _lags(scenario)
+    lags = _lags(scenario) if env.is_stream and env.episode_steps == env.hold else {}
     for name, agent in scenario.agents.items():
         late = any(goal.read != "each" for goal in agent.goals.values())
-        if late and agent.align and lags[name]:
+        if late and agent.align and lags.get(name):
             yield (
                 f"agent {name}: receives an example's last step {lags[name]} steps later, when its episode has ended, "
                 "so its objective never counts; remove the delays, or use `read: each`"
@@ -412,7 +408,7 @@ def _untaken(scenario: Scenario, env: Description) -> Iterator[str]:
         yield f"env: no agent acts for {', '.join(untaken)}, which acts at random; give an agent `acts` with its name"
 
 
-def _mixed(scenario: Scenario) -> Iterator[str]:
+def _mixed(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of aligned agents whose messages were made from different examples."""
     lags = _lags(scenario)
     for name, agent in scenario.agents.items():
@@ -422,7 +418,7 @@ def _mixed(scenario: Scenario) -> Iterator[str]:
             yield f"agent {name}: is aligned, but its messages are of different steps ({ages} old)"
 
 
-def _one_object(scenario: Scenario) -> Iterator[str]:
+def _one_object(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of parameters that are one object in the networks of several agents, which torch would train as one."""
     places: dict[int, dict[str, str]] = {}
     for name, agent in scenario.agents.items():
@@ -466,7 +462,7 @@ def _lags(scenario: Scenario) -> dict[str, int]:
     return found
 
 
-def _waiting_for_each_other(scenario: Scenario) -> Iterator[str]:
+def _waiting_for_each_other(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of cycles of delayed channels: each gradient waits for the next one, so none ever comes."""
     group_of = scenario.learning_group_of
     graph: nx.DiGraph[tuple[str, ...]] = nx.DiGraph()
@@ -482,3 +478,21 @@ def _waiting_for_each_other(scenario: Scenario) -> Iterator[str]:
         if len(part) > 1:
             names = ", ".join(sorted(name for members in part for name in members))
             yield f"agents {names}: wait for each other's gradients over delayed channels, and never learn"
+
+
+_RULES: Mapping[Callable[[Scenario, Description], Iterable[str]], Sequence[str]] = {
+    _late: ("channels.link.delay",),
+    _over: ("channels.link.delay",),
+    _lost_credit: ("channels.coupling",),
+    _mixed: ("channels.link.delay",),
+    _seldom_learning: (),
+    _unmasked: ("agents.acts",),
+    _unobserved: ("agents.acts",),
+    _untaken: ("agents.acts",),
+    _one_object: (),
+    _weak_signals: (),
+    _wide: (),
+    _waiting_for_each_other: ("channels.coupling",),
+    rule_27_given_up: ("channels.coupling",),
+}
+"""Warnings by the scenario and the description of its environment, each with the settings of which it speaks (`speaking`)."""
