@@ -37,11 +37,11 @@ class _Feedback(Protocol):
 
 
 class _Gradient(Protocol):
-    """See the properties of `antiphon.scenarios.channel_specs.GradientSpec`."""
+    """A part of `antiphon.scenarios.channel_specs.GradientSpec`."""
 
     @property
     def apply(self) -> bool:
-        """Whether it is injected, or carried on to other predictors; else it is only trained."""
+        """Whether it is injected, or carried on to predictors further back; else it is only trained."""
 
     @property
     def returned(self) -> bool:
@@ -49,7 +49,7 @@ class _Gradient(Protocol):
 
     @property
     def own_target(self) -> str | None:
-        """The signal that it learns from in place of what is returned, or beside it; None: it has none."""
+        """The signal that it learns from, in place of what is returned or beside it; None: it learns from no signal."""
 
 
 class Declared(Protocol):
@@ -81,7 +81,10 @@ class CreditedMessage(Protocol):
 
     @property
     def now(self) -> Tensor:
-        """The message as the sender's present parameters make it; it differs from `sent` if the window has waited."""
+        """The message as the sender's present parameters make it.
+
+        It differs from `sent` if the window has waited, and where an end of the channel does not live: there `sent` is zeros.
+        """
 
     @property
     def returned(self) -> Tensor | None:
@@ -91,7 +94,8 @@ class CreditedMessage(Protocol):
     def predicted(self) -> Tensor | None:
         """The synthetic gradient as it is applied: behind its gate, and mixed by `trace` with what returns at the same step.
 
-        None: the channel has none, does not apply it, or a signal of its context is absent.
+        None: the channel has none or does not apply it, its gate withholds it, or its target or a signal of its context is absent.
+        A predictor that needs the receiver's actions (`local_policy`) gives zeros instead.
         """
 
 
@@ -176,7 +180,7 @@ class Coupling:
 
     @property
     def keys(self) -> frozenset[str]:
-        """Those of `OPTIONAL_KEYS` that it uses."""
+        """The keys among `OPTIONAL_KEYS` that it uses."""
         uses = {
             "gradient": self.predicts,
             "input": self.predicts,
@@ -313,9 +317,9 @@ def coupling_of(kind: object, factory: Callable[..., Any], options: Mapping[str,
     """Return the coupling that a kind stands for.
 
     Args:
-        kind: Its name, or the class.
-        factory: What is called with the options.
-        options: The keys of the kind.
+        kind: The name of the coupling, or its class.
+        factory: The function that is called with the options.
+        options: The keys beside `kind`.
 
     Raises:
         ScenarioError: The factory fails, or makes something else.
@@ -331,7 +335,7 @@ def coupling_of(kind: object, factory: Callable[..., Any], options: Mapping[str,
 
 
 def predicts(coupling: object) -> bool:
-    """Return whether a coupling as documents have it, by name, as a class or with a `kind`, has a synthetic gradient."""
+    """Return whether a coupling in a scenario file (a name, a class, or a mapping with a `kind`) has a synthetic gradient."""
     kind = coupling.get("kind", DEFAULT) if isinstance(coupling, Mapping) else coupling
     catalogue = extensions.Catalogue("coupling")
     coupling_class = catalogue[kind] if isinstance(kind, str) and kind in catalogue else kind

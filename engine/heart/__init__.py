@@ -1,15 +1,18 @@
 """The step of a system, from what agents read at a tick to what they learn from it.
 
 Read step.py first: `take_step` is the step, and `Engine.learn` its longest part. Then message.py, whose first screen says which
-object is made where, and the other files as they are needed. Each file imports only files above it in this list:
+object is made where, and the other files as they are needed. Here, an `Agent` is a stack of N >= 1 agents of a scenario, a
+`Channel` a stack of K >= 1 of its channels, and a ledger has the messages of such a stack, one for each of its K channels in
+each row. The agents and channels of the scenario are the `members` of stacks; each is a stack of one. Each file imports only
+files above it in this list:
 
     layout              rows of a stack: which seed, member and environment each is of
     clock               when agents tick and send, and which ticks are a window
     notes               what features keep with a message, a tick or an agent
     message             signals, messages, reads, ticks, windows, learning groups
-    held_messages       the newest arrival that a receiver holds, where a link loses or a predictor is conditioned on it
+    held_messages       the newest arrival that a receiver holds, where messages may be lost or a synthetic input is conditioned on it
     newest_returned     the newest returned gradient, where a predictor is conditioned on it
-    ledger              the messages of one channel, from sending to the return of their gradient
+    ledger              the messages of a stack of channels, from sending to the return of their gradient
     sender_rows         rows of a sender's port, where a stack of channels is divided into pieces
     channel             stacks of channels
     participation       which agents learn from a window
@@ -27,8 +30,10 @@ object is made where, and the other files as they are needed. Each file imports 
     order               the order in which windows are differentiated
     step                the step: tick, environment, ends of episodes, learn
 
-What only some scenarios need is a feature in engine/features or engine/policies; engine/installed.py installs it. Of features, only
-the classes that the files above name are here (rewards, policy_window).
+What only some scenarios need is a feature in engine/features or engine/policies where it can be called at a point of the step;
+engine/installed.py installs it. What changes a line between two points is a branch here, such as `read`, `align`, participation,
+fixed feedback, `needs_actions`, and `swept_updates`, which hold what was learned before its turn. So are the classes that the
+files above name (rewards, policy_window).
 
 Where a change goes:
 
@@ -37,7 +42,8 @@ Where a change goes:
     when an agent ticks or sends                 clock.py: `Clock`, `Sending`
     which ticks are a window                     clock.py: a class beside `StepWindows`, made in engine/build/learning_groups.py
     which tick reads a message                   clock.py: `Timetable.uses`, when it is sent; `Timetable.due_stamps`, at the tick
-    how a tick reads several messages (`read`)   in both of these, and comms/links.py: `combine_reads`; the three must agree
+    how a tick reads several messages (`read`)   in both of these, with comms/links.py: `combine_reads`, engine/build/shapes.py: `slots_of`
+                                                 and held_messages.py: `HeldMessages.take_in`; all five must agree
     what a receiver reads in place of a message  a feature with the point `arrived`
     what ends with an episode                    forward.py: `ForwardPass.end_episodes`, by the masks of `Channel.ended_and_terminated`
     a kind of synthetic gradient                 comms/synthetic_gradients.py

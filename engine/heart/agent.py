@@ -1,7 +1,7 @@
 """Agents at run time: stacks of N >= 1 agents of one kind, computed as one.
 
-The builder makes single agents; engine/build/stacking.py makes the stacks of them that the step computes. Rows, the first
-dimension of tensors, are (member, environment), [N * B]. A single agent is a stack of one, whose rows are the environments.
+The builder makes single agents; engine/build/stacking.py makes the stacks that the step computes. Rows, the first dimension of
+tensors, are (member, environment), [N * B]. A single agent is a stack of one, whose rows are the environments.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ AGE = "age"
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """An agent's objective bound to its target, or a policy's to its rewards."""
+    """An agent's objective with its target, or a policy's with its rewards."""
 
     objective: AnyObjective
     target: str
-    """The target signal; "" of a policy, of several and of a network's own loss without one."""
+    """The target signal; "": a policy has none, a weighted sum has one in each part, and a network's own loss may have none."""
     last_only: bool
-    """Whether only the last of the steps counts for which the environment holds an example."""
+    """Whether only the last of the steps counts for which the environment shows an example."""
     weight: PerMember
     rewards: Rewards | None = None
     """The rewards that a policy learns from in place of a target."""
@@ -52,7 +52,7 @@ class Goal:
     parts: tuple[Goal, ...] = ()
     """The objectives that it is the weighted sum of (`Weighted`); empty: it is one."""
     mean: bool = False
-    """Whether losses are divided by the number of targets in the window (`reduction: mean`), in place of B."""
+    """Whether losses are divided by the number of targets in the window (`reduction: mean`); else by B."""
 
     @property
     def policy(self) -> PolicyObjective | None:
@@ -85,17 +85,17 @@ class Observed:
     names: tuple[str, ...] = ()
     """Names of what the first member observes."""
     layouts: tuple[str, ...] = ()
-    """Per observation, how a conv network reads it (see `as_maps`); empty: the network is no conv network."""
+    """How a conv network reads each observation (`as_maps`); empty: the network is no conv network."""
     normalised: tuple[int, ...] = ()
     """Places among the observations that are normalised."""
     by_member: tuple[tuple[str, ...], ...] = ()
-    """Per observation, the signal of each member; by default those of a single agent."""
+    """The signal of each member, by observation; by default those of a single agent."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_member", self.by_member or tuple((name,) for name in self.names))
 
     def of(self, each: Sequence[Observed]) -> Observed:
-        """Return what the networks of members observe, of which this is the first one's."""
+        """Return what the networks of several members observe; `self` is the first member's."""
         return replace(self, by_member=tuple(zip(*(observed.names for observed in each), strict=True)))
 
 
@@ -112,9 +112,9 @@ class Inputs:
     categories: str = "one_hot"
     """How categorical observations enter the network: `one_hot`, or as their values (`index`)."""
     critic: Observed = field(default_factory=Observed)
-    """What its critic observes; without names: it has no critic of its own, or needs none here."""
+    """What the critic observes; without names: the agent has no separate critic, or nothing here evaluates it."""
     targeted: bool = False
-    """Whether a target network is evaluated on them too, for the values of its policy."""
+    """Whether a target network is evaluated on the same inputs, for the values of its policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class Body:
     """An agent's part in the environment: what it acts with, and what it lives and dies with."""
 
     acts: bool | str = False
-    """Whether it acts: True, or the part of the action that is its own."""
+    """Whether it acts: True, or the part of the action space that is its own."""
     life: str = ""
     """The agent of the environment that it lives and dies with; "": its episodes are the environment's."""
 
@@ -149,7 +149,7 @@ class Connections:
             self.incoming.append(channel)
 
     def among(self, channels: Mapping[str, Channel]) -> Connections:
-        """Return the connections of a copy: by name, other channels in place of these."""
+        """Return the same connections among other channels, which are found by name."""
         state = self.state_channel
         return Connections(
             [channels[channel.name] for channel in self.incoming],
@@ -159,23 +159,23 @@ class Connections:
 
     @cached_property
     def read_channels(self) -> list[Channel]:
-        """The incoming channels, and the state channel; once all are entered."""
+        """The incoming channels, and the state channel; read once all have been entered."""
         return self.incoming if self.state_channel is None else [*self.incoming, self.state_channel]
 
     @cached_property
     def send_channels(self) -> list[Channel]:
-        """The outgoing channels, and the state channel; once all are entered."""
+        """The outgoing channels, and the state channel; read once all have been entered."""
         return self.outgoing if self.state_channel is None else [*self.outgoing, self.state_channel]
 
 
 @dataclass(eq=False)
 class Agent:
-    """A stack of N >= 1 agents: network, clock, channels and objective, and the newest action."""
+    """A stack of N >= 1 agents: network, clock, channels and objective."""
 
     name: str
     clock: Clock
     learner: Learner
-    """Network, parameters and optimiser; shared by tied agents. Of a stack, parameters have a leading axis of members."""
+    """Network, parameters and optimiser; shared by tied agents. If the agent is `stacked`, parameters have a leading axis of members."""
     inputs: Inputs
     goal: Goal | None = None
     body: Body = field(default_factory=Body)
@@ -185,7 +185,7 @@ class Agent:
     participation: Participation | None = None
     """Samples which members learn from a window; None: all do."""
     members: tuple[Agent, ...] = ()
-    """The single agents of the stack; of a single agent, itself."""
+    """The single agents that the stack is made of; a single agent has itself."""
     layout: Layout = field(default_factory=Layout)
     notes: Notes = field(default_factory=dict, metadata=NOTES)
 
@@ -215,7 +215,7 @@ class Agent:
         return self.layout.batch
 
     def episodes_over(self, ends: EpisodeEnds) -> Mask:
-        """The rows whose own episode is over after a step (semantics 20)."""
+        """Return the rows whose episode, the environment's or the member's own life, is over after a step (semantics 20)."""
         ended = ends.ended.map(self.layout.to_rows)
         if not ends.lives or not any(self.lives):
             return ended
@@ -233,9 +233,9 @@ class Agent:
         return self.layout.stacked
 
     def looked_back(self) -> int | None:
-        """Return how many steps the oldest of its states lies back that a predictor is conditioned on; None: none is.
+        """Return for how many steps its states are kept, as predictors are conditioned on them; None: no predictor is.
 
-        The context of a channel's ends keeps states for so long (engine/features/contexts.py).
+        `Ends` keeps them (engine/features/contexts.py).
         """
         back = [
             0
@@ -250,7 +250,7 @@ class Agent:
         return max(back, default=None)
 
     def participates(self, number: int) -> Mask:
-        """The rows in which it learns from the window of a number."""
+        """Return the rows in which it learns from the window of a number."""
         return ALL if self.participation is None else self.participation.rows(number)
 
     def load(self, notes: Notes) -> None:
@@ -258,7 +258,7 @@ class Agent:
         self.notes = notes
 
     def left_to_features(self) -> dict[str, bool]:
-        """By setting that a feature obeys, and not the step itself: whether it has it (engine/installed.py)."""
+        """Return whether it has each setting that a feature obeys, and not the step itself (engine/installed.py)."""
         inputs, policy = self.inputs, self.policy
         normalised = bool(inputs.observed.normalised or inputs.critic.normalised)
         return {
@@ -279,12 +279,12 @@ class Agent:
     def member_rows(
         self, names: tuple[str, ...], signal: Callable[[str], Tensor], dtype: torch.dtype
     ) -> Tensor:
-        """One observation of the members, [rows, …]; one that all observe is [B, …] where the fan-in does not want it repeated.
+        """Return one observation of the members, [rows, …]; one that all share is [B, …] unless the fan-in wants it repeated.
 
         Args:
             names: The signal of each member.
             signal: Returns a signal of the step by its name, [seeds * B, …], as it enters a network.
-            dtype: Of what the network reads.
+            dtype: The type of the network's input.
         """
         distinct = list(dict.fromkeys(names))
         values = [signal(name).to(dtype) for name in distinct]

@@ -38,12 +38,12 @@ _ONE = Rate(base=1.0, run_steps=1)
 
 @dataclass(slots=True, eq=False)
 class StateGradient:
-    """What only the synthetic gradient of a state channel has; features obey it."""
+    """Settings that only the synthetic gradient of a state channel has; features obey them."""
 
     span: int = 1
-    """Windows that the returns of a state's gradient reach over (lambda-returns)."""
+    """Number of windows that the returned gradient of a state reaches over (lambda-returns)."""
     trace: float = 0.0
-    """The lambda of these returns; 0: a target is what one window returns."""
+    """The lambda of these returns; 0: the predictor's target is what one window returns."""
     auxiliary: float = 0.0
     """Weight of the auxiliary task: to predict the synthetic gradient of the window's end (semantics 12)."""
     outliers: Outliers | None = None
@@ -59,22 +59,22 @@ class SyntheticGradient:
     context: tuple[ContextSpec, ...] = ()
     """Signals of the environment that it is conditioned on."""
     end_context: Mapping[str, WindowGrid | None] = field(default_factory=dict)
-    """Signals of the channel's ends that it is conditioned on; of a phase, with the windows that it is in."""
+    """Values of the channel's ends that it is conditioned on; for the phase of an end, the windows in which it is counted."""
     target: str | None = None
     """The signal that is the target of a predictor with a loss of its own (`local`); None: it regresses returned gradients."""
     scale: Rate = _ONE
     """By step: what an injection is multiplied by in the gradients of the sender's parameters."""
     discount: PerMember = 1.0
-    """What an injection is multiplied by in the gradients that the sender returns: credit shrinks by it at each channel it crosses."""
+    """What an injection is multiplied by in the gradients that the sender returns, so that credit shrinks at each channel it crosses."""
     clip: PerMember | None = None
     """The longest credit, a norm over the components of one message in one environment; None: any."""
     apply: bool = True
     """Whether it is injected; else it is a shadow: `scale` and `discount` are 0, and it is only trained."""
     returned_share: float = 0.0
-    """The share that what the receiver returns at the same step has in the credit (`trace` of a message)."""
+    """The share of the gradient that the receiver returns at the same step in the credit (`trace` of a message)."""
     of_state: StateGradient = field(default_factory=StateGradient)
     gate: SkillGate | None = None
-    """Applies it as far as it has predicted; None: it is applied as it is."""
+    """Applies it as far as it has predicted what came back; None: it is applied as it is."""
     needs_actions: bool = False
     """Whether it is evaluated at, and learns from, the actions of the receiver."""
     replayed: bool = False
@@ -90,27 +90,27 @@ class SyntheticInput:
     context: tuple[ContextSpec, ...] = ()
     end_context: Mapping[str, WindowGrid | None] = field(default_factory=dict)
     examples: list[Example] = field(default_factory=list)
-    """Examples that it learns from at the end of the step; emptied then."""
+    """The examples that it learns from at the end of the step, which empties them."""
 
     def take_examples(self) -> list[Example]:
-        """Return what it learns from, once."""
+        """Return the examples, and empty them."""
         examples, self.examples = self.examples, []
         return examples
 
 
 @dataclass(slots=True, eq=False)
 class Feedback:
-    """Fixed paths that carry a locked channel's gradient back in place of the receiver's weights."""
+    """Fixed paths on which the gradient of a locked channel goes back, in place of the receiver's weights; by default none."""
 
     direct: Tensor | None = None
-    """Matrix that carries an objective's error to the sender in place of backpropagation: see `feedback_matrix`."""
+    """Direct feedback: the matrix that carries an objective's error to the sender (`feedback_matrix`)."""
     error_of: str = ""
-    """The agent that has this objective."""
+    """The agent that has this objective; "" without direct feedback."""
     weights: Tensors | None = None
     """Feedback alignment: the fixed weights that carry the gradient back, by the receiver's parameter."""
 
     def load(self, direct: Tensor | None, weights: Tensors | None) -> None:
-        """Take over fixed weights of a saved state."""
+        """Take over a saved state: the fixed paths."""
         self.direct, self.weights = direct, weights
 
 
@@ -125,16 +125,16 @@ class Endpoints:
     sender_count: int = 1
     """Members of the sending stack."""
     sender_rows: SenderRows | None = None
-    """Rows of the sender's port that this stack shares with others, where a stack was divided into pieces; None: it was not."""
+    """Selects this stack's rows of the sender's port, where it is a piece of a divided stack; None: it is no piece."""
     life_of_ends: tuple[str, str] = ("", "")
-    """The agents of the environment that the ends of a single channel live and die with (`Body.life`)."""
+    """Of a single channel: the lives of its sender and its receiver (`Body.life`)."""
     lives: tuple[tuple[str, ...], ...] = ()
-    """By member, the lives of the senders, and of the receivers; empty: all live as long as the environment's episodes."""
+    """The lives of the senders, by member, and those of the receivers, where they differ; empty: all are the environment's episodes."""
 
 
 def lives_of(ends: Iterable[tuple[str, str]]) -> tuple[tuple[str, ...], ...]:
-    """Return `Endpoints.lives` of channels whose ends live and die with these."""
-    sides = dict.fromkeys(zip(*ends, strict=True))  # a state has one, and not the same twice
+    """Return the `Endpoints.lives` of channels, given the lives of their ends: one for state channels, which begin and end at an agent."""
+    sides = dict.fromkeys(zip(*ends, strict=True))
     return tuple(lives for lives in sides if any(lives))
 
 
@@ -146,7 +146,6 @@ class Channel:
     sender: str
     receiver: str
     content: Content
-    """What is sent."""
     coupling: Coupling
     """How gradients cross it."""
     ledger: Ledger
@@ -156,7 +155,7 @@ class Channel:
     endpoints: Endpoints = field(default_factory=Endpoints)
     layout: Layout = field(default_factory=Layout)
     members: tuple[Channel, ...] = ()
-    """The single channels of the stack; of a single channel, itself."""
+    """The single channels that the stack is made of; a single channel has itself."""
 
     def __post_init__(self) -> None:
         if not self.members:
@@ -180,7 +179,7 @@ class Channel:
 
     @property
     def rows(self) -> int:
-        """K * B."""
+        """K * B, the length of a message."""
         return len(self.content.zeros)
 
     @property
@@ -189,7 +188,7 @@ class Channel:
         return self.layout.batch
 
     def absent(self, step_signals: StepSignals) -> Mask:
-        """The rows in which its sender or its receiver does not live at a step: a message is void there (semantics 20)."""
+        """Return the rows in which its sender or its receiver does not live at a step: a message is void there (semantics 20)."""
         rows = NONE
         for lives in self.endpoints.lives:
             absent = {life: step_signals.absent(life) for life in dict.fromkeys(lives)}
@@ -197,10 +196,11 @@ class Channel:
         return rows
 
     def ended_and_terminated(self, ends: EpisodeEnds) -> tuple[Mask, Mask]:
-        """Return two masks of rows after a step: where messages are void, and where no state follows the one that a state channel sent.
+        """Return two masks of rows after a step: where messages are void, and, of a state channel, where no state follows the last one.
 
-        A message is void where the episode has ended, or the life of an end of the channel; nothing follows where either has ended
-        for good, and not by a limit of time.
+        A message is void where the environment's episode has ended, or the life of an end of the channel. No state follows where the
+        agent's own life has ended for good, and not by a limit of time; where its life goes on, the episode decides. Of channels
+        between two agents the second mask is of the receivers' lives, and is not read.
         """
         layout = self.layout
         ended, terminated = (mask.map(layout.to_rows) for mask in (ends.ended, ends.terminated))
@@ -214,7 +214,7 @@ class Channel:
 
     @property
     def models(self) -> list[Predictor | InputModel]:
-        """Its synthetic gradient and synthetic input, as far as it has them."""
+        """Its synthetic gradient and its synthetic input; of these, those that it has."""
         return [
             model
             for model in (self.synthetic_gradient.model, self.synthetic_input.model)
@@ -233,12 +233,15 @@ class Channel:
         )
 
     def passed_on(self, read: PassedOn, window: Window) -> Tensor:
-        """Return a message of the same window, [rows, size], with its graph (semantics 8: straight through a link)."""
+        """Return a message of the same window with its graph, flat, [rows, size] (semantics 8: gradients pass straight through a link)."""
         live = window.with_graph[self.name, read.stamp].flatten(1)
         return read.available.fill(self.ledger.link.carry(read.stamp, live))
 
     def let_back(self, value: Tensor, participates: Mask) -> Tensor:
-        """Return a value that was passed on, [rows, size], with its graph where the receiver `participates`, constant elsewhere."""
+        """Return a value that was passed on, [rows, size], with its graph where the receiver `participates`; constant elsewhere.
+
+        On a channel with a fixed path the gradient takes that, and the value is constant.
+        """
         feedback = self.feedback
         if feedback.direct is not None or feedback.weights is not None:
             return constant(value)
@@ -251,8 +254,8 @@ class Channel:
     def mask_of_sender(self, mask: Mask) -> Mask:
         """Return a mask of the sender's rows as a mask of the channel's.
 
-        The mask is of whole members: one participates in a window in all its environments, or in none (participation.py). So for a
-        single channel it is `ALL` or `NONE`.
+        It must be a mask of whole members, as participation is: a member learns from a window in all its environments, or in none.
+        So for a single channel it is `ALL` or `NONE`.
         """
         index = self.endpoints.sender_index
         if index is None:
@@ -267,7 +270,7 @@ class Channel:
     # --- its predictors ------------------------------------------------------------------------------------
 
     def examples_for(self, mask: Mask) -> Mask:
-        """The channels of several that a message is an example for: those with a row in the mask."""
+        """Return the members for whose predictors a message is an example: those with a row in the mask."""
         if not self.stacked:
             return ALL
         members = self.layout.members_in(mask)
@@ -276,7 +279,7 @@ class Channel:
     # --- what follows from its settings --------------------------------------------------------------------
 
     def left_to_features(self) -> dict[str, bool]:
-        """By setting that a feature obeys, and not the step itself: whether it has it (engine/installed.py)."""
+        """Return whether it has each setting that a feature obeys, and not the step itself (engine/installed.py)."""
         gradient, feedback = self.synthetic_gradient, self.feedback
         return {
             "synthetic input": self.synthetic_input.model is not None,

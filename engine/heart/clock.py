@@ -13,8 +13,9 @@ from typing import TypeAlias
 class Clock:
     """Ticks at steps t with (t - phase) % period == 0, t >= phase.
 
-    A clock of another kind needs all that is public here, as windows (`StepWindows.of_ticks`) and the checks of scenarios
-    (scenarios/relations.py) read `period` and `phase`; one that only says when messages are sent needs what `Sending` has.
+    Its ticks are `period` steps apart: windows (`StepWindows`, `EpisodeWindows`) and the checks of scenarios
+    (scenarios/relations.py) compute with `period` and `phase`. So irregular ticks need windows of another kind too; a rule that
+    only says when messages are sent needs what `Sending` has.
 
     Attributes:
         period: Steps between ticks.
@@ -29,7 +30,7 @@ class Clock:
 
     @property
     def repeats(self) -> int:
-        """Steps after which it repeats."""
+        """Steps after which its ticks repeat."""
         return self.period
 
     @property
@@ -70,10 +71,10 @@ class Clock:
 class Sending:
     """When a sender with a message rate sends, evenly spaced (semantics 17): message k goes at its tick floor(k / rate).
 
-    It has of a `Clock` what is needed of a sender: `period`, `repeats`, `interval`, `due`, `latest`, `after` and `among`.
+    It has what is needed of a sender's `Clock`: `period`, `repeats`, `interval`, `due`, `latest`, `after` and `among`.
 
     Attributes:
-        clock: The sender's.
+        clock: When the sender ticks.
         rate: The share of its ticks, in (0, 1], as the decimal it is written as: 0.1 is a tenth, so no rounding adds up.
     """
 
@@ -87,7 +88,7 @@ class Sending:
 
     @property
     def repeats(self) -> int:
-        """Steps after which it repeats."""
+        """Steps after which its stamps repeat."""
         return self.period * self.every.numerator
 
     @property
@@ -179,8 +180,8 @@ class StepWindows:
         """Return the position of a tick among those of its window, from 0.
 
         Args:
-            step: Its step.
-            period: Of the agent that ticks.
+            step: The step of the tick.
+            period: Period of the agent that ticks.
             episode_start: Step at which the tick's episode, or the one before, began.
         """
         return (step - self.first_step) % self.length // period
@@ -245,7 +246,7 @@ class Timetable:
     """When the messages of a channel are sent and read, and their gradients return: over a perfect link, from the clocks alone."""
 
     sender: Clock | Sending
-    """When the sender sends, by its stamps."""
+    """When the sender sends: its stamps."""
     receiver: Clock
     windows: WindowGrid
     """The division of the receiving group's ticks into windows."""
@@ -277,7 +278,7 @@ class Timetable:
             if self.read == "last":
                 return None, set(), stamp
             stop = first + 1
-        waiting = {windows.number(tick) for tick in range(first, stop, receiver.period)}
+        waiting = {windows.number(tick) for tick in receiver.among(range(first, stop))}
         return first, waiting, windows.end(max(waiting))
 
     def due_stamps(self, step: int) -> list[int]:
@@ -288,7 +289,8 @@ class Timetable:
             return []
         stamps = [newest]
         if self.read != "last":
-            since = step - self.receiver.period - delay
+            previous = self.receiver.latest(step - 1)
+            since = -1 if previous is None else previous - delay
             while (stamp := sender.latest(stamps[0] - 1)) is not None and stamp > since:
                 stamps.insert(0, stamp)
         return stamps
@@ -296,7 +298,7 @@ class Timetable:
     def returned_at(self, stamp: int) -> int | None:
         """Step at which the gradient of a message is back at its sender; None: it is not read.
 
-        A state is read by another window than its own. Probes and the cost model use it, and no step.
+        The reads of a state within its own window do not count. Probes and the cost model call it, and no step does.
         """
         first, _, complete = self.uses(stamp)
         return None if first is None else complete + self.return_delay

@@ -25,7 +25,7 @@ from antiphon.nets.trained_parameters import TrainedParameters
 
 NOT_FINITE = "is not finite"
 GRADIENT, LOSS = (f"{kind} {{at}} {NOT_FINITE}" for kind in ("gradient", "loss"))
-"""What is wrong with an agent, `at` a step."""
+"""The reasons to report a group of agents; `at` stands for the step."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Report:
     """One line about agents, with their names as data.
 
     Attributes:
-        step: When.
+        step: The step that it is about.
         text: The line, with `{agents}` for the quoted names and `{channel}` for the channel's.
-        agents: Whom it concerns: those of a learning group, or the end of a channel.
-        channel: The channel, where it concerns one.
-        seed: Which of several seeds they are of.
+        agents: The agents that it is about: a learning group, or an end of a channel.
+        channel: The channel that it is about; "": none.
+        seed: The seed of the agents, among several.
     """
 
     step: int
@@ -66,9 +66,9 @@ class Divergence:
     stopped: dict[int, str] = field(default_factory=dict)
 
     def fine(self, numbers: Sequence[Tensor | None]) -> bool:
-        """Whether one look at all of them shows that nothing is wrong; where there is a bound it never does.
+        """Return whether one look at all numbers together shows that nothing is wrong; with a bound it shows that only of no numbers.
 
-        Gradients may have `finite`: whether that is known from how they are made.
+        A gradient may have an attribute `finite`: whether it is known to be finite from how it was made.
         """
         if self.bound is not None:
             return all(number is None for number in numbers)
@@ -81,9 +81,9 @@ class Divergence:
         """Return which of `count` members of a stack have diverged, and what is wrong with each.
 
         Args:
-            count: N.
-            gradients: [N, …] each: to be finite, and no longer than the bound.
-            beside: [N, …] or rows: to be finite too, like losses and what goes back.
+            count: N, the members of the stack.
+            gradients: Numbers [N, …] that must be finite, and whose norm must not exceed the bound.
+            beside: Numbers [N, …] or [rows, …] that must be finite, such as losses and returned gradients.
         """
         if not gradients and not beside:
             return {}
@@ -99,19 +99,19 @@ class Divergence:
 
     @property
     def too_long(self) -> str:
-        """What is wrong with a gradient that is longer than the bound."""
+        """The reason to report a gradient that is longer than the bound."""
         return f"exceeds on_divergence.max {self.bound:g}"
 
     def report(self, report: Report) -> None:
         """Raise a divergence.
 
         Raises:
-            DivergenceError: Always, but of several seeds.
+            DivergenceError: Always; of several seeds, never.
         """
         raise DivergenceError(str(report))
 
     def note(self, report: Report) -> None:
-        """Note an event."""
+        """Add an event."""
         self.events.append((report.step, str(report)))
 
 
@@ -127,23 +127,23 @@ class DivergenceOfSeeds(Divergence):
         self.of_seeds = of_seeds
 
     def report(self, report: Report) -> None:
-        """Note that a seed has stopped."""
+        """Stop the seed of the report."""
         self.stopped.setdefault(report.seed, str(report))
 
     def note(self, report: Report) -> None:
-        """Note an event in its seed."""
+        """Add an event to those of its seed."""
         self.of_seeds[report.seed].note(report)
 
 
 class RunningStatistics:
-    """The running statistics of learners and predictors; these are values, which a step replaces.
+    """The running statistics of learners and predictors, as they were before a step: a step replaces tensors, and changes none in place.
 
     Args:
-        agents: All.
-        channels: All.
+        agents: All agents, by name.
+        channels: All channels, by name.
 
     Attributes:
-        trained: Learners and predictors, with or without running statistics.
+        trained: All learners and predictors, with or without running statistics.
     """
 
     def __init__(self, agents: Mapping[str, Agent], channels: Mapping[str, Channel]) -> None:
@@ -154,21 +154,21 @@ class RunningStatistics:
         self.note()
 
     def note(self) -> None:
-        """Keep what they are before a step."""
+        """Keep the running statistics of before a step."""
         self._before = {owner: dict(owner.buffers) for owner in self._with_statistics}
 
     def restore(self) -> None:
-        """Put all back to what they were before the step."""
+        """Put all running statistics of before the step back."""
         for owner in self._with_statistics:
             owner.put_statistics(self._before[owner])
 
     def restore_members(self, owner: TrainedParameters, members: Tensor) -> None:
-        """Put those of members of a stack, [N] bool, back."""
+        """Put the running statistics of some members of a stack, [N] bool, back."""
         if owner.members and owner in self._before:
             owner.restore_buffers(members, self._before[owner])
 
     def replaced(self) -> Iterator[tuple[TrainedParameters, str, Tensor]]:
-        """Those that the step has replaced: whose, the name, and the value of before."""
+        """Yield the running statistics that the step has replaced: the owner, the name, and the value of before."""
         for owner in self._with_statistics:
             for name, before in self._before[owner].items():
                 if owner.buffers[name] is not before:
@@ -176,20 +176,20 @@ class RunningStatistics:
 
 
 class DivergenceCheck:
-    """Checks the numbers of a step before they are used, and reports what has diverged; of several seeds nothing of it moves.
+    """Checks the numbers of a step before they are used, and reports what has diverged. No parameter of a seed that has diverged moves.
 
     Args:
-        divergence: What follows.
-        agents: All, by name.
-        channels: All, by name.
-        groups: The learning groups of single agents, of each seed.
+        divergence: What follows a divergence.
+        agents: All agents, by name.
+        channels: All channels, by name.
+        groups: The learning groups of single agents, for each seed.
 
     Attributes:
-        statistics: Running statistics of before the step.
+        statistics: The running statistics of before the step.
     """
 
     later = False
-    """Whether what has diverged is known at `synchronize` only."""
+    """Whether a divergence is known only after `synchronize`."""
 
     def __init__(
         self,
@@ -205,10 +205,10 @@ class DivergenceCheck:
         self.statistics = RunningStatistics(agents, channels)
 
     def decide(self) -> None:
-        """End the check of what is to move: on the host, what has diverged is known by then."""
+        """Decide what moves, once all is computed: here nothing is left to decide; the guard of a device does it now."""
 
     def moving(self, stack: Agent | Channel) -> Mask:
-        """The members of a stack that may move: not those of seeds that have diverged, at this step or before."""
+        """Return the members of a stack that may move: not those of seeds that have diverged, at this step or before."""
         stopped = self.divergence.stopped
         if not stopped:
             return ALL
@@ -216,7 +216,7 @@ class DivergenceCheck:
         return Mask.of(torch.tensor([layout.seed_of(n) not in stopped for n in range(layout.count)]))
 
     def close(self, step: int) -> None:
-        """End a step: running statistics of seeds that have diverged, at it or before, are put back."""
+        """End a step: put the running statistics of seeds that have diverged, at it or before, back."""
         parts: list[Agent | Channel] = [*self.agents.values(), *self.channels.values()]
         for part in parts if self.divergence.stopped else ():
             members = self.moving(part)
@@ -225,14 +225,14 @@ class DivergenceCheck:
                     self.statistics.restore_members(owner, (~members).tensor(part.layout.count, "cpu"))
 
     def synchronize(self) -> None:
-        """Nothing to wait for: every step is checked at once."""
+        """Wait for the checks of a device: here every step is checked at once."""
 
     # --- agents ----------------------------------------------------------------------------------------------
 
     def check_updates(self, updates: Sequence[Update], step: int) -> None:
         """Report the groups of agents that have diverged.
 
-        It changes one thing: where what is returned for a leaf is not finite, the rows of members that take no step are zeroed.
+        Members that take no step return nothing: where the gradient of a leaf is not finite, their rows in it are zeroed.
 
         Raises:
             DivergenceError: One has, and there is one seed.
@@ -251,7 +251,7 @@ class DivergenceCheck:
                         self.report_group(group, wrong[group], step, seed)
 
     def _zero_unreached(self, update: Update) -> None:
-        """Zero what members that take no step return for a leaf that is not finite: no signal reached them, so they return nothing."""
+        """Zero the gradients of leaves that are not finite, in rows of members that take no step: no learning signal reached them."""
         for read, gradient in update.leaf_gradients.items():
             channel = self.channels[read.channel]
             members = update.stepping_members.get(channel.receiver, ALL)
@@ -261,9 +261,9 @@ class DivergenceCheck:
             update.leaf_gradients[read] = rows.map(channel.rows_of_receiver).fill(gradient)
 
     def _groups_diverged(self, update: Update) -> dict[LearningGroup, str]:
-        """By group of single agents: what is wrong with its gradients, losses, or what it returns."""
+        """Why groups of single agents are reported: their gradients, losses or returned gradients, by group."""
         wrong: dict[LearningGroup, str] = {}
-        lengths: dict[LearningGroup, float] = {}  # of all gradients of a group together
+        lengths: dict[LearningGroup, float] = {}  # the norm of all gradients of a group together
         for name, gradients in update.gradients.items():
             agent = self.agents[name]
             stepping = update.stepping_members.get(name, ALL).tensor(len(agent.members), "cpu").tolist()
@@ -298,7 +298,7 @@ class DivergenceCheck:
         return self._group_of[agent.layout.seed_of(member)][agent.members[member].name]
 
     def report_group(self, group: LearningGroup, reason: str, step: int, seed: int = 0) -> None:
-        """Report what is wrong with a group of agents, with `at` for the step: see `Divergence.report`."""
+        """Report a group of agents; `{at}` in the reason stands for the step. See `Divergence.report`."""
         text = (
             f"agent {{agents}}: the {reason.format(at=f'at step {step + 1}')}; "
             "lower its learning rate, or the scale of the synthetic gradients it receives"
@@ -327,7 +327,7 @@ class DivergenceCheck:
     def report_channel(
         self, channel: Channel, reason: str, step: int, *, of_input: bool, seed: int = 0
     ) -> None:
-        """Report what is wrong with the loss of a channel's synthetic gradient or input: see `Divergence.report`."""
+        """Report the synthetic gradient or input of a channel: see `Divergence.report`."""
         kind, end = ("input", channel.receiver) if of_input else ("gradient", channel.sender)
         fix = (
             "the learning rate of the synthetic input"

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 class Feature:
     """The points of a step, in their order; a feature has those at which it is called, and no others.
 
-    A point whose method returns something has one feature, whose answer is used, and so has `rewarded`. At the others all
-    that have them are called (`Features`).
+    `TickPoints` and `LearningPoints` say of each point whether all features that have it are called (`Many`), or one feature
+    has it, whose answer is used (`One`).
     """
 
     # --- a tick ----------------------------------------------------------------------------------------------
@@ -57,17 +57,17 @@ class Feature:
         """Take a tick that has read, before its network is evaluated; `arrived`: by incoming channel, the oldest first."""
 
     def observed(self, tick: Tick) -> Tensor | None:
-        """Return what the agent of a tick observes of messages, [rows, channels]; None: it does not."""
+        """Return how old the messages are that a tick reads, [rows, channels]; None: its agent does not observe it."""
         raise NotImplementedError
 
     def normalised(
         self, agent: Agent, tick: Tick, statistics: Tensors
     ) -> Callable[[int, Tensor], Tensor] | None:
-        """Return what normalises the observation of a place as it enters an agent's network; None: nothing does."""
+        """Return a function from the place of an observation, and the observation, to its normalised value; None: none is normalised."""
         raise NotImplementedError
 
     def transports(self, ticks: Sequence[Tick], window: Window) -> list[Transport]:
-        """Return the messages whose gradient goes back through other weights, of all agents of a call."""
+        """Return the messages read by a call whose gradient goes back through other weights than the network's."""
         raise NotImplementedError
 
     def evaluated(
@@ -78,13 +78,13 @@ class Feature:
         statistics: Tensors,
         read: tuple[Tensor, Tensor | None],
     ) -> Tensors:
-        """Add to the ports, [rows, …], of a call, and return its new running statistics; none, where it has no part in it.
+        """Add to the ports, [rows, …], of a call, and return the running statistics that change; the features' are merged.
 
         Args:
-            ticks: These.
-            ports: Of the agents' network.
-            buffers: The running statistics before them.
-            statistics: Those at the start of their window.
+            ticks: The ticks of the call.
+            ports: The outputs of the agents' network.
+            buffers: The running statistics before the ticks.
+            statistics: The running statistics at the start of their window.
             read: The network's input and state.
         """
         raise NotImplementedError
@@ -125,8 +125,8 @@ class Feature:
         """Return the synthetic gradient of a message, [rows, size], as it is applied; None: it is not."""
         raise NotImplementedError
 
-    def conditioned(self, signals: Tensor | None, channel: Channel, message: Message) -> Tensor:
-        """Return what the synthetic gradient of a message is conditioned on, [rows, features]; `signals`: the environment's."""
+    def conditioned(self, context: Tensor | None, channel: Channel, message: Message) -> Tensor:
+        """Return what the synthetic gradient of a message is conditioned on, [rows, features]; `context`: the environment's signals."""
         raise NotImplementedError
 
     def credited(self, update: Update) -> None:
@@ -136,20 +136,20 @@ class Feature:
         """Take the gradients of a window, before they are checked."""
 
     def booked(self, update: Update) -> None:
-        """Return more to the senders of what a window read than its gradients, which have been booked."""
+        """Return more than gradients to the senders of what a window read; the gradients have been booked."""
 
     def returned(self, messages: Mapping[str, list[Message]], ended: EndedWindows, step: int) -> None:
         """Change what has come back, before synthetic gradients learn from it.
 
         Args:
-            messages: By channel with a synthetic gradient that learns here, or has a gate: those whose gradient reaches the
-                sender at this step; the lists may be changed. Other channels, such as delayed ones, are absent.
+            messages: The messages whose gradient reaches the sender at this step, by channel with a synthetic gradient that learns
+                here or has a gate; the lists may be changed. Other channels, such as delayed ones, are absent.
             ended: The windows that have just been learned from.
             step: The step just taken.
         """
 
     def before_move(self, updates: Sequence[Update]) -> None:
-        """Take all updates of a step, which are checked, before any parameter moves."""
+        """Take all updates of a step, once they have been checked and before any parameter moves."""
 
     def clipped(
         self, group: LearningGroup, moving: Mapping[str, tuple[Sequence[Tensor | None], Mask]]
@@ -158,7 +158,7 @@ class Feature:
 
         Args:
             group: The group.
-            moving: By agent of it that moves: its gradients, and the members that take a step.
+            moving: The gradients, and the members that take a step, by agent of the group that moves.
         """
         raise NotImplementedError
 
@@ -168,7 +168,7 @@ class Feature:
     # --- between steps ----------------------------------------------------------------------------------------
 
     def synchronize(self) -> None:
-        """Take over what was computed on the device: it waits for the device. All that are installed are called."""
+        """Wait for the device, and take over what it has computed. All installed features are called."""
 
 
 Kind = TypeVar("Kind", bound=Feature)
@@ -176,12 +176,12 @@ Kind = TypeVar("Kind", bound=Feature)
 Many = tuple[Feature, ...]
 """Features that are called one after the other at a point, in the order of the table; usually none."""
 One = Feature | None
-"""The one feature whose answer is used at a point, and in whose place the step does what is ordinary."""
+"""The one feature whose answer is used at a point; None: the step does what is ordinary."""
 
 
 @dataclass(slots=True)
 class TickPoints:
-    """By point of a tick, and of an episode's end: the features that have it, of those that are installed."""
+    """The installed features by the point of a tick, or of an episode's end, at which they are called."""
 
     begin: Many = ()
     arrived: One = None
@@ -199,7 +199,7 @@ class TickPoints:
 
 @dataclass(slots=True)
 class LearningPoints:
-    """By point of what is learned from a step: the features that have it, of those that are installed."""
+    """The installed features by the point of learning at which they are called."""
 
     ended: One = None
     rewarded: One = None
@@ -247,7 +247,7 @@ class Features:
 
 
 TICK, LEARNING = (tuple(point.name for point in fields(kind)) for kind in (TickPoints, LearningPoints))
-"""The points of a step, in their order: of a tick, and of what is learned from it."""
+"""The names of the points of a tick, and of the points of learning, in their order."""
 
 
 def points_of(kind: type[Feature]) -> list[str]:

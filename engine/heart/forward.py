@@ -50,15 +50,15 @@ class ForwardPass:
 
     Args:
         system: The agents, channels and groups.
-        features: Of a step; None: its own, none.
+        features: The features of the step that it is a part of; None: it is used alone, and features are installed in it.
 
     Attributes:
         greedy: Whether policies take their most likely action instead of a sample.
+        deployed: Whether nothing learns from it, so that synthetic inputs use their running statistics, not those of the rows.
     """
 
     greedy = False
     deployed = False
-    """Whether nothing learns from it, so that synthetic inputs use their running statistics, not those of the rows."""
 
     def __init__(self, system: System, features: Features | None = None) -> None:
         self.system, self.features = system, features or Features()
@@ -81,8 +81,8 @@ class ForwardPass:
 
         Args:
             step: The step.
-            step_signals: Its signals.
-            calls: Those of the schedule's calls that are evaluated; None: all.
+            step_signals: The signals of the step.
+            calls: The calls that are evaluated; None: all that the schedule has at the step.
             keep: See `Steppable.tick`.
         """
         points = self.tick_points
@@ -109,7 +109,7 @@ class ForwardPass:
             feature.episodes_end(step, ends)
         if ends.ended is NONE and not ends.lives:
             return
-        for channel in self.system.channels.values():  # what is held or in flight is void there
+        for channel in self.system.channels.values():  # messages held or in flight are void there
             ended, terminated = channel.ended_and_terminated(ends)
             if ended is not NONE:
                 channel.ledger.end_episodes(step, ended, terminated)
@@ -127,7 +127,7 @@ class ForwardPass:
                 arrivals[-1] = self.tick_points.arrived.arrived(channel, arrivals[-1], step)
             if channel.name == agent.inputs.align:
                 tick.step_signals = aligned(arrivals)
-            # one for each arrival; zeros before the first
+            # a read for each arrival; before the first message, one read of zeros
             reads = [self.as_read(channel, one, tick, window) for one in arrivals] or [Constant(channel.name)]
             if channel.state:
                 (tick.state_read,) = reads
@@ -139,7 +139,7 @@ class ForwardPass:
         return tick
 
     def as_read(self, channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
-        """Return what a tick reads as it is differentiated: a message made in this window, a leaf, or a constant."""
+        """Return an arrival as the coupling has it differentiated: through its sender, as a leaf, or as a constant."""
         message, participates = arrival.message, tick.participates
         within = (channel.name, message.stamp) in window.with_graph
         followed = channel.coupling.follow(within=within, state=channel.state)
@@ -188,12 +188,12 @@ class ForwardPass:
         return buffers | after
 
     def inputs(self, tick: Tick, window: Window, buffers: Tensors) -> Tensor:
-        """The network's input [rows, …]: observations and messages, joined by the agent's fan-in.
+        """Return the network's input [rows, …]: observations and messages, joined by the agent's fan-in.
 
         Args:
-            tick: What the agent observes and reads.
-            window: Its window.
-            buffers: The running statistics of its learner, outside a window.
+            tick: The tick, with what the agent observes and reads.
+            window: The window that has the messages read with their graph.
+            buffers: The running statistics of the learner, for a tick outside a window.
         """
         agent = self.system.agents[tick.agent]
         flat = len(agent.learner.network.input_shape) == 1
@@ -215,7 +215,7 @@ class ForwardPass:
         return agent.inputs.fan_in.join(observations, messages, available)
 
     def statistics(self, agent: Agent, window: Window, buffers: Tensors) -> Tensors:
-        """The running statistics by which an agent's observations are normalised: those of its window's start, in it."""
+        """Return the running statistics that normalise an agent's observations: its window's start has them; outside a window, `buffers`."""
         return window.statistics_before.get(self.system.owner_of[agent.name], buffers)
 
     def observations(self, tick: Tick, statistics: Tensors) -> list[Tensor]:
@@ -255,7 +255,10 @@ class ForwardPass:
 
     @staticmethod
     def _put_live(agent: Agent, tick: Tick, window: Window) -> list[Channel]:
-        """Put the outgoing messages of a tick into its window with their graph, as first sampled; return their channels."""
+        """Put the outgoing messages of a tick into its window, with their graph; return their channels.
+
+        A sampled message of a window that is replayed is the sample that was sent at first.
+        """
         channels = [
             channel
             for channel in agent.connections.send_channels
@@ -289,10 +292,10 @@ def network_input(system: System, name: str, value: Tensor | None, categories: s
     """Return a signal as it enters a network, [rows, *shape_as(categories)].
 
     Args:
-        system: Whose environment shows it.
-        name: Of the signal.
+        system: The system whose environment shows it.
+        name: The signal's name.
         value: [rows, *shape]; None: zeros for [seeds * B], as an aligned agent reads before its first message.
-        categories: Of the agent: a categorical signal enters `one_hot`, or as its values (`index`).
+        categories: How a categorical signal enters the agent's network: `one_hot`, or as its values (`index`).
     """
     signal = system.description.signals[name]
     if value is None:

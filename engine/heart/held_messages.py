@@ -1,4 +1,4 @@
-"""Held messages: the newest arrival on a link that loses, or one that predictors are conditioned on (semantics 18, 25)."""
+"""Held messages: the newest arrival, where messages may be lost or synthetic inputs are conditioned on it (semantics 18, 25)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from antiphon.nets.step_numbers import stamp_number
 
 
 class Arriving(Protocol):
-    """What is read of the ledger of a channel."""
+    """What is read of a `Ledger` (ledger.py)."""
 
     timetable: Timetable
     link: Link
@@ -27,15 +27,15 @@ class Arriving(Protocol):
 
 @dataclass
 class HeldMessages:
-    """What the receiver of one channel holds of what has arrived.
+    """What the receivers of a stack of channels hold of what has arrived.
 
     Attributes:
-        value: [rows, size]: the newest message that arrived; None: nothing has been read yet.
-        stamp: [rows], its stamp; -1: none.
-        signals: The signals that it was made from, where the receiver works on them.
-        prior: [rows, size]: what was held before the due message.
-        prior_stamp: [rows], its stamp; -1: none.
-        read_up_to: Newest stamp that has been taken in.
+        value: [rows, size], the newest message taken in that had arrived; None: none has been taken in.
+        stamp: [rows], the stamp of the held message; -1: none is held.
+        signals: The signals that the held message was made from, where the receiver is aligned.
+        prior: [rows, size], the message held before the newest one was taken in.
+        prior_stamp: [rows], the stamp of the prior message; -1: none was held.
+        read_up_to: The newest stamp that has been taken in.
     """
 
     value: Tensor | None = field(default=None, metadata=ROWS)
@@ -53,9 +53,10 @@ class HeldMessages:
         """Hold the message `due` where it has arrived, and return what a tick reads: it, or elsewhere the one that is held.
 
         Args:
-            ledger: The channel's.
+            ledger: The ledger of the channels.
             due: The newest message that reaches the tick.
-            since: Stamp of the oldest that does. One in between is read by itself, and not held in place of the newest too.
+            since: Stamp of the oldest message that the tick reads. A message in between is read by itself, and does not stand in
+                for the newest too.
         """
         if self.value is None or self.stamp is None:
             self.value = torch.zeros_like(due.sent)
@@ -81,7 +82,7 @@ class HeldMessages:
 
     @staticmethod
     def _arrives(ledger: Arriving, due: Message) -> bool | None:
-        """Whether a message arrives in any environment, as far as the host knows; on the CPU a look costs less."""
+        """Whether a message arrives in any row, as far as the host knows; None: a look at its mask shows it, which is cheap on the CPU."""
         if due.fate.lost is NONE or due.sent.device.type == "cpu":
             return None
         if ledger.timetable.read != "last":  # a newer one may be held
@@ -90,14 +91,14 @@ class HeldMessages:
         return (~due.fate.void).known_anywhere if arrives else False
 
     def _signals(self, due: Message, available: Mask) -> StepSignals:
-        """The signals of what is held, which may be of another step in every environment; absent where nothing is."""
+        """The signals of the held messages, whose steps may differ by environment; absent where none is held."""
         signals = {name: value for name, value in self.signals.items() if not name.startswith("_")}
         rows = available.tensor(len(due.sent), due.sent.device)
         present = {f"_{name}": available.fill(self.signals.get(f"_{name}", rows)) for name in signals}
         return StepSignals(due.stamp, signals | present)
 
     def _hold(self, ledger: Arriving, message: Message) -> None:
-        """Take a message that arrived in place of the one held, where it did."""
+        """Replace the held message where this one has arrived."""
         missing = message.missing
         if missing is ALL or self.value is None or self.stamp is None:
             return
@@ -108,7 +109,7 @@ class HeldMessages:
         self.stamp = missing.where(self.stamp, stamp)
 
     def keep(self, message: Message, *, aligned: bool) -> None:
-        """Keep a message that has arrived, for ticks that find no newer one, on a link that loses nothing by itself."""
+        """Hold a message of another part that has arrived, for ticks that find no newer one: there any message may come too late."""
         if message.fate.lost is NONE:
             self.value = message.received
             rows = torch.zeros(len(message.received), dtype=torch.int64, device=message.received.device)
@@ -117,7 +118,7 @@ class HeldMessages:
             self.read_up_to = message.stamp
 
     def end_episodes(self, ended: Mask) -> None:
-        """Forget what is held where the episode ended (semantics 20)."""
+        """Forget the held and the prior message where the episode ended (semantics 20)."""
         self.stamp, self.prior_stamp = _forgotten(self.stamp, ended), _forgotten(self.prior_stamp, ended)
 
 

@@ -16,7 +16,7 @@ from antiphon.base.mask import NONE, Mask
 
 
 def label(name: str, seed: int, seeds: int) -> str:
-    """Return the name of an agent or channel among those of so many seeds: of several, `name@seed`."""
+    """Return the name of an agent or channel of a seed; of several seeds it is `name@seed`."""
     return name if seeds == 1 else f"{name}@{seed}"
 
 
@@ -26,10 +26,10 @@ class Layout:
     A signal has the environments of all seeds, [seeds * B, …].
 
     Args:
-        count: N members, of all seeds; each seed has as many.
-        seeds: Number of seeds.
-        batch: B.
-        device: Where signals are.
+        count: N, the members of all seeds; every seed has N / seeds.
+        seeds: The number of seeds.
+        batch: B, the environments of one seed.
+        device: The device that signals are on.
         stacked: Whether parameters have a leading axis of members.
     """
 
@@ -45,14 +45,14 @@ class Layout:
         self.stacked = stacked
         self.count, self.seeds, self.batch, self.device = count, seeds, batch, torch.device(device)
         self.per_seed = count // seeds
-        """Members of one seed."""
+        """The number of members of one seed."""
         self._orders: dict[tuple[str, ...], Tensor | None] = {}
         """Gather index of `by_name`, by the signals of the members; None: they are in order."""
 
     @staticmethod
     @lru_cache(maxsize=64)
     def single(batch: int, device: torch.device) -> Layout:
-        """Return the layout of a single agent or channel, which all of them share."""
+        """Return the layout of a single agent or channel; all single ones share it."""
         return Layout(batch=batch, device=device)
 
     def seed_of(self, member: int) -> int:
@@ -73,11 +73,11 @@ class Layout:
         return signal if self.per_seed == 1 else self.by_member(signal).flatten(0, 1)
 
     def sum_by_member(self, rows: Tensor) -> Tensor:
-        """Sum a value of each row, [N * B], over each member's rows, [N]; of several values in columns, [N, columns]."""
+        """Sum values [N * B] over each member's rows, [N]; with columns, [N * B, columns], they give [N, columns]."""
         return rows.view(self.count, self.batch, *rows.shape[1:]).sum(1)
 
     def members_in(self, rows: Mask) -> Mask:
-        """Return the mask of members, [N] on the host, with a row in a mask of rows."""
+        """Return the mask of the members that have a row in a mask of rows, [N] on the host."""
         return rows.map(lambda mask_rows: mask_rows.view(self.count, -1).any(1).cpu())
 
     def by_name(self, values: Tensor, names: tuple[str, ...], distinct: Sequence[str]) -> Tensor:
@@ -90,7 +90,7 @@ class Layout:
         return select_rows(values, self._orders[names], self.batch)
 
     def mask_by_name(self, masks: Mapping[str, Mask], names: tuple[str, ...]) -> Mask:
-        """Select the mask of each member out of several, [seeds * B] each, as a mask of rows; a name without a mask: nowhere."""
+        """Select the mask of each member out of several, [seeds * B] each, as a mask of rows; the mask of a name that is absent is `NONE`."""
         distinct = tuple(dict.fromkeys(names))
         of_names = [masks.get(name, NONE) for name in distinct]
         if all(mask is NONE for mask in of_names):
@@ -99,7 +99,7 @@ class Layout:
         return Mask.of(self.by_name(rows, names, distinct))
 
     def rows_of(self, members: Tensor) -> Tensor:
-        """Repeat a value of each member, [N], for its rows, [N * B]."""
+        """Repeat the values of members, [N], for their rows, [N * B]."""
         return members.to(self.device).repeat_interleave(self.batch)
 
 

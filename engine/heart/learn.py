@@ -1,18 +1,18 @@
-"""Losses of closed windows (semantics 1, 21), pulled back to parameters and to the messages that were read.
+"""Losses of ended windows (semantics 1, 21), and their gradients by parameters and by the messages that were read.
 
-A window's losses and what is injected into the messages it sent are differentiated together (semantics 2, 3); the
-gradients of parameters wait for the update, those of received messages are booked in the ledgers (4).
+A window's losses and what is injected into the messages it sent are differentiated together (semantics 2, 3). The gradients of
+parameters wait for the update; those of received messages are booked with the messages (4).
 
     loss         of each environment: [rows]; what is differentiated is its mean, the sum divided by B
     prediction   the synthetic gradient of a sent message; as applied, behind its gate and mixed with what has come back (`trace`)
     gradient     what its receivers return for it: the prediction's target
     credit       what the sender learns from about a message: its prediction as applied, shortened (`clip`), or its gradient
-                 (`delayed`); a feature's credit in its place is used as it is
-    injection    credit as it is put on the message in the sender's backward pass, masked
+                 (`delayed`); the credit of a feature at the point `credit` replaces it, and is not shortened
+    injection    the credit that is put on the message in the sender's backward pass, zero in rows that do not learn
 
 Predictions, gradients and credits are per sample: B times the gradient of the mean loss, so that their length does not depend on
-B. `backward_all` (comms/backward_requests.py) divides by B what enters autograd, losses and injections, and multiplies by B what
-messages are returned; it also weighs injections, by `scale` for the parameters and by `discount` for the messages read.
+B. `backward_all` (comms/backward_requests.py) divides losses and injections by B, and multiplies the gradients of the messages
+read by B; it also weighs injections, by `scale` for the parameters and by `discount` for the messages read.
 """
 
 from __future__ import annotations
@@ -56,17 +56,17 @@ class TickLoss(NamedTuple):
     present: Mask
     """Where there is a target."""
     site_counts: Tensor | None = None
-    """[rows] int64: the sites that the targets have; None: as many in each."""
+    """[rows] int64: the number of sites that each target has; None: all have as many."""
 
     def newest(self, rows: int) -> TickLoss:
-        """Return that of its last rows."""
+        """Return the objective of its last rows."""
         losses, score, present, counts = self
         counts = None if counts is None else counts[-rows:]
         return TickLoss(losses[-rows:], score[-rows:], present.map(lambda mask: mask[-rows:]), counts)
 
     @property
     def weights(self) -> Tensor:
-        """[rows]: the targets that a mean over what is present counts for each sample: its sites, 0 without a target."""
+        """[rows]: how many targets each sample counts as in a mean (`reduction: mean`): its sites, or 1; 0 without a target."""
         losses = constant(self.losses)
         counts = torch.ones_like(losses) if self.site_counts is None else self.site_counts.to(losses.dtype)
         return self.present.fill(counts)
@@ -76,8 +76,8 @@ class ObjectiveEvaluator:
     """Applies a system's objectives.
 
     Args:
-        system: Its agents.
-        features: Of a step; None: its own, none.
+        system: The system of the agents.
+        features: The features of the step that it is a part of; None: it is used alone, and features are installed in it.
     """
 
     def __init__(self, system: System, features: Features | None = None) -> None:
@@ -85,7 +85,7 @@ class ObjectiveEvaluator:
         self.learning_points = self.features.learning
 
     def window_loss(self, window: Window) -> WindowLoss:
-        """Sum the losses of a window."""
+        """Return the losses of a window."""
         window_loss = WindowLoss()
         acted: dict[str, list[Tick]] = {}
         averaged: dict[str, list[TickLoss]] = {}
@@ -119,7 +119,7 @@ class ObjectiveEvaluator:
         window_loss.add(agent.name, tick_loss.losses, losses)
 
     def _add_mean(self, window_loss: WindowLoss, agent: Agent, tick_losses: Sequence[TickLoss]) -> None:
-        """Add losses divided by the number of their targets in the window, in place of B (rule 1)."""
+        """Add losses that are divided by the number of their targets in the window, in place of B (semantics 1)."""
         layout, batch = agent.layout, self.system.batch
         weights = [tick_loss.weights for tick_loss in tick_losses]
         counts = [layout.sum_by_member(tick_weights) for tick_weights in weights]
@@ -175,7 +175,7 @@ class ObjectiveEvaluator:
             if objective.ignore_index is not None:
                 counted = target != objective.ignore_index
                 sites = counted if sites is None else sites & counted
-            if objective.weight is not None and present is not ALL:  # what is absent has no weight
+            if objective.weight is not None and present is not ALL:  # absent targets have no weight
                 present_rows = present.tensor(len(target), target.device)
                 present_rows = present_rows.view(-1, *[1] * (target.dim() - 1)).expand_as(target)
                 sites = present_rows if sites is None else sites & present_rows
@@ -184,7 +184,7 @@ class ObjectiveEvaluator:
             elif sites is not None:
                 present &= Mask.of(sites.reshape(len(sites), -1).any(1))
                 target, sites = target.where(sites, 0), agent.layout.to_rows(sites)
-            target = agent.layout.to_rows(present.fill(target))  # what is absent may be no number at all
+            target = agent.layout.to_rows(present.fill(target))  # absent targets may be NaN
         rows = present.map(agent.layout.to_rows) & participates
         losses = objective.loss(output, target) if sites is None else objective.loss(output, target, sites)
         if objective.scores_loss:
@@ -199,7 +199,7 @@ class ObjectiveEvaluator:
 
 
 def _whole(goal: Goal, terms: Sequence[TickLoss | None]) -> TickLoss | None:
-    """An objective of its only term, or of several."""
+    """The objective of its terms: of the only one, or of a weighted sum."""
     if not goal.parts:
         return terms[0]
     assert isinstance(goal.objective, Weighted)
@@ -211,10 +211,10 @@ class BackwardPass:
     """Builds the backward requests of windows and books their results.
 
     Args:
-        system: Agents, channels and groups.
-        evaluator: Of the objectives.
-        predictor_trainer: Of the synthetic gradients.
-        features: Of a step.
+        system: The agents, channels and groups.
+        evaluator: Evaluates the objectives.
+        predictor_trainer: Evaluates the synthetic gradients.
+        features: The features of the step.
     """
 
     def __init__(
@@ -228,12 +228,12 @@ class BackwardPass:
         self.evaluator = evaluator
         self.predictor_trainer = predictor_trainer
         self.swept_updates: dict[Window, Update] = {}
-        """Updates of windows that were differentiated as soon as their group had ticked (features/sweep.py), until they are asked for."""
+        """Updates of windows that were differentiated as soon as their group had ticked (features/sweep.py), until `differentiate` returns
+        them."""
 
     def differentiate(self, closing: EndedWindows, step: int) -> list[Update]:
-        """Return the gradients of windows that have ended, by parameters and by the messages read; nothing is booked yet."""
-        pending: list[tuple[Update, list[Leaf]]] = []
-        """With the reads that gradients are wanted for."""
+        """Return the gradients of windows that have ended, by parameters and by the messages read; none is booked yet."""
+        pending: list[tuple[Update, list[Leaf]]] = []  # with the reads that gradients are wanted for
         requests: list[BackwardRequest] = []
         channels, swept = self.system.channels, self.swept_updates
         updates = {window: swept.pop(window) for _, window in closing if window in swept}
@@ -276,7 +276,7 @@ class BackwardPass:
             read.message.returned.add(read.counted, gradient)
         for feature in self.learning_points.booked:
             feature.booked(update)
-        update.leaf_gradients.clear()  # as large as the messages, and of no more use
+        update.leaf_gradients.clear()  # they are as large as the messages, and nothing reads them any more
 
     # --- what is injected ----------------------------------------------------------------------------------
 
@@ -318,7 +318,7 @@ class BackwardPass:
             feature.credited(update)
 
     def own_credit(self, learned: LearnedMessage, step: int) -> Tensor | None:
-        """Return the credit of a message by its channel's coupling, [rows, size] per sample before `scale`; None: nothing."""
+        """Return the credit of a message by its channel's coupling, [rows, size] per sample before `scale`; None: nothing is injected."""
         channel = learned.channel
         coupling, clip = channel.coupling, channel.synthetic_gradient.clip
         credit = coupling.credit(learned, step)
@@ -337,10 +337,12 @@ class BackwardPass:
     def applied_prediction(self, channel: Channel, message: Message) -> Tensor | None:
         """Return the synthetic gradient of a message as it is applied, [rows, size] per sample (semantics 11; BP(lambda)).
 
-        It is mixed with what the receiver has just returned. That is all that will be returned: rule 11 refuses delays, losses, rates
-        and clocks or windows that differ, so no later window reads the message, and receivers have been differentiated (13a).
+        With `returned_share` it is mixed with the gradient that the receiver has just returned. No more will be returned: rule 11
+        refuses delays, losses, rates and clocks or windows that differ, so no later window reads the message, and receivers have
+        been differentiated (13a).
 
-        None: it has none, or it is not applied.
+        None: the channel injects none, nothing can be evaluated (`PredictorTrainer.predict`), or its gate withholds it; but zeros
+        where the receiver's actions are needed.
         """
         if not channel.injects:
             return None
@@ -357,13 +359,13 @@ class BackwardPass:
 
 
 class LearnedMessage:
-    """A message of a window that is learned from: what the coupling of its channel makes credit of (`comms.couplings.CreditedMessage`).
+    """A message of a window that is learned from, as the coupling of its channel sees it (`comms.couplings.CreditedMessage`).
 
     Args:
-        backward_pass: Has the predictions.
-        channel: The message's.
-        message: In the channel's ledger.
-        live: What was sent, with the graph of its window.
+        backward_pass: Returns the prediction.
+        channel: The channel of the message.
+        message: The message in the channel's ledger.
+        live: The message as the window has it, with its graph.
         step: The step just taken.
     """
 
@@ -377,7 +379,7 @@ class LearnedMessage:
 
     @property
     def sent(self) -> Tensor:
-        """As it was sent."""
+        """The message as it was sent."""
         return self.message.sent
 
     @property
@@ -387,12 +389,12 @@ class LearnedMessage:
 
     @property
     def now(self) -> Tensor:
-        """As the present parameters make it: a window that has waited is replayed."""
+        """The message as the present parameters make it: a window that has waited is replayed. `value_of` flattens it, [rows, size]."""
         return value_of(self._live)
 
     @property
     def returned(self) -> Tensor | None:
-        """Its gradient, if that has come back."""
+        """Its returned gradient; None: that has not come back."""
         message = self.message
         finished = message.uses.finished
         if not message.complete or finished is None:
@@ -402,5 +404,5 @@ class LearnedMessage:
 
     @property
     def predicted(self) -> Tensor | None:
-        """Its synthetic gradient as applied, if it has one."""
+        """Its synthetic gradient as it is applied: see `BackwardPass.applied_prediction`."""
         return self._backward_pass.applied_prediction(self.channel, self.message)

@@ -1,15 +1,15 @@
-"""Ledger of a channel: its messages by stamp, from sending to the return of their gradient (semantics 4, 5, 17, 18, 20).
+"""Ledger of a stack of channels: messages by stamp, from sending to the return of their gradient (semantics 4, 5, 17, 18, 20).
 
 Which receiver ticks read a message, and which windows must close before its gradient is complete, follow from the clocks alone;
 losses and ends of episodes only decide in which environments it counts. The calls in a message's life, in order:
 
     send            enters it: as sent, as it arrives, and when it will be read
-    arrivals, leaf  give it to a tick of the receiver, and make the leaf that the tick differentiates
+    arrivals, leaf  give it to a tick of the receiver, and make the leaf through which the tick reads it
     end_episodes    voids it in the environments whose episode has ended
     Returned.add    adds the gradient that a read returns (`BackwardPass.book`)
     close_window    closes a window of the receiver; the last one completes the gradient
     take            gives a complete message to the training of predictors, `return_delay` steps later
-    send            of a later message drops it once it is of no more use, and its sender has learned from it (`Message.unpin`)
+    send            of a later message drops it, once nothing will read it and its sender's window has closed (`Message.unpin`)
 
 A message changes through the ledger of its channel, or through these:
 
@@ -21,7 +21,7 @@ A message changes through the ledger of its channel, or through these:
     features/sweep.py            releases content that is read no more (`Message.release`)
     distributed/parts/ledger.py  enters what crosses between two parts (`Fate.lose`, `Message.answer`, `replace_content`)
 
-Where a link loses messages, or a predictor is conditioned on the newest arrival, `held` keeps that (engine/heart/held_messages.py).
+Where messages may be lost, or a synthetic input is conditioned on the newest arrival, `held` keeps that (held_messages.py).
 """
 
 from __future__ import annotations
@@ -50,22 +50,22 @@ if TYPE_CHECKING:
 
 @dataclass
 class Ledger:
-    """The messages of one channel; made by the builder, one for each stack of channels.
+    """The messages of a stack of K >= 1 channels, [K * B, size] each; made by the builder.
 
     Attributes:
-        name: The channel's name.
+        name: The name of the stack.
         timetable: When messages are sent and read, and gradients return.
         link: Losses, noise and quantisation.
-        wants_gradient: Whether gradients of reads are booked and returned; else reads are only counted.
+        wants_gradient: Whether reads have gradients, which are booked and returned; else reads are only counted.
         slack: Steps that messages may stay open beyond their deadline: where the receiver is late, its windows close later.
         aligned: Whether the receiver works on the signals of the message it reads.
-        remembers: Whether a synthetic input is conditioned on the newest arrival, so that `held` keeps it on a perfect link too,
-            and no message is dropped before it has been held.
+        remembers: Whether the synthetic input is conditioned on the newest arrival, so that `held` takes in every message, on a perfect
+            link too, and none is dropped before.
 
-        messages: By stamp. This and the next attributes change with every step; those above are settings.
+        messages: Messages by stamp. This and the next attributes change with every step; those above are settings.
         returning: Complete messages by the step at which their gradient reaches the sender.
-        held: The newest arrival; None: the link is perfect and no predictor is conditioned on it.
-        newest_returned: The newest gradient that has come back, where a predictor is conditioned on it.
+        held: What the receiver holds; None: no message can be lost, and no synthetic input is conditioned on the newest arrival.
+        newest_returned: The newest gradient that has come back; None: no predictor is conditioned on it.
     """
 
     name: str
@@ -95,7 +95,7 @@ class Ledger:
         held: HeldMessages | None,
         newest_returned: NewestReturned | None,
     ) -> None:
-        """Take over what changes with every step, of a saved state."""
+        """Take over a saved state: all that changes with every step."""
         self.messages, self.returning = messages, returning
         self.held, self.newest_returned = held, newest_returned
 
@@ -106,12 +106,12 @@ class Ledger:
     # --- the sender's half: a message goes out, its gradient arrives ----------------------------------------
 
     def send(self, step: int, live: Tensor, step_signals: StepSignals, void: Mask = NONE) -> Message:
-        """Enter a message made at `step`, [rows, …], and return it; its sender's graph is left out.
+        """Enter a message made at `step`, and return it: flat, [rows, size], and without its sender's graph.
 
         Args:
             step: The step.
-            live: The message, with its graph.
-            step_signals: What it was made from.
+            live: The message as it is computed, [rows, …], with its graph.
+            step_signals: The signals it was made from.
             void: Where an end of the channel does not live.
         """
         if self.newest_returned is not None:
@@ -136,7 +136,7 @@ class Ledger:
         *,
         pinned: bool = True,
     ) -> Message:
-        """A message, [rows, …], as the link carries or loses it."""
+        """A message, [rows, …], as the link carries or loses it: flat, [rows, size]."""
         link, sent = self.link, value_of(live)
         received = link.carry(stamp, sent) if link.noisy or link.bits else sent
         lost = link.lost(stamp, sent.shape[0], sent.device) if link.loses else NONE
@@ -149,7 +149,8 @@ class Ledger:
     ) -> Iterator[None]:
         """Read, in the context, as if `live` had been sent at these stamps too; nothing of it is left afterwards.
 
-        Final values of policies are read so (engine/policies/final_values.py).
+        Final values of policies are read so (engine/policies/final_values.py). Nothing returns for an imagined message: it has no
+        uses, though it is read.
         """
         messages, held = self.messages, self.held
         self.messages, self.held = dict(messages), copy(held)
@@ -161,7 +162,7 @@ class Ledger:
             self.messages, self.held = messages, held
 
     def _drop_finished(self, step: int) -> None:
-        """Drop messages of no more use; EngineError where a message is open beyond its deadline."""
+        """Drop messages that nothing will read; EngineError where a message is open beyond its deadline."""
         newest = self.timetable.sender.latest(step - self.timetable.delay)
         for stamp, message in list(self.messages.items()):
             uses = message.uses
@@ -201,9 +202,8 @@ class Ledger:
     def arrivals(self, step: int) -> list[Arrival]:
         """Return the arrivals that the receiver's tick at `step` reads, oldest first: one, or several (`read`).
 
-        Where arrivals are held, the due message is held from then on, and is read in place of the newest where that is lost.
-
-        Empty before the first.
+        Empty before the first message. Where the newest one is lost in any row, what is held stands in for it there
+        (`HeldMessages.take_in`, which first takes in the messages that have arrived since it was last called).
         """
         messages = self.messages
         due = [messages[stamp] for stamp in self.timetable.due_stamps(step) if stamp in messages]
@@ -215,9 +215,10 @@ class Ledger:
         return [*map(_arrived, due)]
 
     def leaf(self, arrival: Arrival, value: Tensor, counted: Mask, step: int, window: Window) -> Leaf:
-        """Return the leaf of autograd through which the tick at `step` reads a `value`: a window has one for each message.
+        """Return the leaf through which the tick at `step` reads a `value`; it is a leaf of autograd if gradients are wanted.
 
-        Where only a part of the environments has the message, or not all are `counted`, each tick has a leaf of its own.
+        All ticks of a window that read the message share one. Where not all rows are `counted`, or a synthetic input stands in for
+        the message anywhere, each tick has a leaf of its own.
         """
         message = arrival.message
         read_at = -1 if counted is ALL and arrival.predicted is NONE else step
@@ -243,7 +244,7 @@ class Ledger:
         read.message.returned.actions.append(ReturnedAction(returned.action, advantage, valid))
 
     def close_window(self, number: int, step: int) -> None:
-        """Close the receiver's window of a number, which has been learned from, or dropped, at `step`."""
+        """Close the receiver's window of a number: it has been learned from, or dropped, at `step`."""
         for message in list(self.messages.values()):
             still_open = message.uses.open_windows
             if number in still_open:
@@ -252,7 +253,7 @@ class Ledger:
                     self.finish(message, step)
 
     def finish(self, message: Message, step: int) -> None:
-        """Note that the last window that may use a message has closed: its gradient is complete, and goes back."""
+        """Finish a message, as the last window that may read it has closed: its gradient is complete, and goes back if a read counted."""
         message.uses.finish(step)
         if not message.sent.numel():  # released
             del self.messages[message.stamp]
@@ -281,7 +282,7 @@ class Ledger:
             self.held.end_episodes(ended)
 
     def _last_state(self, step: int, terminated: Mask) -> None:
-        """Book a zero gradient for the state that an episode ended with: nothing follows it."""
+        """Book a zero gradient for the state that an episode ended with, as no state follows it."""
         stamp = self.timetable.sender.latest(step)
         message = None if stamp is None else self.messages.get(stamp)
         if message is None:
@@ -289,7 +290,9 @@ class Ledger:
         last = terminated & ~message.fate.void
         if not last.anywhere:
             return
-        if message.without_uses:  # of no more use but as an example, which is complete now
+        if (
+            message.without_uses
+        ):  # nothing reads it: only the predictor learns from it, and the example is complete now
             returned = Returned(torch.zeros_like(message.sent), None, last)
             complete = replace(message.copied(), returned=returned)
             self.returning.setdefault(step + self.timetable.return_delay, []).append(complete)
@@ -297,11 +300,11 @@ class Ledger:
             message.returned.add(last, None)
 
     def pass_graph(self, message: Message, live: Tensor) -> None:
-        """Let readers of a message, [rows, size], have it with its graph; for inspection/truth.py, which differentiates through it."""
+        """Give readers a message with its graph, [rows, size]; for inspection/truth.py, which differentiates through it."""
         message.replace_content(live, self.link.carry(message.stamp, live))
 
 
 def _arrived(message: Message) -> Arrival:
-    """A message where it has arrived; nothing stands in for it elsewhere."""
+    """The arrival of a message; where it is missing, nothing stands in for it."""
     valid = ~message.missing
     return Arrival(message) if valid is NONE else Arrival(message, valid.fill(message.received), valid, valid)

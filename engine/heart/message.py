@@ -1,11 +1,14 @@
 """What a step is made of: signals, messages, reads, ticks, windows and learning groups (semantics 15, 17, 18).
 
-    class                      what it is                                      made by
-    StepSignals                what the environment shows at one step          the environment's loop, at every step
-    EpisodeEnds                where episodes ended with a step                the environment's loop, after every step
+    class                      what it is                                      made in a step by
+    StepSignals                what the environment shows at one step          engine/environment.py, at every step
+    EpisodeEnds                where episodes ended with a step                engine/environment.py, after every step
     Content                    what the messages of a channel are              the builder, once
-    Message                    one message of a channel                        `Ledger.send`
-    Arrival                    what has reached a tick over a channel          `Ledger.arrivals`
+    Message                    one message of a stack of channels              `Ledger.send`
+    Uses                       when a message is read                          `Ledger.send`, by its timetable
+    Fate                       where a message is lost or void                 `Ledger.send`
+    Returned                   what receivers have returned for a message      with the message, empty
+    Arrival                    what has reached a tick over a channel          `Ledger.arrivals`; a feature at the point `arrived`
     Leaf, PassedOn, Constant   one read of a tick, by what is differentiated   `ForwardPass.as_read`
     Tick                       one evaluation of an agent's network            `ForwardPass.tick`
     Window                     consecutive ticks that are learned from at once `LearningGroup.next_window`, as the one before ends
@@ -41,24 +44,24 @@ if TYPE_CHECKING:
 PLAIN = {"role": "plain"}
 """A field of a saved state: a name, numbers, or sets of such."""
 NESTED = {"role": "nested"}
-"""Objects with roles of their own, or several by name or in order; a message is saved by its channel's ledger, and here by stamp."""
+"""Objects whose fields have roles, or several by name or in order. A message is saved by its channel's ledger; elsewhere by its stamp."""
 ROWS = {"role": "rows"}
-"""A tensor [rows, …], or several by name: what a stack has row by row of its members."""
+"""A tensor [rows, …], or several by name."""
 MASK = {"role": "mask"}
 """A mask of rows, which is saved as True, False or a tensor [rows] bool."""
 SIGNALS = {"role": "signals"}
-"""Step signals, which a saved state has once and refers to by number."""
+"""Step signals: a saved state has them once, and refers to them by number."""
 NOTES = {"role": "notes"}
-"""Notes of features, whose fields have roles of their own (notes.py)."""
+"""Notes of features; their fields have roles (notes.py)."""
 
 
 def part(kind: type) -> dict[str, Any]:
-    """Return the role of a part of an object, which has roles of its own."""
+    """Return the role of a part of an object; the part's own fields have roles."""
     return {"role": "part", "kind": kind}
 
 
 Action = Tensor | dict[str, Tensor]
-"""What is done in the environment, [B, …]: by its one actor, or by part of a Dict action space."""
+"""What is done in the environment, [B, …]; of several actors, by the part of the Dict action space that is theirs."""
 
 # --- a step ------------------------------------------------------------------------------------------------
 
@@ -69,8 +72,8 @@ class StepSignals:
 
     Attributes:
         step: The environment step.
-        signals: By name, [B, …]; signals known only after the step are added when it has been taken.
-        uniform: Masks, and ends of episodes, that the environment has declared `ALL` or `NONE`, so that nothing looks at the device.
+        signals: Signals by name, [B, …]; those known only after the step are added when it has been taken.
+        uniform: Masks, and ends of episodes, that the environment has declared `ALL` or `NONE`: no look at the device is needed.
     """
 
     step: int
@@ -78,12 +81,12 @@ class StepSignals:
     uniform: dict[str, Mask] = field(default_factory=dict)
     _encoded: dict[tuple[ContextSpec, ...], Tensor | None] = field(default_factory=dict)
     _present: dict[str, Mask] = field(default_factory=dict)
-    """Other masks of `present`, by the name of their signal: the host has looked at their tensors, once."""
+    """The masks of `present` that are not uniform, by signal: whether they hold anywhere has been looked up, once."""
     _absent: dict[str, Mask] = field(default_factory=dict)
-    """Masks of `absent`, by life."""
+    """The masks of `absent`, by agent of the environment."""
 
     def present(self, name: str) -> Mask:
-        """Where the environment shows a signal, of B; of a signal with sites where it shows any."""
+        """Return where the environment shows a signal, [B]; of a signal with sites: where it shows any site."""
         mask_rows = self.signals.get(f"_{name}")
         if mask_rows is None:
             return ALL
@@ -96,12 +99,12 @@ class StepSignals:
         return self._present[name]
 
     def present_sites(self, name: str) -> Tensor | None:
-        """The sites, or components, that a signal has, [B, *S] bool; None: all, in the rows where it is present."""
+        """Return the sites, or components, that a signal has, [B, *S] bool; None: all, in the rows where it is present."""
         mask = self.signals.get(f"_{name}")
         return None if mask is None or mask.dim() == 1 else mask
 
     def absent(self, life: str) -> Mask:
-        """Return where an agent of the environment is dead or has not come yet, of B."""
+        """Return where an agent of the environment is dead or has not come yet, [B]."""
         alive = self.signals.get(f"{ALIVE}.{life}")
         if alive is None:
             return NONE
@@ -111,7 +114,7 @@ class StepSignals:
         return self._absent[life]
 
     def context(self, specs: Sequence[ContextSpec], dtype: torch.dtype) -> Tensor | None:
-        """Features [B, C] of a context, encoded once for all channels that use it."""
+        """Return the features [B, C] of a context, encoded once for all channels that use it."""
         key = tuple(specs)
         if key not in self._encoded:
             self._encoded[key] = encode(key, self.signals, dtype)
@@ -128,8 +131,8 @@ class EpisodeEnds:
     lives: Mapping[str, tuple[Mask, Mask]] = field(default_factory=dict)
     """By agent of the environment: where it was dead, or its life ended with the step, and where it did so for good."""
     final: StepSignals | None = None
-    """Where episodes were truncated, their final observations, and those of the next step elsewhere; None: none was, or they
-    are not known."""
+    """The final observations where episodes were truncated, and the next step's elsewhere; None: no episode was truncated, or final
+    observations are not known."""
 
 
 # --- a message ---------------------------------------------------------------------------------------------
@@ -142,7 +145,7 @@ class Content:
     port: str
     """The output of the sender's network that is sent."""
     shape: tuple[int, ...]
-    """Shape of one message; in ledgers and reads it is flat, [rows, size]."""
+    """Shape of one message. It is flat, [rows, size], in ledgers (`value_of` flattens it) and reads."""
     zeros: Tensor
     """[rows, size]: what a receiver reads before any message has come."""
     sampler: MessageSampler | None = None
@@ -160,9 +163,9 @@ def _simplified(mask: Mask) -> Mask:
 
 @dataclass(slots=True, eq=False)
 class Uses:
-    """When a message is read: found by `Timetable.uses` when it is sent, from clocks and delays alone.
+    """When a message is read: computed by `Timetable.uses` when it is sent, from clocks and delays alone.
 
-    A state has no uses by the ticks of its own window, which read it with its graph: nothing comes back for them.
+    Ticks of a state's own window read it with its graph, and are no uses: nothing comes back for them.
     """
 
     first_tick: int | None = field(metadata=PLAIN)
@@ -181,21 +184,24 @@ class Uses:
 
 @dataclass(slots=True, eq=False)
 class Fate:
-    """Where a message does not arrive, or no longer counts; set by the ledger when it is sent and when episodes end."""
+    """Where a message does not arrive, or its later reads do not count; the ledger sets it at sending and as episodes end.
+
+    Reads before an episode's end have counted, and still do.
+    """
 
     lost: Mask = field(default=NONE, metadata=MASK)
     """Where the link lost it."""
     void: Mask = field(default=NONE, metadata=MASK)
-    """Where its episode has ended since it was sent (read or not), or an end of its channel was not alive when it was sent."""
+    """Where its episode has ended since it was sent, or an end of its channel was not alive then: it is read as zeros from then on."""
     withheld: Mask = field(default=NONE, metadata=MASK)
-    """Where its episode ended before `Uses.first_tick`, or an end was not alive: from then on nothing is injected there."""
+    """Where it has been void since before `Uses.first_tick`, so that no tick has read it: nothing is injected there."""
 
     def lose(self, rows: Mask) -> None:
-        """Set the rows in which the message does not arrive; of a placeholder for one of another part (distributed/parts/ledger.py)."""
+        """Set the rows in which a message from another part does not arrive (distributed/parts/ledger.py)."""
         self.lost = rows
 
     def end_episodes(self, ended: Mask, *, used: bool) -> None:
-        """Void the message where an episode `ended`; `used`: whether a tick could read it before."""
+        """Void the message where an episode `ended`; `used`: whether a tick could read it before, or it has no uses."""
         self.void = _simplified(self.void | ended)
         if not used:
             self.withheld = _simplified(self.withheld | ended)
@@ -208,11 +214,11 @@ class Returned:
     gradient: Tensor | None = field(default=None, metadata=ROWS)
     """[rows, size], per sample, summed over the counted uses."""
     loss: Tensor | None = field(default=None, metadata=ROWS)
-    """[rows]: the loss of its receiver in the windows that used it, for critics."""
+    """[rows]: the loss of its receiver in the windows that read it, for critics."""
     counted: Mask = field(default=NONE, metadata=MASK)
-    """Where a read counted: the rows in which the gradient is the receiver's, and an example for the predictor."""
+    """Where a read counted: the rows in which the gradient is the receiver's, and which are examples for the predictor."""
     actions: list[ReturnedAction] = field(default_factory=list)
-    """Actions of the receiver at the ticks that read it, for `local_policy`; only while its windows are learned from."""
+    """Actions of the receiver at the ticks that read it, for `local_policy`. They are used at the step that books them, and are not saved."""
 
     def add(self, counted: Mask, gradient: Tensor | None) -> None:
         """Add the gradient of a read, [rows, size] per sample, where it `counted`; None: the loss does not depend on it."""
@@ -241,7 +247,7 @@ class Returned:
 
 @dataclass(slots=True, eq=False)
 class Message:
-    """One message of a channel: what was sent, and what becomes of it. Ledger.py says what changes it.
+    """One message of a stack of channels: what was sent, and what becomes of it. The table of ledger.py says what changes it.
 
     A field with a role is part of a saved state (engine/state/trees.py), here and below.
     """
@@ -249,20 +255,20 @@ class Message:
     stamp: int = field(metadata=PLAIN)
     """The step at which it was sent."""
     sent: Tensor = field(metadata=ROWS)
-    """[rows, size], as sent."""
+    """[rows, size], as it was sent; without components once it has been released."""
     received: Tensor = field(metadata=ROWS)
-    """[rows, size], as it arrives: with the link's noise, in its bits."""
+    """[rows, size], as it arrives: rounded to the link's bits, with its noise."""
     step_signals: StepSignals = field(metadata=SIGNALS)
     """The signals it was made from."""
     uses: Uses = field(metadata=part(Uses))
     fate: Fate = field(default_factory=Fate, metadata=part(Fate))
     returned: Returned = field(default_factory=Returned, metadata=part(Returned))
     pinned: bool = field(default=True, metadata=PLAIN)
-    """Whether the sender has still to learn from it, so that it is kept."""
+    """Whether its sender's window has it in `Window.sent` and has not closed, so that it is kept."""
     notes: Notes = field(default_factory=dict, metadata=NOTES)
 
     def unpin(self) -> None:
-        """Allow that it is dropped: the sender has learned from it, or never will."""
+        """Let it be dropped: its sender's window has closed."""
         self.pinned = False
 
     def release(self) -> None:
@@ -272,23 +278,23 @@ class Message:
     def replace_content(
         self, sent: Tensor, received: Tensor, step_signals: StepSignals | None = None
     ) -> None:
-        """Put other content, [rows, size] each, in its place: with its graph, or what has arrived, made from `step_signals`."""
+        """Replace the content, [rows, size] each, and the signals that it was made from; None: these stay."""
         self.sent, self.received = sent, received
         self.step_signals = step_signals or self.step_signals
 
     def answer(self, returned: Returned) -> None:
-        """Set all that the receiver's part has returned for it (distributed/parts/ledger.py): no window here reads it any more."""
+        """Set all that another part has returned for it (distributed/parts/ledger.py); no window here may read it from then on."""
         self.returned = returned
         self.uses.open_windows.clear()
 
     @property
     def without_uses(self) -> bool:
-        """Whether nothing can come back for it: a newer message replaces it before any tick, or only its own window reads the state."""
+        """Whether no tick reads it so that something comes back: a newer message replaces it before, or only its own window reads the state."""
         return self.uses.first_tick is None
 
     @property
     def missing(self) -> Mask:
-        """Where it was lost or is void."""
+        """Where it is lost or void."""
         fate = self.fate
         return fate.void if fate.lost is NONE else fate.void | fate.lost
 
@@ -296,12 +302,12 @@ class Message:
     def complete(self) -> bool:
         """Whether its gradient is complete: all windows that may read it have closed, and at least one read counted.
 
-        Where none counted, `Returned.close` has put `NONE`.
+        Where none counted, `Returned.close` has set `counted` to `NONE`.
         """
         return self.uses.finished is not None and self.returned.counted is not NONE
 
     def copied(self) -> Message:
-        """Return a copy that changes apart from it, of the same tensors."""
+        """Return a copy that changes independently and has the same tensors."""
         parts = (
             replace(self.uses, open_windows=set(self.uses.open_windows)),
             replace(self.fate),
@@ -325,19 +331,19 @@ class Arrival:
     """Where there is a message; zeros elsewhere."""
     counted: Mask = NONE
     """Where the gradient of a read is booked: the value is the due message, or a synthetic input in its place, and is not void. Where
-    an older message is held, the value is available and does not count."""
+    an older message stands in, the value is available and does not count."""
     predicted: Mask = NONE
-    """Where a synthetic input stands in for it."""
+    """Where a synthetic input stands in for the message."""
     step_signals: StepSignals | None = None
     """The signals that the value was made from; None: the message's own."""
 
     def constant(self, channel: str) -> Constant:
-        """Return the arrival as a read that nothing goes back from."""
+        """Return the arrival as a read that returns nothing."""
         return Constant(channel, self.value, self.available)
 
 
 class Carrier(Protocol):
-    """The part of a `Channel` that a read needs to give its value."""
+    """What a read needs of its `Channel` (channel.py) to return its value."""
 
     content: Content
 
@@ -388,7 +394,10 @@ class PassedOn:
 
 @dataclass(slots=True, eq=False)
 class Leaf:
-    """A read that is a leaf of autograd: its gradient is booked for its message (`Returned.add`), where the channel returns one."""
+    """A read that ends the receiver's graph and counts for its message (`Returned.add`).
+
+    Where the ledger `wants_gradient`, its value is a leaf of autograd, and its gradient is booked.
+    """
 
     channel: str = field(metadata=PLAIN)
     message: Message = field(metadata=NESTED)
@@ -446,15 +455,15 @@ class Tick:
 
 @dataclass(slots=True, eq=False)
 class Window:
-    """Consecutive ticks of a learning group, from which it learns once, at the window's end.
+    """Consecutive ticks of a learning group, which learns from them once, when the window has ended.
 
     Attributes:
-        number: Its number; -1 before its first tick.
-        statistics_before: Running statistics of each learner, by its first agent, at the window's start.
+        number: The number of the window; -1 before its first tick.
+        statistics_before: Running statistics of each learner at the window's start, by the first agent of the learner.
         calls: The ticks in order; those of one call are of one agent, or of several tied agents evaluated as one batch.
-        sent: The messages sent, by channel name, in order; without the states that only ticks of this window read.
+        sent: The messages sent, each with its channel's name, in order; without the states that only ticks of this window read.
         with_graph: The messages of this window with their graph, by (channel, stamp).
-        leaves: What its ticks read as leaves, by (channel, stamp, `Leaf.step`).
+        leaves: The leaves that its ticks read, by (channel, stamp, `Leaf.step`).
         given_up: Delayed channels whose gradients were not back within their horizon: the window is learned from
             without them.
     """
@@ -468,11 +477,11 @@ class Window:
     given_up: set[str] = field(default_factory=set, metadata=PLAIN)
 
     def begin(self, number: int, statistics_before: dict[str, Tensors]) -> None:
-        """Begin with its first tick."""
+        """Begin the window, with its first tick."""
         self.number, self.statistics_before = number, statistics_before
 
     def ticks(self) -> Iterator[Tick]:
-        """Its ticks, in order."""
+        """Yield its ticks, in order."""
         return (tick for call in self.calls for tick in call)
 
     def release(self) -> None:
@@ -489,11 +498,11 @@ class LearningGroup:
     Attributes:
         agents: Their names, in canonical order.
         windows: The division of its ticks into windows.
-        agents_per_owner: By the first agent of each learner: how many agents of the group share it.
-        horizons: The delayed channels that leave it, for whose returned gradients its windows wait, each with how many further
-            windows may end before one is learned from without it (the channel's `horizon`). A group that waits is called late.
-        window: The open one.
-        kept: By feature that keeps some: windows that have ended, oldest first.
+        agents_per_owner: How many agents of the group share each learner, by its first agent; set by `System`.
+        horizons: The delayed channels that leave it and for whose returned gradients its windows wait, each with the number of
+            windows that may end before one is learned from without it (the channel's `horizon`). A group that waits is called late.
+        window: The open window.
+        kept: Windows that have ended and are kept, oldest first, by the feature that keeps them.
     """
 
     agents: tuple[str, ...]

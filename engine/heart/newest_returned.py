@@ -13,24 +13,24 @@ from antiphon.engine.heart.message import Message
 
 @dataclass
 class NewestReturned:
-    """The newest gradient that has come back over one channel.
+    """The newest gradient that has come back over the channels of a stack.
 
     Attributes:
-        value: [rows, size], zeros where that episode has ended; None: nothing has come back.
+        value: [rows, size], zeros where no gradient has come back in this episode; None: none has come back anywhere.
     """
 
     value: Tensor | None = None
 
     def note(self, messages: Iterable[Message]) -> None:
-        """Note the gradients of messages, which reach the sender now."""
+        """Take over the gradients of messages that reach the sender now."""
         for message in messages:
             assert message.returned.gradient is not None
             newest, counted = message.returned.gradient, message.returned.counted
-            # Where nothing came back, the one before is the newest.
+            # Where nothing has come back for this message, the gradient before stays the newest.
             newest = counted.fill(newest) if self.value is None else counted.where(newest, self.value)
             self.value = (~message.fate.void).fill(newest)
 
     def end_episodes(self, ended: Mask) -> None:
-        """Forget it where the episode ended (semantics 20)."""
+        """Forget the gradient where the episode ended (semantics 20)."""
         if self.value is not None:
             self.value = (~ended).fill(self.value)

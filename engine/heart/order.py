@@ -12,13 +12,13 @@ from antiphon.engine.heart.updates import EndedWindows
 
 
 class LearningOrder:
-    """Sorts the windows that end at a step: a group of `swept` as soon as it has ticked, the others in turns after all ticks.
+    """Sorts the windows that end at a step: those of the `swept` groups as soon as the group has ticked, the others in turns after all ticks.
 
     All are differentiated with the parameters of before the step. So the order decides only how many graphs exist at once, and
-    which returned gradients a sender finds that mixes them into its credit.
+    which returned gradients are there for a sender that mixes them into its credit.
 
     Args:
-        system: Agents, channels and groups.
+        system: The agents, channels and groups.
     """
 
     def __init__(self, system: System) -> None:
@@ -40,7 +40,7 @@ class LearningOrder:
         }
 
     def turns(self, ended: EndedWindows) -> list[EndedWindows]:
-        """Return windows in the turns in which they are differentiated, each before the next one's returns are looked for.
+        """Return windows in turns: those of a turn are differentiated together, and their gradients are booked before the next turn.
 
         A group has its turn by `turns_of`. Two windows of one group, of which the older has waited (27b), share parameters and
         are never in one turn.
@@ -54,7 +54,7 @@ class LearningOrder:
 
 
 def turns_of(system: System) -> dict[LearningGroup, int]:
-    """Return the turns of groups, 0 where absent: a channel that mixes has its receiver in an earlier turn than its sender."""
+    """Return the turns of groups; of one that is absent it is 0. The receiver of a channel that mixes is in an earlier turn than its sender."""
     before: dict[LearningGroup, set[LearningGroup]] = {}
     for channel in system.channels.values():
         if channel.mixes:
@@ -66,7 +66,7 @@ def turns_of(system: System) -> dict[LearningGroup, int]:
 
 
 def obstacle(system: System, group: LearningGroup) -> str | None:
-    """Return why a group's learning signal is not complete once it has ticked, in one line; None: it is."""
+    """Return why a group's learning signal is not complete once it has ticked, in one line; None: it is complete."""
     return next(_obstacles(system, group), None)
 
 
@@ -100,7 +100,7 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
                 yield f"the synthetic gradient of {channel.names[0]} reads {signal}, known after the step"
             if not channel.injects or system.description.endless:
                 continue
-            # read at the step at which it is sent, so that no episode ends before? A state's link has a delay
+            # a message that is read at the step of its sending is never void; a state's link has a delay
             sender, receiver = channel.ledger.timetable.sender, channel.ledger.timetable.receiver
             sent_at_ticks = sender.period % receiver.period == 0 and receiver.due(sender.after(-1))
             if not sent_at_ticks or channel.ledger.timetable.delay:

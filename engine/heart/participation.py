@@ -1,4 +1,4 @@
-"""Participation: an agent learns from a window with a probability, sampled for each (semantics 7)."""
+"""Participation: an agent learns from a window with a probability; each window is sampled (semantics 7)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Participation:
     seeds: tuple[int, ...]
     layout: Layout
     _newest: dict[int, Mask] = field(default_factory=dict, init=False)
-    """The rows that learn, of the newest window asked for, by its number."""
+    """The result of `rows` for the newest window, by its number."""
 
     def rows(self, number: int) -> Mask:
         """Return the rows of the members that learn from the window of a number."""

@@ -1,4 +1,4 @@
-"""A policy's window: what was done in it, what followed, and what each pass over it gives (semantics 38-42)."""
+"""A policy's window: actions, rewards and advantages, and the metrics of each pass over it (semantics 38-42)."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ MOVED = ("approx_kl", "clip_fraction")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PolicyWindow:
-    """A policy over a window, as its first pass found it: constants that further passes keep."""
+    """A policy's window, with the constants that its first pass has computed and further passes keep."""
 
     ticks: Sequence[Tick]
-    """Its ticks."""
+    """The ticks of the agent in the window."""
     trajectory: Trajectory
-    """What was done, and what followed."""
+    """The actions, and the rewards and ends of episodes that followed."""
     advantages: Advantages
-    """Of its ticks."""
+    """The advantages of its ticks."""
     first: PolicyLosses
-    """The first pass."""
+    """The losses of the first pass."""
     further: list[dict[str, Tensor]] = field(default_factory=list)
     """The metrics of the further passes, by name, [N] each."""
 
     @property
     def figures(self) -> dict[str, Tensor]:
-        """Metrics by name, [N]: of the first pass, but for how far the policy moved, a mean over the further ones."""
+        """The metrics of the first pass, [N], by name; those of how far the policy moved are the mean over further passes."""
         if not self.further:
             return self.first.figures
         moved = {

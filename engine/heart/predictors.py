@@ -30,8 +30,8 @@ class PredictorTrainer:
     """Evaluates and trains the predictors of a system.
 
     Args:
-        system: The channels.
-        features: Of a step; None: its own, none.
+        system: The system of the channels.
+        features: The features of the step that it is a part of; None: it is used alone, and features are installed in it.
 
     Attributes:
         frozen: Whether no predictor learns.
@@ -43,11 +43,11 @@ class PredictorTrainer:
         self.system, self.features = system, features or Features()
         self.learning_points = self.features.learning
         self.predicted_examples: dict[Message, Example] = {}
-        """The examples of messages whose prediction, with what else its evaluation gave, predictors have not moved away from."""
+        """The examples evaluated at this step, with their prediction, by message; emptied at the step's end (`forget`), as predictors move."""
         self._contexts: dict[tuple[Tensor, int], Tensor] = {}
-        """The rows of this step's contexts, by the context and the length of a stack."""
+        """The contexts of this step as rows, by the context and the number of channels in a stack."""
         self.swept_updates: dict[str, PredictorUpdate] = {}
-        """By channel: of predictors that were differentiated as soon as their sender had ticked (features/sweep.py), until they move."""
+        """The updates of predictors that were differentiated as soon as their sender had ticked (features/sweep.py), by channel."""
         self._models = {
             name: model
             for name, channel in system.channels.items()
@@ -58,9 +58,10 @@ class PredictorTrainer:
         ]
 
     def predict(self, channel: Channel, message: Message) -> Tensor | None:
-        """Return the synthetic gradient of a message, [rows, size] per sample; None where there is nothing to evaluate it on.
+        """Return the synthetic gradient of a message, [rows, size] per sample, which is evaluated once in a step.
 
-        It is evaluated once, before what has come back is seen, and stays true until predictors move.
+        It is evaluated before predictors learn from what has come back. None: the channel has none, or its target, a signal of its
+        context or an action that it needs is absent.
         """
         if message in self.predicted_examples:
             return self.prediction(message)
@@ -72,16 +73,16 @@ class PredictorTrainer:
         return example.prediction
 
     def prediction(self, message: Message) -> Tensor | None:
-        """Return the synthetic gradient of a message, [rows, size] per sample; None where it has not been evaluated."""
+        """Return the synthetic gradient of a message, [rows, size] per sample; None: it has not been evaluated at this step."""
         example = self.predicted_examples.get(message)
         return None if example is None else example.prediction
 
     def stop_learning(self) -> None:
-        """Train nothing from here on."""
+        """Train no predictor from now on."""
         self.frozen = True
 
     def forget(self) -> None:
-        """Let the predictions and updates of a step go, as predictors move."""
+        """Forget the predictions and updates of a step, at its end."""
         self.predicted_examples.clear()
         self._contexts.clear()
         self.swept_updates.clear()
@@ -89,22 +90,22 @@ class PredictorTrainer:
     # --- examples ------------------------------------------------------------------------------------------
 
     def example(self, channel: Channel, message: Message, *, answered: bool = True) -> Example | None:
-        """The example that a message is for its channel's predictor, with its prediction while that stays true.
+        """Return the example that a message is for its channel's predictor, with the prediction, if that was evaluated at this step.
 
         Args:
             channel: The channel.
             message: One of its messages.
-            answered: Whether what has come back is in it.
+            answered: Whether the example has what has come back.
 
         Returns:
-            None where its target or a signal of its context is absent, or an action has not come back.
+            The example; None: its target or a signal of its context is absent, or no action has come back where they are needed.
         """
         needs_actions = channel.synthetic_gradient.needs_actions
         evaluated = None if needs_actions else self.predicted_examples.get(message)
         example = self._unanswered(channel, message) if evaluated is None else replace(evaluated)
         if example is not None and answered and channel.ledger.wants_gradient:
             loss = message.returned.loss
-            if loss is None and channel.needs_returned_loss:  # none after an episode's end
+            if loss is None and channel.needs_returned_loss:  # an episode has ended, and no loss follows
                 loss = torch.zeros_like(message.sent[:, 0])
             counted = ALL if needs_actions else message.returned.counted
             example.answer(message.returned.gradient, loss, counted)
@@ -115,14 +116,14 @@ class PredictorTrainer:
         if settings.target is not None and settings.target not in signals:
             return None
         if any(spec.name not in signals for spec in settings.context):
-            return None  # of an aligned agent: before its first message, or known only after the step of a mixture
+            return None  # an aligned agent has had no message yet, or a mixture's signal is known only after the step
         if settings.needs_actions and not message.returned.actions:
             return None
         context = self._context(channel, message)
         if settings.end_context and self.learning_points.conditioned is not None:
             context = self.learning_points.conditioned.conditioned(context, channel, message)
         valid, target, sites, actions = ALL, None, None, None
-        if settings.needs_actions:  # what teaches nothing is no example
+        if settings.needs_actions:  # only rows with an action that is trained on are examples
             actions = tuple(message.returned.actions)
             valid = Mask.of(torch.stack([action.valid for action in actions]).any(0))
         if settings.target is not None:
@@ -133,7 +134,7 @@ class PredictorTrainer:
         return Example(message.sent, context, None, valid=valid, target=target, sites=sites, actions=actions)
 
     def _context(self, channel: Channel, message: Message) -> Tensor | None:
-        """[rows, C]: the signals that a synthetic gradient is conditioned on; one tensor for all stacks of a length."""
+        """[rows, C]: the environment's signals that a synthetic gradient is conditioned on; stacks of as many channels share it."""
         context = message.step_signals.context(channel.synthetic_gradient.context, self.system.dtype)
         if context is None or self.system.seeds > 1:
             return None if context is None else channel.layout.to_rows(context)
@@ -143,7 +144,7 @@ class PredictorTrainer:
         return self._contexts[key]
 
     def local_examples(self, windows: Iterable[Window]) -> dict[str, list[Example]]:
-        """Examples of predictors to which nothing is returned, by channel: they learn when their sender does."""
+        """Return the examples of predictors to which nothing is returned, by channel: they learn when their sender does."""
         examples: dict[str, list[Example]] = {}
         for window in windows:
             for name, message in window.sent:
@@ -163,7 +164,7 @@ class PredictorTrainer:
         return examples
 
     def _returned_examples(self, channel: Channel, messages: Iterable[Message]) -> list[Example]:
-        """What a predictor learns from messages whose gradients have come back."""
+        """The examples that messages are for a predictor, when their gradients have come back."""
         examples = []
         for message in messages:
             example, counted = self.example(channel, message), message.returned.counted
@@ -177,13 +178,13 @@ class PredictorTrainer:
     # --- training ------------------------------------------------------------------------------------------
 
     def _learns(self, channel: Channel) -> bool:
-        """Whether the synthetic gradient of a channel is trained here; that of a cut channel is where its sender is."""
+        """Whether the synthetic gradient of a channel is trained here; of a cut channel it is trained in its sender's part."""
         predictor = channel.synthetic_gradient.model
         trained = predictor is not None and not predictor.frozen and not self.frozen
         return trained and channel.sender in self.system.agents
 
     def _gated(self, channel: Channel) -> bool:
-        """Whether what comes back to the sender of a channel moves a gate here, though nothing may learn from it."""
+        """Whether what comes back over a channel moves a gate here, even if no predictor learns from it."""
         return (
             channel.synthetic_gradient.gate is not None
             and not self.frozen
@@ -191,9 +192,9 @@ class PredictorTrainer:
         )
 
     def updates(self, ended: EndedWindows, step: int, *, watch: Watch) -> dict[str, PredictorUpdate]:
-        """Gather what reached each synthetic gradient at this step, with the gradients of its parameters.
+        """Return what each synthetic gradient learns from at this step, with the gradients of its parameters.
 
-        What reached a channel without a predictor that learns, such as a delayed one, is taken from its ledger and not used here.
+        Messages of a channel without a predictor that learns, such as a delayed one, are taken from its ledger and not used here.
 
         Args:
             ended: The windows that senders learn from.
@@ -218,7 +219,7 @@ class PredictorTrainer:
         for name in trained:
             reached[name] = self._returned_examples(channels[name], returned[name])
         predictions: dict[str, Tensor] = {}
-        if watch:  # with the running statistics of before
+        if watch:  # with the running statistics of before the update
             examples_of = {name: update.examples for name, update in self.swept_updates.items()} | reached
             predictions = {
                 name: constant(self._models[name].predict(newest_example(examples)))
@@ -235,7 +236,7 @@ class PredictorTrainer:
         return {name: updates[name] for name in self.system.channels if name in updates}
 
     def differentiate(self, reached: Mapping[str, list[Example]]) -> dict[str, PredictorUpdate]:
-        """What synthetic gradients learn from their examples, by channel."""
+        """Return what synthetic gradients learn from their examples, by channel."""
         return {
             name: PredictorUpdate(
                 examples, *self._models[name].gradients(examples), member_mask=mask_of(examples)
@@ -245,7 +246,7 @@ class PredictorTrainer:
         }
 
     def input_updates(self) -> dict[str, PredictorUpdate]:
-        """Gather what each synthetic input learns from at this step, with the gradients of its parameters."""
+        """Return what each synthetic input learns from at this step, with the gradients of its parameters."""
         updates: dict[str, PredictorUpdate] = {}
         for channel in self._inputs:
             examples = channel.synthetic_input.take_examples()
@@ -262,7 +263,7 @@ class PredictorTrainer:
         step: int,
         moving: Callable[[Channel], Mask],
     ) -> None:
-        """Take the optimiser step of each synthetic gradient, or input, of a channel; `moving`: the members that may."""
+        """Take the optimiser steps of synthetic gradients or inputs, by channel; `moving` returns the members that may move."""
         steps: list[tuple[TrainedParameters, Sequence[Tensor | None], Mask]] = []
         for name, update in updates:
             channel = self.system.channels[name]
@@ -271,10 +272,10 @@ class PredictorTrainer:
             update.member_mask &= moving(channel)
             if update.member_mask.anywhere:
                 steps.append((synthetic.model, update.gradients, update.member_mask))
-            update.gradients = []  # as large as the models, and of no more use
+            update.gradients = []  # they are as large as the models, and nothing reads them any more
         step_all(steps, step)
 
 
 def mask_of(examples: Sequence[Example]) -> Mask:
-    """The members of a stack that any of the examples is for."""
+    """Return the members of a stack that have an example."""
     return reduce(or_, (example.member_mask for example in examples))

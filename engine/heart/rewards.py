@@ -13,27 +13,27 @@ COSINE = "goal.cosine"
 
 @dataclass(frozen=True, slots=True)
 class Direction:
-    """What the reward `goal.cosine` is made of."""
+    """The message and the signal that the reward `goal.cosine` compares."""
 
     place: int
-    """Of the channel among the agent's incoming ones: its message is the direction."""
+    """The place, among the agent's incoming channels, of the one whose message is the direction."""
     signal: str
-    """What moves."""
+    """The name of the signal that moves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rewards:
-    """The rewards whose weighted sum is a policy's own."""
+    """The rewards whose weighted sum a policy learns from."""
 
     names: tuple[str, ...]
     weights: tuple[PerMember, ...]
-    """In the order of the names."""
+    """The weights, in the order of the names."""
     direction: Direction | None = None
-    """Of a policy with the reward `goal.cosine`."""
+    """What the reward `goal.cosine` is made of; None: it is not among the names."""
     ends: tuple[str, str] = ENDS
     """The signals of the ends of its episodes, which may be its own agent's in the environment."""
     life: str | None = None
-    """The reward of its own agent in the environment, which is present as long as that lives; None: its rewards are."""
+    """The reward of the agent that it acts for, which is present as long as that lives; None: its rewards are present as long."""
     turn: str | None = None
     """The signal of the turns of the agent that it acts for; None: it acts at every tick."""
 
@@ -49,5 +49,5 @@ class Rewards:
         moves = () if self.direction is None else (self.direction.signal,)
         life = () if self.life is None else (self.life,)
         turn = () if self.turn is None else (self.turn,)
-        # masks are of use where the rewards themselves are not
+        # some are read for their masks alone
         return *rewards, *OUTCOMES, *self.ends, *life, *turn, *moves

@@ -17,8 +17,8 @@ class SenderRows:
 
     Args:
         senders: The place of each channel's sender, in the order of the whole stack; None: channel k has sender k.
-        pieces: By piece, the places of its channels in the whole.
-        batch: B.
+        pieces: The places of a piece's channels in the whole stack, by piece.
+        batch: B, the environments of one channel.
     """
 
     def __init__(self, senders: Tensor | None, pieces: Mapping[str, Tensor], batch: int) -> None:
@@ -32,5 +32,5 @@ class SenderRows:
         return select_rows(self._selected[1], self.pieces[piece], self.batch)
 
     def release(self) -> None:
-        """Free the graph of the newest port, as a step ends (distributed/parts/boundary.py); only parts have divided stacks."""
+        """Free the graph of the newest port. Only parts have divided stacks, and distributed/parts/boundary.py calls it as a step ends."""
         self._selected = None

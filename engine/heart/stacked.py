@@ -23,7 +23,7 @@ class Stacked:
     Attributes:
         base: The single agents and channels; their parameters are views of the stacked ones.
         system: The stacks.
-        seed: Which of several seeds the single agents are of.
+        seed: The seed of the single agents, among several.
     """
 
     base: System
@@ -61,10 +61,10 @@ class Stacked:
         return self._places[name]
 
     def sent(self, channel: str, stamp: int | None = None) -> Tensor | None:
-        """A message of one channel that is still held, [B, size] as sent; None: there is none.
+        """Return a message of a single channel that its ledger still has, [B, size] as sent; None: it has none.
 
         Args:
-            channel: Its name.
+            channel: The name of the single channel.
             stamp: The step at which it was sent; None: the newest.
         """
         stack, place = self.channel_of(channel)

@@ -1,8 +1,9 @@
 """A step, `take_step`, and the engine that takes it: its ordinary case is a stack of agents (semantics 13).
 
 Agents due tick in waves (forward); the environment moves on; episodes end; groups whose window ends evaluate their
-objectives and pull their losses back (backward), all with the parameters of before the step; predictors gather what has come
-back (predictors); then, and only then, parameters move. Rules are cited by their numbers in docs/semantics.md.
+objectives and differentiate their losses (learn), all with the parameters of before the step; predictors learn from what has come
+back (predictors); then, and only then, parameters move. Files are named in parentheses; rules are cited by their numbers in
+docs/semantics.md.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ class Steppable(Protocol):
 
         Args:
             step: The step.
-            step_signals: Its signals.
-            keep: Whether messages and injections are kept until the next step, for metrics and recordings; else the sweep
-                order releases those that nothing else reads. It changes no number.
+            step_signals: The signals of the step.
+            keep: Whether messages and injections are kept until the next step, for metrics and recordings; else the sweep order
+                releases those that only they read. It changes no number.
         """
 
     def end_episodes(self, step: int, ends: EpisodeEnds) -> None:
@@ -71,8 +72,8 @@ def take_step(
     Args:
         engine: What ticks and learns.
         step: The step.
-        step_signals: Its signals; `environment` adds those that are known after it.
-        environment: Takes what the agents did, and returns which episodes ended.
+        step_signals: The signals of the step; `environment` adds those that are known after it.
+        environment: Takes the agents' action, and returns which episodes ended.
         watch: See `Engine.learn`.
         keep: See `Steppable.tick`.
 
@@ -86,20 +87,19 @@ def take_step(
 
 
 class Engine:
-    """Runs a system step by step. An agent or channel here is a stack of N >= 1, whose parameters have a
-    leading axis where it is `stacked`.
+    """Runs a system step by step. An agent or channel here is a stack of N >= 1; if it is `stacked`, parameters have a leading axis.
 
     What is not the step itself is a feature, called at its points where the scenario uses it (feature.py).
 
     Args:
         system: The stacks.
-        bases: The single agents that its stacks are made of, of each seed.
+        bases: The single agents that its stacks are made of, a system for each seed.
 
     Attributes:
-        features: What is installed.
-        learning_points: Its points of learning.
+        features: The installed features.
+        learning_points: The features by their points of learning.
         divergence: Checks what has been computed, before anything moves.
-        frozen: Whether nothing moves but running statistics: what a probe measures on.
+        frozen: Whether nothing moves but running statistics; probes measure on such an engine.
     """
 
     frozen = False
@@ -167,7 +167,7 @@ class Engine:
         self.divergence.decide()
         for feature in self.learning_points.before_move:
             feature.before_move(updates)
-        if not self.frozen:  # all is computed and finite: now, and only now, parameters move
+        if not self.frozen:  # all is computed and checked: now, and only now, parameters move
             for turn in turns:
                 self.apply(turn, step)
             learned = [*predictor_updates.items(), *input_updates.items()]
@@ -182,11 +182,11 @@ class Engine:
         return StepReport(updates, predictor_updates, input_updates)
 
     def _take_ended_windows(self, step: int) -> tuple[EndedWindows, EndedWindows]:
-        """Take the windows that end at `step` from their groups: those to learn from, and those dropped unlearned.
+        """Take the windows that end at `step` from their groups: those to learn from, and those to drop without learning.
 
-        Each group gets a new one. Windows that wait for delayed gradients stay with their group, without their graph,
-        which is made again when they are learned from. A group's waiting windows are looked at only when another of its windows
-        ends: a gradient that comes back in between waits until then.
+        Each such group begins a window. Windows that wait for delayed gradients stay with their group, without their graph, which
+        is made again when they are learned from. Whether a window still waits is decided only when another window of its group
+        ends: a gradient that comes back in between is used then.
         """
         ended: EndedWindows = []
         dropped: EndedWindows = []
@@ -213,7 +213,7 @@ class Engine:
         self.divergence.check_updates(updates, step)
 
     def accumulate(self, updates: Sequence[Update]) -> None:
-        """Put in place of gradients what learners move by: the mean of tied agents, and what `Learner.accumulated` adds."""
+        """Replace gradients by what learners move by: the mean over tied agents, accumulated over updates (`Learner.accumulated`)."""
         for update in updates:
             for name, sharing in update.group.agents_per_owner.items():
                 gradients = update.gradients.get(name)
@@ -232,7 +232,7 @@ class Engine:
     # --- the update ----------------------------------------------------------------------------------------
 
     def apply(self, updates: Sequence[Update], step: int) -> None:
-        """Move the parameters of agents."""
+        """Move the parameters of the agents, or of the members of stacks, that take a step."""
         steps: list[tuple[Learner, Sequence[Tensor | None], Mask]] = []
         for update in updates:
             moving: dict[str, tuple[Sequence[Tensor | None], Mask]] = {}

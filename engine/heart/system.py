@@ -26,19 +26,19 @@ class System:
     """Agents, channels and groups, made once by the builder.
 
     Attributes:
-        agents: By name, in canonical order.
-        channels: By name, in canonical order.
-        groups: What learns together.
+        agents: The agents by name, in canonical order.
+        channels: The channels by name, in canonical order.
+        groups: The groups of agents that learn as one network.
         schedule: When agents tick, and in which order.
         description: What the environment shows.
-        batch: B, the number of environments.
-        dtype: Of all floats.
-        device: Where everything lives.
-        on_divergence: What follows numbers that are not finite.
-        seeds: How many seeds are computed as one, each in an environment of its own with B lanes.
+        batch: B, the number of environments of one seed.
+        dtype: The type of all floats.
+        device: The device of all tensors.
+        on_divergence: What follows a divergence.
+        seeds: How many seeds are computed as one, each with B environments of its own.
         tied: Groups of parameters, (agent, parameter) each, that are one weight.
-        elsewhere: Of a part of a system: the channels that are cut, each with the part that its other end is in. Only channels to
-            one part are stacked (engine/build/stacking.py).
+        elsewhere: The channels that are cut, where the system is one part of several, each with the part that its other end is in.
+            Only channels to one part are stacked (engine/build/stacking.py).
     """
 
     agents: dict[str, Agent]
@@ -60,12 +60,12 @@ class System:
 
     @cached_property
     def group_of(self) -> dict[str, LearningGroup]:
-        """By agent: its learning group."""
+        """The learning groups, by agent."""
         return {name: group for group in self.groups for name in group.agents}
 
     @cached_property
     def owner_of(self) -> dict[str, str]:
-        """The first agent of an agent's learner: the agent itself, unless it is tied to an earlier one."""
+        """The first agent with the same learner, by agent: the agent itself, unless it is tied to an earlier one."""
         first: dict[Learner, str] = {}
         for name, agent in self.agents.items():
             first.setdefault(agent.learner, name)

@@ -1,10 +1,10 @@
-"""Updates: what a step learns. Losses of a window, the gradients of a learning group, of a synthetic gradient and input.
+"""Updates, which are what a step learns: losses of windows, and gradients of learning groups and of predictors.
 
 Five masks say which agents and predictors learn, in rows (member, environment) or in members of a stack:
 
     Tick.participates            rows of an agent that learn from the tick's window
     Update.learning_rows         the same rows, by agent, as the window is learned from
-    Update.stepping_members      members of agents that a signal has reached: these take a step
+    Update.stepping_members      members of agents that a learning signal has reached: these take a step
     PredictorUpdate.member_mask  members of channels that have an example: their predictors take a step
     DivergenceCheck.moving       members, of agents or channels, of the seeds that have not diverged: the others take no step
 """
@@ -31,21 +31,21 @@ EndedWindows = list[tuple[LearningGroup, Window]]
 
 @dataclass(slots=True)
 class Losses:
-    """An agent's objective over the ticks of a window."""
+    """An agent's objective over the ticks of a window, as it is reported."""
 
     loss: Tensor
-    """Sum over ticks of the mean over the batch; of a stack [N], like the others."""
+    """[N]: the sum over ticks of the mean over the batch."""
     score: Tensor
-    """Sum over ticks and environments of the objective's metric; of several objectives [N, columns] (`Weighted`)."""
+    """[N]: the sum over ticks and environments of the objective's metric; of several objectives [N, columns] (`Weighted`)."""
     count: int | Tensor
-    """Ticks and environments that there was a target for."""
+    """[N], or one number for all: the ticks and environments with a target; with `reduction: mean`, the sites of these targets."""
 
     def plus(self, other: Losses) -> Losses:
-        """Those of further ticks too."""
+        """Return the sums over these ticks and over further ones."""
         return Losses(self.loss + other.loss, self.score + other.score, self.count + other.count)
 
     def of(self, places: list[int] | slice) -> Losses:
-        """Return the losses of some members of a stack."""
+        """Return the objective of some members of a stack."""
         count = self.count[places] if isinstance(self.count, Tensor) else self.count
         return Losses(self.loss[places], self.score[places], count)
 
@@ -55,20 +55,20 @@ class WindowLoss:
     """All objectives over a window."""
 
     roots: list[Tensor] = field(default_factory=list)
-    """The losses with their graph, by agent and tick: per sample, [rows], or the mean over the batch, a scalar."""
+    """The losses per sample, [rows] each, with their graph: one for each tick, and one for a policy's window."""
     by_agent: dict[str, Tensor] = field(default_factory=dict)
-    """Per agent and sample, [rows]: the sum over its ticks, without a graph."""
+    """The loss per sample, [rows], summed over ticks and without a graph, by agent."""
     losses: dict[str, Losses] = field(default_factory=dict)
-    """By agent."""
+    """The objectives as they are reported, by agent."""
     factors: dict[str, Tensor] = field(default_factory=dict)
-    """By agent with `reduction: mean`, [rows]: B divided by its targets in the window."""
+    """B divided by the number of targets in the window, [rows], by agent with `reduction: mean`."""
     evaluated: set[tuple[int, str]] = field(default_factory=set)
-    """Steps and agents of the ticks that there was a target for."""
+    """The ticks with a target, or those of a policy's window, each by its step and agent."""
     policies: dict[str, PolicyWindow] = field(default_factory=dict)
-    """Of the agents that learn from rewards."""
+    """The windows of policies, by agent that learns from rewards."""
 
     def add(self, agent: str, root: Tensor, losses: Losses) -> None:
-        """Add to an agent's: the losses with their graph, [rows], and what is reported."""
+        """Add losses of an agent, [rows] with their graph, and what is reported of them."""
         samples = constant(root)
         self.roots.append(root)
         before = self.losses.get(agent)
@@ -81,37 +81,39 @@ class WindowLoss:
 
 @dataclass(slots=True, eq=False)
 class Update:
-    """What one learning group learns from one window; made by `BackwardPass.differentiate`, applied by `Engine.apply`."""
+    """What a learning group learns from a window; made by `BackwardPass.differentiate`, applied by `Engine.apply`."""
 
     group: LearningGroup
     window: Window
     learning_rows: dict[str, Mask] = field(default_factory=dict)
-    """By agent: the rows in which it learns from the window."""
+    """The rows in which agents learn from the window, by agent."""
     window_loss: WindowLoss = field(default_factory=WindowLoss)
-    """Of its objectives."""
+    """The losses of its agents' objectives."""
     gradients: dict[str, Sequence[Tensor | None]] = field(default_factory=dict)
-    """By the learner's first agent, in the order of its trainable parameters: of those that learn from the window."""
+    """The gradients of learners that learn from the window, in the order of their trainable parameters, by their first agent."""
     injected: dict[str, Tensor] = field(default_factory=dict)
-    """Newest injection by channel, for metrics and a run's handles; and for `local_policy`, which keeps its rows without credit."""
+    """The newest credit before `scale`, by channel whose coupling predicts, for metrics and a run's handles. With `needs_actions` a row
+    without credit keeps the one before."""
     injected_messages: set[tuple[str, int]] = field(default_factory=set)
-    """Channels and stamps of the messages with an injection that parameters follow."""
+    """Channels and stamps of the messages whose synthetic gradient moves parameters: its `scale` is not 0. Returned
+    gradients that are injected (`delayed`) are in neither."""
     leaf_gradients: dict[Leaf, Tensor | None] = field(default_factory=dict)
-    """By leaf that the window read: its gradient, [rows, size] per sample; None: no loss depends on it, or none is returned."""
+    """The gradients, [rows, size] per sample, by leaf that the window read; None: no loss depends on it, or none is wanted."""
     stepping_members: dict[str, Mask] = field(default_factory=dict)
-    """By agent: the members that take a step; absent: all."""
+    """The members that take a step, by agent; of an agent that is absent, all do."""
     injections: list[Injection] = field(default_factory=list)
-    """What is injected into the messages that the window sent, until it is differentiated."""
+    """The injections into the messages that the window sent; emptied when it has been differentiated."""
     auxiliary: set[str] = field(default_factory=set)
     """Agents with an auxiliary loss."""
     auxiliary_loss: Tensor | None = None
-    """A loss beside the objectives' that nothing goes back from, until the window is differentiated."""
+    """A loss beside the objectives', which parameters follow and messages read do not; None once the window has been differentiated."""
 
     def take_gradients(
         self,
         gradients: Mapping[str, Sequence[Tensor | None]],
         leaf_gradients: Iterable[tuple[Leaf, Tensor | None]],
     ) -> None:
-        """Take over what the window was differentiated to, and let go what was differentiated, with what is left of the graph."""
+        """Take over the gradients of the window, and free the losses and injections, with what is left of the graph."""
         self.gradients = {**gradients}
         self.window_loss.roots.clear()
         self.injections, self.auxiliary_loss = [], None
@@ -126,13 +128,13 @@ class PredictorUpdate:
     loss: Tensor
     """Summed over the examples, before the update; [K] of a stack."""
     gradients: Sequence[Tensor | None]
-    """Of its parameters, None of those it does not use; let go as these move."""
+    """The gradients of its parameters; None of a parameter that it does not use. Emptied as the parameters move."""
     prediction: Tensor | None = None
     """Its prediction for the newest example before the update; None unless asked for."""
     member_mask: Mask = ALL
-    """The channels of a stack that it is for."""
+    """The channels of the stack that have an example."""
     of_input: bool = False
-    """Whether it is a synthetic input's."""
+    """Whether it is the update of a synthetic input; else of a synthetic gradient."""
 
 
 @dataclass
@@ -141,6 +143,6 @@ class StepReport:
 
     updates: list[Update]
     predictor_updates: dict[str, PredictorUpdate]
-    """By channel."""
+    """The updates of synthetic gradients, by channel."""
     input_updates: dict[str, PredictorUpdate] = field(default_factory=dict)
-    """Of the synthetic inputs that learned, by channel."""
+    """The updates of synthetic inputs, by channel."""
