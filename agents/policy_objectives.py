@@ -390,6 +390,11 @@ class PolicyObjective(AnyObjective):
         return self.needs_value
 
     @property
+    @abstractmethod
+    def logged(self) -> tuple[str, ...]:
+        """Names of the metrics of its windows, `figures` of `PolicyLosses`."""
+
+    @property
     def windows_kept(self) -> int:
         """The newest windows that passes after the first draw from; 1: they repeat the newest, which is not kept."""
         return 1
@@ -468,6 +473,10 @@ class PolicyGradient(PolicyObjective):
     @property
     def key(self) -> Hashable:
         return type(self), self.distribution, self.epochs, self.minibatches, self.normalise
+
+    @property
+    def logged(self) -> tuple[str, ...]:
+        return ("policy_loss", "entropy", *(("value_loss", "explained_variance") if self.has_values else ()))
 
     def advantages(
         self,
@@ -711,6 +720,10 @@ class Ppo(PolicyGradient):
     def in_batch(cls, distribution: Distribution | None, options: Mapping[str, Any], batch: int) -> Self:
         parts = minibatches_in(batch, options["minibatches"])
         return cls(distribution, **{**options, "minibatches": parts})
+
+    @property
+    def logged(self) -> tuple[str, ...]:
+        return (*super().logged, "approx_kl", "clip_fraction")
 
     def _of_actions(
         self, log_prob: Tensor, then: Tensor | None, advantages: Advantages, means: MemberMeans

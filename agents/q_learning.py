@@ -167,6 +167,10 @@ class QLearning(PolicyObjective):
         )
 
     @property
+    def logged(self) -> tuple[str, ...]:
+        return "td_error", "q_value"
+
+    @property
     def windows_kept(self) -> int:
         return self.replay
 

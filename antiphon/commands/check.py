@@ -4,7 +4,6 @@ With `--parts`, what a division of the scenario's agents would cut."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -17,14 +16,12 @@ from antiphon.commands import options
 from antiphon.commands.arguments import division_of, scenario_template, values_of
 from antiphon.engine.planning.advice import advice, expected_updates
 from antiphon.envs import describe
-from antiphon.envs.registry import make
 from antiphon.jobs.studies.plan import StudyOptions, plan
 from antiphon.running.library import scenario_names, template_named
 from antiphon.running.python_template import PythonTemplate, other_variants
 from antiphon.scenarios import DocumentError, Scenario, Template
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.study import DEFAULT, StudySpec, find_document
-from antiphon.scenarios.training import RETURN, is_of_env
 from antiphon.scenarios.unintended_settings import learning_by_gates
 from antiphon.terminal.output import (
     console,
@@ -157,6 +154,8 @@ def check_population(population: PopulationSpec, values: Mapping[str, Any]) -> F
     from antiphon.engine.state.hyperparameters import differences_of
     from antiphon.jobs.populations.run import requests_of
     from antiphon.jobs.populations.selection import advice as advice_on_members
+    from antiphon.jobs.populations.selection import check_metric
+    from antiphon.terminal.explain import built
 
     found = Findings(population.population, population.population)
     population = population.with_keys(set={**population.set, **values})
@@ -168,27 +167,14 @@ def check_population(population: PopulationSpec, values: Mapping[str, Any]) -> F
                 differences_of(scenario, other.scenario)
             advised = advice_on_members(population, first.until)
             found.warnings |= {line: list(found.checked) for line in advised}
-            if population.select is not None and population.select.by is not None:
-                _check_metric(found, scenario, population.select.by)
         except ScenarioError as error:
             found.add("members", [DocumentError((), str(error))], [])
+        if population.select is not None and population.select.by is not None:
+            try:
+                check_metric(scenario, built(scenario), population.select.by)
+            except ScenarioError as error:
+                found.problems[str(error)] = list(found.checked)
     return found
-
-
-def _check_metric(found: Findings, scenario: Scenario, metric: str) -> None:
-    """Note a metric that selection cannot use; those of an environment with episodes show when it runs."""
-    from antiphon.engine.build.builder import problem_of_metric
-    from antiphon.terminal.explain import built
-
-    of_env = is_of_env(metric)
-    if (metric == RETURN or of_env) and not describe(scenario.env).is_stream:
-        return
-    if of_env:
-        with closing(make(scenario.env, batch=1)) as env:
-            if metric in env.figures():
-                return
-    if problem := problem_of_metric(scenario, built(scenario), metric):
-        found.problems[f"select.by: {problem}"] = list(found.checked)
 
 
 def _examine(

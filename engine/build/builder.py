@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -116,8 +116,10 @@ def _check_evaluation(scenario: Scenario, system: System) -> None:
             raise DocumentError(("training", "evaluate", *place), problem)
 
 
-def problem_of_metric(scenario: Scenario, system: System, metric: str) -> str:
-    """Return why an evaluation of the agents has no such metric, with the fix; empty: it has it."""
+def problem_of_metric(
+    scenario: Scenario, system: System, metric: str, of_env: Collection[str] = frozenset()
+) -> str:
+    """Return why neither an evaluation of the agents nor the environment, with these metrics, has one; empty: it is there."""
     agent, what = split_metric(metric)
     goals = system.goals()
     if agent is not None and agent not in goals:
@@ -125,7 +127,7 @@ def problem_of_metric(scenario: Scenario, system: System, metric: str) -> str:
     judged = scenario.readouts if agent is None else (agent,)
     metrics = {metric for name in judged for metric in goals[name].objective.metrics}
     metrics |= {"loss" for name in judged if goals[name].policy is None}
-    return "" if what in metrics else f"no metric {what!r} here{suggest(what, metrics)}"
+    return "" if what in metrics else f"no metric {what!r} here{suggest(what, metrics.union(of_env))}"
 
 
 @dataclass(frozen=True)

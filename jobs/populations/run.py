@@ -272,7 +272,7 @@ class PopulationRun(Observer):
         if self.metric is None:
             running = population.runs[0].running
             self.metric = select.by or metric_of(running)
-            check_metric(running, self.metric)
+            check_metric(running.scenario, running.system, self.metric)
         if step and step % select.every == 0:
             self._select(population, step)
 

@@ -16,8 +16,11 @@ from typing import Any, NamedTuple
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.engine.build.builder import problem_of_metric
+from antiphon.engine.heart.system import System
 from antiphon.engine.inference.of_running import evaluation_of
 from antiphon.engine.live_system import LiveSystem
+from antiphon.jobs.environment_metrics import metrics_of_environment
+from antiphon.scenarios import Scenario
 from antiphon.scenarios.population_spec import PopulationSpec, SelectionSpec
 from antiphon.scenarios.training import RETURN, is_of_env, less_is_better
 
@@ -187,14 +190,17 @@ def meaning(metric: str | None) -> str:
     return f"{words} on the validation split, or without one on training data"
 
 
-def check_metric(running: LiveSystem, metric: str) -> None:
-    """Raise ScenarioError where a run that begins has no such metric; those of an environment with episodes show when one has ended."""
-    of_env = is_of_env(metric)
-    if not running.env.is_stream and (metric == RETURN or of_env):
+def check_metric(scenario: Scenario, system: System, metric: str) -> None:
+    """Check before a run begins that its members will have a metric, but for those of an environment that show when it runs.
+
+    Raises:
+        ScenarioError: They will not have it.
+    """
+    of_episodes = metric == RETURN and not system.description.is_stream
+    of_env = metrics_of_environment(scenario, system) if is_of_env(metric) else frozenset[str]()
+    if of_episodes or of_env is None or metric in of_env:
         return
-    if of_env and metric in running.world.figures():
-        return
-    if problem := problem_of_metric(running.scenario, running.system, metric):
+    if problem := problem_of_metric(scenario, system, metric, of_env):
         raise ScenarioError(f"select.by: {problem}")
 
 

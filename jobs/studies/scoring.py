@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -15,10 +14,9 @@ from antiphon.base.files import fitting
 from antiphon.base.manifests import read_cache, write_checked
 from antiphon.base.nearest_names import suggest
 from antiphon.envs import describe
-from antiphon.envs.registry import make
+from antiphon.jobs.environment_metrics import metrics_of_environment
 from antiphon.running.directory import MEASURED
-from antiphon.scenarios.document import EnvSpec
-from antiphon.scenarios.training import less_is_better, metric_of_agents, split_metric
+from antiphon.scenarios.training import is_of_env, less_is_better, metric_of_agents
 from antiphon.telemetry.history import shut_gates
 from antiphon.telemetry.verdicts import ABLATION_METRICS, worth
 
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
     from antiphon.scenarios import Scenario
 
 _FILE = "evaluations.json"
-_OF_EPISODES = frozenset({"episode_return", "episode_length", "episodes"})
-"""Metrics of every environment with episodes."""
 
 
 @dataclass(frozen=True)
@@ -116,36 +112,30 @@ def metrics_of(
 
 
 def check_metrics(scenario: Scenario, metrics: Sequence[str]) -> None:
-    """Check before a run begins that it will have metrics, where that can be known: policies, and environments with figures of
-    their own for episodes, log some that show when they run.
+    """Check before a run begins that it will have metrics, but for those of an environment that show when it runs.
 
     Raises:
         ScenarioError: It will not have one.
     """
     from antiphon.engine.build.builder import build_to_look
-    from antiphon.envs.base import TorchVectorEnv
 
-    description, evaluate = describe(scenario.env), scenario.training.evaluate
-    goals = build_to_look(scenario, description).goals()
-    agents = {name: ("loss", *goal.objective.metrics) for name, goal in goals.items()}
+    system, evaluate = build_to_look(scenario, describe(scenario.env)), scenario.training.evaluate
+    agents = {
+        name: (*goal.objective.metrics, *(("loss",) if goal.policy is None else goal.policy.logged))
+        for name, goal in system.goals().items()
+    }
     if evaluate is not None:
         during = f"{evaluate.split}_"
         agents = {name: (*own, *(during + metric for metric in own)) for name, own in agents.items()}
     known = {*metrics_of(scenario.readouts, {name: dict.fromkeys(own) for name, own in agents.items()})}
-    acting = any(goal.policy is not None for goal in goals.values())
-    unknown = [one for one in metrics if one not in known]
-    if acting:
-        unknown = [one for one in unknown if metric_of_agents(split_metric(one)[1]) is None]
-    if not unknown or not isinstance(scenario.env, EnvSpec):
+    if known.issuperset(metrics):
         return
-    with closing(make(scenario.env, batch=1)) as env:
-        if not description.is_stream and type(env).figures is not TorchVectorEnv.figures:
-            return
-        known |= {*env.figures()} if description.is_stream else _OF_EPISODES
-    known |= _OF_EPISODES if acting else set()
-    for metric in unknown:
-        if metric not in known and not metric.startswith("episode_return."):
-            raise ScenarioError(unknown_metric_line(metric, known))
+    of_env = metrics_of_environment(scenario, system)
+    for metric in metrics:
+        if metric not in known and (of_env is not None or not is_of_env(metric)):
+            known |= of_env or set()
+            if metric not in known:
+                raise ScenarioError(unknown_metric_line(metric, known))
 
 
 def unknown_metric_line(metric: str, known: Iterable[str]) -> str:

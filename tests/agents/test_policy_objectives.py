@@ -300,6 +300,7 @@ def test_losses_against_the_formula(kind: str, distribution: Distribution) -> No
         expected = expected + 0.7 * (values - advantages.returns).square()
     torch.testing.assert_close(found.losses.sum() / rows, expected[valid].mean())
     assert (found.losses[~valid] == 0).all()
+    assert {*found.figures} == {*objective.logged}
     torch.testing.assert_close(found.figures["policy_loss"], policy[valid].mean().reshape(1))
     torch.testing.assert_close(
         found.figures["entropy"], distribution.entropy(outputs)[valid].mean().reshape(1)

@@ -205,14 +205,15 @@ def test_a_metric_that_there_is_not_is_refused(cli: Commands, file: Path) -> Non
         ):  # a run says so before its first step
             assert cli.code(words) == 2
             assert f"error: select.by: {line}\n" in cli.err
-    file.write_text(
-        POPULATION.replace("digits-mlp", "cartpole-team")
-        .replace("depth: 2, ", "")
-        .replace("every: 5", "every: 5, by: accuracy"),
-        encoding="utf-8",
-    )
-    assert cli.code("check mine.yaml") == 2
-    assert "error: select.by: no metric 'accuracy' here" in cli.err
+    team = POPULATION.replace("digits-mlp", "cartpole-team").replace("depth: 2, ", "")
+    for metric, known in {
+        "accuracy": "return",
+        "entropy": "episode_length, episode_return, episodes, return",
+    }.items():
+        file.write_text(team.replace("every: 5", f"every: 5, by: {metric}"), encoding="utf-8")
+        for words in (f"{WORDS} --name {metric[:2]}", "check mine.yaml"):
+            assert cli.code(words) == 2
+            assert f"error: select.by: no metric '{metric}' here; known: {known}\n" in cli.err
 
 
 def test_a_file_imports_no_module(here: Path, cli: Commands, file: Path) -> None:

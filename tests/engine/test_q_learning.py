@@ -62,6 +62,7 @@ def test_an_error_of_values_is_logged_without_its_sign() -> None:
     advantages = Advantages(targets, targets, ~never, targets)
     figures = goal.losses(outputs, None, trajectory, advantages).figures
     assert {name: value.tolist() for name, value in figures.items()} == {"td_error": [2.0], "q_value": [1.5]}
+    assert {*figures} == {*goal.logged}
 
 
 def test_a_window_that_taught_an_agent_nothing_takes_no_place_in_its_buffer() -> None:

@@ -758,9 +758,16 @@ REST: tuple[Fault, ...] = (
     Fault(
         "population-a-metric-that-there-is-not-is-found-after-steps",
         "jobs/populations/selection.py",
-        "    if problem := problem_of_metric(running.scenario, running.system, metric):\n",
+        "    if problem := problem_of_metric(scenario, system, metric, of_env):\n",
         "    if False:\n",
         "tests/cli/test_population.py::test_a_metric_that_there_is_not_is_refused",
+    ),
+    Fault(
+        "study-a-metric-of-another-objective-is-found-after-a-run",
+        "jobs/studies/scoring.py",
+        "(of_env is not None or not is_of_env(metric))",
+        "of_env is not None and is_of_env(metric)",
+        "tests/jobs/studies/test_study.py::test_a_metric_that_no_run_has_is_refused_before_one_begins",
     ),
     Fault(
         "population-the-band-in-tensorboard-has-no-top",

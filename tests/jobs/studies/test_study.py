@@ -148,6 +148,9 @@ def test_several_metrics_are_a_table_each(here: Path, cli: Commands, monkeypatch
         ("digits-mlp", "n2.accuracy", "did you mean 'n3.accuracy'"),
         ("digits-mlp", "bits", "known: accuracy"),
         ("cartpole-team", "rewards", "known: "),
+        ("cartpole-team", "accuracy", "known: "),
+        ("cartpole-team", "loss", "known: "),
+        ("capture-flag", "player0.accuracy", "did you mean 'player0.return'"),
     ],
 )
 def test_a_metric_that_no_run_has_is_refused_before_one_begins(
