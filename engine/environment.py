@@ -30,11 +30,13 @@ from antiphon.scenarios.document import Scenario
 
 
 def signals_of(agent: Agent) -> set[str]:
-    """Return the names of the signals that an agent reads, learns from, or has the predictors of its messages conditioned on."""
+    """Return the names of the signals that an agent reads, learns from, or has its messages masked or their predictors conditioned on."""
     names = {name for name in (*agent.inputs.observed.names, *agent.inputs.critic.names) if name != AGE}
     names.update(f"{kind}.{agent.body.life}" for kind in (ALIVE, *ENDS) if agent.body.life)
     if agent.goal is not None:
         names.update(agent.goal.signals)
+    for channel in (*agent.connections.send_channels, *agent.connections.incoming):
+        names.update(filter(None, (member.endpoints.mask for member in channel.members)))
     for channel in agent.connections.send_channels:
         names.update(spec.name for spec in channel.synthetic_input.context)
         if channel.synthetic_gradient.model is not None:

@@ -49,6 +49,7 @@ _environments: dict[str, Callable[..., Any] | str] = {
     "antiphon/SpeakerListener-v0": "antiphon.envs.worlds.speaker:SpeakerListener",
     "antiphon/KeyDoor-v0": "antiphon.envs.worlds.keydoor:KeyDoor",
     "antiphon/CaptureFlag-v0": "antiphon.envs.worlds.captureflag:CaptureFlag",
+    "antiphon/SwitchRiddle-v0": "antiphon.envs.worlds.switchriddle:SwitchRiddle",
     "antiphon/Referential-v0": "antiphon.envs.worlds.referential:Referential",
     **_FILES,
 }

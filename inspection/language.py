@@ -31,6 +31,7 @@ from antiphon.agents.network import OBJECTIVE
 from antiphon.agents.objectives import Classification
 from antiphon.agents.policy_objectives import PolicyObjective
 from antiphon.base.errors import ScenarioError
+from antiphon.base.mask import ALL
 from antiphon.comms.symbols import SymbolSampler
 from antiphon.engine.environment import continued, make_environment, signals_read, with_own_env
 from antiphon.engine.heart.agent import AGE
@@ -346,14 +347,16 @@ def _add(sample: _Sample, system: System, name: str, tick: Tick, labels: Sequenc
     sampler = channel.content.sampler
     assert isinstance(sampler, SymbolSampler)
     shape = (-1, sampler.size, sampler.vocabulary)
-    one_hot = tick.sampled[name].view(shape)
+    sent = ~channel.absent(tick.step_signals)
+    rows = slice(None) if sent is ALL else sent.tensor(len(tick.sampled[name]), system.device).nonzero()[:, 0]
+    one_hot = tick.sampled[name].view(shape)[rows]
     sample.symbols.append(one_hot.argmax(-1))
     chosen = not sampler.noisy
-    logits = channel.message_of(tick.ports[channel.content.port]).reshape(shape)
+    logits = channel.message_of(tick.ports[channel.content.port]).reshape(shape)[rows]
     sample.probabilities.append(one_hot if chosen else torch.softmax(logits, -1))
     signals = tick.step_signals.signals
     observed = [
-        network_input(system, one, signals[one]).reshape(len(one_hot), -1).to(system.dtype)
+        network_input(system, one, signals[one]).reshape(len(tick.sampled[name]), -1)[rows].to(system.dtype)
         for one in agent.inputs.observed.names
         if one != AGE and one in signals
     ]
@@ -362,7 +365,7 @@ def _add(sample: _Sample, system: System, name: str, tick: Tick, labels: Sequenc
     for label in labels:
         if label in signals:
             known = signals.get(f"_{label}", torch.ones_like(signals[label], dtype=torch.bool))
-            sample.labels.setdefault(label, []).append(signals[label].long().where(known.flatten(), -1))
+            sample.labels.setdefault(label, []).append(signals[label].long().where(known.flatten(), -1)[rows])
 
 
 def _influence(rollout: Rollout, name: str, tick: Tick) -> tuple[float, float] | None:

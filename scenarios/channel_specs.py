@@ -22,6 +22,7 @@ from antiphon.base.spec import (
     Delay,
     Key,
     Name,
+    Signal,
     Signals,
     Size,
     Spec,
@@ -378,6 +379,7 @@ class ChannelSpec(Spec):
         read: How a slower receiver combines the messages since its last tick: the `last`, their `mean`, or
             all of them concatenated, oldest first (`concat`).
         link: Delay, loss, noise and quantisation of messages.
+        mask: A signal of one number: no message is sent in the environments where it is 0. None: in all there is one.
         horizon: `delayed` only: number of windows after which an unfinished gradient is dropped.
     """
 
@@ -396,6 +398,7 @@ class ChannelSpec(Spec):
     feedback: FeedbackSpec | None = None
     read: Literal["last", "mean", "concat"] = "last"
     link: LinkSpec = LinkSpec()
+    mask: Signal | None = None
     horizon: Count = 16
 
     written: ClassVar[frozenset[str]] = frozenset({"rule"})

@@ -92,7 +92,9 @@ def rule_16_coupling(scene: Relations, channel: ChannelSpec) -> Iterator[Problem
     yield from channel.made_coupling.problems(channel)
 
 
-_NOT_FOR_STATES = (*("size", "port", "norm", "sample", "link", "input", "feedback", "read", "horizon"),)
+_NOT_FOR_STATES = (
+    *("size", "port", "norm", "sample", "link", "mask", "input", "feedback", "read", "horizon"),
+)
 _FOR_STATES = ("horizon", "auxiliary")
 
 

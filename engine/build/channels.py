@@ -34,6 +34,7 @@ from antiphon.engine.heart.channel import (
     SyntheticGradient,
     SyntheticInput,
     lives_of,
+    needed_of,
 )
 from antiphon.engine.heart.clock import Clock, Sending, StepWindows, Timetable, WindowGrid
 from antiphon.engine.heart.ledger import Ledger
@@ -127,6 +128,7 @@ class Wiring:
         )
         ledger = self._ledger(spec, returns, conditioned="returned" in ends)
         life_of_ends = self.agents[spec.sender].body.life, self.agents[spec.receiver].body.life
+        lives = lives_of([life_of_ends])
         of_state = StateGradient()
         if spec.state and predictor is not None:
             outliers = Outliers(self.devices.whole) if predictor.needs_returned else None
@@ -161,7 +163,12 @@ class Wiring:
             ),
             self._synthetic_input(spec, shape),
             self._feedback(spec, shape),
-            Endpoints(life_of_ends=life_of_ends, lives=lives_of([life_of_ends])),
+            Endpoints(
+                life_of_ends=life_of_ends,
+                mask=spec.mask or "",
+                lives=lives,
+                needed=needed_of(lives, (spec.mask or "",)),
+            ),
         )
 
     def _sampler(self, spec: ChannelSpec) -> MessageSampler | None:

@@ -240,10 +240,13 @@ def _signals(scenario: Scenario, env: Description) -> Iterator[DocumentError]:
             verb = "observe" if reader == "agent" else "use"
             message = f"'{name}' is a training-only signal, which no {reader} may read"
             yield DocumentError(path, f"{message}; {verb} one of {', '.join(env.observations)}")
-        if name not in at_tick and reader in ("value", "synthetic input"):
+        if name not in at_tick and reader in ("value", "synthetic input", "mask"):
             needed = f"'{name}' is known only after the step, and a {reader} is needed at the tick"
             usable = env.observations if reader == "synthetic input" else at_tick
             yield DocumentError(path, f"{needed}; use some of {', '.join(usable)}")
+        if reader == "mask" and features_of(signal.shape) != 1:
+            message = f"'{name}' has shape {list(signal.shape)}; a mask of a channel is one number"
+            yield DocumentError(path, f"{message}, 0 where no message is sent")
 
 
 def _readers(scenario: Scenario) -> Iterator[tuple[str, Path, str]]:
@@ -261,6 +264,8 @@ def _readers(scenario: Scenario) -> Iterator[tuple[str, Path, str]]:
                 seen = (*place, *where, "critic", "observes")
                 yield from ((signal, seen, "value") for signal in goal.critic.observes)
     for channel in scenario.channels:
+        if channel.mask is not None:
+            yield channel.mask, ("channels", channel.name, "mask"), "mask"
         if channel.made_coupling.predicts:
             place, gradient = ("channels", channel.name), channel.gradient
             named = [(signal, "context") for signal in gradient.context if signal not in GRADIENT_ENDS]

@@ -27,7 +27,7 @@ from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.channels import connect
 from antiphon.engine.heart.agent import AGE, Agent, Connections, Goal
-from antiphon.engine.heart.channel import Channel, Endpoints, lives_of
+from antiphon.engine.heart.channel import Channel, Endpoints, lives_of, needed_of
 from antiphon.engine.heart.divergence import DivergenceOfSeeds
 from antiphon.engine.heart.layout import Layout, label
 from antiphon.engine.heart.ledger import Ledger
@@ -527,7 +527,9 @@ class _Channels:
         device = first.content.zeros.device
         settings: dict[str, Any] = {"members": tuple(members)}
         of_content: dict[str, Any] = {}
-        ends: dict[str, Any] = {"lives": lives_of([channel.endpoints.life_of_ends for channel in members])}
+        lives = lives_of([channel.endpoints.life_of_ends for channel in members])
+        needed = needed_of(lives, tuple(channel.endpoints.mask for channel in members))
+        ends: dict[str, Any] = {"lives": lives, "needed": needed}
         of_gradient: dict[str, Any] = {}
         of_input: dict[str, Any] = {"examples": []}
         settings["layout"] = Layout(len(members), len(self.bases), batch, device, stacked=stacked)

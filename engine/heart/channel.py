@@ -21,6 +21,7 @@ from antiphon.comms.examples import ContextSpec, Example
 from antiphon.engine.heart.layout import Layout, label, select_rows
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Content, EpisodeEnds, PassedOn, StepSignals, Window
+from antiphon.envs.signal import ALIVE
 from antiphon.nets.per_member import PerMember
 from antiphon.nets.schedules import Rate
 
@@ -128,14 +129,24 @@ class Endpoints:
     """Selects this stack's rows of the sender's port, where it is a piece of a divided stack; None: it is no piece."""
     life_of_ends: tuple[str, str] = ("", "")
     """Of a single channel: the lives of its sender and its receiver (`Body.life`)."""
+    mask: str = ""
+    """Of a single channel: the signal that is 0 where a message is void as it is sent; empty: none."""
     lives: tuple[tuple[str, ...], ...] = ()
     """The lives of the senders, by member, and those of the receivers, where they differ; empty: all are the environment's episodes."""
+    needed: tuple[tuple[str, ...], ...] = ()
+    """Signals that are 0 where a message is void as it is sent, by member: those of `lives`, and the masks."""
 
 
 def lives_of(ends: Iterable[tuple[str, str]]) -> tuple[tuple[str, ...], ...]:
     """Return the `Endpoints.lives` of channels, given the lives of their ends: one for state channels, which begin and end at an agent."""
     sides = dict.fromkeys(zip(*ends, strict=True))
     return tuple(lives for lives in sides if any(lives))
+
+
+def needed_of(lives: Iterable[tuple[str, ...]], masks: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """Return `Endpoints.needed` of channels with these `lives` and masks."""
+    alive = [tuple(life and f"{ALIVE}.{life}" for life in side) for side in lives]
+    return (*alive, masks) if any(masks) else tuple(alive)
 
 
 @dataclass(eq=False)
@@ -188,11 +199,11 @@ class Channel:
         return self.layout.batch
 
     def absent(self, step_signals: StepSignals) -> Mask:
-        """Return the rows in which its sender or its receiver does not live at a step: a message is void there (semantics 20)."""
+        """Return the rows in which an end of it does not live at a step, or its mask is 0: a message is void there (semantics 20)."""
         rows = NONE
-        for lives in self.endpoints.lives:
-            absent = {life: step_signals.absent(life) for life in dict.fromkeys(lives)}
-            rows |= self.layout.mask_by_name(absent, lives)
+        for names in self.endpoints.needed:
+            off = {name: step_signals.off(name) for name in dict.fromkeys(names)}
+            rows |= self.layout.mask_by_name(off, names)
         return rows
 
     def ended_and_terminated(self, ends: EpisodeEnds) -> tuple[Mask, Mask]:

@@ -112,7 +112,7 @@ class Ledger:
             step: The step.
             live: The message as it is computed, [rows, …], with its graph.
             step_signals: The signals it was made from.
-            void: Where an end of the channel does not live.
+            void: Where an end of the channel does not live, or its mask is 0.
         """
         if self.newest_returned is not None:
             self._note_arrived(self.newest_returned, self.returning.get(step, ()), step, sends=True)

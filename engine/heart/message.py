@@ -82,8 +82,8 @@ class StepSignals:
     _encoded: dict[tuple[ContextSpec, ...], Tensor | None] = field(default_factory=dict)
     _present: dict[str, Mask] = field(default_factory=dict)
     """The masks of `present` that are not uniform, by signal: whether they hold anywhere has been looked up, once."""
-    _absent: dict[str, Mask] = field(default_factory=dict)
-    """The masks of `absent`, by agent of the environment."""
+    _off: dict[str, Mask] = field(default_factory=dict)
+    """The masks of `off`, by signal."""
 
     def present(self, name: str) -> Mask:
         """Return where the environment shows a signal, [B]; of a signal with sites: where it shows any site."""
@@ -105,13 +105,17 @@ class StepSignals:
 
     def absent(self, life: str) -> Mask:
         """Return where an agent of the environment is dead or has not come yet, [B]."""
-        alive = self.signals.get(f"{ALIVE}.{life}")
-        if alive is None:
+        return self.off(f"{ALIVE}.{life}")
+
+    def off(self, name: str) -> Mask:
+        """Return where a signal of one number is 0, [B]; of a signal that the environment does not show: nowhere."""
+        value = self.signals.get(name)
+        if value is None:
             return NONE
-        if life not in self._absent:
-            absent = Mask.of(alive <= 0)
-            self._absent[life] = absent if absent.anywhere else NONE
-        return self._absent[life]
+        if name not in self._off:
+            off = Mask.of((value <= 0).flatten())
+            self._off[name] = off if off.anywhere else NONE
+        return self._off[name]
 
     def context(self, specs: Sequence[ContextSpec], dtype: torch.dtype) -> Tensor | None:
         """Return the features [B, C] of a context, encoded once for all channels that use it."""
@@ -192,7 +196,7 @@ class Fate:
     lost: Mask = field(default=NONE, metadata=MASK)
     """Where the link lost it."""
     void: Mask = field(default=NONE, metadata=MASK)
-    """Where its episode has ended since it was sent, or an end of its channel was not alive then: it is read as zeros from then on."""
+    """Where its episode has ended since it was sent, or an end was not alive or the mask 0 then: it is read as zeros from then on."""
     withheld: Mask = field(default=NONE, metadata=MASK)
     """Where it has been void since before `Uses.first_tick`, so that no tick has read it: nothing is injected there."""
 

@@ -161,6 +161,11 @@ class Composition:
         self._observed = observed(system)
         self.carried: dict[str, tuple[int, ...]] = {}
         for channel in system.channels.values():
+            if channel.endpoints.mask:
+                raise ScenarioError(
+                    f"compose: {channel.name} has the mask '{channel.endpoints.mask}', which only the environment knows; evaluate "
+                    "the run, or leave the mask out"
+                )
             if (
                 channel.ledger.link.drop == 1
                 and not channel.state

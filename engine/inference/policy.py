@@ -70,6 +70,13 @@ class Policy:
         observed = {
             name for agent in system.agents.values() for name in agent.inputs.observed.names if name != AGE
         }
+        for channel in system.channels.values():
+            if (mask := channel.endpoints.mask) and mask not in self._native.signals:
+                raise ScenarioError(
+                    f"policy: '{mask}', the mask of {channel.name}, is not in what the environment returns; use evaluate(), or "
+                    "return it as an observation"
+                )
+            observed |= {mask} if mask else set()
         self._names = observed & self._native.signals.keys()
         deployed = Rollout(system, system.batch, Links(), seed, sampled=not greedy).system
         learners = {

@@ -39,7 +39,7 @@ class World(Pictured):
     A subclass defines the description of its options, the initial state, the transition and the observations. They are
     computed for all copies at once, and the state of an ended episode is replaced by the start of the next: a step does not
     synchronise with the device. The description's `action_space` is a Discrete or a Dict of these; if its `episode_steps` is
-    set, no episode terminates.
+    set, no episode terminates earlier.
 
     The reward is shared by the team: every `reward.NAME` of the description is equal to it, unless `outcomes` returns another.
     An episode that has not terminated after `limit` steps is truncated. `settings` are `device` and `dtype`, see
@@ -47,8 +47,10 @@ class World(Pictured):
     """
 
     hashes_seed = True
-    randoms: ClassVar[int] = 0
+    randoms: int = 0
     """Number of uniform random numbers that the start of an episode needs."""
+    limit_terminates: ClassVar[bool] = False
+    """Whether episodes of `episode_steps` end for good, so that nothing follows their last step; else the limit truncates them."""
 
     class Options(EnvOptions):
         """Options of every environment with a step limit."""
@@ -183,12 +185,11 @@ class World(Pictured):
         names = [each for name in self.requested for each in (name, f"_{name}")]
         result: dict[str, Any] = {name: outcomes[name] for name in names if name in outcomes}
         may_end = True
-        if (
-            self.episode_steps is not None
-        ):  # all end together, and none terminates: this is known without waiting
+        if self.episode_steps is not None:  # all end together: this is known without waiting
             self._tick = (self._tick + 1) % self.episode_steps
             may_end = self._tick == 0
-            terminated, truncated = self._uniform[False], self._uniform[may_end]
+            ends, goes_on = self._uniform[may_end], self._uniform[False]
+            terminated, truncated = (ends, goes_on) if self.limit_terminates else (goes_on, ends)
         if may_end:
             ended = terminated | truncated
             result |= {"final_obs": observations, "_final_obs": ended}

@@ -54,6 +54,8 @@ class Play:
                 "following": Signal(shape=(3,), classes=4, training_only=True),
                 "sky": Signal(shape=(2, 2, 2)),
                 "segments": Signal(shape=(2, 2), classes=3, training_only=True),
+                "near": Signal(),
+                "open": Signal(shape=(1,), training_only=True),
             },
             example_counts={},
             longest_episode=max(self.lengths) if self.lengths else None,
@@ -146,6 +148,10 @@ class _Playing(NoiseEnv):
         if "codes" in classes:
             shown["codes"] = classes.pop("codes")
         info: dict[str, Any] = {**classes, "aim": torch.tanh(x[:, 2:])}
+        if "near" in self.requested:
+            shown["near"] = (self._chance(14) < 0.6).to(self.dtype)
+        if "open" in self.requested:
+            info["open"] = (self._chance(15) < 0.5).to(self.dtype).unsqueeze(1)
         if "label" in self.requested:
             info["label"] = (x[:, :3] + 0.3 * self._drawn(*_DRAWN["y"])).argmax(1)
         if self._source.gaps:

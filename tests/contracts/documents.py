@@ -486,6 +486,13 @@ ACTING |= {
     "q, drawn": pairs(Q, 3, coupling="locked", actor={"learn": 0.5}),
     "q, normalised": normalised(pairs(Q, 2, coupling="locked")),
     "q, mortal": mortals(Q, actor=RECALLS, state=TOLD, tells=True),
+    "q, masked, shared": pairs(
+        Q, 3, actor={"share": "all", **RECALLS}, coupling="locked", mask="near", link={"delay": 1}
+    ),
+    "ppo, masked, replayed senders": pairs(
+        PPO, mask="near", gradient={"kind": "linear", "context": ["label"], "passes": "all"}
+    ),
+    "mortal, masked": mortals({"kind": "a2c"}, tells=True, mask="near", link={"delay": 1}),
     "mortal, locked": mortals({"kind": "a2c"}, coupling="locked"),
     "mortal, states": mortals({"kind": "a2c"}, actor=RECALLS, state=TOLD, tells=True),
     "mortal, ppo, senders that recall": mortals(

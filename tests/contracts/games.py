@@ -73,6 +73,7 @@ class Game:
                 "secret": Signal(shape=(2,), training_only=True),
                 "label": Signal(classes=3, training_only=True),
                 "goal": Signal(shape=(2,), training_only=True, known="after_step"),
+                "near": Signal(),
                 **{f"reward.{name}": OUTCOMES["reward"] for name in self.own},
                 **self._of_lives(),
             },
@@ -109,7 +110,8 @@ class _Playing(NoiseEnv):
 
     def _observed(self, purpose: int = 0) -> tuple[dict[str, Tensor], dict[str, Any]]:
         x, y, z = (self._drawn(purpose + own, size) for own, size in ((1, 4), (2, 3), (4, 4)))
-        seen = {"x": x, "y": y, "z": z, "position": self._position.clone()}
+        near = (self._chance(purpose + 20) < 0.6).to(self.dtype)
+        seen = {"x": x, "y": y, "z": z, "position": self._position.clone(), "near": near}
         info = {"secret": self._drawn(purpose + 3, 2) + x[:, :2], "label": x[:, :3].argmax(1)}
         for n, name in enumerate(self._source.own if self._source.mortal else ()):
             there = self._alive[:, n].any(0).unsqueeze(1)

@@ -304,6 +304,32 @@ THEMES: dict[str, Document] = {
     ),
     "unit length": ring(channel={"norm": "unit"}),
     "unit length, axes": levels(channel={"norm": "unit", "size": [2, 3], "coupling": "locked"}),
+    **{
+        f"masked, {coupling}": levels(
+            low={"clock": {"unroll": 2}},
+            high={"fan_in": "mean", "clock": {"unroll": 2}},
+            channel=[
+                {
+                    "coupling": coupling,
+                    "input": INPUT if coupling == "unlocked" else None,
+                    "link": {"delay": 1},
+                    **mask,
+                }
+                for mask in ({"mask": "near"}, {"mask": "open"}, {})
+            ],
+            wide=True,
+            env=ENDS,
+        )
+        for coupling in COUPLINGS
+    },
+    "masked, lossy, with inputs": ring(
+        channel={"mask": "near", "input": INPUT, "link": {"delay": 2, "drop": 0.3}}, env=ENDS
+    ),
+    "masked symbols of one port": levels(
+        high={"clock": {"period": 2}},
+        channel=[{"port": "out", **symbols(), "mask": mask} for mask in ("near", "open")],
+        wide=True,
+    ),
     "acting": ring(
         agent=[{"objective": GOAL, "acts": True}, *[{"objective": GOAL}] * 3], env=Play(moved=True)
     ),

@@ -321,6 +321,13 @@ CORE: tuple[Fault, ...] = (
         "tests/contracts/test_contracts.py::test_documents[shadows-reference]",
     ),
     Fault(
+        "channel-a-mask-is-ignored",
+        "engine/heart/channel.py",
+        "return (*alive, masks) if any(masks) else tuple(alive)",
+        "return tuple(alive)",
+        "tests/engine/heart/test_masked_channels.py::test_where_a_mask_is_zero_nothing_is_sent_counted_or_injected[decoupled-cohort]",
+    ),
+    Fault(
         "system-an-index-is-read-one-hot",
         "engine/heart/forward.py",
         'if signal.classes is None or categories == "index":',

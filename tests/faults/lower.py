@@ -826,6 +826,13 @@ LOWER: tuple[Fault, ...] = (
         "tests/envs/worlds/test_keydoor.py::test_the_limit_truncates_unless_the_door_is_reached_with_its_step",
     ),
     Fault(
+        "envs-telling-pays-though-one-prisoner-was-never-there",
+        "envs/worlds/switchriddle.py",
+        "torch.where(been.all(1), 1.0, -1.0)",
+        "torch.where(been.any(1), 1.0, -1.0)",
+        "tests/envs/worlds/test_switchriddle.py::test_telling_pays_if_all_have_been_in_the_room_and_ends_the_game[2]",
+    ),
+    Fault(
         "envs-a-listener-moves-by-its-new-velocity",
         "envs/worlds/speaker.py",
         '"position": state["position"] + _SECONDS * state["velocity"],',

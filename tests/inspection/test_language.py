@@ -19,24 +19,30 @@ from tests.kit.documented import language
 CLASSES = 4
 
 
-def talking(*, deaf: bool = False, mute: bool = False) -> Simulation:
+def talking(*, deaf: bool = False, mute: bool = False, **channel: Any) -> Simulation:
     """A speaker that names the class it sees and a listener that repeats it, by weights made by hand."""
     label = torch.arange(CLASSES).repeat(16)
     thing = torch.eye(CLASSES)[label]
-    env = from_tensors(thing=thing, label=label, half=label // 2, test=0.0, validation=0.0)
+    low = (label < 2).float()
+    env = from_tensors(thing=thing, label=label, half=label // 2, low=low, test=0.0, validation=0.0)
     agents: dict[str, Any] = {
         "a": {"observes": ["thing"], "network": LINEAR_MAP},
         "b": {"network": LINEAR_MAP, "objective": CLASSIFY},
     }
-    channels = [
-        {"from": "a", "to": "b", "sample": {"kind": "gumbel", "vocabulary": CLASSES}, "coupling": "locked"}
-    ]
+    sample = {"kind": "gumbel", "vocabulary": CLASSES}
+    channels = [{"from": "a", "to": "b", "sample": sample, "coupling": "locked", **channel}]
     simulation = Simulation(scenario_of(agents, channels, env))
     speaker, listener = (simulation.agents[name].parameters for name in "ab")
     for parameters, head, off in ((speaker, "to_b", mute), (listener, "objective", deaf)):
         parameters[f"{head}.weight"].data.copy_((0 if off else 40) * torch.eye(CLASSES))
         parameters[f"{head}.bias"].data.copy_(torch.tensor([1.0, 0.0, 0.0, 0.0]))
     return simulation
+
+
+def test_what_is_not_sent_is_not_measured() -> None:
+    (found,) = language(talking(mask="low"), split="train").values()
+    assert (found.messages, found.different) == (32, 2)
+    assert found.information["label"] == pytest.approx(1.0)
 
 
 def test_a_language_that_names_every_class() -> None:

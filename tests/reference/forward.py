@@ -268,11 +268,12 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepS
 
 
 def void(state: State, channel: Channel, signals: StepSignals) -> Mask:
-    """Where a message is void as it is sent: one of its ends does not live (rule 20)."""
+    """Where a message is void as it is sent (rule 20)."""
     return simplified(absent(state, channel, signals))
 
 
 def absent(state: State, channel: Channel, signals: StepSignals) -> Tensor:
-    """[B] bool: where the sender or the receiver of a channel does not live (rule 20)."""
-    lives = [signals.signals.get(f"alive.{life}") for life in channel.endpoints.life_of_ends]
-    return torch.stack([state.nowhere, *(alive == 0 for alive in lives if alive is not None)]).any(0)
+    """[B] bool: where the sender or the receiver of a channel does not live, or its mask is 0 (rule 20)."""
+    names = [*(f"alive.{life}" for life in channel.endpoints.life_of_ends), channel.endpoints.mask]
+    needed = [signals.signals.get(name) for name in names]
+    return torch.stack([state.nowhere, *(one.flatten() == 0 for one in needed if one is not None)]).any(0)

@@ -303,7 +303,7 @@ def _send_again(state: State, channel: Channel, sending: Window, reading: Window
         found.append((message, live, leaf))
         for read in (read for tick in reading.ticks() for read in tick.reads):
             if isinstance(read, Leaf) and read.message is message:
-                read.value = leaf
+                read.value = mask_fill_zero(as_mask(read.available, leaf), leaf)
     return found
 
 

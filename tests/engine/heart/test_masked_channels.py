@@ -1,0 +1,152 @@
+"""Channels with a mask: where a signal is 0 there is no message, and what cannot know it refuses it (semantics 20)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from gymnasium.spaces import Discrete
+
+import antiphon
+from antiphon import Simulation
+from antiphon.errors import ScenarioError
+from antiphon.nets.random import uniform
+from antiphon.scenarios import Scenario
+from tests.contracts.builders import LABEL, Document, document
+from tests.contracts.twins import made
+from tests.reference.backend import Chosen, reference
+
+BACKENDS = pytest.mark.parametrize("backend", ["cohort", reference])
+LINEAR: Document = {"network": {"kind": "mlp", "hidden": [], "norm": "none"}}
+SEED, BATCH = 3, 4
+
+
+def pair(**channel: Any) -> Document:
+    """Agent a tells agent b, which classifies, where it is near."""
+    agents = {"a": {"observes": ["x"], **LINEAR}, "b": {"observes": ["y"], **LINEAR, "objective": LABEL}}
+    told = {"from": "a", "to": "b", "size": 4, "norm": "none", "link": {"delay": 1}, "mask": "near"}
+    return document(agents, [{**told, "gradient": {"kind": "linear"}, **channel}])
+
+
+@BACKENDS
+@pytest.mark.parametrize("coupling", ["decoupled", "locked"])
+def test_where_a_mask_is_zero_nothing_is_sent_counted_or_injected(coupling: str, backend: Chosen) -> None:
+    seen = []
+    clock = {"clock": {"unroll": 2}}
+    scene = pair(coupling=coupling)
+    scene["agents"] = {name: {**agent, **clock} for name, agent in scene["agents"].items()}
+    with made(scene, backend, seed=SEED) as simulation:
+        for step in range(10):
+            simulation.step()
+            message = simulation.channels["a->b"].messages[step]
+            far = uniform(97 * SEED + 14, step, BATCH) >= 0.6
+            seen.append(far)
+            assert torch.equal(message.void, far)
+            assert torch.equal(message.injects, ~far)
+            assert torch.equal(message.value.any(1), ~far)
+            read = simulation.channels["a->b"].messages.get(step - 1)
+            if read is not None and read.finished is not None and coupling == "decoupled":
+                assert torch.equal(read.counted, ~seen[step - 1])
+                assert read.gradient is not None
+                assert torch.equal(read.gradient.any(1), ~seen[step - 1])
+    assert {True, False} == set(torch.stack(seen).flatten().tolist())
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"mask": "neer"}, "channels[a->b].mask: no signal 'neer'; did you mean 'near'?"),
+        (
+            {"mask": "x"},
+            "channels[a->b].mask: 'x' has shape [4]; a mask of a channel is one number, 0 where no message is sent",
+        ),
+        (
+            {"mask": "reward"},
+            "channels[a->b].mask: 'reward' is known only after the step, and a mask is needed at the tick",
+        ),
+    ],
+)
+def test_a_mask_that_is_none_is_refused(given: Document, line: str) -> None:
+    with pytest.raises(ScenarioError) as refused:
+        Simulation(Scenario.model_validate(pair(**given)))
+    assert line in str(refused.value)
+
+
+def test_a_state_has_no_mask() -> None:
+    scene = pair()
+    scene["agents"]["b"]["network"] = {"kind": "gru", "size": 4}
+    scene["channels"].append({"from": "b", "to": "b", "key": "state", "mask": "near"})
+    with pytest.raises(ScenarioError, match="a state channel has no mask; leave it out"):
+        Scenario.model_validate(scene)
+
+
+def riddle(mask: bool = True) -> Simulation:
+    names = ("prisoner_0", "prisoner_1")
+    agents = {
+        name: {"observes": [f"{name}.in_room"], "acts": name, "objective": "ppo", "clock": {"unroll": 2}}
+        for name in names
+    }
+    told: Document = {"from": "prisoner_0", "to": "prisoner_1", "size": 1, "link": {"delay": 1}}
+    if mask:
+        told["mask"] = "switch.prisoner_0.prisoner_1"
+    env = {"id": "antiphon/SwitchRiddle-v0", "prisoners": 2}
+    scene = {"scenario": "riddle", "env": env, "agents": agents, "channels": [told], "training": {"batch": 4}}
+    return Simulation(Scenario.model_validate(scene))
+
+
+def test_a_policy_and_a_file_refuse_a_mask_that_they_do_not_see() -> None:
+    with riddle() as simulation:
+        with pytest.raises(ScenarioError, match=r"policy: 'switch.prisoner_0.prisoner_1', the mask of"):
+            simulation.policy()
+        with pytest.raises(ScenarioError, match="compose: prisoner_0->prisoner_1 has the mask"):
+            simulation.compose()
+        simulation.evaluate(episodes=1)
+    with riddle(mask=False) as simulation:
+        simulation.policy()
+        simulation.compose()
+
+
+def test_a_policy_reads_a_mask_that_the_environment_shows() -> None:
+    """A listener without eyes acts on what is said; said is what the speaker sees, while it is near."""
+
+    class Heard(antiphon.envs.World):
+        randoms = 2
+
+        @staticmethod
+        def describe(options: Any) -> antiphon.envs.Description:
+            signal = antiphon.envs.Signal
+            signals = {"seen": signal(shape=(1,)), "near": signal(), "nothing": signal(shape=(1,))}
+            return antiphon.envs.Description(signals=signals, action_space=Discrete(2))
+
+        def start(self, uniforms: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"seen": 2 * uniforms[:, :1].round() - 1, "near": uniforms[:, 1].round()}
+
+        def transition(self, state: Any, actions: Any) -> Any:
+            return {}, torch.zeros(self.num_envs), torch.ones(self.num_envs, dtype=torch.bool)
+
+        def observe(self, state: Any) -> Any:
+            return {**state, "nothing": torch.zeros(self.num_envs, 1)}
+
+    agents = {
+        "a": {"observes": ["seen"], **LINEAR, "clock": {"unroll": 2}},
+        "b": {
+            "observes": ["nothing"],
+            **LINEAR,
+            "acts": True,
+            "objective": "ppo",
+            "clock": {"unroll": 2},
+        },
+    }
+    told = {"from": "a", "to": "b", "size": 1, "norm": "none", "mask": "near"}
+    antiphon.envs.register("masked/Heard-v0", Heard)
+    scene = {"scenario": "heard", "env": {"id": "masked/Heard-v0"}, "agents": agents, "channels": [told]}
+    with Simulation(Scenario.model_validate(scene)) as simulation:
+        for name, head in (("a", "to_b"), ("b", "objective")):
+            simulation.agents[name].parameters[f"{head}.weight"].data.fill_(1.0)
+            simulation.agents[name].parameters[f"{head}.bias"].data.zero_()
+        simulation.agents["b"].parameters["objective.weight"].data[0] = -1.0
+        simulation.agents["b"].parameters["objective.bias"].data[0] = 0.5  # where nothing is said
+        shown = {"seen": torch.ones(4, 1).numpy(), "nothing": torch.zeros(4, 1).numpy()}
+        action = simulation.policy().act({**shown, "near": torch.tensor([0.0, 1.0, 0.0, 1.0]).numpy()})
+    assert action.tolist() == [0, 1, 0, 1]
