@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.notebook import html_table
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.splitting.cut_plan import Place, plan_parts
-from antiphon.splitting.example import check_model, named_example
+from antiphon.splitting.example import call_copy, check_model, named_example
 from antiphon.splitting.graph import Trace
 from antiphon.splitting.outputs import outputs_of, prediction_of
 from antiphon.splitting.tracer import trace
@@ -254,9 +255,17 @@ def _around_blocks(model: nn.Module) -> set[str]:
 
 
 def flop_of(module: nn.Module, *args: Any, **kwargs: Any) -> int:
-    """Return the floating-point operations of a forward."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module(*args, **kwargs)
+    """Return the floating-point operations of a forward, which is called on a copy.
+
+    Attention, and layers of transformers, are computed step by step: of the one operation that is faster none are counted.
+    """
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            call_copy(module, *args, **kwargs)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
     return int(counter.get_total_flops())
 
 
@@ -269,5 +278,5 @@ def _shares(traced: Trace) -> dict[fx.Node, float]:
             continue
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: traced.facts[n].value)
         if node.op == "call_module":
-            total += flop_of(traced.root.get_submodule(str(node.target)).eval(), *args, **kwargs)
+            total += flop_of(traced.root.get_submodule(str(node.target)), *args, **kwargs)
     return {node: cost / max(total, 1) for node, cost in before.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -180,16 +180,8 @@ def _entering(value: Tensor, signal: Signal, *, index: bool) -> Tensor:
 def _problem(model: nn.Module, example: Mapping[str, Any]) -> str | None:
     """Why a model does not take an example, in one line; None: it does."""
     try:
-        _call(probe_of(model), example)
-    except Exception as failed:  # noqa: BLE001  (anything a user's module may raise)
-        error = failed
-        if hooked(model):  # which may need its hooks
-            try:
-                _call(copied(model), example)
-            except Exception as again:  # noqa: BLE001
-                error = again
-            else:
-                return None
+        call_copy(model, **example)
+    except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
         shapes = {
             name: f" {list(value.shape)}" for name, value in example.items() if isinstance(value, Tensor)
         }
@@ -198,7 +190,20 @@ def _problem(model: nn.Module, example: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _call(probe: nn.Module, example: Mapping[str, Any]) -> None:
+def call_copy(module: nn.Module, *args: Any, **kwargs: Any) -> None:
+    """Call a copy of a module in evaluation mode, on the CPU and in float32, without hooks unless it needs them."""
+    try:
+        _call(probe_of(module), args, kwargs)
+    except Exception:
+        if not hooked(module):
+            raise
+        _call(copied(module), args, kwargs)
+
+
+def _call(probe: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     set_mode(cast(probe.cpu(), torch.float32), False)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        probe(**own_copies(example))
+        probe(
+            *own_copies({str(place): value for place, value in enumerate(args)}).values(),
+            **own_copies(kwargs),
+        )

@@ -41,12 +41,40 @@ def test_what_cannot_be_cut_is_listed_with_the_reason() -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("count", "sizes"), sampled([(3, [2, 3, 3]), (1, [8]), (4, [2, 2, 2, 2])], 3, "nightly")
+    ("count", "sizes"), sampled([(3, [2, 2, 4]), (1, [8]), (4, [2, 2, 2, 2])], 3, "nightly")
 )
 def test_a_number_of_parts_makes_their_costs_about_equal(count: int, sizes: list[int]) -> None:
+    """All but the last part compute a copy of a block too."""
     scenario = split_text(Logits(blocks=8), count)
     keys = [dict(agent.network.named_parameters()) for agent in scenario.agents.values()]
     assert [sum(key.endswith("ln1.weight") for key in part) for part in keys] == sizes
+
+
+def test_a_number_of_parts_calls_no_module_of_the_model() -> None:
+    """Its parts begin with the batch norms of the model, in its type, and its hooks were not called."""
+    model = nn.Sequential(nn.Linear(7, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 6), nn.Linear(6, 5))
+    called: list[nn.Module] = []
+    model.double()[0].register_forward_hook(lambda module, *_: called.append(module))
+    with antiphon.Simulation(chain_split(model, 2, inputs={"input": "x"}), dtype=torch.float64) as run:
+        joined = antiphon.join(run).state_dict()
+    assert not called
+    assert all(torch.equal(joined[name], value) for name, value in model.state_dict().items())
+
+
+def test_attention_and_layers_of_transformers_have_a_cost() -> None:
+    """In evaluation torch computes each by one operation, of which no cost is known."""
+    layers = [nn.TransformerEncoderLayer(8, 2, 16, batch_first=True) for _ in range(4)]
+    shares = [cut.share for cut in antiphon.cuts(nn.Sequential(*layers), torch.rand(2, 3, 8))]
+    assert shares == pytest.approx([0.25, 0.5, 0.75])
+
+    class Attention(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.scaled_dot_product_attention(x, x, x)
+
+    model = nn.Sequential(Attention(), nn.Linear(8, 8), nn.Linear(8, 8))
+    multiplied = [2 * 32 * 32 * 8, 32 * 8 * 8, 32 * 8 * 8]
+    expected = [sum(multiplied[:end]) / sum(multiplied) for end in (1, 2)]
+    assert [cut.share for cut in antiphon.cuts(model, torch.rand(2, 32, 8))] == pytest.approx(expected)
 
 
 @pytest.mark.long
