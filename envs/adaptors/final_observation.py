@@ -81,5 +81,7 @@ def reward_of(given: Any, agent: str = "") -> float:
         whose = f" of '{agent}'" if agent else ""
         what = "None" if given is None else show_value(given)
         what = f"an array of shape {list(given.shape)}" if hasattr(given, "shape") else what
-        raise RunError(f"env: the reward{whose} is {what}; return a number from step()") from None
+        several = not agent and (isinstance(given, list | tuple) or hasattr(given, "shape"))
+        own = ", or register a PettingZoo environment, in which each agent has its own" if several else ""
+        raise RunError(f"env: the reward{whose} is {what}; return a number from step(){own}") from None
     return number

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
 import gymnasium
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from antiphon.base.errors import ScenarioError, ScenarioWarning
 from antiphon.base.extensions import imported_by_name
@@ -62,20 +62,18 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
     if mode == "vector_entry_point" and found.stack is not None:
         fix = "write vectorization_mode: sync, or use an option of its own"
         raise ScenarioError(f"env.stack: the vector environment of '{name}' is not stacked; {fix}")
-    settings: dict[str, Any] = {}
-    if mode != "vector_entry_point":
-        settings["autoreset_mode"] = _AUTORESET[autoreset or "same_step"]
-    layers: list[Callable[..., Any]] | None = [FinalObservation] if settings else None
-    if layers and found.stack is not None:
-        layers.insert(0, partial(FrameStack, counts=found.stack))
     fix = (
         "its own vector class may lack a key; for arguments of gymnasium.make write vectorization_mode: sync"
     )
     with making(name, fix if chosen and arguments else ""), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*render_mode")  # which is checked here
-        env = gymnasium.make_vec(
-            name, batch, vectorization_mode=mode, vector_kwargs=settings, wrappers=layers, **arguments
-        )
+        if mode == "vector_entry_point":
+            env = gymnasium.make_vec(name, batch, vectorization_mode=mode, **arguments)
+        else:
+            one = partial(_make, name, arguments, found.stack)
+            several = AsyncVectorEnv if mode == "async" else SyncVectorEnv
+            env = several([one] * batch, autoreset_mode=_AUTORESET[autoreset or "same_step"])
+            env.spec = gymnasium.spec(name)  # by which errors name it
     try:
         check_render_mode(name, env, arguments)
         own = env.metadata.get("autoreset_mode")
@@ -91,6 +89,14 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
     if has_own and not chosen and found.vectorization_mode is None:
         _warn_of_another_task(name, env, arguments)
     return env
+
+
+def _make(
+    name: str, arguments: Mapping[str, Any], stack: int | Mapping[str, int] | None
+) -> gymnasium.Env[Any, Any]:
+    """Make one environment of an id; `make_vec` drops arguments of the registration that `make` has too (`max_episode_steps`)."""
+    env: gymnasium.Env[Any, Any] = gymnasium.make(name, **arguments)
+    return FinalObservation(env if stack is None else FrameStack(env, stack))
 
 
 def _warn_of_another_task(name: str, env: VectorEnv[Any, Any, Any], arguments: Mapping[str, Any]) -> None:

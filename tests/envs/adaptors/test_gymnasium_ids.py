@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode
 import antiphon
 from antiphon import envs
 from antiphon.envs import registry
+from antiphon.envs.adaptors.gymnasium_ids import open_vector
 from antiphon.errors import ScenarioError, ScenarioWarning
 from tests.kit.commands import Commands
 
@@ -42,12 +43,45 @@ def allowed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_way_of_vectorising_and_resetting_can_be_chosen(
     options: dict[str, str], kind: str, mode: AutoresetMode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[Any] = []
-    make_vec = gymnasium.make_vec
-    monkeypatch.setattr(gymnasium, "make_vec", lambda *a, **k: made.append(make_vec(*a, **k)) or made[-1])
     envs.check_vector_env(lambda: envs.make({"id": "gymnasium/CartPole-v1", **options}, batch=2), steps=30)
-    assert type(made[0]).__name__ == kind
-    assert made[0].metadata["autoreset_mode"] is mode
+    made = open_vector("CartPole-v1", 2, options)
+    assert type(made).__name__ == kind
+    assert made.metadata["autoreset_mode"] is mode
+    made.close()
+
+
+class Foraging(gymnasium.Env[Any, Any]):
+    """Ends by its own limit, which its registration gives."""
+
+    observation_space = gymnasium.spaces.Discrete(2)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, max_episode_steps: int) -> None:
+        self.limit, self.time = max_episode_steps, 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[int, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.time = 0
+        return 0, {}
+
+    def step(self, action: Any) -> tuple[int, float, bool, bool, dict[str, Any]]:
+        self.time += 1
+        return 0, 0.0, self.time == self.limit, False, {}
+
+
+@pytest.mark.parametrize("mode", ["sync", pytest.param("async", marks=pytest.mark.long)])
+def test_arguments_of_a_registration_reach_the_environment(mode: str) -> None:
+    """Gymnasium's `make_vec` takes a limit of steps for its own, as in lbforaging."""
+    gymnasium.register("own/Foraging-v0", Foraging, kwargs={"max_episode_steps": 3})
+    try:
+        env = envs.make({"id": "gymnasium/own/Foraging-v0", "vectorization_mode": mode}, batch=2)
+        env.reset(seed=0)
+        ends = [env.step(torch.zeros(2, dtype=torch.long))[2:4] for _ in range(3)]
+        env.close()
+    finally:
+        gymnasium.registry.pop("own/Foraging-v0")
+    assert [[end.tolist() for end in each] for each in ends[:2]] == [[[False] * 2] * 2] * 2
+    assert [end.tolist() for end in ends[2]] == [[True] * 2, [False] * 2]
 
 
 def test_subprocesses_step_to_the_same_bits() -> None:
