@@ -11,6 +11,8 @@ from pathlib import PurePath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 
@@ -190,7 +192,9 @@ def show_path(path: Path) -> str:
 
 
 def show_value(value: object) -> str:
-    """Format a value as YAML, on one line and not too long."""
+    """Format a value as YAML, on one line and not too long; a number of numpy as the plain one."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor
 from antiphon.base.errors import ScenarioError
 from antiphon.base.kinds import Kind, KindSpec
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import kind_of
+from antiphon.base.problems import as_whole, kind_of
 from antiphon.base.spec import Real
 from antiphon.comms.couplings import COUPLINGS
 from antiphon.comms.examples import ContextSpec
@@ -109,6 +108,8 @@ def no_coupling(coupling_name: object, names: Sequence[str]) -> str:
         written = {"kind": coupling_name, **keys} if keys else coupling_name
         named = f", with {', '.join(keys.values())} a name of context" if keys else ""
         return f"coupling: {coupling_name!r} is a kind of gradient; write gradient={written!r}{named}"
+    if coupling_name in names:
+        return f"coupling: is a name in a loop, without keys; write coupling={coupling_name!r}"
     coupling = COUPLINGS.get(coupling_name) if isinstance(coupling_name, str) else None
     if coupling is not None:
         reason = "keeps the sender's window open" if coupling.waits else "has a synthetic input"
@@ -160,11 +161,11 @@ def context_spec(name: str, entry: Context) -> ContextSpec:
     classes: int | None = None
     try:
         if isinstance(entry, Sequence) and len(entry) == 2 and isinstance(entry[0], Sequence):
-            shape, classes = _extents(entry[0]), operator.index(entry[1])
+            shape, classes = _extents(entry[0]), _extent(entry[1])
         elif isinstance(entry, Sequence):
             shape = _extents(entry)
         else:
-            shape, classes = (), operator.index(entry)
+            shape, classes = (), _extent(entry)
     except TypeError:
         shape, classes = (), 0
     if any(extent < 1 for extent in shape) or (classes is not None and classes < 1):
@@ -175,12 +176,17 @@ def context_spec(name: str, entry: Context) -> ContextSpec:
 
 
 def _extents(numbers: Any) -> tuple[int, ...]:
-    """Return a number or several as integers; numpy's count too. TypeError: something else."""
-    if isinstance(numbers, str):
+    """Return a number or several as integers. TypeError: something else."""
+    if isinstance(numbers, Sequence) and not isinstance(numbers, str):
+        return tuple(map(_extent, numbers))
+    return (_extent(numbers),)
+
+
+def _extent(number: object) -> int:
+    """Return a number as an integer; numpy's count too. TypeError: something else."""
+    if (extent := as_whole(number)) is None:
         raise TypeError
-    return (
-        tuple(map(operator.index, numbers)) if isinstance(numbers, Sequence) else (operator.index(numbers),)
-    )
+    return extent
 
 
 def check_dtype(dtype: object) -> None:

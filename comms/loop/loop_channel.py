@@ -122,6 +122,8 @@ class Channel:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
+        if not isinstance(name, str) or not name:
+            raise ScenarioError(f"Channel: name={name!r}; must be a word")
         self.name = name
         with self._named("size"):
             self.shape = message_shape(size)
@@ -197,7 +199,9 @@ class Channel:
         chosen = settings.optimiser
         rate = lr if chosen.lr is None else chosen.lr
         try:
-            number = float(rate) if isinstance(rate, SupportsFloat) else math.nan
+            number = (
+                float(rate) if isinstance(rate, SupportsFloat) and not isinstance(rate, bool) else math.nan
+            )
         except (TypeError, ValueError):  # of several numbers
             number = math.nan
         if not 0 <= number < math.inf:

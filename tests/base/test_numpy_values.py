@@ -26,6 +26,7 @@ def weights(**settings: Any) -> dict[str, Any]:
     with antiphon.Simulation(scenario, seed=values["seed"], logdir="run", exist="overwrite") as simulation:
         simulation.run(steps=values["steps"], progress=values.get("progress", False))
         simulation.set("n0.learning_rate", values["lr"])
+        assert simulation.events[-1] == (2, "n0.learning_rate is 0.125 from here on")
         return {
             name: {key: tensor.clone() for key, tensor in agent.parameters.items()}
             for name, agent in simulation.agents.items()
@@ -39,6 +40,7 @@ def weights(**settings: Any) -> dict[str, Any]:
         {"seed": np.array(3)},
         {"steps": np.int32(2)},
         {"lr": np.float32(0.125)},
+        {"lr": np.float64(0.125)},
         {"progress": np.bool_(False)},
     ],
     ids=lambda changed: next(iter(changed)),

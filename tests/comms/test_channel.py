@@ -278,9 +278,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"size": []}, "size: [] is not a number of components"),
     ({"size": 4.5}, "size: 4.5 is not a number of components"),
     ({"size": "4"}, "size: '4' is not a number of components"),
+    ({"size": True}, "size: True is not a number of components"),
     ({"dtype": "float64"}, "dtype: 'float64' is no type of floats; use torch.float32 or torch.float64"),
     ({"device": "gpu"}, "device: no device 'gpu' on this machine; use cpu, or cuda if torch finds a GPU"),
     ({"lr": -1.0}, "lr: -1.0 is not a learning rate; use a number of 0 or more"),
+    ({"lr": True}, "lr: True is not a learning rate"),
     ({"lr": "fast"}, "lr: 'fast' is not a learning rate"),
     ({"lr": torch.zeros(2)}, "lr: tensor([0., 0.]) is not a learning rate"),
     ({"seed": "fast"}, "seed: 'fast'; must be a whole number"),
@@ -289,11 +291,16 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"context": {"label": "x"}},
         "context: 'label' is 'x'; use a number of classes, the shape of one sample",
     ),
+    ({"context": {"label": True}}, "context: 'label' is True; use a number of classes"),
     ({"context": {"label": 0}}, "context: 'label' is 0; use a number of classes"),
     ({"context": {"label": ((2, 0), 3)}}, "context: 'label' is ((2, 0), 3); use a number of classes"),
     ({"context": ["label"]}, "context: is ['label']; give classes or shape by name: {'label': 10}"),
     ({"context": "digit"}, "context: is the word 'digit'; give classes or shape by name: {'digit': 10}"),
     ({"coupling": "lockt"}, "coupling: there is no 'lockt'; did you mean 'locked'?"),
+    (
+        {"coupling": {"kind": "decoupled"}},
+        "coupling: is a name in a loop, without keys; write coupling='decoupled'",
+    ),
     (
         {"coupling": "delayed"},
         "coupling: 'delayed' keeps the sender's window open, for which a scenario is needed",
@@ -338,6 +345,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"gradient": {**LOCAL, "kind": "lens"}}, "gradient.network: a lens needs layers from the message to"),
 ]
+
+
+@pytest.mark.parametrize("name", [5, ""])
+def test_the_name_of_a_channel_is_a_word(name: Any) -> None:
+    with pytest.raises(ScenarioError, match=rf"^Channel: name={name!r}; must be a word$"):
+        comms.Channel(4, name=name)
 
 
 @pytest.mark.parametrize(("settings", "line"), REFUSED)
