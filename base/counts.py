@@ -35,6 +35,9 @@ def check_names(function: str, **names: object) -> None:
             raise ScenarioError(
                 f"{function}: {argument}: an iterator is used up as it is checked; write list(...)"
             )
+        for name in given or ():
+            if not isinstance(name, str):
+                raise ScenarioError(f"{function}: {argument}: {name!r} is not a name; write it as a word")
 
 
 def checked_seed(seed: object, function: str = "") -> int:

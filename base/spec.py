@@ -28,6 +28,7 @@ from pydantic import (
     WithJsonSchema,
     WrapValidator,
     field_validator,
+    model_serializer,
     model_validator,
 )
 from pydantic_core import core_schema
@@ -385,6 +386,11 @@ class Spec(BaseModel):
     def as_written(self, data: dict[str, Any]) -> dict[str, Any]:
         """Return the plain data of its fields as a document has them."""
         return data
+
+    @model_serializer
+    def _document(self) -> dict[str, Any]:
+        """What `model_dump` returns: the keys of a document, which `model_validate` takes, and not the names of fields."""
+        return plain(self)
 
     @field_validator("*", mode="before")
     @classmethod

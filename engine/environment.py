@@ -86,6 +86,10 @@ class EnvironmentRunner:
             release(self)
             raise
 
+    def __repr__(self) -> str:
+        rows, step = self.env.num_envs, self.step_signals.step
+        return f"<EnvironmentRunner of {type(self.env).__name__}: step {step:,}, batch {rows:,}, {', '.join(self.names)}>"
+
     @staticmethod
     def of(runners: Sequence[EnvironmentRunner]) -> EnvironmentRunner:
         """Return a runner that steps several environments as one, alike but for their seeds, whose rows are those of all.

@@ -22,6 +22,7 @@ from antiphon.base.counts import check_counts, check_names
 from antiphon.base.errors import ScenarioError
 from antiphon.base.mask import Mask
 from antiphon.base.nearest_names import suggest
+from antiphon.base.notebook import html_of, html_table, number
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.gradient_alignment import alignment
 from antiphon.engine.backends import StackedBackend
@@ -58,6 +59,11 @@ class Probe:
     def __repr__(self) -> str:
         aligned = ", ".join(f"{name} {value:.3f}" for name, value in self.alignment.items())
         return f"<Probe: true {list(self.true.shape)}{', ' if aligned else ''}{aligned}>"
+
+    def _repr_html_(self) -> str:
+        """Return the alignment, for notebooks."""
+        rows = [[metric, number(value)] for metric, value in self.alignment.items()]
+        return html_of(f"Probe: true {list(self.true.shape)}", html_table(("metric", "value"), rows))
 
     def described(self) -> dict[str, str | float]:
         """Return the shape of the true gradient and the alignment, for tables."""

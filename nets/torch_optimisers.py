@@ -17,7 +17,6 @@ from contextlib import contextmanager, suppress
 from types import MappingProxyType
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
@@ -25,7 +24,6 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from antiphon.base.copies import copy_with
 from antiphon.base.errors import AntiphonError, ScenarioError, ScenarioWarning, first_line, with_article
 from antiphon.base.extensions import NEEDS_MORE, Catalogue, call_factory, key_of, name_of
-from antiphon.base.problems import show_value
 from antiphon.nets.optimisers import MemberMask, Optimiser, Skip, clipped
 from antiphon.nets.user_modules import with_data
 from antiphon.nets.users.outlines import ClassChanges, Outlines
@@ -113,9 +111,6 @@ class TorchOptimiser:
         """Return an optimiser of some parameters; `place`: its section."""
         source: Callable[..., Any] = Catalogue("optimiser")[kind] if isinstance(kind, str) else kind
         name = name_of(kind)
-        for key, flag in _flags(source, options).items():
-            if not isinstance(flag, bool | np.bool_):
-                raise ScenarioError(f"{place}.{key}: must be true or false, not {show_value(flag)}")
 
         def call(parameters: list[Tensor], options: Mapping[str, Any]) -> Any:
             return call_factory(_over(source, parameters), name, lr=lr, **options)
@@ -350,18 +345,6 @@ def for_evaluation(optimisers: Sequence[Any]) -> Iterator[None]:
                 owner.call(part.train)
             for p, values in before:  # which a way there and back may round
                 p.copy_(values)
-
-
-def _flags(source: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options whose default is True or False: torch takes any word, `no` too, for true."""
-    with suppress(TypeError, ValueError):  # a callable without a signature
-        known = inspect.signature(source).parameters
-        return {
-            key: value
-            for key, value in options.items()
-            if key in known and isinstance(known[key].default, bool)
-        }
-    return {}
 
 
 def _parts(optimiser: torch.optim.Optimizer) -> tuple[torch.optim.Optimizer, ...]:

@@ -11,7 +11,7 @@ from antiphon.base.nearest_names import suggest
 from antiphon.running.python_template import Buildable, PythonTemplate, load_python
 from antiphon.scenarios import Scenario, Template, catalogue, library_names, load
 from antiphon.scenarios.population_spec import PopulationSpec
-from antiphon.scenarios.study import find_document
+from antiphon.scenarios.study import StudySpec, find_document
 
 MADE_IN_PYTHON = {
     "gpt": "antiphon.splitting.split_scenarios:gpt",
@@ -46,6 +46,9 @@ def template_named(name: str | Path) -> Template | PythonTemplate:
     if (population := find_document(PopulationSpec, name)) is not None:
         fix = f"antiphon run trains it; its scenario is {population.scenario}"
         raise ScenarioError(f"{name}: is a population, not a scenario; {fix}")
+    if (study := find_document(StudySpec, name)) is not None:
+        fix = f"antiphon study runs it; its scenario is {study.scenario}"
+        raise ScenarioError(f"{name}: is a study, not a scenario; {fix}")
     path = Path(os.path.expanduser(name))
     # that a name exists is False, where it is too long for a file's
     if not path.suffix and path.parent == Path() and not os.path.exists(path):

@@ -96,7 +96,7 @@ def _parts(runs: Sequence[Run]) -> list[str]:
     first = runs[0].running
     epoch = "" if first.epoch is None else f"epoch {first.epoch:.2f}"
     training = {
-        name: {f"training {metric}" if metric == RETURN else metric: value for metric, value in own.items()}
+        name: _of_policy(own) if first.scenario.agents[name].policy else own
         for name, own in training_scores([run.running for run in runs]).items()
     }
     parts = [epoch, _updates(first), *_means(training)]
@@ -104,6 +104,12 @@ def _parts(runs: Sequence[Run]) -> list[str]:
         scores = {name: found.agents[name] for name in found.readout if name in found.agents}
         parts += [f"{found.split} {mean}" for mean in _means(scores)]
     return [part for part in parts if part]
+
+
+def _of_policy(scores: dict[str, float]) -> dict[str, float]:
+    """Return what says how far a policy is: its losses are near 0 from the first window to the last."""
+    names = {RETURN: f"training {RETURN}", "entropy": "entropy"}
+    return {name: scores[metric] for metric, name in names.items() if metric in scores}
 
 
 def _updates(running: LiveSystem) -> str:
@@ -118,11 +124,16 @@ def _updates(running: LiveSystem) -> str:
 
 def _means(scores: dict[str, dict[str, float]]) -> list[str]:
     """Return each metric of the readouts' scores, a mean over the readouts: `loss 0.312`."""
+    means = mean_over_readouts(scores).items()
+    return [f"{m} {mean:.1%}" if m == "accuracy" else f"{m} {mean:.4g}" for m, mean in means]
+
+
+def mean_over_readouts(scores: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Return each metric of the readouts' scores, a mean over the readouts that have it."""
     found: dict[str, list[float]] = {}
     for metric, value in chain.from_iterable(own.items() for own in scores.values()):
         found.setdefault(metric, []).append(value)
-    means = {metric: sum(values) / len(values) for metric, values in found.items()}
-    return [f"{m} {mean:.1%}" if m == "accuracy" else f"{m} {mean:.4g}" for m, mean in means.items()]
+    return {metric: sum(values) / len(values) for metric, values in found.items()}
 
 
 def training_scores(runs: Sequence[LiveSystem]) -> dict[str, dict[str, float]]:

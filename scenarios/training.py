@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, model_validator
 
 from antiphon.base.extensions import Catalogue, is_built_in
 from antiphon.base.kinds import Kind, KindSpec
 from antiphon.base.nearest_names import suggest
-from antiphon.base.problems import Path, kind_of, show_value
+from antiphon.base.problems import DocumentError, Path, kind_of, show_value
 from antiphon.base.spec import Count, FrozenMap, Sequence, Spec, accepted_keys, distinct, fail, name_problem
 
 
@@ -33,7 +33,42 @@ class ScheduleSpec(KindSpec, sections=("schedule",)):
     written: ClassVar[frozenset[str]] = frozenset({"kind"})
 
 
-class GroupSpec(KindSpec):
+class _OptimiserKeys(KindSpec):
+    """A section with the keys of an optimiser, whose own are of the types of their defaults.
+
+    Torch compares numbers before it looks at their types, reads a third of two betas first in a step, and takes any word,
+    `no` too, for true.
+    """
+
+    point = "optimiser"
+
+    @model_validator(mode="after")
+    def _of_the_types_of_defaults(self) -> Self:
+        torchs = getattr(self.source, "__module__", "").startswith("torch.optim.")
+        for key in self.own_keys:
+            default, value = type(self).model_fields[key].default, getattr(self, key)
+            needs = "" if value == default else _needed_type(default, value, torchs=torchs)
+            if needs:
+                raise DocumentError((key,), f"must be {needs}, not {kind_of(value)}")
+        return self
+
+
+def _needed_type(default: object, value: object, *, torchs: bool) -> str:
+    """Return what a value must be that is not of its default's type; empty where it is, or where another's optimiser may take it."""
+    if isinstance(default, bool):
+        return "" if isinstance(value, bool) else "true or false"
+    if torchs and isinstance(default, tuple):
+        fits = isinstance(value, tuple) and len(value) == len(default)
+        fits = fits and all(one is None or _is_number(one) for one in cast("tuple[object, ...]", value))
+        return "" if fits else f"a list of {len(default)} numbers"
+    return "a number" if torchs and _is_number(default) and not _is_number(value) else ""
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+class GroupSpec(_OptimiserKeys):
     """A group of an agent's or predictor's parameters with an optimiser of its own.
 
     Attributes:
@@ -46,8 +81,6 @@ class GroupSpec(KindSpec):
     kind: Kind
     lr: Annotated[float, Field(gt=0)] | None = None
 
-    point = "optimiser"
-
 
 def _one_group_each(groups: tuple[GroupSpec, ...]) -> tuple[GroupSpec, ...]:
     axes = [group.axes for group in groups]
@@ -57,7 +90,7 @@ def _one_group_each(groups: tuple[GroupSpec, ...]) -> tuple[GroupSpec, ...]:
     return groups
 
 
-class OptimiserSpec(KindSpec, sections=("optimiser", "predictor")):
+class OptimiserSpec(_OptimiserKeys, sections=("optimiser", "predictor")):
     """An optimiser of an agent or of a channel's predictor: the keys of every kind.
 
     Attributes:
@@ -76,7 +109,6 @@ class OptimiserSpec(KindSpec, sections=("optimiser", "predictor")):
     schedule: ScheduleSpec | None = None
     groups: Annotated[tuple[GroupSpec, ...], AfterValidator(_one_group_each)] = ()
 
-    point = "optimiser"
     written: ClassVar[frozenset[str]] = frozenset({"kind", "lr"})
 
     @classmethod

@@ -11,15 +11,18 @@ from rich.text import Text
 
 from antiphon.base.errors import ScenarioError
 from antiphon.base.kinds import kinds_of, own_keys_of, sections, summary_of
+from antiphon.base.problems import show_value
+from antiphon.base.spec import plain
 from antiphon.commands import options
 from antiphon.commands.arguments import scenario_template, values_of
 from antiphon.envs import describe, ids
 from antiphon.running.library import templates
 from antiphon.scenarios import Scenario, Template, json_schema
-from antiphon.scenarios.population_spec import PopulationSpec
+from antiphon.scenarios.population_spec import PopulationSpec, RangeSpec
 from antiphon.scenarios.schema import schema_text
+from antiphon.scenarios.study import find_document
 from antiphon.telemetry.timeline_text import raster_lines
-from antiphon.terminal.output import console, print_json, remark, show_table
+from antiphon.terminal.output import console, print_json, remark, show_table, write_line
 from antiphon.terminal.reference import (
     ReferenceTable,
     environment_named,
@@ -98,10 +101,43 @@ def show(
         print(template.text, end="")
     elif resolved:
         print(scenario_template(what, python).resolve(variant, values).to_yaml(), end="")
+    elif python is None and (population := find_document(PopulationSpec, what)) is not None:
+        if variant or values:
+            raise ScenarioError(f"show: {what} is a population; leave out --variant and --set")
+        print_json(plain(population)) if json else _population(what, population)
     else:
         from antiphon.terminal.scenario_tables import show_scenario
 
         show_scenario(what, scenario_template(what, python), variant, values, json)
+
+
+def _population(what: str, spec: PopulationSpec) -> None:
+    """Print what varies in a population, how it is selected, and where its scenario is described."""
+    out, variant = console(), f", variant {spec.variant}" if spec.variant else ""
+    out.print(Text(spec.population, style="bold"))
+    if spec.description:
+        out.print(Text(spec.description))
+    out.print()
+    rows = []
+    for name, given in spec.vary.items():
+        ranged = f"{given.low:g} to {given.high:g}" if isinstance(given, RangeSpec) else ""
+        beginning = "uniform in the logarithm" if isinstance(given, RangeSpec) and given.log else "uniform"
+        rows.append([name, ranged or ", ".join(f"{value:g}" for value in given), beginning])
+    show_table(["varies", "values", "at the beginning"], rows, names=3)
+    fixed = ", ".join(f"{name}={show_value(value)}" for name, value in spec.set.items())
+    if fixed:
+        write_line(f"set: {fixed}")
+    steps = f"{spec.steps:,} steps" if spec.steps else "the scenario's steps"
+    write_line(f"{spec.members:,} members of {spec.scenario}{variant} · {steps} · seeds from {spec.seed}")
+    if (select := spec.select) is None:
+        write_line("without selection: a random search")
+    else:
+        factors = " or ".join(f"{factor:g}" for factor in select.factors)
+        write_line(
+            f"every {select.every:,} steps the worst {select.copy_share:.0%} become copies of the best by "
+            f"{select.by or 'the metric of the readouts'}, with values times {factors} (of a list: a neighbour)"
+        )
+    remark(f"antiphon show {spec.scenario} describes the scenario, antiphon run {what} trains the population")
 
 
 def _kinds(section: str | None, json: bool) -> None:

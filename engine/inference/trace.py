@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar, final
 
 import torch
@@ -251,7 +252,16 @@ class Written:
         module.graph.eliminate_dead_code()
         module.recompile()
         set_mode(module, False)
+        for part in module.modules():
+            if type(part) is nn.Module:  # it holds the tensors of a place, and would be printed without them
+                part.extra_repr = partial(str, _shapes(part))  # type: ignore[method-assign]
         return module
+
+
+def _shapes(part: nn.Module) -> str:
+    """Return the tensors of a module by name: `weight [16, 64], bias [16]`."""
+    held = (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False))
+    return ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in held)
 
 
 @final

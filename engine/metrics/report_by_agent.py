@@ -7,6 +7,7 @@ from collections import UserDict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 import torch
@@ -33,6 +34,11 @@ class AgentReport:
 
     def __init__(self, stacks: StepReport, stacked: Stacked) -> None:
         self._whole, self._stacked = stacks, stacked
+
+    def __repr__(self) -> str:
+        agents = [name for update in self.updates for name in update.gradients]
+        learned = ", ".join([*agents, *self.predictor_updates, *self.input_updates])
+        return shorten(f"<AgentReport: updates of {learned or 'none'}", 119, placeholder=" …") + ">"
 
     @classmethod
     def empty(cls, stacked: Stacked) -> AgentReport:
@@ -259,6 +265,9 @@ class MeanAccumulator:
         """The names of policies' metrics, by agents."""
         self._row: tuple[Any, Any] = ({}, {})
         """Sums of the last complete row."""
+
+    def __repr__(self) -> str:
+        return f"<MeanAccumulator of {len(self._agents)} agents>"
 
     def add(self, report: AgentReport) -> None:
         """Add the losses of one step."""

@@ -92,6 +92,8 @@ def load_weights(
             fits; or tied parameters would differ.
     """
     check_names("load_weights", agents=agents)
+    if isinstance(agents, Mapping):
+        check_names("load_weights", agents=[*agents.values()])
     system, state = backend.per_agent(), copy_tree(backend.state_dict())
     learners: dict[str, Any] = state["learners"]
     if agents is None:

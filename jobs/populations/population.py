@@ -10,6 +10,7 @@ from typing import Any, Self
 from antiphon.base.errors import DivergenceError, ScenarioError
 from antiphon.base.files import given_path
 from antiphon.base.nearest_names import suggest
+from antiphon.base.notebook import html_of, newest_table
 from antiphon.base.signals import deliver
 from antiphon.engine.backends import BackendFactory
 from antiphon.engine.build.stacking import reason_apart
@@ -24,6 +25,7 @@ from antiphon.jobs.together import Together
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.running.begin import begin
 from antiphon.running.directory import check_exist, check_free, is_free, numbered
+from antiphon.running.observers import mean_over_readouts, training_scores
 from antiphon.running.run import Run, StepInfo
 from antiphon.running.simulation import Simulation
 from antiphon.running.trainer import Trainer, steps_to_take
@@ -261,6 +263,16 @@ class Population:
         return (
             f"<Population of {one.scenario.scenario}: {count} member{'s' * (count != 1)}, step {one.now:,}>"
         )
+
+    def _repr_html_(self) -> str:
+        """Return the members with their newest losses and metrics in training, for notebooks."""
+        scores = [training_scores([run.running]) for run in self.runs]
+        means = {
+            f"{member}": {"seed": float(one.seed), **mean_over_readouts(found)}
+            for member, (one, found) in enumerate(zip(self.simulations, scores, strict=True))
+        }
+        shown = dict.fromkeys(metric for own in means.values() for metric in own)
+        return html_of(repr(self), newest_table("member", means, tuple(shown)))
 
 
 _ELSEWHERE = {

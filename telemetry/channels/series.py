@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from antiphon.base.notebook import html_of, html_table, number
 from antiphon.telemetry.channels.explanations import verdicts_document
 from antiphon.telemetry.channels.tags import VERDICTS, Family
 from antiphon.telemetry.figures import VALUE_TARGET
@@ -192,7 +193,7 @@ def catalogue(
     return {**metrics, "verdicts": verdicts, "messages": sorted(messages), **facts}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunData:
     """Data of one run in the Channels tab.
 
@@ -214,6 +215,24 @@ class RunData:
     parts: Mapping[str, Any] | None = None
     path: str = ""
 
+    def __repr__(self) -> str:
+        return f"<RunData of {self.name}: {len(self.figures)} metrics, messages of {len(self.messages)} channels>"
+
+    def _repr_html_(self) -> str:
+        """Return its metrics with the mean of the newest values, for notebooks."""
+        rows = [
+            [
+                family,
+                metric,
+                f"{len(series.steps):,}",
+                f"{series.steps[-1]:,}",
+                number(_newest_mean(series), metric),
+            ]
+            for (family, metric), series in sorted(self.figures.items())
+        ]
+        heads = ("of", "metric", "log entries", "newest step", "mean")
+        return html_of(repr(self), html_table(heads, rows, names=2))
+
     def catalogue(self) -> dict[str, Any]:
         """Return the contents: metrics by family, channels with messages, whether there is a timeline."""
         there = {"timeline": self.timeline is not None, "parts": self.parts is not None}
@@ -234,6 +253,13 @@ class RunData:
             },
             "clouds": {str(channel): _text(cloud(found).pack()) for channel, found in self.messages.items()},
         }
+
+
+def _newest_mean(series: Series) -> float | None:
+    """Return the mean of the newest values; None: there are none."""
+    newest = series.values[-1]
+    there = newest[np.isfinite(newest)]
+    return float(there.mean()) if len(there) else None
 
 
 def _floats(values: Values) -> bytes:

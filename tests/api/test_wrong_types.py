@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import antiphon
-from antiphon import Simulation
+from antiphon import Simulation, comms
 from antiphon.errors import ScenarioError
 
 SMALL = {"depth": 2, "width": 4, "batch": 8}
@@ -29,6 +29,15 @@ WRONG: dict[str, Callable[[Any], object]] = {
         run.scenario, threads=0
     ),
     "device: no device 'None' on this machine": lambda run: Simulation(run.scenario, device=None),  # type: ignore[arg-type]
+    "load_weights: agents: ['x'] is not a name; write it as a word": lambda run: run.load_weights(
+        "nowhere",
+        agents=[["x"]],  # type: ignore[list-item]
+    ),
+    "load_weights: agents: 3 is not a name; write it as a word": lambda run: run.load_weights(
+        "nowhere",
+        agents={"n1": 3},  # type: ignore[dict-item]
+    ),
+    "Channel: name=3; must be a word": lambda _: comms.Channel(4, name=3),  # type: ignore[arg-type]
     "load: must be a name or a path, not 3": lambda run: antiphon.load(3),  # type: ignore[arg-type]
 }
 

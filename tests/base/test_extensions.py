@@ -379,8 +379,8 @@ def placed(where: str, kind: Any, options: Document) -> Document:
             {"alhpa": 1},
             "training.optimiser.alhpa: unknown key 'alhpa'; did you mean 'alpha'",
         ),
-        ("optimiser", "Adam", {"betas": "big"}, "optimiser.betas: Adam failed: "),
-        ("optimiser", "Adam", {"betas": [0.9]}, "optimiser.betas: Adam failed: "),
+        ("optimiser", "Adam", {"betas": "big"}, "optimiser.betas: must be a list of 2 numbers"),
+        ("optimiser", "Adam", {"betas": [0.9, 2.0]}, "optimiser.betas: Adam failed: "),
         ("optimiser", "RMSpropp", {}, "optimiser.kind: unknown kind 'RMSpropp'; did you mean 'RMSprop'"),
         ("optimiser", "LBFGS", {}, "training.optimiser.kind: LBFGS needs a closure in step.. that"),
         ("optimiser", "sparseadam", {}, "training.optimiser.kind: SparseAdam takes sparse gradients only"),
@@ -409,7 +409,7 @@ def placed(where: str, kind: Any, options: Document) -> Document:
         (
             "optimiser",
             "Muon",
-            {"groups": [{"axes": 1, "kind": "AdamW", "betas": 3}]},
+            {"groups": [{"axes": 1, "kind": "AdamW", "betas": [0.9, 2]}]},
             "agents.n0.optimiser.groups.0..betas: AdamW failed: ",
         ),
         (

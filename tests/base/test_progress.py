@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 import torch
 
-from antiphon import Simulation, load
+from antiphon import Scenario, Simulation, load
 from antiphon.base import progress
 from antiphon.envs import from_tensors
 from antiphon.running.observers import RunProgress
@@ -131,3 +131,15 @@ def test_a_line_of_a_run_says_what_it_has_come_to(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("steps 2/5 · 2 updates · loss ")
     assert " · accuracy " in line
+
+
+def test_a_line_of_a_policy_has_its_return_and_no_losses(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    policy = {"observes": ["observation"], "acts": True, "objective": "ppo", "clock": {"unroll": 16}}
+    scenario = Scenario(scenario="pole", env="antiphon/CartPole-v0", agents={"motor": policy})
+    with Simulation(scenario) as simulation:
+        simulation.run(64)
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert " · training return " in line
+    assert "loss" not in line

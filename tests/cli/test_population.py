@@ -340,4 +340,15 @@ def test_a_population_is_shown_as_its_best_run_and_is_in_the_list(
     assert cli.json(f"evaluate {other}")["member"] == f"{other.name}, a member of population mine"
     assert "A league of capture the flag" in cli("show")
     assert list(cli.json("show")["populations"]) == ["flags", "pole", "toy"]
-    assert "pole: is a population, not a scenario" in cli.refused("show pole")
+    assert "pole: is a population, not a scenario" in cli.refused("show pole --resolved")
+    assert "leave out --variant and --set" in cli.refused("show pole --set lr=1")
+    pole = cli("show pole")
+    assert "lr 0.0001 to 0.1 uniform in the logarithm" in " ".join(pole.split())
+    assert "16 members of cartpole-team · 5,000 steps" in pole
+    assert (
+        "every 250 steps the worst 20% become copies of the best by return, with values times 0.8 or 1.25"
+        in pole
+    )
+    assert "0.001, 0.25, 0.5, 0.75, 1" in cli("show toy")
+    assert cli.json("show pole")["select"]["every"] == 250
+    assert "feudal: is a study, not a scenario; antiphon study runs it" in cli.refused("show feudal")

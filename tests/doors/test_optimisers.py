@@ -506,11 +506,34 @@ def test_each_optimiser_steps_as_in_a_loop(env: Any, kind: Any) -> None:
             torch.testing.assert_close(ours, plain.detach(), rtol=0, atol=1e-12)
 
 
-def test_a_word_is_no_flag_of_an_optimiser(env: Any) -> None:
-    line = r"optimiser\.decoupled_weight_decay: must be true or false, not 'no'"
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        (
+            {"decoupled_weight_decay": "no"},
+            "decoupled_weight_decay: must be true or false, not the word 'no'",
+        ),
+        ({"betas": [0.9]}, r"betas: must be a list of 2 numbers, not \[0.9\]"),
+        ({"betas": [0.9, 0.99, 0.999]}, "betas: must be a list of 2 numbers, not "),
+        ({"betas": 0.9}, "betas: must be a list of 2 numbers, not 0.9"),
+        ({"betas": [0.9, "x"]}, "betas: must be a list of 2 numbers, not "),
+        ({"weight_decay": [0.1]}, "weight_decay: must be a number, not "),
+        (
+            {"groups": [{"axes": 1, "kind": "AdamW", "eps": "x"}]},
+            "groups.0..eps: must be a number, not the word",
+        ),
+    ],
+)
+def test_options_of_an_optimiser_of_another_type_are_refused_where_they_are_written(
+    env: Any, settings: dict[str, Any], line: str
+) -> None:
     with pytest.raises(antiphon.base.errors.ScenarioError, match=line):
-        antiphon.Simulation(scenario_of(env, {"kind": "NAdam", "decoupled_weight_decay": "no"}))
-    antiphon.Simulation(scenario_of(env, {"kind": "NAdam", "decoupled_weight_decay": True}))
+        scenario_of(env, {"kind": "NAdam", **settings})
+
+
+def test_options_of_an_optimiser_of_the_types_of_their_defaults_are_taken(env: Any) -> None:
+    scenario_of(env, {"kind": "NAdam", "decoupled_weight_decay": True, "betas": [1, 0.9], "foreach": None})
+    scenario_of(env, {"kind": "Adafactor", "eps": [None, 1e-3]})
 
 
 @pytest.mark.parametrize("kind", REFUSED)

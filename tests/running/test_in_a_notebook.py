@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 
 import antiphon
 from antiphon.agents.models import ResNet
+from antiphon.telemetry import read_run
 from tests.kit.documented import ablate
 
 LONGEST = 600
@@ -81,6 +83,27 @@ def test_handles_are_one_line_each(simulation: Any) -> None:
     assert ["cosine", f"{cosine:.4g}", "12"] in newest
 
 
+def test_what_a_simulation_holds_is_short(simulation: Any) -> None:
+    learned = "<AgentReport: updates of n0, n1, n2, n0->n1, n1->n2>"
+    assert repr(simulation.learned) == learned
+    assert repr(simulation.world).startswith("<EnvironmentRunner of ")
+    assert repr(simulation.train_means) == "<MeanAccumulator of 3 agents>"
+    module = simulation.agents["n0"].module
+    assert "weight [8, 64], bias [8]" in repr(module)
+    assert "weight [8, 64], bias [8]" in repr(pickle.loads(pickle.dumps(module)))
+
+
+def test_a_run_that_is_read_is_a_table(tmp_path: Path) -> None:
+    scenario = antiphon.load("digits-mlp").resolve(values={"depth": 2, "width": 8, "batch": 8})
+    with antiphon.Simulation(scenario, logdir=tmp_path / "a") as run:
+        run.run(steps=3, progress=False)
+    data = read_run(tmp_path / "a")
+    assert re.fullmatch(r"<RunData of a: \d+ metrics, messages of 1 channels>", repr(data))
+    (rows,) = tables(data)
+    assert rows[0] == ["of", "metric", "log entries", "newest step", "mean"]
+    assert ["agent", "loss"] in [row[:2] for row in rows]
+
+
 def test_measurements_are_tables(simulation: Any) -> None:
     score = simulation.evaluate()
     assert str(score) == repr(score)
@@ -95,6 +118,7 @@ def test_measurements_are_tables(simulation: Any) -> None:
     assert repr(probes).count("<Probe: true [8, 8], cosine ") == 2
     cosine = f"{probes['n0->n1'].alignment['cosine']:.4g}"
     assert tables(probes)[0][1][:3] == ["n0->n1", "[8, 8]", cosine]
+    assert tables(probes["n0->n1"])[0][1] == ["cosine", cosine]
     cuts = antiphon.cuts(ResNet(1, 10), torch.zeros(2, 1, 8, 8))
     assert len(tables(cuts)[0]) == 1 + len(cuts)
     for shown in (score, simulation.history, ablation, values):
@@ -129,10 +153,14 @@ def test_what_a_run_is_made_of_is_short() -> None:
     assert tables(source)[0][2] == ["label", "–", "one of 2", "objectives and predictors"]
     with antiphon.Population("digits-mlp", [0, 1]) as members:
         assert repr(members) == "<Population of digits-mlp: 2 members, step 0>"
+        assert tables(members) == [[["member", "seed"], ["0", "0"], ["1", "1"]]]
+        members.run(steps=1)
+        assert tables(members)[0][0] == ["member", "seed", "loss", "accuracy"]
     policy = {"observes": ["observation"], "acts": True, "objective": "ppo"}
     env = {"id": "antiphon/CartPole-v0"}
     with antiphon.Simulation(antiphon.Scenario(scenario="pole", env=env, agents={"motor": policy})) as player:
         assert repr(player.policy()) == "<Policy of motor: greedy>"
+        assert tables(player.policy())[0][1][:3] == ["motor", "observation", "acts"]
 
 
 @pytest.mark.long

@@ -71,6 +71,8 @@ def test_every_variant_resolves_round_trips_and_is_meant(name: str, variant: str
     scenario = load(name).resolve(variant, SMALL.get(name, {}))
     assert Scenario.from_yaml(scenario.to_yaml()) == scenario
     assert Scenario.from_graph(scenario.to_graph()) == scenario
+    assert Scenario.model_validate(scenario.model_dump()) == scenario
+    assert Scenario.model_validate_json(scenario.model_dump_json(by_alias=True)) == scenario
     if name == THEORY:
         return
     lines = [line for line in warnings(load(name).resolve(variant)) if " is not used " not in line]
