@@ -19,12 +19,10 @@ _MEMORY = 0.98
 """Weight of an earlier comparison against the next: predictor and receiver change, and about the last fifty count."""
 _ERRORS = 2.5
 """Standard errors less which the cosine is certain, where a gate opens: noise is as good at six steps of a thousand."""
-_OPENS, _SHUTS = 0.25, 0.02
-"""Certain factor at which a gate opens, and factor below which it shuts: with less, nearly all that moves the sender is noise.
-
-It opens late, since the first steps are the longest: Adam knows no size of the gradient then, and the receiver does not know the
-code that they lead to.
-"""
+_OPENS = 0.25
+"""Certain factor at which a gate opens: with less, most of what moves the sender is noise, and a receiver loses a code that it reads."""
+_SHUTS = 0.02
+"""Factor below which a gate shuts."""
 _SAVED = ("cosine", "variance", "count", "ratio", "open")
 """Names of the sums in a saved state."""
 
@@ -83,10 +81,8 @@ class SkillGate:
         kept = [before * _MEMORY**power for before, power in zip(self.sums[:3], (1, 2, 1), strict=True)]
         ratio = squares.sum(1) / scale
         cosine, variance, number = (before + now for before, now in zip(kept, new, strict=True))
-        certain, factor = (
-            (cosine - errors * variance.sqrt()) / (number * ratio) for errors in (_ERRORS, 0.0)
-        )
-        opens = torch.where(self.sums[-1] > 0, factor >= _SHUTS, certain >= _OPENS)
+        unit, certain = number * ratio, cosine - _ERRORS * variance.sqrt()
+        opens = torch.where(self.sums[-1] > 0, cosine / unit >= _SHUTS, certain / unit >= _OPENS)
         sums = torch.stack([cosine, variance, number, ratio, opens.double()])
         return torch.where((scale > 0) & sums.isfinite().all(0), sums, self.sums)
 
