@@ -204,8 +204,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "comms-a-gate-opens-at-the-factor-below-which-it-shuts",
         "comms/skill_gate.py",
-        "ready = (factor >= _OPENS) & (",
-        "ready = (factor >= _LEAST) & (",
+        "certain / unit >= _OPENS",
+        "certain / unit >= _SHUTS",
         "tests/comms/test_skill_gate.py::test_it_opens_at_a_quarter_and_stays_open_with_less",
     ),
     Fault(
