@@ -83,7 +83,7 @@ class CreditedMessage(Protocol):
     def now(self) -> Tensor:
         """The message as the sender's present parameters make it.
 
-        It differs from `sent` if the window has waited, and where an end of the channel does not live: there `sent` is zeros.
+        It differs from `sent` if the window has waited, and where the message was void as it was sent: there `sent` is zeros.
         """
 
     @property

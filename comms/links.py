@@ -76,6 +76,11 @@ class Link:
         """Whether there is noise."""
         return nonzero(self.noise)
 
+    @cached_property
+    def changes_values(self) -> bool:
+        """Whether a message may arrive with other values than were sent."""
+        return self.noisy or self.bits is not None
+
     @property
     def in_levels(self) -> bool:
         """Whether a received message consists of levels (`levels_of`), without noise."""

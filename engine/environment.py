@@ -199,20 +199,20 @@ class EnvironmentRunner:
         taken, ends = self.step_signals, self._ends(terminated, truncated, length)
         self.step_signals = self._signals(taken.step + 1, observations, info)
         if self._lives:
-            ends = replace(ends, lives=self._lives_over(taken))
+            ends = replace(ends, deaths=self._deaths(taken))
         if self._limits and self._cut_off(taken, ends):
             ends = replace(ends, final=self._final(info, ends, taken))
         return ends
 
-    def _lives_over(self, taken: StepSignals) -> dict[str, tuple[Mask, Mask]]:
+    def _deaths(self, taken: StepSignals) -> dict[str, tuple[Mask, Mask]]:
         """By agent of the environment: where it is dead after a step, or begins another life, and where it has terminated."""
-        lives: dict[str, tuple[Mask, Mask]] = {}
+        deaths: dict[str, tuple[Mask, Mask]] = {}
         for name in self._lives:
             terminated, truncated = (taken.signals[f"{kind}.{name}"] > 0 for kind in ENDS)
             over = taken.absent(name) | Mask.of(terminated | truncated)
             if over.anywhere:
-                lives[name] = over, Mask.of(terminated)
-        return lives
+                deaths[name] = over, Mask.of(terminated)
+        return deaths
 
     def _ends(self, terminated: Tensor, truncated: Tensor, length: int | None) -> EpisodeEnds:
         """Which episodes a step ended; `length`: of the episode before it."""

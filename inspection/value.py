@@ -275,8 +275,8 @@ class _Forks:
                 if step < horizon // 2:
                     continue
                 for update in fork.learned.updates:
-                    for name in update.window_loss.losses.keys() & sums.keys():
-                        losses, (loss, count) = update.window_loss.losses[name], sums[name]
+                    for name in update.window_loss.reported.keys() & sums.keys():
+                        losses, (loss, count) = update.window_loss.reported[name], sums[name]
                         total = losses.loss.item() * fork.system.batch
                         sums[name] = loss + total, count + int(losses.count)
         except DivergenceError as error:

@@ -71,9 +71,9 @@ def optimiser_of(spec: OptimiserSpec | None, scenario: Scenario) -> tuple[dict[s
 def connect(channel: Channel, agents: Mapping[str, Agent]) -> None:
     """Enter a channel at the agents that it joins, as far as they are here."""
     if channel.sender in agents:
-        agents[channel.sender].connections.begin(channel)
+        agents[channel.sender].connections.add_outgoing(channel)
     if channel.receiver in agents:
-        agents[channel.receiver].connections.end(channel)
+        agents[channel.receiver].connections.add_incoming(channel)
 
 
 Shape = tuple[int, ...]

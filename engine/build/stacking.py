@@ -28,13 +28,12 @@ from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.channels import connect
 from antiphon.engine.heart.agent import AGE, Agent, Connections, Goal
 from antiphon.engine.heart.channel import Channel, Endpoints, lives_of, needed_of
-from antiphon.engine.heart.divergence import DivergenceOfSeeds
-from antiphon.engine.heart.layout import Layout, label
+from antiphon.engine.heart.divergence import DivergencePolicyOfSeeds
+from antiphon.engine.heart.layout import Layout, SenderRows, label
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.order import turns_of
 from antiphon.engine.heart.rewards import COSINE
-from antiphon.engine.heart.sender_rows import SenderRows
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.hyperparameters import read_members, values_of
 from antiphon.nets.trained_parameters import TrainedParameters
@@ -375,7 +374,9 @@ def stack(base: System, *others: System, part: System | None = None) -> System:
     clocks = {name: agent.clock for name, agent in agents.items()}
     schedule = replace(base.schedule, clocks=clocks, waves=waves)
     divergence = (
-        DivergenceOfSeeds([of_seed.on_divergence for of_seed in bases]) if others else base.on_divergence
+        DivergencePolicyOfSeeds([of_seed.on_divergence for of_seed in bases])
+        if others
+        else base.on_divergence
     )
     return replace(
         base,
@@ -411,8 +412,8 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System, seeds: int)
         members=tuple(members),
         inputs=replace(
             first.inputs,
-            observed=first.inputs.observed.of([agent.inputs.observed for agent in members]),
-            critic=first.inputs.critic.of([agent.inputs.critic for agent in members]),
+            observed=first.inputs.observed.of_members([agent.inputs.observed for agent in members]),
+            critic=first.inputs.critic.of_members([agent.inputs.critic for agent in members]),
         ),
         layout=layout,
         participation=participation,

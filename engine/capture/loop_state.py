@@ -159,6 +159,6 @@ class LoopState:
         for owner, (updates, *taken) in zip(self._owners, snapshot.counters["updates"], strict=True):
             owner.load_counts(updates, taken)
         self.backend.move_on()
-        self.backend.divergence.statistics.note()
+        self.backend.divergence.statistics.keep()
         for group in system.groups:
             self.backend.forward_pass.replay(group.window)

@@ -58,16 +58,16 @@ class Contexts(Feature):
         self._phases: dict[int, Tensor] = {}
         """By the ticks of a window: each of them one-hot, and zeros, [ticks + 1, ticks]."""
 
-    def conditioned(self, signals: Tensor | None, channel: Channel, message: Message) -> Tensor:
+    def conditioned(self, context: Tensor | None, channel: Channel, message: Message) -> Tensor:
         """Return what the synthetic gradient of `message` is conditioned on, where signals of the ends are among it.
 
         Args:
-            signals: [rows, features] of the environment.
+            context: [rows, features]: the environment's signals, encoded.
             channel: The channel.
             message: One of its messages.
         """
         ends = channel.synthetic_gradient.end_context.items()
-        return _joined(signals, [self._end(channel, *end, message, message.uses.first_tick) for end in ends])
+        return _joined(context, [self._end(channel, *end, message, message.uses.first_tick) for end in ends])
 
     def of_input(self, channel: Channel, message: Message, step: int) -> Tensor | None:
         """Return what a synthetic input that stands in for `message` at the tick at `step` is conditioned on."""
@@ -96,7 +96,7 @@ class Contexts(Feature):
             if name in then.states:
                 return then.states[name]
             size = self.system.agents[agent].learner.network.state_size
-            return torch.zeros(channel.rows, size, dtype=self.system.dtype, device=self.system.device)
+            return torch.zeros(channel.row_count, size, dtype=self.system.dtype, device=self.system.device)
         period = (ledger.timetable.sender if sends else ledger.timetable.receiver).period
         assert windows is not None
         return self._phase(channel, windows, period, message.stamp if sends else tick, then.episode_start)
@@ -125,7 +125,7 @@ class Contexts(Feature):
                 count + 1, count, dtype=self.system.dtype, device=self.system.device
             )
         place = count if tick is None else windows.position(tick, period, episode_start)
-        return self._phases[count][place].expand(channel.rows, count)
+        return self._phases[count][place].expand(channel.row_count, count)
 
 
 def _joined(first: Tensor | None, rest: list[Tensor]) -> Tensor:

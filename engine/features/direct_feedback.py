@@ -61,7 +61,7 @@ def _injections(system: System, evaluator: ObjectiveEvaluator, update: Update) -
 
 def _error(evaluator: ObjectiveEvaluator, tick: Tick, update: Update) -> Tensor | None:
     """[rows, outputs] per sample: the derivative of an objective by the outputs of one tick; None without a target."""
-    found = evaluator.loss(tick)
+    found = evaluator.tick_loss(tick)
     if found is None or not found.losses.requires_grad:
         return None
     losses, factor = found.losses, update.window_loss.factors.get(tick.agent)

@@ -52,7 +52,7 @@ class Guard(DivergenceCheck):
     later = True
 
     def __init__(self, check: DivergenceCheck, device: torch.device) -> None:
-        super().__init__(check.divergence, check.agents, check.channels, check.groups)
+        super().__init__(check.policy, check.agents, check.channels, check.groups)
         self._skip = torch.tensor([0.0, 1.0]).to(device)
         self.skip = Skip(*self._skip.unbind())
         self._marks = torch.tensor([True, False]).to(device)
@@ -79,8 +79,8 @@ class Guard(DivergenceCheck):
         for turn, update in enumerate(updates, self._turns):
             for name, gradients in update.gradients.items():
                 self._note(_Place("update", name, turn), len(self.agents[name].members), gradients)
-            for name, losses in update.window_loss.losses.items():
-                self._note(_Place("loss", name, turn), len(self.agents[name].members), [losses.loss])
+            for name, reported in update.window_loss.reported.items():
+                self._note(_Place("loss", name, turn), len(self.agents[name].members), [reported.loss])
             for read, gradient in update.leaf_gradients.items():
                 members = len(self.channels[read.channel].members)
                 self._note(_Place("returned", read.channel, turn), members, [gradient])

@@ -70,4 +70,4 @@ class ClippedReturns(Feature):
         )
         for step, channel, k in sorted(found, key=lambda one: one[0]):
             own, seed = channel.members[k], channel.layout.seed_of(k)
-            self.system.on_divergence.note(Report(step, text, (own.sender,), own.name, seed))
+            self.system.on_divergence.add_event(Report(step, text, (own.sender,), own.name, seed))

@@ -55,7 +55,7 @@ class Reach(Feature):
         }
 
     def _reached(self, update: Update, agent: Agent) -> Mask:
-        losses = update.window_loss.losses.get(agent.name)
+        losses = update.window_loss.reported.get(agent.name)
         if losses is not None and not (agent.stacked and isinstance(losses.count, Tensor)):
             return ALL
         sent = {(name, message.stamp): message for name, message in update.window.sent}
@@ -104,7 +104,7 @@ class _Window:
     def _with_target(self, agent: str) -> Tensor:
         """The members that there was a target for."""
         every = torch.ones(len(self.system.agents[agent].members), dtype=torch.bool)
-        count = self.update.window_loss.losses[agent].count
+        count = self.update.window_loss.reported[agent].count
         return every & (count > 0).cpu() if isinstance(count, Tensor) else every
 
     def _pass_on(self, tick: Tick, members: Tensor) -> None:

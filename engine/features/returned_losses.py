@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from antiphon.base import indexed
-from antiphon.base.mask import ALL
+from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.synthetic_gradients import Critic
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Leaf
+from antiphon.engine.heart.message import Leaf, Message
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
@@ -39,7 +40,16 @@ class ReturnedLosses(Feature):
         if with_loss:
             loss = _returned_loss(self.system, self.predictor_trainer, update)
             for name, reads in with_loss.items():
-                Ledger.book_loss(reads, self.system.channels[name].rows_of_receiver(loss))
+                _book(reads, self.system.channels[name].rows_of_receiver(loss))
+
+
+def _book(reads: Sequence[Leaf], loss: Tensor) -> None:
+    """Add a window's loss, [rows], to each message that it read: once, in however many ticks that was."""
+    used: dict[Message, Mask] = {}
+    for read in reads:
+        used[read.message] = used.get(read.message, NONE) | read.counted
+    for message, mask in used.items():
+        message.returned.add_loss(mask.fill(loss))
 
 
 def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: Update) -> Tensor:
@@ -56,7 +66,7 @@ def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: 
             continue
         if message.without_uses or message.fate.withheld is ALL:
             continue
-        example = predictor_trainer.example(channel, message, answered=False)
+        example = predictor_trainer.example(channel, message, with_returned=False)
         if example is not None:
             value = constant(channel.synthetic_gradient.model.value(example))
             value = scaled(value, channel.synthetic_gradient.discount)

@@ -57,7 +57,7 @@ class StandIns(Feature):
         missing = _missing(channel, arrival)
         if missing is NONE:
             return arrival
-        prediction = channel.synthetic_input.model.predict(context, channel.rows, training=self.training)
+        prediction = channel.synthetic_input.model.predict(context, channel.row_count, training=self.training)
         return _filled(arrival, constant(prediction), missing)
 
 

@@ -6,19 +6,17 @@ object is made where, and the other files as they are needed. Here, an `Agent` i
 each row. The agents and channels of the scenario are the `members` of stacks; each is a stack of one. Each file imports only
 files above it in this list:
 
-    layout              rows of a stack: which seed, member and environment each is of
+    layout              rows of a stack: which seed, member and environment each is of, and which a sender's port has
     clock               when agents tick and send, and which ticks are a window
     notes               what features keep with a message, a tick or an agent
     message             signals, messages, reads, ticks, windows, learning groups
     held_messages       the newest arrival that a receiver holds, where messages may be lost or a synthetic input is conditioned on it
     newest_returned     the newest returned gradient, where a predictor is conditioned on it
     ledger              the messages of a stack of channels, from sending to the return of their gradient
-    sender_rows         rows of a sender's port, where a stack of channels is divided into pieces
     channel             stacks of channels
     participation       which agents learn from a window
-    rewards             what a policy learns from, in place of a target
+    rewards             what a policy learns from in place of a target, and its window
     agent               stacks of agents
-    policy_window       what a policy learns from a window
     updates             what is learned at a step, by agents and by predictors
     divergence          checks before a parameter moves
     system              all agents, channels and learning groups
@@ -33,7 +31,8 @@ files above it in this list:
 What only some scenarios need is a feature in engine/features or engine/policies where it can be called at a point of the step;
 engine/installed.py installs it. What changes a line between two points is a branch here, such as `read`, `align`, participation,
 fixed feedback, `needs_actions`, and `swept_updates`, which hold what was learned before its turn. So are the classes that the
-files above name (rewards, policy_window).
+files above name (rewards). Of the files above, held_messages, newest_returned and participation are imported only for scenarios
+that need them.
 
 Where a change goes:
 

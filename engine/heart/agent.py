@@ -94,7 +94,7 @@ class Observed:
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_member", self.by_member or tuple((name,) for name in self.names))
 
-    def of(self, each: Sequence[Observed]) -> Observed:
+    def of_members(self, each: Sequence[Observed]) -> Observed:
         """Return what the networks of several members observe; `self` is the first member's."""
         return replace(self, by_member=tuple(zip(*(observed.names for observed in each), strict=True)))
 
@@ -136,15 +136,15 @@ class Connections:
     state_channel: Channel | None = None
     """The channel that carries its state to its own next tick; None: it has no state."""
 
-    def begin(self, channel: Channel) -> None:
-        """Enter a channel that begins here."""
+    def add_outgoing(self, channel: Channel) -> None:
+        """Add a channel that begins here."""
         if channel.state:
             self.state_channel = channel
         else:
             self.outgoing.append(channel)
 
-    def end(self, channel: Channel) -> None:
-        """Enter a channel that ends here."""
+    def add_incoming(self, channel: Channel) -> None:
+        """Add a channel that ends here; a state channel is added by its begin."""
         if not channel.state:
             self.incoming.append(channel)
 
@@ -159,12 +159,12 @@ class Connections:
 
     @cached_property
     def read_channels(self) -> list[Channel]:
-        """The incoming channels, and the state channel; read once all have been entered."""
+        """The incoming channels, and the state channel; read once all have been added."""
         return self.incoming if self.state_channel is None else [*self.incoming, self.state_channel]
 
     @cached_property
     def send_channels(self) -> list[Channel]:
-        """The outgoing channels, and the state channel; read once all have been entered."""
+        """The outgoing channels, and the state channel; read once all have been added."""
         return self.outgoing if self.state_channel is None else [*self.outgoing, self.state_channel]
 
 
@@ -217,9 +217,9 @@ class Agent:
     def episodes_over(self, ends: EpisodeEnds) -> Mask:
         """Return the rows whose episode, the environment's or the member's own life, is over after a step (semantics 20)."""
         ended = ends.ended.map(self.layout.to_rows)
-        if not ends.lives or not any(self.lives):
+        if not ends.deaths or not any(self.lives):
             return ended
-        over = {name: dead for name, (dead, _) in ends.lives.items()}
+        over = {name: dead for name, (dead, _) in ends.deaths.items()}
         return ended | self.layout.mask_by_name(over, self.lives)
 
     @property
@@ -251,7 +251,7 @@ class Agent:
 
     def participates(self, number: int) -> Mask:
         """Return the rows in which it learns from the window of a number."""
-        return ALL if self.participation is None else self.participation.rows(number)
+        return ALL if self.participation is None else self.participation.mask(number)
 
     def load(self, notes: Notes) -> None:
         """Take over the notes of a saved state."""

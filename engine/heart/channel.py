@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # what may be plugged into a channel
     from antiphon.comms.synthetic_gradients import Predictor
     from antiphon.comms.synthetic_inputs import InputModel
     from antiphon.engine.heart.clock import WindowGrid
-    from antiphon.engine.heart.sender_rows import SenderRows
+    from antiphon.engine.heart.layout import SenderRows
 
 _ONE = Rate(base=1.0, run_steps=1)
 
@@ -189,7 +189,7 @@ class Channel:
     # --- rows ----------------------------------------------------------------------------------------------
 
     @property
-    def rows(self) -> int:
+    def row_count(self) -> int:
         """K * B, the length of a message."""
         return len(self.content.zeros)
 
@@ -215,8 +215,8 @@ class Channel:
         """
         layout = self.layout
         ended, terminated = (mask.map(layout.to_rows) for mask in (ends.ended, ends.terminated))
-        if ends.lives:
-            over, for_good = ({name: ended[kind] for name, ended in ends.lives.items()} for kind in (0, 1))
+        if ends.deaths:
+            over, for_good = ({name: ended[kind] for name, ended in ends.deaths.items()} for kind in (0, 1))
             for lives in self.endpoints.lives:
                 dead = layout.mask_by_name(over, lives)
                 ended |= dead
@@ -259,7 +259,7 @@ class Channel:
         return (
             value
             if participates is ALL
-            else participates.map(self.rows_of_receiver).where(value, constant(value))
+            else self.mask_of_receiver(participates).where(value, constant(value))
         )
 
     def mask_of_sender(self, mask: Mask) -> Mask:
@@ -274,8 +274,12 @@ class Channel:
         rows = mask.map(lambda rows: select_rows(rows, index, self.layout.batch))
         return rows if len(self.members) > 1 else ALL if rows.anywhere else NONE
 
+    def mask_of_receiver(self, mask: Mask) -> Mask:
+        """Return a mask of the receiver's rows as a mask of the channel's."""
+        return mask.map(self.rows_of_receiver)
+
     def rows_of_receiver(self, rows: Tensor) -> Tensor:
-        """Return what the receiver has row by row, [rows of the receiver, …], for the rows of the channel; of a mask: `Mask.map` of it."""
+        """Return a tensor of the receiver's rows, [rows of the receiver, …], as one of the channel's."""
         return select_rows(rows, self.endpoints.receiver_index, self.layout.batch)
 
     # --- its predictors ------------------------------------------------------------------------------------

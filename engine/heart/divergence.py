@@ -1,7 +1,7 @@
-"""Divergence: what is not finite, or too long, never reaches a parameter (semantics 32).
+"""Divergence: numbers that are not finite, or too large, never reach a parameter (semantics 32).
 
-`Divergence` is what a scenario says about it, `DivergenceCheck` what a step does: gradients are checked before any is
-applied, and a divergence ends the run, or of several seeds the one that diverged.
+`DivergenceCheck` checks the gradients of a step before any is applied. `DivergencePolicy` decides what follows a divergence: the
+run ends, or of several seeds the one that diverged; and it keeps which seeds have stopped.
 
 On a GPU every look at a number stops the stream of work: there the guard (guard.py) takes this one's place.
 """
@@ -52,13 +52,13 @@ class Report:
 
 
 @dataclass
-class Divergence:
-    """Finds what has diverged, and reports it.
+class DivergencePolicy:
+    """Which numbers are a divergence, and what follows one; of several seeds, with those that have stopped.
 
     Attributes:
         bound: The largest norm that a gradient may have; None: any finite one.
-        stopped: Seeds that a divergence has stopped while others continue, with what it was (`DivergenceOfSeeds`).
-        events: What was shortened (the first time): (step, one line).
+        stopped: The seeds that a divergence has stopped while others continue, with its line (`DivergencePolicyOfSeeds`).
+        events: The run's events, (step, one line): notes of the builder, and where outliers were first clipped.
     """
 
     bound: float | None = None
@@ -77,7 +77,7 @@ class Divergence:
         ]
         return not unchecked or math.isfinite(torch.stack(torch._foreach_norm(unchecked)).sum().item())
 
-    def members(self, count: int, gradients: Sequence[Tensor], beside: Sequence[Tensor]) -> dict[int, str]:
+    def diverged(self, count: int, gradients: Sequence[Tensor], beside: Sequence[Tensor]) -> dict[int, str]:
         """Return which of `count` members of a stack have diverged, and what is wrong with each.
 
         Args:
@@ -110,19 +110,19 @@ class Divergence:
         """
         raise DivergenceError(str(report))
 
-    def note(self, report: Report) -> None:
+    def add_event(self, report: Report) -> None:
         """Add an event."""
         self.events.append((report.step, str(report)))
 
 
-class DivergenceOfSeeds(Divergence):
+class DivergencePolicyOfSeeds(DivergencePolicy):
     """A seed that diverges is stopped, and the others continue.
 
     Args:
         of_seeds: What follows a divergence in each seed.
     """
 
-    def __init__(self, of_seeds: Sequence[Divergence]) -> None:
+    def __init__(self, of_seeds: Sequence[DivergencePolicy]) -> None:
         super().__init__(of_seeds[0].bound)
         self.of_seeds = of_seeds
 
@@ -130,9 +130,9 @@ class DivergenceOfSeeds(Divergence):
         """Stop the seed of the report."""
         self.stopped.setdefault(report.seed, str(report))
 
-    def note(self, report: Report) -> None:
+    def add_event(self, report: Report) -> None:
         """Add an event to those of its seed."""
-        self.of_seeds[report.seed].note(report)
+        self.of_seeds[report.seed].add_event(report)
 
 
 class RunningStatistics:
@@ -151,9 +151,9 @@ class RunningStatistics:
         trained += [model for channel in channels.values() for model in channel.models]
         self.trained = list(dict.fromkeys(trained))
         self._with_statistics = [owner for owner in self.trained if owner.buffers]
-        self.note()
+        self.keep()
 
-    def note(self) -> None:
+    def keep(self) -> None:
         """Keep the running statistics of before a step."""
         self._before = {owner: dict(owner.buffers) for owner in self._with_statistics}
 
@@ -179,7 +179,7 @@ class DivergenceCheck:
     """Checks the numbers of a step before they are used, and reports what has diverged. No parameter of a seed that has diverged moves.
 
     Args:
-        divergence: What follows a divergence.
+        policy: What follows a divergence.
         agents: All agents, by name.
         channels: All channels, by name.
         groups: The learning groups of single agents, for each seed.
@@ -193,12 +193,12 @@ class DivergenceCheck:
 
     def __init__(
         self,
-        divergence: Divergence,
+        policy: DivergencePolicy,
         agents: Mapping[str, Agent],
         channels: Mapping[str, Channel],
         groups: Sequence[Sequence[LearningGroup]],
     ) -> None:
-        self.divergence = divergence
+        self.policy = policy
         self.agents, self.channels = agents, channels
         self.groups = groups
         self._group_of = [{name: group for group in of_seed for name in group.agents} for of_seed in groups]
@@ -209,7 +209,7 @@ class DivergenceCheck:
 
     def moving(self, stack: Agent | Channel) -> Mask:
         """Return the members of a stack that may move: not those of seeds that have diverged, at this step or before."""
-        stopped = self.divergence.stopped
+        stopped = self.policy.stopped
         if not stopped:
             return ALL
         layout = stack.layout
@@ -218,7 +218,7 @@ class DivergenceCheck:
     def close(self, step: int) -> None:
         """End a step: put the running statistics of seeds that have diverged, at it or before, back."""
         parts: list[Agent | Channel] = [*self.agents.values(), *self.channels.values()]
-        for part in parts if self.divergence.stopped else ():
+        for part in parts if self.policy.stopped else ():
             members = self.moving(part)
             for owner in [part.learner] if isinstance(part, Agent) else part.models:
                 if members is not ALL:
@@ -239,10 +239,10 @@ class DivergenceCheck:
         """
         checked: list[Tensor | None] = []
         for update in updates:
-            checked += [losses.loss for losses in update.window_loss.losses.values()]
+            checked += [reported.loss for reported in update.window_loss.reported.values()]
             checked += (gradient for gradients in update.gradients.values() for gradient in gradients)
             checked += update.leaf_gradients.values()
-        for update in () if self.divergence.fine(checked) else updates:
+        for update in () if self.policy.fine(checked) else updates:
             self._zero_unreached(update)
             wrong = self._groups_diverged(update)
             for seed, groups in enumerate(self.groups):
@@ -258,7 +258,7 @@ class DivergenceCheck:
             if members is ALL or gradient is None or bool(gradient.isfinite().all()):
                 continue
             rows = members.map(self.agents[channel.receiver].layout.rows_of)
-            update.leaf_gradients[read] = rows.map(channel.rows_of_receiver).fill(gradient)
+            update.leaf_gradients[read] = channel.mask_of_receiver(rows).fill(gradient)
 
     def _groups_diverged(self, update: Update) -> dict[LearningGroup, str]:
         """Why groups of single agents are reported: their gradients, losses or returned gradients, by group."""
@@ -278,18 +278,18 @@ class DivergenceCheck:
                     wrong[group] = GRADIENT
                 lengths[group] = math.hypot(lengths.get(group, 0.0), norm)
         for group, length in lengths.items():
-            if self.divergence.bound is not None and length > self.divergence.bound:
-                wrong.setdefault(group, f"gradient {{at}} {self.divergence.too_long}")
+            if self.policy.bound is not None and length > self.policy.bound:
+                wrong.setdefault(group, f"gradient {{at}} {self.policy.too_long}")
         for read, gradient in update.leaf_gradients.items():
             if gradient is None or bool(gradient.isfinite().all()):
                 continue
             channel = self.channels[read.channel]
-            for k in self.divergence.members(len(channel.members), [], [gradient]):
+            for k in self.policy.diverged(len(channel.members), [], [gradient]):
                 receiver = channel.members[k].receiver
                 wrong.setdefault(self._group_of[channel.layout.seed_of(k)][receiver], GRADIENT)
-        for name, losses in update.window_loss.losses.items():
+        for name, reported in update.window_loss.reported.items():
             agent = self.agents[name]
-            for n in self.divergence.members(len(agent.members), [], [losses.loss]):
+            for n in self.policy.diverged(len(agent.members), [], [reported.loss]):
                 wrong.setdefault(self.group_of(agent, n), LOSS)
         return wrong
 
@@ -298,12 +298,12 @@ class DivergenceCheck:
         return self._group_of[agent.layout.seed_of(member)][agent.members[member].name]
 
     def report_group(self, group: LearningGroup, reason: str, step: int, seed: int = 0) -> None:
-        """Report a group of agents; `{at}` in the reason stands for the step. See `Divergence.report`."""
+        """Report a group of agents; `{at}` in the reason stands for the step. See `DivergencePolicy.report`."""
         text = (
             f"agent {{agents}}: the {reason.format(at=f'at step {step + 1}')}; "
             "lower its learning rate, or the scale of the synthetic gradients it receives"
         )
-        self.divergence.report(Report(step, text, group.agents, seed=seed))
+        self.policy.report(Report(step, text, group.agents, seed=seed))
 
     # --- synthetic gradients and inputs ----------------------------------------------------------------------
 
@@ -313,10 +313,10 @@ class DivergenceCheck:
         Raises:
             DivergenceError: One has, and there is one seed.
         """
-        if self.divergence.fine([t for update in updates.values() for t in (update.loss, *update.gradients)]):
+        if self.policy.fine([t for update in updates.values() for t in (update.loss, *update.gradients)]):
             return
         for name, update in updates.items():
-            diverged = self.divergence.members(
+            diverged = self.policy.diverged(
                 update.loss.numel(), [g for g in update.gradients if g is not None], [update.loss]
             )
             for k, reason in diverged.items():
@@ -327,7 +327,7 @@ class DivergenceCheck:
     def report_channel(
         self, channel: Channel, reason: str, step: int, *, of_input: bool, seed: int = 0
     ) -> None:
-        """Report the synthetic gradient or input of a channel: see `Divergence.report`."""
+        """Report the synthetic gradient or input of a channel: see `DivergencePolicy.report`."""
         kind, end = ("input", channel.receiver) if of_input else ("gradient", channel.sender)
         fix = (
             "the learning rate of the synthetic input"
@@ -338,4 +338,4 @@ class DivergenceCheck:
             f"agent {{agents}}: the loss of the synthetic {kind} of its channel {{channel}} at step {step + 1} {reason}; "
             f"lower {fix}"
         )
-        self.divergence.report(Report(step, text, (end,), channel.name, seed))
+        self.policy.report(Report(step, text, (end,), channel.name, seed))

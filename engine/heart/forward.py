@@ -107,7 +107,7 @@ class ForwardPass:
         """End the episodes that ended with `step` (semantics 20), once policies have valued how they ended (40)."""
         for feature in self.tick_points.episodes_end:
             feature.episodes_end(step, ends)
-        if ends.ended is NONE and not ends.lives:
+        if ends.ended is NONE and not ends.deaths:
             return
         for channel in self.system.channels.values():  # messages held or in flight are void there
             ended, terminated = channel.ended_and_terminated(ends)
@@ -148,7 +148,7 @@ class ForwardPass:
         if followed is Followed.LEAF and participates is not NONE and arrival.value is not None:
             counted = arrival.counted
             if participates is not ALL:
-                counted = counted & participates.map(channel.rows_of_receiver)
+                counted = counted & channel.mask_of_receiver(participates)
             if counted is not NONE:
                 return channel.ledger.leaf(arrival, arrival.value, counted, tick.step, window)
         return arrival.constant(channel.name)

@@ -42,7 +42,7 @@ from antiphon.engine.heart.feature import Features
 from antiphon.engine.heart.message import Leaf, LearningGroup, Message, StepSignals, Tick, Window
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import EndedWindows, Losses, Update, WindowLoss
+from antiphon.engine.heart.updates import EndedWindows, ReportedLoss, Update, WindowLoss
 from antiphon.nets.per_member import nonzero, scaled
 
 
@@ -96,7 +96,7 @@ class ObjectiveEvaluator:
                 continue
             if goal.rewards is not None:
                 acted.setdefault(tick.agent, []).append(tick)
-            elif (tick_loss := self.loss(tick)) is not None:
+            elif (tick_loss := self.tick_loss(tick)) is not None:
                 window_loss.evaluated.add((tick.step, tick.agent))
                 if goal.mean:
                     averaged.setdefault(tick.agent, []).append(tick_loss)
@@ -115,7 +115,7 @@ class ObjectiveEvaluator:
         count: int | Tensor = batch
         if tick_loss.present is not ALL:
             count = layout.sum_by_member(tick_loss.present.tensor(len(samples), samples.device))
-        losses = Losses(total / batch, layout.sum_by_member(tick_loss.score), count)
+        losses = ReportedLoss(total / batch, layout.sum_by_member(tick_loss.score), count)
         window_loss.add(agent.name, tick_loss.losses, losses)
 
     def _add_mean(self, window_loss: WindowLoss, agent: Agent, tick_losses: Sequence[TickLoss]) -> None:
@@ -128,10 +128,10 @@ class ObjectiveEvaluator:
         for tick_loss, weight, count in zip(tick_losses, weights, counts, strict=True):
             samples = tick_loss.losses * weight * factor
             loss = layout.sum_by_member(constant(samples)) / batch
-            losses = Losses(loss, layout.sum_by_member(tick_loss.score * weight), count)
+            losses = ReportedLoss(loss, layout.sum_by_member(tick_loss.score * weight), count)
             window_loss.add(agent.name, samples, losses)
 
-    def loss(self, tick: Tick) -> TickLoss | None:
+    def tick_loss(self, tick: Tick) -> TickLoss | None:
         """An objective at one tick; None if its target is absent everywhere."""
         agent, signals = self.system.agents[tick.agent], tick.step_signals
         goal = agent.goal
@@ -142,20 +142,22 @@ class ObjectiveEvaluator:
             if term.last_only and (signals.step + 1) % self.system.hold:
                 terms.append(None)
             else:
-                terms.append(self.scored(agent, term, signals, tick.ports[OBJECTIVE], tick.participates))
-        tick_loss = _whole(goal, terms)
+                terms.append(self.term_loss(agent, term, signals, tick.ports[OBJECTIVE], tick.participates))
+        tick_loss = _combined(goal, terms)
         return None if tick_loss is None else tick_loss._replace(losses=scaled(tick_loss.losses, goal.weight))
 
-    def loss_of(self, agent: Agent, signals: StepSignals, output: Tensor) -> TickLoss | None:
+    def output_loss(self, agent: Agent, signals: StepSignals, output: Tensor) -> TickLoss | None:
         """An agent's objective of an output at any step, without its weight; None if its target is absent everywhere.
 
         A rollout scores with it (engine/inference/rollout.py).
         """
         assert agent.goal is not None
-        return _whole(agent.goal, [self.scored(agent, term, signals, output) for term in agent.goal.terms])
+        return _combined(
+            agent.goal, [self.term_loss(agent, term, signals, output) for term in agent.goal.terms]
+        )
 
     @staticmethod
-    def scored(
+    def term_loss(
         agent: Agent, goal: Goal, signals: StepSignals, output: Tensor, participates: Mask = ALL
     ) -> TickLoss | None:
         """A single objective of an agent's output, without its weight; None if its target is absent everywhere.
@@ -198,7 +200,7 @@ class ObjectiveEvaluator:
         return TickLoss(losses, score, rows, counts)
 
 
-def _whole(goal: Goal, terms: Sequence[TickLoss | None]) -> TickLoss | None:
+def _combined(goal: Goal, terms: Sequence[TickLoss | None]) -> TickLoss | None:
     """The objective of its terms: of the only one, or of a weighted sum."""
     if not goal.parts:
         return terms[0]

@@ -14,19 +14,18 @@ losses and ends of episodes only decide in which environments it counts. The cal
 A message changes through the ledger of its channel, or through these:
 
     BackwardPass.book            adds the gradients of the reads of a window, of all its channels
-    Ledger.book_loss,            take messages of several channels, and have no ledger: for returned_losses.py and
-      book_action                returned_actions.py
+    features at `booked`         add losses and actions to what is returned (returned_losses.py, returned_actions.py)
     Message.unpin                is called as its window closes, by `Engine` and rollouts
     features at `returned`       may replace a complete gradient
     features/sweep.py            releases content that is read no more (`Message.release`)
-    distributed/parts/ledger.py  enters what crosses between two parts (`Fate.lose`, `Message.answer`, `replace_content`)
+    distributed/parts/ledger.py  enters what crosses between two parts (`Fate.lose`, `Message.take_returned`, `replace_content`)
 
 Where messages may be lost, or a synthetic input is conditioned on the newest arrival, `held` keeps that (held_messages.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -38,7 +37,6 @@ from torch import Tensor
 from antiphon.base.errors import EngineError
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.comms.backward_requests import as_leaf, value_of
-from antiphon.comms.examples import ReturnedAction
 from antiphon.comms.links import Link
 from antiphon.engine.heart.clock import Timetable
 from antiphon.engine.heart.message import Arrival, Fate, Leaf, Message, Returned, StepSignals, Uses, Window
@@ -55,7 +53,7 @@ class Ledger:
     Attributes:
         name: The name of the stack.
         timetable: When messages are sent and read, and gradients return.
-        link: Losses, noise and quantisation.
+        link: ReportedLoss, noise and quantisation.
         wants_gradient: Whether reads have gradients, which are booked and returned; else reads are only counted.
         slack: Steps that messages may stay open beyond their deadline: where the receiver is late, its windows close later.
         aligned: Whether the receiver works on the signals of the message it reads.
@@ -114,8 +112,8 @@ class Ledger:
             step_signals: The signals it was made from.
             void: Where an end of the channel does not live, or its mask is 0.
         """
-        if self.newest_returned is not None:
-            self._note_arrived(self.newest_returned, self.returning.get(step, ()), step, sends=True)
+        if self.newest_returned is not None:  # the predictor of this message is conditioned on it
+            self.newest_returned.take(self.returning.get(step, ()))
         first, windows, deadline = self.timetable.uses(step)
         without_uses = first is None
         uses = Uses(first, windows, deadline, step if without_uses else None)
@@ -138,7 +136,7 @@ class Ledger:
     ) -> Message:
         """A message, [rows, …], as the link carries or loses it: flat, [rows, size]."""
         link, sent = self.link, value_of(live)
-        received = link.carry(stamp, sent) if link.noisy or link.bits else sent
+        received = link.carry(stamp, sent) if link.changes_values else sent
         lost = link.lost(stamp, sent.shape[0], sent.device) if link.loses else NONE
         fate = Fate(lost=lost, void=void, withheld=void)
         return Message(stamp, sent, received, step_signals, uses, fate, pinned=pinned)
@@ -172,30 +170,26 @@ class Ledger:
                         f"{self.name}: the message of step {stamp} is still open at step {step}"
                     )
             elif not message.pinned and newest is not None and stamp < newest:
-                answered = (
+                all_back = (
                     uses.finished + self.timetable.return_delay < step or message.returned.counted is NONE
                 )
-                if answered and (self.held is None or not self.held.may_take_in(self, stamp)):
+                if all_back and (self.held is None or not self.held.may_take_in(self, stamp)):
                     del self.messages[stamp]
 
     def take(self, step: int) -> list[Message]:
         """Remove and return the messages whose gradient reaches the sender at `step`; a second call returns none."""
         messages = self.returning.pop(step, [])
-        if self.newest_returned is not None:
-            self._note_arrived(self.newest_returned, messages, step, sends=False)
+        if self.newest_returned is not None and not self._taken_by_send(step):
+            self.newest_returned.take(messages)
         return messages
 
-    def _note_arrived(
-        self, newest: NewestReturned, messages: Iterable[Message], step: int, *, sends: bool
-    ) -> None:
-        """Note the gradients that reach the sender at `step`, once.
+    def _taken_by_send(self, step: int) -> bool:
+        """Whether `send` has given the gradients that reach the sender at `step` to `newest_returned`.
 
-        Gradients that take time are there as the step begins. If the sender sends at it, they are noted just before, as what it
-        sends is conditioned on them; they are not noted again, as an episode may have ended since. Gradients that take no time,
-        and those that come when nothing is sent, are noted when they are taken.
+        Gradients that take time to return are there as the step begins, before the sender sends. They are not given again: an
+        episode may have ended since. Gradients that take no time return only as the step ends.
         """
-        if sends or not (self.timetable.return_delay and self.timetable.sender.due(step)):
-            newest.note(messages)
+        return self.timetable.return_delay > 0 and self.timetable.sender.due(step)
 
     # --- the receiver's half: what arrives, and what goes back ----------------------------------------------
 
@@ -228,21 +222,6 @@ class Ledger:
             window.leaves[key] = Leaf(self.name, message, value, arrival.available, counted, read_at)
         return window.leaves[key]
 
-    @staticmethod
-    def book_loss(reads: Sequence[Leaf], loss: Tensor) -> None:
-        """Add a window's loss [rows] to each message that it read: once, in however many ticks that was (returned_losses.py)."""
-        used: dict[Message, Mask] = {}
-        for read in reads:
-            used[read.message] = used.get(read.message, NONE) | read.counted
-        for message, mask in used.items():
-            message.returned.add_loss(mask.fill(loss))
-
-    @staticmethod
-    def book_action(read: Leaf, returned: ReturnedAction) -> None:
-        """Add the action of the receiver at a tick that read a message (engine/policies/returned_actions.py)."""
-        advantage, valid = map(read.counted.fill, (returned.advantage, returned.valid))
-        read.message.returned.actions.append(ReturnedAction(returned.action, advantage, valid))
-
     def close_window(self, number: int, step: int) -> None:
         """Close the receiver's window of a number: it has been learned from, or dropped, at `step`."""
         for message in list(self.messages.values()):
@@ -257,7 +236,7 @@ class Ledger:
         message.uses.finish(step)
         if not message.sent.numel():  # released
             del self.messages[message.stamp]
-        elif message.returned.close(message.sent, wanted=self.wants_gradient):
+        elif message.returned.settle(message.sent, wanted=self.wants_gradient):
             self.returning.setdefault(step + self.timetable.return_delay, []).append(message)
 
     # --- both ----------------------------------------------------------------------------------------------

@@ -132,8 +132,8 @@ class EpisodeEnds:
     ended: Mask = NONE
     terminated: Mask = NONE
     """Where an episode ended for good, not by a limit of time."""
-    lives: Mapping[str, tuple[Mask, Mask]] = field(default_factory=dict)
-    """By agent of the environment: where it was dead, or its life ended with the step, and where it did so for good."""
+    deaths: Mapping[str, tuple[Mask, Mask]] = field(default_factory=dict)
+    """By agent of the environment: where it was dead or its life ended with the step, and where that ended for good."""
     final: StepSignals | None = None
     """The final observations where episodes were truncated, and the next step's elsewhere; None: no episode was truncated, or final
     observations are not known."""
@@ -239,8 +239,8 @@ class Returned:
         """Replace the gradient: by a clipped one, or by a return over several windows."""
         self.gradient = gradient
 
-    def close(self, sent: Tensor, *, wanted: bool) -> bool:
-        """Close the gradient of a message `sent`; return whether a read counted and the gradient is `wanted` by the sender."""
+    def settle(self, sent: Tensor, *, wanted: bool) -> bool:
+        """Settle what returns for a message `sent`, once no window may read it; return whether a read counted and it is `wanted`."""
         if not self.counted.anywhere:
             self.counted = NONE
             return False
@@ -286,7 +286,7 @@ class Message:
         self.sent, self.received = sent, received
         self.step_signals = step_signals or self.step_signals
 
-    def answer(self, returned: Returned) -> None:
+    def take_returned(self, returned: Returned) -> None:
         """Set all that another part has returned for it (distributed/parts/ledger.py); no window here may read it from then on."""
         self.returned = returned
         self.uses.open_windows.clear()
@@ -306,7 +306,7 @@ class Message:
     def complete(self) -> bool:
         """Whether its gradient is complete: all windows that may read it have closed, and at least one read counted.
 
-        Where none counted, `Returned.close` has set `counted` to `NONE`.
+        Where none counted, `Returned.settle` has set `counted` to `NONE`.
         """
         return self.uses.finished is not None and self.returned.counted is not NONE
 

@@ -21,7 +21,7 @@ class NewestReturned:
 
     value: Tensor | None = None
 
-    def note(self, messages: Iterable[Message]) -> None:
+    def take(self, messages: Iterable[Message]) -> None:
         """Take over the gradients of messages that reach the sender now."""
         for message in messages:
             assert message.returned.gradient is not None

@@ -65,7 +65,7 @@ class PredictorTrainer:
         """
         if message in self.predicted_examples:
             return self.prediction(message)
-        predictor, example = channel.synthetic_gradient.model, self._unanswered(channel, message)
+        predictor, example = channel.synthetic_gradient.model, self._example_sent(channel, message)
         if predictor is None or example is None:
             return None
         example.prediction = constant(predictor.predict_sent(example, learns=not self.frozen))
@@ -89,29 +89,29 @@ class PredictorTrainer:
 
     # --- examples ------------------------------------------------------------------------------------------
 
-    def example(self, channel: Channel, message: Message, *, answered: bool = True) -> Example | None:
+    def example(self, channel: Channel, message: Message, *, with_returned: bool = True) -> Example | None:
         """Return the example that a message is for its channel's predictor, with the prediction, if that was evaluated at this step.
 
         Args:
             channel: The channel.
             message: One of its messages.
-            answered: Whether the example has what has come back.
+            with_returned: Whether the example has what has come back.
 
         Returns:
             The example; None: its target or a signal of its context is absent, or no action has come back where they are needed.
         """
         needs_actions = channel.synthetic_gradient.needs_actions
         evaluated = None if needs_actions else self.predicted_examples.get(message)
-        example = self._unanswered(channel, message) if evaluated is None else replace(evaluated)
-        if example is not None and answered and channel.ledger.wants_gradient:
+        example = self._example_sent(channel, message) if evaluated is None else replace(evaluated)
+        if example is not None and with_returned and channel.ledger.wants_gradient:
             loss = message.returned.loss
             if loss is None and channel.needs_returned_loss:  # an episode has ended, and no loss follows
                 loss = torch.zeros_like(message.sent[:, 0])
             counted = ALL if needs_actions else message.returned.counted
-            example.answer(message.returned.gradient, loss, counted)
+            example.take_returned(message.returned.gradient, loss, counted)
         return example
 
-    def _unanswered(self, channel: Channel, message: Message) -> Example | None:
+    def _example_sent(self, channel: Channel, message: Message) -> Example | None:
         settings, signals = channel.synthetic_gradient, message.step_signals.signals
         if settings.target is not None and settings.target not in signals:
             return None

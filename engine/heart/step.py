@@ -125,7 +125,7 @@ class Engine:
 
     def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
         """Tick all agents due at `step`; for `keep` see `Steppable.tick`."""
-        self.divergence.statistics.note()
+        self.divergence.statistics.keep()
         self.forward_pass.tick(step, step_signals, keep=keep)
 
     def end_episodes(self, step: int, ends: EpisodeEnds) -> None:

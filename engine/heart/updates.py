@@ -23,14 +23,14 @@ from antiphon.comms.examples import Example
 from antiphon.engine.heart.message import Leaf, LearningGroup, Window
 
 if TYPE_CHECKING:
-    from antiphon.engine.heart.policy_window import PolicyWindow
+    from antiphon.engine.heart.rewards import PolicyWindow
 
 EndedWindows = list[tuple[LearningGroup, Window]]
 """Windows that have ended, each with its learning group."""
 
 
 @dataclass(slots=True)
-class Losses:
+class ReportedLoss:
     """An agent's objective over the ticks of a window, as it is reported."""
 
     loss: Tensor
@@ -40,14 +40,14 @@ class Losses:
     count: int | Tensor
     """[N], or one number for all: the ticks and environments with a target; with `reduction: mean`, the sites of these targets."""
 
-    def plus(self, other: Losses) -> Losses:
+    def plus(self, other: ReportedLoss) -> ReportedLoss:
         """Return the sums over these ticks and over further ones."""
-        return Losses(self.loss + other.loss, self.score + other.score, self.count + other.count)
+        return ReportedLoss(self.loss + other.loss, self.score + other.score, self.count + other.count)
 
-    def of(self, places: list[int] | slice) -> Losses:
+    def of_members(self, places: list[int] | slice) -> ReportedLoss:
         """Return the objective of some members of a stack."""
         count = self.count[places] if isinstance(self.count, Tensor) else self.count
-        return Losses(self.loss[places], self.score[places], count)
+        return ReportedLoss(self.loss[places], self.score[places], count)
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class WindowLoss:
     """The losses per sample, [rows] each, with their graph: one for each tick, and one for a policy's window."""
     by_agent: dict[str, Tensor] = field(default_factory=dict)
     """The loss per sample, [rows], summed over ticks and without a graph, by agent."""
-    losses: dict[str, Losses] = field(default_factory=dict)
+    reported: dict[str, ReportedLoss] = field(default_factory=dict)
     """The objectives as they are reported, by agent."""
     factors: dict[str, Tensor] = field(default_factory=dict)
     """B divided by the number of targets in the window, [rows], by agent with `reduction: mean`."""
@@ -67,15 +67,15 @@ class WindowLoss:
     policies: dict[str, PolicyWindow] = field(default_factory=dict)
     """The windows of policies, by agent that learns from rewards."""
 
-    def add(self, agent: str, root: Tensor, losses: Losses) -> None:
+    def add(self, agent: str, root: Tensor, reported: ReportedLoss) -> None:
         """Add losses of an agent, [rows] with their graph, and what is reported of them."""
         samples = constant(root)
         self.roots.append(root)
-        before = self.losses.get(agent)
+        before = self.reported.get(agent)
         if before is not None:
             samples = self.by_agent[agent] + samples
-            losses = before.plus(losses)
-        self.losses[agent] = losses
+            reported = before.plus(reported)
+        self.reported[agent] = reported
         self.by_agent[agent] = samples
 
 

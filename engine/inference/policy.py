@@ -174,7 +174,7 @@ class Policy:
                 raise ScenarioError(
                     f"policy: the environment has no agent '{name}'{suggest(str(name), known)}"
                 )
-            ends = EpisodeEnds(lives={name: (self._ended(each), NONE) for name, each in mask.items()})
+            ends = EpisodeEnds(deaths={name: (self._ended(each), NONE) for name, each in mask.items()})
         self._rollout.end_episodes(self._step - 1, ends)
 
     def _ended(self, mask: Flags) -> Mask:

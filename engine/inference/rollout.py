@@ -237,7 +237,7 @@ class ExampleRollout:
         """Return the objective of every agent with a target; None where the target is absent in all examples."""
         agents = self._rollout.system.agents
         return {
-            name: self._evaluator.loss_of(agents[name], self._signals, self.ports[name][OBJECTIVE])
+            name: self._evaluator.output_loss(agents[name], self._signals, self.ports[name][OBJECTIVE])
             for name in with_targets(self.system)
         }
 
@@ -351,7 +351,7 @@ class EnvironmentRollout:
         ticks = self.rollout.tick(step, step_signals)
         ends: EpisodeEnds = self.world.advance(self.rollout.action)
         counted = [tick for tick in ticks if tick.agent in self.scores and step >= self._filled[tick.agent]]
-        for name, found in self._evaluator.window_loss(Window(calls=[counted])).losses.items():
+        for name, found in self._evaluator.window_loss(Window(calls=[counted])).reported.items():
             goal, count = self.system.agents[name].goal, int(found.count)
             averaged = count if goal is not None and goal.mean else self.system.batch
             self.scores[name].add_sums(found.loss.item() * averaged, found.score[0], count)

@@ -21,7 +21,7 @@ from antiphon.engine.heart.layout import label
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.stacked import Stacked
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import Losses, PredictorUpdate, StepReport, Update, WindowLoss
+from antiphon.engine.heart.updates import PredictorUpdate, ReportedLoss, StepReport, Update, WindowLoss
 
 
 class AgentReport:
@@ -74,17 +74,17 @@ class AgentReport:
             by_channel |= self._by_channel(channel, update) if channel.stacked else {channel.names[0]: update}
         return {name: by_channel[name] for name in self._stacked.base.channels if name in by_channel}
 
-    def losses_by_stack(self) -> Iterator[tuple[Agent, Losses]]:
+    def losses_by_stack(self) -> Iterator[tuple[Agent, ReportedLoss]]:
         """Yield the objectives' losses: a stack, of all seeds, and the losses, [N]."""
         for update in self._whole.updates:
-            for name, losses in update.window_loss.losses.items():
+            for name, losses in update.window_loss.reported.items():
                 yield self._stacked.system.agents[name], losses
 
-    def losses(self) -> Iterator[tuple[tuple[str, ...], Losses]]:
+    def losses(self) -> Iterator[tuple[tuple[str, ...], ReportedLoss]]:
         """Yield the objectives' losses: the names of single agents that are of one stack, and their losses."""
         for agent, losses in self.losses_by_stack():
             names = tuple(single.name for _, single in self._stacked.singles(agent))
-            yield names, losses.of(self._stacked.places_of(agent))
+            yield names, losses.of_members(self._stacked.places_of(agent))
 
     def by_agent(self) -> Mapping[str, Tensor]:
         """The losses by agent."""
@@ -105,7 +105,7 @@ class AgentReport:
         """
         for update in self._whole.updates:
             for name, policy in update.window_loss.policies.items():
-                count, metrics = update.window_loss.losses[name].count, policy.figures
+                count, metrics = update.window_loss.reported[name].count, policy.figures
                 if isinstance(count, Tensor):
                     metrics = {key: value.masked_fill(count == 0, math.nan) for key, value in metrics.items()}
                 yield self._stacked.system.agents[name], metrics
@@ -137,7 +137,7 @@ class AgentReport:
         updates: dict[LearningGroup, Update] = {}
         for name in update.group.agents:
             agent = agents[name]
-            losses = update.window_loss.losses.get(name)
+            losses = update.window_loss.reported.get(name)
             learning = agent.participates(update.window.number)
             participating = agent.layout.members_in(learning).tensor(len(agent.members), "cpu")
             for n, member in self._stacked.singles(agent):
@@ -151,7 +151,7 @@ class AgentReport:
                     ]
                 count = 1 if losses is None or not isinstance(losses.count, Tensor) else losses.count[n]
                 if losses is not None and bool(count):
-                    single.window_loss.losses[member.name] = losses.of([n])
+                    single.window_loss.reported[member.name] = losses.of_members([n])
         for name, injected in update.injected.items():
             channel = self._stacked.system.channels[name]
             rows = torch.split(injected, channel.batch)

@@ -390,7 +390,7 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
         yield Measured(names, "lost", lost)
         if channel.synthetic_input.model is not None:
             yield Measured(names, "stand_in", [1.0] * count if channel.coupling.replaces else lost)
-    if message is not None and (link.noisy or link.bits):
+    if message is not None and link.changes_values:
         change = (message.received - message.sent).reshape(count, -1).square().mean(1).sqrt()
         yield Measured(names, "distortion", change.tolist())
     if channel.state:

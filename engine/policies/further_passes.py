@@ -102,7 +102,7 @@ class FurtherPasses(Feature):
         names = self.agents & found.policies.keys()
         agents = [self.system.agents[name] for name in found.policies if name in names]
         own = WindowLoss(
-            losses={name: losses for name, losses in found.losses.items() if name in names},
+            reported={name: reported for name, reported in found.reported.items() if name in names},
             evaluated={(step, name) for step, name in found.evaluated if name in names},
             policies={name: policy for name, policy in found.policies.items() if name in names},
         )

@@ -20,7 +20,7 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.message import ROWS, Window
 from antiphon.engine.heart.notes import Note
-from antiphon.engine.heart.policy_window import PolicyWindow
+from antiphon.engine.heart.rewards import PolicyWindow
 from antiphon.engine.policies.trajectories import PolicyEvaluator
 from antiphon.nets.random import uniform_many
 

@@ -75,7 +75,7 @@ class ReplayedSender:
     def _read_signals(self, messages: Sequence[Message]) -> None:
         """Keep what the messages' predictions are conditioned on, and where they count."""
         trainer = self._engine.predictor_trainer
-        examples = [trainer.example(self.channel, message, answered=False) for message in messages]
+        examples = [trainer.example(self.channel, message, with_returned=False) for message in messages]
         known = next((one.context for one in examples if one is not None and one.context is not None), None)
         self._context = None
         if known is not None:
@@ -184,6 +184,6 @@ class ReplayedSender:
             return []
         returned = torch.zeros_like(constant(sent.live)) if returned is None else returned
         for example, gradient in zip(sent.examples, self._by_tick(returned), strict=True):
-            example.answer(gradient, None, ALL)
+            example.take_returned(gradient, None, ALL)
             example.learn_in(self.channel.examples_for(example.valid))
         return [example for example in sent.examples if example.valid.anywhere]

@@ -22,7 +22,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.layout import select_rows
 from antiphon.engine.heart.message import PassedOn, Read, Tick, Window
-from antiphon.engine.heart.policy_window import PolicyWindow
+from antiphon.engine.heart.rewards import PolicyWindow
 from antiphon.engine.policies.critics import Critics
 from antiphon.engine.policies.trajectories import PolicyEvaluator, port_names, ports_of, rows_through
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from antiphon.comms.examples import ReturnedAction
 from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Leaf
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.updates import Update
@@ -38,5 +37,6 @@ class ReturnedActions(Feature):
                 for read in tick.reads:
                     channel = channels.get(read.channel)
                     if channel is not None and isinstance(read, Leaf):
-                        own = map(channel.rows_of_receiver, returned)
-                        Ledger.book_action(read, ReturnedAction(*own))
+                        action, advantage, valid = map(channel.rows_of_receiver, returned)
+                        advantage, valid = map(read.counted.fill, (advantage, valid))
+                        read.message.returned.actions.append(ReturnedAction(action, advantage, valid))

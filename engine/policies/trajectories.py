@@ -33,9 +33,8 @@ from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.layout import label, select_rows
 from antiphon.engine.heart.learn import ObjectiveEvaluator
 from antiphon.engine.heart.message import StepSignals, Tick, Window
-from antiphon.engine.heart.policy_window import PolicyWindow
-from antiphon.engine.heart.rewards import COSINE, Rewards
-from antiphon.engine.heart.updates import Losses, Update, WindowLoss
+from antiphon.engine.heart.rewards import COSINE, PolicyWindow, Rewards
+from antiphon.engine.heart.updates import ReportedLoss, Update, WindowLoss
 from antiphon.engine.policies.actions import Experience
 from antiphon.envs.signal import ENDS
 from antiphon.nets.per_member import scaled
@@ -93,7 +92,7 @@ class PolicyEvaluator(Feature):
         batch, samples = self.system.batch, constant(rows)
         valid, returns = policy.advantages.valid, policy.advantages.returns
         count = agent.layout.sum_by_member(valid.sum(0))
-        own = Losses(
+        own = ReportedLoss(
             agent.layout.sum_by_member(samples) / batch * count / batch,
             agent.layout.sum_by_member(returns.where(valid, 0).sum(0)),
             count,

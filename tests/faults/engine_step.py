@@ -316,7 +316,7 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "ledger-a-loss-counts-where-nothing-was-read",
-        "engine/heart/ledger.py",
+        "engine/features/returned_losses.py",
         "message.returned.add_loss(mask.fill(loss))",
         "message.returned.add_loss(loss)",
         "tests/contracts/test_contracts.py::test_documents[critic, discount-reference]",

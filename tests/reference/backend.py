@@ -50,7 +50,7 @@ class ReferenceBackend(ReferenceEngine):
         try:
             if self.in_place.taken():
                 self.replay_open_windows()
-            self._statistics.note()
+            self._statistics.keep()
             super().tick(step, step_signals)
         except Exception as error:  # noqa: BLE001  (a user's network may raise anything)
             raise_named(error, step, self.system)

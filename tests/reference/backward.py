@@ -21,7 +21,7 @@ from antiphon.comms.synthetic_gradients import Critic
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Leaf, LearningGroup, Message, Tick, Window
-from antiphon.engine.heart.updates import EndedWindows, Losses, Update, WindowLoss
+from antiphon.engine.heart.updates import EndedWindows, ReportedLoss, Update, WindowLoss
 from tests.reference import ledger
 from tests.reference.forward import replay
 from tests.reference.ledger import as_mask, mask_fill_zero
@@ -51,14 +51,16 @@ def window_loss(state: State, window: Window) -> WindowLoss:
             found.append((name, (policy.first.losses * goal.weight, score, int(valid.sum()))))
     for name, (losses, score, count) in ((name, one) for name, one in found if one is not None):
         terms.append(losses.sum() / state.batch)
-        samples, known = constant(losses).reshape(-1, state.batch).sum(0), whole.losses.get(name)
+        samples, known = constant(losses).reshape(-1, state.batch).sum(0), whole.reported.get(name)
         if known is not None:
             samples, score = whole.by_agent[name] + samples, known.score + score
             count += int(known.count)
         # The losses of a policy are divided by how many are valid already (rule 41).
         share = count / state.batch if name in whole.policies else 1.0
         whole.by_agent[name] = samples
-        whole.losses[name] = Losses(samples.sum().reshape(1) / state.batch * share, score.unsqueeze(0), count)
+        whole.reported[name] = ReportedLoss(
+            samples.sum().reshape(1) / state.batch * share, score.unsqueeze(0), count
+        )
     whole.roots = terms
     return whole
 

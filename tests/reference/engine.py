@@ -109,7 +109,7 @@ class ReferenceEngine(State):
         """Where an episode, or one of these lives, is over, and where it ended for good."""
         ended, terminated = (as_mask(mask, self.nowhere[:, None]) for mask in (ends.ended, ends.terminated))
         for life in lives:
-            own = ends.lives.get(life, (NONE, NONE))
+            own = ends.deaths.get(life, (NONE, NONE))
             over, for_good = (as_mask(mask, self.nowhere[:, None]) for mask in own)
             ended, terminated = ended | over, for_good | (terminated & ~over)
         return ended, terminated

@@ -26,8 +26,7 @@ from antiphon.comms.examples import Example
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Leaf, Message, StepSignals, Tick, Window
-from antiphon.engine.heart.policy_window import PolicyWindow
-from antiphon.engine.heart.rewards import Rewards
+from antiphon.engine.heart.rewards import PolicyWindow, Rewards
 from antiphon.engine.heart.updates import Update
 from antiphon.engine.policies.actions import Experience, NewestAction
 from antiphon.engine.policies.replay_buffer import ReplayBuffer

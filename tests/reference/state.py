@@ -114,7 +114,7 @@ class State:
 
         An agent that does not participate has none (rule 7); tied agents follow the mean of theirs (rule 27a).
         """
-        group, scores = update.group, [own.loss for own in update.window_loss.losses.values()]
+        group, scores = update.group, [own.loss for own in update.window_loss.reported.values()]
         names = [name for name in group.agents_per_owner if self.participates(name, update.window.number)]
         parameters = {name: self.agents[name].learner.trainable for name in names}
         found = gradients_of(losses, [p for own in parameters.values() for p in own])

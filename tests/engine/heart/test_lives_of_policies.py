@@ -12,6 +12,8 @@ from gymnasium import spaces
 
 from antiphon import Scenario, Simulation
 from antiphon.agents.policy_objectives import PolicyGradient, Trajectory
+from antiphon.base.mask import ALL, Mask
+from antiphon.engine.heart.message import EpisodeEnds
 from tests.reference.backend import Chosen, reference
 
 STEPS, LEAVES = 8, 3
@@ -75,12 +77,15 @@ def playing(
     reward: Any,
     backend: Chosen = "cohort",
     ticks: int = STEPS + 1,
+    network: Any = None,
     **world: Any,
 ) -> Simulation:
     module = type(sys)("pair_of_a_test")
     module.parallel_env = Pair  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "pair_of_a_test", module)
     agent = {"observes": [f"{acts}.observation"], "acts": acts, "clock": {"unroll": ticks}}
+    if network is not None:
+        agent["network"] = network
     document = {
         "scenario": "pair",
         "env": {"id": "pettingzoo/pair_of_a_test", **world},
@@ -160,3 +165,15 @@ def test_the_final_observation_of_who_leaves_early_is_the_next_one_it_is_shown(
     ((found, values),) = trajectories
     # the tick after it has left sees the same, and no state or message is another
     torch.testing.assert_close(found.final_values[LEAVES - 1], values[LEAVES])
+
+
+def test_no_state_follows_where_the_life_of_its_agent_has_ended_for_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An agent whose own life ended by a limit goes on in another, though the episode of the environment has ended for good."""
+    with playing(monkeypatch, "b", "reward.b", network={"kind": "lstm", "size": 2}) as simulation:
+        state = simulation.running.backend.system.agents["p"].connections.state_channel
+        assert state is not None
+        dead, for_good = Mask.of(torch.tensor([True, False])), Mask.of(torch.tensor([False, False]))
+        ends = EpisodeEnds(ALL, ALL, {"b": (dead, for_good)})
+        assert state.ended_and_terminated(ends)[1].plain.tolist() == [False, True]  # type: ignore[union-attr]
