@@ -63,6 +63,7 @@ class LabelGradient(Predictor):
         ScenarioError: The head does not fit, or there is nothing to pool; the line begins with the key.
     """
 
+    has_own_loss: ClassVar[bool] = True
     own_module = False
 
     class Options(LayerOptions, SiteOptions, ReadOptions):

@@ -133,12 +133,6 @@ class ModuleInput(_ModuleModel, InputModel):
         return counted(example, losses).sum(-1) / rows
 
 
-def predictor_class(kind: Any) -> type[Predictor]:
-    """Return the class of a kind of synthetic gradient."""
-    source = PREDICTORS[kind] if isinstance(kind, str) else kind
-    return source if isinstance(source, type) and issubclass(source, Predictor) else ModuleGradient
-
-
 def predictor_of(
     kind: Any,
     options: Mapping[str, Any],
@@ -163,11 +157,13 @@ def predictor_of(
     Raises:
         ScenarioError: It does not fit; the line begins with the key.
     """
-    predictor_type = predictor_class(kind)
-    if predictor_type is ModuleGradient:
-        settings |= {"source": PREDICTORS[kind] if isinstance(kind, str) else kind, "options": options}
-    else:
+    source = PREDICTORS[kind] if isinstance(kind, str) else kind
+    predictor_type: type[Predictor] = ModuleGradient
+    if isinstance(source, type) and issubclass(source, Predictor):
+        predictor_type = source
         settings |= options
+    else:
+        settings |= {"source": source, "options": options}
     whole = settings.get("network") is not None or settings.get("pool", "none") != "none"
     if "sites" not in predictor_type.Options.model_fields or whole:
         sites = False

@@ -120,6 +120,8 @@ class Predictor(Model):
     """Whether training needs the receiver's loss per sample: the predictor is a critic and has a `value`."""
     needs_actions: ClassVar[bool] = False
     """Whether prediction and training need the receiver's action."""
+    has_own_loss: ClassVar[bool] = False
+    """Whether it learns from a loss of its own on a signal, its target (`LabelGradient`)."""
     of_readout: ClassVar[bool] = False
     """Whether its loss is that of a readout, so that it has no target of its own in scenarios."""
     control: ClassVar[str | None] = None

@@ -310,5 +310,6 @@ def chosen(actions: Tensor, choices: int) -> Tensor:
 
 def check_split(split: str, splits: Sequence[str]) -> None:
     """Check that a split is one of `splits`; otherwise raise a ScenarioError with the nearest name."""
-    ending = suggest(split, splits) if splits else "; this environment has no data set"
-    require(split in splits, "env.split", f"no split '{split}'{ending}", ScenarioError)
+    if split not in splits:
+        ending = suggest(split, splits) if splits else "; this environment has no data set"
+        raise ScenarioError(f"env.split: no split '{split}'{ending}")

@@ -205,8 +205,9 @@ class DirectoryWriter(Observer):
             until=running.until,
             timeline=first,
         )
-        directory.rewind(start)
         table = directory.path / "metrics.csv"
+        if table.exists():
+            self._latest.read(table)
         tables: list[Recorder] = [CsvRecorder(table)]
         parts = directory.path / "parts.csv"
         if directory.facts.get("parts") or parts.exists():
@@ -219,7 +220,6 @@ class DirectoryWriter(Observer):
             for recorder in recorders:
                 begun.callback(recorder.close)
                 recorder.begin(description)
-            self._latest.read(table)
             begun.pop_all()
         # A crash leaves run.json behind the table.
         logged = self._latest.of("run", "").get("seconds", 0.0)

@@ -91,6 +91,7 @@ def resume(
             directory.note(together=list(together))
         elif not together and len(facts.get("together") or []) > 1 and "alone_from" not in facts:
             facts["alone_from"] = running.now  # its last bits differ from here on
+        directory.rewind(running.now)
         run.write_by(DirectoryWriter(run, directory, checkpoint_every))
         undo.pop_all()
     return run

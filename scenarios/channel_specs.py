@@ -147,6 +147,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
         "follows_actions": "needs_actions",
         "needs_returned": "needs_returned",
         "needs_loss": "needs_loss",
+        "has_own_loss": "has_own_loss",
     }
     follows_actions: ClassVar[bool] = False
     """Whether it learns from the receiver's actions."""
@@ -154,6 +155,8 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     """Whether it learns from returned gradients."""
     needs_loss: ClassVar[bool] = False
     """Whether it learns from returned losses."""
+    has_own_loss: ClassVar[bool] = False
+    """Whether it learns from a loss of its own."""
 
     def always_written(self) -> frozenset[str]:
         """Return the kind, and a context that is given as empty: the default for symbols is not empty."""
@@ -498,6 +501,11 @@ class ChannelSpec(Spec):
     def symbols(self) -> tuple[int, int] | None:
         """Positions and vocabulary of messages of symbols; None: messages are not symbols."""
         return None if self.sample is None else self.sample.symbols
+
+    @property
+    def replayed(self) -> bool:
+        """Whether its sender learns in the further passes of its receiver too (`gradient.passes`)."""
+        return self.gradient.passes == "all" and self.gradient.apply and self.made_coupling.predicts
 
     def at_sites(self, predictor: GradientSpec | InputSpec) -> bool:
         """Return whether a predictor of its messages is applied at every token or pixel."""

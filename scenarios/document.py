@@ -63,7 +63,6 @@ from antiphon.scenarios.parameters import (
     unused_parameters,
 )
 from antiphon.scenarios.relations import Relations, Window
-from antiphon.scenarios.sender_passes import is_replayed
 from antiphon.scenarios.training import TelemetrySpec, TrainingSpec
 from antiphon.scenarios.yaml_text import Document, read, read_file, write
 
@@ -278,11 +277,6 @@ class Scenario(Spec):
         if gradient.gate == "auto":
             return gradient.gateable and not channel.state and channel.receiver in self._relations.rewarded
         return gradient.gate == "skill"
-
-    @staticmethod
-    def replayed(channel: ChannelSpec) -> bool:
-        """Return whether a channel's sender learns in the further passes of its receiver too (`gradient.passes`)."""
-        return is_replayed(channel)
 
     def with_training(self, **changes: Any) -> Scenario:
         """Return this scenario with some keys of `training` changed, for example `steps=50`.

@@ -15,15 +15,9 @@ def has_state(agent: AgentSpec) -> bool:
     return agent.layers.recurrent if agent.layers is not None else agent.state_size != 0
 
 
-def is_replayed(channel: ChannelSpec) -> bool:
-    """Return whether a channel's sender learns in the further passes of its receiver too."""
-    gradient = channel.gradient
-    return channel.made_coupling.predicts and gradient.apply and gradient.passes == "all"
-
-
 def rule_42b_passes(scene: Relations, channel: ChannelSpec) -> Iterator[tuple[str, str]]:
     """A sender's window is replayed beside its receiver's; that both learn at the same steps is rule 11's."""
-    if is_replayed(channel):
+    if channel.replayed:
         reason = next(_obstacles(scene, channel), None)
         if reason is not None:
             yield "gradient.passes", f"all {reason}, or make passes first"
@@ -44,7 +38,7 @@ def _obstacles(scene: Relations, channel: ChannelSpec) -> Iterator[str]:
     for key in ("input", "sample"):
         if getattr(channel, key) is not None:
             yield f"does not go with {key}; leave that out"
-    if sum(is_replayed(other) for other in scene.outputs[channel.sender]) > 1:
+    if sum(other.replayed for other in scene.outputs[channel.sender]) > 1:
         yield f"is for one channel of a sender, and {channel.sender!r} has several; make others first"
     if any(other.read != "last" for other in scene.inputs[channel.receiver]):
         yield f"needs channels into {channel.receiver!r} that read last; make them so"

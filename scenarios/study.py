@@ -179,7 +179,7 @@ def find_document(kind: type[Found], name_or_path: str | Path) -> Found | None:
     if str(name_or_path) in kind.library_names():
         return kind.of_library(str(name_or_path))
     path = Path(os.path.expanduser(name_or_path))
-    if not _begins_with(next(iter(kind.model_fields)), path):
+    if not path.is_file() or not _begins_with(next(iter(kind.model_fields)), path):
         return None
     found = kind.from_yaml(read_file(path), str(path))
     scenario: str = vars(found)["scenario"]

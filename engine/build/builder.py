@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Collection, Container, Iterable, Iterator
+from collections.abc import Collection, Container, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -43,7 +43,7 @@ from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.weights import read_learners
 from antiphon.envs.registry import first_signals
-from antiphon.envs.signal import Description
+from antiphon.envs.signal import ALIVE, Description
 from antiphon.nets.random import generator, seed_for
 from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec, NetworkSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import STATE, ChannelSpec
@@ -142,7 +142,7 @@ class _Builder:
     def build(self, progress: Progress) -> System:
         agents = self._agents(progress)
         specs = [*(c for c in self.scenario.channels if not c.state), *self._memories(agents)]
-        tied, notes = tie_parameters(self.scenario, agents)
+        tied, notes = tie_parameters(self.scenario, agents) if self.scenario.share else ((), [])
         episode = None
         if self.env.longest_episode is not None:  # windows of agents that learn once an episode: lengths vary
             episode = EpisodeWindows(self.env.longest_episode)
@@ -203,7 +203,7 @@ class _Builder:
     def _agents(self, progress: Progress) -> dict[str, Agent]:
         learners: dict[str, Learner] = {}
         agents: dict[str, Agent] = {}
-        tied = tied_agents(self.scenario.share)
+        lives = any(signal.startswith(f"{ALIVE}.") for signal in self.env.signals)
         for name, spec in self.scenario.agents.items():
             owner = spec.share or name
             key = f"share:{owner}" if spec.share else name
@@ -232,9 +232,9 @@ class _Builder:
                     targeted=spec.targeted,
                 ),
                 self._goal(name, spec, learners[key].network),
-                Body(spec.acts, life_of(name, spec, self.env)),
+                Body(spec.acts, life_of(name, spec, self.env) if lives else ""),
                 seed=seed_for(self.seed, "agent", name),
-                participation=self._participation(spec, tied.get(name, (name,)), layout),
+                participation=self._participation(name, spec, layout),
                 layout=layout,
             )
             progress.advance()
@@ -246,12 +246,16 @@ class _Builder:
             return Observed()
         return Observed(critic.observes, self.shapes.layouts.get((name, "critic"), ()), critic.normalised)
 
-    def _participation(self, spec: AgentSpec, tied: Iterable[str], layout: Layout) -> Participation | None:
+    @cached_property
+    def _tied(self) -> dict[str, tuple[str, ...]]:
+        return tied_agents(self.scenario.share)
+
+    def _participation(self, name: str, spec: AgentSpec, layout: Layout) -> Participation | None:
         if spec.p_update == 1:
             return None
         from antiphon.engine.heart.participation import Participation
 
-        seed = seed_for(self.seed, "update", spec.share or min(tied))
+        seed = seed_for(self.seed, "update", spec.share or min(self._tied.get(name, (name,))))
         return Participation(spec.p_update, (seed,), layout)
 
     def _categories(self, name: str, spec: AgentSpec) -> str:

@@ -116,11 +116,13 @@ class Wiring:
         context: tuple[ContextSpec, ...] = ()
         predictor = None
         if spec.made_coupling.predicts:
-            own = LocalLoss(spec, self.scenario.readouts[0], self.agents, self.signal)
-            target = own.target  # a model of the target does not see it
+            own = None
+            if gradient.has_own_loss:
+                own = LocalLoss(spec, self.scenario.readouts[0], self.agents, self.signal)
+                target = own.target  # a model of the target does not see it
             context = self._signals((n for n in gradient.context if n != target), GRADIENT_ENDS)
             ends = self._windows_by_end(spec, gradient.context, GRADIENT_ENDS)
-            if not own.returned:
+            if not gradient.needs_returned:
                 ends.pop("returned", None)
             predictor = self._predictor(spec, shape, (*context, *self._ends(spec, ends, shape)), own)
         returns = spec.made_coupling.returns or (
@@ -159,7 +161,7 @@ class Wiring:
                 of_state=of_state,
                 gate=SkillGate(self.devices.whole) if self.scenario.gated(spec) else None,
                 needs_actions=predictor is not None and predictor.needs_actions,
-                replayed=self.scenario.replayed(spec),
+                replayed=spec.replayed,
             ),
             self._synthetic_input(spec, shape),
             self._feedback(spec, shape),
@@ -281,10 +283,11 @@ class Wiring:
     # --- predictors ---------------------------------------------------------------------------------------
 
     def _predictor(
-        self, spec: ChannelSpec, shape: Shape, context: tuple[ContextSpec, ...], own: LocalLoss
+        self, spec: ChannelSpec, shape: Shape, context: tuple[ContextSpec, ...], own: LocalLoss | None
     ) -> Predictor:
-        gradient, options = spec.gradient, own.settings()
-        target = options.pop("target")
+        gradient = spec.gradient
+        options = gradient.options if own is None else own.settings()
+        target = None if own is None else options.pop("target")
         settings = self._settings(spec, spec.sender, "gradient", gradient)
         if gradient.follows_actions:
             settings["distribution"] = self._distribution(spec)

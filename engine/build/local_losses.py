@@ -10,8 +10,6 @@ from torch import Tensor
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError
 from antiphon.comms.examples import ContextSpec
-from antiphon.comms.label_gradients import LabelGradient
-from antiphon.comms.module_predictors import predictor_class
 from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.nets.per_member import scaled
 from antiphon.scenarios.channel_specs import ChannelSpec
@@ -21,7 +19,7 @@ _RESOLVED = ("target", "of", "parameters")
 
 
 class LocalLoss:
-    """The own loss of a channel's synthetic gradient; of other kinds than `LabelGradient`, none.
+    """The own loss of a channel's synthetic gradient, a `LabelGradient`.
 
     Args:
         channel: The channel.
@@ -30,8 +28,7 @@ class LocalLoss:
         signal: A signal of the environment as a predictor reads it, by name.
 
     Attributes:
-        target: The signal it is on; None: there is no own loss.
-        returned: Whether the receiver returns anything.
+        target: The signal it is on.
 
     Raises:
         DocumentError: The agent of a lens has no objective, or is not there.
@@ -46,19 +43,15 @@ class LocalLoss:
     ) -> None:
         self.channel, self.gradient, self.agents, self.signal = channel, channel.gradient, agents, signal
         self.reader = self.gradient.get("of") or readout
-        kind = predictor_class(self.gradient.kind)
-        self.returned = kind.needs_returned
-        self.lens = kind.of_readout
-        self.target: str | None = None
-        if self.lens:
-            self.target = self._goal().target
-        elif issubclass(kind, LabelGradient):
-            self.target = self.gradient.own_target
+        self.lens: bool = self.gradient.declared("of_readout")
+        target = self._goal().target if self.lens else self.gradient.own_target
+        assert target is not None
+        self.target = target
 
     def settings(self) -> dict[str, Any]:
         """Return the options of the predictor, names of signals and agents resolved."""
         options = {key: value for key, value in self.gradient.options.items() if key not in _RESOLVED}
-        found = {**options, "target": None if self.target is None else self.signal(self.target)}
+        found = {**options, "target": self.signal(self.target)}
         if self.lens:
             losses = self._goal().of_outputs.loss
             found["sources"], found["mean"] = self._sources(), self._goal().mean

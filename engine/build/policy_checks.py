@@ -158,7 +158,7 @@ def _check_passes(name: str, spec: AgentSpec, scenario: Scenario, env: Descripti
         message = f"{parts} minibatches of {batch} environments (training.batch); use at most {batch}"
         raise DocumentError(("agents", name, "objective", "minibatches"), message)
     group = next(group for group in scenario.locked_groups() if name in group)
-    replayed = [c.sender for c in scenario.inputs_of(name) if scenario.replayed(c)]
+    replayed = [c.sender for c in scenario.inputs_of(name) if c.replayed]
     for member in (*group, *replayed):
         agent = scenario.agents[member]
         norms = [port_norm(channel, agent, env) for channel in scenario.outputs_of(member)]

@@ -34,7 +34,7 @@ from antiphon.engine.inference.rollout import (
     with_targets,
 )
 from antiphon.engine.state.checkpoint import copy_tree
-from antiphon.engine.state.objects import load_objects, state_of_objects
+from antiphon.engine.state.objects import kept_between_calls
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.nets.random import seed_for
 from antiphon.nets.torch_optimisers import for_evaluation
@@ -206,15 +206,13 @@ def as_evaluated(system: System) -> Iterator[None]:
         model for channel in system.channels.values() for model in channel.models
     ]  # that stand in for messages
     learners = [agent.learner for agent in system.agents.values()]
-    before = copy_tree(state_of_objects(system))
-    kept = [(kept, kept.state_dict()) for learner in learners if (kept := learner.module_state) is not None]
+    kept = [(one, copy_tree(one.state_dict())) for one in kept_between_calls(system)]
     with for_evaluation([one.optimiser for one in (*learners, *models)]):
         try:
             yield
         finally:
-            load_objects(system, before)
-            for module_state, state in kept:
-                module_state.load_state_dict(state)
+            for one, state in kept:
+                one.load_state_dict(state)
 
 
 def _evaluate(

@@ -315,7 +315,7 @@ def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[str]:
 def _updates_of_window(scenario: Scenario, group: Iterable[str]) -> int:
     """Return the optimiser steps that agents that learn together take at the end of a window."""
     outputs = (channel for name in group for channel in scenario.outputs_of(name))
-    names = [*group, *(channel.receiver for channel in outputs if scenario.replayed(channel))]
+    names = [*group, *(channel.receiver for channel in outputs if channel.replayed)]
     goals = filter(None, (scenario.agents[name].objective for name in names))
     return max((goal.updates(scenario.training.batch) for goal in goals), default=1)
 

@@ -10,6 +10,7 @@ from antiphon.agents.objectives import OwnObjective
 from antiphon.base.errors import RunError
 from antiphon.engine.heart.system import System
 from antiphon.nets.users.kept_state import KeptState
+from antiphon.nets.users.module_state import ModuleState
 
 OBJECTS = "objects"
 """Of a system's state: the states of own objectives, by agent."""
@@ -25,6 +26,13 @@ def _objectives(system: System) -> dict[str, dict[int, KeptState]]:
         for name, each in goals.items()
     }
     return {name: each for name, each in found.items() if each}
+
+
+def kept_between_calls(system: System) -> Iterator[KeptState | ModuleState]:
+    """Yield what own objectives and users' networks keep between calls."""
+    yield from (kept for each in _objectives(system).values() for kept in each.values())
+    states = (agent.learner.module_state for agent in system.agents.values())
+    yield from (state for state in states if state is not None)
 
 
 def state_of_objects(system: System) -> dict[str, Any]:

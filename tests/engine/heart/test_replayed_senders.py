@@ -166,7 +166,7 @@ def test_a_further_channel_without_an_effect_is_none_of_several() -> None:
     (channel,) = document["channels"]
     shadow = {**channel, "key": "shadow", "gradient": {**channel["gradient"], "scale": 0, "discount": 0}}
     scenario = Scenario.model_validate({**document, "channels": [channel, shadow]})
-    assert [scenario.replayed(one) for one in scenario.channels] == [True, False]
+    assert [one.replayed for one in scenario.channels] == [True, False]
     with pytest.raises(ScenarioError, match="'sensor' has several"):
         Scenario.model_validate({**document, "channels": [channel, {**channel, "key": "second"}]})
 
