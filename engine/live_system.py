@@ -299,7 +299,7 @@ class LiveSystem:
         backend: Computes the steps.
         learned: Losses and updates of the newest step.
         newest: The newest metrics, since the last log entry, of what happens at some steps only.
-        validation: The best values of the evaluations during training.
+        validation: The best values of the evaluations during training; None: there are none.
         changes: Changes made by `set`: step, key and value, in order.
         diverged: The message of its divergence; None: it has not diverged.
         obstacle: Why it cannot take steps (its checkpoint has no state of the environment); None: it can.
@@ -355,7 +355,8 @@ class LiveSystem:
         self.diverged: str | None = None
         self.obstacle: str | None = None
         self.until = self.scenario.training.steps
-        self.validation = Validation(self.scenario.training)
+        evaluate = self.scenario.training.evaluate
+        self.validation = None if evaluate is None else Validation(evaluate)
         self.executor.attach(self)
 
     def execute_by(self, executor: Executor) -> None:
@@ -591,7 +592,7 @@ class LiveSystem:
             **({"newest": newest} if (newest := self.newest.state_dict()) else {}),
             "system": self.backend.state_dict(),
             **({} if lost is None else {"lost": lost}),
-            **self.validation.state_dict(),
+            **({} if self.validation is None else self.validation.state_dict()),
             **({"changes": [list(change) for change in self.changes]} if self.changes else {}),
         }
 
@@ -637,7 +638,8 @@ class LiveSystem:
             self.world.load_state_dict(state)
             self.train_means.load_state_dict(state["means"])
             self.newest.load_state_dict(state.get("newest", {}))
-            self.validation.load_state_dict(state)
+            if self.validation is not None:
+                self.validation.load_state_dict(state)
             self.diverged = state["diverged"]
 
     def load_learned(self, state: Mapping[str, Any], kinds: Sequence[str]) -> None:
@@ -653,7 +655,8 @@ class LiveSystem:
         self.now, self.diverged = state["now"], state["diverged"]
         self.begin_means()
         self.train_means.load_state_dict(state["means"])
-        self.validation.load_state_dict(state)
+        if self.validation is not None:
+            self.validation.load_state_dict(state)
 
     def load_saved(self, saved: Saved) -> None:
         """Take over the state of a checkpoint; one without the environment's can be evaluated and exported only.

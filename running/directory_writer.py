@@ -293,9 +293,10 @@ class DirectoryWriter(Observer):
             self._run.notify("on_checkpoint")
 
     def _keep_best(self) -> None:
-        best = self._running.validation.new_best(self._running.now)
+        running = self._running
+        best = None if running.validation is None else running.validation.new_best(running.now)
         if best is not None:
-            self.directory.keep_best(self._running, best)
+            self.directory.keep_best(running, best)
             self._run.notify("on_checkpoint")
 
     def end(self, run: Run, outcome: Outcome) -> None:

@@ -14,6 +14,7 @@ from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.in_use import release
 from antiphon.engine.inference.evaluation import FEWEST, Evaluation
 from antiphon.engine.inference.of_running import evaluation_of
+from antiphon.engine.inference.validation import Validation
 from antiphon.engine.live_system import LiveSystem
 from antiphon.engine.metrics.newest import Watched
 from antiphon.engine.metrics.report_by_agent import RowSteps
@@ -89,7 +90,7 @@ class Run:
         self.recordings: list[Recording] = []
         self.writer: Writer | None = None
         self.goal = running.until
-        self.watched = Watched()
+        self.watched: Watched | None = None
         self.observed_at: float = 0
         self.stopping: Callable[[], bool] = lambda: False
         self.stop_reason: str | None = None
@@ -126,13 +127,13 @@ class Run:
         may_end = evaluate.period if evaluate is not None and evaluate.patience else 0
         return RowSteps(scenario.telemetry.period, self.running.until, may_end)
 
-    def watched_at(self, step: int) -> Watched:
-        """Return the agents and channels whose metrics are kept of a step for the next log entry."""
-        return self.running.newest.watched(step, self.row_steps) if self.recorders else Watched()
+    def watched_at(self, step: int) -> Watched | None:
+        """Return the agents and channels whose metrics are kept of a step for the next log entry; None: there are none."""
+        return self.running.newest.watched(step, self.row_steps) if self.recorders else None
 
     def measures(self, step: int) -> bool:
         """Whether metrics of a step are recorded, or kept for the next log entry."""
-        return bool(self.row_steps.due(step) or self.watched_at(step))
+        return self.row_steps.due(step) or self.watched_at(step) is not None
 
     def observes(self, step: int) -> bool:
         """Whether something besides metrics reads the state after a step, or what was learned at it."""
@@ -146,7 +147,8 @@ class Run:
 
     def _evaluates(self, step: int) -> bool:
         """Whether an evaluation follows a step."""
-        return bool(self.recorders) and self.running.validation.due(step + 1)
+        validation = self.running.validation
+        return validation is not None and bool(self.recorders) and validation.due(step + 1)
 
     # --- stepping ----------------------------------------------------------------------------------------
 
@@ -165,7 +167,7 @@ class Run:
             self.writer.directory.check_own()
         step, due = running.now, self.row_steps.due(running.now)
         watch = self.begin_step(due=due)
-        keep = bool(watch or self.watched) or self.keeps_messages or step + 1 == running.until
+        keep = bool(watch) or self.watched is not None or self.keeps_messages or step + 1 == running.until
         with refusals_named():
             ended = running.advance(self, watch=watch, keep=keep)
         info = {"step": step, "ended": ended.plain, "losses": running.learned.by_agent()}
@@ -175,12 +177,12 @@ class Run:
     def begin_step(self, *, due: bool) -> Watch:
         """Find what is kept of the step to come, which has a log entry if `due`; return what is watched while it is learned from."""
         self.watched = self.watched_at(self.running.now)
-        return due or self.watched.learning
+        return due or (self.watched is not None and self.watched.learning)
 
     def record(self, step: int, *, due: bool) -> None:
         """Record what follows from the step just taken; `due`: whether it has a log entry."""
         running, executor = self.running, self.running.executor
-        if self.watched and executor.reached < running.now:
+        if self.watched is not None and executor.reached < running.now:
             keep_figures(running, step, self.watched)
         if due:
             row, parts = executor.recorded(running)
@@ -192,8 +194,8 @@ class Run:
                 self.write_parts(running.now, parts)
         if self._valued(step):
             self.log(step + 1, values_of_run(running))
-        if self._evaluates(step):
-            self._evaluate(step)
+        if running.validation is not None and self._evaluates(step):
+            self._evaluate(step, running.validation)
         if running.env.exhausted:
             self.stop_reason = self.stop_reason or "the examples of the loader have ended"
         for recording in self.recordings:
@@ -231,14 +233,12 @@ class Run:
             if row.samples:
                 recorder.samples(step + 1, row.samples)
 
-    def _evaluate(self, step: int) -> None:
+    def _evaluate(self, step: int, validation: Validation) -> None:
         """Evaluate after a step as `training.evaluate` says, record the metrics, and end a run that has stopped getting better.
 
         They are metrics of agents, and their names begin with the split's: `validation_loss`, `validation_accuracy`, ….
         """
-        validation = self.running.validation
-        spec = validation.training.evaluate
-        assert spec is not None
+        spec = validation.spec
         found = evaluation_of(self.running, spec.split, episodes=spec.episodes, steps=FEWEST)
         self.evaluated = found
         self.log(step + 1, score_figures(found.agents, f"{found.split}_"))

@@ -29,7 +29,7 @@ from antiphon.engine.environment import EnvironmentRunner, environment_state, ma
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.step import take_step
 from antiphon.engine.heart.system import System
-from antiphon.engine.metrics.newest import NewestFigures, Watched
+from antiphon.engine.metrics.newest import NewestFigures
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator, RowSteps
 from antiphon.engine.metrics.step_metrics import Row, keep_figures
 from antiphon.engine.state.checkpoint import copy_tree
@@ -150,10 +150,10 @@ class Part:
         """
         step = self.now
         recorded = rows is not None and rows.due(step)
-        watched = Watched() if rows is None else self.newest.watched(step, rows)
+        watched = None if rows is None else self.newest.watched(step, rows)
         self.learned = AgentReport.empty(self.backend.stacked)  # as large as the parameters
         self._boundary.enter(step, self.world.step_signals)
-        kept = watch or recorded or watched.learning
+        kept = watch or recorded or (watched is not None and watched.learning)
         ends, report = take_step(self.backend, step, self.world.step_signals, self.world.advance, watch=kept)
         self.learned = AgentReport(report, self.backend.stacked)
         self._boundary.note(step, self.incarnation)

@@ -45,7 +45,7 @@ from antiphon.engine.state.weights import read_learners
 from antiphon.envs.registry import first_signals
 from antiphon.envs.signal import ALIVE, Description
 from antiphon.nets.random import generator, seed_for
-from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec, NetworkSpec, ObjectiveSpec
+from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec, NetworkSpec, ObjectiveSpec, Observing
 from antiphon.scenarios.channel_specs import STATE, ChannelSpec
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.tied_parameters import tied_agents
@@ -223,36 +223,31 @@ class _Builder:
                 Clock(spec.clock.period, spec.clock.phase),
                 learners[key],
                 Inputs(
-                    Observed(spec.observes, self.shapes.layouts.get((name, "network"), ()), spec.normalised),
+                    self._observed(name, "network", spec),
                     fan_in,
                     FanIn(fan_in),
                     categories=self._categories(name, spec),
-                    align=self._align(name, spec),
-                    critic=self._observed_by_critic(name, spec),
+                    align=self._align(name, spec) if spec.align else None,
+                    critic=Observed() if spec.critic is None else self._observed(name, "critic", spec.critic),
                     targeted=spec.targeted,
                 ),
                 self._goal(name, spec, learners[key].network),
                 Body(spec.acts, life_of(name, spec, self.env) if lives else ""),
                 seed=seed_for(self.seed, "agent", name),
-                participation=self._participation(name, spec, layout),
+                participation=None if spec.p_update == 1 else self._participation(name, spec, layout),
                 layout=layout,
             )
             progress.advance()
         return agents
 
-    def _observed_by_critic(self, name: str, spec: AgentSpec) -> Observed:
-        critic = spec.critic
-        if critic is None:
-            return Observed()
-        return Observed(critic.observes, self.shapes.layouts.get((name, "critic"), ()), critic.normalised)
+    def _observed(self, name: str, network: str, observer: Observing) -> Observed:
+        return Observed(observer.observes, self.shapes.layouts.get((name, network), ()), observer.normalised)
 
     @cached_property
     def _tied(self) -> dict[str, tuple[str, ...]]:
         return tied_agents(self.scenario.share)
 
-    def _participation(self, name: str, spec: AgentSpec, layout: Layout) -> Participation | None:
-        if spec.p_update == 1:
-            return None
+    def _participation(self, name: str, spec: AgentSpec, layout: Layout) -> Participation:
         from antiphon.engine.heart.participation import Participation
 
         seed = seed_for(self.seed, "update", spec.share or min(self._tied.get(name, (name,))))
@@ -482,12 +477,8 @@ class _Builder:
                 )
         return Goal(objective, goal.target or "", last, goal.scale, mean=goal.reduction == "mean")
 
-    def _align(self, name: str, spec: AgentSpec) -> str | None:
-        if not spec.align:
-            return None
+    def _align(self, name: str, spec: AgentSpec) -> str:
         inputs = self.scenario.inputs_of(name)
-        if not inputs:
-            raise DocumentError(("agents", name, "align"), "no channel leads to it; remove `align`")
         chosen = inputs[0] if spec.align is True else next(c for c in inputs if c.name == spec.align)
         return chosen.name
 

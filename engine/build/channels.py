@@ -42,7 +42,7 @@ from antiphon.engine.heart.message import Content, LearningGroup
 from antiphon.envs.signal import Description
 from antiphon.nets.random import generator, seed_for
 from antiphon.nets.schedules import OwnSchedule, Rate
-from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec, InputSpec
+from antiphon.scenarios.channel_specs import ChannelSpec, FeedbackSpec, GradientSpec, InputSpec, SampleSpec
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
@@ -144,7 +144,7 @@ class Wiring:
                 STATE if spec.state else head_of(spec),
                 shape,
                 zeros.expand(batch, torch.Size(shape).numel()),
-                self._sampler(spec),
+                None if spec.sample is None else self._sampler(spec, spec.sample),
             ),
             spec.made_coupling,
             ledger,
@@ -163,8 +163,12 @@ class Wiring:
                 needs_actions=predictor is not None and predictor.needs_actions,
                 replayed=spec.replayed,
             ),
-            self._synthetic_input(spec, shape),
-            self._feedback(spec, shape),
+            self._synthetic_input(spec, spec.input, shape)
+            if spec.input is not None and spec.made_coupling.predicts
+            else SyntheticInput(),
+            self._feedback(spec, spec.feedback, shape)
+            if spec.feedback is not None and spec.made_coupling.joins
+            else Feedback(),
             Endpoints(
                 life_of_ends=life_of_ends,
                 mask=spec.mask or "",
@@ -173,14 +177,12 @@ class Wiring:
             ),
         )
 
-    def _sampler(self, spec: ChannelSpec) -> MessageSampler | None:
-        if spec.sample is None:
-            return None
+    def _sampler(self, spec: ChannelSpec, sample: SampleSpec) -> MessageSampler:
         # channels of one port send one message
         seed = seed_for(self.seed, "message", spec.sender, head_of(spec))
-        path, name = ("channels", spec.name, "sample", "kind"), name_of(spec.sample.kind)
+        path, name = ("channels", spec.name, "sample", "kind"), name_of(sample.kind)
         try:
-            found = call_factory(spec.sample.source, name, seed=seed, **spec.sample.options)
+            found = call_factory(sample.source, name, seed=seed, **sample.options)
         except ScenarioError as error:
             raise DocumentError(path, str(error)) from None
         if not isinstance(found, MessageSampler):
@@ -335,26 +337,21 @@ class Wiring:
             "owner": f"channels.{channel.name}",
         }
 
-    def _synthetic_input(self, spec: ChannelSpec, shape: Shape) -> SyntheticInput:
-        if spec.input is None or not spec.made_coupling.predicts:
-            return SyntheticInput()
-        signals = self._signals(spec.input.context, INPUT_ENDS)
-        ends = self._windows_by_end(spec, spec.input.context, INPUT_ENDS)
+    def _synthetic_input(self, spec: ChannelSpec, model: InputSpec, shape: Shape) -> SyntheticInput:
+        signals = self._signals(model.context, INPUT_ENDS)
+        ends = self._windows_by_end(spec, model.context, INPUT_ENDS)
         context = (*signals, *self._ends(spec, ends, shape))
-        settings = self._settings(spec, spec.receiver, "input", spec.input)
-        options = {key: value for key, value in spec.input.options.items() if key != "sites"}
-        sites = spec.input.get("sites")
+        settings = self._settings(spec, spec.receiver, "input", model)
+        options = {key: value for key, value in model.options.items() if key != "sites"}
+        sites = model.get("sites")
         try:
-            model = input_of(spec.input.kind, options, shape, context, sites=sites, **settings)
+            made = input_of(model.kind, options, shape, context, sites=sites, **settings)
         except ScenarioError as error:
             raise placed(error, ("channels", spec.name)) from None
-        return SyntheticInput(model, signals, ends)
+        return SyntheticInput(made, signals, ends)
 
-    def _feedback(self, spec: ChannelSpec, shape: Shape) -> Feedback:
+    def _feedback(self, spec: ChannelSpec, feedback: FeedbackSpec, shape: Shape) -> Feedback:
         """The fixed weights that carry a locked channel's gradient back."""
-        feedback = spec.feedback
-        if feedback is None or not spec.made_coupling.joins:
-            return Feedback()
         random = generator(self.seed, "channel", spec.name, "feedback")
         if not feedback.direct:
             network = self.agents[spec.receiver].learner.network

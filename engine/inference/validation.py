@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from antiphon.engine.inference.evaluation import Evaluation
-from antiphon.scenarios.training import TrainingSpec, less_is_better
+from antiphon.scenarios.training import EvaluateSpec, less_is_better
 
 
 @dataclass
@@ -16,27 +16,25 @@ class Validation:
     """The best values of the metrics by which a training keeps a checkpoint and ends.
 
     Attributes:
-        training: What is evaluated when.
+        spec: What is evaluated when.
         at: Steps taken at the newest evaluation; None: there was none in this session.
         best: Best value by metric.
         since: Evaluations since the best value, by metric.
     """
 
-    training: TrainingSpec
+    spec: EvaluateSpec
     at: int | None = None
     best: dict[str, float] = field(default_factory=dict)
     since: dict[str, int] = field(default_factory=dict)
 
     def due(self, steps: int) -> bool:
         """Whether an evaluation follows so many steps."""
-        spec = self.training.evaluate
-        return spec is not None and steps % spec.period == 0
+        return steps % self.spec.period == 0
 
     def add(self, steps: int, found: Evaluation) -> None:
         """Add the newest evaluation; a value that is not a number is no better than any."""
         self.at = steps
-        assert self.training.evaluate is not None
-        for metric in set(self.training.evaluate.judged_by.values()):
+        for metric in set(self.spec.judged_by.values()):
             value, best = found.score(metric), self.best.get(metric, math.nan)
             better = value < best if less_is_better(metric) else value > best
             if better or (math.isnan(best) and not math.isnan(value)):
@@ -46,7 +44,7 @@ class Validation:
 
     def new_best(self, steps: int) -> dict[str, Any] | None:
         """Return step, metric and value where the evaluation after so many steps is the best by `keep_best`."""
-        metric = None if self.training.evaluate is None else self.training.evaluate.keep_best
+        metric = self.spec.keep_best
         if metric is None or steps != self.at or self.since[metric]:
             return None
         return {"step": steps, "metric": metric, "value": self.best[metric]}
@@ -54,26 +52,19 @@ class Validation:
     @property
     def reason_to_stop(self) -> str | None:
         """Why the run ends early, in one line; None: it continues."""
-        spec = self.training.evaluate
-        if spec is None:
-            return None
-        for metric, patience in spec.patience.items():
+        for metric, patience in self.spec.patience.items():
             if (since := self.since.get(metric, 0)) < patience:
                 continue
-            line = f"{spec.split} {metric} has not improved in {since} evaluation{'s' * (since > 1)}"
+            line = f"{self.spec.split} {metric} has not improved in {since} evaluation{'s' * (since > 1)}"
             if self.at is None or metric not in self.best:
                 return line
-            return f"{line} (best: {self.best[metric]:.4g} at step {self.at - since * spec.period:,})"
+            return f"{line} (best: {self.best[metric]:.4g} at step {self.at - since * self.spec.period:,})"
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best values and the counts under `validation`; nothing where nothing is evaluated."""
-        if self.training.evaluate is None:
-            return {}
-        return {"validation": {"best": dict(self.best), "since": dict(self.since)}}
+        """Return the best values and the counts."""
+        return {"best": dict(self.best), "since": dict(self.since)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load what `state_dict` returned; the state of parts has none, and changes nothing."""
-        if "validation" in state:
-            saved = state["validation"]
-            self.at, self.best, self.since = None, dict(saved["best"]), dict(saved["since"])
+        """Load what `state_dict` returned."""
+        self.at, self.best, self.since = None, dict(state["best"]), dict(state["since"])

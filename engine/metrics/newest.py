@@ -30,9 +30,6 @@ class Watched(NamedTuple):
     messages: frozenset[str] = frozenset()
     """Channels whose message is due."""
 
-    def __bool__(self) -> bool:
-        return bool(self.learning or self.messages)
-
 
 @dataclass(frozen=True)
 class _Rhythm:
@@ -85,8 +82,8 @@ class NewestFigures:
         """Of earlier entries."""
         self._histograms: dict[tuple[str, str], HistogramRow] = {}
 
-    def watched(self, step: int, rows: RowSteps) -> Watched:
-        """Return the agents and channels whose metrics are taken at a step that has no log entry.
+    def watched(self, step: int, rows: RowSteps) -> Watched | None:
+        """Return the agents and channels whose metrics are taken at a step that has no log entry; None: there are none.
 
         They are those for which it is the last step before the next entry at which something can happen, and where chance
         decides whether it does, those of which nothing has been taken yet.
@@ -96,10 +93,10 @@ class NewestFigures:
             rows: The steps that have one.
         """
         if not self._rhythms or not rows.period:
-            return _NOBODY
+            return None
         left = rows.following(step) - step
         if not left:
-            return _NOBODY
+            return None
         learning: list[str] = []
         messages: list[str] = []
         for rhythm, owners in self._rhythms:
@@ -110,7 +107,7 @@ class NewestFigures:
             if not names:
                 self._taken.add(rhythm)
             (learning if rhythm.metric else messages).extend(names)
-        return Watched(frozenset(learning), frozenset(messages)) if learning or messages else _NOBODY
+        return Watched(frozenset(learning), frozenset(messages)) if learning or messages else None
 
     def add(self, figures: Iterable[Figure], histograms: Iterable[HistogramRow] = ()) -> None:
         """Keep metrics and histograms of a step, in place of older ones."""
@@ -171,9 +168,6 @@ class NewestFigures:
             for name, values in state.get(kind, {}).items()
             if (kind, name) in self._order
         }
-
-
-_NOBODY = Watched()
 
 
 def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
