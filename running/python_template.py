@@ -109,9 +109,19 @@ class PythonTemplate:
         return nullcontext()
 
     def resolve(
-        self, variant: str | None = None, values: Mapping[str, Any] = MappingProxyType({})
+        self,
+        variant: str | None = None,
+        values: Mapping[str, Any] = MappingProxyType({}),
+        steps: int | None = None,
     ) -> Scenario:
-        """Return the scenario of a variant and values, the same one each time; but for environments that serve one run only."""
+        """Return the scenario of a variant and values, the same one each time; but for environments that serve one run only.
+
+        With `steps`, it is trained for so many.
+        """
+        scenario = self._resolved(variant, values)
+        return scenario if steps is None else scenario.with_training(steps=steps)
+
+    def _resolved(self, variant: str | None, values: Mapping[str, Any]) -> Scenario:
         from antiphon.envs import registry
 
         values = self._with_variant(variant, values)

@@ -59,8 +59,7 @@ class Request:
     @cached_property
     def scenario(self) -> Scenario:
         """The explicit scenario."""
-        scenario = self.template.resolve(self.variant, self.values)
-        return scenario if self.steps is None else scenario.with_training(steps=self.steps)
+        return self.template.resolve(self.variant, self.values, self.steps)
 
     @property
     def until(self) -> int:

@@ -587,18 +587,25 @@ class Template:
         return "" if other is None else f"; write {other}={value}"
 
     def resolve(
-        self, variant: str | None = None, values: Mapping[str, Any] = MappingProxyType({})
+        self,
+        variant: str | None = None,
+        values: Mapping[str, Any] = MappingProxyType({}),
+        steps: int | None = None,
     ) -> Scenario:
         """Return the resolved scenario.
 
         Args:
             variant: The variant whose values replace the defaults.
             values: Values of single parameters, which override the variant's.
+            steps: In place of `training.steps`.
 
         Raises:
             ScenarioError: One line that names the place in the file, the value and the fix.
         """
         document = self._explicit(variant, values)
+        training = document.data.get("training", {})
+        if steps is not None and isinstance(training, dict):  # what is no section is refused as it is
+            document.data["training"] = {**training, "steps": steps}
         with self._placing(document):
             return Scenario.model_validate(document.data)
 

@@ -85,7 +85,7 @@ def given_scenario(directory: RunDirectory, python: str | None) -> Scenario | No
     known = {name: value for name, value in values.items() if name in template.parameters}
     saved = plain(directory.scenario) if described is None else described
     steps = saved.get("training", {}).get("steps", TrainingSpec().steps)
-    return template.resolve(None, known).with_training(steps=steps)
+    return template.resolve(None, known, steps)
 
 
 def _check_environment(directory: RunDirectory, source: str) -> None:

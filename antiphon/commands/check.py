@@ -192,8 +192,7 @@ def _examine(
     from antiphon.engine.build.builder import check_build
 
     try:
-        scenario = template.resolve(variant, values)
-        scenario = scenario if steps is None else scenario.with_training(steps=steps)
+        scenario = template.resolve(variant, values, steps)
         with template.placing(variant, values):
             check_build(scenario, describe(scenario.env))
     except ScenarioError as error:
