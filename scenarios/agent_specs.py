@@ -498,9 +498,10 @@ class AgentSpec(Observing):
     @property
     def trainable(self) -> bool:
         """Whether it may have parameters that learn; False: its module has none that requires a gradient, and nothing is beside it."""
+        if self.layers is not None or self.aggregation is not None:
+            return True
         source: Any = self.source
-        beside = self.layers is not None or self.aggregation is not None
-        if beside or isinstance(source, type) or not hasattr(source, "named_parameters"):
+        if isinstance(source, type) or not hasattr(source, "named_parameters"):
             return True
         return self.critic is not None or any(
             parameter.requires_grad for _, parameter in source.named_parameters()
@@ -509,8 +510,7 @@ class AgentSpec(Observing):
     @property
     def frozen(self) -> bool:
         """Whether its module has parameters, and none that requires a gradient."""
-        source: Any = self.source
-        return not self.trainable and next(iter(source.named_parameters()), None) is not None
+        return not self.trainable and next(iter(self.source.named_parameters()), None) is not None
 
     def __repr__(self) -> str:
         """The agent in a line: `<AgentSpec: mlp of left_half, every step, classification of label>`."""

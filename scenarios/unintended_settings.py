@@ -62,7 +62,8 @@ def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
     if coupling.predicts:
         yield from (_unused(f"gradient.{key}", why) for key, why in channel.gradient.unused())
         yield from _without_layers(channel.gradient, "gradient")
-    yield from _ignored(channel, [(key, key in coupling.keys, reason) for key in OPTIONAL_KEYS])
+    used = coupling.keys
+    yield from _ignored(channel, [(key, key in used, reason) for key in OPTIONAL_KEYS])
     if coupling.predicts and channel.input is not None:
         unused = channel.input.unused() if loses else [("", "where the link loses nothing")]
         yield from (_unused(f"input.{key}".rstrip("."), why) for key, why in unused)
