@@ -62,9 +62,11 @@ class Validation:
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best values and the counts."""
-        return {"best": dict(self.best), "since": dict(self.since)}
+        """Return the best values and the counts under `validation`."""
+        return {"validation": {"best": dict(self.best), "since": dict(self.since)}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load what `state_dict` returned."""
-        self.at, self.best, self.since = None, dict(state["best"]), dict(state["since"])
+        """Load what `state_dict` returned; the state of parts has none, and changes nothing."""
+        if "validation" in state:
+            saved = state["validation"]
+            self.at, self.best, self.since = None, dict(saved["best"]), dict(saved["since"])
