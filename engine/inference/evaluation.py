@@ -206,13 +206,13 @@ def as_evaluated(system: System) -> Iterator[None]:
         model for channel in system.channels.values() for model in channel.models
     ]  # that stand in for messages
     learners = [agent.learner for agent in system.agents.values()]
-    kept = [(one, copy_tree(one.state_dict())) for one in kept_between_calls(system)]
+    kept = [(holder, copy_tree(holder.state_dict())) for holder in kept_between_calls(system)]
     with for_evaluation([one.optimiser for one in (*learners, *models)]):
         try:
             yield
         finally:
-            for one, state in kept:
-                one.load_state_dict(state)
+            for holder, state in kept:
+                holder.load_state_dict(state)
 
 
 def _evaluate(

@@ -71,7 +71,7 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "modules-an-evaluation-changes-what-they-keep",
         "engine/inference/evaluation.py",
-        "                module_state.load_state_dict(state)\n",
+        "                holder.load_state_dict(state)\n",
         "                pass\n",
         "tests/doors/test_modules.py::test_what_a_module_keeps_in_attributes_is_saved_and_no_evaluation_changes_it",
     ),

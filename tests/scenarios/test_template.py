@@ -171,3 +171,12 @@ def test_load_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ScenarioError) as caught:
             load(name)
         assert str(caught.value) == line
+
+
+def test_steps_take_the_place_of_those_of_the_file_before_anything_is_checked(template: Template) -> None:
+    assert template.resolve(steps=7) == template.resolve().with_training(steps=7)
+    with pytest.raises(ScenarioError, match=r"training.steps: .*not 0"):
+        template.resolve(steps=0)
+    broken = Template.from_yaml(TEXT.replace("{optimiser: {lr: $lr}}", "[$lr]"), "small.yaml")
+    with pytest.raises(ScenarioError, match=r"training: must be a mapping"):
+        broken.resolve(steps=7)
