@@ -16,7 +16,7 @@ from antiphon.engine.planning.given_up import rule_27_given_up
 from antiphon.envs.registry import describe
 from antiphon.envs.signal import ID, Description
 from antiphon.scenarios import ChannelSpec, Scenario, warnings
-from antiphon.scenarios.agent_specs import POLICY_WINDOW, ClockSpec
+from antiphon.scenarios.agent_specs import POLICY_WINDOW, ClockSpec, policy_network
 from antiphon.scenarios.channel_specs import CouplingSpec
 from antiphon.scenarios.document import EnvSpec
 from antiphon.scenarios.relations import speaking
@@ -31,6 +31,8 @@ _LONGER, _FASTER = 8, 50
 """How many times longer a receiver's window than its sender's, and how many times higher a predictor's rate, is warned of."""
 _OF_OTHERS = ("gymnasium", "pettingzoo", "vmas")
 """Prefixes of the ids of environments of other packages."""
+_FEWEST_STEPS, _FEW_STEPS = 20_000, 100_000
+"""Environment steps of a training, at least and at most, in which a policy is advised to learn more from each."""
 _WIDE = 4096
 """Zeros and ones of a one-hot observation of several values, at most, without a warning."""
 
@@ -363,6 +365,26 @@ def _lost_credit(scenario: Scenario, env: Description) -> Iterator[str]:
                 )
 
 
+def _sparing(scenario: Scenario, env: Description) -> Iterator[str]:
+    """A warning of a policy with the defaults of its passes and windows, in few steps of a Gymnasium environment.
+
+    It is measured there, for single agents (docs/policies.md); a run of fewer steps is a trial.
+    """
+    kind = scenario.env.id.partition("/")[0] if isinstance(scenario.env, EnvSpec) else ""
+    steps = scenario.training.steps * scenario.training.batch
+    few = _FEWEST_STEPS <= steps <= _FEW_STEPS and "batch" not in scenario.training.model_fields_set
+    if kind != "gymnasium" or not few or len(scenario.agents) > 1:
+        return
+    ((name, agent),) = scenario.agents.items()
+    goal = agent.objective
+    if goal is None or goal.targeted or goal.passes == 1 or "epochs" in goal.model_fields_set:
+        return
+    if agent.clock.unroll == POLICY_WINDOW and agent.layers == policy_network():
+        training = f"training: {{batch: 16, steps: {steps // 16}}}"
+        keys = f"objective: {{kind: {name_of(goal.kind)}, epochs: 10}}, clock: {{unroll: 64}}, {training}"
+        yield f"agent {name}: {steps:,} environment steps are few; more is learned from each, in 2 to 4 times the time, with {keys}"
+
+
 def _unmasked(scenario: Scenario, env: Description) -> Iterator[str]:
     for name, agent in scenario.agents.items():
         goal, part = agent.objective, f"{agent.acts}." if isinstance(agent.acts, str) else ""
@@ -486,6 +508,7 @@ _RULES: Mapping[Callable[[Scenario, Description], Iterable[str]], Sequence[str]]
     _lost_credit: ("channels.coupling",),
     _mixed: ("channels.link.delay",),
     _seldom_learning: (),
+    _sparing: ("agents.acts",),
     _unmasked: ("agents.acts",),
     _unobserved: ("agents.acts",),
     _untaken: ("agents.acts",),

@@ -20,7 +20,7 @@ _CELL = 40
 
 
 class SwitchRiddle(World):
-    """The switch riddle of Foerster et al. (2016), "Learning to communicate with deep multi-agent reinforcement learning", 6.1.
+    """The switch riddle of Foerster et al. (2016), "Learning to communicate with deep multi-agent reinforcement learning", 6.2.
 
     Description:
         On each day one of the prisoners, chosen at random, is in a room with a switch. It sees how the one who was there the day

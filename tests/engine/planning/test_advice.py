@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import warnings
@@ -375,3 +376,44 @@ def test_a_module_without_parameters_is_no_frozen_one() -> None:
 def linear_reader(module: nn.Module) -> Scenario:
     """One agent, a module of the user's, that classifies."""
     return scenario_of({"a": {"observes": ["image"], "network": module, "objective": CLASSIFY}}, [], steps=50)
+
+
+def of_few_steps(
+    steps: int, training: dict[str, Any] | None = None, env: str = "gymnasium/CartPole-v1", **agent: Any
+) -> list[str]:
+    """What `check` says of the environment steps of a policy whose other settings are the defaults."""
+    own = {"observes": ["observation"], "acts": True, "objective": "ppo", **agent}
+    training = {"steps": steps, **(training or {})}
+    document = {"scenario": "pole", "env": {"id": env}, "agents": {"a": own}, "training": training}
+    warnings = checked(Template.from_yaml(json.dumps(document), "pole.yaml")).warnings
+    return [line for line in warnings if "environment steps" in line]
+
+
+FEW = (
+    "agent a: 64,000 environment steps are few; more is learned from each, in 2 to 4 times the time, with "
+    "objective: {kind: ppo, epochs: 10}, clock: {unroll: 64}, training: {batch: 16, steps: 4000}"
+)
+
+
+def test_a_policy_with_the_defaults_of_few_steps_is_told_how_to_learn_more_from_each() -> None:
+    assert of_few_steps(1000) == [FEW]
+    keys = {"objective": {"kind": "ppo", "epochs": 10}, "clock": {"unroll": 64}}
+    assert of_few_steps(4000, {"batch": 16}, **keys) == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"steps": 200},
+        {"steps": 4000},
+        {"objective": "a2c"},
+        {"objective": "q"},
+        {"objective": {"kind": "ppo", "epochs": 2}},
+        {"training": {"batch": 64}},
+        {"clock": {"unroll": 32}},
+        {"network": {"hidden": [256]}},
+        {"env": "antiphon/CartPole-v0"},
+    ],
+)
+def test_what_is_chosen_or_not_measured_is_not_advised_against(given: dict[str, Any]) -> None:
+    assert of_few_steps(**{"steps": 1000, **given}) == []
