@@ -282,8 +282,11 @@ def _not_at_once(scene: Relations, channel: ChannelSpec, *, ticks: bool) -> str 
     clocks = [scene.agents[name].clock for name in ends]
     apart = ticks and len({(clock.period, clock.phase % clock.period) for clock in clocks}) > 1
     if apart or scene.learns(ends[0]) != scene.learns(ends[1]):
-        verb = "tick" if apart else "learn"
-        return f"{ends[0]!r} and {ends[1]!r} {verb} at different steps; give them the same clock"
+        verb, same = "tick" if apart else "learn", ""
+        alone = all(len(scene.learning[name]) == 1 for name in ends)
+        if alone and clocks[0].model_copy(update={"unroll": clocks[1].unroll}) == clocks[1]:
+            same = f", such as clock: {{unroll: {clocks[1].unroll}}} of {ends[0]!r}"
+        return f"{ends[0]!r} and {ends[1]!r} {verb} at different steps; give them the same clock{same}"
     return None
 
 

@@ -291,6 +291,7 @@ def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[str]:
             seldom.setdefault((count, learned_every, fix), []).append(name)
     for (count, window, fix), names in seldom.items():
         goals = [goal for name in names if (goal := scenario.agents[name].objective) is not None]
+        learn = "learns" if len(names) == 1 else "learn"
         ends = sum(goal.needs_an_end for goal in goals) == len(names) and window != "episode"
         if ends and env.episode_steps and isinstance(window, int) and window % env.episode_steps:
             yield (
@@ -302,7 +303,7 @@ def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[str]:
             passes = _updates_of_window(scenario, scenario.learning_group_of[names[0]])
             if passes > 1:
                 learns = (
-                    f"learns at the end of every {length}: {round(count / passes)} windows, {count} updates"
+                    f"{learn} at the end of every {length}: {round(count / passes)} windows, {count} updates"
                 )
             else:
                 learns = (
@@ -310,7 +311,7 @@ def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[str]:
                 )
             yield f"{listed('agent', names)}: {learns}; {fix}"
         elif window != "episode":
-            line = f"learns after {window} steps for the first time, and training.steps is {steps}"
+            line = f"{learn} after {window} steps for the first time, and training.steps is {steps}"
             yield f"{listed('agent', names)}: {line}; {fix}"
 
 

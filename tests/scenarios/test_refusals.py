@@ -350,7 +350,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         chain(TRACE, b={"clock": {"unroll": 2}}),
-        late("0.trace", "'a' and 'b' learn at different steps; give them the same clock"),
+        late(
+            "0.trace",
+            "'a' and 'b' learn at different steps; give them the same clock, such as clock: {unroll: 2} of 'a'",
+        ),
     ),
     (
         chain(TRACE, {"coupling": "locked"}, c={"clock": {"unroll": 2}}),

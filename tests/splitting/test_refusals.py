@@ -320,6 +320,10 @@ MODELS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: chain_split(Answers(lambda y: y[:, :3])),
         r"forward returns a tensor \[3, 3\]; the objective needs 5 values per sample for 'label' ",
     ),
+    "a class without an example": (
+        lambda: chain_split(Answers(lambda y: torch.cat([y, y[:, :2]], 1))),
+        r"forward returns a tensor \[3, 7\]; .*if there are more classes, give the data classes={'label': 7}",
+    ),
     "nothing before a cut": (
         lambda: chain_split(Chain(), ("first",)),
         r"part 0 \(before 'first'\) computes nothing",
