@@ -137,11 +137,15 @@ def prediction_of(trace: Trace, output: str | int | None, wanted: Wanted | None 
     fitting = [path for path, place in found.items() if _fits(trace, place, size)]
     if not fitting:
         needs = "" if size is None else f"; the objective needs {size} values per sample for {wanted}"
-        if wanted is not None and wanted.signal.classes and not wanted.signal.shape and len(found) == 1:
-            (outputs,) = (_shape(trace, place)[-1:] for place in found.values())
-            if outputs and outputs[0] > wanted.signal.classes:  # a class that no example has
+        if wanted is not None and wanted.signal.classes and len(found) == 1:
+            (shape,) = (_shape(trace, place) for place in found.values())
+            if (
+                len(shape) > 1
+                and shape[1:-1] == list(wanted.signal.shape)
+                and shape[-1] > wanted.signal.classes
+            ):
                 needs += (
-                    f": if there are more classes, give the data classes={{{wanted.target!r}: {outputs[0]}}}"
+                    f"; if there are more classes, give the data classes={{{wanted.target!r}: {shape[-1]}}}"
                 )
         if loss_among(trace, (), (), frozenset()) is not None:
             needs += "; a loss that forward computes is not used: return the prediction, and give the loss as `objective`"
