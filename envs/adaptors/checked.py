@@ -17,7 +17,7 @@ from torch import Tensor
 from antiphon.base.errors import AntiphonError, RunError, ScenarioError, require
 from antiphon.base.nearest_names import suggest
 from antiphon.envs.adaptors.spaces import Actions, leaves
-from antiphon.envs.adaptors.wrappers import LayersOfBatch
+from antiphon.envs.adaptors.wrappers import TRIAL, LayersOfBatch
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import OUTCOMES, Description, Signal
 
@@ -130,9 +130,16 @@ class Adaptor(TorchVectorEnv):
             assert isinstance(fresh, Adaptor)
             assert isinstance(other, Adaptor)
             other.carry(state, self.num_envs)
-            fresh.reset(seed=0)
-            other.reset(seed=0)
-            return self._layers.surviving(fresh._layers, other._layers)
+            shown = [one.reset(seed=0)[0] for one in (fresh, other)]
+            names = self._layers.surviving(fresh._layers, other._layers)
+            for _ in range(
+                TRIAL
+            ):  # what steps write anew, such as a buffer of frames, changes no observation
+                if not names or any(not torch.equal(shown[0][name], shown[1][name]) for name in shown[0]):
+                    break
+                shown = [one.step(None)[0] for one in (fresh, other)]
+                names = self._layers.surviving(fresh._layers, other._layers)
+            return names
 
     def check_own_loop(self, make: Callable[[], TorchVectorEnv]) -> None:
         """Raise ScenarioError for a wrapper with running statistics of observations, which no other environment has."""

@@ -28,15 +28,13 @@ from antiphon.envs.adaptors.final_observation import reward_of
 from antiphon.envs.adaptors.frame_stack import AgentsFrameStack
 from antiphon.envs.adaptors.spaces import Actions, Observations, ids_of
 from antiphon.envs.adaptors.workers import Remote, Worker, parallel, stepped
-from antiphon.envs.adaptors.wrappers import LayersOfBatch
+from antiphon.envs.adaptors.wrappers import TRIAL, LayersOfBatch
 from antiphon.envs.base import StepResult, Values
 from antiphon.envs.signal import ALIVE, OUTCOMES, TURN, Signal
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.nets.random import sampled_seeds
 
 _STATE = "state"
-_TRIAL = 20
-"""Steps after which the state of a wrapper with statistics has changed."""
 _OF_COPIES = ("stack", "workers")
 """Keys of a scenario's `env` that are no arguments of an environment."""
 _MASK = "action_mask"
@@ -106,7 +104,7 @@ def open_workers(make: Callable[[], Any], first: Any, batch: int, workers: Any) 
     trial = ParallelAdaptor([first])
     if trial.carried() is not None:  # its wrappers may have statistics
         trial.reset(seed=0)
-        for _ in range(_TRIAL):
+        for _ in range(TRIAL):
             trial.step()
     if names := trial.surviving(lambda: ParallelAdaptor([make()])):
         message = f"the statistics of the wrapper {names[0]} would stay in other processes"

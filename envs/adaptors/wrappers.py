@@ -47,7 +47,7 @@ _STATISTICS = ("obs_rms", "return_rms")
 """Attributes of Gymnasium's wrappers with running statistics."""
 _OF_BASE = ("_np_random", "action_space", "observation_space")
 """Attributes of an environment whose random numbers its wrappers use too."""
-_TRIAL = 20
+TRIAL = 20
 """Steps after which a wrapper's state has changed if it changes at all."""
 
 
@@ -373,7 +373,7 @@ def _unreadable(env: AsyncVectorEnv, names: Sequence[str]) -> str:
         with closing(env.env_fns[0]()) as fresh:
             for one in (played, fresh):
                 one.reset(seed=0)
-            for _ in range(_TRIAL):
+            for _ in range(TRIAL):
                 *_, terminated, truncated, _ = played.step(played.action_space.sample())
                 if terminated or truncated:
                     played.reset()

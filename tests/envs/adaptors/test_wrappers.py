@@ -18,7 +18,9 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrap
 from gymnasium.vector.utils import batch_space
 from gymnasium.wrappers import (
     DelayObservation,
+    DtypeObservation,
     FrameStackObservation,
+    MaxAndSkipObservation,
     NormalizeObservation,
     NormalizeReward,
     RecordEpisodeStatistics,
@@ -543,6 +545,34 @@ def test_policies_and_files_are_refused_where_the_statistics_are_missing(tmp_pat
         run.run(steps=10, progress=False)
         with pytest.raises(ScenarioError, match="the wrapper NormalizeObservation has statistics"):
             run.policy()
+
+
+class Noisy(gymnasium.ObservationWrapper[Any, Any, Any]):
+    """Noise of a generator of its own."""
+
+    def __init__(self, env: Any) -> None:
+        super().__init__(env)
+        self.random = np.random.default_rng(0)
+
+    def observation(self, observation: Any) -> Any:
+        return (observation + self.random.normal()).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "wrapper",
+    [
+        partial(MaxAndSkipObservation, skip=2),  # a buffer that each step fills
+        lambda env: DtypeObservation(
+            env, np.float32
+        ),  # its function encloses a space, which has random numbers
+        Noisy,
+    ],
+)
+def test_buffers_and_random_numbers_of_wrappers_are_no_statistics(wrapper: Any) -> None:
+    envs.register("buffered", lambda: wrapper(Walk()))
+    with Simulation(scenario({"id": "buffered"})) as run:
+        run.run(steps=10, progress=False)
+        run.policy()
 
 
 @pytest.mark.long  # an export compiles
