@@ -36,6 +36,8 @@ _FIXED = (
 )
 """Types of values that have no state, or none that changes a number."""
 _CONTAINERS = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
+_FACTORIES: dict[str, type] = {cls.__name__: cls for cls in (int, float, bool, str, list, dict, set)}
+"""What a defaultdict that is made anew may make values by."""
 _MAPPINGS = {cls.__name__: cls for cls in (dict, OrderedDict, Counter, defaultdict)}
 
 
@@ -130,7 +132,10 @@ class Capture:
                 )
             pairs.append([self.tree(key, place), self.tree(item, f"{place}[{key!r}]")])
         found = {"pairs": pairs, "mapping": type(value).__name__}
-        return self._relying(found, value, place) if type(value) is defaultdict else found
+        if type(value) is not defaultdict:
+            return found
+        factory = next((name for name, cls in _FACTORIES.items() if cls is value.default_factory), None)
+        return self._relying(found, value, place) if factory is None else {**found, "factory": factory}
 
     def _data(self, value: Any, place: str) -> dict[str, Any] | None:
         if type(value) is Tensor and not value.requires_grad:
@@ -274,8 +279,9 @@ class Restore:
         there = present if isinstance(present, Mapping) else {}
         cls = _MAPPINGS[tree["mapping"]]
         if cls is defaultdict:
-            _require(isinstance(present, defaultdict), place)
-            made: Any = defaultdict(present.default_factory)
+            _require(isinstance(present, defaultdict) or "factory" in tree, place)
+            held = isinstance(present, defaultdict)
+            made: Any = defaultdict(present.default_factory if held else _FACTORIES[tree["factory"]])
         else:
             made = cls()
         for key_tree, item in tree["pairs"]:

@@ -280,6 +280,24 @@ class Views(Late):
         self.part = self.whole[:2]
 
 
+class Counted(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Makes a mapping with default values in a step, as supersuit's wrappers of rewards do."""
+
+    counts: Any = None
+
+    def step(self, action: Any) -> Any:
+        self.counts = self.counts or defaultdict(int, {"before": 3})
+        self.counts["here"] += 1
+        observation, *rest = self.env.step(action)
+        return observation + np.float32(self.counts["here"]), *rest
+
+
+def test_a_mapping_with_default_values_that_is_made_during_a_run_is_kept() -> None:
+    continued(lambda: SyncVectorEnv([lambda: Counted(Walk())] * 2))
+    env = carried(lambda n: SyncVectorEnv([lambda: Counted(Walk())] * n))
+    env.close()
+
+
 def test_what_is_no_data_is_refused_by_name(tmp_path: Path) -> None:
     env = envs.make(SyncVectorEnv([lambda: Locked(Walk())] * 2), batch=2)
     assert not env.description.can_be_saved
