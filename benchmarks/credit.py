@@ -43,7 +43,7 @@ sys.path[:0] = [str(HERE), str(HERE / "slow_line")]
 from heads import WithHeads
 from interleaved import table
 from machine import machine
-from task import BATCH, BLOCKS, LENGTH, TEXT, Windows, bits, new_model
+from task import STANDARD, TEXT, Windows, bits, new_model
 
 PARTS = (2, 4, 8)
 DEFAULT = (
@@ -66,14 +66,14 @@ CREDIT: dict[str, dict[str, Any]] = {
 
 def first_blocks(parts: int) -> list[int]:
     """Return the block that each part but the first begins with."""
-    return [BLOCKS * part // parts for part in range(1, parts)]
+    return [STANDARD.blocks * part // parts for part in range(1, parts)]
 
 
 def plain(cuts: Sequence[int], run: dict[str, Any]) -> dict[str, Tensor]:
     """Train the whole model in a loop, with heads at the cuts, and return its parameters."""
     whole = WithHeads(new_model(run["seed"]), cuts)
     adam = torch.optim.Adam(whole.parameters(), lr=run["lr"])
-    windows = Windows(BATCH, run["seed"])
+    windows = Windows(STANDARD.batch, run["seed"])
     for _ in range(run["steps"]):
         adam.zero_grad()
         torch.stack(list(whole.losses(*windows()))).sum().backward()
@@ -87,9 +87,9 @@ def split(kind: str, cuts: Sequence[int], run: dict[str, Any]) -> dict[str, Tens
     scenario = antiphon.split(
         new_model(run["seed"]),
         at=[f"blocks.{block}" for block in cuts],
-        env={"id": "antiphon/TextWindows-v0", "text": TEXT, "length": LENGTH},
+        env={"id": "antiphon/TextWindows-v0", "text": TEXT, "length": STANDARD.length},
         objective={"kind": "coding", "target": "following"},
-        batch=BATCH,
+        batch=STANDARD.batch,
         steps=run["steps"],
         optimiser=adam,
         predictor=adam,

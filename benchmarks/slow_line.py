@@ -52,16 +52,20 @@ from antiphon.telemetry.statistics import mean
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE / "slow_line")]
+from costs import Parts, Setup
 from interleaved import table
 from machine import machine
 from network import NetworkError, Pair, Setting
+from task import STANDARD
 from torch_way import OVERLAP
-from training import ASLEEP, Training, WayError, megabytes_after_import
+from training import Training, WayError, megabytes_after_import
 
 EVERY = (16, 64, 256)
 """Steps between two meetings of ways that average."""
 MEETING = ("averaging", "diloco", "streaming")
 """These ways."""
+ASLEEP, SLEEP = "antiphon-asleep", 0.06
+"""`antiphon` where the parts sleep for so many seconds a step."""
 WAYS = {
     "plain": ("plain",),
     "plain2": ("plain2",),
@@ -145,7 +149,7 @@ def run_all(runs: Sequence[dict[str, Any]], records: Records, mtu: int) -> int:
         for number, run in enumerate(missing, 1):
             start, setting = time.monotonic(), Setting.parsed(run["line"])
             try:
-                with Training(pair, setting, run["way"], run["seed"], run["lr"], run["seconds"]) as training:
+                with training_of(pair, setting, run) as training:
                     found = training.measured(after_import, run["pause"])
             except (WayError, NetworkError) as error:
                 failed += 1
@@ -157,6 +161,14 @@ def run_all(runs: Sequence[dict[str, Any]], records: Records, mtu: int) -> int:
             place = f"{run['line']} {run['way']} lr {run['lr']:g} seed {run['seed']}"
             print(f"{number}/{len(missing)} {place}: {note} ({took:.0f} s)", file=sys.stderr, flush=True)
     return failed
+
+
+def training_of(pair: Pair, setting: Setting, run: Mapping[str, Any]) -> Training:
+    """Return the processes of a run."""
+    asleep = run["way"] == ASLEEP
+    flops = Parts().computing(Setup(STANDARD, setting, 1.0)) / SLEEP if asleep else 0.0
+    way = "antiphon" if asleep else run["way"]
+    return Training(pair, setting, way, run["seed"], run["lr"], run["seconds"], flops=flops)
 
 
 def summary(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

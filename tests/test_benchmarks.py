@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 
+import antiphon
 from antiphon import Simulation
+from antiphon.distributed.coordinator import Coordinator
 from benchmarks import agents_scaling, building, league, parts, shuffled_credit, slow_line, split
 
 
@@ -128,6 +131,39 @@ def test_four_bits_are_a_sign_and_a_power_of_two_of_the_largest() -> None:
     expected = torch.tensor([[4.0, -2.0, 1.0], [0.0, -1 / 16, 0.0], [-4.0, 0.125, 0.125]])
     assert torch.equal(module.of_four_bits(sent, values), expected)
     assert not module.of_four_bits(module.in_four_bits(torch.zeros(3)), torch.zeros(3)).any()
+
+
+@pytest.mark.parametrize(("sizes", "bits"), [((2, 16, 8, 4), None), ((3, 32, 12, 2), 8), ((4, 20, 5, 3), 4)])
+def test_formulas_count_the_bytes_that_cross(sizes: tuple[int, ...], bits: int | None) -> None:
+    """Activations of a GPT in two parts, its parameters as they are and in four bits."""
+    costs, task, ways = map(import_module, ("costs", "task", "torch_way"))
+    shape = costs.Shape(*sizes)
+    model = task.new_model(0, shape)
+    shape = replace(shape, classes=model.head.out_features)
+    assert shape.parameters == sum(value.numel() for value in model.parameters())
+    assert replace(shape, tied=True).parameters == shape.parameters - model.head.weight.numel()
+    four = sum(len(ways.in_four_bits(value)) for value in model.parameters())
+    streaming = costs.StreamingDiLoCo(every=1).sent(costs.Setup(shape, None, 1.0))
+    assert (
+        four - 5 * len([*model.parameters()]) <= streaming <= four
+    )  # largest values, and odd halves of bytes
+    scenario = antiphon.split(
+        model,
+        at=[f"blocks.{shape.blocks // 2}"],
+        env={"id": "antiphon/TextWindows-v0", "text": task.TEXT, "length": shape.length},
+        objective={"kind": "coding", "target": "following"},
+        batch=shape.batch,
+        delay=1,
+        bits=bits,
+    )
+    with Simulation(scenario, parts=2) as simulation:
+        executor = simulation.running.executor
+        assert isinstance(executor, Coordinator)
+        sent = []
+        for _ in range(2):
+            simulation.run(3, progress=False)  # the last step is taken by the whole
+            sent.append(sum(part.bytes_sent for part in executor.parts.statistics()))
+    assert sent[1] - sent[0] == 2 * costs.message(shape, bits or costs.FLOATS)
 
 
 @pytest.mark.nightly

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 from clock import Clock
-from task import BATCH, LENGTH, TEXT, WIDTH, new_model, save
+from costs import Shape
+from task import STANDARD, TEXT, new_model, save
 from timed_windows import TimedWindows
 from torch import nn
 
@@ -21,17 +22,12 @@ from antiphon import Simulation
 from antiphon.envs.datasets import texts
 from antiphon.scenarios import Scenario
 
-ASLEEP = nn.Sequential(
-    nn.Embedding(texts.load(TEXT).classes, WIDTH), nn.Linear(WIDTH, texts.load(TEXT).classes)
-)
-"""A model whose messages are as large as those of `new_model`, and which takes no time."""
 WAYS: dict[str, dict[str, Any]] = {
     "antiphon": {},
     "antiphon-local": {"gradient": {"kind": "local", "target": "following"}},
     "antiphon-free": {},
     "antiphon-nadam": {"coupling": "delayed"},
     "antiphon-muon": {"coupling": "delayed"},
-    "antiphon-asleep": {"model": ASLEEP, "at": [1]},
 }
 """Arguments of `split`, by way."""
 _ENDLESS = 10**7
@@ -52,14 +48,22 @@ def optimisers(rate: float) -> dict[str, dict[str, Any]]:
     return {"antiphon-nadam": {**nadam, **own}, "antiphon-muon": {**muon, **own, "groups": [adam]}}
 
 
-def scenario(way: str, seed: int, rate: float) -> Scenario:
-    """Return the model cut in two."""
+def without_blocks(width: int) -> dict[str, Any]:
+    """Return a model whose messages are as large as those of `new_model`, which takes no time, and its cut, for `split`."""
+    classes = texts.load(TEXT).classes
+    return {"model": nn.Sequential(nn.Embedding(classes, width), nn.Linear(width, classes)), "at": [1]}
+
+
+def scenario(way: str, seed: int, rate: float, shape: Shape = STANDARD, *, asleep: bool = False) -> Scenario:
+    """Return the model cut in two; asleep: its blocks left out."""
     adam = {"kind": "adam", "lr": rate}
-    given = {"model": new_model(seed), "at": 2, **WAYS[way]}
+    model = without_blocks(shape.width) if asleep else {"model": new_model(seed, shape), "at": 2}
+    given = {**model, **WAYS[way]}
     return antiphon.split(
-        env=TimedWindows(TEXT, LENGTH),  # {"id": "antiphon/TextWindows-v0", "text": TEXT, "length": LENGTH}
+        # {"id": "antiphon/TextWindows-v0", "text": TEXT, "length": shape.length}
+        env=TimedWindows(TEXT, shape.length),
         objective={"kind": "coding", "target": "following"},
-        batch=BATCH,
+        batch=shape.batch,
         steps=_ENDLESS,
         optimiser=optimisers(rate).get(way, adam),
         predictor=adam,
@@ -74,7 +78,9 @@ def main() -> None:
     way, seed = settings["way"], settings["seed"]
     parts = {"count": 2, "ray": settings["address"]}
     parts |= {"mode": "free"} if way == "antiphon-free" else {}
-    with Simulation(scenario(way, seed, settings["lr"]), seed=seed, parts=parts) as simulation:
+    shape, asleep = Shape(**settings["shape"]), bool(settings["flops"])
+    given = scenario(way, seed, settings["lr"], shape, asleep=asleep)
+    with Simulation(given, seed=seed, parts=parts) as simulation:
         Clock(settings["clock"]).open()  # the steps before have measured the line
         with suppress(KeyboardInterrupt):
             simulation.run(progress=False)

@@ -20,9 +20,11 @@ from functools import partial
 from typing import Any
 
 import torch
+from asleep import put_to_sleep
 from clock import Clock
+from costs import Shape
 from heads import WithHeads
-from task import BATCH, BLOCKS, Windows, new_model, save
+from task import Windows, new_model, save
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
@@ -186,7 +188,7 @@ class Half(nn.Module):
 
     def __init__(self, model: GPT, index: int) -> None:
         super().__init__()
-        middle = BLOCKS // 2
+        middle = len(model.blocks) // 2
         self.index = index
         self.blocks = model.blocks[:middle] if index == 0 else model.blocks[middle:]
         if index == 0:
@@ -226,16 +228,20 @@ def pipelined(net: Half, windows: Windows, rate: float) -> Step:
 def prepared(settings: Mapping[str, Any], model: GPT) -> tuple[nn.Module, Step]:
     """Return what a process trains of a model, and what takes a step."""
     rate, seed, index = settings["lr"], 1000 * settings["seed"], settings["index"]
+    shape = Shape(**settings["shape"])
+    if settings["flops"]:
+        put_to_sleep(model, shape, settings["flops"])
+    whole = Windows(shape.batch, seed, shape.length)
     kind, _, every = settings["way"].partition(":")
     if kind == "1f1b":
         half = Half(model, index)
-        return half, pipelined(half, Windows(BATCH, seed), rate)
+        return half, pipelined(half, whole, rate)
     if kind == "plain-heads":
-        whole = WithHeads(model, [BLOCKS // PROCESSES])
-        return whole, with_heads(whole, Windows(BATCH, seed), rate)
+        headed = WithHeads(model, [shape.blocks // PROCESSES])
+        return headed, with_heads(headed, whole, rate)
     if kind.startswith("plain"):
-        return model, loop(model, Windows(BATCH, seed), rate)
-    windows = Windows(BATCH // PROCESSES, seed + index)
+        return model, loop(model, whole, rate)
+    windows = Windows(shape.batch // PROCESSES, seed + index, shape.length)
     ways = {
         "ddp": partial(replicated, half_precision=False),
         "ddp16": partial(replicated, half_precision=True),
@@ -258,7 +264,7 @@ def main() -> None:
             world_size=PROCESSES,
             timeout=timedelta(minutes=20),
         )
-    model = new_model(settings["seed"])
+    model = new_model(settings["seed"], Shape(**settings["shape"]))
     net, step = prepared(settings, model)
     clock, taken = Clock(settings["clock"]), 0
     while clock.step(taken):

@@ -12,13 +12,15 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from clock import WARM, Clock
+from costs import Parts, Setup, Shape
 from network import ADDRESSES, INTERFACE, Pair, Setting
-from task import bits, mean_state
+from task import STANDARD, bits, mean_state
 from timed_windows import CLOCK, SLEEP
 
 HERE = Path(__file__).resolve().parent
@@ -26,10 +28,6 @@ _PORT = 29500
 _POLL = 0.02
 _BEGUN_WITHIN, _ENDED_WITHIN = 900.0, 600.0
 """Seconds to build a way and take its first steps, and to end it and collect its parameters."""
-
-
-ASLEEP, _SLEEP = "antiphon-asleep", 0.06
-"""The way whose parts sleep for so many seconds a step."""
 
 
 class WayError(RuntimeError):
@@ -46,15 +44,26 @@ class Training:
         seed: Of the model and its data.
         rate: The learning rate.
         seconds: Of training.
+        shape: Of the model.
+        flops: The processes sleep in place of computing, as long as machines of so many FLOP per second compute; 0: they compute.
 
     Raises:
         NetworkError: There is no Ray cluster.
     """
 
     def __init__(
-        self, pair: Pair, setting: Setting, way: str, seed: int, rate: float, seconds: float
+        self,
+        pair: Pair,
+        setting: Setting,
+        way: str,
+        seed: int,
+        rate: float,
+        seconds: float,
+        *,
+        shape: Shape = STANDARD,
+        flops: float = 0.0,
     ) -> None:
-        self.pair, self._seconds, self._way = pair, seconds, way
+        self.pair, self._seconds, self._asleep = pair, seconds, flops > 0
         with ExitStack() as resources:
             self._folder = Path(resources.enter_context(tempfile.TemporaryDirectory(dir=pair.folder)))
             resources.callback(pair.renew, Setting(0, 0))
@@ -62,7 +71,7 @@ class Training:
             workers = 1 if way.startswith("plain") else 2
             self.clock = Clock(self._folder / "clock", workers, seconds, measuring=self._antiphon)
             settings = {"way": way, "seed": seed, "lr": rate, "threads": 2 if way == "plain2" else 1}
-            settings["clock"] = str(self._folder / "clock")
+            settings |= {"clock": str(self._folder / "clock"), "shape": asdict(shape), "flops": flops}
             environment = {**os.environ, "OMP_NUM_THREADS": str(settings["threads"])}
             environment["GLOO_SOCKET_IFNAME"] = INTERFACE
             paths = [str(HERE), os.environ.get("PYTHONPATH")]
@@ -70,7 +79,8 @@ class Training:
             pair.renew(Setting(0, 0) if self._antiphon else setting)
             if self._antiphon:  # the cluster starts over an idle line without delay
                 timed = {CLOCK: str(self._folder / "clock")}
-                timed |= {SLEEP: str(_SLEEP)} if way == ASLEEP else {}
+                if flops:
+                    timed[SLEEP] = str(Parts().computing(Setup(shape, setting, flops)))
                 address = resources.enter_context(pair.ray(environment, timed))
                 pair.line.set(setting)
                 starts = [("antiphon_way.py", {**settings, "address": address})]
@@ -139,7 +149,7 @@ class Training:
         states = [self._folder / f"{index}.pt" for index in range(len(self._processes))]
         self._wait(lambda: all(state.exists() for state in states), _ENDED_WITHIN, "has not ended")
         learned = mean_state([torch.load(state, weights_only=True) for state in states])
-        found = math.nan if self._way == ASLEEP else bits(learned)
+        found = math.nan if self._asleep else bits(learned)
         trained = max(clock.seconds, self._seconds)  # parts may have waited at the end
         return {
             "ms": round(1e3 * trained / max(1, clock.steps - WARM), 2),

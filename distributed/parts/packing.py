@@ -14,6 +14,17 @@ def packed_bits(bits: int) -> int:
     return int(1 << (bits - 1).bit_length())
 
 
+def sample_bytes(size: int, bits: int | None, width: int = 4) -> float:
+    """Return the bytes of a sample's message on a line: its levels and their largest magnitude, or floats.
+
+    Args:
+        size: Components.
+        bits: Of a component; None: floats.
+        width: Bytes of a float.
+    """
+    return width * size if bits is None else width + size * packed_bits(bits) / 8
+
+
 def pack(level: Tensor, bits: int) -> Tensor:
     """Return levels, whole floats from 0 to 2^bits - 1 of any shape, as bytes: [n] uint8."""
     width = packed_bits(bits)

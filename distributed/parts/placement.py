@@ -15,7 +15,7 @@ from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, show_value
 from antiphon.comms.label_gradients import LensGradient
 from antiphon.distributed.parts.graph_partition import WeightedGraph, partition_graph
-from antiphon.distributed.parts.packing import packed_bits
+from antiphon.distributed.parts.packing import sample_bytes
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 from antiphon.engine.planning.cost_model import CostModel
@@ -304,9 +304,7 @@ def message_bytes(system: System, channel: Channel) -> float:
 
 def content_bytes(system: System, channel: Channel, bits: int | None) -> float:
     """Return the bytes of a sample of a channel's message in so many bits a component; None: as floats."""
-    width = system.dtype.itemsize
-    size = channel.content.size
-    return width * size if bits is None else width + size * packed_bits(bits) / 8
+    return sample_bytes(channel.content.size, bits, system.dtype.itemsize)
 
 
 def returned_bytes(system: System, channel: Channel) -> float:
