@@ -2,8 +2,6 @@
 
 import sys
 
-from antiphon.base.errors import write_error
-
 
 def main() -> int:
     """Run the command line and return its exit code."""
@@ -12,6 +10,8 @@ def main() -> int:
 
         return cli.main()
     except KeyboardInterrupt:
+        from antiphon.base.errors import write_error
+
         write_error("stopped by Ctrl-C")
         return 130
 

@@ -179,7 +179,7 @@ def ablate(
     split: str = "test",
     channels: Sequence[str] | None = None,
     links: Links | str = _PERFECT,
-    limit: int | None = None,
+    examples: int | None = None,
     episodes: int | None = None,
     sampled: bool = False,
 ) -> Ablation:
@@ -194,7 +194,7 @@ def ablate(
         split: The part of the data; in an environment without splits, the name of different episodes.
         channels: The channels; None: all.
         links: The links, or their kind. Losses are sampled from the run's seed, the same with and without the channel.
-        limit: The largest number of examples, spread evenly over the split; None: all.
+        examples: The largest number of examples, spread evenly over the split; None: all.
         episodes: Episodes of each environment, where the readouts act; None: so many that there are 200 of all together.
         sampled: Whether actions are sampled, where the readouts act; else each is the most likely one.
 
@@ -211,14 +211,14 @@ def ablate(
     names = chosen_channels(list(running.system.channels), channels, "ablate: channel")
     if not names:
         raise ScenarioError("ablate: channels is empty; name one, or leave it out")
-    acting = check_measured(running, kind, limit, episodes, sampled=sampled)
+    acting = check_measured(running, kind, examples, episodes, sampled=sampled)
     running.synchronize()
     with as_evaluated(running.system):
         evaluated: _Evaluated
         if acting:
             evaluated = _Episodes(running, split, links, episodes, sampled)
         else:
-            evaluated = _Examples(running, split, links, limit)
+            evaluated = _Examples(running, split, links, examples)
         return _ablated(running, kind, split, links, names, evaluated)
 
 
@@ -234,13 +234,13 @@ def ablation_rows(found: Ablation) -> list[Figure]:
 
 
 def check_measured(
-    running: LiveSystem, kind: str, limit: int | None, episodes: int | None, *, sampled: bool
+    running: LiveSystem, kind: str, count: int | None, episodes: int | None, *, sampled: bool
 ) -> bool:
     """Return whether the readouts act; ScenarioError where nothing can be measured, or a setting has no effect (see `ablate`)."""
     if kind not in ABLATIONS:
         raise ScenarioError(f"ablate: no kind '{kind}'{suggest(kind, ABLATIONS)}")
     acting = readouts_act(running)
-    if acting and limit is not None:
+    if acting and count is not None:
         raise ScenarioError("examples: has no effect where the readouts act; use episodes")
     if acting and kind == "resample" and running.env.num_envs < 2:
         raise ScenarioError(
@@ -308,10 +308,10 @@ class _Examples:
     in_step = True
     lengths: Tensor | None = None
 
-    def __init__(self, running: LiveSystem, split: str, links: Links, limit: int | None) -> None:
-        check_counts("ablate", limit=limit)
+    def __init__(self, running: LiveSystem, split: str, links: Links, count: int | None) -> None:
+        check_counts("ablate", examples=count)
         self.system, self._links, self._goals = running.system, links, with_targets(running.system)
-        self._batches = list(examples(running.world.env, split, limit, _ROWS))
+        self._batches = list(examples(running.world.env, split, count, _ROWS))
         self.seeds = [rollout_seed(running.seed, split, number) for number in range(len(self._batches))]
         self.rows = [len(next(iter(batch.values()))) for batch in self._batches]
 

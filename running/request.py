@@ -8,8 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antiphon.base.errors import DivergenceError
+from antiphon.base.errors import DivergenceError, ScenarioError
 from antiphon.base.files import finite
+from antiphon.base.problems import DocumentError
 from antiphon.base.spec import plain
 from antiphon.distributed.settings import PartsSettings
 from antiphon.running.directory import RunDirectory, holds_objects, is_free, scenario_text
@@ -21,12 +22,19 @@ if TYPE_CHECKING:
     from antiphon.engine.live_system import Settings
 
 
+def check_alone(scenario: Scenario) -> None:
+    """Raise DocumentError where an environment lets members of a population meet, in a scenario that is run by itself."""
+    if getattr(scenario.env, "league", False):
+        line = "has no effect, as only members of a population meet; leave it out, or run it in a population"
+        raise DocumentError(("env", "league"), line)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """Scenario, seed and settings of a run.
 
     Raises:
-        ScenarioError: From `scenario` and `resolved_values`: something that the template does not accept.
+        ScenarioError: Steps are given twice; from `scenario` and `resolved_values`: something that the template does not accept.
     """
 
     template: Template | PythonTemplate
@@ -47,6 +55,12 @@ class Request:
     """The parts that compute it; None: it is not divided."""
     command: tuple[str, ...] = ()
     """The command line, for the record."""
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and "steps" in self.values:
+            raise ScenarioError(
+                f"steps: {self.steps}, but the parameter 'steps' is {self.values['steps']}; leave out one of the two"
+            )
 
     @cached_property
     def resolved_values(self) -> dict[str, Any]:

@@ -140,6 +140,7 @@ class StudySpec(DocumentSpec):
                 if axis not in self.grid:
                     line = f"is not an axis of the grid{suggest(axis, self.grid)}"
                     raise DocumentError(("budgets", name, "grid", axis), line)
+        self._steps_are_of_one_place()
         for axis in self.grid:
             if axis in self.tune:
                 raise DocumentError(("tune", axis), "is both on the grid and tuned; leave out one of the two")
@@ -161,6 +162,25 @@ class StudySpec(DocumentSpec):
             line = f"needs a metric of the validation split, and {self.metric[0]} is not one; leave it out"
             raise DocumentError(("tune",), line)
         return self
+
+    def _steps_are_of_one_place(self) -> None:
+        """Raise where a parameter called `steps` has values that the steps of budgets override in every run."""
+        with_steps = [name for name, budget in self.budgets.items() if budget.steps is not None]
+        places: list[tuple[tuple[str, ...], Mapping[str, Any]]] = []
+        for name in with_steps:
+            budget = self.budgets[name]
+            places += [(("budgets", name, "set"), budget.set), (("budgets", name, "grid"), budget.grid)]
+        if with_steps:
+            places += [(("grid",), self.grid), (("tune",), self.tune)]
+        if len(with_steps) == len(self.budgets):
+            places.append((("set",), self.set))
+            places += [(("variants", name, "set"), line.set) for name, line in (self.variants or {}).items()]
+        for path, values in places:
+            if "steps" in values:
+                line = (
+                    f"is ignored, as the budget {with_steps[0]!r} has steps; leave it out of one of the two"
+                )
+                raise DocumentError((*path, "steps"), line)
 
 
 Found = TypeVar("Found", bound=DocumentSpec)

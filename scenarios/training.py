@@ -348,6 +348,8 @@ def _metric(value: object) -> str:
 
 def _metrics(value: object) -> tuple[str, ...]:
     """Read several metrics, or one."""
+    if isinstance(value, list) and not value:
+        fail("is an empty list; name a metric, or leave it out")
     return distinct(tuple(map(_metric, value if isinstance(value, list | tuple) else [value])))
 
 

@@ -19,6 +19,7 @@ from antiphon.envs import describe
 from antiphon.jobs.studies.plan import StudyOptions, plan
 from antiphon.running.library import scenario_names, template_named
 from antiphon.running.python_template import PythonTemplate, other_variants
+from antiphon.running.request import check_alone
 from antiphon.scenarios import DocumentError, Scenario, Template
 from antiphon.scenarios.population_spec import PopulationSpec
 from antiphon.scenarios.study import DEFAULT, StudySpec, find_document
@@ -160,7 +161,9 @@ def check_population(population: PopulationSpec, values: Mapping[str, Any]) -> F
     found = Findings(population.population, population.population)
     population = population.with_keys(set={**population.set, **values})
     first, *others = requests_of(population, template_named(population.scenario))
-    scenario = _examine(found, "member 0", first.template, first.variant, first.values, first.steps)
+    scenario = _examine(
+        found, "member 0", first.template, first.variant, first.values, first.steps, member=True
+    )
     if scenario is not None:
         try:
             for other in others:
@@ -184,10 +187,12 @@ def _examine(
     variant: str | None,
     values: Mapping[str, Any],
     steps: int | None = None,
+    *,
+    member: bool = False,
 ) -> Scenario | None:
     """Note the problems of one variant, or its warnings where there are none, and return the scenario without problems.
 
-    With `steps`, the scenario is trained for so many. First come problems of single values; where there are none, those of the whole; then those that show when it is built.
+    With `steps`, the scenario is trained for so many; a member of a population may meet others. First come problems of single values; where there are none, those of the whole; then those that show when it is built.
     """
     from antiphon.engine.build.builder import check_build
 
@@ -195,6 +200,8 @@ def _examine(
         scenario = template.resolve(variant, values, steps)
         with template.placing(variant, values):
             check_build(scenario, describe(scenario.env))
+            if not member:
+                check_alone(scenario)
     except ScenarioError as error:
         found.add(label, (error if isinstance(error, DocumentError) else placed(error)).separate(), [])
         return None

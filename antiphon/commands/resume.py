@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from antiphon.base.errors import RunError
@@ -39,6 +40,15 @@ def resume(
     """Resume a run or a population; return the exit code."""
     from antiphon.running.resume import resume_until
 
+    of_steps = {
+        "--parts": parts,
+        "--mode": mode,
+        "--ray": ray,
+        "--jobs": jobs,
+        "--checkpoint-every": checkpoint_every,
+    }
+    given = [name for name, value in of_steps.items() if value is not None]
+    is_done = f"{display_path(path)}: is done; --steps N continues to a later step"
     if (path / POPULATION).is_file():
         if any(each is not None for each in (settings, parts, mode)):
             raise RunError(f"{path}: is a population; leave out --set, --parts and --mode")
@@ -49,7 +59,7 @@ def resume(
             path, python, until=steps, jobs=jobs, ray=ray, checkpoint_every=checkpoint_every
         )
         if run.scheduler.start == run.until:
-            remark(f"{display_path(path)}: is done; --steps N continues to a later step")
+            _end(is_done, given)
         return train_population(run, json)
     if jobs is not None:
         raise RunError(f"--jobs: {path} is no population; leave it out")
@@ -59,6 +69,13 @@ def resume(
     scenario, changes = given_scenario(directory, python), values_of(settings or ())
     resumed = resume_until(path, steps, scenario, division, checkpoint_every, changes)
     if isinstance(resumed, Outcome):
-        remark(f"{display_path(path)}: is done; --steps N continues to a later step")
+        _end(is_done, given)
         return print_outcome(resumed, json)
     return train(resumed, json)
+
+
+def _end(line: str, given: Sequence[str]) -> None:
+    """Say that no step is taken; RunError where options are given that only steps obey."""
+    if given:
+        raise RunError(f"{given[0]}: has no effect, as {line}")
+    remark(line)

@@ -32,7 +32,7 @@ from antiphon.running.directory import EXIST, RunDirectory, is_free
 from antiphon.running.library import MADE_IN_PYTHON, scenario_names
 from antiphon.running.observers import RunProgress
 from antiphon.running.python_template import other_variants
-from antiphon.running.request import Request
+from antiphon.running.request import Request, check_alone
 from antiphon.running.trainer import Outcome, Trainer
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import COMPARED
@@ -141,6 +141,8 @@ def run(
         capture=capture,
         command=("antiphon", *sys.argv[1:]),
     )
+    with request.template.placing(variant, request.values):
+        check_alone(request.scenario)
     if epochs is not None:
         from antiphon.engine.environment import steps_for_epochs
 

@@ -170,7 +170,7 @@ def measured_ablation(
     sampled: bool,
 ) -> Measured:
     """Rank channels by the loss, or the return, without their messages."""
-    how: dict[str, Any] = {"limit": limit or _ABLATED}
+    how: dict[str, Any] = {"examples": limit or _ABLATED}
     if readouts_act(simulation.running):
         how = {"episodes": episodes, "sampled": sampled}
     found = ablate(simulation, kind, split=split, channels=channels, links=links, **how)

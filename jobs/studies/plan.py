@@ -17,7 +17,7 @@ from antiphon.base.spec import plain
 from antiphon.jobs.studies.scoring import Scoring, check_metrics
 from antiphon.running.library import template_named
 from antiphon.running.python_template import PythonTemplate
-from antiphon.running.request import Request
+from antiphon.running.request import Request, check_alone
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import COMPARED
 from antiphon.scenarios.study import DEFAULT, StudySpec, VariantSpec
@@ -156,7 +156,7 @@ def plan(spec: StudySpec, options: StudyOptions, template: Template | PythonTemp
     grid = {axis: budget.grid.get(axis, values) for axis, values in spec.grid.items()}
     grid = {axis: values for axis, values in grid.items() if axis not in options.values}
     tune = {parameter: values for parameter, values in spec.tune.items() if parameter not in fixed}
-    seeds = options.seeds or budget.seeds
+    seeds, steps = options.seeds or budget.seeds, options.steps or budget.steps
     count = seeds * prod(map(len, (variants, *grid.values(), *tune.values())))
     if count > _MOST_RUNS:
         fix = "take fewer values, variants or seeds"
@@ -166,18 +166,23 @@ def plan(spec: StudySpec, options: StudyOptions, template: Template | PythonTemp
         scoring = Scoring("test", variant.evaluate or spec.evaluate, options.episodes or spec.episodes)
         candidates: dict[str, dict[str, Any]] = {}
         for tuned in _points(tune):
-            values = {**spec.set, **budget.set, **point, **variant.set, **options.values, **tuned}
+            values = {**spec.set, **budget.set, **point, **variant.set}
+            if steps is not None and "steps" not in point:  # the file's are for other budgets
+                values.pop("steps", None)
+            values |= {**options.values, **tuned}
             request = Request(
                 template=template,
                 variant=variant.variant,
                 values=values,
-                steps=options.steps or budget.steps,
+                steps=steps,
                 device=options.device,
                 command=options.command,
             )
             words = [f"{axis}={worded(value)}" for axis, value in (*point.items(), *tuned.items())]
             label = " ".join([*words[: len(point)], of_line, *words[len(point) :]])
             try:
+                with template.placing(request.variant, values):
+                    check_alone(request.scenario)
                 key = str(id(request.scenario)) if request.given else repr(plain(request.scenario))
             except ScenarioError as error:
                 if spec.study == template.name:

@@ -63,12 +63,15 @@ def test_ctrl_c_while_a_command_begins_is_a_line(cli: Commands, monkeypatch: pyt
     assert cli.err == "stopped by Ctrl-C\n"
 
 
-def test_ctrl_c_while_the_command_line_is_imported_is_a_line() -> None:
+@pytest.mark.parametrize("module", ["antiphon.cli", "antiphon.base.errors", "typer"])
+def test_ctrl_c_while_the_command_line_is_imported_is_a_line(module: str) -> None:
     lines = (
         "import sys",
         "class Interrupted:",
         "    def find_spec(self, name, *_):",
-        "        if name == 'typer': raise KeyboardInterrupt",
+        f"        if name == '{module}':",
+        "            sys.meta_path.remove(self)",
+        "            raise KeyboardInterrupt",
         "sys.meta_path.insert(0, Interrupted())",
         "from antiphon.__main__ import main",
         "sys.exit(main())",

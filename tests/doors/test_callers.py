@@ -212,7 +212,7 @@ def measured() -> list[Tensor]:
     """What is measured of channels by functions that are given a simulation."""
     with antiphon.Simulation(pair(gradient="linear")) as simulation:
         simulation.run(2, progress=False)
-        lost = ablate(simulation, "zero", limit=20)
+        lost = ablate(simulation, "zero", examples=20)
         cosines = signal_alignment(simulation, messages=4)
         return [numbers_of(cosines), numbers_of(lost)]
 

@@ -763,6 +763,27 @@ REST: tuple[Fault, ...] = (
         "tests/cli/test_population.py::test_a_metric_that_there_is_not_is_refused",
     ),
     Fault(
+        "study-steps-of-a-parameter-beside-those-of-a-budget-are-ignored",
+        "scenarios/study.py",
+        '            if "steps" in values:\n',
+        "            if False:\n",
+        "tests/scenarios/test_study.py::test_what_cannot_be_is_one_line_with_its_place",
+    ),
+    Fault(
+        "resume-options-beside-a-run-that-is-done-are-ignored",
+        "antiphon/commands/resume.py",
+        "    if given:\n",
+        "    if False:\n",
+        "tests/running/test_run.py::test_figures_are_written_once_and_resume_moves_the_end_but_not_the_schedules",
+    ),
+    Fault(
+        "run-seeds-meet-in-a-league",
+        "running/request.py",
+        'if getattr(scenario.env, "league", False):',
+        "if False:",
+        "tests/running/test_population_processes.py::test_what_other_processes_cannot_do_is_refused",
+    ),
+    Fault(
         "study-a-metric-of-another-objective-is-found-after-a-run",
         "jobs/studies/scoring.py",
         "(of_env is not None or not is_of_env(metric))",

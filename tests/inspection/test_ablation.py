@@ -158,7 +158,7 @@ def test_returns_without_a_channel_are_the_same_every_time(acting: Simulation, k
 @pytest.mark.parametrize(
     ("changed", "how", "line"),
     [
-        ("", {"limit": 5}, "examples: has no effect where the readouts act; use episodes"),
+        ("", {"examples": 5}, "examples: has no effect where the readouts act; use episodes"),
         ("", {"episodes": 0}, "evaluate: episodes=0; must be a whole number, at least 1"),
         (
             "batch: 1",
@@ -292,7 +292,7 @@ def test_other_steps_need_episodes_with_several_messages(trained: Simulation) ->
 
 
 def test_only_some_channels_and_examples_and_no_bit_of_the_run_changes(trained: Simulation) -> None:
-    some = {"channels": ["ear->judge"], "limit": 50}
+    some = {"channels": ["ear->judge"], "examples": 50}
     with unchanged(trained):
         found = ablate(trained, "resample", **some)
     assert (list(found.channels), found.count) == (["ear->judge"], 50)

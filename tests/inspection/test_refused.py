@@ -44,7 +44,7 @@ REFUSED: list[tuple[str, Callable[[Simulation], Any], str]] = [
     ("plain", lambda s: s.value(channels=3), "value: channels=3; must be a list of names"),
     ("plain", lambda s: s.load_weights("nowhere", agents="a"), "load_weights: agents='a'; must be a list of names"),
     ("plain", lambda s: ablate(s, "zero", split="tset"), "no split 'tset'; did you mean 'test'"),
-    ("plain", lambda s: ablate(s, "zero", limit=0), "ablate: limit=0; must be a whole number, at least 1"),
+    ("plain", lambda s: ablate(s, "zero", examples=0), "ablate: examples=0; must be a whole number, at least 1"),
     ("alone", lambda s: ablate(s, "zero"), "ablate: the scenario has no channels"),
 ]  # fmt: skip
 

@@ -188,6 +188,11 @@ def test_what_other_processes_cannot_do_is_refused(here: Path, cli: Commands) ->
         "run pole --ray": "--ray: has no effect on one process; add --jobs N",
         "run digits-mlp --jobs 2": "--jobs: digits-mlp is no population; leave it out",
         "run flags --jobs 2": "--jobs 2: the members of a league meet in one process; leave it out",
+        "run capture-flag --set league=true --seeds 2": (
+            "capture-flag.yaml:33: env.league: has no effect, as only members of a population meet; leave it out"
+        ),
+        "check capture-flag --set league=true": "env.league: has no effect, as only members of a population meet",
+        "study capture-flag --set league=true": "env.league: has no effect, as only members of a population meet",
         "run pole --jobs 0": "must be at least 1, not 0",
     }.items():
         assert line in cli.refused(words)

@@ -25,6 +25,7 @@ budgets:
   paper: {seeds: 5, grid: {depth: [4]}}
 """
 HEAD = "study: toy\nscenario: digits-mlp\nbudgets: {small: {}}\n"
+TIMED = HEAD.replace("{}", "{steps: 2}")
 
 
 def test_a_document_is_read_whole() -> None:
@@ -72,6 +73,17 @@ def test_metrics_are_of_readouts_of_agents_or_of_the_environment() -> None:
         (HEAD + "variants: {a: {}, b: {variant: a}}", "variants.b: is the same as 'a'; change or remove one"),
         (HEAD + "evaluate: {drop: 0.1}", "evaluate: "),
         (HEAD.replace("{small: {}}", "{}"), "budgets: must be"),
+        (HEAD + "metric: []", "s.yaml:4: metric: is an empty list; name a metric, or leave it out"),
+        (
+            TIMED + "set: {steps: 3}",
+            "s.yaml:4: set.steps: is ignored, as the budget 'small' has steps; leave it out of one of the two",
+        ),
+        (TIMED + "grid: {steps: [3, 4]}", "s.yaml:4: grid.steps: is ignored"),
+        (TIMED + "variants: {a: {set: {steps: 3}}}", "s.yaml:4: variants.a.set.steps: is ignored"),
+        (
+            HEAD.replace("{}}", "{steps: 2, set: {steps: 3}}}"),
+            "s.yaml:3: budgets.small.set.steps: is ignored",
+        ),
         (
             HEAD.replace("small: {}", "small: {grid: {depth: [1]}}"),
             "budgets.small.grid.depth: is not an axis",
