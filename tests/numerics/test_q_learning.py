@@ -110,6 +110,29 @@ def learner(source: Game, **keys: Any) -> Simulation:
     return simulation_of({"m": agent}, [], source)
 
 
+def played(
+    env: Any, seen: Numbers, steps: range, p: Numbers, copied: Numbers, units: Window
+) -> tuple[Numbers, Tensor, list[tuple[Tensor, ...]], Tensor]:
+    """Play a window by parameters and the target network's copies: what is seen after it; of its ticks the observations, what
+    followed and the returns, in units of the mean and deviation that they are added to."""
+    sights, followed = [], []
+    mean, deviation = units.statistics()
+    for step in steps:
+        sights.append(seen["x"])
+        action = chosen(ports_of(p, seen["x"])["objective"].detach(), step)
+        seen, *after, info = env.step(action + 2)  # the space starts at 2
+        last = info.get("final_obs", seen)["x"]
+        final = double(ports_of(p, last)["objective"], ports_of(copied, last)["objective"])
+        followed.append((action, *after, mean + deviation * final))
+    x = torch.stack(sights)
+    beside = ports_of(copied, x)["objective"]
+    each = (mean + deviation * own for own in (ports_of(p, x)["objective"].detach(), beside))
+    returns = returns_of(*each, followed)
+    units.before.append((returns.mean().item(), returns.var(correction=0).item()))
+    mean, deviation = units.statistics()
+    return seen, x, followed, (returns - mean) / deviation
+
+
 @pytest.mark.parametrize(
     ("epochs", "period", "normalise"),
     [(1, 2, "none"), (3, 2, "none"), (3, 7, "none"), (1, 2, "returns"), (3, 1, "returns")],
@@ -122,23 +145,9 @@ def test_a_learner_alone(epochs: int, period: int, normalise: str) -> None:
     optimiser, target = by_torch(p), Target(p, period)
     env, seen = world_of(source)
     for w in range(5):
-        sights, followed = [], []
-        mean, deviation = units.statistics()
-        for step in range(w * TICKS, (w + 1) * TICKS):
-            sights.append(seen["x"])
-            action = chosen(ports_of(p, seen["x"])["objective"].detach(), step)
-            seen, *after, info = env.step(action + 2)  # the space starts at 2
-            last = info.get("final_obs", seen)["x"]
-            final = double(ports_of(p, last)["objective"], ports_of(target.copied, last)["objective"])
-            followed.append((action, *after, mean + deviation * final))
-        x = torch.stack(sights)
-        beside = ports_of(target.copied, x)["objective"]
-        each = (mean + deviation * own for own in (ports_of(p, x)["objective"].detach(), beside))
-        returns = returns_of(*each, followed)
-        units.before.append((returns.mean().item(), returns.var(correction=0).item()))
-        mean, deviation = units.statistics()
-        returns = (returns - mean) / deviation
-        passes = [torch.arange(BATCH), *orders("m", step, epochs, 2)]
+        steps = range(w * TICKS, (w + 1) * TICKS)
+        seen, x, followed, returns = played(env, seen, steps, p, target.copied, units)
+        passes = [torch.arange(BATCH), *orders("m", steps[-1], epochs, 2)]
         for rows in passes:
             done = [tuple(own[rows] for own in outcome) for outcome in followed]
             follow(optimiser, error_of(ports_of(p, x[:, rows])["objective"], returns[:, rows], done))
@@ -159,27 +168,14 @@ def test_a_learner_that_draws_from_earlier_windows(normalise: str) -> None:
     env, seen = world_of(source)
     windows: list[list[tuple[Tensor, ...]]] = []
     for w in range(7):
-        sights, followed, kept = [], [], []
+        steps = range(w * TICKS, (w + 1) * TICKS)
+        seen, x, followed, returns = played(env, seen, steps, p, target.copied, units)
+        windows.append([(sight, *outcome) for sight, (*outcome, _) in zip(x, followed, strict=True)])
+        follow(optimiser, error_of(ports_of(p, x)["objective"], returns, followed))
         mean, deviation = units.statistics()
-        for step in range(w * TICKS, (w + 1) * TICKS):
-            x, action = seen["x"], chosen(ports_of(p, seen["x"])["objective"].detach(), step)
-            seen, *after, info = env.step(action + 2)
-            last = info.get("final_obs", seen)["x"]
-            final = double(ports_of(p, last)["objective"], ports_of(target.copied, last)["objective"])
-            sights.append(x)
-            followed.append((action, *after, mean + deviation * final))
-            kept.append((x, action, *after))
-        windows.append(kept)
-        x = torch.stack(sights)
-        beside = ports_of(target.copied, x)["objective"]
-        each = (mean + deviation * own for own in (ports_of(p, x)["objective"].detach(), beside))
-        returns = returns_of(*each, followed)
-        units.before.append((returns.mean().item(), returns.var(correction=0).item()))
-        mean, deviation = units.statistics()
-        follow(optimiser, error_of(ports_of(p, x)["objective"], (returns - mean) / deviation, followed))
         seed = seed_for(seed_for(SEED, "agent", "m"), "replay")
-        draws = uniform(seed, step, 3 * BATCH).view(3, BATCH)
-        for number, rows in enumerate(orders("m", step, 3, 2)):
+        draws = uniform(seed, steps[-1], 3 * BATCH).view(3, BATCH)
+        for number, rows in enumerate(orders("m", steps[-1], 3, 2)):
             losses = []
             for b in rows.tolist():
                 count = min(w + 1, 3)
