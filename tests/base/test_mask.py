@@ -19,6 +19,7 @@ PLAIN: dict[str, bool | Tensor] = {
     "none": False,
     "some": torch.tensor([True, False, True, False]),
     "others": torch.tensor([False, False, True, True]),
+    "rest": torch.tensor([False, True, False, True]),
     "full": torch.ones(4, dtype=torch.bool),
     "empty": torch.zeros(4, dtype=torch.bool),
 }

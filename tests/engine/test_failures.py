@@ -25,9 +25,12 @@ class Fails(nn.Linear):
         super().__init__(inputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.counted(x))
+
+    def counted(self, x: Tensor) -> Tensor:
         if len(x) >= ROWS:
             raise ValueError("not so many\n(as a second line says)")
-        return super().forward(x)
+        return x
 
 
 class Misshapes(Fails):
@@ -69,7 +72,7 @@ def scene(network: Any = None, objective: Any = None) -> Document:
     [
         (
             {"network": Fails},
-            r"step 0: agents.n0: Fails.forward failed at test_failures.py:\d+: ValueError: not so many$",
+            r"step 0: agents.n0: Fails.counted failed at test_failures.py:\d+: ValueError: not so many$",
         ),
         (
             {"network": Misshapes},

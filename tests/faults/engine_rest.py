@@ -18,6 +18,7 @@ REST: tuple[Fault, ...] = (
         "        self._check_unchanged(running)  # what the parts have learned takes the place of a change\n",
         "",
         "tests/distributed/test_coordinator.py::test_what_parts_that_do_not_wait_have_learned_replaces_no_change_of_before",
+        tier="test-all",
     ),
     Fault(
         "free-what-parts-have-learned-is-taken-for-a-change",
@@ -242,7 +243,7 @@ REST: tuple[Fault, ...] = (
         "engine/state/checkpoint.py",
         "lambda leaf: leaf.data.clone() if",
         "lambda leaf: leaf.data if",
-        "tests/contracts/test_contracts.py::test_documents[library two-timescales, {'gradient': 'critic', 'cell': 'leaky'}-saved]",
+        "tests/running/test_populations.py::test_a_copy_gets_what_was_learned_and_keeps_all_else",
     ),
     Fault(
         "state-a-fork-begins-its-episode-anew",
@@ -271,6 +272,7 @@ REST: tuple[Fault, ...] = (
         "self.diverged, self.learned = line, AgentReport.empty(self.backend.stacked)",
         "self.diverged = line",
         "tests/distributed/test_coordinator.py::test_a_divergence_is_that_of_the_whole[3]",
+        tier="test-all",
     ),
     Fault(
         "simulation-figures-are-a-step-off",
@@ -517,7 +519,7 @@ REST: tuple[Fault, ...] = (
         "inspection/language.py",
         "ranks: Tensor = (last - (counts + 1) / 2)[place]",
         "ranks: Tensor = (last - 1)[place]",
-        "tests/inspection/test_measures.py::test_topographic_similarity_of_known_languages",
+        "tests/inspection/test_measures.py::test_rank_correlation_gives_equal_values_their_mean_rank",
     ),
     Fault(
         "language-a-deletion-costs-nothing",
@@ -831,5 +833,6 @@ REST: tuple[Fault, ...] = (
         "@in_own_context\ndef signal_alignment(",
         "def signal_alignment(",
         "tests/doors/test_callers.py::test_a_context_around_any_door_changes_nothing[no_grad-measurements]",
+        tier="test-all",
     ),
 )

@@ -94,7 +94,7 @@ STEP: tuple[Fault, ...] = (
         "engine/features/group_clip.py",
         "        for column in columns[1:]:",
         "        for column in columns[2:]:",
-        "tests/splitting/test_clip.py::test_locked_parts_are_clipped_as_one_model[sgd-cohort-False]",
+        "tests/splitting/test_clip.py::test_locked_parts_are_clipped_as_one_model[sgd-cohort-True]",
     ),
     Fault(
         "clip-counts-a-tied-weight-twice",
@@ -115,7 +115,7 @@ STEP: tuple[Fault, ...] = (
         "engine/heart/learn.py",
         "torch.lerp(prediction, gradient, settings.returned_share)",
         "torch.lerp(gradient, prediction, settings.returned_share)",
-        "tests/contracts/test_contracts.py::test_documents[at once-reference]",
+        "tests/numerics/test_injections.py::test_a_full_trace_is_backpropagation_and_none_is_the_plain_prediction",
     ),
     Fault(
         "backward-direct-feedback-misses-the-tick-of-the-message",

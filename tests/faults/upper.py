@@ -52,7 +52,7 @@ UPPER: tuple[Fault, ...] = (
         "scenarios/checks.py",
         "if not any(agent.goals for agent in scene.agents.values()):",
         "if not scene.agents and scene.channels:",
-        "tests/scenarios/test_refusals.py::test_refused[agents: no agent has an objective, so nothing woul]",
+        "tests/scenarios/test_refusals.py::test_refused",
     ),
     Fault(
         "scenarios-tied-agents-may-differ-in-learn",

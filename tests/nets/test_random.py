@@ -81,6 +81,7 @@ def test_seeds_follow_names() -> None:
     assert seed_for(0, "agent", "left") == seed_for(0, "agent", "left")
     different = [
         seed_for(0, "a", "b"),
+        seed_for(0, "a", "c"),
         seed_for(1, "a", "b"),
         seed_for(0, "b", "a"),
         seed_for(0, "c", "b"),
