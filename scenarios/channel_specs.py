@@ -29,6 +29,7 @@ from antiphon.base.spec import (
     channel_name,
     channel_slug,
     fail,
+    given_keys,
     plain,
 )
 from antiphon.base.spellings import fix_of_word
@@ -213,9 +214,9 @@ class GradientSpec(KindSpec, sections=("gradient",)):
         """Yield keys without effect, each with the reason."""
         if self.horizon != 4 and not self.trace:
             yield "horizon", "where trace is 0"
-        for key in ("schedule", "clip", "gate", "passes", "trace", "auxiliary") if not self.apply else ():
-            if getattr(self, key) != GradientSpec.model_fields[key].default:
-                yield key, "where scale and discount are 0"
+        given = set() if self.apply else given_keys(self)
+        applied = ("schedule", "clip", "gate", "passes", "trace", "auxiliary")
+        yield from ((key, "where scale and discount are 0") for key in applied if key in given)
 
 
 class InputSpec(KindSpec, sections=("input",)):

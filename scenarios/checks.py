@@ -14,9 +14,9 @@ from typing import TypeVar
 from antiphon.base.extensions import name_of
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, Path, Problems, show_value
-from antiphon.base.spec import Spec, plain
+from antiphon.base.spec import Spec, given_keys, plain
 from antiphon.comms.couplings import COUPLINGS
-from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec
+from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.relations import (
     LONGEST_WINDOW,
     Graph,
@@ -95,7 +95,7 @@ def rule_16_coupling(scene: Relations, channel: ChannelSpec) -> Iterator[Problem
 _NOT_FOR_STATES = (
     *("size", "port", "norm", "sample", "link", "mask", "input", "feedback", "read", "horizon"),
 )
-_FOR_STATES = ("horizon", "auxiliary")
+_FOR_STATES = ("gradient.horizon", "gradient.auxiliary")
 
 
 def rule_20_state(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
@@ -112,9 +112,10 @@ def rule_20_state(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
         )
         message = f"agent {channel.sender!r} has no state: its network {what}"
         yield "key", f"{message}; use kind rnn, leaky, gru or lstm, or another key"
-    for key in _NOT_FOR_STATES:
-        if getattr(channel, key) != ChannelSpec.model_fields[key].default:
-            yield key, f"a state channel has no {key}; leave it out"
+    given = given_keys(channel)
+    yield from (
+        (key, f"a state channel has no {key}; leave it out") for key in _NOT_FOR_STATES if key in given
+    )
     if not channel.made_coupling.carries_states:
         message = f"a state channel cannot be {channel.coupling}"
         possible = ", ".join(name for name, coupling in COUPLINGS.items() if coupling.carries_states)
@@ -123,11 +124,8 @@ def rule_20_state(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
 
 def rule_12_gradient_of_states(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """`horizon` and `auxiliary` are of states."""
-    gradient = channel.gradient
-    if not channel.state:
-        for key in _FOR_STATES:
-            if getattr(gradient, key) != GradientSpec.model_fields[key].default:
-                yield f"gradient.{key}", "is for state channels only; leave it out"
+    given = set() if channel.state else given_keys(channel)
+    yield from ((key, "is for state channels only; leave it out") for key in _FOR_STATES if key in given)
 
 
 def rule_9a_gate(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
@@ -580,7 +578,7 @@ OF_AGENTS: Mapping[Callable[[Relations, str], Iterator[Problem]], Sequence[str]]
 OF_CHANNELS: Mapping[Callable[[Relations, ChannelSpec], Iterator[Problem]], Sequence[str]] = {
     rule_26b_sampled: ("channels.sample",),
     rule_20_state: ("channels.key",),
-    rule_12_gradient_of_states: ("channels.gradient.horizon", "channels.gradient.auxiliary"),
+    rule_12_gradient_of_states: tuple(f"channels.{key}" for key in _FOR_STATES),
     rule_26_size: (),
     rule_26_norm: ("channels.norm",),
     rule_16_coupling: (),

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from antiphon.base.errors import with_article
 from antiphon.base.extensions import name_of
 from antiphon.base.kinds import KindSpec
-from antiphon.base.spec import Spec, defaults, plain, written_key
+from antiphon.base.spec import given_keys, plain
 from antiphon.comms.couplings import OPTIONAL_KEYS
 from antiphon.scenarios.agent_specs import POLICY_WINDOW, AgentSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import (
@@ -43,14 +43,6 @@ def is_unused_key(warning: str) -> bool:
     return _IS_NOT_USED in warning
 
 
-def _ignored(spec: Spec, uses: Iterable[tuple[str, bool, str]], prefix: str = "") -> Iterator[str]:
-    """Return the keys of a part that are given and not used, of (key, whether it is used, why it is not)."""
-    plain = defaults(type(spec))
-    for key, used, reason in uses:
-        if not used and getattr(spec, key) != plain[key]:
-            yield _unused(prefix + written_key(type(spec), key), reason)
-
-
 def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
     """Return the keys of a channel without effect."""
     reason, link, coupling = (
@@ -58,12 +50,12 @@ def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
         channel.link,
         channel.made_coupling,
     )
-    lost, loses = "where every message is lost", coupling.replaces or link.drop > 0
+    loses, given = coupling.replaces or link.drop > 0, given_keys(channel)
     if coupling.predicts:
         yield from (_unused(f"gradient.{key}", why) for key, why in channel.gradient.unused())
         yield from _without_layers(channel.gradient, "gradient")
     used = coupling.keys
-    yield from _ignored(channel, [(key, key in used, reason) for key in OPTIONAL_KEYS])
+    yield from (_unused(key, reason) for key in OPTIONAL_KEYS if key in given and key not in used)
     if coupling.predicts and channel.input is not None:
         unused = channel.input.unused() if loses else [("", "where the link loses nothing")]
         yield from (_unused(f"input.{key}".rstrip("."), why) for key, why in unused)
@@ -73,8 +65,11 @@ def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
         yield from (_unused(f"feedback.{key}", why) for key, why in channel.feedback.unused())
     if link.back != link.delay and not coupling.uses_return_path:
         yield _unused("the second value of link.delay", reason)
-    yield from _ignored(channel, [("norm", channel.size is not None, "by a channel without a size")])
-    yield from _ignored(link, [("noise", link.drop < 1, lost), ("resolution", link.drop < 1, lost)], "link.")
+    if channel.size is None and "norm" in given:
+        yield _unused("norm", "by a channel without a size")
+    for key in ("link.noise", "link.bits") if link.drop == 1 else ():
+        if key in given:
+            yield _unused(key, "where every message is lost")
 
 
 def unused_by_agent(agent: AgentSpec) -> Iterator[str]:
@@ -83,7 +78,8 @@ def unused_by_agent(agent: AgentSpec) -> Iterator[str]:
         yield from _without_layers(agent.layers, "network")
     for goal in agent.goals.values():
         yield from (_unused(f"objective.{key}", why) for key, why in goal.unused())
-    yield from _ignored(agent, [("optimiser", bool(agent.learn), "by an agent that does not learn")])
+    if not agent.learn and agent.optimiser is not None:
+        yield _unused("optimiser", "by an agent that does not learn")
 
 
 def unused_beside_others(scenario: Scenario) -> Iterator[Finding]:
