@@ -177,6 +177,18 @@ def _wide(scenario: Scenario, env: Description) -> Iterator[str]:
                 )
 
 
+def _one_class(scenario: Scenario, env: Description) -> Iterator[str]:
+    """Warnings of targets of a single class, which every network predicts from the beginning."""
+    for name, agent in scenario.agents.items():
+        for goal in agent.goals.values():
+            target = env.signals.get(goal.target or "")
+            if goal.classifies and target is not None and target.classes == 1:
+                yield (
+                    f"agent {name}: its target '{goal.target}' has one class, so that its loss is always 0 and nothing is learned; check "
+                    f"the labels, or give the number of classes, such as classes={{'{goal.target}': 10}}"
+                )
+
+
 def _late(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of objectives whose messages are about an example that is no longer shown."""
     over = env.episode_steps == env.hold  # `_over` is about these
@@ -516,6 +528,7 @@ _RULES: Mapping[Callable[[Scenario, Description], Iterable[str]], Sequence[str]]
     _one_object: (),
     _weak_signals: (),
     _wide: (),
+    _one_class: (),
     _waiting_for_each_other: ("channels.coupling",),
     rule_27_given_up: ("channels.coupling",),
 }

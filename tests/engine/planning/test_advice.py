@@ -109,6 +109,19 @@ byte_pixels = partial(
 raw_pixels = partial(seen, ["pixels"], PIXELS.float())
 
 
+def all_alike(objective: Any = CLASSIFY) -> Scenario:
+    agents = {"z": {"observes": ["x"], "objective": objective}}
+    env = from_tensors(x=torch.rand(40, 3), label=torch.zeros(40, dtype=torch.long))
+    return Scenario(scenario="alike", env=env, agents=agents, training={"batch": 8})
+
+
+def squares(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return (output**2).sum(1) + target
+
+
+alike_with_its_own_loss = partial(all_alike, {"kind": squares, "target": "label"})
+
+
 DELAYED = {"coupling": "delayed", "link": {"delay": 1}}
 TWO = {"az": 1, "bz": 1}
 SAID: dict[str, tuple[Scenario | str, str]] = {
@@ -167,6 +180,10 @@ SAID: dict[str, tuple[Scenario | str, str]] = {
         "pixels_and_word",
         r"agent eye: 'pixels' enters as 25,600 zeros and ones: 100 values of 256 classes each; .*`categories: index`$",
     ),
+    "one class": (
+        "all_alike",
+        r"agent z: its target 'label' has one class, so that its loss is always 0 and nothing is learned; .*classes=\{'label': 10\}$",
+    ),
     "raw pixels": (
         "raw_pixels",
         r"agent eye: 'pixels' has numbers of about 1\.6e\+02, .*observes: \{pixels: \{normalise: true\}\}$",
@@ -189,6 +206,7 @@ SILENT: dict[str, tuple[Scenario | str, str]] = {
     "embedded": ("embedded_pixels", ""),
     "real": ("real_pixels", ""),
     "bytes of images": ("byte_pixels", ""),
+    "own loss": ("alike_with_its_own_loss", "one class"),
 }
 
 
