@@ -5,7 +5,9 @@ A document begins with `population: NAME`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -16,7 +18,22 @@ from antiphon.base.problems import DocumentError, kind_of
 from antiphon.base.spec import Count, FrozenMap, Name, Real, Sequence, Spec, fail, in_python, plain
 from antiphon.scenarios.study import Values
 from antiphon.scenarios.training import Metric
-from antiphon.scenarios.yaml_text import DocumentSpec
+from antiphon.scenarios.yaml_text import DocumentSpec, read, read_file
+
+
+@contextmanager
+def named_place(name_or_file: object) -> Iterator[None]:
+    """Raise problems of `vary` and `set`, which only the scenario shows, with the line of a population's file that has them."""
+    try:
+        yield
+    except DocumentError as error:
+        if error.path[:1] not in (("vary",), ("set",)):
+            raise
+        path = Path(os.path.expanduser(str(name_or_file)))
+        lines = read(read_file(path), str(path), "population").lines if path.is_file() else {}
+        if error.path in lines:
+            raise error.located(str(path), lines) from None
+        raise ScenarioError(f"population: {error}") from None
 
 
 class RangeSpec(Spec):

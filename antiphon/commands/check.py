@@ -21,7 +21,7 @@ from antiphon.running.library import scenario_names, template_named
 from antiphon.running.python_template import PythonTemplate, other_variants
 from antiphon.running.request import check_alone
 from antiphon.scenarios import DocumentError, Scenario, Template
-from antiphon.scenarios.population_spec import PopulationSpec
+from antiphon.scenarios.population_spec import PopulationSpec, named_place
 from antiphon.scenarios.study import DEFAULT, StudySpec, find_document
 from antiphon.scenarios.unintended_settings import learning_by_gates
 from antiphon.terminal.output import (
@@ -101,7 +101,8 @@ def check(
         if population is not None and (variant or parts):
             raise ScenarioError(f"check: {name_or_file} is a population; leave out --variant and --parts")
         if population is not None:
-            found = check_population(population, values)
+            with named_place(name_or_file):
+                found = check_population(population, values)
         elif study is None:
             found = check_scenario(scenario_template(name_or_file), variant, values, parts or ())
         elif parts:

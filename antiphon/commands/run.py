@@ -36,7 +36,7 @@ from antiphon.running.request import Request, check_alone
 from antiphon.running.trainer import Outcome, Trainer
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import COMPARED
-from antiphon.scenarios.population_spec import PopulationSpec
+from antiphon.scenarios.population_spec import PopulationSpec, named_place
 from antiphon.scenarios.study import find_document
 from antiphon.scenarios.training import selected_in_words
 from antiphon.telemetry.history import of_shut_gates, shut_gates
@@ -126,7 +126,8 @@ def run(
         of_processes: dict[str, Any] = {"device": device, "backend": backend, "jobs": jobs, "ray": ray}
         of_processes["checkpoint_every"] = checkpoint_every
         directory = new_directory(logdir, name, population.population)
-        return run_population(population, directory, exist, json, **of_processes)
+        with named_place(name_or_file):
+            return run_population(population, directory, exist, json, **of_processes)
     if jobs is not None:
         raise RunError(f"--jobs: {name_or_file} is no population; leave it out")
     seed = seed or 0

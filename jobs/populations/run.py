@@ -13,10 +13,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Self
 
-from antiphon.base.errors import RunError, ScenarioError
+from antiphon.base.errors import RunError
 from antiphon.base.files import display_path, fitting, write_csv, write_text
 from antiphon.base.manifests import read_checked, write_checked
 from antiphon.base.nearest_names import suggest
+from antiphon.base.problems import DocumentError
 from antiphon.base.spec import plain
 from antiphon.base.spellings import spelled
 from antiphon.engine.state.hyperparameters import ELSEWHERE
@@ -479,13 +480,13 @@ def requests_of(spec: PopulationSpec, template: Template | PythonTemplate, **set
     """Return the request of each member of a population, with its initial values.
 
     Raises:
-        ScenarioError: A parameter that varies cannot have a value of its range or list.
+        DocumentError: A parameter that varies cannot have a value of its range or list.
     """
     for key, names in (("vary", spec.vary), ("set", spec.set)):
         for name in names if isinstance(template, Template) else ():
             if spelled(name, template.parameters) not in template.parameters:
                 line = f"{template.name} has no parameter {name!r}{suggest(name, template.parameters)}"
-                raise ScenarioError(f"population: {key}.{name}: {line}")
+                raise DocumentError((key, name), line)
     for name, within in spec.vary.items():
         known = template.parameters.get(name)
         if not isinstance(known, ParameterSpec):
@@ -495,7 +496,7 @@ def requests_of(spec: PopulationSpec, template: Template | PythonTemplate, **set
         if known.type == "int":
             problem = f"is a whole number: structure, which cannot vary within a population; {ELSEWHERE}"
         if problem is not None:
-            raise ScenarioError(f"population: vary.{name}: {problem}")
+            raise DocumentError(("vary", name), problem)
     each = enumerate(initial_values(spec))
     return [_request(spec, template, values, seed=spec.seed + member, **settings) for member, values in each]
 
