@@ -14,7 +14,7 @@ import torch
 import antiphon
 from antiphon import Simulation
 from antiphon.distributed.coordinator import Coordinator
-from benchmarks import agents_scaling, building, league, parts, shuffled_credit, slow_line, split
+from benchmarks import agents_scaling, building, league, parts, reach, shuffled_credit, slow_line, split
 
 
 @pytest.mark.long
@@ -164,6 +164,17 @@ def test_formulas_count_the_bytes_that_cross(sizes: tuple[int, ...], bits: int |
             simulation.run(3, progress=False)  # the last step is taken by the whole
             sent.append(sum(part.bytes_sent for part in executor.parts.statistics()))
     assert sent[1] - sent[0] == 2 * costs.message(shape, bits or costs.FLOATS)
+
+
+def test_formulas_agree_with_runs_over_an_emulated_line() -> None:
+    path = Path(reach.__file__).with_name("results") / "reach-measured.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    assert {row["way"] for row in rows} == set(reach.MEASURED)
+    assert len({tuple(row["shape"].values()) for row in rows}) == 3
+    for row in rows:
+        found, ours = reach.ratios(row), row["way"] == "antiphon"
+        assert (0.95 if ours else 0.88) < found["bytes_ratio"] < (1.05 if ours else 1.15), (row, found)
+        assert (0.9 if ours else 0.7) < found["ms_ratio"] < (1.05 if ours else 1.15), (row, found)
 
 
 @pytest.mark.nightly
