@@ -19,10 +19,8 @@ _MEMORY = 0.98
 """Weight of an earlier comparison against the next: predictor and receiver change, and about the last fifty count."""
 _ERRORS = 2.5
 """Standard errors less which the cosine is certain, where a gate opens: noise is as good at six steps of a thousand."""
-_OPENS = 0.25
-"""Certain factor at which a gate opens: a sender that moves by less may cost the receiver a code that it has learned to read."""
-_SHUTS = 0.02
-"""Factor below which a gate shuts: with less, nearly all that moves the sender is noise."""
+_LEAST = 0.02
+"""Factor from which a prediction is applied: with less, nearly all that moves the sender is noise."""
 _SAVED = ("cosine", "variance", "count", "ratio", "open")
 """Names of the sums in a saved state."""
 
@@ -81,8 +79,10 @@ class SkillGate:
         kept = [before * _MEMORY**power for before, power in zip(self.sums[:3], (1, 2, 1), strict=True)]
         ratio = squares.sum(1) / scale
         cosine, variance, number = (before + now for before, now in zip(kept, new, strict=True))
-        unit, certain = number * ratio, cosine - _ERRORS * variance.sqrt()
-        opens = torch.where(self.sums[-1] > 0, cosine / unit >= _SHUTS, certain / unit >= _OPENS)
+        errors = torch.where(
+            self.sums[-1] > 0, 0.0, _ERRORS
+        )  # it opens where skill is certain, and shuts where it is gone
+        opens = (cosine - errors * variance.sqrt()) / (number * ratio) >= _LEAST
         sums = torch.stack([cosine, variance, number, ratio, opens.double()])
         return torch.where((scale > 0) & sums.isfinite().all(0), sums, self.sums)
 

@@ -79,13 +79,11 @@ def test_what_no_longer_predicts_is_applied_no_longer() -> None:
     assert float(after(batches).factors) == 0
 
 
-def test_it_opens_at_a_quarter_and_stays_open_with_less() -> None:
-    """Skill that is certain is not enough: of this prediction a tenth is signal."""
-    good, weak = drawn(20, signal=1.0, noise=0.5), drawn(200, signal=0.1, noise=1.0, seed=1)
-    alone, gate = after(weak), after(good)
-    assert float(alone.skill) > 3
-    assert not alone.open.anywhere
-    for predictions, returned in weak[:60]:
+def test_it_opens_where_skill_is_certain_and_stays_open_while_it_is_likely() -> None:
+    good, weak = drawn(20, signal=1.0, noise=0.5), drawn(60, signal=0.1, noise=1.0, seed=1)
+    assert not after(weak[:8]).open.anywhere
+    gate = after(good)
+    for predictions, returned in weak:
         compare(gate, predictions, returned)
         assert gate.open.anywhere
 

@@ -202,13 +202,6 @@ LOWER: tuple[Fault, ...] = (
         "tests/doors/test_worlds.py::test_a_buffer_that_is_written_again_changes_no_final_observation",
     ),
     Fault(
-        "comms-a-gate-opens-at-the-factor-below-which-it-shuts",
-        "comms/skill_gate.py",
-        "certain / unit >= _OPENS",
-        "certain / unit >= _SHUTS",
-        "tests/comms/test_skill_gate.py::test_it_opens_at_a_quarter_and_stays_open_with_less",
-    ),
-    Fault(
         "comms-a-stale-prediction-trains-the-predictor",
         "comms/loop/open_messages.py",
         "        current = self.updates == updates\n",
