@@ -134,9 +134,11 @@ def _run(env: Any, model: nn.Module, door: str) -> Any:
 
 
 def _values(run: Any) -> dict[str, Tensor]:
+    """Copies of parameters and buffers: steps write in place."""
     found: dict[str, Tensor] = {}
     for agent in run.agents.values():
-        found |= {key.removeprefix("module."): t for key, t in (agent.parameters | agent.buffers).items()}
+        values = agent.parameters | agent.buffers
+        found |= {key.removeprefix("module."): value.clone() for key, value in values.items()}
     return found
 
 
