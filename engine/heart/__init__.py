@@ -1,10 +1,10 @@
 """The step of a system, from what agents read at a tick to what they learn from it.
 
 Read step.py first: `take_step` is the step, and `Engine.learn` its longest part. Then message.py, whose first screen says which
-object is made where, and the other files as they are needed. Here, an `Agent` is a stack of N >= 1 agents of a scenario, a
-`Channel` a stack of K >= 1 of its channels, and a ledger has the messages of such a stack, one for each of its K channels in
-each row. The agents and channels of the scenario are the `members` of stacks; each is a stack of one. Each file imports only
-files above it in this list:
+object is made where, and the other files as they are needed. Here an `Agent` is a stack of N >= 1 agents of the scenario, a
+`Channel` a stack of K >= 1 of its channels, and a ledger has the messages of such a stack, [K * B, size] each. The single agents
+and channels of the scenario are the `members` of stacks; each is a stack of one itself. Each file imports only files above it in
+this list:
 
     layout              rows of a stack: which seed, member and environment each is of, and which a sender's port has
     clock               when agents tick and send, and which ticks are a window
@@ -30,9 +30,9 @@ files above it in this list:
 
 What only some scenarios need is a feature in engine/features or engine/policies where it can be called at a point of the step;
 engine/installed.py installs it. What changes a line between two points is a branch here, such as `read`, `align`, participation,
-fixed feedback, `needs_actions`, and `swept_updates`, which hold what was learned before its turn. So are the classes that the
-files above name (rewards). Of the files above, held_messages, newest_returned and participation are imported only for scenarios
-that need them.
+fixed feedback, `needs_actions`, and `swept_updates`, which hold what was learned before its turn. Classes of features that the
+files above name are here too (rewards). Of the files above, held_messages, newest_returned and participation are imported only
+where a scenario needs them.
 
 Where a change goes:
 
@@ -41,8 +41,8 @@ Where a change goes:
     when an agent ticks or sends                 clock.py: `Clock`, `Sending`
     which ticks are a window                     clock.py: a class beside `StepWindows`, made in engine/build/learning_groups.py
     which tick reads a message                   clock.py: `Timetable.uses`, when it is sent; `Timetable.due_stamps`, at the tick
-    how a tick reads several messages (`read`)   in both of these, with comms/links.py: `combine_reads`, engine/build/shapes.py: `slots_of`
-                                                 and held_messages.py: `HeldMessages.take_in`; all five must agree
+    how a tick reads several messages (`read`)   in both of these, `combine_reads` (comms/links.py), `slots_of` (engine/build/shapes.py)
+                                                 and `HeldMessages.take_in`; all five must agree
     what a receiver reads in place of a message  a feature with the point `arrived`
     what ends with an episode                    forward.py: `ForwardPass.end_episodes`, by the masks of `Channel.ended_and_terminated`
     a kind of synthetic gradient                 comms/synthetic_gradients.py

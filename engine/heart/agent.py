@@ -224,7 +224,7 @@ class Agent:
 
     @property
     def policy(self) -> PolicyObjective | None:
-        """Its objective, where that is a policy's."""
+        """Its objective, if that is a policy's; None: it is of outputs, or there is none."""
         return None if self.goal is None else self.goal.policy
 
     @cached_property

@@ -64,7 +64,7 @@ class SyntheticGradient:
     target: str | None = None
     """The signal that is the target of a predictor with a loss of its own (`local`); None: it regresses returned gradients."""
     scale: Rate = _ONE
-    """By step: what an injection is multiplied by in the gradients of the sender's parameters."""
+    """What an injection is multiplied by in the gradients of the sender's parameters, by step."""
     discount: PerMember = 1.0
     """What an injection is multiplied by in the gradients that the sender returns, so that credit shrinks at each channel it crosses."""
     clip: PerMember | None = None
@@ -128,9 +128,9 @@ class Endpoints:
     sender_rows: SenderRows | None = None
     """Selects this stack's rows of the sender's port, where it is a piece of a divided stack; None: it is no piece."""
     life_of_ends: tuple[str, str] = ("", "")
-    """Of a single channel: the lives of its sender and its receiver (`Body.life`)."""
+    """The lives of the sender and the receiver of a single channel (`Body.life`)."""
     mask: str = ""
-    """Of a single channel: the signal that is 0 where a message is void as it is sent; empty: none."""
+    """The signal of a single channel that is 0 where a message is void as it is sent; empty: it has none."""
     lives: tuple[tuple[str, ...], ...] = ()
     """The lives of the senders, by member, and those of the receivers, where they differ; empty: all are the environment's episodes."""
     needed: tuple[tuple[str, ...], ...] = ()
@@ -225,7 +225,7 @@ class Channel:
 
     @property
     def models(self) -> list[Predictor | InputModel]:
-        """Its synthetic gradient and its synthetic input; of these, those that it has."""
+        """The predictors that it has: its synthetic gradient, its synthetic input, both or none."""
         return [
             model
             for model in (self.synthetic_gradient.model, self.synthetic_input.model)

@@ -313,8 +313,8 @@ class Schedule:
     """The calls of any step, found without enumerating a hyperperiod, and the present episode, where that is a window.
 
     Attributes:
-        clocks: By agent.
-        waves: Calls by topological level over zero-delay channels.
+        clocks: The clocks, by agent.
+        waves: The calls, by topological level over zero-delay channels.
         episode: The windows of agents that learn once an episode, where its length varies; None: there are none.
         sweep: Whether a group is differentiated as soon as it has ticked, where its learning signal is complete then.
     """

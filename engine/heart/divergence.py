@@ -83,7 +83,7 @@ class DivergencePolicy:
         Args:
             count: N, the members of the stack.
             gradients: Numbers [N, …] that must be finite, and whose norm must not exceed the bound.
-            beside: Numbers [N, …] or [rows, …] that must be finite, such as losses and returned gradients.
+            beside: Numbers [N, …] or [rows, …] that must be finite alone, such as losses and returned gradients.
         """
         if not gradients and not beside:
             return {}

@@ -133,7 +133,7 @@ class EpisodeEnds:
     terminated: Mask = NONE
     """Where an episode ended for good, not by a limit of time."""
     deaths: Mapping[str, tuple[Mask, Mask]] = field(default_factory=dict)
-    """By agent of the environment: where it was dead or its life ended with the step, and where that ended for good."""
+    """Where an agent of the environment was dead at the step or its life ended with it, and where that ended for good; by agent."""
     final: StepSignals | None = None
     """The final observations where episodes were truncated, and the next step's elsewhere; None: no episode was truncated, or final
     observations are not known."""
@@ -452,7 +452,7 @@ class Tick:
     """The read of the state that a recurrent agent sent to itself; None: the agent has no state."""
     notes: Notes = field(default_factory=dict, metadata=NOTES)
     ports: Tensors = field(default_factory=dict)
-    """Its outputs, with their graph; empty once the window has closed."""
+    """The outputs of the network, with their graph; empty once the window has been released."""
     sampled: Tensors = field(default_factory=dict)
     """What it sent over channels whose messages are sampled, [rows, size] each; a replayed window sends it again."""
 

@@ -52,7 +52,7 @@ class ReportedLoss:
 
 @dataclass(slots=True)
 class WindowLoss:
-    """All objectives over a window."""
+    """The losses of all objectives over a window."""
 
     roots: list[Tensor] = field(default_factory=list)
     """The losses per sample, [rows] each, with their graph: one for each tick, and one for a policy's window."""
@@ -130,7 +130,7 @@ class PredictorUpdate:
     gradients: Sequence[Tensor | None]
     """The gradients of its parameters; None of a parameter that it does not use. Emptied as the parameters move."""
     prediction: Tensor | None = None
-    """Its prediction for the newest example before the update; None unless asked for."""
+    """The prediction for the newest example before the update; None: it is not watched."""
     member_mask: Mask = ALL
     """The channels of the stack that have an example."""
     of_input: bool = False
