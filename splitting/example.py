@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -119,7 +119,7 @@ def named_example(model: nn.Module, example: Any) -> dict[str, Any]:
             raise ScenarioError(f"example: {len(values)} values for the arguments {', '.join(names)}")
     for name in found:
         if name not in names:
-            raise ScenarioError(f"example: forward has no argument '{name}'{suggest(name, names)}")
+            raise ScenarioError(f"example: {_no_argument(name, names)}")
     problem = _problem(model, found)
     if problem is not None:
         raise ScenarioError(problem)
@@ -144,10 +144,17 @@ def _signals(model: nn.Module, env: Description, inputs: Mapping[str, str] | Non
     )
     for name, signal in inputs.items():
         if name not in names:
-            raise ScenarioError(f"inputs: forward has no argument '{name}'{suggest(name, names)}")
+            raise ScenarioError(f"inputs: {_no_argument(name, names)}")
         if signal not in env.signals:
             raise ScenarioError(f"inputs: no signal '{signal}'{suggest(signal, env.signals)}")
     return {name: inputs[name] for name in names if name in inputs}
+
+
+def _no_argument(name: str, names: Iterable[str]) -> str:
+    """Return the line about an argument that a forward does not name: around another module it may pass on all that it gets."""
+    known = list(names)
+    fix = suggest(name, known) if known else "; give the module inside that names its arguments"
+    return f"forward has no argument '{name}'{fix}"
 
 
 def _random(signals: Mapping[str, Signal]) -> dict[str, Tensor]:

@@ -294,7 +294,7 @@ MODELS: dict[str, tuple[Callable[[], object], str]] = {
     "empty": (lambda: chain_split(nn.Sequential(), (), inputs={"input": "x"}), ""),
     "no names": (
         lambda: chain_split(Loose()),
-        ".*forward has no argument 'x'",
+        ".*forward has no argument 'x'; give the module inside that names its arguments",
     ),
     "time first": (time_first, f".*{HERE}.*has no batch as its first axis"),
     "untraceable": (
