@@ -12,9 +12,19 @@ import pytest
 import torch
 
 import antiphon
-from antiphon import Simulation
+from antiphon import Simulation, envs
 from antiphon.distributed.coordinator import Coordinator
-from benchmarks import agents_scaling, building, league, parts, reach, shuffled_credit, slow_line, split
+from benchmarks import (
+    agents_scaling,
+    building,
+    league,
+    parts,
+    reach,
+    shuffled_credit,
+    slow_line,
+    split,
+    switch_riddle,
+)
 
 
 @pytest.mark.long
@@ -187,3 +197,18 @@ def test_populations_of_a_league_play_a_tournament(tmp_path: Path) -> None:
     assert score.shape == first.shape == second.shape == (2, 1)
     row = league.tournament(found[:1], found[1:])
     assert {"best", "all", "captures"} <= row.keys()
+
+
+def test_the_riddle_is_learned_and_its_oracle_knows_who_has_been_in_the_room(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env = envs.make({"id": "antiphon/SwitchRiddle-v0", "prisoners": 4, "limit": 10}, batch=4096)
+    facts = env.reset(seed=0)[1]
+    for _ in range(9):
+        facts = env.step({f"prisoner_{number}": torch.zeros(4096).long() for number in range(4)})[4]
+    assert float(facts["been"].all(1).float().mean()) == pytest.approx(switch_riddle.oracle(4), abs=0.02)
+    words = "switch_riddle.py --seeds 1 --updates 1 --every 1 decoupled"
+    monkeypatch.setattr(sys, "argv", words.split())
+    switch_riddle.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["decoupled, 1 updates"]

@@ -14,6 +14,7 @@ from antiphon import Simulation, population, study
 from antiphon.envs import from_tensors
 from antiphon.scenarios import Scenario, load
 from antiphon.telemetry import Figure, Recorder
+from tests.contracts.builders import levels
 from tests.engine.numbers import one_line, unchanged
 from tests.engine.scenes import CLASSIFY, scenario_of
 
@@ -75,6 +76,18 @@ def test_the_entropy_and_the_traffic_of_symbols() -> None:
         assert found.rows[1]["channel", name, "symbol_entropy"] == pytest.approx(entropies[-1], abs=1e-5)
         assert found.rows[1]["channel", name, "traffic"] == pytest.approx(2 * math.log2(4))
     assert len(set(entropies)) > 1
+
+
+def test_the_entropy_of_symbols_is_over_the_environments_in_which_they_are_sent() -> None:
+    sample = {"kind": "gumbel", "vocabulary": 4}
+    scene = levels(channel={"sample": sample, "size": None, "mask": "near"}, count=1, batch=16)
+    scene["telemetry"] = {"period": 1}
+    simulation, found = listening(Scenario.model_validate(scene), 3)
+    message = simulation.channels["a0->b0"].messages[2].value
+    sent = message[message.any(1)]
+    assert 0 < len(sent) < len(message)
+    entropy = float(torch.special.entr(sent.mean(0)).sum() / math.log(2))
+    assert found.rows[3]["channel", "a0->b0", "symbol_entropy"] == pytest.approx(entropy, abs=1e-5)
 
 
 def test_what_is_injected_has_the_mean_norm_of_its_samples() -> None:
