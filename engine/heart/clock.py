@@ -278,7 +278,7 @@ class Timetable:
             if self.read == "last":
                 return None, set(), stamp
             stop = first + 1
-        waiting = {windows.number(tick) for tick in receiver.among(range(first, stop))}
+        waiting = {windows.number(tick) for tick in range(first, stop, receiver.period)}
         return first, waiting, windows.end(max(waiting))
 
     def due_stamps(self, step: int) -> list[int]:
@@ -289,8 +289,7 @@ class Timetable:
             return []
         stamps = [newest]
         if self.read != "last":
-            previous = self.receiver.latest(step - 1)
-            since = -1 if previous is None else previous - delay
+            since = step - self.receiver.period - delay
             while (stamp := sender.latest(stamps[0] - 1)) is not None and stamp > since:
                 stamps.insert(0, stamp)
         return stamps
