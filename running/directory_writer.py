@@ -26,11 +26,11 @@ from antiphon.running.run import Run
 from antiphon.running.trainer import Observer, Outcome, SharedClock, Trainer
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.training import OF_AGENTS, RecorderSpec
-from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.csv_files import CsvRecorder, read_figures
 from antiphon.telemetry.event_file import BESIDE, EventFile
 from antiphon.telemetry.figures import Figure, Recorder
 from antiphon.telemetry.parts.parts_csv import PartsCsv
+from antiphon.telemetry.tab.recorder import ChannelsWriter
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
 
 _OF_CHANNELS = ("cosine", "norm_ratio", "sg_loss")

@@ -15,8 +15,8 @@ from antiphon.telemetry.parts.part_figures import PartFigures
 from antiphon.telemetry.timeline_text import AgentTimes, ChannelTimes, Timeline, raster_lines
 
 if TYPE_CHECKING:
-    from antiphon.telemetry.channels.reading import read_run
-    from antiphon.telemetry.channels.series import Messages, RunData, Series
+    from antiphon.telemetry.tab.reading import read_run
+    from antiphon.telemetry.tab.series import Messages, RunData, Series
 
 __all__ = [
     "AgentTimes",
@@ -33,10 +33,10 @@ __all__ = [
     "read_run",
 ]
 _FROM = {
-    "Messages": "channels.series",
-    "RunData": "channels.series",
-    "Series": "channels.series",
-    "read_run": "channels.reading",
+    "Messages": "tab.series",
+    "RunData": "tab.series",
+    "Series": "tab.series",
+    "read_run": "tab.reading",
 }
 """The modules of the names that load on first use: they import numpy, and the reader TensorBoard."""
 

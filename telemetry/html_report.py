@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.base.notebook import number
-from antiphon.telemetry.channels.explanations import EXPLANATIONS, OF_EPISODES, Explanation
-from antiphon.telemetry.channels.page import page
-from antiphon.telemetry.channels.series import RunData, Series
 from antiphon.telemetry.figures import CURVES, METRICS, SIGNALS
 from antiphon.telemetry.statistics import Estimate, mean
+from antiphon.telemetry.tab.explanations import EXPLANATIONS, OF_EPISODES, Explanation
+from antiphon.telemetry.tab.page import page
+from antiphon.telemetry.tab.series import RunData, Series
 from antiphon.telemetry.verdicts import MEASURES, Measure, bounds, worth
 
 _LIVE = 24

@@ -12,8 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from antiphon.telemetry.channels.documents import edges_by_name, parts_of
-from antiphon.telemetry.channels.recorder import ChannelsWriter, part_rows
 from antiphon.telemetry.event_file import SUFFIX, EventFile, event_files
 from antiphon.telemetry.figures import (
     METRICS,
@@ -27,6 +25,8 @@ from antiphon.telemetry.figures import (
 )
 from antiphon.telemetry.names import tag_part
 from antiphon.telemetry.parts.part_figures import PartFigures
+from antiphon.telemetry.tab.documents import edges_by_name, parts_of
+from antiphon.telemetry.tab.recorder import ChannelsWriter, part_rows
 
 _log = logging.getLogger(__name__)
 

@@ -298,7 +298,7 @@ def test_a_kind_is_asked_and_its_name_not_compared(
     assert not wrong, "\n".join(wrong)
 
 
-OF_ANY_GRAPH = "telemetry/channels/documents.py"
+OF_ANY_GRAPH = "telemetry/tab/documents.py"
 """Telemetry records graphs of any program, and imports no couplings: it has the one that an edge without any is shown with."""
 
 

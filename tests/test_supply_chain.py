@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.telemetry.channels import loader, series
+from antiphon.telemetry.tab import loader, series
 from tests.test_packaging import PROJECT, ROOT, requirements
 
 SECURITY = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
@@ -68,7 +68,7 @@ def test_the_bill_has_every_required_distribution_the_extras_and_what_the_reposi
     needs = {dependency["ref"]: set(dependency.get("dependsOn", [])) for dependency in bill["dependencies"]}
     assert needs.keys() == refs
     assert set.union(*needs.values()) == refs - {bill["metadata"]["component"]["bom-ref"]}
-    head = (ROOT / "telemetry/channels/static/vendor/uPlot.iife.min.js").read_text(encoding="utf-8")[:200]
+    head = (ROOT / "telemetry/tab/static/vendor/uPlot.iife.min.js").read_text(encoding="utf-8")[:200]
     assert f"(v{components['uplot']['version']})" in head
     data = {path.name for path in (ROOT / "envs/data").glob("LICENSE-*")}
     assert (

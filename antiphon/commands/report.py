@@ -18,10 +18,10 @@ from antiphon.commands import options
 from antiphon.commands.report_sections import population_section, study_section
 from antiphon.jobs.studies.table import STUDY
 from antiphon.running.directory import RunDirectory, now
-from antiphon.telemetry.channels.documents import LINEAGE_FIGURE
-from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.html_report import ReportRun
 from antiphon.telemetry.html_report import report as page_of
+from antiphon.telemetry.tab.documents import LINEAGE_FIGURE
+from antiphon.telemetry.tab.reading import read_run
 from antiphon.terminal.output import console, print_json, remark
 
 

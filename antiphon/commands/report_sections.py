@@ -10,9 +10,9 @@ from antiphon.base.files import fitting, read_bytes
 from antiphon.base.manifests import read_checked
 from antiphon.jobs.studies.table import STUDY, heading, notes, tables
 from antiphon.scenarios.training import RETURN, less_is_better
-from antiphon.telemetry.channels.documents import LINEAGE_FIGURE
 from antiphon.telemetry.figures import METRICS
 from antiphon.telemetry.html_report import ReportRun, ReportSection, ReportTable
+from antiphon.telemetry.tab.documents import LINEAGE_FIGURE
 from antiphon.terminal.output import written
 
 

@@ -18,8 +18,8 @@ from antiphon.envs import Description, Signal, describe, ids, options_of
 from antiphon.running.python_template import PythonTemplate
 from antiphon.scenarios import ChannelSpec, EnvSpec, Scenario, Template, warnings
 from antiphon.scenarios.unintended_settings import learning_by_gates
-from antiphon.telemetry.channels.reading import read_run
-from antiphon.telemetry.channels.verdict_series import newest_verdicts
+from antiphon.telemetry.tab.reading import read_run
+from antiphon.telemetry.tab.verdict_series import newest_verdicts
 from antiphon.telemetry.verdicts import MEASURES, measuring_command
 
 

@@ -22,7 +22,7 @@ from antiphon.base.spec import plain
 from antiphon.base.spellings import spelled
 from antiphon.engine.state.hyperparameters import ELSEWHERE
 from antiphon.jobs.job import Job
-from antiphon.jobs.meetings import Meeting, alone, divided
+from antiphon.jobs.member_processes import Meeting, alone, divided
 from antiphon.jobs.places import processes
 from antiphon.jobs.populations.figure import lineage_svg
 from antiphon.jobs.populations.population import Population, member_path
@@ -51,10 +51,10 @@ from antiphon.running.trainer import Observer, Outcome
 from antiphon.scenarios import Template
 from antiphon.scenarios.parameters import ParameterSpec
 from antiphon.scenarios.population_spec import PopulationSpec
-from antiphon.telemetry.channels.documents import LINEAGE_FIGURE, lineage_document
-from antiphon.telemetry.channels.tags import GRAPH, PLUGIN
 from antiphon.telemetry.event_file import SUFFIX, EventFile
 from antiphon.telemetry.figures import Figure
+from antiphon.telemetry.tab.documents import LINEAGE_FIGURE, lineage_document
+from antiphon.telemetry.tab.tags import GRAPH, PLUGIN
 
 LINEAGE = "lineage.csv"
 

@@ -12,7 +12,7 @@ from tests.browser import runs
 from tests.browser.served import Watch, tensorboard, wait_for_runs
 from tests.browser.tab import Tab
 from tests.kit.some import some
-from tests.telemetry.channels.writing import graph, rows, write
+from tests.telemetry.tab.writing import graph, rows, write
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

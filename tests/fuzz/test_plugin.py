@@ -21,8 +21,8 @@ from antiphon.telemetry import read_run
 from tests.fuzz.conftest import Case, Cases
 from tests.fuzz.mutation import mutated
 from tests.kit.tab import page
-from tests.telemetry.channels.serving import client
-from tests.telemetry.channels.writing import rows, write
+from tests.telemetry.tab.serving import client
+from tests.telemetry.tab.writing import rows, write
 
 SECRET = b"a secret beside the runs"
 TIMELINE = {"start": 0, "steps": 3, "agents": [{}, {}], "channels": [{}, {}]}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from antiphon.telemetry.channels.documents import graph_document, lineage_document
-from antiphon.telemetry.channels.loader import ChannelsLoader
-from antiphon.telemetry.channels.page import page
-from antiphon.telemetry.channels.recorder import ChannelsWriter
-from antiphon.telemetry.channels.series import cloud
-from antiphon.telemetry.channels.tags import GRAPH, PARTS, PLUGIN, TIMELINE, VERDICTS
-from antiphon.telemetry.channels.verdict_series import with_verdicts
+from antiphon.telemetry.tab.documents import graph_document, lineage_document
+from antiphon.telemetry.tab.loader import ChannelsLoader
+from antiphon.telemetry.tab.page import page
+from antiphon.telemetry.tab.recorder import ChannelsWriter
+from antiphon.telemetry.tab.series import cloud
+from antiphon.telemetry.tab.tags import GRAPH, PARTS, PLUGIN, TIMELINE, VERDICTS
+from antiphon.telemetry.tab.verdict_series import with_verdicts
 
 __all__ = [
     "GRAPH",

@@ -25,7 +25,7 @@ import antiphon
 from antiphon.envs.base import StepResult
 from antiphon.envs.images import Digits
 from antiphon.errors import RunError
-from antiphon.jobs import meetings
+from antiphon.jobs import member_processes
 from antiphon.jobs.places import Here
 from antiphon.jobs.populations.run import PopulationRun
 from antiphon.running.library import template_named
@@ -63,7 +63,7 @@ class Killed(BaseException):
 @pytest.fixture
 def _threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have threads in the place of processes, of which one runs at a time, in float64."""
-    turn, meet = threading.Lock(), meetings._Meeting.__call__
+    turn, meet = threading.Lock(), member_processes._Meeting.__call__
     settings = Request.settings.fget
     assert settings is not None
 
@@ -93,7 +93,7 @@ def _threads(monkeypatch: pytest.MonkeyPatch) -> None:
         with ThreadPoolExecutor(8) as pool:
             yield Threads(pool)
 
-    monkeypatch.setattr(meetings._Meeting, "__call__", meeting)
+    monkeypatch.setattr(member_processes._Meeting, "__call__", meeting)
     monkeypatch.setattr("antiphon.jobs.populations.run.processes", threads)
     monkeypatch.setattr(
         Request, "settings", property(lambda request: replace(settings(request), dtype=torch.float64))

@@ -18,9 +18,9 @@ from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, Not
 from werkzeug.wrappers import Request, Response
 
 from antiphon.base.errors import RunError, in_one_line
-from antiphon.telemetry.channels.reading import Row, document_from, graph_from, messages_of, series_of
-from antiphon.telemetry.channels.series import Series, catalogue, cloud, present_names, renamed
-from antiphon.telemetry.channels.tags import (
+from antiphon.telemetry.tab.reading import Row, document_from, graph_from, messages_of, series_of
+from antiphon.telemetry.tab.series import Series, catalogue, cloud, present_names, renamed
+from antiphon.telemetry.tab.tags import (
     GRAPH,
     PARTS,
     PLUGIN,
@@ -31,7 +31,7 @@ from antiphon.telemetry.channels.tags import (
     messages_tag,
     parsed,
 )
-from antiphon.telemetry.channels.verdict_series import INPUTS, verdict_series
+from antiphon.telemetry.tab.verdict_series import INPUTS, verdict_series
 
 _log = logging.getLogger(__name__)
 

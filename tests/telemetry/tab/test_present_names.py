@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from antiphon.telemetry import Series
-from antiphon.telemetry.channels.explanations import EXPLANATIONS
-from antiphon.telemetry.channels.series import present_names, renamed
+from antiphon.telemetry.tab.explanations import EXPLANATIONS
+from antiphon.telemetry.tab.series import present_names, renamed
 
 
 def test_the_tab_tells_them_apart_too() -> None:

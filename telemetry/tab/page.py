@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.telemetry.channels.frontend import STATIC, bundled, sheet, vendored
-from antiphon.telemetry.channels.series import Messages, RunData, Series
+from antiphon.telemetry.tab.frontend import STATIC, bundled, sheet, vendored
+from antiphon.telemetry.tab.series import Messages, RunData, Series
 
 MOST = 20_000_000
 """Largest size of a page in bytes, a common limit for mail. Log entries are left out to keep it."""

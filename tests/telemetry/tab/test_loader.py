@@ -22,7 +22,7 @@ def context(**changes: Any) -> Any:
 @pytest.mark.long
 def test_neither_torch_nor_matplotlib_is_imported() -> None:
     names = "print(*sorted({n.split('.')[0] for n in sys.modules}))"
-    code = f"import sys, antiphon.telemetry.channels.loader, antiphon.telemetry.channels.plugin; {names}"
+    code = f"import sys, antiphon.telemetry.tab.loader, antiphon.telemetry.tab.plugin; {names}"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )
@@ -51,7 +51,7 @@ def test_an_error_of_ours_costs_the_tab_alone(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     broken = types.ModuleType("broken")
-    monkeypatch.setitem(sys.modules, "antiphon.telemetry.channels.plugin", broken)
+    monkeypatch.setitem(sys.modules, "antiphon.telemetry.tab.plugin", broken)
     with caplog.at_level(logging.WARNING):
         assert ChannelsLoader().load(context()) is None
     (said,) = caplog.messages

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.telemetry.channels.series import Series, newest_steps
-from antiphon.telemetry.channels.tags import VERDICTS
+from antiphon.telemetry.tab.series import Series, newest_steps
+from antiphon.telemetry.tab.tags import VERDICTS
 from antiphon.telemetry.verdicts import (
     MEASURES,
     ChannelTraits,

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from antiphon.telemetry import Series, read_run
-from antiphon.telemetry.channels.verdict_series import newest_verdicts, verdict_series
+from antiphon.telemetry.tab.verdict_series import newest_verdicts, verdict_series
 from antiphon.telemetry.verdicts import ABLATION_METRICS
 from tests.kit.documented import ABLATIONS
 from tests.kit.tab import VERDICTS
-from tests.telemetry.channels.serving import client, get
-from tests.telemetry.channels.writing import graph, write
+from tests.telemetry.tab.serving import client, get
+from tests.telemetry.tab.writing import graph, write
 
 NAN = math.nan
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from antiphon.base.extensions import allowed_imports
-from antiphon.telemetry.channels.explanations import EXPLANATIONS
-from antiphon.telemetry.channels.tags import FORMAT
 from antiphon.telemetry.figures import RunDescription
 from antiphon.telemetry.graph_layout import Points, communities, positions
+from antiphon.telemetry.tab.explanations import EXPLANATIONS
+from antiphon.telemetry.tab.tags import FORMAT
 from antiphon.telemetry.timeline_text import Timeline, channel_cells
 
 if TYPE_CHECKING:

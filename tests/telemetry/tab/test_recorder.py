@@ -14,17 +14,17 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from tensorboard.util import tensor_util
 
 from antiphon.telemetry import ChannelTimes, Figure, RunDescription, Timeline
-from antiphon.telemetry.channels.documents import graph_document
-from antiphon.telemetry.channels.explanations import EXPLANATIONS
-from antiphon.telemetry.channels.recorder import ChannelsWriter
-from antiphon.telemetry.channels.tags import (
+from antiphon.telemetry.event_file import EventFile
+from antiphon.telemetry.tab.documents import graph_document
+from antiphon.telemetry.tab.explanations import EXPLANATIONS
+from antiphon.telemetry.tab.recorder import ChannelsWriter
+from antiphon.telemetry.tab.tags import (
     GRAPH,
     TIMELINE,
     figure_tag,
     messages_tag,
     parsed,
 )
-from antiphon.telemetry.event_file import EventFile
 from antiphon.telemetry.verdicts import measuring_command
 from tests.telemetry.times import agent_times
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.base.notebook import html_of, html_table, number
-from antiphon.telemetry.channels.explanations import verdicts_document
-from antiphon.telemetry.channels.tags import VERDICTS, Family
 from antiphon.telemetry.figures import VALUE_TARGET
+from antiphon.telemetry.tab.explanations import verdicts_document
+from antiphon.telemetry.tab.tags import VERDICTS, Family
 
 _RETURN = "return"
 Steps = NDArray[np.int64]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from antiphon.telemetry import Messages, RunData, Series
-from antiphon.telemetry.channels.page import fitted, written
+from antiphon.telemetry.tab.page import fitted, written
 
 
 def made(name: str = "r", rows: int = 500, items: int = 50, metrics: int = 3) -> RunData:

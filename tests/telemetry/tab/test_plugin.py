@@ -17,8 +17,8 @@ from werkzeug.test import Client
 from antiphon.telemetry import Messages
 from antiphon.telemetry.event_file import EventFile
 from tests.kit.tab import ChannelsLoader, cloud
-from tests.telemetry.channels.serving import client, fast_data, figure, get, refused, wait_for
-from tests.telemetry.channels.writing import graph, rows, write
+from tests.telemetry.tab.serving import client, fast_data, figure, get, refused, wait_for
+from tests.telemetry.tab.writing import graph, rows, write
 
 ROUTES = ["runs", "graph", "timeline", "parts", "catalog", "metric", "cloud"]
 TIMELINE = {"start": 0, "steps": 3, "agents": [], "channels": []}
@@ -183,7 +183,7 @@ def test_own_files_have_their_types_and_none_is_html(ready: Client) -> None:
     entry = get(ready, "index.js")
     assert entry.content_type == "text/javascript; charset=utf-8"
     module = entry.text.split('"')[1].removeprefix("./")
-    folder = Path(__file__).parents[3] / "telemetry/channels/static"
+    folder = Path(__file__).parents[3] / "telemetry/tab/static"
     kinds = {".js": "text/javascript", ".css": "text/css", ".LICENSE": "text/plain"}
     paths = [path for path in folder.rglob("*") if path.is_file()]
     assert {path.suffix for path in paths} <= set(kinds)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.telemetry.channels.documents import graph_document, order, parts_of, timeline_document
-from antiphon.telemetry.channels.tags import (
+from antiphon.telemetry.figures import Figure, RunDescription, SampleRow
+from antiphon.telemetry.parts.part_figures import PartFigures
+from antiphon.telemetry.tab.documents import graph_document, order, parts_of, timeline_document
+from antiphon.telemetry.tab.tags import (
     GRAPH,
     PARTS,
     PLUGIN,
@@ -19,8 +21,6 @@ from antiphon.telemetry.channels.tags import (
     figure_tag,
     messages_tag,
 )
-from antiphon.telemetry.figures import Figure, RunDescription, SampleRow
-from antiphon.telemetry.parts.part_figures import PartFigures
 
 if TYPE_CHECKING:
     from antiphon.telemetry.event_file import EventFile

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from antiphon.telemetry.channels.tags import Family
 from antiphon.telemetry.figures import EVALUATED
+from antiphon.telemetry.tab.tags import Family
 from antiphon.telemetry.verdicts import (
     FLAGS,
     MEASURES,

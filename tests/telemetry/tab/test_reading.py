@@ -14,7 +14,7 @@ from antiphon.errors import RunError
 from antiphon.telemetry import RunData, read_run
 from antiphon.telemetry.event_file import EventFile
 from tests.kit.tab import VERDICTS
-from tests.telemetry.channels.writing import AGE, LOSS, graph, rows, write
+from tests.telemetry.tab.writing import AGE, LOSS, graph, rows, write
 
 TIMELINE = {"start": 0, "steps": 3, "agents": [{}, {}], "channels": [{}, {}]}
 

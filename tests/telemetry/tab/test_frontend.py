@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from antiphon.telemetry.channels.frontend import bundled, sheet, vendored
+from antiphon.telemetry.tab.frontend import bundled, sheet, vendored
 
 TWO = "export const TWO = 2;\nfunction hidden() {\n  return TWO;\n}\n"
 FOUR = 'import { TWO } from "./two.js";\nexport function four() {\n  return TWO + TWO;\n}\n'

@@ -29,7 +29,7 @@ class ChannelsLoader(base_plugin.TBLoader):  # type: ignore[misc]
     def load(self, context: Any) -> Any:
         """Return the plugin; None, with one log line, if it cannot be made."""
         try:
-            from antiphon.telemetry.channels.plugin import ChannelsPlugin
+            from antiphon.telemetry.tab.plugin import ChannelsPlugin
 
             return ChannelsPlugin(context, _SAMPLES)
         except Exception as error:  # noqa: BLE001  (on any failure the other tabs must work)

@@ -14,10 +14,10 @@ from tensorboard.util import tensor_util  # type: ignore[import-untyped]
 
 from antiphon.base.errors import RunError
 from antiphon.base.files import fitting
-from antiphon.telemetry.channels.series import Messages, RunData, Series, present_names, renamed
-from antiphon.telemetry.channels.tags import FORMAT, GRAPH, PARTS, PLUGIN, TIMELINE, parsed
-from antiphon.telemetry.channels.verdict_series import with_verdicts
 from antiphon.telemetry.event_file import event_files, read_events
+from antiphon.telemetry.tab.series import Messages, RunData, Series, present_names, renamed
+from antiphon.telemetry.tab.tags import FORMAT, GRAPH, PARTS, PLUGIN, TIMELINE, parsed
+from antiphon.telemetry.tab.verdict_series import with_verdicts
 
 Row = tuple[int, NDArray[Any]]
 """A step, and the value written at this step."""
