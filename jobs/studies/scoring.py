@@ -14,7 +14,6 @@ from antiphon.base.files import fitting
 from antiphon.base.manifests import read_cache, write_checked
 from antiphon.base.nearest_names import suggest
 from antiphon.envs import describe
-from antiphon.jobs.environment_metrics import metrics_of_environment
 from antiphon.running.directory import MEASURED
 from antiphon.scenarios.training import is_of_env, less_is_better, metric_of_agents
 from antiphon.telemetry.history import shut_gates
@@ -118,6 +117,7 @@ def check_metrics(scenario: Scenario, metrics: Sequence[str]) -> None:
         ScenarioError: It will not have one.
     """
     from antiphon.engine.build.builder import build_to_look
+    from antiphon.jobs.environment_metrics import metrics_of_environment
 
     system, evaluate = build_to_look(scenario, describe(scenario.env)), scenario.training.evaluate
     agents = {
