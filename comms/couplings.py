@@ -105,7 +105,8 @@ class Followed(Enum):
     GRAPH = "graph"
     """Through its sender, with the graph of the window: the message was sent in the same window, and both ends learn as one."""
     LEAF = "leaf"
-    """As a leaf of autograd: its gradient is booked for the sender, if the coupling returns it or a predictor learns from it."""
+    """As a leaf of autograd, whose gradient is booked for the sender, if the coupling returns it or a predictor learns from it; else
+    the read is only counted."""
     CONSTANT = "constant"
     """Not at all: the message is a constant."""
 
@@ -135,7 +136,11 @@ class Coupling:
     """Whether a state channel may have it."""
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and vars(self) == vars(other)
+        # the name may be the class's or the object's (`coupling_of`)
+        return type(self) is type(other) and self._options() == other._options()
+
+    def _options(self) -> dict[str, Any]:
+        return {**vars(self), "name": self.name}
 
     def __hash__(self) -> int:
         return hash((type(self), self.name))
@@ -204,7 +209,7 @@ class Coupling:
         """
         return False
 
-    def credits_from_returns(self, channel: Declared) -> bool:
+    def credits_from_receiver(self, channel: Declared) -> bool:
         """Return whether the sender has credit from gradients of the receiver, returned, predicted or through a graph.
 
         Advice counts it as a learning signal if the receiver has one.
@@ -233,7 +238,7 @@ class Locked(Coupling):
     def credits_without_returns(self, channel: Declared) -> bool:
         return channel.feedback is not None and channel.feedback.direct
 
-    def credits_from_returns(self, channel: Declared) -> bool:
+    def credits_from_receiver(self, channel: Declared) -> bool:
         return channel.feedback is None or not channel.feedback.direct
 
 
@@ -279,7 +284,7 @@ class Decoupled(Coupling):
         local_loss = gradient.own_target is not None and not self.never_read(channel)
         return gradient.apply and (not gradient.returned or local_loss)
 
-    def credits_from_returns(self, channel: Declared) -> bool:
+    def credits_from_receiver(self, channel: Declared) -> bool:
         gradient = channel.gradient
         return gradient.apply and gradient.returned and not self.never_read(channel)
 

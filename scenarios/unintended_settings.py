@@ -304,7 +304,7 @@ def _reached(scenario: Scenario, *, gates_open: bool = True) -> set[str]:
     channels = [channel for channel in channels if gates_open or not scenario.gated(channel)]
     goals = {name for name, agent in scenario.agents.items() if agent.goals}
     alone = [channel for channel in channels if channel.made_coupling.credits_without_returns(channel)]
-    back = [channel for channel in channels if channel.made_coupling.credits_from_returns(channel)]
+    back = [channel for channel in channels if channel.made_coupling.credits_from_receiver(channel)]
     returning = _closure(
         goals | {channel.sender for channel in alone if _weighs(channel, channel.gradient.discount)},
         [(c.receiver, c.sender) for c in back if _weighs(c, c.gradient.discount)],

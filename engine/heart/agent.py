@@ -144,7 +144,7 @@ class Connections:
             self.outgoing.append(channel)
 
     def add_incoming(self, channel: Channel) -> None:
-        """Add a channel that ends here; a state channel is added by its begin."""
+        """Add a channel that ends here; a state channel is added by `add_outgoing`."""
         if not channel.state:
             self.incoming.append(channel)
 

@@ -117,7 +117,10 @@ class Feedback:
 
 @dataclass(slots=True, eq=False)
 class Endpoints:
-    """Which members of the stacks of agents the channels of a stack begin and end at."""
+    """Which members of the stacks of agents the channels of a stack begin and end at.
+
+    Only a single channel has `life_of_ends` and `mask`; `lives` and `needed` are made from those of a stack's channels.
+    """
 
     sender_index: Tensor | None = None
     """[K]: the place of each channel's sender in the stack of senders; None: channel k has sender k."""
@@ -190,7 +193,7 @@ class Channel:
 
     @property
     def row_count(self) -> int:
-        """K * B, the length of a message."""
+        """K * B, the number of rows of a message."""
         return len(self.content.zeros)
 
     @property
@@ -216,7 +219,10 @@ class Channel:
         layout = self.layout
         ended, terminated = (mask.map(layout.to_rows) for mask in (ends.ended, ends.terminated))
         if ends.deaths:
-            over, for_good = ({name: ended[kind] for name, ended in ends.deaths.items()} for kind in (0, 1))
+            over, for_good = (
+                {name: dead_and_final[kind] for name, dead_and_final in ends.deaths.items()}
+                for kind in (0, 1)
+            )
             for lives in self.endpoints.lives:
                 dead = layout.mask_by_name(over, lives)
                 ended |= dead

@@ -232,7 +232,7 @@ class DivergenceCheck:
     def check_updates(self, updates: Sequence[Update], step: int) -> None:
         """Report the groups of agents that have diverged.
 
-        Members that take no step return nothing: where the gradient of a leaf is not finite, their rows in it are zeroed.
+        Of members that take no step, the rows of a leaf's gradient are zeroed if one of its numbers is not finite; else they return.
 
         Raises:
             DivergenceError: One has, and there is one seed.

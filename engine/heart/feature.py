@@ -38,7 +38,10 @@ if TYPE_CHECKING:
 
 
 class Feature:
-    """The points of a step, in their order; a feature has those at which it is called, and no others.
+    """The points of a step; a feature has those at which it is called, and no others.
+
+    They are in the order in which they are called, but one nests: `credit` may call `ordinary`, in which `predicted` is called on the
+    prediction that `conditioned` went into.
 
     `TickPoints` and `LearningPoints` say of each point whether all features that have it are called (`Many`), or one feature
     has it, whose answer is used (`One`).
@@ -57,7 +60,7 @@ class Feature:
         """Take a tick that has read, before its network is evaluated; `arrived`: by incoming channel, the oldest first."""
 
     def observed(self, tick: Tick) -> Tensor | None:
-        """Return how old the messages are that a tick reads, [rows, channels]; None: its agent does not observe it."""
+        """Return what a tick observes beside its inputs: how old the messages are that it reads, [rows, channels]; None: its agent does not."""
         raise NotImplementedError
 
     def normalised(
@@ -108,7 +111,10 @@ class Feature:
     # --- what is learned from it -----------------------------------------------------------------------------
 
     def ended(self, group: LearningGroup, window: Window, step: int) -> tuple[EndedWindows, EndedWindows]:
-        """Return the windows to learn from and those dropped, of a group that waits for delayed gradients and whose `window` has ended."""
+        """Return the windows to learn from and those dropped, of a group that waits for delayed gradients and whose `window` has ended.
+
+        Of other groups it is not called; for ends of episodes see `episodes_end`.
+        """
         raise NotImplementedError
 
     def rewarded(self, losses: WindowLoss, agent: Agent, ticks: Sequence[Tick], window: Window) -> None:
@@ -121,12 +127,12 @@ class Feature:
         """Return the credit of a message, [rows, size], in place of the ordinary one; None: nothing is injected."""
         raise NotImplementedError
 
-    def predicted(self, channel: Channel, prediction: Tensor) -> Tensor | None:
-        """Return the synthetic gradient of a message, [rows, size], as it is applied; None: it is not."""
-        raise NotImplementedError
-
     def conditioned(self, context: Tensor | None, channel: Channel, message: Message) -> Tensor:
         """Return what the synthetic gradient of a message is conditioned on, [rows, features]; `context`: the environment's signals."""
+        raise NotImplementedError
+
+    def predicted(self, channel: Channel, prediction: Tensor) -> Tensor | None:
+        """Return the synthetic gradient of a message, [rows, size], as it is applied; None: it is not."""
         raise NotImplementedError
 
     def credited(self, update: Update) -> None:
@@ -204,8 +210,8 @@ class LearningPoints:
     ended: One = None
     rewarded: One = None
     credit: One = None
-    predicted: One = None
     conditioned: One = None
+    predicted: One = None
     credited: Many = ()
     differentiated: Many = ()
     booked: Many = ()

@@ -241,7 +241,7 @@ class ForwardPass:
         return lambda name: network_input(self.system, name, signals.get(name), categories)
 
     def _send(self, agent: Agent, tick: Tick, window: Window, step_signals: StepSignals) -> None:
-        """Send the messages of a tick."""
+        """Send the messages of a tick: void by the signals of this step, `step_signals`, and made from those that the tick works on."""
         for feature in self.tick_points.ticked:
             feature.ticked(tick)
         for channel in self._put_live(agent, tick, window):

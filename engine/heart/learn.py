@@ -8,7 +8,8 @@ parameters wait for the update; those of received messages are booked with the m
     gradient     what its receivers return for it: the prediction's target
     credit       what the sender learns from about a message: its prediction as applied, shortened (`clip`), or its gradient
                  (`delayed`); the credit of a feature at the point `credit` replaces it, and is not shortened
-    injection    the credit that is put on the message in the sender's backward pass, zero in rows that do not learn
+    injection    the credit that is put on the message in the sender's backward pass, zero in rows that do not learn or that are
+                 withheld
 
 Predictions, gradients and credits are per sample: B times the gradient of the mean loss, so that their length does not depend on
 B. `backward_all` (comms/backward_requests.py) divides losses and injections by B, and multiplies the gradients of the messages
@@ -50,11 +51,11 @@ class TickLoss(NamedTuple):
     """An objective at one tick."""
 
     losses: Tensor
-    """[rows], zero where its target is absent."""
+    """[rows], zero where not `present`."""
     score: Tensor
-    """[rows], zero where its target is absent; [rows, columns] of several objectives."""
+    """[rows], zero where not `present`; [rows, columns] of several objectives."""
     present: Mask
-    """Where there is a target."""
+    """Where there is a target, in rows that participate: these count in the mean."""
     site_counts: Tensor | None = None
     """[rows] int64: the number of sites that each target has; None: all have as many."""
 
@@ -352,7 +353,7 @@ class BackwardPass:
         if prediction is not None and self.learning_points.predicted is not None:
             prediction = self.learning_points.predicted.predicted(channel, prediction)
         settings = channel.synthetic_gradient
-        if prediction is None and settings.needs_actions:  # no action has come back
+        if prediction is None and settings.needs_actions:  # no action has come back, or the gate withholds it
             prediction = channel.content.zeros
         if prediction is None or not settings.returned_share:
             return prediction

@@ -53,7 +53,7 @@ class Ledger:
     Attributes:
         name: The name of the stack.
         timetable: When messages are sent and read, and gradients return.
-        link: ReportedLoss, noise and quantisation.
+        link: Loss, noise and quantisation.
         wants_gradient: Whether reads have gradients, which are booked and returned; else reads are only counted.
         slack: Steps that messages may stay open beyond their deadline: where the receiver is late, its windows close later.
         aligned: Whether the receiver works on the signals of the message it reads.

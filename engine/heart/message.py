@@ -18,7 +18,8 @@ Times are steps of the environment, counted from 0. A run has B environments, an
 stack, environment). Several seeds that run as one have B environments each, and a signal is [seeds * B, …].
 
 No autograd graph outlives the step at which its window is learned from, and none is ever stored: a fork, a checkpoint and a late
-learner replay the window's ticks, which gives the same bits as the first graph.
+learner replay the window's ticks. Of a fork or checkpoint this gives the same bits as the first graph; a late learner replays
+with its present parameters, which may have moved since.
 """
 
 from __future__ import annotations
@@ -213,7 +214,7 @@ class Fate:
 
 @dataclass(slots=True, eq=False)
 class Returned:
-    """What receivers have returned for a message: booked when their windows end, complete when `Uses.finished` is set."""
+    """What receivers have returned for a message: booked when their windows end; `Message.complete` says when that is all."""
 
     gradient: Tensor | None = field(default=None, metadata=ROWS)
     """[rows, size], per sample, summed over the counted uses."""
@@ -328,7 +329,7 @@ class Arrival:
     """What has reached a receiver's tick over a channel: the due message, or the value that stands in for it."""
 
     message: Message
-    """The due message: the newest one that a perfect link would have brought."""
+    """The due message: the newest one that a perfect link would have brought; with `read: mean`, each of those since the tick before."""
     value: Tensor | None = None
     """[rows, size]; None: zeros."""
     available: Mask = NONE
@@ -506,7 +507,7 @@ class LearningGroup:
         horizons: The delayed channels that leave it and for whose returned gradients its windows wait, each with the number of
             windows that may end before one is learned from without it (the channel's `horizon`). A group that waits is called late.
         window: The open window.
-        kept: Windows that have ended and are kept, oldest first, by the feature that keeps them.
+        kept: Windows that have ended and are kept, oldest first, by the name under which a feature keeps them.
     """
 
     agents: tuple[str, ...]

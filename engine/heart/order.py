@@ -30,7 +30,10 @@ class LearningOrder:
             self.swept = frozenset(group for group in system.groups if obstacle(system, group) is None)
 
     def after_ticks(self, step: int) -> dict[Call, LearningGroup]:
-        """Return the groups that are differentiated during the ticks of `step`, each by its last call (features/sweep.py)."""
+        """Return the groups that are differentiated during the ticks of `step`, each by its last call (features/sweep.py).
+
+        Their windows are in `turns` too, where what was differentiated is taken up.
+        """
         group_of = self.system.group_of
         last = {group_of[call[0]]: call for call in self.system.schedule.calls(step)}
         return {

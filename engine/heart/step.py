@@ -145,7 +145,7 @@ class Engine:
             watch: Whether, or of which channels, predictions are kept for telemetry; it changes no number.
 
         Raises:
-            DivergenceError: A number is not finite, or longer than the bound, and the scenario says stop: see
+            DivergenceError: A number is not finite, or longer than the bound, and there is one seed: see
                 `Steppable.learn`.
         """
         ended, dropped = self._take_ended_windows(step)

@@ -100,7 +100,8 @@ class Update:
     leaf_gradients: dict[Leaf, Tensor | None] = field(default_factory=dict)
     """The gradients, [rows, size] per sample, by leaf that the window read; None: no loss depends on it, or none is wanted."""
     stepping_members: dict[str, Mask] = field(default_factory=dict)
-    """The members that take a step, by agent; of an agent that is absent, all do."""
+    """The members that take a step, by agent; of an agent that is absent, all do. Features set it (features/reach.py, of stacks), and the
+    step takes away the members of seeds that have diverged."""
     injections: list[Injection] = field(default_factory=list)
     """The injections into the messages that the window sent; emptied when it has been differentiated."""
     auxiliary: set[str] = field(default_factory=set)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.comms.couplings import COUPLINGS, OPTIONAL_KEYS
+from antiphon.comms.couplings import COUPLINGS, OPTIONAL_KEYS, coupling_of
 from antiphon.scenarios import ChannelSpec
 
 LOCAL = {"kind": "local", "target": "label"}
@@ -38,7 +38,7 @@ STANDS_IN: dict[str, Any] = {**LOST, "input": "linear"}
 def test_what_the_sender_learns_from(name: str, keys: dict[str, Any], returns: bool, alone: bool) -> None:
     """`returns`: from gradients that the receiver returns; `alone`: although it may return nothing."""
     channel = ChannelSpec.model_validate({"from": "a", "to": "b", "coupling": name, **keys})
-    assert channel.made_coupling.credits_from_returns(channel) is returns
+    assert channel.made_coupling.credits_from_receiver(channel) is returns
     assert channel.made_coupling.credits_without_returns(channel) is alone
 
 
@@ -52,3 +52,10 @@ def test_no_coupling_joins_and_predicts() -> None:
     for coupling in COUPLINGS.values():
         assert coupling.joins + coupling.waits + coupling.predicts == coupling.can_credit_sender
         assert coupling.predicts or not coupling.replaces
+
+
+@pytest.mark.parametrize("name", COUPLINGS)
+def test_a_coupling_of_a_scenario_equals_antiphons_own(name: str) -> None:
+    made = coupling_of(name, type(COUPLINGS[name]), {})
+    assert made == COUPLINGS[name]
+    assert hash(made) == hash(COUPLINGS[name])

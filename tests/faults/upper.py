@@ -20,6 +20,13 @@ UPPER: tuple[Fault, ...] = (
         "tests/scenarios/test_refusals.py::test_refused[channels[0].link.drop: must be 0 on a locked]",
     ),
     Fault(
+        "couplings-named-by-a-scenario-differ",
+        "comms/couplings.py",
+        'return {**vars(self), "name": self.name}',
+        "return vars(self)",
+        "tests/comms/test_couplings.py::test_a_coupling_of_a_scenario_equals_antiphons_own[locked]",
+    ),
+    Fault(
         "couplings-feedback-of-an-error-returns-a-gradient",
         "comms/couplings.py",
         "return channel.feedback is None or not channel.feedback.direct",
