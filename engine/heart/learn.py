@@ -331,9 +331,8 @@ class BackwardPass:
                 f"channels[{channel.names[0]}].coupling: {coupling.name} gives a credit of {shapes}; return a value for each "
                 "component of a message"
             )
-        if (
-            credit is None or clip is None or not coupling.predicts
-        ):  # a `delayed` variant keeps keys of `gradient`, unused
+        # a `delayed` variant keeps keys of `gradient`, unused
+        if credit is None or clip is None or not coupling.predicts:
             return credit
         return clipped_per_sample(credit, clip)
 

@@ -269,9 +269,8 @@ class Ledger:
         last = terminated & ~message.fate.void
         if not last.anywhere:
             return
-        if (
-            message.without_uses
-        ):  # nothing reads it: only the predictor learns from it, and the example is complete now
+        # if nothing reads it, only the predictor learns from it, and the example is complete now
+        if message.without_uses:
             returned = Returned(torch.zeros_like(message.sent), None, last)
             complete = replace(message.copied(), returned=returned)
             self.returning.setdefault(step + self.timetable.return_delay, []).append(complete)
