@@ -383,7 +383,7 @@ class ChannelSpec(Spec):
         read: How a slower receiver combines the messages since its last tick: the `last`, their `mean`, or
             all of them concatenated, oldest first (`concat`).
         link: Delay, loss, noise and quantisation of messages.
-        mask: A signal of one number: no message is sent in the environments where it is 0. None: in all there is one.
+        mask: A signal of one number: no message is sent in the environments where it is 0 or less. None: in all there is one.
         horizon: `delayed` only: number of windows after which an unfinished gradient is dropped.
     """
 

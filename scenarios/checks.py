@@ -197,6 +197,12 @@ def rule_10_feedback(scene: Relations, channel: ChannelSpec) -> Iterator[Problem
             message = f"agent {channel.receiver!r} has a user-defined network, whose first layer is unknown"
             yield "feedback.kind", f"{message}; use dfa"
         return
+    if channel.mask is not None:
+        yield (
+            "mask",
+            f"{feedback.kind} injects errors where no message is sent; leave it out, or use feedback fa",
+        )
+        return
     group, readouts = scene.locked[channel.sender], scene.scenario.readouts
     if feedback.of is None and len(readouts) != 1:
         known = _some(_with_objective(scene, group)) or "none in its locked group"

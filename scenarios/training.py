@@ -33,6 +33,10 @@ class ScheduleSpec(KindSpec, sections=("schedule",)):
     written: ClassVar[frozenset[str]] = frozenset({"kind"})
 
 
+_CHOSEN_BY_TORCH = ("foreach", "fused")
+"""Flags that are None unless given: torch then chooses."""
+
+
 class _OptimiserKeys(KindSpec):
     """A section with the keys of an optimiser, whose own are of the types of their defaults.
 
@@ -44,9 +48,11 @@ class _OptimiserKeys(KindSpec):
 
     @model_validator(mode="after")
     def _of_the_types_of_defaults(self) -> Self:
-        torchs = getattr(self.source, "__module__", "").startswith("torch.optim.")
+        torchs = f"{getattr(self.source, '__module__', '')}.".startswith("torch.optim.")
         for key in self.own_keys:
             default, value = type(self).model_fields[key].default, getattr(self, key)
+            if torchs and key in _CHOSEN_BY_TORCH and value is not None:
+                default = False
             needs = "" if value == default else _needed_type(default, value, torchs=torchs)
             if needs:
                 raise DocumentError((key,), f"must be {needs}, not {kind_of(value)}")

@@ -147,7 +147,7 @@ def message_shape(size: int | Sequence[int]) -> tuple[int, ...]:
     except TypeError:
         shape = ()
     if not shape or any(extent < 1 for extent in shape):
-        written = size if isinstance(size, int | str | float) else list(size)
+        written = list(size) if isinstance(size, Sequence) and not isinstance(size, str) else size
         raise ScenarioError(f"size: {written!r} is not a number of components; use 1 or more")
     return shape
 

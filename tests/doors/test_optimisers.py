@@ -517,6 +517,8 @@ def test_each_optimiser_steps_as_in_a_loop(env: Any, kind: Any) -> None:
         ({"betas": [0.9, 0.99, 0.999]}, "betas: must be a list of 2 numbers, not "),
         ({"betas": 0.9}, "betas: must be a list of 2 numbers, not 0.9"),
         ({"betas": [0.9, "x"]}, "betas: must be a list of 2 numbers, not "),
+        ({"foreach": "yes"}, "foreach: must be true or false, not "),
+        ({"kind": "Adafactor", "eps": 0.001}, "eps: must be a list of 2 numbers, not 0.001"),
         ({"weight_decay": [0.1]}, "weight_decay: must be a number, not "),
         (
             {"groups": [{"axes": 1, "kind": "AdamW", "eps": "x"}]},

@@ -65,6 +65,10 @@ def test_where_a_mask_is_zero_nothing_is_sent_counted_or_injected(coupling: str,
             {"mask": "reward"},
             "channels[a->b].mask: 'reward' is known only after the step, and a mask is needed at the tick",
         ),
+        (
+            {"coupling": "locked", "feedback": "dfa"},
+            "channels[0].mask: dfa injects errors where no message is sent; leave it out, or use feedback fa",
+        ),
     ],
 )
 def test_a_mask_that_is_none_is_refused(given: Document, line: str) -> None:
