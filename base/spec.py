@@ -21,6 +21,7 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     PlainValidator,
+    SerializationInfo,
     StrictBool,
     ValidationError,
     ValidationInfo,
@@ -388,8 +389,11 @@ class Spec(BaseModel):
         return data
 
     @model_serializer
-    def _document(self) -> dict[str, Any]:
+    def _document(self, info: SerializationInfo) -> dict[str, Any]:
         """What `model_dump` returns: the keys of a document, which `model_validate` takes, and not the names of fields."""
+        for option in ("include", "exclude"):
+            if getattr(info, option) is not None:
+                raise ValueError(f"{option}: is not for documents; choose from the keys of the result")
         return plain(self)
 
     @field_validator("*", mode="before")

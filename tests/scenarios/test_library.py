@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pydantic_core import PydanticSerializationError
 
 from antiphon.scenarios import (
     ChannelSpec,
@@ -73,6 +74,8 @@ def test_every_variant_resolves_round_trips_and_is_meant(name: str, variant: str
     assert Scenario.from_graph(scenario.to_graph()) == scenario
     assert Scenario.model_validate(scenario.model_dump()) == scenario
     assert Scenario.model_validate_json(scenario.model_dump_json(by_alias=True)) == scenario
+    with pytest.raises(PydanticSerializationError, match="exclude: is not for documents"):
+        scenario.model_dump(exclude={"channels"})
     if name == THEORY:
         return
     lines = [line for line in warnings(load(name).resolve(variant)) if " is not used " not in line]
