@@ -85,6 +85,10 @@ def main() -> None:
     for name, number in (("seeds", 3), ("updates", 1000), ("every", 250), ("prisoners", 3)):
         parser.add_argument(f"--{name}", type=int, default=number)
     options = parser.parse_args()
+    if not {*options.cases} <= {*CASES}:
+        parser.error(f"cases: {' '.join(options.cases)}; known: {', '.join(CASES)}")
+    if options.prisoners < 2 or min(options.seeds, options.updates, options.every) < 1:
+        parser.error("two prisoners or more; seeds, updates and every are at least 1")
     best, days = oracle(options.prisoners), days_of(options.prisoners)
     for case in options.cases:
         began = time.process_time()
