@@ -10,6 +10,7 @@ from gymnasium.spaces import Discrete
 
 import antiphon
 from antiphon import Simulation
+from antiphon.engine.metrics.description import graph_of
 from antiphon.errors import ScenarioError
 from antiphon.nets.random import uniform
 from antiphon.scenarios import Scenario
@@ -75,6 +76,11 @@ def test_a_mask_that_is_none_is_refused(given: Document, line: str) -> None:
     with pytest.raises(ScenarioError) as refused:
         Simulation(Scenario.model_validate(pair(**given)))
     assert line in str(refused.value)
+
+
+def test_show_says_where_messages_are_sent() -> None:
+    about = next(iter(graph_of(Scenario.model_validate(pair())).edges(data="about")))[2]
+    assert about["link"] == "delay 1, sent where near"
 
 
 def test_a_state_has_no_mask() -> None:
