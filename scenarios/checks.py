@@ -323,6 +323,8 @@ def rule_26b_sampled(scene: Relations, channel: ChannelSpec) -> Iterator[Problem
     if channel.learned_by_policy and not channel.state and not policy:
         message = f"sampled messages are trained by their sender's policy, but {channel.sender!r} has none"
         yield "sample", f"{message}; give it an objective of kind a2c, ppo or reinforce"
+    if channel.learned_by_policy and channel.mask is not None:
+        yield "mask", "a policy would learn from samples that are not sent; leave it out, or sample by gumbel"
 
 
 # --- of one agent ---------------------------------------------------------------------------------------------
@@ -577,7 +579,7 @@ OF_AGENTS: Mapping[Callable[[Relations, str], Iterator[Problem]], Sequence[str]]
     rule_39_goal: ("agents.objective.goal",),
     rule_28_inputs: (),
     rule_21_align: ("agents.align",),
-    rule_42a_replay: ("agents.objective.replay",),
+    rule_42a_replay: ("agents.objective",),
     rule_14_window: ("agents.clock.unroll",),
 }
 """Checks of the relations and an agent's name, each with the settings of which it speaks (`speaking`)."""

@@ -405,7 +405,9 @@ def equal_trees(one: Any, other: Any) -> bool:
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return torch.equal(one, other)
     if isinstance(one, Mapping) and isinstance(other, Mapping):
-        if any(key in one and key in other for key in _RANDOM):
+        if one.keys() == other.keys() and (
+            one.keys() == {"space", "parts"} or (len(one) == 1 and {*one} <= {*_RANDOM})
+        ):
             return True
         return one.keys() == other.keys() and all(equal_trees(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
