@@ -9,7 +9,7 @@ from typing import Any
 
 from antiphon.base.errors import RunError
 from antiphon.engine.environment import with_own_env
-from antiphon.jobs.stacked import Together
+from antiphon.jobs.stacked_program import Together
 from antiphon.running.begin import begin, begin_request
 from antiphon.running.directory import RunDirectory, check_free, remove_run
 from antiphon.running.request import Request

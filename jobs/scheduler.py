@@ -15,7 +15,7 @@ from antiphon.engine.state.hyperparameters import differences_of
 from antiphon.engine.state.objects import check_apart
 from antiphon.jobs.job import Job
 from antiphon.jobs.populations.population import Population, sequential_reason
-from antiphon.jobs.stacked import Together
+from antiphon.jobs.stacked_program import Together
 from antiphon.running.executors import executor_of
 from antiphon.running.lock import LOCK, DirectoryLock
 from antiphon.running.run import Run, StepInfo

@@ -133,7 +133,7 @@ class Endpoints:
     life_of_ends: tuple[str, str] = ("", "")
     """The lives of the sender and the receiver of a single channel (`Body.life`)."""
     mask: str = ""
-    """The signal of a single channel that is 0 where a message is void as it is sent; empty: it has none."""
+    """The signal of a single channel that is 0 or less where a message is void as it is sent; empty: it has none."""
     lives: tuple[tuple[str, ...], ...] = ()
     """The lives of the senders, by member, and those of the receivers, where they differ; empty: all are the environment's episodes."""
     needed: tuple[tuple[str, ...], ...] = ()
@@ -202,7 +202,7 @@ class Channel:
         return self.layout.batch
 
     def absent(self, step_signals: StepSignals) -> Mask:
-        """Return the rows in which an end of it does not live at a step, or its mask is 0: a message is void there (semantics 20)."""
+        """Return the rows in which an end of it does not live at a step, or its mask is 0 or less: a message is void there (semantics 20)."""
         rows = NONE
         for names in self.endpoints.needed:
             off = {name: step_signals.off(name) for name in dict.fromkeys(names)}

@@ -110,7 +110,7 @@ class Ledger:
             step: The step.
             live: The message as it is computed, [rows, …], with its graph.
             step_signals: The signals it was made from.
-            void: Where an end of the channel does not live, or its mask is 0.
+            void: Where an end of the channel does not live, or its mask is 0 or less.
         """
         if self.newest_returned is not None:  # the predictor of this message is conditioned on it
             self.newest_returned.take(self.returning.get(step, ()))

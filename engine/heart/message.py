@@ -109,7 +109,7 @@ class StepSignals:
         return self.off(f"{ALIVE}.{life}")
 
     def off(self, name: str) -> Mask:
-        """Return where a signal of one number is 0, [B]; of a signal that the environment does not show: nowhere."""
+        """Return where a signal of one number is 0 or less, [B]; of a signal that the environment does not show: nowhere."""
         value = self.signals.get(name)
         if value is None:
             return NONE

@@ -103,7 +103,7 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
                 yield f"the synthetic gradient of {channel.names[0]} reads {signal}, known after the step"
             if not channel.injects or system.description.endless:
                 continue
-            # a message that is read at the step of its sending is never void; a state's link has a delay
+            # no end of an episode voids a message that is read at the step of its sending; a state's link has a delay
             sender, receiver = channel.ledger.timetable.sender, channel.ledger.timetable.receiver
             sent_at_ticks = sender.period % receiver.period == 0 and receiver.due(sender.after(-1))
             if not sent_at_ticks or channel.ledger.timetable.delay:

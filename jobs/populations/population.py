@@ -21,7 +21,7 @@ from antiphon.engine.state.hyperparameters import differences_of
 from antiphon.engine.state.objects import check_apart, check_kept
 from antiphon.engine.state.state_dict import learned_of, with_statistics
 from antiphon.envs.worlds.arena import Arena
-from antiphon.jobs.stacked import Together
+from antiphon.jobs.stacked_program import Together
 from antiphon.nets.isolation.own_context import in_own_context
 from antiphon.running.begin import begin
 from antiphon.running.directory import check_exist, check_free, is_free, numbered

@@ -136,6 +136,19 @@ REFUSED: dict[str, tuple[Document, str]] = {
 }  # fmt: skip
 
 
+class Replaying(QLearning):
+    """Q-learning that replays unless it is told not to."""
+
+    class Options(QLearning.Options):
+        replay: int = 3
+        epochs: int = 2
+
+
+def test_a_users_kind_whose_default_is_to_replay_is_refused_messages() -> None:
+    with pytest.raises(ScenarioError, match="replay: earlier messages are of earlier parameters"):
+        Simulation(Scenario.model_validate(pairs({"kind": Replaying})))
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_q_learning_is_not_is_refused(name: str) -> None:
     scenario, line = REFUSED[name]

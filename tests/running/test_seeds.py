@@ -1,4 +1,4 @@
-"""Seeds in one program (`jobs/stacked.py`): what the documents of tests/contracts do not try of them."""
+"""Seeds in one program (`jobs/stacked_program.py`): what the documents of tests/contracts do not try of them."""
 
 from __future__ import annotations
 

@@ -78,6 +78,29 @@ def test_a_mask_that_is_none_is_refused(given: Document, line: str) -> None:
     assert line in str(refused.value)
 
 
+def test_symbols_that_a_policy_learns_have_no_mask() -> None:
+    names = ("prisoner_0", "prisoner_1")
+    riddle = {
+        "scenario": "riddle",
+        "env": {"id": "antiphon/SwitchRiddle-v0", "prisoners": 2},
+        "agents": {
+            name: {"observes": [f"{name}.in_room"], "acts": name, "objective": "a2c"} for name in names
+        },
+        "channels": [
+            {
+                "from": names[0],
+                "to": names[1],
+                "link": {"delay": 1},
+                "coupling": "detached",
+                "sample": {"kind": "reinforce", "vocabulary": 3},
+                "mask": "switch.prisoner_0.prisoner_1",
+            }
+        ],
+    }
+    with pytest.raises(ScenarioError, match="mask: a policy would learn from samples that are not sent"):
+        Scenario.model_validate(riddle)
+
+
 def test_show_says_where_messages_are_sent() -> None:
     about = next(iter(graph_of(Scenario.model_validate(pair())).edges(data="about")))[2]
     assert about["link"] == "delay 1, sent where near"

@@ -565,6 +565,20 @@ def test_policies_and_files_are_refused_where_the_statistics_are_missing(tmp_pat
             run.policy()
 
 
+@pytest.mark.parametrize("name", ["generator", "random_state", "space"])
+def test_statistics_beside_an_attribute_named_as_random_numbers_are_are_refused(name: str) -> None:
+    class WithNumbers(Own):
+        def __init__(self, env: Any) -> None:
+            super().__init__(env)
+            setattr(self, name, np.random.default_rng(0))
+
+    envs.register("with-numbers", lambda: WithNumbers(Walk()))
+    with Simulation(scenario({"id": "with-numbers"})) as run:
+        run.run(steps=10, progress=False)
+        with pytest.raises(ScenarioError, match="the wrapper WithNumbers has statistics of the run"):
+            run.policy()
+
+
 class Noisy(gymnasium.ObservationWrapper[Any, Any, Any]):
     """Noise of a generator of its own."""
 
