@@ -62,7 +62,7 @@ class _OptimiserKeys(KindSpec):
 def _needed_type(default: object, value: object, *, torchs: bool) -> str:
     """Return what a value must be that is not of its default's type; empty where it is, or where another's optimiser may take it."""
     if isinstance(default, bool):
-        return "" if isinstance(value, bool) else "true or false"
+        return "" if isinstance(value, bool) or (value is None and not torchs) else "true or false"
     if torchs and isinstance(default, tuple):
         fits = isinstance(value, tuple) and len(value) == len(default)
         fits = fits and all(one is None or _is_number(one) for one in cast("tuple[object, ...]", value))

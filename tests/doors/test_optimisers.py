@@ -536,6 +536,14 @@ def test_options_of_an_optimiser_of_another_type_are_refused_where_they_are_writ
 def test_options_of_an_optimiser_of_the_types_of_their_defaults_are_taken(env: Any) -> None:
     scenario_of(env, {"kind": "NAdam", "decoupled_weight_decay": True, "betas": [1, 0.9], "foreach": None})
     scenario_of(env, {"kind": "Adafactor", "eps": [None, 1e-3]})
+    scenario_of(env, {"kind": Unhurried, "foreach": None})
+
+
+class Unhurried(torch.optim.SGD):
+    """An optimiser whose flag may be None, which is not its default."""
+
+    def __init__(self, params: Any, lr: float = 0.1, foreach: bool | None = True) -> None:
+        super().__init__(params, lr=lr, foreach=foreach)
 
 
 @pytest.mark.parametrize("kind", REFUSED)

@@ -566,7 +566,7 @@ def test_policies_and_files_are_refused_where_the_statistics_are_missing(tmp_pat
 
 
 @pytest.mark.parametrize("name", ["generator", "random_state", "space"])
-def test_statistics_beside_an_attribute_named_as_random_numbers_are_are_refused(name: str) -> None:
+def test_statistics_beside_an_attribute_that_random_numbers_have_are_refused(name: str) -> None:
     class WithNumbers(Own):
         def __init__(self, env: Any) -> None:
             super().__init__(env)
