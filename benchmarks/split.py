@@ -28,6 +28,7 @@ from torch import Tensor
 
 import antiphon
 from antiphon.base.memory import keep_memory
+from antiphon.engine.metrics.report_by_agent import LossesByAgent
 from antiphon.envs import from_tensors, make
 from antiphon.running.simulation import Simulation
 from antiphon.scenarios import Scenario
@@ -88,7 +89,7 @@ def prepared(
 
     def simulated() -> object:
         simulation.running.advance(keep=False)  # as in the middle of a run, at a step that nobody looks at
-        return simulation.learned.by_agent()[f"part{blocks - 1}"]
+        return LossesByAgent(simulation.learned)[f"part{blocks - 1}"]
 
     system = simulation.running.system
     learners = [agent.learner for agent in system.agents.values()]

@@ -9,7 +9,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.engine.build.stacking import stack
 from antiphon.engine.failures import raise_named
-from antiphon.engine.heart.message import EpisodeEnds, StepSignals
+from antiphon.engine.heart.message import StepSignals
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.stacked import Stacked
 from antiphon.engine.heart.step import Engine, Steppable
@@ -126,7 +126,8 @@ class StackedBackend(Engine):
         system = stack(base, *others, part=part) if stacked else bases[0]
         super().__init__(system, bases)
         self.stacked = Stacked(bases[0], system)
-        self.stale = self.system is not self.stacked.base
+        self._has_stacks = system is not bases[0]
+        self.stale = self._has_stacks
         """Whether the single agents and channels are behind the stacks."""
         self.in_place = InPlaceChanges(lambda: _has_open_window(self.system))
         install(self, native=native)
@@ -136,19 +137,14 @@ class StackedBackend(Engine):
         try:
             if self.in_place.watching and self.in_place.taken():
                 self.replay_open_windows()
-            self.move_on()
+            self.stale = self._has_stacks
             super().tick(step, step_signals, keep=keep)
         except Exception as error:  # noqa: BLE001  (a user's network may raise anything)
             raise_named(error, step, self.stacked.base)
 
-    def end_episodes(self, step: int, ends: EpisodeEnds) -> None:
-        """End episodes, before anything learns from the step."""
-        self.move_on()
-        super().end_episodes(step, ends)
-
     def learn(self, step: int, *, watch: Watch = False) -> StepReport:
         """Update every agent and predictor whose time has come."""
-        self.move_on()
+        self.stale = self._has_stacks  # again: the environment may have read the single agents
         try:
             report = super().learn(step, watch=watch)
         except Exception as error:  # noqa: BLE001  (a user's objective may raise anything)
@@ -176,7 +172,7 @@ class StackedBackend(Engine):
 
     def move_on(self) -> None:
         """Note that the stacks have changed: single agents and channels are behind them, where there are any."""
-        self.stale = self.system is not self.stacked.base
+        self.stale = self._has_stacks
 
     def per_agent(self) -> System:
         """The agents and channels one by one, as views of the stacks' rows: made once a step, when they are read."""

@@ -177,10 +177,6 @@ class EnvironmentRunner:
         length = self.env.episode_length
         envs = [runner.env for runner in self.runners]
         result = _step_joined(envs, action, self.names) if envs else self.env.step(action)
-        return self._advanced(result, length)
-
-    def _advanced(self, result: StepResult, length: int | None) -> EpisodeEnds:
-        """Take over what a step returned; `length`: of the episode before it."""
         observations, reward, terminated, truncated, info = result
         outcomes = {"reward": reward, "terminated": terminated, "truncated": truncated}
         for name in self._outcomes:

@@ -193,20 +193,7 @@ class Executor:
             DivergenceError: A loss or gradient was not finite, which the running scenario notes. Nothing else is counted.
         """
         del reader
-        backend, world, step = running.backend, running.world, running.now
-        try:
-            ends, report = take_step(backend, step, world.step_signals, world.advance, watch=watch, keep=keep)
-            if (step + 1) % running.scenario.telemetry.period == 0 or step + 1 == running.until:
-                backend.synchronize()
-        except DivergenceError:  # what was learned before stays as it was; the rest cannot go on
-            backend.restore_statistics()
-            raise
-        if ends.ended is ALL:
-            backend.system.schedule.next_episode(world.step_signals.step, running.env.episode_length)
-        learned = AgentReport(report, backend.stacked)
-        running.train_means.add(learned)
-        running.count(learned)
-        return ends.ended
+        return running.own_step(watch=watch, keep=keep)
 
     def gather(self, running: LiveSystem) -> None:
         """Load the state that has been reached elsewhere.
@@ -475,6 +462,24 @@ class LiveSystem:
         except DivergenceError as error:
             self.diverge(str(error))
             raise
+
+    def own_step(self, *, watch: Watch, keep: bool) -> Mask:
+        """Take a step as it is computed here; see `advance`."""
+        backend, world, step = self.backend, self._world, self.now
+        assert world is not None
+        try:
+            ends, report = take_step(backend, step, world.step_signals, world.advance, watch=watch, keep=keep)
+            if (step + 1) % self.scenario.telemetry.period == 0 or step + 1 == self.until:
+                backend.synchronize()
+        except DivergenceError:  # what was learned before stays as it was; the rest cannot go on
+            backend.restore_statistics()
+            raise
+        if ends.ended is ALL:
+            backend.system.schedule.next_episode(world.step_signals.step, self.env.episode_length)
+        learned = AgentReport(report, backend.stacked)
+        self._means.add(learned)
+        self.learned, self.now = learned, step + 1
+        return ends.ended
 
     def count(self, learned: AgentReport | None = None) -> None:
         """Count a step that has been taken; `learned`: at it, None: nothing that is known here."""

@@ -17,7 +17,7 @@ from antiphon.engine.inference.of_running import evaluation_of
 from antiphon.engine.inference.validation import Validation
 from antiphon.engine.live_system import LiveSystem
 from antiphon.engine.metrics.newest import Watched
-from antiphon.engine.metrics.report_by_agent import RowSteps
+from antiphon.engine.metrics.report_by_agent import LossesByAgent, RowSteps
 from antiphon.engine.metrics.step_metrics import Row, entry_figures, keep_figures, score_figures
 from antiphon.inspection.value import values_of_run
 from antiphon.nets.isolation.own_context import in_own_context
@@ -127,13 +127,10 @@ class Run:
         may_end = evaluate.period if evaluate is not None and evaluate.patience else 0
         return RowSteps(scenario.telemetry.period, self.running.until, may_end)
 
-    def watched_at(self, step: int) -> Watched | None:
-        """Return the agents and channels whose metrics are kept of a step for the next log entry; None: there are none."""
-        return self.running.newest.watched(step, self.row_steps) if self.recorders else None
-
     def measures(self, step: int) -> bool:
         """Whether metrics of a step are recorded, or kept for the next log entry."""
-        return self.row_steps.due(step) or self.watched_at(step) is not None
+        rows = self.row_steps
+        return rows.due(step) or self.running.newest.watched(step, rows) is not None
 
     def observes(self, step: int) -> bool:
         """Whether something besides metrics reads the state after a step, or what was learned at it."""
@@ -170,13 +167,14 @@ class Run:
         keep = bool(watch) or self.watched is not None or self.keeps_messages or step + 1 == running.until
         with refusals_named():
             ended = running.advance(self, watch=watch, keep=keep)
-        info = {"step": step, "ended": ended.plain, "losses": running.learned.by_agent()}
+        info = {"step": step, "ended": ended.plain, "losses": LossesByAgent(running.learned)}
         self.record(step, due=due)
         return info
 
     def begin_step(self, *, due: bool) -> Watch:
         """Find what is kept of the step to come, which has a log entry if `due`; return what is watched while it is learned from."""
-        self.watched = self.watched_at(self.running.now)
+        running = self.running
+        self.watched = running.newest.watched(running.now, self.row_steps) if self.recorders else None
         return due or (self.watched is not None and self.watched.learning)
 
     def record(self, step: int, *, due: bool) -> None:

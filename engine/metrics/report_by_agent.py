@@ -86,10 +86,6 @@ class AgentReport:
             names = tuple(single.name for _, single in self._stacked.singles(agent))
             yield names, losses.of_members(self._stacked.places_of(agent))
 
-    def by_agent(self) -> Mapping[str, Tensor]:
-        """The losses by agent."""
-        return LossesByAgent(self)
-
     def figures(self) -> dict[str, dict[str, float]]:
         """Return the metrics of policies whose window ended, by agent and name; see `PolicyLosses`."""
         return {

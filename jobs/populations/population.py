@@ -16,6 +16,7 @@ from antiphon.engine.backends import BackendFactory
 from antiphon.engine.build.stacking import reason_apart
 from antiphon.engine.environment import with_own_env
 from antiphon.engine.live_system import Executor, LiveSystem, Settings
+from antiphon.engine.metrics.report_by_agent import LossesByAgent
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.hyperparameters import differences_of
 from antiphon.engine.state.objects import check_apart, check_kept
@@ -165,7 +166,7 @@ class Population:
         for run, own in zip(active, ended, strict=True):
             if run.running.diverged is None:
                 run.record(step, due=due)
-                infos.append({"step": step, "ended": own.plain, "losses": run.running.learned.by_agent()})
+                infos.append({"step": step, "ended": own.plain, "losses": LossesByAgent(run.running.learned)})
         if due:
             together.end_row()
         return infos

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from antiphon import DivergenceError, Population, Scenario, Simulation, load
+from antiphon.engine.metrics.report_by_agent import LossesByAgent
 from tests.contracts.builders import levels
 from tests.contracts.twins import TOLERANCE, differences, facts
 from tests.engine.numbers import one_line
@@ -73,7 +74,7 @@ def test_a_seed_that_diverges_keeps_the_environment_as_it_was_and_there_is_no_st
     together.step()
     assert stopped.diverged is not None
     assert (
-        stopped.running.learned.by_agent() == {}
+        LossesByAgent(stopped.running.learned) == {}
     )  # at the step that diverged; not what was at the one before
     before = stopped.signals["observation"].clone()
     together.run(3)
