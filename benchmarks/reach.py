@@ -40,7 +40,7 @@ from costs import (
     message,
 )
 from interleaved import finish, parsed, table
-from network import NetworkError, Pair, Setting
+from network import Network, NetworkError, Setting
 from task import Windows, new_model
 from torch_way import loop
 from training import Training, WayError, megabytes_after_import
@@ -87,12 +87,12 @@ def measured(seconds: float, rounds: int) -> Iterator[dict[str, Any]]:
         WayError: A way fails.
     """
     after_import = megabytes_after_import()
-    with Pair(16_000) as pair:
+    with Network(2, 16_000) as network:
         for shape, text, name in product(SMALL, LINES, MEASURED):
             runs = []
             for _ in range(rounds):
                 line = Setting.parsed(text)
-                with Training(pair, line, name, 0, 1e-3, seconds, shape=shape, flops=SPEED) as training:
+                with Training(network, line, name, 0, 1e-3, seconds, shape=shape, flops=SPEED) as training:
                     runs.append(training.measured(after_import))
             best = min(runs, key=lambda run: run["ms"])
             row = {"shape": asdict(shape), "line": text, "way": name}

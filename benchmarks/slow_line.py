@@ -1,29 +1,29 @@
-"""One GPT, trained for equal seconds by two processes with a slow line between them: bits per character of held-out text.
+"""One GPT, trained for equal seconds by processes with slow lines between them: bits per character of held-out text.
 
-The line is emulated (`slow_line/network.py`): two network namespaces, and a process that passes their packets on at MBIT megabits
-per second in each direction, MS milliseconds later, each lost with probability LOSS. Needs root on Linux, and a C compiler. TCP
+The lines are emulated (`slow_line/network.py`): `--parts` network namespaces, and a process that passes their packets on, between any
+two at MBIT megabits per second in each direction, MS milliseconds later, each lost with probability LOSS. Needs root on Linux, and
+a C compiler. TCP
 is cubic with large buffers; packets have `--mtu` bytes (16,000), which spares the processor, and of which fewer are lost than of
-1,500. The forwarder takes a share of a core, which is reported: two cores are the least.
+1,500. The forwarder takes a share of a core, which is reported: there should be as many cores as parts.
 
 Ways, each with one thread a process and 16 windows a step:
 
     plain, plain2     one process, with one thread and with two; the line does not matter
-    plain-heads       the same with the auxiliary head and loss that antiphon's first part has
+    plain-heads       the same with the auxiliary heads and losses that antiphon's parts have, all but the last
     ddp, ddp16        DistributedDataParallel over gloo; its gradients as float16
-    1f1b              torch.distributed.pipelining, half of the blocks each, 4 micro-batches
+    1f1b              torch.distributed.pipelining, the blocks divided among all, 4 micro-batches or one for each part
     averaging:H       parameters averaged every H steps; `averaging` is H = 16, 64 and 256, and in the result the best of them
     diloco:H          the same with an outer Nesterov momentum of 0.9 at a rate of 0.7 (Douillard et al. 2023)
     streaming:H       the same with a quarter of the parameters at a time, in four bits, 5 steps under way (Douillard et al. 2025)
-    antiphon          `antiphon.split(model, at=2, …)` in two parts on a Ray cluster, one node in each namespace
+    antiphon          `antiphon.split(model, at=PARTS, …)` in parts on a Ray cluster, one node in each namespace
     antiphon-asleep   the same messages, with 60 ms of sleep a step in place of a model: what the line costs, on any machine
     antiphon-local    `antiphon` with small local heads; antiphon-free: the parts do not wait for each other
     antiphon-nadam    an asynchronous pipeline: `coupling: delayed` with NAdam (Ajanthan et al. 2025), or Muon: antiphon-muon
 
 The clock is the same for all: it starts when the last process of a way has taken its first 8 steps, so that building, connecting
 and the first allocations count for nobody. The step in which it runs out is finished. The model is then judged outside of the
-time: of ways that average, the mean of the two. A run leaves `ms` (a step), `bytes` (a step, from the first end and from the
-second), `rss_mb` (the most memory of each process above that after `import torch`; of antiphon two parts and the process that
-started them, without Ray's own), `forwarder` (its share of a core) and `bits`. Ways, lines and seeds take turns, seed by seed.
+time: of ways that average, the mean of all. A run leaves `ms` (a step), `bytes` (a step, from each end), `rss_mb` (the most memory
+of each process above that after `import torch`; of antiphon the parts and the process that started them, without Ray's own), `forwarder` (its share of a core) and `bits`. Ways, lines and seeds take turns, seed by seed.
 With `--pause`, the first process that trains is stopped for so many seconds in the middle of the training.
 
 The table of the results, on an idle machine:
@@ -55,7 +55,7 @@ sys.path[:0] = [str(HERE), str(HERE / "slow_line")]
 from costs import Parts, Setup
 from interleaved import table
 from machine import machine
-from network import NetworkError, Pair, Setting
+from network import Network, NetworkError, Setting
 from task import STANDARD
 from torch_way import OVERLAP
 from training import Training, WayError, megabytes_after_import
@@ -93,6 +93,8 @@ None is tuned yet. `--tune` with the lines, seconds and ways that are to be repo
 """
 RATE = 1e-3
 """Where RATES has none: with 2e-3, plain, averaging and antiphon all learn less in 60 s (100:25, one seed)."""
+PARTS = (2, 4, 8)
+"""Numbers of machines, by which the model's blocks and the batch can be divided."""
 TUNED = 1000
 """The seed of `--tune`."""
 
@@ -104,7 +106,7 @@ class Records:
         path: Of the file; None: they are kept in memory.
     """
 
-    _KEYS = ("line", "way", "seed", "seconds", "pause", "lr", "mtu")
+    _KEYS = ("line", "way", "seed", "seconds", "pause", "lr", "mtu", "parts")
 
     def __init__(self, path: Path | None) -> None:
         self._path, self._found = path, dict[tuple[Any, ...], dict[str, Any]]()
@@ -116,7 +118,9 @@ class Records:
         self._found[self._key(record)] = record
 
     def _key(self, about: Mapping[str, Any]) -> tuple[Any, ...]:
-        return tuple(about.get(key, 0.0) for key in self._KEYS)  # older records have no pause
+        return tuple(
+            {"pause": 0.0, "parts": 2, **about}[key] for key in self._KEYS
+        )  # older records lack these
 
     def get(self, about: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the record of a run; None: there is none."""
@@ -130,12 +134,13 @@ class Records:
                 file.write(json.dumps(record) + "\n")
 
 
-def run_all(runs: Sequence[dict[str, Any]], records: Records, mtu: int) -> int:
+def run_all(runs: Sequence[dict[str, Any]], records: Records, parts: int, mtu: int) -> int:
     """Take the runs that have no record, and return how many have failed.
 
     Args:
-        runs: Their line, way, seed, seconds, pause, learning rate and MTU.
+        runs: Their line, way, seed, seconds, pause, learning rate, MTU and parts.
         records: Each is kept as soon as it is there.
+        parts: Machines.
         mtu: Bytes of a packet.
 
     Raises:
@@ -145,11 +150,11 @@ def run_all(runs: Sequence[dict[str, Any]], records: Records, mtu: int) -> int:
     if not missing:
         return 0
     about, after_import = machine(), megabytes_after_import()
-    with Pair(mtu) as pair:
+    with Network(parts, mtu) as network:
         for number, run in enumerate(missing, 1):
             start, setting = time.monotonic(), Setting.parsed(run["line"])
             try:
-                with training_of(pair, setting, run) as training:
+                with training_of(network, setting, run) as training:
                     found = training.measured(after_import, run["pause"])
             except (WayError, NetworkError) as error:
                 failed += 1
@@ -163,12 +168,12 @@ def run_all(runs: Sequence[dict[str, Any]], records: Records, mtu: int) -> int:
     return failed
 
 
-def training_of(pair: Pair, setting: Setting, run: Mapping[str, Any]) -> Training:
+def training_of(network: Network, setting: Setting, run: Mapping[str, Any]) -> Training:
     """Return the processes of a run."""
     asleep = run["way"] == ASLEEP
-    flops = Parts().computing(Setup(STANDARD, setting, 1.0)) / SLEEP if asleep else 0.0
+    flops = Parts(len(network.ends)).computing(Setup(STANDARD, setting, 1.0)) / SLEEP if asleep else 0.0
     way = "antiphon" if asleep else run["way"]
-    return Training(pair, setting, way, run["seed"], run["lr"], run["seconds"], flops=flops)
+    return Training(network, setting, way, run["seed"], run["lr"], run["seconds"], flops=flops)
 
 
 def summary(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -249,6 +254,7 @@ def arguments_of(command: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--tune", action="store_true", help=f"try the rates {GRID} with seed {TUNED}")
     parser.add_argument("--out", type=Path, help="file of JSON lines: runs that it has are not taken again")
+    parser.add_argument("--parts", type=int, default=2, choices=PARTS, help="machines")
     parser.add_argument("--mtu", type=int, default=16_000, help="bytes of a packet")
     parser.add_argument("--json", action="store_true", help="print the results as JSON in the last line")
     arguments = parser.parse_args(command)
@@ -279,6 +285,7 @@ def main() -> None:
             "pause": arguments.pause,
             "lr": rate,
             "mtu": arguments.mtu,
+            "parts": arguments.parts,
         }
         for seed in ([TUNED] if arguments.tune else range(arguments.seeds))
         for line in arguments.line
@@ -287,7 +294,7 @@ def main() -> None:
     ]
     records = Records(arguments.out)
     try:
-        failed = run_all(runs, records, arguments.mtu)
+        failed = run_all(runs, records, arguments.parts, arguments.mtu)
     except NetworkError as error:
         sys.exit(f"slow_line: {error}")
     found: dict[str, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 import torch
@@ -123,6 +125,49 @@ def test_the_best_number_of_steps_between_two_meetings_is_that_of_the_way() -> N
     assert found["averaging"] == {**found["averaging:64"], "every": 64}
     assert found["averaging"]["interval"] == pytest.approx([2.95 - 0.6353, 2.95 + 0.6353])
     assert found["plain"]["bits"] is None
+
+
+ANSWERS = """
+import socket, sys
+server = socket.create_server((sys.argv[1], 5000))
+print("listens", flush=True)
+while True:
+    connection, _ = server.accept()
+    with connection:
+        connection.sendall(sys.argv[1].encode())
+"""
+ASKS = """
+import socket, sys, time
+for other in sys.argv[1:]:
+    start = time.monotonic()
+    with socket.create_connection((other, 5000), 20) as connection:
+        print(connection.recv(99).decode(), time.monotonic() - start)
+"""
+
+
+def test_machines_of_an_emulated_network_reach_one_another_after_the_delay() -> None:
+    module = import_module("network")
+    try:
+        network = module.Network(3, 1500)
+    except module.NetworkError as error:
+        pytest.skip(str(error))
+    with ExitStack() as resources:
+        resources.enter_context(network)
+        network.lines.set(module.Setting.parsed("10:40"))
+        addresses = [end.address for end in network.ends]
+        for end in network.ends:
+            command = [sys.executable, "-c", ANSWERS, end.address]
+            process = resources.enter_context(end.start(command, stdout=PIPE))
+            resources.callback(process.kill)
+            assert process.stdout.readline() == "listens\n"
+        for end in network.ends:
+            others = [address for address in addresses if address != end.address]
+            asks = end.start([sys.executable, "-c", ASKS, *others], stdout=PIPE)
+            rows = [row.split() for row in asks.communicate(timeout=60)[0].splitlines()]
+            assert [address for address, _ in rows] == others
+            assert all(float(seconds) > 4 * 0.04 for _, seconds in rows)  # there and back, twice
+        assert len(network.lines.bytes) == 3
+        assert min(network.lines.bytes) > 0
 
 
 def test_what_is_streamed_meets_after_the_exchange_under_way() -> None:

@@ -1,4 +1,4 @@
-"""The process that starts a run of antiphon in two parts; `slow_line.py` starts it with its settings as a JSON object.
+"""The process that starts a run of antiphon in parts; `slow_line.py` starts it with its settings as a JSON object.
 
 The parts are processes of a Ray cluster, one in each namespace. What a user would write is `scenario` and `main`.
 """
@@ -6,6 +6,7 @@ The parts are processes of a Ray cluster, one in each namespace. What a user wou
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from contextlib import suppress
 from typing import Any
@@ -48,16 +49,20 @@ def optimisers(rate: float) -> dict[str, dict[str, Any]]:
     return {"antiphon-nadam": {**nadam, **own}, "antiphon-muon": {**muon, **own, "groups": [adam]}}
 
 
-def without_blocks(width: int) -> dict[str, Any]:
-    """Return a model whose messages are as large as those of `new_model`, which takes no time, and its cut, for `split`."""
+def without_blocks(width: int, parts: int) -> dict[str, Any]:
+    """Return a model whose messages are as large as those of `new_model`, which takes no time, and its cuts, for `split`."""
     classes = texts.load(TEXT).classes
-    return {"model": nn.Sequential(nn.Embedding(classes, width), nn.Linear(width, classes)), "at": [1]}
+    between = (nn.Linear(width, width) for _ in range(parts - 2))
+    layers = nn.Sequential(nn.Embedding(classes, width), *between, nn.Linear(width, classes))
+    return {"model": layers, "at": list(range(1, parts))}
 
 
-def scenario(way: str, seed: int, rate: float, shape: Shape = STANDARD, *, asleep: bool = False) -> Scenario:
-    """Return the model cut in two; asleep: its blocks left out."""
+def scenario(
+    way: str, seed: int, rate: float, shape: Shape = STANDARD, *, parts: int = 2, asleep: bool = False
+) -> Scenario:
+    """Return the model cut in parts; asleep: its blocks left out."""
     adam = {"kind": "adam", "lr": rate}
-    model = without_blocks(shape.width) if asleep else {"model": new_model(seed, shape), "at": 2}
+    model = without_blocks(shape.width, parts) if asleep else {"model": new_model(seed, shape), "at": parts}
     given = {**model, **WAYS[way]}
     return antiphon.split(
         # {"id": "antiphon/TextWindows-v0", "text": TEXT, "length": shape.length}
@@ -74,12 +79,14 @@ def scenario(way: str, seed: int, rate: float, shape: Shape = STANDARD, *, aslee
 def main() -> None:
     """Train until SIGINT, and write the parameters."""
     settings = json.loads(sys.argv[1])
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
     torch.set_num_threads(1)
     way, seed = settings["way"], settings["seed"]
-    parts = {"count": 2, "ray": settings["address"]}
+    count = settings["machines"]
+    parts = {"count": count, "ray": settings["address"]}
     parts |= {"mode": "free"} if way == "antiphon-free" else {}
     shape, asleep = Shape(**settings["shape"]), bool(settings["flops"])
-    given = scenario(way, seed, settings["lr"], shape, asleep=asleep)
+    given = scenario(way, seed, settings["lr"], shape, parts=count, asleep=asleep)
     with Simulation(given, seed=seed, parts=parts) as simulation:
         Clock(settings["clock"]).open()  # the steps before have measured the line
         with suppress(KeyboardInterrupt):

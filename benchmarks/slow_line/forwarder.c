@@ -1,7 +1,8 @@
-/* Passes packets between two TUN devices as a line does: at a rate, after a delay, some of them lost.
+/* Passes packets between TUN devices as lines do, one between any two: at a rate, after a delay, some of them lost.
  *
- * Arguments: the files of the two devices, which do not block, and of a page of memory that the parent writes and reads
- * (`network.py`, `Line`). A packet takes its time on the line also when it is lost. Ends with its parent.
+ * Arguments: the files of the devices, which do not block, and of a page of memory that the parent writes and reads
+ * (`network.py`, `Lines`). The last byte of a packet's address is the number of its device, from 1 on. A packet takes
+ * its time on the line also when it is lost. Ends with its parent.
  */
 #define _GNU_SOURCE
 #include <poll.h>
@@ -13,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define MOST_ENDS 8
 #define LARGEST_PACKET 65536
 #define LARGEST_QUEUE (64L << 20) /* bytes; what comes above is lost */
 #define BURST 64                  /* packets read before others are passed on */
@@ -21,8 +23,7 @@ struct page {
     double rate;     /* bits per second in each direction; 0: without limit */
     double delay;    /* seconds one way */
     double loss;     /* probability of a packet */
-    double bytes[2]; /* taken, by the end that sent them */
-    double lost[2];  /* packets */
+    double bytes[MOST_ENDS]; /* taken, by the end that sent them */
 };
 
 struct packet {
@@ -48,10 +49,8 @@ static void take(struct direction *line, volatile struct page *page, int end, co
     double time = now();
     page->bytes[end] += size;
     line->free_at = (line->free_at > time ? line->free_at : time) + (page->rate > 0 ? 8 * size / page->rate : 0);
-    if (drand48() < page->loss || line->queued + size > LARGEST_QUEUE) {
-        page->lost[end]++;
+    if (drand48() < page->loss || line->queued + size > LARGEST_QUEUE)
         return;
-    }
     struct packet *packet = malloc(sizeof *packet + size);
     if (!packet)
         exit(1);
@@ -82,41 +81,54 @@ static void pass_on(struct direction *line, int output) {
     }
 }
 
-int main(int count, char **arguments) {
+/* Return the number of the end that a packet of IPv4 goes to; -1: to none. */
+static int receiver(const char *data, long size, int count) {
+    int end = size >= 20 && (data[0] >> 4 & 15) == 4 ? (unsigned char)data[19] - 1 : -1;
+    return end < count ? end : -1;
+}
+
+/* Return the seconds until the next packet is due; -1: none is on its way. */
+static double until_due(struct direction lines[][MOST_ENDS], int count) {
+    double earliest = 0;
+    for (int from = 0; from < count; from++)
+        for (int to = 0; to < count; to++) {
+            struct packet *first = lines[from][to].first;
+            if (first && (!earliest || first->due < earliest))
+                earliest = first->due;
+        }
+    double left = earliest - now();
+    return !earliest ? -1 : left > 0 ? left : 0;
+}
+
+int main(int arguments_count, char **arguments) {
     static char data[LARGEST_PACKET];
-    struct direction lines[2] = {{0}};
-    if (count != 4)
+    static struct direction lines[MOST_ENDS][MOST_ENDS]; /* from, to */
+    struct pollfd files[MOST_ENDS];
+    int count = arguments_count - 2;
+    if (count < 2 || count > MOST_ENDS)
         return 2;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     signal(SIGINT, SIG_IGN);
-    int ends[2] = {atoi(arguments[1]), atoi(arguments[2])};
-    volatile struct page *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, atoi(arguments[3]), 0);
+    for (int end = 0; end < count; end++)
+        files[end] = (struct pollfd){atoi(arguments[1 + end]), POLLIN, 0};
+    volatile struct page *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, atoi(arguments[1 + count]), 0);
     if (page == MAP_FAILED)
         return 1;
     for (;;) {
-        struct pollfd files[2] = {{ends[0], POLLIN, 0}, {ends[1], POLLIN, 0}};
-        struct timespec wait = {0}, *limit = NULL;
-        double earliest = 0;
-        for (int end = 0; end < 2; end++)
-            if (lines[end].first && (!earliest || lines[end].first->due < earliest))
-                earliest = lines[end].first->due;
-        if (earliest) {
-            double left = earliest - now();
-            if (left > 0) {
-                wait.tv_sec = (time_t)left;
-                wait.tv_nsec = (long)(1e9 * (left - (time_t)left));
-            }
-            limit = &wait;
-        }
-        ppoll(files, 2, limit, NULL);
-        for (int end = 0; end < 2; end++) {
+        double left = until_due(lines, count);
+        struct timespec wait = {(time_t)left, (long)(1e9 * (left - (time_t)left))};
+        ppoll(files, count, left < 0 ? NULL : &wait, NULL);
+        for (int from = 0; from < count; from++) {
             long size;
-            for (int read_now = 0; read_now < BURST && files[end].revents & POLLIN; read_now++) {
-                if ((size = read(ends[end], data, sizeof data)) <= 0)
+            for (int read_now = 0; read_now < BURST && files[from].revents & POLLIN; read_now++) {
+                if ((size = read(files[from].fd, data, sizeof data)) <= 0)
                     break;
-                take(&lines[end], page, end, data, size);
+                int to = receiver(data, size, count);
+                if (to >= 0)
+                    take(&lines[from][to], page, from, data, size);
             }
-            pass_on(&lines[end], ends[1 - end]);
+            for (int to = 0; to < count; to++)
+                pass_on(&lines[from][to], files[to].fd);
         }
     }
 }

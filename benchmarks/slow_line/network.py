@@ -1,6 +1,6 @@
-"""Two network namespaces of this machine, and between them a line with a rate, a delay and a loss.
+"""Network namespaces of this machine, and between any two of them a line with a rate, a delay and a loss.
 
-Each namespace has one TUN device; a process (`forwarder.c`) passes the packets of either to the other. Namespaces have no names:
+Each namespace has one TUN device; a process (`forwarder.c`) passes the packets of each to the others. Namespaces have no names:
 they are gone with their last process, however this one ends. Needs root, /dev/net/tun, `ip` and a C compiler, on Linux.
 """
 
@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-ADDRESSES, _NETWORK = ("10.99.0.1", "10.99.0.2"), "10.99.0.0/24"
+_NETWORK, _MOST = "10.99.0.0/24", 8
+"""The network, and the most machines that `forwarder.c` knows."""
 INTERFACE = "line0"
 _CLONE_NEWNET = 0x40000000
 _TUNSETIFF, _TUN_WITHOUT_HEADER = 0x400454CA, 0x1001
@@ -82,6 +83,7 @@ class Namespace:
         mtu: Bytes of a packet, at most.
 
     Attributes:
+        address: As given.
         tun: The device's file, which does not block.
 
     Raises:
@@ -90,6 +92,7 @@ class Namespace:
     """
 
     def __init__(self, address: str, mtu: int) -> None:
+        self.address = address
         home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         try:
             _system_call("unshare", _CLONE_NEWNET)
@@ -125,16 +128,17 @@ class Namespace:
         os.close(self._file)
 
 
-class Line:
-    """A process that passes packets between two namespaces.
+class Lines:
+    """A process that passes packets between namespaces, over a line between any two.
 
     Args:
-        ends: The two.
+        ends: The namespaces.
         program: The compiled `forwarder.c`.
-        setting: What the line is at first.
+        setting: What each line is at first.
     """
 
     def __init__(self, ends: Sequence[Namespace], program: Path, setting: Setting) -> None:
+        self._ends = len(ends)
         memory = os.memfd_create("line")
         os.ftruncate(memory, mmap.PAGESIZE)
         self._page = mmap.mmap(memory, mmap.PAGESIZE)
@@ -147,14 +151,13 @@ class Line:
             os.setpriority(os.PRIO_PROCESS, self._process.pid, -15)
 
     def set(self, setting: Setting) -> None:
-        """Change what the line is; packets on their way keep their time."""
+        """Change what each line is; packets on their way keep their time."""
         self._page[:24] = struct.pack("3d", setting.mbit * 1e6, setting.ms / 1e3, setting.loss)
 
     @property
-    def bytes(self) -> tuple[float, float]:
-        """Bytes so far from the first end and from the second, headers and lost packets included."""
-        first, second = struct.unpack("2d", self._page[24:40])
-        return first, second
+    def bytes(self) -> tuple[float, ...]:
+        """Bytes so far from each end, headers and lost packets included."""
+        return struct.unpack_from(f"{self._ends}d", self._page, 24)
 
     @property
     def cpu(self) -> float:
@@ -170,17 +173,20 @@ class Line:
         self._process.wait()
 
 
-class Pair:
-    """Two namespaces and the line between them; a context manager.
+class Network:
+    """Namespaces and the lines between them; a context manager.
 
     Args:
+        count: Namespaces.
         mtu: Bytes of a packet, at most.
 
     Raises:
         NetworkError: They cannot be had here.
     """
 
-    def __init__(self, mtu: int) -> None:
+    def __init__(self, count: int, mtu: int) -> None:
+        if not 2 <= count <= _MOST:
+            raise NetworkError(f"{count} machines; a network has 2 to {_MOST}")
         if sys.platform != "linux":
             raise NetworkError(f"no line can be emulated on {sys.platform}; it takes Linux")
         with ExitStack() as resources:
@@ -189,9 +195,10 @@ class Pair:
             try:
                 self._program = self._compiled()
                 self.ends: list[Namespace] = [
-                    _closed_by(resources, Namespace(address, mtu)) for address in ADDRESSES
+                    _closed_by(resources, Namespace(f"10.99.0.{number}", mtu))
+                    for number in range(1, count + 1)
                 ]
-                self.line = Line(self.ends, self._program, Setting(0, 0))
+                self.lines = Lines(self.ends, self._program, Setting(0, 0))
             except (OSError, subprocess.CalledProcessError) as error:
                 reason = getattr(error, "stderr", None) or error
                 needs = "root, /dev/net/tun, ip and cc"
@@ -208,15 +215,15 @@ class Pair:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.line.close()
+        self.lines.close()
         self._resources.close()
 
     def renew(self, setting: Setting) -> None:
-        """Kill all processes in the namespaces, drop what is on its way, and begin with an idle line."""
+        """Kill all processes in the namespaces, drop what is on its way, and begin with idle lines."""
         for end in self.ends:
             end.kill()
-        self.line.close()
-        self.line = Line(self.ends, self._program, setting)
+        self.lines.close()
+        self.lines = Lines(self.ends, self._program, setting)
 
     @contextmanager
     def ray(self, environment: dict[str, str], own: Mapping[str, str]) -> Iterator[str]:
@@ -229,7 +236,10 @@ class Pair:
         Raises:
             NetworkError: A node does not start.
         """
-        address, folder = f"{ADDRESSES[0]}:{_RAY_PORT}", Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
+        address, folder = (
+            f"{self.ends[0].address}:{_RAY_PORT}",
+            Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp")),
+        )
         token = folder / "token"
         token.touch(0o600)
         token.write_text(secrets.token_hex(32), encoding="ascii")
@@ -240,8 +250,9 @@ class Pair:
         }
         head = ["--head", f"--port={_RAY_PORT}", "--include-dashboard=false", f"--temp-dir={folder}/ray"]
         try:
-            self._start_node(0, head, {**environment, **own}, folder)
-            self._start_node(1, [f"--address={address}"], {**environment, **own}, folder)
+            for index in range(len(self.ends)):
+                arguments = head if index == 0 else [f"--address={address}"]
+                self._start_node(index, arguments, {**environment, **own}, folder)
             yield address
         finally:
             for end in self.ends:
@@ -253,7 +264,7 @@ class Pair:
     ) -> None:
         """Start a node and wait until it is there."""
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
-        command += [f"--node-ip-address={ADDRESSES[index]}", "--num-cpus=1", "--num-gpus=0"]
+        command += [f"--node-ip-address={self.ends[index].address}", "--num-cpus=1", "--num-gpus=0"]
         command += [f"--object-store-memory={_OBJECT_STORE}", *arguments]
         log = folder / f"{index}.log"
         with log.open("wb") as output:
@@ -269,7 +280,7 @@ class Pair:
         while _RAY_STARTED not in (text := log.read_text(encoding="utf-8", errors="replace")):
             if node.poll() is not None or time.monotonic() > end:
                 last = [line for line in text.splitlines() if line.strip()][-1:]
-                raise NetworkError(f"no Ray node starts at {ADDRESSES[index]} ({last})")
+                raise NetworkError(f"no Ray node starts at {self.ends[index].address} ({last})")
             time.sleep(0.1)
 
 

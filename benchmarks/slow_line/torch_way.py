@@ -1,10 +1,10 @@
 """One process of a way of training in plain torch; `slow_line.py` starts it with its settings as a JSON object.
 
 plain          the training loop
-plain-heads    the training loop, with the head that antiphon's first part has, and its loss through all blocks below
-ddp            DistributedDataParallel, half of the batch each; ddp16 sends gradients in float16
-1f1b           half of the blocks each, four micro-batches (torch.distributed.pipelining)
-averaging:H    half of the batch each; parameters are averaged every H steps (local SGD, Stich 2019)
+plain-heads    the training loop, with the heads that antiphon's parts have but the last, and their losses through all blocks below
+ddp            DistributedDataParallel, the batch divided among all; ddp16 sends gradients in float16
+1f1b           the blocks divided among all, four micro-batches (torch.distributed.pipelining)
+averaging:H    the batch divided among all; parameters are averaged every H steps (local SGD, Stich 2019)
 diloco:H       the same, and an outer optimiser with Nesterov momentum takes the mean (Douillard et al. 2023)
 streaming:H    the same with a part of the parameters at a time, in four bits, while training goes on (Douillard et al. 2025)
 """
@@ -31,7 +31,6 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from antiphon.agents.models import GPT
 
-PROCESSES = 2
 MICRO_BATCHES = 4
 OUTER_RATE, OUTER_MOMENTUM = 0.7, 0.9
 PARTS, OVERLAP, MIXED = 4, 5, 0.5
@@ -80,7 +79,7 @@ def replicated(model: GPT, windows: Windows, rate: float, *, half_precision: boo
 
 
 def averaged(model: GPT, windows: Windows, rate: float, every: int, *, outer: bool) -> Step:
-    """Return a step of a process that meets the other every so many steps."""
+    """Return a step of a process that meets the others every so many steps."""
     step, taken = loop(model, windows, rate), 0
     whole = nn.Parameter(parameters_to_vector(model.parameters()).detach())
     optimiser = torch.optim.SGD([whole], OUTER_RATE, momentum=OUTER_MOMENTUM, nesterov=True)
@@ -92,7 +91,7 @@ def averaged(model: GPT, windows: Windows, rate: float, every: int, *, outer: bo
         if taken % every:
             return
         with torch.no_grad():
-            mean = parameters_to_vector(model.parameters()) / PROCESSES
+            mean = parameters_to_vector(model.parameters()) / distributed.get_world_size()
             distributed.all_reduce(mean)
             if outer:
                 whole.grad = whole - mean
@@ -122,7 +121,7 @@ class Streamed:
         """Begin to exchange how far each process has come since the last time."""
         pairs = zip(self._whole, self._parameters, strict=True)
         sent = torch.cat([in_four_bits(whole - own) for whole, own in pairs])
-        self._received = [torch.empty_like(sent) for _ in range(PROCESSES)]
+        self._received = [torch.empty_like(sent) for _ in range(distributed.get_world_size())]
         self._work = distributed.all_gather(self._received, sent, async_op=True)
 
     @torch.no_grad()
@@ -157,7 +156,7 @@ def of_four_bits(sent: Tensor, like: Tensor) -> Tensor:
 
 
 def streamed(model: GPT, windows: Windows, rate: float, every: int) -> Step:
-    """Return a step of a process that meets the other with each part of the parameters every so many steps."""
+    """Return a step of a process that meets the others with each part of the parameters every so many steps."""
     step, taken = loop(model, windows, rate), 0
     kept = {id(p) for block in model.blocks for p in block.parameters()}
     sets = [[p for block in model.blocks[part::PARTS] for p in block.parameters()] for part in range(PARTS)]
@@ -178,48 +177,48 @@ def streamed(model: GPT, windows: Windows, rate: float, every: int) -> Step:
     return next_step
 
 
-class Half(nn.Module):
-    """One of the two halves of the model.
+class Stage(nn.Module):
+    """A stage of a pipeline: the first has the embeddings besides its blocks, the last the norm and the head.
 
     Args:
-        model: Its layers are shared with the half.
-        index: 0, from the tokens on, or 1, up to the logits.
+        model: Its layers are shared with the stage.
+        index: Of the stage.
+        count: Stages.
     """
 
-    def __init__(self, model: GPT, index: int) -> None:
+    def __init__(self, model: GPT, index: int, count: int) -> None:
         super().__init__()
-        middle = len(model.blocks) // 2
-        self.index = index
-        self.blocks = model.blocks[:middle] if index == 0 else model.blocks[middle:]
-        if index == 0:
+        blocks = len(model.blocks)
+        self.index, self.first, self.last = index, index == 0, index == count - 1
+        self.blocks = model.blocks[blocks * index // count : blocks * (index + 1) // count]
+        if self.first:
             self.tokens, self.positions = model.tokens, model.positions
-        else:
+        if self.last:
             self.norm, self.head = model.norm, model.head
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return a message [batch, length, width] of tokens, or logits of a message."""
-        if self.index == 0:
+        """Return a message [batch, length, width] or logits, of tokens or a message."""
+        if self.first:
             x = self.tokens(x) + self.positions(torch.arange(x.shape[1]))
         for block in self.blocks:
             x = block(x)
-        return x if self.index == 0 else self.head(self.norm(x))
+        return self.head(self.norm(x)) if self.last else x
 
 
-def pipelined(net: Half, windows: Windows, rate: float) -> Step:
-    """Return a step of a half in a synchronous pipeline."""
+def pipelined(net: Stage, windows: Windows, rate: float) -> Step:
+    """Return a step of a stage in a synchronous pipeline."""
     from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 
+    stages = distributed.get_world_size()
     optimiser = torch.optim.Adam(net.parameters(), rate)
-    stage = PipelineStage(net, net.index, PROCESSES, torch.device("cpu"))
-    schedule = Schedule1F1B(stage, MICRO_BATCHES, loss_fn=loss_of)
+    stage = PipelineStage(net, net.index, stages, torch.device("cpu"))
+    schedule = Schedule1F1B(stage, max(MICRO_BATCHES, stages), loss_fn=loss_of)
 
     def step() -> None:
         tokens, following = windows()
         optimiser.zero_grad()
-        if net.index == 0:
-            schedule.step(tokens)
-        else:
-            schedule.step(target=following)
+        inputs = (tokens,) if net.first else ()
+        schedule.step(*inputs, **({"target": following} if net.last else {}))
         optimiser.step()
 
     return step
@@ -228,20 +227,20 @@ def pipelined(net: Half, windows: Windows, rate: float) -> Step:
 def prepared(settings: Mapping[str, Any], model: GPT) -> tuple[nn.Module, Step]:
     """Return what a process trains of a model, and what takes a step."""
     rate, seed, index = settings["lr"], 1000 * settings["seed"], settings["index"]
-    shape = Shape(**settings["shape"])
+    machines, shape = settings["machines"], Shape(**settings["shape"])
     if settings["flops"]:
         put_to_sleep(model, shape, settings["flops"])
     whole = Windows(shape.batch, seed, shape.length)
     kind, _, every = settings["way"].partition(":")
     if kind == "1f1b":
-        half = Half(model, index)
-        return half, pipelined(half, whole, rate)
+        stage = Stage(model, index, machines)
+        return stage, pipelined(stage, whole, rate)
     if kind == "plain-heads":
-        headed = WithHeads(model, [shape.blocks // PROCESSES])
+        headed = WithHeads(model, [shape.blocks * part // machines for part in range(1, machines)])
         return headed, with_heads(headed, whole, rate)
     if kind.startswith("plain"):
         return model, loop(model, whole, rate)
-    windows = Windows(shape.batch // PROCESSES, seed + index, shape.length)
+    windows = Windows(shape.batch // machines, seed + index, shape.length)
     ways = {
         "ddp": partial(replicated, half_precision=False),
         "ddp16": partial(replicated, half_precision=True),
@@ -256,12 +255,12 @@ def main() -> None:
     """Train until the time is over, and write the parameters."""
     settings = json.loads(sys.argv[1])
     torch.set_num_threads(settings["threads"])
-    if settings["processes"] > 1:
+    if not settings["way"].startswith("plain"):
         distributed.init_process_group(
             "gloo",
             init_method=f"tcp://{settings['address']}",
             rank=settings["index"],
-            world_size=PROCESSES,
+            world_size=settings["machines"],
             timeout=timedelta(minutes=20),
         )
     model = new_model(settings["seed"], Shape(**settings["shape"]))

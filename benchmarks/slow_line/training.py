@@ -1,4 +1,4 @@
-"""A way of training as processes in the two namespaces, and what is measured of it."""
+"""A way of training as processes in the namespaces of a network, and what is measured of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import Any, Self
 import torch
 from clock import WARM, Clock
 from costs import Parts, Setup, Shape
-from network import ADDRESSES, INTERFACE, Pair, Setting
+from network import INTERFACE, Network, Setting
 from task import STANDARD, bits, mean_state
 from timed_windows import CLOCK, SLEEP
 
@@ -38,8 +38,8 @@ class Training:
     """The processes of a way, from their start to the parameters that they have learned; a context manager.
 
     Args:
-        pair: They are in its namespaces, and are killed at the end.
-        setting: The line between them.
+        network: They are in its namespaces, one in each, and are killed at the end.
+        setting: The lines between them.
         way: The way.
         seed: Of the model and its data.
         rate: The learning rate.
@@ -53,7 +53,7 @@ class Training:
 
     def __init__(
         self,
-        pair: Pair,
+        network: Network,
         setting: Setting,
         way: str,
         seed: int,
@@ -63,30 +63,31 @@ class Training:
         shape: Shape = STANDARD,
         flops: float = 0.0,
     ) -> None:
-        self.pair, self._seconds, self._asleep = pair, seconds, flops > 0
+        self.network, self._seconds, self._asleep = network, seconds, flops > 0
         with ExitStack() as resources:
-            self._folder = Path(resources.enter_context(tempfile.TemporaryDirectory(dir=pair.folder)))
-            resources.callback(pair.renew, Setting(0, 0))
+            self._folder = Path(resources.enter_context(tempfile.TemporaryDirectory(dir=network.folder)))
+            resources.callback(network.renew, Setting(0, 0))
             self._antiphon = way.startswith("antiphon")
-            workers = 1 if way.startswith("plain") else 2
+            machines = len(network.ends)
+            workers = 1 if way.startswith("plain") else machines
             self.clock = Clock(self._folder / "clock", workers, seconds, measuring=self._antiphon)
             settings = {"way": way, "seed": seed, "lr": rate, "threads": 2 if way == "plain2" else 1}
             settings |= {"clock": str(self._folder / "clock"), "shape": asdict(shape), "flops": flops}
+            settings["machines"] = machines
             environment = {**os.environ, "OMP_NUM_THREADS": str(settings["threads"])}
             environment["GLOO_SOCKET_IFNAME"] = INTERFACE
             paths = [str(HERE), os.environ.get("PYTHONPATH")]
             environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-            pair.renew(Setting(0, 0) if self._antiphon else setting)
-            if self._antiphon:  # the cluster starts over an idle line without delay
+            network.renew(Setting(0, 0) if self._antiphon else setting)
+            if self._antiphon:  # the cluster starts over idle lines without delay
                 timed = {CLOCK: str(self._folder / "clock")}
                 if flops:
-                    timed[SLEEP] = str(Parts().computing(Setup(shape, setting, flops)))
-                address = resources.enter_context(pair.ray(environment, timed))
-                pair.line.set(setting)
+                    timed[SLEEP] = str(Parts(machines).computing(Setup(shape, setting, flops)))
+                address = resources.enter_context(network.ray(environment, timed))
+                network.lines.set(setting)
                 starts = [("antiphon_way.py", {**settings, "address": address})]
             else:
-                settings["address"] = f"{ADDRESSES[0]}:{_PORT}"
-                settings["processes"] = workers
+                settings["address"] = f"{network.ends[0].address}:{_PORT}"
                 starts = [("torch_way.py", {**settings, "index": index}) for index in range(workers)]
             self._processes = [
                 self._started(index, program, own, environment) for index, (program, own) in enumerate(starts)
@@ -105,7 +106,7 @@ class Training:
         settings = {**settings, "state": str(self._folder / f"{index}.pt")}
         command = [sys.executable, str(HERE / program), json.dumps(settings)]
         with (self._folder / f"{index}.log").open("wb") as log:
-            return self.pair.ends[index].start(command, env=environment, stdout=log, stderr=log)
+            return self.network.ends[index].start(command, env=environment, stdout=log, stderr=log)
 
     def _wait(self, reached: Callable[[], bool], within: float, what: str) -> None:
         """Wait until something is reached; WayError: a process has failed, or the time is over."""
@@ -130,9 +131,9 @@ class Training:
         Raises:
             WayError: It fails.
         """
-        clock, line = self.clock, self.pair.line
+        clock, lines = self.clock, self.network.lines
         self._wait(lambda: clock.began is not None, _BEGUN_WITHIN, f"has not taken {WARM} steps")
-        before = clock.steps, line.bytes, line.cpu, time.monotonic()
+        before = clock.steps, lines.bytes, lines.cpu, time.monotonic()
         if pause:
             time.sleep(max(0.0, (clock.began or 0.0) + (self._seconds - pause) / 2 - time.monotonic()))
             os.kill(clock.processes[0], signal.SIGSTOP)
@@ -140,8 +141,8 @@ class Training:
             os.kill(clock.processes[0], signal.SIGCONT)
         self._wait(lambda: clock.over, self._seconds + 60, "the clock has stopped")
         steps, now = clock.steps - before[0], time.monotonic()
-        sent = [round((new - old) / max(1, steps)) for new, old in zip(line.bytes, before[1], strict=True)]
-        share = (line.cpu - before[2]) / (now - before[3])
+        sent = [round((new - old) / max(1, steps)) for new, old in zip(lines.bytes, before[1], strict=True)]
+        share = (lines.cpu - before[2]) / (now - before[3])
         processes = [*clock.processes, *(process.pid for process in self._processes if self._antiphon)]
         memory = [round(peak(number) - after_import) for number in processes]
         if self._antiphon:
