@@ -13,7 +13,7 @@ import re
 import types
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -367,6 +367,16 @@ def called_stacked(
     return y, _updated_buffers(after, buffers)
 
 
+def _places(module: nn.Module, names: Iterable[str]) -> dict[str, tuple[dict[str, Any], str]]:
+    """Where a module holds its parameters and buffers of some names: the dict of a submodule, and the key in it."""
+    found: dict[str, tuple[dict[str, Any], str]] = {}
+    for name in names:
+        path, _, key = name.rpartition(".")
+        part = module.get_submodule(path)
+        found[name] = (part._buffers if key in part._buffers else part._parameters), key
+    return found
+
+
 def _updated_buffers(numbers: Tensors, buffers: Tensors) -> Tensors:
     """Buffers after a call, which may have replaced them; without the graph of the update."""
     after = {name: numbers[name] for name in buffers}
@@ -453,6 +463,7 @@ class ModuleFunction:
     def __init__(self, module: nn.Module, inputs: int, outputs: int) -> None:
         self.module, self.inputs, self.outputs = module, inputs, outputs
         self._mode: tuple[nn.Module, bool] | None = None
+        self._places: dict[str, tuple[dict[str, Any], str]] = {}
 
     @functools.cached_property
     def key(self) -> Hashable:
@@ -502,10 +513,15 @@ class ModuleFunction:
             return found
         if self._mode is None or self._mode[0] is not self.module or self._mode[1] is not training:
             set_mode(self.module, training)
-            self._mode = self.module, training
+            self._mode, self._places = (self.module, training), _places(self.module, buffers)
         if x.dim() == 3:
             return called_stacked(self.module, parameters, buffers, x)
-        return called(self.module, parameters, buffers, x, keeps_input=keeps_input)
+        y, updated = called(self.module, parameters, buffers, x, keeps_input=keeps_input)
+        if updated and torch.is_grad_enabled():
+            # What is computed in the backward pass (a checkpoint, a hook, a user's Function) reads and changes the module's own.
+            for name, (tensors, key) in self._places.items():
+                tensors[key].data = updated[name].data
+        return y, updated
 
 
 class _RefusedError(Exception):

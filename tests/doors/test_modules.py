@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import parametrizations, prune, spectral_norm
+from torch.utils.checkpoint import checkpoint
 
 import antiphon
 from antiphon.errors import AntiphonError, RunError, ScenarioWarning
@@ -50,6 +51,7 @@ class Odd(nn.Module):
         self.register_buffer("turn", torch.polar(torch.ones(4), torch.arange(4.0)))
         self.register_buffer("order", torch.tensor([5, 4, 3, 2, 1, 0], dtype=torch.int16))
         self.register_buffer("mean", torch.zeros(8), persistent=False)
+        self.register_buffer("share", torch.ones(()))
         self.norm = nn.BatchNorm1d(8)
         self.turns = nn.Parameter(torch.randn(4, dtype=torch.complex64)) if "complex" in traits else None
         if "shared" in traits:
@@ -102,6 +104,14 @@ class Odd(nn.Module):
             with torch.no_grad():
                 self.mean.lerp_(y.mean(0), 0.5)
             y = y - self.mean
+        if "recomputed" in self.traits:
+            if self.training:
+                self.share.mul_(0.9)
+            y = checkpoint(
+                lambda inner: (inner * self.share).sin() + self.norm(inner), y, use_reentrant=False
+            )
+            if y.requires_grad:
+                y.register_hook(lambda g: g * self.share)
         if "frozen" in self.traits and self.training:
             with torch.no_grad():
                 for p in self.parameters():
@@ -181,6 +191,7 @@ def _apart(env: Any, model: nn.Sequential, loop: nn.Module) -> float:
 _TRAITS = (
     *("types", "complex", "shared", "parametrized", "hook", "accumulated"),
     *("module_hooks", "counter", "in_place", "frozen", "frozen_norm", "own_train", "norm"),
+    "recomputed",
 )
 
 
