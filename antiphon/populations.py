@@ -24,7 +24,7 @@ from antiphon.running.observers import RunProgress
 from antiphon.running.python_template import Buildable
 from antiphon.scenarios import Template
 from antiphon.scenarios.population_spec import PopulationSpec, named_place
-from antiphon.scenarios.study import find_document
+from antiphon.scenarios.yaml_text import find_document
 from antiphon.terminal.output import printed
 
 

@@ -25,7 +25,7 @@ from antiphon import envs
 from antiphon.base.spec import plain
 from antiphon.engine.inference.policy import Policy
 from antiphon.scenarios.population_spec import PopulationSpec
-from antiphon.scenarios.study import find_document
+from antiphon.scenarios.yaml_text import find_document
 from antiphon.telemetry.statistics import mean
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -28,7 +28,7 @@ import torch
 import antiphon
 from antiphon.base.memory import keep_memory
 from antiphon.scenarios.population_spec import PopulationSpec
-from antiphon.scenarios.study import find_document
+from antiphon.scenarios.yaml_text import find_document
 
 sys.path.insert(0, str(Path(__file__).parent))
 from interleaved import finish, parsed, ratio, table, timed

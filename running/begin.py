@@ -14,10 +14,10 @@ from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.live_system import Executor, LiveSystem, Settings
 from antiphon.running.directory import RunDirectory, check_exist, check_free, is_free
-from antiphon.running.directory_writer import open_writer
+from antiphon.running.directory_writer import check_interval, open_writer
 from antiphon.running.executors import divide, executor_of
 from antiphon.running.request import Request
-from antiphon.running.resume import check_interval, given_scenario, resume
+from antiphon.running.resume import given_scenario, resume
 from antiphon.running.run import Run
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import as_scenario
@@ -91,7 +91,7 @@ def begin(
             scenario, division, opened = with_chosen_links(scenario, division, settings)
             if opened is not None:
                 undo.callback(opened.close)
-        executor = executor or executor_of(settings, division, capture)
+        executor = executor or (executor_of(settings, division, capture) if division or capture else None)
         running = LiveSystem(scenario, settings, executor)
         undo.callback(running.close)
         if division is not None:

@@ -240,6 +240,8 @@ class RunDirectory:
     checkpoint or at the end; its `checkpoints` have the entries of those files at each checkpoint that is kept."""
     _lock: DirectoryLock | None = field(default=None, repr=False)
     _growing: dict[str, GrowingFile] = field(default_factory=dict, repr=False)
+    _document: str | None = field(default=None, repr=False)
+    """The text of scenario.yaml where this process wrote it: it is not read again."""
 
     @classmethod
     def create(
@@ -267,7 +269,8 @@ class RunDirectory:
                 there = display_path(asked)
                 write_error(f"{there} already exists: this run is written to {display_path(path)}")
             undo.callback(remove_run, path)
-            write_text(path / _SCENARIO, scenario_text(scenario))
+            directory._document = scenario_text(scenario)
+            write_text(path / _SCENARIO, directory._document)
             directory.note(files={_SCENARIO: entry_of(path / _SCENARIO)})
             sync_folder(path.parent)
             undo.pop_all()
@@ -480,6 +483,8 @@ class RunDirectory:
     @property
     def document(self) -> str:
         """The text of scenario.yaml; RunError where it cannot be read."""
+        if self._document is not None:
+            return self._document
         path = self.verified(_SCENARIO)
         with fitting(path):
             return read_bytes(path).decode()

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from antiphon.base.counts import check_counts
 from antiphon.base.errors import AntiphonError, DivergenceError, RunError, ScenarioError
 from antiphon.base.extensions import Catalogue, made, name_of
 from antiphon.base.files import display_path, finite
@@ -162,6 +163,13 @@ def over(readouts: Sequence[str], metric: str, agents: Mapping[str, Mapping[str,
 _CHECKPOINTS = 10
 _FEWEST_STEPS = 100
 """Between checkpoints, where nothing else is set: ten in a run, but at least so many steps apart."""
+
+
+def check_interval(steps: int | None, logdir: str | Path | None) -> None:
+    """Refuse an interval of checkpoints that is no number of steps, or that has no folder to write to."""
+    check_counts("simulation", checkpoint_every=steps)
+    if steps is not None and logdir is None:
+        raise ScenarioError(f"checkpoint_every: {steps} has no effect without a logdir; give one")
 
 
 class DirectoryWriter(Observer):

@@ -23,7 +23,7 @@ from antiphon.base.errors import AntiphonError, ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError
 from antiphon.base.spec import frozen_data
-from antiphon.scenarios.document import Scenario, Template
+from antiphon.scenarios.document import Scenario
 
 _ARGUMENT = re.compile(r"^ +(\w+): (.*)$", re.MULTILINE)
 
@@ -121,6 +121,10 @@ class PythonTemplate:
         scenario = self._resolved(variant, values)
         return scenario if steps is None else scenario.with_training(steps=steps)
 
+    def other_variants(self, variant: str | None, values: Mapping[str, Any]) -> Iterator[Scenario]:
+        """Return no scenario: a function is not called only to see what it would return."""
+        return iter(())
+
     def _resolved(self, variant: str | None, values: Mapping[str, Any]) -> Scenario:
         from antiphon.envs import registry
 
@@ -217,22 +221,6 @@ def _key_of(value: Any, outer: tuple[int, ...] = ()) -> Hashable:
     return kind, *(
         _key_of(list(x) if isinstance(x, Iterator) else x, inner) for x in (made, arguments, *state)
     )
-
-
-def other_variants(
-    template: Template | PythonTemplate, variant: str | None, values: Mapping[str, Any]
-) -> Iterator[Scenario]:
-    """Yield the scenarios of a template's other variants, with the given values and with the parameters' defaults.
-
-    Those that cannot be resolved are left out. A function is not called only to see what it would return.
-    """
-    if isinstance(template, PythonTemplate):
-        return
-    for settings in (values, {}) if values else ({},):
-        for other in (None, *template.variants):
-            if other != variant or settings != values:
-                with suppress(ScenarioError):
-                    yield template.resolve(other, settings)
 
 
 def load_python(place: str) -> PythonTemplate:

@@ -14,7 +14,7 @@ from antiphon.base.problems import DocumentError
 from antiphon.base.spec import plain
 from antiphon.distributed.settings import PartsSettings
 from antiphon.running.directory import RunDirectory, holds_objects, is_free, scenario_text
-from antiphon.running.python_template import PythonTemplate, other_variants
+from antiphon.running.python_template import PythonTemplate
 from antiphon.running.trainer import Outcome
 from antiphon.scenarios import Scenario, Template
 
@@ -108,7 +108,7 @@ class Request:
     @property
     def variants(self) -> Iterator[Scenario]:
         """The template's other variants, for `advice`."""
-        return other_variants(self.template, self.variant, self.values)
+        return self.template.other_variants(self.variant, self.values)
 
     def existing(self, path: str | Path) -> RunDirectory | None:
         """Return the run that is at `path`, or None; RunError where it is not this one, with a line that names what differs."""

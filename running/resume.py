@@ -7,8 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from antiphon.base.counts import check_counts
-from antiphon.base.errors import DivergenceError, RunError, ScenarioError
+from antiphon.base.errors import DivergenceError, RunError
 from antiphon.base.files import fitting
 from antiphon.base.memory import uncollected
 from antiphon.distributed.settings import PartsSettings
@@ -19,7 +18,7 @@ from antiphon.engine.state.checkpoint import read_simulation
 from antiphon.engine.state.compatibility import check_same_scenario, with_saved_links
 from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.running.directory import RunDirectory
-from antiphon.running.directory_writer import DirectoryWriter
+from antiphon.running.directory_writer import DirectoryWriter, check_interval
 from antiphon.running.executors import divide, executor_of
 from antiphon.running.run import Run
 from antiphon.running.trainer import Outcome
@@ -201,10 +200,3 @@ def given_scenario(
         except RunError as error:
             raise RunError(f"{directory.path}: {error}") from None
     return None if described is None else scenario
-
-
-def check_interval(steps: int | None, logdir: str | Path | None) -> None:
-    """Refuse an interval of checkpoints that is no number of steps, or that has no folder to write to."""
-    check_counts("simulation", checkpoint_every=steps)
-    if steps is not None and logdir is None:
-        raise ScenarioError(f"checkpoint_every: {steps} has no effect without a logdir; give one")

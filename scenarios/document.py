@@ -8,7 +8,7 @@ import copy
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from itertools import chain
@@ -608,6 +608,17 @@ class Template:
             document.data["training"] = {**training, "steps": steps}
         with self._placing(document):
             return Scenario.model_validate(document.data)
+
+    def other_variants(self, variant: str | None, values: Mapping[str, Any]) -> Iterator[Scenario]:
+        """Yield the scenarios of the other variants, with the given values and with the parameters' defaults.
+
+        Those that cannot be resolved are left out.
+        """
+        for settings in (values, {}) if values else ({},):
+            for other in (None, *self.variants):
+                if other != variant or settings != values:
+                    with suppress(ScenarioError):
+                        yield self.resolve(other, settings)
 
     @contextmanager
     def placing(self, variant: str | None, values: Mapping[str, Any]) -> Iterator[None]:

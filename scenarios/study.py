@@ -5,23 +5,20 @@ A document begins with `study: NAME`. A scenario alone is a study too: all its v
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
-from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.base.problems import DocumentError, kind_of, show_value
 from antiphon.base.spec import Count, FrozenMap, Name, Spec, frozen_data, plain
 from antiphon.scenarios.training import Metrics, on_validation
-from antiphon.scenarios.yaml_text import DocumentSpec, read_file
+from antiphon.scenarios.yaml_text import DocumentSpec
 
 DEFAULT = "default"
 """Name of the variant of a scenario without variants, and of the budget of a scenario alone."""
-_SUFFIXES = (".yaml", ".yml")
 _SEEDS = 3
 
 
@@ -181,37 +178,3 @@ class StudySpec(DocumentSpec):
                     f"is ignored, as the budget {with_steps[0]!r} has steps; leave it out of one of the two"
                 )
                 raise DocumentError((*path, "steps"), line)
-
-
-Found = TypeVar("Found", bound=DocumentSpec)
-
-
-def find_document(kind: type[Found], name_or_path: str | Path) -> Found | None:
-    """Return a study or population of the library, or read one from a file; None where it is neither.
-
-    Args:
-        kind: The document's; its first field is the key that the file begins with.
-        name_or_path: A name of the library, or the path of a YAML file.
-
-    Raises:
-        ScenarioError: The document is not valid.
-    """
-    if str(name_or_path) in kind.library_names():
-        return kind.of_library(str(name_or_path))
-    path = Path(os.path.expanduser(name_or_path))
-    if not path.is_file() or not _begins_with(next(iter(kind.model_fields)), path):
-        return None
-    found = kind.from_yaml(read_file(path), str(path))
-    scenario: str = vars(found)["scenario"]
-    if not scenario.endswith(_SUFFIXES):
-        return found
-    return found.model_copy(update={"scenario": str(path.parent / scenario)})
-
-
-def _begins_with(key: str, path: Path) -> bool:
-    """Whether a file holds such a document; its reader raises other problems of the file."""
-    try:
-        text = read_file(path)
-    except ScenarioError:
-        return False
-    return any(line.startswith(f"{key}:") for line in text.splitlines())

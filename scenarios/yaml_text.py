@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import yaml
 
@@ -25,6 +25,7 @@ from antiphon.base.problems import DocumentError, Path, show_value
 from antiphon.base.spec import Spec
 from antiphon.base.spellings import OTHER_SPELLINGS, standard
 
+_SUFFIXES = (".yaml", ".yml")
 _CORE = "tag:yaml.org,2002:"
 _MOST_CHARACTERS = 2_000_000
 _MOST_VALUES = 200_000
@@ -172,6 +173,40 @@ class DocumentSpec(Spec):
             return cls.model_validate(dict(document.data))
         except DocumentError as error:
             raise error.located(source, document.lines) from None
+
+
+Found = TypeVar("Found", bound=DocumentSpec)
+
+
+def find_document(kind: type[Found], name_or_path: str | FilePath) -> Found | None:
+    """Return a study or population of the library, or read one from a file; None where it is neither.
+
+    Args:
+        kind: The document's; its first field is the key that the file begins with.
+        name_or_path: A name of the library, or the path of a YAML file.
+
+    Raises:
+        ScenarioError: The document is not valid.
+    """
+    if str(name_or_path) in kind.library_names():
+        return kind.of_library(str(name_or_path))
+    path = FilePath(os.path.expanduser(name_or_path))
+    if not path.is_file() or not _begins_with(next(iter(kind.model_fields)), path):
+        return None
+    found = kind.from_yaml(read_file(path), str(path))
+    scenario: str = vars(found)["scenario"]
+    if not scenario.endswith(_SUFFIXES):
+        return found
+    return found.model_copy(update={"scenario": str(path.parent / scenario)})
+
+
+def _begins_with(key: str, path: FilePath) -> bool:
+    """Whether a file holds such a document; its reader raises other problems of the file."""
+    try:
+        text = read_file(path)
+    except ScenarioError:
+        return False
+    return any(line.startswith(f"{key}:") for line in text.splitlines())
 
 
 def _read(text: str, source: str, kind: str) -> Document:

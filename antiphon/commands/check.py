@@ -18,12 +18,13 @@ from antiphon.engine.planning.advice import advice, expected_updates
 from antiphon.envs import describe
 from antiphon.jobs.studies.plan import StudyOptions, plan
 from antiphon.running.library import scenario_names, template_named
-from antiphon.running.python_template import PythonTemplate, other_variants
+from antiphon.running.python_template import PythonTemplate
 from antiphon.running.request import check_alone
 from antiphon.scenarios import DocumentError, Scenario, Template
 from antiphon.scenarios.population_spec import PopulationSpec, named_place
-from antiphon.scenarios.study import DEFAULT, StudySpec, find_document
+from antiphon.scenarios.study import DEFAULT, StudySpec
 from antiphon.scenarios.unintended_settings import learning_by_gates
+from antiphon.scenarios.yaml_text import find_document
 from antiphon.terminal.output import (
     console,
     percent,
@@ -206,7 +207,7 @@ def _examine(
     except ScenarioError as error:
         found.add(label, (error if isinstance(error, DocumentError) else placed(error)).separate(), [])
         return None
-    others = islice(other_variants(template, variant, values), _MOST_COMPARED)
+    others = islice(template.other_variants(variant, values), _MOST_COMPARED)
     found.add(label, [], advice(scenario, others))
     if found.updates is None:
         found.updates = scenario.training.steps, expected_updates(scenario, describe(scenario.env))

@@ -31,14 +31,13 @@ from antiphon.engine.planning.advice import advice
 from antiphon.running.directory import EXIST, RunDirectory, is_free
 from antiphon.running.library import MADE_IN_PYTHON, scenario_names
 from antiphon.running.observers import RunProgress
-from antiphon.running.python_template import other_variants
 from antiphon.running.request import Request, check_alone
 from antiphon.running.trainer import Outcome, Trainer
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import COMPARED
 from antiphon.scenarios.population_spec import PopulationSpec, named_place
-from antiphon.scenarios.study import find_document
 from antiphon.scenarios.training import selected_in_words
+from antiphon.scenarios.yaml_text import find_document
 from antiphon.telemetry.history import of_shut_gates, shut_gates
 from antiphon.terminal.output import (
     console,
@@ -270,7 +269,7 @@ def _run_seeds(
     how: Any = {"exist": "error" if exist == "number" else exist, "checkpoint_every": checkpoint_every}
     with request.template.placing(request.variant, request.values):
         runs = Scheduler([Job(one, path, **how) for one, path in zip(requests, paths, strict=True)])
-    _warn(advice(request.scenario, other_variants(request.template, request.variant, request.values)))
+    _warn(advice(request.scenario, request.variants))
     if runs.sequential_reason is not None:
         remark(f"the seeds run one after the other: {runs.sequential_reason}")
     same = "the same command with --exist resume continues"

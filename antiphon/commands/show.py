@@ -20,7 +20,7 @@ from antiphon.running.library import templates
 from antiphon.scenarios import Scenario, Template, json_schema
 from antiphon.scenarios.population_spec import PopulationSpec, RangeSpec
 from antiphon.scenarios.schema import schema_text
-from antiphon.scenarios.study import find_document
+from antiphon.scenarios.yaml_text import find_document
 from antiphon.telemetry.timeline_text import raster_lines
 from antiphon.terminal.output import console, print_json, remark, show_table, write_line
 from antiphon.terminal.reference import (

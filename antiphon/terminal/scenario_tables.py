@@ -14,7 +14,7 @@ from antiphon.base.files import finite
 from antiphon.engine.planning.memory_estimate import MemoryEstimate
 from antiphon.engine.planning.scenario_plan import CohortPlan, Plan, plan
 from antiphon.running.directory import RunDirectory, run_folder
-from antiphon.running.python_template import PythonTemplate, other_variants
+from antiphon.running.python_template import PythonTemplate
 from antiphon.scenarios import Template
 from antiphon.terminal.explain import built, explain, explain_template, explain_verdicts
 from antiphon.terminal.output import (
@@ -129,7 +129,7 @@ def show_scenario(
     facts = {} if run is None else run.facts
     settings = {name: facts[name] for name in ("backend", "device") if name in facts}
     found = plan(scenario, system=system, **settings)
-    explained = explain(scenario, system, other_variants(template, variant, values))
+    explained = explain(scenario, system, template.other_variants(variant, values))
     explained["template"] = explain_template(template, resolved)
     explained["plan"] = found.as_dict()
     if run is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Literal, TypeAlias, cast, get_args
 
 from antiphon.telemetry.names import tag_part
@@ -28,6 +29,7 @@ VERDICTS = ("verdict", "channel")
 """Key of the verdicts on channels among a run's metrics; they follow from other metrics, and are not written."""
 
 
+@cache
 def figure_tag(family: Family, metric: str) -> str:
     """Return the tag of a metric: float32 [agents], [channels] or [parts] per log entry, nan without a value."""
     return f"antiphon/{family}/{tag_part(metric)}"

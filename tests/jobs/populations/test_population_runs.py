@@ -16,7 +16,7 @@ from antiphon.jobs.populations.selection import (
 )
 from antiphon.running.library import template_named
 from antiphon.scenarios.population_spec import PopulationSpec
-from antiphon.scenarios.study import find_document
+from antiphon.scenarios.yaml_text import find_document
 from tests.engine.numbers import one_line
 from tests.jobs.populations.made import RATES, digits, spec
 from tests.kit.some import some
