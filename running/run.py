@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Protocol
 
+from antiphon.base.errors import ScenarioError
 from antiphon.base.memory import refusals_named
 from antiphon.base.problems import show_value
 from antiphon.engine.heart.predictors import Watch
@@ -98,6 +99,7 @@ class Run:
         self.keeps_messages = True
         self.evaluated: Evaluation | None = None
         self.notify: Callable[..., None] = lambda *_: None
+        self._for_steps: tuple[int, str | None] = running.now, None
         self._logged_at: int | None = None
         self._history: History | None = None
 
@@ -109,6 +111,19 @@ class Run:
     def stay(self) -> None:
         """Have the run go on only where further steps are asked for."""
         self.goal = self.running.now
+
+    def expect_steps(self, argument: str) -> None:
+        """Refuse to reach the goal without a step, which an argument of its resume would have no effect on."""
+        self._for_steps = self.running.now, argument
+
+    def steps_left(self) -> int:
+        """Return the steps to its goal; ScenarioError where none is taken, and one is expected (`expect_steps`)."""
+        now, (since, argument) = self.running.now, self._for_steps
+        if argument is not None and since == now >= self.goal:
+            place = "the run" if self.writer is None else self.writer.directory.path
+            line = f"has no effect, as {place} is done at step {now:,}; run(steps=N) takes further steps"
+            raise ScenarioError(f"{argument}: {line}")
+        return max(0, self.goal - now)
 
     def write_by(self, writer: Writer) -> None:
         """Write a run directory from here on, with the recorders of its writer."""

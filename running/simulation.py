@@ -155,7 +155,11 @@ class Simulation:
         """
         directory = RunDirectory.open(given_path(logdir, "logdir"))
         division = PartsSettings.of(parts)
-        return cls.over(resume(directory, scenario, division=division, checkpoint_every=checkpoint_every))
+        run = resume(directory, scenario, division=division, checkpoint_every=checkpoint_every)
+        for argument, given in {"checkpoint_every": checkpoint_every, "parts": parts}.items():
+            if given is not None and directory.facts["exit"] == "done":
+                run.expect_steps(argument)
+        return cls.over(run)
 
     @classmethod
     def load(
@@ -428,7 +432,8 @@ class Simulation:
 
         Raises:
             DivergenceError: A loss or gradient was not finite; what was learned before is kept, also in `logdir`.
-            ScenarioError: A limit or callback is invalid, the environment's episodes never end, or it has no epochs.
+            ScenarioError: A limit or callback is invalid, the environment's episodes never end, it has no epochs, or no step
+                is left of a run that was resumed with `checkpoint_every` or `parts`.
             RunError: The simulation has been closed.
             KeyboardInterrupt: See above.
         """
@@ -440,7 +445,7 @@ class Simulation:
                 warnings.warn(line, ScenarioWarning, stacklevel=3)
         steps = steps_to_take(running, steps, epochs)
         if steps is None and episodes is None and seconds is None:
-            steps = max(0, run.goal - running.now)
+            steps = run.steps_left()
         calls, start = Callbacks(callbacks, self), running.now
         total = None if steps is None else start + steps
         history = run.history_of_run()

@@ -577,7 +577,7 @@ class AgentSpec(Observing):
 
     @model_validator(mode="after")
     def _parameters_name_an_agent(self) -> Self:
-        run, colon, agent = (self.parameters or "run:agent").rpartition(":")
-        if not (run and colon and agent):
+        run, _, agent = ("run:agent" if self.parameters is None else self.parameters).rpartition(":")
+        if not (run and agent):
             raise DocumentError(("parameters",), f"must be RUN:agent, not {show_value(self.parameters)}")
         return self

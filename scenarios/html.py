@@ -13,6 +13,8 @@ _DRAWN = 60
 """Most agents in the drawing."""
 _WIDE, _HIGH = 150, 40
 """Pixels between the agents of the drawing."""
+_BOW = 50
+"""Pixels to the left at which arrows within a column are drawn to."""
 
 
 def html_of(scenario: Graph) -> str:
@@ -43,6 +45,14 @@ def html_of(scenario: Graph) -> str:
     return notebook.html_of(repr(scenario), drawing(scenario), *tables)
 
 
+def _arrow(start: tuple[int, int], end: tuple[int, int]) -> str:
+    """Return the path from one agent to another: within a column a bow, as a straight line would cross the names above agents."""
+    (x, y), (to_x, to_y) = start, end
+    if x == to_x:
+        return f"M{x} {y}C{x - _BOW} {y} {x - _BOW} {to_y} {x} {to_y}"
+    return f"M{x} {y}L{to_x} {to_y}"
+
+
 def drawing(scenario: Graph) -> str:
     """Draw agents in columns, by how many channels lead to them from those that observe, and arrows between them."""
     if len(scenario.agents) > _DRAWN:
@@ -57,8 +67,7 @@ def drawing(scenario: Graph) -> str:
         column, names = column + 1, list(reached) or [n for n in scenario.agents if n not in places]
     width, height = (max(place[axis] for place in places.values()) + 60 for axis in (0, 1))
     lines = [
-        f'<path d="M{places[a][0]} {places[a][1]}L{places[b][0]} {places[b][1]}" stroke="#999" '
-        f'marker-end="url(#antiphon-arrow)"/>'
+        f'<path d="{_arrow(places[a], places[b])}" stroke="#999" fill="none" marker-end="url(#antiphon-arrow)"/>'
         for a, b in pairs
     ]
     texts = [

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from inspect import signature
 from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, model_validator
@@ -40,8 +41,8 @@ _CHOSEN_BY_TORCH = ("foreach", "fused")
 class _OptimiserKeys(KindSpec):
     """A section with the keys of an optimiser, whose own are of the types of their defaults.
 
-    Torch compares numbers before it looks at their types, reads a third of two betas first in a step, and takes any word,
-    `no` too, for true.
+    Torch compares numbers before it looks at their types, reads a third of two betas or 5.5 steps of Muon first in a step, and
+    takes any word, `no` too, for true.
     """
 
     point = "optimiser"
@@ -49,14 +50,26 @@ class _OptimiserKeys(KindSpec):
     @model_validator(mode="after")
     def _of_the_types_of_defaults(self) -> Self:
         torchs = f"{getattr(self.source, '__module__', '')}.".startswith("torch.optim.")
+        whole = self._whole
         for key in self.own_keys:
             default, value = type(self).model_fields[key].default, getattr(self, key)
             if torchs and key in _CHOSEN_BY_TORCH and value is not None:
                 default = False
             needs = "" if value == default else _needed_type(default, value, torchs=torchs)
+            if key in whole and not (isinstance(value, int) and not isinstance(value, bool)):
+                needs = "a whole number"
             if needs:
                 raise DocumentError((key,), f"must be {needs}, not {kind_of(value)}")
         return self
+
+    @property
+    def _whole(self) -> frozenset[str]:
+        """The keys that the optimiser's signature says are whole numbers."""
+        try:
+            parameters = signature(self.source).parameters.values()
+        except (TypeError, ValueError):  # of some built-in callables no signature is known
+            return frozenset()
+        return frozenset(one.name for one in parameters if one.annotation in (int, "int"))
 
 
 def _needed_type(default: object, value: object, *, torchs: bool) -> str:

@@ -88,6 +88,9 @@ def unused_beside_others(scenario: Scenario) -> Iterator[Finding]:
     for name, agent in scenario.agents.items():
         if agent.share is not None and of_group[agent.share] == 1:
             yield Finding("agent", name, _unused("share", "by the only agent of its group"))
+        if agent.align and not _is_late(scenario):
+            why = "where every message is read at the step at which it is sent; leave it out, or write link.delay"
+            yield Finding("agent", name, _unused("align", why))
         for goal in agent.goals.values():
             if goal.reward and not any(goal.reward.values()):
                 message = (
@@ -96,6 +99,15 @@ def unused_beside_others(scenario: Scenario) -> Iterator[Finding]:
                 yield Finding("agent", name, message, control=True)
     if scenario.training.sweep and not scenario.channels:
         yield Finding("training", "training", _unused("sweep", "where no agent sends messages"))
+
+
+def _is_late(scenario: Scenario) -> bool:
+    """Whether a message may be read after the step at which it is sent. A delay that is written, be it 0, is a decision."""
+    late = {"channels.link.drop", "channels.link.rate", "agents.clock.period", "agents.clock.phase"}
+    return not late.isdisjoint(scenario.given) or any(
+        channel.made_coupling.replaces or "ways" in channel.link.model_fields_set
+        for channel in scenario.channels
+    )
 
 
 def rule_14_one_window(scenario: Scenario) -> Iterator[Finding]:

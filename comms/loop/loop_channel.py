@@ -28,6 +28,7 @@ from antiphon.base.errors import (
 )
 from antiphon.base.mask import ALL
 from antiphon.base.nearest_names import suggest
+from antiphon.base.spec import channel_name_problem
 from antiphon.base.spellings import either_spelling
 from antiphon.comms.backward_requests import (
     Gradients,
@@ -124,6 +125,8 @@ class Channel:
     ) -> None:
         if not isinstance(name, str) or not name:
             raise ScenarioError(f"Channel: name={name!r}; must be a word")
+        if problem := channel_name_problem(name):
+            raise ScenarioError(f"Channel: name: {problem}")
         self.name = name
         with self._named("size"):
             self.shape = message_shape(size)

@@ -170,4 +170,4 @@ def _why(agents: int, stacked_agents: int, cohorts: int) -> str:
     )
     if cohorts:
         return f"{who} as {many}"
-    return "there is one agent" if agents == 1 else "no two agents can be run as one"
+    return "there is one agent" if agents == 1 else "no agents are stacked"

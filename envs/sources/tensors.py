@@ -359,9 +359,15 @@ def assembled(
 
 def _split_rows(counts: Mapping[str, int], shares: Mapping[str, float], place: str) -> dict[str, Tensor]:
     """Return the rows of each split: shares of the training data, the others as they come."""
-    for name, share in shares.items():
-        require(0 <= share < 1, place, f"{name}: {share}; must be a share of the examples, from 0 to below 1")
     count = counts["train"]
+    for name, share in shares.items():
+        meant = (
+            f" ({share:g} of {count}: {share / count:.2g})"
+            if 1 <= share < count and share == int(share)
+            else ""
+        )
+        line = f"must be a share of the examples, from 0 to below 1{meant}, or the {name} examples"
+        require(0 <= share < 1, place, f"{name}: {share:g}; {line}")
     sizes = {name: max(1, round(share * count)) if share > 0 else 0 for name, share in shares.items()}
     left = count - sum(sizes.values())
     taken = " and ".join(f"{name}={share}" for name, share in sorted(shares.items())) or "no shares"

@@ -18,7 +18,7 @@ def shown(cli: Commands, *words: str) -> str:
 def test_show_ends_with_how_it_is_run(cli: Commands) -> None:
     text = shown(cli, "digits-mlp")
     for part in (
-        "backend   cohort: no two agents can be run as one",
+        "backend   cohort: no agents are stacked",
         "device    cpu  ",
         "waves     4 a step",
         "memory    ",

@@ -353,6 +353,13 @@ def test_the_name_of_a_channel_is_a_word(name: Any) -> None:
         comms.Channel(4, name=name)
 
 
+def test_the_name_of_a_channel_follows_the_rule_of_names() -> None:
+    for name, word in {"a b": "a b", "a->b c": "b c", "a->b:": "", "a/b": "a/b"}.items():
+        with pytest.raises(ScenarioError, match=rf"^Channel: name: {word!r} is not a name; use letters, "):
+            comms.Channel(4, name=name)
+    assert comms.Channel(4, name="eye-1->b:left").name == "eye-1->b:left"
+
+
 @pytest.mark.parametrize(("settings", "line"), REFUSED)
 def test_settings_that_cannot_be_are_refused_in_one_line(settings: dict[str, Any], line: str) -> None:
     with pytest.raises(ScenarioError) as refused:

@@ -506,6 +506,13 @@ def test_each_optimiser_steps_as_in_a_loop(env: Any, kind: Any) -> None:
             torch.testing.assert_close(ours, plain.detach(), rtol=0, atol=1e-12)
 
 
+class Patient(torch.optim.SGD):
+    """An optimiser with a whole number."""
+
+    def __init__(self, params: Any, lr: float = 0.1, every: int = 2) -> None:
+        super().__init__(params, lr=lr)
+
+
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
@@ -520,6 +527,9 @@ def test_each_optimiser_steps_as_in_a_loop(env: Any, kind: Any) -> None:
         ({"foreach": "yes"}, "foreach: must be true or false, not "),
         ({"kind": "Adafactor", "eps": 0.001}, "eps: must be a list of 2 numbers, not 0.001"),
         ({"weight_decay": [0.1]}, "weight_decay: must be a number, not "),
+        ({"kind": "Muon", "ns_steps": 5.5}, "optimiser.ns_steps: must be a whole number, not 5.5"),
+        ({"kind": "Muon", "ns_steps": True}, "optimiser.ns_steps: must be a whole number, not "),
+        ({"kind": Patient, "every": "often"}, "optimiser.every: must be a whole number, not the word"),
         (
             {"groups": [{"axes": 1, "kind": "AdamW", "eps": "x"}]},
             "groups.0..eps: must be a number, not the word",

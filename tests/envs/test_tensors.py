@@ -117,6 +117,14 @@ def test_items_that_have_no_place_are_refused_with_the_way_to_read_them() -> Non
         ),
         ({"image": IMAGES[:, :1], "label": LABELS}, "test: image is torch.float32 [1, 3] per row, but torch"),
         ({"image": IMAGES, "label": LABELS[1:]}, "from_tensors: test: lengths disagree: image 50, label 49"),
+        (
+            2,
+            "test: 2; must be a share of the examples, from 0 to below 1 (2 of 50: 0.04), or the test examples",
+        ),
+        (
+            2.5,
+            "from_tensors: test: 2.5; must be a share of the examples, from 0 to below 1, or the test exam",
+        ),
         ([IMAGES, LABELS], "from_tensors: test: list; pass a share of the examples, or a mapping of tensors"),
     ],
 )

@@ -24,7 +24,7 @@ from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit import seams
 from tests.kit.commands import Commands
-from tests.kit.resigned import resign
+from tests.kit.resigned import resign, rewrite_facts
 from tests.running.left import acting, assert_same_run, checkpoints, ended, facts, result, signalled
 
 
@@ -358,6 +358,27 @@ def test_another_scenario_is_not_gone_on_with(whole: tuple[Path, Path], tmp_path
         Simulation.resume(tmp_path / "run", given).close()
     with one_line(r"run: scenario: .*hidden: .128. was saved, .9. is given", RunError):
         Simulation.resume(tmp_path / "run", load("digits-mlp").resolve(None, {"width": 9}))
+
+
+@pytest.mark.parametrize("given", [{"checkpoint_every": 1}, {"parts": 2}])
+def test_what_only_steps_obey_is_refused_of_a_run_that_is_done_where_none_is_taken(
+    run: Path, given: dict[str, Any]
+) -> None:
+    scenario = own(steps=2, channel={"link": {"delay": 1}})
+    with Simulation(scenario, logdir=run) as simulation:
+        simulation.run()
+    with Simulation.resume(run, scenario, **given) as simulation:
+        with one_line(rf"^{next(iter(given))}: has no effect, as {run} is done at step 2; run\(steps=N\) "):
+            simulation.run()
+        simulation.run(steps=2)
+        assert len(simulation.run()) == 0
+    assert checkpoints(run) == ([3, 4] if "parts" not in given else [2, 4])
+    with Simulation(scenario, logdir=run, exist="resume", **given) as simulation:  # the same call again
+        simulation.run()
+    rewrite_facts(run, exit="running")
+    with Simulation.resume(run, scenario, **given) as simulation:  # killed before its end was noted
+        simulation.run()
+    assert ended(run)[0] == "done"
 
 
 LIMITS: list[tuple[dict[str, Any], str]] = [

@@ -15,6 +15,12 @@ def test_a_scenario_is_one_line_and_in_a_notebook_a_graph_with_tables(name: str)
     assert repr(scenario).startswith(f"<Scenario {name}: {len(scenario.agents)} agents, ")
     assert "\n" not in repr(scenario)
     page = ElementTree.fromstring(f"<div>{scenario._repr_html_()}</div>")
+    ends = [
+        path.attrib["d"][1:].replace("L", " ").split()
+        for path in page.iter("path")
+        if "L" in path.attrib["d"]
+    ]
+    assert not [x for x, _, to_x, *_ in ends if x == to_x], "an arrow crosses the names of a column"
     drawn = {text.text for text in page.iter("text")}
     assert drawn == (set(scenario.agents) if len(scenario.agents) <= 60 else set())
     assert [len(table.findall("tr")) for table in page.iter("table")] == [

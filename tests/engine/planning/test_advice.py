@@ -277,6 +277,12 @@ def test_few_updates_are_put_down_to_what_the_clock_has(
     assert line.startswith(f"{names}: {fix}")
 
 
+def test_a_window_that_is_an_episode_by_choice_is_not_advised_to_be_shorter() -> None:
+    agent = {"observes": ["image"], "objective": CLASSIFY, "clock": {"unroll": "episode"}}
+    scenario = scenario_of({"a": agent}, [], {"hold": 4, "episode": "example"}).with_training(steps=200)
+    assert advice(scenario) == ["agent a: 50 updates in 200 steps, one in an episode; train for longer"]
+
+
 @pytest.mark.parametrize(
     ("clock", "fix"),
     [

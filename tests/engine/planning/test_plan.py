@@ -103,7 +103,7 @@ def test_a_plan_is_what_the_backend_does(
 @pytest.mark.long
 def test_who_stands_alone_is_named_with_the_reason(planned: Planned, cli: Commands) -> None:
     found = planned("digits-mlp")
-    assert (found["backend"], found["why"]) == ("cohort", "no two agents can be run as one")
+    assert (found["backend"], found["why"]) == ("cohort", "no agents are stacked")
     assert found["alone"] == [{"agents": ["n0", "n1", "n2", "n3"], "reason": "no other agent is like it"}]
     copier = planned("copy")
     assert (copier["why"], copier["alone"][0]["reason"]) == ("there is one agent", "it acts")
