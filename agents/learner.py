@@ -32,7 +32,7 @@ class Learner(TrainedParameters):
         critic: A second network that estimates values in training, with the single head `VALUE`; the first network's
             parameters do not depend on it.
         returns: Whether running statistics of a policy's returns are kept too.
-        targeted: Whether the network has a target network too.
+        has_target_network: Whether the network has a target network too.
         statistics: Running statistics of observations that are normalised, by name; None: there are none.
         settings: The other arguments of `TrainedParameters`.
     """
@@ -44,7 +44,7 @@ class Learner(TrainedParameters):
         critic: Network | None = None,
         *,
         returns: bool = False,
-        targeted: bool = False,
+        has_target_network: bool = False,
         statistics: Tensors | None = None,
         **settings: Any,
     ) -> None:
@@ -57,7 +57,7 @@ class Learner(TrainedParameters):
             buffers |= with_prefix(CRITIC, critic.buffers())
         if returns:
             buffers |= {RETURNS: torch.zeros(3)}
-        if targeted:
+        if has_target_network:
             buffers |= with_prefix(TARGET, {name: constant(p).clone() for name, p in parameters.items()})
         buffers |= statistics or {}
         modules = network.modules()

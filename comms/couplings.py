@@ -65,38 +65,61 @@ class Declared(Protocol):
     def feedback(self) -> _Feedback | None: ...
 
 
-class CreditedMessage(Protocol):
+class CreditedMessage:
     """A message of the window that its sender learns from; tensors are [rows, size] without a graph, gradients per sample.
 
     A row is one environment of a channel. A gradient per sample is B times the gradient of the receivers' mean loss.
+
+    Args:
+        sent: See the attribute.
+        stamp: See the attribute.
+        period: See the attribute.
+        returned: See the attribute.
+        live: The message as the window has it, [rows, …] with its graph.
+        predict: Returns the synthetic gradient, which is evaluated only where a coupling reads `predicted`.
+
+    Attributes:
+        sent: The message as it was sent.
+        stamp: The step at which it was sent; the `step` of `credit` less the stamp is its age.
+        period: Steps between ticks of the sender: an age divided by it is an age in ticks.
+        returned: The gradient that has come back over the link; None: none has.
     """
 
-    @property
-    def sent(self) -> Tensor:
-        """The message as it was sent."""
+    __slots__ = ("_live", "_predict", "period", "returned", "sent", "stamp")
 
-    @property
-    def stamp(self) -> int:
-        """The step at which it was sent; the `step` of `credit` less the stamp is its age."""
+    def __init__(
+        self,
+        sent: Tensor,
+        stamp: int,
+        period: int,
+        returned: Tensor | None,
+        live: Tensor,
+        predict: Callable[[], Tensor | None],
+    ) -> None:
+        self.sent, self.stamp, self.period, self.returned = sent, stamp, period, returned
+        self._live, self._predict = live, predict
 
     @property
     def now(self) -> Tensor:
         """The message as the sender's present parameters make it.
 
-        It differs from `sent` if the window has waited, and where the message was void as it was sent: there `sent` is zeros.
+        It differs from `sent` if the window has waited and been replayed, and where the message was void as it was sent: there
+        `sent` is zeros.
         """
+        from antiphon.comms.backward_requests import (
+            value_of,
+        )  # commands that only list couplings load no torch
 
-    @property
-    def returned(self) -> Tensor | None:
-        """The gradient that has come back over the link; None: none has."""
+        return value_of(self._live)
 
     @property
     def predicted(self) -> Tensor | None:
-        """The synthetic gradient as it is applied: behind its gate, and mixed by `trace` with what returns at the same step.
+        """The synthetic gradient, as far as the channel's gate is open; `gradient.trace` mixes in what returns at the same step.
 
-        None: the channel has none or does not apply it, its gate withholds it, or its target or a signal of its context is absent.
+        None: the channel has none or does not apply it, its gate is shut, or its target or a signal of its context is absent.
         A predictor that needs the receiver's actions (`local_policy`) gives zeros instead.
         """
+        return self._predict()
 
 
 class Followed(Enum):

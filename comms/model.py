@@ -67,7 +67,7 @@ class LinearMaps:
 
     def prediction(self, example: Example) -> Tensor:
         """Return the synthetic gradients, of the shape of the messages."""
-        outputs = linear(_inputs(example), self.weights, self.biases)
+        outputs = self._outputs(_inputs(example))
         if self.label is None:
             return outputs
         _, error = self._errors(outputs, example, 1)
@@ -94,10 +94,16 @@ class LinearMaps:
             x = x.masked_fill(absent, 0.0) if x is example.message else x.masked_fill_(absent, 0.0)
         predicted = example.prediction if self.reuses else None  # no statistics change without hidden layers
         if predicted is None:
-            predicted = linear(x, self.weights, self.biases)
+            predicted = self._outputs(x)
         losses, error = self._errors(predicted, example, batch)
-        error = valid.fill(error)
-        return valid.fill(losses).mean(-1), [product(error.mT, x), error.sum(-2)]
+        return valid.fill(losses).mean(-1), self._gradients(x, valid.fill(error))
+
+    def _gradients(self, x: Tensor, error: Tensor) -> Sequence[Tensor]:
+        """Those of weights and biases: of inputs [..., B, M + C] and the derivative by the outputs [..., B, O]."""
+        return [product(error.mT, x), error.sum(-2)]
+
+    def _outputs(self, x: Tensor) -> Tensor:
+        return linear(x, self.weights, self.biases)
 
     def _errors(self, outputs: Tensor, example: Example, batch: int) -> tuple[Tensor, Tensor]:
         """Loss per sample [..., B] and its derivative over `batch` by the outputs [..., B, O], which it may overwrite."""

@@ -105,7 +105,7 @@ class OpenParts:
             return None, ()
         row, rows = None, self.parts.rows() if reached == running.now else []
         if rows:
-            found = merge_rows(rows, running.scenario, [*running.backend.stacked.base.channels])
+            found = merge_rows(rows, running.scenario, [*running.backend.stacked.single_system.channels])
             running.train_means.load_state_dict(found.sums)
             row = found.row
         return row, self._noted(self.parts.statistics(), running.now)

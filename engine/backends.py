@@ -9,7 +9,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.engine.build.stacking import stack
 from antiphon.engine.failures import raise_named
-from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
+from antiphon.engine.heart.message import StepSignals
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.stacked import Stacked
 from antiphon.engine.heart.step import Engine, Steppable
@@ -132,23 +132,23 @@ class StackedBackend(Engine):
         self.in_place = InPlaceChanges(lambda: _has_open_window(self.system))
         install(self, native=native)
 
-    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> Action | None:
-        """Tick all agents due at `step`: see `Steppable.tick`."""
+    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
+        """Tick all agents due at `step`; for `keep` see `Steppable.tick`."""
         try:
             if self.in_place.watching and self.in_place.taken():
                 self.replay_open_windows()
             self.stale = self._has_stacks
-            return super().tick(step, step_signals, keep=keep)
+            super().tick(step, step_signals, keep=keep)
         except Exception as error:  # noqa: BLE001  (a user's network may raise anything)
-            raise_named(error, step, self.stacked.base)
+            raise_named(error, step, self.stacked.single_system)
 
-    def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
-        """End episodes, and update every agent and predictor whose time has come."""
+    def learn(self, step: int, *, watch: Watch = False) -> StepReport:
+        """Update every agent and predictor whose time has come."""
         self.stale = self._has_stacks  # again: the environment may have read the single agents
         try:
-            report = super().learn(step, ends, watch=watch)
+            report = super().learn(step, watch=watch)
         except Exception as error:  # noqa: BLE001  (a user's objective may raise anything)
-            raise_named(error, step, self.stacked.base)
+            raise_named(error, step, self.stacked.single_system)
         if self.in_place.watching:
             self.in_place.note()
         return report
@@ -179,10 +179,12 @@ class StackedBackend(Engine):
         if self.stale:
             for part in stacked_parts(self.system):
                 part.write_members()
-            for base, saved in zip(self.bases, split_state(self.system, self.bases), strict=True):
+            for base, saved in zip(
+                self.single_systems, split_state(self.system, self.single_systems), strict=True
+            ):
                 load_messages(base, saved)
             self.stale = False
-        return self.stacked.base
+        return self.stacked.single_system
 
     def state_dict(self) -> dict[str, Any]:
         """See `Backend.state_dict`."""
@@ -190,11 +192,11 @@ class StackedBackend(Engine):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See `Backend.load_state_dict`; open windows are replayed."""
-        self._load([restore_parameters(self.stacked.base, state)])
+        self._load([restore_parameters(self.stacked.single_system, state)])
 
     def load_members(self) -> None:
         """Read the state of the single agents and channels into their stacks, and replay open windows."""
-        self._load([messages(base) for base in self.bases])
+        self._load([messages(base) for base in self.single_systems])
 
     def _load(self, each: Sequence[dict[str, Any]]) -> None:
         """Load messages and windows of each seed by agent and channel, whose parameters have been loaded."""
@@ -202,9 +204,11 @@ class StackedBackend(Engine):
         if self.stale:
             for part in stacked_parts(self.system):
                 part.read_members()
-        load_messages(self.system, joined_state(self.system, self.bases, each) if self.stale else each[0])
+        load_messages(
+            self.system, joined_state(self.system, self.single_systems, each) if self.stale else each[0]
+        )
         self.replay_open_windows()
-        if self.divergence.later:  # what it holds is not of this state
+        if self.divergence.deferred:  # what it holds is not of this state
             check_later(self)
 
     def replay_open_windows(self) -> None:

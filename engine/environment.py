@@ -38,9 +38,9 @@ def signals_of(agent: Agent) -> set[str]:
     for channel in (*agent.connections.send_channels, *agent.connections.incoming):
         names.update(filter(None, (member.endpoints.mask for member in channel.members)))
     for channel in agent.connections.send_channels:
-        names.update(spec.name for spec in channel.synthetic_input.context)
+        names.update(spec.name for spec in channel.synthetic_input.context.signals)
         if channel.synthetic_gradient.model is not None:
-            names.update(spec.name for spec in channel.synthetic_gradient.context)
+            names.update(spec.name for spec in channel.synthetic_gradient.context.signals)
             if channel.synthetic_gradient.target is not None:
                 names.add(channel.synthetic_gradient.target)
     return names
@@ -205,7 +205,7 @@ class EnvironmentRunner:
         deaths: dict[str, tuple[Mask, Mask]] = {}
         for name in self._lives:
             terminated, truncated = (taken.signals[f"{kind}.{name}"] > 0 for kind in ENDS)
-            over = taken.absent(name) | Mask.of(terminated | truncated)
+            over = taken.not_alive(name) | Mask.of(terminated | truncated)
             if over.anywhere:
                 deaths[name] = over, Mask.of(terminated)
         return deaths

@@ -23,7 +23,7 @@ class Row(NamedTuple):
     """A feature, and the setting that needs it."""
 
     setting: str
-    """One of `System.left_to_features`."""
+    """One of `System.feature_settings`."""
     of: type
     """What it is made for, and wherever there is one: a rollout has a forward pass and never learns, so it has no engine."""
     feature: str
@@ -45,10 +45,10 @@ TABLE = (
     Row("critic", ForwardPass, "policies.critics.Critics"),
     Row("further passes", Engine, "policies.further_passes.FurtherPasses"),  # before copies of what they move
     Row("target network", ForwardPass, "policies.target_networks.TargetNetworks"),
-    Row("ends as messages are sent", ForwardPass, "features.contexts.Ends"),
+    Row("endpoints as messages are sent", ForwardPass, "features.contexts.Ends"),
     Row("actions", ForwardPass, "policies.actions.Actions"),
     Row("values of final observations", ForwardPass, "policies.final_values.FinalValues"),
-    Row("context of the channel's ends", PredictorTrainer, "features.contexts.Contexts"),
+    Row("context of the channel's endpoints", PredictorTrainer, "features.contexts.Contexts"),
     Row("stack", Engine, "features.reach.Reach"),
     Row("sweep order", Engine, "features.sweep.SweepOrder"),
     Row("delayed channel", Engine, "features.late_windows.LateWindows"),
@@ -84,7 +84,7 @@ def install(engine: Engine, *, native: bool = False) -> None:
         ObjectiveEvaluator: engine.evaluator,
         Engine: engine,
     }
-    _install(engine.features, made_for, system, engine.bases[0])
+    _install(engine.features, made_for, system, engine.single_systems[0])
     if native:
         from antiphon.engine.native.networks import use_kernel
 
@@ -100,7 +100,7 @@ def install_in(part: ForwardPass | ObjectiveEvaluator | PredictorTrainer) -> Non
 
 
 def _install(features: Features, made_for: Mapping[type, Any], *systems: System) -> None:
-    used = {setting: place for system in systems for setting, place in system.left_to_features()}
+    used = {setting: place for system in systems for setting, place in system.feature_settings()}
     for setting in used.keys() - {row.setting for row in TABLE}:
         raise EngineError(
             f"{used[setting]}: no feature obeys its setting '{setting}'; engine/installed.py has to name one"

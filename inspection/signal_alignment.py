@@ -135,8 +135,8 @@ def _measure(
             if signal is not None and message.fate.withheld is not ALL:
                 signal = (
                     signal
-                    if channel.synthetic_gradient.clip is None
-                    else clipped_per_sample(signal, channel.synthetic_gradient.clip)
+                    if channel.synthetic_gradient.injection.clip is None
+                    else clipped_per_sample(signal, channel.synthetic_gradient.injection.clip)
                 )
                 signals[name] = (~message.fate.withheld).fill(signal)
     rollout.run(world, horizon)

@@ -252,7 +252,7 @@ def rollouts_ahead(
         assert isinstance(twin.backend, StackedBackend)
         twin.backend.freeze()
         while names := [name for name, own in samples.items() if not own.complete()]:
-            due = [name for name in names if system.channels[name].ledger.timetable.sender.due(twin.now)]
+            due = [name for name in names if system.channels[name].ledger.timetable.send_clock.due(twin.now)]
             if due:
                 horizon = look_ahead(system, due, twin.now) if ahead is None else ahead
                 rollout = DifferentiableRollout(system, twin.now, horizon, due)
@@ -271,7 +271,9 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
     that can be reached has been.
     """
     sent = [
-        system.channels[name] for name in names if system.channels[name].ledger.timetable.sender.due(stamp)
+        system.channels[name]
+        for name in names
+        if system.channels[name].ledger.timetable.send_clock.due(stamp)
     ]
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_nodes_from(system.agents)
@@ -300,7 +302,7 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
                     last = max(last, windows.end(windows.number(step)) if policy else step)
                     goals.discard(name)
                 for channel in agent.connections.send_channels:
-                    if channel.ledger.timetable.sender.due(step):
+                    if channel.ledger.timetable.send_clock.due(step):
                         _touch(touched, channel, step)
         touched.pop(step, None)
         gone_round = cyclic and end is None and (not goals or step - stamp >= _FARTHEST)
@@ -326,7 +328,7 @@ def _touch(touched: dict[int, set[str]], channel: Channel, stamp: int) -> None:
     """Note the ticks at which a message is the newest that has come."""
     ledger = channel.ledger
     delay = ledger.timetable.delay
-    tick = ledger.timetable.receiver.following(stamp + delay)
-    while tick < ledger.timetable.sender.after(stamp) + delay:
+    tick = ledger.timetable.receive_clock.following(stamp + delay)
+    while tick < ledger.timetable.send_clock.after(stamp) + delay:
         touched[tick].add(channel.receiver)
-        tick = ledger.timetable.receiver.following(tick + 1)
+        tick = ledger.timetable.receive_clock.following(tick + 1)

@@ -41,7 +41,7 @@ from antiphon.engine.backends import StackedBackend
 from antiphon.engine.features.late_windows import LateWindows
 from antiphon.engine.heart.channel import Channel, Feedback
 from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.message import Action, EpisodeEnds, Message, StepSignals
+from antiphon.engine.heart.message import Message, StepSignals
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
@@ -400,10 +400,13 @@ class ZeroGradient(StackedBackend):
                 coupling=Detached() if channel.coupling.joins else channel.coupling,
                 synthetic_gradient=replace(
                     channel.synthetic_gradient,
-                    scale=Rate(base=1.0, run_steps=1),
-                    discount=1.0,
-                    returned_share=0.0,
-                    of_state=replace(channel.synthetic_gradient.of_state, trace=0.0),
+                    injection=replace(
+                        channel.synthetic_gradient.injection,
+                        scale=Rate(base=1.0, run_steps=1),
+                        discount=1.0,
+                        returned_share=0.0,
+                    ),
+                    of_state=replace(channel.synthetic_gradient.of_state, return_lambda=0.0),
                 ),
                 feedback=Feedback(),
             )
@@ -460,7 +463,7 @@ class TrueGradient(ZeroGradient):
         self._before: DifferentiableRollout | None = None
         self._step_signals: StepSignals
 
-    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> Action | None:
+    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
         """Tick all agents due, after a copy of the system as it is before."""
         self._before = None
         timetables = {
@@ -469,7 +472,8 @@ class TrueGradient(ZeroGradient):
         due = [
             n
             for n, timetable in timetables.items()
-            if timetable.sender.due(step) and (not timetable.state or timetable.returned_at(step) is not None)
+            if timetable.send_clock.due(step)
+            and (not timetable.state or timetable.returned_at(step) is not None)
         ]
         if due:
             ahead = look_ahead(self.system, due, step) if self.ahead is None else self.ahead
@@ -478,9 +482,9 @@ class TrueGradient(ZeroGradient):
             self._step_signals = step_signals
             if ahead:
                 self._before.run(ahead_of(self.bench, self.running), ahead + 1)
-        return super().tick(step, step_signals, keep=keep)
+        super().tick(step, step_signals, keep=keep)
 
-    def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
+    def learn(self, step: int, *, watch: Watch = False) -> StepReport:
         """Update what is due; the step's true gradients are found first."""
         rollout = self._before
         if rollout is not None:
@@ -488,7 +492,7 @@ class TrueGradient(ZeroGradient):
                 rollout.tick(step, self._step_signals)
             self._true |= {(name, step): true for name, true in rollout.gradients().items()}
             self._before = None
-        return super().learn(step, ends, watch=watch)
+        return super().learn(step, watch=watch)
 
     def signal(self, channel: Channel, message: Message) -> Tensor | None:
         """The true gradient of a message."""

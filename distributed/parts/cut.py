@@ -28,7 +28,7 @@ class Cut:
     Args:
         system: The part's, of stacks.
         points: The points of its ticks.
-        elsewhere: By channel that is cut: the part that its other end is in.
+        remote_parts: By channel that is cut: the part that its other end is in.
         index: The part.
         signals: By cut channel: the names of the signals that travel with its messages (`halves.travelling_signals`).
         remembered: The steps whose signals it remembers (`halves.steps_remembered`); every part has seen the same.
@@ -50,15 +50,15 @@ class Cut:
         self,
         system: System,
         points: TickPoints,
-        elsewhere: Mapping[str, int],
+        remote_parts: Mapping[str, int],
         index: int,
         signals: Mapping[str, tuple[str, ...]],
         remembered: int,
     ) -> None:
         self.system, self.points = system, points
-        self.index, self.part_of, self.signals = index, elsewhere, signals
-        cut = [channel for channel in system.channels.values() if channel.names[0] in elsewhere]
-        self.neighbours = tuple(sorted({elsewhere[channel.names[0]] for channel in cut}))
+        self.index, self.part_of, self.signals = index, remote_parts, signals
+        cut = [channel for channel in system.channels.values() if channel.names[0] in remote_parts]
+        self.neighbours = tuple(sorted({remote_parts[channel.names[0]] for channel in cut}))
         self.sending = {c.names[0]: c for c in cut if c.sender in system.agents}
         self.receiving = {c.names[0]: c for c in cut if c.receiver in system.agents}
         self._remembered, self._seen = remembered, dict[int, StepSignals]()
@@ -83,8 +83,8 @@ class Cut:
             self._seen[step] = step_signals
             self._seen.pop(step - self._remembered, None)
         for key, channel in self.receiving.items():
-            if channel.ledger.timetable.sender.due(step):
-                void = channel.absent(step_signals)
+            if channel.ledger.timetable.send_clock.due(step):
+                void = channel.void_when_sent(step_signals)
                 message = enter(channel.ledger, step, channel.content.zeros, step_signals, void=void)
                 for feature in self.points.entered:
                     feature.entered(channel, message)

@@ -139,7 +139,7 @@ class FreeArrivals:
             del queue[: place + 1]
             self._cut.fill(placeholder, message)
             assert ledger.held is not None
-            if not ledger.remembers:
+            if not ledger.holds_all:
                 ledger.held.keep(placeholder, aligned=ledger.aligned)
             self._origins[key, stamp] = incarnation, message.stamp
 

@@ -69,7 +69,7 @@ def part_of(whole: System, placement: Placement, index: int) -> System:
         for name, channel in whole.channels.items()
         if channel.sender in own or channel.receiver in own
     }
-    elsewhere = {
+    remote_parts = {
         name: placement[channel.receiver if channel.sender in own else channel.sender]
         for name, channel in channels.items()
         if not (channel.sender in own and channel.receiver in own)
@@ -83,7 +83,7 @@ def part_of(whole: System, placement: Placement, index: int) -> System:
         schedule=replace(
             whole.schedule, clocks={name: agent.clock for name, agent in agents.items()}, waves=waves
         ),
-        elsewhere=elsewhere,
+        remote_parts=remote_parts,
     )
 
 
@@ -118,7 +118,7 @@ def travelling_signals(whole: System, cut: Iterable[str], free: bool) -> dict[st
     for name in cut:
         channel = whole.channels[name]
         sender, receiver = whole.agents[channel.sender], whole.agents[channel.receiver]
-        wanted = {spec.name for spec in channel.synthetic_input.context}
+        wanted = {spec.name for spec in channel.synthetic_input.context.signals}
         if receiver.inputs.align == name:
             for reader in (receiver.name, *nx.descendants(readers, receiver.name)):
                 wanted |= signals_of(whole.agents[reader])
@@ -147,6 +147,6 @@ def _oldest_example(whole: System, agent: str) -> int:
     while (aligned_to := whole.agents[agent].inputs.align) is not None and aligned_to not in seen:
         seen.add(aligned_to)
         channel = whole.channels[aligned_to]
-        steps += channel.ledger.timetable.delay + ceil(channel.ledger.timetable.sender.interval)
+        steps += channel.ledger.timetable.delay + ceil(channel.ledger.timetable.send_clock.interval)
         agent = channel.sender
     return steps

@@ -104,10 +104,10 @@ class Part:
             whole = build(own, self._env.description, here=here, **numbers)
         part, self._share = part_of(whole, placement, index), Share.of(whole, placement, index)
         self.backend = StackedBackend(whole, stacked=stacked, part=part)
-        travelling = travelling_signals(whole, part.elsewhere, free is not None)
+        travelling = travelling_signals(whole, part.remote_parts, free is not None)
         remembered = 0 if free is not None else steps_remembered(whole, travelling)
         points = self.backend.forward_pass.tick_points
-        self._cut = Cut(self.backend.system, points, part.elsewhere, index, travelling, remembered)
+        self._cut = Cut(self.backend.system, points, part.remote_parts, index, travelling, remembered)
         self.neighbours, self.lookahead = self._cut.neighbours, 1
         self.free = None if free is None else FreeArrivals(self._cut, free)
         if free is None:
@@ -174,7 +174,7 @@ class Part:
             self.row = self._row(step, sampled=rows.sampled(step))
 
     def _row(self, step: int, *, sampled: bool) -> PartRow:
-        base, row = self.backend.stacked.base, Row.of(self, step, sampled=sampled)
+        base, row = self.backend.stacked.single_system, Row.of(self, step, sampled=sampled)
         own = {name for name, channel in base.channels.items() if channel.sender in base.agents}
         row = Row(
             [figure for figure in row.figures if self._is_own(figure.kind, figure.name, figure.metric)],
@@ -190,7 +190,7 @@ class Part:
 
     def _is_own(self, kind: str, name: str, metric: str) -> bool:
         """Whether a metric is this part's: of a channel its sender's, but of a synthetic input its receiver's."""
-        base = self.backend.stacked.base
+        base = self.backend.stacked.single_system
         if kind == "agent":
             return name in base.agents
         channel = base.channels[name]
@@ -266,8 +266,8 @@ class Part:
         self.backend.load_state_dict(state["system"])
         self._boundary.reset(self.now)
         self.world.load_state_dict(state)
-        agents = self.backend.stacked.base.agents
-        self.train_means = MeanAccumulator(self.backend.stacked.base)
+        agents = self.backend.stacked.single_system.agents
+        self.train_means = MeanAccumulator(self.backend.stacked.single_system)
         self.train_means.load_state_dict({n: own for n, own in state["means"].items() if n in agents})
         self.newest.load_state_dict(state.get("newest", {}))
 

@@ -154,7 +154,7 @@ def _uncuttable(channel: Channel) -> tuple[str, str, str] | None:
             f"{channel.coupling.name}: both ends learn as one",
             f"make it decoupled and {_DELAY}",
         )
-    if channel.mixes:
+    if channel.injects_returned:
         key = "kind" if channel.synthetic_gradient.needs_actions else "trace"
         fix = "use another kind" if channel.synthetic_gradient.needs_actions else "leave it out"
         return f"gradient.{key}", "it needs what the receiver returns at the same step", f"{fix} and {_DELAY}"
@@ -167,7 +167,7 @@ def _uncuttable(channel: Channel) -> tuple[str, str, str] | None:
             "0 back: a gradient returns at the step at which it is computed",
             "make it 1 or more",
         )
-    if "to.state" in channel.synthetic_gradient.end_context:
+    if "to.state" in channel.synthetic_gradient.context.endpoints:
         return "gradient.context", "'to.state' is read from the receiver itself", "leave it out"
     return None
 
@@ -297,7 +297,7 @@ def message_bytes(system: System, channel: Channel) -> float:
     A link of bits without noise has packed levels (`pack`), and a float for each sample. Signals, which travel with messages in free
     mode and where an aligned sender's messages were lost, are left out.
     """
-    sender, link = channel.ledger.timetable.sender, channel.ledger.link
+    sender, link = channel.ledger.timetable.send_clock, channel.ledger.link
     size = content_bytes(system, channel, link.bits if link.in_levels else None)
     return size * system.batch / sender.interval
 
@@ -313,7 +313,7 @@ def returned_bytes(system: System, channel: Channel) -> float:
     if not ledger.wants_gradient:
         return 0.0
     timetable = ledger.timetable
-    read = min(1 / timetable.sender.interval, timetable.slots / timetable.receiver.period)
+    read = min(1 / timetable.send_clock.interval, timetable.slots / timetable.receive_clock.period)
     numbers = channel.content.size + (1 if channel.needs_returned_loss else 0)
     return system.dtype.itemsize * system.batch * numbers * read
 

@@ -195,7 +195,7 @@ class PartWorker:
         if self._built is None:
             self._built = make(self._figures.part)
             backend = self._built.backend
-            sweep, agents = backend.features.of(SweepOrder), backend.stacked.base.agents.values()
+            sweep, agents = backend.features.of(SweepOrder), backend.stacked.single_system.agents.values()
             large = sum(p.nbytes for one in agents for p in one.learner.parameters.values()) >= _LARGE
             if sweep is not None and large:
                 sweep.before = spare_memory

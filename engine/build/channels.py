@@ -30,13 +30,15 @@ from antiphon.engine.heart.channel import (
     Channel,
     Endpoints,
     Feedback,
+    InjectionSettings,
+    PredictorContext,
     StateGradient,
     SyntheticGradient,
     SyntheticInput,
     lives_of,
-    needed_of,
+    required_signals_of,
 )
-from antiphon.engine.heart.clock import Clock, Sending, StepWindows, Timetable, WindowGrid
+from antiphon.engine.heart.clock import Clock, SendClock, StepWindows, Timetable, WindowGrid
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Content, LearningGroup
 from antiphon.envs.signal import Description
@@ -129,8 +131,8 @@ class Wiring:
             predictor is not None and (predictor.needs_returned or predictor.needs_loss)
         )
         ledger = self._ledger(spec, returns, conditioned="returned" in ends)
-        life_of_ends = self.agents[spec.sender].body.life, self.agents[spec.receiver].body.life
-        lives = lives_of([life_of_ends])
+        endpoint_lives = self.agents[spec.sender].body.life, self.agents[spec.receiver].body.life
+        lives = lives_of([endpoint_lives])
         of_state = StateGradient()
         if spec.state and predictor is not None:
             outliers = Outliers(self.devices.whole) if predictor.needs_returned else None
@@ -150,14 +152,15 @@ class Wiring:
             ledger,
             SyntheticGradient(
                 model=predictor,
-                context=context,
-                end_context=ends,
+                context=PredictorContext(context, ends),
                 target=target,
-                scale=rate_of(gradient.scale, gradient.schedule, self.scenario),
-                discount=gradient.discount,
-                clip=gradient.clip,
-                apply=gradient.apply,
-                returned_share=0.0 if spec.state else gradient.trace,
+                injection=InjectionSettings(
+                    apply=gradient.apply,
+                    scale=rate_of(gradient.scale, gradient.schedule, self.scenario),
+                    discount=gradient.discount,
+                    clip=gradient.clip,
+                    returned_share=0.0 if spec.state else gradient.trace,
+                ),
                 of_state=of_state,
                 gate=SkillGate(self.devices.whole) if self.scenario.gated(spec) else None,
                 needs_actions=predictor is not None and predictor.needs_actions,
@@ -170,10 +173,10 @@ class Wiring:
             if spec.feedback is not None and spec.made_coupling.joins
             else Feedback(),
             Endpoints(
-                life_of_ends=life_of_ends,
+                endpoint_lives=endpoint_lives,
                 mask=spec.mask or "",
                 lives=lives,
-                needed=needed_of(lives, (spec.mask or "",)),
+                required_signals=required_signals_of(lives, (spec.mask or "",)),
             ),
         )
 
@@ -211,9 +214,9 @@ class Wiring:
             return Ledger(spec.name, timetable, Link(name=spec.name, seed=self.seed), returns, **of_all)
         settings = {key: getattr(link, key) for key in ("drop", "noise", "bits")}
         aligned = self.agents[spec.receiver].inputs.align == spec.name
-        remembers = spec.input is not None and bool({"held", "age"} & set(spec.input.context))
+        holds_all = spec.input is not None and bool({"held", "age"} & set(spec.input.context))
         held = None
-        if link.drop or remembers:
+        if link.drop or holds_all:
             from antiphon.engine.heart.held_messages import HeldMessages
 
             held = HeldMessages()
@@ -232,7 +235,7 @@ class Wiring:
             returns,
             held=held,
             aligned=aligned,
-            remembers=remembers,
+            holds_all=holds_all,
             **of_all,
         )
 
@@ -307,7 +310,7 @@ class Wiring:
         sender, receiver = self.agents[spec.sender].clock, self.agents[spec.receiver].clock
         windows, own = self.group_of[spec.receiver].windows, self.group_of[spec.sender].windows
         stamps = range(sender.phase, sender.phase + own.max_steps() + sender.period, sender.period)
-        timetable = Timetable(_sending(sender, spec.link.rate), receiver, windows, read=spec.read)
+        timetable = Timetable(_sending(sender, spec.link.rate), receiver, windows, read_mode=spec.read)
         for stamp in stamps[:_MOST_STAMPS] if isinstance(windows, StepWindows) else ():
             _, _, end = timetable.uses(stamp)
             if end > own.end(own.number(stamp)):
@@ -348,7 +351,7 @@ class Wiring:
             made = input_of(model.kind, options, shape, context, sites=sites, **settings)
         except ScenarioError as error:
             raise placed(error, ("channels", spec.name)) from None
-        return SyntheticInput(made, signals, ends)
+        return SyntheticInput(made, PredictorContext(signals, ends))
 
     def _feedback(self, spec: ChannelSpec, feedback: FeedbackSpec, shape: Shape) -> Feedback:
         """The fixed weights that carry a locked channel's gradient back."""
@@ -381,8 +384,8 @@ class Wiring:
         return Feedback(matrix.to(device=self.devices.of(spec.receiver), dtype=self.dtype), error_of)
 
 
-def _sending(clock: Clock, rate: float) -> Clock | Sending:
+def _sending(clock: Clock, rate: float) -> Clock | SendClock:
     """When messages go: at each tick of the sender's clock, or at a share of them."""
     if rate == 1:
         return clock
-    return Sending(clock, rate)
+    return SendClock(clock, rate)

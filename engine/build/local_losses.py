@@ -53,7 +53,7 @@ class LocalLoss:
         options = {key: value for key, value in self.gradient.options.items() if key not in _RESOLVED}
         found = {**options, "target": self.signal(self.target)}
         if self.lens:
-            losses = self._goal().of_outputs.loss
+            losses = self._goal().output_objective.loss
             found["sources"], found["mean"] = self._sources(), self._goal().mean
             found["losses"] = lambda out, *target: scaled(losses(out, *target), self._goal().weight)
         return found

@@ -27,7 +27,7 @@ from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.channels import connect
 from antiphon.engine.heart.agent import AGE, Agent, Connections, Goal
-from antiphon.engine.heart.channel import Channel, Endpoints, lives_of, needed_of
+from antiphon.engine.heart.channel import Channel, Endpoints, lives_of, required_signals_of
 from antiphon.engine.heart.divergence import DivergencePolicyOfSeeds
 from antiphon.engine.heart.layout import Layout, SenderRows, label
 from antiphon.engine.heart.ledger import Ledger
@@ -53,7 +53,7 @@ def reasons_alone(system: System) -> dict[str, str]:
     traced_groups = {
         system.group_of[agent.name]
         for agent in system.agents.values()
-        if agent.connections.state_channel is not None and agent.connections.state_channel.traced
+        if agent.connections.state_channel is not None and agent.connections.state_channel.has_lambda_returns
     }
 
     def reason(agent: Agent) -> str | None:
@@ -80,7 +80,7 @@ def reasons_alone(system: System) -> dict[str, str]:
         for goal in (goal for goal in goals if goal.target):
             signal = system.description.all_signals[goal.target]
             outputs = range(agent.learner.network.port_shape(OBJECTIVE)[0])[goal.outputs or slice(None)]
-            mixed = goal.of_outputs.stackable(len(outputs), signal.shape, signal.classes)
+            mixed = goal.output_objective.stackable(len(outputs), signal.shape, signal.classes)
             if mixed is not None:
                 return mixed
         if system.schedule.sweep and not agent.learner.network.pure:
@@ -136,7 +136,7 @@ def agent_kind(system: System, agent: Agent) -> Hashable:
     group, learner, goal = system.group_of[agent.name], agent.learner, agent.goal
     # How messages come about is their channel stacks' affair, of which a stack may read many: here it matters how they fit.
     read = [
-        (channel.content.shape, channel.ledger.timetable.slots, channel.ledger.timetable.read)
+        (channel.content.shape, channel.ledger.timetable.slots, channel.ledger.timetable.read_mode)
         for channel in agent.connections.incoming
     ]
     return (
@@ -160,7 +160,7 @@ def agent_kind(system: System, agent: Agent) -> Hashable:
         None
         if agent.connections.state_channel is None
         else channel_kind(system, agent.connections.state_channel),
-        agent.looked_back(),
+        agent.state_steps(),
     )
 
 
@@ -190,13 +190,13 @@ def aligned_kind(system: System, agent: Agent, behind: tuple[str, ...] = ()) -> 
     assert agent.inputs.align is not None
     channel = system.channels[agent.inputs.align]
     ledger, sender = channel.ledger, system.agents[channel.sender]
-    if ledger.link.drop or ledger.remembers or agent.name in behind:
+    if ledger.link.drop or ledger.holds_all or agent.name in behind:
         return None
     before: Hashable | None = ()
     if sender.inputs.align is not None:
         before = aligned_kind(system, sender, (*behind, agent.name))
     place = [c.name for c in agent.connections.incoming].index(agent.inputs.align)
-    step_behind = (place, ledger.timetable.sender, ledger.timetable.delay)
+    step_behind = (place, ledger.timetable.send_clock, ledger.timetable.delay)
     return None if before is None else (step_behind, before)
 
 
@@ -212,7 +212,10 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
     return (
         place_of(channel.content.port, system.agents[channel.sender].learner.network),
         _CHANNEL(channel),
-        (tuple(channel.synthetic_gradient.end_context), tuple(channel.synthetic_input.end_context)),
+        (
+            tuple(channel.synthetic_gradient.context.endpoints),
+            tuple(channel.synthetic_input.context.endpoints),
+        ),
         None
         if channel.content.sampler is None
         else (type(channel.content.sampler), channel.content.sampler.key),
@@ -228,28 +231,28 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
 
 
 _CHANNEL = attrgetter(
-    *("content.shape", "coupling", "synthetic_gradient.context", "synthetic_gradient.target"),
-    *("synthetic_gradient.scale.run_steps", "synthetic_gradient.scale.schedule"),
+    *("content.shape", "coupling", "synthetic_gradient.context.signals", "synthetic_gradient.target"),
+    *("synthetic_gradient.injection.scale.run_steps", "synthetic_gradient.injection.scale.schedule"),
     *(
-        "synthetic_gradient.returned_share",
-        "synthetic_gradient.of_state.span",
-        "synthetic_gradient.of_state.trace",
+        "synthetic_gradient.injection.returned_share",
+        "synthetic_gradient.of_state.return_windows",
+        "synthetic_gradient.of_state.return_lambda",
         "synthetic_gradient.of_state.auxiliary",
     ),
-    *("synthetic_gradient.apply", "synthetic_gradient.replayed", "synthetic_input.context"),
+    *("synthetic_gradient.injection.apply", "synthetic_gradient.replayed", "synthetic_input.context.signals"),
 )
 _LEDGER = attrgetter(
     *(
-        "timetable.sender",
+        "timetable.send_clock",
         "timetable.delay",
         "timetable.return_delay",
-        "timetable.read",
+        "timetable.read_mode",
         "timetable.slots",
         "timetable.state",
         "link.bits",
         "wants_gradient",
         "slack",
-        "remembers",
+        "holds_all",
     ),
 )
 _PREDICTOR = attrgetter("shape", "context", "target", "normalise", "rescales")
@@ -487,7 +490,7 @@ class _Channels:
         pieces: dict[Hashable, list[Channel]] = {}
         for channel in ordered:
             if channel.name in self.base.channels:
-                end = channel.sender in self.place, self.base.elsewhere.get(channel.name)
+                end = channel.sender in self.place, self.base.remote_parts.get(channel.name)
                 pieces.setdefault(end, []).append(channel)
         return list(pieces.values())
 
@@ -528,9 +531,9 @@ class _Channels:
         device = first.content.zeros.device
         settings: dict[str, Any] = {"members": tuple(members)}
         of_content: dict[str, Any] = {}
-        lives = lives_of([channel.endpoints.life_of_ends for channel in members])
-        needed = needed_of(lives, tuple(channel.endpoints.mask for channel in members))
-        ends: dict[str, Any] = {"lives": lives, "needed": needed}
+        lives = lives_of([channel.endpoints.endpoint_lives for channel in members])
+        required = required_signals_of(lives, tuple(channel.endpoints.mask for channel in members))
+        endpoints: dict[str, Any] = {"lives": lives, "required_signals": required}
         of_gradient: dict[str, Any] = {}
         of_input: dict[str, Any] = {"examples": []}
         settings["layout"] = Layout(len(members), len(self.bases), batch, device, stacked=stacked)
@@ -538,10 +541,10 @@ class _Channels:
             sender = self.agents[self.place[first.sender][0]]
             places = self._places([self.place[c.sender][1] for c in channels], sender)
             settings["sender"] = sender.name
-            ends["sender_count"] = len(sender.members)
+            endpoints["sender_count"] = len(sender.members)
             index = _index(places, len(sender.members), device)
             selects = index is None and self._selects(family)
-            ends["sender_index"] = torch.tensor(places, device=device) if selects else index
+            endpoints["sender_index"] = torch.tensor(places, device=device) if selects else index
             if sender.stacked:  # its ports have the names of its first member's
                 port = place_of(first.content.port, sender.members[places[0]].learner.network)
                 of_content["port"] = (
@@ -551,9 +554,9 @@ class _Channels:
             receiver = self.agents[self.place[first.receiver][0]]
             places = self._places([self.place[c.receiver][1] for c in channels], receiver)
             settings["receiver"] = receiver.name
-            ends["receiver_index"] = _index(places, len(receiver.members), device)
+            endpoints["receiver_index"] = _index(places, len(receiver.members), device)
         name = f"{first.name} and {len(members) - 1} more" if len(members) > 1 else first.name
-        settings["endpoints"] = Endpoints(**ends)
+        settings["endpoints"] = Endpoints(**endpoints)
         settings["ledger"] = _ledger(name, [channel.ledger for channel in members])
         if stacked:
             settings["name"] = name
@@ -601,7 +604,7 @@ class _Channels:
             for k, name in enumerate(stack.names)
         }
         shapes = [
-            (c.content.shape, c.ledger.timetable.slots, c.ledger.timetable.read)
+            (c.content.shape, c.ledger.timetable.slots, c.ledger.timetable.read_mode)
             for c in agent.members[0].connections.incoming
         ]
         segments: list[Segment] = []

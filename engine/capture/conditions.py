@@ -25,7 +25,7 @@ def period_of(system: System) -> int:
             period = system.agents[name].clock.period
             lengths.append(period * windows.max_ticks(period))
     for channel in system.channels.values():
-        lengths.append(channel.ledger.timetable.sender.repeats)
+        lengths.append(channel.ledger.timetable.send_clock.repeats)
     return math.lcm(*lengths)
 
 
@@ -52,7 +52,7 @@ def _obstacles(system: System) -> Iterator[str]:
         if not agent.learner.network.pure:
             yield f"agent '{name}' is a Python module"
     for name, channel in system.channels.items():
-        if not channel.synthetic_gradient.scale.constant:
+        if not channel.synthetic_gradient.injection.scale.constant:
             yield f"channel {name}: its scale has a schedule"
         if channel.synthetic_gradient.gate is not None:
             yield f"channel {name}: its gate decides at every window whether its sender takes a step"

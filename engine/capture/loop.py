@@ -214,7 +214,7 @@ class CapturedLoop(Executor):
         if known or not isinstance(backend, StackedBackend):
             return
         self.obstacle, self.period = obstacle_of(backend.system), period_of(backend.system)
-        if self.obstacle is None and not backend.divergence.later:
+        if self.obstacle is None and not backend.divergence.deferred:
             check_later(backend)
         self._backend, self._divergence = backend, backend.divergence
         self._state = LoopState(backend, running.train_means)

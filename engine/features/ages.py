@@ -60,6 +60,6 @@ def _age(channel: Channel, arrivals: Sequence[Arrival], step: int) -> Tensor:
         return blank
     newest = arrivals[-1]
     age: Tensor | int = step - newest.message.stamp
-    if held is not None and held.stamp is not None and newest.predicted is NONE:
+    if held is not None and held.stamp is not None and newest.synthetic is NONE:
         age = stamp_number(step) - held.stamp
-    return available.fill((blank + age) / channel.ledger.timetable.sender.period)
+    return available.fill((blank + age) / channel.ledger.timetable.send_clock.period)

@@ -47,7 +47,7 @@ def _loss(system: System, predictor_trainer: PredictorTrainer, update: Update) -
         else:
             target = (~last.fate.withheld).fill(prediction)
         error = first.participates.fill(first.ports[AUXILIARY_PORT] - target)
-        update.auxiliary.add(name)
+        update.auxiliary_agents.add(name)
         loss = state_channel.synthetic_gradient.of_state.auxiliary * error.square().sum() / system.batch
         total = loss if total is None else total + loss
     return total

@@ -66,17 +66,17 @@ class Contexts(Feature):
             channel: The channel.
             message: One of its messages.
         """
-        ends = channel.synthetic_gradient.end_context.items()
+        ends = channel.synthetic_gradient.context.endpoints.items()
         return _joined(context, [self._end(channel, *end, message, message.uses.first_tick) for end in ends])
 
     def of_input(self, channel: Channel, message: Message, step: int) -> Tensor | None:
         """Return what a synthetic input that stands in for `message` at the tick at `step` is conditioned on."""
-        signals = message.step_signals.context(channel.synthetic_input.context, self.system.dtype)
+        signals = message.step_signals.context(channel.synthetic_input.context.signals, self.system.dtype)
         if signals is not None:
             signals = channel.layout.to_rows(signals)
-        if not channel.synthetic_input.end_context:
+        if not channel.synthetic_input.context.endpoints:
             return signals
-        ends = channel.synthetic_input.end_context.items()
+        ends = channel.synthetic_input.context.endpoints.items()
         return _joined(signals, [self._end(channel, *end, message, step) for end in ends])
 
     def _end(
@@ -97,7 +97,7 @@ class Contexts(Feature):
                 return then.states[name]
             size = self.system.agents[agent].learner.network.state_size
             return torch.zeros(channel.row_count, size, dtype=self.system.dtype, device=self.system.device)
-        period = (ledger.timetable.sender if sends else ledger.timetable.receiver).period
+        period = (ledger.timetable.send_clock if sends else ledger.timetable.receive_clock).period
         assert windows is not None
         return self._phase(channel, windows, period, message.stamp if sends else tick, then.episode_start)
 
@@ -142,22 +142,25 @@ class Ends(Feature):
 
     def __init__(self, forward_pass: ForwardPass) -> None:
         self.system = forward_pass.system
-        backs = {name: agent.looked_back() for name, agent in self.system.agents.items()}
-        self._backs = {name: back for name, back in backs.items() if back is not None}
-        """By agent whose states are kept: steps that the oldest of them lies back."""
+        steps = {name: agent.state_steps() for name, agent in self.system.agents.items()}
+        self._state_steps = {name: count for name, count in steps.items() if count is not None}
+        """The result of `Agent.state_steps`, by agent whose states are kept."""
 
     def ticked(self, tick: Tick) -> None:
         """Keep the state of a tick, where a predictor is conditioned on states of its agent."""
-        if tick.agent not in self._backs:
+        if tick.agent not in self._state_steps:
             return
         agent = self.system.agents[tick.agent]
-        kept, trail = agent.clock.latest(tick.step - self._backs[tick.agent]), Trail.at(agent)
+        kept, trail = (
+            agent.clock.latest(tick.step - self._state_steps[tick.agent]),
+            Trail.get_or_create(agent),
+        )
         trail.states = [(step, state) for step, state in trail.states if kept is None or step >= kept]
         trail.states.append((tick.step, constant(tick.ports[STATE])))
 
     def entered(self, channel: Channel, message: Message) -> None:
         """Note what a predictor is shown of the ends."""
-        if not (channel.synthetic_gradient.end_context or channel.synthetic_input.end_context):
+        if not (channel.synthetic_gradient.context.endpoints or channel.synthetic_input.context.endpoints):
             return
         returned = channel.ledger.newest_returned
         newest = None if returned is None else returned.value
@@ -174,7 +177,7 @@ class Ends(Feature):
             agent = self.system.agents.get(name)
             trail = (
                 None
-                if agent is None or end not in channel.synthetic_gradient.end_context
+                if agent is None or end not in channel.synthetic_gradient.context.endpoints
                 else Trail.of(agent)
             )
             crossed = [] if trail is None else [state for made, state in trail.states if made <= step - delay]
@@ -184,7 +187,7 @@ class Ends(Feature):
 
     def episodes_end(self, step: int, ends: EpisodeEnds) -> None:
         """Forget the states of episodes that have ended (semantics 20)."""
-        for name in self._backs:
+        for name in self._state_steps:
             agent = self.system.agents[name]
             if (trail := Trail.of(agent)) is not None:
                 going_on = ~agent.episodes_over(ends)

@@ -59,5 +59,5 @@ class Gates(Feature):
         for name, sums in self._compared.items():
             channel = self.system.channels[name]
             if channel.synthetic_gradient.gate is not None:
-                channel.synthetic_gradient.gate.move(sums, self.divergence.moving(channel))
+                channel.synthetic_gradient.gate.move(sums, self.divergence.movable_members(channel))
         self._compared.clear()

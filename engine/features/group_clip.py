@@ -43,7 +43,7 @@ class GroupClip(Feature):
         self.system = system = engine.system
         groups = [
             [label(name, seed, system.seeds) for name in names]
-            for seed, base in enumerate(engine.bases)
+            for seed, base in enumerate(engine.single_systems)
             for names in clipped_groups(base)
         ]
         number = {name: i for i, names in enumerate(groups) for name in names}

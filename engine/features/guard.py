@@ -49,7 +49,7 @@ class Guard(DivergenceCheck):
         skip: What optimisers are to do from that step on.
     """
 
-    later = True
+    deferred = True
 
     def __init__(self, check: DivergenceCheck, device: torch.device) -> None:
         super().__init__(check.policy, check.agents, check.channels, check.groups)
@@ -122,7 +122,7 @@ class Guard(DivergenceCheck):
         torch.lt(self._largest[0], math.inf, out=self._sound)  # NaN is not less
         torch.ne(self._sound, self._marks, out=self._skip)
 
-    def close(self, step: int) -> None:
+    def end_step(self, step: int) -> None:
         """Count a step; running statistics that it has replaced are put back where they, or anything else, were not finite."""
         self._first = step if self._first is None else self._first
         self._steps.add_(self._sound)

@@ -43,7 +43,7 @@ class LambdaReturns(Feature):
         """Put the messages whose return is now known in place of those that wait for theirs."""
         known = self._extend(ended, step)
         for name, some in messages.items():
-            if self.system.channels[name].traced:  # an episode's last state need not wait
+            if self.system.channels[name].has_lambda_returns:  # an episode's last state need not wait
                 some[:] = [one for one in some if one.without_uses or one.fate.withheld is ALL]
                 some += known.get(name, ())
 
@@ -54,12 +54,12 @@ class LambdaReturns(Feature):
         """
         found: dict[str, list[Message]] = {}
         for group, window in closed:
-            traced = [
+            with_returns = [
                 c
                 for name in group.agents
-                if (c := self.system.agents[name].connections.state_channel) and c.traced
+                if (c := self.system.agents[name].connections.state_channel) and c.has_lambda_returns
             ]
-            if not traced:
+            if not with_returns:
                 continue
             if all(self.system.agents[name].participates(window.number) is NONE for name in group.agents):
                 continue
@@ -67,9 +67,9 @@ class LambdaReturns(Feature):
             if past and past[-1].number + 1 != window.number:
                 past.clear()  # no gradient passes through a window that is missing
             past.append(window)
-            spans = [channel.synthetic_gradient.of_state.span for channel in traced]
+            spans = [channel.synthetic_gradient.of_state.return_windows for channel in with_returns]
             del past[: -max(spans)]
-            for channel, span in zip(traced, spans, strict=True):
+            for channel, span in zip(with_returns, spans, strict=True):
                 if len(past) >= span:
                     read = self._start(past[-span], channel)
                     if read is not None and (message := read.message).returned.counted is not NONE:
@@ -121,17 +121,19 @@ class LambdaReturns(Feature):
         said = None if message is None else self.backward_pass.predictor_trainer.prediction(message)
         if message is None or said is None or later is None:
             return None
-        if not state_channel.traced or message.fate.withheld is ALL:
+        if not state_channel.has_lambda_returns or message.fate.withheld is ALL:
             return None
         said = (
             said
-            if state_channel.synthetic_gradient.clip is None
-            else clipped_per_sample(said, state_channel.synthetic_gradient.clip)
+            if state_channel.synthetic_gradient.injection.clip is None
+            else clipped_per_sample(said, state_channel.synthetic_gradient.injection.clip)
         )
-        more = (~message.fate.withheld).fill(state_channel.synthetic_gradient.of_state.trace * (later - said))
+        more = (~message.fate.withheld).fill(
+            state_channel.synthetic_gradient.of_state.return_lambda * (later - said)
+        )
         return Injection(
             window.with_graph[state_channel.name, message.stamp],
             more,
             scale=0.0,
-            discount=state_channel.synthetic_gradient.discount,
+            discount=state_channel.synthetic_gradient.injection.discount,
         )

@@ -130,7 +130,7 @@ class ObservationStatistics(Feature):
     def _missing(agent: Agent, tick: Tick, names: tuple[str, ...]) -> Mask:
         """The rows in which an observation of a tick is missing, or its agent does not live."""
         signals, layout = tick.step_signals, agent.layout
-        dead = {life: signals.absent(life) for life in dict.fromkeys(agent.lives)}
+        dead = {life: signals.not_alive(life) for life in dict.fromkeys(agent.lives)}
         gone = {name: ~signals.present(name) for name in dict.fromkeys(names)}
         return layout.mask_by_name(gone, names) | layout.mask_by_name(dead, agent.lives)
 
@@ -145,7 +145,7 @@ class ObservationStatistics(Feature):
 
     def _values(self, agent: Agent, tick: Tick, names: tuple[str, ...]) -> Tensor:
         """One observation of the members at a tick, [N, B, n]."""
-        rows = agent.member_rows(names, self.signal_of(tick), self.system.dtype)
+        rows = agent.observation_rows(names, self.signal_of(tick), self.system.dtype)
         return _rows(agent, rows).reshape(len(agent.members), agent.batch, -1)
 
 

@@ -81,11 +81,11 @@ class _Window:
             channel = system.channels[name]
             available = ~self.sent[name, stamp].fate.withheld  # nothing is injected where no injection is due
             if (gate := channel.synthetic_gradient.gate) is not None:
-                available &= gate.open.map(channel.layout.rows_of)
+                available &= gate.open.map(channel.layout.rows_of_members)
             self._add_senders(name, stamp, ALL, available)
         for tick in reversed(list(update.window.ticks())):
             key = tick.agent, tick.step
-            if (tick.step, tick.agent) in update.window_loss.evaluated:
+            if (tick.step, tick.agent) in update.window_loss.ticks_with_loss:
                 known = self.by_tick.get(key, torch.zeros((), dtype=torch.bool))
                 self.by_tick[key] = known | self._with_target(tick.agent)
             if key in self.by_tick:
@@ -97,7 +97,7 @@ class _Window:
         for (name, _), members in self.by_tick.items():
             if name == agent.name:
                 found = found | members
-        if agent.name in self.update.auxiliary:
+        if agent.name in self.update.auxiliary_agents:
             return ALL
         return ALL if bool(found.all()) else Mask.of(found)
 

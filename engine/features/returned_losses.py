@@ -69,7 +69,7 @@ def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: 
         example = predictor_trainer.example(channel, message, with_returned=False)
         if example is not None:
             value = constant(channel.synthetic_gradient.model.value(example))
-            value = scaled(value, channel.synthetic_gradient.discount)
+            value = scaled(value, channel.synthetic_gradient.injection.discount)
             loss = loss + _to_senders(channel, (~message.fate.withheld).fill(value))
     return loss
 

@@ -20,7 +20,7 @@ from antiphon.engine.features.contexts import Contexts
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Feature
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.held_messages import mixed
+from antiphon.engine.heart.held_messages import merged_signals
 from antiphon.engine.heart.message import Arrival, StepSignals
 
 
@@ -46,7 +46,7 @@ class StandIns(Feature):
         message = arrival.message
         if channel.synthetic_input.model is None:
             return arrival
-        if channel.synthetic_input.context and not message.step_signals.signals:
+        if channel.synthetic_input.context.signals and not message.step_signals.signals:
             return arrival  # made by an aligned agent before its first message
         context = self.contexts.of_input(channel, message, step)
         if message.uses.first_tick == step and message.fate.void is not ALL:
@@ -74,13 +74,13 @@ def _filled(arrival: Arrival, prediction: Tensor, missing: Mask) -> Arrival:
     signals, message, before = arrival.step_signals, arrival.message, arrival.value
     value = missing.fill(prediction) if before is None else missing.where(prediction, before)
     if signals is not None:
-        own = mixed(missing, message.step_signals.signals, signals.signals)
+        own = merged_signals(missing, message.step_signals.signals, signals.signals)
         signals = StepSignals(signals.step, own)
     return Arrival(
         message,
         value,
         arrival.available | missing,
         counted=arrival.counted | missing,
-        predicted=missing,
+        synthetic=missing,
         step_signals=signals,
     )

@@ -32,7 +32,7 @@ class SweepOrder(Feature):
             group
             for group in engine.system.groups
             if any(
-                (memory := agents[name].connections.state_channel) is not None and memory.traced
+                (memory := agents[name].connections.state_channel) is not None and memory.has_lambda_returns
                 for name in group.agents
             )
         )
@@ -67,7 +67,7 @@ class SweepOrder(Feature):
 
     def _release(self, window: Window, update: Update, local: Mapping[str, PredictorUpdate]) -> None:
         """Release what nothing but figures reads of a window."""
-        update.injected.clear()
+        update.newest_credits.clear()
         for learned in local.values():
             learned.examples.clear()
         channels = self.system.channels
@@ -86,9 +86,9 @@ class SweepOrder(Feature):
         """Whether neither a message nor its gradient is read after its reader's window has been differentiated."""
         ledger, timetable, groups = channel.ledger, channel.ledger.timetable, self.system.group_of
         sender, receiver = groups[channel.sender], groups[channel.receiver]
-        kept = ledger.wants_gradient or ledger.remembers or ledger.link.loses
+        kept = ledger.wants_gradient or ledger.holds_all or ledger.link.loses
         kept |= sender in self._replayed or receiver in self._replayed
         if kept or (channel.name, message.stamp) in sender.window.with_graph:
             return False
         # Sent at every step and read at its own, it has one use, and another one is the newest of the next step's figures.
-        return timetable.delay + timetable.return_delay == 0 and timetable.sender.due(message.stamp + 1)
+        return timetable.delay + timetable.return_delay == 0 and timetable.send_clock.due(message.stamp + 1)

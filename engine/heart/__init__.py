@@ -38,7 +38,7 @@ Where a change goes:
 
     a coupling                                   a class beside those of comms/couplings.py, named in `COUPLINGS`; or a user's own
     what a link does to a message                comms/links.py: `Link`, which `Ledger.send` calls
-    when an agent ticks or sends                 clock.py: `Clock`, `Sending`
+    when an agent ticks or sends                 clock.py: `Clock`, `SendClock`
     which ticks are a window                     clock.py: a class beside `StepWindows`, made in engine/build/learning_groups.py
     which tick reads a message                   clock.py: `Timetable.uses`, when it is sent; `Timetable.due_stamps`, at the tick
     how a tick reads several messages (`read`)   these two of `Timetable`, `combine_reads` (comms/links.py), `slots_of` (engine/build/shapes.py)

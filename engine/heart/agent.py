@@ -60,7 +60,7 @@ class Goal:
         return self.objective if isinstance(self.objective, PolicyObjective) else None
 
     @property
-    def of_outputs(self) -> Objective:
+    def output_objective(self) -> Objective:
         """The objective, where it is of outputs and a target."""
         assert isinstance(self.objective, Objective)
         return self.objective
@@ -113,7 +113,7 @@ class Inputs:
     """How categorical observations enter the network: `one_hot`, or as their values (`index`)."""
     critic: Observed = field(default_factory=Observed)
     """What the critic observes; without names: the agent has no separate critic, or nothing here evaluates it."""
-    targeted: bool = False
+    has_target_network: bool = False
     """Whether a target network is evaluated on the same inputs, for the values of its policy."""
 
 
@@ -232,22 +232,22 @@ class Agent:
         """Whether its parameters have a leading axis of members."""
         return self.layout.stacked
 
-    def looked_back(self) -> int | None:
+    def state_steps(self) -> int | None:
         """Return for how many steps its states are kept, as predictors are conditioned on them; None: no predictor is.
 
         `Ends` keeps them (engine/features/contexts.py).
         """
-        back = [
+        steps = [
             0
             for channel in self.connections.send_channels
-            if "from.state" in channel.synthetic_gradient.end_context
+            if "from.state" in channel.synthetic_gradient.context.endpoints
         ]
-        back += [
-            c.ledger.timetable.delay
-            for c in self.connections.read_channels
-            if "to.state" in c.synthetic_gradient.end_context
+        steps += [
+            channel.ledger.timetable.delay
+            for channel in self.connections.read_channels
+            if "to.state" in channel.synthetic_gradient.context.endpoints
         ]
-        return max(back, default=None)
+        return max(steps, default=None)
 
     def participates(self, number: int) -> Mask:
         """Return the rows in which it learns from the window of a number."""
@@ -257,7 +257,7 @@ class Agent:
         """Take over the notes of a saved state."""
         self.notes = notes
 
-    def left_to_features(self) -> dict[str, bool]:
+    def feature_settings(self) -> dict[str, bool]:
         """Return whether it has each setting that a feature obeys, and not the step itself (engine/installed.py)."""
         inputs, policy = self.inputs, self.policy
         normalised = bool(inputs.observed.normalised or inputs.critic.normalised)
@@ -266,7 +266,7 @@ class Agent:
             "normalised observations": normalised,
             "statistics of observations": normalised,
             "critic": bool(inputs.critic.names),
-            "target network": inputs.targeted,
+            "target network": inputs.has_target_network,
             "actions": bool(self.body.acts) or policy is not None,
             "rewards": policy is not None,
             "values of final observations": policy is not None and policy.has_values,
@@ -276,7 +276,7 @@ class Agent:
 
     # --- what it observes ----------------------------------------------------------------------------------
 
-    def member_rows(
+    def observation_rows(
         self, names: tuple[str, ...], signal: Callable[[str], Tensor], dtype: torch.dtype
     ) -> Tensor:
         """Return one observation of the members, [rows, …]; one that all share is [B, …] unless the fan-in wants it repeated.
@@ -301,7 +301,7 @@ class Agent:
         names = [channel.content.port for channel in self.connections.outgoing]
         if self.goal is not None:
             names += [port for port in (OBJECTIVE, VALUE) if port in self.learner.network.heads]
-            names += [VALUE] if self.inputs.critic.names or self.inputs.targeted else []
+            names += [VALUE] if self.inputs.critic.names or self.inputs.has_target_network else []
         state_channel = self.connections.state_channel
         if state_channel is not None:
             names.append(STATE)

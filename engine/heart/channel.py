@@ -41,14 +41,40 @@ _ONE = Rate(base=1.0, run_steps=1)
 class StateGradient:
     """Settings that only the synthetic gradient of a state channel has; features obey them."""
 
-    span: int = 1
+    return_windows: int = 1
     """Number of windows that the returned gradient of a state reaches over (lambda-returns)."""
-    trace: float = 0.0
+    return_lambda: float = 0.0
     """The lambda of these returns; 0: the predictor's target is what one window returns."""
     auxiliary: float = 0.0
     """Weight of the auxiliary task: to predict the synthetic gradient of the window's end (semantics 12)."""
     outliers: Outliers | None = None
     """Clips a returned state gradient that is far longer than the median."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PredictorContext:
+    """What a predictor is conditioned on, beside the message; by default nothing."""
+
+    signals: tuple[ContextSpec, ...] = ()
+    """Signals of the environment."""
+    endpoints: Mapping[str, WindowGrid | None] = field(default_factory=dict)
+    """Values of the channel's sender and receiver, by name; for the phase of one, the windows in which it is counted."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InjectionSettings:
+    """How the synthetic gradient of a channel is injected into its messages."""
+
+    apply: bool = True
+    """Whether it is injected; else it is a shadow: `scale` and `discount` are 0, and it is only trained."""
+    scale: Rate = _ONE
+    """What an injection is multiplied by in the gradients of the sender's parameters, by step."""
+    discount: PerMember = 1.0
+    """What an injection is multiplied by in the gradients that the sender returns, so that credit shrinks at each channel it crosses."""
+    clip: PerMember | None = None
+    """The longest credit, a norm over the components of one message in one environment; None: any."""
+    returned_share: float = 0.0
+    """The share of the gradient that the receiver returns at the same step in the credit (`gradient.trace` of a message)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -57,22 +83,10 @@ class SyntheticGradient:
 
     model: Predictor | None = None
     """Stacked for several channels; None: the channel has none."""
-    context: tuple[ContextSpec, ...] = ()
-    """Signals of the environment that it is conditioned on."""
-    end_context: Mapping[str, WindowGrid | None] = field(default_factory=dict)
-    """Values of the channel's ends that it is conditioned on; for the phase of an end, the windows in which it is counted."""
+    context: PredictorContext = field(default_factory=PredictorContext)
     target: str | None = None
     """The signal that is the target of a predictor with a loss of its own (`local`); None: it regresses returned gradients."""
-    scale: Rate = _ONE
-    """What an injection is multiplied by in the gradients of the sender's parameters, by step."""
-    discount: PerMember = 1.0
-    """What an injection is multiplied by in the gradients that the sender returns, so that credit shrinks at each channel it crosses."""
-    clip: PerMember | None = None
-    """The longest credit, a norm over the components of one message in one environment; None: any."""
-    apply: bool = True
-    """Whether it is injected; else it is a shadow: `scale` and `discount` are 0, and it is only trained."""
-    returned_share: float = 0.0
-    """The share of the gradient that the receiver returns at the same step in the credit (`trace` of a message)."""
+    injection: InjectionSettings = field(default_factory=InjectionSettings)
     of_state: StateGradient = field(default_factory=StateGradient)
     gate: SkillGate | None = None
     """Applies it as far as it has predicted what came back; None: it is applied as it is."""
@@ -88,8 +102,7 @@ class SyntheticInput:
 
     model: InputModel | None = None
     """Stacked for several channels; None: the channel has none."""
-    context: tuple[ContextSpec, ...] = ()
-    end_context: Mapping[str, WindowGrid | None] = field(default_factory=dict)
+    context: PredictorContext = field(default_factory=PredictorContext)
     examples: list[Example] = field(default_factory=list)
     """The examples that it learns from at the end of the step, which empties them."""
 
@@ -119,7 +132,7 @@ class Feedback:
 class Endpoints:
     """Which members of the stacks of agents the channels of a stack begin and end at.
 
-    Only a single channel has `life_of_ends` and `mask`; `lives` and `needed` are made from those of a stack's channels.
+    Only a single channel has `endpoint_lives` and `mask`; `lives` and `required_signals` are made from those of a stack's channels.
     """
 
     sender_index: Tensor | None = None
@@ -130,13 +143,13 @@ class Endpoints:
     """Members of the sending stack."""
     sender_rows: SenderRows | None = None
     """Selects this stack's rows of the sender's port, where it is a piece of a divided stack; None: it is no piece."""
-    life_of_ends: tuple[str, str] = ("", "")
+    endpoint_lives: tuple[str, str] = ("", "")
     """The lives of the sender and the receiver of a single channel (`Body.life`)."""
     mask: str = ""
     """The signal of a single channel that is 0 or less where a message is void as it is sent; empty: it has none."""
     lives: tuple[tuple[str, ...], ...] = ()
     """The lives of the senders, by member, and those of the receivers, where they differ; empty: all are the environment's episodes."""
-    needed: tuple[tuple[str, ...], ...] = ()
+    required_signals: tuple[tuple[str, ...], ...] = ()
     """Signals that are 0 where a message is void as it is sent, by member: those of `lives`, and the masks."""
 
 
@@ -146,8 +159,10 @@ def lives_of(ends: Iterable[tuple[str, str]]) -> tuple[tuple[str, ...], ...]:
     return tuple(lives for lives in sides if any(lives))
 
 
-def needed_of(lives: Iterable[tuple[str, ...]], masks: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    """Return `Endpoints.needed` of channels with these `lives` and masks."""
+def required_signals_of(
+    lives: Iterable[tuple[str, ...]], masks: tuple[str, ...]
+) -> tuple[tuple[str, ...], ...]:
+    """Return `Endpoints.required_signals` of channels with these `lives` and masks."""
     alive = [tuple(life and f"{ALIVE}.{life}" for life in side) for side in lives]
     return (*alive, masks) if any(masks) else tuple(alive)
 
@@ -201,11 +216,11 @@ class Channel:
         """B, the environments of one channel."""
         return self.layout.batch
 
-    def absent(self, step_signals: StepSignals) -> Mask:
+    def void_when_sent(self, step_signals: StepSignals) -> Mask:
         """Return the rows in which an end of it does not live at a step, or its mask is 0 or less: a message is void there (semantics 20)."""
         rows = NONE
-        for names in self.endpoints.needed:
-            off = {name: step_signals.off(name) for name in dict.fromkeys(names)}
+        for names in self.endpoints.required_signals:
+            off = {name: step_signals.not_positive(name) for name in dict.fromkeys(names)}
             rows |= self.layout.mask_by_name(off, names)
         return rows
 
@@ -254,7 +269,7 @@ class Channel:
         live = window.with_graph[self.name, read.stamp].flatten(1)
         return read.available.fill(self.ledger.link.carry(read.stamp, live))
 
-    def let_back(self, value: Tensor, participates: Mask) -> Tensor:
+    def stop_gradient(self, value: Tensor, participates: Mask) -> Tensor:
         """Return a value that was passed on, [rows, size], with its graph where the receiver `participates`; constant elsewhere.
 
         On a channel with a fixed path the gradient takes that, and the value is constant.
@@ -290,7 +305,7 @@ class Channel:
 
     # --- its predictors ------------------------------------------------------------------------------------
 
-    def examples_for(self, mask: Mask) -> Mask:
+    def members_with_example(self, mask: Mask) -> Mask:
         """Return the members for whose predictors a message is an example: those with a row in the mask."""
         if not self.stacked:
             return ALL
@@ -299,19 +314,21 @@ class Channel:
 
     # --- what follows from its settings --------------------------------------------------------------------
 
-    def left_to_features(self) -> dict[str, bool]:
+    def feature_settings(self) -> dict[str, bool]:
         """Return whether it has each setting that a feature obeys, and not the step itself (engine/installed.py)."""
         gradient, feedback = self.synthetic_gradient, self.feedback
         return {
             "synthetic input": self.synthetic_input.model is not None,
             "fixed weights of feedback": feedback.weights is not None,
             "direct feedback": feedback.direct is not None,
-            "context of the channel's ends": bool(gradient.end_context),
-            "ends as messages are sent": bool(gradient.end_context or self.synthetic_input.end_context),
+            "context of the channel's endpoints": bool(gradient.context.endpoints),
+            "endpoints as messages are sent": bool(
+                gradient.context.endpoints or self.synthetic_input.context.endpoints
+            ),
             "clipped outliers": gradient.of_state.outliers is not None,
             "gate": gradient.gate is not None,
             "auxiliary task": bool(gradient.of_state.auxiliary),
-            "lambda-returns": self.traced,
+            "lambda-returns": self.has_lambda_returns,
             "returned losses": self.needs_returned_loss,
             "returned actions": gradient.needs_actions,
         }
@@ -319,7 +336,7 @@ class Channel:
     @cached_property
     def injects(self) -> bool:
         """Whether its synthetic gradient is injected into its messages."""
-        return self.synthetic_gradient.model is not None and self.synthetic_gradient.apply
+        return self.synthetic_gradient.model is not None and self.synthetic_gradient.injection.apply
 
     @cached_property
     def needs_returned_loss(self) -> bool:
@@ -327,16 +344,16 @@ class Channel:
         return self.synthetic_gradient.model is not None and self.synthetic_gradient.model.needs_loss
 
     @cached_property
-    def mixes(self) -> bool:
+    def injects_returned(self) -> bool:
         """Whether what is injected contains what comes back at the same step."""
         settings = self.synthetic_gradient
-        return self.injects and bool(settings.returned_share or settings.needs_actions)
+        return self.injects and bool(settings.injection.returned_share or settings.needs_actions)
 
     @cached_property
-    def traced(self) -> bool:
+    def has_lambda_returns(self) -> bool:
         """Whether its predictor learns from returns over several windows."""
         of_state = self.synthetic_gradient.of_state
-        return of_state.trace > 0 and of_state.span > 1
+        return of_state.return_lambda > 0 and of_state.return_windows > 1
 
     @cached_property
     def state(self) -> bool:

@@ -15,7 +15,7 @@ class Clock:
 
     Its ticks are `period` steps apart: windows (`StepWindows`, `EpisodeWindows`) and the checks of scenarios
     (scenarios/relations.py) compute with `period` and `phase`. So irregular ticks need windows of another kind too; a rule that
-    only says when messages are sent needs what `Sending` has.
+    only says when messages are sent needs what `SendClock` has.
 
     Attributes:
         period: Steps between ticks.
@@ -68,7 +68,7 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class Sending:
+class SendClock:
     """When a sender with a message rate sends, evenly spaced (semantics 17): message k goes at its tick floor(k / rate).
 
     It has what is needed of a sender's `Clock`: `period`, `repeats`, `interval`, `due`, `latest`, `after` and `among`.
@@ -135,15 +135,15 @@ class StepWindows:
     Attributes:
         length: Steps of a window.
         first_step: The first step of the first window.
-        last: At which of its steps a window ends, from 0; negative: counted from the length.
+        end_offset: At which of its steps a window ends, from 0; negative: counted from the length.
     """
 
     length: int
     first_step: int = 0
-    last: int = -1
+    end_offset: int = -1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "last", self.last % self.length)
+        object.__setattr__(self, "end_offset", self.end_offset % self.length)
 
     @classmethod
     def of_ticks(cls, clock: Clock, unroll: int = 1) -> StepWindows:
@@ -156,17 +156,17 @@ class StepWindows:
 
     def end(self, number: int) -> int:
         """Return the step at which window `number` ends."""
-        return self.first_step + number * self.length + self.last
+        return self.first_step + number * self.length + self.end_offset
 
     def ending(self, step: int) -> int | None:
         """Return the number of the window that ends at `step`, if one does."""
         number, place = divmod(step - self.first_step, self.length)
-        return number if place == self.last else None
+        return number if place == self.end_offset else None
 
     def bounds(self, steps: range) -> list[tuple[int, int]]:
         """Return the first step of the window that holds each of some steps, and the step at which that window ends."""
         firsts = [step - (step - self.first_step) % self.length for step in steps]
-        return [(first, first + self.last) for first in firsts]
+        return [(first, first + self.end_offset) for first in firsts]
 
     def max_steps(self) -> int:
         """Return the steps of a window."""
@@ -245,16 +245,16 @@ WindowGrid: TypeAlias = StepWindows | EpisodeWindows
 class Timetable:
     """When the messages of a channel are sent and read, and their gradients return: over a perfect link, from the clocks alone."""
 
-    sender: Clock | Sending
+    send_clock: Clock | SendClock
     """When the sender sends: its stamps."""
-    receiver: Clock
-    windows: WindowGrid
+    receive_clock: Clock
+    receiver_windows: WindowGrid
     """The division of the receiving group's ticks into windows."""
     delay: int = 0
     """Steps of a message on the way."""
     return_delay: int = 0
     """Steps of a gradient on the way back."""
-    read: str = "last"
+    read_mode: str = "last"
     """How a tick reads several messages that have arrived since its last: the `last`, their `mean`, or `concat`."""
     slots: int = 1
     """Messages that a tick reads side by side."""
@@ -269,13 +269,13 @@ class Timetable:
             these windows ends; None, none and `stamp` where it has no uses (`Uses`): a newer message replaces it, or only its own
             window reads the state.
         """
-        receiver, windows, delay = self.receiver, self.windows, self.delay
+        receiver, windows, delay = self.receive_clock, self.receiver_windows, self.delay
         first = receiver.following(stamp + delay)
         if self.state and windows.number(first) == windows.number(stamp):
             return None, set(), stamp  # within a window a state is passed on with its graph
-        stop = self.sender.after(stamp) + delay
+        stop = self.send_clock.after(stamp) + delay
         if first >= stop:
-            if self.read == "last":
+            if self.read_mode == "last":
                 return None, set(), stamp
             stop = first + 1
         waiting = {windows.number(tick) for tick in range(first, stop, receiver.period)}
@@ -283,13 +283,13 @@ class Timetable:
 
     def due_stamps(self, step: int) -> list[int]:
         """Return the stamps of the messages that the receiver's tick at `step` reads, oldest first."""
-        sender, delay = self.sender, self.delay
+        sender, delay = self.send_clock, self.delay
         newest = sender.latest(step - delay)
         if newest is None:
             return []
         stamps = [newest]
-        if self.read != "last":
-            since = step - self.receiver.period - delay
+        if self.read_mode != "last":
+            since = step - self.receive_clock.period - delay
             while (stamp := sender.latest(stamps[0] - 1)) is not None and stamp > since:
                 stamps.insert(0, stamp)
         return stamps
@@ -299,8 +299,8 @@ class Timetable:
 
         The reads of a state within its own window do not count. Probes and the cost model call it, and no step does.
         """
-        first, _, complete = self.uses(stamp)
-        return None if first is None else complete + self.return_delay
+        first, _, deadline = self.uses(stamp)
+        return None if first is None else deadline + self.return_delay
 
 
 Call = tuple[str, ...]

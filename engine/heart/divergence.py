@@ -65,7 +65,7 @@ class DivergencePolicy:
     events: list[tuple[int, str]] = field(default_factory=list)
     stopped: dict[int, str] = field(default_factory=dict)
 
-    def fine(self, numbers: Sequence[Tensor | None]) -> bool:
+    def passes_quick_check(self, numbers: Sequence[Tensor | None]) -> bool:
         """Return whether one look at all numbers together shows that nothing is wrong; with a bound it shows that only of no numbers.
 
         A gradient may have an attribute `finite`: whether it is known to be finite from how it was made.
@@ -188,7 +188,7 @@ class DivergenceCheck:
         statistics: The running statistics of before the step.
     """
 
-    later = False
+    deferred = False
     """Whether a divergence is known only after `synchronize`."""
 
     def __init__(
@@ -207,7 +207,7 @@ class DivergenceCheck:
     def decide(self) -> None:
         """Decide what moves, once all is computed: here nothing is left to decide; the guard of a device does it now."""
 
-    def moving(self, stack: Agent | Channel) -> Mask:
+    def movable_members(self, stack: Agent | Channel) -> Mask:
         """Return the members of a stack that may move: not those of seeds that have diverged, at this step or before."""
         stopped = self.policy.stopped
         if not stopped:
@@ -215,11 +215,11 @@ class DivergenceCheck:
         layout = stack.layout
         return Mask.of(torch.tensor([layout.seed_of(n) not in stopped for n in range(layout.count)]))
 
-    def close(self, step: int) -> None:
+    def end_step(self, step: int) -> None:
         """End a step: put the running statistics of seeds that have diverged, at it or before, back."""
         parts: list[Agent | Channel] = [*self.agents.values(), *self.channels.values()]
         for part in parts if self.policy.stopped else ():
-            members = self.moving(part)
+            members = self.movable_members(part)
             for owner in [part.learner] if isinstance(part, Agent) else part.models:
                 if members is not ALL:
                     self.statistics.restore_members(owner, (~members).tensor(part.layout.count, "cpu"))
@@ -242,7 +242,7 @@ class DivergenceCheck:
             checked += [reported.loss for reported in update.window_loss.reported.values()]
             checked += (gradient for gradients in update.gradients.values() for gradient in gradients)
             checked += update.leaf_gradients.values()
-        for update in () if self.policy.fine(checked) else updates:
+        for update in () if self.policy.passes_quick_check(checked) else updates:
             self._zero_unreached(update)
             wrong = self._groups_diverged(update)
             for seed, groups in enumerate(self.groups):
@@ -257,7 +257,7 @@ class DivergenceCheck:
             members = update.stepping_members.get(channel.receiver, ALL)
             if members is ALL or gradient is None or bool(gradient.isfinite().all()):
                 continue
-            rows = members.map(self.agents[channel.receiver].layout.rows_of)
+            rows = members.map(self.agents[channel.receiver].layout.rows_of_members)
             update.leaf_gradients[read] = channel.mask_of_receiver(rows).fill(gradient)
 
     def _groups_diverged(self, update: Update) -> dict[LearningGroup, str]:
@@ -313,7 +313,9 @@ class DivergenceCheck:
         Raises:
             DivergenceError: One has, and there is one seed.
         """
-        if self.policy.fine([t for update in updates.values() for t in (update.loss, *update.gradients)]):
+        if self.policy.passes_quick_check(
+            [t for update in updates.values() for t in (update.loss, *update.gradients)]
+        ):
             return
         for name, update in updates.items():
             diverged = self.policy.diverged(

@@ -67,7 +67,8 @@ class ForwardPass:
     @property
     def action(self) -> Action | None:
         """What is done in the environment after the newest step; None: no agent acted."""
-        return None if self.tick_points.action is None else self.tick_points.action.action()
+        feature = self.tick_points.action
+        return None if feature is None else feature.action()
 
     def tick(
         self,
@@ -117,14 +118,11 @@ class ForwardPass:
     def _read(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
         tick = Tick(step, agent.name, step_signals, [], agent.participates(window.number))
         arrived: list[list[Arrival]] = []
+        stand_in = self.tick_points.arrived
         for channel in agent.connections.read_channels:
             arrivals = channel.ledger.arrivals(step)
-            if (
-                self.tick_points.arrived is not None
-                and arrivals
-                and channel.synthetic_input.model is not None
-            ):
-                arrivals[-1] = self.tick_points.arrived.arrived(channel, arrivals[-1], step)
+            if stand_in is not None and arrivals and channel.synthetic_input.model is not None:
+                arrivals[-1] = stand_in.arrived(channel, arrivals[-1], step)
             if channel.name == agent.inputs.align:
                 tick.step_signals = aligned(arrivals)
             # a read for each arrival; before the first message, one read of zeros
@@ -165,7 +163,7 @@ class ForwardPass:
         learner = first.learner
         points = self.tick_points
         states = [
-            read.followed_in(window, self.system.channels[read.channel], tick.participates)
+            read.differentiable_value_in(window, self.system.channels[read.channel], tick.participates)
             for tick in ticks
             if (read := tick.state_read) is not None
         ]
@@ -176,7 +174,7 @@ class ForwardPass:
             buffers,
             x,
             seed=0 if learner.network.pure else seed_for(first.seed, "tick", str(ticks[0].step)),
-            transports=() if points.transports is None else points.transports.transports(ticks, window),
+            transports=() if (weights := points.transports) is None else weights.transports(ticks, window),
             state=state,
         )
         for feature in points.evaluated:
@@ -203,11 +201,11 @@ class ForwardPass:
         for channel, (_, reads) in zip(agent.connections.incoming, by_channel, strict=True):
             side_by_side: list[tuple[Tensor, Mask]] = []
             for read in reads:
-                value = read.followed_in(window, channel, tick.participates)
+                value = read.differentiable_value_in(window, channel, tick.participates)
                 value = value if flat else value.reshape(len(value), *channel.content.shape)
                 side_by_side.append((value, read.available))
             message, there = combine_reads(
-                channel.ledger.timetable.read, side_by_side, channel.ledger.timetable.slots
+                channel.ledger.timetable.read_mode, side_by_side, channel.ledger.timetable.slots
             )
             messages.append(message)
             available.append(there)
@@ -219,16 +217,16 @@ class ForwardPass:
         return window.statistics_before.get(self.system.owner_of[agent.name], buffers)
 
     def observations(self, tick: Tick, statistics: Tensors) -> list[Tensor]:
-        """Return what the members of an agent observe at a tick, [rows, …] each, in declared order: see `Agent.member_rows`."""
+        """Return what the members of an agent observe at a tick, [rows, …] each, in declared order: see `Agent.observation_rows`."""
         agent, points, signal = self.system.agents[tick.agent], self.tick_points, self.signal_of(tick)
         flat, observed = len(agent.learner.network.input_shape) == 1, agent.inputs.observed
-        ages = None if points.observed is None else points.observed.observed(tick)
+        ages = None if (feature := points.observed) is None else feature.observed(tick)
         normalised = None
-        if points.normalised is not None:
-            normalised = points.normalised.normalised(agent, tick, statistics)
+        if (feature := points.normalised) is not None:
+            normalised = feature.normalised(agent, tick, statistics)
         observations = []
         for place, names in enumerate(observed.by_member):
-            rows = ages if names[0] == AGE else agent.member_rows(names, signal, self.system.dtype)
+            rows = ages if names[0] == AGE else agent.observation_rows(names, signal, self.system.dtype)
             if rows is not None:
                 rows = rows if normalised is None else normalised(place, rows)
                 shaped = rows.reshape(len(rows), -1) if flat else as_maps(rows, observed.layouts[place])
@@ -246,8 +244,8 @@ class ForwardPass:
             feature.ticked(tick)
         for channel in self._put_live(agent, tick, window):
             live = window.with_graph[channel.name, tick.step]
-            absent = channel.absent(step_signals)
-            message = self.send(channel, tick.step, (~absent).fill(live), tick.step_signals, absent)
+            void = channel.void_when_sent(step_signals)
+            message = self.send(channel, tick.step, (~void).fill(live), tick.step_signals, void)
             for feature in self.tick_points.entered:
                 feature.entered(channel, message)
             if message.pinned:
@@ -262,7 +260,7 @@ class ForwardPass:
         channels = [
             channel
             for channel in agent.connections.send_channels
-            if channel.ledger.timetable.sender.due(tick.step)
+            if channel.ledger.timetable.send_clock.due(tick.step)
         ]
         for channel in channels:
             live = channel.message_of(tick.ports[channel.content.port])

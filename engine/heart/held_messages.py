@@ -21,7 +21,7 @@ class Arriving(Protocol):
     timetable: Timetable
     link: Link
     aligned: bool
-    remembers: bool
+    holds_all: bool
     messages: dict[int, Message]
 
 
@@ -47,7 +47,7 @@ class HeldMessages:
 
     def may_take_in(self, ledger: Arriving, stamp: int) -> bool:
         """Whether a later tick may still take a message in, so that the ledger must keep it: a newer one may be lost."""
-        return stamp > self.read_up_to and (ledger.link.loses or ledger.remembers)
+        return stamp > self.read_up_to and (ledger.link.loses or ledger.holds_all)
 
     def take_in(self, ledger: Arriving, due: Message, since: int) -> Arrival:
         """Hold the message `due` where it has arrived, and return what a tick reads: it, or elsewhere the one that is held.
@@ -85,7 +85,7 @@ class HeldMessages:
         """Whether a message arrives in any row, as far as the host knows; None: a look at its mask shows it, which is cheap on the CPU."""
         if due.fate.lost is NONE or due.sent.device.type == "cpu":
             return None
-        if ledger.timetable.read != "last":  # a newer one may be held
+        if ledger.timetable.read_mode != "last":  # a newer one may be held
             return None
         arrives = ledger.link.arrives(due.stamp, len(due.sent))
         return (~due.fate.void).known_anywhere if arrives else False
@@ -104,7 +104,7 @@ class HeldMessages:
             return
         stamp = torch.zeros_like(self.stamp) + stamp_number(message.stamp)
         if ledger.aligned:
-            self.signals = mixed(~missing, message.step_signals.signals, self.signals)
+            self.signals = merged_signals(~missing, message.step_signals.signals, self.signals)
         self.value = missing.where(self.value, message.received)
         self.stamp = missing.where(self.stamp, stamp)
 
@@ -126,7 +126,7 @@ def _forgotten(stamp: Tensor | None, ended: Mask) -> Tensor | None:
     return None if stamp is None else ended.where(torch.full_like(stamp, -1), stamp)
 
 
-def mixed(mask: Mask, inside: dict[str, Tensor], outside: dict[str, Tensor]) -> dict[str, Tensor]:
+def merged_signals(mask: Mask, inside: dict[str, Tensor], outside: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the signals `inside` where the mask holds, and `outside` elsewhere; a mask `_name` that one of them lacks holds everywhere."""
     if mask is ALL or not outside:
         return dict(inside)

@@ -98,7 +98,7 @@ class Layout:
         rows = torch.cat([mask.tensor(self.seeds * self.batch, self.device) for mask in of_names])
         return Mask.of(self.by_name(rows, names, distinct))
 
-    def rows_of(self, members: Tensor) -> Tensor:
+    def rows_of_members(self, members: Tensor) -> Tensor:
         """Repeat the values of members, [N], for their rows, [N * B]."""
         return members.to(self.device).repeat_interleave(self.batch)
 

@@ -35,8 +35,8 @@ from antiphon.comms.backward_requests import (
     backward_all,
     clipped_per_sample,
     constant,
-    value_of,
 )
+from antiphon.comms.couplings import CreditedMessage
 from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.feature import Features
@@ -98,7 +98,7 @@ class ObjectiveEvaluator:
             if goal.rewards is not None:
                 acted.setdefault(tick.agent, []).append(tick)
             elif (tick_loss := self.tick_loss(tick)) is not None:
-                window_loss.evaluated.add((tick.step, tick.agent))
+                window_loss.ticks_with_loss.add((tick.step, tick.agent))
                 if goal.mean:
                     averaged.setdefault(tick.agent, []).append(tick_loss)
                 else:
@@ -106,8 +106,9 @@ class ObjectiveEvaluator:
         for name, losses in averaged.items():
             self._add_mean(window_loss, self.system.agents[name], losses)
         for name, ticks in acted.items():
-            assert self.learning_points.rewarded is not None
-            self.learning_points.rewarded.rewarded(window_loss, self.system.agents[name], ticks, window)
+            feature = self.learning_points.rewarded
+            assert feature is not None
+            feature.rewarded(window_loss, self.system.agents[name], ticks, window)
         return window_loss
 
     def _add(self, window_loss: WindowLoss, agent: Agent, tick_loss: TickLoss) -> None:
@@ -116,21 +117,21 @@ class ObjectiveEvaluator:
         count: int | Tensor = batch
         if tick_loss.present is not ALL:
             count = layout.sum_by_member(tick_loss.present.tensor(len(samples), samples.device))
-        losses = ReportedLoss(total / batch, layout.sum_by_member(tick_loss.score), count)
-        window_loss.add(agent.name, tick_loss.losses, losses)
+        reported = ReportedLoss(total / batch, layout.sum_by_member(tick_loss.score), count)
+        window_loss.add(agent.name, tick_loss.losses, reported)
 
     def _add_mean(self, window_loss: WindowLoss, agent: Agent, tick_losses: Sequence[TickLoss]) -> None:
         """Add losses that are divided by the number of their targets in the window, in place of B (semantics 1)."""
         layout, batch = agent.layout, self.system.batch
         weights = [tick_loss.weights for tick_loss in tick_losses]
         counts = [layout.sum_by_member(tick_weights) for tick_weights in weights]
-        factor = layout.rows_of(batch / torch.stack(counts).sum(0).clamp(min=1))
+        factor = layout.rows_of_members(batch / torch.stack(counts).sum(0).clamp(min=1))
         window_loss.factors[agent.name] = factor
         for tick_loss, weight, count in zip(tick_losses, weights, counts, strict=True):
             samples = tick_loss.losses * weight * factor
             loss = layout.sum_by_member(constant(samples)) / batch
-            losses = ReportedLoss(loss, layout.sum_by_member(tick_loss.score * weight), count)
-            window_loss.add(agent.name, samples, losses)
+            reported = ReportedLoss(loss, layout.sum_by_member(tick_loss.score * weight), count)
+            window_loss.add(agent.name, samples, reported)
 
     def tick_loss(self, tick: Tick) -> TickLoss | None:
         """An objective at one tick; None if its target is absent everywhere."""
@@ -167,7 +168,7 @@ class ObjectiveEvaluator:
         """
         if goal.target and goal.target not in signals.signals:
             return None
-        present, sites, objective = signals.present(goal.target), None, goal.of_outputs
+        present, sites, objective = signals.present(goal.target), None, goal.output_objective
         if present is NONE:
             return None
         output = output if goal.outputs is None else output[:, goal.outputs]
@@ -234,13 +235,13 @@ class BackwardPass:
         """Updates of windows that were differentiated as soon as their group had ticked (features/sweep.py), until `differentiate` returns
         them."""
 
-    def differentiate(self, closing: EndedWindows, step: int) -> list[Update]:
+    def differentiate(self, ended: EndedWindows, step: int) -> list[Update]:
         """Return the gradients of windows that have ended, by parameters and by the messages read; none is booked yet."""
         pending: list[tuple[Update, list[Leaf]]] = []  # with the reads that gradients are wanted for
         requests: list[BackwardRequest] = []
         channels, swept = self.system.channels, self.swept_updates
-        updates = {window: swept.pop(window) for _, window in closing if window in swept}
-        for group, window in closing:
+        updates = {window: swept.pop(window) for _, window in ended if window in swept}
+        for group, window in ended:
             if window in updates:
                 continue
             learning_rows = self.learning_rows(group, window)
@@ -267,7 +268,7 @@ class BackwardPass:
         for (update, reads), (gradients, leaf_gradients) in zip(pending, results, strict=True):
             update.take_gradients(gradients, zip(reads, leaf_gradients, strict=True))
             updates[update.window] = update
-        return [updates[window] for _, window in closing]
+        return [updates[window] for _, window in ended]
 
     def learning_rows(self, group: LearningGroup, window: Window) -> dict[str, Mask]:
         """Return the rows in which each agent of a group learns from a window."""
@@ -285,7 +286,7 @@ class BackwardPass:
 
     def collect_injections(self, update: Update, step: int) -> None:
         """Add to an update the gradients that are injected into the messages that its window sent."""
-        injections = update.injections
+        injections, feature = update.injections, self.learning_points.credit
         for name, message in update.window.sent:
             channel = self.system.channels[name]
             participates = update.learning_rows[channel.sender]
@@ -294,13 +295,11 @@ class BackwardPass:
                 continue
             if live is None or name in update.window.given_up:
                 continue
-            learned = LearnedMessage(self, channel, message, live, step)
-            if self.learning_points.credit is None:
-                credit = self.own_credit(learned, step)
+            if feature is None:
+                credit = self.ordinary_credit(channel, message, live, step)
             else:
-                credit = self.learning_points.credit.credit(
-                    channel, message, partial(self.own_credit, learned, step)
-                )
+                ordinary = partial(self.ordinary_credit, channel, message, live, step)
+                credit = feature.credit(channel, message, ordinary)
             if credit is None:
                 continue
             rows = channel.mask_of_sender(participates) & ~message.fate.withheld
@@ -308,23 +307,40 @@ class BackwardPass:
             if not channel.coupling.predicts:
                 injections.append(Injection(live, credit))
                 continue
-            scale = channel.synthetic_gradient.scale(step)
-            before = update.injected.get(name)
-            update.injected[name] = credit
-            if channel.synthetic_gradient.needs_actions and before is not None:
+            settings = channel.synthetic_gradient
+            scale = settings.injection.scale(step)
+            before = update.newest_credits.get(name)
+            update.newest_credits[name] = credit
+            if settings.needs_actions and before is not None:
                 # a message whose action has not come back has no credit: telemetry keeps the one before
-                update.injected[name] = torch.where(credit.any(1, keepdim=True), credit, before)
+                update.newest_credits[name] = torch.where(credit.any(1, keepdim=True), credit, before)
             if nonzero(scale):
                 update.injected_messages.add((name, message.stamp))
-            injections.append(Injection(live, credit, scale, channel.synthetic_gradient.discount))
+            injections.append(Injection(live, credit, scale, settings.injection.discount))
         for feature in self.learning_points.credited:
             feature.credited(update)
 
-    def own_credit(self, learned: LearnedMessage, step: int) -> Tensor | None:
-        """Return the credit of a message by its channel's coupling, [rows, size] per sample before `scale`; None: nothing is injected."""
-        channel = learned.channel
-        coupling, clip = channel.coupling, channel.synthetic_gradient.clip
-        credit = coupling.credit(learned, step)
+    def ordinary_credit(self, channel: Channel, message: Message, live: Tensor, step: int) -> Tensor | None:
+        """Return the credit of a message by its channel's coupling, [rows, size] per sample before `scale`; None: nothing is injected.
+
+        Args:
+            channel: The channel.
+            message: A message of a window that is learned from.
+            live: The message as the window has it, [rows, …] with its graph.
+            step: The step just taken.
+        """
+        coupling, clip = channel.coupling, channel.synthetic_gradient.injection.clip
+        timetable, finished = channel.ledger.timetable, message.uses.finished
+        back = finished is not None and message.complete and finished + timetable.return_delay <= step
+        credited = CreditedMessage(
+            message.sent,
+            message.stamp,
+            timetable.send_clock.period,
+            message.returned.gradient if back else None,
+            live,
+            partial(self.applied_prediction, channel, message),
+        )
+        credit = coupling.credit(credited, step)
         if credit is not None and credit.shape != channel.content.zeros.shape:
             shapes = f"{list(credit.shape)}, not {list(channel.content.zeros.shape)}"
             raise ScenarioError(
@@ -349,62 +365,13 @@ class BackwardPass:
         if not channel.injects:
             return None
         prediction = self.predictor_trainer.predict(channel, message)
-        if prediction is not None and self.learning_points.predicted is not None:
-            prediction = self.learning_points.predicted.predicted(channel, prediction)
+        feature = self.learning_points.predicted
+        if prediction is not None and feature is not None:
+            prediction = feature.predicted(channel, prediction)
         settings = channel.synthetic_gradient
         if prediction is None and settings.needs_actions:  # no action has come back, or the gate withholds it
             prediction = channel.content.zeros
-        if prediction is None or not settings.returned_share:
+        if prediction is None or not settings.injection.returned_share:
             return prediction
         gradient = channel.content.zeros if message.returned.gradient is None else message.returned.gradient
-        return torch.lerp(prediction, gradient, settings.returned_share)
-
-
-class LearnedMessage:
-    """A message of a window that is learned from, as the coupling of its channel sees it (`comms.couplings.CreditedMessage`).
-
-    Args:
-        backward_pass: Returns the prediction.
-        channel: The channel of the message.
-        message: The message in the channel's ledger.
-        live: The message as the window has it, with its graph.
-        step: The step just taken.
-    """
-
-    __slots__ = ("_backward_pass", "_live", "_step", "channel", "message")
-
-    def __init__(
-        self, backward_pass: BackwardPass, channel: Channel, message: Message, live: Tensor, step: int
-    ) -> None:
-        self._backward_pass, self._live, self._step = backward_pass, live, step
-        self.channel, self.message = channel, message
-
-    @property
-    def sent(self) -> Tensor:
-        """The message as it was sent."""
-        return self.message.sent
-
-    @property
-    def stamp(self) -> int:
-        """The step at which it was sent."""
-        return self.message.stamp
-
-    @property
-    def now(self) -> Tensor:
-        """The message as the present parameters make it: a window that has waited is replayed. `value_of` flattens it, [rows, size]."""
-        return value_of(self._live)
-
-    @property
-    def returned(self) -> Tensor | None:
-        """Its returned gradient; None: that has not come back."""
-        message = self.message
-        finished = message.uses.finished
-        if not message.complete or finished is None:
-            return None
-        back_at = finished + self.channel.ledger.timetable.return_delay
-        return message.returned.gradient if back_at <= self._step else None
-
-    @property
-    def predicted(self) -> Tensor | None:
-        """Its synthetic gradient as it is applied: see `BackwardPass.applied_prediction`."""
-        return self._backward_pass.applied_prediction(self.channel, self.message)
+        return torch.lerp(prediction, gradient, settings.injection.returned_share)

@@ -57,7 +57,7 @@ class Ledger:
         wants_gradient: Whether reads have gradients, which are booked and returned; else reads are only counted.
         slack: Steps that messages may stay open beyond their deadline: where the receiver is late, its windows close later.
         aligned: Whether the receiver works on the signals of the message it reads.
-        remembers: Whether the synthetic input is conditioned on the newest arrival, so that `held` takes in every message, on a perfect
+        holds_all: Whether the synthetic input is conditioned on the newest arrival, so that `held` takes in every message, on a perfect
             link too, and none is dropped before.
 
         messages: Messages by stamp. This and the next attributes change with every step; those above are settings.
@@ -72,7 +72,7 @@ class Ledger:
     wants_gradient: bool
     slack: int = 0
     aligned: bool = False
-    remembers: bool = False
+    holds_all: bool = False
     messages: dict[int, Message] = field(default_factory=dict)
     returning: dict[int, list[Message]] = field(default_factory=dict)
     held: HeldMessages | None = None
@@ -142,7 +142,7 @@ class Ledger:
         return Message(stamp, sent, received, step_signals, uses, fate, pinned=pinned)
 
     @contextmanager
-    def imagining(
+    def temporarily_sent(
         self, stamps: Sequence[int], live: Tensor, signals: StepSignals, void: Mask = NONE
     ) -> Iterator[None]:
         """Read, in the context, as if `live` had been sent at these stamps too; nothing of it is left afterwards.
@@ -161,7 +161,7 @@ class Ledger:
 
     def _drop_finished(self, step: int) -> None:
         """Drop messages that nothing will read; EngineError where a message is open beyond its deadline."""
-        newest = self.timetable.sender.latest(step - self.timetable.delay)
+        newest = self.timetable.send_clock.latest(step - self.timetable.delay)
         for stamp, message in list(self.messages.items()):
             uses = message.uses
             if uses.finished is None:
@@ -189,7 +189,7 @@ class Ledger:
         Gradients that take time to return are there as the step begins, before the sender sends. They are not given again: an
         episode may have ended since. Gradients that take no time return only as the step ends.
         """
-        return self.timetable.return_delay > 0 and self.timetable.sender.due(step)
+        return self.timetable.return_delay > 0 and self.timetable.send_clock.due(step)
 
     # --- the receiver's half: what arrives, and what goes back ----------------------------------------------
 
@@ -204,7 +204,7 @@ class Ledger:
         if not due:
             return []
         *earlier, newest = due
-        if self.held is not None and (newest.fate.lost is not NONE or self.remembers):
+        if self.held is not None and (newest.fate.lost is not NONE or self.holds_all):
             return [*map(_arrived, earlier), self.held.take_in(self, newest, since=due[0].stamp)]
         return [*map(_arrived, due)]
 
@@ -215,7 +215,7 @@ class Ledger:
         the message anywhere, each tick has a leaf of its own.
         """
         message = arrival.message
-        read_at = -1 if counted is ALL and arrival.predicted is NONE else step
+        read_at = -1 if counted is ALL and arrival.synthetic is NONE else step
         key = self.name, message.stamp, read_at
         if key not in window.leaves:
             value = as_leaf(value) if self.wants_gradient else value
@@ -262,7 +262,7 @@ class Ledger:
 
     def _last_state(self, step: int, terminated: Mask) -> None:
         """Book a zero gradient for the state that an episode ended with, as no state follows it."""
-        stamp = self.timetable.sender.latest(step)
+        stamp = self.timetable.send_clock.latest(step)
         message = None if stamp is None else self.messages.get(stamp)
         if message is None:
             return

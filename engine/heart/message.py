@@ -104,11 +104,11 @@ class StepSignals:
         mask = self.signals.get(f"_{name}")
         return None if mask is None or mask.dim() == 1 else mask
 
-    def absent(self, life: str) -> Mask:
+    def not_alive(self, life: str) -> Mask:
         """Return where an agent of the environment is dead or has not come yet, [B]."""
-        return self.off(f"{ALIVE}.{life}")
+        return self.not_positive(f"{ALIVE}.{life}")
 
-    def off(self, name: str) -> Mask:
+    def not_positive(self, name: str) -> Mask:
         """Return where a signal of one number is 0 or less, [B]; of a signal that the environment does not show: nowhere."""
         value = self.signals.get(name)
         if value is None:
@@ -337,7 +337,7 @@ class Arrival:
     counted: Mask = NONE
     """Where the gradient of a read is booked: the value is the due message, or a synthetic input in its place, and is not void. Where
     an older message stands in, the value is available and does not count."""
-    predicted: Mask = NONE
+    synthetic: Mask = NONE
     """Where a synthetic input stands in for the message."""
     step_signals: StepSignals | None = None
     """The signals that the value was made from; None: the message's own."""
@@ -355,7 +355,7 @@ class Carrier(Protocol):
     def passed_on(self, read: PassedOn, window: Window) -> Tensor:
         """Return the message with its graph, as the link carries it."""
 
-    def let_back(self, value: Tensor, participates: Mask) -> Tensor:
+    def stop_gradient(self, value: Tensor, participates: Mask) -> Tensor:
         """Return a value with as much of its graph as gradients go back through, where the receiver `participates`."""
 
 
@@ -373,7 +373,7 @@ class Constant:
         """Return the value read, [rows, size]; for policies, which evaluate it again."""
         return channel.content.zeros if self.value is None else self.value
 
-    def followed_in(self, window: Window, channel: Carrier, participates: Mask) -> Tensor:
+    def differentiable_value_in(self, window: Window, channel: Carrier, participates: Mask) -> Tensor:
         """Return the value read with the graph that losses are differentiated through, where the receiver `participates`."""
         return channel.content.zeros if self.value is None else self.value
 
@@ -392,9 +392,9 @@ class PassedOn:
         """Return the value read, [rows, size], with its graph; for policies, which evaluate it again."""
         return channel.passed_on(self, window)
 
-    def followed_in(self, window: Window, channel: Carrier, participates: Mask) -> Tensor:
+    def differentiable_value_in(self, window: Window, channel: Carrier, participates: Mask) -> Tensor:
         """Return the value read with the graph that losses are differentiated through, where the receiver `participates`."""
-        return channel.let_back(channel.passed_on(self, window), participates)
+        return channel.stop_gradient(channel.passed_on(self, window), participates)
 
 
 @dataclass(slots=True, eq=False)
@@ -419,7 +419,7 @@ class Leaf:
         """Return the value read, [rows, size]; for policies, which evaluate it again."""
         return self.value
 
-    def followed_in(self, window: Window, channel: Carrier, participates: Mask) -> Tensor:
+    def differentiable_value_in(self, window: Window, channel: Carrier, participates: Mask) -> Tensor:
         """Return the value read with the graph that losses are differentiated through, where the receiver `participates`."""
         return self.value
 

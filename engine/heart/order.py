@@ -27,7 +27,7 @@ class LearningOrder:
         self.swept: frozenset[LearningGroup] = frozenset()
         """The groups that are differentiated right after their last tick."""
         if system.schedule.sweep:
-            self.swept = frozenset(group for group in system.groups if obstacle(system, group) is None)
+            self.swept = frozenset(group for group in system.groups if sweep_obstacle(system, group) is None)
 
     def after_ticks(self, step: int) -> dict[Call, LearningGroup]:
         """Return the groups that are differentiated during the ticks of `step`, each by its last call (features/sweep.py).
@@ -60,7 +60,7 @@ def turns_of(system: System) -> dict[LearningGroup, int]:
     """Return the turns of groups; of one that is absent it is 0. The receiver of a channel that mixes is in an earlier turn than its sender."""
     before: dict[LearningGroup, set[LearningGroup]] = {}
     for channel in system.channels.values():
-        if channel.mixes:
+        if channel.injects_returned:
             before.setdefault(system.group_of[channel.sender], set()).add(system.group_of[channel.receiver])
     turns: dict[LearningGroup, int] = {}
     for group in TopologicalSorter(before).static_order():
@@ -68,7 +68,7 @@ def turns_of(system: System) -> dict[LearningGroup, int]:
     return turns
 
 
-def obstacle(system: System, group: LearningGroup) -> str | None:
+def sweep_obstacle(system: System, group: LearningGroup) -> str | None:
     """Return why a group's learning signal is not complete once it has ticked, in one line; None: it is complete."""
     return next(_obstacles(system, group), None)
 
@@ -92,19 +92,19 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
                 if known_after_step(name)
             )
         for channel in agent.connections.send_channels:
-            if channel.mixes:
+            if channel.injects_returned:
                 yield f"{channel.names[0]} mixes in what its receiver returns at the same step"
             synthetic = channel.synthetic_gradient
             if synthetic.model is None:
                 continue
-            context = [spec.name for spec in synthetic.context]
+            context = [spec.name for spec in synthetic.context.signals]
             needed = context if synthetic.target is None else [*context, synthetic.target]
             for signal in filter(known_after_step, needed):
                 yield f"the synthetic gradient of {channel.names[0]} reads {signal}, known after the step"
             if not channel.injects or system.description.endless:
                 continue
             # no end of an episode voids a message that is read at the step of its sending; a state's link has a delay
-            sender, receiver = channel.ledger.timetable.sender, channel.ledger.timetable.receiver
+            sender, receiver = channel.ledger.timetable.send_clock, channel.ledger.timetable.receive_clock
             sent_at_ticks = sender.period % receiver.period == 0 and receiver.due(sender.after(-1))
             if not sent_at_ticks or channel.ledger.timetable.delay:
                 yield f"an episode's end can void a message of {channel.names[0]} before it is read"

@@ -36,6 +36,6 @@ class Participation:
             self._newest.clear()
             differ = 0 < count < len(members)
             self._newest[number] = (
-                Mask.of(self.layout.rows_of(members), True) if differ else ALL if count else NONE
+                Mask.of(self.layout.rows_of_members(members), True) if differ else ALL if count else NONE
             )
         return self._newest[number]

@@ -115,13 +115,14 @@ class PredictorTrainer:
         settings, signals = channel.synthetic_gradient, message.step_signals.signals
         if settings.target is not None and settings.target not in signals:
             return None
-        if any(spec.name not in signals for spec in settings.context):
+        if any(spec.name not in signals for spec in settings.context.signals):
             return None  # an aligned agent has had no message yet, or a mixture's signal is known only after the step
         if settings.needs_actions and not message.returned.actions:
             return None
         context = self._context(channel, message)
-        if settings.end_context and self.learning_points.conditioned is not None:
-            context = self.learning_points.conditioned.conditioned(context, channel, message)
+        feature = self.learning_points.conditioned
+        if settings.context.endpoints and feature is not None:
+            context = feature.conditioned(context, channel, message)
         valid, target, sites, actions = ALL, None, None, None
         if settings.needs_actions:  # only rows with an action that is trained on are examples
             actions = tuple(message.returned.actions)
@@ -135,7 +136,7 @@ class PredictorTrainer:
 
     def _context(self, channel: Channel, message: Message) -> Tensor | None:
         """[rows, C]: the environment's signals that a synthetic gradient is conditioned on; stacks of as many channels share it."""
-        context = message.step_signals.context(channel.synthetic_gradient.context, self.system.dtype)
+        context = message.step_signals.context(channel.synthetic_gradient.context.signals, self.system.dtype)
         if context is None or self.system.seeds > 1:
             return None if context is None else channel.layout.to_rows(context)
         key = context, len(channel.members)
@@ -159,7 +160,7 @@ class PredictorTrainer:
                 if example is None:
                     continue
                 example.count_in(rows)
-                example.learn_in(channel.examples_for(rows))
+                example.learn_in(channel.members_with_example(rows))
                 examples.setdefault(name, []).append(example)
         return examples
 
@@ -171,7 +172,7 @@ class PredictorTrainer:
             if example is not None and channel.synthetic_gradient.needs_actions:
                 counted = example.valid if example.valid.anywhere else NONE
             if example is not None and counted is not NONE:
-                example.learn_in(channel.examples_for(counted))
+                example.learn_in(channel.members_with_example(counted))
                 examples.append(example)
         return examples
 
@@ -215,12 +216,14 @@ class PredictorTrainer:
             returned[name] = messages
         for feature in self.learning_points.returned:
             feature.returned(returned, ended, step)
-        reached = self.local_examples(window for _, window in ended)
+        examples_by_channel = self.local_examples(window for _, window in ended)
         for name in trained:
-            reached[name] = self._returned_examples(channels[name], returned[name])
+            examples_by_channel[name] = self._returned_examples(channels[name], returned[name])
         predictions: dict[str, Tensor] = {}
         if watch:  # with the running statistics of before the update
-            examples_of = {name: update.examples for name, update in self.swept_updates.items()} | reached
+            examples_of = {
+                name: update.examples for name, update in self.swept_updates.items()
+            } | examples_by_channel
             predictions = {
                 name: constant(self._models[name].predict(newest_example(examples)))
                 for name, examples in examples_of.items()
@@ -230,18 +233,18 @@ class PredictorTrainer:
                     or any(channel_name in watch for channel_name in self.system.channels[name].names)
                 )
             }
-        updates = {**self.swept_updates, **self.differentiate(reached)}
+        updates = {**self.swept_updates, **self.differentiate(examples_by_channel)}
         for name, update in updates.items():
             update.prediction = predictions.get(name)
         return {name: updates[name] for name in self.system.channels if name in updates}
 
-    def differentiate(self, reached: Mapping[str, list[Example]]) -> dict[str, PredictorUpdate]:
+    def differentiate(self, examples_by_channel: Mapping[str, list[Example]]) -> dict[str, PredictorUpdate]:
         """Return what synthetic gradients learn from their examples, by channel."""
         return {
             name: PredictorUpdate(
                 examples, *self._models[name].gradients(examples), member_mask=mask_of(examples)
             )
-            for name, examples in reached.items()
+            for name, examples in examples_by_channel.items()
             if examples
         }
 

@@ -21,12 +21,12 @@ class Stacked:
     """A system of stacks, and the single agents of one seed that it is made of.
 
     Attributes:
-        base: The single agents and channels; their parameters are views of the stacked ones.
+        single_system: The single agents and channels; their parameters are views of the stacked ones.
         system: The stacks.
         seed: The seed of the single agents, among several.
     """
 
-    base: System
+    single_system: System
     system: System
     seed: int = 0
     _places: dict[str, tuple[Channel, int]] = field(default_factory=dict)
@@ -46,7 +46,9 @@ class Stacked:
         stacks = (self.system.agents[name] for name in group.agents)
         return list(
             dict.fromkeys(
-                self.base.group_of[single.name] for stack in stacks for _, single in self.singles(stack)
+                self.single_system.group_of[single.name]
+                for stack in stacks
+                for _, single in self.singles(stack)
             )
         )
 

@@ -29,10 +29,14 @@ from antiphon.nets.trained_parameters import step_all
 
 
 class Steppable(Protocol):
-    """What takes a step in two halves, between which the environment moves on: an engine, or a backend around one."""
+    """What takes a step in three parts, between which the environment moves on: an engine, or a backend around one."""
 
-    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> Action | None:
-        """Tick all agents due at `step`, in waves, and return what is done in the environment; None: no agent acts.
+    @property
+    def action(self) -> Action | None:
+        """What is done in the environment after the newest step; None: no agent acted."""
+
+    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
+        """Tick all agents due at `step`, in waves.
 
         Args:
             step: The step.
@@ -41,8 +45,11 @@ class Steppable(Protocol):
                 releases those that only they read. It changes no number.
         """
 
-    def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
-        """End episodes, update every agent and predictor whose time has come, and return what was learned, by stack.
+    def end_episodes(self, step: int, ends: EpisodeEnds) -> None:
+        """End episodes, before anything learns from the step."""
+
+    def learn(self, step: int, *, watch: Watch = False) -> StepReport:
+        """Update every agent and predictor whose time has come, and return what was learned, by stack.
 
         Raises:
             DivergenceError: Something is not finite. No parameter has moved; but ticks have replaced running statistics, and
@@ -73,8 +80,10 @@ def take_step(
     Raises:
         DivergenceError: Something is not finite: see `Steppable.learn`.
     """
-    ends = environment(engine.tick(step, step_signals, keep=keep))
-    return ends, engine.learn(step, ends, watch=watch)
+    engine.tick(step, step_signals, keep=keep)
+    ends = environment(engine.action)
+    engine.end_episodes(step, ends)
+    return ends, engine.learn(step, watch=watch)
 
 
 class Engine:
@@ -84,7 +93,7 @@ class Engine:
 
     Args:
         system: The stacks.
-        bases: The single agents that its stacks are made of, a system for each seed.
+        single_systems: The single agents that the stacks are made of, a system for each seed.
 
     Attributes:
         features: The installed features.
@@ -95,28 +104,36 @@ class Engine:
 
     frozen = False
 
-    def __init__(self, system: System, bases: Sequence[System]) -> None:
+    def __init__(self, system: System, single_systems: Sequence[System]) -> None:
         keep_memory()
-        self.system, self.bases, self.features = system, bases, Features()
+        self.system, self.single_systems, self.features = system, single_systems, Features()
         self.learning_points = self.features.learning
         self.order = LearningOrder(system)
         self.forward_pass = ForwardPass(system, self.features)
         self.predictor_trainer = PredictorTrainer(system, self.features)
         self.evaluator = ObjectiveEvaluator(system, self.features)
         self.backward_pass = BackwardPass(system, self.evaluator, self.predictor_trainer, self.features)
-        groups = [base.groups for base in bases]
+        groups = [of_seed.groups for of_seed in single_systems]
         self.divergence = DivergenceCheck(system.on_divergence, system.agents, system.channels, groups)
 
     # --- a step --------------------------------------------------------------------------------------------
 
-    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> Action | None:
-        """Tick all agents due at `step`, and return what is done in the environment: see `Steppable.tick`."""
-        self.divergence.statistics.keep()
-        self.forward_pass.tick(step, step_signals, keep=keep)
+    @property
+    def action(self) -> Action | None:
+        """What is done in the environment after the newest step; None: no agent acted."""
         return self.forward_pass.action
 
-    def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
-        """End episodes (semantics 20), and update every agent and predictor whose time has come.
+    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
+        """Tick all agents due at `step`; for `keep` see `Steppable.tick`."""
+        self.divergence.statistics.keep()
+        self.forward_pass.tick(step, step_signals, keep=keep)
+
+    def end_episodes(self, step: int, ends: EpisodeEnds) -> None:
+        """End episodes, before anything learns from the step (semantics 20)."""
+        self.forward_pass.end_episodes(step, ends)
+
+    def learn(self, step: int, *, watch: Watch = False) -> StepReport:
+        """Update every agent and predictor whose time has come.
 
         Windows that end are taken and differentiated, with the predicted gradients of what they sent, receivers first where
         their signals mix; each turn is checked, averaged and accumulated, and what it returns is booked before the next one;
@@ -125,14 +142,12 @@ class Engine:
 
         Args:
             step: The step just taken.
-            ends: Which episodes ended with it.
             watch: Whether, or of which channels, predictions are kept for telemetry; it changes no number.
 
         Raises:
             DivergenceError: A number is not finite, or longer than the bound, and there is one seed: see
                 `Steppable.learn`.
         """
-        self.forward_pass.end_episodes(step, ends)
         ended, dropped = self._take_ended_windows(step)
         turns: list[list[Update]] = []
         for windows in self.order.turns(ended):
@@ -156,14 +171,14 @@ class Engine:
             for turn in turns:
                 self.apply(turn, step)
             learned = [*predictor_updates.items(), *input_updates.items()]
-            self.predictor_trainer.apply(learned, step, self.divergence.moving)
+            self.predictor_trainer.apply(learned, step, self.divergence.movable_members)
             for feature in self.learning_points.after_move:
                 for turn in turns:
                     feature.after_move(turn, step)
         self.predictor_trainer.forget()
         for _, window in [*ended, *dropped]:
             window.release()
-        self.divergence.close(step)
+        self.divergence.end_step(step)
         return StepReport(updates, predictor_updates, input_updates)
 
     def _take_ended_windows(self, step: int) -> tuple[EndedWindows, EndedWindows]:
@@ -175,6 +190,7 @@ class Engine:
         """
         ended: EndedWindows = []
         dropped: EndedWindows = []
+        late_windows = self.learning_points.ended
         for group in self.system.groups:
             number = group.windows.ending(step)
             if number is None:
@@ -182,8 +198,8 @@ class Engine:
             window = group.next_window()
             if window.number != number:  # no agent has ticked in it
                 self._close(group, Window(number), step)
-            elif group.horizons and self.learning_points.ended is not None:
-                ready, unlearned = self.learning_points.ended.ended(group, window, step)
+            elif group.horizons and late_windows is not None:
+                ready, unlearned = late_windows.ended(group, window, step)
                 ended += ready
                 dropped += unlearned
             else:
@@ -225,13 +241,13 @@ class Engine:
                 agent = self.system.agents[name]
                 if not agent.learner.trainable or all(g is None for g in gradients):
                     continue
-                members = update.stepping_members.get(name, ALL) & self.divergence.moving(agent)
+                members = update.stepping_members.get(name, ALL) & self.divergence.movable_members(agent)
                 update.stepping_members[name] = members
                 if members.anywhere:
                     moving[name] = gradients, members
             clipped: dict[str, Sequence[Tensor | None]] = {}
-            if self.learning_points.clipped is not None:
-                clipped = self.learning_points.clipped.clipped(update.group, moving)
+            if (feature := self.learning_points.clipped) is not None:
+                clipped = feature.clipped(update.group, moving)
             for name, (gradients, members) in moving.items():
                 agent = self.system.agents[name]
                 steps.append((agent.learner, clipped.get(name, gradients), members if agent.stacked else ALL))

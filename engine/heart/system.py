@@ -37,7 +37,7 @@ class System:
         on_divergence: What follows a divergence.
         seeds: How many seeds are computed as one, each with B environments of its own.
         tied: Groups of parameters, (agent, parameter) each, that are one weight.
-        elsewhere: The channels that are cut, where the system is one part of several, each with the part that its other end is in.
+        remote_parts: Where the system is one part of several, the part that the other endpoint of each cut channel is in.
             Only channels to one part are stacked (engine/build/stacking.py).
     """
 
@@ -52,7 +52,7 @@ class System:
     on_divergence: DivergencePolicy
     seeds: int = 1
     tied: tuple[tuple[tuple[str, str], ...], ...] = ()
-    elsewhere: Mapping[str, int] = field(default_factory=dict)
+    remote_parts: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for group in self.groups:
@@ -71,11 +71,11 @@ class System:
             first.setdefault(agent.learner, name)
         return {name: first[agent.learner] for name, agent in self.agents.items()}
 
-    def left_to_features(self) -> Iterator[tuple[str, str]]:
+    def feature_settings(self) -> Iterator[tuple[str, str]]:
         """Yield the settings that features obey, and not the step itself, each with the place that has it (engine/installed.py)."""
         for kind, parts in (("agents", self.agents), ("channels", self.channels)):
             for name, part in parts.items():
-                for setting, used in part.left_to_features().items():
+                for setting, used in part.feature_settings().items():
                     if used:
                         yield setting, f"{kind}.{name}"
         for group in self.groups:

@@ -6,7 +6,7 @@ Five masks say which agents and predictors learn, in rows (member, environment) 
     Update.learning_rows         the same rows, by agent, as the window is learned from
     Update.stepping_members      members of agents that a learning signal has reached: these take a step
     PredictorUpdate.member_mask  members of channels that have an example: their predictors take a step
-    DivergenceCheck.moving       members, of agents or channels, of the seeds that have not diverged: the others take no step
+    DivergenceCheck.movable_members       members, of agents or channels, of the seeds that have not diverged: the others take no step
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class WindowLoss:
     """The objectives as they are reported, by agent."""
     factors: dict[str, Tensor] = field(default_factory=dict)
     """B divided by the number of targets in the window, [rows], by agent with `reduction: mean`."""
-    evaluated: set[tuple[int, str]] = field(default_factory=set)
+    ticks_with_loss: set[tuple[int, str]] = field(default_factory=set)
     """The ticks with a target, or those of a policy's window, each by its step and agent."""
     policies: dict[str, PolicyWindow] = field(default_factory=dict)
     """The windows of policies, by agent that learns from rewards."""
@@ -91,7 +91,7 @@ class Update:
     """The losses of its agents' objectives."""
     gradients: dict[str, Sequence[Tensor | None]] = field(default_factory=dict)
     """The gradients of learners that learn from the window, in the order of their trainable parameters, by their first agent."""
-    injected: dict[str, Tensor] = field(default_factory=dict)
+    newest_credits: dict[str, Tensor] = field(default_factory=dict)
     """The newest credit before `scale`, by channel whose coupling predicts, for metrics and a run's handles. With `needs_actions` a row
     without credit keeps the one before."""
     injected_messages: set[tuple[str, int]] = field(default_factory=set)
@@ -104,7 +104,7 @@ class Update:
     step takes away the members of seeds that have diverged."""
     injections: list[Injection] = field(default_factory=list)
     """The injections into the messages that the window sent; emptied when it has been differentiated."""
-    auxiliary: set[str] = field(default_factory=set)
+    auxiliary_agents: set[str] = field(default_factory=set)
     """Agents with an auxiliary loss."""
     auxiliary_loss: Tensor | None = None
     """A loss beside the objectives', which parameters follow and messages read do not; None once the window has been differentiated."""

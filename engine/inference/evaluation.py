@@ -423,7 +423,7 @@ def mixes_rows(system: System) -> bool:
         for one in goal.terms:
             signal = signals.get(one.target)
             outputs = size if one.outputs is None else one.outputs.stop - one.outputs.start
-            if one.of_outputs.mixes(
+            if one.output_objective.mixes(
                 outputs, signal.shape if signal else (), signal.classes if signal else None
             ):
                 return True

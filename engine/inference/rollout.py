@@ -206,7 +206,7 @@ class ExampleRollout:
                 due = channel.ledger.timetable.due_stamps(step)
                 needed.update((channel.sender, stamp) for stamp in due)
                 # of what may be lost, any earlier message may be read
-                sender = channel.ledger.timetable.sender
+                sender = channel.ledger.timetable.send_clock
                 earlier = sender.latest(due[0] - 1) if due and channel.name in lossy else None
                 while earlier is not None:
                     needed.add((channel.sender, earlier))
@@ -245,7 +245,7 @@ class ExampleRollout:
         """Return loss and metric per example of every agent with a target, [rows] each; NaN without a target."""
         scores = Scores()
         for name, found in self.losses().items():
-            objective = self.system.agents[name].goal.of_outputs  # type: ignore[union-attr]
+            objective = self.system.agents[name].goal.output_objective  # type: ignore[union-attr]
             if found is None:
                 nothing = self.ports[name][OBJECTIVE].new_full((self.rows,), math.nan)
                 scores[name] = dict.fromkeys(("loss", *objective.metrics), nothing)
@@ -420,7 +420,7 @@ def _deployed(agent: Agent, batch: int, seed: int, *, aligned: bool) -> Agent:
         inputs=replace(
             agent.inputs,
             critic=Observed(),
-            targeted=False,
+            has_target_network=False,
             align=agent.inputs.align if aligned else None,
         ),
         layout=Layout.single(batch, agent.layout.device),
@@ -447,8 +447,10 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int, *, sampled: b
     link = _link(channel, links, seed)
     content = channel.content
     stands_in = links.inputs and (links.kind == "as_run" or link.drop == 1)
-    held = HeldMessages() if link.drop or channel.ledger.remembers else None
-    timetable = replace(channel.ledger.timetable, windows=_STEP, return_delay=channel.ledger.timetable.delay)
+    held = HeldMessages() if link.drop or channel.ledger.holds_all else None
+    timetable = replace(
+        channel.ledger.timetable, receiver_windows=_STEP, return_delay=channel.ledger.timetable.delay
+    )
     ledger = channel.ledger.emptied(timetable=timetable, link=link, wants_gradient=False, slack=0, held=held)
     return replace(
         channel,
@@ -497,9 +499,10 @@ def filled(system: System) -> dict[str, int]:
                 if part[channel.sender] == part[name]:
                     others |= known[stamps[-1]] if stamps else 0
                 else:  # it reads as many messages as it ever will: those before step 0 are missing
-                    since = step - ledger.timetable.receiver.period - ledger.timetable.delay
+                    since = step - ledger.timetable.receive_clock.period - ledger.timetable.delay
                     full &= bool(stamps) and (
-                        ledger.timetable.read == "last" or stamps[0] - ledger.timetable.sender.period <= since
+                        ledger.timetable.read_mode == "last"
+                        or stamps[0] - ledger.timetable.send_clock.period <= since
                     )
                     full &= all(known[stamp] == everyone[part[channel.sender]] for stamp in stamps)
                 if stamps:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from antiphon.engine.heart.clock import Clock, EpisodeWindows, Sending, StepWindows, WindowGrid
+from antiphon.engine.heart.clock import Clock, EpisodeWindows, SendClock, StepWindows, WindowGrid
 from antiphon.telemetry.figures import Figure, HistogramRow, Kind
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Watched(NamedTuple):
 class _Rhythm:
     """When something can happen, by the clocks alone."""
 
-    source: WindowGrid | Clock | Sending
+    source: WindowGrid | Clock | SendClock
     """It happens where one of these windows ends, or at a tick."""
     later: int
     """Steps after that."""
@@ -187,15 +187,19 @@ def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
         ledger, owner, apart = channel.ledger, ("channel", name), _apart(channel)
         timetable = ledger.timetable
         chance = by_chance(channel.sender, channel.receiver) or ledger.link.loses
-        yield owner, _Rhythm(timetable.sender, timetable.delay, apart, "")
+        yield owner, _Rhythm(timetable.send_clock, timetable.delay, apart, "")
         learns: list[tuple[WindowGrid | Clock, int, str]] = []
         sent_in = system.group_of[channel.sender].windows if channel.sender in agents else None
         if channel.synthetic_gradient.model is not None and sent_in is not None:
             learns.append((sent_in, 0, "injection_norm"))
-            returned = (timetable.windows, timetable.return_delay) if ledger.wants_gradient else (sent_in, 0)
+            returned = (
+                (timetable.receiver_windows, timetable.return_delay)
+                if ledger.wants_gradient
+                else (sent_in, 0)
+            )
             learns.append((*returned, "sg_loss"))
         if channel.synthetic_input.model is not None and channel.receiver in agents:
-            learns.append((timetable.receiver, 0, "si_loss"))
+            learns.append((timetable.receive_clock, 0, "si_loss"))
         for source, later, metric in learns:
             steps = source.period if isinstance(source, Clock) else source.max_steps()
             yield owner, _Rhythm(source, later, steps * -(-apart // steps), metric, chance)
@@ -203,6 +207,6 @@ def _rhythms_of(system: System) -> Iterator[tuple[Owner, _Rhythm]]:
 
 def _apart(channel: Channel) -> int:
     """Steps from one message of a channel to the next, at most."""
-    sender = channel.ledger.timetable.sender
+    sender = channel.ledger.timetable.send_clock
     ticks = -(-sender.interval // sender.period)
     return int(ticks) * sender.period

@@ -117,7 +117,7 @@ def returns_of(computed: Computed) -> dict[str, float]:
     """Return the mean undiscounted return in training by policy, of its own reward (`EpisodeStatistics.mean`)."""
     episodes = computed.world.episodes
     found: dict[str, float] = {}
-    for name, agent in computed.backend.stacked.base.agents.items():
+    for name, agent in computed.backend.stacked.single_system.agents.items():
         if episodes is not None and agent.goal is not None and agent.goal.policy is not None:
             rewards = () if agent.goal.rewards is None else agent.goal.rewards.names
             if (mean := episodes.mean(own_reward(rewards))) is not None:
@@ -147,7 +147,7 @@ def keep_figures(computed: Computed, step: int, watched: Watched) -> None:
     parts = [system.channels[name].names for name in (*report.predictor_updates, *report.input_updates)]
     for update in report.updates:
         parts += [system.agents[name].names for name in update.gradients]
-        parts += [system.channels[name].names for name in update.injected]
+        parts += [system.channels[name].names for name in update.newest_credits]
     names = watched.messages | (watched.learning & {name for each in parts for name in each})
     if not names:
         return
@@ -213,7 +213,7 @@ def figures(
     of = None if names is None else frozenset(names)
     agents = _rows("agent", computed.scenario.agents, of_agents(system, learned, step, of), of)
     channels = _rows(
-        "channel", computed.backend.stacked.base.channels, of_channels(system, learned, step, of), of
+        "channel", computed.backend.stacked.single_system.channels, of_channels(system, learned, step, of), of
     )
     return [*score_figures(scores or {}), *agents, *channels]
 
@@ -315,7 +315,9 @@ def of_channels(
         if _any(names, of):
             losses = trained.loss.reshape(-1).tolist()
             yield Measured(names, "si_loss", losses, _list(trained.member_mask, len(names)))
-    injected = {name: (rows, update) for update in learned.updates for name, rows in update.injected.items()}
+    injected = {
+        name: (rows, update) for update in learned.updates for name, rows in update.newest_credits.items()
+    }
     for name, channel in system.channels.items():
         names, count = channel.names, len(channel.names)
         if not _any(names, of):
@@ -340,7 +342,7 @@ def of_channels(
             if isinstance(channel.content.sampler, SymbolSampler):
                 sampler = channel.content.sampler
                 shares = message.view(count, -1, sampler.size, sampler.vocabulary).mean(1)
-                if channel.endpoints.needed:  # of the environments in which a message was sent
+                if channel.endpoints.required_signals:  # of the environments in which a message was sent
                     shares = shares / shares.sum(-1, keepdim=True).clamp(min=torch.finfo(shares.dtype).tiny)
                 entropies = torch.special.entr(shares).sum(-1).mean(1) / math.log(2)
                 yield Measured(names, "symbol_entropy", entropies.tolist())
@@ -351,7 +353,7 @@ def of_channels(
         if channel.synthetic_gradient.gate is not None:
             yield Measured(names, "skill", channel.synthetic_gradient.gate.skill.tolist())
             yield Measured(names, "gate", channel.synthetic_gradient.gate.factors.tolist())
-        newest_usable = channel.ledger.timetable.sender.latest(step - channel.ledger.timetable.delay)
+        newest_usable = channel.ledger.timetable.send_clock.latest(step - channel.ledger.timetable.delay)
         if newest_usable is not None:
             yield Measured(names, "age", [float(step - newest_usable)] * count)
         yield from _on_the_way(system, channel, step)
@@ -384,7 +386,7 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
     """
     ledger, link = channel.ledger, channel.ledger.link
     names, count = channel.names, len(channel.names)
-    stamp = ledger.timetable.sender.latest(step - ledger.timetable.delay)
+    stamp = ledger.timetable.send_clock.latest(step - ledger.timetable.delay)
     message = None if stamp is None else ledger.messages.get(stamp)
     if message is not None and (link.loses or channel.synthetic_input.model is not None):
         rows = message.fate.lost.tensor(len(message.sent), message.sent.device)
@@ -401,12 +403,12 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
     content: float = channel.content.size * (link.bits or bits)
     if isinstance(channel.content.sampler, SymbolSampler):
         content = channel.content.sampler.size * math.log2(channel.content.sampler.vocabulary)
-    traffic = content * (1 / ledger.timetable.sender.interval)
-    if "to.state" in channel.synthetic_gradient.end_context:
+    traffic = content * (1 / ledger.timetable.send_clock.interval)
+    if "to.state" in channel.synthetic_gradient.context.endpoints:
         # The receiver's state crosses the link in full precision at each of its ticks (semantics 25). Phases follow
         # from the clocks, and what is returned has come back with the gradients.
         size = system.agents[channel.receiver].learner.network.state_size
-        traffic += size * bits / ledger.timetable.receiver.period
+        traffic += size * bits / ledger.timetable.receive_clock.period
     yield Measured(names, "traffic", [traffic] * count)
 
 
@@ -417,7 +419,7 @@ def histograms(computed: Computed, names: Collection[str] | None = None) -> list
     """Return messages, and true and synthetic gradients of the channels that learned, as arrays; `names`: of these."""
     rows: list[tuple[str, str, Tensor]] = []
     stacked = computed.backend.stacked
-    for name in stacked.base.channels:
+    for name in stacked.single_system.channels:
         if names is not None and name not in names:
             continue
         sent = stacked.sent(name)

@@ -184,8 +184,8 @@ class _Times:
 
     def channel(self, channel: Channel) -> ChannelTimes:
         """Return the times of one channel."""
-        sent = [*channel.ledger.timetable.sender.among(self.steps)]
-        due = channel.ledger.timetable.receiver.among(self.steps)
+        sent = [*channel.ledger.timetable.send_clock.among(self.steps)]
+        due = channel.ledger.timetable.receive_clock.among(self.steps)
         read = {step: self._read(channel, step) if step in due else () for step in self.steps}
         uses = self._uses(channel, sent)
 
@@ -221,7 +221,7 @@ class _Times:
     def _uses(self, channel: Channel, sent: Sequence[int]) -> dict[int, tuple[int, int]]:
         """By stamp, the first receiver tick that may use the message, and the step at which all have learned from it."""
         windows, uses = self.windows[channel.receiver], {}
-        timetable = replace(channel.ledger.timetable, windows=windows, state=False)
+        timetable = replace(channel.ledger.timetable, receiver_windows=windows, state=False)
         for stamp in sent:
             first, _, closes = timetable.uses(stamp)
             if first is not None and self._of_one_episode(stamp, first):

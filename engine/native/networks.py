@@ -57,7 +57,7 @@ def _obstacles(system: System, agent: Agent) -> Iterator[str]:
 
 
 def _network_obstacles(network: Mlp, batch: int) -> Iterator[str]:
-    heads = network.linear_heads.values()
+    heads = network.linear_heads().values()
     if len(network.widths) > _LAYERS:
         yield f"it has more than {_LAYERS} hidden layers"
     if network.widths and network.activation not in ACTIVATIONS:
@@ -81,7 +81,7 @@ def layers_of(network: Mlp) -> list[Layer]:
     ]
     (inputs,) = network.trunk_shape()
     last = len(found) - 1
-    heads = network.linear_heads.values()
+    heads = network.linear_heads().values()
     return [*found, *(Layer(last, inputs, head.features, head.norm) for head in heads)]
 
 
@@ -95,7 +95,7 @@ class NativeNetwork(Mlp):
     def __init__(self, network: Mlp) -> None:
         vars(self).update(vars(network))
         layers = layers_of(network)
-        names = [str(i) for i in range(len(network.widths))] + [*network.linear_heads]
+        names = [str(i) for i in range(len(network.widths))] + [*network.linear_heads()]
         self._ports = {name: place for place, name in enumerate(names) if place >= len(network.widths)}
         if network.widths:
             self._ports[HIDDEN] = len(network.widths) - 1
@@ -203,7 +203,7 @@ def use_kernel(system: System) -> None:
         learner.network = NativeNetwork(network)
         agent.inputs.fan_in = BlockFanIn(layout.kind, layout.member_count, layout.batch, layout.segments)
         goal = agent.goal
-        if goal is not None and type(goal.objective) in _OBJECTIVES and _plain(goal.of_outputs):
+        if goal is not None and type(goal.objective) in _OBJECTIVES and _plain(goal.output_objective):
             made = _OBJECTIVES[type(goal.objective)]
             agent.goal = replace(goal, objective=made(float(goal.weight) / system.batch))
         for channel in agent.connections.outgoing:

@@ -267,7 +267,7 @@ def _with_an_end(windows: StepWindows, count: int, length: int) -> int:
         lcm(windows.length, length) // windows.length
     )  # windows after which the same steps of an episode come again
     first = (windows.first_step + number * windows.length for number in range(min(turn, count)))
-    ends = [(step + windows.last + 1) // length > step // length for step in first]
+    ends = [(step + windows.end_offset + 1) // length > step // length for step in first]
     return sum((count - number + turn - 1) // turn for number, one in enumerate(ends) if one)
 
 

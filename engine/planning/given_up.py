@@ -9,7 +9,7 @@ from math import ceil, lcm
 import networkx as nx
 
 from antiphon.engine.build.learning_groups import windows_of
-from antiphon.engine.heart.clock import Clock, Sending, StepWindows, Timetable
+from antiphon.engine.heart.clock import Clock, SendClock, StepWindows, Timetable
 from antiphon.envs.signal import Description
 from antiphon.scenarios import ChannelSpec, Scenario
 
@@ -45,7 +45,7 @@ def rule_27_given_up(scenario: Scenario, env: Description) -> Iterator[str]:
             clocks = [scenario.agents[name].clock for name in (channel.sender, channel.receiver)]
             sender, receiver = (Clock(clock.period, clock.phase) for clock in clocks)
             way = receiver, ends[1], ages[group_of[channel.receiver]], channel.link.delay, channel.link.back
-            needed = _windows_until_back(Sending(sender, channel.link.rate), ends[0], *way, channel.read)
+            needed = _windows_until_back(SendClock(sender, channel.link.rate), ends[0], *way, channel.read)
             ages[group] = max(ages[group], min(max(needed, default=0), channel.horizon))
             late = sum(windows > channel.horizon for windows in needed)
             if late and 2 * late >= len(needed):
@@ -57,7 +57,7 @@ def rule_27_given_up(scenario: Scenario, env: Description) -> Iterator[str]:
 
 @cache
 def _windows_until_back(
-    sent: Sending,
+    sent: SendClock,
     sender: StepWindows,
     receiver: Clock,
     windows: StepWindows,
@@ -79,7 +79,7 @@ def _windows_until_back(
         read: What a tick does with several messages.
     """
     found: list[int] = []
-    timetable = Timetable(sent, receiver, windows, delay, read=read)
+    timetable = Timetable(sent, receiver, windows, delay, read_mode=read)
     turn = lcm(sender.length, windows.length, sent.repeats) // sender.length
     for number in range(1, 1 + min(turn, _MOST_WINDOWS)):
         stamp, end = sent.latest(sender.end(number)), sender.end(number)

@@ -16,7 +16,7 @@ from antiphon.engine.build.stacking import stacks_of
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup
-from antiphon.engine.heart.order import obstacle
+from antiphon.engine.heart.order import sweep_obstacle
 from antiphon.engine.heart.system import System
 from antiphon.engine.planning.cost_model import CostModel
 
@@ -93,10 +93,12 @@ def slots(channel: Channel, sender: LearningGroup) -> int:
     """Return how many messages of a channel are kept at a time, at most: until `sender`, the group, has learned from them."""
     ledger = channel.ledger
     if channel.state:  # all but the newest of a window are passed on with their graph
-        return 3 + (channel.synthetic_gradient.of_state.span if channel.traced else 0)
-    every = ledger.timetable.sender.interval
-    read = max(math.ceil(every), ledger.timetable.receiver.period)
-    used = ledger.timetable.delay + read - 1 + ledger.timetable.windows.max_steps() - 1 + ledger.slack
+        return 3 + (channel.synthetic_gradient.of_state.return_windows if channel.has_lambda_returns else 0)
+    every = ledger.timetable.send_clock.interval
+    read = max(math.ceil(every), ledger.timetable.receive_clock.period)
+    used = (
+        ledger.timetable.delay + read - 1 + ledger.timetable.receiver_windows.max_steps() - 1 + ledger.slack
+    )
     learned = sender.windows.max_steps() * (1 + max(sender.horizons.values(), default=0))
     return math.ceil(max(used + ledger.timetable.return_delay + 1, learned) / every)
 
@@ -115,7 +117,9 @@ def _activations(system: System, costs: CostModel) -> int:
         nx.add_path(graphs, names)
     for members in stacks_of(system)[0]:
         nx.add_path(graphs, [agent.name for agent in members])
-    obstructed = {n for group in system.groups if obstacle(system, group) is not None for n in group.agents}
+    obstructed = {
+        n for group in system.groups if sweep_obstacle(system, group) is not None for n in group.agents
+    }
     waiting = largest = 0
     for graph in nx.connected_components(graphs):
         swept = 0 if graph & obstructed else sum(last[name] for name in graph)

@@ -16,7 +16,7 @@ from antiphon.engine.backends import checked_backend
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.build.stacking import channel_stacks_of, channels_alone, stacks_of
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.order import obstacle as obstacle_to_sweep
+from antiphon.engine.heart.order import sweep_obstacle
 from antiphon.engine.heart.system import System
 from antiphon.engine.metrics.description import about_agent
 from antiphon.engine.native.networks import obstacle
@@ -114,7 +114,7 @@ def plan(
         for channels in channel_stacks_of(system, stack_of=stack_of, alone=reasons)
         if channels[0].sender not in reasons or channels[0].receiver not in reasons
     ]
-    kept = ((group, obstacle_to_sweep(system, group)) for group in system.groups if system.schedule.sweep)
+    kept = ((group, sweep_obstacle(system, group)) for group in system.groups if system.schedule.sweep)
     by_torch = (
         (agents, reasons.get(agents[0].name) or obstacle(system, agents[0]))
         for agents in members

@@ -56,7 +56,7 @@ class Critics(Feature):
     def input(self, tick: Tick, statistics: Tensors) -> Tensor:
         """Return what the critics of an agent's members read at a tick, [rows, *input_shape]."""
         agent, signal = self.agents[tick.agent], self.signal_of(tick)
-        found = [agent.member_rows(names, signal, self.dtype) for names in agent.inputs.critic.by_member]
+        found = [agent.observation_rows(names, signal, self.dtype) for names in agent.inputs.critic.by_member]
         if self.normalising is not None:
             normalised = self.normalising.of_critic(agent, tick, statistics)
             found = [normalised(place, rows) for place, rows in enumerate(found)]

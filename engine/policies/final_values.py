@@ -129,10 +129,10 @@ class FinalValues(Feature):
         void = NONE
         if source is not None:
             live, signals = channel.message_of(source.ports[channel.content.port]), source.step_signals
-            void = channel.absent(final)
+            void = channel.void_when_sent(final)
             if channel.content.sampler is not None:
                 live, _ = channel.content.sampler.send(live, stamps[0])
-        imagined.enter_context(channel.ledger.imagining(stamps, live, signals, void))
+        imagined.enter_context(channel.ledger.temporarily_sent(stamps, live, signals, void))
         arrivals, stand_ins = channel.ledger.arrivals(tick.step), self.forward_pass.tick_points.arrived
         if arrivals and channel.synthetic_input.model is not None and stand_ins is not None:
             examples = len(channel.synthetic_input.examples)

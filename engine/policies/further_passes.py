@@ -47,7 +47,7 @@ class FurtherPasses(Feature):
         self.agents = {name for name, agent in self.system.agents.items() if _passes(agent) > 1}
         self._seeds = {
             agent.name: [
-                _leader(engine.bases[agent.layout.seed_of(n)], member).seed
+                _leader(engine.single_systems[agent.layout.seed_of(n)], member).seed
                 for n, member in enumerate(agent.members)
             ]
             for agent in self.system.agents.values()
@@ -67,7 +67,7 @@ class FurtherPasses(Feature):
             engine.divergence.check_predictors(predictors, step)
             engine.divergence.decide()
             engine.apply(found, step)
-            engine.predictor_trainer.apply(predictors.items(), step, engine.divergence.moving)
+            engine.predictor_trainer.apply(predictors.items(), step, engine.divergence.movable_members)
 
     def _minibatch_updates(self, closed: Sequence[Update], step: int) -> Iterator[_Learned]:
         """Yield what each minibatch teaches in turn; parameters are to be moved before the next is asked for.
@@ -103,7 +103,7 @@ class FurtherPasses(Feature):
         agents = [self.system.agents[name] for name in found.policies if name in names]
         own = WindowLoss(
             reported={name: reported for name, reported in found.reported.items() if name in names},
-            evaluated={(step, name) for step, name in found.evaluated if name in names},
+            ticks_with_loss={(step, name) for step, name in found.ticks_with_loss if name in names},
             policies={name: policy for name, policy in found.policies.items() if name in names},
         )
         together = {name: self.system.agents[name] for name in update.group.agents}

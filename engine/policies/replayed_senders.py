@@ -154,9 +154,11 @@ class ReplayedSender:
         credit = prediction if gate is None else gate.predicted(self.channel, prediction)
         if credit is None:
             return None
-        if settings.clip is not None:
-            credit = clipped_per_sample(credit, settings.clip)
-        injection = Injection(sent.live, sent.injected.fill(credit), settings.scale(step), settings.discount)
+        if settings.injection.clip is not None:
+            credit = clipped_per_sample(credit, settings.injection.clip)
+        injection = Injection(
+            sent.live, sent.injected.fill(credit), settings.injection.scale(step), settings.injection.discount
+        )
         return BackwardRequest([], [injection], {self._sender.name: self._sender.learner.trainable}, [])
 
     def update(self, gradients: dict[str, Gradients]) -> Update:
@@ -185,5 +187,5 @@ class ReplayedSender:
         returned = torch.zeros_like(constant(sent.live)) if returned is None else returned
         for example, gradient in zip(sent.examples, self._by_tick(returned), strict=True):
             example.take_returned(gradient, None, ALL)
-            example.learn_in(self.channel.examples_for(example.valid))
+            example.learn_in(self.channel.members_with_example(example.valid))
         return [example for example in sent.examples if example.valid.anywhere]

@@ -36,7 +36,7 @@ class TargetNetworks(Feature):
     ) -> Tensors:
         """Add the values at the ticks of one call to its ports, [rows, 1]: see `Feature.evaluated`."""
         agent = self.agents[ticks[0].agent]
-        if agent.inputs.targeted:
+        if agent.inputs.has_target_network:
             target = agent.learner.target_outputs(statistics, *read)
             ports[VALUE] = QLearning.value(ports[OBJECTIVE], target).unsqueeze(1)
         return {}
@@ -47,7 +47,7 @@ class TargetNetworks(Feature):
         for update in updates:
             for name in update.window_loss.policies:
                 agent = self.agents[name]
-                if agent.inputs.targeted:
+                if agent.inputs.has_target_network:
                     objective = agent.policy
                     assert isinstance(objective, QLearning)
                     agent.learner.update_target(objective.period, objective.updates)

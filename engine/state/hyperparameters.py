@@ -66,9 +66,9 @@ OF_AGENTS: Mapping[str, Hyperparameter] = {
 """Those of agents by their names in `Simulation.set`; `*` stands for the name of a reward, or the place of an objective."""
 OF_CHANNELS: Mapping[str, Hyperparameter] = {
     **_trained(("gradient", "optimiser"), "synthetic_gradient.model"),
-    "scale": Hyperparameter(("gradient", "scale"), "synthetic_gradient.scale.base", _NOT_0),
+    "scale": Hyperparameter(("gradient", "scale"), "synthetic_gradient.injection.scale.base", _NOT_0),
     **{
-        key: Hyperparameter(("gradient", key), f"synthetic_gradient.{key}", _NOT_0)
+        key: Hyperparameter(("gradient", key), f"synthetic_gradient.injection.{key}", _NOT_0)
         for key in ("discount", "clip")
     },
     **_trained(("input", "optimiser"), "synthetic_input.model", "input."),

@@ -68,7 +68,7 @@ class _Splitter:
     """Messages and windows of stacks, by agent and channel of one seed."""
 
     def __init__(self, stacked: Stacked) -> None:
-        self.stacked, self.system, self.base = stacked, stacked.system, stacked.base
+        self.stacked, self.system, self.base = stacked, stacked.system, stacked.single_system
 
     def split(self, saved: Tree) -> Tree:
         """Return the messages and windows of the stacks by agent and channel."""
@@ -187,8 +187,8 @@ class _Splitter:
             yield (
                 member.name,
                 {
-                    key: member_rows[n]
-                    for key, member_rows in zip(member.learner.buffers, rows_by_name, strict=True)
+                    key: observation_rows[n]
+                    for key, observation_rows in zip(member.learner.buffers, rows_by_name, strict=True)
                 },
             )
 
@@ -229,7 +229,7 @@ def _forgotten(ledger: Ledger, message: Tree) -> bool:
     if finished is None or counted is not False or message["pinned"]:
         return False
     sent = max(ledger.messages)
-    newest = ledger.timetable.sender.latest(sent - ledger.timetable.delay)
+    newest = ledger.timetable.send_clock.latest(sent - ledger.timetable.delay)
     if ledger.held is not None and ledger.held.may_take_in(ledger, message["stamp"]):
         return False
     return newest is not None and message["stamp"] < newest and finished < sent

@@ -18,4 +18,4 @@ def test_parts_stack_where_the_whole_does() -> None:
         parts = divided.running.executor.parts
         assert isinstance(parts, LocalParts)
         for part in parts.parts:
-            assert part.backend.system is part.backend.stacked.base
+            assert part.backend.system is part.backend.stacked.single_system

@@ -85,8 +85,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "clock-a-window-of-steps-ends-a-step-late",
         "engine/heart/clock.py",
-        "return self.first_step + number * self.length + self.last",
-        "return self.first_step + number * self.length + self.last + 1",
+        "return self.first_step + number * self.length + self.end_offset",
+        "return self.first_step + number * self.length + self.end_offset + 1",
         "tests/engine/heart/test_clock.py::test_windows_of_ticks_agree_with_counting",
     ),
     Fault(
@@ -99,7 +99,7 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "clock-a-message-that-will-be-replaced-is-injected",
         "engine/heart/clock.py",
-        '            if self.read == "last":\n                return None, set(), stamp\n            stop = first + 1',
+        '            if self.read_mode == "last":\n                return None, set(), stamp\n            stop = first + 1',
         "            stop = first + 1",
         "tests/numerics/test_time_scales.py::test_two_timescales_are_learned_as_by_hand[mlp]",
     ),
@@ -316,7 +316,7 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "channel-a-gradient-that-is-not-applied-is-injected",
         "engine/heart/channel.py",
-        "return self.synthetic_gradient.model is not None and self.synthetic_gradient.apply",
+        "return self.synthetic_gradient.model is not None and self.synthetic_gradient.injection.apply",
         "return self.synthetic_gradient.model is not None",
         "tests/engine/metrics/test_timeline.py::test_rasters_by_hand",
     ),
@@ -344,7 +344,7 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "sweep-a-message-that-is-read-again-is-released",
         "engine/features/sweep.py",
-        "return timetable.delay + timetable.return_delay == 0 and timetable.sender.due(message.stamp + 1)",
+        "return timetable.delay + timetable.return_delay == 0 and timetable.send_clock.due(message.stamp + 1)",
         "return timetable.delay + timetable.return_delay == 0",
         "tests/engine/heart/test_sweep.py::test_what_is_released_is_read_by_nothing[a slower sender]",
     ),

@@ -629,8 +629,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "metrics-an-age-forgets-the-link",
         "engine/metrics/step_metrics.py",
-        "newest_usable = channel.ledger.timetable.sender.latest(step - channel.ledger.timetable.delay)",
-        "newest_usable = channel.ledger.timetable.sender.latest(step)",
+        "newest_usable = channel.ledger.timetable.send_clock.latest(step - channel.ledger.timetable.delay)",
+        "newest_usable = channel.ledger.timetable.send_clock.latest(step)",
         "tests/engine/metrics/test_figures.py::test_age_is_counted_from_the_newest_message_that_has_crossed[3-2]",
     ),
     Fault(
@@ -722,8 +722,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "metrics-a-return-is-expected-before-its-delay",
         "engine/metrics/newest.py",
-        "(timetable.windows, timetable.return_delay) if ledger.wants_gradient",
-        "(timetable.windows, 0) if ledger.wants_gradient",
+        "(timetable.receiver_windows, timetable.return_delay)",
+        "(timetable.receiver_windows, 0)",
         "tests/engine/metrics/test_newest.py::"
         "test_an_entry_has_the_newest_value_since_the_one_before[windows and a delay]",
     ),

@@ -50,7 +50,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-scale-is-taken-for-discount",
         "engine/heart/learn.py",
-        "injections.append(Injection(live, credit, scale, channel.synthetic_gradient.discount))",
+        "injections.append(Injection(live, credit, scale, settings.injection.discount))",
         "injections.append(Injection(live, credit, scale, scale))",
         "tests/contracts/test_contracts.py::test_documents[scale and discount-reference]",
     ),
@@ -64,15 +64,15 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "couplings-a-gradient-is-there-before-its-link-has-brought-it",
         "engine/heart/learn.py",
-        "return message.returned.gradient if back_at <= self._step else None",
-        "return message.returned.gradient",
+        "message.returned.gradient if back else None",
+        "message.returned.gradient",
         "tests/comms/test_own_couplings.py::test_a_gradient_is_there_once_its_link_has_brought_it_back",
     ),
     Fault(
         "couplings-a-waiting-window-shows-the-message-of-then",
-        "engine/heart/learn.py",
+        "comms/couplings.py",
         "return value_of(self._live)",
-        "return self.message.sent",
+        "return self.sent",
         "tests/comms/test_own_couplings.py::test_a_window_that_has_waited_is_replayed_with_the_present_parameters",
     ),
     Fault(
@@ -113,8 +113,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-a-trace-mixes-the-other-way",
         "engine/heart/learn.py",
-        "torch.lerp(prediction, gradient, settings.returned_share)",
-        "torch.lerp(gradient, prediction, settings.returned_share)",
+        "torch.lerp(prediction, gradient, settings.injection.returned_share)",
+        "torch.lerp(gradient, prediction, settings.injection.returned_share)",
         "tests/numerics/test_injections.py::test_a_full_trace_is_backpropagation_and_none_is_the_plain_prediction",
     ),
     Fault(
@@ -141,7 +141,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "forward-an-age-is-in-steps",
         "engine/features/ages.py",
-        "(blank + age) / channel.ledger.timetable.sender.period",
+        "(blank + age) / channel.ledger.timetable.send_clock.period",
         "blank + age",
         "tests/contracts/test_contracts.py::test_documents[ages-reference]",
     ),
@@ -218,7 +218,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "returns-lambda-is-forgotten-beyond-a-window",
         "engine/features/lambda_returns.py",
-        "state_channel.synthetic_gradient.of_state.trace * (later - said)",
+        "state_channel.synthetic_gradient.of_state.return_lambda * (later - said)",
         "later - said",
         "tests/contracts/test_contracts.py::test_documents[returns of states-reference]",
     ),
@@ -232,7 +232,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "returns-a-discount-is-forgotten",
         "engine/features/lambda_returns.py",
-        "discount=state_channel.synthetic_gradient.discount,\n",
+        "discount=state_channel.synthetic_gradient.injection.discount,\n",
         "discount=1.0,\n",
         "tests/numerics/test_time_credit.py::test_a_return_counts_predictions_with_the_discount",
     ),
@@ -281,7 +281,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "gates-those-of-a-seed-that-has-stopped-move",
         "engine/features/gates.py",
-        "gate.move(sums, self.divergence.moving(channel))",
+        "gate.move(sums, self.divergence.movable_members(channel))",
         "gate.load_values([sums])",
         "tests/running/test_seeds.py::test_the_others_of_a_seed_that_diverges_are_what_they_are_alone",
     ),
@@ -338,7 +338,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "ledger-ticks-with-a-stand-in-share-a-leaf",
         "engine/heart/ledger.py",
-        "read_at = -1 if counted is ALL and arrival.predicted is NONE else step",
+        "read_at = -1 if counted is ALL and arrival.synthetic is NONE else step",
         "read_at = -1",
         "tests/contracts/test_contracts.py::test_documents[four windows-reference]",
     ),

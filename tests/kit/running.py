@@ -103,7 +103,7 @@ def stacks(
     system = backend.stacked.system
     agents = [tuple(m.name for m in one.members) for one in system.agents.values() if one.stacked]
     channels = (one.members for one in system.channels.values() if one.members[0] is not one)
-    alone = stacks_of(backend.stacked.base)[1]
+    alone = stacks_of(backend.stacked.single_system)[1]
     return agents, {frozenset(m.name for m in members) for members in channels}, alone
 
 

@@ -104,7 +104,7 @@ def _target_loss(
         return None
     if goal.last_only and (tick.step_signals.step + 1) % state.system.hold:
         return None  # rule 21: `read: last`
-    objective, mask = goal.of_outputs, signals.get(f"_{goal.target}", ~state.nowhere)
+    objective, mask = goal.output_objective, signals.get(f"_{goal.target}", ~state.nowhere)
     target = signals[goal.target] if goal.target else constant(output)
     if objective.ignore_index is not None:
         mask = mask.reshape(len(mask), *[1] * (target.dim() - mask.dim())) & (
@@ -163,7 +163,7 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
         example = example_of(state, state.channels[name], message, answered=False)
         if example is not None and message.fate.withheld is not ALL:
             value = constant(synthetic.model.value(example))
-            loss = loss + injectable(message, synthetic.discount * value)
+            loss = loss + injectable(message, synthetic.injection.discount * value)
     ledger.add_loss([read for read in leaves if state.channels[read.channel].needs_returned_loss], loss)
     for name, policy in update.window_loss.policies.items():
         goal, actions = state.agents[name].goal, policy.trajectory.actions
@@ -180,7 +180,7 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
 
 def _injections(state: State, update: Update, step: int) -> list[Injection]:
     """What is put on the messages sent in a window; synthetic gradients are noted in the update."""
-    found, window, noted = [], update.window, update.injected
+    found, window, noted = [], update.window, update.newest_credits
     for name, message in window.sent:
         channel, synthetic = state.channels[name], state.channels[name].synthetic_gradient
         if (
@@ -193,7 +193,9 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
         if credit is not None and channel.coupling.name == "delayed":
             found.append(Injection(output, credit))
         elif credit is not None:
-            found.append(Injection(output, credit, synthetic.scale(step), synthetic.discount))
+            found.append(
+                Injection(output, credit, synthetic.injection.scale(step), synthetic.injection.discount)
+            )
             shown = noted[name] if name in noted and synthetic.needs_actions else credit
             noted[name] = torch.where(credit.any(1, keepdim=True), credit, shown)
         # Rule 10: an objective's errors at ticks since, carried straight back.
@@ -217,12 +219,16 @@ def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
         credit = gated(synthetic.gate.sums, credit)
     if credit is None:
         return None
-    if channel.mixes:  # rule 11: with what has just come back
+    if channel.injects_returned:  # rule 11: with what has just come back
         gradient = channel.content.zeros if message.returned.gradient is None else message.returned.gradient
         credit = (
-            torch.lerp(credit, gradient, synthetic.returned_share) if synthetic.returned_share else credit
+            torch.lerp(credit, gradient, synthetic.injection.returned_share)
+            if synthetic.injection.returned_share
+            else credit
         )
-    credit = credit if synthetic.clip is None else clipped_per_sample(credit, synthetic.clip)
+    credit = (
+        credit if synthetic.injection.clip is None else clipped_per_sample(credit, synthetic.injection.clip)
+    )
     return injectable(message, credit)
 
 
@@ -233,7 +239,7 @@ def injectable(message: Message, credit: Tensor) -> Tensor:
 
 def depth(state: State, group: LearningGroup) -> int:
     """Return after how many other groups a group is differentiated: where channels mix, receivers first (rule 11)."""
-    mixing = [c for c in state.channels.values() if state.group_of[c.sender] is group and c.mixes]
+    mixing = [c for c in state.channels.values() if state.group_of[c.sender] is group and c.injects_returned]
     return max((1 + depth(state, state.group_of[channel.receiver]) for channel in mixing), default=0)
 
 
@@ -292,13 +298,13 @@ def lambda_returns(state: State, closed: EndedWindows, step: int) -> dict[str, l
     found: dict[str, list[Message]] = {}
     for group, window in closed:
         state_channels = [state.agents[name].connections.state_channel for name in group.agents]
-        traced = [channel for channel in state_channels if channel is not None and channel.traced]
+        traced = [channel for channel in state_channels if channel is not None and channel.has_lambda_returns]
         if not traced or not any(state.participates(name, window.number) for name in group.agents):
             continue
         past = group.kept.setdefault("learned_from", [])
         if past and past[-1].number + 1 != window.number:
             past.clear()  # no gradient passes through a window that is missing
-        spans = [own.synthetic_gradient.of_state.span for own in traced]
+        spans = [own.synthetic_gradient.of_state.return_windows for own in traced]
         past = group.kept["learned_from"] = [*past, window][-max(spans) :]
         for channel, span in zip(traced, spans, strict=True):
             windows = past[-span:]
@@ -329,10 +335,14 @@ def _returns(state: State, update: Update, traced: list[Channel], beyond: Tensor
         predicted = synthetic_gradient(state, channel, last) if last is not None and learns else None
         if last is not None and predicted is not None:
             # trace (G - SG) beside the SG that is injected anyway
-            predicted = predicted if synthetic.clip is None else clipped_per_sample(predicted, synthetic.clip)
-            more = injectable(last, synthetic.of_state.trace * (beyond[channel.name] - predicted))
+            predicted = (
+                predicted
+                if synthetic.injection.clip is None
+                else clipped_per_sample(predicted, synthetic.injection.clip)
+            )
+            more = injectable(last, synthetic.of_state.return_lambda * (beyond[channel.name] - predicted))
             injection = Injection(window.with_graph[channel.name, last.stamp], more)
-            terms.append(_term(injection, synthetic.discount, batch))
+            terms.append(_term(injection, synthetic.injection.discount, batch))
     gradients = gradients_of([*window_loss(state, window).roots, *terms], list(leaves.values()))
     window.release()
     return {name: g * batch for name, g in zip(leaves, gradients, strict=True) if g is not None}

@@ -4,8 +4,8 @@ Read this file first. The numbers of rules are those of docs/semantics.md. A ste
 
 1. the environment shows its signals;
 2. messages arrive, and the agents that are due tick: `tick` (forward.py, ledger.py);
-3. the environment steps on the action;
-4. episodes end: `end_episodes` (rule 20); groups whose window ends learn, then predictors do: `learn` (backward.py, policies.py, ledger.py,
+3. the environment steps on the action; episodes end: `end_episodes` (rule 20);
+4. groups whose window ends learn, then predictors do: `learn` (backward.py, policies.py, ledger.py,
    predictors.py).
 """
 
@@ -54,7 +54,11 @@ class ReferenceEngine(State):
         """What the actors do after the newest step, as the environment's space counts it; None: nothing (rule 37)."""
         space, parts = self.system.description.action_space, dict[str, Tensor]()
         for agent in self.agents.values():
-            action, policy, alone = NewestAction.at(agent).value, agent.policy, agent.body.acts is True
+            action, policy, alone = (
+                NewestAction.get_or_create(agent).value,
+                agent.policy,
+                agent.body.acts is True,
+            )
             if not agent.body.acts or agent.goal is None or (action is None and policy is None and alone):
                 continue
             if action is None:  # before its first tick
@@ -79,7 +83,9 @@ class ReferenceEngine(State):
         """
         for agent in self.agents.values():
             if agent.body.acts is True and agent.policy is None:
-                NewestAction.at(agent).value = None  # outputs of an only actor act at their own step only
+                NewestAction.get_or_create(
+                    agent
+                ).value = None  # outputs of an only actor act at their own step only
         for names in self.system.schedule.calls(step):
             for tick in tick_agents(self, names, step_signals):
                 if self.agents[tick.agent].body.acts:
@@ -87,7 +93,7 @@ class ReferenceEngine(State):
         for group in self.system.groups:  # what follows the newest tick of each policy (rule 38)
             for name, tick in {tick.agent: tick for tick in group.window.ticks()}.items():
                 if self.agents[name].policy is not None:
-                    Experience.at(tick).outcomes.append(step_signals)
+                    Experience.get_or_create(tick).outcomes.append(step_signals)
 
     def end_episodes(self, step: int, ends: EpisodeEnds) -> None:
         """Cut the episodes that ended at `step`, or single agents' lives: what is held, in flight or kept is void there (rule 20).
@@ -97,7 +103,7 @@ class ReferenceEngine(State):
         if ends.final is not None:
             note_final_values(self, step, ends.final)
         for channel in self.channels.values():
-            ended, terminated = self._over(ends, *channel.endpoints.life_of_ends)
+            ended, terminated = self._over(ends, *channel.endpoints.endpoint_lives)
             if ended.any():
                 ledger.end_episodes(channel, step, ended, terminated)
         for agent in self.agents.values():
@@ -114,12 +120,11 @@ class ReferenceEngine(State):
             ended, terminated = ended | over, for_good | (terminated & ~over)
         return ended, terminated
 
-    def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
-        """End episodes, and let every group whose window ends at `step` learn, then the predictors that something reached (rule 7).
+    def learn(self, step: int, *, watch: Watch = False) -> StepReport:
+        """Let every group whose window ends at `step` learn, then the predictors that something reached (rule 7).
 
         DivergenceError: no parameter has moved (rule 32). `watch`: whether predictions are part of the report.
         """
-        self.end_episodes(step, ends)
         closed, dropped = self._closed_windows(step)
         # First everything is computed, with the parameters of before the step ...
         ordered = sorted(closed, key=lambda one: depth(self, one[0]))

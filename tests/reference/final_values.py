@@ -29,7 +29,7 @@ def note_final_values(state: State, step: int, final: StepSignals) -> None:
             continue
         tick, rewards = ticks[-1], agent.goal.rewards
         assert rewards is not None
-        had = Experience.at(tick)
+        had = Experience.get_or_create(tick)
         signals = had.outcomes[-1]
         terminated, truncated = (signals.signals[name] > 0 for name in rewards.ends)
         rows = truncated & ~terminated
@@ -86,18 +86,18 @@ def _next_tick(state: State, agent: Agent, step: int, final: StepSignals) -> Tic
             tick.reads += constants
             ages.append(ledger.age(channel, found, tick.step))
     if ages and AGE in agent.inputs.observed.names:
-        MessageAges.at(tick).columns = torch.stack(ages, 1)
+        MessageAges.get_or_create(tick).columns = torch.stack(ages, 1)
     evaluate(state, [tick], Window(), agent.learner.buffers)
     return tick
 
 
 def _imagined(state: State, channel: Channel, at: int, step: int, final: StepSignals) -> list[Message] | None:
     """The messages that a tick at `at` would read and that would be sent after `step`; None: they are not known."""
-    delay, sender = channel.ledger.timetable.delay, channel.ledger.timetable.sender
+    delay, sender = channel.ledger.timetable.delay, channel.ledger.timetable.send_clock
     stamps = (
         [] if channel.state else [stamp for stamp in range(step + 1, at - delay + 1) if sender.due(stamp)]
     )
-    if channel.ledger.timetable.read == "last":
+    if channel.ledger.timetable.read_mode == "last":
         stamps = stamps[-1:]
     if not stamps:
         return []

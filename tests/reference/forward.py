@@ -71,7 +71,7 @@ def _read(state: State, agent: Agent, signals: StepSignals, window: Window) -> T
             tick.reads += followed
             ages.append(ledger.age(channel, found, step))
     if ages and "age" in agent.inputs.observed.names:
-        MessageAges.at(tick).columns = torch.stack(ages, 1)
+        MessageAges.get_or_create(tick).columns = torch.stack(ages, 1)
     return tick
 
 
@@ -85,7 +85,7 @@ def with_stand_in(state: State, channel: Channel, arrival: Arrival, step: int) -
     """Let the synthetic input stand in where the due message is missing; note what it learns from (rule 18)."""
     message, model = arrival.message, channel.synthetic_input.model
     # Without signals it was sent by an aligned agent before its first message.
-    if model is None or (channel.synthetic_input.context and not message.step_signals.signals):
+    if model is None or (channel.synthetic_input.context.signals and not message.step_signals.signals):
         return arrival
     context = context_of(state, channel, message, step, far=True)
     alive = ~as_mask(message.fate.void, message.sent)
@@ -103,7 +103,7 @@ def with_stand_in(state: State, channel: Channel, arrival: Arrival, step: int) -
     if channel.ledger.aligned and channel.ledger.held is not None:
         due = ledger.mixed(missing, message.step_signals.signals, signals.signals)
         signals = StepSignals(signals.step, due)
-    return Arrival(message, value, available, counted, predicted=filled, step_signals=signals)
+    return Arrival(message, value, available, counted, synthetic=filled, step_signals=signals)
 
 
 def _followed(channel: Channel, arrival: Arrival, tick: Tick, window: Window) -> Read:
@@ -119,7 +119,7 @@ def _followed(channel: Channel, arrival: Arrival, tick: Tick, window: Window) ->
         return Constant(channel.name, arrival.value, available)
     # A window has one leaf of a message that is there everywhere.
     shared = (
-        channel.ledger.held is None and counted is ALL and not as_mask(arrival.predicted, arrival.value).any()
+        channel.ledger.held is None and counted is ALL and not as_mask(arrival.synthetic, arrival.value).any()
     )
     key = channel.name, message.stamp, -1 if shared else tick.step
     if key not in window.leaves:
@@ -151,7 +151,9 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
         seen = torch.cat(parts)
         ports[VALUE], updated = learner.values(learner.parameters, buffers, seen, training=training)
         after = after | updated
-    if agents[0].inputs.targeted:  # the value of the best choice, by parameters of earlier (rule 41a)
+    if agents[
+        0
+    ].inputs.has_target_network:  # the value of the best choice, by parameters of earlier (rule 41a)
         own, settings = sub(statistics, TARGET), {"training": False, "state": before}
         target = constant(learner.network(own, statistics, x, **settings)[0][OBJECTIVE])
         best = ports[OBJECTIVE].argmax(1)
@@ -162,7 +164,7 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
         for (
             channel
         ) in agent.connections.send_channels:  # the state, which goes to its own next tick, goes last
-            if not channel.state and not channel.ledger.timetable.sender.due(step):
+            if not channel.state and not channel.ledger.timetable.send_clock.due(step):
                 continue
             message = tick.ports[channel.content.port]
             if (sampler := channel.content.sampler) is not None:  # again, it sends what was sent (rule 26a)
@@ -183,7 +185,7 @@ def input_of(state: State, tick: Tick, window: Window, statistics: Tensors) -> T
             shaped = value if flat else value.reshape(-1, *channel.content.shape)
             side_by_side.append((shaped, Mask.of(as_mask(read.available, value))))
         timetable = channel.ledger.timetable
-        message, available = combine_reads(timetable.read, side_by_side, timetable.slots)
+        message, available = combine_reads(timetable.read_mode, side_by_side, timetable.slots)
         messages.append(message)
         present.append(available)
     inputs, layouts = agent.inputs, () if flat else agent.inputs.observed.layouts
@@ -245,20 +247,20 @@ def _value(state: State, read: Read, tick: Tick, window: Window) -> Tensor:
 def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepSignals) -> None:
     """Send the messages of a tick, with the states of their ends where predictors are conditioned on them (rule 25)."""
     step = tick.step
-    if (back := agent.looked_back()) is not None:
-        oldest, trail = agent.clock.latest(step - back), Trail.at(agent)
+    if (back := agent.state_steps()) is not None:
+        oldest, trail = agent.clock.latest(step - back), Trail.get_or_create(agent)
         trail.states = [(s, v) for s, v in trail.states if oldest is None or s >= oldest]
         trail.states.append((step, constant(tick.ports[STATE])))
     for channel in (c for c in agent.connections.send_channels if (c.name, step) in window.with_graph):
         live, ends = window.with_graph[channel.name, step], {}
         crossing = ("from", channel.sender, 0), ("to", channel.receiver, channel.ledger.timetable.delay)
         for end, name, delay in crossing:
-            past = {s: v for s, v in Trail.at(state.agents[name]).states if s <= step - delay}
-            if f"{end}.state" in channel.synthetic_gradient.end_context and past:
+            past = {s: v for s, v in Trail.get_or_create(state.agents[name]).states if s <= step - delay}
+            if f"{end}.state" in channel.synthetic_gradient.context.endpoints and past:
                 ends[f"{end}.state"] = past[max(past)]
         sent, away = mask_fill_zero(~absent(state, channel, signals), live), void(state, channel, signals)
         message = ledger.send(channel, step, sent, tick.step_signals, away)
-        if channel.synthetic_gradient.end_context or channel.synthetic_input.end_context:
+        if channel.synthetic_gradient.context.endpoints or channel.synthetic_input.context.endpoints:
             newest = channel.ledger.newest_returned
             message.notes[EndsThen] = EndsThen(
                 newest and newest.value, ends, state.system.schedule.episode_start
@@ -274,6 +276,6 @@ def void(state: State, channel: Channel, signals: StepSignals) -> Mask:
 
 def absent(state: State, channel: Channel, signals: StepSignals) -> Tensor:
     """[B] bool: where the sender or the receiver of a channel does not live, or its mask is 0 (rule 20)."""
-    names = [*(f"alive.{life}" for life in channel.endpoints.life_of_ends), channel.endpoints.mask]
+    names = [*(f"alive.{life}" for life in channel.endpoints.endpoint_lives), channel.endpoints.mask]
     needed = [signals.signals.get(name) for name in names]
     return torch.stack([state.nowhere, *(one.flatten() == 0 for one in needed if one is not None)]).any(0)

@@ -51,14 +51,16 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
     """Enter a message [B, …]; ticks between its arrival and the next one's use it (rule 5)."""
     ledger, link, sent = channel.ledger, channel.ledger.link, value_of(live)
     timetable = ledger.timetable
-    start, stop = step + timetable.delay, timetable.sender.after(step) + timetable.delay
-    ticks = range(timetable.receiver.following(start), stop, timetable.receiver.period)
-    if not ticks and timetable.read != "last":  # a newer one is there by then, beside which it is read
+    start, stop = step + timetable.delay, timetable.send_clock.after(step) + timetable.delay
+    ticks = range(timetable.receive_clock.following(start), stop, timetable.receive_clock.period)
+    if not ticks and timetable.read_mode != "last":  # a newer one is there by then, beside which it is read
         ticks = range(ticks.start, ticks.start + 1)
-    if channel.state and timetable.windows.number(ticks.start) == timetable.windows.number(step):
+    if channel.state and timetable.receiver_windows.number(ticks.start) == timetable.receiver_windows.number(
+        step
+    ):
         ticks = range(0)  # within a window a state is passed on with its graph
-    windows = {timetable.windows.number(tick) for tick in ticks}
-    deadline = max(map(timetable.windows.end, windows), default=step)
+    windows = {timetable.receiver_windows.number(tick) for tick in ticks}
+    deadline = max(map(timetable.receiver_windows.end, windows), default=step)
     first = ticks[0] if ticks else None
     uses = Uses(first, windows, deadline, None if ticks else step)
     fate = Fate(link.lost(step, len(sent), sent.device), void, void)
@@ -67,7 +69,7 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
     _note_newest(channel, step)  # the gradients of this step have come back by now
     ledger.messages[step] = message
     # Messages of no more use are dropped, unless newest arrivals are held and it is not among them (rule 17).
-    due, held = timetable.sender.latest(step - timetable.delay), ledger.held
+    due, held = timetable.send_clock.latest(step - timetable.delay), ledger.held
     for stamp, old in list(ledger.messages.items()):
         if old.uses.finished is None and old.uses.deadline + ledger.slack < step:
             raise EngineError(f"{channel.name}: the message of step {stamp} is still open at step {step}")
@@ -98,12 +100,12 @@ def _note_newest(channel: Channel, step: int) -> None:
 def arrivals(channel: Channel, step: int) -> list[Arrival]:
     """Return what the tick at `step` reads, oldest first: one message, or as many as `read` puts side by side; none: empty."""
     ledger, timetable, delay = channel.ledger, channel.ledger.timetable, channel.ledger.timetable.delay
-    stamp, stamps = timetable.sender.latest(step - delay), list[int]()
-    since = step - timetable.receiver.period - delay
+    stamp, stamps = timetable.send_clock.latest(step - delay), list[int]()
+    since = step - timetable.receive_clock.period - delay
     # `mean` and `concat` read all that came since the receiver's tick before, and the newest in any case (rule 18).
-    while stamp is not None and (not stamps or (timetable.read != "last" and stamp > since)):
+    while stamp is not None and (not stamps or (timetable.read_mode != "last" and stamp > since)):
         stamps.insert(0, stamp)
-        stamp = timetable.sender.latest(stamp - 1)
+        stamp = timetable.send_clock.latest(stamp - 1)
     return [_arrival(channel, ledger.messages[stamp]) for stamp in stamps if stamp in ledger.messages]
 
 
@@ -173,8 +175,8 @@ def age(channel: Channel, arrived: list[Arrival], step: int) -> Tensor:
         return torch.zeros_like(channel.content.zeros[:, 0])
     stamp = stamp + arrived[-1].message.stamp
     if held is not None and held.stamp is not None:
-        stamp = torch.where(as_mask(arrived[-1].predicted, channel.content.zeros), stamp, held.stamp)
-    age = (step - stamp).to(channel.content.zeros.dtype) / channel.ledger.timetable.sender.period
+        stamp = torch.where(as_mask(arrived[-1].synthetic, channel.content.zeros), stamp, held.stamp)
+    age = (step - stamp).to(channel.content.zeros.dtype) / channel.ledger.timetable.send_clock.period
     return mask_fill_zero(as_mask(arrived[-1].available, channel.content.zeros), age)
 
 
@@ -221,7 +223,11 @@ def close(window: Window, receiving: list[Channel], step: int) -> None:
 
 def end_episodes(channel: Channel, step: int, ended: RowMask, terminated: RowMask) -> None:
     """Void what was sent where an episode ended; what the last state of a `terminated` one returns is zero (rule 20)."""
-    ledger, like, stamp = channel.ledger, channel.content.zeros, channel.ledger.timetable.sender.latest(step)
+    ledger, like, stamp = (
+        channel.ledger,
+        channel.content.zeros,
+        channel.ledger.timetable.send_clock.latest(step),
+    )
     final = ledger.messages.get(-1 if stamp is None else stamp)
     if channel.state and ledger.wants_gradient and final is not None:
         known = terminated & ~as_mask(final.fate.void, like)

@@ -39,7 +39,7 @@ def example_of(state: State, channel: Channel, message: Message, *, answered: bo
     """Return what a predictor reads of a message, if `answered` with what has come back; None: its signals are absent."""
     signals, own = message.step_signals.signals, channel.synthetic_gradient
     target = own.target
-    needed = [spec.name for spec in own.context] + ([] if target is None else [target])
+    needed = [spec.name for spec in own.context.signals] + ([] if target is None else [target])
     if any(name not in signals for name in needed) or (own.needs_actions and not message.returned.actions):
         return None
     example = Example(message.sent, context_of(state, channel, message, message.uses.first_tick), None)
@@ -70,14 +70,14 @@ def context_of(
     """Return the context of a message's synthetic gradient, or if `far` of its input, used at `tick`: [B, features]."""
     columns, held = [], channel.ledger.held
     own: SyntheticGradient | SyntheticInput = channel.synthetic_input if far else channel.synthetic_gradient
-    encoded = encode(own.context, message.step_signals.signals, state.system.dtype)
+    encoded = encode(own.context.signals, message.step_signals.signals, state.system.dtype)
     if encoded is not None:
         columns.append(encoded)
     prior, stamps = channel.content.zeros, as_mask(False, channel.content.zeros).long() - 1
     if held is not None and held.prior is not None and held.prior_stamp is not None:
         prior, stamps = held.prior, held.prior_stamp
     then = EndsThen.of(message) or EndsThen()
-    for end in own.end_context:
+    for end in own.context.endpoints:
         agent = state.agents[channel.sender if end.startswith("from") else channel.receiver]
         if end == "returned":
             column = channel.content.zeros if then.newest_returned is None else then.newest_returned
@@ -109,7 +109,7 @@ def gradient_updates(
             gates[name] = gate_sums(state, channel, messages)
         if predictor is None or predictor.frozen:
             continue
-        if channel.traced:  # what was read waits for its return, an episode's last state does not
+        if channel.has_lambda_returns:  # what was read waits for its return, an episode's last state does not
             messages = [m for m in messages if m.without_uses or m.fate.withheld is ALL] + returns.get(
                 name, []
             )
