@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Sequence
+from functools import cached_property
 from typing import Annotated, ClassVar, Literal, Self, Unpack, final
 
 import torch
@@ -86,14 +87,15 @@ class HeadedNetwork(Network):
     ) -> tuple[Tensors, Tensors]:
         """Return the trunk's ports, `HIDDEN` among them, and its new buffers."""
 
+    @cached_property
     def linear_heads(self) -> dict[str, Head]:
-        """Return the heads that are linear maps of the last hidden activation; other heads are ports of the trunk."""
+        """The heads that are linear maps of the last hidden activation; other heads are ports of the trunk."""
         return self.heads
 
     def parameters(self, generator: torch.Generator) -> Tensors:
         initial = self.trunk_parameters(generator)
         inputs = features_of(self.trunk_shape())
-        for head in self.linear_heads().values():  # seeded by name: independent of other heads
+        for head in self.linear_heads.values():  # seeded by name: independent of other heads
             own = random.generator(generator.initial_seed(), head.name)
             weight, bias = initial_linear(inputs, (head.features, inputs), own)
             initial |= {f"{head.name}.weight": weight, f"{head.name}.bias": bias}
@@ -102,7 +104,7 @@ class HeadedNetwork(Network):
 
     def buffers(self) -> Tensors:
         buffers = self.trunk_buffers()
-        for head in self.linear_heads().values():
+        for head in self.linear_heads.values():
             buffers |= norm_buffers(head.norm, head.features, f"{head.name}.norm.")
         return buffers
 
@@ -134,7 +136,7 @@ class HeadedNetwork(Network):
         ports, after = self.trunk(parameters, buffers, x, **settings)
         training, transports = settings["training"], settings.get("transports", ())
         flat = ports[HIDDEN].flatten(x.dim() - len(self.input_shape))
-        for name, head in self.linear_heads().items():
+        for name, head in self.linear_heads.items():
             y, updated = layer(
                 linear, flat, parameters, buffers, name, head.norm, training=training, transports=transports
             )

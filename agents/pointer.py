@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from functools import cached_property
 from typing import Unpack, final
 
 import torch
@@ -99,6 +100,7 @@ class Pointer(HeadedNetwork):
             "query": Mlp((rest,), hidden, embedding, norm=norm, activation=activation),
         }
 
+    @cached_property
     def linear_heads(self) -> dict[str, Head]:
         return {name: head for name, head in self.heads.items() if name != OBJECTIVE}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, ClassVar, Unpack, final
 
 from torch import Tensor
@@ -36,7 +37,7 @@ class Posterior(Recurrent):
         self, input_shape: tuple[int, ...], size: int, heads: tuple[Head, ...], **settings: Any
     ) -> None:
         super().__init__(input_shape, size, heads, **settings | {"kind": "gru"})
-        ports = list(self.linear_heads().values())
+        ports = list(self.linear_heads.values())
         if len(ports) != 1 or ports[0].features % 2 or ports[0].features > self.input_shape[0]:
             sent = ", ".join(f"{port.name} of {port.features}" for port in ports)
             raise ScenarioError(
@@ -45,6 +46,7 @@ class Posterior(Recurrent):
             )
         self._port = ports[0].name
 
+    @cached_property
     def linear_heads(self) -> dict[str, Head]:
         return {name: head for name, head in self.heads.items() if name != OBJECTIVE}
 

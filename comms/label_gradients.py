@@ -180,13 +180,20 @@ class LocalGradient(LabelGradient):
         losses = self._losses(example, example.message, move=True)
         return counted(example, losses).sum(-1) / losses.shape[-1]
 
+    def predict_sent(self, example: Example, *, learns: bool = True) -> Tensor:
+        if not learns:
+            return super().predict_sent(example)
+        prediction, example.learned = self.predict_with_training(example)
+        return prediction if example.target is None else example.valid.fill(prediction)
+
     def predict_with_training(self, example: Example) -> tuple[Tensor, Learned | None]:
+        """Return `predict`, and the training step on all rows of the example if the same backward pass computes it."""
         # plain layers keep the bits of two passes: the slope is of the sum over the rows, the training of their mean, and
         # dividing by a power of two is exact
         rows = len(example.message)
         exact = self.own_module or self.sites is not None or rows & (rows - 1) == 0
         if self.members or self.frozen or example.valid is not ALL or not exact or self.linear_maps():
-            return super().predict_with_training(example)
+            return self.predict(example), None
         before, example_read = self.buffers, self.read(example)
         self.buffers = dict(before)
         with torch.enable_grad():

@@ -67,10 +67,10 @@ class LinearMaps:
 
     def prediction(self, example: Example) -> Tensor:
         """Return the synthetic gradients, of the shape of the messages."""
-        outputs = self._outputs(_inputs(example))
+        outputs = self.outputs(_inputs(example))
         if self.label is None:
             return outputs
-        _, error = self._errors(outputs, example, 1)
+        _, error = self.errors(outputs, example, 1)
         return product(error, self.weights[..., : self.size])
 
     def learned(self, examples: Sequence[Example]) -> tuple[Tensor, Sequence[Tensor]]:
@@ -94,19 +94,20 @@ class LinearMaps:
             x = x.masked_fill(absent, 0.0) if x is example.message else x.masked_fill_(absent, 0.0)
         predicted = example.prediction if self.reuses else None  # no statistics change without hidden layers
         if predicted is None:
-            predicted = self._outputs(x)
-        losses, error = self._errors(predicted, example, batch)
-        return valid.fill(losses).mean(-1), self._gradients(x, valid.fill(error))
+            predicted = self.outputs(x)
+        losses, error = self.errors(predicted, example, batch)
+        return valid.fill(losses).mean(-1), self.gradients(x, valid.fill(error))
 
-    def _gradients(self, x: Tensor, error: Tensor) -> Sequence[Tensor]:
-        """Those of weights and biases: of inputs [..., B, M + C] and the derivative by the outputs [..., B, O]."""
+    def gradients(self, x: Tensor, error: Tensor) -> Sequence[Tensor]:
+        """Return the gradients of weights and biases: of inputs [..., B, M + C] and the derivative by the outputs [..., B, O]."""
         return [product(error.mT, x), error.sum(-2)]
 
-    def _outputs(self, x: Tensor) -> Tensor:
+    def outputs(self, x: Tensor) -> Tensor:
+        """Return the outputs of inputs [..., B, M + C]."""
         return linear(x, self.weights, self.biases)
 
-    def _errors(self, outputs: Tensor, example: Example, batch: int) -> tuple[Tensor, Tensor]:
-        """Loss per sample [..., B] and its derivative over `batch` by the outputs [..., B, O], which it may overwrite."""
+    def errors(self, outputs: Tensor, example: Example, batch: int) -> tuple[Tensor, Tensor]:
+        """Return the loss per sample [..., B] and its derivative over `batch` by the outputs [..., B, O], which it may overwrite."""
         if self.label is None:
             assert example.returned is not None
             kept = outputs is example.prediction

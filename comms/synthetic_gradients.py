@@ -28,7 +28,7 @@ from antiphon.base.mask import ALL
 from antiphon.base.spec import Count
 from antiphon.base.spec import Sequence as IsSequence
 from antiphon.comms.backward_requests import as_leaf, constant
-from antiphon.comms.examples import ContextSpec, Example, Learned, Numbers
+from antiphon.comms.examples import ContextSpec, Example, Numbers
 from antiphon.comms.model import LinearMaps, LossAndGradients, Model
 from antiphon.nets.layers import convolution
 from antiphon.nets.site_axes import layer_norm
@@ -176,28 +176,27 @@ class Predictor(Model):
 
     def _as_gradients(self, outputs: Tensor) -> Tensor:
         """Return gradients as the layers compute them, of examples that have been `read`, by message."""
-        rows = self.to_rows(outputs)
+        rows = self.to_rows(outputs * self._unit() if self.rescales else outputs)
         return rows if self.sites is None else self.sites.gradient(rows)
+
+    def _unit(self) -> Tensor:
+        """Root mean square of delta's components, [1, 1] or [K, 1, 1]; 1 before the first one."""
+        unit = self.buffers[_RETURNED][..., 2:, None]
+        return unit if self.sites is None else unit * self.sites.count
 
     @abstractmethod
     def _predict(self, example: Example) -> Tensor:
         """Return the synthetic gradient of an example that has been `read`."""
 
-    def predict_with_training(self, example: Example) -> tuple[Tensor, Learned | None]:
-        """Return `predict`, and the training step on all rows of the example if the same backward pass computes it."""
-        return self.predict(example), None
-
     def predict_sent(self, example: Example, *, learns: bool = True) -> Tensor:
         """Return `predict` for a message as it is sent, of which nothing has come back: no target of its own, no injection.
 
         Args:
-            example: If it `learns`, it gets the training step, as far as the same backward pass computes it.
+            example: If it `learns`, it gets the training step of a kind whose backward pass computes that too (`LocalGradient`).
             learns: Whether the predictor is trained.
         """
-        if learns:
-            prediction, example.learned = self.predict_with_training(example)
-        else:
-            prediction = self.predict(example)
+        del learns
+        prediction = self.predict(example)
         return prediction if example.target is None else example.valid.fill(prediction)
 
 
@@ -243,9 +242,6 @@ class DirectGradient(Predictor):
     def _predict(self, example: Example) -> Tensor:
         return self.prediction(example.message, example.context, move=False)
 
-    def _as_gradients(self, outputs: Tensor) -> Tensor:
-        return super()._as_gradients(outputs * self._unit() if self.rescales else outputs)
-
     def _loss(self, example: Example) -> Tensor:
         prediction = self.prediction(example.message, example.context, move=True)
         example = self.regression(example)
@@ -278,11 +274,6 @@ class DirectGradient(Predictor):
         root = (sums[..., :1] / sums[..., 1:]).sqrt()
         moved = (new[..., 1:] > 0) & root.isfinite()
         self.put_statistics({_RETURNED: torch.where(moved, torch.cat([sums, root], -1), before)})
-
-    def _unit(self) -> Tensor:
-        """Root mean square of delta's components, [1, 1] or [K, 1, 1]; 1 before the first one."""
-        unit = self.buffers[_RETURNED][..., 2:, None]
-        return unit if self.sites is None else unit * self.sites.count
 
 
 def with_slope(

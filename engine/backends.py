@@ -9,7 +9,7 @@ from antiphon.base.errors import ScenarioError
 from antiphon.base.nearest_names import suggest
 from antiphon.engine.build.stacking import stack
 from antiphon.engine.failures import raise_named
-from antiphon.engine.heart.message import StepSignals
+from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.stacked import Stacked
 from antiphon.engine.heart.step import Engine, Steppable
@@ -132,21 +132,21 @@ class StackedBackend(Engine):
         self.in_place = InPlaceChanges(lambda: _has_open_window(self.system))
         install(self, native=native)
 
-    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
-        """Tick all agents due at `step`; for `keep` see `Steppable.tick`."""
+    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> Action | None:
+        """Tick all agents due at `step`: see `Steppable.tick`."""
         try:
             if self.in_place.watching and self.in_place.taken():
                 self.replay_open_windows()
             self.stale = self._has_stacks
-            super().tick(step, step_signals, keep=keep)
+            return super().tick(step, step_signals, keep=keep)
         except Exception as error:  # noqa: BLE001  (a user's network may raise anything)
             raise_named(error, step, self.stacked.single_system)
 
-    def learn(self, step: int, *, watch: Watch = False) -> StepReport:
-        """Update every agent and predictor whose time has come."""
+    def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
+        """End episodes, and update every agent and predictor whose time has come."""
         self.stale = self._has_stacks  # again: the environment may have read the single agents
         try:
-            report = super().learn(step, watch=watch)
+            report = super().learn(step, ends, watch=watch)
         except Exception as error:  # noqa: BLE001  (a user's objective may raise anything)
             raise_named(error, step, self.stacked.single_system)
         if self.in_place.watching:

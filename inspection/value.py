@@ -41,7 +41,7 @@ from antiphon.engine.backends import StackedBackend
 from antiphon.engine.features.late_windows import LateWindows
 from antiphon.engine.heart.channel import Channel, Feedback
 from antiphon.engine.heart.feature import Feature
-from antiphon.engine.heart.message import Message, StepSignals
+from antiphon.engine.heart.message import Action, EpisodeEnds, Message, StepSignals
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
@@ -463,7 +463,7 @@ class TrueGradient(ZeroGradient):
         self._before: DifferentiableRollout | None = None
         self._step_signals: StepSignals
 
-    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
+    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> Action | None:
         """Tick all agents due, after a copy of the system as it is before."""
         self._before = None
         timetables = {
@@ -482,9 +482,9 @@ class TrueGradient(ZeroGradient):
             self._step_signals = step_signals
             if ahead:
                 self._before.run(ahead_of(self.bench, self.running), ahead + 1)
-        super().tick(step, step_signals, keep=keep)
+        return super().tick(step, step_signals, keep=keep)
 
-    def learn(self, step: int, *, watch: Watch = False) -> StepReport:
+    def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
         """Update what is due; the step's true gradients are found first."""
         rollout = self._before
         if rollout is not None:
@@ -492,7 +492,7 @@ class TrueGradient(ZeroGradient):
                 rollout.tick(step, self._step_signals)
             self._true |= {(name, step): true for name, true in rollout.gradients().items()}
             self._before = None
-        return super().learn(step, watch=watch)
+        return super().learn(step, ends, watch=watch)
 
     def signal(self, channel: Channel, message: Message) -> Tensor | None:
         """The true gradient of a message."""

@@ -233,6 +233,7 @@ class Optimiser:
     Attributes:
         weight_decay: As given; of a stack one for each member, where they differ. So is `clip`.
         size: N; None: the parameters are not stacked.
+        key: Is equal for optimisers whose calls may run as one, where their numbers are equal: the kernel treats tensors independently.
         skip: Whether steps are skipped; None: all are taken.
         clips: Whether it clips what it is given; False: that has been clipped, with the gradients of others.
         late: Places of the parameters of a stack that ever missed a step, whose count is not that of all.
@@ -261,6 +262,7 @@ class Optimiser:
         self.skip: Skip | None = None
         self.moments = _MOMENTS[kind] if kind != "sgd" or momentum else ()
         self.size = (len(parameters[0]) if parameters else 0) if stacked else None
+        self.key: Hashable = kind, momentum, betas, kind == "sgd" and not stacked
         self._row: tuple[Optimiser, int] | None = None
         self._absent: tuple[tuple[int, ...], Tensor] | None = None
         if stacked:
@@ -491,13 +493,6 @@ class Optimiser:
         moments = [[state[name][i] for i in places] for name in self.moments]
         call = Call(own, _laid_out(own, present), moments, steps, counts)
         return [(call, (rate, self.weight_decay))]
-
-    def key(self) -> Hashable:
-        """Return a key that is equal for optimisers whose calls may run as one, where their numbers are equal.
-
-        The kernel treats tensors independently.
-        """
-        return self.kind, self.momentum, self.betas, self.kind == "sgd" and self.size is None
 
     def run(self, calls: Sequence[Call], numbers: Numbers) -> None:
         """Run the kernel on calls of optimisers with one `key` and `skip`."""

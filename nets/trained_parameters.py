@@ -72,6 +72,7 @@ class TrainedParameters:
         bf16: Whether it is evaluated under autocast to bfloat16; parameters, results and gradients have type `dtype`.
         parameters: The parameters; change those in a stack in place only.
         trainable: The parameters that the optimiser changes.
+        hooked: Whether parameters have hooks for accumulated gradients (`accumulated`).
         updates: Optimiser steps taken; in a stack, by any of its members.
         members: The members of a stack; empty if it is not a stack.
         module_state: What the users' modules keep between calls beside parameters and buffers; None: there are none.
@@ -116,7 +117,7 @@ class TrainedParameters:
             name: _placed(b, device, of_type(name, b)) for name, b in buffers.items()
         }
         self._complex = any(p.is_complex() for p in self.parameters.values())
-        self._hooked = [p for p in self.parameters.values() if p._post_accumulate_grad_hooks]
+        self.hooked = any(p._post_accumulate_grad_hooks for p in self.parameters.values())
         self.trainable = [] if frozen else list(self.parameters.values())
         prefixes = tuple(_dotted(prefix, "") for prefix in modules)
         self._stays = [name.startswith(prefixes) for name in self.parameters]
@@ -235,7 +236,7 @@ class TrainedParameters:
         Raises:
             CallError: A hook fails.
         """
-        if not self._hooked:
+        if not self.hooked:
             return gradients
         with torch.no_grad():
             for p, gradient in zip(self.trainable, gradients, strict=True):
@@ -292,7 +293,8 @@ class TrainedParameters:
         # Fused kernels count no change: to go back through a graph of before the step is an error, as with torch's optimisers.
         if any(self._stays):
             torch.autograd.graph.increment_version(self.trainable)
-        gradients = self.filled(gradients)
+        if any(gradient is None for gradient in gradients):
+            gradients = self.filled(gradients)
         some = None if member_mask is ALL else member_mask.tensor(len(self.members), self.taken.device)
         if self.members:
             self.taken += 1 if some is None else some.long()
@@ -350,7 +352,7 @@ def step_all(
     for place, (owner, gradients, member_mask) in enumerate(steps):
         for call, numbers in owner.begin_step(gradients, now, member_mask):
             optimiser: Any = owner.optimiser
-            key = ("apart", place) if isinstance(numbers[0], Tensor) else (optimiser.key(), numbers)
+            key = ("apart", place) if isinstance(numbers[0], Tensor) else (optimiser.key, numbers)
             calls.setdefault(key, []).append((optimiser, call, numbers))
     for each in calls.values():
         optimiser, _, numbers = each[0]

@@ -75,7 +75,7 @@ class Guard(DivergenceCheck):
     # --- a step --------------------------------------------------------------------------------------------
 
     def check_updates(self, updates: Sequence[Update], step: int) -> None:
-        """Note the numbers of updates for `decide`."""
+        """Note the numbers of updates, which are checked once predictors have learned."""
         for turn, update in enumerate(updates, self._turns):
             for name, gradients in update.gradients.items():
                 self._note(_Place("update", name, turn), len(self.agents[name].members), gradients)
@@ -86,15 +86,16 @@ class Guard(DivergenceCheck):
                 self._note(_Place("returned", read.channel, turn), members, [gradient])
         self._turns += len(updates)
 
-    def check_predictors(self, updates: dict[str, PredictorUpdate], step: int) -> None:
-        """Note the numbers of updates for `decide`."""
-        for turn, (name, update) in enumerate(updates.items()):
+    def check_predictors(self, updates: Sequence[tuple[str, PredictorUpdate]], step: int) -> None:
+        """Check the numbers of updates, and all that has been noted at this step."""
+        for turn, (name, update) in enumerate(updates):
             place = _Place("input" if update.of_input else "predictor", name, turn)
             self._note(place, update.loss.numel(), [*update.gradients, update.loss])
+        self._check_noted()
 
     @torch.no_grad()
     def _note(self, place: _Place, count: int, numbers: Iterable[Tensor | None]) -> None:
-        """Have numbers of `count` members, [N, …] or rows each, checked at the next `decide`."""
+        """Have numbers of `count` members, [N, …] or rows each, checked once predictors have learned."""
         for tensor in numbers:
             if tensor is None or not tensor.numel():
                 continue
@@ -105,7 +106,7 @@ class Guard(DivergenceCheck):
                 self._stacked.append((place, largest))
 
     @torch.no_grad()
-    def decide(self) -> None:
+    def _check_noted(self) -> None:
         """Check what has been noted at this step: optimisers have it then."""
         lone, stacked, self._lone, self._stacked = self._lone, self._stacked, [], []
         self._turns = 0

@@ -204,9 +204,6 @@ class DivergenceCheck:
         self._group_of = [{name: group for group in of_seed for name in group.agents} for of_seed in groups]
         self.statistics = RunningStatistics(agents, channels)
 
-    def decide(self) -> None:
-        """Decide what moves, once all is computed: here nothing is left to decide; the guard of a device does it now."""
-
     def movable_members(self, stack: Agent | Channel) -> Mask:
         """Return the members of a stack that may move: not those of seeds that have diverged, at this step or before."""
         stopped = self.policy.stopped
@@ -307,17 +304,21 @@ class DivergenceCheck:
 
     # --- synthetic gradients and inputs ----------------------------------------------------------------------
 
-    def check_predictors(self, updates: dict[str, PredictorUpdate], step: int) -> None:
-        """Report the models that have diverged.
+    def check_predictors(self, updates: Sequence[tuple[str, PredictorUpdate]], step: int) -> None:
+        """Report the models that have diverged. It is the last check before parameters move.
+
+        Args:
+            updates: What they learn, each with the name of its channel.
+            step: The step just taken.
 
         Raises:
             DivergenceError: One has, and there is one seed.
         """
         if self.policy.passes_quick_check(
-            [t for update in updates.values() for t in (update.loss, *update.gradients)]
+            [t for _, update in updates for t in (update.loss, *update.gradients)]
         ):
             return
-        for name, update in updates.items():
+        for name, update in updates:
             diverged = self.policy.diverged(
                 update.loss.numel(), [g for g in update.gradients if g is not None], [update.loss]
             )

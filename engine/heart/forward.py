@@ -209,7 +209,9 @@ class ForwardPass:
             )
             messages.append(message)
             available.append(there)
-        observations = self.observations(tick, self.statistics(agent, window, buffers))
+        observations: list[Tensor] = []
+        if agent.inputs.observed.by_member:
+            observations = self.observations(tick, self.statistics(agent, window, buffers))
         return agent.inputs.fan_in.join(observations, messages, available)
 
     def statistics(self, agent: Agent, window: Window, buffers: Tensors) -> Tensors:

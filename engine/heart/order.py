@@ -24,6 +24,8 @@ class LearningOrder:
     def __init__(self, system: System) -> None:
         self.system = system
         self.turn_of = turns_of(system)
+        self.has_turns = any(self.turn_of.values()) or any(group.horizons for group in system.groups)
+        """Whether the windows that end at a step may need several turns; else all are differentiated together."""
         self.swept: frozenset[LearningGroup] = frozenset()
         """The groups that are differentiated right after their last tick."""
         if system.schedule.sweep:

@@ -29,14 +29,10 @@ from antiphon.nets.trained_parameters import step_all
 
 
 class Steppable(Protocol):
-    """What takes a step in three parts, between which the environment moves on: an engine, or a backend around one."""
+    """What takes a step in two halves, between which the environment moves on: an engine, or a backend around one."""
 
-    @property
-    def action(self) -> Action | None:
-        """What is done in the environment after the newest step; None: no agent acted."""
-
-    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
-        """Tick all agents due at `step`, in waves.
+    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> Action | None:
+        """Tick all agents due at `step`, in waves, and return what is done in the environment; None: no agent acts.
 
         Args:
             step: The step.
@@ -45,11 +41,8 @@ class Steppable(Protocol):
                 releases those that only they read. It changes no number.
         """
 
-    def end_episodes(self, step: int, ends: EpisodeEnds) -> None:
-        """End episodes, before anything learns from the step."""
-
-    def learn(self, step: int, *, watch: Watch = False) -> StepReport:
-        """Update every agent and predictor whose time has come, and return what was learned, by stack.
+    def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
+        """End episodes, update every agent and predictor whose time has come, and return what was learned, by stack.
 
         Raises:
             DivergenceError: Something is not finite. No parameter has moved; but ticks have replaced running statistics, and
@@ -80,10 +73,8 @@ def take_step(
     Raises:
         DivergenceError: Something is not finite: see `Steppable.learn`.
     """
-    engine.tick(step, step_signals, keep=keep)
-    ends = environment(engine.action)
-    engine.end_episodes(step, ends)
-    return ends, engine.learn(step, watch=watch)
+    ends = environment(engine.tick(step, step_signals, keep=keep))
+    return ends, engine.learn(step, ends, watch=watch)
 
 
 class Engine:
@@ -99,6 +90,8 @@ class Engine:
         features: The installed features.
         learning_points: The features by their points of learning.
         divergence: Checks what has been computed, before anything moves.
+        accumulates: Whether learners move by something else than a window's gradients (`accumulate`): tied agents share one, or
+            parameters have hooks.
         frozen: Whether nothing moves but running statistics; probes measure on such an engine.
     """
 
@@ -113,27 +106,21 @@ class Engine:
         self.predictor_trainer = PredictorTrainer(system, self.features)
         self.evaluator = ObjectiveEvaluator(system, self.features)
         self.backward_pass = BackwardPass(system, self.evaluator, self.predictor_trainer, self.features)
+        owners = [owner for group in system.groups for owner in group.agents_per_owner.items()]
+        self.accumulates = any(sharing > 1 or system.agents[name].learner.hooked for name, sharing in owners)
         groups = [of_seed.groups for of_seed in single_systems]
         self.divergence = DivergenceCheck(system.on_divergence, system.agents, system.channels, groups)
 
     # --- a step --------------------------------------------------------------------------------------------
 
-    @property
-    def action(self) -> Action | None:
-        """What is done in the environment after the newest step; None: no agent acted."""
-        return self.forward_pass.action
-
-    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
-        """Tick all agents due at `step`; for `keep` see `Steppable.tick`."""
+    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> Action | None:
+        """Tick all agents due at `step`, and return what is done in the environment: see `Steppable.tick`."""
         self.divergence.statistics.keep()
         self.forward_pass.tick(step, step_signals, keep=keep)
+        return self.forward_pass.action
 
-    def end_episodes(self, step: int, ends: EpisodeEnds) -> None:
-        """End episodes, before anything learns from the step (semantics 20)."""
-        self.forward_pass.end_episodes(step, ends)
-
-    def learn(self, step: int, *, watch: Watch = False) -> StepReport:
-        """Update every agent and predictor whose time has come.
+    def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
+        """End episodes (semantics 20), and update every agent and predictor whose time has come.
 
         Windows that end are taken and differentiated, with the predicted gradients of what they sent, receivers first where
         their signals mix; each turn is checked, averaged and accumulated, and what it returns is booked before the next one;
@@ -142,18 +129,21 @@ class Engine:
 
         Args:
             step: The step just taken.
+            ends: Which episodes ended with it.
             watch: Whether, or of which channels, predictions are kept for telemetry; it changes no number.
 
         Raises:
             DivergenceError: A number is not finite, or longer than the bound, and there is one seed: see
                 `Steppable.learn`.
         """
+        self.forward_pass.end_episodes(step, ends)
         ended, dropped = self._take_ended_windows(step)
         turns: list[list[Update]] = []
-        for windows in self.order.turns(ended):
+        for windows in filter(None, self.order.turns(ended) if self.order.has_turns else [ended]):
             turn = self.backward_pass.differentiate(windows, step)
             self.check(turn, step)
-            self.accumulate(turn)
+            if self.accumulates:
+                self.accumulate(turn)
             for update in turn:
                 self.backward_pass.book(update)
             turns.append(turn)
@@ -161,16 +151,14 @@ class Engine:
         for group, window in [*ended, *dropped]:
             self._close(group, window, step)
         predictor_updates = self.predictor_trainer.updates(ended, step, watch=watch)
-        self.divergence.check_predictors(predictor_updates, step)
         input_updates = self.predictor_trainer.input_updates()
-        self.divergence.check_predictors(input_updates, step)
-        self.divergence.decide()
+        learned = [*predictor_updates.items(), *input_updates.items()]
+        self.divergence.check_predictors(learned, step)
         for feature in self.learning_points.before_move:
             feature.before_move(updates)
         if not self.frozen:  # all is computed and checked: now, and only now, parameters move
             for turn in turns:
                 self.apply(turn, step)
-            learned = [*predictor_updates.items(), *input_updates.items()]
             self.predictor_trainer.apply(learned, step, self.divergence.movable_members)
             for feature in self.learning_points.after_move:
                 for turn in turns:

@@ -74,15 +74,23 @@ class AgentReport:
             by_channel |= self._by_channel(channel, update) if channel.stacked else {channel.names[0]: update}
         return {name: by_channel[name] for name in self._stacked.single_system.channels if name in by_channel}
 
-    def losses_by_stack(self) -> Iterator[tuple[Agent, ReportedLoss]]:
-        """Yield the objectives' losses: a stack, of all seeds, and the losses, [N]."""
+    def by_stack(self) -> Iterator[tuple[Agent, ReportedLoss, dict[str, Tensor]]]:
+        """Yield what the windows that ended report: a stack, of all seeds, the losses of its objective, [N], and its policy's metrics.
+
+        The metrics are by name, [N] each: see `PolicyLosses`. A member without a target has NaN; without a policy there are none.
+        """
         for update in self._whole.updates:
+            policies = update.window_loss.policies
             for name, losses in update.window_loss.reported.items():
-                yield self._stacked.system.agents[name], losses
+                metrics = policies[name].figures if name in policies else {}
+                if metrics and isinstance(losses.count, Tensor):
+                    absent = losses.count == 0
+                    metrics = {key: value.masked_fill(absent, math.nan) for key, value in metrics.items()}
+                yield self._stacked.system.agents[name], losses, metrics
 
     def losses(self) -> Iterator[tuple[tuple[str, ...], ReportedLoss]]:
         """Yield the objectives' losses: the names of single agents that are of one stack, and their losses."""
-        for agent, losses in self.losses_by_stack():
+        for agent, losses, _ in self.by_stack():
             names = tuple(single.name for _, single in self._stacked.singles(agent))
             yield names, losses.of_members(self._stacked.places_of(agent))
 
@@ -90,21 +98,10 @@ class AgentReport:
         """Return the metrics of policies whose window ended, by agent and name; see `PolicyLosses`."""
         return {
             single.name: {name: float(values[n]) for name, values in metrics.items()}
-            for agent, metrics in self.figures_by_stack()
+            for agent, _, metrics in self.by_stack()
+            if metrics
             for n, single in self._stacked.singles(agent)
         }
-
-    def figures_by_stack(self) -> Iterator[tuple[Agent, dict[str, Tensor]]]:
-        """Yield the metrics of policies whose window ended: a stack, of all seeds, and the metrics by name, [N].
-
-        See `PolicyLosses`. A member without a target has NaN.
-        """
-        for update in self._whole.updates:
-            for name, policy in update.window_loss.policies.items():
-                count, metrics = update.window_loss.reported[name].count, policy.figures
-                if isinstance(count, Tensor):
-                    metrics = {key: value.masked_fill(count == 0, math.nan) for key, value in metrics.items()}
-                yield self._stacked.system.agents[name], metrics
 
     def _by_channel(self, channel: Channel, update: PredictorUpdate) -> dict[str, PredictorUpdate]:
         predictions = None if update.prediction is None else torch.split(update.prediction, channel.batch)
@@ -267,7 +264,7 @@ class MeanAccumulator:
 
     def add(self, report: AgentReport) -> None:
         """Add the losses of one step."""
-        for agent, losses in report.losses_by_stack():
+        for agent, losses, figures in report.by_stack():
             agents = agent.names
             before, loss = _stacked(self._sums, agents), losses.loss
             # a mean of one window has its targets, which are all there is to divide by here
@@ -278,12 +275,12 @@ class MeanAccumulator:
             else:
                 sums = torch._foreach_add(before[:2], [loss, losses.score])
                 self._sums[agents] = (sums[0], sums[1], before[2] + losses.count)
-        for agent, figures in report.figures_by_stack():
-            agents = agent.names
+            if not figures:
+                continue
             self._names[agents] = list(figures)
             values = torch.stack(tuple(figures.values()), 1)
-            finite, before = values.isfinite(), _stacked(self._figures, agents) or (0.0, 0)
-            self._figures[agents] = before[0] + values.where(finite, 0.0), before[1] + finite
+            finite, earlier = values.isfinite(), _stacked(self._figures, agents) or (0.0, 0)
+            self._figures[agents] = earlier[0] + values.where(finite, 0.0), earlier[1] + finite
 
     def means(self) -> dict[str, dict[str, float]]:
         """Return `loss` and the objective's metric by agent, means over all ticks and environments with a target.

@@ -57,7 +57,7 @@ def _obstacles(system: System, agent: Agent) -> Iterator[str]:
 
 
 def _network_obstacles(network: Mlp, batch: int) -> Iterator[str]:
-    heads = network.linear_heads().values()
+    heads = network.linear_heads.values()
     if len(network.widths) > _LAYERS:
         yield f"it has more than {_LAYERS} hidden layers"
     if network.widths and network.activation not in ACTIVATIONS:
@@ -81,7 +81,7 @@ def layers_of(network: Mlp) -> list[Layer]:
     ]
     (inputs,) = network.trunk_shape()
     last = len(found) - 1
-    heads = network.linear_heads().values()
+    heads = network.linear_heads.values()
     return [*found, *(Layer(last, inputs, head.features, head.norm) for head in heads)]
 
 
@@ -95,7 +95,7 @@ class NativeNetwork(Mlp):
     def __init__(self, network: Mlp) -> None:
         vars(self).update(vars(network))
         layers = layers_of(network)
-        names = [str(i) for i in range(len(network.widths))] + [*network.linear_heads()]
+        names = [str(i) for i in range(len(network.widths))] + [*network.linear_heads]
         self._ports = {name: place for place, name in enumerate(names) if place >= len(network.widths)}
         if network.widths:
             self._ports[HIDDEN] = len(network.widths) - 1
@@ -136,19 +136,19 @@ class NativeMaps(LinearMaps):
         network = StackedMlp([Layer(-1, inputs, outputs)])
         return NativeMaps(maps.size, maps.weights, maps.biases, maps.reuses, maps.label, network)
 
-    def _outputs(self, x: Tensor) -> Tensor:
+    def outputs(self, x: Tensor) -> Tensor:
         evaluation = self.network([self.weights, self.biases], [Block(x.flatten(0, 1))], x.shape[1], [])
         return evaluation.outputs[0].view(*x.shape[:2], -1)
 
-    def _errors(self, outputs: Tensor, example: Example, batch: int) -> tuple[Tensor, Tensor]:
+    def errors(self, outputs: Tensor, example: Example, batch: int) -> tuple[Tensor, Tensor]:
         if example.returned is None or self.label is not None:
-            return LinearMaps._errors(self, outputs, example, batch)
+            return LinearMaps.errors(self, outputs, example, batch)
         found, error = losses.squared_error(
             outputs.flatten(0, 1), example.returned.flatten(0, 1), 1.0, 1 / batch
         )
         return found.view(outputs.shape[:2]), error.view(outputs.shape)
 
-    def _gradients(self, x: Tensor, error: Tensor) -> Sequence[Tensor]:
+    def gradients(self, x: Tensor, error: Tensor) -> Sequence[Tensor]:
         return map_gradients(self.network, [self.weights, self.biases], x, error)
 
 

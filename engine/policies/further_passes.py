@@ -64,8 +64,7 @@ class FurtherPasses(Feature):
         for found, predictors in self._minibatch_updates(updates, step):
             engine.check(found, step)
             engine.accumulate(found)
-            engine.divergence.check_predictors(predictors, step)
-            engine.divergence.decide()
+            engine.divergence.check_predictors([*predictors.items()], step)
             engine.apply(found, step)
             engine.predictor_trainer.apply(predictors.items(), step, engine.divergence.movable_members)
 

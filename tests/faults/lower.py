@@ -471,8 +471,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "comms-a-rescaled-prediction-stays-in-its-unit",
         "comms/synthetic_gradients.py",
-        "super()._as_gradients(outputs * self._unit() if self.rescales else outputs)",
-        "super()._as_gradients(outputs)",
+        "self.to_rows(outputs * self._unit() if self.rescales else outputs)",
+        "self.to_rows(outputs)",
         "tests/comms/test_predictors.py::test_rescaled_it_learns_gradients_of_any_size_alike[linear]",
     ),
     Fault(

@@ -36,11 +36,11 @@ def nudged(simulation: Simulation, steps: int, name: str, row: int, column: int,
             moved = message.received.clone()
             moved[row, column] += nudge
             message.received = group.window.with_graph[name, now] = moved
-        twin.running.backend.end_episodes(step, twin.world.advance())
+        ends = twin.world.advance()
         for tick in (t for u in twin.running.system.groups for t in u.window.ticks() if t.step == step):
             found = twin.running.backend.evaluator.tick_loss(tick)
             total += 0.0 if found is None else found[0].sum().item()
-        twin.running.backend.learn(step)
+        twin.running.backend.learn(step, ends)
     return total
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from antiphon.engine.backends import Backend, BackendFactory
 from antiphon.engine.failures import raise_named
 from antiphon.engine.heart.divergence import RunningStatistics
-from antiphon.engine.heart.message import StepSignals
+from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.stacked import Stacked
 from antiphon.engine.heart.system import System
@@ -45,20 +45,21 @@ class ReferenceBackend(ReferenceEngine):
         self._statistics = RunningStatistics(system.agents, system.channels)
         self.in_place = InPlaceChanges(lambda: any(group.window.calls for group in system.groups))
 
-    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
+    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> Action | None:
         """Tick all agents due at `step`; everything is kept until the step's end."""
         try:
             if self.in_place.taken():
                 self.replay_open_windows()
             self._statistics.keep()
             super().tick(step, step_signals)
+            return self.action
         except Exception as error:  # noqa: BLE001  (a user's network may raise anything)
             raise_named(error, step, self.system)
 
-    def learn(self, step: int, *, watch: Watch = False) -> StepReport:
-        """Update every agent and predictor whose time has come."""
+    def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
+        """End episodes, and update every agent and predictor whose time has come."""
         try:
-            found = super().learn(step, watch=watch)
+            found = super().learn(step, ends, watch=watch)
         except Exception as error:  # noqa: BLE001  (a user's objective may raise anything)
             raise_named(error, step, self.system)
         self.in_place.note()

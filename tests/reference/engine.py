@@ -4,8 +4,8 @@ Read this file first. The numbers of rules are those of docs/semantics.md. A ste
 
 1. the environment shows its signals;
 2. messages arrive, and the agents that are due tick: `tick` (forward.py, ledger.py);
-3. the environment steps on the action; episodes end: `end_episodes` (rule 20);
-4. groups whose window ends learn, then predictors do: `learn` (backward.py, policies.py, ledger.py,
+3. the environment steps on the action;
+4. episodes end: `end_episodes` (rule 20); groups whose window ends learn, then predictors do: `learn` (backward.py, policies.py, ledger.py,
    predictors.py).
 """
 
@@ -120,11 +120,12 @@ class ReferenceEngine(State):
             ended, terminated = ended | over, for_good | (terminated & ~over)
         return ended, terminated
 
-    def learn(self, step: int, *, watch: Watch = False) -> StepReport:
-        """Let every group whose window ends at `step` learn, then the predictors that something reached (rule 7).
+    def learn(self, step: int, ends: EpisodeEnds, *, watch: Watch = False) -> StepReport:
+        """End episodes, and let every group whose window ends at `step` learn, then the predictors that something reached (rule 7).
 
         DivergenceError: no parameter has moved (rule 32). `watch`: whether predictions are part of the report.
         """
+        self.end_episodes(step, ends)
         closed, dropped = self._closed_windows(step)
         # First everything is computed, with the parameters of before the step ...
         ordered = sorted(closed, key=lambda one: depth(self, one[0]))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from antiphon import DivergenceError, Scenario, Simulation
+from antiphon.engine.native.networks import NativeMaps
 from tests.contracts.builders import Document, Play, ring
 from tests.contracts.twins import differences, facts, made
 from tests.engine.planning.test_plan import ring as ring_of_digits
@@ -110,6 +111,18 @@ def parameters(simulation: Simulation) -> Tensor:
 
 
 RING = ring(4, agent={"network": MLP}, channel={"link": {"delay": 1}, "gradient": {"kind": "linear"}})
+
+
+def test_linear_synthetic_gradients_are_computed_by_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only by torch, to the same numbers: each of their three parts is the kernel's."""
+    called: list[str] = []
+    for name in ("outputs", "errors", "gradients"):
+        part: Any = getattr(NativeMaps, name)
+        monkeypatch.setattr(
+            NativeMaps, name, lambda *given, part=part, name=name: called.append(name) or part(*given)
+        )
+    made(RING, "native").run(4)
+    assert {*called} == {"outputs", "errors", "gradients"}
 
 
 def test_a_saved_and_a_forked_run_go_on_to_the_same_bits(tmp_path: Path) -> None:
