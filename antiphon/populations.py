@@ -17,7 +17,7 @@ from antiphon.base.spec import in_python
 from antiphon.base.spellings import either_spelling
 from antiphon.commands.arguments import new_directory, scenario_template
 from antiphon.commands.run_population import members_table, print_members
-from antiphon.jobs.populations.run import PopulationRun
+from antiphon.jobs.populations.population_run import PopulationRun
 from antiphon.jobs.populations.selection import advice, scored_values
 from antiphon.running.library import template_named
 from antiphon.running.observers import RunProgress

@@ -18,9 +18,9 @@ from antiphon.base.spec import in_python
 from antiphon.base.spellings import either_spelling
 from antiphon.commands.arguments import new_directory, scenario_template
 from antiphon.commands.study import cores, find_study_or_scenario, print_tables
-from antiphon.jobs.studies.figure import draw_figure
 from antiphon.jobs.studies.plan import StudyOptions
 from antiphon.jobs.studies.study import Study
+from antiphon.jobs.studies.study_figure import draw_figure
 from antiphon.jobs.studies.table import csv_rows, heading, tables
 from antiphon.running.python_template import Buildable
 from antiphon.scenarios import Scenario

@@ -8,9 +8,9 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from antiphon.base.errors import ScenarioError
+from antiphon.distributed.parts.free_settings import FreeSettings
 from antiphon.distributed.parts.part import Part, merge_rows
 from antiphon.distributed.parts.placement import check_free, placement_for
-from antiphon.distributed.parts.settings import FreeSettings
 from antiphon.distributed.parts.share import Share, check_hooks_arrive, scenario_of_part
 from antiphon.distributed.parts.transport import LocalParts, Parts, never
 from antiphon.distributed.settings import PartsSettings

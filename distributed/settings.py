@@ -11,7 +11,7 @@ from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.files import fitting
 from antiphon.base.nearest_names import suggest
 from antiphon.base.spec import plain
-from antiphon.distributed.parts.settings import FreeSettings
+from antiphon.distributed.parts.free_settings import FreeSettings
 from antiphon.distributed.virtual.profile import ClusterProfile, find_profile
 
 FLOATS = 32

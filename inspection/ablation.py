@@ -32,7 +32,6 @@ from antiphon.engine.inference.evaluation import (
     rewards_of,
     rollout_seed,
 )
-from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.of_running import environment_of
 from antiphon.engine.inference.rollout import (
     Deliver,
@@ -41,6 +40,7 @@ from antiphon.engine.inference.rollout import (
     Scores,
     with_targets,
 )
+from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.live_system import Holder, LiveSystem, running_of
 from antiphon.inspection.truth import chosen_channels
 from antiphon.nets.isolation.own_context import in_own_context

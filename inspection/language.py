@@ -40,8 +40,8 @@ from antiphon.engine.heart.message import Constant, StepSignals, Tick
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.evaluation import examples as examples_of
 from antiphon.engine.inference.evaluation import rollout_seed
-from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import EnvironmentRollout, Rollout, filled, steps_needed
+from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.live_system import Holder, LiveSystem, running_of
 from antiphon.inspection.truth import chosen_channels
 from antiphon.nets.isolation.own_context import in_own_context

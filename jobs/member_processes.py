@@ -23,7 +23,7 @@ from antiphon.base.extensions import with_imports
 from antiphon.base.signals import stop_signals
 from antiphon.engine.state.trees import mapped
 from antiphon.engine.state.wire import from_bytes, to_bytes
-from antiphon.jobs.places import Place
+from antiphon.jobs.processes import Place
 
 Meeting = Callable[[Mapping[int, Any], Collection[int] | None], Mapping[int, Any]]
 """Gives values by member, and returns those of all processes, of the members that are wanted; None: all, after a step."""

@@ -11,7 +11,7 @@ from antiphon.base.nearest_names import suggest
 from antiphon.running.python_template import Buildable, PythonTemplate, load_python
 from antiphon.scenarios import Scenario, Template, catalogue, library_names, load
 from antiphon.scenarios.population_spec import PopulationSpec
-from antiphon.scenarios.study import StudySpec
+from antiphon.scenarios.study_spec import StudySpec
 from antiphon.scenarios.yaml_text import find_document
 
 MADE_IN_PYTHON = {

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, WrapValidator, model_validator
 from antiphon.base.errors import ScenarioError
 from antiphon.base.problems import DocumentError, kind_of
 from antiphon.base.spec import Count, FrozenMap, Name, Real, Sequence, Spec, fail, in_python, plain
-from antiphon.scenarios.study import Values
+from antiphon.scenarios.study_spec import Values
 from antiphon.scenarios.training import Metric
 from antiphon.scenarios.yaml_text import DocumentSpec, read, read_file
 

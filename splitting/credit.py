@@ -26,7 +26,7 @@ from antiphon.splitting.cut_plan import at_path, plan_parts
 from antiphon.splitting.cuts import containers
 from antiphon.splitting.graph import Trace
 from antiphon.splitting.outputs import Wanted, prediction_of
-from antiphon.splitting.parts import Part, Wire, build_parts
+from antiphon.splitting.part_modules import Part, Wire, build_parts
 from antiphon.splitting.tracer import trace
 
 Shape = tuple[int, ...]

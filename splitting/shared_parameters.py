@@ -8,7 +8,7 @@ from typing import Literal
 from torch import nn
 
 from antiphon.base.errors import ScenarioError
-from antiphon.splitting.parts import Part
+from antiphon.splitting.part_modules import Part
 
 Group = tuple[tuple[str, str], ...]
 

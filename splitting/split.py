@@ -35,7 +35,7 @@ from antiphon.splitting.cuts import containers, cut_names, flop_of
 from antiphon.splitting.example import Inputs, check_model, inputs_for
 from antiphon.splitting.join import Origin
 from antiphon.splitting.outputs import Wanted, loss_among, prediction_of, predictions_of
-from antiphon.splitting.parts import Part, build_parts
+from antiphon.splitting.part_modules import Part, build_parts
 from antiphon.splitting.repeats import caller_random_kept, check_repeats
 from antiphon.splitting.shared_parameters import tied_parameters
 from antiphon.splitting.tracer import trace

@@ -22,7 +22,7 @@ from antiphon.running.python_template import PythonTemplate
 from antiphon.running.request import check_alone
 from antiphon.scenarios import DocumentError, Scenario, Template
 from antiphon.scenarios.population_spec import PopulationSpec, named_place
-from antiphon.scenarios.study import DEFAULT, StudySpec
+from antiphon.scenarios.study_spec import DEFAULT, StudySpec
 from antiphon.scenarios.unintended_settings import learning_by_gates
 from antiphon.scenarios.yaml_text import find_document
 from antiphon.terminal.output import (
@@ -155,7 +155,7 @@ def check_study(study: StudySpec, options: StudyOptions) -> Findings:
 def check_population(population: PopulationSpec, values: Mapping[str, Any]) -> Findings:
     """Check the first member of a population, and that the others differ from it in hyperparameters alone."""
     from antiphon.engine.state.hyperparameters import differences_of
-    from antiphon.jobs.populations.run import requests_of
+    from antiphon.jobs.populations.population_run import requests_of
     from antiphon.jobs.populations.selection import advice as advice_on_members
     from antiphon.jobs.populations.selection import check_metric
     from antiphon.terminal.explain import built

@@ -75,7 +75,7 @@ def evaluate(
     Raises:
         RunError: An option without effect on the requested measurements, nothing to measure, or no such checkpoint.
     """
-    from antiphon.engine.inference.links import Links
+    from antiphon.engine.inference.rollout_links import Links
     from antiphon.running.simulation import Simulation
     from antiphon.terminal import measurements
 

@@ -43,7 +43,7 @@ def population_section(directory: Path, runs: Mapping[Path, ReportRun]) -> Repor
         RunError: It cannot be read.
     """
     from antiphon.commands.run_population import lead_in_words
-    from antiphon.jobs.populations.run import standings  # it loads torch, which help does not need
+    from antiphon.jobs.populations.population_run import standings  # it loads torch, which help does not need
     from antiphon.jobs.populations.selection import Entry, in_words, meaning
 
     found = standings(directory)

@@ -53,7 +53,7 @@ def resume(
         if any(each is not None for each in (settings, parts, mode)):
             raise RunError(f"{path}: is a population; leave out --set, --parts and --mode")
         from antiphon.commands.run_population import train_population
-        from antiphon.jobs.populations.run import PopulationRun
+        from antiphon.jobs.populations.population_run import PopulationRun
 
         run = PopulationRun.of_directory(
             path, python, until=steps, jobs=jobs, ray=ray, checkpoint_every=checkpoint_every

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from antiphon.base.extensions import with_imports
 from antiphon.base.files import display_path
-from antiphon.jobs.populations.run import LINEAGE, PopulationRun
+from antiphon.jobs.populations.population_run import LINEAGE, PopulationRun
 from antiphon.jobs.populations.selection import advice, in_words, near_the_best, quality
 from antiphon.running.directory import is_free, numbered
 from antiphon.running.library import template_named

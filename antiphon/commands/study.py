@@ -20,7 +20,7 @@ from antiphon.commands.arguments import new_directory, scenario_template, values
 from antiphon.jobs.studies.plan import StudyOptions
 from antiphon.jobs.studies.table import heading, notes, tables
 from antiphon.running.library import scenario_names
-from antiphon.scenarios.study import StudySpec
+from antiphon.scenarios.study_spec import StudySpec
 from antiphon.scenarios.yaml_text import find_document
 from antiphon.terminal.output import (
     console,

@@ -14,7 +14,7 @@ from antiphon.base.errors import RunError
 from antiphon.base.files import finite
 from antiphon.base.nearest_names import suggest
 from antiphon.engine.inference.evaluation import Evaluation
-from antiphon.engine.inference.links import Links
+from antiphon.engine.inference.rollout_links import Links
 from antiphon.inspection.ablation import (
     Ablation,
     Change,

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from antiphon.base.mask import Mask
 from antiphon.comms.links import of_levels
+from antiphon.distributed.parts.cut_ledger import enter, fill, give_back
 from antiphon.distributed.parts.exchange import CutMessage, Return
-from antiphon.distributed.parts.ledger import enter, fill, give_back
 from antiphon.distributed.parts.packing import unpack
 from antiphon.engine.heart.feature import TickPoints
 from antiphon.engine.heart.message import Message, StepSignals

@@ -14,9 +14,9 @@ from typing import Any
 from antiphon.base.mask import NONE
 from antiphon.distributed.parts.arrivals import Origin
 from antiphon.distributed.parts.cut import Cut
+from antiphon.distributed.parts.cut_ledger import fill, give_back
 from antiphon.distributed.parts.exchange import CutMessage, Exchange
-from antiphon.distributed.parts.ledger import fill, give_back
-from antiphon.distributed.parts.settings import FreeSettings
+from antiphon.distributed.parts.free_settings import FreeSettings
 from antiphon.engine.heart.clock import Clock
 from antiphon.engine.heart.held_messages import HeldMessages
 from antiphon.engine.heart.message import Message

@@ -19,9 +19,9 @@ from antiphon.distributed.parts.boundary import Boundary
 from antiphon.distributed.parts.cut import Cut
 from antiphon.distributed.parts.exchange import Exchange
 from antiphon.distributed.parts.free_arrivals import FreeArrivals
+from antiphon.distributed.parts.free_settings import FreeSettings
 from antiphon.distributed.parts.halves import part_of, steps_remembered, travelling_signals
 from antiphon.distributed.parts.placement import Placement, lookahead_of
-from antiphon.distributed.parts.settings import FreeSettings
 from antiphon.distributed.parts.share import Share, scenario_of_part
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.build.builder import build, chosen_device, without_weights

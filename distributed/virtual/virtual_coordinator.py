@@ -12,6 +12,7 @@ from typing import Any
 from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.mask import NONE, Mask
 from antiphon.distributed.parts.free_arrivals import FreeFigures
+from antiphon.distributed.parts.free_settings import FreeSettings
 from antiphon.distributed.parts.halves import halved
 from antiphon.distributed.parts.part import LEARNED, Part
 from antiphon.distributed.parts.placement import (
@@ -22,7 +23,6 @@ from antiphon.distributed.parts.placement import (
     unaligned_readers,
     units_of,
 )
-from antiphon.distributed.parts.settings import FreeSettings
 from antiphon.distributed.settings import PartsSettings
 from antiphon.distributed.virtual.cluster import VirtualCluster
 from antiphon.engine.backends import StackedBackend

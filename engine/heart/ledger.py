@@ -18,7 +18,7 @@ A message changes through the ledger of its channel, or through these:
     Message.unpin                is called as its window closes, by `Engine` and rollouts
     features at `returned`       may replace a complete gradient
     features/sweep.py            releases content that is read no more (`Message.release`)
-    distributed/parts/ledger.py  enters what crosses between two parts (`Fate.lose`, `Message.take_returned`, `replace_content`)
+    distributed/parts/cut_ledger.py  enters what crosses between two parts (`Fate.lose`, `Message.take_returned`, `replace_content`)
 
 Where messages may be lost, or a synthetic input is conditioned on the newest arrival, `held` keeps that (held_messages.py).
 """

@@ -202,7 +202,7 @@ class Fate:
     """Where it has been void since before `Uses.first_tick`, so that no tick has read it: nothing is injected there."""
 
     def lose(self, rows: Mask) -> None:
-        """Set the rows in which a message from another part does not arrive (distributed/parts/ledger.py)."""
+        """Set the rows in which a message from another part does not arrive (distributed/parts/cut_ledger.py)."""
         self.lost = rows
 
     def end_episodes(self, ended: Mask, *, used: bool) -> None:
@@ -288,7 +288,7 @@ class Message:
         self.step_signals = step_signals or self.step_signals
 
     def take_returned(self, returned: Returned) -> None:
-        """Set all that another part has returned for it (distributed/parts/ledger.py); no window here may read it from then on."""
+        """Set all that another part has returned for it (distributed/parts/cut_ledger.py); no window here may read it from then on."""
         self.returned = returned
         self.uses.open_windows.clear()
 

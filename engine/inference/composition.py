@@ -27,8 +27,8 @@ from antiphon.engine.heart.clock import Call
 from antiphon.engine.heart.message import Message, StepSignals, Tick
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.exported_inputs import STEPS, TAKEN, Earlier, argument_names, attribute_name
-from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import Deliver, Deliveries, ExampleRollout, Rollout, filled
+from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.inference.trace import Input, Recorder, Trace, Written
 from antiphon.envs.adaptors.spaces import Conversion
 

@@ -25,7 +25,6 @@ from antiphon.engine.episodes import own_reward
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.episode_table import Episodes, EpisodeTable
-from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import (
     EnvironmentRollout,
     ExampleRollout,
@@ -33,6 +32,7 @@ from antiphon.engine.inference.rollout import (
     steps_needed,
     with_targets,
 )
+from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.objects import kept_between_calls
 from antiphon.envs.base import TorchVectorEnv, check_split

@@ -17,8 +17,8 @@ from antiphon.base.spec import plain
 from antiphon.engine.environment import continued, make_environment, with_own_env
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.evaluation import rollout_seed
-from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import EnvironmentRollout
+from antiphon.engine.inference.rollout_links import Links
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import OUTCOMES
 from antiphon.scenarios import Scenario

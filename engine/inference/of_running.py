@@ -18,9 +18,9 @@ from antiphon.engine.environment import continued, make_environment, with_own_en
 from antiphon.engine.inference.composition import export, with_output
 from antiphon.engine.inference.evaluation import FEWEST, SHARE, Evaluation, evaluate
 from antiphon.engine.inference.film import film
-from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.model_files import check_agents, write_system
 from antiphon.engine.inference.policy import Policy, policy_module
+from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.live_system import LiveSystem
 from antiphon.envs.adaptors.native import native_of
 from antiphon.envs.base import TorchVectorEnv

@@ -24,8 +24,8 @@ from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.message import EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.composition import Composition, steps_per_round
-from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import Rollout, rewired
+from antiphon.engine.inference.rollout_links import Links
 from antiphon.envs.adaptors.native import native_of
 from antiphon.envs.adaptors.spaces import Actions
 from antiphon.envs.base import TorchVectorEnv

@@ -43,7 +43,7 @@ from antiphon.engine.heart.message import (
 )
 from antiphon.engine.heart.notes import copied as copied_notes
 from antiphon.engine.heart.system import System
-from antiphon.engine.inference.links import Links
+from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.installed import install_in
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.nets.random import seed_for

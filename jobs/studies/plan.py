@@ -20,7 +20,7 @@ from antiphon.running.python_template import PythonTemplate
 from antiphon.running.request import Request, check_alone
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import COMPARED
-from antiphon.scenarios.study import DEFAULT, StudySpec, VariantSpec
+from antiphon.scenarios.study_spec import DEFAULT, StudySpec, VariantSpec
 
 _MOST_RUNS = 20_000
 

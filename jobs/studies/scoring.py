@@ -193,7 +193,7 @@ def add_scores(
         ScenarioError: It cannot be evaluated so.
         RunError: The directory cannot be read or written.
     """
-    from antiphon.engine.inference.links import Links
+    from antiphon.engine.inference.rollout_links import Links
     from antiphon.running.simulation import Simulation
 
     kept = kept_scores(path, steps)

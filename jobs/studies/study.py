@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.base.errors import RunError, ScenarioError
-from antiphon.jobs.places import Here, Processes, each
+from antiphon.jobs.processes import Here, Processes, each
 from antiphon.jobs.studies.chunks import Chunk, train
-from antiphon.jobs.studies.figure import draw_figure
 from antiphon.jobs.studies.plan import Plan, StudyOptions, plan
 from antiphon.jobs.studies.scoring import Finished, kept_scores, unknown_metric_line
+from antiphon.jobs.studies.study_figure import draw_figure
 from antiphon.jobs.studies.summary import metrics_of_study, summary
 from antiphon.jobs.studies.table import write_tables
 from antiphon.running.lock import DirectoryLock
 from antiphon.running.python_template import PythonTemplate
 from antiphon.running.trainer import Outcome
 from antiphon.scenarios import Template
-from antiphon.scenarios.study import DEFAULT, BudgetSpec, StudySpec
+from antiphon.scenarios.study_spec import DEFAULT, BudgetSpec, StudySpec
 
 _KILLED = Outcome("failed", 1, "its process was killed (by hand, or the machine was out of memory)")
 _OF_RUNS = ("variant", "steps", "accuracy", "loss", "seconds", "exit", "run_dir")

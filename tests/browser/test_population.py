@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from antiphon.jobs.populations.figure import lineage_svg
+from antiphon.jobs.populations.lineage_figure import lineage_svg
 from antiphon.jobs.populations.selection import Entry
 from antiphon.scenarios.population_spec import PopulationSpec
 from tests.browser import runs

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from antiphon.scenarios import library_names, load
-from antiphon.scenarios.study import StudySpec
+from antiphon.scenarios.study_spec import StudySpec
 from tests.kit.commands import Commands
 from tests.kit.tiers import sampled
 

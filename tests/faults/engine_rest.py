@@ -333,10 +333,10 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "studies-processes-compute-in-another-precision",
-        "jobs/places.py",
+        "jobs/processes.py",
         "    set_matmul_precision(precision)\n    return",
         "    return",
-        "tests/jobs/test_places.py::test_each_call_has_the_precision_that_the_caller_has_then",
+        "tests/jobs/test_processes.py::test_each_call_has_the_precision_that_the_caller_has_then",
         "test-all",
     ),
     Fault(
@@ -397,7 +397,7 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "inference-perfect-links-are-noisy",
-        "engine/inference/links.py",
+        "engine/inference/rollout_links.py",
         "return dataclasses.replace(link, drop=0.0, noise=0.0, bits=None)",
         "return dataclasses.replace(link, drop=0.0, bits=None)",
         "tests/engine/inference/test_export.py::test_it_scores_what_an_evaluation_does[delays, and links that spoil]",
@@ -766,10 +766,10 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "study-steps-of-a-parameter-beside-those-of-a-budget-are-ignored",
-        "scenarios/study.py",
+        "scenarios/study_spec.py",
         '            if "steps" in values:\n',
         "            if False:\n",
-        "tests/scenarios/test_study.py::test_what_cannot_be_is_one_line_with_its_place",
+        "tests/scenarios/test_study_spec.py::test_what_cannot_be_is_one_line_with_its_place",
     ),
     Fault(
         "resume-options-beside-a-run-that-is-done-are-ignored",
@@ -794,14 +794,14 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "population-the-band-in-tensorboard-has-no-top",
-        "jobs/populations/run.py",
+        "jobs/populations/population_run.py",
         '("highest", max)',
         '("highest", fmean)',
         "tests/cli/test_population.py::test_tensorboard_shows_mean_and_band_of_all_and_the_values_of_each",
     ),
     Fault(
         "population-a-selection-is-forgotten-by-a-resume",
-        "jobs/populations/run.py",
+        "jobs/populations/population_run.py",
         "if entry.step < step or step == self.until]",
         "if entry.step <= step or step == self.until]",
         "tests/cli/test_population.py::test_what_ends_early_is_resumed_to_the_same_lineage[killed]",

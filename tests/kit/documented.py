@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from antiphon import Population
 from antiphon.distributed.settings import PartsSettings
-from antiphon.engine.inference.links import Links
+from antiphon.engine.inference.rollout_links import Links
 from antiphon.engine.metrics.timeline import timeline
 from antiphon.inspection.ablation import ABLATIONS, ablate, ablation_rows
 from antiphon.inspection.ceiling import ceilings

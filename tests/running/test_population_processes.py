@@ -26,8 +26,8 @@ from antiphon.envs.base import StepResult
 from antiphon.envs.images import Digits
 from antiphon.errors import RunError
 from antiphon.jobs import member_processes
-from antiphon.jobs.places import Here
-from antiphon.jobs.populations.run import PopulationRun
+from antiphon.jobs.populations.population_run import PopulationRun
+from antiphon.jobs.processes import Here
 from antiphon.running.library import template_named
 from antiphon.running.observers import RunProgress
 from antiphon.running.request import Request
@@ -94,7 +94,7 @@ def _threads(monkeypatch: pytest.MonkeyPatch) -> None:
             yield Threads(pool)
 
     monkeypatch.setattr(member_processes._Meeting, "__call__", meeting)
-    monkeypatch.setattr("antiphon.jobs.populations.run.processes", threads)
+    monkeypatch.setattr("antiphon.jobs.populations.population_run.processes", threads)
     monkeypatch.setattr(
         Request, "settings", property(lambda request: replace(settings(request), dtype=torch.float64))
     )

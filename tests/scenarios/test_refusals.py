@@ -19,7 +19,7 @@ from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, load
 from antiphon.scenarios.checks import OF_AGENTS, OF_CHANNELS, OF_SEVERAL
 from antiphon.scenarios.population_spec import PopulationSpec
-from antiphon.scenarios.study import StudySpec
+from antiphon.scenarios.study_spec import StudySpec
 from tests.scenarios.made import (
     OBJECTIVE,
     agents,

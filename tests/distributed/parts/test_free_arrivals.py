@@ -10,8 +10,8 @@ import yaml
 from antiphon import Scenario, Simulation
 from antiphon.distributed.parts.exchange import Exchange
 from antiphon.distributed.parts.free_arrivals import FreeFigures
+from antiphon.distributed.parts.free_settings import FreeSettings
 from antiphon.distributed.parts.part import Part
-from antiphon.distributed.parts.settings import FreeSettings
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.wire import bytes_of
 from tests.distributed.parts.stages import stages

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from antiphon import Simulation
+from antiphon.distributed.parts.free_settings import FreeSettings
 from antiphon.distributed.parts.part import Part, merge_states
-from antiphon.distributed.parts.settings import FreeSettings
 from antiphon.distributed.ray.sockets import Broken
 from antiphon.distributed.ray.states import exchanged
 from antiphon.distributed.ray.worker import Listening, PartWorker

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 from xml.etree import ElementTree
 
-from antiphon.jobs.populations.figure import lineage_svg
+from antiphon.jobs.populations.lineage_figure import lineage_svg
 from antiphon.jobs.populations.selection import (
     Entry,
     ancestry,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import antiphon
-from antiphon.jobs.populations.figure import lineage_svg
-from antiphon.jobs.populations.run import PopulationRun
+from antiphon.jobs.populations.lineage_figure import lineage_svg
+from antiphon.jobs.populations.population_run import PopulationRun
 from antiphon.jobs.populations.selection import (
     initial_values,
 )

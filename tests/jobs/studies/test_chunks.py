@@ -9,7 +9,7 @@ from typing import Any, Self
 import pytest
 
 from antiphon.engine import live_system
-from antiphon.jobs.places import Here
+from antiphon.jobs.processes import Here
 from antiphon.jobs.studies.chunks import Chunk, train
 from antiphon.jobs.studies.scoring import Finished
 from antiphon.running.trainer import Outcome

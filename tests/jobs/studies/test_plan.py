@@ -8,7 +8,7 @@ import pytest
 
 from antiphon.jobs.studies.plan import Plan, StudyOptions, plan
 from antiphon.jobs.studies.scoring import Scoring
-from antiphon.scenarios.study import StudySpec
+from antiphon.scenarios.study_spec import StudySpec
 from antiphon.scenarios.yaml_text import find_document
 from tests.engine.numbers import one_line
 from tests.kit.some import some

@@ -13,7 +13,7 @@ from antiphon.base.manifests import read_cache, write_checked
 from antiphon.errors import ScenarioError
 from antiphon.jobs.studies.scoring import Finished, Scoring, add_scores, kept_scores, metrics_of
 from antiphon.scenarios import load
-from antiphon.scenarios.study import StudySpec
+from antiphon.scenarios.study_spec import StudySpec
 from antiphon.scenarios.training import less_is_better, on_validation
 
 DOCUMENT = "study: two\nscenario: digits-mlp\nmetric: {}\nbudgets: {{small: {{steps: 1, seeds: 1}}}}\n"

@@ -13,12 +13,12 @@ import pytest
 
 from antiphon.base.manifests import write_checked
 from antiphon.errors import RunError
-from antiphon.jobs.studies.figure import draw_figure
 from antiphon.jobs.studies.plan import Line, Plan
 from antiphon.jobs.studies.scoring import Finished, Scoring
+from antiphon.jobs.studies.study_figure import draw_figure
 from antiphon.jobs.studies.summary import summary
 from antiphon.jobs.studies.table import heading, notes, tables, write_tables
-from antiphon.scenarios.study import StudySpec
+from antiphon.scenarios.study_spec import StudySpec
 from antiphon.telemetry.history import shut_gates
 
 Runs = Mapping[str, Mapping[int, Finished]]

@@ -11,7 +11,7 @@ import time
 import pytest
 import torch
 
-from antiphon.jobs.places import Here, Processes
+from antiphon.jobs.processes import Here, Processes
 from antiphon.nets.isolation.matmul_precision import matmul_precision
 
 
@@ -41,7 +41,7 @@ def test_each_call_has_the_precision_that_the_caller_has_then() -> None:
 
 PROGRAM = """
 import os, signal
-from antiphon.jobs.places import Processes
+from antiphon.jobs.processes import Processes
 
 seen = []
 signal.signal(signal.SIGINT, lambda *_: seen.append(1))

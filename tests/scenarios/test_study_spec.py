@@ -8,7 +8,7 @@ import pytest
 
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import load
-from antiphon.scenarios.study import StudySpec
+from antiphon.scenarios.study_spec import StudySpec
 from antiphon.scenarios.training import is_of_env, less_is_better, on_validation, split_metric
 from antiphon.scenarios.yaml_text import find_document
 from tests.kit.some import some

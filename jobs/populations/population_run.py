@@ -23,8 +23,7 @@ from antiphon.base.spellings import spelled
 from antiphon.engine.state.hyperparameters import ELSEWHERE
 from antiphon.jobs.job import Job
 from antiphon.jobs.member_processes import Meeting, alone, divided
-from antiphon.jobs.places import processes
-from antiphon.jobs.populations.figure import lineage_svg
+from antiphon.jobs.populations.lineage_figure import lineage_svg
 from antiphon.jobs.populations.population import Population, member_path
 from antiphon.jobs.populations.selection import (
     Entry,
@@ -39,6 +38,7 @@ from antiphon.jobs.populations.selection import (
     scored_values,
     selected,
 )
+from antiphon.jobs.processes import processes
 from antiphon.jobs.scheduler import Scheduler
 from antiphon.running.directory import POPULATION, RunDirectory, is_free, remove_run
 from antiphon.running.library import MADE_IN_PYTHON
