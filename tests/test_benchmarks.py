@@ -15,7 +15,6 @@ import torch
 
 import antiphon
 from antiphon import Simulation, envs
-from antiphon.distributed.coordinator import Coordinator
 from benchmarks import (
     agents_scaling,
     building,
@@ -27,6 +26,7 @@ from benchmarks import (
     split,
     switch_riddle,
 )
+from tests.kit.running import bytes_sent
 
 
 @pytest.mark.long
@@ -212,12 +212,10 @@ def test_formulas_count_the_bytes_that_cross(sizes: tuple[int, ...], bits: int |
         bits=bits,
     )
     with Simulation(scenario, parts=2) as simulation:
-        executor = simulation.running.executor
-        assert isinstance(executor, Coordinator)
         sent = []
         for _ in range(2):
             simulation.run(3, progress=False)  # the last step is taken by the whole
-            sent.append(sum(part.bytes_sent for part in executor.parts.statistics()))
+            sent.append(bytes_sent(simulation))
     assert sent[1] - sent[0] == 2 * costs.message(shape, bits or costs.FLOATS)
 
 

@@ -13,13 +13,12 @@ import torch
 import yaml
 
 from antiphon import Scenario, Simulation
-from antiphon.engine.backends import StackedBackend
 from antiphon.errors import ScenarioError
 from tests.engine.numbers import unchanged
 from tests.inspection.probed import EYE, JUDGE, chain, corporation, make, timescales
 from tests.kit import seams
 from tests.kit.documented import signal_alignment
-from tests.kit.running import predictor_of
+from tests.kit.running import freeze, predictor_of
 
 ALL = "all channels"
 LABELLED = {"kind": "linear", "context": ["label"]}
@@ -222,9 +221,7 @@ def test_a_frozen_run_moves_neither_predictors_nor_the_unit_that_they_predict_in
     simulation = chain("decoupled", gradient={**LABELLED, "rescale": "rms"})
     for _ in range(3):
         simulation.step()
-    backend = simulation.running.backend
-    assert isinstance(backend, StackedBackend)
-    backend.freeze()
+    freeze(simulation)
     predictor = predictor_of(simulation, "b->c")
     before = {name: tensor.clone() for name, tensor in predictor.state_dict()["buffers"].items()}
     assert before

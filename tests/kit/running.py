@@ -83,6 +83,18 @@ def evaluation_by_updates(agent: str, accuracy: Callable[[int, int], float]) -> 
     return evaluate
 
 
+def bytes_sent(simulation: Simulation) -> int:
+    """How many bytes the parts of a run have sent to one another so far."""
+    coordinator: Any = simulation.running.executor
+    return sum(part.bytes_sent for part in coordinator.parts.statistics())
+
+
+def freeze(simulation: Simulation) -> None:
+    """Let nothing learn from here on, as where what a run would be without learning is measured."""
+    backend: Any = simulation.running.backend
+    backend.freeze()
+
+
 def stack_names(simulation: Simulation) -> list[str]:
     """The names of what is computed as one agent; that of an agent itself, where it is computed alone."""
     backend: Any = simulation.running.backend

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium
+from gymnasium.vector import VectorEnv
 
 from antiphon.envs import TorchVectorEnv
+from antiphon.envs.adaptors import gymnasium_ids
 from antiphon.envs.adaptors.final_observation import FinalObservation
 from antiphon.envs.adaptors.parallel import ParallelAdaptor
 
@@ -19,3 +21,8 @@ def batch_of(*worlds: Any, **settings: Any) -> TorchVectorEnv:
 def row_of(world: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
     """A world of Gymnasium as one of the rows."""
     return FinalObservation(world)
+
+
+def open_vector(name: str, batch: int, options: dict[str, Any]) -> VectorEnv[Any, Any, Any]:
+    """Gymnasium's own vector environment of an id, as a run opens it."""
+    return gymnasium_ids.open_vector(name, batch, options)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from antiphon.base.kinds import KindSpec
-from antiphon.base.problems import WRITTEN
-from antiphon.base.spec import Spec, written_key
-from antiphon.distributed.virtual.profile import ClusterProfile
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, load
 from antiphon.scenarios.checks import OF_AGENTS, OF_CHANNELS, OF_SEVERAL
-from antiphon.scenarios.population_spec import PopulationSpec
-from antiphon.scenarios.study_spec import StudySpec
 from tests.scenarios.made import (
     OBJECTIVE,
     agents,
@@ -588,25 +581,3 @@ def test_a_window_that_is_too_long_is_refused_with_its_length() -> None:
     with pytest.raises(ScenarioError) as caught:
         template.resolve(values={"T": 2**16 + 1})
     assert "agents.reader.clock.unroll: a window has at most 65,536 ticks, not 65537" in str(caught.value)
-
-
-def _sections(spec: type[Spec]) -> Iterator[type[Spec]]:
-    """Yield the classes of sections below one that are no kinds."""
-    for section in spec.__subclasses__():
-        if not issubclass(section, KindSpec):
-            yield section
-            yield from _sections(section)
-
-
-def test_a_key_that_must_be_there_has_an_example() -> None:
-    needed = {
-        written_key(section, name)
-        for section in {ClusterProfile, PopulationSpec, StudySpec, *_sections(Spec)}
-        if section.__module__.startswith(("antiphon.scenarios.", "antiphon.distributed."))
-        for name, field in section.model_fields.items()
-        if field.is_required()
-    }
-    assert {"cluster", "budgets", "vary"} <= needed
-    assert needed - set(WRITTEN) == {"agents", "kind", "scenario"}, "these say what they are"
-    line = "training.evaluate.period: is missing; for example period: 100"
-    assert refused(changed(document(), "training.evaluate", {})) == line

@@ -12,14 +12,13 @@ import yaml
 from torch import nn
 
 from antiphon import Scenario, Simulation, Template
-from antiphon.distributed.coordinator import Coordinator
 from tests.contracts.builders import LABEL, OWN, Document, Play, document
 from tests.contracts.games import Game
 from tests.contracts.twins import differences, facts
 from tests.distributed.parts import rings
 from tests.engine.numbers import one_line
 from tests.kit.examined import checked
-from tests.kit.running import lookahead
+from tests.kit.running import bytes_sent, lookahead
 
 CELL: Document = {"network": {"kind": "gru", "size": 4}, "observes": ["x"]}
 APART: Mapping[str, int] = {"a": 0, "b": 1}
@@ -256,11 +255,10 @@ def test_as_many_bytes_cross_as_a_division_shows(size: int, batch: int, bits: in
     doc = pair_of_digits({"size": size, "link": {"delay": 1, "bits": bits}})
     doc["training"]["batch"] = batch
     with Simulation(Scenario.model_validate(doc), parts={"a": 0, "b": 1}) as simulation:
-        executor, sent = simulation.running.executor, []
-        assert isinstance(executor, Coordinator)
+        sent = []
         for _ in range(2):
             simulation.run(13)  # the last step is taken by the whole
-            sent.append(sum(part.bytes_sent for part in executor.parts.statistics()))
+            sent.append(bytes_sent(simulation))
     a_step = (sent[1] - sent[0]) / 12
     assert a_step == division(doc, "a=0", "b=1").bytes
     there = 4 * size if bits is None else math.ceil(batch * size * bits / 8) / batch + 4

@@ -10,7 +10,6 @@ from gymnasium.spaces import Discrete
 
 import antiphon
 from antiphon import Simulation
-from antiphon.engine.metrics.description import graph_of
 from antiphon.errors import ScenarioError
 from antiphon.nets.random import uniform
 from antiphon.scenarios import Scenario
@@ -101,8 +100,8 @@ def test_symbols_that_a_policy_learns_have_no_mask() -> None:
         Scenario.model_validate(riddle)
 
 
-def test_show_says_where_messages_are_sent() -> None:
-    about = next(iter(graph_of(Scenario.model_validate(pair())).edges(data="about")))[2]
+def test_the_graph_says_where_messages_are_sent() -> None:
+    about = next(iter(made(pair(), "cohort").graph.edges(data="about")))[2]
     assert about["link"] == "delay 1, sent where near"
 
 

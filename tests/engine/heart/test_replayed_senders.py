@@ -6,18 +6,18 @@ What they learn is held to a loop by hand (tests/numerics/test_policies.py).
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
 from antiphon import Scenario, ScenarioError, Simulation, Template
-from antiphon.base.spec import plain
-from antiphon.engine.planning.advice import expected_updates
-from antiphon.envs.registry import describe
 from tests.contracts.builders import Document
 from tests.contracts.documents import more, pairs
+from tests.kit.commands import Commands
 
 WINDOWS = 3
 PASSES = "channels[0].gradient.passes"
@@ -57,13 +57,16 @@ def team(
     ("gradient", "steps"),
     [({}, 5), ({"passes": "first"}, 1), ({"gate": "skill"}, 0), ({"scale": 0, "discount": 0}, 0)],
 )
-def test_a_sender_takes_a_step_in_each_minibatch_of_its_receiver(gradient: Document, steps: int) -> None:
+def test_a_sender_takes_a_step_in_each_minibatch_of_its_receiver(
+    gradient: Document, steps: int, tmp_path: Path, cli: Commands
+) -> None:
     with Simulation(team(gradient=gradient), seed=1) as simulation:
         simulation.run()
         taken = {name: simulation.agents[name].updates for name in ("sensor", "motor")}
         assert taken == {"sensor": steps * WINDOWS, "motor": 5 * WINDOWS}
         if gradient.get("gate") is None:
-            assert expected_updates(simulation.scenario, describe(simulation.scenario.env)) == taken
+            (tmp_path / "team.yaml").write_text(simulation.scenario.to_yaml())
+            assert cli.json("check", tmp_path / "team.yaml")["updates"] == taken
 
 
 REFUSED: dict[str, tuple[Document, str]] = {
@@ -162,7 +165,7 @@ def test_a_network_whose_ticks_or_samples_depend_on_each_other_is_refused(kind: 
 
 
 def test_a_further_channel_without_an_effect_is_none_of_several() -> None:
-    document = plain(team())
+    document = yaml.safe_load(team().to_yaml())
     (channel,) = document["channels"]
     shadow = {**channel, "key": "shadow", "gradient": {**channel["gradient"], "scale": 0, "discount": 0}}
     scenario = Scenario.model_validate({**document, "channels": [channel, shadow]})

@@ -13,9 +13,9 @@ from gymnasium.vector import AutoresetMode
 import antiphon
 from antiphon import envs
 from antiphon.envs import registry
-from antiphon.envs.adaptors.gymnasium_ids import open_vector
 from antiphon.errors import ScenarioError, ScenarioWarning
 from tests.kit.commands import Commands
+from tests.kit.worlds import open_vector
 
 DOCUMENT = """\
 scenario: pole

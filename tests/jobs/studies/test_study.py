@@ -17,7 +17,6 @@ import torch
 
 import antiphon
 from antiphon import RunError, ScenarioError, Simulation
-from antiphon.jobs.studies.scoring import check_metrics
 from antiphon.scenarios import load
 from tests.kit.commands import Commands
 
@@ -168,14 +167,23 @@ def test_a_metric_that_no_run_has_is_refused_before_one_begins(
     assert not Path("s").exists()
 
 
-def test_metrics_of_episodes_and_of_evaluations_during_the_training_are_known() -> None:
-    team = load("cartpole-team").resolve("locked")
-    check_metrics(team, ["return", "episode_length", "motor.return", "motor.policy_loss"])
+def test_metrics_of_episodes_and_of_evaluations_during_the_training_are_known(
+    here: Path, cli: Commands
+) -> None:
+    def checked(scenario: str, *metrics: str) -> int:
+        budgets = "budgets: {b: {steps: 2, seeds: 1}}"
+        Path("s.yaml").write_text(
+            f"study: toy\nscenario: {scenario}\n{budgets}\nmetric: [{', '.join(metrics)}]\n"
+        )
+        return cli.code("check s.yaml")
+
+    assert checked("cartpole-team", "return", "episode_length", "motor.return", "motor.policy_loss") == 0
     evaluated = load("digits-mlp").resolve("locked", {"depth": 2}).with_training(evaluate={"period": 1})
-    check_metrics(evaluated, ["n1.validation_accuracy", "n1.error"])
-    with pytest.raises(ScenarioError, match="has a metric 'epoch'"):
-        check_metrics(evaluated, ["epoch"])
-    check_metrics(load("referential-reward").resolve("locked"), ["episode_length", "episodes", "return"])
+    Path("evaluated.yaml").write_text(evaluated.to_yaml())
+    assert checked("evaluated.yaml", "n1.validation_accuracy", "n1.error") == 0
+    assert checked("evaluated.yaml", "epoch") == 2
+    assert "has a metric 'epoch'" in cli.err
+    assert checked("referential-reward", "episode_length", "episodes", "return") == 0
 
 
 @pytest.mark.long
