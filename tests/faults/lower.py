@@ -6,6 +6,13 @@ from tests.faults.fault import Fault
 
 LOWER: tuple[Fault, ...] = (
     Fault(
+        "comms-hooks-of-accumulated-gradients-are-not-called",
+        "comms/loop/gradients.py",
+        """        if hooks := getattr(parameter, "_post_accumulate_grad_hooks", None):""",
+        "        if hooks := None:",
+        "tests/doors/test_modules.py::test_an_optimiser_that_steps_in_the_hooks_of_a_loop_steps_as_in_backward",
+    ),
+    Fault(
         "nets-buffers-are-stale-in-the-backward-pass",
         "nets/modules.py",
         "        if updated and torch.is_grad_enabled():",
