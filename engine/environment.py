@@ -16,7 +16,7 @@ from antiphon.base.errors import RunError, ScenarioError
 from antiphon.base.mask import ALL, NONE, Mask
 from antiphon.engine.episodes import REWARD, EpisodeStatistics
 from antiphon.engine.heart.agent import AGE, Agent
-from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
+from antiphon.engine.heart.message import Action, Death, EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.in_use import release, use
 from antiphon.engine.state.trees import join_rows, joined, joined_signals, split_rows
@@ -31,7 +31,9 @@ from antiphon.scenarios.document import Scenario
 
 def signals_of(agent: Agent) -> set[str]:
     """Return the names of the signals that an agent reads, learns from, or has its messages masked or their predictors conditioned on."""
-    names = {name for name in (*agent.inputs.observed.names, *agent.inputs.critic.names) if name != AGE}
+    names = {
+        name for name in (*agent.inputs.observed.names, *agent.inputs.critic_observed.names) if name != AGE
+    }
     names.update(f"{kind}.{agent.body.life}" for kind in (ALIVE, *ENDS) if agent.body.life)
     if agent.goal is not None:
         names.update(agent.goal.signals)
@@ -200,14 +202,14 @@ class EnvironmentRunner:
             ends = replace(ends, final=self._final(info, ends, taken))
         return ends
 
-    def _deaths(self, taken: StepSignals) -> dict[str, tuple[Mask, Mask]]:
+    def _deaths(self, taken: StepSignals) -> dict[str, Death]:
         """By agent of the environment: where it is dead after a step, or begins another life, and where it has terminated."""
-        deaths: dict[str, tuple[Mask, Mask]] = {}
+        deaths: dict[str, Death] = {}
         for name in self._lives:
             terminated, truncated = (taken.signals[f"{kind}.{name}"] > 0 for kind in ENDS)
             over = taken.not_alive(name) | Mask.of(terminated | truncated)
             if over.anywhere:
-                deaths[name] = over, Mask.of(terminated)
+                deaths[name] = Death(over, Mask.of(terminated))
         return deaths
 
     def _ends(self, terminated: Tensor, truncated: Tensor, length: int | None) -> EpisodeEnds:

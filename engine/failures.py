@@ -27,13 +27,19 @@ _BACKWARD = {
 
 
 def raise_named(error: Exception, step: int, system: System) -> NoReturn:
-    """Raise an error of a user's code at a step as a RunError; another one, such as ours, as it is. `system`: single agents."""
+    """Raise an error of a user's code as a RunError, and another one, such as ours, as it is.
+
+    Args:
+        error: The error.
+        step: The step, from 0; errors count steps from 1, as logs do.
+        system: The single agents.
+    """
     if isinstance(error, CallError):  # of a call that knew whose object it is
-        raise RunError(f"step {step}: {error}") from error.__cause__
+        raise RunError(f"step {step + 1}: {error}") from error.__cause__
     line = _line_of(error, system)
     if line is None:
         raise error
-    raise RunError(f"step {step}: {line}") from error
+    raise RunError(f"step {step + 1}: {line}") from error
 
 
 def _line_of(error: Exception, system: System) -> str | None:

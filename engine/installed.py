@@ -45,7 +45,7 @@ TABLE = (
     Row("critic", ForwardPass, "policies.critics.Critics"),
     Row("further passes", Engine, "policies.further_passes.FurtherPasses"),  # before copies of what they move
     Row("target network", ForwardPass, "policies.target_networks.TargetNetworks"),
-    Row("endpoints as messages are sent", ForwardPass, "features.contexts.Ends"),
+    Row("endpoints as messages are sent", ForwardPass, "features.contexts.EndpointStates"),
     Row("actions", ForwardPass, "policies.actions.Actions"),
     Row("values of final observations", ForwardPass, "policies.final_values.FinalValues"),
     Row("context of the channel's endpoints", PredictorTrainer, "features.contexts.Contexts"),

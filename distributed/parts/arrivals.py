@@ -74,7 +74,7 @@ class LockstepArrivals:
             self._cut.fill(due.pop((key, stamp)), early.pop((key, stamp)))
         for (name, stamp), message in due.items():
             if message.uses.first_tick is not None and message.uses.first_tick <= step:
-                line = f"the message of step {stamp} over {name} has not arrived when it is read at {step}"
+                line = f"the message of step {stamp + 1} over {name} has not arrived when it is read at step {step + 1}"
                 raise EngineError(f"part {self._cut.index}: {line}")
 
     def note_sent(self, key: str, message: Message, incarnation: int) -> None:

@@ -133,7 +133,9 @@ def _valued_at_ends(system: System) -> Iterator[Channel]:
     """Yield the channels that policies' networks read when an episode is truncated (semantics 40)."""
     if system.description.endless or system.description.is_stream:
         return
-    policies = ((name, agent.policy, agent.inputs.critic.names) for name, agent in system.agents.items())
+    policies = (
+        (name, agent.policy, agent.inputs.critic_observed.names) for name, agent in system.agents.items()
+    )
     waiting = [
         name for name, policy, critic in policies if policy is not None and policy.has_values and not critic
     ]

@@ -228,7 +228,9 @@ class _Builder:
                     FanIn(fan_in),
                     categories=self._categories(name, spec),
                     align=self._align(name, spec) if spec.align else None,
-                    critic=Observed() if spec.critic is None else self._observed(name, "critic", spec.critic),
+                    critic_observed=Observed()
+                    if spec.critic is None
+                    else self._observed(name, "critic", spec.critic),
                     has_target_network=spec.targeted,
                 ),
                 self._goal(name, spec, learners[key].network),
@@ -475,7 +477,9 @@ class _Builder:
                     f"{2 * every}, …, but the agent ticks at {phase + 1}, {phase + 1 + period}, …; "
                     "change its phase or period",
                 )
-        return Goal(objective, goal.target or "", last, goal.scale, mean=goal.reduction == "mean")
+        return Goal(
+            objective, goal.target or "", last, goal.scale, mean_over_targets=goal.reduction == "mean"
+        )
 
     def _align(self, name: str, spec: AgentSpec) -> str:
         inputs = self.scenario.inputs_of(name)

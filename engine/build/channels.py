@@ -24,7 +24,7 @@ from antiphon.comms.skill_gate import SkillGate
 from antiphon.comms.symbols import MessageSampler
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.engine.build.local_losses import LocalLoss
-from antiphon.engine.build.shapes import GRADIENT_ENDS, INPUT_ENDS, Shapes, head_of, slots_of
+from antiphon.engine.build.shapes import GRADIENT_ENDPOINTS, INPUT_ENDPOINTS, Shapes, head_of, slots_of
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import (
     Channel,
@@ -114,7 +114,7 @@ class Wiring:
         shape = (self._state_size(spec.sender),) if spec.state else self.shapes.messages[spec.name]
         gradient = spec.gradient
         target: str | None = None
-        ends: dict[str, WindowGrid | None] = {}
+        endpoints: dict[str, WindowGrid | None] = {}
         context: tuple[ContextSpec, ...] = ()
         predictor = None
         if spec.made_coupling.predicts:
@@ -122,15 +122,17 @@ class Wiring:
             if gradient.has_own_loss:
                 own = LocalLoss(spec, self.scenario.readouts[0], self.agents, self.signal)
                 target = own.target  # a model of the target does not see it
-            context = self._signals((n for n in gradient.context if n != target), GRADIENT_ENDS)
-            ends = self._windows_by_end(spec, gradient.context, GRADIENT_ENDS)
+            context = self._signals((n for n in gradient.context if n != target), GRADIENT_ENDPOINTS)
+            endpoints = self._windows_by_endpoint(spec, gradient.context, GRADIENT_ENDPOINTS)
             if not gradient.needs_returned:
-                ends.pop("returned", None)
-            predictor = self._predictor(spec, shape, (*context, *self._ends(spec, ends, shape)), own)
+                endpoints.pop("returned", None)
+            predictor = self._predictor(
+                spec, shape, (*context, *self._endpoints(spec, endpoints, shape)), own
+            )
         returns = spec.made_coupling.returns or (
             predictor is not None and (predictor.needs_returned or predictor.needs_loss)
         )
-        ledger = self._ledger(spec, returns, conditioned="returned" in ends)
+        ledger = self._ledger(spec, returns, conditioned="returned" in endpoints)
         endpoint_lives = self.agents[spec.sender].body.life, self.agents[spec.receiver].body.life
         lives = lives_of([endpoint_lives])
         of_state = StateGradient()
@@ -152,7 +154,7 @@ class Wiring:
             ledger,
             SyntheticGradient(
                 model=predictor,
-                context=PredictorContext(context, ends),
+                context=PredictorContext(context, endpoints),
                 target=target,
                 injection=InjectionSettings(
                     apply=gradient.apply,
@@ -241,27 +243,27 @@ class Wiring:
 
     # --- what predictors are conditioned on ---------------------------------------------------------------
 
-    def _signals(self, names: Iterable[str], ends: tuple[str, ...]) -> tuple[ContextSpec, ...]:
+    def _signals(self, names: Iterable[str], endpoints: tuple[str, ...]) -> tuple[ContextSpec, ...]:
         """The signals of the environment among `names`."""
-        return tuple(self.signal(name) for name in names if name not in ends)
+        return tuple(self.signal(name) for name in names if name not in endpoints)
 
     def signal(self, name: str) -> ContextSpec:
         """A signal of the environment as a predictor reads it."""
         signal = self.env.all_signals[name]
         return ContextSpec(name, signal.shape, signal.classes)
 
-    def _windows_by_end(
-        self, spec: ChannelSpec, names: Iterable[str], ends: tuple[str, ...]
+    def _windows_by_endpoint(
+        self, spec: ChannelSpec, names: Iterable[str], endpoints: tuple[str, ...]
     ) -> dict[str, WindowGrid | None]:
-        """The signals of a channel's ends among `names`; phases with the windows of the agent there."""
+        """The values of a channel's endpoints among `names`; phases with the windows of the agent there."""
         of_phases = {
             "from.phase": self.group_of[spec.sender].windows,
             "to.phase": self.group_of[spec.receiver].windows,
         }
-        return {name: of_phases.get(name) for name in names if name in ends}
+        return {name: of_phases.get(name) for name in names if name in endpoints}
 
-    def _ends(self, spec: ChannelSpec, names: Iterable[str], shape: Shape) -> tuple[ContextSpec, ...]:
-        """The signals of a channel's ends among `names`, of `GRADIENT_ENDS` or `INPUT_ENDS`."""
+    def _endpoints(self, spec: ChannelSpec, names: Iterable[str], shape: Shape) -> tuple[ContextSpec, ...]:
+        """The values of a channel's endpoints among `names`, of `GRADIENT_ENDPOINTS` or `INPUT_ENDPOINTS`."""
 
         def ticks(name: str) -> int:
             return self.group_of[name].windows.max_ticks(self.agents[name].clock.period)
@@ -341,9 +343,9 @@ class Wiring:
         }
 
     def _synthetic_input(self, spec: ChannelSpec, model: InputSpec, shape: Shape) -> SyntheticInput:
-        signals = self._signals(model.context, INPUT_ENDS)
-        ends = self._windows_by_end(spec, model.context, INPUT_ENDS)
-        context = (*signals, *self._ends(spec, ends, shape))
+        signals = self._signals(model.context, INPUT_ENDPOINTS)
+        endpoints = self._windows_by_endpoint(spec, model.context, INPUT_ENDPOINTS)
+        context = (*signals, *self._endpoints(spec, endpoints, shape))
         settings = self._settings(spec, spec.receiver, "input", model)
         options = {key: value for key, value in model.options.items() if key != "sites"}
         sites = model.get("sites")
@@ -351,7 +353,7 @@ class Wiring:
             made = input_of(model.kind, options, shape, context, sites=sites, **settings)
         except ScenarioError as error:
             raise placed(error, ("channels", spec.name)) from None
-        return SyntheticInput(made, PredictorContext(signals, ends))
+        return SyntheticInput(made, PredictorContext(signals, endpoints))
 
     def _feedback(self, spec: ChannelSpec, feedback: FeedbackSpec, shape: Shape) -> Feedback:
         """The fixed weights that carry a locked channel's gradient back."""

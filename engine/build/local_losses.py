@@ -54,7 +54,7 @@ class LocalLoss:
         found = {**options, "target": self.signal(self.target)}
         if self.lens:
             losses = self._goal().output_objective.loss
-            found["sources"], found["mean"] = self._sources(), self._goal().mean
+            found["sources"], found["mean"] = self._sources(), self._goal().mean_over_targets
             found["losses"] = lambda out, *target: scaled(losses(out, *target), self._goal().weight)
         return found
 

@@ -24,9 +24,9 @@ from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
 
-GRADIENT_ENDS = ("returned", "from.phase", "to.phase", "from.state", "to.state")
-"""Signals of a channel's ends that a synthetic gradient may be conditioned on."""
-INPUT_ENDS = ("held", "age", "from.phase", "to.phase")
+GRADIENT_ENDPOINTS = ("returned", "from.phase", "to.phase", "from.state", "to.state")
+"""Values of a channel's endpoints that a synthetic gradient may be conditioned on."""
+INPUT_ENDPOINTS = ("held", "age", "from.phase", "to.phase")
 """Those of a synthetic input."""
 
 Shape = tuple[int, ...]
@@ -268,12 +268,12 @@ def _readers(scenario: Scenario) -> Iterator[tuple[str, Path, str]]:
             yield channel.mask, ("channels", channel.name, "mask"), "mask"
         if channel.made_coupling.predicts:
             place, gradient = ("channels", channel.name), channel.gradient
-            named = [(signal, "context") for signal in gradient.context if signal not in GRADIENT_ENDS]
+            named = [(signal, "context") for signal in gradient.context if signal not in GRADIENT_ENDPOINTS]
             if gradient.own_target is not None:
                 named.append((gradient.own_target, "target"))
             yield from ((signal, (*place, "gradient", key), "loss") for signal, key in named)
             for signal in () if channel.input is None else channel.input.context:
-                if signal not in INPUT_ENDS:
+                if signal not in INPUT_ENDPOINTS:
                     yield signal, (*place, "input", "context"), "synthetic input"
 
 

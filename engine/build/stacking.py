@@ -145,13 +145,13 @@ def agent_kind(system: System, agent: Agent) -> Hashable:
         group.windows,
         learner.frozen,
         _trained(learner),
-        (agent.inputs.categories, agent.inputs.observed.layouts, agent.inputs.critic.layouts),
+        (agent.inputs.categories, agent.inputs.observed.layouts, agent.inputs.critic_observed.layouts),
         agent.inputs.observed.normalised,
-        agent.inputs.critic.normalised,
+        agent.inputs.critic_observed.normalised,
         _shapes(system, agent, agent.inputs.observed.names),
         None
         if learner.critic is None
-        else (learner.critic.signature(), _shapes(system, agent, agent.inputs.critic.names)),
+        else (learner.critic.signature(), _shapes(system, agent, agent.inputs.critic_observed.names)),
         None if agent.inputs.align is None else aligned_kind(system, agent),
         agent.inputs.fan_in_kind,
         frozenset(read) if agent.inputs.fan_in_kind in REDUCED else tuple(read),
@@ -179,7 +179,7 @@ def _goal_kind(goal: Goal) -> Hashable:
         else (tuple(name == COSINE for name in rewards.names), rewards.direction, rewards.life is None)
     )
     parts = tuple(_goal_kind(part) for part in goal.parts)
-    return goal.objective.key, goal.target, goal.last_only, goal.mean, rewards_kind, parts
+    return goal.objective.key, goal.target, goal.last_only, goal.mean_over_targets, rewards_kind, parts
 
 
 def aligned_kind(system: System, agent: Agent, behind: tuple[str, ...] = ()) -> Hashable | None:
@@ -416,7 +416,9 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System, seeds: int)
         inputs=replace(
             first.inputs,
             observed=first.inputs.observed.of_members([agent.inputs.observed for agent in members]),
-            critic=first.inputs.critic.of_members([agent.inputs.critic for agent in members]),
+            critic_observed=first.inputs.critic_observed.of_members(
+                [agent.inputs.critic_observed for agent in members]
+            ),
         ),
         layout=layout,
         participation=participation,

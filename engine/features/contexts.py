@@ -1,9 +1,9 @@
-"""Contexts: what the predictors of a channel are conditioned on: signals of the step, and of the channel's two ends.
+"""Contexts: what the predictors of a channel are conditioned on: signals of the step, and of the channel's two endpoints.
 
-Of the ends, a synthetic gradient may know `returned` (the newest gradient that has come back), a synthetic input
+Of the endpoints, a synthetic gradient may know `returned` (the newest gradient that has come back), a synthetic input
 `held` (the newest message that came before the one it stands in for) and its `age`; both may know `from.phase` and
 `to.phase`: which tick of its window the sender or the receiver is at. A synthetic gradient may know the states of the
-ends too: `from.state`, the sender's of the tick that made the message, and `to.state`, the newest of the receiver's
+endpoints too: `from.state`, the sender's of the tick that made the message, and `to.state`, the newest of the receiver's
 that had crossed the link by then.
 """
 
@@ -27,8 +27,8 @@ from antiphon.nets.step_numbers import stamp_number
 
 
 @dataclass(slots=True)
-class EndsThen(Note):
-    """The ends of a channel as they were when a message was sent."""
+class EndpointValues(Note):
+    """The endpoints of a channel as they were when a message was sent."""
 
     newest_returned: Tensor | None = field(default=None, metadata=ROWS)
     """[rows, size]: the newest gradient that had come back."""
@@ -39,7 +39,7 @@ class EndsThen(Note):
 
 
 @dataclass(slots=True)
-class Trail(Note):
+class NewestStates(Note):
     """The newest states of an agent."""
 
     states: list[tuple[int, Tensor]] = field(default_factory=list, metadata=ROWS)
@@ -59,15 +59,17 @@ class Contexts(Feature):
         """By the ticks of a window: each of them one-hot, and zeros, [ticks + 1, ticks]."""
 
     def conditioned(self, context: Tensor | None, channel: Channel, message: Message) -> Tensor:
-        """Return what the synthetic gradient of `message` is conditioned on, where signals of the ends are among it.
+        """Return what the synthetic gradient of `message` is conditioned on, where values of the endpoints are among it.
 
         Args:
             context: [rows, features]: the environment's signals, encoded.
             channel: The channel.
             message: One of its messages.
         """
-        ends = channel.synthetic_gradient.context.endpoints.items()
-        return _joined(context, [self._end(channel, *end, message, message.uses.first_tick) for end in ends])
+        endpoints = channel.synthetic_gradient.context.endpoints.items()
+        return _joined(
+            context, [self._endpoint(channel, *each, message, message.uses.first_tick) for each in endpoints]
+        )
 
     def of_input(self, channel: Channel, message: Message, step: int) -> Tensor | None:
         """Return what a synthetic input that stands in for `message` at the tick at `step` is conditioned on."""
@@ -76,14 +78,14 @@ class Contexts(Feature):
             signals = channel.layout.to_rows(signals)
         if not channel.synthetic_input.context.endpoints:
             return signals
-        ends = channel.synthetic_input.context.endpoints.items()
-        return _joined(signals, [self._end(channel, *end, message, step) for end in ends])
+        endpoints = channel.synthetic_input.context.endpoints.items()
+        return _joined(signals, [self._endpoint(channel, *each, message, step) for each in endpoints])
 
-    def _end(
+    def _endpoint(
         self, channel: Channel, name: str, windows: WindowGrid | None, message: Message, tick: int | None
     ) -> Tensor:
-        """[rows, features]: a signal of a channel's ends, for a message that its receiver uses at `tick`."""
-        then = EndsThen.of(message) or EndsThen()
+        """[rows, features]: a value of a channel's endpoints, for a message that its receiver uses at `tick`."""
+        then = EndpointValues.of(message) or EndpointValues()
         if name == "returned":
             return channel.content.zeros if then.newest_returned is None else then.newest_returned
         if name == "held":
@@ -133,8 +135,8 @@ def _joined(first: Tensor | None, rest: list[Tensor]) -> Tensor:
     return columns[0] if len(columns) == 1 else torch.cat(columns, 1)
 
 
-class Ends(Feature):
-    """What the predictors of a system are shown of the ends of channels later on, as it was when a message was sent (semantics 25).
+class EndpointStates(Feature):
+    """What the predictors of a system are shown of the endpoints of channels later on, as it was when a message was sent (semantics 25).
 
     Args:
         forward_pass: Of the agents.
@@ -153,18 +155,18 @@ class Ends(Feature):
         agent = self.system.agents[tick.agent]
         kept, trail = (
             agent.clock.latest(tick.step - self._state_steps[tick.agent]),
-            Trail.get_or_create(agent),
+            NewestStates.ensure(agent),
         )
         trail.states = [(step, state) for step, state in trail.states if kept is None or step >= kept]
         trail.states.append((tick.step, constant(tick.ports[STATE])))
 
     def entered(self, channel: Channel, message: Message) -> None:
-        """Note what a predictor is shown of the ends."""
+        """Note what a predictor is shown of the endpoints."""
         if not (channel.synthetic_gradient.context.endpoints or channel.synthetic_input.context.endpoints):
             return
         returned = channel.ledger.newest_returned
         newest = None if returned is None else returned.value
-        message.notes[EndsThen] = EndsThen(
+        message.notes[EndpointValues] = EndpointValues(
             newest, self._states(channel, message.stamp), self.system.schedule.episode_start
         )
 
@@ -178,7 +180,7 @@ class Ends(Feature):
             trail = (
                 None
                 if agent is None or end not in channel.synthetic_gradient.context.endpoints
-                else Trail.of(agent)
+                else NewestStates.of(agent)
             )
             crossed = [] if trail is None else [state for made, state in trail.states if made <= step - delay]
             if crossed:
@@ -189,6 +191,6 @@ class Ends(Feature):
         """Forget the states of episodes that have ended (semantics 20)."""
         for name in self._state_steps:
             agent = self.system.agents[name]
-            if (trail := Trail.of(agent)) is not None:
+            if (trail := NewestStates.of(agent)) is not None:
                 going_on = ~agent.episodes_over(ends)
                 trail.states = [(made, going_on.fill(state)) for made, state in trail.states]

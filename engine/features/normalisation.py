@@ -55,7 +55,7 @@ class NormalisedObservations(Feature):
 
     def of_critic(self, agent: Agent, tick: Tick, statistics: Tensors) -> Callable[[int, Tensor], Tensor]:
         """Return the same of what its critic observes."""
-        places = agent.inputs.critic.normalised if _shown(agent, tick) else ()
+        places = agent.inputs.critic_observed.normalised if _shown(agent, tick) else ()
         return partial(self._normalised, agent, statistics, OF_CRITICS, places)
 
     def _normalised(
@@ -90,7 +90,7 @@ class ObservationStatistics(Feature):
     def read(self, tick: Tick, arrived: Sequence[Sequence[Arrival]], window: Window) -> None:
         """Let an agent's first tick guess statistics that are used until its first window has ended."""
         agent = self.system.agents[tick.agent]
-        normalises = agent.inputs.observed.normalised or agent.inputs.critic.normalised
+        normalises = agent.inputs.observed.normalised or agent.inputs.critic_observed.normalised
         if not normalises or agent.name in self._begun or not _shown(agent, tick):
             return
         start, begun = window.statistics_before[self.system.owner_of[agent.name]], True
@@ -160,9 +160,10 @@ def _observations(agent: Agent) -> Iterator[Observation]:
     yield from (
         (f"{OF_NETWORKS}.{place}", inputs.observed.by_member[place]) for place in inputs.observed.normalised
     )
-    if inputs.critic.names:
+    if inputs.critic_observed.names:
         yield from (
-            (f"{OF_CRITICS}.{place}", inputs.critic.by_member[place]) for place in inputs.critic.normalised
+            (f"{OF_CRITICS}.{place}", inputs.critic_observed.by_member[place])
+            for place in inputs.critic_observed.normalised
         )
 
 

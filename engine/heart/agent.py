@@ -51,7 +51,7 @@ class Goal:
     """The components of the agent's output that it reads; None: all."""
     parts: tuple[Goal, ...] = ()
     """The objectives that it is the weighted sum of (`Weighted`); empty: it is one."""
-    mean: bool = False
+    mean_over_targets: bool = False
     """Whether losses are divided by the number of targets in the window (`reduction: mean`); else by B."""
 
     @property
@@ -111,7 +111,7 @@ class Inputs:
     """The incoming channel whose messages' signals are observed in place of the step's; None: the step's are."""
     categories: str = "one_hot"
     """How categorical observations enter the network: `one_hot`, or as their values (`index`)."""
-    critic: Observed = field(default_factory=Observed)
+    critic_observed: Observed = field(default_factory=Observed)
     """What the critic observes; without names: the agent has no separate critic, or nothing here evaluates it."""
     has_target_network: bool = False
     """Whether a target network is evaluated on the same inputs, for the values of its policy."""
@@ -219,7 +219,7 @@ class Agent:
         ended = ends.ended.map(self.layout.to_rows)
         if not ends.deaths or not any(self.lives):
             return ended
-        over = {name: dead for name, (dead, _) in ends.deaths.items()}
+        over = {name: death.ended for name, death in ends.deaths.items()}
         return ended | self.layout.mask_by_name(over, self.lives)
 
     @property
@@ -235,7 +235,7 @@ class Agent:
     def state_steps(self) -> int | None:
         """Return for how many steps its states are kept, as predictors are conditioned on them; None: no predictor is.
 
-        `Ends` keeps them (engine/features/contexts.py).
+        `EndpointStates` keeps them (engine/features/contexts.py).
         """
         steps = [
             0
@@ -260,12 +260,12 @@ class Agent:
     def feature_settings(self) -> dict[str, bool]:
         """Return whether it has each setting that a feature obeys, and not the step itself (engine/installed.py)."""
         inputs, policy = self.inputs, self.policy
-        normalised = bool(inputs.observed.normalised or inputs.critic.normalised)
+        normalised = bool(inputs.observed.normalised or inputs.critic_observed.normalised)
         return {
             "age among its observations": AGE in inputs.observed.names,
             "normalised observations": normalised,
             "statistics of observations": normalised,
-            "critic": bool(inputs.critic.names),
+            "critic": bool(inputs.critic_observed.names),
             "target network": inputs.has_target_network,
             "actions": bool(self.body.acts) or policy is not None,
             "rewards": policy is not None,
@@ -301,7 +301,7 @@ class Agent:
         names = [channel.content.port for channel in self.connections.outgoing]
         if self.goal is not None:
             names += [port for port in (OBJECTIVE, VALUE) if port in self.learner.network.heads]
-            names += [VALUE] if self.inputs.critic.names or self.inputs.has_target_network else []
+            names += [VALUE] if self.inputs.critic_observed.names or self.inputs.has_target_network else []
         state_channel = self.connections.state_channel
         if state_channel is not None:
             names.append(STATE)

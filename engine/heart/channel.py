@@ -130,7 +130,7 @@ class Feedback:
 
 @dataclass(slots=True, eq=False)
 class Endpoints:
-    """Which members of the stacks of agents the channels of a stack begin and end at.
+    """The senders and receivers of a stack's channels, as places in the stacks of agents.
 
     Only a single channel has `endpoint_lives` and `mask`; `lives` and `required_signals` are made from those of a stack's channels.
     """
@@ -153,17 +153,17 @@ class Endpoints:
     """Signals that are 0 where a message is void as it is sent, by member: those of `lives`, and the masks."""
 
 
-def lives_of(ends: Iterable[tuple[str, str]]) -> tuple[tuple[str, ...], ...]:
-    """Return the `Endpoints.lives` of channels, given the lives of their ends: one for state channels, which begin and end at an agent."""
-    sides = dict.fromkeys(zip(*ends, strict=True))
-    return tuple(lives for lives in sides if any(lives))
+def lives_of(endpoint_lives: Iterable[tuple[str, str]]) -> tuple[tuple[str, ...], ...]:
+    """Return the `Endpoints.lives` of channels, given those of each one's endpoints: one for state channels, both of whose endpoints are one agent."""
+    by_endpoint = dict.fromkeys(zip(*endpoint_lives, strict=True))
+    return tuple(lives for lives in by_endpoint if any(lives))
 
 
 def required_signals_of(
     lives: Iterable[tuple[str, ...]], masks: tuple[str, ...]
 ) -> tuple[tuple[str, ...], ...]:
     """Return `Endpoints.required_signals` of channels with these `lives` and masks."""
-    alive = [tuple(life and f"{ALIVE}.{life}" for life in side) for side in lives]
+    alive = [tuple(life and f"{ALIVE}.{life}" for life in endpoint) for endpoint in lives]
     return (*alive, masks) if any(masks) else tuple(alive)
 
 
@@ -217,7 +217,7 @@ class Channel:
         return self.layout.batch
 
     def void_when_sent(self, step_signals: StepSignals) -> Mask:
-        """Return the rows in which an end of it does not live at a step, or its mask is 0 or less: a message is void there (semantics 20)."""
+        """Return the rows in which a message is void as it is sent: an endpoint is not alive, or the mask is 0 or less (semantics 20)."""
         rows = NONE
         for names in self.endpoints.required_signals:
             off = {name: step_signals.not_positive(name) for name in dict.fromkeys(names)}
@@ -227,17 +227,15 @@ class Channel:
     def ended_and_terminated(self, ends: EpisodeEnds) -> tuple[Mask, Mask]:
         """Return two masks of rows after a step: where messages are void, and, of a state channel, where no state follows the last one.
 
-        A message is void where the environment's episode has ended, or the life of an end of the channel. No state follows where the
+        A message is void where the environment's episode has ended, or the life of an endpoint. No state follows where the
         agent's own life has ended for good, and not by a limit of time; where its life goes on, the episode decides. Of channels
         between two agents the second mask is of the receivers' lives, and is not read.
         """
         layout = self.layout
         ended, terminated = (mask.map(layout.to_rows) for mask in (ends.ended, ends.terminated))
         if ends.deaths:
-            over, for_good = (
-                {name: dead_and_final[kind] for name, dead_and_final in ends.deaths.items()}
-                for kind in (0, 1)
-            )
+            over = {name: death.ended for name, death in ends.deaths.items()}
+            for_good = {name: death.terminated for name, death in ends.deaths.items()}
             for lives in self.endpoints.lives:
                 dead = layout.mask_by_name(over, lives)
                 ended |= dead

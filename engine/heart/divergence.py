@@ -35,7 +35,7 @@ class Report:
     Attributes:
         step: The step that it is about.
         text: The line, with `{agents}` for the quoted names and `{channel}` for the channel's.
-        agents: The agents that it is about: a learning group, or an end of a channel.
+        agents: The agents that it is about: a learning group, or an endpoint of a channel.
         channel: The channel that it is about; "": none.
         seed: The seed of the agents, among several.
     """
@@ -66,9 +66,10 @@ class DivergencePolicy:
     stopped: dict[int, str] = field(default_factory=dict)
 
     def passes_quick_check(self, numbers: Sequence[Tensor | None]) -> bool:
-        """Return whether one look at all numbers together shows that nothing is wrong; with a bound it shows that only of no numbers.
+        """Return whether one sum over all numbers shows that none has diverged; otherwise `diverged` looks at each member.
 
-        A gradient may have an attribute `finite`: whether it is known to be finite from how it was made.
+        With a bound one sum does not show it, as each member's norm counts. A gradient may have an attribute `finite`: whether it is
+        known to be finite from how it was made.
         """
         if self.bound is not None:
             return all(number is None for number in numbers)
@@ -77,18 +78,18 @@ class DivergencePolicy:
         ]
         return not unchecked or math.isfinite(torch.stack(torch._foreach_norm(unchecked)).sum().item())
 
-    def diverged(self, count: int, gradients: Sequence[Tensor], beside: Sequence[Tensor]) -> dict[int, str]:
+    def diverged(self, count: int, gradients: Sequence[Tensor], others: Sequence[Tensor]) -> dict[int, str]:
         """Return which of `count` members of a stack have diverged, and what is wrong with each.
 
         Args:
             count: N, the members of the stack.
             gradients: Numbers [N, …] that must be finite, and whose norm must not exceed the bound.
-            beside: Numbers [N, …] or [rows, …] that must be finite alone, such as losses and returned gradients.
+            others: Numbers [N, …] or [rows, …] that must be finite alone, such as losses and returned gradients.
         """
-        if not gradients and not beside:
+        if not gradients and not others:
             return {}
         flat = [t.reshape(count, -1) for t in gradients]
-        finite = torch.stack([t.isfinite().all(1) for t in [*flat, *(b.reshape(count, -1) for b in beside)]])
+        finite = torch.stack([t.isfinite().all(1) for t in [*flat, *(b.reshape(count, -1) for b in others)]])
         reasons = {n: NOT_FINITE for n, sound in enumerate(finite.all(0).tolist()) if not sound}
         if self.bound is not None and flat:
             lengths = torch.stack([t.norm(dim=1) for t in flat]).norm(dim=0)

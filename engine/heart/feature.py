@@ -132,7 +132,7 @@ class Feature:
         raise NotImplementedError
 
     def predicted(self, channel: Channel, prediction: Tensor) -> Tensor | None:
-        """Return the synthetic gradient of a message, [rows, size], as it is applied; None: it is not."""
+        """Return as much of a synthetic gradient, [rows, size], as is applied, in place of the whole `prediction`; None: nothing is."""
         raise NotImplementedError
 
     def credited(self, update: Update) -> None:

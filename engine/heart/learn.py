@@ -99,7 +99,7 @@ class ObjectiveEvaluator:
                 acted.setdefault(tick.agent, []).append(tick)
             elif (tick_loss := self.tick_loss(tick)) is not None:
                 window_loss.ticks_with_loss.add((tick.step, tick.agent))
-                if goal.mean:
+                if goal.mean_over_targets:
                     averaged.setdefault(tick.agent, []).append(tick_loss)
                 else:
                     self._add(window_loss, agent, tick_loss)

@@ -110,7 +110,7 @@ class Ledger:
             step: The step.
             live: The message as it is computed, [rows, …], with its graph.
             step_signals: The signals it was made from.
-            void: Where an end of the channel does not live, or its mask is 0 or less.
+            void: Where it is void as it is sent (`Channel.void_when_sent`).
         """
         if self.newest_returned is not None:  # the predictor of this message is conditioned on it
             self.newest_returned.take(self.returning.get(step, ()))
@@ -167,7 +167,7 @@ class Ledger:
             if uses.finished is None:
                 if uses.deadline + self.slack < step:
                     raise EngineError(
-                        f"{self.name}: the message of step {stamp} is still open at step {step}"
+                        f"{self.name}: the message of step {stamp + 1} is still open at step {step + 1}"
                     )
             elif not message.pinned and newest is not None and stamp < newest:
                 all_back = (

@@ -27,7 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -126,6 +126,15 @@ class StepSignals:
         return self._encoded[key]
 
 
+class Death(NamedTuple):
+    """Where an agent of the environment, whose life is an episode of its own, was dead at a step."""
+
+    ended: Mask
+    """Where it was dead, or its life ended with the step."""
+    terminated: Mask
+    """Where its life ended for good, not by a limit of time."""
+
+
 @dataclass(frozen=True, slots=True)
 class EpisodeEnds:
     """Which environments' episodes ended at a step."""
@@ -133,8 +142,8 @@ class EpisodeEnds:
     ended: Mask = NONE
     terminated: Mask = NONE
     """Where an episode ended for good, not by a limit of time."""
-    deaths: Mapping[str, tuple[Mask, Mask]] = field(default_factory=dict)
-    """Where an agent of the environment was dead at the step or its life ended with it, and where that ended for good; by agent."""
+    deaths: Mapping[str, Death] = field(default_factory=dict)
+    """By agent of the environment that was dead anywhere."""
     final: StepSignals | None = None
     """The final observations where episodes were truncated, and the next step's elsewhere; None: no episode was truncated, or final
     observations are not known."""
@@ -197,7 +206,7 @@ class Fate:
     lost: Mask = field(default=NONE, metadata=MASK)
     """Where the link lost it."""
     void: Mask = field(default=NONE, metadata=MASK)
-    """Where its episode has ended since it was sent, or an end was not alive or the mask 0 then: it is read as zeros from then on."""
+    """Where its episode has ended since it was sent, or an endpoint was not alive or the mask 0 then: it is read as zeros from then on."""
     withheld: Mask = field(default=NONE, metadata=MASK)
     """Where it has been void since before `Uses.first_tick`, so that no tick has read it: nothing is injected there."""
 
@@ -294,7 +303,7 @@ class Message:
 
     @property
     def without_uses(self) -> bool:
-        """Whether no tick reads it so that something comes back: a newer message replaces it before, or only its own window reads the state."""
+        """Whether it has no uses (`Uses`), so that nothing comes back for it: it is replaced before a tick reads it, or is a state of its own window."""
         return self.uses.first_tick is None
 
     @property

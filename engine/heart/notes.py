@@ -21,7 +21,7 @@ class Note:
         return cast("Self | None", owner.notes.get(cls))
 
     @classmethod
-    def get_or_create(cls, owner: Noted) -> Self:
+    def ensure(cls, owner: Noted) -> Self:
         """The note of this class of an object, which is made where it has none yet."""
         note = owner.notes.get(cls)
         if note is None:

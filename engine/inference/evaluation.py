@@ -277,7 +277,7 @@ def _score_stream(system: System, env: TorchVectorEnv, split: str, links: Links,
             count += new
             for name, found in rollout.losses().items():
                 if found is not None:
-                    scores[name].add(found.newest(new), mean=goals[name].mean)
+                    scores[name].add(found.newest(new), mean=goals[name].mean_over_targets)
     return count, {name: _means(score, goals[name]) for name, score in scores.items()}
 
 

@@ -353,7 +353,7 @@ class EnvironmentRollout:
         counted = [tick for tick in ticks if tick.agent in self.scores and step >= self._filled[tick.agent]]
         for name, found in self._evaluator.window_loss(Window(calls=[counted])).reported.items():
             goal, count = self.system.agents[name].goal, int(found.count)
-            averaged = count if goal is not None and goal.mean else self.system.batch
+            averaged = count if goal is not None and goal.mean_over_targets else self.system.batch
             self.scores[name].add_sums(found.loss.item() * averaged, found.score[0], count)
         self.rollout.end_episodes(step, ends)
         return ticks
@@ -419,7 +419,7 @@ def _deployed(agent: Agent, batch: int, seed: int, *, aligned: bool) -> Agent:
         members=(),
         inputs=replace(
             agent.inputs,
-            critic=Observed(),
+            critic_observed=Observed(),
             has_target_network=False,
             align=agent.inputs.align if aligned else None,
         ),

@@ -268,7 +268,7 @@ class MeanAccumulator:
             agents = agent.names
             before, loss = _stacked(self._sums, agents), losses.loss
             # a mean of one window has its targets, which are all there is to divide by here
-            if agent.goal is not None and agent.goal.mean:
+            if agent.goal is not None and agent.goal.mean_over_targets:
                 loss = loss * losses.count / self._batch
             if before is None:
                 self._sums[agents] = (loss, losses.score, losses.count)

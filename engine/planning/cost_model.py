@@ -116,7 +116,7 @@ class CostModel:
 
         def evaluate() -> None:
             ports.update(network(parameters, buffers, x, training=True, state=state)[0])
-            if agent.inputs.critic.names:
+            if agent.inputs.critic_observed.names:
                 seen = torch.zeros(rows, *agent.learner.critic.input_shape, **place)
                 ports[VALUE], _ = agent.learner.values(parameters, buffers, seen, training=True)
 

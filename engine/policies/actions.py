@@ -111,7 +111,7 @@ class Actions(Feature):
                 ticks = reversed(list(self.system.group_of[agent.name].window.ticks()))
                 newest = next((tick for tick in ticks if tick.agent == agent.name), None)
                 if newest is not None:
-                    Experience.get_or_create(newest).outcomes.append(step_signals)
+                    Experience.ensure(newest).outcomes.append(step_signals)
 
     def ticked(self, tick: Tick) -> None:
         """Take the action of a tick, and let its step be the first that follows it."""
@@ -119,7 +119,7 @@ class Actions(Feature):
         if agent.body.acts:
             agent.notes[NewestAction] = NewestAction(self._action(agent, tick))
         if agent.policy is not None:
-            Experience.get_or_create(tick).outcomes.append(tick.step_signals)
+            Experience.ensure(tick).outcomes.append(tick.step_signals)
 
     def _action(self, agent: Agent, tick: Tick) -> Tensor:
         """The action of an acting agent's tick."""
@@ -134,7 +134,7 @@ class Actions(Feature):
             sampler = agent.policy.at(tick.step if self._learns else None)
             assert sampler is not None
             action = sampler.sample(outputs, self._numbers(agent, tick.step, sampler.draws))
-        Experience.get_or_create(tick).action = action
+        Experience.ensure(tick).action = action
         return action
 
     def _numbers(self, agent: Agent, step: int, draws: int) -> Tensor:

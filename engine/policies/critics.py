@@ -36,7 +36,7 @@ class Critics(Feature):
         read: tuple[Tensor, Tensor | None],
     ) -> Tensors:
         """Add the values at the ticks of one call to its ports, [rows, 1]: see `Feature.evaluated`."""
-        if not self.agents[ticks[0].agent].inputs.critic.names:
+        if not self.agents[ticks[0].agent].inputs.critic_observed.names:
             return {}
         ports[VALUE], after = self.values(ticks, buffers, statistics)
         return after
@@ -56,12 +56,15 @@ class Critics(Feature):
     def input(self, tick: Tick, statistics: Tensors) -> Tensor:
         """Return what the critics of an agent's members read at a tick, [rows, *input_shape]."""
         agent, signal = self.agents[tick.agent], self.signal_of(tick)
-        found = [agent.observation_rows(names, signal, self.dtype) for names in agent.inputs.critic.by_member]
+        found = [
+            agent.observation_rows(names, signal, self.dtype)
+            for names in agent.inputs.critic_observed.by_member
+        ]
         if self.normalising is not None:
             normalised = self.normalising.of_critic(agent, tick, statistics)
             found = [normalised(place, rows) for place, rows in enumerate(found)]
         if len(agent.learner.critic.input_shape) == 1:
             found = [rows.reshape(len(rows), -1) for rows in found]
         else:
-            found = [as_maps(*pair) for pair in zip(found, agent.inputs.critic.layouts, strict=True)]
+            found = [as_maps(*pair) for pair in zip(found, agent.inputs.critic_observed.layouts, strict=True)]
         return found[0] if len(found) == 1 else torch.cat(found, 1)

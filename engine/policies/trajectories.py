@@ -138,7 +138,7 @@ class PolicyEvaluator(Feature):
     @torch.no_grad()
     def _trajectory(self, agent: Agent, ticks: Sequence[Tick], window: Window) -> Trajectory:
         each = [rewards_of(member) for member in agent.members]
-        had = [Experience.get_or_create(tick) for tick in ticks]
+        had = [Experience.ensure(tick) for tick in ticks]
         outcomes = [one.outcomes for one in had[:-1]] + [had[-1].outcomes[:1]]
         rows = len(agent.members) * agent.batch
         going = torch.ones(len(ticks), rows, dtype=torch.bool, device=self.system.device)
@@ -185,7 +185,7 @@ class PolicyEvaluator(Feature):
         if any(own.ends != ENDS for own in each_own):
             return None
         each: list[tuple[bool, bool]] = []
-        had = [Experience.get_or_create(tick) for tick in ticks]
+        had = [Experience.ensure(tick) for tick in ticks]
         for experience in had:
             steps = experience.outcomes if experience is not had[-1] else experience.outcomes[:1]
             over = (False, False)

@@ -102,23 +102,23 @@ _SHORT = nn.CrossEntropyLoss(reduction="none", weight=torch.ones(2))
 _FAILING: dict[str, tuple[Any, str]] = {
     "a loss of torch": (
         lambda env: _own(env, objective={"kind": _SHORT, "target": "label"}),
-        r"^step 0: agents\.mind\.objective: CrossEntropyLoss failed: RuntimeError: weight tensor should be",
+        r"^step 1: agents\.mind\.objective: CrossEntropyLoss failed: RuntimeError: weight tensor should be",
     ),
     "a hook of a parameter": (
         lambda env: _own(env, network=_accumulating()),
-        r"^step 0: agents\.mind: _accumulating\S+ failed at test_failures\.py:\d+: AttributeError: ",
+        r"^step 1: agents\.mind: _accumulating\S+ failed at test_failures\.py:\d+: AttributeError: ",
     ),
     "a hook of a gradient": (
         lambda env: _own(env, network=_clipping()),
-        r"^step 0: gradients of mind: _clipping\S+ failed at test_failures\.py:\d+: AttributeError: ",
+        r"^step 1: gradients of mind: _clipping\S+ failed at test_failures\.py:\d+: AttributeError: ",
     ),
     "a backward pass of one's own": (
         lambda env: _own(env, network=nn.Sequential(nn.Linear(6, 3), Cuts())),
-        r"^step 0: gradients of mind: the backward pass failed: RuntimeError: Function \w+ returned an invalid",
+        r"^step 1: gradients of mind: the backward pass failed: RuntimeError: Function \w+ returned an invalid",
     ),
     "a graph that is kept": (
         lambda env: _own(env, network=Keeps()),
-        r"^step 1: a network \(mind\) keeps a tensor with its graph .*; keep its detach\(\)",
+        r"^step 2: a network \(mind\) keeps a tensor with its graph .*; keep its detach\(\)",
     ),
 }
 
@@ -146,7 +146,7 @@ def test_a_plain_loop_refuses_a_graph_of_before_a_step() -> None:
 @pytest.mark.parametrize("backend", ["cohort", "native", reference])
 def test_a_graph_of_before_a_step_is_refused_with_every_optimiser(env: Any, backend: Any, kind: Any) -> None:
     scenario = _own(env, network=KeepsOfParameters).with_training(optimiser={"kind": kind, "lr": 0.01})
-    line = r"^step 1: a network \(mind\) .* or keeps a tensor with its graph .*; compute new tensors .*, keep its detach"
+    line = r"^step 2: a network \(mind\) .* or keeps a tensor with its graph .*; compute new tensors .*, keep its detach"
     with antiphon.Simulation(scenario, backend=backend) as run, one_line(line, error=RunError):
         run.run(steps=3, progress=False)
 

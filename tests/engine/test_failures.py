@@ -72,22 +72,22 @@ def scene(network: Any = None, objective: Any = None) -> Document:
     [
         (
             {"network": Fails},
-            r"step 0: agents.n0: Fails.counted failed at test_failures.py:\d+: ValueError: not so many$",
+            r"step 1: agents.n0: Fails.counted failed at test_failures.py:\d+: ValueError: not so many$",
         ),
         (
             {"network": Misshapes},
-            r"step 0: agents.n0: Misshapes.forward failed at test_failures.py:\d+: RuntimeError: ",
+            r"step 1: agents.n0: Misshapes.forward failed at test_failures.py:\d+: RuntimeError: ",
         ),
         (
             {"objective": failing},
             (
-                r"step 1: agents.n0.objective: failing failed at test_failures.py:\d+: KeyError: 'nothing'; "
+                r"step 2: agents.n0.objective: failing failed at test_failures.py:\d+: KeyError: 'nothing'; "
                 r"it was called with output \[8, 3\], target \[8\]$"
             ),
         ),
         (
             {"network": Clamps},
-            r"step 1: a network \(n0\) changed its parameters, or something computed from them, in place",
+            r"step 2: a network \(n0\) changed its parameters, or something computed from them, in place",
         ),
     ],
     ids=["a network", "torch in a network", "an objective", "a network that changes itself"],

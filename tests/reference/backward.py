@@ -36,7 +36,7 @@ def window_loss(state: State, window: Window) -> WindowLoss:
     found = [(tick.agent, tick_loss(state, tick)) for tick in window.ticks()]
     for name in dict.fromkeys(name for name, one in found if one is not None):
         goal = state.agents[name].goal
-        if goal is not None and goal.mean:
+        if goal is not None and goal.mean_over_targets:
             count = sum(one[2] for owner, one in found if owner == name and one is not None)
             whole.factors[name] = state.nothing + state.batch / max(count, 1)
     found = [
@@ -78,7 +78,7 @@ def tick_loss(state: State, tick: Tick) -> tuple[Tensor, Tensor, int] | None:
         if found is None:
             return None
         losses, scores, present, sites = found
-        if goal.mean:  # over the sites, not over samples
+        if goal.mean_over_targets:  # over the sites, not over samples
             losses, scores, present = losses * sites, scores * sites, sites
         return losses * goal.weight, scores.sum(), int(present.sum())
     losses, anywhere, columns = tick.ports[OBJECTIVE].new_zeros(state.batch), state.nowhere, []
@@ -193,9 +193,8 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
         if credit is not None and channel.coupling.name == "delayed":
             found.append(Injection(output, credit))
         elif credit is not None:
-            found.append(
-                Injection(output, credit, synthetic.injection.scale(step), synthetic.injection.discount)
-            )
+            put = synthetic.injection
+            found.append(Injection(output, credit, put.scale(step), put.discount))
             shown = noted[name] if name in noted and synthetic.needs_actions else credit
             noted[name] = torch.where(credit.any(1, keepdim=True), credit, shown)
         # Rule 10: an objective's errors at ticks since, carried straight back.
@@ -221,14 +220,10 @@ def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
         return None
     if channel.injects_returned:  # rule 11: with what has just come back
         gradient = channel.content.zeros if message.returned.gradient is None else message.returned.gradient
-        credit = (
-            torch.lerp(credit, gradient, synthetic.injection.returned_share)
-            if synthetic.injection.returned_share
-            else credit
-        )
-    credit = (
-        credit if synthetic.injection.clip is None else clipped_per_sample(credit, synthetic.injection.clip)
-    )
+        share = synthetic.injection.returned_share
+        credit = torch.lerp(credit, gradient, share) if share else credit
+    if synthetic.injection.clip is not None:
+        credit = clipped_per_sample(credit, synthetic.injection.clip)
     return injectable(message, credit)
 
 
@@ -335,11 +330,8 @@ def _returns(state: State, update: Update, traced: list[Channel], beyond: Tensor
         predicted = synthetic_gradient(state, channel, last) if last is not None and learns else None
         if last is not None and predicted is not None:
             # trace (G - SG) beside the SG that is injected anyway
-            predicted = (
-                predicted
-                if synthetic.injection.clip is None
-                else clipped_per_sample(predicted, synthetic.injection.clip)
-            )
+            if synthetic.injection.clip is not None:
+                predicted = clipped_per_sample(predicted, synthetic.injection.clip)
             more = injectable(last, synthetic.of_state.return_lambda * (beyond[channel.name] - predicted))
             injection = Injection(window.with_graph[channel.name, last.stamp], more)
             terms.append(_term(injection, synthetic.injection.discount, batch))

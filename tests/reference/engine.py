@@ -20,7 +20,7 @@ from torch import Tensor
 from antiphon.agents.distributions import UNBOUNDED
 from antiphon.agents.network import OBJECTIVE
 from antiphon.base.mask import NONE
-from antiphon.engine.features.contexts import Trail
+from antiphon.engine.features.contexts import NewestStates
 from antiphon.engine.heart.message import Action, EpisodeEnds, LearningGroup, StepSignals, Window
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.updates import EndedWindows, StepReport
@@ -54,11 +54,7 @@ class ReferenceEngine(State):
         """What the actors do after the newest step, as the environment's space counts it; None: nothing (rule 37)."""
         space, parts = self.system.description.action_space, dict[str, Tensor]()
         for agent in self.agents.values():
-            action, policy, alone = (
-                NewestAction.get_or_create(agent).value,
-                agent.policy,
-                agent.body.acts is True,
-            )
+            action, policy, alone = NewestAction.ensure(agent).value, agent.policy, agent.body.acts is True
             if not agent.body.acts or agent.goal is None or (action is None and policy is None and alone):
                 continue
             if action is None:  # before its first tick
@@ -83,9 +79,7 @@ class ReferenceEngine(State):
         """
         for agent in self.agents.values():
             if agent.body.acts is True and agent.policy is None:
-                NewestAction.get_or_create(
-                    agent
-                ).value = None  # outputs of an only actor act at their own step only
+                NewestAction.ensure(agent).value = None  # outputs of an only actor act at their own step only
         for names in self.system.schedule.calls(step):
             for tick in tick_agents(self, names, step_signals):
                 if self.agents[tick.agent].body.acts:
@@ -93,7 +87,7 @@ class ReferenceEngine(State):
         for group in self.system.groups:  # what follows the newest tick of each policy (rule 38)
             for name, tick in {tick.agent: tick for tick in group.window.ticks()}.items():
                 if self.agents[name].policy is not None:
-                    Experience.get_or_create(tick).outcomes.append(step_signals)
+                    Experience.ensure(tick).outcomes.append(step_signals)
 
     def end_episodes(self, step: int, ends: EpisodeEnds) -> None:
         """Cut the episodes that ended at `step`, or single agents' lives: what is held, in flight or kept is void there (rule 20).
@@ -107,7 +101,7 @@ class ReferenceEngine(State):
             if ended.any():
                 ledger.end_episodes(channel, step, ended, terminated)
         for agent in self.agents.values():
-            if (trail := Trail.of(agent)) is not None:
+            if (trail := NewestStates.of(agent)) is not None:
                 ended, _ = self._over(ends, agent.body.life)
                 trail.states = [(stamp, mask_fill_zero(~ended, value)) for stamp, value in trail.states]
 

@@ -29,7 +29,7 @@ def note_final_values(state: State, step: int, final: StepSignals) -> None:
             continue
         tick, rewards = ticks[-1], agent.goal.rewards
         assert rewards is not None
-        had = Experience.get_or_create(tick)
+        had = Experience.ensure(tick)
         signals = had.outcomes[-1]
         terminated, truncated = (signals.signals[name] > 0 for name in rewards.ends)
         rows = truncated & ~terminated
@@ -48,13 +48,13 @@ def note_final_values(state: State, step: int, final: StepSignals) -> None:
 
 def _value(state: State, agent: Agent, step: int, final: StepSignals) -> Tensor | None:
     """[B]: what an agent's network, or its critic, estimates; None: something that it reads is not known."""
-    if not agent.inputs.critic.names:
+    if not agent.inputs.critic_observed.names:
         tick = _next_tick(state, agent, step, final)
         return None if tick is None else tick.ports[VALUE][:, 0]
-    if not all(name in final.signals for name in agent.inputs.critic.names):
+    if not all(name in final.signals for name in agent.inputs.critic_observed.names):
         return None
     learner = agent.learner
-    layouts = () if len(learner.critic.input_shape) == 1 else agent.inputs.critic.layouts
+    layouts = () if len(learner.critic.input_shape) == 1 else agent.inputs.critic_observed.layouts
     tick = Tick(agent.clock.after(step), agent.name, final, [])
     x = torch.cat(critic_observed(state, tick, learner.buffers, layouts), 1)
     values, _ = learner.values(learner.parameters, learner.buffers, x, training=not learner.frozen)
@@ -86,7 +86,7 @@ def _next_tick(state: State, agent: Agent, step: int, final: StepSignals) -> Tic
             tick.reads += constants
             ages.append(ledger.age(channel, found, tick.step))
     if ages and AGE in agent.inputs.observed.names:
-        MessageAges.get_or_create(tick).columns = torch.stack(ages, 1)
+        MessageAges.ensure(tick).columns = torch.stack(ages, 1)
     evaluate(state, [tick], Window(), agent.learner.buffers)
     return tick
 

@@ -12,7 +12,7 @@ from antiphon.comms import Example, Mask
 from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.links import combine_reads, join
 from antiphon.engine.features.ages import MessageAges
-from antiphon.engine.features.contexts import EndsThen, Trail
+from antiphon.engine.features.contexts import EndpointValues, NewestStates
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import network_input
@@ -71,7 +71,7 @@ def _read(state: State, agent: Agent, signals: StepSignals, window: Window) -> T
             tick.reads += followed
             ages.append(ledger.age(channel, found, step))
     if ages and "age" in agent.inputs.observed.names:
-        MessageAges.get_or_create(tick).columns = torch.stack(ages, 1)
+        MessageAges.ensure(tick).columns = torch.stack(ages, 1)
     return tick
 
 
@@ -144,16 +144,14 @@ def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) 
     statistics = window.statistics_before.get(state.system.owner_of[agents[0].name], buffers)  # rule 45
     x = torch.cat([input_of(state, tick, window, statistics) for tick in ticks])
     ports, after = learner.evaluate(buffers, x, seed=seed, transports=transports, state=before)
-    if agents[0].inputs.critic.names:
+    if agents[0].inputs.critic_observed.names:
         flat = len(learner.critic.input_shape) == 1
-        layouts = () if flat else agents[0].inputs.critic.layouts
+        layouts = () if flat else agents[0].inputs.critic_observed.layouts
         parts = [torch.cat(critic_observed(state, tick, statistics, layouts), 1) for tick in ticks]
         seen = torch.cat(parts)
         ports[VALUE], updated = learner.values(learner.parameters, buffers, seen, training=training)
         after = after | updated
-    if agents[
-        0
-    ].inputs.has_target_network:  # the value of the best choice, by parameters of earlier (rule 41a)
+    if agents[0].inputs.has_target_network:  # the best choice's value, by earlier parameters (rule 41a)
         own, settings = sub(statistics, TARGET), {"training": False, "state": before}
         target = constant(learner.network(own, statistics, x, **settings)[0][OBJECTIVE])
         best = ports[OBJECTIVE].argmax(1)
@@ -197,8 +195,8 @@ def input_of(state: State, tick: Tick, window: Window, statistics: Tensors) -> T
 def critic_observed(state: State, tick: Tick, statistics: Tensors, layouts: tuple[str, ...]) -> list[Tensor]:
     """What an agent's critic observes at a tick, [B, …] each."""
     inputs = state.agents[tick.agent].inputs
-    own = {place: statistics[f"critic_observes.{place}"] for place in inputs.critic.normalised}
-    return _observed(state, tick, inputs.critic.names, own, layouts)
+    own = {place: statistics[f"critic_observes.{place}"] for place in inputs.critic_observed.normalised}
+    return _observed(state, tick, inputs.critic_observed.names, own, layouts)
 
 
 def _observed(
@@ -248,21 +246,22 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window, signals: StepS
     """Send the messages of a tick, with the states of their ends where predictors are conditioned on them (rule 25)."""
     step = tick.step
     if (back := agent.state_steps()) is not None:
-        oldest, trail = agent.clock.latest(step - back), Trail.get_or_create(agent)
+        oldest, trail = agent.clock.latest(step - back), NewestStates.ensure(agent)
         trail.states = [(s, v) for s, v in trail.states if oldest is None or s >= oldest]
         trail.states.append((step, constant(tick.ports[STATE])))
     for channel in (c for c in agent.connections.send_channels if (c.name, step) in window.with_graph):
         live, ends = window.with_graph[channel.name, step], {}
         crossing = ("from", channel.sender, 0), ("to", channel.receiver, channel.ledger.timetable.delay)
         for end, name, delay in crossing:
-            past = {s: v for s, v in Trail.get_or_create(state.agents[name]).states if s <= step - delay}
+            states = NewestStates.ensure(state.agents[name]).states
+            past = {s: v for s, v in states if s <= step - delay}
             if f"{end}.state" in channel.synthetic_gradient.context.endpoints and past:
                 ends[f"{end}.state"] = past[max(past)]
         sent, away = mask_fill_zero(~absent(state, channel, signals), live), void(state, channel, signals)
         message = ledger.send(channel, step, sent, tick.step_signals, away)
         if channel.synthetic_gradient.context.endpoints or channel.synthetic_input.context.endpoints:
             newest = channel.ledger.newest_returned
-            message.notes[EndsThen] = EndsThen(
+            message.notes[EndpointValues] = EndpointValues(
                 newest and newest.value, ends, state.system.schedule.episode_start
             )
         if message.pinned:

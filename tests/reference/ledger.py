@@ -50,17 +50,15 @@ def mask_fill_zero(mask: RowMask, value: Tensor) -> Tensor:
 def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: Mask) -> Message:
     """Enter a message [B, …]; ticks between its arrival and the next one's use it (rule 5)."""
     ledger, link, sent = channel.ledger, channel.ledger.link, value_of(live)
-    timetable = ledger.timetable
+    timetable, grid = ledger.timetable, ledger.timetable.receiver_windows
     start, stop = step + timetable.delay, timetable.send_clock.after(step) + timetable.delay
     ticks = range(timetable.receive_clock.following(start), stop, timetable.receive_clock.period)
     if not ticks and timetable.read_mode != "last":  # a newer one is there by then, beside which it is read
         ticks = range(ticks.start, ticks.start + 1)
-    if channel.state and timetable.receiver_windows.number(ticks.start) == timetable.receiver_windows.number(
-        step
-    ):
+    if channel.state and grid.number(ticks.start) == grid.number(step):
         ticks = range(0)  # within a window a state is passed on with its graph
-    windows = {timetable.receiver_windows.number(tick) for tick in ticks}
-    deadline = max(map(timetable.receiver_windows.end, windows), default=step)
+    windows = {grid.number(tick) for tick in ticks}
+    deadline = max(map(grid.end, windows), default=step)
     first = ticks[0] if ticks else None
     uses = Uses(first, windows, deadline, None if ticks else step)
     fate = Fate(link.lost(step, len(sent), sent.device), void, void)
@@ -72,7 +70,7 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, void: 
     due, held = timetable.send_clock.latest(step - timetable.delay), ledger.held
     for stamp, old in list(ledger.messages.items()):
         if old.uses.finished is None and old.uses.deadline + ledger.slack < step:
-            raise EngineError(f"{channel.name}: the message of step {stamp} is still open at step {step}")
+            raise EngineError(f"{channel.name}: step {stamp + 1} is still open at step {step + 1}")
         finished = old.uses.finished
         learned = finished is not None and (finished + timetable.return_delay < step or not old.complete)
         replaced = due is not None and stamp < due and (held is None or stamp <= held.read_up_to)
@@ -223,12 +221,8 @@ def close(window: Window, receiving: list[Channel], step: int) -> None:
 
 def end_episodes(channel: Channel, step: int, ended: RowMask, terminated: RowMask) -> None:
     """Void what was sent where an episode ended; what the last state of a `terminated` one returns is zero (rule 20)."""
-    ledger, like, stamp = (
-        channel.ledger,
-        channel.content.zeros,
-        channel.ledger.timetable.send_clock.latest(step),
-    )
-    final = ledger.messages.get(-1 if stamp is None else stamp)
+    ledger, like, clock = channel.ledger, channel.content.zeros, channel.ledger.timetable.send_clock
+    final = ledger.messages.get(-1 if (stamp := clock.latest(step)) is None else stamp)
     if channel.state and ledger.wants_gradient and final is not None:
         known = terminated & ~as_mask(final.fate.void, like)
         if known.any() and final.without_uses:  # no use returns anything for it, but it is an example now

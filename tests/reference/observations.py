@@ -61,12 +61,10 @@ def _observed(state: State, agent: Agent, tick: Tick) -> Iterator[tuple[str, Ten
 
     Rows are those in which the environment shows it and the agent lives.
     """
-    inputs, signals = agent.inputs, tick.step_signals.signals
+    inputs, seen, signals = agent.inputs, agent.inputs.critic_observed, tick.step_signals.signals
     named = [(f"observes.{place}", inputs.observed.names[place]) for place in inputs.observed.normalised]
-    if inputs.critic.names:
-        named += [
-            (f"critic_observes.{place}", inputs.critic.names[place]) for place in inputs.critic.normalised
-        ]
+    if seen.names:
+        named += [(f"critic_observes.{place}", seen.names[place]) for place in seen.normalised]
     alive = signals.get(f"alive.{agent.body.life}")
     for key, signal in named if all(signal in signals for _, signal in named) else ():
         x, mask = signals[signal].to(state.system.dtype).double().flatten(1), signals.get(f"_{signal}")

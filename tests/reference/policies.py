@@ -47,8 +47,8 @@ def act(state: State, tick: Tick) -> None:
     if agent.policy is not None and distribution is not None:
         shape, distribution = (state.batch, distribution.draws), agent.policy.at(tick.step)
         numbers = uniform(seed_for(agent.seed, "action"), tick.step, shape[0] * shape[1], outputs.device)
-        outputs = Experience.get_or_create(tick).action = distribution.sample(outputs, numbers.view(shape))
-    NewestAction.get_or_create(agent).value = outputs
+        outputs = Experience.ensure(tick).action = distribution.sample(outputs, numbers.view(shape))
+    NewestAction.ensure(agent).value = outputs
 
 
 def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | None:
@@ -58,7 +58,7 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     if goal is None or policy is None or not ticks or ticks[0].participates is NONE:
         return None
     assert goal.rewards is not None
-    had = [Experience.get_or_create(tick) for tick in ticks]
+    had = [Experience.ensure(tick) for tick in ticks]
     steps = [*(one.outcomes for one in had[:-1]), had[-1].outcomes[:1]]
     outcomes = zip(*(_outcome(state, goal.rewards, some) for some in steps), strict=True)
     rewards, *ends = (torch.stack(each) for each in outcomes)

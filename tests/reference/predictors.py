@@ -11,7 +11,7 @@ from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import encode
 from antiphon.comms.model import Model
 from antiphon.comms.synthetic_gradients import newest_example
-from antiphon.engine.features.contexts import EndsThen
+from antiphon.engine.features.contexts import EndpointValues
 from antiphon.engine.heart.channel import Channel, SyntheticGradient, SyntheticInput
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.predictors import Watch
@@ -76,7 +76,7 @@ def context_of(
     prior, stamps = channel.content.zeros, as_mask(False, channel.content.zeros).long() - 1
     if held is not None and held.prior is not None and held.prior_stamp is not None:
         prior, stamps = held.prior, held.prior_stamp
-    then = EndsThen.of(message) or EndsThen()
+    then = EndpointValues.of(message) or EndpointValues()
     for end in own.context.endpoints:
         agent = state.agents[channel.sender if end.startswith("from") else channel.receiver]
         if end == "returned":

@@ -20,7 +20,7 @@ DECLARATIONS = {
     "antiphon.engine.heart.system": {"System"},
     "antiphon.engine.heart.rewards": {"PolicyWindow", "Rewards"},
     "antiphon.engine.features.ages": {"MessageAges"},
-    "antiphon.engine.features.contexts": {"EndsThen", "Trail"},
+    "antiphon.engine.features.contexts": {"EndpointValues", "NewestStates"},
     "antiphon.engine.policies.actions": {"Experience", "NewestAction"},
     "antiphon.engine.policies.replay_buffer": {"ReplayBuffer"},
 }

@@ -23,7 +23,7 @@ def test_a_message_open_beyond_its_deadline_is_the_engines_fault() -> None:
     timetable = Timetable(clock, clock, StepWindows.of_ticks(clock))
     ledger = Ledger("a->b", timetable, Link(name="a->b"), wants_gradient=True)
     ledger.send(0, torch.zeros(3, 2), StepSignals(0, {}))
-    with pytest.raises(EngineError, match="a->b: the message of step 0 is still open at step 1"):
+    with pytest.raises(EngineError, match="a->b: the message of step 1 is still open at step 2"):
         ledger.send(1, torch.zeros(3, 2), StepSignals(1, {}))
 
 
