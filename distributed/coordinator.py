@@ -13,7 +13,7 @@ from antiphon.base.mask import NONE, Mask
 from antiphon.distributed.opening import OpenParts, PartsExecutor
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.live_system import LiveSystem, Reader
-from antiphon.engine.metrics.report_by_agent import RowSteps
+from antiphon.engine.metrics.log_steps import LogSteps
 
 
 class Coordinator(PartsExecutor):
@@ -25,7 +25,7 @@ class Coordinator(PartsExecutor):
 
     def __init__(self, opened: OpenParts) -> None:
         super().__init__(opened)
-        self._rows = RowSteps(0, 0)
+        self._rows = LogSteps(0, 0)
         """The steps at which metrics are recorded."""
 
     def advance(self, running: LiveSystem, reader: Reader | None, *, watch: Watch, keep: bool) -> Mask:
@@ -56,7 +56,7 @@ class Coordinator(PartsExecutor):
         if parts is not before or self.parts_at is None or self.parts_at < step - 1:
             parts.scatter(running.state_dict())
             self.parts_at = step
-        self._rows = rows = reader.row_steps
+        self._rows = rows = reader.log_steps
         until = self.opened.until(step, rows, reader.observes)
         try:
             self.parts_at = self.opened.advance(step, until, rows, reader)

@@ -14,7 +14,7 @@ from antiphon.distributed.opening import PartsExecutor
 from antiphon.distributed.parts.part import LEARNED
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.live_system import LiveSystem, Reader
-from antiphon.engine.metrics.report_by_agent import RowSteps
+from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.state.checkpoint import copy_tree
 
 
@@ -41,7 +41,7 @@ class FreeCoordinator(PartsExecutor):
             if parts is not before or self.parts_at is None or self.parts_at < step - 1:
                 self.whole_at = step
                 parts.scatter(running.state_dict())
-            rows = RowSteps(0, 0) if reader is None else reader.row_steps
+            rows = LogSteps(0, 0) if reader is None else reader.log_steps
             until = self.opened.until(step, rows, lambda n: observed(n - 1))
             try:
                 self.parts_at = self.opened.advance(step, until, rows, reader)

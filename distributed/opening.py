@@ -16,7 +16,7 @@ from antiphon.distributed.parts.transport import LocalParts, Parts, never
 from antiphon.distributed.settings import PartsSettings
 from antiphon.engine.build.builder import without_weights
 from antiphon.engine.live_system import Executor, LiveSystem, Reader
-from antiphon.engine.metrics.report_by_agent import RowSteps
+from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.metrics.step_metrics import Row
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.parts.part_figures import PartFigures
@@ -68,7 +68,7 @@ class OpenParts:
             self._alive = [True] * (max(self.parts.placement.values()) + 1)
         return self.parts
 
-    def until(self, step: int, rows: RowSteps, ends: Callable[[int], bool]) -> int:
+    def until(self, step: int, rows: LogSteps, ends: Callable[[int], bool]) -> int:
         """Return how many steps will have been taken where the parts stop next, once `step` have been.
 
         Args:
@@ -78,7 +78,7 @@ class OpenParts:
         """
         return next(n for n in count(step + 1) if rows.due(n - 1) or ends(n) or n == step + _LONGEST)
 
-    def advance(self, step: int, until: int, rows: RowSteps, reader: Reader | None) -> int:
+    def advance(self, step: int, until: int, rows: LogSteps, reader: Reader | None) -> int:
         """Have the parts take steps up to one, or fewer where the run is to end; return how many they have taken, above `step`.
 
         Raises:

@@ -38,7 +38,8 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.in_use import release
 from antiphon.engine.inference.validation import Validation
 from antiphon.engine.metrics.newest import NewestFigures
-from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator, RowSteps
+from antiphon.engine.metrics.log_steps import LogSteps
+from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.engine.state import checkpoint
 from antiphon.engine.state.changes import changed
 from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simulation
@@ -141,7 +142,7 @@ class Reader(Protocol):
     stopping: Callable[[], bool]
 
     @property
-    def row_steps(self) -> RowSteps:
+    def log_steps(self) -> LogSteps:
         """The steps at which metrics are recorded."""
 
     def observes(self, step: int) -> bool:

@@ -363,10 +363,11 @@ class RunDirectory:
     # --- what is written ---------------------------------------------------------------------------------
 
     def note(self, **facts: Any) -> None:
-        """Change facts and rewrite run.json; RunError if it cannot be written or is not in place: no fact changes."""
+        """Change facts and rewrite run.json if any does; RunError if it cannot be written or is not in place: no fact changes."""
         self.check_in_place()
-        write_checked(self.path / _RUN, self.facts | facts)
-        self.facts.update(facts)
+        if self.facts | facts != self.facts:
+            write_checked(self.path / _RUN, self.facts | facts)
+            self.facts.update(facts)
 
     def note_running(self, **facts: Any) -> None:
         """Note that the run is running, and has no result."""

@@ -18,7 +18,8 @@ from antiphon.engine.inference.of_running import evaluation_of
 from antiphon.engine.inference.validation import Validation
 from antiphon.engine.live_system import LiveSystem
 from antiphon.engine.metrics.newest import Watched
-from antiphon.engine.metrics.report_by_agent import LossesByAgent, RowSteps
+from antiphon.engine.metrics.log_steps import LogSteps
+from antiphon.engine.metrics.report_by_agent import LossesByAgent
 from antiphon.engine.metrics.step_metrics import Row, entry_figures, keep_figures, score_figures
 from antiphon.inspection.value import values_of_run
 from antiphon.nets.isolation.own_context import in_own_context
@@ -133,18 +134,18 @@ class Run:
     # --- when something is read --------------------------------------------------------------------------
 
     @property
-    def row_steps(self) -> RowSteps:
+    def log_steps(self) -> LogSteps:
         """The steps at which metrics are recorded."""
         if not self.recorders:
-            return RowSteps(0, 0)
+            return LogSteps(0, 0)
         scenario = self.running.scenario
         evaluate = scenario.training.evaluate
         may_end = evaluate.period if evaluate is not None and evaluate.patience else 0
-        return RowSteps(scenario.telemetry.period, self.running.until, may_end)
+        return LogSteps(scenario.telemetry.period, self.running.until, may_end)
 
     def measures(self, step: int) -> bool:
         """Whether metrics of a step are recorded, or kept for the next log entry."""
-        rows = self.row_steps
+        rows = self.log_steps
         return rows.due(step) or self.running.newest.watched(step, rows) is not None
 
     def observes(self, step: int) -> bool:
@@ -177,7 +178,7 @@ class Run:
         running.check_open()
         if self.writer is not None:
             self.writer.directory.check_own()
-        step, due = running.now, self.row_steps.due(running.now)
+        step, due = running.now, self.log_steps.due(running.now)
         watch = self.begin_step(due=due)
         keep = bool(watch) or self.watched is not None or self.keeps_messages or step + 1 == running.until
         with refusals_named():
@@ -189,7 +190,7 @@ class Run:
     def begin_step(self, *, due: bool) -> Watch:
         """Find what is kept of the step to come, which has a log entry if `due`; return what is watched while it is learned from."""
         running = self.running
-        self.watched = running.newest.watched(running.now, self.row_steps) if self.recorders else None
+        self.watched = running.newest.watched(running.now, self.log_steps) if self.recorders else None
         return due or (self.watched is not None and self.watched.learning)
 
     def record(self, step: int, *, due: bool) -> None:
@@ -238,7 +239,7 @@ class Run:
             step: The step.
             row: As parts have it; None: as the running scenario itself has.
         """
-        row = row or Row.of(self.running, step, sampled=self.row_steps.sampled(step))
+        row = row or Row.of(self.running, step, sampled=self.log_steps.sampled(step))
         self.log(step + 1, entry_figures(self.running, row))
         for recorder in self.recorders:
             if row.histograms:

@@ -12,8 +12,6 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.text import Text
-
 from antiphon.base.errors import AntiphonError, RunError
 from antiphon.base.extensions import with_imports
 from antiphon.base.files import display_path, finite, write_json
@@ -36,26 +34,20 @@ from antiphon.running.trainer import Outcome, Trainer
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import COMPARED
 from antiphon.scenarios.population_spec import PopulationSpec, named_place
-from antiphon.scenarios.training import selected_in_words
 from antiphon.scenarios.yaml_text import find_document
 from antiphon.telemetry.history import of_shut_gates, shut_gates
+from antiphon.terminal.end_of_run import show_result, show_seeds
 from antiphon.terminal.output import (
-    console,
     decimal,
-    how_to_look,
     print_json,
     remark,
     second_signal,
-    show_result,
-    show_table,
     some,
     steps_in_words,
     write_line,
-    written,
 )
 
 if TYPE_CHECKING:
-    from antiphon.jobs.scheduler import Outcomes
     from antiphon.running.run import Run
 
 
@@ -315,49 +307,3 @@ def _directories(
     if numbered != stem:
         remark(f"{stem} already exists: these runs are called {numbered}")
     return paths, summary_dir
-
-
-def show_seeds(outcomes: Outcomes, summary_dir: Path, root: Path) -> None:
-    """Print the results of several seeds: each run, statistics over seeds, and the directories (`root` holds the runs')."""
-    seeds, summary = outcomes.result["seeds"], outcomes.result["summary"]
-    first, ends = seeds[0], sorted({one["steps"] for one in seeds})
-    variant = f" · {first['variant']}" if first["variant"] else ""
-    count = f"{len(seeds)} seed{'s' if len(seeds) != 1 else ''}"
-    steps = " – ".join(f"{number:,}" for number in dict.fromkeys((ends[0], ends[-1])))
-    seconds = sum(one["seconds"] for one in seeds)
-    rows = []
-    for one in seeds:
-        ended = "" if one["exit"] == "done" else f" ({one['exit']} after step {one['steps']:,})"
-        figures = [written(metric, {**one, **one["env"]}.get(metric)) for metric in summary]
-        rows.append([f"{one['seed']}{ended}", display_path(one["run_dir"]), *figures])
-    if summary:
-        rows.append([""] * (2 + len(summary)))
-    for heading, keys, between in _STATISTICS if summary else ():
-        cells = [
-            between.join(written(metric, found[key]) for key in keys if found[key] is not None) or "–"
-            for metric, found in summary.items()
-        ]
-        rows.append([heading, "", *cells])
-    columns = ["seed", "run", *(metric.replace("_", " ") for metric in summary)]
-    title = f"\n{first['scenario']}{variant} · {count} · {steps} steps · {seconds:.1f} s"
-    show_table(columns, rows, right=len(summary), title=title)
-    if keys := first.get("selected_on_test"):
-        write_line(f"Test scores  {selected_in_words(keys)}")
-    if summary:
-        line = "Interquartile mean: mean of the middle half of the seeds; interval: bootstrap over seeds."
-        complete = max(found["n"] for found in summary.values())
-        if complete < len(seeds):
-            which = "finished" if any(one["exit"] == "done" for one in seeds) else "did not diverge"
-            line += f"\nOnly the {complete} of {len(seeds)} seeds that {which}."
-        console().print(Text(line, style="dim"))
-    write_line(f"\nover seeds   {display_path(summary_dir / 'seeds.json')}")
-    how_to_look(root)
-
-
-_STATISTICS = (
-    ("mean ± standard error", ("mean", "error"), " ± "),
-    ("median", ("median",), ""),
-    ("interquartile mean", ("iqm",), ""),
-    ("its 95 % interval", ("low", "high"), " – "),
-)
-"""Heading of a statistic over seeds, its numbers, and what stands between them."""

@@ -19,12 +19,9 @@ from rich.text import Text
 
 from antiphon.base.errors import is_terminal
 from antiphon.base.files import display_path
-from antiphon.scenarios.training import selected_in_words
 
 METRICS = ("accuracy", "error", "bits", "return")
 """Metrics of objectives, in order of display."""
-_ROWS = 10
-"""Most agents or channels in a table of results; metrics.csv has all."""
 _READABLE = 14
 """Characters to which a column of words is squeezed at most."""
 _SHORTEST = 8
@@ -181,74 +178,10 @@ def printed(show: Callable[[Console], None]) -> str:
     return text.getvalue().rstrip()
 
 
-def show_result(result: Mapping[str, Any]) -> None:
-    """Print the result of a run: readouts, agents with an objective, channels, accuracy, directories."""
-    variant = f" · {result['variant']}" if result["variant"] else ""
-    ended = "" if result["exit"] == "done" else f" · {result['exit']}"
-    heading = f"{result['scenario']}{variant} · seed {result['seed']} · {result['steps']:,} steps"
-    console().print(Text(f"\n{heading} · {result['seconds']:.1f} s{ended}\n", style="bold"))
-    readout = result["readout"]
-    readouts = [readout] if isinstance(readout, str) else readout
-    goals = {name: agent for name, agent in result["agents"].items() if "loss" in agent}
-    names = sorted(goals, key=lambda name: name not in readouts)
-    if any(goal.get(metric) is not None for goal in goals.values() for metric in (*METRICS, "loss")):
-        metrics = {metric for goal in goals.values() for metric in METRICS if metric in goal}
-        rows = [[name, scored(goals[name]), decimal(goals[name]["loss"])] for name in names]
-        heading = f"test {metrics.pop()}" if len(metrics) == 1 else "on the test split"
-        heading = heading.removeprefix("test ") if result.get("episodes") else heading
-        show_measured(["agent", heading, "loss"], rows, most=_ROWS)
-    channels = result["channels"]
-    if channels:
-        keys = ("sg_loss", "cosine", "norm_ratio")
-        rows = [[name, *(decimal(channels[name][key]) for key in keys)] for name in channels]
-        heads = ["channel", "SG loss", "cosine", "norm ratio"]
-        steps = [
-            {channel.get("earlier", {}).get(key, result["steps"]) for key in keys if channel[key] is not None}
-            for channel in channels.values()
-        ]
-        if set().union(*steps) - {result["steps"]}:  # the last step returned no gradient, or had no log entry
-            rows = [[*row, steps_in_words(at) if at else "–"] for row, at in zip(rows, steps, strict=True)]
-            heads.append("at step")
-        show_measured(heads, rows, most=_ROWS)
-    style = "bold" if result["exit"] == "done" else ""
-    for metric in METRICS:
-        if result.get(metric) is not None:
-            by = readouts[0] if len(readouts) == 1 else f"mean of {len(readouts)} readouts"
-            where = f"test split, {result['examples']:,} examples"
-            where = episodes_in_words(result["episodes"]) if result.get("episodes") else where
-            if selected := result.get("selected_on_test"):
-                where += f", {selected_in_words(selected)}"
-            console().print(Text(f"{metric:<12} {written(metric, result[metric])}", style=style), end="")
-            console().print(Text(f"   ({by}; {where})"))
-    if result.get("no_return"):
-        write_line(f"{'return':<12} –   ({result['no_return']})")
-    _show_evaluated(result)
-    if result["env"]:
-        figures = ", ".join(f"{name} {counted(value)}" for name, value in result["env"].items())
-        console().print(Text(f"environment  {figures}", style=style))
-    updates = {name: int(agent["updates"]) for name, agent in result["agents"].items() if "updates" in agent}
-    if updates:
-        write_line(f"updates      {updates_in_words(updates)}")
-    write_line(f"run          {display_path(result['run_dir'])}")
-    how_to_look(result["run_dir"])
-
-
 def steps_in_words(steps: Iterable[int]) -> str:
     """Format the steps of some metrics: `300`, or `100 to 185`."""
     ordered = sorted(steps)
     return " to ".join(f"{step:,}" for step in dict.fromkeys((ordered[0], ordered[-1])))
-
-
-def _show_evaluated(result: Mapping[str, Any]) -> None:
-    """Print the newest evaluation during the training, the best checkpoint, and why the run was stopped early."""
-    if newest := result.get("evaluated"):
-        scores = [f"{name} {written(name, value)}" for name, value in newest.items() if name != "split"]
-        write_line(f"{newest['split']:<12} {', '.join(scores) or '–'}")
-    if best := result.get("best"):
-        value = written(best["metric"].rpartition(".")[2], best["value"])
-        write_line(f"best         {best['metric']} {value} at step {best['step']:,} (--checkpoint best)")
-    if result.get("reason"):
-        write_line(f"stopped      {result['reason']}")
 
 
 def episodes_in_words(episodes: Mapping[str, Any]) -> str:

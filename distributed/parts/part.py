@@ -30,7 +30,8 @@ from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.step import take_step
 from antiphon.engine.heart.system import System
 from antiphon.engine.metrics.newest import NewestFigures
-from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator, RowSteps
+from antiphon.engine.metrics.log_steps import LogSteps
+from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.engine.metrics.step_metrics import Row, keep_figures
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.objects import OBJECTS, check_kept
@@ -136,7 +137,7 @@ class Part:
         """The neighbours whose exchanges the coming step needs and has not got."""
         return self._boundary.waits_for(self.now)
 
-    def step(self, rows: RowSteps | None = None, *, watch: Watch = False) -> None:
+    def step(self, rows: LogSteps | None = None, *, watch: Watch = False) -> None:
         """Take one environment step (semantics 13).
 
         Args:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from antiphon.base.errors import EngineError
 from antiphon.distributed.parts.part import Part, PartRow, merge_states
 from antiphon.distributed.parts.placement import Placement
-from antiphon.engine.metrics.report_by_agent import RowSteps
+from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.telemetry.parts.part_figures import PartFigures
 
 Stop = Callable[[], bool]
@@ -39,7 +39,7 @@ class Parts(Protocol):
 
     placement: Placement
 
-    def advance(self, until: int, *, stop: Stop = never, rows: RowSteps | None = None) -> int:
+    def advance(self, until: int, *, stop: Stop = never, rows: LogSteps | None = None) -> int:
         """Have all parts take the steps up to `until`, at least one, and return the step that all of them have reached.
 
         Args:
@@ -88,7 +88,7 @@ class LocalParts:
         self._began = time.perf_counter()
         self._figures = [PartFigures(part=part.index, machine=platform.node()) for part in self.parts]
 
-    def advance(self, until: int, *, stop: Stop = never, rows: RowSteps | None = None) -> int:
+    def advance(self, until: int, *, stop: Stop = never, rows: LogSteps | None = None) -> int:
         """See `Parts.advance`."""
         while (first := min(part.now for part in self.parts)) < until:
             before = sum(part.now for part in self.parts)

@@ -30,7 +30,7 @@ from antiphon.distributed.ray.worker import (
     PartWorker,
     Results,
 )
-from antiphon.engine.metrics.report_by_agent import RowSteps
+from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.state.wire import stream
 from antiphon.nets.isolation.matmul_precision import matmul_precision
 from antiphon.telemetry.parts.part_figures import PartFigures
@@ -90,7 +90,7 @@ class RayParts:
         self._count = max(placement.values()) + 1
         self._at = self._calls = self._breaks = self._unreached = 0
         self._epoch = -1
-        self._row_steps: RowSteps | None = None
+        self._log_steps: LogSteps | None = None
         self._rows: list[PartRow] = []
         self._began = time.monotonic()
         self._keep_at = self._began + keep_every
@@ -128,9 +128,9 @@ class RayParts:
 
     # --- the protocol ------------------------------------------------------------------------------------
 
-    def advance(self, until: int, *, stop: Stop = never, rows: RowSteps | None = None) -> int:
+    def advance(self, until: int, *, stop: Stop = never, rows: LogSteps | None = None) -> int:
         """See `Parts.advance`."""
-        self._row_steps = rows
+        self._log_steps = rows
         reached = self._take_steps(until, stop)
         self._at = max(*reached, self._at + 1)
         if reached != {self._at}:  # they were stopped: all go on to where the first one is
@@ -141,7 +141,7 @@ class RayParts:
 
     def _take_steps(self, until: int, stop: Stop = never) -> set[int]:
         """Have all parts take steps, keep what comes of them, and return the steps that they have reached."""
-        answers = self._all("advance", until, self._row_steps, stop)
+        answers = self._all("advance", until, self._log_steps, stop)
         results = [own for _, own in answers if isinstance(own, Results)]
         for index, own in enumerate(results):
             if own.state and (state := self._exchanged(index)):
@@ -156,11 +156,11 @@ class RayParts:
     def gather(self) -> dict[str, Any]:
         """See `Parts.gather`."""
         start = time.monotonic()
-        self._all("gather", self._at, self._row_steps)
+        self._all("gather", self._at, self._log_steps)
         while None in (states := [self._exchanged(index) for index in range(self._count)]):
             if not self._free:
                 self._begin()
-            self._all("gather", self._at, self._row_steps)
+            self._all("gather", self._at, self._log_steps)
         whole = merge_states([state for state in states if state is not None])
         if not self._free:
             self._keep_all(whole)

@@ -25,7 +25,7 @@ from antiphon.distributed.parts.part import Part, PartRow
 from antiphon.distributed.ray.sockets import Address, Broken, Echo, Sockets
 from antiphon.distributed.ray.states import received
 from antiphon.engine.features.sweep import SweepOrder
-from antiphon.engine.metrics.report_by_agent import RowSteps
+from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.state.wire import stream, to_bytes
 from antiphon.nets.isolation.matmul_precision import set_matmul_precision
 from antiphon.telemetry.parts.part_figures import PartFigures
@@ -209,7 +209,7 @@ class PartWorker:
         self._due_at = time.monotonic() + self._keep_every
         return self._figures, Begun()
 
-    def advance(self, call: int, until: int, rows: RowSteps | None) -> Answer:
+    def advance(self, call: int, until: int, rows: LogSteps | None) -> Answer:
         """Take steps up to one, or fewer where the call is halted; with its own state, where that is due in free mode.
 
         Args:
@@ -236,7 +236,7 @@ class PartWorker:
         self._ready = part.own_state()
         return self._figures, Results(part.row, state=True)
 
-    def gather(self, call: int, step: int, rows: RowSteps | None) -> Answer:
+    def gather(self, call: int, step: int, rows: LogSteps | None) -> Answer:
         """Have the part's state at a step fetched (`Part.state_dict`), with all exchanges before it, unless the call is halted."""
         answer, part = self.advance(call, step, rows), self._part
         expected = () if part.free is not None else part.neighbours

@@ -16,7 +16,7 @@ from antiphon.telemetry.figures import Figure, HistogramRow, Kind
 if TYPE_CHECKING:
     from antiphon.engine.heart.channel import Channel
     from antiphon.engine.heart.system import System
-    from antiphon.engine.metrics.report_by_agent import RowSteps
+    from antiphon.engine.metrics.log_steps import LogSteps
 
 Owner = tuple[str, str]
 """Whose metric it is: `agent` or `channel`, and the name."""
@@ -82,7 +82,7 @@ class NewestFigures:
         """Of earlier entries."""
         self._histograms: dict[tuple[str, str], HistogramRow] = {}
 
-    def watched(self, step: int, rows: RowSteps) -> Watched | None:
+    def watched(self, step: int, rows: LogSteps) -> Watched | None:
         """Return the agents and channels whose metrics are taken at a step that has no log entry; None: there are none.
 
         They are those for which it is the last step before the next entry at which something can happen, and where chance

@@ -160,7 +160,7 @@ class Population:
         together, step = self._together, active[0].running.now
         if any(run.running.now != step for run in active):
             raise ScenarioError("seeds: they are at different steps; load states of the same step into all")
-        due = any(run.row_steps.due(step) for run in active)
+        due = any(run.log_steps.due(step) for run in active)
         ended = together.step(step, watch=[run.begin_step(due=due) for run in active])
         infos: list[StepInfo] = []
         for run, own in zip(active, ended, strict=True):

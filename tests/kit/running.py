@@ -14,7 +14,7 @@ from antiphon.engine.build.stacking import stacks_of
 from antiphon.engine.capture.conditions import obstacle_of
 from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.inference.evaluation import Evaluation
-from antiphon.engine.metrics.report_by_agent import RowSteps
+from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.native.networks import NativeNetwork
 from antiphon.engine.planning.memory_estimate import slots
 from antiphon.engine.state.checkpoint import copy_tree, read_simulation
@@ -43,7 +43,7 @@ def check_later(simulation: Simulation) -> Simulation:
 class _Blind:
     """Reads nothing of the steps."""
 
-    row_steps, stopping = RowSteps(0, 0), staticmethod(lambda: False)
+    log_steps, stopping = LogSteps(0, 0), staticmethod(lambda: False)
 
     def observes(self, step: int) -> bool:
         return False

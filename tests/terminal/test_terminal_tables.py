@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from antiphon.terminal.output import show_result, show_table
+from antiphon.terminal.end_of_run import show_result
+from antiphon.terminal.output import show_table
 
 HEADS = ["channel", "coupling", "accuracy %", "95 % interval", "recovered [95 %]", "n"]
 NUMBERS = ("97.01 ± 0.10", "96.0 – 98.1", "1.00 [0.98 – 1.02]")

@@ -20,7 +20,7 @@ from antiphon.distributed.parts.part import Part, merge_states
 from antiphon.distributed.ray.sockets import Broken
 from antiphon.distributed.ray.states import exchanged
 from antiphon.distributed.ray.worker import Listening, PartWorker
-from antiphon.engine.metrics.report_by_agent import RowSteps
+from antiphon.engine.metrics.log_steps import LogSteps
 from antiphon.engine.state.wire import stream
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.scenarios import DocumentError, Scenario
@@ -97,7 +97,7 @@ class Line:
             call = (method, self.calls, until, argument)
             return list(pool.map(lambda worker: worker.call(*call), self.workers))
 
-    def gather(self, step: int, rows: RowSteps | None = None) -> dict[str, Any]:
+    def gather(self, step: int, rows: LogSteps | None = None) -> dict[str, Any]:
         self.all("gather", step, rows)
         return merge_states([self.fetched(index) for index in range(self.count)])
 
@@ -117,7 +117,7 @@ def line_of(*args: Any, **settings: Any) -> Iterator[Line]:
             worker.close()
 
 
-def assert_whole(state: dict[str, Any], scenario: Scenario, steps: int, rows: RowSteps | None = None) -> None:
+def assert_whole(state: dict[str, Any], scenario: Scenario, steps: int, rows: LogSteps | None = None) -> None:
     """Check that a gathered state is that of the uncut simulation."""
     with Simulation(scenario) as whole, Simulation(scenario) as joined:
         for step in range(steps):
@@ -135,7 +135,7 @@ def test_lockstep_has_the_bits_of_the_uncut_run_and_goes_back_to_any_state(link:
     scenario = ring(delay=3, **link)
     with line_of(scenario, THIRDS) as line:
         line.begin_all()
-        rows = RowSteps(period=7, until=0)
+        rows = LogSteps(period=7, until=0)
         newest = [taken.row for _, taken in line.all("advance", 7, rows)]
         assert {figure.name for row in newest for figure in row.row.figures if figure.kind == "agent"} == {
             *THIRDS

@@ -1,0 +1,143 @@
+"""What is printed at the end of a run, or of the runs of several seeds: tables of agents, channels and seeds, and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from antiphon.base.files import display_path
+from antiphon.scenarios.training import selected_in_words
+from antiphon.terminal.output import (
+    METRICS,
+    console,
+    counted,
+    decimal,
+    episodes_in_words,
+    how_to_look,
+    scored,
+    show_measured,
+    show_table,
+    steps_in_words,
+    updates_in_words,
+    write_line,
+    written,
+)
+
+if TYPE_CHECKING:
+    from antiphon.jobs.scheduler import Outcomes
+
+_ROWS = 10
+"""Most agents or channels in a table of results; metrics.csv has all."""
+
+
+def show_result(result: Mapping[str, Any]) -> None:
+    """Print the result of a run: readouts, agents with an objective, channels, accuracy, directories."""
+    variant = f" · {result['variant']}" if result["variant"] else ""
+    ended = "" if result["exit"] == "done" else f" · {result['exit']}"
+    heading = f"{result['scenario']}{variant} · seed {result['seed']} · {result['steps']:,} steps"
+    console().print(Text(f"\n{heading} · {result['seconds']:.1f} s{ended}\n", style="bold"))
+    readout = result["readout"]
+    readouts = [readout] if isinstance(readout, str) else readout
+    goals = {name: agent for name, agent in result["agents"].items() if "loss" in agent}
+    names = sorted(goals, key=lambda name: name not in readouts)
+    if any(goal.get(metric) is not None for goal in goals.values() for metric in (*METRICS, "loss")):
+        metrics = {metric for goal in goals.values() for metric in METRICS if metric in goal}
+        rows = [[name, scored(goals[name]), decimal(goals[name]["loss"])] for name in names]
+        heading = f"test {metrics.pop()}" if len(metrics) == 1 else "on the test split"
+        heading = heading.removeprefix("test ") if result.get("episodes") else heading
+        show_measured(["agent", heading, "loss"], rows, most=_ROWS)
+    channels = result["channels"]
+    if channels:
+        keys = ("sg_loss", "cosine", "norm_ratio")
+        rows = [[name, *(decimal(channels[name][key]) for key in keys)] for name in channels]
+        heads = ["channel", "SG loss", "cosine", "norm ratio"]
+        steps = [
+            {channel.get("earlier", {}).get(key, result["steps"]) for key in keys if channel[key] is not None}
+            for channel in channels.values()
+        ]
+        if set().union(*steps) - {result["steps"]}:  # the last step returned no gradient, or had no log entry
+            rows = [[*row, steps_in_words(at) if at else "–"] for row, at in zip(rows, steps, strict=True)]
+            heads.append("at step")
+        show_measured(heads, rows, most=_ROWS)
+    style = "bold" if result["exit"] == "done" else ""
+    for metric in METRICS:
+        if result.get(metric) is not None:
+            by = readouts[0] if len(readouts) == 1 else f"mean of {len(readouts)} readouts"
+            where = f"test split, {result['examples']:,} examples"
+            where = episodes_in_words(result["episodes"]) if result.get("episodes") else where
+            if selected := result.get("selected_on_test"):
+                where += f", {selected_in_words(selected)}"
+            console().print(Text(f"{metric:<12} {written(metric, result[metric])}", style=style), end="")
+            console().print(Text(f"   ({by}; {where})"))
+    if result.get("no_return"):
+        write_line(f"{'return':<12} –   ({result['no_return']})")
+    _show_evaluated(result)
+    if result["env"]:
+        figures = ", ".join(f"{name} {counted(value)}" for name, value in result["env"].items())
+        console().print(Text(f"environment  {figures}", style=style))
+    updates = {name: int(agent["updates"]) for name, agent in result["agents"].items() if "updates" in agent}
+    if updates:
+        write_line(f"updates      {updates_in_words(updates)}")
+    write_line(f"run          {display_path(result['run_dir'])}")
+    how_to_look(result["run_dir"])
+
+
+def _show_evaluated(result: Mapping[str, Any]) -> None:
+    """Print the newest evaluation during the training, the best checkpoint, and why the run was stopped early."""
+    if newest := result.get("evaluated"):
+        scores = [f"{name} {written(name, value)}" for name, value in newest.items() if name != "split"]
+        write_line(f"{newest['split']:<12} {', '.join(scores) or '–'}")
+    if best := result.get("best"):
+        value = written(best["metric"].rpartition(".")[2], best["value"])
+        write_line(f"best         {best['metric']} {value} at step {best['step']:,} (--checkpoint best)")
+    if result.get("reason"):
+        write_line(f"stopped      {result['reason']}")
+
+
+def show_seeds(outcomes: Outcomes, summary_dir: Path, root: Path) -> None:
+    """Print the results of several seeds: each run, statistics over seeds, and the directories (`root` holds the runs')."""
+    seeds, summary = outcomes.result["seeds"], outcomes.result["summary"]
+    first, ends = seeds[0], sorted({one["steps"] for one in seeds})
+    variant = f" · {first['variant']}" if first["variant"] else ""
+    count = f"{len(seeds)} seed{'s' if len(seeds) != 1 else ''}"
+    steps = " – ".join(f"{number:,}" for number in dict.fromkeys((ends[0], ends[-1])))
+    seconds = sum(one["seconds"] for one in seeds)
+    rows = []
+    for one in seeds:
+        ended = "" if one["exit"] == "done" else f" ({one['exit']} after step {one['steps']:,})"
+        figures = [written(metric, {**one, **one["env"]}.get(metric)) for metric in summary]
+        rows.append([f"{one['seed']}{ended}", display_path(one["run_dir"]), *figures])
+    if summary:
+        rows.append([""] * (2 + len(summary)))
+    for heading, keys, between in _STATISTICS if summary else ():
+        cells = [
+            between.join(written(metric, found[key]) for key in keys if found[key] is not None) or "–"
+            for metric, found in summary.items()
+        ]
+        rows.append([heading, "", *cells])
+    columns = ["seed", "run", *(metric.replace("_", " ") for metric in summary)]
+    title = f"\n{first['scenario']}{variant} · {count} · {steps} steps · {seconds:.1f} s"
+    show_table(columns, rows, right=len(summary), title=title)
+    if keys := first.get("selected_on_test"):
+        write_line(f"Test scores  {selected_in_words(keys)}")
+    if summary:
+        line = "Interquartile mean: mean of the middle half of the seeds; interval: bootstrap over seeds."
+        complete = max(found["n"] for found in summary.values())
+        if complete < len(seeds):
+            which = "finished" if any(one["exit"] == "done" for one in seeds) else "did not diverge"
+            line += f"\nOnly the {complete} of {len(seeds)} seeds that {which}."
+        console().print(Text(line, style="dim"))
+    write_line(f"\nover seeds   {display_path(summary_dir / 'seeds.json')}")
+    how_to_look(root)
+
+
+_STATISTICS = (
+    ("mean ± standard error", ("mean", "error"), " ± "),
+    ("median", ("median",), ""),
+    ("interquartile mean", ("iqm",), ""),
+    ("its 95 % interval", ("low", "high"), " – "),
+)
+"""Heading of a statistic over seeds, its numbers, and what stands between them."""
