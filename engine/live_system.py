@@ -37,8 +37,8 @@ from antiphon.engine.heart.step import take_step
 from antiphon.engine.heart.system import System
 from antiphon.engine.in_use import release
 from antiphon.engine.inference.validation import Validation
-from antiphon.engine.metrics.newest import NewestFigures
 from antiphon.engine.metrics.log_steps import LogSteps
+from antiphon.engine.metrics.newest import NewestFigures
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.engine.state import checkpoint
 from antiphon.engine.state.changes import changed

@@ -17,8 +17,8 @@ from antiphon.engine.inference.evaluation import FEWEST, Evaluation
 from antiphon.engine.inference.of_running import evaluation_of
 from antiphon.engine.inference.validation import Validation
 from antiphon.engine.live_system import LiveSystem
-from antiphon.engine.metrics.newest import Watched
 from antiphon.engine.metrics.log_steps import LogSteps
+from antiphon.engine.metrics.newest import Watched
 from antiphon.engine.metrics.report_by_agent import LossesByAgent
 from antiphon.engine.metrics.step_metrics import Row, entry_figures, keep_figures, score_figures
 from antiphon.inspection.value import values_of_run

@@ -29,8 +29,8 @@ from antiphon.engine.environment import EnvironmentRunner, environment_state, ma
 from antiphon.engine.heart.predictors import Watch
 from antiphon.engine.heart.step import take_step
 from antiphon.engine.heart.system import System
-from antiphon.engine.metrics.newest import NewestFigures
 from antiphon.engine.metrics.log_steps import LogSteps
+from antiphon.engine.metrics.newest import NewestFigures
 from antiphon.engine.metrics.report_by_agent import AgentReport, MeanAccumulator
 from antiphon.engine.metrics.step_metrics import Row, keep_figures
 from antiphon.engine.state.checkpoint import copy_tree

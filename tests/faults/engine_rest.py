@@ -276,7 +276,7 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "simulation-figures-are-a-step-off",
-        "engine/metrics/report_by_agent.py",
+        "engine/metrics/log_steps.py",
         "any((step + 1) % every == 0 for every in periods)",
         "any(step % every == 0 for every in periods)",
         "tests/engine/metrics/test_figures.py::test_a_loss_is_the_mean_since_the_row_before",
