@@ -5,7 +5,8 @@ Ways, each with Adam and 16 windows of 64 characters a step:
     backprop          the plain loop, not cut
     heads:N           the plain loop, and the losses of the heads that `aug_local` has with N parts, through the whole model
     aug_local:N       `antiphon.split` into N parts; as shipped: each learns from a copy of one later block and of the last layers
-    aug_local-1:N     the same, pipelined: messages take one step (`delay=1`)
+    aug_local-1:N     the same, pipelined: messages take one step (`delay=1`); aug_local-2, aug_local-3: two, three
+    aug_local-2-8:N   messages take two steps, and a component 8 bits; aug_local-2-4: 4
     lens:N, local:N, linear:N, detached:N        other learning signals of `split`
     delayed-1:N       the true gradient, when it has come back over channels that take one step each way
 
@@ -54,7 +55,8 @@ DEFAULT = (
 )
 CREDIT: dict[str, dict[str, Any]] = {
     "aug_local": {"gradient": "aug_local", "delay": 0},
-    "aug_local-1": {"gradient": "aug_local", "delay": 1},
+    **{f"aug_local-{delay}": {"gradient": "aug_local", "delay": delay} for delay in (1, 2, 3)},
+    **{f"aug_local-2-{bits}": {"gradient": "aug_local", "delay": 2, "bits": bits} for bits in (8, 4)},
     "lens": {"gradient": "lens", "delay": 0},
     "local": {"gradient": {"kind": "local", "target": "following"}, "delay": 0},
     "linear": {"gradient": "linear", "delay": 0},

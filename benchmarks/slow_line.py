@@ -84,7 +84,7 @@ WAYS = {
     ASLEEP: (ASLEEP,),
 }
 """What the names of ways stand for."""
-DEFAULT = "plain,ddp,1f1b,averaging,antiphon"
+DEFAULT = "plain,ddp,1f1b,diloco:64,antiphon"
 GRID = (5e-4, 1e-3, 2e-3)
 RATES: dict[str, float] = {}
 """Learning rates by WAY@LINE or WAY, for those of MEETING also without their H: the best of GRID with seed TUNED.

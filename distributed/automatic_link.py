@@ -29,6 +29,8 @@ _FILLED = 0.9
 """Share of a step that exchanges may take up on a line, whose speed varies."""
 _AT_ONCE = 1e-3
 """Seconds of an exchange which the processors take, rather than the line."""
+_RESENT = 3
+"""Latencies until a packet is there that was lost: one that follows it, the word that it is missing, and the packet again."""
 _BITS = (FLOATS, 16, 8, 4)
 
 
@@ -50,7 +52,7 @@ class LinkChoice:
     ) -> Self:
         """Return the most bits with which exchanges take less time than a step, and the fewest steps that hide them.
 
-        What leaves after a step is there before it is waited for.
+        What leaves after a step is there before it is waited for; on a line that loses packets, also what is sent again.
 
         Args:
             lines: As measured.
@@ -65,7 +67,8 @@ class LinkChoice:
         }
         free = max(_FILLED * step, _AT_ONCE)
         bits = next((bits for bits, each in taken.items() if max(each, default=0.0) <= free), min(taken))
-        there = [line.latency + seconds for line, seconds in zip(lines, taken[bits], strict=True)]
+        latencies = [line.latency * (_RESENT if line.loses else 1) for line in lines]
+        there = [latency + seconds for latency, seconds in zip(latencies, taken[bits], strict=True)]
         pace = max([step, *taken[bits]])
         steps = 1 + max(0, ceil(max(there, default=0.0) / pace - _UNHIDDEN))
         return cls(min(LONGEST_DELAY, steps), bits)

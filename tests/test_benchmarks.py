@@ -9,6 +9,7 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from subprocess import PIPE
+from typing import Any
 
 import pytest
 import torch
@@ -145,14 +146,19 @@ for other in sys.argv[1:]:
 """
 
 
-def test_machines_of_an_emulated_network_reach_one_another_after_the_delay() -> None:
+def emulated(count: int) -> Any:
+    """Return a network of so many machines, which takes root."""
     module = import_module("network")
     try:
-        network = module.Network(3, 1500)
+        return module.Network(count, 1500)
     except module.NetworkError as error:
         pytest.skip(str(error))
+
+
+def test_machines_of_an_emulated_network_reach_one_another_after_the_delay() -> None:
+    module = import_module("network")
     with ExitStack() as resources:
-        resources.enter_context(network)
+        network = resources.enter_context(emulated(3))
         network.lines.set(module.Setting.parsed("10:40"))
         addresses = [end.address for end in network.ends]
         for end in network.ends:
@@ -168,6 +174,40 @@ def test_machines_of_an_emulated_network_reach_one_another_after_the_delay() -> 
             assert all(float(seconds) > 4 * 0.04 for _, seconds in rows)  # there and back, twice
         assert len(network.lines.bytes) == 3
         assert min(network.lines.bytes) > 0
+
+
+ECHOES = """
+import sys
+from antiphon.distributed.ray.sockets import Sockets
+index, *hosts = sys.argv[1:]
+end = Sockets(int(index), b"secret", hosts[int(index)], lambda *_: None, lambda *_: None)
+print(end.port, flush=True)
+other = 1 - int(index)
+end.connect(0, {other: (0, hosts[other], int(input()))}, free=False)
+if input() == "send":
+    print(len(end.echoes(other, 10**6, 3, 60.0)), end.resent(other), flush=True)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("line", ["100:5", "100:5:0.02"])
+def test_parts_know_whether_their_line_loses_packets(line: str) -> None:
+    module = import_module("network")
+    with ExitStack() as resources:
+        network = resources.enter_context(emulated(2))
+        network.lines.set(module.Setting.parsed(line))
+        ends, hosts = [], [end.address for end in network.ends]
+        for index, end in enumerate(network.ends):
+            command = [sys.executable, "-c", ECHOES, str(index), *hosts]
+            ends.append(resources.enter_context(end.start(command, stdin=PIPE, stdout=PIPE, bufsize=1)))
+            resources.callback(ends[-1].kill)
+        ports = [end.stdout.readline() for end in ends]
+        for end, port in zip(ends, reversed(ports), strict=True):
+            end.stdin.write(port)
+        ends[0].stdin.write("send\n")
+        count, resent = map(int, ends[0].stdout.readline().split())
+        assert count == 3
+        assert bool(resent) == line.endswith("0.02")
 
 
 def test_what_is_streamed_meets_after_the_exchange_under_way() -> None:

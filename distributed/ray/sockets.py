@@ -10,6 +10,7 @@ import hmac
 import secrets
 import socket
 import struct
+import sys
 import threading
 import time
 from collections import deque
@@ -71,6 +72,8 @@ _AGAIN = 0.2
 """Seconds between two attempts."""
 _SILENT = 120
 """Seconds without an answer of the other machine after which a connection counts as broken."""
+_RESENT = 100
+"""The place of `tcpi_total_retrans`, four bytes, in what Linux knows of a connection (`struct tcp_info`)."""
 _WAITING = 16
 """Exchanges that wait for the line in free mode; of more the oldest are dropped."""
 
@@ -148,6 +151,10 @@ class Sockets:
     def largest(self, neighbour: int) -> int:
         """Return the bytes of the largest exchange that was written to a neighbour in this epoch."""
         return self._lines[neighbour].largest
+
+    def resent(self, neighbour: int) -> int:
+        """Return how many packets were sent to a neighbour again, on the present connection; 0 where the system does not count them."""
+        return self._lines[neighbour].resent
 
     def echoes(self, neighbour: int, nbytes: int, count: int, within: float) -> list[Echo] | None:
         """Send so many bytes to a neighbour several times at once, and return its short answers; None: they took too long."""
@@ -261,6 +268,15 @@ class _Line:
         self._watermark: Exchange | None = None
         """The newest exchange that was written, without its contents."""
         sockets.start(self._run)
+
+    @property
+    def resent(self) -> int:
+        """Packets that were sent again on the present connection; 0 where the system does not count them."""
+        with self._changed:
+            if self._connection is None or not sys.platform.startswith("linux"):
+                return 0
+            facts = self._connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RESENT + 4)
+        return int.from_bytes(facts[_RESENT:], sys.byteorder)
 
     def put(self, item: Exchange | bytes) -> None:
         """Write an exchange, or a frame, after all before it."""

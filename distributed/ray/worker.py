@@ -61,6 +61,7 @@ class MeasuredLine:
         latency: Seconds that the first byte takes.
         nbytes: Of the largest exchange, as it was.
         seconds: That the line is taken up by such an exchange, one following another.
+        loses: Whether packets had to be sent again since all began.
     """
 
     sender: int
@@ -68,6 +69,7 @@ class MeasuredLine:
     latency: float
     nbytes: int
     seconds: float
+    loses: bool = False
 
 
 @dataclass(frozen=True)
@@ -266,7 +268,8 @@ class PartWorker:
         for one, (*alone, full) in echoes.items():
             latency = median(echo.seconds for (echo,) in alone) / 2
             seconds = (full[-1].there - full[0].there) / (len(full) - 1)
-            lines.append(MeasuredLine(part.index, one, latency, sockets.largest(one), seconds))
+            measured = latency, sockets.largest(one), seconds, sockets.resent(one) > 0
+            lines.append(MeasuredLine(part.index, one, *measured))
         return self._figures, Measured(tuple(lines))
 
     # --- calls at any time -----------------------------------------------------------------------------------
